@@ -1,0 +1,43 @@
+"""Finished encodings on disk, found again by the hash of all that determines their bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vvc_nnr.files import AtomicFile
+
+
+class EncodingCache:
+    """A folder of `<first two hex digits>/<hash>.266` files with a `.json` beside each.
+
+    The JSON is written last, so an entry that a crash cut short is no entry.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> tuple[bytes, str, float] | None:
+        """The stream, the encoder's log and its seconds under a key; None if absent or damaged."""
+        stream_path, log_path = self._paths(key)
+        try:
+            entry = json.loads(log_path.read_text())
+            stream = stream_path.read_bytes()
+            if len(stream) != entry["stream_bytes"]:
+                return None
+            return stream, str(entry["log"]), float(entry["encode_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, key: str, stream: bytes, log: str, encode_s: float) -> None:
+        """Stores an encoding; several processes may store the same key at once."""
+        stream_path, log_path = self._paths(key)
+        stream_path.parent.mkdir(parents=True, exist_ok=True)
+        entry = {"stream_bytes": len(stream), "encode_s": encode_s, "log": log}
+        for path, data in ((stream_path, stream), (log_path, json.dumps(entry).encode())):
+            with AtomicFile(path) as file:
+                file.write(data)
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        folder = self._folder / key[:2]
+        return folder / f"{key}.266", folder / f"{key}.json"

@@ -1,0 +1,212 @@
+"""JPEG by libjpeg (Pillow), and the three ways to count its rate.
+
+On small pictures the answer depends on what is counted. Every number names its rate:
+
+    file       the file as written with the standard Huffman tables (623 bytes of header)
+    optimised  the file as written with its own optimised Huffman tables (about 300 bytes of header)
+    payload    the entropy-coded bytes of the optimised file alone: tables and headers are taken as shared
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+
+JpegRate: TypeAlias = Literal["file", "optimised", "payload"]
+JpegSubsampling: TypeAlias = Literal["444", "422", "420"]
+
+_PILLOW_SUBSAMPLING: dict[JpegSubsampling, str] = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0"}
+MIN_QUALITY = 1
+MAX_QUALITY = 100
+_START_OF_IMAGE = 0xD8
+_END_OF_IMAGE = 0xD9
+_START_OF_SCAN = 0xDA
+_INSIDE_SCAN = (0x00, *range(0xD0, 0xD8))
+_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+
+
+@dataclass(frozen=True, slots=True)
+class JpegSet:
+    """Images coded at one quality.
+
+    Attributes:
+        quality: libjpeg's quality, 1 to 100.
+        rate: Which bytes `mean_bpp` counts.
+        mean_bpp: Mean over the images of their bits per pixel.
+        streams: One JPEG file per image, in order.
+    """
+
+    quality: int
+    rate: JpegRate
+    mean_bpp: float
+    streams: tuple[bytes, ...]
+
+
+def encode_jpeg(
+    rgb: NDArray[np.uint8], quality: int, subsampling: JpegSubsampling = "444", optimise: bool = False
+) -> bytes:
+    """A baseline JPEG file.
+
+    Args:
+        rgb: uint8 (H, W, 3).
+        quality: libjpeg's quality, 1 to 100.
+        subsampling: Chroma format, "444", "422" or "420".
+        optimise: Use Huffman tables made for this image instead of the standard ones.
+
+    Raises:
+        ShapeError: If the image is not uint8 (H, W, 3).
+        InputError: If quality or subsampling is out of range, or the image too large for JPEG.
+    """
+    _check_rgb(rgb)
+    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise InputError(f"JPEG quality {quality}: must be {MIN_QUALITY} to {MAX_QUALITY}")
+    if subsampling not in _PILLOW_SUBSAMPLING:
+        raise InputError(f"JPEG subsampling {subsampling!r}: must be one of {', '.join(_PILLOW_SUBSAMPLING)}")
+    file = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    chroma = _PILLOW_SUBSAMPLING[subsampling]
+    try:
+        image.save(file, "JPEG", quality=quality, subsampling=chroma, optimize=optimise)
+    except OSError as error:
+        raise InputError(f"an image of {rgb.shape[1]}x{rgb.shape[0]} cannot be a JPEG: {error}") from error
+    return file.getvalue()
+
+
+def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """The image in an untrusted JPEG file, uint8 (H, W, 3); grey images get three equal channels.
+
+    Raises:
+        BitstreamError: If the file is damaged or cut short.
+        UnsupportedError: For CMYK, and for more pixels than Pillow takes for safe (about 89 million).
+    """
+    try:
+        image = _load(data)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnsupportedError(f"JPEG too large: {error}") from error
+    except Exception as error:  # Pillow names no family of errors for damaged files
+        raise BitstreamError(f"the JPEG does not decode: {error}") from error
+    if image.mode not in ("RGB", "L"):
+        raise UnsupportedError(f"JPEG of mode {image.mode}: only RGB and grey")
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def payload_bytes(data: bytes) -> int:
+    """How many bytes of a JPEG file are entropy-coded data: its scans with stuffing, without any header.
+
+    Raises:
+        BitstreamError: If the file's segments do not lead from SOI to EOI.
+    """
+    return sum(end - start for start, end in _scans(data))
+
+
+def jpeg_rate_bytes(rgb: NDArray[np.uint8], quality: int, rate: JpegRate, subsampling: JpegSubsampling = "444") -> int:
+    """Size in bytes of an image at a quality, counted as `rate` says; raises as `encode_jpeg` does."""
+    return _counted_bytes(encode_jpeg(rgb, quality, subsampling, optimise=_is_optimised(rate)), rate)
+
+
+def encode_set(
+    images: Sequence[NDArray[np.uint8]], quality: int, rate: JpegRate, subsampling: JpegSubsampling = "444"
+) -> JpegSet:
+    """All images at one quality.
+
+    Raises:
+        ShapeError: If an image is not uint8 (H, W, 3).
+        InputError: If there is no image, or an option is out of range.
+    """
+    if len(images) == 0:
+        raise InputError("no image to encode")
+    optimise = _is_optimised(rate)
+    streams = tuple(encode_jpeg(image, quality, subsampling, optimise) for image in images)
+    n_bits = np.array([8 * _counted_bytes(stream, rate) for stream in streams])
+    n_pixels = np.array([image.shape[0] * image.shape[1] for image in images])
+    return JpegSet(quality, rate, float(np.mean(n_bits / n_pixels)), streams)
+
+
+def encode_at_bpp(
+    images: Sequence[NDArray[np.uint8]], bpp: float, rate: JpegRate, subsampling: JpegSubsampling = "444"
+) -> JpegSet:
+    """All images at the one quality whose mean rate is closest to `bpp` without exceeding it.
+
+    Found by bisection: the mean rate of a set grows with the quality.
+
+    Raises:
+        InputError: If even quality 1 exceeds `bpp`; otherwise as `encode_set`.
+    """
+    best = encode_set(images, MIN_QUALITY, rate, subsampling)
+    if best.mean_bpp > bpp:
+        raise InputError(f"JPEG at {bpp} bpp ({rate}): quality 1 already needs {best.mean_bpp:.2f} bpp")
+    low, high = MIN_QUALITY, MAX_QUALITY + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = encode_set(images, middle, rate, subsampling)
+        if tried.mean_bpp <= bpp:
+            low, best = middle, tried
+        else:
+            high = middle
+    return best
+
+
+def _check_rgb(rgb: NDArray[np.uint8]) -> None:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ShapeError(f"an image must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+
+
+def _is_optimised(rate: JpegRate) -> bool:
+    if rate not in get_args(JpegRate):
+        raise InputError(f"JPEG rate {rate!r}: must be one of {', '.join(get_args(JpegRate))}")
+    return rate != "file"
+
+
+def _counted_bytes(data: bytes, rate: JpegRate) -> int:
+    return payload_bytes(data) if rate == "payload" else len(data)
+
+
+def _load(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=["JPEG"])
+        image.load()
+    return image
+
+
+def _scans(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields start and end of each scan's entropy-coded data (ITU-T T.81, annex B)."""
+    if data[:2] != bytes((0xFF, _START_OF_IMAGE)):
+        raise BitstreamError("not a JPEG: no SOI marker", offset_bytes=0)
+    position = 2
+    while (marker := _marker(data, position)) != _END_OF_IMAGE:
+        position += 2
+        if marker in _WITHOUT_LENGTH:
+            continue
+        length_bytes = int.from_bytes(data[position : position + 2], "big")
+        if length_bytes < 2 or position + length_bytes > len(data):
+            raise BitstreamError(f"segment of {length_bytes} bytes", field="JPEG", offset_bytes=position)
+        position += length_bytes
+        if marker == _START_OF_SCAN:
+            end = _end_of_scan(data, position)
+            yield position, end
+            position = end
+
+
+def _marker(data: bytes, position: int) -> int:
+    if position + 2 > len(data) or data[position] != 0xFF:
+        raise BitstreamError("no JPEG marker", field="JPEG", offset_bytes=position)
+    return data[position + 1]
+
+
+def _end_of_scan(data: bytes, position: int) -> int:
+    """Where the next marker is that is neither byte stuffing nor a restart."""
+    while (position := data.find(0xFF, position)) >= 0 and position + 1 < len(data):
+        if data[position + 1] not in _INSIDE_SCAN:
+            return position
+        position += 2
+    raise BitstreamError("the scan has no end", field="JPEG", offset_bytes=len(data))

@@ -1,0 +1,335 @@
+"""All-intra VVC: libvvenc encodes (inside the ffmpeg of imageio-ffmpeg), FFmpeg's own decoder decodes (PyAV).
+
+Surprises to know first: libvvenc may end with return code 0 and an empty file when it gets more than four
+intra pictures, and FFmpeg's decoder may drop a damaged picture without a word. So pictures go in chunks of
+at most four, and after every run the pictures are counted and held against the MD5 that the encoder wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import av
+import imageio_ffmpeg
+import numpy as np
+
+from vvc_nnr.codec.cache import EncodingCache
+from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
+from vvc_nnr.codec.nal import PictureUnit, picture_units
+from vvc_nnr.codec.pictures import check_encodable, coded_picture
+from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
+from vvc_nnr.files import open_input
+from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
+
+LoopFilters: TypeAlias = Literal["all", "deblock-sao", "none"]
+Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
+
+MAX_PICTURES_PER_RUN = 4
+_LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
+    "all": "",
+    "deblock-sao": ":SAO=1:ALF=0:CCALF=0",
+    "none": ":LoopFilterDisable=1:EDO=0:SAO=0:ALF=0:CCALF=0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VvcOptions:
+    """How to encode.
+
+    Attributes:
+        qp: Quantisation parameter of every picture, 0 to 63.
+        preset: libvvenc's speed preset.
+        loop_filters: "all" (deblocking, SAO, ALF, CC-ALF), "deblock-sao" (those of VTM 1.0) or "none".
+        n_threads: Encoder threads; the bits do not depend on it.
+    """
+
+    qp: int
+    preset: Preset = "faster"
+    loop_filters: LoopFilters = "all"
+    n_threads: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.qp <= 63:
+            raise InputError(f"QP {self.qp}: must be 0 to 63")
+        if self.preset not in get_args(Preset):
+            raise InputError(f"preset {self.preset!r}: must be one of {', '.join(get_args(Preset))}")
+        if self.loop_filters not in get_args(LoopFilters):
+            raise InputError(f"loop filters {self.loop_filters!r}: must be one of {', '.join(get_args(LoopFilters))}")
+        if self.n_threads < 1:
+            raise InputError(f"{self.n_threads} threads: must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class CodedPicture:
+    """One coded picture.
+
+    Attributes:
+        poc: Its place in display order.
+        qp: The QP that it was coded with.
+        n_bits: Its size with parameter sets; SEI is not counted.
+    """
+
+    poc: int
+    qp: int
+    n_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSequence:
+    """A finished, verified encoding.
+
+    Attributes:
+        stream: The VVC byte stream.
+        pictures: One entry per picture, in order.
+        format: The format of the source pictures.
+        encoder: Name and version of the encoder.
+        encode_s: Seconds that the encoder ran (those of the first run where the cache answered).
+        cached: True if no encoder ran at all.
+    """
+
+    stream: bytes
+    pictures: tuple[CodedPicture, ...]
+    format: VideoFormat
+    encoder: str
+    encode_s: float
+    cached: bool
+
+    @property
+    def n_bits(self) -> int:
+        """Bits of all pictures with their parameter sets, SEI not counted, as the encoder logs them."""
+        return sum(p.n_bits for p in self.pictures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    stream: bytes
+    pictures: tuple[LoggedPicture, ...]
+    encode_s: float
+
+
+class VvcEncoder:
+    """Encodes sequences with one set of options.
+
+    Args:
+        options: What to encode with.
+        cache: Folder of finished encodings, None to encode every time.
+    """
+
+    def __init__(self, options: VvcOptions, cache: Path | None = None) -> None:
+        self.options = options
+        self._cache = EncodingCache(cache) if cache is not None else None
+
+    def encode(self, frames: Iterable[Frame], fps: Fraction = Fraction(30)) -> EncodedSequence:
+        """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 intra pictures, any size.
+
+        Sizes are padded up to even numbers and at least 16; the decoder's output is cropped by `decode_vvc`
+        when it is told the source's size. A 4:0:0 picture gets flat chroma.
+
+        Raises:
+            InputError: If there is no picture, or the pictures differ in format.
+            UnsupportedError: For 4:2:2, 4:4:4 and more than 10 bit.
+            ExternalToolError: If the encoder fails, or what it wrote does not decode to what it coded.
+        """
+        chunks: list[_Chunk] = []
+        n_cached = 0
+        source: VideoFormat | None = None
+        iterator = iter(frames)
+        while batch := list(itertools.islice(iterator, MAX_PICTURES_PER_RUN)):
+            source = source or batch[0].format(fps)
+            for frame in batch:
+                check_encodable(frame, source)
+            chunk, was_cached = self._encode_chunk([coded_picture(f) for f in batch], fps)
+            chunks.append(chunk)
+            n_cached += was_cached
+        if source is None:
+            raise InputError("no picture to encode")
+        logged = [p for chunk in chunks for p in chunk.pictures]
+        return EncodedSequence(
+            stream=b"".join(chunk.stream for chunk in chunks),
+            pictures=tuple(CodedPicture(poc, p.qp, p.n_bits) for poc, p in enumerate(logged)),
+            format=source,
+            encoder=encoder_version(),
+            encode_s=sum(chunk.encode_s for chunk in chunks),
+            cached=n_cached == len(chunks),
+        )
+
+    def _encode_chunk(self, frames: list[Frame], fps: Fraction) -> tuple[_Chunk, bool]:
+        raw = b"".join(f.tobytes() for f in frames)
+        key = self._key(raw, frames[0], fps)
+        if self._cache is not None and (found := self._cache.get(key)) is not None:
+            stream, log, encode_s = found
+            return _Chunk(stream, tuple(parse_encoder_log(log)), encode_s), True
+        chunk, log = self._run_verified(raw, frames, fps)
+        if self._cache is not None:
+            self._cache.put(key, chunk.stream, log, chunk.encode_s)
+        return chunk, False
+
+    def _key(self, raw: bytes, frame: Frame, fps: Fraction) -> str:
+        o = self.options
+        settings = f"{encoder_version()}|{frame.width}x{frame.height}|{fps}|{o.qp}|{o.preset}|{o.loop_filters}|"
+        return hashlib.sha256(settings.encode() + raw).hexdigest()
+
+    def _run_verified(self, raw: bytes, frames: list[Frame], fps: Fraction) -> tuple[_Chunk, str]:
+        """Runs the encoder; a silent failure (no error, pictures missing) is tried once more on one thread."""
+        for n_threads in (self.options.n_threads, 1):
+            command = self._command(frames[0], fps, n_threads)
+            stream, log, encode_s = _run_encoder(command, raw)
+            problem = _problem(stream, log, frames, self.options.qp)
+            if problem is None:
+                return _Chunk(stream, tuple(parse_encoder_log(log)), encode_s), log
+        raise ExternalToolError(f"libvvenc: {problem}", command=command, exit_code=0, log=log)
+
+    def _command(self, frame: Frame, fps: Fraction, n_threads: int) -> list[str]:
+        o = self.options
+        params = "IntraPeriod=1:GOPSize=1:IntraQPOffset=0:MCTF=0:BIM=0:Verbosity=5:SEIDecodedPictureHash=md5"
+        source = f"-f rawvideo -pix_fmt yuv420p10le -s {frame.width}x{frame.height} -r {fps} -i pipe:0"
+        coding = f"-c:v libvvenc -preset {o.preset} -qp {o.qp} -qpa 0 -threads {n_threads}"
+        return [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "info"),
+            *source.split(),
+            *coding.split(),
+            *("-vvenc-params", params + _LOOP_FILTER_PARAMS[o.loop_filters]),
+        ]
+
+
+def decode_vvc(
+    stream: bytes | Path, *, width: int | None = None, height: int | None = None, check: bool = True
+) -> Iterator[Frame]:
+    """Yields the decoded pictures of a VVC byte stream, one at a time, at the stream's own bit depth.
+
+    Args:
+        stream: The byte stream, or the path of a file that holds it.
+        width: Crops to this luma width, for pictures that were padded before encoding; None: as coded.
+        height: Crops to this luma height; None: as coded.
+        check: Hold each picture against its MD5 SEI where the stream has one.
+
+    Raises:
+        InputError: If the file cannot be read.
+        BitstreamError: If the stream is damaged: undecodable, pictures missing, or an MD5 that differs.
+        UnsupportedError: If FFmpeg does not implement a tool that the stream uses.
+    """
+    data = _read(stream) if isinstance(stream, Path) else stream
+    units = picture_units(data)
+    if not units:
+        raise BitstreamError("the stream holds no picture")
+    has_md5 = check and any(u.md5 for u in units)
+    n_decoded = 0
+    for coded, (crop_width, crop_height) in _decode_uncropped(data):
+        if n_decoded >= len(units):
+            raise BitstreamError(f"the decoder gave more than the {len(units)} pictures of the stream")
+        if has_md5:
+            _check_md5(coded, units[n_decoded], n_decoded)
+        n_decoded += 1
+        yield coded.cropped(width or crop_width, height or crop_height)
+    if n_decoded != len(units):
+        raise BitstreamError(f"{n_decoded} of {len(units)} pictures decoded: the stream is damaged")
+
+
+@cache
+def encoder_version() -> str:
+    """Name and version of the encoder binary, part of every cache key."""
+    try:
+        executable = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ExternalToolError(f"no ffmpeg binary: {error}") from error
+    log = subprocess.run([executable, "-version"], capture_output=True, text=True, check=False).stdout
+    first_line = log.splitlines()[0] if log else "unknown"
+    return "libvvenc in " + " ".join(first_line.split()[:3])
+
+
+def _run_encoder(command: list[str], raw: bytes) -> tuple[bytes, str, float]:
+    """Runs the command on raw pictures from standard input; returns the stream, the log and the seconds."""
+    with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
+        target = Path(folder) / "out.266"
+        start_s = time.perf_counter()
+        try:
+            done = subprocess.run(
+                [*command, "-y", "-f", "vvc", str(target)], input=raw, capture_output=True, check=False
+            )
+        except OSError as error:
+            raise ExternalToolError(f"the encoder cannot be started: {error}", command=command) from error
+        encode_s = time.perf_counter() - start_s
+        log = done.stdout.decode(errors="replace")
+        if done.returncode != 0:
+            everything = log + done.stderr.decode(errors="replace")
+            raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
+        return (target.read_bytes() if target.exists() else b""), log, encode_s
+
+
+def _problem(stream: bytes, log: str, frames: list[Frame], qp: int) -> str | None:
+    """What is wrong with an encoder run that reported success, None if nothing is."""
+    logged = parse_encoder_log(log)
+    if len(logged) != len(frames):
+        return f"{len(logged)} of {len(frames)} pictures in its log"
+    if any(p.qp != qp for p in logged):
+        return f"coded at QP {[p.qp for p in logged]}, asked for {qp}"
+    if not stream:
+        return "it wrote nothing"
+    try:
+        if not all(u.md5 for u in picture_units(stream)):
+            return "a picture without an MD5 SEI"
+        n_decoded = sum(1 for _ in decode_vvc(stream))
+    except (BitstreamError, UnsupportedError) as error:
+        return f"what it wrote does not decode: {error}"
+    return None if n_decoded == len(frames) else f"{n_decoded} of {len(frames)} pictures decoded"
+
+
+def _decode_uncropped(data: bytes) -> Iterator[tuple[Frame, tuple[int, int]]]:
+    """Yields each decoded picture with its padding, and the (width, height) to crop it to."""
+    try:
+        with av.open(io.BytesIO(data), format="vvc") as container:
+            context = container.streams.video[0].codec_context
+            context.options = {"apply_cropping": "0"}
+            for picture in container.decode(video=0):
+                yield _frame(picture), (context.width, context.height)
+    except av.error.PatchWelcomeError as error:
+        raise UnsupportedError(f"FFmpeg does not decode this VVC stream: {error}") from error
+    except av.error.FFmpegError as error:
+        raise BitstreamError(f"the VVC stream does not decode: {error}") from error
+
+
+def _frame(picture: av.VideoFrame) -> Frame:
+    """A PyAV picture as a Frame; copies the samples without row padding."""
+    components = picture.format.components
+    bit_depth = components[0].bits
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    planes = []
+    for plane in picture.planes:
+        samples = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
+        planes.append(samples[:, : plane.width].copy())
+    return Frame(tuple(planes), bit_depth, _chroma_format(picture.format.name))
+
+
+def _chroma_format(pixel_format: str) -> ChromaFormat:
+    if pixel_format.startswith("gray"):
+        return "400"
+    for chroma_format in get_args(ChromaFormat):
+        if pixel_format.startswith(f"yuv{chroma_format}p"):
+            return chroma_format  # type: ignore[no-any-return]
+    raise UnsupportedError(f"pixel format {pixel_format} of the VVC stream")
+
+
+def _check_md5(frame: Frame, unit: PictureUnit, index: int) -> None:
+    if not unit.md5:
+        raise BitstreamError(f"picture {index} has no MD5 SEI, others have", offset_bytes=unit.offset_bytes)
+    digests = tuple(
+        hashlib.md5(np.ascontiguousarray(p).tobytes(), usedforsecurity=False).digest() for p in frame.planes
+    )
+    if digests[: len(unit.md5)] != unit.md5:
+        raise BitstreamError(f"picture {index} does not match its MD5 SEI", offset_bytes=unit.offset_bytes)
+
+
+def _read(path: Path) -> bytes:
+    with open_input(path) as file:
+        return file.read()

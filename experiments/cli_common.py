@@ -1,0 +1,127 @@
+"""What the commands share: their outcome, and options that several of them take."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+
+import platformdirs
+
+from vvc_nnr.sequences.frame import ChromaFormat
+from vvc_nnr.sequences.source import Source, open_source, open_sources
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = argparse._SubParsersAction  # not subscriptable at run time
+
+MAX_SIDE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command found, for a person and for a script.
+
+    Attributes:
+        text: For standard output.
+        data: The same for --json.
+    """
+
+    text: str
+    data: dict[str, Any]
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], Outcome]
+) -> argparse.ArgumentParser:
+    """Adds a command with an example in its help and the option --json."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example: {example}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_raw_options(parser: argparse.ArgumentParser) -> None:
+    """Options for pictures whose file does not say what it holds (.yuv)."""
+    group = parser.add_argument_group("raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv)")
+    group.add_argument("--size", type=size, metavar="WxH", help="luma samples per row and rows")
+    group.add_argument("--bit-depth", type=int, metavar="B", help="8 to 16")
+    group.add_argument("--chroma-format", choices=get_args(ChromaFormat), help="400, 420, 422 or 444")
+    group.add_argument("--fps", type=fraction, metavar="F", help="pictures per second")
+
+
+def source_of(path: Path, arguments: argparse.Namespace) -> Source:
+    """The sequence of a file under the raw options."""
+    width, height = arguments.size or (None, None)
+    return open_source(
+        path,
+        width=width,
+        height=height,
+        bit_depth=arguments.bit_depth,
+        chroma_format=arguments.chroma_format,
+        fps=arguments.fps,
+    )
+
+
+def sources_of(path: Path, arguments: argparse.Namespace) -> list[Source]:
+    """The sequences of a folder, or of one file, under the raw options."""
+    width, height = arguments.size or (None, None)
+    return open_sources(
+        path,
+        width=width,
+        height=height,
+        bit_depth=arguments.bit_depth,
+        chroma_format=arguments.chroma_format,
+        fps=arguments.fps,
+    )
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for finished encodings."""
+    return Path(platformdirs.user_cache_dir("vvc-nnr")) / "encodings"
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height of a text like 416x240."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size like 416x240")
+    return width, height
+
+
+def fraction(text: str) -> Fraction:
+    """A positive number such as 50, 29.97 or 30000/1001."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 50 or 30000/1001") from error
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be positive")
+    return value
+
+
+def qp_list(text: str) -> list[int]:
+    """QPs of a text like 22,27,32,37."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of QPs like 22,27,32,37") from error
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,186 @@
+"""The command train: new in-loop filters and autoencoders from the user's own pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from vvc_nnr.codec.vvc import LoopFilters, Preset
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli_common import (
+    Commands,
+    Outcome,
+    add_command,
+    add_raw_options,
+    positive,
+    qp_list,
+    sources_of,
+)
+from vvc_nnr.experiments.provenance import gather_provenance
+from vvc_nnr.experiments.results import make_folder
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, random_patches
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.inloop_training import InLoopTask
+from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
+from vvc_nnr.filters.train import TrainOptions, train
+from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
+from vvc_nnr.filters.zoo import (
+    Network,
+    load_autoencoder,
+    load_inloop_filter,
+    network_metadata,
+    network_tensors,
+)
+from vvc_nnr.model.safetensors import write_float
+from vvc_nnr.sequences.cifar import load_cifar10
+
+VALIDATION_PATCHES = 500
+
+
+def add_commands(commands: Commands) -> None:
+    """Adds train with its two kinds of networks."""
+    parser = commands.add_parser("train", help="train a network on your own pictures; resumes where it was cut off")
+    kinds = parser.add_subparsers(dest="network", required=True, metavar="network")
+    _add_inloop(kinds)
+    _add_autoencoder(kinds)
+
+
+def _add_inloop(kinds: Commands) -> None:
+    parser = add_command(
+        kinds,
+        "inloop",
+        "an in-loop filter, on pairs made by the real codec",
+        "vvc-nnr train inloop --data photographs/ --out runs/replacement --loop-filters none",
+        _train_inloop,
+    )
+    _add_common(parser, n_steps=36000, batch_size=8, learning_rate=1.5e-3)
+    parser.add_argument(
+        "--loop-filters",
+        choices=get_args(LoopFilters),
+        default="none",
+        help="in-loop filters of the codec: none for a replacement, all for a post-filter",
+    )
+    parser.add_argument("--qps", type=qp_list, default=[22, 27, 32, 37], help="QPs to train on")
+    parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
+    parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers")
+    parser.add_argument("--blocks", type=positive, default=2, help="residual blocks")
+    add_raw_options(parser)
+
+
+def _add_autoencoder(kinds: Commands) -> None:
+    parser = add_command(
+        kinds,
+        "autoencoder",
+        "an autoencoder for small RGB pictures, on patches of reduced photographs",
+        "vvc-nnr train autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/autoencoder",
+        _train_autoencoder,
+    )
+    _add_common(parser, n_steps=22000, batch_size=32, learning_rate=1e-3)
+    parser.add_argument("--cifar", type=Path, help="CIFAR-10 training images in any of their forms, mixed in")
+    parser.add_argument("--cifar-share", type=float, default=0.45, help="share of training patches from --cifar")
+    parser.add_argument(
+        "--distortion-weight",
+        type=float,
+        default=0.029,
+        help="weight of the MSE (0..255) against 1 bit per pixel",
+    )
+    parser.add_argument("--latents", type=positive, default=64, help="latent channels")
+
+
+def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: int, learning_rate: float) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of training pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, network, card")
+    parser.add_argument("--steps", type=positive, default=n_steps, help="optimiser steps")
+    parser.add_argument("--batch-size", type=positive, default=batch_size, help="samples per step")
+    parser.add_argument("--learning-rate", type=float, default=learning_rate, help="peak rate of AdamW")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and data")
+    parser.add_argument("--init", help="start from this network (zoo name or file) instead of random weights")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
+    parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps between checkpoints")
+
+
+def _train_inloop(arguments: argparse.Namespace) -> Outcome:
+    sources = sources_of(arguments.data, arguments)
+    folder = make_folder(arguments.out)
+    options = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.preset)
+    make_pairs(filter_pictures(sources), folder / "pairs", options)
+    names = pair_names(folder / "pairs")
+    training, validation = split(names)
+    pairs, held_out = (
+        PairSet(folder / "pairs", arguments.loop_filters, arguments.qps, [names[i] for i in indices])
+        for indices in (training, validation)
+    )
+    torch.manual_seed(arguments.seed)
+    if arguments.init:
+        network = load_inloop_filter(arguments.init)
+    else:
+        network = InLoopFilter(arguments.channels, arguments.blocks)
+    task = InLoopTask(network, pairs, held_out, seed=arguments.seed)
+    figures = train(task, _options(arguments), folder / "checkpoint.pt")
+    return _finish(folder, network, figures, arguments, held_out.names)
+
+
+def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
+    if not 0 < arguments.cifar_share < 1 or not arguments.distortion_weight > 0:
+        raise InputError("--cifar-share must be between 0 and 1 and --distortion-weight above 0")
+    folder = make_folder(arguments.out)
+    pictures = reduced_pictures(arguments.data)
+    held_out, pictures = pictures[::30], [p for i, p in enumerate(pictures) if i % 30]
+    validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(arguments.seed), VALIDATION_PATCHES)
+    sources = [PatchSource(pictures, 1.0)]
+    if arguments.cifar is not None:
+        images = load_cifar10(arguments.cifar).images
+        sources = [
+            PatchSource(pictures, 1 - arguments.cifar_share),
+            PatchSource(list(images), arguments.cifar_share),
+        ]
+    torch.manual_seed(arguments.seed)
+    network = load_autoencoder(arguments.init) if arguments.init else Autoencoder(arguments.latents)
+    task = AutoencoderTask(network, sources, validation, arguments.distortion_weight, arguments.seed)
+    figures = train(task, _options(arguments), folder / "checkpoint.pt")
+    task.fit_tables()
+    return _finish(folder, network, figures, arguments, [f"{len(held_out)} reduced pictures"])
+
+
+def _options(arguments: argparse.Namespace) -> TrainOptions:
+    return TrainOptions(
+        n_steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        seed=arguments.seed,
+        checkpoint_every=arguments.checkpoint_every,
+        device=arguments.device,
+    )
+
+
+def _finish(
+    folder: Path,
+    network: Network,
+    figures: Mapping[str, float],
+    arguments: argparse.Namespace,
+    validation: list[str] | tuple[str, ...],
+) -> Outcome:
+    """Writes the network and its card."""
+    path = folder / "network.safetensors"
+    n_bytes = write_float(path, network_tensors(network), network_metadata(network))
+    data = {
+        "network": str(path),
+        "n_bytes": n_bytes,
+        "validation": dict(figures),
+        "validation_pictures": list(validation),
+        "training": asdict(_options(arguments)),
+        "provenance": gather_provenance(device=arguments.device).to_header(),
+    }
+    with AtomicFile(folder / "card.json") as file:
+        file.write(json.dumps(data, indent=2).encode() + b"\n")
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+    return Outcome(f"{path}: {n_bytes} bytes; validation: {shown}", data)

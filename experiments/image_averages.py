@@ -1,0 +1,59 @@
+"""From rows per image to scores per method and setting: the one place where images are averaged."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from vvc_nnr.experiments.rows import ImageMethod, ImageRow, unique_rows
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMean:
+    """The means of one method at one setting over all its images.
+
+    Attributes:
+        method: The method.
+        setting: Its quality or network.
+        images: Names of the images.
+        bpp: Mean rate in bits per pixel.
+        psnr_db: Mean of the images' PSNR in dB.
+        psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size).
+        ssim: Mean SSIM.
+    """
+
+    method: ImageMethod
+    setting: str
+    images: frozenset[str]
+    bpp: float
+    psnr_db: float
+    psnr_of_mean_mse_db: float
+    ssim: float
+
+
+def image_means(rows: Iterable[ImageRow]) -> list[ImageMean]:
+    """The means over images of each method and setting, in the order of the rows.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    groups: dict[tuple[ImageMethod, str], list[ImageRow]] = defaultdict(list)
+    for row in unique_rows(rows):
+        groups[row.method, row.setting].append(row)
+    return [_image_mean(group) for group in groups.values()]
+
+
+def _image_mean(rows: Sequence[ImageRow]) -> ImageMean:
+    relative_mse = fmean(10 ** (-row.psnr_db / 10) for row in rows)
+    return ImageMean(
+        rows[0].method,
+        rows[0].setting,
+        frozenset(row.image for row in rows),
+        fmean(row.bpp for row in rows),
+        fmean(row.psnr_db for row in rows),
+        -10 * math.log10(relative_mse) if relative_mse else math.inf,
+        fmean(row.ssim for row in rows),
+    )

@@ -1,0 +1,168 @@
+"""A table as data, and as Markdown that a terminal reads well, as CSV and as LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vvc_nnr.errors import ShapeError
+
+Cell: TypeAlias = str | int | float | None
+"""A text (also a number quoted with its own digits), a number that the column formats, or None: no result."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+} | {character: "\\" + character for character in "&%$#_{}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The head of a column and how its numbers are written.
+
+    Attributes:
+        head: Name of the column.
+        unit: Unit of its numbers, written after the name in brackets; empty for none.
+        digits: Digits after the point of its floats.
+        signed: Write a plus before positive numbers (differences).
+        text: A column of names, on the left of its space; numbers stand on the right.
+    """
+
+    head: str
+    unit: str = ""
+    digits: int = 3
+    signed: bool = False
+    text: bool = False
+
+    @property
+    def title(self) -> str:
+        """Head with unit."""
+        return f"{self.head} [{self.unit}]" if self.unit else self.head
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of results.
+
+    Attributes:
+        title: One line that says what the numbers are.
+        columns: The columns.
+        rows: One cell per column each.
+        notes: What has to be known to read the numbers, a sentence or two each.
+
+    Raises:
+        ShapeError: If a row has not one cell per column.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ShapeError(f"{self.title}: a row of {len(row)} cells, {len(self.columns)} columns")
+
+
+def to_markdown(table: Table) -> str:
+    """The table in Markdown, its columns aligned with spaces; ends with a line feed."""
+    heads = [_markdown(column.title) for column in table.columns]
+    body = [[_markdown(cell) for cell in row] for row in _texts(table)]
+    widths = [max(3, *map(len, cells)) for cells in zip(heads, *body, strict=True)]
+    rules = [
+        "-" * width if column.text else "-" * (width - 1) + ":"
+        for column, width in zip(table.columns, widths, strict=True)
+    ]
+    lines = [_markdown_line(cells, table.columns, widths) for cells in (heads, rules, *body)]
+    parts = [f"**{one_line(table.title)}**", "", *lines]
+    if table.notes:
+        parts += ["", *(f"- {one_line(note)}" for note in table.notes)]
+    return "\n".join(parts) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV with unrounded numbers; title and notes are `#` lines above it."""
+    out = io.StringIO()
+    for line in (table.title, *table.notes):
+        out.write(f"# {one_line(line)}\n")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(column.title for column in table.columns)
+    writer.writerows(map(_csv, row) for row in table.rows)
+    return out.getvalue()
+
+
+def to_latex(table: Table) -> str:
+    """The table as a LaTeX `table` environment; needs the package booktabs."""
+    heads = [_latex(column.title) for column in table.columns]
+    body = [[_latex(cell) for cell in row] for row in _texts(table)]
+    parts = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.title)}}}",
+        rf"\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in table.columns)}}}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+        *(" & ".join(cells) + r" \\" for cells in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    if table.notes:
+        parts += [r"\par\medskip\footnotesize", *(_latex(note) + r"\par" for note in table.notes)]
+    return "\n".join([*parts, r"\end{table}"]) + "\n"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and unprintable characters (names of files come from outside)."""
+    spaced = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in spaced)
+
+
+def _texts(table: Table) -> list[list[str]]:
+    """The cells as texts."""
+    return [[_text(cell, column) for cell, column in zip(row, table.columns, strict=True)] for row in table.rows]
+
+
+def _text(cell: Cell, column: Column) -> str:
+    sign = "+" if column.signed else ""
+    match cell:
+        case None:
+            return "-"
+        case str():
+            return cell
+        case int():
+            return f"{cell:{sign}d}"
+        case float() if math.isinf(cell):
+            return f"{cell:{sign}}"
+        case float():
+            # + 0.0: a difference that rounds to nothing is "0.000", not "-0.000"
+            return f"{round(cell, column.digits) + 0.0:{sign}.{column.digits}f}"
+
+
+def _csv(cell: Cell) -> str | int | float:
+    return "" if cell is None else one_line(cell) if isinstance(cell, str) else cell
+
+
+def _markdown(text: str) -> str:
+    return one_line(text).replace("|", "\\|")
+
+
+def _markdown_line(cells: list[str], columns: tuple[Column, ...], widths: list[int]) -> str:
+    padded = [
+        cell.ljust(width) if column.text else cell.rjust(width)
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    ]
+    return f"| {' | '.join(padded)} |"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in one_line(text))

@@ -1,0 +1,184 @@
+"""Curves of rate and quality from the rows, as matplotlib figures without pyplot and its global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments import paper
+from vvc_nnr.experiments.averages import LOOP_FILTERS, PlaneName, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.bd_rate import Point, gain_curve
+from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.image_averages import ImageMean, image_means
+from vvc_nnr.experiments.markup import one_line
+from vvc_nnr.experiments.rows import ImageMethod, ImageRow, ToolRow
+from vvc_nnr.experiments.tables import METHOD_TITLES, PLANE_TITLES
+from vvc_nnr.files import AtomicFile
+
+Grouping: TypeAlias = Literal["sequence", "class"]
+
+_ANCHOR_COLOURS = {"all": "#000000", "deblock-sao": "#7f7f7f", "none": "#b5b5b5"}
+_CNN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette: told apart with any colour vision; dashes and markers differ as well."""
+_IMAGE_STYLES: dict[ImageMethod, dict[str, str]] = {
+    "jpeg-file": {"color": "#b5b5b5", "marker": "s", "linestyle": ":"},
+    "jpeg-optimised": {"color": "#7f7f7f", "marker": "D", "linestyle": "--"},
+    "jpeg-payload": {"color": "#000000", "marker": "o", "linestyle": "-"},
+    "cnn-ae": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "reconstructed-cnn-ae": {"color": "#D55E00", "marker": "x", "linestyle": "none"},
+}
+
+
+def rd_figures(rows: Iterable[ToolRow], by: Grouping = "class", plane: PlaneName = "y") -> dict[str, Figure]:
+    """One figure per class (and "Overall"), or per sequence: quality over rate, and the gains that it hides.
+
+    Args:
+        rows: Rows of the tool-by-tool experiment.
+        by: What a figure is about.
+        plane: The plane to score.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    results = tool_results(rows)
+    if by == "sequence":
+        return {name: _rd_figure(results, name, (name,), plane) for name in results.sequences}
+    groups = {f"Class {name}": names for name, names in results.groups.items()}
+    if len(groups) > 1:
+        groups[paper.OVERALL] = tuple(results.sequences)
+    return {title: _rd_figure(results, title, names, plane) for title, names in groups.items()}
+
+
+def end_to_end_figure(rows: Iterable[ImageRow]) -> Figure:
+    """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    means = image_means(rows)
+    figure = Figure(figsize=(8.6, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for method, style in _IMAGE_STYLES.items():
+        points = sorted((mean for mean in means if mean.method == method), key=lambda mean: mean.bpp)
+        if points:
+            _image_line(axes, points, METHOD_TITLES[method], style)
+    for theirs, marker in zip(paper.END_TO_END[:2], ("^", "*"), strict=True):
+        label = f"{theirs.label}, in the paper"
+        axes.plot(float(theirs.bpp), float(theirs.psnr_db), marker, color="#009E73", markersize=9, label=label)
+    _dress(axes, "rate [bit per pixel]", "mean PSNR, RGB [dB]")
+    n_images = len(frozenset[str]().union(*(mean.images for mean in means)))
+    axes.set_title(f"End to end, {n_images} images", fontsize="medium", loc="left")
+    axes.set_xlim(left=0)
+    figure.legend(frameon=False, fontsize="small", loc="outside right upper")
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as .png or .svg, the same bytes for the same figure.
+
+    Raises:
+        InputError: If the suffix is another, or the file cannot be written; nothing is left of it then.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".svg"):
+        raise InputError(f"{path}: plots are written as .png or .svg")
+    # SVG carries its date and random ids otherwise; a PNG has neither
+    metadata = {"Date": None} if suffix == ".svg" else {}
+    data = io.BytesIO()
+    with rc_context({"svg.hashsalt": "vvc-nnr"}):
+        figure.savefig(data, format=suffix[1:], dpi=150, metadata=metadata)
+    with AtomicFile(path) as file:
+        file.write(data.getvalue())
+
+
+def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane: PlaneName) -> Figure:
+    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    curves, gains = figure.subplots(1, 2)
+    anchor = _points(results, sequences, Variant("all"), plane)
+    ticks: tuple[float, ...] = ()
+    for variant, style in _variant_styles(results):
+        points = _points(results, sequences, variant, plane)
+        if not points:
+            continue
+        rates, scores = zip(*points, strict=True)
+        ticks = ticks or rates
+        curves.plot(rates, scores, **style)
+        if variant != Variant("all"):
+            gain_rates, gain_db = gain_curve(anchor, points)
+            gains.plot(gain_rates, gain_db, **(style | {"marker": ""}))
+    gains.axhline(0, color=_ANCHOR_COLOURS["all"], linewidth=1.2)
+    _dress(curves, "rate [kbit per picture]", f"PSNR of {PLANE_TITLES[plane]} [dB]")
+    _dress(gains, "rate [kbit per picture]", "gain over all filters at the same rate [dB]")
+    gains.set_visible(bool(anchor))
+    for axes in (curves, gains):
+        _log_rate_axis(axes, ticks)
+    n_sequences = f"{len(sequences)} sequences" if len(sequences) > 1 else "1 sequence"
+    heading = title if sequences == (title,) else f"{title}, mean of {n_sequences}"
+    figure.suptitle(_plain(heading), fontsize="medium", x=0.01, ha="left")
+    handles = curves.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+def _points(results: ToolResults, sequences: Sequence[str], variant: Variant, plane: PlaneName) -> list[Point]:
+    """(kbit per picture, dB) at each QP, means over sequences; QPs with infinite PSNR are left out."""
+    found = []
+    for qp in results.qps:
+        rate = results.mean_kbit(sequences, qp, variant)
+        score = results.mean_score(sequences, [qp], variant, "psnr_db", plane)
+        if rate and score is not None and score < float("inf"):
+            found.append((rate, score))
+    return sorted(found)
+
+
+def _variant_styles(results: ToolResults) -> list[tuple[Variant, dict[str, str | float]]]:
+    """What is drawn and how: anchors in greys, one colour per network, dashes where it is reconstructed."""
+    anchors: list[tuple[Variant, dict[str, str | float]]] = [
+        (
+            Variant(name),
+            {"color": _ANCHOR_COLOURS[name], "marker": marker, "label": f"codec: {LOOP_FILTER_TITLES[name]}"},
+        )
+        for name, marker in zip(LOOP_FILTERS, "osv", strict=True)
+    ]
+    networks: list[tuple[Variant, dict[str, str | float]]] = []
+    for i, use in enumerate(results.uses):
+        label = f"CNN: {_plain(use.label)}"
+        base: dict[str, str | float] = {"color": _CNN_COLOURS[i % len(_CNN_COLOURS)]}
+        networks.append((use.original, base | {"marker": "o", "label": label}))
+        dashed: dict[str, str | float] = {"marker": "x", "linestyle": "--", "linewidth": 2.4, "alpha": 0.7}
+        networks.append((use.reconstructed, base | dashed | {"label": f"{label}, reconstructed"}))
+    return anchors + networks
+
+
+def _image_line(axes: Axes, means: Sequence[ImageMean], label: str, style: dict[str, str]) -> None:
+    rates, scores = [mean.bpp for mean in means], [mean.psnr_db for mean in means]
+    axes.plot(rates, scores, label=label, markersize=5, linewidth=1.4, **style)  # type: ignore[arg-type]
+
+
+def _plain(text: str) -> str:
+    """A name from outside as matplotlib prints it, its dollars no formula."""
+    return one_line(text).replace("$", r"\$")
+
+
+def _dress(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(visible=True, color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _log_rate_axis(axes: Axes, rates: Sequence[float]) -> None:
+    """A logarithmic rate axis with the first curve's rates as its ticks, about six of them."""
+    ticks = rates[:: max(1, len(rates) // 6)]
+    axes.set_xscale("log")
+    axes.set_xticks(list(ticks), labels=[f"{rate:.3g}" for rate in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,133 @@
+"""How the autoencoder learns: patches, rate-distortion loss, and the integer tables at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.autoencoder import TABLE_RADIUS, Autoencoder
+from vvc_nnr.filters.latent_coding import integer_tables
+
+Picture = NDArray[np.uint8]
+PATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSource:
+    """Where patches are cut from.
+
+    Attributes:
+        pictures: RGB pictures (H, W, 3), at least 32x32.
+        share: Share of all patches that comes from this source.
+    """
+
+    pictures: Sequence[Picture]
+    share: float
+
+    def __post_init__(self) -> None:
+        if not self.pictures or any(min(p.shape[:2]) < PATCH for p in self.pictures):
+            raise InputError(f"autoencoder training needs pictures of at least {PATCH}x{PATCH}")
+
+
+def random_patches(sources: Sequence[PatchSource], rng: np.random.Generator, n: int) -> Picture:
+    """Patches (n, 32, 32, 3) from anywhere in the sources' pictures, mirrored at random."""
+    shares = np.array([s.share for s in sources])
+    out = np.empty((n, PATCH, PATCH, 3), np.uint8)
+    for i, which in enumerate(rng.choice(len(sources), size=n, p=shares / shares.sum())):
+        pictures = sources[which].pictures
+        picture = pictures[int(rng.integers(len(pictures)))]
+        top = int(rng.integers(picture.shape[0] - PATCH + 1))
+        left = int(rng.integers(picture.shape[1] - PATCH + 1))
+        patch = picture[top : top + PATCH, left : left + PATCH]
+        out[i] = patch[:, ::-1] if rng.integers(2) else patch
+    return out
+
+
+class AutoencoderTask:
+    """Trains for `weight * MSE + bpp`, MSE on the 0..255 scale.
+
+    Args:
+        network: What to train.
+        sources: Where training patches come from.
+        validation: RGB patches (N, 32, 32, 3), disjoint from the sources.
+        distortion_weight: Weight of the mean squared error against bits per pixel.
+        seed: Fixes the random choices together with the step number.
+    """
+
+    def __init__(
+        self,
+        network: Autoencoder,
+        sources: Sequence[PatchSource],
+        validation: Picture,
+        distortion_weight: float,
+        seed: int,
+    ) -> None:
+        self.network: Autoencoder = network
+        self._sources = sources
+        self._validation = validation
+        self._weight = distortion_weight
+        self._seed = seed
+
+    def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
+        """Rate-distortion loss of one batch."""
+        torch.manual_seed(hash((self._seed, step)) & 0x7FFFFFFF)
+        patches = self.patches(np.random.default_rng([self._seed, step]), batch_size)
+        pictures = _tensor(patches, device)
+        output, likelihood = self.network(pictures)
+        mse = torch.mean((output - pictures) ** 2) * 255**2
+        return self._weight * mse + bits_per_pixel(likelihood, pictures)
+
+    def validate(self, device: torch.device) -> Mapping[str, float]:
+        """Mean PSNR and the prior's estimate of bits per pixel on the validation patches."""
+        psnr_db: list[Tensor] = []
+        bpp: list[float] = []
+        for begin in range(0, len(self._validation), 100):
+            pictures = _tensor(self._validation[begin : begin + 100], device)
+            latent = torch.round(self.network.analyse(pictures))
+            output = torch.round(self.network.synthesise(latent).clamp(0, 1) * 255) / 255
+            psnr_db.append(-10 * torch.log10(torch.mean((output - pictures) ** 2, dim=(1, 2, 3)).clamp_min(1e-9)))
+            bpp.append(float(bits_per_pixel(self.network.prior(latent), pictures)))
+        return {"psnr_db": float(torch.cat(psnr_db).mean()), "estimated_bpp": float(np.mean(bpp))}
+
+    def patches(self, rng: np.random.Generator, n: int) -> Picture:
+        """Random training patches (n, 32, 32, 3), mirrored at random."""
+        return random_patches(self._sources, rng, n)
+
+    def fit_tables(self, n_patches: int = 20000) -> None:
+        """Counts the latents of training patches and stores the integer tables in the network."""
+        counts = np.zeros((self.network.n_latents, 2 * TABLE_RADIUS + 1))
+        device = next(self.network.parameters()).device
+        for begin in range(0, n_patches, 200):
+            patches = self.patches(np.random.default_rng([self._seed, 1 << 40, begin]), 200)
+            with torch.no_grad():
+                latent = torch.round(self.network.analyse(_tensor(patches, device))).clamp(-TABLE_RADIUS, TABLE_RADIUS)
+            for channel, values in enumerate(latent.transpose(0, 1).flatten(1).cpu().numpy().astype(np.int64)):
+                counts[channel] += np.bincount(values + TABLE_RADIUS, minlength=2 * TABLE_RADIUS + 1)
+        tables = integer_tables(counts, self._prior_table())
+        self.network.frequencies.copy_(torch.from_numpy(tables))
+
+    def _prior_table(self) -> NDArray[np.float64]:
+        """The learned prior's probabilities of -127..127, (n_latents, 255)."""
+        values = torch.arange(-TABLE_RADIUS, TABLE_RADIUS + 1, dtype=torch.float32)
+        grid = values.view(-1, 1, 1, 1).expand(-1, self.network.n_latents, 1, 1)
+        with torch.no_grad():
+            table = self.network.prior(grid.to(self.network.log_gain.device)).flatten(1).T.double().cpu().numpy()
+        return np.asarray(table)
+
+
+def bits_per_pixel(likelihood: Tensor, pictures: Tensor) -> Tensor:
+    """Information content of the latent, in bits, per pixel of the pictures (N, 3, H, W)."""
+    n, _, height, width = pictures.shape
+    return -torch.log(likelihood).sum() / (math.log(2) * n * height * width)
+
+
+def _tensor(patches: Picture, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(patches)).to(device)
+    return (tensor.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,83 @@
+"""How the in-loop filter learns: crops of pairs from the real codec, a loss that weighs all QPs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.packing import N_LUMA_PLANES, sample_scale
+from vvc_nnr.filters.pairs import Packed, PairSet
+
+CHROMA_WEIGHT = 0.1
+"""Weight of each chroma plane against 1 for luma."""
+VALIDATION_SIDE = 256
+
+
+class InLoopTask:
+    """Trains for the mean squared error relative to the codec's own, per QP and plane.
+
+    Args:
+        network: What to train.
+        pairs: Training pairs.
+        validation: Pairs of other pictures.
+        seed: Fixes the random choices together with the step number.
+        crop: Side of the training crops in half-size samples (48: 96x96 luma).
+    """
+
+    def __init__(
+        self, network: InLoopFilter, pairs: PairSet, validation: PairSet, *, seed: int, crop: int = 48
+    ) -> None:
+        self.network: InLoopFilter = network
+        self._pairs = pairs
+        self._validation = validation
+        self._seed = seed
+        self._crop = crop
+        self._weights = _plane_weights(pairs)
+
+    def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
+        """Squared error of one batch; 1 is a network that changes nothing."""
+        rng = np.random.default_rng([self._seed, step])
+        originals, decoded, qp_indices = self._pairs.crops(rng, batch_size, self._crop)
+        qp = torch.tensor([self._pairs.qps[i] for i in qp_indices], dtype=torch.float32, device=device)
+        output = self.network(_tensor(decoded, device), qp)
+        errors = torch.mean((output.float() - _tensor(originals, device)) ** 2, dim=(2, 3))
+        return torch.mean(torch.sum(errors * self._weights[qp_indices].to(device), dim=1))
+
+    def validate(self, device: torch.device) -> Mapping[str, float]:
+        """Mean luma PSNR gain in dB per QP, on the middle of the validation pictures."""
+        gains_db: dict[str, float] = {}
+        for index, qp in enumerate(self._validation.qps):
+            gains = [self._luma_gain_db(picture, index, qp, device) for picture in range(len(self._validation))]
+            gains_db[f"gain_qp{qp}_db"] = float(np.mean(gains))
+        return gains_db
+
+    def _luma_gain_db(self, picture: int, qp_index: int, qp: int, device: torch.device) -> float:
+        original, decoded = (_tensor(_middle(p)[None], device) for p in self._validation.whole(picture, qp_index))
+        output = self.network(decoded, torch.tensor([float(qp)], device=device)).clamp(0, 1)
+        before, after = (
+            torch.mean((p - original)[:, :N_LUMA_PLANES] ** 2, dtype=torch.float64) for p in (decoded, output)
+        )
+        return float(10 * torch.log10(before / after))
+
+
+def _plane_weights(pairs: PairSet) -> Tensor:
+    """Loss weight of each of the six planes per QP, (n_qps, 6): the codec's own error has loss 1."""
+    mse = pairs.mean_squared_errors()
+    luma = np.repeat(1 / mse[:, :1] / N_LUMA_PLANES, N_LUMA_PLANES, axis=1)
+    weights = np.column_stack([luma, CHROMA_WEIGHT / mse[:, 1:]])
+    return torch.tensor(weights / (1 + 2 * CHROMA_WEIGHT), dtype=torch.float32)
+
+
+def _middle(packed: Packed) -> Packed:
+    top, left = (max(0, (side - VALIDATION_SIDE) // 2) for side in packed.shape[1:])
+    return packed[:, top : top + VALIDATION_SIDE, left : left + VALIDATION_SIDE]
+
+
+def _tensor(packed: Packed, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(packed.astype(np.float32)).to(device) / sample_scale(CODED_BIT_DEPTH)
+    return tensor.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,87 @@
+"""Latents as bytes: constriction's range coder with the integer tables that are stored in the network.
+
+The tables are integers that sum to 2**16 per channel. They are made once, after training, so that every machine
+decodes the same latent; no float of the network takes part.
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.errors import BitstreamError, InputError
+
+PRECISION_BITS = 16
+Symbols = NDArray[np.int32]
+
+
+def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Frequencies of each channel's symbols, every one at least 1, that sum to 2**16.
+
+    Args:
+        counts: How often each symbol occurred, (n_channels, n_symbols).
+        prior: Probabilities that smooth the counts, the same shape; weighs as much as 20 symbols.
+    """
+    n_symbols = counts.shape[1]
+    weights = counts + 20 * prior / prior.sum(axis=1, keepdims=True)
+    spare = (1 << PRECISION_BITS) - n_symbols
+    ideal = weights / weights.sum(axis=1, keepdims=True) * spare
+    tables = np.floor(ideal).astype(np.int64)
+    for row, fractions in zip(tables, ideal - tables, strict=True):
+        row[np.argsort(-fractions, kind="stable")[: spare - row.sum()]] += 1
+    return (tables + 1).astype(np.uint16)
+
+
+class LatentCoder:
+    """Codes latents with one table per channel.
+
+    Args:
+        frequencies: uint16 (n_channels, n_symbols), each row summing to 2**16; symbol 0 is the middle column.
+
+    Raises:
+        InputError: If the tables are not of that kind.
+    """
+
+    def __init__(self, frequencies: NDArray[np.uint16]) -> None:
+        if frequencies.ndim != 2 or frequencies.shape[1] % 2 == 0:
+            raise InputError(f"entropy tables of shape {frequencies.shape}: want (channels, an odd number)")
+        if frequencies.min(initial=1) == 0 or np.any(frequencies.sum(axis=1, dtype=np.int64) != 1 << PRECISION_BITS):
+            raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
+        self._radius = frequencies.shape[1] // 2
+        probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
+        self._models = [constriction.stream.model.Categorical(p, perfect=False) for p in probabilities]
+
+    def encode(self, latent: Symbols) -> bytes:
+        """The bytes of a latent (n_channels, H, W), values clipped to the tables' range."""
+        coder = constriction.stream.queue.RangeEncoder()
+        symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        for channel, model in zip(symbols, self._models, strict=True):
+            coder.encode(channel.ravel(), model)
+        return _bytes_of_words(coder.get_compressed())
+
+    def decode(self, data: bytes, height: int, width: int) -> Symbols:
+        """The latent (n_channels, height, width) of its bytes.
+
+        Raises:
+            BitstreamError: If the bytes do not hold such a latent.
+        """
+        coder = constriction.stream.queue.RangeDecoder(_words_of_bytes(data))
+        out = np.empty((len(self._models), height, width), np.int32)
+        try:
+            for channel, model in zip(out, self._models, strict=True):
+                channel[:] = coder.decode(model, height * width).reshape(height, width)
+        except (AssertionError, ValueError) as error:
+            raise BitstreamError(f"the latent does not decode: {error}") from error
+        if self.encode(out - self._radius) != data:
+            raise BitstreamError("the latent's bytes are not those of any latent: cut short, damaged or too long")
+        return out - np.int32(self._radius)
+
+
+def _bytes_of_words(words: NDArray[np.uint32]) -> bytes:
+    """Words as big-endian bytes without the zero bytes at their end, which the decoder supplies."""
+    return words.astype(">u4").tobytes().rstrip(b"\x00")
+
+
+def _words_of_bytes(data: bytes) -> NDArray[np.uint32]:
+    return np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)

@@ -1,0 +1,177 @@
+"""Training pairs from the real codec: pictures, and the same pictures encoded and decoded at several QPs.
+
+A pair set is a folder with one sub-folder per picture:
+
+```
+ pairs/0000_<name>/original.npy      uint16 (6, H/2, W/2), 10 bit, see packing.py
+                   all_qp32.npy      the decoded picture, loop filters "all", QP 32
+                   none_qp32.npy     ...
+```
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vvc_nnr.codec.vvc import CODED_BIT_DEPTH, LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.errors import InputError
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.packing import pack
+from vvc_nnr.sequences.frame import Frame
+
+Packed = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """Which encodings a pair set holds.
+
+    Attributes:
+        qps: QPs of the encodings.
+        loop_filters: In-loop filter sets of the encodings.
+        preset: libvvenc's preset.
+    """
+
+    qps: Sequence[int] = (22, 27, 32, 37)
+    loop_filters: Sequence[LoopFilters] = ("all", "none")
+    preset: Preset = "faster"
+
+
+def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> None:
+    """Encodes and decodes every picture; what is there already is kept, so a cut-off run goes on.
+
+    Args:
+        pictures: Names and 8- to 10-bit 4:2:0 pictures.
+        folder: The pair set to write.
+        options: The encodings to make.
+    """
+    for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture")):
+        target = folder / f"{index:04d}_{name}"
+        target.mkdir(parents=True, exist_ok=True)
+        if not (target / "original.npy").exists():
+            _save(target / "original.npy", pack(frame.to_bit_depth(CODED_BIT_DEPTH)))
+        for loop_filters in options.loop_filters:
+            for qp in options.qps:
+                path = target / pair_name(loop_filters, qp)
+                if not path.exists():
+                    _save(path, pack(_coded(frame, VvcOptions(qp, options.preset, loop_filters, n_threads=1))))
+
+
+def pair_name(loop_filters: LoopFilters, qp: int) -> str:
+    """File name of one decoded picture in its sub-folder."""
+    return f"{loop_filters}_qp{qp}.npy"
+
+
+def pair_names(folder: Path) -> list[str]:
+    """Names of the pictures of a pair set, in the order they were made."""
+    return sorted(p.parent.name for p in folder.glob("*/original.npy"))
+
+
+class PairSet:
+    """The pairs of one in-loop filter set, memory-mapped.
+
+    Args:
+        folder: A folder that `make_pairs` wrote.
+        loop_filters: Which decoded pictures to use.
+        qps: Which QPs.
+        pictures: Names of the pictures' sub-folders, None for all.
+
+    Raises:
+        InputError: If pairs are missing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        loop_filters: LoopFilters,
+        qps: Sequence[int],
+        pictures: Sequence[str] | None = None,
+    ) -> None:
+        self.qps = tuple(qps)
+        self.names = tuple(pair_names(folder) if pictures is None else pictures)
+        folders = [folder / name for name in self.names]
+        if not folders:
+            raise InputError(f"{folder}: holds no training pairs; make them first")
+        try:
+            self._originals = [np.load(f / "original.npy", mmap_mode="r") for f in folders]
+            self._decoded = [
+                [np.load(f / pair_name(loop_filters, qp), mmap_mode="r") for qp in self.qps] for f in folders
+            ]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: incomplete training pairs: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._originals)
+
+    def whole(self, picture: int, qp_index: int) -> tuple[Packed, Packed]:
+        """Original and decoded picture."""
+        return np.asarray(self._originals[picture]), np.asarray(self._decoded[picture][qp_index])
+
+    def crops(self, rng: np.random.Generator, n: int, size: int) -> tuple[Packed, Packed, NDArray[np.int64]]:
+        """Random square crops, turned and mirrored as whole pictures would be.
+
+        Turning a picture also permutes its four luma phases, so crops are turned before they are packed apart.
+
+        Args:
+            rng: Source of all random choices.
+            n: Number of crops.
+            size: Side of a crop in half-size samples.
+
+        Returns:
+            Originals and decoded crops (n, 6, size, size), and the index of each crop's QP.
+        """
+        originals, decoded = np.empty((2, n, 6, size, size), np.uint16)
+        qp_indices = rng.integers(len(self.qps), size=n)
+        for i in range(n):
+            picture = int(rng.integers(len(self)))
+            source = self._originals[picture]
+            top = int(rng.integers(source.shape[1] - size + 1))
+            left = int(rng.integers(source.shape[2] - size + 1))
+            turn = int(rng.integers(8))
+            window = (slice(None), slice(top, top + size), slice(left, left + size))
+            originals[i] = turned(source[window], turn)
+            decoded[i] = turned(self._decoded[picture][qp_indices[i]][window], turn)
+        return originals, decoded, qp_indices
+
+    def mean_squared_errors(self) -> NDArray[np.float64]:
+        """Mean squared error of the codec per QP and (luma, Cb, Cr), samples scaled to 0..1; shape (n_qps, 3)."""
+        peak = (1 << CODED_BIT_DEPTH) - 1
+        errors = np.zeros((len(self.qps), 6))
+        for original, decoded in zip(self._originals, self._decoded, strict=True):
+            for i, picture in enumerate(decoded):
+                difference = (picture.astype(np.float32) - original.astype(np.float32)) / peak
+                errors[i] += np.mean(difference**2, axis=(1, 2), dtype=np.float64)
+        errors /= len(self)
+        return np.column_stack([errors[:, :4].mean(axis=1), errors[:, 4], errors[:, 5]])
+
+
+def turned(packed: Packed, turn: int) -> Packed:
+    """One of the eight turns and mirrors of a packed picture: bit 0 left-right, bit 1 up-down, bit 2 transpose."""
+    a, b, c, d, cb, cr = packed
+    if turn & 1:
+        a, b, c, d, cb, cr = (p[:, ::-1] for p in (b, a, d, c, cb, cr))
+    if turn & 2:
+        a, b, c, d, cb, cr = (p[::-1] for p in (c, d, a, b, cb, cr))
+    if turn & 4:
+        a, b, c, d, cb, cr = (p.T for p in (a, c, b, d, cb, cr))
+    return np.stack([a, b, c, d, cb, cr])
+
+
+def _coded(frame: Frame, options: VvcOptions) -> Frame:
+    encoded = VvcEncoder(options).encode([frame])
+    frames: Iterator[Frame] = decode_vvc(encoded.stream, width=frame.width, height=frame.height, check=False)
+    return next(frames)
+
+
+def _save(path: Path, packed: Packed) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, packed)
+    with AtomicFile(path) as file:
+        file.write(buffer.getbuffer())

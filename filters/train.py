@@ -1,0 +1,202 @@
+"""The training loop that all networks of this package share: resumable, seeded, on CPU or GPU."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.files import AtomicFile
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How long and how to train.
+
+    Attributes:
+        n_steps: Optimiser steps in all.
+        batch_size: Samples per step.
+        learning_rate: Peak rate of AdamW; a linear warm-up, then a cosine down to zero.
+        warmup_steps: Steps of the warm-up.
+        weight_decay: AdamW's decay of weights.
+        ema_decay: Decay per step of the averaged weights, which are the result.
+        max_grad_norm: Gradients are scaled down to this norm.
+        seed: Fixes the initial weights and, with the step number, every random choice of the data.
+        checkpoint_every: Steps between checkpoints.
+        device: "cpu", "cuda" or "auto" (a GPU when there is one).
+    """
+
+    n_steps: int
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.999
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    checkpoint_every: int = 1000
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
+            raise InputError("steps, batch size and checkpoint interval must each be at least 1")
+
+
+class TrainingTask(Protocol):
+    """What a network learns: the loop asks for a loss, and now and then for figures to show."""
+
+    network: nn.Module
+
+    def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
+        """The loss of one batch; all its random choices follow from the task's seed and the step number."""
+
+    def validate(self, device: torch.device) -> Mapping[str, float]:
+        """Figures of the network as it stands, on pictures that it is not trained on."""
+
+
+@dataclass(slots=True)
+class _State:
+    step: int
+    optimiser: torch.optim.Optimizer
+    average: dict[str, Tensor]
+
+
+def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mapping[str, float]:
+    """Trains the task's network in place and leaves the averaged weights in it.
+
+    A run that was cut off goes on from its checkpoint and ends with the same weights as an uncut one
+    (same machine, same number of threads).
+
+    Args:
+        task: The network and its loss.
+        options: Length, rates, seed.
+        checkpoint: File to save to and, when it exists, to go on from.
+
+    Returns:
+        The last validation figures.
+
+    Raises:
+        InputError: If the checkpoint is damaged or belongs to another network or other options.
+    """
+    device = choose_device(options.device)
+    network = task.network.to(device=device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.99)
+    )
+    state = _State(0, optimiser, {k: v.detach().clone() for k, v in network.state_dict().items()})
+    if checkpoint.exists():
+        _load(checkpoint, network, state, options, device)
+    figures: Mapping[str, float] = {}
+    bar = tqdm(total=options.n_steps, initial=state.step, unit="step", desc=checkpoint.stem, mininterval=1.0)
+    with bar:
+        while state.step < options.n_steps:
+            _step(task, network, state, options, device)
+            bar.update()
+            if state.step % options.checkpoint_every == 0 or state.step == options.n_steps:
+                _save(checkpoint, network, state, options)
+                figures = _validate_average(task, network, state.average, device)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
+                _log.info("step %d: %s", state.step, " ".join(f"{k}={v:.4f}" for k, v in figures.items()))
+    network.load_state_dict(state.average)
+    return figures or task.validate(device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU when there is one, else the CPU.
+
+    Raises:
+        InputError: If it is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"device {name!r} is not available; use cpu or auto")
+    return torch.device(name)
+
+
+def learning_rate_at(step: int, options: TrainOptions) -> float:
+    """The rate of one step: a linear warm-up, then half a cosine down to zero."""
+    warmup = min(1.0, (step + 1) / max(1, options.warmup_steps))
+    return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / options.n_steps))
+
+
+def _step(task: TrainingTask, network: nn.Module, state: _State, options: TrainOptions, device: torch.device) -> None:
+    network.train()
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate_at(state.step, options)
+    state.optimiser.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, torch.bfloat16):
+        loss = task.loss(state.step, options.batch_size, device)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
+    state.optimiser.step()
+    state.step += 1
+    decay = min(options.ema_decay, (1 + state.step) / (10 + state.step))
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            state.average[name].lerp_(value, 1 - decay)
+        else:
+            state.average[name].copy_(value)
+
+
+def _validate_average(
+    task: TrainingTask, network: nn.Module, average: dict[str, Tensor], device: torch.device
+) -> Mapping[str, float]:
+    """Validates the averaged weights, then puts the current ones back."""
+    current = {k: v.clone() for k, v in network.state_dict().items()}
+    network.load_state_dict(average)
+    network.eval()
+    with torch.no_grad():
+        figures = task.validate(device)
+    network.load_state_dict(current)
+    return figures
+
+
+def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "step": state.step,
+        "network": network.state_dict(),
+        "average": state.average,
+        "optimiser": state.optimiser.state_dict(),
+        "options": asdict(options),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with AtomicFile(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def _load(path: Path, network: nn.Module, state: _State, options: TrainOptions, device: torch.device) -> None:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        _check_same_run(content["options"], options, path)
+        network.load_state_dict(content["network"])
+        state.optimiser.load_state_dict(content["optimiser"])
+        state.average = {k: v.to(device) for k, v in content["average"].items()}
+        state.step = int(content["step"])
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint of this network: {error}") from error
+
+
+def _check_same_run(saved: dict[str, Any], options: TrainOptions, path: Path) -> None:
+    free = ("device", "checkpoint_every")
+    wanted = asdict(options)
+    different = [k for k in wanted if k not in free and saved.get(k) != wanted[k]]
+    if different:
+        detail = ", ".join(f"{k} {saved.get(k)} there, {wanted[k]} asked for" for k in different)
+        raise InputError(f"{path}: a checkpoint of another run ({detail}); use the same options or another folder")

@@ -1,0 +1,200 @@
+"""Networks as files: the ones that ship with this package by name, any other by path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.model.container import Tensor
+from vvc_nnr.model.safetensors import (
+    StoredNetwork,
+    float_bytes,
+    parse_network,
+    read_network,
+    uniform_bytes,
+)
+from vvc_nnr.model.uniform_metadata import Biases
+
+Network: TypeAlias = InLoopFilter | Autoencoder
+
+ZOO = Path(__file__).parent / "zoo"
+ARCHITECTURES: dict[str, type[Network]] = {"inloop-filter": InLoopFilter, "autoencoder": Autoencoder}
+MAX_WIDTH = 4096
+MAX_BLOCKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedNetwork:
+    """A network ready to run.
+
+    Attributes:
+        name: Its name in the zoo, or the file's name without suffix.
+        network: The module, in evaluation mode.
+        path: The file it came from.
+        n_bytes: Size of that file.
+    """
+
+    name: str
+    network: Network
+    path: Path
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """A network that went through a compressed file.
+
+    Attributes:
+        network: The module with the weights that the file gives.
+        original_bytes: Size of the float32 file.
+        original_sha256: SHA-256 of the float32 file, which tells networks of one name apart.
+        compressed_bytes: Size of the compressed file.
+    """
+
+    network: Network
+    original_bytes: int
+    original_sha256: str
+    compressed_bytes: int
+
+
+def zoo_names() -> list[str]:
+    """Names of the networks that ship with this package."""
+    return sorted(path.stem for path in ZOO.glob("*.safetensors"))
+
+
+def load_network(name_or_path: str | Path) -> LoadedNetwork:
+    """A network of the zoo by its name, or any network file by its path.
+
+    Raises:
+        InputError: If there is no such name or file, or the file holds a network of another architecture.
+        BitstreamError: If the file is damaged.
+        UnsupportedError: If the file holds something that this package does not read.
+    """
+    path = _find(name_or_path)
+    stored = read_network(path)
+    return LoadedNetwork(path.stem, build_network(stored, str(path)), path, stored.n_bytes)
+
+
+def load_inloop_filter(name_or_path: str | Path) -> InLoopFilter:
+    """An in-loop filter; raises as `load_network`, and InputError for a network of another kind."""
+    network = load_network(name_or_path).network
+    if not isinstance(network, InLoopFilter):
+        raise InputError(f"{name_or_path}: holds an {_architecture(network)}, an in-loop filter is wanted")
+    return network
+
+
+def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
+    """An autoencoder; raises as `load_network`, and InputError for a network of another kind."""
+    network = load_network(name_or_path).network
+    if not isinstance(network, Autoencoder):
+        raise InputError(f"{name_or_path}: holds an {_architecture(network)}, an autoencoder is wanted")
+    return network
+
+
+def build_network(stored: StoredNetwork, where: str) -> Network:
+    """The module that a file's metadata and tensors make; memory grows with the tensors, whatever metadata claims.
+
+    Args:
+        stored: What the file holds.
+        where: How errors name the file.
+
+    Raises:
+        InputError: If the metadata names no architecture of this package, or the tensors do not fit it.
+    """
+    architecture = stored.metadata.get("architecture", "")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise InputError(f"{where}: architecture {architecture!r} in its metadata; this package has {known}")
+    with torch.device("meta"):
+        network = _constructed(architecture, stored.metadata.get("config", ""), where)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    _check_tensors(expected, {name: array.shape for name, array in stored.tensors.items()}, where)
+    state = {name: torch.from_numpy(stored.tensors[name].copy()) for name in expected}
+    _check_dtypes(network, state, where)
+    network.load_state_dict(state, assign=True)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
+
+
+def network_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module as arrays."""
+    return {name: value.detach().cpu().contiguous().numpy() for name, value in network.state_dict().items()}
+
+
+def network_metadata(network: Network) -> dict[str, str]:
+    """The metadata from which `build_network` makes the module again."""
+    return {"architecture": _architecture(network), "config": json.dumps(network.config)}
+
+
+def reconstruct(network: Network, bits: int = 8, biases: Biases = "quantised") -> Reconstruction:
+    """The network as a decoder gets it: written with the papers' uniform quantiser, and read back from those bytes.
+
+    Raises:
+        InputError: If bits or biases are out of range, or a weight is NaN or infinite.
+    """
+    tensors, metadata = network_tensors(network), network_metadata(network)
+    original = float_bytes(tensors, metadata)
+    compressed = uniform_bytes(tensors, metadata, bits, biases)
+    decoded = build_network(parse_network(compressed), "the compressed network")
+    digest = hashlib.sha256(original).hexdigest()
+    return Reconstruction(decoded, len(original), digest, len(compressed))
+
+
+def n_parameters(network: nn.Module) -> int:
+    """Number of trained weights and biases."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _find(name_or_path: str | Path) -> Path:
+    bundled = ZOO / f"{name_or_path}.safetensors"
+    if str(name_or_path) in zoo_names():
+        return bundled
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise InputError(f"{name_or_path}: no such file, and no network of the zoo ({', '.join(zoo_names())})")
+    return path
+
+
+def _architecture(network: Network) -> str:
+    return next(name for name, kind in ARCHITECTURES.items() if isinstance(network, kind))
+
+
+def _constructed(architecture: str, config_json: str, where: str) -> Network:
+    """The module of a config, with each number checked: the text is untrusted."""
+    try:
+        config = json.loads(config_json)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: its config is no JSON: {config_json[:80]!r}") from error
+    names = set(ARCHITECTURES[architecture]().config)
+    if not isinstance(config, dict) or set(config) != names:
+        raise InputError(f"{where}: its config must have {', '.join(sorted(names))}, got {str(config)[:80]}")
+    for name, value in config.items():
+        limit = MAX_BLOCKS if name == "n_blocks" else MAX_WIDTH
+        if type(value) is not int or not 0 < value <= limit:
+            raise InputError(f"{where}: {name} in its config is {str(value)[:80]}, must be 1 to {limit}")
+    return ARCHITECTURES[architecture](**config)
+
+
+def _check_tensors(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]], where: str) -> None:
+    missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
+    if missing or extra:
+        raise InputError(f"{where}: not a network of this architecture: missing {missing[:3]}, unknown {extra[:3]}")
+    for name, shape in expected.items():
+        if got[name] != shape:
+            raise InputError(f"{where}: tensor {name} is {got[name]}, its architecture wants {shape}")
+
+
+def _check_dtypes(network: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    for name, wanted in network.state_dict().items():
+        if state[name].dtype != wanted.dtype:
+            raise InputError(f"{where}: tensor {name} is {state[name].dtype}, its architecture wants {wanted.dtype}")

@@ -1,0 +1,151 @@
+"""One uncompressed picture, and the format that a sequence of them shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.errors import InputError, ShapeError
+
+ChromaFormat: TypeAlias = Literal["400", "420", "422", "444"]
+Plane: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+CHROMA_SHIFTS: dict[ChromaFormat, tuple[int, int]] = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}
+"""Right shifts (width, height) from luma to chroma size; 400 has no chroma and no entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFormat:
+    """What all pictures of a sequence have in common.
+
+    Attributes:
+        width: Luma samples per row.
+        height: Luma rows.
+        bit_depth: Bits per sample, 8 to 16.
+        chroma_format: "400", "420", "422" or "444".
+        fps: Pictures per second.
+    """
+
+    width: int
+    height: int
+    bit_depth: int = 8
+    chroma_format: ChromaFormat = "420"
+    fps: Fraction = Fraction(30)
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise InputError(f"picture size {self.width}x{self.height}: both sides must be at least 1")
+        if not 8 <= self.bit_depth <= 16:
+            raise InputError(f"bit depth {self.bit_depth}: must be 8 to 16")
+        if self.chroma_format not in ("400", "420", "422", "444"):
+            raise InputError(f"chroma format {self.chroma_format!r}: must be 400, 420, 422 or 444")
+        if self.fps <= 0:
+            raise InputError(f"{self.fps} pictures per second: must be positive")
+
+    @property
+    def plane_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shapes (height, width) of the planes Y[, Cb, Cr]; odd luma sizes round chroma up."""
+        luma = (self.height, self.width)
+        if self.chroma_format == "400":
+            return (luma,)
+        dx, dy = CHROMA_SHIFTS[self.chroma_format]
+        chroma = (-(-self.height >> dy), -(-self.width >> dx))
+        return (luma, chroma, chroma)
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+        """uint8 for 8 bit, uint16 above."""
+        return np.dtype(np.uint8) if self.bit_depth == 8 else np.dtype(np.uint16)
+
+    @property
+    def picture_bytes(self) -> int:
+        """Size of one raw picture in bytes: one byte per sample at 8 bit, two above."""
+        return self.dtype.itemsize * sum(h * w for h, w in self.plane_shapes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture: planes Y[, Cb, Cr].
+
+    Attributes:
+        planes: 2-D arrays (height, width), uint8 at 8 bit and uint16 above, values below 2**bit_depth.
+        bit_depth: Bits per sample, 8 to 16.
+        chroma_format: "400", "420", "422" or "444".
+
+    Raises:
+        ShapeError: If the planes' number, shapes or dtype do not follow from the format.
+    """
+
+    planes: tuple[Plane, ...]
+    bit_depth: int
+    chroma_format: ChromaFormat
+
+    def __post_init__(self) -> None:
+        if not self.planes or any(p.ndim != 2 for p in self.planes):
+            raise ShapeError(f"a frame needs 2-D planes, got {[p.shape for p in self.planes]}")
+        expected = self.format()
+        shapes = tuple(p.shape for p in self.planes)
+        if shapes != expected.plane_shapes:
+            raise ShapeError(f"planes {shapes} do not make a {self.chroma_format} picture: {expected.plane_shapes}")
+        if any(p.dtype != expected.dtype for p in self.planes):
+            raise ShapeError(
+                f"planes of {[str(p.dtype) for p in self.planes]}: {self.bit_depth} bit is {expected.dtype}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Luma samples per row."""
+        return int(self.planes[0].shape[1])
+
+    @property
+    def height(self) -> int:
+        """Luma rows."""
+        return int(self.planes[0].shape[0])
+
+    def format(self, fps: Fraction = Fraction(30)) -> VideoFormat:
+        """The format of a sequence of such pictures."""
+        return VideoFormat(self.width, self.height, self.bit_depth, self.chroma_format, fps)
+
+    def to_bit_depth(self, bit_depth: int) -> Frame:
+        """This picture at another depth: shifted left, or right with rounding and clipping."""
+        if bit_depth == self.bit_depth:
+            return self
+        dtype = np.uint8 if bit_depth == 8 else np.uint16
+        if bit_depth > self.bit_depth:
+            planes = [np.left_shift(p, bit_depth - self.bit_depth, dtype=dtype) for p in self.planes]
+        else:
+            shift = self.bit_depth - bit_depth
+            peak = (1 << bit_depth) - 1
+            planes = [
+                np.minimum((p.astype(np.uint32) + (1 << (shift - 1))) >> shift, peak).astype(dtype) for p in self.planes
+            ]
+        return Frame(tuple(planes), bit_depth, self.chroma_format)
+
+    def padded(self, width: int, height: int) -> Frame:
+        """This picture extended to width x height by repeating its right column and bottom row."""
+        if width < self.width or height < self.height:
+            raise ShapeError(f"cannot pad {self.width}x{self.height} to the smaller {width}x{height}")
+        shapes = VideoFormat(width, height, self.bit_depth, self.chroma_format).plane_shapes
+        pairs = zip(self.planes, shapes, strict=True)
+        return self._with(
+            cast(Plane, np.pad(p, ((0, h - p.shape[0]), (0, w - p.shape[1])), mode="edge")) for p, (h, w) in pairs
+        )
+
+    def cropped(self, width: int, height: int) -> Frame:
+        """The top left width x height samples of this picture."""
+        if width > self.width or height > self.height:
+            raise ShapeError(f"cannot crop {self.width}x{self.height} to the larger {width}x{height}")
+        shapes = VideoFormat(width, height, self.bit_depth, self.chroma_format).plane_shapes
+        return self._with(p[:h, :w] for p, (h, w) in zip(self.planes, shapes, strict=True))
+
+    def tobytes(self) -> bytes:
+        """The samples as raw YUV: planes in order, row by row, little endian above 8 bit."""
+        return b"".join(np.ascontiguousarray(p, dtype=p.dtype.newbyteorder("<")).tobytes() for p in self.planes)
+
+    def _with(self, planes: Iterable[Plane]) -> Frame:
+        return Frame(tuple(planes), self.bit_depth, self.chroma_format)

@@ -1,0 +1,162 @@
+"""Image files, and RGB to and from YUV: BT.709 matrix, limited range (luma 16..235, chroma 16..240 at 8 bit).
+
+Chroma sits where VVC puts it by default: level with the left luma column of a pair, midway between two rows.
+* Down (444 to 420): (1, 2, 1)/4 across, centred on even columns; (1, 1)/2 down. 422: only across.
+* Up (for display and RGB metrics): bilinear: across (1) and (1, 1)/2, down (1, 3)/4 and (3, 1)/4.
+Edges repeat; odd sizes round chroma up. All steps are in float32 with one rounding at the end.
+
+Source: Rec. ITU-R BT.709-6, section 3; ITU-T H.266, clause 6.2 (nominal 4:2:0 locations).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.files import open_input
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+
+_Floats: TypeAlias = NDArray[np.floating[Any]]
+_KR, _KB = 0.2126, 0.0722
+_RGB_TO_YUV = np.array(
+    [
+        [_KR, 1 - _KR - _KB, _KB],
+        [-_KR / (2 - 2 * _KB), (_KR + _KB - 1) / (2 - 2 * _KB), 0.5],
+        [0.5, (_KR + _KB - 1) / (2 - 2 * _KR), -_KB / (2 - 2 * _KR)],
+    ]
+)
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "La", "RGBa")
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The image as RGB, uint8 (H, W, 3): upright after its EXIF tag, grey repeated, transparency ignored.
+
+    Raises:
+        InputError: If the file is missing.
+        BitstreamError: If it is no image, damaged or implausibly large.
+        UnsupportedError: If it has more than 8 bits per sample.
+    """
+    with open_input(path) as file:
+        return decode_image(file, str(path))
+
+
+def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
+    """As `read_image`, from an open file; `where` names it in messages."""
+    with _opened(file, where) as image:
+        if image.mode not in _EIGHT_BIT_MODES:
+            raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Width and height of `read_image`'s result, from the file's header; raises as `read_image`."""
+    with open_input(path) as file, _opened(file, str(path)) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else image.size
+
+
+@contextmanager
+def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
+    """The image, not yet decoded; what Pillow raises on damage becomes BitstreamError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                yield image
+    except UnsupportedError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise BitstreamError(f"{where}: cannot be decoded as an image: {error}") from error
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files directly in a folder, by name.
+
+    Raises:
+        InputError: If there is no such folder or it has no image.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return paths
+
+
+def rgb_to_frame(rgb: NDArray[np.uint8], chroma_format: ChromaFormat = "420", bit_depth: int = 8) -> Frame:
+    """The picture of an RGB or grey image; a grey one gets neutral chroma (or none with "400").
+
+    Args:
+        rgb: uint8 (H, W, 3), or (H, W) for grey.
+        chroma_format: "400", "420", "422" or "444".
+        bit_depth: 8 to 16.
+
+    Raises:
+        ShapeError: If `rgb` has another shape or dtype.
+        InputError: If the chroma format or bit depth is none of those.
+    """
+    if rgb.ndim == 2:
+        rgb = np.repeat(rgb[:, :, None], 3, axis=2)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ShapeError(f"got an image {rgb.dtype} {rgb.shape}, want uint8 (H, W, 3) or (H, W)")
+    yuv = np.einsum("pc,hwc->phw", (_RGB_TO_YUV / 255).astype(np.float32), rgb.astype(np.float32))
+    step = np.float32(1 << max(bit_depth - 8, 0))
+    planes = [_quantised(yuv[0] * (219 * step) + 16 * step, bit_depth)]
+    if chroma_format != "400":
+        across, down = CHROMA_SHIFTS.get(chroma_format, (0, 0))
+        small = [_shrunk(plane, across, down) for plane in yuv[1:]]
+        planes += [_quantised(plane * (224 * step) + 128 * step, bit_depth) for plane in small]
+    return Frame(tuple(planes), bit_depth, chroma_format)
+
+
+def frame_to_rgb(frame: Frame) -> NDArray[np.uint8]:
+    """The picture as RGB, uint8 (H, W, 3); grey for 4:0:0."""
+    step = np.float32(1 << (frame.bit_depth - 8))
+    luma = (frame.planes[0].astype(np.float32) - 16 * step) / (219 * step)
+    yuv = np.zeros((3, *luma.shape), np.float32)
+    yuv[0] = luma
+    if frame.chroma_format != "400":
+        across, down = CHROMA_SHIFTS[frame.chroma_format]
+        for target, plane in zip(yuv[1:], frame.planes[1:], strict=True):
+            chroma = (plane.astype(np.float32) - 128 * step) / (224 * step)
+            target[:] = _grown(chroma, across, down)[: frame.height, : frame.width]
+    matrix = (np.linalg.inv(_RGB_TO_YUV) * 255).astype(np.float32)
+    rgb: _Floats = np.einsum("cp,phw->hwc", matrix, yuv)
+    return np.rint(rgb).clip(0, 255).astype(np.uint8)
+
+
+def _quantised(plane: _Floats, bit_depth: int) -> Plane:
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    return cast(Plane, np.rint(plane).clip(0, (1 << bit_depth) - 1).astype(dtype))
+
+
+def _shrunk(plane: _Floats, across: int, down: int) -> _Floats:
+    if across:
+        wide = np.pad(plane, ((0, 0), (1, 1)), mode="edge")
+        plane = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / 4
+    if down:
+        tall = np.pad(plane, ((0, plane.shape[0] % 2), (0, 0)), mode="edge")
+        plane = (tall[::2] + tall[1::2]) / 2
+    return plane
+
+
+def _grown(plane: _Floats, across: int, down: int) -> _Floats:
+    """The plane at twice its width and/or height (one more than luma if that is odd)."""
+    if across:
+        right = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)
+        plane = np.stack([plane, (plane + right) / 2], axis=2).reshape(plane.shape[0], -1)
+    if down:
+        above = np.concatenate([plane[:1], plane[:-1]])
+        below = np.concatenate([plane[1:], plane[-1:]])
+        plane = np.stack([(above + 3 * plane) / 4, (3 * plane + below) / 4], axis=1).reshape(-1, plane.shape[1])
+    return plane

@@ -1,0 +1,244 @@
+"""Any file as a sequence of pictures that can be read again and again, and writers by suffix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
+from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
+from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
+from vvc_nnr.sequences.video import probe_video, read_video
+from vvc_nnr.sequences.y4m import Y4mWriter, count_y4m_pictures, read_y4m, read_y4m_header
+from vvc_nnr.sequences.yuv import (
+    PartialFormat,
+    YuvWriter,
+    count_yuv_pictures,
+    format_from_name,
+    looks_like_16_bit,
+    read_yuv,
+)
+
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mkv",
+    ".mov",
+    ".avi",
+    ".webm",
+    ".m4v",
+    ".mpg",
+    ".ts",
+    ".264",
+    ".h264",
+    ".265",
+    ".hevc",
+)
+SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A sequence in a file.
+
+    Attributes:
+        name: The catalogue's name for a sequence of the common test conditions, else the file's stem.
+        path: The file.
+        format: What `frames` yields.
+        n_pictures: How many there are; for a video the container's word, None if it has none.
+        ctc_class: Class of the common test conditions, by size where the sequence is not one of theirs.
+    """
+
+    name: str
+    path: Path
+    format: VideoFormat
+    n_pictures: int | None
+    ctc_class: str
+
+    def frames(self, start: int = 0, count: int | None = None) -> Iterator[Frame]:
+        """The pictures from index `start`, at most `count`, one in memory at a time; each call reads anew.
+
+        Raises:
+            InputError: If `start` or `count` is negative or the file cannot be read as this format.
+            BitstreamError: If the file is damaged.
+            UnsupportedError: If the file is legal but not readable here.
+        """
+        if start < 0 or (count is not None and count < 0):
+            raise InputError(f"{self.path}: pictures from {start}, {count} of them: both must be 0 or more")
+        suffix = self.path.suffix.lower()
+        if suffix == ".yuv":
+            return read_yuv(self.path, self.format, start, count)
+        if suffix == ".y4m":
+            return read_y4m(self.path, start, count)
+        if suffix in IMAGE_SUFFIXES:
+            return self._image_frames(start, count)
+        return read_video(self.path, start, count)
+
+    def _image_frames(self, start: int, count: int | None) -> Iterator[Frame]:
+        if start == 0 and count != 0:
+            yield rgb_to_frame(read_image(self.path), self.format.chroma_format, self.format.bit_depth)
+
+
+def open_source(
+    path: Path | str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    bit_depth: int | None = None,
+    chroma_format: ChromaFormat | None = None,
+    fps: Fraction | None = None,
+) -> Source:
+    """The sequence in a `.yuv`, `.y4m`, video or image file.
+
+    The format of a `.yuv` comes from the options, else its name, else the catalogue, else 8 bit 4:2:0 30 fps.
+    An image becomes the bit depth and chroma format asked for (8 bit 4:2:0). Other files know their format:
+    there only `fps` changes anything, and another option must agree.
+
+    Args:
+        path: The file.
+        width: Luma samples per row.
+        height: Luma rows.
+        bit_depth: 8 to 16.
+        chroma_format: "400", "420", "422" or "444".
+        fps: Pictures per second.
+
+    Raises:
+        InputError: If the file is missing or of an unknown kind, its format is not known or does not fit.
+        BitstreamError: If the file is damaged.
+        UnsupportedError: If the file is legal but not readable here.
+    """
+    return _open(Path(path), PartialFormat(width, height, bit_depth, chroma_format, fps))
+
+
+def open_sources(
+    folder_or_file: Path | str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    bit_depth: int | None = None,
+    chroma_format: ChromaFormat | None = None,
+    fps: Fraction | None = None,
+) -> list[Source]:
+    """All sequences of a folder and its subfolders in order of their paths, or the one in a file.
+
+    Each image is a sequence of its own. Options are for the files that do not know better: they are as in
+    `open_source` for `.yuv` files and images. Sequences of the same name get their paths as names.
+
+    Raises:
+        InputError: If there is no such folder, it holds no sequence, or as `open_source`.
+        BitstreamError: As `open_source`.
+        UnsupportedError: As `open_source`.
+    """
+    root = Path(folder_or_file)
+    options = PartialFormat(width, height, bit_depth, chroma_format, fps)
+    if not root.is_dir():
+        return [_open(root, options)]
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_visible(path, root))
+    if not paths:
+        raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)})")
+    rate_only = PartialFormat(fps=fps)
+    needs_format = (".yuv", *IMAGE_SUFFIXES)
+    sources = [_open(path, options if path.suffix.lower() in needs_format else rate_only) for path in paths]
+    n_of_name = Counter(source.name for source in sources)
+    return [
+        source if n_of_name[source.name] == 1 else replace(source, name=str(source.path.relative_to(root).as_posix()))
+        for source in sources
+    ]
+
+
+def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter | Y4mWriter:
+    """A writer of `.yuv` or `.y4m`, to be used in a `with` block.
+
+    Raises:
+        InputError: If the name has another suffix.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".y4m":
+        return Y4mWriter(path, format)
+    if suffix == ".yuv":
+        return YuvWriter(path, format)
+    raise InputError(f"{path}: pictures are written as .y4m or .yuv; choose one of these suffixes")
+
+
+def _is_visible(path: Path, root: Path) -> bool:
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _open(path: Path, options: PartialFormat) -> Source:
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, a file is wanted' if path.is_dir() else 'no such file'}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
+    if suffix == ".yuv":
+        format = _yuv_format(path, options)
+        n_pictures: int | None = _checked_yuv_count(path, format)
+    elif suffix == ".y4m":
+        format, n_pictures = _agreeing(path, read_y4m_header(path), options), count_y4m_pictures(path)
+    elif suffix in IMAGE_SUFFIXES:
+        format, n_pictures = _image_format(path, options), 1
+    else:
+        probe = probe_video(path)
+        format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
+    sequence = find_ctc_sequence(path.name, format.width, format.height)
+    ctc_class = ctc_class_of(path.name, format.width, format.height)
+    return Source(sequence.name if sequence else path.stem, path, format, n_pictures, ctc_class)
+
+
+def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
+    named = format_from_name(path.name)
+    width, height = _first(options.width, named.width, None), _first(options.height, named.height, None)
+    known = find_ctc_sequence(path.name, width, height)
+    if known:
+        width, height = known.width, known.height
+    if width is None or height is None:
+        raise InputError(f"{path}: picture size not known; give it, or name the file like x_416x240_50fps_8bit_420.yuv")
+    return VideoFormat(
+        width,
+        height,
+        _first(options.bit_depth, named.bit_depth, known.bit_depth if known else 8),
+        _first(options.chroma_format, named.chroma_format, "420"),
+        _first(options.fps, named.fps, known.fps if known else Fraction(30)),
+    )
+
+
+def _first(preferred: _Value | None, second: _Value | None, default: _Value) -> _Value:
+    if preferred is not None:
+        return preferred
+    return default if second is None else second
+
+
+def _checked_yuv_count(path: Path, format: VideoFormat) -> int:
+    n_pictures = count_yuv_pictures(path, format)
+    if format.bit_depth == 8 and looks_like_16_bit(path, format):
+        raise InputError(f"{path}: wrong bit depth, its samples have two bytes each; give the bit depth (such as 10)")
+    return n_pictures
+
+
+def _image_format(path: Path, options: PartialFormat) -> VideoFormat:
+    width, height = read_image_size(path)
+    wanted = PartialFormat(options.width, options.height)
+    format = _agreeing(path, VideoFormat(width, height), wanted)
+    return replace(
+        format,
+        bit_depth=options.bit_depth or 8,
+        chroma_format=options.chroma_format or "420",
+        fps=options.fps or format.fps,
+    )
+
+
+def _agreeing(path: Path, format: VideoFormat, options: PartialFormat) -> VideoFormat:
+    """The file's own format at the rate asked for; InputError if another option contradicts it."""
+    for field in ("width", "height", "bit_depth", "chroma_format"):
+        wanted = getattr(options, field)
+        if wanted is not None and wanted != getattr(format, field):
+            name = field.replace("_", " ")
+            raise InputError(f"{path}: wrong {name}: {wanted} asked for, the file has {getattr(format, field)}")
+    return replace(format, fps=options.fps or format.fps)

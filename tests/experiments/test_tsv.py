@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import errno
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, unique_rows
+from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.files import AtomicFile
+
+HEADER = {"version": "1", "command": "run\t--out x", "psnr_peak": "vtm", "seeds": ""}
+SIZE = SizeRow("net", 800, 200, "uniform8", 8, 100)
+IMAGE = ImageRow("cat", "jpeg-file", "q50", 100, 0.78125, 30.5, 0.9)
+
+TEXTS = st.text(max_size=8) | st.sampled_from(["\t", "\n", "\r", "\\", "\\t", "#", "\x85", "\u2028", ""])
+SCORES = st.floats(min_value=-1e300, allow_nan=False)
+COUNTS = st.integers(min_value=1, max_value=10**12)
+
+
+@st.composite
+def tool_rows(draw: st.DrawFn) -> ToolRow:
+    method = draw(st.sampled_from(["anchor", "original", "reconstructed"]))
+    network = "" if method == "anchor" else draw(TEXTS.filter(bool))
+    chroma = SCORES | st.none()
+    return ToolRow(
+        draw(TEXTS), draw(TEXTS), draw(COUNTS), draw(COUNTS), draw(COUNTS), 10, draw(st.integers()),
+        draw(st.sampled_from(["all", "deblock-sao", "none"])), method, network, draw(COUNTS),
+        draw(SCORES), draw(chroma), draw(chroma), draw(SCORES), draw(chroma), draw(chroma),
+    )  # fmt: skip
+
+
+@given(rows=st.lists(tool_rows(), max_size=4), value=TEXTS, n_torn=st.integers(0, 400))
+def test_rows_come_back_and_a_torn_line_costs_itself_only(rows: list[ToolRow], value: str, n_torn: int) -> None:
+    header = HEADER | {"note": value}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.tsv"
+        with RowWriter(path, ToolRow, header) as writer:
+            head_bytes = path.stat().st_size
+            writer.append(rows)
+        table = read_rows(path, ToolRow)
+        assert table.rows == tuple(rows)
+        assert table.header == header
+
+        data = path.read_bytes()
+        cut = max(head_bytes, len(data) - n_torn)
+        path.write_bytes(data[:cut])
+        kept = read_rows(path, ToolRow).rows
+        assert kept == tuple(rows[: data[:cut].count(b"\n") - data[:head_bytes].count(b"\n")])
+        with RowWriter(path, ToolRow, header) as writer:
+            assert writer.existing == kept
+            writer.append(rows[len(kept) :])
+        assert path.read_bytes() == data
+
+
+def test_golden_file(tmp_path: Path) -> None:
+    path = tmp_path / "images.tsv"
+    with RowWriter(path, ImageRow, {"version": "1", "command": "a\nb"}) as writer:
+        writer.append([IMAGE, ImageRow("tab\there", "cnn-ae", "#net", 1, 0.1, math.inf, 1.0)])
+    assert path.read_text() == (
+        "# version: 1\n"
+        "# command: a\\nb\n"
+        "image\tmethod\tsetting\tn_bytes\tbpp\tpsnr_db\tssim\n"
+        "cat\tjpeg-file\tq50\t100\t0.78125\t30.5\t0.9\n"
+        "tab\\there\tcnn-ae\t#net\t1\t0.1\tinf\t1.0\n"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["images.tsv"]
+
+
+def test_windows_line_ends_are_read(tmp_path: Path) -> None:
+    path = _file(tmp_path, SIZE)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_rows(path, SizeRow).rows == (SIZE,)
+
+
+def test_numpy_scalars_are_written_as_numbers(tmp_path: Path) -> None:
+    row = ImageRow("cat", "jpeg-file", "q50", np.int64(100), np.float64(0.5), np.float64(np.inf), 0.9)  # type: ignore[arg-type]
+    assert read_rows(_file(tmp_path, row), ImageRow).rows == (row,)
+
+
+def test_non_utf8_names_survive(tmp_path: Path) -> None:
+    row = SizeRow(os.fsdecode(b"net\xff"), 8, 2, "uniform8", 8, 1)
+    assert read_rows(_file(tmp_path, row), SizeRow).rows == (row,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"\t800\t", b"\t8oo\t", r"line 6, column 2 \(original_bytes\): '8oo' is no whole number"),
+        (b"\t800\t", b"\t8_0\t", r"column 2 \(original_bytes\): '8_0' is no whole number"),
+        (b"\t800\t", b"\t" + b"9" * 5000 + b"\t", r"column 2 \(original_bytes\)"),
+        (b"\t800\t", b"\t", "line 6: 5 columns, wanted 6"),
+        (b"\t800\t", b"\t0\t", "line 6: original_bytes and compressed_bytes must be at least 1"),
+        (b"net\t", b"n\\et\t", r"column 1 \(network\): '\\\\e' is no escape"),
+        (b"net\t", b"net\\\t", r"column 1 \(network\): '\\\\' is no escape"),
+        (b"uniform8\t8", b"\n", "line 6: 4 columns, wanted 6"),
+        (b"network\t", b"", "line 5: no results of this kind, wanted the columns network original_bytes"),
+        (b"# version", b"version", "line 1: no results of this kind"),
+        (b"run\\t", b"run\\x", r"line 2: '\\\\x' is no escape"),
+    ],
+)
+def test_malformed_file_names_line_and_column(tmp_path: Path, old: bytes, new: bytes, message: str) -> None:
+    path = _file(tmp_path, SIZE)
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"net\.tsv .*{message}"):
+        read_rows(path, SizeRow)
+    with pytest.raises(InputError, match=message):
+        RowWriter(path, SizeRow, HEADER)
+
+
+@pytest.mark.parametrize("number", ["nan", "-inf", "Infinity", "1e999", "1_0.5", "0x1p3", " 1", "", "½"])
+def test_numbers_that_are_none(tmp_path: Path, number: str) -> None:
+    path = _file(tmp_path, IMAGE)
+    path.write_text(path.read_text().replace("30.5", number))
+    with pytest.raises(InputError, match=r"line 6, column 6 \(psnr_db\): .* is no number"):
+        read_rows(path, ImageRow)
+
+
+def test_unknown_choice_lists_the_choices(tmp_path: Path) -> None:
+    path = _file(tmp_path, IMAGE)
+    path.write_text(path.read_text().replace("jpeg-file", "jpeg"))
+    with pytest.raises(InputError, match=r"column 2 \(method\): 'jpeg' is none of jpeg-file, jpeg-opt"):
+        read_rows(path, ImageRow)
+
+
+@pytest.mark.parametrize("data", [b"\x00\xff" * 50, b"\n", b"# only: comments\n", b"no line feed"])
+def test_other_files_are_refused_and_kept(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "other.tsv"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="no results of this kind"):
+        RowWriter(path, SizeRow, HEADER)
+    assert path.read_bytes() == data
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.tsv: cannot be read: No such file"):
+        read_rows(tmp_path / "gone.tsv", SizeRow)
+    with pytest.raises(InputError, match="cannot be written"):
+        RowWriter(tmp_path / "no-folder" / "rows.tsv", SizeRow, HEADER)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be (read|written): Not a directory"):
+        RowWriter(tmp_path / "file" / "rows.tsv", SizeRow, HEADER)
+    with pytest.raises(InputError, match="cannot be read"):
+        RowWriter(tmp_path, SizeRow, HEADER)
+
+
+def test_continuing_under_other_conventions_is_refused(tmp_path: Path) -> None:
+    path = _file(tmp_path, SIZE)
+    with pytest.raises(InputError, match="under psnr_peak 'vtm', this run has 'full': use another folder"):
+        RowWriter(path, SizeRow, HEADER | {"psnr_peak": "full"})
+    with RowWriter(path, SizeRow, HEADER | {"command": "another"}) as writer:
+        assert writer.existing == (SIZE,)
+    assert read_rows(path, SizeRow).header == HEADER
+
+
+class _FullDisk:
+    """A file on a disk with room for a few more bytes."""
+
+    def __init__(self, path: Path, room_bytes: int) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self._room_bytes = room_bytes
+        self.seek, self.truncate, self.close = self._file.seek, self._file.truncate, self._file.close
+
+    def write(self, data: memoryview) -> int:
+        n_bytes = min(len(data), self._room_bytes)
+        if n_bytes == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._room_bytes -= n_bytes
+        return self._file.write(data[:n_bytes]) or 0
+
+
+def test_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _file(tmp_path, SIZE)
+    before = path.read_bytes()
+    with RowWriter(path, SizeRow, HEADER) as writer:
+        real = writer._file
+        monkeypatch.setattr(writer, "_file", _FullDisk(path, room_bytes=10))
+        with pytest.raises(InputError, match=r"net\.tsv: cannot be written: No space left"):
+            writer.append([SIZE])
+        real.close()
+    assert path.read_bytes() == before
+
+
+def test_full_disk_leaves_no_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: AtomicFile, data: bytes) -> None:
+        raise InputError(f"{self.path}: cannot be written: {os.strerror(errno.ENOSPC)}")
+
+    monkeypatch.setattr(AtomicFile, "write", write)
+    with pytest.raises(InputError, match="No space left"):
+        RowWriter(tmp_path / "rows.tsv", SizeRow, HEADER)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_no_row_with_nan_is_written(tmp_path: Path, value: float) -> None:
+    path = _file(tmp_path, IMAGE)
+    with RowWriter(path, ImageRow, HEADER) as writer, pytest.raises(ValueError, match="is no result"):
+        writer.append([ImageRow("dog", "cnn-ae", "net", 1, 1.0, value, 1.0)])
+    assert read_rows(path, ImageRow).rows == (IMAGE,)
+
+
+def test_a_field_of_another_type_is_a_programming_error(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Odd:
+        value: list[int]
+
+    with pytest.raises(TypeError, match="rows cannot hold"):
+        RowWriter(tmp_path / "odd.tsv", Odd, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "anchor"}, "only the anchor has none"),
+        ({"network": ""}, "only the anchor has none"),
+        ({"n_bits": -1}, "must be at least 0"),
+        ({"height": 0}, "must be at least 0, width and height at least 1"),
+    ],
+)
+def test_rows_that_cannot_be(tool_rows: list[ToolRow], changes: dict[str, object], message: str) -> None:
+    row = next(row for row in tool_rows if row.network)
+    values = {name: getattr(row, name) for name in ToolRow.__slots__} | changes
+    with pytest.raises(ValueError, match=message):
+        ToolRow(**values)
+    with pytest.raises(ValueError, match="at least 0"):
+        ImageRow("a", "cnn-ae", "n", 1, -0.5, 1.0, 1.0)
+
+
+def test_unique_rows() -> None:
+    other = SizeRow("net", 800, 201, "uniform8", 8, 100)
+    assert unique_rows([SIZE, SIZE]) == [SIZE]
+    with pytest.raises(InputError, match=r"two different results for \('net', 'uniform8', 8\)"):
+        unique_rows([SIZE, other])
+
+
+def _file(folder: Path, row: SizeRow | ImageRow) -> Path:
+    path = folder / "net.tsv"
+    with RowWriter(path, type(row), HEADER) as writer:
+        writer.append([row])
+    return path

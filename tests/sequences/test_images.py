@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from skimage import data
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import (
+    frame_to_rgb,
+    image_files,
+    read_image,
+    read_image_size,
+    rgb_to_frame,
+)
+
+rgb_images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
+
+
+@pytest.mark.parametrize(
+    ("rgb", "yuv_8", "yuv_10"),
+    [
+        ((0, 0, 0), (16, 128, 128), (64, 512, 512)),
+        ((255, 255, 255), (235, 128, 128), (940, 512, 512)),
+        ((255, 0, 0), (63, 102, 240), (250, 409, 960)),
+        ((0, 255, 0), (173, 42, 26), (691, 167, 105)),
+        ((0, 0, 255), (32, 240, 118), (127, 960, 471)),
+        ((0, 255, 255), (188, 154, 16), (754, 615, 64)),
+        ((255, 0, 255), (78, 214, 230), (313, 857, 919)),
+        ((255, 255, 0), (219, 16, 138), (877, 64, 553)),
+    ],
+)
+def test_colour_bars_have_the_published_values(rgb, yuv_8, yuv_10):
+    """The well-known values of 100 % bars in BT.709."""
+    image = np.full((2, 2, 3), rgb, np.uint8)
+    for bit_depth, expected in [(8, yuv_8), (10, yuv_10)]:
+        frame = rgb_to_frame(image, "444", bit_depth)
+        assert tuple(int(plane[0, 0]) for plane in frame.planes) == expected
+
+
+def test_chroma_filter_down():
+    """One blue column: an even column's sample takes half of it, its odd neighbours' a quarter."""
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, 2, 2] = 255
+    image[:2, 5, 2] = 255
+    blue = rgb_to_frame(image, "420").planes[1].astype(int) - 128
+    assert blue.tolist() == [[0, 56, 28, 28], [0, 56, 0, 0]]
+    assert (rgb_to_frame(image, "422").planes[1][:2] == blue[0] + 128).all()
+    assert (rgb_to_frame(image, "422").planes[1][2:] == blue[1] + 128).all()
+
+
+def test_chroma_filter_up():
+    luma = np.full((4, 4), 126, np.uint8)
+    red = np.array([[128, 160], [192, 128]], np.uint8)
+    rgb = frame_to_rgb(Frame((luma, np.full((2, 2), 128, np.uint8), red), 8, "420"))
+    across = np.array([[128, 144, 160, 160], [192, 160, 128, 128]])
+    expected = np.array([across[0], (3 * across[0] + across[1]) / 4, (across[0] + 3 * across[1]) / 4, across[1]])
+    scale = 2 * (1 - 0.2126) * 255 / 224
+    got = (rgb[..., 0] - 110 * 255 / 219) / scale + 128
+    assert np.abs(got - expected).max() <= 0.5 / scale + 1e-3
+
+
+@settings(max_examples=60)
+@given(rgb=rgb_images, bit_depth=st.integers(8, 16))
+def test_444_comes_back_within_a_level_or_two(rgb, bit_depth):
+    again = frame_to_rgb(rgb_to_frame(rgb, "444", bit_depth)).astype(int)
+    assert np.abs(again - rgb).max() <= (2 if bit_depth == 8 else 1 if bit_depth == 9 else 0)
+
+
+@given(
+    colour=st.tuples(*[st.integers(0, 255)] * 3),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    chroma_format=st.sampled_from(["420", "422", "444"]),
+)
+def test_flat_colour_survives_any_size_and_chroma_format(colour, size, chroma_format):
+    rgb = np.full((*size, 3), colour, np.uint8)
+    frame = rgb_to_frame(rgb, chroma_format, 10)
+    assert (frame_to_rgb(frame) == rgb).all()
+    assert all((plane == plane[0, 0]).all() for plane in frame.planes)
+
+
+def test_photograph_through_420_stays_close():
+    rgb = data.astronaut()[:255, :255]
+    error = frame_to_rgb(rgb_to_frame(rgb, "420", 10)).astype(float) - rgb
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 35
+
+
+def test_444_agrees_with_ffmpeg(ffmpeg, tmp_path):
+    rgb = np.ascontiguousarray(data.astronaut()[:128, :128])
+    Image.fromarray(rgb).save(tmp_path / "x.png")
+    scale = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int"
+    raw = np.frombuffer(
+        ffmpeg("-i", tmp_path / "x.png", "-vf", scale, "-pix_fmt", "yuv444p", "-f", "rawvideo", "-"), np.uint8
+    ).reshape(3, 128, 128)
+    ours = rgb_to_frame(rgb, "444")
+    for plane, theirs in zip(ours.planes, raw, strict=True):
+        assert np.abs(plane.astype(int) - theirs).max() <= 1
+
+
+@given(grey=hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_grey_image_has_neutral_chroma_or_none(grey):
+    coloured, bare = rgb_to_frame(grey, "420"), rgb_to_frame(grey, "400")
+    assert all((plane == 128).all() for plane in coloured.planes[1:])
+    assert len(bare.planes) == 1
+    assert (bare.planes[0] == coloured.planes[0]).all()
+    assert np.abs(frame_to_rgb(bare).astype(int) - grey[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4),
+    ],
+)
+def test_other_arrays_are_refused(wrong):
+    with pytest.raises(ShapeError, match="want uint8"):
+        rgb_to_frame(wrong)
+
+
+def test_other_options_are_refused():
+    for options in [{"chroma_format": "411"}, {"bit_depth": 7}, {"bit_depth": 17}]:
+        with pytest.raises(InputError):
+            rgb_to_frame(np.zeros((4, 4, 3), np.uint8), **options)
+
+
+def save(image: Image.Image, path, **options):
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK"])
+def test_kinds_of_images_become_rgb(tmp_path, mode):
+    image = Image.fromarray(data.astronaut()[:20, :30]).convert(mode)
+    path = save(image, tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
+    rgb = read_image(path)
+    assert rgb.shape == (20, 30, 3)
+    assert (rgb == np.array(image.convert("RGB"))).all()
+    assert read_image_size(path) == (30, 20)
+
+
+def test_image_is_turned_upright(tmp_path):
+    image = Image.fromarray(data.astronaut()[:20, :30])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(image, tmp_path / "x.png", exif=exif)
+    assert read_image(path).shape == (30, 20, 3)
+    assert (read_image(path) == np.rot90(np.array(image), -1)).all()
+    assert read_image_size(path) == (20, 30)
+
+
+def test_16_bit_image_is_not_clipped_silently(tmp_path):
+    path = save(Image.fromarray(np.full((4, 4), 40000, np.uint16)), tmp_path / "x.png")
+    with pytest.raises(UnsupportedError, match="8 bits"):
+        read_image(path)
+
+
+def test_missing_file_and_folder_without_images(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_image(tmp_path / "x.png")
+    with pytest.raises(InputError, match="holds no image"):
+        image_files(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        image_files(tmp_path / "no")
+
+
+def test_image_files_are_sorted_and_others_left_out(tmp_path):
+    for name in ["b.PNG", "a.jpg", "c.txt"]:
+        (tmp_path / name).touch()
+    (tmp_path / "d.png").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.jpg", "b.PNG"]
+
+
+def test_decompression_bomb_is_refused_before_it_unpacks(tmp_path):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9)))
+    (tmp_path / "x.png").write_bytes(bomb + chunk(b"IEND", b""))
+    with pytest.raises(BitstreamError):
+        read_image(tmp_path / "x.png")
+
+
+@settings(max_examples=150)
+@given(kind=st.sampled_from(["png", "jpeg", "webp", "tiff", "ppm"]), cut=st.integers(0, 3000), data=st.data())
+def test_damaged_images_end_in_an_image_or_a_stated_error(tmp_path_factory, kind, cut, data):
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3)).save(stream, kind)
+    damaged = bytearray(stream.getvalue())
+    for position in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=3)):
+        damaged[position] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.bin"
+    path.write_bytes(damaged[: max(0, len(damaged) - cut)])
+    try:
+        rgb = read_image(path)
+    except (BitstreamError, UnsupportedError):
+        return
+    assert rgb.dtype == np.uint8
+    assert rgb.shape[2] == 3

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.sequences.frame import VideoFormat
+from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.source import open_source, open_sources, open_writer
+
+
+def write(path, format, frames):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_writer(path, format) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def same(frames, others) -> bool:
+    return [frame.tobytes() for frame in frames] == [frame.tobytes() for frame in others]
+
+
+@pytest.mark.parametrize("name", ["x.y4m", "x_12x10_50fps_10bit_422.yuv", "X_12x10_50fps_10bit_422.YUV"])
+def test_what_is_written_is_read_again_and_again(tmp_path, random_frame, name):
+    format = VideoFormat(12, 10, 10, "422", Fraction(50))
+    frames = [random_frame(format, seed) for seed in range(3)]
+    source = open_source(write(tmp_path / name, format, frames))
+    assert (source.format, source.n_pictures, source.ctc_class) == (format, 3, "D")
+    assert source.name == name.rsplit(".", 1)[0]
+    assert same(source.frames(), frames)
+    assert same(source.frames(), frames)
+    assert same(source.frames(1, 1), frames[1:2])
+
+
+def test_catalogue_fills_what_the_name_leaves_out(tmp_path):
+    path = tmp_path / "ParkRunning3.yuv"
+    path.write_bytes(bytes(2 * VideoFormat(3840, 2160, 10).picture_bytes))
+    source = open_source(path)
+    assert source.format == VideoFormat(3840, 2160, 10, "420", Fraction(50))
+    assert (source.name, source.ctc_class, source.n_pictures) == ("ParkRunning3", "A2", 2)
+
+
+def test_race_horses_of_two_classes(tmp_path, random_frame):
+    for size in [(832, 480), (416, 240)]:
+        format = VideoFormat(*size)
+        write(tmp_path / f"RaceHorses_{size[0]}x{size[1]}_30.yuv", format, [random_frame(format)])
+    assert [(s.name, s.ctc_class) for s in open_sources(tmp_path)] == [
+        ("RaceHorses", "D"),
+        ("RaceHorsesC", "C"),
+    ]
+
+
+def test_options_go_before_the_name(tmp_path, random_frame):
+    format = VideoFormat(12, 10, 10, "444", Fraction(25))
+    path = write(tmp_path / "x_6x5_8bit_420_50fps.yuv", format, [random_frame(format)])
+    source = open_source(path, width=12, height=10, bit_depth=10, chroma_format="444", fps=Fraction(25))
+    assert source.format == format
+
+
+def test_yuv_without_a_size_asks_for_it(tmp_path):
+    (tmp_path / "x.yuv").write_bytes(bytes(96))
+    with pytest.raises(InputError, match=r"x\.yuv: picture size not known"):
+        open_source(tmp_path / "x.yuv")
+    assert open_source(tmp_path / "x.yuv", width=8, height=8).format == VideoFormat(8, 8)
+    with pytest.raises(InputError, match="at least 1"):
+        open_source(tmp_path / "x.yuv", width=0, height=8)
+
+
+def test_yuv_size_that_does_not_fit(tmp_path):
+    (tmp_path / "x_8x8.yuv").write_bytes(bytes(97))
+    with pytest.raises(InputError, match=r"97 bytes are no whole number of 8x8 8 bit 420 pictures of 96 bytes"):
+        open_source(tmp_path / "x_8x8.yuv")
+
+
+def test_wrong_bit_depth_is_noticed_both_ways(tmp_path, random_frame):
+    ten, eight = VideoFormat(16, 16, 10), VideoFormat(16, 16)
+    path = write(tmp_path / "ten_16x16.yuv", ten, [random_frame(ten)])
+    with pytest.raises(InputError, match="wrong bit depth"):
+        open_source(path)
+    assert open_source(path, bit_depth=10).n_pictures == 1
+    path = write(tmp_path / "eight_16x16_10bit.yuv", eight, [random_frame(eight, seed) for seed in range(2)])
+    with pytest.raises(InputError, match="wrong bit depth"):
+        list(open_source(path).frames())
+    path = write(tmp_path / "x.y4m", ten, [random_frame(ten)])
+    with pytest.raises(InputError, match="wrong bit depth: 8 asked for, the file has 10"):
+        open_source(path, bit_depth=8)
+
+
+@pytest.mark.parametrize("level", [0, 16, 128, 255])
+def test_flat_8_bit_pictures_are_not_taken_for_16_bit(tmp_path, level):
+    (tmp_path / "x_16x16.yuv").write_bytes(bytes([level]) * 384)
+    assert open_source(tmp_path / "x_16x16.yuv").format.bit_depth == 8
+
+
+def test_options_that_contradict_a_header_are_refused(tmp_path, random_frame):
+    path = write(tmp_path / "x.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
+    for options in [{"width": 9}, {"height": 9}, {"chroma_format": "444"}]:
+        with pytest.raises(InputError, match="asked for, the file has"):
+            open_source(path, **options)
+    assert open_source(path, width=8, fps=Fraction(24)).format.fps == 24
+
+
+def test_image_is_a_sequence_of_one_picture(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "x.png")
+    source = open_source(tmp_path / "x.png")
+    assert (source.format, source.n_pictures) == (VideoFormat(9, 7), 1)
+    assert same(source.frames(), [rgb_to_frame(rgb)])
+    assert list(source.frames(start=1)) == list(source.frames(count=0)) == []
+    source = open_source(tmp_path / "x.png", bit_depth=10, chroma_format="444")
+    assert same(source.frames(), [rgb_to_frame(rgb, "444", 10)])
+    assert next(source.frames()).format() == source.format
+
+
+def test_folder_gives_each_file_in_order_and_tells_equal_names_apart(tmp_path, random_frame):
+    format = VideoFormat(8, 8, 10)
+    write(tmp_path / "b" / "same.y4m", format, [random_frame(format)])
+    write(tmp_path / "a" / "same.y4m", format, [random_frame(format)])
+    write(tmp_path / "c_8x8.yuv", format, [random_frame(format)])
+    write(tmp_path / ".hidden" / "x.y4m", format, [random_frame(format)])
+    Image.new("RGB", (5, 5)).save(tmp_path / "d.png")
+    Image.new("RGB", (6, 4)).save(tmp_path / "e.jpg")
+    (tmp_path / "notes.txt").touch()
+    sources = open_sources(tmp_path, bit_depth=10, fps=Fraction(24))
+    assert [source.name for source in sources] == ["a/same.y4m", "b/same.y4m", "c_8x8", "d", "e"]
+    assert {source.format.bit_depth for source in sources} == {10}
+    assert {source.format.fps for source in sources} == {24}
+    assert [(s.format.width, s.format.height) for s in sources[3:]] == [(5, 5), (6, 4)]
+
+
+def test_file_alone_is_a_list_of_one(tmp_path, random_frame):
+    path = write(tmp_path / "x.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
+    assert open_sources(path) == [open_source(path)] == [open_source(str(path))]
+
+
+def test_what_cannot_be_opened(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        open_source(tmp_path / "missing.y4m")
+    with pytest.raises(InputError, match="no such file"):
+        open_sources(tmp_path / "missing")
+    with pytest.raises(InputError, match="is a folder"):
+        open_source(tmp_path)
+    with pytest.raises(InputError, match="holds no sequence"):
+        open_sources(tmp_path)
+    (tmp_path / "x.doc").touch()
+    with pytest.raises(InputError, match=r"unknown suffix '\.doc'"):
+        open_source(tmp_path / "x.doc")
+    with pytest.raises(InputError, match=r"as \.y4m or \.yuv"):
+        open_writer(tmp_path / "x.mp4", VideoFormat(8, 8))
+    (tmp_path / "x.mp4").touch()
+    with pytest.raises(BitstreamError):
+        open_source(tmp_path / "x.mp4")
+
+
+def test_negative_range_is_refused(tmp_path, random_frame):
+    source = open_source(write(tmp_path / "x.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))]))
+    for start, count in [(-1, None), (0, -1)]:
+        with pytest.raises(InputError, match="0 or more"):
+            source.frames(start, count)
+
+
+def test_video_is_a_source(tmp_path, ffmpeg):
+    path = tmp_path / "clip.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "5", "-c:v", "mpeg4", path)
+    source = open_source(path)
+    assert (source.format, source.n_pictures) == (VideoFormat(64, 48, fps=Fraction(25)), 5)
+    frames = list(source.frames())
+    assert len(frames) == 5
+    assert same(source.frames(2, 2), frames[2:4])
+
+
+def test_real_images(data_folder):
+    sources = open_sources(data_folder / "kodak")
+    assert [source.name for source in sources] == [f"kodim{n:02d}" for n in range(1, 13)]
+    assert {source.ctc_class for source in sources} == {"C"}
+    assert next(sources[3].frames()).format() == sources[3].format

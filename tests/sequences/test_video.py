@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.sequences.frame import VideoFormat
+from vvc_nnr.sequences.images import frame_to_rgb
+from vvc_nnr.sequences.video import probe_video, read_video
+from vvc_nnr.sequences.y4m import Y4mWriter
+from vvc_nnr.sequences.yuv import read_yuv
+
+
+@pytest.fixture
+def coded(tmp_path, ffmpeg, random_frame):
+    """Codes random pictures without loss by ffmpeg; returns the file and the pictures."""
+
+    def code(format: VideoFormat, pix_fmt: str, n_pictures: int = 3):
+        frames = [random_frame(format, seed) for seed in range(n_pictures)]
+        with Y4mWriter(tmp_path / "in.y4m", format) as writer:
+            for frame in frames:
+                writer.write(frame)
+        path = tmp_path / "coded.mkv"
+        ffmpeg("-i", tmp_path / "in.y4m", "-c:v", "ffv1", "-strict", "-2", "-pix_fmt", pix_fmt, path)
+        return path, frames
+
+    return code
+
+
+@pytest.mark.parametrize(
+    ("bit_depth", "chroma_format", "pix_fmt"),
+    [
+        (8, "400", "gray"), (10, "400", "gray10le"), (8, "420", "yuv420p"), (10, "420", "yuv420p10le"),
+        (9, "422", "yuv422p9le"), (12, "444", "yuv444p12le"), (16, "420", "yuv420p16le"),
+    ],
+)  # fmt: skip
+def test_planar_pictures_are_exact(coded, bit_depth, chroma_format, pix_fmt):
+    format = VideoFormat(37, 23, bit_depth, chroma_format, Fraction(30000, 1001))
+    path, frames = coded(format, pix_fmt)
+    assert probe_video(path).format == format
+    assert [frame.tobytes() for frame in read_video(path)] == [frame.tobytes() for frame in frames]
+
+
+def test_start_and_count(coded):
+    path, frames = coded(VideoFormat(16, 16), "yuv420p", 5)
+    for start, count in [(0, 2), (2, 2), (4, 9), (7, 1), (1, 0)]:
+        expected = [frame.tobytes() for frame in frames[start : start + count]]
+        assert [frame.tobytes() for frame in read_video(path, start, count)] == expected
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec", "bit_depth", "chroma_format"),
+    [
+        ("nv12", "rawvideo", 8, "420"), ("yuyv422", "rawvideo", 8, "422"), ("yuva444p", "ffv1", 8, "444"),
+        ("yuv420p10be", "rawvideo", 10, "420"), ("yuv411p", "ffv1", 8, "422"), ("yuv440p", "ffv1", 8, "444"),
+        ("bgr0", "ffv1", 8, "444"), ("gbrp10le", "ffv1", 10, "444"), ("pal8", "rawvideo", 8, "444"),
+        ("ya8", "rawvideo", 8, "400"), ("yuvj420p", "mjpeg", 8, "420"),
+    ],
+)  # fmt: skip
+def test_others_become_the_nearest_planar_one(tmp_path, ffmpeg, pix_fmt, codec, bit_depth, chroma_format):
+    path = tmp_path / "x.nut"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "2")
+    ffmpeg(*picture, "-pix_fmt", pix_fmt, "-c:v", codec, "-strict", "-2", path)
+    probed = probe_video(path).format
+    assert probed == VideoFormat(64, 48, bit_depth, chroma_format, Fraction(25))
+    frames = list(read_video(path))
+    assert len(frames) == 2
+    assert all(frame.format(probed.fps) == probed for frame in frames)
+
+
+def test_a_repacked_format_keeps_its_samples(tmp_path, ffmpeg):
+    path, raw = tmp_path / "x.nut", tmp_path / "x.yuv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48", "-frames:v", "2", "-vf", "format=yuv420p")
+    ffmpeg(*picture, "-pix_fmt", "nv12", "-c:v", "rawvideo", path)
+    ffmpeg(*picture, "-f", "rawvideo", raw)
+    expected = [frame.tobytes() for frame in read_yuv(raw, VideoFormat(64, 48))]
+    assert [frame.tobytes() for frame in read_video(path)] == expected
+
+
+def test_rgb_video_becomes_limited_bt709(tmp_path, ffmpeg):
+    path = tmp_path / "x.mkv"
+    picture = (
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=64x48",
+        "-frames:v",
+        "1",
+        "-vf",
+        "format=rgb24,format=gbrp",
+    )
+    ffmpeg(*picture, "-c:v", "ffv1", path)
+    rgb = np.frombuffer(ffmpeg(*picture, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"), np.uint8).reshape(48, 64, 3)
+    (frame,) = read_video(path)
+    error = frame_to_rgb(frame).astype(int) - rgb
+    assert np.abs(error).mean() < 1
+    assert np.abs(error).max() <= 4
+
+
+def test_damaged_and_wrong_files(tmp_path, coded):
+    with pytest.raises(InputError, match="no such file"):
+        probe_video(tmp_path / "missing.mp4")
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(BitstreamError, match="FFmpeg cannot decode it"):
+        probe_video(tmp_path / "noise.mp4")
+    (tmp_path / "empty.mkv").touch()
+    with pytest.raises(BitstreamError):
+        next(read_video(tmp_path / "empty.mkv"))
+    path, frames = coded(VideoFormat(64, 64), "yuv420p")
+    data = path.read_bytes()
+    for cut in range(0, len(data), len(data) // 25):
+        path.write_bytes(data[:cut])
+        try:
+            n_pictures = len(list(read_video(path)))
+        except BitstreamError:
+            continue
+        assert n_pictures <= len(frames)
+
+
+def test_sound_alone_is_no_video(tmp_path, ffmpeg):
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=0.1", tmp_path / "x.mkv")
+    with pytest.raises(BitstreamError, match="no video stream"):
+        probe_video(tmp_path / "x.mkv")
+
+
+def test_real_clip(data_folder):
+    path = data_folder / "clips" / "carphone_pristine.mp4"
+    probe = probe_video(path)
+    assert probe.format == VideoFormat(176, 144, fps=Fraction(30000, 1001))
+    assert sum(1 for _ in read_video(path)) == probe.n_pictures == 120

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.sequences.y4m import Y4mWriter, count_y4m_pictures, read_y4m, read_y4m_header
+from vvc_nnr.sequences.yuv import read_yuv
+
+formats = st.builds(
+    VideoFormat,
+    width=st.integers(1, 17),
+    height=st.integers(1, 17),
+    bit_depth=st.integers(8, 16),
+    chroma_format=st.sampled_from(["400", "420", "422", "444"]),
+    fps=st.sampled_from([Fraction(50), Fraction(30000, 1001)]),
+)
+counts = st.none() | st.integers(0, 4)
+
+
+def write(path, format, frames):
+    with Y4mWriter(path, format) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def test_golden_bytes(tmp_path):
+    path = tmp_path / "x.y4m"
+    format = VideoFormat(3, 1, 8, "420", Fraction(30000, 1001))
+    luma, chroma = np.array([[65, 66, 67]], np.uint8), np.array([[68, 69]], np.uint8)
+    write(path, format, [Frame((luma, chroma, chroma), 8, "420")] * 2)
+    header = b"YUV4MPEG2 W3 H1 F30000:1001 Ip C420mpeg2\n"
+    assert path.read_bytes() == header + 2 * b"FRAME\nABCDEDE"
+
+
+@settings(max_examples=60)
+@given(format=formats, n_pictures=st.integers(0, 3), start=st.integers(0, 4), count=counts)
+def test_round_trip(tmp_path_factory, random_frame, format, n_pictures, start, count):
+    path = tmp_path_factory.getbasetemp() / "round_trip.y4m"
+    frames = [random_frame(format, seed) for seed in range(n_pictures)]
+    write(path, format, frames)
+    assert read_y4m_header(path) == format
+    assert count_y4m_pictures(path) == n_pictures
+    wanted = frames[start:] if count is None else frames[start : start + count]
+    read = list(read_y4m(path, start, count))
+    assert [frame.tobytes() for frame in read] == [frame.tobytes() for frame in wanted]
+    assert all(frame.format(format.fps) == format for frame in read)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "bit_depth", "chroma_format"),
+    [
+        ("gray", 8, "400"), ("gray10le", 10, "400"), ("gray16le", 16, "400"),
+        ("yuv420p", 8, "420"), ("yuv420p10le", 10, "420"), ("yuv420p16le", 16, "420"),
+        ("yuv422p", 8, "422"), ("yuv422p12le", 12, "422"),
+        ("yuv444p", 8, "444"), ("yuv444p9le", 9, "444"),
+    ],
+)  # fmt: skip
+def test_reads_what_ffmpeg_writes_and_ffmpeg_reads_what_we_write(tmp_path, ffmpeg, pix_fmt, bit_depth, chroma_format):
+    theirs, raw, ours = tmp_path / "theirs.y4m", tmp_path / "theirs.yuv", tmp_path / "ours.y4m"
+    picture = "testsrc2=size=48x32:rate=24000/1001,format=yuv444p,crop=37:23:exact=1"
+    ffmpeg("-f", "lavfi", "-i", picture, "-frames:v", "3", "-pix_fmt", pix_fmt, "-strict", "-1", theirs)
+    ffmpeg("-i", theirs, "-f", "rawvideo", "-pix_fmt", pix_fmt, raw)
+    format = VideoFormat(37, 23, bit_depth, chroma_format, Fraction(24000, 1001))
+    assert read_y4m_header(theirs) == format
+    frames = list(read_y4m(theirs))
+    assert b"".join(frame.tobytes() for frame in frames) == raw.read_bytes()
+    assert [frame.tobytes() for frame in frames] == [frame.tobytes() for frame in read_yuv(raw, format)]
+    write(ours, format, frames)
+    assert ffmpeg("-i", ours, "-f", "rawvideo", "-pix_fmt", pix_fmt, "-") == raw.read_bytes()
+    with av.open(str(ours)) as container:
+        assert container.streams.video[0].average_rate == format.fps
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"W4 H2", VideoFormat(4, 2)),
+        (b"W4 H2 F0:0 Ip A1:1 C420jpeg XYSCSS=420JPEG XCOLORRANGE=LIMITED", VideoFormat(4, 2)),
+        (b"W4 H2 F25:1 I? C420paldv", VideoFormat(4, 2, fps=Fraction(25))),
+        (b"C420 H2 W4", VideoFormat(4, 2)),
+        (b"W4 H2 Cmono12", VideoFormat(4, 2, 12, "400")),
+        (b"W4 H2 C444p16", VideoFormat(4, 2, 16, "444")),
+    ],
+)
+def test_headers(tmp_path, header, expected):
+    (tmp_path / "x.y4m").write_bytes(b"YUV4MPEG2 " + header + b"\n")
+    assert read_y4m_header(tmp_path / "x.y4m") == expected
+    assert list(read_y4m(tmp_path / "x.y4m")) == []
+
+
+def test_frame_line_may_have_parameters(tmp_path):
+    (tmp_path / "x.y4m").write_bytes(b"YUV4MPEG2 W2 H1 Cmono\nFRAME Ip Xabc\nabFRAME\ncd")
+    assert [frame.tobytes() for frame in read_y4m(tmp_path / "x.y4m")] == [b"ab", b"cd"]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (b"", BitstreamError, "no end of line"),
+        (b"RIFF....\n", BitstreamError, "starts with"),
+        (b"YUV4MPEG2 W4 H2", BitstreamError, "no end of line"),
+        (b"YUV4MPEG2 W4 H2" + b" X" * 4000 + b"\n", BitstreamError, "no end of line"),
+        (b"YUV4MPEG2 H2\n", BitstreamError, "picture size"),
+        (b"YUV4MPEG2 W0 H2\n", BitstreamError, "picture size"),
+        (b"YUV4MPEG2 W-4 H2\n", BitstreamError, "picture size"),
+        (b"YUV4MPEG2 W4 H2 F25\n", BitstreamError, "picture rate"),
+        (b"YUV4MPEG2 W4 H2 It\n", UnsupportedError, "interlaced"),
+        (b"YUV4MPEG2 W4 H2 C411\n", UnsupportedError, "C411"),
+        (b"YUV4MPEG2 W4 H2 C444alpha\n", UnsupportedError, "C444alpha"),
+        (b"YUV4MPEG2 W4 H2 C420p17\n", UnsupportedError, "C420p17"),
+        (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(11), BitstreamError, "truncated, 11 of 12"),
+        (b"YUV4MPEG2 W999999 H999999 C444p16\nFRAME\n", BitstreamError, "truncated"),
+        (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"FRA", BitstreamError, "no end of line"),
+        (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"\n", BitstreamError, "want 'FRAME'"),
+        (b"YUV4MPEG2 W2 H1 Cmono10\nFRAME\n\x00\x04\x00\x00", BitstreamError, "wrong bit depth"),
+    ],
+)
+def test_damaged_files(tmp_path, data, error, message):
+    (tmp_path / "x.y4m").write_bytes(data)
+    with pytest.raises(error, match=message):
+        list(read_y4m(tmp_path / "x.y4m"))
+
+
+@settings(max_examples=150)
+@given(cut=st.integers(0, 200), position=st.integers(0, 199), bit=st.integers(0, 7))
+def test_each_cut_and_bit_flip_ends_in_pictures_or_a_stated_error(tmp_path_factory, random_frame, cut, position, bit):
+    path = tmp_path_factory.getbasetemp() / "hostile.y4m"
+    format = VideoFormat(5, 3, 10)
+    write(path, format, [random_frame(format, seed) for seed in range(2)])
+    data = bytearray(path.read_bytes())
+    data[position % len(data)] ^= 1 << bit
+    path.write_bytes(data[: len(data) - cut] if cut < len(data) else b"")
+    try:
+        n_pictures = len(list(read_y4m(path)))
+    except (BitstreamError, UnsupportedError):
+        return
+    assert n_pictures == count_y4m_pictures(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_y4m_header(tmp_path / "x.y4m")
+
+
+def test_writer_refuses_another_format_and_leaves_nothing(tmp_path, random_frame):
+    with pytest.raises(ShapeError):
+        write(tmp_path / "x.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8, 10))])
+    assert list(tmp_path.iterdir()) == []

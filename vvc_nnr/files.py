@@ -1,0 +1,95 @@
+"""Opening a user's file, and writing one that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from vvc_nnr.errors import InputError
+
+
+def open_input(path: Path) -> BufferedReader:
+    """The file opened for reading bytes.
+
+    Raises:
+        InputError: If it is missing, a folder or not readable.
+    """
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, a file is wanted") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def remaining_bytes(file: BufferedReader) -> int:
+    """How many bytes of an open regular file are left to read."""
+    return os.fstat(file.fileno()).st_size - file.tell()
+
+
+class AtomicFile:
+    """A file that appears under its name only when it is complete.
+
+    Bytes go to a temporary name in the same folder, which is renamed when the `with` block ends and removed
+    when it raises. A device or pipe (such as /dev/stdout) is written directly.
+
+    Args:
+        path: The final name; a file of that name is replaced.
+
+    Raises:
+        InputError: From `with`, `write` or the block's end, if the system refuses (full disk, no folder).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        target = path.resolve()
+        self._target = target
+        self._direct = target.exists() and not target.is_file() and not target.is_dir()
+        self._written = target if self._direct else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> AtomicFile:
+        if self._target.is_dir():
+            raise InputError(f"{self.path}: is a folder, a file name is wanted")
+        try:
+            self._file = open(self._written, "wb")
+        except OSError as error:
+            raise self._refused(error) from error
+        return self
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        if self._file is None:
+            raise RuntimeError(f"{self.path}: write() is only possible inside the with block")
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._close()
+            if kind is None and not self._direct:
+                os.replace(self._written, self._target)
+        except OSError as failure:
+            if kind is None:
+                raise self._refused(failure) from failure
+        finally:
+            if not self._direct:
+                self._written.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _refused(self, error: OSError) -> InputError:
+        return InputError(f"{self.path}: cannot be written: {error.strerror}")

@@ -1,0 +1,1 @@
+"""Adaptors between model files and named tensors."""

@@ -1,0 +1,144 @@
+"""The safetensors container: named arrays and strings to bytes and back.
+
+Written here, since the library puts metadata in random order and equal networks should be equal files.
+Read by the library, which holds the whole header against the size of the data before any array is made.
+Source: the format section of the safetensors README.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+
+Tensor: TypeAlias = NDArray[Any]
+
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+_DTYPES = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|u1"},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"},
+    **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
+}
+_STORED_DTYPES = {np.dtype(v): k for k, v in _DTYPES.items() if k not in ("BF16", "BOOL")}
+_STORED_DTYPES[np.dtype(bool)] = "BOOL"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawTensor:
+    """One tensor as the library hands it out: checked against the file's size, nothing else.
+
+    Attributes:
+        dtype: Its safetensors type name, such as "F32".
+        shape: Its shape.
+        data: Its elements, little endian.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | bytearray
+
+
+def container_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file: header size (8 bytes), JSON header padded to 8 bytes, tensors by falling alignment.
+
+    Raises:
+        InputError: If a tensor's type or name cannot be stored, or the metadata is no map of strings.
+    """
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()):
+        raise InputError("metadata must map strings to strings")
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    parts: list[bytes] = []
+    offset = 0
+    for name in sorted(tensors, key=lambda n: (-tensors[n].dtype.itemsize, n)):
+        dtype = _stored_dtype(name, tensors[name])
+        parts.append(_little_endian(tensors[name]))
+        end = offset + len(parts[-1])
+        header[name] = {"dtype": dtype, "shape": list(tensors[name].shape), "data_offsets": [offset, end]}
+        offset = end
+    text = _encoded(header)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
+    """The tensors in the order of the file, and the metadata, of untrusted bytes.
+
+    Raises:
+        BitstreamError: If they are no safetensors file.
+    """
+    try:
+        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+    except safetensors.SafetensorError as error:
+        raise BitstreamError(f"no safetensors file: {error}") from error
+    raw = {name: RawTensor(e["dtype"], tuple(e["shape"]), e["data"]) for name, e in entries}
+    header_bytes = int.from_bytes(data[:8], "little")
+    try:
+        metadata = json.loads(data[8 : 8 + header_bytes]).get("__metadata__") or {}
+    except (ValueError, RecursionError) as error:
+        raise BitstreamError(f"no safetensors header: {error}", offset_bytes=8) from error
+    return raw, metadata
+
+
+def stored_array(name: str, entry: RawTensor) -> Tensor:
+    """The stored elements in native byte order; BF16 widened to float32.
+
+    Raises:
+        BitstreamError: If a BOOL is neither 0 nor 1.
+        UnsupportedError: If NumPy has no such type or no such shape.
+    """
+    dtype = np.dtype(_DTYPES[known_dtype(name, entry)])
+    flat = np.frombuffer(entry.data, dtype).astype(dtype.newbyteorder("="))
+    if entry.dtype == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    if entry.dtype == "BOOL":
+        if flat.max(initial=0) > 1:
+            raise BitstreamError(f"tensor {name} is BOOL and holds a byte that is not 0 or 1")
+        flat = flat.astype(np.bool_)
+    return reshaped(name, flat, entry.shape)
+
+
+def known_dtype(name: str, entry: RawTensor) -> str:
+    """The entry's type name; raises UnsupportedError if this program does not read it."""
+    if entry.dtype not in _DTYPES:
+        raise UnsupportedError(f"tensor {name} is {entry.dtype}: this program reads {', '.join(_DTYPES)}")
+    return entry.dtype
+
+
+def element_bits(name: str, entry: RawTensor) -> int:
+    """Bits of one stored element; raises UnsupportedError if this program does not read its type."""
+    return 8 * np.dtype(_DTYPES[known_dtype(name, entry)]).itemsize
+
+
+def reshaped(name: str, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The elements in an untrusted shape of their size; raises UnsupportedError if NumPy cannot hold it."""
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise UnsupportedError(f"tensor {name} has {len(shape)} dimensions {shape[:8]}: {error}") from error
+
+
+def _stored_dtype(name: str, tensor: Tensor) -> str:
+    if name == "__metadata__":
+        raise InputError("a tensor cannot be called __metadata__: rename it")
+    dtype = _STORED_DTYPES.get(tensor.dtype.newbyteorder("<"))
+    if dtype is None:
+        raise InputError(f"tensor {name}: {tensor.dtype} cannot be stored, only float, integer and bool")
+    return dtype
+
+
+def _little_endian(tensor: Tensor) -> bytes:
+    return tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _encoded(header: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"a name or a metadata string is no Unicode text: {error.reason}") from error
+    return text + b" " * (-len(text) % 8)

@@ -1,0 +1,288 @@
+"""Networks as safetensors files: float32, or quantised by the papers' uniform quantiser.
+
+A quantised file is a plain safetensors file: its float tensors are replaced by integer levels, and one
+metadata string holds their ranges (see `uniform_metadata.py`). Integer and bool tensors are always exact.
+Reading trusts nothing: the header is checked against the size of the file (`container.py`), the quantisation
+metadata against the tensors, both before an array is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.model.container import (
+    FLOAT_DTYPES,
+    RawTensor,
+    Tensor,
+    container_bytes,
+    element_bits,
+    parse_container,
+    reshaped,
+    stored_array,
+)
+from vvc_nnr.model.uniform_metadata import (
+    UNIFORM_KEY,
+    Biases,
+    StoredRange,
+    UniformMetadata,
+    is_bias,
+    is_packed,
+    metadata_from_json,
+    metadata_to_json,
+)
+from vvc_nnr.quantize.uniform import (
+    UniformTensor,
+    check_bits,
+    level_dtype,
+    pack_levels,
+    packed_bytes,
+    quantize_uniform,
+    unpack_levels,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredNetwork:
+    """A network as a file gives it.
+
+    Attributes:
+        tensors: Name to array. Floating-point tensors are float32 (dequantised where they were levels),
+            integer and bool tensors as they were stored.
+        metadata: The user's own metadata, such as the architecture; quantisation metadata is not in it.
+        bits: Bits per level, None in a float file.
+        biases: Whether biases were quantised, None in a float file.
+        n_bytes: Size of the whole file.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    bits: int | None
+    biases: Biases | None
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """How one tensor is stored.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape after reading.
+        dtype: The stored type by its safetensors name, such as "F32" or "U8".
+        bits: Bits per element as stored.
+        n_bytes: Its size in the file, header not counted.
+        minimum: Its smallest value, None if it is empty.
+        maximum: Its largest value, None if it is empty.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    bits: int
+    n_bytes: int
+    minimum: float | None
+    maximum: float | None
+
+
+def read_network(path: Path) -> StoredNetwork:
+    """The network in a float or uniformly quantised safetensors file.
+
+    Raises:
+        InputError: If the file cannot be read.
+        BitstreamError: If its content is damaged.
+        UnsupportedError: If it holds a type, size or version that this package does not read.
+    """
+    with _naming(path):
+        return parse_network(_read(path))
+
+
+def parse_network(data: bytes) -> StoredNetwork:
+    """The network in the bytes of a safetensors file; raises as `read_network` does for its content."""
+    raw, metadata = parse_container(data)
+    uniform = _uniform_metadata(raw, metadata)
+    tensors = {name: _restored(name, entry, uniform) for name, entry in raw.items()}
+    own = {key: value for key, value in metadata.items() if key != UNIFORM_KEY}
+    bits, biases = (uniform.bits, uniform.biases) if uniform else (None, None)
+    return StoredNetwork(tensors, own, bits, biases, len(data))
+
+
+def describe_network(path: Path) -> list[StoredTensor]:
+    """How each tensor of a file is stored, in order of their names; raises as `read_network` does."""
+    with _naming(path):
+        raw, metadata = parse_container(_read(path))
+        uniform = _uniform_metadata(raw, metadata)
+        return [_described(name, raw[name], uniform) for name in sorted(raw)]
+
+
+def write_float(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+    """Writes the file of `float_bytes`, all of it or nothing, and returns its size in bytes.
+
+    Raises:
+        InputError: As `float_bytes`, or if the file cannot be written.
+    """
+    return _replace_file(path, float_bytes(tensors, metadata))
+
+
+def write_uniform(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    bits: int = 8,
+    biases: Biases = "quantised",
+) -> int:
+    """Writes the file of `uniform_bytes`, all of it or nothing, and returns its size in bytes.
+
+    Raises:
+        InputError: As `uniform_bytes`, or if the file cannot be written.
+    """
+    return _replace_file(path, uniform_bytes(tensors, metadata, bits, biases))
+
+
+def float_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with every floating-point tensor as float32 and all others exact.
+
+    Raises:
+        InputError: If a type cannot be stored, a float is beyond float32, or metadata is no map of strings.
+    """
+    _check_keys(metadata)
+    return container_bytes({name: _exact(name, tensor) for name, tensor in tensors.items()}, metadata)
+
+
+def uniform_bytes(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], bits: int = 8, biases: Biases = "quantised"
+) -> bytes:
+    """A safetensors file with every floating-point tensor as levels between its minimum and maximum.
+
+    Args:
+        tensors: Name to array.
+        metadata: The user's own strings, stored as they are.
+        bits: Bits per level, 1 to 16.
+        biases: "float" keeps biases (at most one dimension, name ending in "bias") in float32.
+
+    Raises:
+        InputError: As `float_bytes`; also for NaN and infinity, and for bits and biases out of range.
+    """
+    check_bits(bits)
+    _check_keys(metadata)
+    if biases not in get_args(Biases):
+        raise InputError(f"biases {biases!r}: must be one of {', '.join(get_args(Biases))}")
+    stored: dict[str, Tensor] = {}
+    ranges: dict[str, StoredRange] = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != "f" or (biases == "float" and is_bias(name, tensor.ndim)):
+            stored[name] = _exact(name, tensor)
+        else:
+            stored[name], ranges[name] = _levels_and_range(name, tensor, bits)
+    uniform = metadata_to_json(UniformMetadata(bits, biases, ranges))
+    return container_bytes(stored, {**metadata, UNIFORM_KEY: uniform})
+
+
+def _levels_and_range(name: str, tensor: Tensor, bits: int) -> tuple[Tensor, StoredRange]:
+    try:
+        quantised = quantize_uniform(tensor, bits)
+    except InputError as error:
+        raise InputError(f"tensor {name}: {error}") from error
+    ends = (quantised.minimum, quantised.maximum)
+    if is_packed(bits):
+        return pack_levels(quantised.levels, bits), StoredRange(*ends, tensor.shape)
+    return quantised.levels, StoredRange(*ends, None)
+
+
+def _exact(name: str, tensor: Tensor) -> Tensor:
+    """The tensor as stored without levels: floats as float32 (NaN and infinity kept), others unchanged."""
+    return _float32(name, tensor, InputError) if tensor.dtype.kind == "f" else tensor
+
+
+def _check_keys(metadata: Mapping[str, str]) -> None:
+    if UNIFORM_KEY in metadata:
+        raise InputError(f"metadata key {UNIFORM_KEY} is reserved: choose another")
+
+
+def _uniform_metadata(raw: Mapping[str, RawTensor], metadata: Mapping[str, str]) -> UniformMetadata | None:
+    """The quantisation metadata, checked against the tensors it speaks of; None in a float file."""
+    if UNIFORM_KEY not in metadata:
+        return None
+    uniform = metadata_from_json(metadata[UNIFORM_KEY])
+    for name, stored in uniform.ranges.items():
+        if name not in raw:
+            raise BitstreamError(f"the metadata has a range for {name}, the file no such tensor")
+        _check_levels(name, raw[name], stored, uniform.bits)
+    for name, entry in raw.items():
+        is_float_bias = uniform.biases == "float" and is_bias(name, len(entry.shape))
+        if entry.dtype in FLOAT_DTYPES and name not in uniform.ranges and not is_float_bias:
+            raise BitstreamError(f"tensor {name} is float in a quantised file")
+    return uniform
+
+
+def _check_levels(name: str, entry: RawTensor, stored: StoredRange, bits: int) -> None:
+    wanted = "U8" if stored.shape is not None or level_dtype(bits) == np.uint8 else "U16"
+    if entry.dtype != wanted:
+        raise BitstreamError(f"tensor {name} is {entry.dtype}, its {bits} bit levels must be {wanted}")
+    if stored.shape is None:
+        return
+    n_bytes = packed_bytes(math.prod(stored.shape), bits)
+    if entry.shape != (n_bytes,):
+        raise BitstreamError(f"tensor {name} is {entry.shape}, its {bits} bit levels need ({n_bytes},)")
+
+
+def _restored(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> Tensor:
+    """The tensor as the user sees it."""
+    stored = uniform.ranges.get(name) if uniform else None
+    array = stored_array(name, entry)
+    if uniform is None or stored is None:
+        return _float32(name, array, UnsupportedError) if array.dtype.kind == "f" else array
+    if stored.shape is not None:
+        levels = unpack_levels(array, math.prod(stored.shape), uniform.bits)
+        array = reshaped(name, levels, stored.shape)
+    return UniformTensor(array, stored.minimum, stored.maximum, uniform.bits).dequantize()
+
+
+def _float32(name: str, array: Tensor, error: type[InputError] | type[UnsupportedError]) -> Tensor:
+    """The array rounded to float32; an error of that type if a finite value is beyond it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.asarray(array, dtype=np.float32)
+    if not np.array_equal(np.isinf(rounded), np.isinf(array)):
+        raise error(f"tensor {name} has a value beyond float32")
+    return rounded
+
+
+def _described(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> StoredTensor:
+    values = _restored(name, entry, uniform)
+    is_levels = uniform is not None and name in uniform.ranges
+    bits = uniform.bits if uniform is not None and is_levels else element_bits(name, entry)
+    if not values.size:
+        return StoredTensor(name, values.shape, entry.dtype, bits, len(entry.data), None, None)
+    with np.errstate(invalid="ignore"):
+        ends = float(values.min()), float(values.max())
+    return StoredTensor(name, values.shape, entry.dtype, bits, len(entry.data), *ends)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name before what is wrong with its content."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise BitstreamError(f"{path}: {error}") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    with open_input(path) as file:
+        return file.read()
+
+
+def _replace_file(path: Path, data: bytes) -> int:
+    with AtomicFile(path) as file:
+        file.write(data)
+    return len(data)

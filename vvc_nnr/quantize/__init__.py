@@ -1,0 +1,1 @@
+"""Quantisers: from real-valued weights to integer levels and back."""
