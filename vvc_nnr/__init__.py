@@ -1,5 +1,6 @@
 """Compress the CNNs inside video and image codecs, and see what that does to pictures."""
 
+from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
@@ -8,15 +9,26 @@ from vvc_nnr.errors import (
     UnsupportedError,
     VvcNnrError,
 )
+from vvc_nnr.inspection import Inspection
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.update import BaseState, apply_update, compress_update
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BaseState",
     "BitstreamError",
+    "CompressOptions",
     "ExternalToolError",
     "InputError",
+    "Inspection",
     "ShapeError",
     "UnsupportedError",
     "VvcNnrError",
     "__version__",
+    "apply_update",
+    "compress",
+    "compress_update",
+    "decompress",
+    "inspect",
 ]

@@ -1,0 +1,278 @@
+"""The NNC part of the commands compress, decompress and inspect: standard-conformant coded networks (.nnc)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vvc_nnr.compress import decompress, inspect
+from vvc_nnr.experiments.cli_common import Outcome
+from vvc_nnr.experiments.markup import Column, Table, to_markdown
+from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.inspection import Inspection, TensorReport, as_json
+from vvc_nnr.model.container import Tensor
+from vvc_nnr.model.safetensors import read_network, write_float
+from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.network_encoder import compress_arrays
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions
+from vvc_nnr.parallel import Progress
+
+SUFFIX = ".nnc"
+# Networks from this many values on show how far their coding is.
+_PROGRESS_ELEMENTS = 5_000_000
+_BIN_KINDS = ("significance", "sign", "greater", "remainder", "others")
+
+
+def is_nnc(path: Path) -> bool:
+    """Whether a file holds a coded network, by its name."""
+    return path.suffix.lower() == SUFFIX
+
+
+def add_compress_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `compress --method nnc`."""
+    default = CompressOptions()
+    group = parser.add_argument_group("--method nnc")
+    group.add_argument("--qp", type=int, default=default.qp, help="QP of tensors of two or more dimensions")
+    group.add_argument("--qp-density", type=int, default=default.qp_density, metavar="D", help="2**D QPs per octave")
+    group.add_argument("--nonweight-qp", type=int, default=default.nonweight_qp, metavar="QP", help="QP of vectors")
+    group.add_argument(
+        "--qp-of", action="append", default=[], type=_named_qp, metavar="NAME=QP", help="QP of one tensor; repeatable"
+    )
+    group.add_argument("--no-dq", action="store_true", help="uniform in place of dependent quantisation")
+    group.add_argument(
+        "--lambda-rd", type=float, metavar="L", help="weight of the rate against the squared error; 0: none"
+    )
+    group.add_argument("--no-row-skipping", action="store_true", help="code empty rows value by value")
+    group.add_argument(
+        "--scan-order",
+        choices=("auto", "0", "1", "2", "3", "4"),
+        default="auto",
+        help="0 rows, 1 to 4 blocks",
+    )
+    group.add_argument("--codebook", choices=("off", "auto", "force"), default=default.codebook, help="of levels")
+    group.add_argument("--no-param-opt", action="store_true", help="default estimators in every context")
+    group.add_argument("--bitdepth", type=int, metavar="B", help="levels of B bit in place of a QP")
+    group.add_argument("--float64", choices=("float32", "exact"), default=default.float64, help="what float64 becomes")
+    add_threads(group)
+
+
+def add_threads(parser: argparse._ActionsContainer) -> None:
+    """The option --threads."""
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: one per processor)")
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `decompress` and `inspect` for coded networks."""
+    group = parser.add_argument_group("coded networks (.nnc)")
+    group.add_argument(
+        "--max-elements", type=int, default=DEFAULT_MAX_ELEMENTS, metavar="N", help="refuse networks of more values"
+    )
+    add_threads(group)
+
+
+def add_inspect_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `inspect` for coded networks."""
+    add_reading_options(parser)
+    parser.add_argument("--bins", action="store_true", help="bits by kind of bin (.nnc)")
+    parser.add_argument(
+        "--original", type=Path, metavar="FILE", help=".safetensors it was made from, for the MSE (.nnc)"
+    )
+
+
+def _named_qp(text: str) -> tuple[str, int]:
+    name, _, qp = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME=QP is wanted")
+    return name, int(qp)
+
+
+def options_of(arguments: argparse.Namespace) -> CompressOptions:
+    """The options of `compress --method nnc`.
+
+    Raises:
+        InputError: If one is out of range.
+    """
+    scan_order = arguments.scan_order
+    return CompressOptions(
+        qp=arguments.qp,
+        qp_density=arguments.qp_density,
+        nonweight_qp=arguments.nonweight_qp,
+        qp_per_tensor=dict(arguments.qp_of),
+        use_dq=not arguments.no_dq,
+        lambda_rd=arguments.lambda_rd,
+        row_skipping=not arguments.no_row_skipping,
+        scan_order="auto" if scan_order == "auto" else int(scan_order),
+        codebook=arguments.codebook,
+        param_opt=not arguments.no_param_opt,
+        bitdepth=arguments.bitdepth,
+        float64=arguments.float64,
+        n_threads=arguments.threads,
+    )
+
+
+def compress_nnc(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], arguments: argparse.Namespace, float32_bytes: int
+) -> Outcome:
+    """Writes a coded network to `arguments.output`.
+
+    Args:
+        tensors: The network.
+        metadata: Texts that travel with it.
+        arguments: Of the command, with `add_compress_options`.
+        float32_bytes: Size of the network as float32, to compare with.
+
+    Raises:
+        InputError: If an option or a value cannot be coded, or the file not be written.
+    """
+    options = options_of(arguments)
+    with _ProgressBar(tensors) as progress:
+        data = compress_arrays(named_arrays(tensors), options, progress.report, metadata)
+    with AtomicFile(arguments.output) as file:
+        file.write(data)
+    return _sizes(arguments.output, "nnc", float32_bytes, len(data))
+
+
+def decompress_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
+    """Writes the network of a coded file to `arguments.output`, as safetensors.
+
+    Raises:
+        BitstreamError, UnsupportedError: If the file cannot be decoded.
+        InputError: If a file cannot be read or written.
+    """
+    data = read_bytes(path)
+    report = inspect(data)
+    tensors = decompress(data, max_elements=arguments.max_elements, n_threads=arguments.threads)
+    n_bytes = write_float(arguments.output, tensors, dict(report.metadata))
+    outcome = _sizes(arguments.output, "float32", n_bytes, n_bytes)
+    return Outcome(f"{outcome.text}\n{_verdict(report)}", outcome.data | {"is_verifiable": report.is_verifiable})
+
+
+def inspect_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
+    """The tensors of a coded file as a table.
+
+    Raises:
+        BitstreamError, UnsupportedError: If the file cannot be read.
+        InputError: If it or the original cannot be opened.
+    """
+    original = read_network(arguments.original).tensors if arguments.original else None
+    report = inspect(
+        read_bytes(path),
+        original,
+        bins=arguments.bins,
+        max_elements=arguments.max_elements,
+        n_threads=arguments.threads,
+    )
+    return Outcome(table_of(path.name, report), {"file": str(path)} | as_json(report))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    with open_input(path) as file:
+        return file.read()
+
+
+def table_of(title: str, report: Inspection) -> str:
+    """A report as a Markdown table with its notes; columns that say nothing are left out."""
+    has_bins = any(tensor.bin_bits for tensor in report.tensors)
+    has_error = any(tensor.mse is not None for tensor in report.tensors)
+    columns = [
+        Column("Tensor", text=True),
+        Column("Shape", text=True),
+        Column("Type", text=True),
+        Column("Coded as", text=True),
+        Column("QP"),
+        Column("Step", digits=8),
+        Column("Size", "byte"),
+        Column("Size", "bit/value", digits=3),
+    ]
+    columns += [Column(kind.capitalize(), "%", digits=1) for kind in _BIN_KINDS if has_bins]
+    columns += [Column("MSE", digits=10)] if has_error else []
+    rows = tuple(_row(tensor, has_bins, has_error) for tensor in report.tensors)
+    return to_markdown(Table(title, tuple(columns), rows, tuple(_notes(report)))).rstrip()
+
+
+def _row(tensor: TensorReport, has_bins: bool, has_error: bool) -> tuple[str | int | float | None, ...]:
+    shape = " x ".join(map(str, tensor.shape)) or "scalar"
+    size = tensor.size_bytes
+    cells: list[str | int | float | None] = [tensor.name, shape, tensor.number_format, _tools(tensor), tensor.qp]
+    cells += [tensor.step, size, tensor.bits_per_value]
+    if has_bins:
+        total = sum(tensor.bin_bits.values())
+        cells += [100 * tensor.bin_bits.get(kind, 0.0) / total if total else None for kind in _BIN_KINDS]
+    return (*cells, tensor.mse) if has_error else tuple(cells)
+
+
+def _tools(tensor: TensorReport) -> str:
+    """Payload type and tools of a tensor in a few words."""
+    words = [tensor.payload_type]
+    words += ["DQ"] if tensor.dq else []
+    words += [f"scan {tensor.scan_order}"] if tensor.scan_order else []
+    words += [f"{tensor.codebook_size} codes"] if tensor.codebook_size is not None else []
+    words += [f"{tensor.n_estimator_sets} sets"] if tensor.n_estimator_sets is not None else []
+    return ", ".join([*words, "update"] if tensor.is_update else words)
+
+
+def _notes(report: Inspection) -> list[str]:
+    sizes: dict[str, int] = {}
+    for unit in report.units:
+        sizes[unit.kind] = sizes.get(unit.kind, 0) + unit.size_bytes
+    parts = ", ".join(f"{kind} {size}" for kind, size in sizes.items())
+    headers = sum(tensor.header_bytes for tensor in report.tensors)
+    per_value = f", {8 * report.size_bytes / report.n_values:.3f} bit/value" if report.n_values else ""
+    return [
+        f"File: {report.size_bytes} bytes for {report.n_values} values{per_value}.",
+        f"Units: {parts} bytes; headers of data units {headers}.",
+        f"Profile {report.profile}, QP density {report.qp_density}.",
+        _verdict(report),
+        *(f"Not understood: {text}." for text in report.skipped),
+        *(f"{key}: {value}" for key, value in sorted(report.metadata.items())),
+    ]
+
+
+def _verdict(report: Inspection) -> str:
+    if report.is_verifiable:
+        return "Checked: number of units and checksum are right."
+    return "Not verifiable: the file has no manifest, so a missing unit would not be noticed."
+
+
+def _sizes(output: Path, method: str, float_size: int, n_bytes: int) -> Outcome:
+    ratio = float_size / n_bytes
+    text = f"{output}: {n_bytes} bytes ({method}), {float_size} as float32, ratio {ratio:.2f}"
+    data: dict[str, Any] = {
+        "output": str(output), "method": method, "n_bytes": n_bytes, "float32_bytes": float_size, "ratio": ratio
+    }  # fmt: skip
+    return Outcome(text, data)
+
+
+class _ProgressBar:
+    """A bar on standard error for large networks, nothing for small ones."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        n_values = sum(int(tensor.size) for tensor in tensors.values())
+        is_shown = n_values >= _PROGRESS_ELEMENTS and sys.stderr.isatty()
+        self.bar = tqdm(total=n_values, unit="value", unit_scale=True, file=sys.stderr) if is_shown else None
+
+    def __enter__(self) -> _ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    @property
+    def report(self) -> Progress | None:
+        """What coding calls."""
+        return None if self.bar is None else self._update
+
+    def _update(self, n_done: int, n_total: int) -> None:
+        assert self.bar is not None
+        self.bar.update(n_done - self.bar.n)

@@ -1,0 +1,257 @@
+// Hostile payloads under sanitizers: random tensors are coded, their payloads, dimensions and entry points damaged, and
+// decoded in order, from entry points and by the portable kernels. Anything but a status is a bug; undamaged payloads
+// must decode to what was coded, and both decoders must agree on damaged ones.
+//
+//   g++ -std=c++17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I vvc_nnr/_native
+//       tests/native/fuzz_payload.cpp -o fuzz_payload && ./fuzz_payload 100000 1
+
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "block_rows.hpp"
+#include "set_choice.hpp"
+#include "uniform.hpp"
+
+namespace {
+
+using namespace nnr;
+
+struct Source {
+  std::mt19937_64 engine;
+
+  uint64_t below(uint64_t n) { return engine() % n; }
+  bool one_in(uint64_t n) { return below(n) == 0; }
+  template <class T, size_t N>
+  T any(const T (&values)[N]) {
+    return values[below(N)];
+  }
+};
+
+struct Tensor {
+  TensorLayout layout;
+  std::vector<int32_t> indices, base;
+  std::vector<uint8_t> history, skipped_rows, sets;
+  bool row_skip = false;
+};
+
+void point_layout(Tensor& tensor) {
+  if (tensor.layout.base) tensor.layout.base = tensor.base.data();
+  if (tensor.layout.history) tensor.layout.history = tensor.history.data();
+}
+
+void make_layout(Source& source, Tensor& tensor) {
+  TensorLayout& layout = tensor.layout;
+  layout.n_rows = 1 + static_cast<int64_t>(source.below(40));
+  layout.n_columns = 1 + static_cast<int64_t>(source.below(40));
+  layout.unary_length = source.any({1, 2, 3, 11, 32, 33, 256});
+  layout.block_side = source.any({0, 8, 8, 16});
+  layout.dependent = source.one_in(2);
+  layout.row_skip_allowed = !source.one_in(4);
+  layout.parent_present = source.one_in(3);
+  if (!layout.dependent && source.one_in(4)) {
+    layout.has_codebook = true;
+    layout.max_negative = static_cast<uint32_t>(source.below(20));
+    layout.max_positive = static_cast<uint32_t>(source.below(20));
+  }
+  const auto n = static_cast<size_t>(layout.n_rows * layout.n_columns);
+  tensor.base.resize(n);
+  tensor.history.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    tensor.base[i] = source.one_in(50) ? INT32_MIN : static_cast<int32_t>(source.below(7)) - 3;
+    tensor.history[i] = source.one_in(2);
+  }
+  if (source.one_in(4)) layout.base = tensor.base.data();
+  if (source.one_in(2)) layout.history = tensor.history.data();
+  layout.use_history = layout.history && layout.parent_present && layout.has_row_skip_flag() && source.one_in(2);
+}
+
+void make_indices(Source& source, Tensor& tensor) {
+  const TensorLayout& layout = tensor.layout;
+  const auto n_rows = static_cast<size_t>(layout.n_rows), n_columns = static_cast<size_t>(layout.n_columns);
+  const int bits = source.any({1, 2, 4, 12, 29});
+  tensor.indices.assign(n_rows * n_columns, 0);
+  tensor.skipped_rows.assign(n_rows, 0);
+  tensor.row_skip = layout.has_row_skip_flag() && source.one_in(2);
+  for (size_t row = 0; row < n_rows; ++row) {
+    tensor.skipped_rows[row] = tensor.row_skip && source.one_in(5);
+    for (size_t column = 0; column < n_columns && !tensor.skipped_rows[row]; ++column) {
+      const int64_t size =
+          static_cast<int64_t>(source.engine() >> (64 - bits)) >> source.below(static_cast<uint64_t>(bits));
+      const int64_t k = source.one_in(2) ? size : -size;
+      tensor.indices[row * n_columns + column] = static_cast<int32_t>(
+          std::clamp(k, -static_cast<int64_t>(layout.max_negative), static_cast<int64_t>(layout.max_positive)));
+    }
+  }
+  tensor.sets.assign(static_cast<size_t>(layout.n_contexts()), 0);
+  if (source.one_in(2)) {
+    for_each_signalled_context(layout,
+                               [&](int i) { tensor.sets[static_cast<size_t>(i)] = source.below(kSets) & 0xff; });
+  } else {
+    Recorder recorder(layout.n_contexts(), source.one_in(2));
+    record_tensor(recorder, layout, tensor.indices.data(), tensor.row_skip ? tensor.skipped_rows.data() : nullptr);
+    choose_sets(recorder, layout, tensor.sets.data());
+  }
+}
+
+struct Coded {
+  std::vector<uint8_t> data;
+  std::vector<EntryPoint> entries;
+};
+
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "%s\n", what);
+  std::abort();
+}
+
+struct Decoded {
+  Status status;
+  std::vector<int32_t> numbers;
+  std::vector<EntryPoint> marks;
+};
+
+// A decoder of its own, with data that end where the allocation ends.
+Decoded decode(const std::vector<uint8_t>& payload, TensorLayout layout, const std::vector<EntryPoint>* entries,
+               int n_threads, bool portable) {
+  std::vector<uint8_t> data = payload;
+  data.resize(payload.size() + kPadding);
+  data.shrink_to_fit();
+  ArithmeticDecoder decoder;
+  decoder.start(data.data(), static_cast<int64_t>(payload.size()));
+  std::vector<uint8_t> skipped_rows(static_cast<size_t>(layout.n_rows)), sets(static_cast<size_t>(layout.n_contexts()));
+  Prologue prologue{false, skipped_rows.data(), sets.data()};
+  Decoded found{decode_prologue(decoder, layout, prologue), {}, {}};
+  if (!layout.history) layout.use_history = false;
+  if (found.status != Status::ok) return found;
+  found.numbers.assign(static_cast<size_t>(layout.n_rows * layout.n_columns), 0);
+  found.marks.resize(static_cast<size_t>(layout.n_block_rows()));
+  const Target target{found.numbers.data(), Output::indices, 0};
+  if (entries && can_use_lanes(layout) && entries->size() == found.marks.size()) {
+    found.marks = *entries;
+    found.status = decode_from_entries(decoder, layout, prologue, target, found.marks.data(), 3, n_threads, portable);
+  } else {
+    std::vector<Context> contexts(static_cast<size_t>(layout.n_contexts()));
+    found.status = decode_values(decoder, layout, prologue, contexts.data(), target, found.marks.data(), portable);
+  }
+  if (found.status == Status::ok) found.status = decode_end(decoder);
+  return found;
+}
+
+Coded encode(Tensor& tensor) {
+  Codeword codeword;
+  std::vector<Context> contexts(static_cast<size_t>(tensor.layout.n_contexts()));
+  std::vector<BlockRowMark> marks(static_cast<size_t>(tensor.layout.n_block_rows()));
+  const TensorChoices choices{tensor.row_skip, tensor.skipped_rows.data(), tensor.sets.data()};
+  encode_tensor(codeword, tensor.layout, choices, tensor.indices.data(), contexts.data(), marks.data(), false);
+  if (!codeword.reserve(8)) fail("memory");
+  codeword.encoder.finish();
+  Coded coded{{codeword.buffer.data(), codeword.buffer.data() + codeword.n_bytes()}, {}};
+  Decoded found = decode(coded.data, tensor.layout, nullptr, 1, false);
+  if (found.status != Status::ok || found.numbers != tensor.indices) fail("an undamaged payload is not decoded");
+  coded.entries = found.marks;
+  if (found.marks.size() > 1) {
+    found = decode(coded.data, tensor.layout, &coded.entries, 2, false);
+    if (found.status != Status::ok || found.numbers != tensor.indices) fail("entry points of an undamaged payload");
+  }
+  return coded;
+}
+
+void damage(Source& source, std::vector<uint8_t>& data, const std::vector<uint8_t>& other) {
+  const auto any_at = [&] { return static_cast<std::ptrdiff_t>(source.below(data.size() + 1)); };
+  switch (source.below(6)) {
+    case 0:
+      data.resize(static_cast<size_t>(any_at()));
+      break;
+    case 1:
+      data.insert(data.begin() + any_at(), other.begin(), other.end());
+      break;
+    case 2:
+      std::fill(data.begin() + any_at(), data.end(), source.one_in(2) ? 0xff : 0);
+      break;
+    case 3:
+      for (auto at = any_at(); at < static_cast<std::ptrdiff_t>(data.size()); ++at)
+        data[static_cast<size_t>(at)] = source.below(256) & 0xff;
+      break;
+    default:
+      for (uint64_t i = source.below(8) + 1; i > 0 && !data.empty(); --i) {
+        data[source.below(data.size())] ^= static_cast<uint8_t>(1u << source.below(8));
+      }
+  }
+}
+
+void damage_entries(Source& source, std::vector<EntryPoint>& entries, size_t n_bytes) {
+  for (EntryPoint& entry : entries) {
+    const int64_t end = 8 * static_cast<int64_t>(n_bytes) - 9;
+    if (source.one_in(8)) entry.position_bits = static_cast<int64_t>(source.below(8 * n_bytes + 1));
+    if (source.one_in(8)) entry.window = static_cast<unsigned>(source.below(256));
+    if (source.one_in(8)) entry.state = static_cast<int>(source.below(kDqStates));
+    entry.position_bits = std::clamp<int64_t>(entry.position_bits, 0, std::max<int64_t>(end, 0));
+  }
+}
+
+void damage_layout(Source& source, Tensor& tensor) {
+  if (source.one_in(4)) tensor.layout.n_rows = 1 + static_cast<int64_t>(source.below(3000));
+  if (source.one_in(4)) tensor.layout.n_columns = 1 + static_cast<int64_t>(source.below(3000));
+  if (source.one_in(4)) tensor.layout.unary_length = 1 + static_cast<int>(source.below(kMaxUnaryLength));
+  const auto n = static_cast<size_t>(tensor.layout.n_rows * tensor.layout.n_columns);
+  tensor.base.resize(n);
+  tensor.history.resize(n);
+  point_layout(tensor);
+}
+
+void quantise_anything(Source& source, const Tensor& tensor) {
+  std::vector<float> weights(tensor.indices.size());
+  for (float& w : weights) {
+    const auto bits = static_cast<uint32_t>(source.engine());
+    std::memcpy(&w, &bits, sizeof w);
+    if (!(std::fabs(w) < 1e30f) || source.one_in(2)) w = static_cast<float>(source.below(1000)) / 100 - 5;
+  }
+  std::vector<int32_t> fast(weights.size()), slow(weights.size());
+  const float bit_weight = source.one_in(2) ? 0.0f : 0.3f;
+  const uint8_t* rows = tensor.row_skip ? tensor.skipped_rows.data() : nullptr;
+  const QuantiserInput input{tensor.layout, weights.data(), 1.0, bit_weight, rows};
+  quantise_dependent(input, fast.data(), false);
+  quantise_dependent(input, slow.data(), true);
+  if (fast != slow) fail("the trellis depends on the processor");
+  quantise_uniform_with_rate(input, fast.data());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int64_t n_wanted = argc > 1 ? std::atoll(argv[1]) : 10000;
+  Source source{std::mt19937_64(argc > 2 ? static_cast<uint64_t>(std::atoll(argv[2])) : 1)};
+  std::vector<uint8_t> other = {0x80, 0};
+  int64_t n_by_status[9] = {}, n_done = 0;
+  while (n_done < n_wanted) {
+    Tensor tensor;
+    make_layout(source, tensor);
+    make_indices(source, tensor);
+    const Coded coded = encode(tensor);
+    if (source.one_in(16)) quantise_anything(source, tensor);
+    for (int i = 0; i < 32; ++i, ++n_done) {
+      Tensor damaged = tensor;
+      point_layout(damaged);
+      std::vector<uint8_t> data = coded.data;
+      std::vector<EntryPoint> entries = coded.entries;
+      if (!source.one_in(8)) damage(source, data, other);
+      if (source.one_in(8)) damage_layout(source, damaged);
+      const Decoded in_order = decode(data, damaged.layout, nullptr, 1, false);
+      const Decoded portable = decode(data, damaged.layout, nullptr, 1, true);
+      if (in_order.status != portable.status || in_order.numbers != portable.numbers) fail("the kernels disagree");
+      if (data.size() > 1) {
+        damage_entries(source, entries, data.size());
+        const Decoded from_entries =
+            decode(data, damaged.layout, &entries, source.one_in(16) ? 2 : 1, source.one_in(2));
+        if (from_entries.status == Status::ok && from_entries.numbers != in_order.numbers)
+          fail("entry points accepted");
+      }
+      ++n_by_status[static_cast<int>(in_order.status)];
+    }
+    other = coded.data;
+  }
+  std::printf("%lld damaged payloads; by status:", static_cast<long long>(n_done));
+  for (const int64_t n : n_by_status) std::printf(" %lld", static_cast<long long>(n));
+  std::printf("\n");
+}

@@ -1,0 +1,165 @@
+"""Incremental updates: sender and receiver in step, other states and damage noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vvc_nnr.compress import compress, decompress
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.number_formats import Bfloat16Bits, bfloat16_bits
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.stream import read_stream
+from vvc_nnr.update import BaseState, apply_update, compress_update
+
+Network = dict[str, Any]
+
+
+def network(seed: int = 0) -> Network:
+    random = np.random.default_rng(seed)
+    return {
+        "w": random.normal(size=(40, 30)).astype(np.float32),
+        "b": random.normal(size=9),
+        "half": random.normal(size=(3, 4)).astype(np.float16),
+        "bytes": np.arange(5, dtype=np.uint8),
+        "wide": np.array([1 << 60, -1]),
+        "flags": np.array([True, False]),
+        "scalar": np.float32(2.5),
+        "count": np.array(7),
+        "empty": np.zeros((0, 3), np.float32),
+        "same": random.normal(size=(9, 9)).astype(np.float32),
+    }
+
+
+def trained(before: Network, seed: int) -> Network:
+    random = np.random.default_rng(seed)
+    change = np.where(random.random((40, 30)) < 0.2, random.normal(0, 0.05, (40, 30)), 0)
+    return before | {
+        "w": (before["w"] + change).astype(np.float32),
+        "b": before["b"] + 0.01,
+        "half": (before["half"] * 1.5).astype(np.float16),
+        "bytes": before["bytes"] - 3,
+        "wide": before["wide"] + (1 << 50),
+        "flags": ~before["flags"],
+        "scalar": np.asarray(before["scalar"] - np.float32(0.25)),
+        "count": before["count"] + 1,
+    }
+
+
+@pytest.mark.parametrize("use_dq", [False, True])
+@pytest.mark.parametrize("contexts", [(True, True), (True, False), (False, True), (False, False)])
+def test_sender_and_receiver_stay_in_step(use_dq: bool, contexts: tuple[bool, bool]) -> None:
+    wanted = network()
+    sender = receiver = BaseState.of(wanted)
+    for seed in range(4):
+        wanted = trained(wanted, seed)
+        data, sender = compress_update(
+            sender,
+            wanted,
+            options=CompressOptions(use_dq=use_dq, scan_order=seed),
+            temporal_contexts=contexts[0],
+            history_contexts=contexts[1],
+        )
+        receiver = apply_update(receiver, data)
+        assert receiver.digest() == sender.digest()
+        for name, array in wanted.items():
+            found = receiver.arrays[name]
+            assert (found.dtype, found.shape) == (np.asarray(array).dtype, np.shape(array))
+            exact = found.dtype.kind in "iub"
+            assert np.allclose(found, array, rtol=1e-3, atol=0 if exact else 0.008)
+            if exact:
+                assert np.array_equal(found, array)
+    assert {name: tensor.depth for name, tensor in receiver.tensors.items()} == {
+        name: 0 if name in ("empty", "same") else 4 for name in wanted
+    }
+
+
+def test_temporal_contexts_pay_when_updates_are_alike() -> None:
+    random = np.random.default_rng(3)
+    mask = random.random((200, 50)) < 0.1
+    start = {"w": np.zeros((200, 50), np.float32)}
+    sizes = {}
+    for contexts in (False, True):
+        state = BaseState.of(start)
+        for _ in range(4):
+            noise = random.normal(0, 0.05, mask.shape)
+            wanted = {"w": (state.arrays["w"] + np.where(mask, noise, 0)).astype(np.float32)}
+            data, state = compress_update(state, wanted, temporal_contexts=contexts, history_contexts=contexts)
+            sizes[contexts] = len(data)
+    assert sizes[True] < 0.8 * sizes[False]
+
+
+def test_what_does_not_change_is_not_sent() -> None:
+    data, state = compress_update(network(), network())
+    assert read_stream(data).tensors == ()
+    assert state.digest() == BaseState.of(network()).digest()
+
+
+def test_bfloat16_stays_bfloat16() -> None:
+    values = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+    state = BaseState.of({"w": Bfloat16Bits(bfloat16_bits(values))})
+    _, state = compress_update(state, {"w": state.arrays["w"] * 2})
+    assert not (state.arrays["w"].view(np.uint32) & 0xFFFF).any()
+    assert np.allclose(state.arrays["w"], 2 * values, rtol=0.02, atol=0.01)
+
+
+def test_an_update_for_another_state_is_refused() -> None:
+    base = network()
+    data, _ = compress_update(base, trained(base, 1))
+    with pytest.raises(BitstreamError, match="another state"):
+        apply_update(network(5), data)
+    with pytest.raises(BitstreamError, match="another state"):
+        apply_update(apply_update(base, data), data)
+
+
+def test_updates_and_networks_are_not_mistaken_for_each_other() -> None:
+    base = network()
+    data, _ = compress_update(base, trained(base, 1))
+    with pytest.raises(UnsupportedError, match="apply_update"):
+        decompress(data)
+    with pytest.raises(BitstreamError, match="no update"):
+        apply_update(base, compress(base))
+
+
+def test_states_that_do_not_fit_are_refused() -> None:
+    base = network()
+    with pytest.raises(InputError, match="'w'"):
+        compress_update(base, {name: array for name, array in base.items() if name != "w"})
+    with pytest.raises(InputError, match="float64"):
+        compress_update(base, base | {"w": base["w"].astype(np.float64)})
+    with pytest.raises(ShapeError, match="'w'"):
+        compress_update(base, base | {"w": base["w"].T})
+    with pytest.raises(InputError, match="NaN"):
+        compress_update(base, base | {"b": base["b"] * np.nan})
+    with pytest.raises(InputError, match="codebook"):
+        compress_update(base, base, options=CompressOptions(codebook="force"))
+
+
+def test_damaged_updates_end_well() -> None:
+    base = network()
+    data, state = compress_update(base, trained(base, 1))
+    data, _ = compress_update(state, trained(trained(base, 1), 2))
+    for bit in range(0, 8 * len(data), 11):
+        changed = bytearray(data)
+        changed[bit >> 3] ^= 128 >> (bit & 7)
+        with pytest.raises((BitstreamError, UnsupportedError)):
+            apply_update(state, bytes(changed), n_threads=1)
+
+
+def test_damaged_updates_without_manifest_end_well() -> None:
+    base = network()
+    first, state = compress_update(base, trained(base, 1))
+    data, _ = compress_update(state, trained(trained(base, 1), 2))
+    topology = read_stream(data).units[2]
+    start, end = topology.offset_bytes, topology.offset_bytes + topology.size_bytes
+    bare = data[:start] + bytes.fromhex("00060e000000") + data[end:]
+    for bit in range(0, 8 * len(bare), 5):
+        changed = bytearray(bare)
+        changed[bit >> 3] ^= 128 >> (bit & 7)
+        try:
+            apply_update(state, bytes(changed), n_threads=1)
+        except (BitstreamError, UnsupportedError):
+            continue
+    assert first != data

@@ -1,0 +1,94 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Rows = NDArray[np.uint8] | None
+_Marks = list[tuple[int, int, int]]
+
+class Layout:
+    def __init__(
+        self,
+        *,
+        n_rows: int,
+        n_columns: int,
+        unary_length: int,
+        block_side: int,
+        dependent: bool,
+        row_skip_allowed: bool,
+        parent_present: bool,
+        codebook: tuple[int, int] | None,
+        base: NDArray[np.int32] | None,
+        history: NDArray[np.uint8] | None,
+        use_history: bool,
+    ) -> None: ...
+    @property
+    def n_contexts(self) -> int: ...
+    @property
+    def n_block_rows(self) -> int: ...
+    @property
+    def has_row_skip_flag(self) -> bool: ...
+    @property
+    def is_coded(self) -> bool: ...
+
+class Encoder:
+    def __init__(self) -> None: ...
+    def put_bits(self, bits: int, n_bits: int) -> None: ...
+    def encode(
+        self,
+        layout: Layout,
+        indices: NDArray[np.int32],
+        row_skip: bool,
+        skipped_rows: _Rows,
+        sets: NDArray[np.uint8],
+        portable: bool,
+    ) -> tuple[int, _Marks]: ...
+    def finish(self) -> bytes: ...
+    def state(self) -> tuple[int, int, int]: ...
+    def contexts(self) -> list[tuple[int, int]]: ...
+
+class Decoder:
+    def __init__(self, data: bytes) -> None: ...
+    def get_bits(self, n_bits: int) -> int: ...
+    def decode_prologue(self, layout: Layout) -> tuple[int, bool, bool, NDArray[np.uint8], NDArray[np.uint8]]: ...
+    def decode_values(
+        self,
+        layout: Layout,
+        skipped_rows: _Rows,
+        sets: NDArray[np.uint8],
+        numbers: NDArray[Any],
+        output: int,
+        step: float,
+        entries: _Marks | None,
+        n_threads: int,
+        n_lanes: int,
+        portable: bool,
+    ) -> tuple[int, _Marks]: ...
+    def finish(self) -> int: ...
+    def state(self) -> tuple[int, int, int]: ...
+    def contexts(self) -> list[tuple[int, int]]: ...
+
+class BinRecord:
+    @property
+    def status(self) -> int: ...
+    @property
+    def sets(self) -> NDArray[np.uint8]: ...
+    @property
+    def n_bins(self) -> NDArray[np.uint64]: ...
+    @property
+    def cost_bits(self) -> NDArray[np.float64]: ...
+    @property
+    def n_bypass(self) -> int: ...
+
+def record_bins(layout: Layout, indices: NDArray[np.int32], skipped_rows: _Rows, portable: bool) -> BinRecord: ...
+def quantise(
+    layout: Layout,
+    weights: NDArray[np.float32],
+    inverse_step: float,
+    bit_weight: float,
+    zero_rows: _Rows,
+    portable: bool,
+) -> tuple[int, NDArray[np.int32]]: ...
+def to_levels(layout: Layout, indices: NDArray[np.int32], skipped_rows: _Rows) -> NDArray[np.int32]: ...
+def empty_rows(layout: Layout, indices: NDArray[np.int32]) -> tuple[int, NDArray[np.uint8]]: ...
+def small_rows(layout: Layout, weights: NDArray[np.float32], limit: float) -> tuple[int, NDArray[np.uint8]]: ...

@@ -1,0 +1,129 @@
+// The kernels as a Python module. Nothing is checked here but what memory safety needs; the door is tensor_coding.py.
+
+#include "python_coders.hpp"
+#include "rows.hpp"
+#include "set_choice.hpp"
+#include "uniform.hpp"
+
+namespace {
+
+using namespace nnr;
+
+struct BinRecord {
+  int status;
+  Array<uint8_t> sets;      // the best, by context
+  Array<uint64_t> n_bins;   // by context and value of the bin
+  Array<double> cost_bits;  // by context and set
+  uint64_t n_bypass;
+};
+
+BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const Rows& skipped_rows, bool portable) {
+  const int32_t* k = layout.values(indices);
+  const uint8_t* rows = layout.rows(skipped_rows);
+  const int n = layout.n_contexts();
+  BinRecord found{0, Array<uint8_t>(n), Array<uint64_t>({n, 2}), Array<double>({n, kSets}), 0};
+  std::memset(found.sets.mutable_data(), 0, static_cast<size_t>(n));
+  Recorder recorder(n, portable);
+  bool done;
+  {
+    py::gil_scoped_release release;
+    done = record_tensor(recorder, layout, k, rows);
+  }
+  if (!done) return found.status = static_cast<int>(Status::out_of_memory), found;
+  choose_sets(recorder, layout, found.sets.mutable_data());
+  for (int i = 0; i < n; ++i) {
+    const ContextRecord& record = recorder.record(i);
+    *found.n_bins.mutable_data(i, 0) = record.n_bins - record.n_ones;
+    *found.n_bins.mutable_data(i, 1) = record.n_ones;
+    for (int set = 0; set < kSets; ++set) {
+      *found.cost_bits.mutable_data(i, set) = static_cast<double>(record.cost[set]) / (1 << kCostBits);
+    }
+  }
+  found.n_bypass = recorder.n_bypass();
+  return found;
+}
+
+std::pair<int, Array<int32_t>> quantise(const Layout& layout, const Array<float>& weights, double inverse_step,
+                                        float bit_weight, const Rows& zero_rows, bool portable) {
+  const QuantiserInput input{layout, layout.values(weights), inverse_step, bit_weight, layout.rows(zero_rows)};
+  Array<int32_t> indices({layout.n_rows, layout.n_columns});
+  int32_t* out = indices.mutable_data();
+  Status status = Status::ok;
+  {
+    py::gil_scoped_release release;
+    if (layout.dependent) {
+      status = quantise_dependent(input, out, portable);
+    } else if (bit_weight > 0) {
+      status = quantise_uniform_with_rate(input, out);
+    } else {
+      quantise_uniform(input.weights, layout.n(), static_cast<float>(inverse_step), out, portable);
+    }
+  }
+  return {static_cast<int>(status), indices};
+}
+
+Array<int32_t> to_levels(const Layout& layout, const Array<int32_t>& indices, const Rows& skipped_rows) {
+  const int32_t* k = layout.values(indices);
+  const uint8_t* rows = layout.rows(skipped_rows);
+  Array<int32_t> levels({layout.n_rows, layout.n_columns});
+  int32_t* out = levels.mutable_data();
+  py::gil_scoped_release release;
+  indices_to_levels(layout, k, rows, out);
+  return levels;
+}
+
+std::pair<int64_t, Array<uint8_t>> empty_rows(const Layout& layout, const Array<int32_t>& indices) {
+  Array<uint8_t> rows(layout.n_rows);
+  const int32_t* k = layout.values(indices);
+  uint8_t* out = rows.mutable_data();
+  const int64_t n = find_empty_rows(k, layout.n_rows, layout.n_columns, out);
+  return {n, rows};
+}
+
+std::pair<int64_t, Array<uint8_t>> small_rows(const Layout& layout, const Array<float>& weights, float limit) {
+  Array<uint8_t> rows(layout.n_rows);
+  const int64_t n =
+      find_small_rows(layout.values(weights), layout.n_rows, layout.n_columns, limit, rows.mutable_data());
+  return {n, rows};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_kernels, m) {
+  m.doc() = "Kernels for coded tensors; unchecked, see vvc_nnr.tensor_coding.";
+  py::class_<Layout>(m, "Layout")
+      .def(py::init(&make_layout), py::kw_only(), py::arg("n_rows"), py::arg("n_columns"), py::arg("unary_length"),
+           py::arg("block_side"), py::arg("dependent"), py::arg("row_skip_allowed"), py::arg("parent_present"),
+           py::arg("codebook").none(true), py::arg("base").none(true), py::arg("history").none(true),
+           py::arg("use_history"))
+      .def_property_readonly("n_contexts", &Layout::n_contexts)
+      .def_property_readonly("n_block_rows", &Layout::n_block_rows)
+      .def_property_readonly("has_row_skip_flag", &Layout::has_row_skip_flag)
+      .def_property_readonly("is_coded", &Layout::is_coded);
+  py::class_<Encoder>(m, "Encoder")
+      .def(py::init<>())
+      .def("put_bits", &Encoder::put_bits)
+      .def("encode", &Encoder::encode)
+      .def("finish", &Encoder::finish)
+      .def("state", &Encoder::state)
+      .def("contexts", &Encoder::contexts);
+  py::class_<Decoder>(m, "Decoder")
+      .def(py::init<py::bytes>())
+      .def("get_bits", &Decoder::get_bits)
+      .def("decode_prologue", &Decoder::decode_prologue)
+      .def("decode_values", &Decoder::decode_values)
+      .def("finish", &Decoder::finish)
+      .def("state", &Decoder::state)
+      .def("contexts", &Decoder::contexts);
+  py::class_<BinRecord>(m, "BinRecord")
+      .def_readonly("status", &BinRecord::status)
+      .def_readonly("sets", &BinRecord::sets)
+      .def_readonly("n_bins", &BinRecord::n_bins)
+      .def_readonly("cost_bits", &BinRecord::cost_bits)
+      .def_readonly("n_bypass", &BinRecord::n_bypass);
+  m.def("record_bins", &record_bins);
+  m.def("quantise", &quantise);
+  m.def("to_levels", &to_levels);
+  m.def("empty_rows", &empty_rows);
+  m.def("small_rows", &small_rows);
+}

@@ -1,0 +1,199 @@
+// The nine estimator sets of a context side by side: what its bins would cost in each.
+//
+// One lane per set. An estimator waits for its own last step, so two contexts run at once where possible.
+// A cost is the ideal code length of the arithmetic coder's own intervals, averaged over the ranges it may have.
+#pragma once
+
+#include <cmath>
+
+#include "estimator.hpp"
+
+namespace nnr {
+
+constexpr int kLanes = 16;
+constexpr int kQueueLength = 256;
+constexpr int kCostBits = 12;  // a cost is in 1/4096 bit, below 2^16
+
+typedef int16_t Lanes __attribute__((vector_size(2 * kLanes)));
+typedef uint16_t CostLanes __attribute__((vector_size(2 * kLanes)));
+typedef uint32_t SumLanes __attribute__((vector_size(4 * kLanes)));
+
+struct BinCosts {
+  uint16_t cost[2][64];  // by bin and (total >> 7) + 32
+};
+
+inline BinCosts make_bin_costs() {
+  BinCosts costs{};
+  for (int column = 0; column < 32; ++column) {
+    double lps_bits = 0, mps_bits = 0, weight = 0;
+    for (int range = 256; range < 510; ++range) {
+      const double share = static_cast<double>(kLpsRange[range >> 5 & 7][column]) / range;
+      lps_bits -= std::log2(share) / range;
+      mps_bits -= std::log2(1 - share) / range;
+      weight += 1.0 / range;
+    }
+    const auto scaled = [weight](double bits) {
+      return static_cast<uint16_t>(std::lround(bits / weight * (1 << kCostBits)));
+    };
+    costs.cost[1][32 + column] = scaled(mps_bits);
+    costs.cost[0][32 + column] = scaled(lps_bits);
+    if (column > 0) {
+      costs.cost[1][32 - column] = scaled(lps_bits);
+      costs.cost[0][32 - column] = scaled(mps_bits);
+    }
+  }
+  return costs;
+}
+
+inline const BinCosts& bin_costs() {
+  static const BinCosts costs = make_bin_costs();
+  return costs;
+}
+
+struct alignas(64) ContextRecord {
+  Lanes fast, slow;  // states of the nine sets; fast times 16
+  uint64_t cost[kLanes];
+  uint64_t n_bins;
+  uint64_t n_ones;
+  uint8_t* queue;
+  int n_queued;
+
+  void reset_states() {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const EstimatorSet& set = kEstimatorSets[lane < kSets ? lane : 0];
+      fast[lane] = static_cast<int16_t>(16 * set.fast);
+      slow[lane] = static_cast<int16_t>(set.slow);
+    }
+  }
+};
+
+// One entry of 32 per lane.
+NNR_INLINE Lanes look_up_32(const int16_t* table, Lanes at) {
+#if defined(__GNUC__) && !defined(__clang__)
+  Lanes low, high;
+  std::memcpy(&low, table, sizeof low);
+  std::memcpy(&high, table + kLanes, sizeof high);
+  return __builtin_shuffle(low, high, at);
+#else
+  Lanes found;
+  for (int lane = 0; lane < kLanes; ++lane) found[lane] = table[at[lane] & 31];
+  return found;
+#endif
+}
+
+struct RateLanes {
+  Lanes fast, slow;                // the shifts
+  Lanes fast_factor, slow_factor;  // 2^(7 - rate): ((x >> 4) * that) >> 3 is x >> rate
+};
+
+inline RateLanes make_rate_lanes() {
+  RateLanes rates{};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const EstimatorSet& set = kEstimatorSets[lane < kSets ? lane : 0];
+    rates.fast[lane] = static_cast<int16_t>(set.fast_rate);
+    rates.slow[lane] = static_cast<int16_t>(set.slow_rate);
+    rates.fast_factor[lane] = static_cast<int16_t>(1 << (7 - set.fast_rate));
+    rates.slow_factor[lane] = static_cast<int16_t>(1 << (7 - set.slow_rate));
+  }
+  return rates;
+}
+
+// kAdaptation[i] >> rate for i = 0..31. Without fast look-ups and shifts: the maximum of four lines, and a product.
+template <bool kHasLookUp>
+NNR_INLINE Lanes adaptation(Lanes i, Lanes rate, Lanes factor) {
+  if (kHasLookUp) return look_up_32(kAdaptation.data(), i) >> rate;
+  const Lanes a = 157 - 14 * i, b = 89 - 6 * i, c = 65 - 4 * i, d = Lanes{} + 4;
+  const Lanes ab = a > b ? a : b, cd = c > d ? c : d;
+  return (((ab > cd ? ab : cd) & (i < 31)) * factor) >> 3;
+}
+
+// One cost per lane, by column = (total >> 7) + 32.
+NNR_INLINE CostLanes look_up_costs(const uint16_t* costs, Lanes column) {
+  const int16_t* table = reinterpret_cast<const int16_t*>(costs);
+  return reinterpret_cast<CostLanes>(column < 32 ? look_up_32(table, column) : look_up_32(table + 32, column));
+}
+
+// The estimators of one context at work.
+struct Runner {
+  Lanes fast, slow;
+  SumLanes sum;
+  unsigned n_ones;
+
+  NNR_INLINE explicit Runner(const ContextRecord& record) : fast(record.fast), slow(record.slow), sum{}, n_ones(0) {}
+
+  template <bool kHasLookUp>
+  NNR_INLINE void step(unsigned bin, const BinCosts& costs, const RateLanes& rates) {
+    const auto flip = static_cast<int16_t>(static_cast<int>(bin) - 1);  // -1 for bin 0: (x ^ -1) + 1 is -x
+    n_ones += bin;
+    sum += __builtin_convertvector(look_up_costs(costs.cost[bin], ((fast + slow) >> 7) + 32), SumLanes);
+    const Lanes at_fast = (((fast ^ flip) - flip) >> 7) + 16, at_slow = (((slow ^ flip) - flip) >> 7) + 16;
+    const Lanes step_fast = adaptation<kHasLookUp>(at_fast, rates.fast, rates.fast_factor) * 16;
+    const Lanes step_slow = adaptation<kHasLookUp>(at_slow, rates.slow, rates.slow_factor);
+    fast += (step_fast ^ flip) - flip;
+    slow += (step_slow ^ flip) - flip;
+  }
+
+  NNR_INLINE void finish(ContextRecord& record, int n_bins) const {
+    record.fast = fast;
+    record.slow = slow;
+    for (int lane = 0; lane < kSets; ++lane) record.cost[lane] += sum[lane];
+    record.n_bins += static_cast<uint64_t>(n_bins);
+    record.n_ones += n_ones;
+  }
+};
+
+template <bool kHasLookUp>
+NNR_INLINE void run_queue(ContextRecord& record, const uint8_t* bins, int n, const BinCosts& costs,
+                          const RateLanes& rates) {
+  Runner runner(record);
+  for (int i = 0; i < n; ++i) runner.step<kHasLookUp>(bins[i], costs, rates);
+  runner.finish(record, n);
+}
+
+// Two full queues. Requires different contexts.
+template <bool kHasLookUp>
+NNR_INLINE void run_two_queues(ContextRecord& a, const uint8_t* bins_a, ContextRecord& b, const uint8_t* bins_b,
+                               const BinCosts& costs, const RateLanes& rates) {
+  Runner runner_a(a), runner_b(b);
+  for (int i = 0; i < kQueueLength; ++i) {
+    runner_a.step<kHasLookUp>(bins_a[i], costs, rates);
+    runner_b.step<kHasLookUp>(bins_b[i], costs, rates);
+  }
+  runner_a.finish(a, kQueueLength);
+  runner_b.finish(b, kQueueLength);
+}
+
+#define NNR_DEFINE_RUN(suffix, target, has_look_up)                                                                 \
+  target inline void run_queue##suffix(ContextRecord& record, const uint8_t* bins, int n, const BinCosts& costs,    \
+                                       const RateLanes& rates) {                                                    \
+    run_queue<has_look_up>(record, bins, n, costs, rates);                                                          \
+  }                                                                                                                 \
+  target inline void run_two_queues##suffix(ContextRecord& a, const uint8_t* bins_a, ContextRecord& b,              \
+                                            const uint8_t* bins_b, const BinCosts& costs, const RateLanes& rates) { \
+    run_two_queues<has_look_up>(a, bins_a, b, bins_b, costs, rates);                                                \
+  }
+
+NNR_DEFINE_RUN(_portable, , false)
+#if NNR_X86
+NNR_DEFINE_RUN(_avx2, NNR_TARGET_AVX2, false)
+NNR_DEFINE_RUN(_avx512, __attribute__((target("avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512vl,avx512dq"))), true)
+#endif
+#undef NNR_DEFINE_RUN
+
+struct RunKernels {
+  decltype(&run_queue_portable) one;
+  decltype(&run_two_queues_portable) two;
+};
+
+inline RunKernels run_kernels(bool portable) {
+#if NNR_X86
+  const bool has_avx512 =
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (!portable && has_avx2() && has_avx512) return {run_queue_avx512, run_two_queues_avx512};
+  if (!portable && has_avx2()) return {run_queue_avx2, run_two_queues_avx2};
+#endif
+  (void)portable;
+  return {run_queue_portable, run_two_queues_portable};
+}
+
+}  // namespace nnr

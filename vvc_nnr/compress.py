@@ -1,0 +1,132 @@
+"""The public face: a network's tensors to a coded stream and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from vvc_nnr.errors import UnsupportedError
+from vvc_nnr.inspection import Inspection, inspect_stream
+from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.network_decoder import check_size, decode_tensors
+from vvc_nnr.network_encoder import compress_arrays
+from vvc_nnr.number_formats import Array
+from vvc_nnr.options import (
+    DEFAULT_MAX_ELEMENTS,
+    CodebookMode,
+    CompressOptions,
+    Float64Mode,
+    check_max_elements,
+    thread_count,
+)
+from vvc_nnr.parallel import Progress
+from vvc_nnr.stream import Buffer, read_stream
+
+
+def compress(
+    model: Any,
+    *,
+    qp: int = -32,
+    qp_density: int = 2,
+    nonweight_qp: int | None = -75,
+    qp_per_tensor: Mapping[str, int] | None = None,
+    use_dq: bool = True,
+    lambda_rd: float | None = None,
+    row_skipping: bool = True,
+    scan_order: int | Literal["auto"] = "auto",
+    codebook: CodebookMode = "off",
+    param_opt: bool = True,
+    bitdepth: int | None = None,
+    float64: Float64Mode = "float32",
+    n_threads: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """A coded stream that any decoder of the standard reads, with a manifest for this one.
+
+    Integers and bools come back as they are, floats quantised and in their number format.
+
+    Args:
+        model: A torch module, or a map of names to numpy arrays or torch tensors.
+        qp: See `CompressOptions`, as for all that follow.
+        qp_density: See there.
+        nonweight_qp: See there.
+        qp_per_tensor: See there.
+        use_dq: See there.
+        lambda_rd: See there.
+        row_skipping: See there.
+        scan_order: See there.
+        codebook: See there.
+        param_opt: See there.
+        bitdepth: See there.
+        float64: See there.
+        n_threads: See there.
+        metadata: Texts that travel with the network, such as its architecture; `inspect` gives them back.
+        progress: Called with the values coded so far and their total.
+
+    Raises:
+        InputError: If an option, a name, a number format or a value cannot be coded.
+    """
+    options = CompressOptions(
+        qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
+        param_opt, bitdepth, float64, n_threads,
+    )  # fmt: skip
+    return compress_arrays(named_arrays(model), options, progress, metadata)
+
+
+def decompress(
+    data: Buffer,
+    *,
+    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    n_threads: int | None = None,
+    skip_unsupported: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """The tensors of a coded stream by name, in its order; bfloat16 as float32.
+
+    Args:
+        data: The stream.
+        max_elements: Most values that are decoded, of all tensors together: what bounds memory (4 bytes each) and time.
+        n_threads: Threads; None: one per processor.
+        skip_unsupported: Leave out units that this package does not implement.
+        progress: Called with the values decoded so far and their total.
+
+    Raises:
+        BitstreamError: If the stream is damaged, or larger than `max_elements`.
+        UnsupportedError: If it is legal, but needs what this package does not implement.
+        InputError: If an option is out of range.
+    """
+    check_max_elements(max_elements)
+    threads = thread_count(n_threads)
+    stream = read_stream(data, skip_unsupported=skip_unsupported)
+    if any(unit.parent is not None for tensor in stream.tensors for unit in tensor.data_units):
+        raise UnsupportedError("the stream is an update: apply_update adds it to what it updates")
+    check_size(stream.tensors, max_elements)
+    return decode_tensors(stream.tensors, threads, progress)
+
+
+def inspect(
+    data: Buffer,
+    original: Any = None,
+    *,
+    bins: bool = False,
+    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    n_threads: int | None = None,
+) -> Inspection:
+    """What a coded stream is made of. Payloads are decoded only if an original or `bins` asks for it.
+
+    Args:
+        data: The stream.
+        original: The network that it was made from, for the error of each tensor.
+        bins: Tell the bits of each kind of bin.
+        max_elements: Most values that are decoded.
+        n_threads: Threads; None: one per processor.
+
+    Raises:
+        BitstreamError: If the stream is damaged.
+        UnsupportedError: If its profile is unknown; other things that are not understood are listed.
+        InputError: If an option or the original cannot be used.
+    """
+    check_max_elements(max_elements)
+    arrays = None if original is None else named_arrays(original)
+    return inspect_stream(data, arrays, bins=bins, max_elements=max_elements, n_threads=n_threads)

@@ -1,0 +1,260 @@
+"""What a stream is made of: units, tensors, QPs, bytes per tensor and bits per kind of bin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr import _kernels
+from vvc_nnr.data_unit import DataUnit, PayloadType
+from vvc_nnr.errors import ShapeError
+from vvc_nnr.network_decoder import check_size, decode_tensor
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, as_float32
+from vvc_nnr.options import thread_count
+from vvc_nnr.parallel import run_all
+from vvc_nnr.stream import Buffer, CodedTensor, Stream, read_stream
+from vvc_nnr.tensor_coding import DecodedTensor
+from vvc_nnr.tensor_params import TensorParams
+from vvc_nnr.unit_coding import coded_step, decode_unit, make_params
+from vvc_nnr.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
+
+_NAMES = {StartUnit: "STR", TopologyUnit: "TPL", DataUnit: "NDU"}
+# First context of each kind of bin; the greater flags end where the remainder begins.
+_SIGN, _GREATER = 48, 53
+
+
+@dataclass(frozen=True, slots=True)
+class UnitReport:
+    """A unit: its type's name, where it starts and its size."""
+
+    kind: str
+    offset_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReport:
+    """A tensor, or a block with all its tensors.
+
+    Attributes:
+        name: Its name; of a block the weight's.
+        shape: Its shape.
+        number_format: What it decodes to.
+        payload_type: INT, FLOAT, RAW_FLOAT or BLOCK.
+        qp: With that of the parameter sets; of a block that of the first coded tensor; None if it has none.
+        step: Its quantisation step.
+        size_bytes: Its units, headers included.
+        header_bytes: The part of them before the payload.
+        bits_per_value: From all of them; None of an empty tensor.
+        dq: Dependent quantisation.
+        scan_order: 0 to 4.
+        n_entry_points: Places where decoding can start beside the first.
+        codebook_size: Values of its codebook, None without one.
+        is_update: It is a difference.
+        bin_bits: Kind of bin to bits of the payload, estimated by the coder's own cost model; empty if not asked for.
+        n_estimator_sets: Contexts with an estimator other than the default; None if not asked for.
+        mse: Mean squared error against the original; None if that is not known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    number_format: str
+    payload_type: str
+    qp: int | None
+    step: float | None
+    size_bytes: int
+    header_bytes: int
+    bits_per_value: float | None
+    dq: bool
+    scan_order: int
+    n_entry_points: int
+    codebook_size: int | None
+    is_update: bool
+    bin_bits: Mapping[str, float]
+    n_estimator_sets: int | None
+    mse: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a stream is made of.
+
+    Attributes:
+        size_bytes: All of it.
+        is_verifiable: It has a manifest and agrees with it; otherwise a unit may be missing without a trace.
+        profile: 0 or 1.
+        qp_density: QP steps per octave as a power of two.
+        units: All units in order.
+        tensors: All tensors in order.
+        skipped: What was not understood.
+        metadata: What the sender said of the network.
+    """
+
+    size_bytes: int
+    is_verifiable: bool
+    profile: int
+    qp_density: int
+    units: tuple[UnitReport, ...]
+    tensors: tuple[TensorReport, ...]
+    skipped: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def n_values(self) -> int:
+        """Values of all tensors."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
+
+
+def inspect_stream(
+    data: Buffer, original: NamedArrays | None, *, bins: bool, max_elements: int, n_threads: int | None
+) -> Inspection:
+    """See `vvc_nnr.compress.inspect`."""
+    stream = read_stream(data, skip_unsupported=True)
+    check_size(stream.tensors if bins or original else (), max_elements)
+    reports = run_all(
+        lambda tensor: _tensor_report(tensor, original, bins),
+        stream.tensors,
+        [tensor.n_elements if bins or original else 1 for tensor in stream.tensors],
+        thread_count(n_threads),
+    )
+    last = stream.units[-1].parameter_sets
+    units = tuple(UnitReport(_kind(placed), placed.offset_bytes, placed.size_bytes) for placed in stream.units)
+    return Inspection(
+        len(data),
+        stream.is_verifiable,
+        last.general_profile_idc,
+        last.model().mps_qp_density,
+        units,
+        tuple(reports),
+        _skipped(stream),
+        stream.manifest.metadata if stream.manifest else {},
+    )
+
+
+def _kind(placed: PlacedUnit) -> str:
+    unit = placed.unit
+    if isinstance(unit, OpaqueUnit):
+        return f"type {unit.nnr_unit_type}"
+    return _NAMES.get(type(unit), "MPS" if hasattr(unit, "mps_qp_density") else "LPS")
+
+
+def _skipped(stream: Stream) -> tuple[str, ...]:
+    opaque = [placed.unit for placed in stream.skipped]
+    return tuple(f"type {u.nnr_unit_type}: {u.reason}" for u in opaque if isinstance(u, OpaqueUnit))
+
+
+def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool) -> TensorReport:
+    unit, sets = tensor.data_units[0], tensor.units[0].parameter_sets
+    size = sum(placed.size_bytes for placed in tensor.units)
+    qp = _first_qp(tensor.units[0], unit)
+    kind = unit.nnr_compressed_data_unit_payload_type
+    bin_bits, n_sets = _bin_bits(tensor) if bins and unit.parent is None and unit.has_codeword else ({}, None)
+    n_values = math.prod(tensor.shape)
+    return TensorReport(
+        name=tensor.name,
+        shape=tensor.shape,
+        number_format=tensor.number_format or ("int32" if kind is PayloadType.INT else "float32"),
+        payload_type=kind.name,
+        qp=None if qp is None else qp + sets.quantization_parameter,
+        step=None if qp is None else coded_step(qp, sets),
+        size_bytes=size,
+        header_bytes=size - sum(len(u.payload) for u in tensor.data_units),
+        bits_per_value=8 * size / n_values if n_values else None,
+        dq=unit.uses_dq,
+        scan_order=unit.scan_order,
+        n_entry_points=len(unit.entry_points),
+        codebook_size=len(unit.codebook.values) if unit.codebook else None,
+        is_update=unit.parent is not None,
+        bin_bits=bin_bits,
+        n_estimator_sets=n_sets,
+        mse=_mse(tensor, original),
+    )
+
+
+def _first_qp(placed: PlacedUnit, unit: DataUnit) -> int | None:
+    """The QP at the beginning of a payload; None if it has none."""
+    if not unit.has_qp:
+        return None
+    n_bits = 6 + placed.parameter_sets.qp_density
+    field: int = _kernels.Decoder(bytes(unit.payload[:16])).get_bits(n_bits)
+    return field - (1 << n_bits) if field >> (n_bits - 1) else field
+
+
+def _bin_bits(tensor: CodedTensor) -> tuple[dict[str, float], int]:
+    """Bits by kind of bin, and the number of estimators that were chosen, of a tensor or all tensors of a block."""
+    total: dict[str, float] = {}
+    n_sets = 0
+    for unit, placed in zip(tensor.data_units, tensor.units, strict=True):
+        decoded = decode_unit(unit, placed.parameter_sets, output="indices", max_elements=unit.n_elements)
+        is_edition_2 = placed.parameter_sets.general_profile_idc == 1
+        for part, found in zip(unit.parts(), decoded, strict=True):
+            params = make_params(unit, part, is_edition_2=is_edition_2)
+            for kind, bits in _bits_of(params, found).items():
+                total[kind] = total.get(kind, 0.0) + bits
+            n_sets += int(np.count_nonzero(_sets_of(found)))
+        total["others"] = total.get("others", 0.0) + 8 * len(unit.payload)
+    total["others"] -= sum(bits for kind, bits in total.items() if kind != "others")
+    return total, n_sets
+
+
+def _bits_of(params: TensorParams, decoded: DecodedTensor) -> dict[str, float]:
+    sets = _sets_of(decoded)
+    record = _kernels.record_bins(params.layout(), decoded.numbers, decoded.choices.skipped_rows, False)
+    cost = np.take_along_axis(record.cost_bits, sets[:, None].astype(np.intp), 1)[:, 0]
+    remainder = _GREATER + 4 * params.unary_length
+    return {
+        "significance": float(cost[:_SIGN].sum()),
+        "sign": float(cost[_SIGN:_GREATER].sum()),
+        "greater": float(cost[_GREATER:remainder].sum()),
+        "remainder": float(cost[remainder:].sum()) + float(record.n_bypass),
+    }
+
+
+def _sets_of(decoded: DecodedTensor) -> NDArray[np.uint8]:
+    sets = decoded.choices.estimator_sets
+    assert sets is not None
+    return sets
+
+
+def _mse(tensor: CodedTensor, original: NamedArrays | None) -> float | None:
+    """Mean squared error of a tensor; None without an original, and of updates and blocks.
+
+    Raises:
+        ShapeError: If the original has another shape.
+    """
+    if original is None or tensor.name not in original or any(u.parent or u.is_block for u in tensor.data_units):
+        return None
+    was = original[tensor.name]
+    before = as_float32(tensor.name, was) if isinstance(was, Bfloat16Bits) else was
+    after: Array = decode_tensor(tensor)[tensor.name]
+    if before.shape != after.shape:
+        raise ShapeError(f"tensor {tensor.name!r}: shape {after.shape}, the original has {before.shape}")
+    if not after.size:
+        return 0.0
+    error = np.subtract(before, after, dtype=np.float64).reshape(-1)
+    return float(error @ error / error.size)
+
+
+def as_json(report: Inspection) -> dict[str, Any]:
+    """The same as plain maps, lists, texts and numbers."""
+    return {
+        "size_bytes": report.size_bytes,
+        "is_verifiable": report.is_verifiable,
+        "profile": report.profile,
+        "qp_density": report.qp_density,
+        "n_values": report.n_values,
+        "units": [{"kind": u.kind, "offset_bytes": u.offset_bytes, "size_bytes": u.size_bytes} for u in report.units],
+        "tensors": [_tensor_json(tensor) for tensor in report.tensors],
+        "skipped": list(report.skipped),
+        "metadata": dict(report.metadata),
+    }
+
+
+def _tensor_json(tensor: TensorReport) -> dict[str, Any]:
+    plain = {name: getattr(tensor, name) for name in TensorReport.__dataclass_fields__}
+    return plain | {"shape": list(tensor.shape), "bin_bits": dict(tensor.bin_bits)}

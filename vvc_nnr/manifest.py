@@ -1,0 +1,198 @@
+"""The manifest: what this package adds to a stream so that damage is noticed and tensors come back as they were.
+
+It is text in the topology unit, whose content other decoders pass over: compact JSON,
+
+    {"vvc_nnr":1,"units":3,"formats":{"float16":[0,2]},"shapes":{"1":[]},"wide":[2],"metadata":{"architecture":"..."},
+     "base":"...","sha256":"..."}
+
+    vvc_nnr   version of the manifest
+    units     number of data units in the stream
+    formats   number format to runs of tensors: first, count, first, count, ...; the others are int32 or float32
+    shapes    tensor to its shape, where that is not the coded one
+    wide      tensors that take two data units, low and high halves
+    metadata  what the sender says of the network, texts by name
+    base      SHA-256 of the state that an update is for, its first 32 digits
+    sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits
+
+Tensors are counted from 0 in the order of their data units. All but the first two and the last may be absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vvc_nnr.data_unit_syntax import MAX_N_DIMENSIONS
+from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.number_formats import FORMATS
+
+VERSION = 1
+# Product of the dimensions of an empty array, zeros left out: what numpy can address.
+MAX_EMPTY_VOLUME = 1 << 56
+DIGEST_DIGITS = 32
+_BEGIN = b'{"vvc_nnr":'
+_DIGEST_KEY = b'"sha256":"'
+_END = b'"}\0'
+_HEX = frozenset(b"0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The content of a manifest but for the checksum.
+
+    Args:
+        n_units: Number of data units.
+        formats: Tensor to number format, where it is not what the data unit says.
+        shapes: Tensor to shape, where it is not the coded one.
+        wide: Tensors of two data units.
+        base: Digest of the state that an update is for, "" if the stream is no update.
+        metadata: What the sender says of the network.
+    """
+
+    n_units: int
+    formats: Mapping[int, str] = field(default_factory=dict)
+    shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    wide: frozenset[int] = frozenset()
+    base: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_manifest(data: bytes | memoryview) -> bool:
+    """Whether the body of a unit is a manifest, or was one before it was damaged."""
+    head, tail = bytes(data[:256]), bytes(data[-len(_END) - DIGEST_DIGITS - len(_DIGEST_KEY) :])
+    return _BEGIN in head or _DIGEST_KEY in tail
+
+
+def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
+    """The text with its terminating zero and zeros for the checksum, and where in it the checksum starts."""
+    content: dict[str, Any] = {"vvc_nnr": VERSION, "units": manifest.n_units}
+    if manifest.formats:
+        content["formats"] = _runs(manifest.formats)
+    if manifest.shapes:
+        content["shapes"] = {str(place): list(shape) for place, shape in manifest.shapes.items()}
+    if manifest.wide:
+        content["wide"] = sorted(manifest.wide)
+    if manifest.metadata:
+        content["metadata"] = dict(manifest.metadata)
+    if manifest.base:
+        content["base"] = manifest.base
+    text = json.dumps(content | {"sha256": "0" * DIGEST_DIGITS}, separators=(",", ":"))
+    return text.encode() + b"\0", len(text) - len(_END) + 1 - DIGEST_DIGITS
+
+
+def digest(pieces: Iterable[bytes | memoryview]) -> bytes:
+    """The checksum of the pieces of a stream, as hexadecimal digits."""
+    total = hashlib.sha256()
+    for piece in pieces:
+        total.update(piece)
+    return total.hexdigest()[:DIGEST_DIGITS].encode()
+
+
+def read_manifest(
+    data: bytes | bytearray | memoryview, unit_offset_bytes: int, unit_size_bytes: int, n_data_units: int
+) -> Manifest:
+    """The manifest in a topology unit of a stream, held against the stream's checksum and number of data units.
+
+    Raises:
+        BitstreamError: If the stream or the manifest is damaged.
+        UnsupportedError: If it is of a later version.
+    """
+    view = memoryview(data)
+    end = unit_offset_bytes + unit_size_bytes
+    first = end - len(_END) - DIGEST_DIGITS
+    found = bytes(view[first : end - len(_END)])
+    if first < unit_offset_bytes or not set(found) <= _HEX or bytes(view[end - len(_END) : end]) != _END:
+        raise _damaged("it does not end with a checksum", unit_offset_bytes)
+    if digest([view[:first], view[first + DIGEST_DIGITS :]]) != found:
+        raise _damaged("the checksum of the stream is wrong: bytes were changed, lost or added", unit_offset_bytes)
+    start = bytes(view[unit_offset_bytes:end]).find(_BEGIN)
+    if start < 0:
+        raise _damaged("it has no beginning", unit_offset_bytes)
+    return _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
+
+
+def _damaged(message: str, offset: int) -> BitstreamError:
+    return BitstreamError(message, field="the manifest", offset_bytes=offset)
+
+
+def _parse(text: bytes, offset: int, n_data_units: int) -> Manifest:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _damaged("it is no JSON", offset) from None
+    if content.get("vvc_nnr") != VERSION:
+        raise UnsupportedError(f"manifest of version {content.get('vvc_nnr')!r}; {VERSION} is known")
+    if content.get("units") != n_data_units:
+        raise _damaged(f"the stream has {n_data_units} data units of {content.get('units')!r}", offset)
+    try:
+        return _checked(content, n_data_units)
+    except (TypeError, ValueError, AttributeError):
+        raise _damaged("a value has the wrong type or range", offset) from None
+
+
+def _checked(content: dict[str, Any], n_units: int) -> Manifest:
+    """The manifest from its JSON.
+
+    Raises:
+        TypeError, ValueError, AttributeError: If it is none.
+    """
+    shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
+    wide = frozenset(map(_count, content.get("wide", [])))
+    base, metadata = content.get("base", ""), content.get("metadata", {})
+    if not isinstance(base, str) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError
+    if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):
+        raise ValueError
+    formats = _from_runs(content.get("formats", {}), n_units - len(wide))
+    if any(not 0 <= place < n_units - len(wide) for place in (*shapes, *wide)):
+        raise ValueError
+    return Manifest(n_units, formats, shapes, wide, base, metadata)
+
+
+def _count(value: Any) -> int:
+    """The value if it is a whole number from 0.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise ValueError
+    return value
+
+
+def _runs(formats: Mapping[int, str]) -> dict[str, list[int]]:
+    """Per format first, count, first, count, ... of its tensors."""
+    runs: dict[str, list[int]] = {}
+    for place in sorted(formats):
+        run = runs.setdefault(formats[place], [])
+        if run and run[-2] + run[-1] == place:
+            run[-1] += 1
+        else:
+            run += [place, 1]
+    return runs
+
+
+def _from_runs(runs: Mapping[str, Sequence[Any]], n_tensors: int) -> dict[int, str]:
+    """The inverse of `_runs`.
+
+    Raises:
+        ValueError: If a run leads past the last tensor or overlaps another, or a format is unknown.
+    """
+    formats: dict[int, str] = {}
+    for name, run in runs.items():
+        if name not in FORMATS or len(run) % 2:
+            raise ValueError
+        for first, count in zip(map(_count, run[::2]), map(_count, run[1::2]), strict=True):
+            if first + count > n_tensors or any(place in formats for place in range(first, first + count)):
+                raise ValueError
+            formats.update(dict.fromkeys(range(first, first + count), name))
+    return formats
+
+
+def fits_coded(shape: tuple[int, ...], coded: tuple[int, ...]) -> bool:
+    """Whether a shape of the manifest belongs to a tensor that was coded in another: without dimensions, or empty."""
+    return coded == (1,) and (not shape or 0 in shape) and math.prod(max(1, n) for n in shape) < MAX_EMPTY_VOLUME

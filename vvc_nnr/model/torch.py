@@ -1,0 +1,106 @@
+"""Named arrays from what a user calls a model: a torch module, or a map of names to torch tensors or arrays.
+
+Nothing here imports torch: whoever has a torch object has imported it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays
+
+
+def named_arrays(model: Any) -> NamedArrays:
+    """The tensors of a model by name, in its order; arrays and tensors in main memory are not copied.
+
+    Args:
+        model: A torch module (its `state_dict()` counts), or a map of names to arrays, numbers or torch tensors.
+
+    Raises:
+        InputError: If it is neither, a name is no text, or a value is no array.
+    """
+    state = model.state_dict() if _is_module(model) else model
+    if not isinstance(state, Mapping):
+        raise InputError(f"a torch module or a map of names to arrays is wanted, got {type(model).__name__}")
+    return {_checked_name(name): as_array(name, value) for name, value in state.items()}
+
+
+def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
+    """One tensor as an array.
+
+    Raises:
+        InputError: If it is no array.
+    """
+    if _is_tensor(value):
+        return _from_torch(name, value)
+    if isinstance(value, Bfloat16Bits):
+        return value
+    if not isinstance(value, np.ndarray | np.generic | bool | int | float):
+        raise InputError(f"tensor {name!r}: a {type(value).__name__} is no array")
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":
+        return Bfloat16Bits(array.view(np.uint16))
+    return array
+
+
+def as_torch(arrays: Mapping[str, Array], formats: Mapping[str, str]) -> dict[str, Any]:
+    """Decoded arrays as torch tensors in their original number formats.
+
+    Args:
+        arrays: What `decompress` returns.
+        formats: Name to number format, for the tensors that were bfloat16.
+
+    Raises:
+        InputError: If torch is not installed, or lacks a number format.
+    """
+    torch = _torch()
+    try:
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)) for name, array in arrays.items()
+        }
+    except TypeError as error:
+        raise InputError(f"torch cannot hold a tensor: {error}") from None
+    return {name: t.to(torch.bfloat16) if formats.get(name) == "bfloat16" else t for name, t in tensors.items()}
+
+
+def _torch() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise InputError("torch is not installed") from None
+
+
+def _is_module(model: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise InputError(f"the name of a tensor must be text, got {name!r}")
+    return name
+
+
+def _from_torch(name: str, tensor: Any) -> Array | Bfloat16Bits:
+    torch = sys.modules["torch"]
+    if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
+        raise InputError(f"tensor {name!r}: sparse, quantised and complex torch tensors cannot be coded")
+    plain = tensor.detach().cpu()
+    if plain.dtype == torch.bfloat16:
+        return Bfloat16Bits(plain.contiguous().view(torch.int16).numpy().view(np.uint16))
+    try:
+        array: Array = plain.numpy()
+    except TypeError:
+        raise InputError(f"tensor {name!r}: cannot code {plain.dtype}") from None
+    return array

@@ -1,0 +1,114 @@
+"""All tensors of a network to one stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vvc_nnr.data_unit_fields import NodeId
+from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.errors import InputError
+from vvc_nnr.manifest import Manifest
+from vvc_nnr.number_formats import (
+    FLOAT64_BITS,
+    WIDE_FORMATS,
+    Array,
+    Bfloat16Bits,
+    NamedArrays,
+    coded_shape,
+    format_of,
+    shape_of,
+)
+from vvc_nnr.options import CompressOptions, thread_count
+from vvc_nnr.parallel import Progress, run_all
+from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.stream import write_stream
+
+# What a data unit says itself.
+_PLAIN_FORMATS = ("int32", "float32")
+
+
+def compress_arrays(
+    arrays: NamedArrays,
+    options: CompressOptions,
+    progress: Progress | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """A stream of all tensors.
+
+    Raises:
+        InputError: If an option, a name, a number format or a value cannot be coded.
+    """
+    options.check_names(arrays)
+    check_metadata(metadata or {})
+    jobs = [make_job(name, array, place, arrays, options) for place, (name, array) in enumerate(arrays.items())]
+    coded = encode_all(jobs, options, progress)
+    mps = ModelParameterSet(mps_qp_density=options.qp_density)
+    return write_network([shape_of(array) for array in arrays.values()], coded, mps, metadata=metadata)
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raises InputError unless metadata maps texts to texts."""
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()
+    ):
+        raise InputError("metadata: a map of texts to texts is wanted")
+
+
+def make_job(
+    name: str, array: Array | Bfloat16Bits, place: int, names: Mapping[str, Any], options: CompressOptions
+) -> TensorJob:
+    """What there is to do for a tensor.
+
+    Raises:
+        InputError: If its name or number format cannot be coded.
+    """
+    if "\0" in name or any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+        raise InputError(f"tensor {name!r}: a name cannot hold a zero character or half of a surrogate pair")
+    number_format = format_of(name, array)
+    if number_format == "float64" and options.float64 == "exact":
+        number_format = FLOAT64_BITS
+    high = _unused_name(f"{name}.high", names) if number_format in (*WIDE_FORMATS, "float64") else ""
+    return TensorJob(name, high, array, number_format, NodeId(0, place))
+
+
+def _unused_name(name: str, names: Mapping[str, Any]) -> str:
+    while name in names:
+        name += "_"
+    return name
+
+
+def encode_all(jobs: list[TensorJob], options: CompressOptions, progress: Progress | None) -> list[EncodedTensor]:
+    """The data units of each tensor."""
+    sizes = [math.prod(shape_of(job.array)) for job in jobs]
+    return run_all(lambda job: encode_tensor(job, options), jobs, sizes, thread_count(options.n_threads), progress)
+
+
+def write_network(
+    shapes: Sequence[tuple[int, ...]],
+    coded: Sequence[EncodedTensor],
+    mps: ModelParameterSet,
+    *,
+    base: str = "",
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """A stream of coded tensors, with what their data units do not say of them in its manifest.
+
+    Args:
+        shapes: The tensors' shapes.
+        coded: The tensors; those without data units are left out.
+        mps: What they were coded with.
+        base: Digest of the state that an update is for.
+        metadata: What the sender says of the network.
+    """
+    present = [(shape, tensor) for shape, tensor in zip(shapes, coded, strict=True) if tensor.units]
+    odd = {place: shape for place, (shape, _) in enumerate(present) if coded_shape(shape) != shape}
+    formats = {
+        place: tensor.number_format
+        for place, (shape, tensor) in enumerate(present)
+        if tensor.number_format not in _PLAIN_FORMATS or 0 in shape
+    }
+    wide = frozenset(place for place, (_, tensor) in enumerate(present) if len(tensor.units) == 2)
+    units = [unit for _, tensor in present for unit in tensor.units]
+    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}))

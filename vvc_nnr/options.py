@@ -1,0 +1,138 @@
+"""What a user can choose when a network is coded, checked as a whole before anything is written."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.quantize.step import MAX_QP_DENSITY, check_qp
+
+CodebookMode = Literal["off", "auto", "force"]
+Float64Mode = Literal["float32", "exact"]
+
+MIN_BITDEPTH, MAX_BITDEPTH = 2, 24
+MAX_THREADS = 256
+# 1 GiB of float32.
+DEFAULT_MAX_ELEMENTS = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class CompressOptions:
+    """How a network is coded.
+
+    Args:
+        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step.
+        qp_density: QP steps per octave as a power of two, 0 to 7.
+        nonweight_qp: QP of the other float tensors; None: two octaves below `qp`.
+        qp_per_tensor: QP by name, above both. A name that the network does not have is an error.
+        use_dq: Dependent quantisation of float tensors (not with a codebook, nor with `bitdepth`).
+        lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 1 for tensors
+            below about 2 bits per value, where it saves several per cent of the bytes at equal error; else 0.
+        row_skipping: Empty rows of a matrix are one bin each.
+        scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64, "auto": blocks for matrices that are so large that
+            decoding their block rows in parallel pays.
+        codebook: "force" codes float tensors of two or more dimensions by a codebook of their levels, "auto" those
+            which it makes smaller.
+        param_opt: Estimators of the contexts are chosen per tensor.
+        bitdepth: If given, levels of float tensors have this many bits (of one dimension: 8 at least) in place of a
+            QP: the step follows from the 99.95th percentile of the absolute values, larger ones are clipped.
+        float64: "exact" keeps all bits of float64 tensors; "float32" codes them like float32.
+        n_threads: Tensors coded at a time; None: one per processor.
+    """
+
+    qp: int = -32
+    qp_density: int = 2
+    nonweight_qp: int | None = -75
+    qp_per_tensor: Mapping[str, int] = field(default_factory=dict)
+    use_dq: bool = True
+    lambda_rd: float | None = None
+    row_skipping: bool = True
+    scan_order: int | Literal["auto"] = "auto"
+    codebook: CodebookMode = "off"
+    param_opt: bool = True
+    bitdepth: int | None = None
+    float64: Float64Mode = "float32"
+    n_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            fault = self._fault(option.name, getattr(self, option.name))
+            if fault:
+                raise InputError(f"{option.name}: {getattr(self, option.name)!r}, {fault} is wanted")
+        check_qp(self.qp, self.qp_density, "qp")
+        check_qp(self.vector_qp, self.qp_density, "nonweight_qp")
+        for name, qp in self.qp_per_tensor.items():
+            check_qp(qp, self.qp_density, f"qp_per_tensor[{name!r}]")
+
+    @property
+    def vector_qp(self) -> int:
+        """QP of float tensors with less than two dimensions."""
+        return self.qp - (2 << self.qp_density) if self.nonweight_qp is None else self.nonweight_qp
+
+    def qp_of(self, name: str, n_dimensions: int) -> int:
+        """QP of a float tensor."""
+        return self.qp_per_tensor.get(name, self.qp if n_dimensions > 1 else self.vector_qp)
+
+    def check_names(self, names: Mapping[str, Any]) -> None:
+        """Raises InputError if `qp_per_tensor` names a tensor that is not there."""
+        unknown = [name for name in self.qp_per_tensor if name not in names]
+        if unknown:
+            raise InputError(f"qp_per_tensor: no tensor is called {', '.join(map(repr, unknown[:5]))}")
+
+    def _fault(self, name: str, value: Any) -> str | None:
+        """What is wanted in place of a value; None if it will do."""
+        match name:
+            case "use_dq" | "row_skipping" | "param_opt":
+                return None if isinstance(value, bool) else "True or False"
+            case "qp_density":
+                return _integer_fault(value, 0, MAX_QP_DENSITY)
+            case "scan_order":
+                return None if value == "auto" else _integer_fault(value, 0, 4, ' or "auto"')
+            case "bitdepth":
+                return None if value is None else _integer_fault(value, MIN_BITDEPTH, MAX_BITDEPTH, " or None")
+            case "n_threads":
+                return None if value is None else _integer_fault(value, 1, MAX_THREADS, " or None")
+            case "codebook" | "float64":
+                choices = get_args(CodebookMode if name == "codebook" else Float64Mode)
+                return None if value in choices else f"one of {', '.join(choices)}"
+            case "qp_per_tensor":
+                return None if isinstance(value, Mapping) else "a map of names to QPs"
+            case "lambda_rd":
+                return _lambda_fault(value)
+        return None
+
+
+def _integer_fault(value: Any, low: int, high: int, or_else: str = "") -> str | None:
+    is_right = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return None if is_right else f"a whole number from {low} to {high}{or_else}"
+
+
+def _lambda_fault(value: Any) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_right = value is None or (is_number and math.isfinite(value) and 0 <= value <= 1e6)
+    return None if is_right else "a number from 0 to 1000000, or None"
+
+
+def thread_count(n_threads: int | None) -> int:
+    """The wanted number of threads, or one per processor that this process may use.
+
+    Raises:
+        InputError: If the number is none or out of range.
+    """
+    if n_threads is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return max(1, min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_THREADS))
+    fault = _integer_fault(n_threads, 1, MAX_THREADS, " or None")
+    if fault:
+        raise InputError(f"n_threads: {n_threads!r}, {fault} is wanted")
+    return n_threads
+
+
+def check_max_elements(max_elements: int) -> None:
+    """Raises InputError unless the limit is a whole number of at least 0."""
+    if isinstance(max_elements, bool) or not isinstance(max_elements, int) or max_elements < 0:
+        raise InputError(f"max_elements: {max_elements!r}, a whole number of at least 0 is wanted")

@@ -1,0 +1,107 @@
+"""From weights to the indices that are coded: rounding, or the search that weighs distortion against bits.
+
+With dependent quantisation two scalar quantisers of double step take turns, steered by the parity of the indices; the
+search finds the best path through the eight states (Viterbi). In both cases the cost of a value is
+
+    (weight / step - level)**2 + lambda_rd * c * bits        c = ln 2 / 6, dependent: 0.7 * 4 * ln 2 / 6
+
+with bits from a model that follows the contexts of the tensor itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr import _kernels
+from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.tensor_params import TensorParams
+
+BIT_WEIGHT = math.log(2) / 6
+DEPENDENT_BIT_WEIGHT = 0.7 * 4 * BIT_WEIGHT
+# Largest weight in steps.
+MAX_STEPS = (1 << 31) - 256
+MAX_DEPENDENT_STEPS = (1 << 30) - 16
+# With a rate term, a row of a block scan that holds nothing beyond this many steps is left out.
+SMALL_ROW_STEPS = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedTensor:
+    """Indices of a tensor.
+
+    Attributes:
+        indices: k, int32, (n_rows, n_columns).
+        skipped_rows: The rows that must be coded as skipped, uint8; None: no row must.
+    """
+
+    indices: NDArray[np.int32]
+    skipped_rows: NDArray[np.uint8] | None
+
+
+def quantize_indices(
+    values: NDArray[np.float32],
+    params: TensorParams,
+    step: float,
+    lambda_rd: float = 0.0,
+    *,
+    portable: bool = False,
+) -> QuantizedTensor:
+    """The indices of a tensor by uniform or, with params.dq_flag, dependent quantisation.
+
+    Args:
+        values: float32, n_rows * n_columns finite numbers in any shape.
+        params: Without a codebook.
+        step: Quantisation step above zero.
+        lambda_rd: Weight of the bits; 0: least distortion (uniform: rounding, halves away from zero).
+        portable: Use no instruction set extension. The indices are the same.
+
+    Raises:
+        InputError: If a value is not finite or too large for the step, or an argument is out of range.
+        ShapeError: If there are not n_rows * n_columns values.
+    """
+    weights = _checked_weights(values, params, step)
+    if not (math.isfinite(lambda_rd) and lambda_rd >= 0):
+        raise InputError(f"lambda_rd {lambda_rd}: zero or more is possible")
+    layout = params.layout()
+    rows = None
+    if params.dq_flag and params.is_block_scan and layout.has_row_skip_flag:
+        limit = SMALL_ROW_STEPS * step if lambda_rd else 0.0
+        n_small, small = _kernels.small_rows(layout, weights, limit)
+        rows = small if n_small else None
+    weight = lambda_rd * (DEPENDENT_BIT_WEIGHT if params.dq_flag else BIT_WEIGHT)
+    status, indices = _kernels.quantise(layout, weights, 1 / step, weight, rows, portable)
+    if status:
+        raise MemoryError(f"no memory to quantise {params.n_values} values")
+    return QuantizedTensor(indices, rows)
+
+
+def levels_of(
+    indices: NDArray[np.int32], params: TensorParams, skipped_rows: NDArray[np.uint8] | None = None
+) -> NDArray[np.int32]:
+    """What multiplies the step, int32, (n_rows, n_columns): the indices themselves without dependent quantisation."""
+    if indices.size != params.n_values:
+        raise ShapeError(f"indices of shape {indices.shape} for a tensor of {params.n_rows} x {params.n_columns}")
+    k = np.ascontiguousarray(indices, dtype=np.int32).reshape(params.shape)
+    return _kernels.to_levels(params.layout(), k, skipped_rows) if params.dq_flag else k
+
+
+def _checked_weights(values: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.float32]:
+    problem = params.problem()
+    if problem or params.codebook_size is not None:
+        raise InputError(problem or "weights are not quantised to a codebook here")
+    if values.dtype != np.float32:
+        raise InputError(f"weights must be float32, got {values.dtype}")
+    if values.size != params.n_values:
+        raise ShapeError(f"weights of shape {values.shape} for a tensor of {params.n_rows} x {params.n_columns}")
+    if not 2.0**-126 <= step <= 2.0**126:
+        raise InputError(f"step {step}: 2**-126 to 2**126 is possible")
+    largest = max(float(values.max()), -float(values.min()))
+    if not math.isfinite(largest):
+        raise InputError("a weight is NaN or infinite")
+    if largest / step > (MAX_DEPENDENT_STEPS if params.dq_flag else MAX_STEPS):
+        raise InputError(f"weight {largest} at step {step}: too many steps, raise the QP")
+    return np.ascontiguousarray(values).reshape(params.shape)

@@ -1,0 +1,192 @@
+"""Named tensors to a stream of units and back, many tensors at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.manifest import DIGEST_DIGITS, Manifest, digest, fits_coded, is_manifest, read_manifest, write_manifest
+from vvc_nnr.number_formats import FLOATS, INTEGER_FORMATS, WIDE_FORMATS
+from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class CodedTensor:
+    """A tensor of a stream, not decoded yet.
+
+    Args:
+        name: Its name; of a block the first.
+        units: Its data unit, or those of its low and high halves.
+        number_format: What it was before, None if the stream does not say.
+        shape: Its shape, which may differ from the coded one; of a block that of the weight.
+    """
+
+    name: str
+    units: tuple[PlacedUnit, ...]
+    number_format: str | None
+    shape: tuple[int, ...]
+
+    @property
+    def data_units(self) -> tuple[DataUnit, ...]:
+        """Headers and payloads."""
+        return tuple(placed.unit for placed in self.units if isinstance(placed.unit, DataUnit))
+
+    @property
+    def n_elements(self) -> int:
+        """Values of all its data units together, and of the weight that G and H of a block are multiplied to."""
+        products = [unit for unit in self.data_units if unit.compressed_parameter_types & ParameterTypes.DC]
+        n_in_products = sum(math.prod(unit.tensor_dimension_list) for unit in products)
+        return sum(unit.n_elements for unit in self.data_units) + n_in_products
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What a stream holds.
+
+    Args:
+        units: All units.
+        manifest: Its manifest; None if it has none, so that lost units would not be noticed.
+        tensors: Its tensors.
+        skipped: Units that were not understood.
+    """
+
+    units: tuple[PlacedUnit, ...]
+    manifest: Manifest | None
+    tensors: tuple[CodedTensor, ...]
+    skipped: tuple[PlacedUnit, ...]
+
+    @property
+    def is_verifiable(self) -> bool:
+        """A manifest was there, and the stream agrees with it."""
+        return self.manifest is not None
+
+
+def write_stream(data_units: Sequence[DataUnit], mps: ModelParameterSet, manifest: Manifest) -> bytes:
+    """A stream with its manifest.
+
+    Args:
+        data_units: In order.
+        mps: What they were coded with.
+        manifest: Without the checksum.
+
+    Raises:
+        InputError: If a field does not fit its bits.
+    """
+    text, digits_at = write_manifest(manifest)
+    pieces = list(write_units([StartUnit(), mps, TopologyUnit(topology_data=text), *data_units]))
+    topology = bytes(pieces[2])
+    split = len(topology) - len(text) + digits_at
+    before, after = topology[:split], topology[split + DIGEST_DIGITS :]
+    digits = digest([*pieces[:2], before, after, *pieces[3:]])
+    return b"".join([*pieces[:2], before, digits, after, *pieces[3:]])
+
+
+def read_stream(data: Buffer, *, skip_unsupported: bool = False) -> Stream:
+    """The units and tensors of a stream, held against its manifest; payloads are not decoded.
+
+    Args:
+        data: The whole stream.
+        skip_unsupported: Leave out what this package does not implement.
+
+    Raises:
+        BitstreamError: If the stream breaks the format, or does not agree with its manifest.
+        UnsupportedError: If it needs what this package does not implement.
+    """
+    units = tuple(read_units(data))
+    n_data_units = sum(isinstance(placed.unit, DataUnit) for placed in units)
+    manifest = _find_manifest(data, units, n_data_units)
+    skipped = tuple(placed for placed in units if isinstance(placed.unit, OpaqueUnit))
+    if skipped and not skip_unsupported:
+        raise UnsupportedError(_describe(skipped[0]))
+    coded = [placed for placed in units if isinstance(placed.unit, DataUnit)]
+    tensors = tuple(_tensors(coded, manifest or Manifest(0)))
+    return Stream(units, manifest, tensors, skipped)
+
+
+def _describe(placed: PlacedUnit) -> str:
+    assert isinstance(placed.unit, OpaqueUnit)
+    return f"unit of type {placed.unit.nnr_unit_type} at byte {placed.offset_bytes}: {placed.unit.reason}"
+
+
+def _find_manifest(data: Buffer, units: Sequence[PlacedUnit], n_data_units: int) -> Manifest | None:
+    """The manifest of a stream, None if it has none.
+
+    Raises:
+        BitstreamError: If it is damaged, in the wrong place, or missing together with its unit.
+    """
+    found: list[PlacedUnit] = []
+    wants_topology = False
+    for placed in units:
+        if isinstance(placed.unit, ModelParameterSet):
+            wants_topology = placed.unit.topology_carriage_flag
+        if is_manifest(_body(placed.unit)):
+            found.append(placed)
+    if wants_topology and not any(isinstance(placed.unit, TopologyUnit) for placed in units):
+        raise BitstreamError("the model parameter set announces a topology unit, and there is none", field="stream")
+    if len(found) > 1 or any(isinstance(placed.unit, OpaqueUnit) for placed in found):
+        raise BitstreamError("a manifest in the wrong place, or two of them", offset_bytes=found[-1].offset_bytes)
+    return read_manifest(data, found[0].offset_bytes, found[0].size_bytes, n_data_units) if found else None
+
+
+def _body(unit: Unit) -> bytes | memoryview:
+    """Where a manifest could be, also after its unit's type was damaged."""
+    if isinstance(unit, TopologyUnit):
+        return unit.topology_data
+    return unit.body if isinstance(unit, OpaqueUnit) else b""
+
+
+def _tensors(units: Sequence[PlacedUnit], manifest: Manifest) -> Iterator[CodedTensor]:
+    """The tensors of data units, as the manifest groups them.
+
+    Raises:
+        BitstreamError: If it does not fit them, or a name occurs twice.
+        UnsupportedError: If tensors have numbers in place of names.
+    """
+    names: set[str] = set()
+    n_used = place = 0
+    while n_used < len(units):
+        n_units = 2 if place in manifest.wide else 1
+        tensor = _tensor(tuple(units[n_used : n_used + n_units]), manifest, place)
+        for name in (name for unit in tensor.data_units for name in unit.topology_elem_id_list):
+            if name in names:
+                raise BitstreamError(f"two tensors are called {name!r}", field="topology_elem_id")
+            names.add(name)
+        yield tensor
+        n_used += n_units
+        place += 1
+
+
+def _tensor(units: tuple[PlacedUnit, ...], manifest: Manifest, place: int) -> CodedTensor:
+    first = units[0].unit
+    assert isinstance(first, DataUnit)
+    if first.topology_elem_id_index_list:
+        raise UnsupportedError("tensors that have numbers in place of names")
+    coded = first.tensor_dimension_list
+    shape = manifest.shapes.get(place, coded)
+    tensor = CodedTensor(first.topology_elem_id_list[0], units, manifest.formats.get(place), shape)
+    if place in manifest.shapes and not fits_coded(shape, coded):
+        raise BitstreamError(f"a tensor of shape {shape} was coded as {coded}", field="the manifest")
+    if not _fits_format(tensor, is_wide=place in manifest.wide):
+        raise BitstreamError(f"tensor {tensor.name!r} is not coded as {tensor.number_format}", field="the manifest")
+    return tensor
+
+
+def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
+    """Whether the data units of a tensor can hold its number format."""
+    kinds = {unit.nnr_compressed_data_unit_payload_type for unit in tensor.data_units}
+    shapes = {unit.tensor_dimension_list for unit in tensor.data_units}
+    if is_wide:
+        is_pair = len(tensor.units) == 2 and len(shapes) == 1
+        return is_pair and kinds == {PayloadType.INT} and tensor.number_format in WIDE_FORMATS
+    if tensor.number_format is None:
+        return True
+    if kinds == {PayloadType.INT}:
+        return tensor.number_format in INTEGER_FORMATS or 0 in tensor.shape
+    return kinds <= {PayloadType.FLOAT, PayloadType.RAW_FLOAT} and tensor.number_format in FLOATS

@@ -1,0 +1,258 @@
+"""The checked door to the kernels: indices of tensors to the payload of one data unit, and back.
+
+A payload is one arithmetic codeword that holds the tensors of a unit one after another. Everything is checked here
+once; the kernels check nothing but what the coded bits themselves can break, and no payload makes them leave their
+arrays or run longer than max_elements allows. All functions may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr import _kernels
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError
+from vvc_nnr.kernel_status import MESSAGES, require_status
+from vvc_nnr.tensor_choices import choose
+from vvc_nnr.tensor_params import EntryPoint, TensorChoices, TensorParams
+
+Output = Literal["indices", "levels", "values"]
+
+OUTPUTS: tuple[Output, ...] = ("indices", "levels", "values")
+# A bin takes at least 2 of the 254 steps that make a bit of the codeword, and a value takes at least one bin.
+MAX_VALUES_PER_BYTE = 8 * 127
+# Decoders that one thread takes turns between.
+N_LANES = 6
+MAX_THREADS = 64
+MAX_DEPENDENT_INDEX = (1 << 30) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorInput:
+    """A tensor to encode.
+
+    Attributes:
+        params: What the header will say.
+        indices: k, integers, n_rows * n_columns values in any shape.
+        choices: What is left to the encoder.
+        qp: Difference to the parameter set's QP, None for integer tensors.
+    """
+
+    params: TensorParams
+    indices: NDArray[np.integer[Any]]
+    choices: TensorChoices = TensorChoices()  # noqa: RUF009 (frozen)
+    qp: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedPayload:
+    """A codeword, and of each tensor its entry points and what was chosen (no None but for absent arrays)."""
+
+    data: bytes
+    entry_points: tuple[tuple[EntryPoint, ...], ...]
+    choices: tuple[TensorChoices, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedTensor:
+    """A decoded tensor.
+
+    Attributes:
+        numbers: Indices or levels (int32) or values (float32), (n_rows, n_columns).
+        choices: What the prologue said.
+        entry_points: As found in the codeword.
+        qp: Difference to the parameter set's QP, None if none is coded.
+    """
+
+    numbers: NDArray[Any]
+    choices: TensorChoices
+    entry_points: tuple[EntryPoint, ...]
+    qp: int | None
+
+
+def encode_payload(tensors: Sequence[TensorInput], qp_density: int = 2, *, portable: bool = False) -> EncodedPayload:
+    """The codeword of a data unit.
+
+    Args:
+        tensors: In coding order.
+        qp_density: QP steps per octave as a power of two; a QP takes 6 + qp_density bits.
+        portable: Use no instruction set extension. The bytes are the same.
+
+    Raises:
+        InputError: If parameters, indices or choices are impossible or do not fit together.
+        ShapeError: If there are not n_rows * n_columns indices.
+    """
+    encoder = _kernels.Encoder()
+    marks, choices = [], []
+    for tensor in tensors:
+        _require(tensor.params.problem(), InputError)
+        indices = _checked_indices(tensor)
+        if tensor.qp is not None:
+            encoder.put_bits(_qp_field(tensor.qp, 6 + qp_density), 6 + qp_density)
+        chosen = choose(tensor.params, indices, tensor.choices, portable=portable)
+        assert chosen.estimator_sets is not None
+        layout = tensor.params.layout(bool(chosen.history_flag))
+        row_skip = bool(chosen.row_skip_flag)
+        status, found = encoder.encode(
+            layout, indices, row_skip, chosen.skipped_rows if row_skip else None, chosen.estimator_sets, portable
+        )
+        require_status(status)
+        marks.append(found)
+        choices.append(chosen)
+    data = encoder.finish()
+    windowed = ([(at, _window(data, at, low), state) for at, low, state in m] for m in marks)
+    return EncodedPayload(data, tuple(_entry_points(m) for m in windowed), tuple(choices))
+
+
+def decode_payload(
+    data: bytes,
+    tensors: Sequence[TensorParams],
+    *,
+    max_elements: int,
+    has_qp: bool = True,
+    qp_density: int = 2,
+    output: Output = "levels",
+    step_of: Callable[[int], float] | None = None,
+    entry_points: Sequence[Sequence[EntryPoint] | None] | None = None,
+    n_threads: int = 1,
+    portable: bool = False,
+) -> tuple[DecodedTensor, ...]:
+    """The tensors of a codeword, which must be used up by them.
+
+    Args:
+        data: The payload.
+        tensors: In coding order.
+        max_elements: Most values of all tensors together.
+        has_qp: A QP stands before each tensor.
+        qp_density: QP steps per octave as a power of two.
+        output: What the decoded numbers are: coded indices, what multiplies the step, or the float32 products.
+        step_of: The step of a coded QP, needed for values.
+        entry_points: Of each tensor, as its header gives them; its block rows are then decoded side by side.
+        n_threads: Threads for one tensor with entry points, 1 to 64.
+        portable: Use no instruction set extension. The numbers are the same.
+
+    Raises:
+        BitstreamError: If the codeword or an entry point breaks the format, or there are more values than max_elements.
+        InputError: If the options do not fit together.
+    """
+    if output not in OUTPUTS or (output == "values" and not (has_qp and step_of)):
+        raise InputError(f"output {output!r}: indices, levels, or values with a coded QP and step_of")
+    if not 1 <= n_threads <= MAX_THREADS:
+        raise InputError(f"{n_threads} threads: 1 to {MAX_THREADS} are possible")
+    n_values = 0
+    for params in tensors:
+        _require(params.problem(), BitstreamError)
+        n_values += params.n_values
+    if n_values > max_elements:
+        raise BitstreamError(f"{n_values} values; the limit is {max_elements}", field="tensor_dimensions")
+    reader = _Reader(_kernels.Decoder(data), len(data), output, step_of, n_threads, portable)
+    decoded = []
+    for index, params in enumerate(tensors):
+        entries = entry_points[index] if entry_points else None
+        decoded.append(reader.read(params, 6 + qp_density if has_qp else 0, entries))
+    require_status(reader.decoder.finish(), reader.offset_bytes)
+    return tuple(decoded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    decoder: _kernels.Decoder
+    n_bytes: int
+    output: Output
+    step_of: Callable[[int], float] | None
+    n_threads: int
+    portable: bool
+
+    @property
+    def offset_bytes(self) -> int:
+        return min(self.decoder.state()[0] >> 3, self.n_bytes)
+
+    def read(self, params: TensorParams, n_qp_bits: int, entries: Sequence[EntryPoint] | None) -> DecodedTensor:
+        qp = self._read_qp(n_qp_bits) if n_qp_bits else None
+        status, row_skip, with_history, rows, sets = self.decoder.decode_prologue(params.layout())
+        require_status(status, self.offset_bytes)
+        layout = params.layout(with_history)
+        n_coded = (params.n_rows - int(rows.sum()) if row_skip else params.n_rows) * params.n_columns
+        if layout.is_coded and n_coded > MAX_VALUES_PER_BYTE * (self.n_bytes - self.offset_bytes + 16):
+            raise BitstreamError(f"{n_coded} values in {self.n_bytes} bytes: {MESSAGES[1]}", field="payload")
+        numbers = np.empty(params.shape, np.float32 if self.output == "values" else np.int32)
+        step = self.step_of(qp) if self.output == "values" and self.step_of and qp is not None else 0.0
+        marks = None if entries is None else self._marks(layout, entries)
+        skipped = rows if row_skip else None
+        status, found = self.decoder.decode_values(
+            layout,
+            skipped,
+            sets,
+            numbers,
+            OUTPUTS.index(self.output),
+            step,
+            marks,
+            self.n_threads,
+            N_LANES,
+            self.portable,
+        )
+        require_status(status, self.offset_bytes)
+        return DecodedTensor(numbers, TensorChoices(row_skip, skipped, with_history, sets), _entry_points(found), qp)
+
+    def _read_qp(self, n_bits: int) -> int:
+        field = self.decoder.get_bits(n_bits)
+        return field - (1 << n_bits) if field >> (n_bits - 1) else field
+
+    def _marks(self, layout: _kernels.Layout, entries: Sequence[EntryPoint]) -> list[tuple[int, int, int]]:
+        """Absolute positions, checked."""
+        if len(entries) != layout.n_block_rows - 1:
+            wanted = layout.n_block_rows - 1
+            raise BitstreamError(f"{len(entries)} entry points, {wanted} are wanted", field="entry points")
+        at, marks = self.decoder.state()[0], []
+        for entry in entries:
+            at += entry.offset_bits
+            is_inside = entry.offset_bits >= 0 and at + 9 <= 8 * self.n_bytes
+            if not (is_inside and 0 <= entry.value < 256 and 0 <= entry.dq_state < 8):
+                raise BitstreamError(f"impossible {entry}", field="entry points", offset_bytes=self.offset_bytes)
+            marks.append((at, entry.value, entry.dq_state))
+        return marks
+
+
+def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:
+    params, indices = tensor.params, tensor.indices
+    if indices.dtype.kind not in "iu":
+        raise InputError(f"indices must be integers, got {indices.dtype}")
+    if indices.size != params.n_values:
+        raise ShapeError(f"indices of shape {indices.shape} for a tensor of {params.n_rows} x {params.n_columns}")
+    low, high = -(1 << 31), (1 << 31) - 1
+    if params.codebook_size is not None:
+        low, high = -params.codebook_zero_offset, params.codebook_size - 1 - params.codebook_zero_offset
+    elif params.dq_flag:
+        low, high = -MAX_DEPENDENT_INDEX, MAX_DEPENDENT_INDEX
+    if (params.codebook_size is not None or params.dq_flag or indices.dtype != np.int32) and not (
+        low <= int(indices.min()) and int(indices.max()) <= high
+    ):
+        raise InputError(f"indices {indices.min()} to {indices.max()}: {low} to {high} can be coded")
+    return np.ascontiguousarray(indices, dtype=np.int32).reshape(params.shape)
+
+
+def _qp_field(qp: int, n_bits: int) -> int:
+    if not -(1 << (n_bits - 1)) <= qp < 1 << (n_bits - 1):
+        raise InputError(f"QP difference {qp}: {n_bits} bits are coded")
+    return qp & ((1 << n_bits) - 1)
+
+
+def _window(data: bytes, position_bits: int, low: int) -> int:
+    """What a decoder holds there: 9 bits of the codeword less the encoder's low."""
+    first = position_bits >> 3
+    bits = int.from_bytes(data[first : first + 3].ljust(3, b"\0"), "big") >> (15 - (position_bits & 7))
+    return (bits - low) & 511
+
+
+def _entry_points(marks: Sequence[tuple[int, int, int]]) -> tuple[EntryPoint, ...]:
+    return tuple(EntryPoint(b[1], b[2], b[0] - a[0]) for a, b in pairwise(marks))
+
+
+def _require(problem: str | None, error: type[BitstreamError] | type[InputError]) -> None:
+    if problem:
+        raise error(problem)

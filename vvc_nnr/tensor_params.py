@@ -1,0 +1,153 @@
+"""What header and base say about a coded tensor, and what its encoder may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr import _kernels
+
+MAX_UNARY_LENGTH = 256
+MAX_SCAN_ORDER = 4
+# A product of dimensions beyond this cannot be addressed.
+MAX_VALUES = 1 << 56
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorParams:
+    """What is known about a tensor before its payload is read.
+
+    Attributes:
+        n_rows: First dimension.
+        n_columns: Product of the others, 1 for a vector.
+        dq_flag: Dependent quantisation.
+        unary_length: Number of greater flags, 1 to 256.
+        scan_order: 0 row by row, 1 to 4 in blocks of 8, 16, 32, 64; counts as 0 with one row or one column.
+        codebook_size: Number of codebook entries, None without a codebook.
+        codebook_zero_offset: Index of the entry that k = 0 means.
+        row_skip_allowed: Profile 1.
+        parent_present: A parent node is named, so that the history flag is in the prologue.
+        temporal: Base levels, int32, n_rows * n_columns values, if temporal contexts are on.
+        history: 1 where an earlier update was not zero, n_rows * n_columns values; None counts as all zero.
+    """
+
+    n_rows: int
+    n_columns: int
+    dq_flag: bool
+    unary_length: int
+    scan_order: int = 0
+    codebook_size: int | None = None
+    codebook_zero_offset: int = 0
+    row_skip_allowed: bool = True
+    parent_present: bool = False
+    temporal: NDArray[np.int32] | None = None
+    history: NDArray[np.uint8] | NDArray[np.bool_] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix that is coded."""
+        return self.n_rows, self.n_columns
+
+    @property
+    def n_values(self) -> int:
+        """n_rows * n_columns."""
+        return self.n_rows * self.n_columns
+
+    @property
+    def is_block_scan(self) -> bool:
+        """The scan order counts: it is above 0, and there are several rows and columns."""
+        return self.scan_order > 0 and self.n_rows > 1 and self.n_columns > 1
+
+    def problem(self) -> str | None:
+        """What makes these parameters impossible, None if nothing does."""
+        for name, value, low, high in (
+            ("n_rows", self.n_rows, 1, MAX_VALUES),
+            ("n_columns", self.n_columns, 1, MAX_VALUES),
+            ("n_rows * n_columns", self.n_values, 1, MAX_VALUES),
+            ("unary_length", self.unary_length, 1, MAX_UNARY_LENGTH),
+            ("scan_order", self.scan_order, 0, MAX_SCAN_ORDER),
+        ):
+            if not low <= value <= high:
+                return f"{name} {value}: {low} to {high} is possible"
+        return self._codebook_problem() or self._base_problem()
+
+    def _codebook_problem(self) -> str | None:
+        if self.codebook_size is None:
+            return None
+        if self.dq_flag:
+            return "a codebook with dependent quantisation"
+        if not 1 <= self.codebook_size <= 1 << 31:
+            return f"a codebook of {self.codebook_size} entries"
+        if not 0 <= self.codebook_zero_offset < self.codebook_size:
+            return f"codebook zero offset {self.codebook_zero_offset} of {self.codebook_size} entries"
+        return None
+
+    def _base_problem(self) -> str | None:
+        if self.temporal is not None and (self.temporal.size != self.n_values or self.temporal.dtype != np.int32):
+            return f"{self.temporal.size} base levels ({self.temporal.dtype}): {self.n_values} of int32 are wanted"
+        if self.history is not None and self.history.size != self.n_values:
+            return f"a history map of {self.history.size} values for {self.n_values}"
+        return None
+
+    def layout(self, use_history: bool = False) -> _kernels.Layout:
+        """The same for the kernels; the parameters must have no `problem`."""
+        codebook = None
+        if self.codebook_size is not None:
+            codebook = self.codebook_zero_offset, self.codebook_size - 1 - self.codebook_zero_offset
+        return _kernels.Layout(
+            n_rows=self.n_rows,
+            n_columns=self.n_columns,
+            unary_length=self.unary_length,
+            block_side=4 << self.scan_order if self.scan_order else 0,
+            dependent=self.dq_flag,
+            row_skip_allowed=self.row_skip_allowed,
+            parent_present=self.parent_present,
+            codebook=codebook,
+            base=None if self.temporal is None else np.ascontiguousarray(self.temporal),
+            history=None if self.history is None else as_mask(self.history),
+            use_history=use_history,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """What a header says about a block row but the first.
+
+    Attributes:
+        value: The arithmetic decoder's window, 0 to 255.
+        dq_state: State of the trellis, 0 to 7; 0 without dependent quantisation.
+        offset_bits: Bits from the entry before, or from the first value.
+    """
+
+    value: int
+    dq_state: int
+    offset_bits: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorChoices:
+    """What an encoder may choose; a decoder reads it from the prologue. None leaves the choice to this package.
+
+    Attributes:
+        row_skip_flag: Whether each row says that it is empty. None: if a row is.
+        skipped_rows: 1 for each row that is not coded, uint8, n_rows. All of them must be zero. None: every row of
+            zeros, but no row at all in a block scan with dependent quantisation, where a skipped row takes the
+            trellis elsewhere than its zeros would: there the quantiser decides.
+        history_flag: Whether significance follows the history map. None: if that is shorter.
+        estimator_sets: Estimator set of each context, uint8, 0 to 8. None: the cheapest.
+    """
+
+    row_skip_flag: bool | None = None
+    skipped_rows: NDArray[np.uint8] | None = None
+    history_flag: bool | None = None
+    estimator_sets: NDArray[np.uint8] | None = None
+
+
+def as_mask(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """1 where a value is not zero, contiguous."""
+    if values.dtype == np.uint8 and values.flags.c_contiguous:
+        return values
+    return np.ascontiguousarray(values != 0).view(np.uint8)

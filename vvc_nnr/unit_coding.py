@@ -1,0 +1,141 @@
+"""Between data units and the kernels' door: what header and base say of a tensor, and its payload both ways."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.data_unit import DataUnit, PartKind, UnitPart
+from vvc_nnr.data_unit_fields import EntryPoint
+from vvc_nnr.errors import BitstreamError
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.parameter_sets import ParameterSets
+from vvc_nnr.quantize.step import step_size
+from vvc_nnr.tensor_coding import DecodedTensor, Output, TensorInput, decode_payload, encode_payload
+from vvc_nnr.tensor_params import EntryPoint as KernelEntryPoint
+from vvc_nnr.tensor_params import TensorChoices, TensorParams
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorPast:
+    """What an update knows of a tensor from the updates before.
+
+    Args:
+        levels: int32, what multiplied the step in the last one, any shape; None if there was none.
+        history: uint8, 1 where any of them was not zero; None if there was none.
+    """
+
+    levels: NDArray[np.int32] | None = None
+    history: NDArray[np.uint8] | None = None
+
+
+def make_params(
+    unit: DataUnit, part: UnitPart, past: TensorPast | None = None, *, is_edition_2: bool = True
+) -> TensorParams:
+    """What the kernels have to know of one tensor of a unit."""
+    parent = unit.parent
+    is_temporal = parent is not None and parent.temporal_context_modeling_flag
+    return TensorParams(
+        n_rows=part.n_rows,
+        n_columns=part.n_columns,
+        dq_flag=unit.uses_dq,
+        unary_length=unit.unary_length,
+        scan_order=part.scan_order,
+        codebook_size=len(part.codebook.values) if part.codebook else None,
+        codebook_zero_offset=part.codebook.zero_offset if part.codebook else 0,
+        row_skip_allowed=is_edition_2,
+        parent_present=parent is not None,
+        temporal=past.levels if past and is_temporal else None,
+        history=past.history if past else None,
+    )
+
+
+def encode_indices(
+    unit: DataUnit,
+    indices: NDArray[np.int32],
+    qp: int | None,
+    options: CompressOptions,
+    past: TensorPast | None = None,
+    skipped_rows: NDArray[np.uint8] | None = None,
+) -> DataUnit:
+    """A unit of one tensor with its indices coded.
+
+    Args:
+        unit: The unit without its payload.
+        indices: k, int32.
+        qp: Their QP, None for integers.
+        options: Row skip and estimators.
+        past: The tensor before the update.
+        skipped_rows: Rows that must be coded as skipped, None: free.
+    """
+    params = make_params(unit, unit.parts()[0], past)
+    sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
+    choices = TensorChoices(None if options.row_skipping else False, skipped_rows, estimator_sets=sets)
+    encoded = encode_payload([TensorInput(params, indices, choices, qp)], options.qp_density)
+    entries = tuple(EntryPoint(e.value, e.dq_state, e.offset_bits) for e in encoded.entry_points[0])
+    return replace(unit, payload=encoded.data, entry_points=entries)
+
+
+def decode_unit(
+    unit: DataUnit,
+    sets: ParameterSets,
+    past: TensorPast | None = None,
+    *,
+    output: Output,
+    max_elements: int,
+    n_threads: int = 1,
+) -> tuple[DecodedTensor, ...]:
+    """The tensors of a unit that has a codeword.
+
+    Args:
+        unit: Header and payload.
+        sets: What it was read with.
+        past: The tensor before the update.
+        output: Indices, levels, or float32 products; codebooks have to be looked up afterwards.
+        max_elements: Most values.
+        n_threads: Threads for its block rows.
+
+    Raises:
+        BitstreamError: If the payload breaks the format.
+    """
+    parts = unit.parts()
+    return decode_payload(
+        bytes(unit.payload),
+        [make_params(unit, part, past, is_edition_2=sets.general_profile_idc == 1) for part in parts],
+        max_elements=max_elements,
+        has_qp=unit.has_qp,
+        qp_density=sets.qp_density,
+        output=output,
+        step_of=lambda qp: coded_step(qp, sets),
+        entry_points=_entries_by_part(unit, parts),
+        n_threads=n_threads,
+    )
+
+
+def coded_step(qp: int, sets: ParameterSets) -> float:
+    """The step of a coded QP, to which that of the parameter sets is added; rounded to float32.
+
+    Raises:
+        BitstreamError: If it is no normal float32.
+    """
+    whole = qp + sets.quantization_parameter
+    octave = whole >> sets.qp_density
+    if not -126 <= octave < 126:
+        raise BitstreamError(f"QP {whole} of density {sets.qp_density} has no step in float32", field="QP")
+    return float(np.float32(step_size(whole, sets.qp_density)))
+
+
+def _entries_by_part(unit: DataUnit, parts: tuple[UnitPart, ...]) -> list[list[KernelEntryPoint] | None]:
+    """The entry points of each tensor, None where it is decoded in order."""
+    entries = iter(unit.entry_points)
+    by_part: list[list[KernelEntryPoint] | None] = []
+    for part in parts:
+        has_entries = unit.scan_order > 0 and part.kind >= PartKind.WEIGHT
+        n_entries = math.ceil(part.n_rows / (4 << unit.scan_order)) - 1 if has_entries else 0
+        own = [KernelEntryPoint(e.value, e.dq_state, e.offset_bits) for e in islice(entries, n_entries)]
+        by_part.append(own if own and part.scan_order else None)
+    return by_part

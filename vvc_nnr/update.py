@@ -1,0 +1,283 @@
+"""Incremental updates: the difference of two states of a network, coded in the light of the updates before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.data_unit import PayloadType
+from vvc_nnr.data_unit_fields import NodeId, ParentNode, ParentType
+from vvc_nnr.decoding import decode_update
+from vvc_nnr.encoding import TensorJob
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.network_decoder import check_size, restored
+from vvc_nnr.network_encoder import encode_all, make_job, write_network
+from vvc_nnr.number_formats import (
+    BITS_OF,
+    INTEGERS,
+    Array,
+    Bfloat16Bits,
+    as_float32,
+    coded_shape,
+    format_of,
+    from_float32,
+    shape_of,
+)
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, check_max_elements, thread_count
+from vvc_nnr.parallel import Progress, run_all
+from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.stream import Buffer, CodedTensor, read_stream
+from vvc_nnr.unit_coding import TensorPast
+
+_DIGEST_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorState:
+    """A tensor between two updates.
+
+    Args:
+        values: The tensor, bfloat16 as float32.
+        number_format: Its number format.
+        levels: int32, what multiplied the step in its last update; None before the first, and for integers.
+        history: uint8, 1 where any update was not zero; None like `levels`.
+        depth: Number of updates that changed it.
+    """
+
+    values: Array
+    number_format: str
+    levels: NDArray[np.int32] | None = None
+    history: NDArray[np.uint8] | None = None
+    depth: int = 0
+
+    @property
+    def past(self) -> TensorPast:
+        """What coding its next update depends on."""
+        return TensorPast(self.levels, self.history)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BaseState:
+    """A network between two updates; sender and receiver hold equal ones, and nothing else is shared.
+
+    Args:
+        tensors: Each tensor by name. No function of this module changes them.
+    """
+
+    tensors: Mapping[str, TensorState] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Any) -> BaseState:
+        """The state of a network without any update: a torch module, or a map of names to arrays or torch tensors.
+
+        Raises:
+            InputError: If it is neither, or a number format cannot be coded.
+        """
+        arrays = named_arrays(model)
+        return cls({name: TensorState(_values(name, a), format_of(name, a)) for name, a in arrays.items()})
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The tensors' values by name."""
+        return {name: tensor.values for name, tensor in self.tensors.items()}
+
+    def digest(self) -> str:
+        """A checksum of everything that an update depends on."""
+        total = hashlib.sha256()
+        for name, tensor in self.tensors.items():
+            head = [name, tensor.number_format, tensor.values.shape, tensor.depth, tensor.levels is None]
+            total.update(json.dumps(head).encode())
+            for array in (tensor.values, tensor.levels, tensor.history):
+                total.update(b"" if array is None else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return total.hexdigest()[:_DIGEST_DIGITS]
+
+
+def _values(name: str, array: Array | Bfloat16Bits) -> Array:
+    return as_float32(name, array) if isinstance(array, Bfloat16Bits) else np.array(array)
+
+
+def compress_update(
+    base: BaseState | Any,
+    new: Any,
+    *,
+    options: CompressOptions | None = None,
+    temporal_contexts: bool = True,
+    history_contexts: bool = True,
+    progress: Progress | None = None,
+) -> tuple[bytes, BaseState]:
+    """What turns one state of a network into another, and the state that a receiver then has.
+
+    The next update is to be made from that state, not from `new`: what this one lost is in the next difference.
+
+    Args:
+        base: The state that the receiver has; a model counts as one without any update before.
+        new: The wanted state: the same names, shapes and number formats.
+        options: QPs are those of differences; no codebooks, no `float64="exact"`.
+        temporal_contexts: Probabilities follow the last update's levels.
+        history_contexts: Probabilities follow where any update was, where that is shorter.
+        progress: Called with the values coded so far and their total.
+
+    Returns:
+        The update, a stream in which a tensor without any change does not occur, and `apply_update` of it.
+
+    Raises:
+        InputError: If the states do not fit together, or a value cannot be coded.
+        ShapeError: If a tensor's shape is another.
+    """
+    options = options or CompressOptions()
+    if options.float64 == "exact" or options.codebook == "force":
+        raise InputError('updates: float64="exact" and codebook="force" are not possible')
+    state, wanted = _as_state(base), BaseState.of(new)
+    options.check_names(state.tensors)
+    if state.tensors.keys() != wanted.tensors.keys():
+        odd = sorted(state.tensors.keys() ^ wanted.tensors.keys())
+        raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
+    jobs = [
+        _job(name, place, state, wanted.tensors[name], options, (temporal_contexts, history_contexts))
+        for place, name in enumerate(state.tensors)
+    ]
+    coded = encode_all(jobs, options, progress)
+    mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
+    data = write_network([shape_of(job.array) for job in jobs], coded, mps, base=state.digest())
+    n_elements = sum(tensor.values.size for tensor in state.tensors.values())
+    return data, apply_update(state, data, max_elements=2 * n_elements + len(jobs), n_threads=options.n_threads)
+
+
+def _as_state(base: BaseState | Any) -> BaseState:
+    return base if isinstance(base, BaseState) else BaseState.of(base)
+
+
+def _job(
+    name: str, place: int, state: BaseState, new: TensorState, options: CompressOptions, contexts: tuple[bool, bool]
+) -> TensorJob:
+    """What there is to code for a tensor.
+
+    Raises:
+        InputError, ShapeError: If old and new do not fit together.
+    """
+    old = state.tensors[name]
+    is_same = new.number_format in (old.number_format, "float32" if old.number_format == "bfloat16" else "")
+    if not is_same:
+        raise InputError(f"tensor {name!r}: {new.number_format}, the base has {old.number_format}")
+    if old.values.shape != new.values.shape:
+        raise ShapeError(f"tensor {name!r}: shape {new.values.shape}, the base has {old.values.shape}")
+    job = make_job(name, _difference(name, old, new), place, state.tensors, options)
+    is_temporal = contexts[0] and old.levels is not None
+    parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
+    return replace(
+        job,
+        node_id=NodeId(0, place, old.depth + 1),
+        parent=parent,
+        past=replace(old.past, history=old.history if contexts[1] else None),
+    )
+
+
+def _difference(name: str, old: TensorState, new: TensorState) -> Array:
+    """What is to be added: float32, or signed integers modulo the range of the tensor's own."""
+    if old.number_format == "bool":
+        return np.asarray(new.values ^ old.values)
+    if old.number_format in INTEGERS:
+        difference = np.atleast_1d(new.values) - np.atleast_1d(old.values)
+        signed: Array = difference.view(f"int{8 * difference.itemsize}")
+        return signed.reshape(new.values.shape)
+    precise = np.float64 if old.number_format == "float64" else np.float32
+    with np.errstate(over="ignore"):
+        return as_float32(name, np.asarray(new.values.astype(precise) - old.values.astype(precise)))
+
+
+def apply_update(
+    base: BaseState | Any, data: Buffer, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+) -> BaseState:
+    """The state of a network after an update.
+
+    Args:
+        base: The state before it; a model counts as one without any update before.
+        data: The update.
+        max_elements: Most values that are decoded, of all tensors together.
+        n_threads: Threads; None: one per processor.
+
+    Raises:
+        BitstreamError: If the update is damaged, or not for this state.
+        UnsupportedError: If it is legal, but needs what this package does not implement.
+        InputError: If an option is out of range.
+    """
+    check_max_elements(max_elements)
+    state, stream = _as_state(base), read_stream(data)
+    if stream.manifest is not None and stream.manifest.base not in ("", state.digest()):
+        raise BitstreamError("the update is for another state of the network", field="the manifest")
+    if not any(unit.parent for tensor in stream.tensors for unit in tensor.data_units) and stream.tensors:
+        raise BitstreamError("the stream is no update, decompress reads it", field="parent_node_id_present_flag")
+    check_size(stream.tensors, max_elements)
+    changed = run_all(
+        lambda tensor: _updated(tensor, state),
+        stream.tensors,
+        [tensor.n_elements for tensor in stream.tensors],
+        thread_count(n_threads),
+    )
+    return BaseState({**state.tensors, **{t.name: new for t, new in zip(stream.tensors, changed, strict=True)}})
+
+
+def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
+    """A tensor after an update of it.
+
+    Raises:
+        BitstreamError, UnsupportedError: If the update is not for it, or its payload breaks the format.
+    """
+    old = state.tensors.get(tensor.name)
+    if old is None:
+        raise BitstreamError(f"the base has no tensor {tensor.name!r}", field="topology_elem_id")
+    _check(tensor, old)
+    past = old.past if len(tensor.units) == 1 else TensorPast()
+    decoded = [
+        decode_update(unit, placed.parameter_sets, past, unit.n_elements)
+        for unit, placed in zip(tensor.data_units, tensor.units, strict=True)
+    ]
+    difference = restored(tensor, tuple(part.values for part in decoded))
+    levels = decoded[0].levels
+    if old.number_format in INTEGERS or levels is None:
+        return TensorState(_sum(old, difference), old.number_format, old.levels, old.history, old.depth + 1)
+    levels = levels.reshape(old.values.shape)
+    history = (levels != 0).view(np.uint8)
+    history = history if old.history is None else history | old.history
+    return TensorState(_sum(old, difference), old.number_format, levels, history, old.depth + 1)
+
+
+def _check(tensor: CodedTensor, old: TensorState) -> None:
+    """Raises unless the data units are for a tensor in this state."""
+    unit = tensor.data_units[0]
+    if unit.is_block or (unit.parent is not None and unit.parent.parent_node_id_type is not ParentType.ID):
+        raise UnsupportedError(f"tensor {tensor.name!r}: updates of blocks, and parents that are given by a hash")
+    shape, coded = old.values.shape, unit.tensor_dimension_list
+    if coded_shape(shape) != coded or 0 in shape:
+        raise BitstreamError(f"an update of shape {coded} for {tensor.name!r} of shape {shape}", field="dimensions")
+    is_integer = unit.nnr_compressed_data_unit_payload_type is PayloadType.INT
+    is_bits = tensor.number_format in BITS_OF.values()
+    if (is_integer and not is_bits) != (old.number_format in INTEGERS):
+        raise BitstreamError(f"tensor {tensor.name!r} is {old.number_format}, its update is not", field="payload type")
+    if unit.parent is None or not unit.parent.temporal_context_modeling_flag:
+        return
+    if old.levels is None:
+        raise BitstreamError(f"tensor {tensor.name!r}: there was no update before", field="temporal contexts")
+    if unit.node_id is not None and unit.node_id.put_node_depth != old.depth + 1:
+        message = f"update {unit.node_id.put_node_depth} of {tensor.name!r}, {old.depth + 1} is the next"
+        raise BitstreamError(message, field="put_node_depth")
+
+
+def _sum(old: TensorState, difference: Array) -> Array:
+    """A tensor's values with a difference added, in its number format."""
+    if old.number_format == "bool":
+        return np.asarray(old.values ^ difference.astype(bool).reshape(old.values.shape))
+    if old.number_format in INTEGERS:
+        integers: Array = np.atleast_1d(old.values) + np.atleast_1d(difference).astype(old.values.dtype)
+        return integers.reshape(old.values.shape)
+    precise = np.float64 if old.number_format == "float64" else np.float32
+    with np.errstate(over="ignore"):
+        total = np.asarray(old.values.astype(precise) + difference.reshape(old.values.shape))
+    return total if old.number_format == "float64" else from_float32(total, old.number_format)
