@@ -18,9 +18,12 @@ from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
+    add_group,
     add_raw_options,
     positive,
+    positive_real,
     qp_list,
+    seed,
     sources_of,
 )
 from vvc_nnr.experiments.provenance import gather_provenance
@@ -48,8 +51,12 @@ VALIDATION_PATCHES = 500
 
 def add_commands(commands: Commands) -> None:
     """Adds train with its two kinds of networks."""
-    parser = commands.add_parser("train", help="train a network on your own pictures; resumes where it was cut off")
-    kinds = parser.add_subparsers(dest="network", required=True, metavar="network")
+    kinds = add_group(
+        commands,
+        "train",
+        "train a network on your own pictures; resumes where it was cut off",
+        "vvc-nnr train inloop --data photographs/ --out runs/replacement --loop-filters none",
+    )
     _add_inloop(kinds)
     _add_autoencoder(kinds)
 
@@ -69,7 +76,7 @@ def _add_inloop(kinds: Commands) -> None:
         default="none",
         help="in-loop filters of the codec: none for a replacement, all for a post-filter",
     )
-    parser.add_argument("--qps", type=qp_list, default=[22, 27, 32, 37], help="QPs to train on")
+    parser.add_argument("--qps", type=qp_list, default="22,27,32,37", help="QPs to train on")
     parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
     parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers")
     parser.add_argument("--blocks", type=positive, default=2, help="residual blocks")
@@ -86,10 +93,10 @@ def _add_autoencoder(kinds: Commands) -> None:
     )
     _add_common(parser, n_steps=22000, batch_size=32, learning_rate=1e-3)
     parser.add_argument("--cifar", type=Path, help="CIFAR-10 training images in any of their forms, mixed in")
-    parser.add_argument("--cifar-share", type=float, default=0.45, help="share of training patches from --cifar")
+    parser.add_argument("--cifar-share", type=positive_real, default=0.45, help="share of patches from --cifar")
     parser.add_argument(
         "--distortion-weight",
-        type=float,
+        type=positive_real,
         default=0.029,
         help="weight of the MSE (0..255) against 1 bit per pixel",
     )
@@ -101,8 +108,8 @@ def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: in
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, network, card")
     parser.add_argument("--steps", type=positive, default=n_steps, help="optimiser steps")
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="samples per step")
-    parser.add_argument("--learning-rate", type=float, default=learning_rate, help="peak rate of AdamW")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and data")
+    parser.add_argument("--learning-rate", type=positive_real, default=learning_rate, help="peak rate of AdamW")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of weights and data")
     parser.add_argument("--init", help="start from this network (zoo name or file) instead of random weights")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
     parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps between checkpoints")
@@ -130,8 +137,8 @@ def _train_inloop(arguments: argparse.Namespace) -> Outcome:
 
 
 def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
-    if not 0 < arguments.cifar_share < 1 or not arguments.distortion_weight > 0:
-        raise InputError("--cifar-share must be between 0 and 1 and --distortion-weight above 0")
+    if not arguments.cifar_share < 1:
+        raise InputError(f"--cifar-share {arguments.cifar_share}: must be between 0 and 1")
     folder = make_folder(arguments.out)
     pictures = reduced_pictures(arguments.data)
     held_out, pictures = pictures[::30], [p for i, p in enumerate(pictures) if i % 30]
