@@ -34,7 +34,7 @@ Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 MAX_PICTURES_PER_RUN = 4
 # Every filter is named: left to itself, libvvenc's preset faster has no SAO.
-_LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
+LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
     "all": ":SAO=1:ALF=1:CCALF=1",
     "deblock-sao": ":SAO=1:ALF=0:CCALF=0",
     "none": ":LoopFilterDisable=1:EDO=0:SAO=0:ALF=0:CCALF=0",
@@ -197,7 +197,7 @@ class VvcEncoder:
             *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "info"),
             *source.split(),
             *coding.split(),
-            *("-vvenc-params", params + _LOOP_FILTER_PARAMS[o.loop_filters]),
+            *("-vvenc-params", params + LOOP_FILTER_PARAMS[o.loop_filters]),
         ]
 
 

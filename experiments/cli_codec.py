@@ -11,13 +11,17 @@ from typing import get_args
 
 from tqdm import tqdm
 
+from vvc_nnr.codec.command_lines import DecoderTool
+from vvc_nnr.codec.encoders import make_encoder
+from vvc_nnr.codec.external import ExternalDecoder
 from vvc_nnr.codec.pictures import MIN_SIDE
-from vvc_nnr.codec.vvc import EncodedSequence, LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.vvc import EncodedSequence, LoopFilters, Preset, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
+    add_encoder_options,
     add_raw_options,
     fraction,
     positive,
@@ -47,7 +51,7 @@ def _add_encode(commands: Commands) -> None:
     parser = add_command(
         commands,
         "encode",
-        "code pictures as VVC intra pictures with libvvenc",
+        "code pictures as VVC intra pictures",
         "vvc-nnr encode in.y4m --qp 32 -o out.266",
         _encode,
     )
@@ -60,16 +64,18 @@ def _add_encode(commands: Commands) -> None:
     )
     parser.add_argument("--pictures", type=positive, metavar="N", help="at most N pictures")
     parser.add_argument("--threads", type=positive, default=2, help="encoder threads")
+    add_encoder_options(parser)
     add_raw_options(parser)
 
 
 def _encode(arguments: argparse.Namespace) -> Outcome:
     source = source_of(arguments.input, arguments)
     options = VvcOptions(arguments.qp, arguments.preset, arguments.loop_filters, arguments.threads)
+    encoder = make_encoder(arguments.encoder, options, config=arguments.vtm_config)
     frames = _shown(source.frames(count=arguments.pictures), "encode", arguments.pictures or source.n_pictures)
     with AtomicFile(arguments.output) as file:  # first: a place that cannot be written is known at once
         with naming(arguments.input):
-            coded = VvcEncoder(options).encode(frames, source.format.fps)
+            coded = encoder.encode(frames, source.format.fps)
         file.write(coded.stream)
     return _encoded(arguments, coded)
 
@@ -114,11 +120,15 @@ def _add_decode(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--size", type=size, metavar="WxH", help="crop to the size before padding")
     parser.add_argument("--fps", type=fraction, default=Fraction(30), metavar="F", help="rate to write into .y4m")
+    parser.add_argument(
+        "--decoder", choices=("ffmpeg", *get_args(DecoderTool)), default="ffmpeg", help="or a program on the PATH"
+    )
 
 
 def _decode(arguments: argparse.Namespace) -> Outcome:
     width, height = arguments.size or (None, None)
-    pictures = decode_vvc(arguments.input, width=width, height=height)
+    decode = decode_vvc if arguments.decoder == "ffmpeg" else ExternalDecoder(arguments.decoder).decode
+    pictures = decode(arguments.input, width=width, height=height)
     return _write(arguments, _shown(pictures, "decode", None), arguments.fps)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, get_args
 
 import platformdirs
 
+from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
@@ -66,6 +67,17 @@ def add_raw_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--bit-depth", type=bit_depth, metavar="B", help="8 to 16")
     group.add_argument("--chroma-format", choices=get_args(ChromaFormat), help="400, 420, 422 or 444")
     group.add_argument("--fps", type=fraction, metavar="F", help="pictures per second")
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """Options for the choice of the VVC encoder."""
+    parser.add_argument(
+        "--encoder",
+        choices=get_args(EncoderName),
+        default="libvvenc",
+        help="libvvenc comes with this package; VTM's EncoderApp and vvencapp are looked for on the PATH",
+    )
+    parser.add_argument("--vtm-config", type=Path, metavar="FILE", help="VTM's cfg/encoder_intra_vtm.cfg")
 
 
 def source_of(path: Path, arguments: argparse.Namespace) -> Source:
@@ -142,6 +154,11 @@ def weight_bits(text: str) -> int:
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     return _whole_number(text, 1, None)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole_number(text, 0, None)
 
 
 def seed(text: str) -> int:

@@ -14,6 +14,7 @@ from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
+    add_encoder_options,
     add_group,
     add_raw_options,
     cache_folder,
@@ -85,6 +86,7 @@ def _add_tool_by_tool(kinds: Commands) -> None:
     tool.add_argument("--cache", type=Path, default=cache_folder(), help="folder of finished encodings")
     tool.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the networks run")
     tool.add_argument("--threads", type=positive, default=2, help="encoder threads")
+    add_encoder_options(tool)
     _add_common(tool)
     add_raw_options(tool)
 
@@ -146,6 +148,8 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         psnr_peak=arguments.psnr_peak,
         device=arguments.device,
         n_threads=arguments.threads,
+        encoder=arguments.encoder,
+        encoder_config=arguments.vtm_config,
     )
     tables = run_tool_by_tool(
         sources,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +20,7 @@ from vvc_nnr.experiments.cli_common import (
     add_command,
     add_group,
     add_raw_options,
+    natural,
     positive,
     positive_real,
     qp_list,
@@ -30,7 +31,7 @@ from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.experiments.results import make_folder
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
-from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, random_patches
+from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import InLoopTask
 from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
@@ -45,8 +46,11 @@ from vvc_nnr.filters.zoo import (
 )
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.cifar import load_cifar10
+from vvc_nnr.sequences.images import image_files
 
 VALIDATION_PATCHES = 500
+VALIDATION_EVERY = 30
+QUANTISED_RATE_SHARE = 0.3
 
 
 def add_commands(commands: Commands) -> None:
@@ -101,6 +105,13 @@ def _add_autoencoder(kinds: Commands) -> None:
         help="weight of the MSE (0..255) against 1 bit per pixel",
     )
     parser.add_argument("--latents", type=positive, default=64, help="latent channels")
+    parser.add_argument(
+        "--quantised-steps",
+        type=natural,
+        default=2500,
+        metavar="N",
+        help="further steps with 8-bit weights, so that the network bears them",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: int, learning_rate: float) -> None:
@@ -140,8 +151,10 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     if not arguments.cifar_share < 1:
         raise InputError(f"--cifar-share {arguments.cifar_share}: must be between 0 and 1")
     folder = make_folder(arguments.out)
-    pictures = reduced_pictures(arguments.data)
-    held_out, pictures = pictures[::30], [p for i, p in enumerate(pictures) if i % 30]
+    paths = image_files(arguments.data)
+    kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
+    held_out = reduced_pictures(kept)
+    pictures = reduced_pictures([path for path in paths if path not in kept])
     validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(arguments.seed), VALIDATION_PATCHES)
     sources = [PatchSource(pictures, 1.0)]
     if arguments.cifar is not None:
@@ -154,8 +167,11 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     network = load_autoencoder(arguments.init) if arguments.init else Autoencoder(arguments.latents)
     task = AutoencoderTask(network, sources, validation, arguments.distortion_weight, arguments.seed)
     figures = train(task, _options(arguments), folder / "checkpoint.pt")
+    equalise_latents(network)
+    if arguments.quantised_steps:
+        figures = train(task, _quantised_options(arguments), folder / "checkpoint_quantised.pt")
     task.fit_tables()
-    return _finish(folder, network, figures, arguments, [f"{len(held_out)} reduced pictures"])
+    return _finish(folder, network, figures, arguments, [path.name for path in kept])
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
@@ -166,6 +182,16 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
         seed=arguments.seed,
         checkpoint_every=arguments.checkpoint_every,
         device=arguments.device,
+    )
+
+
+def _quantised_options(arguments: argparse.Namespace) -> TrainOptions:
+    """The last steps: at a lower rate, with the weights as the 8-bit quantiser leaves them."""
+    return replace(
+        _options(arguments),
+        n_steps=arguments.quantised_steps,
+        learning_rate=QUANTISED_RATE_SHARE * arguments.learning_rate,
+        quantised_share=1.0,
     )
 
 

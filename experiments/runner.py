@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.codec.vvc import encoder_version
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
@@ -66,7 +65,8 @@ def run_tool_by_tool(
     """
     conventions = Conventions(psnr_peak=options.psnr_peak)
     experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
-    settings = asdict(options) | {"networks_sha256": experiment.networks_sha256, "encoder": encoder_version()}
+    own = {"networks_sha256": experiment.networks_sha256, "encoder": experiment.encoder}
+    settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
     settings_path = make_folder(folder) / "tool_by_tool.json"
     settle_settings(settings_path, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS)
     header = provenance.to_header() | conventions.to_header()

@@ -18,12 +18,12 @@ from typing import TypeAlias
 
 from tqdm import tqdm
 
+from vvc_nnr.codec.encoders import EncoderName, encoder_identity, make_encoder
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import (
     EncodedSequence,
     LoopFilters,
     Preset,
-    VvcEncoder,
     VvcOptions,
     decode_vvc,
 )
@@ -64,6 +64,8 @@ class ToolOptions:
         tile: Side of the filter's tiles in luma samples.
         device: Where the networks run.
         n_threads: Threads of the encoder.
+        encoder: Which VVC encoder.
+        encoder_config: VTM's configuration file.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
@@ -77,6 +79,8 @@ class ToolOptions:
     tile: int | None = DEFAULT_TILE
     device: str = "cpu"
     n_threads: int = 2
+    encoder: EncoderName = "libvvenc"
+    encoder_config: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.qps or len(set(self.qps)) != len(self.qps):
@@ -109,6 +113,7 @@ class ToolExperiment:
 
     def __init__(self, options: ToolOptions, cache: Path) -> None:
         choose_device(options.device)
+        self.encoder = encoder_identity(options.encoder, options.encoder_config)
         self._options = options
         self._cache = cache
         self.sizes: list[SizeRow] = []
@@ -182,7 +187,8 @@ class ToolExperiment:
     ) -> Iterator[list[ToolRow]]:
         """Yields the rows of each picture that are not done yet."""
         o = self._options
-        encoder = VvcEncoder(VvcOptions(qp, o.preset, loop_filters, o.n_threads), self._cache)
+        options = VvcOptions(qp, o.preset, loop_filters, o.n_threads)
+        encoder = make_encoder(o.encoder, options, config=o.encoder_config, cache=self._cache)
         coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
         decoded = decode_vvc(coded.stream, width=source.format.width, height=source.format.height)
         pairs = zip(source.frames(count=o.max_pictures), decoded, strict=True)

@@ -17,6 +17,7 @@ from vvc_nnr.filters.latent_coding import integer_tables
 
 Picture = NDArray[np.uint8]
 PATCH = 32
+MIN_RANGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,8 @@ def equalise_latents(network: Autoencoder) -> None:
     assert isinstance(first, nn.Conv2d)
     assert last.bias is not None
     with torch.no_grad():
-        written = last.weight.abs().amax(dim=(1, 2, 3))
-        read = first.weight.abs().amax(dim=(0, 2, 3))
+        written = last.weight.abs().amax(dim=(1, 2, 3)).clamp_min(MIN_RANGE)
+        read = first.weight.abs().amax(dim=(0, 2, 3)).clamp_min(MIN_RANGE)
         scale = torch.sqrt(read / read.mean() / (written / written.mean()))
         last.weight *= scale.view(-1, 1, 1, 1)
         last.bias *= scale

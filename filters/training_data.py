@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.frame import Frame, Plane
-from vvc_nnr.sequences.images import image_files, read_image
+from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.source import Source
 
 MIN_SIDE = 128
@@ -43,21 +43,22 @@ def filter_pictures(sources: Sequence[Source], every: int = 8) -> Iterator[tuple
                 yield f"{name}_x2", half
 
 
-def reduced_pictures(folder: Path, reductions: Sequence[int] = REDUCTIONS) -> list[NDArray[np.uint8]]:
-    """The images of a folder as RGB, each reduced by several factors, so that 32x32 patches hold whole things.
+def reduced_pictures(paths: Sequence[Path], reductions: Sequence[int] = REDUCTIONS) -> list[NDArray[np.uint8]]:
+    """Images as RGB, each reduced by several factors, so that 32x32 patches hold whole things.
 
     Raises:
-        InputError: If the folder holds no image that is large enough.
+        InputError: If no image is large enough, or one cannot be read.
     """
     pictures = []
-    for path in tqdm(image_files(folder), desc="pictures", unit="picture", disable=None):
+    for path in tqdm(paths, desc="pictures", unit="picture", disable=None):
         picture = read_image(path)
         for reduction in reductions:
             size = (picture.shape[1] // reduction, picture.shape[0] // reduction)
             if min(size) >= PATCH:
                 pictures.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8))
     if not pictures:
-        raise InputError(f"{folder}: no image of at least {PATCH * min(reductions)} samples on its shorter side")
+        wanted = f"at least {PATCH * min(reductions)} samples on its shorter side"
+        raise InputError(f"training needs images of {wanted}, none of {len(paths)} has them")
     return pictures
 
 
