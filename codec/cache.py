@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
 
 
 class EncodingCache:
     """A folder of `<first two hex digits>/<hash>.266` files with a `.json` beside each.
 
-    The JSON is written last, so an entry that a crash cut short is no entry.
+    The JSON is written last and holds the stream's hash, so an entry that a crash cut short or that was damaged
+    since is no entry.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,17 +26,23 @@ class EncodingCache:
         try:
             entry = json.loads(log_path.read_text())
             stream = stream_path.read_bytes()
-            if len(stream) != entry["stream_bytes"]:
-                return None
-            return stream, str(entry["log"]), float(entry["encode_s"])
-        except (OSError, ValueError, KeyError, TypeError):
+            log, encode_s = str(entry["log"]), float(entry["encode_s"])
+            return (stream, log, encode_s) if entry["sha256"] == _digest(stream, log) else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def put(self, key: str, stream: bytes, log: str, encode_s: float) -> None:
-        """Stores an encoding; several processes may store the same key at once."""
+        """Stores an encoding; several processes may store the same key at once.
+
+        Raises:
+            InputError: If the folder cannot be written.
+        """
         stream_path, log_path = self._paths(key)
-        stream_path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"stream_bytes": len(stream), "encode_s": encode_s, "log": log}
+        try:
+            stream_path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{stream_path.parent}: cannot be made: {error.strerror}") from error
+        entry = {"sha256": _digest(stream, log), "encode_s": encode_s, "log": log}
         for path, data in ((stream_path, stream), (log_path, json.dumps(entry).encode())):
             with AtomicFile(path) as file:
                 file.write(data)
@@ -41,3 +50,7 @@ class EncodingCache:
     def _paths(self, key: str) -> tuple[Path, Path]:
         folder = self._folder / key[:2]
         return folder / f"{key}.266", folder / f"{key}.json"
+
+
+def _digest(stream: bytes, log: str) -> str:
+    return hashlib.sha256(hashlib.sha256(stream).digest() + log.encode()).hexdigest()

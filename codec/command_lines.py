@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.codec.vvc import LoopFilters, VvcOptions
+from vvc_nnr.codec.vvc import LOOP_FILTER_PARAMS, LoopFilters, VvcOptions
 from vvc_nnr.errors import ExternalToolError
 
 EncoderTool: TypeAlias = Literal["vtm", "vvencapp"]
@@ -28,14 +28,9 @@ _DECODERS: dict[DecoderTool, tuple[str, ...]] = {
     "vvdecapp": ("vvdecapp",),
 }
 _VTM_FILTERS: dict[LoopFilters, tuple[str, ...]] = {
-    "all": (),
+    "all": ("--DeblockingFilterDisable=0", "--SAO=1", "--ALF=1", "--CCALF=1"),
     "deblock-sao": ("--SAO=1", "--ALF=0", "--CCALF=0"),
     "none": ("--DeblockingFilterDisable=1", "--SAO=0", "--ALF=0", "--CCALF=0"),
-}
-_VVENC_FILTERS: dict[LoopFilters, str] = {
-    "all": "",
-    "deblock-sao": ":SAO=1:ALF=0:CCALF=0",
-    "none": ":LoopFilterDisable=1:EDO=0:SAO=0:ALF=0:CCALF=0",
 }
 
 
@@ -90,7 +85,7 @@ def vvenc_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
     """Arguments of vvencapp: one QP, no pre-filter, an MD5 and a log line for each picture."""
     source = f"--size {job.width}x{job.height} --fps {job.fps} --format yuv420_10 --frames {job.n_pictures}"
     coding = f"--preset {options.preset} --qp {options.qp} --qpa 0 --threads {options.n_threads}"
-    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + _VVENC_FILTERS[options.loop_filters]
+    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + LOOP_FILTER_PARAMS[options.loop_filters]
     return [
         *("--input", str(job.raw), *source.split(), "--output", str(job.target), *coding.split()),
         *("--intraperiod", "1", "--gopsize", "1", "--decodedpicturehash", "1", "--verbosity", "5"),

@@ -34,7 +34,7 @@ from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.pictures import check_encodable, coded_picture
 from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions
-from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError
+from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import count_y4m_pictures, read_y4m, read_y4m_header
 from vvc_nnr.sequences.yuv import count_yuv_pictures, read_yuv
@@ -178,6 +178,7 @@ class ExternalDecoder:
         Raises:
             InputError: If the file cannot be read.
             BitstreamError: If the stream holds no picture, or pictures are missing in the output.
+            UnsupportedError: If the stream has more than one layer.
             ExternalToolError: If the program fails or writes nothing.
         """
         data = _read(stream) if isinstance(stream, Path) else stream
@@ -301,7 +302,7 @@ def _problem(run: _Run, n_pictures: int, qp: int) -> str | None:
         return f"coded at QP {[p.qp for p in run.pictures]}, asked for {qp}"
     try:
         units = picture_units(run.stream)
-    except BitstreamError as error:
+    except (BitstreamError, UnsupportedError) as error:
         return f"what it wrote is no VVC stream: {error}"
     if len(units) != n_pictures:
         return f"{len(units)} of {n_pictures} pictures in its stream"

@@ -6,15 +6,22 @@ Only what checking a decode needs: nothing here decodes samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vvc_nnr.errors import BitstreamError
+from vvc_nnr.errors import BitstreamError, UnsupportedError
 
-PICTURE_HEADER = 19
-SUFFIX_SEI = 24
+START_CODE_BYTES = 3
+INTRA_TYPES = range(7, 10)
 LAST_SLICE_TYPE = 11
+PICTURE_HEADER = 19
+ACCESS_UNIT_DELIMITER = 20
+SUFFIX_SEI = 24
+BEFORE_SLICES = frozenset({12, 13, 14, 15, 16, 17, 20, 23, 26, 28, 29})
+"""Units that come before the slices of a picture: information on decoding, parameter sets, delimiter, prefix SEI."""
+
 DECODED_PICTURE_HASH = 132
-MD5_BYTES = 16
+HASH_BYTES = (16, 2, 4)
+"""Size of one plane's hash by hash_type: MD5, CRC, checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +43,26 @@ def nal_units(stream: bytes) -> Iterator[NalUnit]:
     """Yields the NAL units of an annex B byte stream in order.
 
     Raises:
-        BitstreamError: If the data does not begin with a start code, or a NAL unit has no whole header.
+        BitstreamError: If the data does not begin with a start code, or a NAL unit's header breaks the format.
+        UnsupportedError: If there is more than one layer.
     """
     start = stream.find(b"\x00\x00\x01")
     if start < 0 or stream[:start].strip(b"\x00"):
         raise BitstreamError("not a VVC byte stream: no start code at its beginning", offset_bytes=0)
     while start >= 0:
-        begin = start + 3
+        begin = start + START_CODE_BYTES
         start = stream.find(b"\x00\x00\x01", begin)
         unit = stream[begin : start if start >= 0 else len(stream)].rstrip(b"\x00")
-        if len(unit) < 2:
-            raise BitstreamError("a NAL unit without a header", field="nal_unit_header", offset_bytes=begin)
-        if unit[0] & 0x80:
-            raise BitstreamError("forbidden_zero_bit is 1", field="nal_unit_header", offset_bytes=begin)
+        _check_header(unit, begin)
         yield NalUnit(unit[1] >> 3, begin, unit[2:])
+
+
+def _check_header(unit: bytes, offset_bytes: int) -> None:
+    """Checks forbidden_zero_bit, nuh_reserved_zero_bit, nuh_layer_id and nuh_temporal_id_plus1."""
+    if len(unit) < 2 or unit[0] & 0x80 or unit[1] & 7 == 0:
+        raise BitstreamError("not a NAL unit header", field="nal_unit_header", offset_bytes=offset_bytes)
+    if unit[0]:
+        raise UnsupportedError(f"a NAL unit of layer {unit[0] & 63} at byte {offset_bytes}: only one layer is decoded")
 
 
 def remove_emulation_prevention(payload: bytes) -> bytes:
@@ -67,39 +80,66 @@ class PictureUnit:
     """One coded picture as the stream announces it.
 
     Attributes:
+        begin_bytes: Where its access unit starts, with delimiter and parameter sets.
         offset_bytes: Where its first slice or picture header starts.
+        is_intra: Whether its first unit is a slice of an intra random access point.
         md5: One digest per plane from the decoded picture hash SEI, empty if the stream has none.
     """
 
+    begin_bytes: int
     offset_bytes: int
-    md5: tuple[bytes, ...]
+    is_intra: bool
+    md5: tuple[bytes, ...] = ()
 
 
 def picture_units(stream: bytes) -> list[PictureUnit]:
     """The coded pictures of a single-layer stream in decoding order, with their MD5 digests.
 
     A picture starts with a picture header NAL unit or with a slice that carries its picture header
-    (sh_picture_header_in_slice_header_flag, the slice's first bit).
+    (sh_picture_header_in_slice_header_flag, the slice's first bit). A delimiter, parameter set or hash whose
+    picture is not there tells of a lost one; a stream that lacks whole access units is as good as any other.
 
     Raises:
-        BitstreamError: If the data is no VVC byte stream, or a picture hash is cut short or has no picture.
+        BitstreamError: If the data is no VVC byte stream, lacks a picture, or has a damaged picture hash.
+        UnsupportedError: If there is more than one layer.
     """
     pictures: list[PictureUnit] = []
+    opened: int | None = None  # where the access unit began whose slices are still to come
+    is_delimited = True  # from a delimiter to the first slice behind it
     for unit in nal_units(stream):
-        is_slice = unit.nal_unit_type <= LAST_SLICE_TYPE
-        if unit.nal_unit_type == PICTURE_HEADER or (is_slice and unit.payload[:1] >= b"\x80"):
-            pictures.append(PictureUnit(unit.offset_bytes, ()))
-        elif unit.nal_unit_type == SUFFIX_SEI and pictures:
-            md5 = _picture_md5(remove_emulation_prevention(unit.payload), unit.offset_bytes)
-            if md5 and pictures[-1].md5:
-                raise BitstreamError("two hashes for one picture", field="pic_md5", offset_bytes=unit.offset_bytes)
-            if md5:
-                pictures[-1] = PictureUnit(pictures[-1].offset_bytes, md5)
+        kind, begin = unit.nal_unit_type, unit.offset_bytes - START_CODE_BYTES
+        is_slice = kind <= LAST_SLICE_TYPE
+        if kind == PICTURE_HEADER or (is_slice and unit.payload[:1] >= b"\x80"):
+            pictures.append(PictureUnit(begin if opened is None else opened, unit.offset_bytes, kind in INTRA_TYPES))
+        elif is_slice and (is_delimited or pictures[-1].md5):
+            raise BitstreamError("a slice of no picture", offset_bytes=begin)
+        elif kind in BEFORE_SLICES:
+            if opened is not None and kind == ACCESS_UNIT_DELIMITER:
+                raise BitstreamError("an access unit without a picture", offset_bytes=opened)
+            opened = begin if opened is None else opened
+            is_delimited |= kind == ACCESS_UNIT_DELIMITER
+        elif kind == SUFFIX_SEI:
+            _add_hash(pictures, unit, is_late=opened is not None)
+        if is_slice or kind == PICTURE_HEADER:
+            opened, is_delimited = None, False
+    if opened is not None:
+        raise BitstreamError("the stream ends before the picture of its last access unit", offset_bytes=opened)
     return pictures
 
 
-def _picture_md5(rbsp: bytes, offset_bytes: int) -> tuple[bytes, ...]:
-    """The MD5 digests of a suffix SEI, empty when it holds no MD5 picture hash (H.274, clause 8.12.2)."""
+def _add_hash(pictures: list[PictureUnit], unit: NalUnit, *, is_late: bool) -> None:
+    """Gives the hash of a suffix SEI to the last picture."""
+    kind, digests = _picture_hash(remove_emulation_prevention(unit.payload), unit.offset_bytes)
+    if kind is None:
+        return
+    if not pictures or is_late or pictures[-1].md5:
+        raise BitstreamError("a hash of no picture", field="pic_md5", offset_bytes=unit.offset_bytes)
+    if kind == 0:
+        pictures[-1] = replace(pictures[-1], md5=digests)
+
+
+def _picture_hash(rbsp: bytes, offset_bytes: int) -> tuple[int | None, tuple[bytes, ...]]:
+    """The type and digests of a suffix SEI's picture hash, (None, ()) without one (H.274, clause 8.12.2)."""
     position = 0
     while position < len(rbsp) - 1:
         payload_type, position = _run_of_ff(rbsp, position)
@@ -107,14 +147,19 @@ def _picture_md5(rbsp: bytes, offset_bytes: int) -> tuple[bytes, ...]:
         body = rbsp[position : position + size_bytes]
         if len(body) < size_bytes:
             raise BitstreamError("SEI payload is cut short", field="payload_size_byte", offset_bytes=offset_bytes)
-        if payload_type == DECODED_PICTURE_HASH and size_bytes >= 2 and body[0] == 0:
-            digests = body[2:]
-            n_planes = 1 if body[1] & 0x80 else 3
-            if len(digests) < n_planes * MD5_BYTES:
-                raise BitstreamError("MD5 is cut short", field="pic_md5", offset_bytes=offset_bytes)
-            return tuple(digests[i * MD5_BYTES : (i + 1) * MD5_BYTES] for i in range(n_planes))
+        if payload_type == DECODED_PICTURE_HASH:
+            return _hash_fields(body, offset_bytes)
         position += size_bytes
-    return ()
+    return None, ()
+
+
+def _hash_fields(body: bytes, offset_bytes: int) -> tuple[int, tuple[bytes, ...]]:
+    if len(body) < 2 or body[0] >= len(HASH_BYTES):
+        raise BitstreamError("a picture hash of unknown type", field="hash_type", offset_bytes=offset_bytes)
+    n_planes, size = 1 if body[1] & 0x80 else 3, HASH_BYTES[body[0]]
+    if len(body) != 2 + n_planes * size:
+        raise BitstreamError(f"{len(body)} bytes for {n_planes} hashes", field="pic_md5", offset_bytes=offset_bytes)
+    return body[0], tuple(body[2 + i * size : 2 + (i + 1) * size] for i in range(n_planes))
 
 
 def _run_of_ff(data: bytes, position: int) -> tuple[int, int]:

@@ -1,43 +1,41 @@
-"""All-intra VVC: libvvenc encodes (inside the ffmpeg of imageio-ffmpeg), FFmpeg's own decoder decodes (PyAV).
+"""All-intra VVC encoding by libvvenc, inside the ffmpeg of imageio-ffmpeg; `decode_vvc` is the way back.
 
-Surprises to know first: libvvenc may end with return code 0 and an empty file when it gets more than four
-intra pictures, and FFmpeg's decoder may drop a damaged picture without a word. So pictures go in chunks of
-at most four, and after every run the pictures are counted and held against the MD5 that the encoder wrote.
+A surprise to know first: libvvenc may end with return code 0 and an empty file when it gets more than four
+intra pictures. So pictures go in chunks of at most four, and after every run the pictures are decoded,
+counted and held against the MD5 that the encoder wrote.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-import av
 import imageio_ffmpeg
-import numpy as np
 
 from vvc_nnr.codec.cache import EncodingCache
 from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
-from vvc_nnr.codec.nal import PictureUnit, picture_units
+from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.pictures import check_encodable, coded_picture
+from vvc_nnr.codec.vvc_decoder import decode_vvc as decode_vvc
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.files import open_input
-from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
+from vvc_nnr.sequences.frame import Frame, VideoFormat
 
 LoopFilters: TypeAlias = Literal["all", "deblock-sao", "none"]
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 MAX_PICTURES_PER_RUN = 4
-_LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
-    "all": "",
+# Every filter is named: left to itself, libvvenc's preset faster has no SAO.
+LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
+    "all": ":SAO=1:ALF=1:CCALF=1",
     "deblock-sao": ":SAO=1:ALF=0:CCALF=0",
     "none": ":LoopFilterDisable=1:EDO=0:SAO=0:ALF=0:CCALF=0",
 }
@@ -176,8 +174,8 @@ class VvcEncoder:
         return chunk, False
 
     def _key(self, raw: bytes, frame: Frame, fps: Fraction) -> str:
-        o = self.options
-        settings = f"{encoder_version()}|{frame.width}x{frame.height}|{fps}|{o.qp}|{o.preset}|{o.loop_filters}|"
+        command = self._command(frame, fps, n_threads=1)[1:]
+        settings = "|".join([encoder_version(), *command, ""])
         return hashlib.sha256(settings.encode() + raw).hexdigest()
 
     def _run_verified(self, raw: bytes, frames: list[Frame], fps: Fraction) -> tuple[_Chunk, str]:
@@ -199,41 +197,8 @@ class VvcEncoder:
             *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "info"),
             *source.split(),
             *coding.split(),
-            *("-vvenc-params", params + _LOOP_FILTER_PARAMS[o.loop_filters]),
+            *("-vvenc-params", params + LOOP_FILTER_PARAMS[o.loop_filters]),
         ]
-
-
-def decode_vvc(
-    stream: bytes | Path, *, width: int | None = None, height: int | None = None, check: bool = True
-) -> Iterator[Frame]:
-    """Yields the decoded pictures of a VVC byte stream, one at a time, at the stream's own bit depth.
-
-    Args:
-        stream: The byte stream, or the path of a file that holds it.
-        width: Crops to this luma width, for pictures that were padded before encoding; None: as coded.
-        height: Crops to this luma height; None: as coded.
-        check: Hold each picture against its MD5 SEI where the stream has one.
-
-    Raises:
-        InputError: If the file cannot be read.
-        BitstreamError: If the stream is damaged: undecodable, pictures missing, or an MD5 that differs.
-        UnsupportedError: If FFmpeg does not implement a tool that the stream uses.
-    """
-    data = _read(stream) if isinstance(stream, Path) else stream
-    units = picture_units(data)
-    if not units:
-        raise BitstreamError("the stream holds no picture")
-    has_md5 = check and any(u.md5 for u in units)
-    n_decoded = 0
-    for coded, (crop_width, crop_height) in _decode_uncropped(data):
-        if n_decoded >= len(units):
-            raise BitstreamError(f"the decoder gave more than the {len(units)} pictures of the stream")
-        if has_md5:
-            _check_md5(coded, units[n_decoded], n_decoded)
-        n_decoded += 1
-        yield coded.cropped(width or crop_width, height or crop_height)
-    if n_decoded != len(units):
-        raise BitstreamError(f"{n_decoded} of {len(units)} pictures decoded: the stream is damaged")
 
 
 @cache
@@ -241,30 +206,30 @@ def encoder_version() -> str:
     """Name and version of the encoder binary, part of every cache key."""
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
+        log = subprocess.run([executable, "-version"], capture_output=True, check=False).stdout
+    except (RuntimeError, OSError) as error:
         raise ExternalToolError(f"no ffmpeg binary: {error}") from error
-    log = subprocess.run([executable, "-version"], capture_output=True, text=True, check=False).stdout
-    first_line = log.splitlines()[0] if log else "unknown"
+    first_line = log.decode(errors="replace").splitlines()[0] if log else "unknown"
     return "libvvenc in " + " ".join(first_line.split()[:3])
 
 
 def _run_encoder(command: list[str], raw: bytes) -> tuple[bytes, str, float]:
     """Runs the command on raw pictures from standard input; returns the stream, the log and the seconds."""
-    with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-        target = Path(folder) / "out.266"
-        start_s = time.perf_counter()
-        try:
-            done = subprocess.run(
-                [*command, "-y", "-f", "vvc", str(target)], input=raw, capture_output=True, check=False
-            )
-        except OSError as error:
-            raise ExternalToolError(f"the encoder cannot be started: {error}", command=command) from error
-        encode_s = time.perf_counter() - start_s
-        log = done.stdout.decode(errors="replace")
-        if done.returncode != 0:
-            everything = log + done.stderr.decode(errors="replace")
-            raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
-        return (target.read_bytes() if target.exists() else b""), log, encode_s
+    try:
+        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
+            target = Path(folder) / "out.266"
+            start_s = time.perf_counter()
+            command = [*command, "-y", "-f", "vvc", str(target)]
+            done = subprocess.run(command, input=raw, capture_output=True, check=False)
+            encode_s = time.perf_counter() - start_s
+            stream = target.read_bytes() if target.exists() else b""
+    except OSError as error:
+        raise ExternalToolError(f"the encoder cannot be run: {error}", command=command) from error
+    log = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        everything = log + done.stderr.decode(errors="replace")
+        raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
+    return stream, log, encode_s
 
 
 def _problem(stream: bytes, log: str, frames: list[Frame], qp: int) -> str | None:
@@ -283,53 +248,3 @@ def _problem(stream: bytes, log: str, frames: list[Frame], qp: int) -> str | Non
     except (BitstreamError, UnsupportedError) as error:
         return f"what it wrote does not decode: {error}"
     return None if n_decoded == len(frames) else f"{n_decoded} of {len(frames)} pictures decoded"
-
-
-def _decode_uncropped(data: bytes) -> Iterator[tuple[Frame, tuple[int, int]]]:
-    """Yields each decoded picture with its padding, and the (width, height) to crop it to."""
-    try:
-        with av.open(io.BytesIO(data), format="vvc") as container:
-            context = container.streams.video[0].codec_context
-            context.options = {"apply_cropping": "0"}
-            for picture in container.decode(video=0):
-                yield _frame(picture), (context.width, context.height)
-    except av.error.PatchWelcomeError as error:
-        raise UnsupportedError(f"FFmpeg does not decode this VVC stream: {error}") from error
-    except av.error.FFmpegError as error:
-        raise BitstreamError(f"the VVC stream does not decode: {error}") from error
-
-
-def _frame(picture: av.VideoFrame) -> Frame:
-    """A PyAV picture as a Frame; copies the samples without row padding."""
-    components = picture.format.components
-    bit_depth = components[0].bits
-    dtype = np.uint8 if bit_depth == 8 else np.uint16
-    planes = []
-    for plane in picture.planes:
-        samples = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
-        planes.append(samples[:, : plane.width].copy())
-    return Frame(tuple(planes), bit_depth, _chroma_format(picture.format.name))
-
-
-def _chroma_format(pixel_format: str) -> ChromaFormat:
-    if pixel_format.startswith("gray"):
-        return "400"
-    for chroma_format in get_args(ChromaFormat):
-        if pixel_format.startswith(f"yuv{chroma_format}p"):
-            return chroma_format  # type: ignore[no-any-return]
-    raise UnsupportedError(f"pixel format {pixel_format} of the VVC stream")
-
-
-def _check_md5(frame: Frame, unit: PictureUnit, index: int) -> None:
-    if not unit.md5:
-        raise BitstreamError(f"picture {index} has no MD5 SEI, others have", offset_bytes=unit.offset_bytes)
-    digests = tuple(
-        hashlib.md5(np.ascontiguousarray(p).tobytes(), usedforsecurity=False).digest() for p in frame.planes
-    )
-    if digests[: len(unit.md5)] != unit.md5:
-        raise BitstreamError(f"picture {index} does not match its MD5 SEI", offset_bytes=unit.offset_bytes)
-
-
-def _read(path: Path) -> bytes:
-    with open_input(path) as file:
-        return file.read()

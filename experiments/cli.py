@@ -1,50 +1,68 @@
 """The command line: `vvc-nnr <command>`.
 
-Results go to standard output (as JSON with --json), progress to standard error. Exit code 0 is success, 2 is bad
-input or options with one line that says what to do, 130 is Ctrl-C.
+Results go to standard output (as JSON with --json), progress to standard error where that is a terminal. Exit code 0
+is success, 2 is bad input or options with one line that says what to do, 130 is Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import vvc_nnr
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.experiments import cli_codec, cli_experiment, cli_network, cli_train
-from vvc_nnr.experiments.cli_common import Outcome
-
-Command = Callable[[argparse.Namespace], Outcome]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        arguments = build_parser().parse_args(argv)
-        outcome = arguments.run(arguments)
-        text = json.dumps(outcome.data, indent=2) if arguments.json else outcome.text
-        if text:
-            print(text)
-        sys.stdout.flush()
+        _print(_run(argv))
     except VvcNnrError as error:
         return _refused(str(error))
     except KeyboardInterrupt:
-        return _refused("interrupted; run the same command again to go on", exit_code=130)
+        return _refused("interrupted; experiments and training go on where they stopped when run again", exit_code=130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # the reader has seen enough, as in `vvc-nnr inspect ... | head`
     except OSError as error:
         return _refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
     return 0
 
 
+def _run(argv: Sequence[str] | None) -> str:
+    from vvc_nnr.experiments.cli_common import json_text
+
+    arguments = build_parser().parse_args(argv)
+    outcome = arguments.run(arguments)
+    return json_text(outcome.data) if arguments.json else str(outcome.text)
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise InputError(f"standard output: cannot be written: {error.strerror}") from error
+
+
+def _give_up_output() -> None:
+    """Keeps the interpreter from failing once more when it flushes standard output at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
+    # Here and not above: these import torch for seconds, and Ctrl-C is to end in one line by then.
+    from vvc_nnr.experiments import cli_codec, cli_experiment, cli_fetch, cli_network, cli_train
+
     parser = _Parser(
         prog="vvc-nnr",
         description="Compress the CNNs inside video and image codecs, and see what that does to pictures.",
@@ -52,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vvc-nnr {vvc_nnr.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (cli_experiment, cli_network, cli_codec, cli_train):
+    for module in (cli_experiment, cli_network, cli_codec, cli_train, cli_fetch):
         module.add_commands(commands)
     return parser
 

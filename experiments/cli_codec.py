@@ -11,20 +11,28 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from vvc_nnr.codec.vvc import LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.command_lines import DecoderTool
+from vvc_nnr.codec.encoders import make_encoder
+from vvc_nnr.codec.external import ExternalDecoder
+from vvc_nnr.codec.pictures import MIN_SIDE
+from vvc_nnr.codec.vvc import EncodedSequence, LoopFilters, Preset, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
+    add_encoder_options,
     add_raw_options,
     fraction,
     positive,
+    qp,
     size,
     source_of,
 )
+from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.infer import DEFAULT_TILE, filter_frame
+from vvc_nnr.filters.train import choose_device
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import open_writer
@@ -43,44 +51,50 @@ def _add_encode(commands: Commands) -> None:
     parser = add_command(
         commands,
         "encode",
-        "code pictures as VVC intra pictures with libvvenc",
+        "code pictures as VVC intra pictures",
         "vvc-nnr encode in.y4m --qp 32 -o out.266",
         _encode,
     )
     parser.add_argument("input", type=Path, help=".yuv, .y4m, video or image")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the VVC byte stream to write")
-    parser.add_argument("--qp", type=int, required=True, help="0 to 63")
+    parser.add_argument("--qp", type=qp, required=True, help="0 to 63")
     parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
     parser.add_argument(
         "--loop-filters", choices=get_args(LoopFilters), default="all", help="in-loop filters of the codec"
     )
     parser.add_argument("--pictures", type=positive, metavar="N", help="at most N pictures")
     parser.add_argument("--threads", type=positive, default=2, help="encoder threads")
+    add_encoder_options(parser)
     add_raw_options(parser)
 
 
 def _encode(arguments: argparse.Namespace) -> Outcome:
     source = source_of(arguments.input, arguments)
     options = VvcOptions(arguments.qp, arguments.preset, arguments.loop_filters, arguments.threads)
+    encoder = make_encoder(arguments.encoder, options, config=arguments.vtm_config)
     frames = _shown(source.frames(count=arguments.pictures), "encode", arguments.pictures or source.n_pictures)
-    coded = VvcEncoder(options).encode(frames, source.format.fps)
-    with AtomicFile(arguments.output) as file:
+    with AtomicFile(arguments.output) as file:  # first: a place that cannot be written is known at once
+        with naming(arguments.input):
+            coded = encoder.encode(frames, source.format.fps)
         file.write(coded.stream)
-    n = len(coded.pictures)
-    kbps = coded.n_bits / n * float(source.format.fps) / 1000
-    needs_crop = (
-        source.format.width % 2 or source.format.height % 2 or min(source.format.width, source.format.height) < 16
-    )
-    hint = (
-        f"; decode with --size {source.format.width}x{source.format.height}, since it was padded" if needs_crop else ""
-    )
+    return _encoded(arguments, coded)
+
+
+def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
+    width, height, fps = coded.format.width, coded.format.height, coded.format.fps
+    n_pictures = len(coded.pictures)
+    kbps = coded.n_bits / n_pictures * float(fps) / 1000
+    is_padded = width % 2 or height % 2 or min(width, height) < MIN_SIDE
     text = (
-        f"{arguments.output}: {n} pictures, {coded.n_bits} bits ({kbps:.1f} kbps at {source.format.fps} fps), "
-        f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s{hint}"
+        f"{arguments.output}: {n_pictures} pictures, {coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
+        f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s"
+        + (f"; decode with --size {width}x{height}, since it was padded" if is_padded else "")
     )
     data = {
         "output": str(arguments.output),
-        "n_pictures": n,
+        "n_pictures": n_pictures,
+        "width": width,
+        "height": height,
         "n_bits": coded.n_bits,
         "rate_kbps": kbps,
         "stream_bytes": len(coded.stream),
@@ -89,7 +103,7 @@ def _encode(arguments: argparse.Namespace) -> Outcome:
         "qp": arguments.qp,
         "preset": arguments.preset,
         "loop_filters": arguments.loop_filters,
-        "picture_bits": [p.n_bits for p in coded.pictures],
+        "picture_bits": [picture.n_bits for picture in coded.pictures],
     }
     return Outcome(text, data)
 
@@ -106,12 +120,16 @@ def _add_decode(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--size", type=size, metavar="WxH", help="crop to the size before padding")
     parser.add_argument("--fps", type=fraction, default=Fraction(30), metavar="F", help="rate to write into .y4m")
+    parser.add_argument(
+        "--decoder", choices=("ffmpeg", *get_args(DecoderTool)), default="ffmpeg", help="or a program on the PATH"
+    )
 
 
 def _decode(arguments: argparse.Namespace) -> Outcome:
     width, height = arguments.size or (None, None)
-    pictures = decode_vvc(arguments.input, width=width, height=height)
-    return _write(arguments.output, _shown(pictures, "decode", None), arguments.fps)
+    decode = decode_vvc if arguments.decoder == "ffmpeg" else ExternalDecoder(arguments.decoder).decode
+    pictures = decode(arguments.input, width=width, height=height)
+    return _write(arguments, _shown(pictures, "decode", None), arguments.fps)
 
 
 def _add_filter(commands: Commands) -> None:
@@ -125,37 +143,48 @@ def _add_filter(commands: Commands) -> None:
     parser.add_argument("input", type=Path, help="decoded .yuv or .y4m, video, image, or a VVC stream (.266)")
     parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--model", required=True, help="name of a bundled network, or a network file")
-    parser.add_argument("--qp", type=int, required=True, help="QP that the pictures were coded with, 0 to 63")
+    parser.add_argument("--qp", type=qp, required=True, help="QP that the pictures were coded with, 0 to 63")
     parser.add_argument("--tile", type=positive, default=DEFAULT_TILE, help="side of the tiles, luma samples")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
     add_raw_options(parser)
 
 
 def _filter(arguments: argparse.Namespace) -> Outcome:
+    choose_device(arguments.device)
     network = load_inloop_filter(arguments.model)
+    decoded, n_pictures, fps = _decoded_pictures(arguments)
+    filtered = (
+        filter_frame(network, frame, arguments.qp, tile=arguments.tile, device=arguments.device)
+        for frame in _shown(decoded, "filter", n_pictures)
+    )
+    return _write(arguments, filtered, fps)
+
+
+def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, Fraction]:
+    """The pictures to filter, their number where it is known, and their rate."""
     if arguments.input.suffix.lower() in VVC_SUFFIXES:
         width, height = arguments.size or (None, None)
-        decoded, n_pictures = decode_vvc(arguments.input, width=width, height=height), None
-        fps = arguments.fps or Fraction(30)
-    else:
-        source = source_of(arguments.input, arguments)
-        decoded, n_pictures, fps = source.frames(), source.n_pictures, source.format.fps
-    filtered = (
-        filter_frame(network, f, arguments.qp, tile=arguments.tile, device=arguments.device)
-        for f in _shown(decoded, "filter", n_pictures)
-    )
-    return _write(arguments.output, filtered, fps)
+        return decode_vvc(arguments.input, width=width, height=height), None, arguments.fps or Fraction(30)
+    source = source_of(arguments.input, arguments)
+    return source.frames(), source.n_pictures, source.format.fps
 
 
 def _shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:
-    yield from tqdm(frames, desc=what, unit="picture", total=total, disable=total == 1)
+    yield from tqdm(frames, desc=what, unit="picture", total=total, disable=True if total == 1 else None)
 
 
-def _write(path: Path, frames: Iterator[Frame], fps: Fraction) -> Outcome:
+def _named(path: Path, frames: Iterator[Frame]) -> Iterator[Frame]:
+    with naming(path):
+        yield from frames
+
+
+def _write(arguments: argparse.Namespace, frames: Iterator[Frame], fps: Fraction) -> Outcome:
+    """Writes the pictures of the command's input to its output."""
     start_s = time.perf_counter()
+    path, frames = arguments.output, _named(arguments.input, frames)
     first = next(frames, None)
     if first is None:
-        raise InputError(f"{path}: the input holds no picture, nothing written")
+        raise InputError(f"{arguments.input}: holds no picture, nothing written")
     n_pictures = 1
     with open_writer(path, first.format(fps)) as writer:
         writer.write(first)
@@ -165,7 +194,7 @@ def _write(path: Path, frames: Iterator[Frame], fps: Fraction) -> Outcome:
     elapsed_s = time.perf_counter() - start_s
     text = (
         f"{path}: {n_pictures} pictures, {first.width}x{first.height}, {first.bit_depth} bit, "
-        f"4:{first.chroma_format[1]}:{first.chroma_format[2]}, {elapsed_s:.2f} s"
+        f"{':'.join(first.chroma_format)}, {elapsed_s:.2f} s"
     )
     data = {
         "output": str(path),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, get_args
 
 import platformdirs
 
+from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
@@ -40,25 +43,41 @@ def add_command(
     commands: Commands, name: str, summary: str, example: str, run: Callable[[argparse.Namespace], Outcome]
 ) -> argparse.ArgumentParser:
     """Adds a command with an example in its help and the option --json."""
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example: {example}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = commands.add_parser(name, help=summary, **_texts(summary, example))
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
     return parser
+
+
+def add_group(commands: Commands, name: str, summary: str, example: str) -> Commands:
+    """Adds a command that is followed by another one, and returns the place for those."""
+    parser = commands.add_parser(name, help=summary, **_texts(summary, example))
+    return parser.add_subparsers(dest=f"{name}_kind", required=True, metavar="kind")
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """The data as JSON; infinity and NaN, which JSON lacks, become the texts "inf", "-inf" and "nan"."""
+    return json.dumps(_without_infinity(data), indent=2, allow_nan=False)
 
 
 def add_raw_options(parser: argparse.ArgumentParser) -> None:
     """Options for pictures whose file does not say what it holds (.yuv)."""
     group = parser.add_argument_group("raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv)")
     group.add_argument("--size", type=size, metavar="WxH", help="luma samples per row and rows")
-    group.add_argument("--bit-depth", type=int, metavar="B", help="8 to 16")
+    group.add_argument("--bit-depth", type=bit_depth, metavar="B", help="8 to 16")
     group.add_argument("--chroma-format", choices=get_args(ChromaFormat), help="400, 420, 422 or 444")
     group.add_argument("--fps", type=fraction, metavar="F", help="pictures per second")
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """Options for the choice of the VVC encoder."""
+    parser.add_argument(
+        "--encoder",
+        choices=get_args(EncoderName),
+        default="libvvenc",
+        help="libvvenc comes with this package; VTM's EncoderApp and vvencapp are looked for on the PATH",
+    )
+    parser.add_argument("--vtm-config", type=Path, metavar="FILE", help="VTM's cfg/encoder_intra_vtm.cfg")
 
 
 def source_of(path: Path, arguments: argparse.Namespace) -> Source:
@@ -112,16 +131,89 @@ def fraction(text: str) -> Fraction:
     return value
 
 
+def qp(text: str) -> int:
+    """A quantisation parameter, 0 to 63."""
+    return _whole_number(text, 0, 63)
+
+
 def qp_list(text: str) -> list[int]:
     """QPs of a text like 22,27,32,37."""
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of QPs like 22,27,32,37") from error
+    return [qp(word) for word in text.split(",")]
+
+
+def bit_depth(text: str) -> int:
+    """Bits per sample, 8 to 16."""
+    return _whole_number(text, 8, 16)
+
+
+def weight_bits(text: str) -> int:
+    """Bits per weight, 1 to 16."""
+    return _whole_number(text, 1, 16)
 
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return _whole_number(text, 1, None)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole_number(text, 0, None)
+
+
+def seed(text: str) -> int:
+    """A whole number that every generator of random numbers here takes."""
+    return _whole_number(text, 0, (1 << 63) - 1)
+
+
+def positive_real(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and finite")
+    return value
+
+
+def _whole_number(text: str, minimum: int, maximum: int | None) -> int:
+    wanted = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
+    # At most 20 digits: Python refuses to read very long numbers with an error of its own.
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) < minimum or (maximum is not None and int(text) > maximum):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a whole number, {wanted}")
     return int(text)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps an example on its line, and shows a default only where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_default = action.default not in (None, False, argparse.SUPPRESS)
+        return super()._get_help_string(action) if has_default else action.help
+
+
+class _Texts(TypedDict):
+    description: str
+    epilog: str
+    formatter_class: type[argparse.HelpFormatter]
+
+
+def _texts(summary: str, example: str) -> _Texts:
+    return {
+        "description": summary[0].upper() + summary[1:] + ".",
+        "epilog": f"example: {example}",
+        "formatter_class": _Help,
+    }
+
+
+def _without_infinity(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(float(value))
+        case dict():
+            return {key: _without_infinity(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_without_infinity(each) for each in value]
+        case _:
+            return value

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -15,27 +14,36 @@ from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
+    add_encoder_options,
+    add_group,
     add_raw_options,
     cache_folder,
     positive,
     qp_list,
     sources_of,
+    weight_bits,
 )
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
-from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown
+from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.pictures import (
+    DATA_VARIABLE,
     bundled_patches,
     bundled_sources,
-    cifar_pictures,
+    data_folder,
     default_small_pictures,
     default_sources,
+    small_pictures,
 )
 from vvc_nnr.experiments.provenance import PsnrPeak, gather_provenance
 from vvc_nnr.experiments.runner import run_end_to_end, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
 
-DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "gain_per_qp", "bd_rate")
-FORMATS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
+DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "markdown": to_markdown_page,
+    "csv": lambda tables: "\n".join(map(to_csv, tables)),
+    "latex": lambda tables: "\n".join(map(to_latex, tables)),
+}
 
 
 def add_commands(commands: Commands) -> None:
@@ -48,8 +56,12 @@ def add_commands(commands: Commands) -> None:
         _demo,
     )
     demo.add_argument("--out", type=Path, help="keep rows, tables and plots in this folder")
-    experiment = commands.add_parser("experiment", help="run an experiment and print its tables")
-    kinds = experiment.add_subparsers(dest="experiment", required=True, metavar="experiment")
+    kinds = add_group(
+        commands,
+        "experiment",
+        "run an experiment and print its tables",
+        "vvc-nnr experiment tool-by-tool --out results/",
+    )
     _add_tool_by_tool(kinds)
     _add_end_to_end(kinds)
 
@@ -64,7 +76,7 @@ def _add_tool_by_tool(kinds: Commands) -> None:
     )
     tool.add_argument("--out", type=Path, required=True, help="folder of results; an unfinished run goes on there")
     tool.add_argument("--sequences", type=Path, help="folder or file; default: the data folder, else scikit-image")
-    tool.add_argument("--qps", type=qp_list, default=[22, 27, 32, 37], help="QPs, such as 22,27,32,37")
+    tool.add_argument("--qps", type=qp_list, default="22,27,32,37", help="QPs, such as 22,27,32,37")
     tool.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
     tool.add_argument("--pictures", type=positive, metavar="N", help="at most N pictures of each sequence")
     tool.add_argument("--replacement", default=NETWORK_OF["none"], help="network instead of the in-loop filters")
@@ -74,6 +86,7 @@ def _add_tool_by_tool(kinds: Commands) -> None:
     tool.add_argument("--cache", type=Path, default=cache_folder(), help="folder of finished encodings")
     tool.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the networks run")
     tool.add_argument("--threads", type=positive, default=2, help="encoder threads")
+    add_encoder_options(tool)
     _add_common(tool)
     add_raw_options(tool)
 
@@ -90,7 +103,7 @@ def _add_end_to_end(kinds: Commands) -> None:
     end.add_argument(
         "--images",
         type=Path,
-        help="CIFAR-10 in any of its forms; default: the data folder, else scikit-image",
+        help="CIFAR-10 in any of its forms, or a folder of images; default: the data folder, else scikit-image",
     )
     end.add_argument("--count", type=positive, metavar="N", help="the first N images")
     end.add_argument("--networks", nargs="+", default=list(NETWORKS), help="autoencoders")
@@ -99,38 +112,31 @@ def _add_end_to_end(kinds: Commands) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bits", type=int, default=8, help="bits per weight of the reconstructed networks, 1 to 16")
+    parser.add_argument("--bits", type=weight_bits, default=8, help="bits per weight of the reconstructed networks")
     parser.add_argument("--biases", choices=("quantised", "float"), default="quantised", help="what happens to biases")
     parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="format of the printed tables")
 
 
 def _demo(arguments: argparse.Namespace) -> Outcome:
     if arguments.out is not None:
-        return _demo_in(arguments.out)
+        return _demo_in(arguments.out, f"Rows, tables and plots: {arguments.out}")
     with tempfile.TemporaryDirectory(prefix="vvc_nnr_demo_") as folder:
-        return _demo_in(Path(folder))
+        return _demo_in(Path(folder), "Run it with --out FOLDER to keep rows, tables and plots.")
 
 
-def _demo_in(folder: Path) -> Outcome:
+def _demo_in(folder: Path, farewell: str) -> Outcome:
     provenance = gather_provenance()
-    tool = run_tool_by_tool(bundled_sources(), folder, ToolOptions(), provenance)
+    tables = run_tool_by_tool(bundled_sources(), folder, ToolOptions(), provenance)
     patches = bundled_patches()
-    end = run_end_to_end(patches.images, patches.names, folder / "end_to_end", EndToEndOptions(), provenance)
-    tables = {name: tool[name] for name in DEMO_TABLES} | {"table4_end_to_end": end["table4_end_to_end"]}
-    outcome = _outcome(tables, "markdown")
-    shown = (
-        "Pictures: five photographs inside scikit-image for the in-loop filter, "
-        f"{patches.origin} for the autoencoder.\nRows, tables and plots: {folder}"
-    )
-    return Outcome(f"{outcome.text}\n\n{shown}", outcome.data)
+    tables |= run_end_to_end(patches.images, patches.names, folder, EndToEndOptions(), provenance)
+    pictures = f"five photographs inside scikit-image for Tables 1 to 3, {patches.origin} for Table 4"
+    outcome = _outcome({name: tables[name] for name in DEMO_TABLES}, pictures, "markdown")
+    return Outcome(f"{outcome.text}\n{farewell}", outcome.data)
 
 
 def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
-    if arguments.sequences is not None:
-        sources = sources_of(arguments.sequences, arguments)
-    else:
-        sources = default_sources()
-        print(f"no --sequences given: {', '.join(source.name for source in sources)}", file=sys.stderr)
+    named = arguments.sequences is not None
+    sources = sources_of(arguments.sequences, arguments) if named else default_sources()
     options = ToolOptions(
         qps=arguments.qps,
         preset=arguments.preset,
@@ -142,6 +148,8 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         psnr_peak=arguments.psnr_peak,
         device=arguments.device,
         n_threads=arguments.threads,
+        encoder=arguments.encoder,
+        encoder_config=arguments.vtm_config,
     )
     tables = run_tool_by_tool(
         sources,
@@ -151,15 +159,13 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         cache=arguments.cache,
         interpolation=arguments.bd_rate,
     )
-    return _outcome(tables, arguments.format)
+    origin = str(arguments.sequences) if named else _default_origin()
+    return _outcome(tables, f"{_counted(len(sources), 'sequence')} of {origin}", arguments.format)
 
 
 def _end_to_end(arguments: argparse.Namespace) -> Outcome:
-    if arguments.images is not None:
-        pictures = cifar_pictures(arguments.images, arguments.count)
-    else:
-        pictures = default_small_pictures().first(arguments.count)
-        print(f"no --images given: {pictures.origin}", file=sys.stderr)
+    named = arguments.images is not None
+    pictures = (small_pictures(arguments.images) if named else default_small_pictures()).first(arguments.count)
     options = EndToEndOptions(
         networks=arguments.networks,
         bits=arguments.bits,
@@ -168,13 +174,25 @@ def _end_to_end(arguments: argparse.Namespace) -> Outcome:
     )
     provenance = gather_provenance()
     tables = run_end_to_end(pictures.images, pictures.names, arguments.out, options, provenance)
-    return _outcome(tables, arguments.format)
+    origin = pictures.origin if named else f"{pictures.origin}, of {_default_origin()}"
+    return _outcome(tables, origin, arguments.format)
 
 
-def _outcome(tables: Mapping[str, Table], format: str) -> Outcome:
-    text = "\n".join(FORMATS[format](table) for table in tables.values()).rstrip()
-    data = {name: _table_data(table) for name, table in tables.items()}
-    return Outcome(text, data)
+def _default_origin() -> str:
+    """Where the pictures come from when the user names none."""
+    folder = data_folder()
+    return f"the data folder {folder}" if folder else f"scikit-image, since there is no data folder ({DATA_VARIABLE})"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _outcome(tables: Mapping[str, Table], pictures: str, format: str) -> Outcome:
+    text = FORMATS[format](list(tables.values())).rstrip()
+    if format == "markdown":
+        text += f"\n\nPictures: {pictures}."
+    return Outcome(text, {"pictures": pictures, "tables": {name: _table_data(table) for name, table in tables.items()}})
 
 
 def _table_data(table: Table) -> dict[str, object]:

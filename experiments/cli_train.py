@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -18,16 +18,20 @@ from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
+    add_group,
     add_raw_options,
+    natural,
     positive,
+    positive_real,
     qp_list,
+    seed,
     sources_of,
 )
 from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.experiments.results import make_folder
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
-from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, random_patches
+from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import InLoopTask
 from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
@@ -42,14 +46,21 @@ from vvc_nnr.filters.zoo import (
 )
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.cifar import load_cifar10
+from vvc_nnr.sequences.images import image_files
 
 VALIDATION_PATCHES = 500
+VALIDATION_EVERY = 30
+QUANTISED_RATE_SHARE = 0.3
 
 
 def add_commands(commands: Commands) -> None:
     """Adds train with its two kinds of networks."""
-    parser = commands.add_parser("train", help="train a network on your own pictures; resumes where it was cut off")
-    kinds = parser.add_subparsers(dest="network", required=True, metavar="network")
+    kinds = add_group(
+        commands,
+        "train",
+        "train a network on your own pictures; resumes where it was cut off",
+        "vvc-nnr train inloop --data photographs/ --out runs/replacement --loop-filters none",
+    )
     _add_inloop(kinds)
     _add_autoencoder(kinds)
 
@@ -69,7 +80,7 @@ def _add_inloop(kinds: Commands) -> None:
         default="none",
         help="in-loop filters of the codec: none for a replacement, all for a post-filter",
     )
-    parser.add_argument("--qps", type=qp_list, default=[22, 27, 32, 37], help="QPs to train on")
+    parser.add_argument("--qps", type=qp_list, default="22,27,32,37", help="QPs to train on")
     parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
     parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers")
     parser.add_argument("--blocks", type=positive, default=2, help="residual blocks")
@@ -86,14 +97,21 @@ def _add_autoencoder(kinds: Commands) -> None:
     )
     _add_common(parser, n_steps=22000, batch_size=32, learning_rate=1e-3)
     parser.add_argument("--cifar", type=Path, help="CIFAR-10 training images in any of their forms, mixed in")
-    parser.add_argument("--cifar-share", type=float, default=0.45, help="share of training patches from --cifar")
+    parser.add_argument("--cifar-share", type=positive_real, default=0.45, help="share of patches from --cifar")
     parser.add_argument(
         "--distortion-weight",
-        type=float,
+        type=positive_real,
         default=0.029,
         help="weight of the MSE (0..255) against 1 bit per pixel",
     )
     parser.add_argument("--latents", type=positive, default=64, help="latent channels")
+    parser.add_argument(
+        "--quantised-steps",
+        type=natural,
+        default=2500,
+        metavar="N",
+        help="further steps with 8-bit weights, so that the network bears them",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: int, learning_rate: float) -> None:
@@ -101,8 +119,8 @@ def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: in
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, network, card")
     parser.add_argument("--steps", type=positive, default=n_steps, help="optimiser steps")
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="samples per step")
-    parser.add_argument("--learning-rate", type=float, default=learning_rate, help="peak rate of AdamW")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and data")
+    parser.add_argument("--learning-rate", type=positive_real, default=learning_rate, help="peak rate of AdamW")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of weights and data")
     parser.add_argument("--init", help="start from this network (zoo name or file) instead of random weights")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
     parser.add_argument("--checkpoint-every", type=positive, default=500, help="steps between checkpoints")
@@ -130,11 +148,13 @@ def _train_inloop(arguments: argparse.Namespace) -> Outcome:
 
 
 def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
-    if not 0 < arguments.cifar_share < 1 or not arguments.distortion_weight > 0:
-        raise InputError("--cifar-share must be between 0 and 1 and --distortion-weight above 0")
+    if not arguments.cifar_share < 1:
+        raise InputError(f"--cifar-share {arguments.cifar_share}: must be between 0 and 1")
     folder = make_folder(arguments.out)
-    pictures = reduced_pictures(arguments.data)
-    held_out, pictures = pictures[::30], [p for i, p in enumerate(pictures) if i % 30]
+    paths = image_files(arguments.data)
+    kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
+    held_out = reduced_pictures(kept)
+    pictures = reduced_pictures([path for path in paths if path not in kept])
     validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(arguments.seed), VALIDATION_PATCHES)
     sources = [PatchSource(pictures, 1.0)]
     if arguments.cifar is not None:
@@ -147,8 +167,11 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     network = load_autoencoder(arguments.init) if arguments.init else Autoencoder(arguments.latents)
     task = AutoencoderTask(network, sources, validation, arguments.distortion_weight, arguments.seed)
     figures = train(task, _options(arguments), folder / "checkpoint.pt")
+    equalise_latents(network)
+    if arguments.quantised_steps:
+        figures = train(task, _quantised_options(arguments), folder / "checkpoint_quantised.pt")
     task.fit_tables()
-    return _finish(folder, network, figures, arguments, [f"{len(held_out)} reduced pictures"])
+    return _finish(folder, network, figures, arguments, [path.name for path in kept])
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
@@ -159,6 +182,16 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
         seed=arguments.seed,
         checkpoint_every=arguments.checkpoint_every,
         device=arguments.device,
+    )
+
+
+def _quantised_options(arguments: argparse.Namespace) -> TrainOptions:
+    """The last steps: at a lower rate, with the weights as the 8-bit quantiser leaves them."""
+    return replace(
+        _options(arguments),
+        n_steps=arguments.quantised_steps,
+        learning_rate=QUANTISED_RATE_SHARE * arguments.learning_rate,
+        quantised_share=1.0,
     )
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vvc_nnr.codec.jpeg import (
+    MAX_QUALITY,
+    MIN_QUALITY,
     JpegRate,
     JpegSubsampling,
     decode_jpeg,
     encode_at_bpp,
+    encode_jpeg,
     encode_set,
-    jpeg_rate_bytes,
+    payload_bytes,
 )
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.rows import ImageMethod, ImageRow, SizeRow
@@ -33,7 +40,15 @@ JPEG_RATES: dict[JpegRate, ImageMethod] = {
     "optimised": "jpeg-optimised",
     "payload": "jpeg-payload",
 }
-Pictures = NDArray[np.uint8]
+MAX_GROUP_PIXELS = 1 << 18
+"""Pixels that go through a network at once at most, so that memory does not grow with the set."""
+
+Picture: TypeAlias = NDArray[np.uint8]
+Named: TypeAlias = tuple[str, Picture]
+Key: TypeAlias = tuple[str | int, ...]
+"""What a row is about: picture, method, setting."""
+Scores: TypeAlias = tuple[float, float]
+"""PSNR in dB and SSIM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,19 @@ class EndToEndOptions:
     biases: Biases = "quantised"
     subsampling: JpegSubsampling = "444"
 
+    def __post_init__(self) -> None:
+        if not self.networks:
+            raise InputError("no autoencoder: give at least one")
+
+
+@dataclass(frozen=True, slots=True)
+class _Coder:
+    """An autoencoder as trained ("cnn-ae") or as decoded."""
+
+    method: ImageMethod
+    name: str
+    network: Autoencoder
+
 
 class EndToEndExperiment:
     """Autoencoders before and after compression, and JPEG, over one set of pictures.
@@ -60,123 +88,134 @@ class EndToEndExperiment:
         options: What to run.
 
     Raises:
-        InputError: If a network cannot be loaded.
+        InputError: If a network cannot be loaded, or two different ones have one name.
     """
 
     def __init__(self, options: EndToEndOptions) -> None:
         self._options = options
         self.sizes: list[SizeRow] = []
         self.networks_sha256: dict[str, str] = {}
-        self._networks: list[tuple[ImageMethod, str, Autoencoder]] = []
+        self._networks: list[_Coder] = []
         for name in options.networks:
             self._add(name)
 
-    def run(self, pictures: Pictures, names: Sequence[str], writer: RowWriter[ImageRow]) -> None:
+    def run(self, pictures: Sequence[Picture], names: Sequence[str], writer: RowWriter[ImageRow]) -> None:
         """Measures what the writer does not hold yet: each autoencoder, then JPEG near its rates and along a curve.
 
         Args:
-            pictures: uint8 RGB (N, H, W, 3).
+            pictures: RGB pictures, uint8 (H, W, 3) each.
             names: One per picture.
             writer: Where the rows go.
         """
+        named = list(zip(names, pictures, strict=True))
         rows = {row.key: row for row in writer.existing}
-        targets_bpp = []
-        for method, name, network in tqdm(self._networks, desc="autoencoders", unit="network"):
-            made = self._missing(method, name, names, rows)
-            if made:
-                new = list(_autoencoder_rows(method, name, network, pictures, names))
-                writer.append(row for row in new if row.key not in rows)
+        for coder in tqdm(self._networks, desc="autoencoders", unit="network", disable=None):
+            for new in _autoencoder_rows(coder, named, rows):
+                writer.append(new)
                 rows |= {row.key: row for row in new}
-            targets_bpp.append(_mean_bpp(rows.values(), method, name))
-        for quality, rates in tqdm(self._jpeg_settings(pictures, targets_bpp).items(), desc="JPEG", unit="quality"):
-            for rate in rates:
-                setting = f"quality {quality}, {':'.join(self._options.subsampling)}"
-                if self._missing(JPEG_RATES[rate], setting, names, rows):
-                    new = list(self._jpeg_rows(quality, rate, setting, pictures, names))
-                    writer.append(row for row in new if row.key not in rows)
+        targets_bpp = [_mean_bpp(names, coder.name, rows) for coder in self._networks if coder.method == "cnn-ae"]
+        settings = self._jpeg_settings(pictures, targets_bpp)
+        for quality, rates in tqdm(settings.items(), desc="JPEG", unit="quality", disable=None):
+            writer.append(self._jpeg_rows(quality, rates, named, rows))
 
-    def _add(self, name: str) -> None:
+    def _add(self, name_or_path: str) -> None:
         o = self._options
-        original = load_autoencoder(name)
+        name = Path(name_or_path).stem if Path(name_or_path).is_file() else name_or_path
+        original = load_autoencoder(name_or_path)
         coded = reconstruct(original, o.bits, o.biases)
+        if name in self.networks_sha256:
+            raise InputError(f"{name_or_path}: a network called {name} is there already; rename one of the files")
         self.networks_sha256[name] = coded.original_sha256
         assert isinstance(coded.network, Autoencoder)
-        self._networks += [("cnn-ae", name, original), ("reconstructed-cnn-ae", name, coded.network)]
-        self.sizes.append(
-            SizeRow(
-                name,
-                coded.original_bytes,
-                coded.compressed_bytes,
-                f"uniform{o.bits}",
-                o.bits,
-                n_parameters(original),
-            )
-        )
+        self._networks += [
+            _Coder("cnn-ae", name, original),
+            _Coder("reconstructed-cnn-ae", name, coded.network),
+        ]
+        sizes = (coded.original_bytes, coded.compressed_bytes)
+        self.sizes.append(SizeRow(name, *sizes, f"uniform{o.bits}", o.bits, n_parameters(original)))
 
-    @staticmethod
-    def _missing(
-        method: ImageMethod, setting: str, names: Sequence[str], rows: Iterable[tuple[str | int, ...]]
-    ) -> bool:
-        return any((name, method, setting) not in rows for name in names)
-
-    def _jpeg_settings(self, pictures: Pictures, targets_bpp: Sequence[float]) -> dict[int, set[JpegRate]]:
+    def _jpeg_settings(self, pictures: Sequence[Picture], targets_bpp: Sequence[float]) -> dict[int, list[JpegRate]]:
         """Qualities to run and their rates: a curve, and for each autoencoder the two qualities around its rate."""
-        settings: dict[int, set[JpegRate]] = {quality: set(JPEG_RATES) for quality in CURVE_QUALITIES}
-        for target_bpp in targets_bpp:
-            for rate in JPEG_RATES:
-                for quality in self._qualities_around(pictures, target_bpp, rate):
-                    settings.setdefault(quality, set()).add(rate)
+        settings: dict[int, list[JpegRate]] = {quality: list(JPEG_RATES) for quality in CURVE_QUALITIES}
+        for target_bpp, rate in itertools.product(targets_bpp, JPEG_RATES):
+            for quality in self._qualities_around(pictures, target_bpp, rate):
+                if rate not in settings.setdefault(quality, []):
+                    settings[quality].append(rate)
         return dict(sorted(settings.items()))
 
-    def _qualities_around(self, pictures: Pictures, target_bpp: float, rate: JpegRate) -> Iterator[int]:
-        try:
-            below = encode_at_bpp(list(pictures), target_bpp, rate, self._options.subsampling).quality
-        except InputError:
-            yield 1  # the rate is out of JPEG's reach: quality 1 is the nearest there is
+    def _qualities_around(self, pictures: Sequence[Picture], target_bpp: float, rate: JpegRate) -> Iterator[int]:
+        subsampling = self._options.subsampling
+        if encode_set(pictures, MIN_QUALITY, rate, subsampling).mean_bpp > target_bpp:
+            yield MIN_QUALITY  # out of JPEG's reach: the nearest there is
             return
+        below = encode_at_bpp(pictures, target_bpp, rate, subsampling).quality
         yield below
-        if below < 100:
+        if below < MAX_QUALITY:
             yield below + 1
 
     def _jpeg_rows(
-        self, quality: int, rate: JpegRate, setting: str, pictures: Pictures, names: Sequence[str]
+        self, quality: int, rates: Sequence[JpegRate], named: Sequence[Named], done: Container[Key]
     ) -> Iterator[ImageRow]:
-        subsampling = self._options.subsampling
-        coded = encode_set(list(pictures), quality, rate, subsampling)
-        for name, picture, stream in zip(names, pictures, coded.streams, strict=True):
-            n_bytes = jpeg_rate_bytes(picture, quality, rate, subsampling)
-            yield _image_row(name, JPEG_RATES[rate], setting, n_bytes, picture, decode_jpeg(stream))
+        """Yields the rows of one quality that are not done yet."""
+        setting = f"quality {quality}, {':'.join(self._options.subsampling)}"
+        for name, picture in named:
+            scores: dict[bytes, Scores] = {}  # the rates differ in their Huffman tables, not in their pictures
+            for rate in (rate for rate in rates if (name, JPEG_RATES[rate], setting) not in done):
+                stream = encode_jpeg(picture, quality, self._options.subsampling, optimise=rate != "file")
+                decoded = decode_jpeg(stream)
+                key = decoded.tobytes()
+                scores[key] = scores.get(key) or _scores(picture, decoded)
+                n_bytes = payload_bytes(stream) if rate == "payload" else len(stream)
+                yield _image_row(name, JPEG_RATES[rate], setting, n_bytes, picture, scores[key])
 
 
-def _autoencoder_rows(
-    method: ImageMethod, name: str, network: Autoencoder, pictures: Pictures, names: Sequence[str]
-) -> Iterator[ImageRow]:
+def _autoencoder_rows(coder: _Coder, named: Sequence[Named], done: Container[Key]) -> Iterator[list[ImageRow]]:
+    """Yields the rows of each group of pictures that are not done yet.
+
+    A group runs whole, also where some of its rows are there: how a network rounds may depend on its batch.
+    """
+    for group in _groups(named):
+        if any((name, coder.method, coder.name) not in done for name, _ in group):
+            yield [row for row in _coded_group(coder, group) if row.key not in done]
+
+
+def _groups(named: Sequence[Named]) -> Iterator[list[Named]]:
+    """Neighbours of one size, few enough to go through a network at once."""
+    for (height, width, _), same in itertools.groupby(named, key=lambda pair: pair[1].shape):
+        yield from (list(group) for group in _batched(same, max(1, MAX_GROUP_PIXELS // (height * width))))
+
+
+def _batched(items: Iterable[Named], size: int) -> Iterator[tuple[Named, ...]]:
+    """Tuples of `size` items, the last one perhaps shorter (itertools has this from Python 3.12 on)."""
+    iterator = iter(items)
+    while group := tuple(itertools.islice(iterator, size)):
+        yield group
+
+
+def _coded_group(coder: _Coder, group: Sequence[Named]) -> Iterator[ImageRow]:
+    pictures = np.stack([picture for _, picture in group])
     _, height, width, _ = pictures.shape
-    streams = encode_pictures(network, pictures)
-    decoded = decode_pictures(network, streams, width, height)
-    for image, picture, stream, output in zip(names, pictures, streams, decoded, strict=True):
-        yield _image_row(image, method, name, len(stream), picture, output)
+    streams = encode_pictures(coder.network, pictures)
+    decoded = decode_pictures(coder.network, streams, width, height)
+    for (name, picture), stream, output in zip(group, streams, decoded, strict=True):
+        yield _image_row(name, coder.method, coder.name, len(stream), picture, _scores(picture, output))
+
+
+def _scores(picture: Picture, decoded: Picture) -> Scores:
+    return psnr_db(_flat(picture), _flat(decoded), bit_depth=8), ssim_rgb(picture, decoded)
 
 
 def _image_row(
-    image: str, method: ImageMethod, setting: str, n_bytes: int, picture: Pictures, decoded: Pictures
+    image: str, method: ImageMethod, setting: str, n_bytes: int, picture: Picture, scores: Scores
 ) -> ImageRow:
     height, width, _ = picture.shape
-    return ImageRow(
-        image=image,
-        method=method,
-        setting=setting,
-        n_bytes=n_bytes,
-        bpp=8 * n_bytes / (width * height),
-        psnr_db=psnr_db(_flat(picture), _flat(decoded), bit_depth=8),
-        ssim=ssim_rgb(picture, decoded),
-    )
+    return ImageRow(image, method, setting, n_bytes, 8 * n_bytes / (width * height), *scores)
 
 
-def _flat(picture: Pictures) -> Pictures:
+def _flat(picture: Picture) -> Picture:
     """The three channels beside each other, since PSNR is taken over all samples."""
     return picture.reshape(picture.shape[0], -1)
 
 
-def _mean_bpp(rows: Iterable[ImageRow], method: ImageMethod, setting: str) -> float:
-    return float(np.mean([row.bpp for row in rows if row.method == method and row.setting == setting]))
+def _mean_bpp(names: Sequence[str], setting: str, rows: Mapping[Key, ImageRow]) -> float:
+    return fmean(rows[name, "cnn-ae", setting].bpp for name in names)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from vvc_nnr.errors import ShapeError
@@ -87,6 +89,18 @@ def to_markdown(table: Table) -> str:
     if table.notes:
         parts += ["", *(f"- {one_line(note)}" for note in table.notes)]
     return "\n".join(parts) + "\n"
+
+
+def to_markdown_page(tables: Sequence[Table]) -> str:
+    """Several tables in Markdown; notes that tables share come once, after the last table."""
+    number = Counter(note for table in tables for note in dict.fromkeys(table.notes))
+    shared = [note for note in number if number[note] > 1]
+    parts = [
+        to_markdown(replace(table, notes=tuple(note for note in table.notes if note not in shared))) for table in tables
+    ]
+    if shared:
+        parts.append("\n".join(["**Notes**", "", *(f"- {one_line(note)}" for note in shared)]) + "\n")
+    return "\n".join(parts)
 
 
 def to_csv(table: Table) -> str:

@@ -9,7 +9,7 @@ from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import ToolResults
 from vvc_nnr.experiments.provenance import Conventions
 
-PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}"
+PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
 
 _PLACES: dict[LoopFilters, str] = {
     "none": "replaces all in-loop filters",

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.cifar import load_cifar10
-from vvc_nnr.sequences.images import image_files, read_image
+from vvc_nnr.sequences.images import IMAGE_SUFFIXES, image_files, read_image
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
 DATA_VARIABLE = "VVC_NNR_DATA"
 DEFAULT_DATA = Path("../shared/data")
+TEST_IMAGES = Path("cifar10", "cifar10_lossless_1000.npz")
+FETCHED_CIFAR10 = "cifar-10-python.tar.gz"
+N_TEST_IMAGES = 1000
 BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 """Photographs inside the scikit-image package."""
 PATCH = 32
@@ -26,36 +29,36 @@ PATCH_REDUCTIONS = (3, 4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallPictures:
-    """Equally sized RGB pictures with a name each.
+    """RGB pictures with a name each.
 
     Attributes:
-        images: uint8 (N, H, W, 3).
+        images: uint8 (H, W, 3) each.
         names: One per picture.
-        origin: What they are, for the notes of a table.
+        origin: What they are, for a person.
     """
 
-    images: NDArray[np.uint8]
+    images: tuple[NDArray[np.uint8], ...]
     names: tuple[str, ...]
     origin: str
 
     def first(self, count: int | None) -> SmallPictures:
         """The first `count` pictures, None for all."""
-        return SmallPictures(self.images[:count], self.names[:count], self.origin)
+        if count is None or count >= len(self.names):
+            return self
+        return SmallPictures(self.images[:count], self.names[:count], f"the first {count} of {self.origin}")
 
 
 def data_folder() -> Path | None:
-    """The folder of test data that VVC_NNR_DATA names (default ../shared/data), None if there is none."""
-    folder = Path(os.environ.get(DATA_VARIABLE, DEFAULT_DATA))
+    """The folder of test data: what the variable VVC_NNR_DATA names, else ../shared/data; None if it is not there."""
+    folder = Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA)
     return folder if folder.is_dir() else None
 
 
 def default_sources() -> list[Source]:
     """The Kodak pictures and clips of the data folder, else the photographs inside scikit-image."""
     folder = data_folder()
-    names = [name for name in ("kodak", "clips") if folder is not None and (folder / name).is_dir()]
-    if folder is not None and names:
-        return [source for name in names for source in open_sources(folder / name)]
-    return bundled_sources()
+    present = [folder / name for name in ("kodak", "clips") if (folder / name).is_dir()] if folder else []
+    return [source for path in present for source in open_sources(path)] or bundled_sources()
 
 
 def bundled_sources() -> list[Source]:
@@ -64,22 +67,45 @@ def bundled_sources() -> list[Source]:
 
 
 def default_small_pictures() -> SmallPictures:
-    """The 1,000 lossless CIFAR-10 images of the data folder, else patches of the photographs inside scikit-image."""
+    """1,000 CIFAR-10 images of the data folder, else patches of the photographs inside scikit-image."""
     folder = data_folder()
-    path = folder / "cifar10" / "cifar10_lossless_1000.npz" if folder is not None else None
-    return cifar_pictures(path, None) if path is not None and path.is_file() else bundled_patches()
+    if folder is None:
+        return bundled_patches()
+    if (folder / TEST_IMAGES).is_file():
+        return small_pictures(folder / TEST_IMAGES)
+    fetched = folder / TEST_IMAGES.parent / FETCHED_CIFAR10
+    return small_pictures(fetched).first(N_TEST_IMAGES) if fetched.is_file() else bundled_patches()
 
 
-def cifar_pictures(path: Path, count: int | None) -> SmallPictures:
-    """The first `count` CIFAR-10 images of a file or folder, None for all.
+def small_pictures(path: Path) -> SmallPictures:
+    """The CIFAR-10 images of a file or folder, or the image files of a folder as they are.
+
+    Of the data set as `vvc-nnr fetch cifar10` brings it, these are the 10,000 images of its test part.
 
     Raises:
         InputError: If they cannot be read.
         BitstreamError: If a file is damaged.
+        UnsupportedError: If an image file has more than 8 bits per sample.
     """
-    images = load_cifar10(path).images[:count]
-    names = tuple(f"{path.stem}_{i:05d}" for i in range(len(images)))
-    return SmallPictures(images, names, f"{len(images)} CIFAR-10 images of {path.name}")
+    if (path / FETCHED_CIFAR10).is_file():
+        path = path / FETCHED_CIFAR10
+    if path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
+        return _image_folder(path)
+    images = _cifar10(path)
+    names = tuple(f"{path.name.partition('.')[0]}_{i:05d}" for i in range(len(images)))
+    return SmallPictures(tuple(images), names, f"{len(images)} CIFAR-10 images of {path.name}")
+
+
+def _image_folder(path: Path) -> SmallPictures:
+    files = image_files(path)
+    images = tuple(read_image(file) for file in files)
+    return SmallPictures(images, tuple(file.name for file in files), f"{len(files)} images of {path.name}")
+
+
+def _cifar10(path: Path) -> NDArray[np.uint8]:
+    if path.name == FETCHED_CIFAR10:
+        return load_cifar10(path, "test").images
+    return load_cifar10(path).images
 
 
 def bundled_patches() -> SmallPictures:
@@ -95,7 +121,7 @@ def bundled_patches() -> SmallPictures:
                 for left in range(0, small.shape[1] - PATCH + 1, PATCH):
                     patches.append(small[top : top + PATCH, left : left + PATCH])
                     names.append(f"{path.stem}_reduced{reduction}_{top}_{left}")
-    return SmallPictures(np.stack(patches), tuple(names), f"{len(names)} patches of photographs in scikit-image")
+    return SmallPictures(tuple(patches), tuple(names), f"{len(names)} patches of photographs in scikit-image")
 
 
 def _bundled_paths() -> list[Path]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.codec.vvc import encoder_version
-from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
@@ -25,11 +22,15 @@ from vvc_nnr.experiments.results import (
     write_results,
 )
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
+from vvc_nnr.experiments.settings import picture_digests, settle_settings, source_digests
 from vvc_nnr.experiments.tool_by_tool import ToolExperiment, ToolOptions
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
-from vvc_nnr.files import AtomicFile
 from vvc_nnr.sequences.source import Source
 
+SIZE_FILES = ("sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
+"""Table 1 has the networks of both experiments where both are in one folder."""
+FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "n_threads")
+"""What may change from run to run in one folder: more rows come of it, or the same ones."""
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
 
@@ -64,23 +65,23 @@ def run_tool_by_tool(
     """
     conventions = Conventions(psnr_peak=options.psnr_peak)
     experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
-    settings = asdict(options) | {"networks_sha256": experiment.networks_sha256, "encoder": encoder_version()}
-    free = ("qps", "max_pictures", "tile", "device", "n_threads")
-    _settle_options(make_folder(folder) / "tool_by_tool.json", settings, provenance, free=free)
+    own = {"networks_sha256": experiment.networks_sha256, "encoder": experiment.encoder}
+    settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
+    settings_path = make_folder(folder) / "tool_by_tool.json"
+    settle_settings(settings_path, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS)
     header = provenance.to_header() | conventions.to_header()
     path = folder / "tool_by_tool.tsv"
     with RowWriter(path, ToolRow, header) as writer:
         experiment.run(sources, writer)
-    wanted = {source.name for source in sources}
-    rows = [row for row in read_rows(path, ToolRow).rows if row.sequence in wanted and row.qp in set(options.qps)]
-    sizes = _write_sizes(folder / "sizes_tool_by_tool.tsv", experiment.sizes, header)
+    rows = _asked_for(read_rows(path, ToolRow).rows, sources, options)
+    sizes = _write_sizes(folder / SIZE_FILES[0], experiment.sizes, header)
     tables = tool_tables(rows, sizes, conventions, interpolation)
     write_results(folder, tables, tool_figures(rows))
     return tables
 
 
 def run_end_to_end(
-    pictures: NDArray[np.uint8],
+    pictures: Sequence[NDArray[np.uint8]],
     names: Sequence[str],
     folder: Path,
     options: EndToEndOptions,
@@ -89,7 +90,7 @@ def run_end_to_end(
     """Runs what is missing in a folder and writes rows, tables and a plot there.
 
     Args:
-        pictures: uint8 RGB (N, H, W, 3), sides multiples of 4.
+        pictures: RGB pictures, uint8 (H, W, 3) each, sides multiples of 4.
         names: One per picture.
         folder: Where the results are and go.
         options: What to run; has to agree with what the folder holds.
@@ -99,50 +100,41 @@ def run_end_to_end(
         The tables by file name.
 
     Raises:
-        InputError: If a network or the folder cannot be used.
+        InputError: If a network, a picture or the folder cannot be used.
     """
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE)
     experiment = EndToEndExperiment(options)
     settings = asdict(options) | {"networks_sha256": experiment.networks_sha256}
-    _settle_options(make_folder(folder) / "end_to_end.json", settings, provenance, free=())
+    inputs = picture_digests(pictures, names)
+    settle_settings(make_folder(folder) / "end_to_end.json", settings, inputs, provenance, free=())
     header = provenance.to_header() | conventions.to_header()
     path = folder / "end_to_end.tsv"
     with RowWriter(path, ImageRow, header) as writer:
         experiment.run(pictures, names, writer)
     wanted = set(names)
     rows = [row for row in read_rows(path, ImageRow).rows if row.image in wanted]
-    sizes = _write_sizes(folder / "sizes_end_to_end.tsv", experiment.sizes, header)
+    sizes = _write_sizes(folder / SIZE_FILES[1], experiment.sizes, header)
     tables = end_to_end_tables(rows, sizes, conventions)
     write_results(folder, tables, end_to_end_figures(rows))
     return tables
 
 
-def _write_sizes(path: Path, sizes: Sequence[SizeRow], header: Mapping[str, str]) -> Sequence[SizeRow]:
+def _asked_for(rows: Sequence[ToolRow], sources: Sequence[Source], options: ToolOptions) -> list[ToolRow]:
+    """The rows of this run, without those that earlier runs added for more sequences, QPs or pictures."""
+    names, qps = {source.name for source in sources}, set(options.qps)
+    return [
+        row
+        for row in rows
+        if row.sequence in names
+        and row.qp in qps
+        and (options.max_pictures is None or row.picture < options.max_pictures)
+    ]
+
+
+def _write_sizes(path: Path, sizes: Sequence[SizeRow], header: Mapping[str, str]) -> list[SizeRow]:
+    """Writes the sizes, and returns them with those of the other experiment in the folder."""
     path.unlink(missing_ok=True)
     with RowWriter(path, SizeRow, header) as writer:
         writer.append(sizes)
-    return sizes
-
-
-def _settle_options(
-    path: Path, settings: Mapping[str, object], provenance: Provenance, *, free: Collection[str]
-) -> None:
-    """Writes the resolved settings beside the results, after holding them against those of an earlier run."""
-    wanted = json.loads(json.dumps(settings, default=list))
-    old = _old_settings(path)
-    different = [key for key in wanted if old and key not in free and old.get(key) != wanted[key]]
-    if old is not None and different:
-        detail = ", ".join(f"{key} {old.get(key)!r} there, {wanted[key]!r} now" for key in different)
-        raise InputError(f"{path.parent}: holds results of other settings ({detail}); choose another folder")
-    text = json.dumps({"settings": wanted, "provenance": provenance.to_header()}, indent=2)
-    with AtomicFile(path) as file:
-        file.write(text.encode() + b"\n")
-
-
-def _old_settings(path: Path) -> dict[str, object] | None:
-    if not path.exists():
-        return None
-    try:
-        return dict(json.loads(path.read_text())["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no settings of an earlier run: {error}; choose another folder") from error
+    present = [path.with_name(name) for name in SIZE_FILES if path.with_name(name).exists()]
+    return [row for each in present for row in read_rows(each, SizeRow).rows]

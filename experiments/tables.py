@@ -35,10 +35,10 @@ PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
 _JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
 _AUTOENCODER: tuple[ImageMethod, ...] = ("cnn-ae", "reconstructed-cnn-ae")
 _FAR_RATE = 0.1
-"""A JPEG rate that is off by more than this share is marked."""
+"""A JPEG rate that is off by more than this share is marked, and not compared."""
 _COLUMNS_NOTE = (
     "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), "
-    "with none. CNN: with the network as trained; Rec. CNN: as decoded from its compressed file."
+    "with none. CNN: with the network as trained; Rec. CNN: with the network as decoded from its compressed file."
 )
 
 
@@ -58,7 +58,8 @@ def size_table(rows: Iterable[SizeRow]) -> Table:
     notes = (
         "1 KB = 1024 bytes, as in the paper (781 KB = 200,000 float32). Sizes are of whole files, "
         "with names, shapes and ranges.",
-        f"{PAPER_NOTE}; its text says about 3.89, its sizes give {ratio:.2f}.",
+        f"The paper's text says a ratio of about 3.89, its sizes give {ratio:.2f}.",
+        PAPER_NOTE,
     )
     return Table("Table 1: model size", columns, (*map(_size_cells, unique_rows(rows)), theirs), notes)
 
@@ -84,8 +85,9 @@ def psnr_table(
     notes = (
         _COLUMNS_NOTE,
         *tool_notes(conventions, results),
-        f"{PAPER_NOTE}: JVET classes B, C, D, VTM 1.0 (deblocking and SAO); levels depend on the sequences, "
-        "compare the differences. Its overall gain (0.21 dB) is above the gain of each of its classes.",
+        "The paper has JVET classes B, C, D and VTM 1.0 (deblocking and SAO): levels depend on the sequences, compare "
+        "the differences. Its overall gain (0.21 dB) is above the gain of each of its classes.",
+        PAPER_NOTE,
     )
     title = f"Table 2: PSNR of {PLANE_TITLES[plane]}, mean of QP {listed(qps)}"
     return Table(title, _score_columns("dB", 3, 4), _score_rows(results, "psnr_db", plane, paper.PSNR_DB), notes)
@@ -103,7 +105,8 @@ def ssim_table(
         "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
         _COLUMNS_NOTE,
         *tool_notes(conventions, results),
-        f"{PAPER_NOTE}; its text says a gain of 0.019, its table 0.0029.",
+        "The paper's text says a gain of 0.019, its table 0.0029.",
+        PAPER_NOTE,
     )
     title = f"Table 3: SSIM of {PLANE_TITLES[plane]}, mean of QP {listed(qps)}"
     return Table(title, _score_columns("", 4, 5), _score_rows(results, "ssim", plane, paper.SSIM), notes)
@@ -216,17 +219,19 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
 
 
 def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[Cell, ...]:
-    far = abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
+    is_jpeg = mean.method in _JPEG
+    is_far = is_jpeg and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
+    setting = f"{mean.setting}: rate out of reach" if is_far else mean.setting
     return (
         network,
-        METHOD_TITLES[mean.method] + (" *" if far else ""),
-        mean.setting if mean.method in _JPEG else "",
+        METHOD_TITLES[mean.method],
+        setting if is_jpeg else "",
         len(mean.images),
         mean.bpp,
         mean.psnr_db,
         mean.psnr_of_mean_mse_db,
         mean.ssim,
-        difference(mean.psnr_db, reference.psnr_db) if mean is not reference else None,
+        None if mean is reference or is_far else difference(mean.psnr_db, reference.psnr_db),
     )
 
 
@@ -247,9 +252,10 @@ def _image_notes(conventions: Conventions) -> tuple[str, ...]:
         "The paper does not say which it prints. SSIM: mean over channels, then over images.",
         "JPEG's rate is counted in three ways. File: as written, standard Huffman tables; optimised: as "
         "written, own Huffman tables; payload: without headers and tables. Each with the quality whose mean "
-        "rate is nearest to the autoencoder's; * where the nearest is more than 10 % off. "
-        "The paper does not say which rate it counts.",
+        "rate is nearest to the autoencoder's. The paper does not say which rate it counts.",
+        f"Rate out of reach: no quality comes within {100 * _FAR_RATE:.0f} % of the autoencoder's rate; the row has "
+        "the nearest that was run, and no difference, since its rate is another.",
         "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1.",
         seeds_note(conventions),
-        f"{PAPER_NOTE}.",
+        PAPER_NOTE,
     )

@@ -11,36 +11,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from tqdm import tqdm
 
+from vvc_nnr.codec.encoders import EncoderName, encoder_identity, make_encoder
+from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import (
-    CODED_BIT_DEPTH,
     EncodedSequence,
     LoopFilters,
     Preset,
-    VvcEncoder,
     VvcOptions,
     decode_vvc,
 )
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.provenance import PsnrPeak
 from vvc_nnr.experiments.rows import SizeRow, ToolMethod, ToolRow
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.filters.infer import DEFAULT_TILE, filter_frame
 from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.train import choose_device
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters, reconstruct
 from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim
-from vvc_nnr.sequences.source import Source
+from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
 NETWORK_OF: dict[LoopFilters, str] = {"none": "inloop-replacement", "all": "inloop-postfilter"}
 """The bundled network for each in-loop filter set of the codec."""
 LOOP_FILTER_SETS: tuple[LoopFilters, ...] = ("all", "deblock-sao", "none")
+
+_Key: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class ToolOptions:
         tile: Side of the filter's tiles in luma samples.
         device: Where the networks run.
         n_threads: Threads of the encoder.
+        encoder: Which VVC encoder.
+        encoder_config: VTM's configuration file.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
@@ -72,10 +79,14 @@ class ToolOptions:
     tile: int | None = DEFAULT_TILE
     device: str = "cpu"
     n_threads: int = 2
+    encoder: EncoderName = "libvvenc"
+    encoder_config: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.qps or len(set(self.qps)) != len(self.qps):
             raise InputError(f"QPs {list(self.qps)}: want at least one, each once")
+        if not all(0 <= qp <= 63 for qp in self.qps):
+            raise InputError(f"QPs {list(self.qps)}: must each be 0 to 63")
         if self.max_pictures is not None and self.max_pictures < 1:
             raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
 
@@ -97,10 +108,12 @@ class ToolExperiment:
         cache: Folder of finished encodings.
 
     Raises:
-        InputError: If a network cannot be loaded.
+        InputError: If a network cannot be loaded, two different ones have one name, or the device is not there.
     """
 
     def __init__(self, options: ToolOptions, cache: Path) -> None:
+        choose_device(options.device)
+        self.encoder = encoder_identity(options.encoder, options.encoder_config)
         self._options = options
         self._cache = cache
         self.sizes: list[SizeRow] = []
@@ -122,19 +135,23 @@ class ToolExperiment:
         """
         done = {row.key for row in writer.existing}
         jobs = [(s, qp, filters) for s in sources for qp in self._options.qps for filters in LOOP_FILTER_SETS]
-        bar = tqdm(jobs, unit="encoding", desc="tool-by-tool")
+        n_pictures = {s.name: self._n_pictures(s) for s in sources if any(key[0] == s.name for key in done)}
+        bar = tqdm(jobs, unit="encoding", desc="tool-by-tool", disable=None)
         for source, qp, loop_filters in bar:
             bar.set_postfix_str(f"{source.name} QP {qp} {loop_filters}")
-            if not self._is_done(source, qp, loop_filters, done):
-                for rows in self._measure(source, qp, loop_filters):
-                    writer.append(row for row in rows if row.key not in done)
+            wanted = self._keys(source, n_pictures.get(source.name, 0), qp, loop_filters)
+            if not wanted or not wanted <= done:
+                with naming(source.path):
+                    for rows in self._measure(source, qp, loop_filters, done):
+                        writer.append(rows)
 
     def _with_network(self, name_or_path: str) -> list[_Variant]:
         options = self._options
         name = Path(name_or_path).stem if Path(name_or_path).is_file() else name_or_path
         original = load_inloop_filter(name_or_path)
         coded = reconstruct(original, options.bits, options.biases)
-        self.networks_sha256[name] = coded.original_sha256
+        if self.networks_sha256.setdefault(name, coded.original_sha256) != coded.original_sha256:
+            raise InputError(f"{name_or_path}: another network is called {name} too; rename one of the files")
         assert isinstance(coded.network, InLoopFilter)
         method = f"uniform{options.bits}"
         self.sizes.append(
@@ -153,17 +170,25 @@ class ToolExperiment:
             _Variant("reconstructed", name, coded.network),
         ]
 
-    def _is_done(self, source: Source, qp: int, loop_filters: LoopFilters, done: set[tuple[str | int, ...]]) -> bool:
-        n = _n_pictures(source, self._options.max_pictures)
-        return n is not None and all(
-            (source.name, i, qp, loop_filters, v.method, v.network_name) in done
-            for i in range(n)
-            for v in self._variants[loop_filters]
-        )
+    def _n_pictures(self, source: Source) -> int:
+        """How many pictures of a sequence are wanted; counted where the file only claims a number."""
+        limit = self._options.max_pictures
+        if source.n_pictures is None or source.path.suffix.lower() in VIDEO_SUFFIXES:
+            return sum(1 for _ in source.frames(count=limit))
+        return source.n_pictures if limit is None else min(limit, source.n_pictures)
 
-    def _measure(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[list[ToolRow]]:
+    def _keys(self, source: Source, n_pictures: int, qp: int, loop_filters: LoopFilters) -> set[_Key]:
+        """The keys of all rows that one encoding leads to."""
+        variants = self._variants[loop_filters]
+        return {_key(source, index, qp, loop_filters, variant) for index in range(n_pictures) for variant in variants}
+
+    def _measure(
+        self, source: Source, qp: int, loop_filters: LoopFilters, done: Collection[_Key]
+    ) -> Iterator[list[ToolRow]]:
+        """Yields the rows of each picture that are not done yet."""
         o = self._options
-        encoder = VvcEncoder(VvcOptions(qp, o.preset, loop_filters, o.n_threads), self._cache)
+        options = VvcOptions(qp, o.preset, loop_filters, o.n_threads)
+        encoder = make_encoder(o.encoder, options, config=o.encoder_config, cache=self._cache)
         coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
         decoded = decode_vvc(coded.stream, width=source.format.width, height=source.format.height)
         pairs = zip(source.frames(count=o.max_pictures), decoded, strict=True)
@@ -172,6 +197,7 @@ class ToolExperiment:
             yield [
                 self._row(source, index, coded, loop_filters, variant, reference, _like(picture, reference))
                 for variant in self._variants[loop_filters]
+                if _key(source, index, qp, loop_filters, variant) not in done
             ]
 
     def _row(
@@ -210,10 +236,9 @@ class ToolExperiment:
         )
 
 
-def _n_pictures(source: Source, limit: int | None) -> int | None:
-    if source.n_pictures is None:
-        return None
-    return source.n_pictures if limit is None else min(limit, source.n_pictures)
+def _key(source: Source, picture: int, qp: int, loop_filters: LoopFilters, variant: _Variant) -> _Key:
+    """The key of the row (`ToolRow.key`) that a variant of a picture gets."""
+    return (source.name, picture, qp, loop_filters, variant.method, variant.network_name)
 
 
 def _like(picture: Frame, reference: Frame) -> Frame:

@@ -63,7 +63,7 @@ class FactorisedPrior(nn.Module):
         upper = (value + 0.5 - self.means) * inverse_scale
         lower = (value - 0.5 - self.means) * inverse_scale
         # The difference of two sigmoids loses all its bits in the upper tail: mirror it to the lower one.
-        sign = -torch.sign(upper + lower).detach()
+        sign = torch.where(upper + lower > 0, -1.0, 1.0)
         mass = torch.abs(torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower))
         likelihood = (mass * torch.softmax(self.logits, -1)).sum(-1)
         return likelihood.clamp_min(MIN_LIKELIHOOD).permute(0, 3, 1, 2)

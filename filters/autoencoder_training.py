@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.latent_coding import integer_tables
 
 Picture = NDArray[np.uint8]
 PATCH = 32
+MIN_RANGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,19 @@ class AutoencoderTask:
         return random_patches(self._sources, rng, n)
 
     def fit_tables(self, n_patches: int = 20000) -> None:
-        """Counts the latents of training patches and stores the integer tables in the network."""
+        """Counts the latents of training patches and stores the integer tables in the network.
+
+        Raises:
+            VvcNnrError: If the network gives NaN.
+        """
         counts = np.zeros((self.network.n_latents, 2 * TABLE_RADIUS + 1))
         device = next(self.network.parameters()).device
         for begin in range(0, n_patches, 200):
             patches = self.patches(np.random.default_rng([self._seed, 1 << 40, begin]), 200)
             with torch.no_grad():
                 latent = torch.round(self.network.analyse(_tensor(patches, device))).clamp(-TABLE_RADIUS, TABLE_RADIUS)
+            if torch.isnan(latent).any():
+                raise VvcNnrError("the autoencoder's latent is not a number: its weights are damaged or overflow")
             for channel, values in enumerate(latent.transpose(0, 1).flatten(1).cpu().numpy().astype(np.int64)):
                 counts[channel] += np.bincount(values + TABLE_RADIUS, minlength=2 * TABLE_RADIUS + 1)
         tables = integer_tables(counts, self._prior_table())
@@ -120,6 +127,27 @@ class AutoencoderTask:
         with torch.no_grad():
             table = self.network.prior(grid.to(self.network.log_gain.device)).flatten(1).T.double().cpu().numpy()
         return np.asarray(table)
+
+
+def equalise_latents(network: Autoencoder) -> None:
+    """Rescales the latent channels so that their weights have equal ranges; what the network computes stays the same.
+
+    One range per tensor is all that a min/max quantiser has, so a channel with small weights would get few levels.
+    A channel's scale is free: what the encoder's last layer gains, the quantiser's gain and the decoder's first
+    layer lose (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019).
+    """
+    last, first = network.encoder[-1], network.decoder[0]
+    assert isinstance(last, nn.Conv2d)
+    assert isinstance(first, nn.Conv2d)
+    assert last.bias is not None
+    with torch.no_grad():
+        written = last.weight.abs().amax(dim=(1, 2, 3)).clamp_min(MIN_RANGE)
+        read = first.weight.abs().amax(dim=(0, 2, 3)).clamp_min(MIN_RANGE)
+        scale = torch.sqrt(read / read.mean() / (written / written.mean()))
+        last.weight *= scale.view(-1, 1, 1, 1)
+        last.bias *= scale
+        first.weight /= scale.view(1, -1, 1, 1)
+        network.log_gain.sub_(torch.log(scale).view(-1, 1, 1))
 
 
 def bits_per_pixel(likelihood: Tensor, pictures: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.packing import pack, sample_scale, unpack
+from vvc_nnr.filters.train import choose_device
 from vvc_nnr.sequences.frame import Frame
 
 DEFAULT_TILE = 512
@@ -27,11 +28,11 @@ def filter_frame(
         qp: The QP that it was coded with, 0 to 63.
         tile: Side of the tiles in luma samples, None for the whole picture at once. Memory grows with the tile, not
             with the picture; the output is the same up to float rounding.
-        device: Where to compute.
+        device: Where to compute: "cpu", "cuda" or "auto".
 
     Raises:
         UnsupportedError: For 4:2:2 and 4:4:4.
-        InputError: If the QP or the tile is out of range.
+        InputError: If the QP or the tile is out of range, or the device is not there.
         VvcNnrError: If the network gives NaN or infinity.
     """
     if not 0 <= qp <= 63:
@@ -72,12 +73,12 @@ def filter_planes(
     _, height, width = packed.shape
     side = max(height, width) if tile is None else _half_tile(tile)
     radius = network.receptive_radius
-    network.eval()
+    network.eval().to(choose_device(device))
     for top in range(0, height, side):
         for left in range(0, width, side):
             rows, rows_read = _span(top, side, height, radius)
             columns, columns_read = _span(left, side, width, radius)
-            values = _run(network, packed[:, rows_read, columns_read], scale, qp, device)
+            values = _run(network, packed[:, rows_read, columns_read], scale, qp)
             inner = _inside(rows, rows_read), _inside(columns, columns_read)
             yield (rows, columns), values[:, *inner]
 
@@ -98,9 +99,10 @@ def _inside(written: slice, read: slice) -> slice:
     return slice(written.start - read.start, written.stop - read.start)
 
 
-def _run(network: InLoopFilter, packed: NDArray[np.uint16], scale: float, qp: int, device: str) -> NDArray[np.float32]:
+def _run(network: InLoopFilter, packed: NDArray[np.uint16], scale: float, qp: int) -> NDArray[np.float32]:
+    device = network.head.weight.device
     planes = torch.from_numpy(packed.astype(np.float32)).to(device)[None] / scale
     planes = planes.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        output = network.to(device)(planes, torch.tensor([float(qp)], device=device))
+        output = network(planes, torch.tensor([float(qp)], device=device))
     return np.ascontiguousarray(output[0].float().cpu().numpy())

@@ -32,7 +32,7 @@ class InLoopFilter(nn.Module):
      planes ────────────────────────────────────────────────────────────────────────────────┘
     ```
     With 64 channels and 2 blocks it has 192,198 parameters, the size of the filter in Moon and Kim's paper
-    (781 KB in float32), and needs 47.9 kMAC per luma sample.
+    (781 KB in float32), and needs 48.0 kMAC per luma sample.
 
     Args:
         n_channels: Width of the hidden layers.

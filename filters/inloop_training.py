@@ -16,6 +16,8 @@ from vvc_nnr.filters.pairs import Packed, PairSet
 CHROMA_WEIGHT = 0.1
 """Weight of each chroma plane against 1 for luma."""
 VALIDATION_SIDE = 256
+MIN_MSE = 1e-8
+"""Floor of the codec's error, a tenth of a 10-bit step squared: grey pictures have chroma without any error."""
 
 
 class InLoopTask:
@@ -67,7 +69,7 @@ class InLoopTask:
 
 def _plane_weights(pairs: PairSet) -> Tensor:
     """Loss weight of each of the six planes per QP, (n_qps, 6): the codec's own error has loss 1."""
-    mse = pairs.mean_squared_errors()
+    mse = np.maximum(pairs.mean_squared_errors(), MIN_MSE)
     luma = np.repeat(1 / mse[:, :1] / N_LUMA_PLANES, N_LUMA_PLANES, axis=1)
     weights = np.column_stack([luma, CHROMA_WEIGHT / mse[:, 1:]])
     return torch.tensor(weights / (1 + 2 * CHROMA_WEIGHT), dtype=torch.float32)

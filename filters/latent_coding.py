@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import BitstreamError, InputError
 
 PRECISION_BITS = 16
+STATE_BITS = 64
+_SEAL = (1 << 32) - 1
 Symbols = NDArray[np.int32]
 
 
@@ -30,7 +32,8 @@ def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> N
     tables = np.floor(ideal).astype(np.int64)
     for row, fractions in zip(tables, ideal - tables, strict=True):
         row[np.argsort(-fractions, kind="stable")[: spare - row.sum()]] += 1
-    return (tables + 1).astype(np.uint16)
+    positive: NDArray[np.uint16] = (tables + 1).astype(np.uint16)
+    return positive
 
 
 class LatentCoder:
@@ -58,13 +61,15 @@ class LatentCoder:
         symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
         for channel, model in zip(symbols, self._models, strict=True):
             coder.encode(channel.ravel(), model)
-        return _bytes_of_words(coder.get_compressed())
+        return _shortest_bytes(coder)
 
     def decode(self, data: bytes, height: int, width: int) -> Symbols:
         """The latent (n_channels, height, width) of its bytes.
 
+        There is no checksum: damaged bytes are either refused or another latent's.
+
         Raises:
-            BitstreamError: If the bytes do not hold such a latent.
+            BitstreamError: If the bytes are not those that `encode` writes for any such latent.
         """
         coder = constriction.stream.queue.RangeDecoder(_words_of_bytes(data))
         out = np.empty((len(self._models), height, width), np.int32)
@@ -74,14 +79,30 @@ class LatentCoder:
         except (AssertionError, ValueError) as error:
             raise BitstreamError(f"the latent does not decode: {error}") from error
         if self.encode(out - self._radius) != data:
-            raise BitstreamError("the latent's bytes are not those of any latent: cut short, damaged or too long")
+            raise BitstreamError("the bytes are not those of any latent of this size: damaged or too long")
         return out - np.int32(self._radius)
 
 
-def _bytes_of_words(words: NDArray[np.uint32]) -> bytes:
-    """Words as big-endian bytes without the zero bytes at their end, which the decoder supplies."""
-    return words.astype(">u4").tobytes().rstrip(b"\x00")
+def _shortest_bytes(coder: constriction.stream.queue.RangeEncoder) -> bytes:
+    """The shortest bytes that decode to what was encoded, zero bytes at the end left to the decoder.
+
+    The symbols so far are one interval of binary fractions, and every number in it decodes to them. The coder
+    itself seals with the number `lower + 2**32 - 1`, cut to whole words, which spends about 3 bytes too many.
+    """
+    words: NDArray[np.uint32] = coder.get_compressed()
+    n_words: int
+    n_words, (lower, size) = coder.pos()
+    # get_compressed has carried that number's overflow into the words; its 64 low bits are known from `lower`.
+    sealed = int.from_bytes(words[:n_words].astype(">u4").tobytes(), "big") << STATE_BITS
+    sealed |= (lower + _SEAL) % (1 << STATE_BITS)
+    first: int = sealed - _SEAL
+    last: int = first + size - 1
+    n_bits = 32 * n_words + STATE_BITS
+    n_zeros = ((first - 1) ^ last).bit_length() - 1 if first else n_bits
+    roundest = last >> n_zeros << n_zeros  # the number of first..last with the most zero bits at its end
+    return roundest.to_bytes(n_bits // 8, "big").rstrip(b"\x00")
 
 
 def _words_of_bytes(data: bytes) -> NDArray[np.uint32]:
+    """The decoder's words; it reads zeros behind them."""
     return np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)

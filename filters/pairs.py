@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vvc_nnr.codec.vvc import CODED_BIT_DEPTH, LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
+from vvc_nnr.codec.vvc import LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.packing import pack
+from vvc_nnr.filters.packing import N_PLANES, pack
 from vvc_nnr.sequences.frame import Frame
 
 Packed = NDArray[np.uint16]
@@ -51,10 +52,15 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
         pictures: Names and 8- to 10-bit 4:2:0 pictures.
         folder: The pair set to write.
         options: The encodings to make.
+
+    Raises:
+        InputError: If the folder cannot be written.
+        UnsupportedError: For other chroma formats and more than 10 bit.
+        ExternalToolError: If the encoder fails.
     """
-    for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture")):
+    for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
         target = folder / f"{index:04d}_{name}"
-        target.mkdir(parents=True, exist_ok=True)
+        _make_folder(target)
         if not (target / "original.npy").exists():
             _save(target / "original.npy", pack(frame.to_bit_depth(CODED_BIT_DEPTH)))
         for loop_filters in options.loop_filters:
@@ -104,8 +110,11 @@ class PairSet:
             self._decoded = [
                 [np.load(f / pair_name(loop_filters, qp), mmap_mode="r") for qp in self.qps] for f in folders
             ]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{folder}: incomplete training pairs: {error}") from error
+        for name, original, decoded in zip(self.names, self._originals, self._decoded, strict=True):
+            if any(a.dtype != np.uint16 or a.shape != (N_PLANES, *original.shape[1:]) for a in (original, *decoded)):
+                raise InputError(f"{folder / name}: its pictures are no uint16 (6, height, width) of one size")
 
     def __len__(self) -> int:
         return len(self._originals)
@@ -162,6 +171,13 @@ def turned(packed: Packed, turn: int) -> Packed:
     if turn & 4:
         a, b, c, d, cb, cr = (p.T for p in (a, c, b, d, cb, cr))
     return np.stack([a, b, c, d, cb, cr])
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def _coded(frame: Frame, options: VvcOptions) -> Frame:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class TrainOptions:
         weight_decay: AdamW's decay of weights.
         ema_decay: Decay per step of the averaged weights, which are the result.
         max_grad_norm: Gradients are scaled down to this norm.
+        quantised_share: For this last share of the steps the loss is that of the weights as the min/max quantiser
+            leaves them (straight-through gradients), so that the network learns to bear it; 0 for never.
+        quantised_bits: Bits per weight of that quantiser.
         seed: Fixes the initial weights and, with the step number, every random choice of the data.
         checkpoint_every: Steps between checkpoints.
         device: "cpu", "cuda" or "auto" (a GPU when there is one).
@@ -44,6 +48,8 @@ class TrainOptions:
     weight_decay: float = 1e-4
     ema_decay: float = 0.999
     max_grad_norm: float = 1.0
+    quantised_share: float = 0.0
+    quantised_bits: int = 8
     seed: int = 0
     checkpoint_every: int = 1000
     device: str = "auto"
@@ -51,12 +57,16 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
             raise InputError("steps, batch size and checkpoint interval must each be at least 1")
+        if not 0 <= self.quantised_share <= 1 or not 1 <= self.quantised_bits <= 16:
+            raise InputError("the share of quantised steps must be 0 to 1, the bits per weight 1 to 16")
 
 
 class TrainingTask(Protocol):
     """What a network learns: the loop asks for a loss, and now and then for figures to show."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
         """The loss of one batch; all its random choices follow from the task's seed and the step number."""
@@ -87,7 +97,8 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mappin
         The last validation figures.
 
     Raises:
-        InputError: If the checkpoint is damaged or belongs to another network or other options.
+        InputError: If the checkpoint is damaged, belongs to another network or other options, or cannot be written.
+        VvcNnrError: If the loss becomes NaN or infinite.
     """
     device = choose_device(options.device)
     network = task.network.to(device=device)
@@ -99,8 +110,9 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mappin
     if checkpoint.exists():
         _load(checkpoint, network, state, options, device)
     figures: Mapping[str, float] = {}
-    bar = tqdm(total=options.n_steps, initial=state.step, unit="step", desc=checkpoint.stem, mininterval=1.0)
-    with bar:
+    with tqdm(
+        total=options.n_steps, initial=state.step, unit="step", desc=checkpoint.stem, mininterval=1.0, disable=None
+    ) as bar:
         while state.step < options.n_steps:
             _step(task, network, state, options, device)
             bar.update()
@@ -110,7 +122,7 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mappin
                 bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
                 _log.info("step %d: %s", state.step, " ".join(f"{k}={v:.4f}" for k, v in figures.items()))
     network.load_state_dict(state.average)
-    return figures or task.validate(device)
+    return figures or _validate_average(task, network, state.average, device)
 
 
 def choose_device(name: str) -> torch.device:
@@ -132,14 +144,34 @@ def learning_rate_at(step: int, options: TrainOptions) -> float:
     return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / options.n_steps))
 
 
+@contextmanager
+def quantised_weights(network: nn.Module, bits: int) -> Iterator[None]:
+    """Inside the block every parameter is what a min/max quantiser of so many bits makes of it, then as before."""
+    parameters = list(network.parameters())
+    exact = [parameter.data for parameter in parameters]
+    try:
+        for parameter in parameters:
+            low, high = parameter.data.aminmax()
+            step = ((high - low) / ((1 << bits) - 1)).clamp_min(1e-30)
+            parameter.data = low + torch.round((parameter.data - low) / step) * step
+        yield
+    finally:
+        for parameter, data in zip(parameters, exact, strict=True):
+            parameter.data = data
+
+
 def _step(task: TrainingTask, network: nn.Module, state: _State, options: TrainOptions, device: torch.device) -> None:
     network.train()
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate_at(state.step, options)
     state.optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16):
-        loss = task.loss(state.step, options.batch_size, device)
-    loss.backward()  # type: ignore[no-untyped-call]
+    is_quantised = state.step >= options.n_steps * (1 - options.quantised_share)
+    with quantised_weights(network, options.quantised_bits) if is_quantised else nullcontext():
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = task.loss(state.step, options.batch_size, device)
+        if not torch.isfinite(loss):
+            raise VvcNnrError(f"the loss is {float(loss.detach())} at step {state.step}: try a lower learning rate")
+        loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
     state.optimiser.step()
     state.step += 1
@@ -165,7 +197,6 @@ def _validate_average(
 
 
 def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "step": state.step,
         "network": network.state_dict(),
@@ -175,6 +206,10 @@ def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions) 
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be made: {error.strerror}") from error
     with AtomicFile(path) as file:
         file.write(buffer.getbuffer())
 

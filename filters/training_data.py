@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.frame import Frame, Plane
-from vvc_nnr.sequences.images import image_files, read_image
+from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.source import Source
 
 MIN_SIDE = 128
@@ -41,21 +43,22 @@ def filter_pictures(sources: Sequence[Source], every: int = 8) -> Iterator[tuple
                 yield f"{name}_x2", half
 
 
-def reduced_pictures(folder: Path, reductions: Sequence[int] = REDUCTIONS) -> list[NDArray[np.uint8]]:
-    """The images of a folder as RGB, each reduced by several factors, so that 32x32 patches hold whole things.
+def reduced_pictures(paths: Sequence[Path], reductions: Sequence[int] = REDUCTIONS) -> list[NDArray[np.uint8]]:
+    """Images as RGB, each reduced by several factors, so that 32x32 patches hold whole things.
 
     Raises:
-        InputError: If the folder holds no image that is large enough.
+        InputError: If no image is large enough, or one cannot be read.
     """
     pictures = []
-    for path in tqdm(image_files(folder), desc="pictures", unit="picture"):
+    for path in tqdm(paths, desc="pictures", unit="picture", disable=None):
         picture = read_image(path)
         for reduction in reductions:
             size = (picture.shape[1] // reduction, picture.shape[0] // reduction)
             if min(size) >= PATCH:
                 pictures.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8))
     if not pictures:
-        raise InputError(f"{folder}: no image of at least {PATCH * min(reductions)} samples on its shorter side")
+        wanted = f"at least {PATCH * min(reductions)} samples on its shorter side"
+        raise InputError(f"training needs images of {wanted}, none of {len(paths)} has them")
     return pictures
 
 
@@ -78,20 +81,24 @@ def split(names: Sequence[str], every: int = 30) -> tuple[list[int], list[int]]:
 
 
 def _source_name(name: str) -> str:
-    return name.partition("_")[2].rpartition("_x")[0].rpartition("_")[0]
+    return re.sub(r"^\d{4,}_(?=.*_\d+_x)", "", name).rpartition("_x")[0].rpartition("_")[0]
 
 
-def _half_size(frame: Frame) -> Frame:
+def _half_size(frame: Frame) -> Frame | None:
+    if min(frame.width, frame.height) < 2 * MIN_SIDE:
+        return None
     frame = frame.cropped(frame.width // 4 * 4, frame.height // 4 * 4)
     return Frame(tuple(_halved(plane) for plane in frame.planes), frame.bit_depth, frame.chroma_format)
 
 
 def _halved(plane: Plane) -> Plane:
     height, width = plane.shape
-    halved: Plane = cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA).astype(plane.dtype)
-    return halved
+    halved = cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return cast(Plane, halved)
 
 
-def _multiple_of_16(frame: Frame) -> Frame | None:
+def _multiple_of_16(frame: Frame | None) -> Frame | None:
+    if frame is None:
+        return None
     width, height = frame.width // 16 * 16, frame.height // 16 * 16
     return frame.cropped(width, height) if min(width, height) >= MIN_SIDE else None

@@ -74,7 +74,7 @@ def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | No
         target: Where the file goes; its folder is made if needed.
         size_bytes: Its size in bytes; None if unknown.
         sha256: Its SHA-256 in hexadecimal digits; None if unknown.
-        progress: Whether to show a bar on stderr.
+        progress: Whether to show a bar on stderr where that is a terminal.
 
     Raises:
         InputError: If the server or the disk fails, or the content is not what was expected.
@@ -136,7 +136,7 @@ def _append(response: Any, part: Path, have_bytes: int, progress: bool) -> None:
         open(part, "ab" if have_bytes else "wb") as file,
         tqdm(
             desc=part.stem, total=total_bytes, initial=have_bytes, unit="B", unit_scale=True,
-            disable=not progress, file=sys.stderr,
+            disable=None if progress else True, file=sys.stderr,
         ) as bar,
     ):  # fmt: skip
         while chunk := response.read(_CHUNK_BYTES):

@@ -20,6 +20,8 @@ MAPPED = [room for room in ROOMS if room != "vvc_nnr"]
 
 BEFORE_AND_AFTER = """
 import importlib, json, logging, os, random, signal, sys, threading, warnings
+# Not ours: on a machine that never drew a plot, matplotlib says that it makes its list of fonts.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 {third_party}
 import matplotlib, numpy, torch
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from vvc_nnr.errors import InputError
 
 
-def open_input(path: Path) -> BufferedReader:
+def open_input(path: Path | str) -> BufferedReader:
     """The file opened for reading bytes.
 
     Raises:
@@ -46,9 +46,9 @@ class AtomicFile:
         InputError: From `with`, `write` or the block's end, if the system refuses (full disk, no folder).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        target = path.resolve()
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        target = self.path.resolve()
         self._target = target
         self._direct = target.exists() and not target.is_file() and not target.is_dir()
         self._written = target if self._direct else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")

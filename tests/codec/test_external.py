@@ -305,7 +305,7 @@ def test_temporary_folder_that_cannot_be_made(programs, config, monkeypatch, tmp
 @pytest.mark.parametrize(
     ("loop_filters", "vtm", "vvenc"),
     [
-        ("all", set(), ""),
+        ("all", {"--DeblockingFilterDisable=0", "--SAO=1", "--ALF=1", "--CCALF=1"}, ":SAO=1:ALF=1:CCALF=1"),
         ("deblock-sao", {"--SAO=1", "--ALF=0", "--CCALF=0"}, ":SAO=1:ALF=0:CCALF=0"),
         (
             "none",

@@ -1,10 +1,29 @@
-"""Hand-made rows: two sequences, two networks, four QPs, numbers that can be checked by head."""
+"""Hand-made rows (two sequences, two networks, four QPs, numbers that can be checked by head), small real inputs.
+
+The networks are tiny and random: what they do to pictures does not matter here, that it is done does.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
 import pytest
+import skimage.data
+import torch
+from numpy.typing import NDArray
 
 from vvc_nnr.experiments.rows import ImageRow, LoopFilters, ToolMethod, ToolRow
+from vvc_nnr.filters.autoencoder import TABLE_RADIUS, Autoencoder
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.latent_coding import integer_tables
+from vvc_nnr.filters.zoo import Network, network_metadata, network_tensors
+from vvc_nnr.model.safetensors import write_float
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.y4m import Y4mWriter
 
 QPS = (22, 27, 32, 37)
 ANCHOR_DB = {"all": 0.0, "deblock-sao": -0.2, "none": -0.25}
@@ -59,3 +78,56 @@ def image_rows() -> list[ImageRow]:
             rows.append(ImageRow(image, "cnn-ae", *row, psnr_db + offset_db, 0.95))
             rows.append(ImageRow(image, "reconstructed-cnn-ae", *row, psnr_db - 0.01 + offset_db, 0.9495))
     return rows
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def rgb() -> NDArray[np.uint8]:
+    """A piece of a photograph, 96x64."""
+    return np.ascontiguousarray(skimage.data.astronaut()[20:84, 180:276])
+
+
+@pytest.fixture(scope="session")
+def frames(rgb: NDArray[np.uint8]) -> list[Frame]:
+    """Two different 8-bit 4:2:0 pictures, 96x64."""
+    return [rgb_to_frame(rgb), rgb_to_frame(rgb[::-1])]
+
+
+@pytest.fixture
+def y4m(frames: list[Frame], tmp_path: Path) -> Path:
+    """The two pictures as a file."""
+    path = tmp_path / "in.y4m"
+    with Y4mWriter(path, frames[0].format(Fraction(25))) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the in-loop filters `rep` and `post` and the autoencoders `small` and `large`."""
+    folder = tmp_path_factory.mktemp("networks")
+    for seed, name in enumerate(("rep", "post")):
+        torch.manual_seed(seed)
+        network = InLoopFilter(8, 1)
+        torch.nn.init.normal_(network.tail.weight, std=0.3)
+        _save(folder / f"{name}.safetensors", network)
+    for n_latents, name in ((2, "small"), (6, "large")):
+        torch.manual_seed(n_latents)
+        autoencoder = Autoencoder(n_latents, 8, 8, 1)
+        shape = (n_latents, 2 * TABLE_RADIUS + 1)
+        falling = np.broadcast_to(0.8 ** np.abs(np.arange(shape[1]) - TABLE_RADIUS), shape)
+        autoencoder.frequencies.copy_(torch.from_numpy(integer_tables(np.zeros(shape), falling)))
+        _save(folder / f"{name}.safetensors", autoencoder)
+    return folder
+
+
+def _save(path: Path, network: Network) -> None:
+    write_float(path, network_tensors(network), network_metadata(network))

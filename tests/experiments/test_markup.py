@@ -7,7 +7,7 @@ import math
 import pytest
 
 from vvc_nnr.errors import ShapeError
-from vvc_nnr.experiments.markup import Column, Table, to_csv, to_latex, to_markdown
+from vvc_nnr.experiments.markup import Column, Table, to_csv, to_latex, to_markdown, to_markdown_page
 
 TABLE = Table(
     "50 % of A_1",
@@ -76,3 +76,17 @@ def test_empty_table() -> None:
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ShapeError, match="a row of 1 cells, 2 columns"):
         Table("t", (Column("A"), Column("B")), (("x",),))
+
+
+def test_notes_that_tables_share_come_once_at_the_end() -> None:
+    column = (Column("N"),)
+    tables = [
+        Table("A", column, ((1,),), ("of A", "shared", "also shared")),
+        Table("B", column, (), ("also shared", "of B", "shared")),
+        Table("C", column, (), ("twice", "twice")),
+    ]
+    text = to_markdown_page(tables)
+    assert text.endswith("\n- twice\n- twice\n\n**Notes**\n\n- shared\n- also shared\n")
+    assert text.count("shared") == 2
+    assert text.index("- of A") < text.index("**B**") < text.index("- of B") < text.index("**C**")
+    assert to_markdown_page([tables[0]]) == to_markdown(tables[0])

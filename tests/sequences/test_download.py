@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -125,7 +126,10 @@ def test_errors_name_the_address(tmp_path, server):
     assert not (tmp_path / "x").exists()
 
 
-def test_progress_goes_to_stderr(tmp_path, server, capsys):
+def test_progress_goes_to_stderr_where_that_is_a_terminal(tmp_path, server, capsys, monkeypatch):
+    fetch(server, tmp_path / "quiet.bin", progress=True)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     fetch(server, tmp_path / "file.bin", progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""

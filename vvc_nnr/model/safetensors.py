@@ -93,7 +93,7 @@ class StoredTensor:
     maximum: float | None
 
 
-def read_network(path: Path) -> StoredNetwork:
+def read_network(path: Path | str) -> StoredNetwork:
     """The network in a float or uniformly quantised safetensors file.
 
     Raises:
@@ -115,7 +115,7 @@ def parse_network(data: bytes) -> StoredNetwork:
     return StoredNetwork(tensors, own, bits, biases, len(data))
 
 
-def describe_network(path: Path) -> list[StoredTensor]:
+def describe_network(path: Path | str) -> list[StoredTensor]:
     """How each tensor of a file is stored, in order of their names; raises as `read_network` does."""
     with _naming(path):
         raw, metadata = parse_container(_read(path))
@@ -123,7 +123,7 @@ def describe_network(path: Path) -> list[StoredTensor]:
         return [_described(name, raw[name], uniform) for name in sorted(raw)]
 
 
-def write_float(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+def write_float(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
     """Writes the file of `float_bytes`, all of it or nothing, and returns its size in bytes.
 
     Raises:
@@ -133,7 +133,7 @@ def write_float(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def write_uniform(
-    path: Path,
+    path: Path | str,
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
     bits: int = 8,
@@ -267,7 +267,7 @@ def _described(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> 
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content."""
     try:
         yield
@@ -277,12 +277,12 @@ def _naming(path: Path) -> Iterator[None]:
         raise UnsupportedError(f"{path}: {error}") from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | str) -> bytes:
     with open_input(path) as file:
         return file.read()
 
 
-def _replace_file(path: Path, data: bytes) -> int:
+def _replace_file(path: Path | str, data: bytes) -> int:
     with AtomicFile(path) as file:
         file.write(data)
     return len(data)

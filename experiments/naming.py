@@ -1,0 +1,20 @@
+"""Errors that say which file they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vvc_nnr.errors import VvcNnrError
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Inside the block an error of this package that does not name the file gets its name in front."""
+    try:
+        yield
+    except VvcNnrError as error:
+        if str(path) not in str(error):
+            error.args = (f"{path}: {error}",)
+        raise

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vvc_nnr.codec.cache import EncodingCache
+from vvc_nnr.errors import InputError
+
+KEY = "ab" + "0" * 62
+STREAM = bytes(range(256))
+LOG = "POC 0 ... 24 bits\n"
+
+
+@pytest.fixture
+def filled(tmp_path):
+    cache = EncodingCache(tmp_path / "new" / "folder")
+    cache.put(KEY, STREAM, LOG, 1.5)
+    return cache
+
+
+def files(tmp_path):
+    return {path.suffix: path for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_what_was_put_comes_back(filled, tmp_path):
+    assert filled.get(KEY) == (STREAM, LOG, 1.5)
+    assert EncodingCache(tmp_path / "new" / "folder").get(KEY) == (STREAM, LOG, 1.5)
+    assert sorted(files(tmp_path)) == [".266", ".json"]
+
+
+def test_an_unknown_key(filled):
+    assert filled.get("cd" + KEY[2:]) is None
+
+
+def test_putting_again_replaces(filled):
+    filled.put(KEY, b"other", "", 0.25)
+    assert filled.get(KEY) == (b"other", "", 0.25)
+
+
+@pytest.mark.parametrize("suffix", [".266", ".json"])
+def test_a_missing_half_is_no_entry(filled, tmp_path, suffix):
+    files(tmp_path)[suffix].unlink()
+    assert filled.get(KEY) is None
+
+
+@pytest.mark.parametrize("data", [b"", STREAM[:-1], STREAM + b"\x00", bytes([1]) + STREAM[1:]])
+def test_a_damaged_stream_is_no_entry(filled, tmp_path, data):
+    files(tmp_path)[".266"].write_bytes(data)
+    assert filled.get(KEY) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff\xfe",
+        b"{}",
+        b"[]",
+        b"[" * 100_000,
+        b"null",
+        json.dumps({"sha256": "0" * 64, "encode_s": 1, "log": LOG}).encode(),
+        json.dumps({"sha256": "0" * 64, "encode_s": None, "log": LOG}).encode(),
+        json.dumps({"sha256": "0" * 64, "encode_s": 1, "log": "\udc80"}).encode(),
+    ],
+)
+def test_a_damaged_description_is_no_entry(filled, tmp_path, text):
+    files(tmp_path)[".json"].write_bytes(text)
+    assert filled.get(KEY) is None
+
+
+def test_a_damaged_log_is_no_entry(filled, tmp_path):
+    path = files(tmp_path)[".json"]
+    path.write_text(path.read_text().replace("24 bits", "25 bits"))
+    assert filled.get(KEY) is None
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = EncodingCache(tmp_path / "file")
+    assert cache.get(KEY) is None
+    with pytest.raises(InputError, match=r"file.*cannot be made"):
+        cache.put(KEY, STREAM, LOG, 1)

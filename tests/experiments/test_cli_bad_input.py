@@ -1,0 +1,415 @@
+"""Whatever a user gets wrong ends in exit code 2 and one line that names it, and leaves no half-written file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments import cli_codec
+from vvc_nnr.experiments.cli import main
+from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Refused:
+    """Runs a command that must be refused, and returns what it says."""
+
+    def refused(*argv: str | Path, code: int = 2) -> str:
+        before = everything_in(tmp_path)
+        got = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert everything_in(tmp_path) == before
+        assert out == ""
+        assert err.startswith("vvc-nnr: error: ")
+        assert err.count("\n") == 1
+        assert err.endswith("\n")
+        assert got == code
+        return err
+
+    return refused
+
+
+def everything_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def at_most_bytes(limit_bytes: int) -> Iterator[None]:
+    """Makes the system refuse larger files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def stream(y4m: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The two pictures as VVC."""
+    path = y4m.with_name("in.266")
+    assert main(["encode", str(y4m), "--qp", "32", "-o", str(path)]) == 0
+    capsys.readouterr()
+    return path
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "encode {} --qp 32 -o out.266",
+        "decode {} -o out.y4m",
+        "filter {} --model {net} --qp 32 -o out.y4m",
+        "compress {} -o out.safetensors",
+        "decompress {} -o out.safetensors",
+        "inspect {}",
+        "experiment tool-by-tool --sequences {} --out out",
+        "experiment end-to-end --images {} --out out",
+        "train inloop --data {} --out out",
+        "train autoencoder --data {} --out out",
+    ],
+)
+def test_missing_file(refused: Refused, networks: Path, tmp_path: Path, argv: str) -> None:
+    for name in ("missing.y4m", "missing.yuv", "missing.266", "missing"):
+        missing = tmp_path / name
+        words = argv.replace(" out", f" {tmp_path}/out").split()
+        said = refused(*(word.format(missing, net=networks / "rep.safetensors") for word in words))
+        assert str(missing) in said
+        assert "no such" in said
+
+
+def test_missing_network(refused: Refused, y4m: Path, tmp_path: Path) -> None:
+    said = refused("filter", y4m, "--model", tmp_path / "no.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
+    assert "no.safetensors: no such file, and no network of the zoo (" in said
+
+
+@pytest.mark.parametrize("command", ["encode", "filter"])
+def test_yuv_of_no_whole_number_of_pictures(
+    refused: Refused, frames: list[Frame], networks: Path, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "in_96x64.yuv"
+    path.write_bytes(frames[0].tobytes() + b"\x00" * 10)
+    options = ("--model", networks / "rep.safetensors") if command == "filter" else ()
+    output = tmp_path / ("out.y4m" if command == "filter" else "out.266")
+    said = refused(command, path, "--qp", "32", "-o", output, *options)
+    assert "in_96x64.yuv: 9226 bytes are no whole number of 96x64 8 bit 420 pictures" in said
+
+
+def test_yuv_without_a_size(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "in.yuv").write_bytes(bytes(100))
+    assert "in.yuv: picture size not known" in refused("encode", tmp_path / "in.yuv", "--qp", "32", "-o", "out.266")
+
+
+def test_wrong_bit_depth(refused: Refused, frames: list[Frame], y4m: Path, networks: Path, tmp_path: Path) -> None:
+    ten_bit, eight_bit = tmp_path / "ten_96x64.yuv", tmp_path / "eight_96x64.yuv"
+    ten_bit.write_bytes(frames[0].to_bit_depth(10).tobytes())
+    eight_bit.write_bytes(frames[0].tobytes() + frames[1].tobytes())
+    model = ("--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
+    assert f"{ten_bit}: wrong bit depth" in refused("filter", ten_bit, *model)
+    said = refused("filter", eight_bit, "--bit-depth", "10", *model)
+    assert f"{eight_bit}: picture 0 holds a sample of" in said
+    assert "wrong bit depth (10 bit assumed)" in said
+    assert f"{y4m}: wrong bit depth: 10 asked for, the file has 8" in refused(
+        "filter", y4m, "--bit-depth", "10", *model
+    )
+
+
+@pytest.mark.parametrize("chroma_format", ["422", "444"])
+def test_chroma_formats_that_the_codec_and_the_filters_do_not_take(
+    refused: Refused, networks: Path, tmp_path: Path, chroma_format: str
+) -> None:
+    path = tmp_path / "in.y4m"
+    picture = Frame(
+        tuple(np.full(s, 99, np.uint8) for s in VideoFormat(32, 32, 8, chroma_format).plane_shapes), 8, chroma_format
+    )  # type: ignore[arg-type]
+    with Y4mWriter(path, picture.format()) as writer:
+        writer.write(picture)
+    named = ":".join(chroma_format)
+    said = refused("encode", path, "--qp", "32", "-o", tmp_path / "out.266")
+    assert f"{path}: the encoder takes 4:0:0 and 4:2:0, got {named}" in said
+    model = ("--model", networks / "rep.safetensors")
+    said = refused("filter", path, *model, "--qp", "32", "-o", tmp_path / "out.y4m")
+    assert f"{path}: the filters take 4:2:0 and 4:0:0, got {named}" in said
+    filters = ("--replacement", networks / "rep.safetensors", "--postfilter", networks / "post.safetensors")
+    said = refused("experiment", "tool-by-tool", "--sequences", path, "--out", tmp_path / "out", *filters)
+    assert f"{path}: the encoder takes" in said
+
+
+@pytest.mark.parametrize("damage", ["half", "last byte", "no picture", "empty", "random", "zeros inside"])
+@pytest.mark.parametrize("command", ["decode", "filter"])
+def test_damaged_vvc_stream(
+    refused: Refused, stream: Path, networks: Path, tmp_path: Path, command: str, damage: str
+) -> None:
+    data = stream.read_bytes()
+    middle = len(data) // 2
+    damaged = {
+        "half": data[:middle],
+        "last byte": data[:-1],
+        "no picture": data[:40],
+        "empty": b"",
+        "random": np.random.default_rng(0).bytes(3000),
+        "zeros inside": data[: middle - 100] + bytes(50) + data[middle - 50 :],
+    }
+    stream.write_bytes(damaged[damage])
+    options = ("--model", networks / "rep.safetensors", "--qp", "32") if command == "filter" else ()
+    assert f"{stream}: " in refused(command, stream, "-o", tmp_path / "out.y4m", *options)
+
+
+ENCODERS = {
+    "fails": "cat > /dev/null; echo 'first line' >&2; echo 'no more memory' >&2; exit 3",
+    "writes nothing": "cat > /dev/null",
+    "writes an empty file": '{ffmpeg} "$@"; for last; do :; done; : > "$last"',
+    "writes half a file": '{ffmpeg} "$@"; for last; do :; done; head -c 300 "$last" > "$last.x"; mv "$last.x" "$last"',
+    "is not there": None,
+}
+
+
+@pytest.mark.parametrize("what", ENCODERS)
+def test_encoder_that_fails(
+    refused: Refused, y4m: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    program, script = tmp_path / "ffmpeg", ENCODERS[what]
+    if script is not None:
+        program.write_text("#!/bin/sh\n" + script.format(ffmpeg=imageio_ffmpeg.get_ffmpeg_exe()) + "\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    said = refused("encode", y4m, "--qp", "32", "-o", tmp_path / "out.266")
+    assert f"{y4m}: " in said
+    if what == "fails":
+        assert "exit code 3" in said
+        assert "no more memory" in said
+
+
+def test_cifar_files_of_the_wrong_size(refused: Refused, networks: Path, tmp_path: Path) -> None:
+    binary, arrays = tmp_path / "data_batch_1.bin", tmp_path / "images.npz"
+    binary.write_bytes(bytes(3073 * 2 + 1))
+    np.savez(arrays, images=np.zeros((2, 16, 16, 3), np.uint8), labels=np.zeros(2, np.int64))
+    options = ("--networks", networks / "small.safetensors", "--out", tmp_path / "out")
+    for path in (binary, arrays):
+        said = refused("experiment", "end-to-end", "--images", path, *options)
+        assert str(path) in said
+        assert "wrong size" in said
+
+
+def test_images_of_sides_that_the_autoencoder_does_not_take(refused: Refused, networks: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.zeros((32, 30, 3), np.uint8)).save(folder / "odd.png")
+    options = ("--networks", networks / "small.safetensors", "--out", tmp_path / "out")
+    said = refused("experiment", "end-to-end", "--images", folder, *options)
+    assert "odd.png: 30x32, sides must be multiples of 4" in said
+
+
+def test_pictures_too_small_to_score(refused: Refused, rgb: NDArray[np.uint8], networks: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.png"
+    Image.fromarray(rgb[:20, :40]).save(path)
+    filters = ("--replacement", networks / "rep.safetensors", "--postfilter", networks / "post.safetensors")
+    said = refused("experiment", "tool-by-tool", "--sequences", path, "--out", tmp_path / "out", *filters)
+    assert f"{path}: 40x20 is too small for SSIM" in said
+
+
+def test_network_files_of_another_architecture(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
+    output = ("--qp", "32", "-o", tmp_path / "out.y4m")
+    said = refused("filter", y4m, "--model", networks / "small.safetensors", *output)
+    assert "small.safetensors: holds an autoencoder, an in-loop filter is wanted" in said
+    said = refused("experiment", "end-to-end", "--networks", networks / "rep.safetensors", "--out", tmp_path / "out")
+    assert "rep.safetensors: holds an inloop-filter, an autoencoder is wanted" in said
+    other = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file({"conv0.weight": np.zeros((4, 3, 3, 3), np.float32)}, other)
+    assert "other.safetensors: architecture ''" in refused("filter", y4m, "--model", other, *output)
+    safetensors.numpy.save_file(
+        {"conv0.weight": np.zeros((4, 3, 3, 3), np.float32)},
+        other,
+        {"architecture": "inloop-filter", "config": '{"n_channels": 8, "n_blocks": 1}'},
+    )
+    assert "other.safetensors: not a network of this architecture" in refused("filter", y4m, "--model", other, *output)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage that is no network", b"\xff" * 2000, b"\x10" + bytes(7) + b"{" * 16]
+)
+def test_garbage_network_file(refused: Refused, y4m: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "garbage.safetensors"
+    path.write_bytes(content)
+    for argv in (
+        ("inspect", path),
+        ("compress", path, "-o", tmp_path / "out.safetensors"),
+        ("decompress", path, "-o", tmp_path / "out.safetensors"),
+        ("filter", y4m, "--model", path, "--qp", "32", "-o", tmp_path / "out.y4m"),
+    ):
+        assert f"{path}: no safetensors file" in refused(*argv)
+
+
+def test_full_disk(refused: Refused, stream: Path, networks: Path, tmp_path: Path) -> None:
+    network = networks / "rep.safetensors"
+    for suffix, argv in (
+        ("y4m", ("decode", stream)),
+        ("yuv", ("decode", stream)),
+        ("y4m", ("filter", stream, "--model", network, "--qp", "32")),
+        ("safetensors", ("decompress", network)),
+        ("safetensors", ("compress", network, "--method", "uniform16")),
+    ):
+        output = tmp_path / f"out.{suffix}"
+        with at_most_bytes(1000):
+            assert f"{output}: cannot be written: File too large" in refused(*argv, "-o", output)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_full_device(refused: Refused, y4m: Path, tmp_path: Path) -> None:
+    said = refused("encode", y4m, "--qp", "32", "-o", "/dev/full")
+    assert said.endswith("/dev/full: cannot be written: No space left on device\n")
+    command = [sys.executable, "-m", "vvc_nnr.experiments.cli", "inspect", "inloop-postfilter"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "vvc-nnr: error: standard output: cannot be written: No space left on device\n"
+    assert done.returncode == 2
+
+
+def test_output_that_cannot_be_opened_is_known_before_the_work(refused: Refused, y4m: Path, tmp_path: Path) -> None:
+    said = refused("encode", y4m, "--qp", "32", "-o", tmp_path / "no" / "out.266")
+    assert "out.266: cannot be written: No such file or directory" in said
+    assert "is a folder, a file name is wanted" in refused("encode", y4m, "--qp", "32", "-o", tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    said = refused("experiment", "end-to-end", "--out", tmp_path / "file", "--count", "1")
+    assert f"{tmp_path / 'file'}: cannot be made" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ("", "command"),
+        ("nonsense", "nonsense"),
+        ("encode in.y4m --qp 99 -o x.266", "--qp"),
+        ("encode in.y4m --qp -1 -o x.266", "--qp"),
+        ("encode in.y4m --qp 3.5 -o x.266", "--qp"),
+        ("encode in.y4m -o x.266", "--qp"),
+        ("encode in.y4m --qp 32 --preset fastest -o x.266", "--preset"),
+        ("encode in.y4m --qp 32 --loop-filters some -o x.266", "--loop-filters"),
+        ("encode in.y4m --qp 32 --pictures 0 -o x.266", "--pictures"),
+        ("encode in.y4m --qp 32 --pictures " + "9" * 5000 + " -o x.266", "--pictures"),
+        ("encode in.yuv --qp 32 --size 10by10 -o x.266", "--size"),
+        ("encode in.yuv --qp 32 --size 0x16 -o x.266", "--size"),
+        ("encode in.yuv --qp 32 --bit-depth 7 -o x.266", "--bit-depth"),
+        ("encode in.yuv --qp 32 --chroma-format 411 -o x.266", "--chroma-format"),
+        ("encode in.yuv --qp 32 --fps 0 -o x.266", "--fps"),
+        ("encode in.yuv --qp 32 --fps 1/0 -o x.266", "--fps"),
+        ("decode in.266 -o x.mp4", "x.mp4"),
+        ("filter in.y4m --model {net} --qp 99 -o x.y4m", "--qp"),
+        ("filter in.y4m --model {net} --qp 32 --tile 8 -o x.y4m", "tile of 8"),
+        ("filter in.y4m --model {net} --qp 32 -o x.avi", "x.avi"),
+        ("filter in.y4m --model {net} --qp 32 --device tpu -o x.y4m", "--device"),
+        *(
+            (f"compress {{net}} --method {m} -o x.safetensors", "--method")
+            for m in ("uniform17", "uniform0", "zip", "8")
+        ),
+        ("compress {net} --biases none -o x.safetensors", "--biases"),
+        ("experiment", "kind"),
+        ("experiment tool-by-tool", "--out"),
+        ("experiment tool-by-tool --out x --qps 22,99", "--qps"),
+        ("experiment tool-by-tool --out x --qps 22;27", "--qps"),
+        ("experiment tool-by-tool --out x --qps 22,22 --sequences in.y4m", "QPs [22, 22]"),
+        ("experiment tool-by-tool --out x --bits 17", "--bits"),
+        ("experiment tool-by-tool --out x --psnr-peak 1", "--psnr-peak"),
+        ("experiment end-to-end --out x --count 0", "--count"),
+        ("experiment end-to-end --out x --subsampling 411", "--subsampling"),
+        ("experiment end-to-end --out x --format html", "--format"),
+        ("train autoencoder --data . --out x --cifar-share 1.5", "--cifar-share"),
+        ("train autoencoder --data . --out x --distortion-weight nan", "--distortion-weight"),
+        ("train inloop --data . --out x --seed -1", "--seed"),
+        ("train inloop --data . --out x --learning-rate inf", "--learning-rate"),
+        ("fetch imagenet x", "imagenet"),
+    ],
+)
+def test_bad_options(
+    refused: Refused, stream: Path, networks: Path, monkeypatch: pytest.MonkeyPatch, argv: str, named: str
+) -> None:
+    monkeypatch.chdir(stream.parent)
+    said = refused(*argv.format(net=networks / "rep.safetensors").split())
+    assert named in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_device_that_is_not_there(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
+    network = networks / "rep.safetensors"
+    said = refused("filter", y4m, "--model", network, "--qp", "32", "-o", tmp_path / "x.y4m", "--device", "cuda")
+    assert "device 'cuda' is not available" in said
+    said = refused("experiment", "tool-by-tool", "--sequences", y4m, "--out", tmp_path / "x", "--device", "cuda")
+    assert "device 'cuda' is not available" in said
+
+
+def test_ctrl_c_leaves_nothing(
+    refused: Refused, y4m: Path, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def interrupted(network: object, frame: Frame, qp: int, **_: object) -> Frame:
+        calls.append(qp)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return frame
+
+    monkeypatch.setattr(cli_codec, "filter_frame", interrupted)
+    argv = ("filter", y4m, "--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
+    assert "interrupted" in refused(*argv, code=130)
+    assert len(calls) == 2
+
+
+def test_a_real_ctrl_c(y4m: Path, networks: Path, tmp_path: Path) -> None:
+    frames = list(read_y4m(y4m))
+    with Y4mWriter(tmp_path / "long.y4m", frames[0].format()) as writer:
+        for _ in range(2000):
+            writer.write(frames[0])
+    before = everything_in(tmp_path)
+    model = ("--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
+    command = [sys.executable, "-m", "vvc_nnr.experiments.cli", "filter", tmp_path / "long.y4m", *model]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline_s = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.y4m.*.part")) and process.poll() is None and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.startswith("vvc-nnr: error: interrupted;")
+    assert err.count("\n") == 1
+    assert everything_in(tmp_path) == before
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(networks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `vvc-nnr inspect ... | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed_pipe:
+        monkeypatch.setattr(sys, "stdout", closed_pipe)
+        assert main(["inspect", str(networks / "rep.safetensors")]) == 0
+
+
+def test_an_unexpected_error_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch, y4m: Path) -> None:
+    """One line is for the user's mistakes; ours keep their traceback."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli_codec, "source_of", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["encode", str(y4m), "--qp", "32", "-o", "x.266"])
+    assert issubclass(InputError, ValueError)

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.filters import pairs
+from vvc_nnr.filters.packing import pack, unpack
+from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names, turned
+from vvc_nnr.sequences.frame import Frame
+
+OPTIONS = PairOptions(qps=(32, 42), loop_filters=("all", "none"))
+
+
+@pytest.fixture(scope="module")
+def pictures(photographs):
+    return [(name, frame) for name, frame in zip("abc", photographs(3, 128, 96), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def folder(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    make_pairs(pictures, folder, OPTIONS)
+    return folder
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def turned_picture(frame, turn):
+    def plane(p):
+        p = p[:, ::-1] if turn & 1 else p
+        p = p[::-1] if turn & 2 else p
+        return np.ascontiguousarray(p.T if turn & 4 else p)
+
+    return Frame(tuple(plane(p) for p in frame.planes), frame.bit_depth, frame.chroma_format)
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_turned_pack_is_the_pack_of_the_turned_picture(random_frame, turn):
+    frame = random_frame(12, 8)
+    picture = turned_picture(frame, turn)
+    np.testing.assert_array_equal(turned(pack(frame), turn), pack(picture))
+    assert unpack(turned(pack(frame), turn), picture).tobytes() == picture.tobytes()
+
+
+def test_the_eight_turns_differ(random_frame):
+    packed = pack(random_frame(8, 8))
+    assert len({turned(packed, turn).tobytes() for turn in range(8)}) == 8
+
+
+def test_files_of_a_pair_set(folder):
+    names = {f"{kind}_qp{qp}.npy" for kind in ("all", "none") for qp in (32, 42)} | {"original.npy"}
+    assert set(contents(folder)) == {f"000{i}_{n}/{f}" for i, n in enumerate("abc") for f in names}
+    assert pair_names(folder) == ["0000_a", "0001_b", "0002_c"]
+
+
+def test_pairs_are_what_the_codec_makes(folder, pictures):
+    for loop_filters in OPTIONS.loop_filters:
+        pair_set = PairSet(folder, loop_filters, OPTIONS.qps)
+        for i, (_, frame) in enumerate(pictures):
+            for j, qp in enumerate(OPTIONS.qps):
+                original, decoded = pair_set.whole(i, j)
+                stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
+                (expected,) = decode_vvc(stream, width=128, height=96)
+                np.testing.assert_array_equal(original, pack(frame.to_bit_depth(10)))
+                np.testing.assert_array_equal(decoded, pack(expected))
+
+
+def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, monkeypatch):
+    expected = contents(folder)
+    coded, made = pairs._coded, []
+
+    def cut_off(frame, options):
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        made.append(options)
+        return coded(frame, options)
+
+    monkeypatch.setattr(pairs, "_coded", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        make_pairs(pictures, tmp_path, OPTIONS)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
+    assert len(before) == 5 + 2
+    monkeypatch.setattr(pairs, "_coded", lambda frame, options: made.append(options) or coded(frame, options))
+    make_pairs(pictures, tmp_path, OPTIONS)
+    assert len(made) == 12
+    assert contents(tmp_path) == expected
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_odd_sizes_and_10_bit(random_frame, tmp_path):
+    frame = random_frame(33, 19)
+    make_pairs([("odd", frame)], tmp_path, PairOptions((40,), ("all",)))
+    original, decoded = PairSet(tmp_path, "all", (40,)).whole(0, 0)
+    np.testing.assert_array_equal(original, pack(frame))
+    assert decoded.shape == (6, 10, 17)
+
+
+@pytest.mark.parametrize(("chroma_format", "bit_depth"), [("444", 8), ("422", 8), ("420", 12)])
+def test_pictures_that_the_encoder_does_not_take(random_frame, tmp_path, chroma_format, bit_depth):
+    frame = random_frame(32, 32, bit_depth, chroma_format)
+    with pytest.raises(UnsupportedError):
+        make_pairs([("x", frame)], tmp_path, OPTIONS)
+
+
+def test_a_folder_that_cannot_be_made(pictures, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file.*cannot be made"):
+        make_pairs(pictures, tmp_path / "file", OPTIONS)
+
+
+def test_crops_are_cut_at_one_place_and_turned_alike(folder):
+    pair_set = PairSet(folder, "all", OPTIONS.qps)
+    originals, decoded, qp_indices = pair_set.crops(np.random.default_rng(0), 64, 24)
+    assert originals.shape == decoded.shape == (64, 6, 24, 24)
+    assert set(qp_indices) == {0, 1}
+    errors = np.abs(originals.astype(float) - decoded).mean(axis=(1, 2, 3))
+    shuffled = np.abs(originals.astype(float) - decoded[::-1]).mean(axis=(1, 2, 3))
+    assert errors.mean() < 0.2 * shuffled.mean()
+    assert len({crop.tobytes() for crop in originals}) == 64
+
+
+def test_crops_come_from_whole_pictures_and_from_all_of_them(folder):
+    pair_set = PairSet(folder, "all", (32,))
+    originals, _, _ = pair_set.crops(np.random.default_rng(1), 60, 48)
+    pictures = [pair_set.whole(i, 0)[0] for i in range(3)]
+
+    def origin(crop):
+        for i, picture in enumerate(pictures):
+            windows = np.lib.stride_tricks.sliding_window_view(picture, (6, 48, 48))[0, 0]
+            if any((windows == turned(crop, turn)).all(axis=(1, 2, 3)).any() for turn in range(8)):
+                return i
+        raise AssertionError("a crop of no picture")
+
+    assert {origin(crop) for crop in originals} == {0, 1, 2}
+
+
+def test_the_same_random_numbers_give_the_same_crops(folder):
+    pair_set = PairSet(folder, "none", OPTIONS.qps)
+    first, again, other = (pair_set.crops(np.random.default_rng(seed), 4, 16) for seed in (5, 5, 6))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert (first[0] != other[0]).any()
+
+
+def test_the_codecs_error_per_qp_and_plane(folder):
+    pair_set = PairSet(folder, "none", OPTIONS.qps)
+    errors = pair_set.mean_squared_errors()
+    assert errors.shape == (2, 3)
+    assert (errors[1] > errors[0]).all()
+    scaled = [[(p / 1023.0) for p in pair_set.whole(i, 1)] for i in range(3)]
+    luma = np.mean([np.mean((a[:4] - b[:4]) ** 2) for a, b in scaled])
+    cr = np.mean([np.mean((a[5] - b[5]) ** 2) for a, b in scaled])
+    np.testing.assert_allclose(errors[1, [0, 2]], [luma, cr], rtol=1e-5)
+
+
+def test_some_of_the_pictures(folder):
+    assert len(PairSet(folder, "all", (42,), ["0002_c"])) == 1
+    with pytest.raises(InputError, match="incomplete training pairs"):
+        PairSet(folder, "all", (42,), ["0003_d"])
+
+
+def test_pairs_that_are_not_there(folder, tmp_path):
+    for missing in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="holds no training pairs"):
+            PairSet(missing, "all", (32,))
+    with pytest.raises(InputError, match=r"all_qp22\.npy"):
+        PairSet(folder, "all", (22,))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"no numpy file",
+        np.zeros((6, 48, 64), np.float32),
+        np.zeros((6, 48, 63), np.uint16),
+        np.zeros((5, 48, 64), np.uint16),
+        np.zeros(6, np.uint16),
+        np.array([{}], dtype=object),
+    ],
+)
+@pytest.mark.parametrize("name", ["original.npy", "all_qp32.npy"])
+def test_damaged_pairs(pictures, tmp_path, damaged, name):
+    make_pairs(pictures[:1], tmp_path, PairOptions((32,), ("all",)))
+    path = tmp_path / "0000_a" / name
+    if isinstance(damaged, bytes):
+        path.write_bytes(damaged)
+    else:
+        np.save(path, damaged)
+    with pytest.raises(InputError, match=str(tmp_path)):
+        PairSet(tmp_path, "all", (32,))

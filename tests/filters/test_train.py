@@ -1,0 +1,385 @@
+"""The training loop on networks so small that a step takes a millisecond."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.inloop_training import InLoopTask
+from vvc_nnr.filters.packing import pack
+from vvc_nnr.filters.pairs import PairSet
+from vvc_nnr.filters.train import TrainOptions, choose_device, learning_rate_at, quantised_weights, train
+from vvc_nnr.quantize.uniform import quantize_uniform
+
+OPTIONS = TrainOptions(n_steps=9, batch_size=2, warmup_steps=3, checkpoint_every=4, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pair_folder(photographs, tmp_path_factory):
+    """Pictures with noise in the place of a codec's, so that no encoder has to run."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for i, frame in enumerate(photographs(3, 128, 96)):
+        target = folder / f"{i:04d}_picture"
+        target.mkdir()
+        original = pack(frame.to_bit_depth(10))
+        np.save(target / "original.npy", original)
+        for qp, sigma in ((22, 3), (37, 20)):
+            noisy = np.clip(original + rng.normal(0, sigma, original.shape), 0, 1023)
+            np.save(target / f"all_qp{qp}.npy", noisy.astype(np.uint16))
+    return folder
+
+
+@pytest.fixture
+def inloop_task(pair_folder):
+    def make(network_seed=1, n_channels=4, seed=0):
+        torch.manual_seed(network_seed)
+        pairs = PairSet(pair_folder, "all", (22, 37), ["0000_picture", "0001_picture"])
+        validation = PairSet(pair_folder, "all", (22, 37), ["0002_picture"])
+        return InLoopTask(InLoopFilter(n_channels, 1), pairs, validation, seed=seed, crop=12)
+
+    return make
+
+
+@pytest.fixture
+def autoencoder_task():
+    rng = np.random.default_rng(2)
+    pictures = [rng.integers(0, 256, (40, 50, 3)).astype(np.uint8) for _ in range(3)]
+
+    def make(network_seed=1, n_latents=4, seed=0):
+        torch.manual_seed(network_seed)
+        network = Autoencoder(n_latents, n_fine=4, n_coarse=4, n_blocks=1)
+        sources = [PatchSource(pictures[:1], 0.5), PatchSource(pictures[1:2], 0.5)]
+        validation = pictures[2][:32, :32][None]
+        return AutoencoderTask(network, sources, validation, distortion_weight=0.03, seed=seed)
+
+    return make
+
+
+@pytest.fixture(params=["inloop_task", "autoencoder_task"])
+def make_task(request):
+    return request.getfixturevalue(request.param)
+
+
+class CutOff:
+    """A task whose run is cut off before one step."""
+
+    def __init__(self, task, step, error=KeyboardInterrupt):
+        self.network, self._task, self._step, self._error = task.network, task, step, error
+
+    def loss(self, step, batch_size, device):
+        if step == self._step:
+            raise self._error
+        return self._task.loss(step, batch_size, device)
+
+    def validate(self, device):
+        return self._task.validate(device)
+
+
+class Straight:
+    """One weight that every step pulls down with gradient 1; remembers what it saw."""
+
+    def __init__(self, factor=1.0):
+        self.network = nn.Linear(1, 1, bias=False)
+        with torch.no_grad():
+            self.network.weight.zero_()
+        self.weights, self.factor, self.validated = [], factor, []
+
+    def loss(self, step, batch_size, device):
+        self.weights.append(self.network.weight.item())
+        return self.factor * self.network.weight.float().sum()
+
+    def validate(self, device):
+        self.validated.append((self.network.weight.item(), self.network.training, torch.is_grad_enabled()))
+        return {"weight": self.network.weight.item()}
+
+
+def weights(task):
+    return {name: value.clone() for name, value in task.network.state_dict().items()}
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+# ---------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("quantised_share", [0.0, 0.5])
+@pytest.mark.parametrize("cut_at", [2, 4, 5, 8])
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(make_task, tmp_path, cut_at, quantised_share):
+    options = TrainOptions(9, 2, warmup_steps=3, checkpoint_every=4, device="cpu", quantised_share=quantised_share)
+    whole = make_task()
+    whole_figures = train(whole, options, tmp_path / "whole.pt")
+
+    cut = make_task()
+    with pytest.raises(KeyboardInterrupt):
+        train(CutOff(cut, cut_at), options, tmp_path / "cut.pt")
+    assert (tmp_path / "cut.pt").exists() == (cut_at >= 4)
+    torch.rand(17)
+    resumed = make_task(network_seed=1 if cut_at < 4 else 99)
+    assert train(resumed, options, tmp_path / "cut.pt") == whole_figures
+    assert same(weights(resumed), weights(whole))
+
+
+def test_a_run_cut_off_twice(make_task, tmp_path):
+    whole, task = make_task(), make_task()
+    train(whole, OPTIONS, tmp_path / "whole.pt")
+    for cut_at in (4, 8):
+        with pytest.raises(KeyboardInterrupt):
+            train(CutOff(task, cut_at), OPTIONS, tmp_path / "cut.pt")
+        task = make_task(network_seed=cut_at)
+    train(task, OPTIONS, tmp_path / "cut.pt")
+    assert same(weights(task), weights(whole))
+
+
+def test_a_finished_run_takes_no_more_steps(make_task, tmp_path):
+    task = make_task()
+    figures = train(task, OPTIONS, tmp_path / "a.pt")
+    again = make_task(network_seed=5)
+    assert train(CutOff(again, 0), OPTIONS, tmp_path / "a.pt") == figures
+    assert same(weights(again), weights(task))
+
+
+def test_how_often_it_is_saved_and_validated_changes_nothing(make_task, tmp_path):
+    results = []
+    for every in (1, 4, 100):
+        task = make_task()
+        options = TrainOptions(9, 2, warmup_steps=3, checkpoint_every=every, device="cpu")
+        train(task, options, tmp_path / f"{every}.pt")
+        results.append(weights(task))
+    assert same(results[0], results[1])
+    assert same(results[0], results[2])
+
+
+def test_seeds_make_runs_repeatable_and_different(make_task, tmp_path):
+    results = []
+    for i, seed in enumerate((0, 0, 1)):
+        task = make_task(seed=seed)
+        train(task, OPTIONS, tmp_path / f"{i}.pt")
+        results.append(weights(task))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (TrainOptions(10, 2, warmup_steps=3, device="cpu"), "n_steps 9 there, 10 asked for"),
+        (TrainOptions(9, 3, warmup_steps=3, device="cpu"), "batch_size 2 there, 3 asked for"),
+        (TrainOptions(9, 2, 1e-3, warmup_steps=3, device="cpu"), "learning_rate 0.002 there"),
+        (TrainOptions(9, 2, warmup_steps=3, seed=1, device="cpu"), "seed 0 there, 1 asked for"),
+        (TrainOptions(9, 2, warmup_steps=3, quantised_share=0.1, device="cpu"), "quantised_share"),
+    ],
+)
+def test_a_checkpoint_of_other_options(inloop_task, tmp_path, other, named):
+    train(inloop_task(), OPTIONS, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=rf"a\.pt: a checkpoint of another run \({named}"):
+        train(inloop_task(), other, tmp_path / "a.pt")
+
+
+def test_a_checkpoint_of_another_network(inloop_task, autoencoder_task, tmp_path):
+    train(inloop_task(), OPTIONS, tmp_path / "a.pt")
+    for other in (inloop_task(n_channels=5), autoencoder_task()):
+        with pytest.raises(InputError, match=r"a\.pt: not a checkpoint of this network"):
+            train(other, OPTIONS, tmp_path / "a.pt")
+
+
+class Malice:
+    def __reduce__(self):
+        return (print, ("run by a pickle",))
+
+
+def test_damaged_checkpoints(inloop_task, tmp_path, capsys):
+    path = tmp_path / "a.pt"
+    train(inloop_task(), OPTIONS, path)
+    data = path.read_bytes()
+    torch.save({"step": 1}, tmp_path / "part.pt")
+    torch.save([1], tmp_path / "list.pt")
+    others = [(tmp_path / name).read_bytes() for name in ("part.pt", "list.pt")]
+    for damaged in (b"", b"junk", data[: len(data) // 2], data[:-1], pickle.dumps(Malice()), *others):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.pt: not a checkpoint"):
+            train(inloop_task(), OPTIONS, path)
+    assert "run by a pickle" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_written(inloop_task, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"):
+        train(inloop_task(), OPTIONS, tmp_path / "file" / "a.pt")
+    (tmp_path / "folder.pt").mkdir()
+    with pytest.raises(InputError, match="folder"):
+        train(inloop_task(), OPTIONS, tmp_path / "folder.pt")
+
+
+def test_only_the_checkpoint_is_left(inloop_task, tmp_path):
+    train(inloop_task(), OPTIONS, tmp_path / "new" / "a.pt")
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["new", "new/a.pt"]
+
+
+# ---------------------------------------------------------------- rates, averages, losses
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    options = TrainOptions(n_steps=1000, learning_rate=0.004, warmup_steps=100)
+    rates = [learning_rate_at(step, options) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.004 / 100)
+    assert rates[49] == pytest.approx(0.002 * (0.5 + 0.5 * math.cos(math.pi * 49 / 1000)))
+    assert max(rates) == pytest.approx(0.004, rel=0.03)
+    assert rates[500] == pytest.approx(0.002)
+    assert rates[1000] == pytest.approx(0, abs=1e-12)
+    assert all(a < b for a, b in pairwise(rates[:99]))
+    assert all(a > b for a, b in pairwise(rates[100:]))
+
+
+def test_no_warm_up():
+    assert learning_rate_at(0, TrainOptions(n_steps=10, learning_rate=0.5, warmup_steps=0)) == 0.5
+
+
+def test_each_step_uses_its_learning_rate(tmp_path):
+    options = TrainOptions(n_steps=20, warmup_steps=5, weight_decay=0.0, device="cpu")
+    task = Straight()
+    train(task, options, tmp_path / "a.pt")
+    taken = -np.diff(task.weights)
+    expected = [learning_rate_at(step, options) for step in range(19)]
+    np.testing.assert_allclose(taken, expected, rtol=1e-3)
+
+
+def test_the_result_is_the_average_of_the_weights(tmp_path):
+    task = Straight()
+    figures = train(task, TrainOptions(n_steps=50, warmup_steps=1, device="cpu"), tmp_path / "a.pt")
+    average = 0.0
+    for step, weight in enumerate([*task.weights[1:], None], 1):
+        decay = min(0.999, (1 + step) / (10 + step))
+        if weight is not None:
+            average = decay * average + (1 - decay) * weight
+    result = task.network.weight.item()
+    assert task.weights[-1] < result < 0
+    assert result == pytest.approx(average, rel=0.05)
+    assert figures == {"weight": result}
+
+
+def test_validation_sees_the_average_without_gradients(tmp_path):
+    task = Straight()
+    train(task, TrainOptions(n_steps=4, warmup_steps=1, checkpoint_every=2, device="cpu"), tmp_path / "a.pt")
+    train(task, TrainOptions(n_steps=4, warmup_steps=1, checkpoint_every=2, device="cpu"), tmp_path / "a.pt")
+    assert [(training, gradients) for _, training, gradients in task.validated] == [(False, False)] * 3
+    assert task.validated[1] == task.validated[2]
+
+
+def test_gradients_are_clipped(tmp_path):
+    small, large = Straight(), Straight(factor=1e6)
+    options = TrainOptions(n_steps=5, warmup_steps=1, device="cpu")
+    train(small, options, tmp_path / "small.pt")
+    train(large, options, tmp_path / "large.pt")
+    np.testing.assert_allclose(small.weights, large.weights, rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path, factor):
+    task = Straight(factor)
+    with torch.no_grad():
+        task.network.weight.fill_(1)
+    with pytest.raises(VvcNnrError, match=r"the loss is (nan|inf) at step 0"):
+        train(task, OPTIONS, tmp_path / "a.pt")
+    assert not (tmp_path / "a.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"n_steps": 0},
+        {"batch_size": 0},
+        {"checkpoint_every": 0},
+        {"quantised_share": 1.5},
+        {"quantised_share": -0.1},
+        {"quantised_bits": 0},
+        {"quantised_bits": 17},
+    ],
+)
+def test_options_out_of_range(wrong):
+    with pytest.raises(InputError, match="must"):
+        TrainOptions(**{"n_steps": 10, **wrong})
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(InputError, match="'tpu' is not available"):
+        choose_device("tpu")
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+def test_quantised_weights_are_those_of_the_quantiser(filter_network, bits):
+    network = filter_network()
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    with quantised_weights(network, bits):
+        for name, value in network.named_parameters():
+            expected = quantize_uniform(before[name].numpy(), bits).dequantize()
+            span = float(before[name].max() - before[name].min())
+            difference = np.abs(value.detach().numpy() - expected)
+            # At 16 bits a tie of float32 may fall to the next level.
+            assert difference.max() < (1e-5 if bits <= 8 else 1.01 / 65535) * span
+    assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+
+
+def test_weights_come_back_after_an_error_and_constant_ones_bear_it(filter_network):
+    network = filter_network()
+    with torch.no_grad():
+        network.head.weight.fill_(0.25)
+        network.head.bias.zero_()
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    with quantised_weights(network, 8):
+        assert (network.head.weight == 0.25).all()
+        assert (network.head.bias == 0).all()
+    with contextlib.suppress(KeyError), quantised_weights(network, 8):
+        raise KeyError
+    assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+
+
+# ---------------------------------------------------------------- the in-loop filter's loss
+
+
+def test_a_network_that_changes_nothing_has_loss_one(inloop_task):
+    task = inloop_task()
+    losses = [float(task.loss(step, 16, torch.device("cpu")).detach()) for step in range(30)]
+    assert np.mean(losses) == pytest.approx(1, abs=0.05)
+    with torch.no_grad():
+        gains_db = task.validate(torch.device("cpu")).values()
+    assert all(gain_db == pytest.approx(0, abs=1e-6) for gain_db in gains_db)
+
+
+def test_training_gains_on_pictures_that_were_not_trained_on(inloop_task, tmp_path):
+    task = inloop_task(n_channels=8)
+    figures = train(task, TrainOptions(250, 8, 1e-2, warmup_steps=10, device="cpu"), tmp_path / "a.pt")
+    assert list(figures) == ["gain_qp22_db", "gain_qp37_db"]
+    assert figures["gain_qp37_db"] > 0.3
+
+
+def test_pictures_without_colour_can_be_learned_from(pair_folder, tmp_path):
+    for source in pair_folder.iterdir():
+        target = tmp_path / source.name
+        target.mkdir()
+        for path in source.iterdir():
+            grey = np.load(path)
+            grey[4:] = 512
+            np.save(target / path.name, grey)
+    pairs = PairSet(tmp_path, "all", (22, 37))
+    task = InLoopTask(InLoopFilter(4, 1), pairs, pairs, seed=0, crop=12)
+    train(task, OPTIONS, tmp_path / "a.pt")
+    assert all(torch.isfinite(value).all() for value in weights(task).values())
