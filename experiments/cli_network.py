@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command
+from vvc_nnr.experiments.cli_nnc import (
+    add_compress_options,
+    add_inspect_options,
+    add_reading_options,
+    compress_nnc,
+    inspect_nnc,
+    note_on,
+    options_of,
+)
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.filters.zoo import ZOO, zoo_names
 from vvc_nnr.model.container import Tensor
+from vvc_nnr.model.network_file import NNC_SUFFIX, is_nnc, read_network_file
 from vvc_nnr.model.safetensors import (
     StoredNetwork,
     StoredTensor,
@@ -18,39 +30,25 @@ from vvc_nnr.model.safetensors import (
     write_float,
     write_uniform,
 )
+from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.options import CompressOptions
+
+_INPUT = "a .safetensors or .nnc file, or the name of a bundled network"
 
 
 def add_commands(commands: Commands) -> None:
     """Adds the three commands."""
-    compress = add_command(
-        commands,
-        "compress",
-        "quantise a network file",
-        "vvc-nnr compress model.safetensors --method uniform8 -o small.safetensors",
-        _compress,
-    )
-    compress.add_argument("input", help="a .safetensors file, or the name of a bundled network")
-    compress.add_argument("-o", "--output", type=Path, required=True, help=".safetensors to write")
-    methods = [f"uniform{bits}" for bits in range(1, 17)]
-    compress.add_argument(
-        "--method",
-        choices=methods,
-        default="uniform8",
-        metavar="uniformB",
-        help="min/max quantiser of 1 to 16 bit: uniform1 to uniform16",
-    )
-    compress.add_argument(
-        "--biases", choices=("quantised", "float"), default="quantised", help="what happens to biases"
-    )
+    _add_compress(commands)
     decompress = add_command(
         commands,
         "decompress",
-        "turn a quantised network file into a float32 one",
-        "vvc-nnr decompress small.safetensors -o model.safetensors",
+        "turn a quantised or coded network file into a float32 one",
+        "vvc-nnr decompress small.nnc -o model.safetensors",
         _decompress,
     )
-    decompress.add_argument("input", help="a quantised .safetensors file, or the name of a bundled network")
+    decompress.add_argument("input", help=_INPUT)
     decompress.add_argument("-o", "--output", type=Path, required=True, help=".safetensors to write")
+    add_reading_options(decompress)
     inspect = add_command(
         commands,
         "inspect",
@@ -58,24 +56,77 @@ def add_commands(commands: Commands) -> None:
         "vvc-nnr inspect inloop-postfilter",
         _inspect,
     )
-    inspect.add_argument("input", help="a .safetensors file, or the name of a bundled network")
+    inspect.add_argument("input", help=_INPUT)
+    add_inspect_options(inspect)
+
+
+def _add_compress(commands: Commands) -> None:
+    compress = add_command(
+        commands,
+        "compress",
+        "quantise or code a network file",
+        "vvc-nnr compress model.safetensors -o small.nnc --qp -32",
+        _compress,
+    )
+    compress.add_argument("input", help=_INPUT)
+    compress.add_argument("-o", "--output", type=Path, required=True, help=".safetensors or .nnc to write")
+    compress.add_argument(
+        "--method",
+        choices=["nnc", *(f"uniform{bits}" for bits in range(1, 17))],
+        metavar="M",
+        help="nnc: the codec of ISO/IEC 15938-17 (default for .nnc); "
+        "uniform1 to uniform16: min/max quantiser of 1 to 16 bit (default for all others: uniform8)",
+    )
+    compress.add_argument("--biases", choices=get_args(Biases), help="biases in --method uniform (default: quantised)")
+    add_compress_options(compress)
 
 
 def _compress(arguments: argparse.Namespace) -> Outcome:
-    stored = read_network(_path(arguments.input))
-    bits = int(arguments.method.removeprefix("uniform"))
-    n_bytes = write_uniform(arguments.output, stored.tensors, stored.metadata, bits, arguments.biases)
-    return _sizes(arguments, arguments.method, _float_size(stored), n_bytes)
+    method = _method(arguments)
+    stored = read_network_file(_path(arguments.input))
+    if method == "nnc":
+        n_bytes = compress_nnc(stored.tensors, stored.metadata, arguments)
+    else:
+        bits = int(method.removeprefix("uniform"))
+        biases: Biases = arguments.biases or "quantised"
+        n_bytes = write_uniform(arguments.output, stored.tensors, stored.metadata, bits, biases)
+    return _sizes(arguments, method, _float_size(stored), n_bytes)
+
+
+def _method(arguments: argparse.Namespace) -> str:
+    """The method that was named, or that of the output's name.
+
+    Raises:
+        InputError: If it contradicts the output's name, or an option is one of another method.
+    """
+    output = arguments.output
+    method: str = arguments.method or ("nnc" if is_nnc(output) else "uniform8")
+    wanted = NNC_SUFFIX if method == "nnc" else ".safetensors"
+    if output.suffix.lower() in {NNC_SUFFIX, ".safetensors"} - {wanted}:
+        raise InputError(f"{output}: --method {method} writes {wanted} files; change the name or the method")
+    if method == "nnc" and arguments.biases is not None:
+        raise InputError("--biases: only for --method uniform1 to uniform16")
+    if method != "nnc" and options_of(arguments) != CompressOptions():
+        raise InputError(f"--method {method} takes none of the options of --method nnc")
+    return method
 
 
 def _decompress(arguments: argparse.Namespace) -> Outcome:
-    stored = read_network(_path(arguments.input))
+    path = _path(arguments.input)
+    if is_nnc(arguments.output):
+        raise InputError(f"{arguments.output}: a float32 network is a .safetensors file")
+    stored = read_network_file(path, max_elements=arguments.max_elements, n_threads=arguments.threads)
     n_bytes = write_float(arguments.output, stored.tensors, stored.metadata)
-    return _sizes(arguments, "float32", n_bytes, n_bytes)
+    outcome = _sizes(arguments, "float32", n_bytes, n_bytes)
+    return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
 
 
 def _inspect(arguments: argparse.Namespace) -> Outcome:
     path = _path(arguments.input)
+    if is_nnc(path):
+        return inspect_nnc(path, arguments)
+    if arguments.bins or arguments.original:
+        raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
     stored, tensors = read_network(path), describe_network(path)
     columns = (
         Column("Tensor", text=True),

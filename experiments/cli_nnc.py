@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from vvc_nnr.compress import decompress, inspect
+from vvc_nnr.compress import inspect
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
-from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.safetensors import read_network, write_float
+from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions
 from vvc_nnr.parallel import Progress
 
-SUFFIX = ".nnc"
 # Networks from this many values on show how far their coding is.
 _PROGRESS_ELEMENTS = 5_000_000
 _BIN_KINDS = ("significance", "sign", "greater", "remainder", "others")
-
-
-def is_nnc(path: Path) -> bool:
-    """Whether a file holds a coded network, by its name."""
-    return path.suffix.lower() == SUFFIX
 
 
 def add_compress_options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +51,6 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--codebook", choices=("off", "auto", "force"), default=default.codebook, help="of levels")
     group.add_argument("--no-param-opt", action="store_true", help="default estimators in every context")
     group.add_argument("--bitdepth", type=int, metavar="B", help="levels of B bit in place of a QP")
-    group.add_argument("--float64", choices=("float32", "exact"), default=default.float64, help="what float64 becomes")
     add_threads(group)
 
 
@@ -80,13 +73,13 @@ def add_inspect_options(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
     parser.add_argument("--bins", action="store_true", help="bits by kind of bin (.nnc)")
     parser.add_argument(
-        "--original", type=Path, metavar="FILE", help=".safetensors it was made from, for the MSE (.nnc)"
+        "--original", type=Path, metavar="FILE", help="network file it was made from, for the MSE (.nnc)"
     )
 
 
 def _named_qp(text: str) -> tuple[str, int]:
     name, _, qp = text.rpartition("=")
-    if not name:
+    if not name or not re.fullmatch(r"-?[0-9]{1,9}", qp):
         raise argparse.ArgumentTypeError(f"{text!r}: NAME=QP is wanted")
     return name, int(qp)
 
@@ -110,21 +103,17 @@ def options_of(arguments: argparse.Namespace) -> CompressOptions:
         codebook=arguments.codebook,
         param_opt=not arguments.no_param_opt,
         bitdepth=arguments.bitdepth,
-        float64=arguments.float64,
         n_threads=arguments.threads,
     )
 
 
-def compress_nnc(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], arguments: argparse.Namespace, float32_bytes: int
-) -> Outcome:
-    """Writes a coded network to `arguments.output`.
+def compress_nnc(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    """Writes a coded network to `arguments.output` and returns its size in bytes.
 
     Args:
         tensors: The network.
         metadata: Texts that travel with it.
         arguments: Of the command, with `add_compress_options`.
-        float32_bytes: Size of the network as float32, to compare with.
 
     Raises:
         InputError: If an option or a value cannot be coded, or the file not be written.
@@ -134,22 +123,18 @@ def compress_nnc(
         data = compress_arrays(named_arrays(tensors), options, progress.report, metadata)
     with AtomicFile(arguments.output) as file:
         file.write(data)
-    return _sizes(arguments.output, "nnc", float32_bytes, len(data))
+    return len(data)
 
 
-def decompress_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
-    """Writes the network of a coded file to `arguments.output`, as safetensors.
+def note_on(path: Path) -> str:
+    """One line on whether damage of a coded file would have been noticed.
 
     Raises:
-        BitstreamError, UnsupportedError: If the file cannot be decoded.
-        InputError: If a file cannot be read or written.
+        BitstreamError, UnsupportedError: If the file cannot be read.
+        InputError: If it cannot be opened.
     """
-    data = read_bytes(path)
-    report = inspect(data)
-    tensors = decompress(data, max_elements=arguments.max_elements, n_threads=arguments.threads)
-    n_bytes = write_float(arguments.output, tensors, dict(report.metadata))
-    outcome = _sizes(arguments.output, "float32", n_bytes, n_bytes)
-    return Outcome(f"{outcome.text}\n{_verdict(report)}", outcome.data | {"is_verifiable": report.is_verifiable})
+    with naming(path):
+        return _verdict(inspect(read_bytes(path)))
 
 
 def inspect_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
@@ -159,25 +144,13 @@ def inspect_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
         BitstreamError, UnsupportedError: If the file cannot be read.
         InputError: If it or the original cannot be opened.
     """
-    original = read_network(arguments.original).tensors if arguments.original else None
-    report = inspect(
-        read_bytes(path),
-        original,
-        bins=arguments.bins,
-        max_elements=arguments.max_elements,
-        n_threads=arguments.threads,
-    )
+    original = read_network_file(arguments.original).tensors if arguments.original else None
+    data = read_bytes(path)
+    with naming(path):
+        report = inspect(
+            data, original, bins=arguments.bins, max_elements=arguments.max_elements, n_threads=arguments.threads
+        )
     return Outcome(table_of(path.name, report), {"file": str(path)} | as_json(report))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A whole file.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    with open_input(path) as file:
-        return file.read()
 
 
 def table_of(title: str, report: Inspection) -> str:
@@ -242,15 +215,6 @@ def _verdict(report: Inspection) -> str:
     if report.is_verifiable:
         return "Checked: number of units and checksum are right."
     return "Not verifiable: the file has no manifest, so a missing unit would not be noticed."
-
-
-def _sizes(output: Path, method: str, float_size: int, n_bytes: int) -> Outcome:
-    ratio = float_size / n_bytes
-    text = f"{output}: {n_bytes} bytes ({method}), {float_size} as float32, ratio {ratio:.2f}"
-    data: dict[str, Any] = {
-        "output": str(output), "method": method, "n_bytes": n_bytes, "float32_bytes": float_size, "ratio": ratio
-    }  # fmt: skip
-    return Outcome(text, data)
 
 
 class _ProgressBar:

@@ -16,11 +16,11 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.model.container import Tensor
+from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.safetensors import (
     StoredNetwork,
     float_bytes,
     parse_network,
-    read_network,
     uniform_bytes,
 )
 from vvc_nnr.model.uniform_metadata import Biases
@@ -73,7 +73,7 @@ def zoo_names() -> list[str]:
 
 
 def load_network(name_or_path: str | Path) -> LoadedNetwork:
-    """A network of the zoo by its name, or any network file by its path.
+    """A network of the zoo by its name, or any network file, safetensors or coded (.nnc), by its path.
 
     Raises:
         InputError: If there is no such name or file, or the file holds a network of another architecture.
@@ -81,7 +81,7 @@ def load_network(name_or_path: str | Path) -> LoadedNetwork:
         UnsupportedError: If the file holds something that this package does not read.
     """
     path = _find(name_or_path)
-    stored = read_network(path)
+    stored = read_network_file(path)
     return LoadedNetwork(path.stem, build_network(stored, str(path)), path, stored.n_bytes)
 
 

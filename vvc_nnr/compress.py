@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from vvc_nnr.errors import UnsupportedError
 from vvc_nnr.inspection import Inspection, inspect_stream
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.network_decoder import check_size, decode_tensors
+from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.number_formats import Array
 from vvc_nnr.options import (
@@ -99,10 +98,7 @@ def decompress(
     check_max_elements(max_elements)
     threads = thread_count(n_threads)
     stream = read_stream(data, skip_unsupported=skip_unsupported)
-    if any(unit.parent is not None for tensor in stream.tensors for unit in tensor.data_units):
-        raise UnsupportedError("the stream is an update: apply_update adds it to what it updates")
-    check_size(stream.tensors, max_elements)
-    return decode_tensors(stream.tensors, threads, progress)
+    return decode_network(stream.tensors, max_elements, threads, progress)
 
 
 def inspect(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 
 def open_input(path: Path | str) -> BufferedReader:
@@ -26,6 +28,27 @@ def open_input(path: Path | str) -> BufferedReader:
         raise InputError(f"{path}: is a folder, a file is wanted") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """A whole file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    with open_input(path) as file:
+        return file.read()
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Puts the file's name before what is wrong with its content."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise BitstreamError(f"{path}: {error}") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from error
 
 
 def remaining_bytes(file: BufferedReader) -> int:

@@ -145,6 +145,7 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     base, metadata = content.get("base", ""), content.get("metadata", {})
     if not isinstance(base, str) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError
+    "".join((*metadata, *metadata.values())).encode()  # half a surrogate pair is a ValueError
     if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):
         raise ValueError
     formats = _from_runs(content.get("formats", {}), n_units - len(wide))

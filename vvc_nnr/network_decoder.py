@@ -8,7 +8,7 @@ import numpy as np
 
 from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.decoding import decode_arrays
-from vvc_nnr.errors import BitstreamError
+from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.number_formats import FLOAT64_BITS, Array, from_float32, from_int32
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.stream import CodedTensor
@@ -23,6 +23,21 @@ def check_size(tensors: Iterable[CodedTensor], max_elements: int) -> None:
     n_elements = sum(tensor.n_elements for tensor in tensors)
     if n_elements > max_elements:
         raise BitstreamError(f"{n_elements} values; max_elements allows {max_elements}", field="tensor_dimensions")
+
+
+def decode_network(
+    tensors: tuple[CodedTensor, ...], max_elements: int, n_threads: int, progress: Progress | None = None
+) -> dict[str, Array]:
+    """Tensors by name of a stream that is a network of its own.
+
+    Raises:
+        BitstreamError: If a payload breaks the format, or there are more values than allowed.
+        UnsupportedError: If the stream is an update.
+    """
+    if any(unit.parent is not None for tensor in tensors for unit in tensor.data_units):
+        raise UnsupportedError("the stream is an update: apply_update adds it to what it updates")
+    check_size(tensors, max_elements)
+    return decode_tensors(tensors, n_threads, progress)
 
 
 def decode_tensors(

@@ -54,6 +54,10 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
         isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()
     ):
         raise InputError("metadata: a map of texts to texts is wanted")
+    try:
+        "".join((*metadata, *metadata.values())).encode()
+    except UnicodeEncodeError:
+        raise InputError("metadata: half of a surrogate pair cannot be coded") from None
 
 
 def make_job(

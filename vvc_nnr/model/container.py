@@ -79,10 +79,11 @@ def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
     raw = {name: RawTensor(e["dtype"], tuple(e["shape"]), e["data"]) for name, e in entries}
     header_bytes = int.from_bytes(data[:8], "little")
     try:
-        metadata = json.loads(data[8 : 8 + header_bytes]).get("__metadata__") or {}
+        header = json.loads(data[8 : 8 + header_bytes])
+        metadata = header.get("__metadata__") or {}
     except (ValueError, RecursionError) as error:
         raise BitstreamError(f"no safetensors header: {error}", offset_bytes=8) from error
-    return raw, metadata
+    return {name: raw[name] for name in header if name in raw}, metadata
 
 
 def stored_array(name: str, entry: RawTensor) -> Tensor:

@@ -9,8 +9,7 @@ metadata against the tensors, both before an array is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -18,7 +17,7 @@ from typing import get_args
 import numpy as np
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.container import (
     FLOAT_DTYPES,
     RawTensor,
@@ -58,8 +57,8 @@ class StoredNetwork:
         tensors: Name to array. Floating-point tensors are float32 (dequantised where they were levels),
             integer and bool tensors as they were stored.
         metadata: The user's own metadata, such as the architecture; quantisation metadata is not in it.
-        bits: Bits per level, None in a float file.
-        biases: Whether biases were quantised, None in a float file.
+        bits: Bits per level of the uniform quantiser, None in a float or coded file.
+        biases: Whether biases were quantised by it, None in a float or coded file.
         n_bytes: Size of the whole file.
     """
 
@@ -101,8 +100,8 @@ def read_network(path: Path | str) -> StoredNetwork:
         BitstreamError: If its content is damaged.
         UnsupportedError: If it holds a type, size or version that this package does not read.
     """
-    with _naming(path):
-        return parse_network(_read(path))
+    with naming(path):
+        return parse_network(read_bytes(path))
 
 
 def parse_network(data: bytes) -> StoredNetwork:
@@ -117,8 +116,8 @@ def parse_network(data: bytes) -> StoredNetwork:
 
 def describe_network(path: Path | str) -> list[StoredTensor]:
     """How each tensor of a file is stored, in order of their names; raises as `read_network` does."""
-    with _naming(path):
-        raw, metadata = parse_container(_read(path))
+    with naming(path):
+        raw, metadata = parse_container(read_bytes(path))
         uniform = _uniform_metadata(raw, metadata)
         return [_described(name, raw[name], uniform) for name in sorted(raw)]
 
@@ -199,7 +198,7 @@ def _levels_and_range(name: str, tensor: Tensor, bits: int) -> tuple[Tensor, Sto
 
 def _exact(name: str, tensor: Tensor) -> Tensor:
     """The tensor as stored without levels: floats as float32 (NaN and infinity kept), others unchanged."""
-    return _float32(name, tensor, InputError) if tensor.dtype.kind == "f" else tensor
+    return as_stored_float(name, tensor, InputError) if tensor.dtype.kind == "f" else tensor
 
 
 def _check_keys(metadata: Mapping[str, str]) -> None:
@@ -239,14 +238,14 @@ def _restored(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> T
     stored = uniform.ranges.get(name) if uniform else None
     array = stored_array(name, entry)
     if uniform is None or stored is None:
-        return _float32(name, array, UnsupportedError) if array.dtype.kind == "f" else array
+        return as_stored_float(name, array, UnsupportedError) if array.dtype.kind == "f" else array
     if stored.shape is not None:
         levels = unpack_levels(array, math.prod(stored.shape), uniform.bits)
         array = reshaped(name, levels, stored.shape)
     return UniformTensor(array, stored.minimum, stored.maximum, uniform.bits).dequantize()
 
 
-def _float32(name: str, array: Tensor, error: type[InputError] | type[UnsupportedError]) -> Tensor:
+def as_stored_float(name: str, array: Tensor, error: type[InputError] | type[UnsupportedError]) -> Tensor:
     """The array rounded to float32; an error of that type if a finite value is beyond it."""
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.asarray(array, dtype=np.float32)
@@ -264,22 +263,6 @@ def _described(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> 
     with np.errstate(invalid="ignore"):
         ends = float(values.min()), float(values.max())
     return StoredTensor(name, values.shape, entry.dtype, bits, len(entry.data), *ends)
-
-
-@contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    """Puts the file's name before what is wrong with its content."""
-    try:
-        yield
-    except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{path}: {error}") from error
-
-
-def _read(path: Path | str) -> bytes:
-    with open_input(path) as file:
-        return file.read()
 
 
 def _replace_file(path: Path | str, data: bytes) -> int:

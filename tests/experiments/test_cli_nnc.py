@@ -1,0 +1,262 @@
+"""Coded networks on the command line: compress, decompress, inspect, and filters that run from a .nnc file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vvc_nnr
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.experiments.cli import main
+from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network, network_tensors
+from vvc_nnr.manifest import Manifest
+from vvc_nnr.model.network_file import read_network_file
+from vvc_nnr.model.safetensors import read_network, write_float
+from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.stream import write_stream
+from vvc_nnr.update import compress_update
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that has to succeed quietly and returns its standard output."""
+
+    def run(*argv: str | Path) -> str:
+        code = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert (code, err) == (0, "")
+        return out
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs a command that must be refused in one line without leaving a file, and returns what it says."""
+
+    def refused(*argv: str | Path) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        code = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("vvc-nnr: error: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return refused
+
+
+@pytest.fixture
+def coded(run: Run, networks: Path, tmp_path: Path) -> Path:
+    """The in-loop filter `rep`, coded."""
+    path = tmp_path / "rep.nnc"
+    run("compress", networks / "rep.safetensors", "-o", path)
+    return path
+
+
+def test_round_trip(run: Run, networks: Path, tmp_path: Path) -> None:
+    original, small, back = networks / "rep.safetensors", tmp_path / "rep.nnc", tmp_path / "back.safetensors"
+    result = json.loads(run("compress", original, "-o", small, "--json"))
+    assert (result["method"], result["n_bytes"]) == ("nnc", small.stat().st_size)
+    assert result["float32_bytes"] == original.stat().st_size > 2 * result["n_bytes"]
+    said = run("decompress", small, "-o", back)
+    assert "Checked: number of units and checksum are right." in said
+    before, after, direct = read_network(original), read_network(back), vvc_nnr.decompress(small.read_bytes())
+    assert after.metadata == before.metadata
+    assert after.tensors.keys() == before.tensors.keys() == direct.keys()
+    for name, values in before.tensors.items():
+        assert np.array_equal(after.tensors[name], direct[name])
+        assert np.abs(after.tensors[name] - values).max() < 2 * 2**-8
+
+
+def test_filter_runs_from_a_coded_network(run: Run, coded: Path, y4m: Path, networks: Path, tmp_path: Path) -> None:
+    back = tmp_path / "back.safetensors"
+    run("decompress", coded, "-o", back)
+    outputs = []
+    for place, model in enumerate((coded, back, networks / "rep.safetensors")):
+        output = tmp_path / f"out{place}.y4m"
+        run("filter", y4m, "--model", model, "--qp", "32", "-o", output)
+        outputs.append(output.read_bytes())
+    assert outputs[0] == outputs[1]
+    assert len(outputs[2]) == len(outputs[0])
+
+
+def test_autoencoder_keeps_its_integer_tables(run: Run, networks: Path, tmp_path: Path) -> None:
+    coded = tmp_path / "small.nnc"
+    run("compress", networks / "small.safetensors", "-o", coded, "--qp", "-20")
+    before, after = load_autoencoder(networks / "small.safetensors"), load_autoencoder(coded)
+    assert after.config == before.config
+    assert after.frequencies.dtype == before.frequencies.dtype
+    assert torch.equal(after.frequencies, before.frequencies)
+
+
+def test_the_zoo_loads_both_kinds_of_file(run: Run, coded: Path, tmp_path: Path) -> None:
+    back = tmp_path / "back.safetensors"
+    run("decompress", coded, "-o", back)
+    from_coded, from_float = load_network(coded), load_network(back)
+    assert (from_coded.name, from_coded.path, from_coded.n_bytes) == ("rep", coded, coded.stat().st_size)
+    left, right = network_tensors(from_coded.network), network_tensors(from_float.network)
+    assert all(np.array_equal(left[name], right[name]) for name in right)
+
+
+def test_options_reach_the_codec(run: Run, networks: Path, tmp_path: Path) -> None:
+    words = "--qp -20 --qp-of tail.weight=-40 --no-dq --scan-order 1 --no-param-opt --no-row-skipping --threads 1"
+    path = tmp_path / "odd.NNC"
+    run("compress", networks / "rep.safetensors", "-o", path, *words.split())
+    tensors = {t["name"]: t for t in json.loads(run("inspect", path, "--json"))["tensors"]}
+    assert (tensors["head.weight"]["qp"], tensors["tail.weight"]["qp"]) == (-20, -40)
+    assert tensors["tail.bias"]["qp"] == -75
+    assert not any(t["dq"] for t in tensors.values())
+    assert tensors["head.weight"]["scan_order"] == 1
+    expected = vvc_nnr.compress(
+        read_network(networks / "rep.safetensors").tensors, qp=-20, qp_per_tensor={"tail.weight": -40}, use_dq=False,
+        scan_order=1, param_opt=False, row_skipping=False, n_threads=1,
+        metadata=read_network(networks / "rep.safetensors").metadata,
+    )  # fmt: skip
+    assert path.read_bytes() == expected
+
+
+def test_inspect(run: Run, coded: Path, networks: Path) -> None:
+    text = run("inspect", coded, "--original", networks / "rep.safetensors", "--bins")
+    for word in ("head.weight", "MSE", "Significance [%]", "architecture: inloop-filter", "Checked"):
+        assert word in text
+    data = json.loads(run("inspect", coded, "--json"))
+    assert data["file"] == str(coded)
+    assert data["is_verifiable"]
+    assert data["metadata"]["architecture"] == "inloop-filter"
+    assert "MSE" not in run("inspect", coded)
+
+
+def test_coded_networks_can_be_coded_anew(run: Run, coded: Path, tmp_path: Path) -> None:
+    run("compress", coded, "-o", tmp_path / "small.safetensors")
+    assert read_network(tmp_path / "small.safetensors").bits == 8
+    run("compress", coded, "-o", tmp_path / "coarse.nnc", "--qp", "-16")
+    assert (tmp_path / "coarse.nnc").stat().st_size < coded.stat().st_size
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 2000, bytes.fromhex("00040201"), bytes(100)])
+def test_garbage(refused: Run, y4m: Path, networks: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "garbage.nnc"
+    path.write_bytes(content)
+    everywhere_refused(refused, path, y4m, tmp_path)
+    with pytest.raises(BitstreamError, match=r"garbage\.nnc: "):
+        load_network(path)
+
+
+def test_cut_and_changed_files(refused: Run, coded: Path, y4m: Path, tmp_path: Path) -> None:
+    data, middle = coded.read_bytes(), coded.stat().st_size // 2
+    changed = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+    for damaged in (data[:-1], data[:middle], data[:20], data + b"\0", changed):
+        coded.write_bytes(damaged)
+        everywhere_refused(refused, coded, y4m, tmp_path)
+        with pytest.raises(BitstreamError, match=r"rep\.nnc: "):
+            load_inloop_filter(coded)
+
+
+def everywhere_refused(refused: Run, path: Path, y4m: Path, folder: Path) -> None:
+    for argv in (
+        ("inspect", path),
+        ("compress", path, "-o", folder / "out.safetensors"),
+        ("compress", path, "-o", folder / "out.nnc"),
+        ("decompress", path, "-o", folder / "out.safetensors"),
+        ("filter", y4m, "--model", path, "--qp", "32", "-o", folder / "out.y4m"),
+    ):
+        assert f"{path}: " in refused(*argv)
+
+
+def test_no_changed_byte_goes_unnoticed(coded: Path) -> None:
+    data, random = coded.read_bytes(), np.random.default_rng(0)
+    for place in (*range(120), *random.integers(0, len(data), 120).tolist()):
+        flipped = data[place] ^ (1 << int(random.integers(0, 8)))
+        coded.write_bytes(data[:place] + bytes([flipped]) + data[place + 1 :])
+        with pytest.raises((BitstreamError, UnsupportedError), match=r"rep\.nnc: "):
+            load_network(coded)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--qp 999 -o x.nnc", "qp: 999"),
+        ("--qp low -o x.nnc", "--qp"),
+        ("--qp-density 8 -o x.nnc", "qp_density: 8"),
+        ("--nonweight-qp -500 -o x.nnc", "nonweight_qp: -500"),
+        ("--qp-of -32 -o x.nnc", "--qp-of"),
+        ("--qp-of head.weight=x -o x.nnc", "--qp-of"),
+        ("--qp-of nothing=-32 -o x.nnc", "nothing"),
+        ("--lambda-rd -1 -o x.nnc", "lambda_rd"),
+        ("--lambda-rd nan -o x.nnc", "lambda_rd"),
+        ("--scan-order 5 -o x.nnc", "--scan-order"),
+        ("--bitdepth 1 -o x.nnc", "bitdepth"),
+        ("--threads 0 -o x.nnc", "n_threads: 0"),
+        ("--biases float -o x.nnc", "--biases"),
+        ("--method uniform8 -o x.nnc", "x.nnc"),
+        ("--method nnc -o x.safetensors", "x.safetensors"),
+        ("--qp -20 -o x.safetensors", "--method uniform8"),
+    ],
+)
+def test_bad_options(refused: Run, networks: Path, tmp_path: Path, words: str, named: str) -> None:
+    argv = words.replace("-o ", f"-o {tmp_path}/").split()
+    assert named in refused("compress", networks / "rep.safetensors", *argv)
+
+
+def test_options_of_the_other_kind_of_file(refused: Run, coded: Path, networks: Path, tmp_path: Path) -> None:
+    original = networks / "rep.safetensors"
+    assert "--bins and --original" in refused("inspect", original, "--bins")
+    assert "--bins and --original" in refused("inspect", original, "--original", original)
+    assert "float32" in refused("decompress", coded, "-o", tmp_path / "x.nnc")
+    assert "max_elements allows 10" in refused("decompress", coded, "-o", tmp_path / "x", "--max-elements", "10")
+    assert "no such file" in refused("inspect", tmp_path / "missing.nnc")
+
+
+def test_networks_of_another_architecture(refused: Run, run: Run, networks: Path, y4m: Path, tmp_path: Path) -> None:
+    filtering = ("--qp", "32", "-o", tmp_path / "out.y4m")
+    coded = tmp_path / "small.nnc"
+    run("compress", networks / "small.safetensors", "-o", coded)
+    assert "small.nnc: holds an autoencoder" in refused("filter", y4m, "--model", coded, *filtering)
+    for metadata, what in (
+        ({}, "architecture ''"),
+        ({"architecture": "inloop-filter", "config": '{"n_channels": 8, "n_blocks": 1}'}, "not a network of this"),
+    ):
+        coded.write_bytes(vvc_nnr.compress({"w": np.zeros((4, 3), np.float32)}, metadata=metadata))
+        assert f"small.nnc: {what}" in refused("filter", y4m, "--model", coded, *filtering)
+
+
+def test_an_update_is_no_network(refused: Run, networks: Path, tmp_path: Path) -> None:
+    base = read_network(networks / "rep.safetensors").tensors
+    update, _ = compress_update(base, {name: values + 1 for name, values in base.items()})
+    path = tmp_path / "update.nnc"
+    path.write_bytes(update)
+    assert "update.nnc: the stream is an update" in refused("decompress", path, "-o", tmp_path / "x.safetensors")
+
+
+def test_values_and_metadata_that_cannot_be_coded(refused: Run, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    write_float(path, {"w": np.array([[np.nan, 1.0]], np.float32)}, {})
+    assert "tensor 'w': 1 of 2 values are NaN" in refused("compress", path, "-o", tmp_path / "x.nnc")
+    with pytest.raises(InputError, match="surrogate"):
+        vvc_nnr.compress({}, metadata={"a": "\ud800"})
+
+
+def test_a_crafted_manifest_cannot_bring_text_that_no_file_can_hold(refused: Run, tmp_path: Path) -> None:
+    path = tmp_path / "crafted.nnc"
+    path.write_bytes(write_stream([], ModelParameterSet(), Manifest(0, metadata={"a": "\ud800"})))
+    assert "crafted.nnc: " in refused("decompress", path, "-o", tmp_path / "x.safetensors")
+    assert "crafted.nnc: " in refused("inspect", path)
+
+
+def test_floats_of_other_widths_are_read_as_float32(tmp_path: Path) -> None:
+    path = tmp_path / "half.nnc"
+    values = np.linspace(-1, 1, 12).reshape(3, 4)
+    path.write_bytes(vvc_nnr.compress({"a": values.astype(np.float16), "b": values, "n": np.arange(3)}))
+    tensors = read_network_file(path).tensors
+    assert [str(tensors[name].dtype) for name in "abn"] == ["float32", "float32", "int64"]
