@@ -177,6 +177,17 @@ def positive_real(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 1")
+    return value
+
+
 def _whole_number(text: str, minimum: int, maximum: int | None) -> int:
     wanted = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
     # At most 20 digits: Python refuses to read very long numbers with an error of its own.

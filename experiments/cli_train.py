@@ -25,6 +25,7 @@ from vvc_nnr.experiments.cli_common import (
     positive_real,
     qp_list,
     seed,
+    share,
     sources_of,
 )
 from vvc_nnr.experiments.provenance import gather_provenance
@@ -84,6 +85,12 @@ def _add_inloop(kinds: Commands) -> None:
     parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
     parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers")
     parser.add_argument("--blocks", type=positive, default=2, help="residual blocks")
+    parser.add_argument(
+        "--quantised-share",
+        type=share,
+        default=0.4,
+        help="share of the steps, at the end, with 8-bit weights, so that the network bears them",
+    )
     add_raw_options(parser)
 
 
@@ -129,8 +136,8 @@ def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: in
 def _train_inloop(arguments: argparse.Namespace) -> Outcome:
     sources = sources_of(arguments.data, arguments)
     folder = make_folder(arguments.out)
-    options = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.preset)
-    make_pairs(filter_pictures(sources), folder / "pairs", options)
+    encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.preset)
+    make_pairs(filter_pictures(sources), folder / "pairs", encodings)
     names = pair_names(folder / "pairs")
     training, validation = split(names)
     pairs, held_out = (
@@ -143,8 +150,9 @@ def _train_inloop(arguments: argparse.Namespace) -> Outcome:
     else:
         network = InLoopFilter(arguments.channels, arguments.blocks)
     task = InLoopTask(network, pairs, held_out, seed=arguments.seed)
-    figures = train(task, _options(arguments), folder / "checkpoint.pt")
-    return _finish(folder, network, figures, arguments, held_out.names)
+    options = replace(_options(arguments), quantised_share=arguments.quantised_share)
+    figures = train(task, options, folder / "checkpoint.pt")
+    return _finish(folder, network, figures, options, held_out.names)
 
 
 def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
@@ -171,7 +179,7 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     if arguments.quantised_steps:
         figures = train(task, _quantised_options(arguments), folder / "checkpoint_quantised.pt")
     task.fit_tables()
-    return _finish(folder, network, figures, arguments, [path.name for path in kept])
+    return _finish(folder, network, figures, _options(arguments), [path.name for path in kept])
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
@@ -199,7 +207,7 @@ def _finish(
     folder: Path,
     network: Network,
     figures: Mapping[str, float],
-    arguments: argparse.Namespace,
+    options: TrainOptions,
     validation: list[str] | tuple[str, ...],
 ) -> Outcome:
     """Writes the network and its card."""
@@ -210,8 +218,8 @@ def _finish(
         "n_bytes": n_bytes,
         "validation": dict(figures),
         "validation_pictures": list(validation),
-        "training": asdict(_options(arguments)),
-        "provenance": gather_provenance(device=arguments.device).to_header(),
+        "training": asdict(options),
+        "provenance": gather_provenance(device=options.device).to_header(),
     }
     with AtomicFile(folder / "card.json") as file:
         file.write(json.dumps(data, indent=2).encode() + b"\n")
