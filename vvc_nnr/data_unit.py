@@ -210,6 +210,8 @@ class DataUnit:
     def _kinds(self) -> list[tuple[PartKind, tuple[int, ...]]]:
         """Roles and shapes in coding order."""
         shape, types = self.tensor_dimension_list, self.compressed_parameter_types
+        if not types:
+            return [(PartKind.WEIGHT, shape)]
         vector = shape[:1]
         kinds = [PartKind.SCALING] if types & ParameterTypes.LS else []
         kinds += [PartKind.BIAS] if types & ParameterTypes.BI else []

@@ -7,6 +7,7 @@ arrays or run longer than max_elements allows. All functions may be called from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,8 +27,8 @@ Output = Literal["indices", "levels", "values"]
 OUTPUTS: tuple[Output, ...] = ("indices", "levels", "values")
 # A bin takes at least 2 of the 254 steps that make a bit of the codeword, and a value takes at least one bin.
 MAX_VALUES_PER_BYTE = 8 * 127
-# Decoders that one thread takes turns between.
-N_LANES = 6
+# Most decoders that one thread takes turns between.
+MAX_LANES = 6
 MAX_THREADS = 64
 MAX_DEPENDENT_INDEX = (1 << 30) - 1
 
@@ -193,7 +194,7 @@ class _Reader:
             step,
             marks,
             self.n_threads,
-            N_LANES,
+            lane_count(layout.n_block_rows, self.n_threads),
             self.portable,
         )
         require_status(status, self.offset_bytes)
@@ -216,6 +217,13 @@ class _Reader:
                 raise BitstreamError(f"impossible {entry}", field="entry points", offset_bytes=self.offset_bytes)
             marks.append((at, entry.value, entry.dq_state))
         return marks
+
+
+def lane_count(n_block_rows: int, n_threads: int) -> int:
+    """Decoders per thread, so that no thread takes the others' block rows, nor has a few slow ones left at the end."""
+    n_rows = max(1, math.ceil(n_block_rows / n_threads))
+    n_rounds = math.ceil(n_rows / MAX_LANES)
+    return math.ceil(n_rows / n_rounds)
 
 
 def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:

@@ -19,7 +19,7 @@ from reference_tensor import TensorChoices as ReferenceChoices
 from vvc_nnr import _kernels
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
 from vvc_nnr.tensor_choices import bits_by_kind, choose
-from vvc_nnr.tensor_coding import EncodedPayload, TensorInput, decode_payload, encode_payload
+from vvc_nnr.tensor_coding import EncodedPayload, TensorInput, decode_payload, encode_payload, lane_count
 from vvc_nnr.tensor_params import EntryPoint, TensorChoices, TensorParams
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
@@ -403,3 +403,11 @@ def test_entry_points_that_lie(change, message):
     params, coded = coded_tensor()
     with pytest.raises(BitstreamError, match=message):
         decode_payload(coded.data, [params], max_elements=600, entry_points=[change(coded.entry_points[0])])
+
+
+@pytest.mark.parametrize(
+    ("n_block_rows", "n_threads", "wanted"),
+    [(1, 1, 1), (2, 4, 1), (8, 1, 4), (8, 2, 4), (12, 2, 6), (64, 2, 6), (7, 1, 4)],
+)
+def test_block_rows_are_shared_evenly(n_block_rows: int, n_threads: int, wanted: int) -> None:
+    assert lane_count(n_block_rows, n_threads) == wanted
