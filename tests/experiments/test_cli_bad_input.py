@@ -382,7 +382,10 @@ def test_a_real_ctrl_c(y4m: Path, networks: Path, tmp_path: Path) -> None:
     before = everything_in(tmp_path)
     model = ("--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
     command = [sys.executable, "-m", "vvc_nnr.experiments.cli", "filter", tmp_path / "long.y4m", *model]
+    # A shell's background job ignores Ctrl-C, and so would a child: a handler here is the default one there.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, inherited)
     deadline_s = time.monotonic() + 60
     while not list(tmp_path.glob(".out.y4m.*.part")) and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.02)
