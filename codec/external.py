@@ -35,6 +35,7 @@ from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.pictures import check_encodable, coded_picture
 from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
+from vvc_nnr.files import read_bytes
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import count_y4m_pictures, read_y4m, read_y4m_header
 from vvc_nnr.sequences.yuv import count_yuv_pictures, read_yuv
@@ -181,7 +182,7 @@ class ExternalDecoder:
             UnsupportedError: If the stream has more than one layer.
             ExternalToolError: If the program fails or writes nothing.
         """
-        data = _read(stream) if isinstance(stream, Path) else stream
+        data = read_bytes(stream) if isinstance(stream, Path) else stream
         n_pictures = len(picture_units(data))
         if n_pictures == 0:
             raise BitstreamError("the stream holds no picture")
@@ -307,10 +308,3 @@ def _problem(run: _Run, n_pictures: int, qp: int) -> str | None:
     if len(units) != n_pictures:
         return f"{len(units)} of {n_pictures} pictures in its stream"
     return None if all(unit.md5 for unit in units) else "a picture without an MD5 SEI"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -17,7 +17,7 @@ import numpy as np
 
 from vvc_nnr.codec.nal import PictureUnit, picture_units
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.files import open_input
+from vvc_nnr.files import read_bytes
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, Plane
 
 
@@ -40,7 +40,7 @@ def decode_vvc(
         BitstreamError: If the stream is damaged: undecodable, pictures missing, or an MD5 that differs.
         UnsupportedError: If FFmpeg does not implement a tool that the stream uses.
     """
-    data = _read(stream) if isinstance(stream, Path) else stream
+    data = read_bytes(stream) if isinstance(stream, Path) else stream
     units = picture_units(data)
     if not units:
         raise BitstreamError("the stream holds no picture")
@@ -108,8 +108,3 @@ def _check_md5(frame: Frame, unit: PictureUnit, index: int) -> None:
     planes = (np.ascontiguousarray(plane) for plane in frame.planes)
     if tuple(hashlib.md5(p.tobytes(), usedforsecurity=False).digest() for p in planes) != unit.md5:
         raise BitstreamError(f"picture {index} does not match its MD5 SEI", offset_bytes=unit.offset_bytes)
-
-
-def _read(path: Path) -> bytes:
-    with open_input(path) as file:
-        return file.read()
