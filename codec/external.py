@@ -1,7 +1,6 @@
-"""VVC by programs on the PATH: VTM, vvencapp and vvdecapp in the place of the built-in encoder and decoder.
+"""VVC by programs on the PATH: VTM and vvencapp in the place of the built-in encoder.
 
-Pictures go to the encoder as 10-bit 4:2:0 raw video, and come back from the decoder as .y4m. Where a decoder
-writes no .y4m, run it yourself and give `read_decoded` its file.
+Pictures go to the encoder as 10-bit 4:2:0 raw video.
 """
 
 from __future__ import annotations
@@ -9,11 +8,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +17,8 @@ from typing import get_args
 
 from vvc_nnr.codec.cache import EncodingCache
 from vvc_nnr.codec.command_lines import (
-    DecoderTool,
     EncoderJob,
     EncoderTool,
-    decoder_arguments,
-    find_decoder,
     find_encoder,
     vtm_arguments,
     vvenc_arguments,
@@ -33,12 +26,10 @@ from vvc_nnr.codec.command_lines import (
 from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.pictures import check_encodable, coded_picture
+from vvc_nnr.codec.programs import printed, work_folder
 from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.files import read_bytes
 from vvc_nnr.sequences.frame import Frame, VideoFormat
-from vvc_nnr.sequences.y4m import count_y4m_pictures, read_y4m, read_y4m_header
-from vvc_nnr.sequences.yuv import count_yuv_pictures, read_yuv
 
 _MAX_PICTURES: dict[EncoderTool, int | None] = {"vtm": None, "vvencapp": 4}
 """Pictures per process: vvenc may write nothing at all when it gets more than a few intra pictures."""
@@ -120,7 +111,7 @@ class ExternalEncoder:
 
     def _next_run(self, frames: Iterator[Frame], source: VideoFormat) -> _Run | None:
         """Encodes as many pictures as one process takes; None if there are none left."""
-        with _work_folder() as folder:
+        with work_folder() as folder:
             raw = folder / "in.yuv"
             batch = itertools.islice(frames, _MAX_PICTURES[self.tool])
             n_pictures, size, digest = _write_raw(raw, batch, source)
@@ -149,85 +140,6 @@ class ExternalEncoder:
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-class ExternalDecoder:
-    """Decodes streams with a program on the PATH; `decode` is used like `decode_vvc`.
-
-    Args:
-        tool: "vtm" (DecoderApp or DecoderAppStatic, a version that writes .y4m) or "vvdecapp".
-
-    Raises:
-        InputError: If there is no such tool.
-        ExternalToolError: If the program is not on the PATH.
-    """
-
-    def __init__(self, tool: DecoderTool = "vvdecapp") -> None:
-        if tool not in get_args(DecoderTool):
-            raise InputError(f"decoder {tool!r}: must be one of {', '.join(get_args(DecoderTool))}")
-        self.tool = tool
-        self.executable = find_decoder(tool)
-
-    def decode(self, stream: bytes | Path, *, width: int | None = None, height: int | None = None) -> Iterator[Frame]:
-        """Yields the decoded pictures, one at a time, at the stream's own bit depth.
-
-        The program checks the MD5 SEI.
-
-        Args:
-            stream: The byte stream, or the path of a file that holds it.
-            width: Crops to this luma width, for pictures that were padded before encoding; None: as coded.
-            height: Crops to this luma height; None: as coded.
-
-        Raises:
-            InputError: If the file cannot be read.
-            BitstreamError: If the stream holds no picture, or pictures are missing in the output.
-            UnsupportedError: If the stream has more than one layer.
-            ExternalToolError: If the program fails or writes nothing.
-        """
-        data = read_bytes(stream) if isinstance(stream, Path) else stream
-        n_pictures = len(picture_units(data))
-        if n_pictures == 0:
-            raise BitstreamError("the stream holds no picture")
-        with _work_folder() as folder:
-            n_decoded = 0
-            for frame in read_y4m(self._decoded_file(data, folder)):
-                n_decoded += 1
-                yield frame.cropped(width or frame.width, height or frame.height)
-            if n_decoded != n_pictures:
-                raise BitstreamError(f"{n_decoded} of {n_pictures} pictures decoded: the stream is damaged")
-
-    def _decoded_file(self, data: bytes, folder: Path) -> Path:
-        coded, decoded = folder / "in.266", folder / "out.y4m"
-        coded.write_bytes(data)
-        command = [str(self.executable), *decoder_arguments(self.tool, coded, decoded)]
-        log = _printed(command)
-        if not decoded.exists() or decoded.stat().st_size == 0:
-            raise ExternalToolError(f"{self.executable.name} wrote nothing", command=command, exit_code=0, log=log)
-        return decoded
-
-
-def read_decoded(path: Path, format: VideoFormat, n_pictures: int) -> Iterator[Frame]:
-    """Yields the pictures that some decoder wrote to a .yuv or .y4m file, once the file fits the sequence.
-
-    Args:
-        path: The file; every suffix but .y4m is read as raw video.
-        format: Size, chroma format and, for raw video, bit depth of the pictures.
-        n_pictures: How many there must be.
-
-    Raises:
-        InputError: If the file is missing, or its size, chroma format or number of pictures is another.
-        BitstreamError: If a .y4m file is damaged.
-        UnsupportedError: If a .y4m file is of a kind that is not read.
-    """
-    is_y4m = path.suffix.lower() == ".y4m"
-    got = read_y4m_header(path) if is_y4m else format
-    if (got.width, got.height, got.chroma_format) != (format.width, format.height, format.chroma_format):
-        found, wanted = (f"{f.width}x{f.height} {f.chroma_format}" for f in (got, format))
-        raise InputError(f"{path}: holds {found} pictures, the sequence has {wanted}")
-    n_found = count_y4m_pictures(path) if is_y4m else count_yuv_pictures(path, format)
-    if n_found != n_pictures:
-        raise InputError(f"{path}: holds {n_found} pictures, the sequence has {n_pictures}")
-    return read_y4m(path) if is_y4m else read_yuv(path, format)
-
-
 def _check_config(tool: EncoderTool, config: Path | None) -> None:
     if tool == "vtm" and config is None:
         raise InputError("VTM needs its configuration file: name cfg/encoder_intra_vtm.cfg of your VTM")
@@ -235,17 +147,6 @@ def _check_config(tool: EncoderTool, config: Path | None) -> None:
         raise InputError(f"{tool} takes no configuration file, got {config}")
     if config is not None and not config.is_file():
         raise InputError(f"{config}: no such configuration file")
-
-
-@contextmanager
-def _work_folder() -> Iterator[Path]:
-    """A temporary folder; a full disk and the like become InputError."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-            yield Path(folder)
-    except OSError as error:
-        place = error.filename or tempfile.gettempdir()
-        raise InputError(f"{place}: {error.strerror or error}") from error
 
 
 def _write_raw(path: Path, frames: Iterable[Frame], source: VideoFormat) -> tuple[int, tuple[int, int], str]:
@@ -265,7 +166,7 @@ def _write_raw(path: Path, frames: Iterable[Frame], source: VideoFormat) -> tupl
 def _encode(command: list[str], job: EncoderJob, qp: int) -> _Run:
     """Runs an encoder; raises ExternalToolError unless it succeeds and did what it was asked."""
     start_s = time.perf_counter()
-    log = _printed(command)
+    log = printed(command)
     encode_s = time.perf_counter() - start_s
     stream = job.target.read_bytes() if job.target.exists() else b""
     run = _Run(stream, log, tuple(parse_encoder_log(log)), encode_s, False)
@@ -274,21 +175,6 @@ def _encode(command: list[str], job: EncoderJob, qp: int) -> _Run:
         name = Path(command[0]).name
         raise ExternalToolError(f"{name}: {problem}", command=command, exit_code=0, log=log)
     return run
-
-
-def _printed(command: list[str]) -> str:
-    """Runs a program to its end; returns what it printed."""
-    name = Path(command[0]).name
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
-    except OSError as error:
-        raise ExternalToolError(f"{name} cannot be started: {error.strerror}", command=command) from error
-    log = done.stdout.decode(errors="replace")
-    if done.returncode != 0:
-        raise ExternalToolError(f"{name} failed", command=command, exit_code=done.returncode, log=log)
-    return log
 
 
 def _problem(run: _Run, n_pictures: int, qp: int) -> str | None:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from vvc_nnr.codec.command_lines import EncoderJob, vtm_arguments, vvenc_arguments
-from vvc_nnr.codec.external import ExternalDecoder, ExternalEncoder, read_decoded
+from vvc_nnr.codec.external import ExternalEncoder
+from vvc_nnr.codec.external_decoder import ExternalDecoder, read_decoded
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat

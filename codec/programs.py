@@ -1,0 +1,41 @@
+"""Running somebody else's program: a folder for its files, and what it printed."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vvc_nnr.errors import ExternalToolError, InputError
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A temporary folder; a full disk and the like become InputError."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
+            yield Path(folder)
+    except OSError as error:
+        place = error.filename or tempfile.gettempdir()
+        raise InputError(f"{place}: {error.strerror or error}") from error
+
+
+def printed(command: list[str]) -> str:
+    """Runs a program to its end; returns what it printed.
+
+    Raises:
+        ExternalToolError: If it cannot be started or fails.
+    """
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+    except OSError as error:
+        raise ExternalToolError(f"{name} cannot be started: {error.strerror}", command=command) from error
+    log = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        raise ExternalToolError(f"{name} failed", command=command, exit_code=done.returncode, log=log)
+    return log
