@@ -61,7 +61,6 @@ class Decoder:
         step: float,
         entries: _Marks | None,
         n_threads: int,
-        n_lanes: int,
         portable: bool,
     ) -> tuple[int, _Marks]: ...
     def finish(self) -> int: ...

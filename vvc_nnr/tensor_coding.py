@@ -27,8 +27,6 @@ Output = Literal["indices", "levels", "values"]
 OUTPUTS: tuple[Output, ...] = ("indices", "levels", "values")
 # A bin takes at least 2 of the 254 steps that make a bit of the codeword, and a value takes at least one bin.
 MAX_VALUES_PER_BYTE = 8 * 127
-# Most decoders that one thread takes turns between.
-MAX_LANES = 6
 MAX_THREADS = 64
 MAX_DEPENDENT_INDEX = (1 << 30) - 1
 
@@ -194,7 +192,6 @@ class _Reader:
             step,
             marks,
             self.n_threads,
-            lane_count(layout.n_block_rows, self.n_threads),
             self.portable,
         )
         require_status(status, self.offset_bytes)
@@ -217,13 +214,6 @@ class _Reader:
                 raise BitstreamError(f"impossible {entry}", field="entry points", offset_bytes=self.offset_bytes)
             marks.append((at, entry.value, entry.dq_state))
         return marks
-
-
-def lane_count(n_block_rows: int, n_threads: int) -> int:
-    """Decoders per thread, so that no thread takes the others' block rows, nor has a few slow ones left at the end."""
-    n_rows = max(1, math.ceil(n_block_rows / n_threads))
-    n_rounds = math.ceil(n_rows / MAX_LANES)
-    return math.ceil(n_rows / n_rounds)
 
 
 def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:

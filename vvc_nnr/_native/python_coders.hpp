@@ -85,9 +85,9 @@ class Decoder {
 
   std::pair<int, Marks> decode_values(const Layout& layout, Rows skipped_rows, Array<uint8_t> sets, py::array numbers,
                                       int output, float step, const std::optional<Marks>& entries, int n_threads,
-                                      int n_lanes, bool portable) {
+                                      bool portable) {
     require(numbers.size() == layout.n() && numbers.itemsize() == 4 && numbers.writeable(), "numbers");
-    require(n_threads > 0 && n_threads <= 64 && n_lanes > 0 && n_lanes <= kMaxLanes, "threads and lanes");
+    require(n_threads > 0 && n_threads <= kMaxThreads, "threads");
     require(output >= 0 && output <= 2, "output");
     layout.rows(skipped_rows), layout.sets(sets);
     Prologue prologue{skipped_rows.has_value(), skipped_rows ? skipped_rows->mutable_data() : nullptr,
@@ -102,7 +102,7 @@ class Decoder {
     {
       py::gil_scoped_release release;
       if (use_entries) {
-        status = decode_from_entries(decoder_, layout, prologue, target, marks.data(), n_lanes, n_threads, portable);
+        status = decode_from_entries(decoder_, layout, prologue, target, marks.data(), n_threads, portable);
       } else {
         status = nnr::decode_values(decoder_, layout, prologue, contexts_.data(), target, marks.data(), portable);
       }
