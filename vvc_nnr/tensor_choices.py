@@ -41,7 +41,7 @@ def choose(
         records = {h: _kernels.record_bins(params.layout(h), indices, coded_rows, portable) for h in tried}
         for record in records.values():
             require_status(record.status)
-        with_history = min(records, key=lambda h: _cost_bits(records[h]))
+        with_history = min(tried, key=lambda h: _cost_bits(records[h])) if len(tried) > 1 else tried[0]
         sets = records[with_history].sets if sets is None else sets
     return TensorChoices(row_skip, rows, with_history, sets)
 

@@ -7,7 +7,6 @@ arrays or run longer than max_elements allows. All functions may be called from 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -154,7 +153,7 @@ def decode_payload(
     for index, params in enumerate(tensors):
         entries = entry_points[index] if entry_points else None
         decoded.append(reader.read(params, 6 + qp_density if has_qp else 0, entries))
-    require_status(reader.decoder.finish(), reader.offset_bytes)
+    reader.require(reader.decoder.finish())
     return tuple(decoded)
 
 
@@ -171,13 +170,19 @@ class _Reader:
     def offset_bytes(self) -> int:
         return min(self.decoder.state()[0] >> 3, self.n_bytes)
 
+    def require(self, status: int) -> None:
+        """Raises unless a kernel ended well."""
+        if status:
+            require_status(status, self.offset_bytes)
+
     def read(self, params: TensorParams, n_qp_bits: int, entries: Sequence[EntryPoint] | None) -> DecodedTensor:
         qp = self._read_qp(n_qp_bits) if n_qp_bits else None
-        status, row_skip, with_history, rows, sets = self.decoder.decode_prologue(params.layout())
-        require_status(status, self.offset_bytes)
-        layout = params.layout(with_history)
+        layout = params.layout()
+        status, row_skip, with_history, rows, sets = self.decoder.decode_prologue(layout)
+        self.require(status)
+        layout = params.layout(True) if with_history else layout
         n_coded = (params.n_rows - int(rows.sum()) if row_skip else params.n_rows) * params.n_columns
-        if layout.is_coded and n_coded > MAX_VALUES_PER_BYTE * (self.n_bytes - self.offset_bytes + 16):
+        if n_coded > MAX_VALUES_PER_BYTE * (self.n_bytes - self.offset_bytes + 16) and layout.is_coded:
             raise BitstreamError(f"{n_coded} values in {self.n_bytes} bytes: {MESSAGES[1]}", field="payload")
         numbers = np.empty(params.shape, np.float32 if self.output == "values" else np.int32)
         step = self.step_of(qp) if self.output == "values" and self.step_of and qp is not None else 0.0
@@ -194,7 +199,7 @@ class _Reader:
             self.n_threads,
             self.portable,
         )
-        require_status(status, self.offset_bytes)
+        self.require(status)
         return DecodedTensor(numbers, TensorChoices(row_skip, skipped, with_history, sets), _entry_points(found), qp)
 
     def _read_qp(self, n_bits: int) -> int:
