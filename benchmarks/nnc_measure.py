@@ -33,7 +33,7 @@ PEER_QP = -32
 # The finest steps that the format has, to meet an error closely.
 FINE_DENSITY, FINE_QPS = 7, (-1600, 200)
 LOW_RATE_BITS = (1.0, 1.5, 2.0)
-LAMBDAS = (0.0, None, 1.0, 2.0, 4.0)
+LAMBDAS = (0.0, None, 0.75, 1.0, 2.0)
 BIN_STEPS = (2.0**-4, 2.0**-6, 2.0**-8)
 
 
