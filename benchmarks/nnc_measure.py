@@ -225,7 +225,7 @@ def bins_rows(n_weights: int, settings: Settings) -> Iterator[BinsRow]:
 
 def _bins_row(params: TensorParams, indices: np.ndarray[Any, np.dtype[np.int32]], settings: Settings) -> BinsRow:
     load = os.getloadavg()[0]
-    record = _kernels.record_bins(params.layout(), indices, None, False)
+    record = _kernels.record_bins(params.layout(), indices, None, 1, False)
     n_bins = int(record.n_bins.sum()) + record.n_bypass
     encoded = encode_payload([TensorInput(params, indices)])
     given = [TensorInput(params, indices, encoded.choices[0])]

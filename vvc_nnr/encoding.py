@@ -58,6 +58,7 @@ class TensorJob:
         node_id: Its place in the update tree.
         parent: What it is the difference to.
         past: What an update knows of the tensor before.
+        n_threads: Threads for its block rows.
     """
 
     name: str
@@ -67,6 +68,7 @@ class TensorJob:
     node_id: NodeId
     parent: ParentNode | None = None
     past: TensorPast | None = None
+    n_threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def scan_order_of(shape: tuple[int, ...], options: CompressOptions) -> int:
 
 def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], options: CompressOptions) -> DataUnit:
     unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
-    return encode_indices(unit, values, None, options, job.past)
+    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads)
 
 
 def _encode_floats(
@@ -184,7 +186,7 @@ def _encode_floats(
     found = quantize_indices(values, params, step, lambda_rd)
     if job.parent is not None and not found.indices.any():
         return None
-    plain = encode_indices(unit, found.indices, quantiser.qp, options, job.past, found.skipped_rows)
+    plain = encode_indices(unit, found.indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
     return plain if book is None else min(plain, book, key=_size_bytes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vvc_nnr.data_unit_fields import NodeId
@@ -99,8 +100,14 @@ def encode_all(
         progress: Called with the values coded so far and their total.
     """
     sizes = [math.prod(shape) for shape in shapes]
-    places, n_threads = range(len(shapes)), thread_count(options.n_threads)
-    return run_all(lambda place: encode_tensor(job_of(place), options), places, sizes, n_threads, progress)
+    n_threads, n_total = thread_count(options.n_threads), sum(sizes)
+
+    def encode(place: int) -> EncodedTensor:
+        # One that is more than a thread's share takes the others' time when they have nothing left to do.
+        is_large = sizes[place] * n_threads > n_total
+        return encode_tensor(replace(job_of(place), n_threads=n_threads if is_large else 1), options)
+
+    return run_all(encode, range(len(shapes)), sizes, n_threads, progress)
 
 
 def write_network(

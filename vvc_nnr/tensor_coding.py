@@ -73,12 +73,15 @@ class DecodedTensor:
     qp: int | None
 
 
-def encode_payload(tensors: Sequence[TensorInput], qp_density: int = 2, *, portable: bool = False) -> EncodedPayload:
+def encode_payload(
+    tensors: Sequence[TensorInput], qp_density: int = 2, *, n_threads: int = 1, portable: bool = False
+) -> EncodedPayload:
     """The codeword of a data unit.
 
     Args:
         tensors: In coding order.
         qp_density: QP steps per octave as a power of two; a QP takes 6 + qp_density bits.
+        n_threads: Threads for the block rows of a tensor, 1 to 64. The bytes are the same.
         portable: Use no instruction set extension. The bytes are the same.
 
     Raises:
@@ -92,13 +95,12 @@ def encode_payload(tensors: Sequence[TensorInput], qp_density: int = 2, *, porta
         indices = _checked_indices(tensor)
         if tensor.qp is not None:
             encoder.put_bits(_qp_field(tensor.qp, 6 + qp_density), 6 + qp_density)
-        chosen = choose(tensor.params, indices, tensor.choices, portable=portable)
+        chosen = choose(tensor.params, indices, tensor.choices, n_threads=n_threads, portable=portable)
         assert chosen.estimator_sets is not None
         layout = tensor.params.layout(bool(chosen.history_flag))
         row_skip = bool(chosen.row_skip_flag)
-        status, found = encoder.encode(
-            layout, indices, row_skip, chosen.skipped_rows if row_skip else None, chosen.estimator_sets, portable
-        )
+        rows = chosen.skipped_rows if row_skip else None
+        status, found = encoder.encode(layout, indices, row_skip, rows, chosen.estimator_sets, n_threads, portable)
         require_status(status)
         marks.append(found)
         choices.append(chosen)

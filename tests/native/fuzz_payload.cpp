@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "block_rows.hpp"
+#include "parallel_encoder.hpp"
 #include "set_choice.hpp"
 #include "uniform.hpp"
 
@@ -90,7 +91,10 @@ void make_indices(Source& source, Tensor& tensor) {
                                [&](int i) { tensor.sets[static_cast<size_t>(i)] = source.below(kSets) & 0xff; });
   } else {
     Recorder recorder(layout.n_contexts(), source.one_in(2));
-    record_tensor(recorder, layout, tensor.indices.data(), tensor.row_skip ? tensor.skipped_rows.data() : nullptr);
+    Recorder another(layout.n_contexts(), source.one_in(2));
+    Recorder* both[] = {&recorder, &another};
+    const uint8_t* rows = tensor.row_skip ? tensor.skipped_rows.data() : nullptr;
+    record_tensor(both, source.one_in(2) ? 2 : 1, layout, tensor.indices.data(), rows);
     choose_sets(recorder, layout, tensor.sets.data());
   }
 }
@@ -138,12 +142,12 @@ Decoded decode(const std::vector<uint8_t>& payload, TensorLayout layout, const s
   return found;
 }
 
-Coded encode(Tensor& tensor) {
+Coded encode(Tensor& tensor, int n_threads) {
   Codeword codeword;
   std::vector<Context> contexts(static_cast<size_t>(tensor.layout.n_contexts()));
   std::vector<BlockRowMark> marks(static_cast<size_t>(tensor.layout.n_block_rows()));
   const TensorChoices choices{tensor.row_skip, tensor.skipped_rows.data(), tensor.sets.data()};
-  encode_tensor(codeword, tensor.layout, choices, tensor.indices.data(), contexts.data(), marks.data(), false);
+  encode_tensor(codeword, tensor.layout, choices, tensor.indices.data(), contexts.data(), marks.data(), n_threads, false);
   if (!codeword.reserve(8)) fail("memory");
   codeword.encoder.finish();
   Coded coded{{codeword.buffer.data(), codeword.buffer.data() + codeword.n_bytes()}, {}};
@@ -228,7 +232,7 @@ int main(int argc, char** argv) {
     Tensor tensor;
     make_layout(source, tensor);
     make_indices(source, tensor);
-    const Coded coded = encode(tensor);
+    const Coded coded = encode(tensor, source.one_in(2) ? 2 : 1);
     if (source.one_in(16)) quantise_anything(source, tensor);
     for (int i = 0; i < 32; ++i, ++n_done) {
       Tensor damaged = tensor;

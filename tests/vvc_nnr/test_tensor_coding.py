@@ -190,7 +190,7 @@ def test_coder_state_after_the_last_value_equals_the_readable_one(tensor):
     wanted = reference.encode_payload([in_reference(tensor, chosen)])
     layout = params.layout(chosen.history_flag)
     encoder = _kernels.Encoder()
-    encoder.encode(layout, indices, chosen.row_skip_flag, chosen.skipped_rows, chosen.estimator_sets, False)
+    encoder.encode(layout, indices, chosen.row_skip_flag, chosen.skipped_rows, chosen.estimator_sets, 1, False)
     assert encoder.state() == (wanted.state.n_shifts, wanted.state.range, wanted.state.low & 511)
     assert encoder.contexts() == [context.state for context in wanted.contexts[0]]
     decoded = reference.decode_payload(wanted.data, [to_reference(params)], has_qp=False)
@@ -201,6 +201,16 @@ def test_coder_state_after_the_last_value_equals_the_readable_one(tensor):
     decoder.decode_values(layout, rows, chosen.estimator_sets, numbers, 0, 0.0, None, 1, False)
     assert decoder.state() == (decoded.state.position_bits, decoded.state.range, decoded.state.value >> 7)
     assert decoder.contexts() == [context.state for context in decoded.tensors[0].contexts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors=st.lists(tensor_inputs(), min_size=1, max_size=3), n_threads=st.integers(2, 4))
+def test_threads_do_not_change_the_bytes(tensors, n_threads):
+    tensors = [replace(t, qp=t.qp or 0) for t in tensors]
+    one, many = encode_payload(tensors), encode_payload(tensors, n_threads=n_threads)
+    assert (many.data, many.entry_points) == (one.data, one.entry_points)
+    for chosen, wanted in zip(many.choices, one.choices, strict=True):
+        np.testing.assert_array_equal(chosen.estimator_sets, wanted.estimator_sets)
 
 
 def test_values_are_single_precision_products():

@@ -3,9 +3,8 @@
 
 #include <memory>
 #include <new>
-#include <system_error>
-#include <thread>
 
+#include "block_row_threads.hpp"
 #include "wide_lanes.hpp"
 
 namespace nnr {
@@ -15,7 +14,6 @@ inline bool can_use_lanes(const TensorLayout& layout) {
 }
 
 constexpr int kFewLanes = 5;  // so many take turns faster than as vectors
-constexpr int kMaxThreads = 64;
 
 // Lanes per thread, so that no thread takes the others' block rows, nor has a few slow ones left at the end.
 inline int lane_count(int64_t n_block_rows, int n_threads, int max_lanes) {
@@ -58,19 +56,6 @@ struct Workbench {
   }
 };
 
-inline void run_threads(Workbench& bench, int n_threads, LaneJob& job, bool portable) {
-  std::thread threads[kMaxThreads];
-  int n_started = 0;
-  try {
-    for (; n_started + 1 < n_threads; ++n_started) {
-      threads[n_started] = std::thread([&bench, &job, n_started, portable] { bench.work(n_started + 1, job, portable); });
-    }
-  } catch (const std::system_error&) {  // fewer threads do the same work
-  }
-  bench.work(0, job, portable);
-  for (int i = 0; i < n_started; ++i) threads[i].join();
-}
-
 // Requires can_use_lanes(layout); up to kMaxThreads threads; entries as decode_lanes does, of all block rows but the
 // first, which is found here.
 inline Status decode_from_entries(ArithmeticDecoder& decoder, const TensorLayout& layout, const Prologue& prologue,
@@ -89,7 +74,7 @@ inline Status decode_from_entries(ArithmeticDecoder& decoder, const TensorLayout
                    : automaton->build<false>(layout.unary_length, to_levels);
   initialise_contexts(initial.get(), prologue.sets, layout.n_contexts());
   LaneJob job{layout, prologue, target, entries, initial.get(), *automaton, decoder};
-  run_threads(bench, n_threads, job, portable);
+  run_in_threads(n_threads, [&](int thread) { bench.work(thread, job, portable); });
   const auto status = static_cast<Status>(job.status.load());
   if (status == Status::ok) decoder = job.end;
   return status;

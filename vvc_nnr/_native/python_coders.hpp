@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block_rows.hpp"
+#include "parallel_encoder.hpp"
 #include "python_layout.hpp"
 
 namespace nnr {
@@ -23,7 +24,9 @@ class Encoder {
   }
 
   std::pair<int, Marks> encode(const Layout& layout, const Array<int32_t>& indices, bool row_skip,
-                               const Rows& skipped_rows, const Array<uint8_t>& sets, bool portable) {
+                               const Rows& skipped_rows, const Array<uint8_t>& sets, int n_threads,
+                               bool portable) {
+    require(n_threads > 0 && n_threads <= kMaxThreads, "threads");
     TensorChoices choices;
     choices.row_skip = row_skip, choices.skipped_rows = layout.rows(skipped_rows), choices.sets = layout.sets(sets);
     require(!row_skip || choices.skipped_rows, "skipped rows");
@@ -34,7 +37,7 @@ class Encoder {
     Status status;
     {
       py::gil_scoped_release release;
-      status = encode_tensor(codeword_, layout, choices, k, contexts_.data(), marks.data(), portable);
+      status = encode_tensor(codeword_, layout, choices, k, contexts_.data(), marks.data(), n_threads, portable);
     }
     Marks found;
     for (const BlockRowMark& mark : marks) found.emplace_back(mark.position_bits, mark.low, mark.state);
