@@ -33,7 +33,7 @@ PEER_QP = -32
 # The finest steps that the format has, to meet an error closely.
 FINE_DENSITY, FINE_QPS = 7, (-1600, 200)
 LOW_RATE_BITS = (1.0, 1.5, 2.0)
-LAMBDAS = (0.0, None, 1.0, 2.0, 4.0)
+LAMBDAS = (0.0, None, 0.75, 1.0, 2.0)
 BIN_STEPS = (2.0**-4, 2.0**-6, 2.0**-8)
 
 
@@ -225,7 +225,7 @@ def bins_rows(n_weights: int, settings: Settings) -> Iterator[BinsRow]:
 
 def _bins_row(params: TensorParams, indices: np.ndarray[Any, np.dtype[np.int32]], settings: Settings) -> BinsRow:
     load = os.getloadavg()[0]
-    record = _kernels.record_bins(params.layout(), indices, None, False)
+    record = _kernels.record_bins(params.layout(), indices, None, 1, False)
     n_bins = int(record.n_bins.sum()) + record.n_bypass
     encoded = encode_payload([TensorInput(params, indices)])
     given = [TensorInput(params, indices, encoded.choices[0])]

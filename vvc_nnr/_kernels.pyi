@@ -41,6 +41,7 @@ class Encoder:
         row_skip: bool,
         skipped_rows: _Rows,
         sets: NDArray[np.uint8],
+        n_threads: int,
         portable: bool,
     ) -> tuple[int, _Marks]: ...
     def finish(self) -> bytes: ...
@@ -61,7 +62,6 @@ class Decoder:
         step: float,
         entries: _Marks | None,
         n_threads: int,
-        n_lanes: int,
         portable: bool,
     ) -> tuple[int, _Marks]: ...
     def finish(self) -> int: ...
@@ -80,7 +80,9 @@ class BinRecord:
     @property
     def n_bypass(self) -> int: ...
 
-def record_bins(layout: Layout, indices: NDArray[np.int32], skipped_rows: _Rows, portable: bool) -> BinRecord: ...
+def record_bins(
+    layout: Layout, indices: NDArray[np.int32], skipped_rows: _Rows, n_threads: int, portable: bool
+) -> BinRecord: ...
 def quantise(
     layout: Layout,
     weights: NDArray[np.float32],

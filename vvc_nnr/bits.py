@@ -75,13 +75,12 @@ class BitReader:
         Raises:
             BitstreamError: If the data ends, or the prefix is longer than `max_prefix_bits` zeros.
         """
-        n_zeros = 0
-        while not self.u(1, field):
-            n_zeros += 1
-            if n_zeros > max_prefix_bits:
-                raise self.error(f"a number has a prefix of more than {max_prefix_bits} zero bits", field)
-        base = ((1 << n_zeros) - 1) << order
-        return base + self.u(order + n_zeros, field)
+        n_zeros = self._count_zeros(max_prefix_bits + 1)
+        if n_zeros > max_prefix_bits:
+            self.position_bits += n_zeros
+            raise self.error(f"a number has a prefix of more than {max_prefix_bits} zero bits", field)
+        code = self.u(2 * n_zeros + 1 + order, field)  # the one before the number counts 2 ** (order + n_zeros)
+        return code - (1 << order)
 
     def ie(self, order: int, field: str) -> int:
         """Signed Exp-Golomb code: 1, -1, 2, -2, ... are the codes 1, 2, 3, 4, ..."""
@@ -121,6 +120,14 @@ class BitReader:
             raise ValueError(f"the rest of the data starts at bit {self.position_bits}, which begins no byte")
         start, self.position_bits = self.position_bits, self._end_bits
         return self._data[start >> 3 : self._end_bits >> 3]
+
+    def _count_zeros(self, n_most: int) -> int:
+        """Zero bits that come next, up to `n_most` or the end of the data; the cursor stays."""
+        start = self.position_bits
+        end = min(start + n_most, self._end_bits)
+        window = int.from_bytes(self._data[start >> 3 : (end + 7) >> 3], "big") >> (-end & 7)
+        n_bits = end - start
+        return n_bits - (window & ((1 << n_bits) - 1)).bit_length()
 
     def _find_zero(self, start_bytes: int, step_bytes: int = 256) -> int:
         """Place of the next zero byte, -1 if there is none; looks at a few bytes at a time, since texts are short."""
@@ -183,8 +190,7 @@ class BitWriter:
         if value < 0 or n_zeros > max_prefix_bits:
             limit = (1 << (order + max_prefix_bits + 1)) - (1 << order) - 1
             raise InputError(f"{field}: {value} cannot be coded, 0 to {limit} can")
-        self.u(1, n_zeros + 1, field)
-        self.u(value - (((1 << n_zeros) - 1) << order), order + n_zeros, field)
+        self.u(value + (1 << order), 2 * n_zeros + 1 + order, field)
 
     def ie(self, value: int, order: int, field: str) -> None:
         """Signed Exp-Golomb code."""

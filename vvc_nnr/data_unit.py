@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -49,6 +50,12 @@ _HEADER_ORDER = (
     PartKind.WEIGHT, PartKind.G, PartKind.H, PartKind.SCALING,
     PartKind.BN_BETA, PartKind.BN_GAMMA, PartKind.BN_MEAN, PartKind.BN_VAR, PartKind.BIAS,
 )  # fmt: skip
+
+
+def count_entry_points(scan_order: int, n_rows: Sequence[int]) -> int:
+    """Entry points of matrices of so many rows each."""
+    side = 4 << scan_order
+    return sum(-(-n // side) - 1 for n in n_rows) if scan_order else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +164,15 @@ class DataUnit:
     @property
     def n_elements(self) -> int:
         """Values of all tensors of the unit together, exact however large the dimensions are."""
+        if not self.compressed_parameter_types:
+            return math.prod(self.tensor_dimension_list)
         return sum(math.prod(dimensions) for _, dimensions in self._kinds())
 
     def parts(self) -> tuple[UnitPart, ...]:
         """The tensors of the unit in coding order, which in a block differs from the order of their names."""
+        if not self.compressed_parameter_types:
+            name = self.topology_elem_id_list[0] if self.topology_elem_id_list else ""
+            return (self._part(PartKind.WEIGHT, name, self.tensor_dimension_list),)
         names = dict(zip(self._header_kinds(), self.topology_elem_id_list, strict=False))
         return tuple(self._part(kind, names.get(kind, ""), dimensions) for kind, dimensions in self._kinds())
 
@@ -171,7 +183,7 @@ class DataUnit:
             return f"dimensions {shape}: one or more are wanted, none of them zero"
         if self.compressed_parameter_types and not self.is_block:
             return f"compressed_parameter_types {int(self.compressed_parameter_types)} outside a block"
-        if self._has_product and (
+        if self.has_product and (
             min(self.decomposition_rank, self.g_number_of_rows) < 1 or math.prod(shape) % self.g_number_of_rows
         ):
             return f"G of {self.g_number_of_rows} x {self.decomposition_rank} values does not fit a weight of {shape}"
@@ -180,7 +192,7 @@ class DataUnit:
             return f"{n_names} names for {len(self._header_kinds())} tensors"
         if self.codebook and not self.has_qp:
             return "a codebook for integers or raw floats"
-        if (self.codebook_h is not None) != (self.codebook is not None and self._has_product):
+        if (self.codebook_h is not None) != (self.codebook is not None and self.has_product):
             return "a codebook of H goes with G and its codebook"
         if len(self.entry_points) != self.n_entry_points:
             return f"{len(self.entry_points)} entry points, {self.n_entry_points} are wanted"
@@ -194,16 +206,20 @@ class DataUnit:
 
         A single column has them too, though its payload is coded row by row; there they mean nothing.
         """
-        if not self.scan_order:
-            return 0
-        side = 4 << self.scan_order
-        return sum(-(-dimensions[0] // side) - 1 for kind, dimensions in self._kinds() if kind >= PartKind.WEIGHT)
+        n_rows = (
+            (self.g_number_of_rows, self.decomposition_rank) if self.has_product else self.tensor_dimension_list[:1]
+        )
+        return count_entry_points(self.scan_order, n_rows)
 
     @property
-    def _has_product(self) -> bool:
-        return bool(self.compressed_parameter_types & ParameterTypes.DC)
+    def has_product(self) -> bool:
+        """Whether two thin matrices stand for the weight."""
+        types = self.compressed_parameter_types
+        return bool(types and types & ParameterTypes.DC)
 
     def _header_kinds(self) -> list[PartKind]:
+        if not self.compressed_parameter_types:
+            return [PartKind.WEIGHT]
         present = {kind for kind, _ in self._kinds()}
         return [kind for kind in _HEADER_ORDER if kind in present]
 
@@ -218,7 +234,7 @@ class DataUnit:
         if types & ParameterTypes.BN:
             kinds += [PartKind.BN_BETA, PartKind.BN_GAMMA, PartKind.BN_MEAN, PartKind.BN_VAR]
         vectors = [(kind, vector) for kind in kinds]
-        if not self._has_product:
+        if not self.has_product:
             return [*vectors, (PartKind.WEIGHT, shape)]
         rows, rank = self.g_number_of_rows, self.decomposition_rank
         return [*vectors, (PartKind.G, (rows, rank)), (PartKind.H, (rank, math.prod(shape) // max(rows, 1)))]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vvc_nnr.bits import BitReader, BitWriter
-from vvc_nnr.data_unit import MAX_SCAN_ORDER, DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.data_unit import MAX_SCAN_ORDER, DataUnit, ParameterTypes, PayloadType, count_entry_points
 from vvc_nnr.data_unit_fields import (
     NodeId,
     ParentNode,
@@ -46,19 +44,14 @@ def read_data_unit(reader: BitReader, sets: ParameterSets) -> DataUnit:
     types, rank, g_rows, shape, unary_length_minus1 = _read_input_parameters(reader)
     codebook_h = read_codebook(reader) if _has_codebook_of_h(kind, has_codebook, types) else None
     scan_order = _read_scan_order(reader, is_edition_2) if len(shape) > 1 else 0
-    unit = DataUnit(
-        kind, names, shape, b"", numbers, node, parent, codebook, codebook_h, dq_flag, number_format,
-        unary_length_minus1, types, rank, g_rows, scan_order,
-    )  # fmt: skip
-    return _read_end(reader, unit)
-
-
-def _read_end(reader: BitReader, unit: DataUnit) -> DataUnit:
-    """The unit with what follows its scan order."""
     start = reader.position_bits >> 3
-    entries = read_entry_points(reader, unit.n_entry_points, unit.dq_flag) if unit.scan_order else ()
+    n_rows = (g_rows, rank) if rank or g_rows else shape[:1]
+    entries = read_entry_points(reader, count_entry_points(scan_order, n_rows), dq_flag) if scan_order else ()
     reader.align("byte_alignment")
-    unit = replace(unit, entry_points=entries, payload=reader.rest())
+    unit = DataUnit(
+        kind, names, shape, reader.rest(), numbers, node, parent, codebook, codebook_h, dq_flag, number_format,
+        unary_length_minus1, types, rank, g_rows, scan_order, entries,
+    )  # fmt: skip
     fault = unit.faults()
     if fault:
         raise BitstreamError(fault, field="header of a data unit", offset_bytes=start)
@@ -66,7 +59,7 @@ def _read_end(reader: BitReader, unit: DataUnit) -> DataUnit:
 
 
 def _may_have_codebook(kind: PayloadType) -> bool:
-    return kind in (PayloadType.FLOAT, PayloadType.BLOCK)
+    return kind is PayloadType.FLOAT or kind is PayloadType.BLOCK
 
 
 def _has_codebook_of_h(kind: PayloadType, has_codebook: bool, types: ParameterTypes) -> bool:
@@ -108,7 +101,7 @@ def _read_input_parameters(reader: BitReader) -> tuple[ParameterTypes, int, int,
     has_unary_length = reader.flag("cabac_unary_length_flag")
     types = ParameterTypes(reader.u(4, "compressed_parameter_types"))
     rank = g_rows = 0
-    if types & ParameterTypes.DC:
+    if types and types & ParameterTypes.DC:
         rank, g_rows = reader.ue(3, "decomposition_rank"), reader.ue(3, "g_number_of_rows")
     if not has_shape:
         raise UnsupportedError("a data unit has no dimensions")

@@ -204,7 +204,7 @@ def _bin_bits(tensor: CodedTensor) -> tuple[dict[str, float], int]:
 
 def _bits_of(params: TensorParams, decoded: DecodedTensor) -> dict[str, float]:
     sets = _sets_of(decoded)
-    record = _kernels.record_bins(params.layout(), decoded.numbers, decoded.choices.skipped_rows, False)
+    record = _kernels.record_bins(params.layout(), decoded.numbers, decoded.choices.skipped_rows, 1, False)
     cost = np.take_along_axis(record.cost_bits, sets[:, None].astype(np.intp), 1)[:, 0]
     remainder = _GREATER + 4 * params.unary_length
     return {

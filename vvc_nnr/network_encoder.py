@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vvc_nnr.data_unit_fields import NodeId
@@ -43,9 +44,10 @@ def compress_arrays(
     options.check_names(arrays)
     check_metadata(metadata or {})
     jobs = [make_job(name, array, place, arrays, options) for place, (name, array) in enumerate(arrays.items())]
-    coded = encode_all(jobs, options, progress)
+    shapes = [shape_of(array) for array in arrays.values()]
+    coded = encode_all(jobs.__getitem__, shapes, options, progress)
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    return write_network([shape_of(array) for array in arrays.values()], coded, mps, metadata=metadata)
+    return write_network(shapes, coded, mps, metadata=metadata)
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
@@ -83,10 +85,29 @@ def _unused_name(name: str, names: Mapping[str, Any]) -> str:
     return name
 
 
-def encode_all(jobs: list[TensorJob], options: CompressOptions, progress: Progress | None) -> list[EncodedTensor]:
-    """The data units of each tensor."""
-    sizes = [math.prod(shape_of(job.array)) for job in jobs]
-    return run_all(lambda job: encode_tensor(job, options), jobs, sizes, thread_count(options.n_threads), progress)
+def encode_all(
+    job_of: Callable[[int], TensorJob],
+    shapes: Sequence[tuple[int, ...]],
+    options: CompressOptions,
+    progress: Progress | None,
+) -> list[EncodedTensor]:
+    """The data units of each tensor.
+
+    Args:
+        job_of: What there is to do for a tensor, asked for when its turn has come, by several threads.
+        shapes: The tensors' shapes.
+        options: What was chosen.
+        progress: Called with the values coded so far and their total.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    n_threads, n_total = thread_count(options.n_threads), sum(sizes)
+
+    def encode(place: int) -> EncodedTensor:
+        # One that is more than a thread's share takes the others' time when they have nothing left to do.
+        is_large = sizes[place] * n_threads > n_total
+        return encode_tensor(replace(job_of(place), n_threads=n_threads if is_large else 1), options)
+
+    return run_all(encode, range(len(shapes)), sizes, n_threads, progress)
 
 
 def write_network(

@@ -30,8 +30,9 @@ class CompressOptions:
         nonweight_qp: QP of the other float tensors; None: two octaves below `qp`.
         qp_per_tensor: QP by name, above both. A name that the network does not have is an error.
         use_dq: Dependent quantisation of float tensors (not with a codebook, nor with `bitdepth`).
-        lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 1 for tensors
-            below about 2 bits per value, where it saves several per cent of the bytes at equal error; else 0.
+        lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 0.75 (without
+            use_dq 1) for tensors below about 2 bits per value, where that saves several per cent of the bytes at equal
+            error; else 0.
         row_skipping: Empty rows of a matrix are one bin each.
         scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64, "auto": blocks for matrices that are so large that
             decoding their block rows in parallel pays.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.manifest import DIGEST_DIGITS, Manifest, digest, fits_coded, is_manifest, read_manifest, write_manifest
 from vvc_nnr.number_formats import FLOATS, INTEGER_FORMATS, WIDE_FORMATS
@@ -23,26 +23,22 @@ class CodedTensor:
 
     Args:
         name: Its name; of a block the first.
-        units: Its data unit, or those of its low and high halves.
+        units: Its data unit, or those of its low and high halves, with their places in the stream.
+        data_units: The same as headers and payloads.
         number_format: What it was before, None if the stream does not say.
         shape: Its shape, which may differ from the coded one; of a block that of the weight.
     """
 
     name: str
     units: tuple[PlacedUnit, ...]
+    data_units: tuple[DataUnit, ...]
     number_format: str | None
     shape: tuple[int, ...]
 
     @property
-    def data_units(self) -> tuple[DataUnit, ...]:
-        """Headers and payloads."""
-        return tuple(placed.unit for placed in self.units if isinstance(placed.unit, DataUnit))
-
-    @property
     def n_elements(self) -> int:
         """Values of all its data units together, and of the weight that G and H of a block are multiplied to."""
-        products = [unit for unit in self.data_units if unit.compressed_parameter_types & ParameterTypes.DC]
-        n_in_products = sum(math.prod(unit.tensor_dimension_list) for unit in products)
+        n_in_products = sum(math.prod(unit.tensor_dimension_list) for unit in self.data_units if unit.has_product)
         return sum(unit.n_elements for unit in self.data_units) + n_in_products
 
 
@@ -164,13 +160,13 @@ def _tensors(units: Sequence[PlacedUnit], manifest: Manifest) -> Iterator[CodedT
 
 
 def _tensor(units: tuple[PlacedUnit, ...], manifest: Manifest, place: int) -> CodedTensor:
-    first = units[0].unit
-    assert isinstance(first, DataUnit)
+    data_units = tuple(placed.unit for placed in units if isinstance(placed.unit, DataUnit))
+    first = data_units[0]
     if first.topology_elem_id_index_list:
         raise UnsupportedError("tensors that have numbers in place of names")
     coded = first.tensor_dimension_list
     shape = manifest.shapes.get(place, coded)
-    tensor = CodedTensor(first.topology_elem_id_list[0], units, manifest.formats.get(place), shape)
+    tensor = CodedTensor(first.topology_elem_id_list[0], units, data_units, manifest.formats.get(place), shape)
     if place in manifest.shapes and not fits_coded(shape, coded):
         raise BitstreamError(f"a tensor of shape {shape} was coded as {coded}", field="the manifest")
     if not _fits_format(tensor, is_wide=place in manifest.wide):

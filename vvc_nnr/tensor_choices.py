@@ -15,7 +15,12 @@ SIGN_CONTEXTS, GREATER_CONTEXTS = 48, 53
 
 
 def choose(
-    params: TensorParams, indices: NDArray[np.int32], choices: TensorChoices, *, portable: bool = False
+    params: TensorParams,
+    indices: NDArray[np.int32],
+    choices: TensorChoices,
+    *,
+    n_threads: int = 1,
+    portable: bool = False,
 ) -> TensorChoices:
     """The choices with every None filled in, from the bins that will be coded.
 
@@ -23,6 +28,7 @@ def choose(
         params: Without a problem.
         indices: int32, contiguous, n_rows * n_columns values.
         choices: What is fixed already.
+        n_threads: Threads for the block rows, 1 to 64. The choices are the same.
         portable: Use no instruction set extension.
     """
     layout = params.layout()
@@ -38,10 +44,10 @@ def choose(
         _check_sets(sets, params.layout(bool(with_history)))
     if sets is None or with_history is None:
         tried = [False, True] if with_history is None else [with_history]
-        records = {h: _kernels.record_bins(params.layout(h), indices, coded_rows, portable) for h in tried}
+        records = {h: _kernels.record_bins(params.layout(h), indices, coded_rows, n_threads, portable) for h in tried}
         for record in records.values():
             require_status(record.status)
-        with_history = min(records, key=lambda h: _cost_bits(records[h]))
+        with_history = min(tried, key=lambda h: _cost_bits(records[h])) if len(tried) > 1 else tried[0]
         sets = records[with_history].sets if sets is None else sets
     return TensorChoices(row_skip, rows, with_history, sets)
 
@@ -59,7 +65,7 @@ def bits_by_kind(params: TensorParams, indices: NDArray[np.int32], choices: Tens
     """
     layout = params.layout(bool(choices.history_flag))
     rows = choices.skipped_rows if choices.row_skip_flag else None
-    record = _kernels.record_bins(layout, indices, rows, False)
+    record = _kernels.record_bins(layout, indices, rows, 1, False)
     require_status(record.status)
     assert choices.estimator_sets is not None
     costs = np.take_along_axis(record.cost_bits, choices.estimator_sets[:, None].astype(np.intp), 1)[:, 0]

@@ -7,7 +7,6 @@ arrays or run longer than max_elements allows. All functions may be called from 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,8 +26,6 @@ Output = Literal["indices", "levels", "values"]
 OUTPUTS: tuple[Output, ...] = ("indices", "levels", "values")
 # A bin takes at least 2 of the 254 steps that make a bit of the codeword, and a value takes at least one bin.
 MAX_VALUES_PER_BYTE = 8 * 127
-# Most decoders that one thread takes turns between.
-MAX_LANES = 6
 MAX_THREADS = 64
 MAX_DEPENDENT_INDEX = (1 << 30) - 1
 
@@ -76,12 +73,15 @@ class DecodedTensor:
     qp: int | None
 
 
-def encode_payload(tensors: Sequence[TensorInput], qp_density: int = 2, *, portable: bool = False) -> EncodedPayload:
+def encode_payload(
+    tensors: Sequence[TensorInput], qp_density: int = 2, *, n_threads: int = 1, portable: bool = False
+) -> EncodedPayload:
     """The codeword of a data unit.
 
     Args:
         tensors: In coding order.
         qp_density: QP steps per octave as a power of two; a QP takes 6 + qp_density bits.
+        n_threads: Threads for the block rows of a tensor, 1 to 64. The bytes are the same.
         portable: Use no instruction set extension. The bytes are the same.
 
     Raises:
@@ -95,13 +95,12 @@ def encode_payload(tensors: Sequence[TensorInput], qp_density: int = 2, *, porta
         indices = _checked_indices(tensor)
         if tensor.qp is not None:
             encoder.put_bits(_qp_field(tensor.qp, 6 + qp_density), 6 + qp_density)
-        chosen = choose(tensor.params, indices, tensor.choices, portable=portable)
+        chosen = choose(tensor.params, indices, tensor.choices, n_threads=n_threads, portable=portable)
         assert chosen.estimator_sets is not None
         layout = tensor.params.layout(bool(chosen.history_flag))
         row_skip = bool(chosen.row_skip_flag)
-        status, found = encoder.encode(
-            layout, indices, row_skip, chosen.skipped_rows if row_skip else None, chosen.estimator_sets, portable
-        )
+        rows = chosen.skipped_rows if row_skip else None
+        status, found = encoder.encode(layout, indices, row_skip, rows, chosen.estimator_sets, n_threads, portable)
         require_status(status)
         marks.append(found)
         choices.append(chosen)
@@ -156,7 +155,7 @@ def decode_payload(
     for index, params in enumerate(tensors):
         entries = entry_points[index] if entry_points else None
         decoded.append(reader.read(params, 6 + qp_density if has_qp else 0, entries))
-    require_status(reader.decoder.finish(), reader.offset_bytes)
+    reader.require(reader.decoder.finish())
     return tuple(decoded)
 
 
@@ -173,13 +172,19 @@ class _Reader:
     def offset_bytes(self) -> int:
         return min(self.decoder.state()[0] >> 3, self.n_bytes)
 
+    def require(self, status: int) -> None:
+        """Raises unless a kernel ended well."""
+        if status:
+            require_status(status, self.offset_bytes)
+
     def read(self, params: TensorParams, n_qp_bits: int, entries: Sequence[EntryPoint] | None) -> DecodedTensor:
         qp = self._read_qp(n_qp_bits) if n_qp_bits else None
-        status, row_skip, with_history, rows, sets = self.decoder.decode_prologue(params.layout())
-        require_status(status, self.offset_bytes)
-        layout = params.layout(with_history)
+        layout = params.layout()
+        status, row_skip, with_history, rows, sets = self.decoder.decode_prologue(layout)
+        self.require(status)
+        layout = params.layout(True) if with_history else layout
         n_coded = (params.n_rows - int(rows.sum()) if row_skip else params.n_rows) * params.n_columns
-        if layout.is_coded and n_coded > MAX_VALUES_PER_BYTE * (self.n_bytes - self.offset_bytes + 16):
+        if n_coded > MAX_VALUES_PER_BYTE * (self.n_bytes - self.offset_bytes + 16) and layout.is_coded:
             raise BitstreamError(f"{n_coded} values in {self.n_bytes} bytes: {MESSAGES[1]}", field="payload")
         numbers = np.empty(params.shape, np.float32 if self.output == "values" else np.int32)
         step = self.step_of(qp) if self.output == "values" and self.step_of and qp is not None else 0.0
@@ -194,10 +199,9 @@ class _Reader:
             step,
             marks,
             self.n_threads,
-            lane_count(layout.n_block_rows, self.n_threads),
             self.portable,
         )
-        require_status(status, self.offset_bytes)
+        self.require(status)
         return DecodedTensor(numbers, TensorChoices(row_skip, skipped, with_history, sets), _entry_points(found), qp)
 
     def _read_qp(self, n_bits: int) -> int:
@@ -217,13 +221,6 @@ class _Reader:
                 raise BitstreamError(f"impossible {entry}", field="entry points", offset_bytes=self.offset_bytes)
             marks.append((at, entry.value, entry.dq_state))
         return marks
-
-
-def lane_count(n_block_rows: int, n_threads: int) -> int:
-    """Decoders per thread, so that no thread takes the others' block rows, nor has a few slow ones left at the end."""
-    n_rows = max(1, math.ceil(n_block_rows / n_threads))
-    n_rounds = math.ceil(n_rows / MAX_LANES)
-    return math.ceil(n_rows / n_rounds)
 
 
 def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:

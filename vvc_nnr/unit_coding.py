@@ -61,6 +61,7 @@ def encode_indices(
     options: CompressOptions,
     past: TensorPast | None = None,
     skipped_rows: NDArray[np.uint8] | None = None,
+    n_threads: int = 1,
 ) -> DataUnit:
     """A unit of one tensor with its indices coded.
 
@@ -71,11 +72,12 @@ def encode_indices(
         options: Row skip and estimators.
         past: The tensor before the update.
         skipped_rows: Rows that must be coded as skipped, None: free.
+        n_threads: Threads for its block rows.
     """
     params = make_params(unit, unit.parts()[0], past)
     sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
     choices = TensorChoices(None if options.row_skipping else False, skipped_rows, estimator_sets=sets)
-    encoded = encode_payload([TensorInput(params, indices, choices, qp)], options.qp_density)
+    encoded = encode_payload([TensorInput(params, indices, choices, qp)], options.qp_density, n_threads=n_threads)
     entries = tuple(EntryPoint(e.value, e.dq_state, e.offset_bits) for e in encoded.entry_points[0])
     return replace(unit, payload=encoded.data, entry_points=entries)
 

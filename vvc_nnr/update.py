@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ from vvc_nnr.number_formats import (
     INTEGERS,
     Array,
     Bfloat16Bits,
+    NamedArrays,
     as_float32,
     coded_shape,
     format_of,
@@ -134,20 +136,32 @@ def compress_update(
     options = options or CompressOptions()
     if options.float64 == "exact" or options.codebook == "force":
         raise InputError('updates: float64="exact" and codebook="force" are not possible')
-    state, wanted = _as_state(base), BaseState.of(new)
+    state, wanted = _as_state(base), named_arrays(new)
     options.check_names(state.tensors)
-    if state.tensors.keys() != wanted.tensors.keys():
-        odd = sorted(state.tensors.keys() ^ wanted.tensors.keys())
-        raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
-    jobs = [
-        _job(name, place, state, wanted.tensors[name], options, (temporal_contexts, history_contexts))
-        for place, name in enumerate(state.tensors)
-    ]
-    coded = encode_all(jobs, options, progress)
+    _check_same(state, wanted)
+    names, shapes = list(state.tensors), [tensor.values.shape for tensor in state.tensors.values()]
+    contexts = temporal_contexts, history_contexts
+    coded = encode_all(
+        lambda place: _job(names[place], place, state, wanted[names[place]], options, contexts),
+        shapes, options, progress,
+    )  # fmt: skip
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
-    data = write_network([shape_of(job.array) for job in jobs], coded, mps, base=state.digest())
-    n_elements = sum(tensor.values.size for tensor in state.tensors.values())
-    return data, apply_update(state, data, max_elements=2 * n_elements + len(jobs), n_threads=options.n_threads)
+    data = write_network(shapes, coded, mps, base=state.digest())
+    n_elements = sum(math.prod(shape) for shape in shapes)
+    return data, apply_update(state, data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
+
+
+def _check_same(state: BaseState, wanted: NamedArrays) -> None:
+    """Raises InputError or ShapeError unless all names, shapes and number formats are those of the state."""
+    if state.tensors.keys() != wanted.keys():
+        odd = sorted(state.tensors.keys() ^ wanted.keys())
+        raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
+    for name, old in state.tensors.items():
+        found, shape = format_of(name, wanted[name]), shape_of(wanted[name])
+        if found not in (old.number_format, "float32" if old.number_format == "bfloat16" else ""):
+            raise InputError(f"tensor {name!r}: {found}, the base has {old.number_format}")
+        if shape != old.values.shape:
+            raise ShapeError(f"tensor {name!r}: shape {shape}, the base has {old.values.shape}")
 
 
 def _as_state(base: BaseState | Any) -> BaseState:
@@ -155,20 +169,21 @@ def _as_state(base: BaseState | Any) -> BaseState:
 
 
 def _job(
-    name: str, place: int, state: BaseState, new: TensorState, options: CompressOptions, contexts: tuple[bool, bool]
+    name: str,
+    place: int,
+    state: BaseState,
+    new: Array | Bfloat16Bits,
+    options: CompressOptions,
+    contexts: tuple[bool, bool],
 ) -> TensorJob:
     """What there is to code for a tensor.
 
     Raises:
-        InputError, ShapeError: If old and new do not fit together.
+        InputError: If a difference cannot be coded.
     """
     old = state.tensors[name]
-    is_same = new.number_format in (old.number_format, "float32" if old.number_format == "bfloat16" else "")
-    if not is_same:
-        raise InputError(f"tensor {name!r}: {new.number_format}, the base has {old.number_format}")
-    if old.values.shape != new.values.shape:
-        raise ShapeError(f"tensor {name!r}: shape {new.values.shape}, the base has {old.values.shape}")
-    job = make_job(name, _difference(name, old, new), place, state.tensors, options)
+    values = as_float32(name, new) if isinstance(new, Bfloat16Bits) else new
+    job = make_job(name, _difference(name, old, values), place, state.tensors, options)
     is_temporal = contexts[0] and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
     return replace(
@@ -179,17 +194,17 @@ def _job(
     )
 
 
-def _difference(name: str, old: TensorState, new: TensorState) -> Array:
+def _difference(name: str, old: TensorState, new: Array) -> Array:
     """What is to be added: float32, or signed integers modulo the range of the tensor's own."""
     if old.number_format == "bool":
-        return np.asarray(new.values ^ old.values)
+        return np.asarray(new ^ old.values)
     if old.number_format in INTEGERS:
-        difference = np.atleast_1d(new.values) - np.atleast_1d(old.values)
+        difference = np.atleast_1d(new) - np.atleast_1d(old.values)
         signed: Array = difference.view(f"int{8 * difference.itemsize}")
-        return signed.reshape(new.values.shape)
+        return signed.reshape(new.shape)
     precise = np.float64 if old.number_format == "float64" else np.float32
     with np.errstate(over="ignore"):
-        return as_float32(name, np.asarray(new.values.astype(precise) - old.values.astype(precise)))
+        return as_float32(name, np.asarray(new.astype(precise, copy=False) - old.values.astype(precise, copy=False)))
 
 
 def apply_update(

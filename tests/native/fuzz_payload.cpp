@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "block_rows.hpp"
+#include "parallel_encoder.hpp"
 #include "set_choice.hpp"
 #include "uniform.hpp"
 
@@ -43,8 +44,8 @@ void point_layout(Tensor& tensor) {
 
 void make_layout(Source& source, Tensor& tensor) {
   TensorLayout& layout = tensor.layout;
-  layout.n_rows = 1 + static_cast<int64_t>(source.below(40));
-  layout.n_columns = 1 + static_cast<int64_t>(source.below(40));
+  layout.n_rows = 1 + static_cast<int64_t>(source.below(source.one_in(4) ? 300 : 40));
+  layout.n_columns = 1 + static_cast<int64_t>(source.below(source.one_in(4) ? 8 : 40));
   layout.unary_length = source.any({1, 2, 3, 11, 32, 33, 256});
   layout.block_side = source.any({0, 8, 8, 16});
   layout.dependent = source.one_in(2);
@@ -90,7 +91,10 @@ void make_indices(Source& source, Tensor& tensor) {
                                [&](int i) { tensor.sets[static_cast<size_t>(i)] = source.below(kSets) & 0xff; });
   } else {
     Recorder recorder(layout.n_contexts(), source.one_in(2));
-    record_tensor(recorder, layout, tensor.indices.data(), tensor.row_skip ? tensor.skipped_rows.data() : nullptr);
+    Recorder another(layout.n_contexts(), source.one_in(2));
+    Recorder* both[] = {&recorder, &another};
+    const uint8_t* rows = tensor.row_skip ? tensor.skipped_rows.data() : nullptr;
+    record_tensor(both, source.one_in(2) ? 2 : 1, layout, tensor.indices.data(), rows);
     choose_sets(recorder, layout, tensor.sets.data());
   }
 }
@@ -129,7 +133,7 @@ Decoded decode(const std::vector<uint8_t>& payload, TensorLayout layout, const s
   const Target target{found.numbers.data(), Output::indices, 0};
   if (entries && can_use_lanes(layout) && entries->size() == found.marks.size()) {
     found.marks = *entries;
-    found.status = decode_from_entries(decoder, layout, prologue, target, found.marks.data(), 3, n_threads, portable);
+    found.status = decode_from_entries(decoder, layout, prologue, target, found.marks.data(), n_threads, portable);
   } else {
     std::vector<Context> contexts(static_cast<size_t>(layout.n_contexts()));
     found.status = decode_values(decoder, layout, prologue, contexts.data(), target, found.marks.data(), portable);
@@ -138,12 +142,12 @@ Decoded decode(const std::vector<uint8_t>& payload, TensorLayout layout, const s
   return found;
 }
 
-Coded encode(Tensor& tensor) {
+Coded encode(Tensor& tensor, int n_threads) {
   Codeword codeword;
   std::vector<Context> contexts(static_cast<size_t>(tensor.layout.n_contexts()));
   std::vector<BlockRowMark> marks(static_cast<size_t>(tensor.layout.n_block_rows()));
   const TensorChoices choices{tensor.row_skip, tensor.skipped_rows.data(), tensor.sets.data()};
-  encode_tensor(codeword, tensor.layout, choices, tensor.indices.data(), contexts.data(), marks.data(), false);
+  encode_tensor(codeword, tensor.layout, choices, tensor.indices.data(), contexts.data(), marks.data(), n_threads, false);
   if (!codeword.reserve(8)) fail("memory");
   codeword.encoder.finish();
   Coded coded{{codeword.buffer.data(), codeword.buffer.data() + codeword.n_bytes()}, {}};
@@ -228,7 +232,7 @@ int main(int argc, char** argv) {
     Tensor tensor;
     make_layout(source, tensor);
     make_indices(source, tensor);
-    const Coded coded = encode(tensor);
+    const Coded coded = encode(tensor, source.one_in(2) ? 2 : 1);
     if (source.one_in(16)) quantise_anything(source, tensor);
     for (int i = 0; i < 32; ++i, ++n_done) {
       Tensor damaged = tensor;

@@ -19,7 +19,7 @@ from reference_tensor import TensorChoices as ReferenceChoices
 from vvc_nnr import _kernels
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
 from vvc_nnr.tensor_choices import bits_by_kind, choose
-from vvc_nnr.tensor_coding import EncodedPayload, TensorInput, decode_payload, encode_payload, lane_count
+from vvc_nnr.tensor_coding import EncodedPayload, TensorInput, decode_payload, encode_payload
 from vvc_nnr.tensor_params import EntryPoint, TensorChoices, TensorParams
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
@@ -190,7 +190,7 @@ def test_coder_state_after_the_last_value_equals_the_readable_one(tensor):
     wanted = reference.encode_payload([in_reference(tensor, chosen)])
     layout = params.layout(chosen.history_flag)
     encoder = _kernels.Encoder()
-    encoder.encode(layout, indices, chosen.row_skip_flag, chosen.skipped_rows, chosen.estimator_sets, False)
+    encoder.encode(layout, indices, chosen.row_skip_flag, chosen.skipped_rows, chosen.estimator_sets, 1, False)
     assert encoder.state() == (wanted.state.n_shifts, wanted.state.range, wanted.state.low & 511)
     assert encoder.contexts() == [context.state for context in wanted.contexts[0]]
     decoded = reference.decode_payload(wanted.data, [to_reference(params)], has_qp=False)
@@ -198,9 +198,19 @@ def test_coder_state_after_the_last_value_equals_the_readable_one(tensor):
     decoder.decode_prologue(params.layout())
     numbers = np.empty(params.shape, np.int32)
     rows = chosen.skipped_rows if chosen.row_skip_flag else None
-    decoder.decode_values(layout, rows, chosen.estimator_sets, numbers, 0, 0.0, None, 1, 1, False)
+    decoder.decode_values(layout, rows, chosen.estimator_sets, numbers, 0, 0.0, None, 1, False)
     assert decoder.state() == (decoded.state.position_bits, decoded.state.range, decoded.state.value >> 7)
     assert decoder.contexts() == [context.state for context in decoded.tensors[0].contexts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors=st.lists(tensor_inputs(), min_size=1, max_size=3), n_threads=st.integers(2, 4))
+def test_threads_do_not_change_the_bytes(tensors, n_threads):
+    tensors = [replace(t, qp=t.qp or 0) for t in tensors]
+    one, many = encode_payload(tensors), encode_payload(tensors, n_threads=n_threads)
+    assert (many.data, many.entry_points) == (one.data, one.entry_points)
+    for chosen, wanted in zip(many.choices, one.choices, strict=True):
+        np.testing.assert_array_equal(chosen.estimator_sets, wanted.estimator_sets)
 
 
 def test_values_are_single_precision_products():
@@ -233,6 +243,23 @@ def test_many_block_rows_side_by_side(dq_flag, scan_order):
             )[0]  # fmt: skip
             wanted = {"indices": indices, "levels": in_order.numbers, "values": in_order.numbers * np.float32(0.25)}
             np.testing.assert_array_equal(found.numbers, wanted[output])
+
+
+@pytest.mark.parametrize("unary_length", [1, 5, 32])
+@pytest.mark.parametrize("n_rows", [41, 130, 257])
+def test_every_number_of_block_rows_and_any_sets(unary_length, n_rows):
+    rng = np.random.default_rng(n_rows + unary_length)
+    for dq_flag in (False, True):
+        params = TensorParams(n_rows, 19, dq_flag, unary_length, 1)
+        indices = np.round(rng.laplace(0, rng.choice([0.5, 4, 40]), params.shape)).astype(np.int32)
+        sets = rng.integers(0, 9, params.layout().n_contexts).astype(np.uint8)
+        coded = encode_payload([TensorInput(params, indices, TensorChoices(row_skip_flag=False, estimator_sets=sets))])
+        for n_threads in (1, 2, 5):
+            (found,) = decode_payload(
+                coded.data, [params], max_elements=LIMIT, has_qp=False, output="indices",
+                entry_points=coded.entry_points, n_threads=n_threads,
+            )  # fmt: skip
+            np.testing.assert_array_equal(found.numbers, indices)
 
 
 def test_chosen_sets_are_never_worse_than_none():
@@ -403,11 +430,3 @@ def test_entry_points_that_lie(change, message):
     params, coded = coded_tensor()
     with pytest.raises(BitstreamError, match=message):
         decode_payload(coded.data, [params], max_elements=600, entry_points=[change(coded.entry_points[0])])
-
-
-@pytest.mark.parametrize(
-    ("n_block_rows", "n_threads", "wanted"),
-    [(1, 1, 1), (2, 4, 1), (8, 1, 4), (8, 2, 4), (12, 2, 6), (64, 2, 6), (7, 1, 4)],
-)
-def test_block_rows_are_shared_evenly(n_block_rows: int, n_threads: int, wanted: int) -> None:
-    assert lane_count(n_block_rows, n_threads) == wanted

@@ -54,6 +54,21 @@ struct ArithmeticEncoder {
     for (int64_t at = n_bits - 8; at >= 0; at -= 8) *next++ = static_cast<uint8_t>(tail >> at);
   }
 
+  // More bits of a number that others already have chosen; up to 16.
+  NNR_INLINE void append(uint64_t bits, int n_bits) {
+    low = (low << n_bits) + bits;
+    n_pending += n_bits;
+    if (n_pending >= 32) flush();
+  }
+
+  // All bits of low behind the bytes, for a reader; the encoder is not to go on.
+  void write_window() {
+    if (low >> (9 + n_pending)) carry();
+    const uint64_t bits = low << (55 - n_pending);
+    store_big_endian_32(next, static_cast<uint32_t>(bits >> 32));
+    store_big_endian_32(next + 4, static_cast<uint32_t>(bits));
+  }
+
   int64_t position_bits(const ByteBuffer& buffer) const { return 8 * (next - buffer.data()) + n_pending; }
   unsigned low_window() const { return static_cast<unsigned>(low & 511); }
 

@@ -17,19 +17,28 @@ struct BinRecord {
   uint64_t n_bypass;
 };
 
-BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const Rows& skipped_rows, bool portable) {
+BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const Rows& skipped_rows, int n_threads,
+                      bool portable) {
+  require(n_threads > 0 && n_threads <= kMaxThreads, "threads");
+  n_threads = static_cast<int>(std::min<int64_t>(n_threads, layout.n_block_rows()));
   const int32_t* k = layout.values(indices);
   const uint8_t* rows = layout.rows(skipped_rows);
   const int n = layout.n_contexts();
   BinRecord found{0, Array<uint8_t>(n), Array<uint64_t>({n, 2}), Array<double>({n, kSets}), 0};
   std::memset(found.sets.mutable_data(), 0, static_cast<size_t>(n));
-  Recorder recorder(n, portable);
+  std::vector<std::unique_ptr<Recorder>> owned;
+  std::vector<Recorder*> recorders;
+  for (int i = 0; i < n_threads; ++i) {
+    owned.push_back(std::make_unique<Recorder>(n, portable));
+    recorders.push_back(owned.back().get());
+  }
   bool done;
   {
     py::gil_scoped_release release;
-    done = record_tensor(recorder, layout, k, rows);
+    done = record_tensor(recorders.data(), n_threads, layout, k, rows);
   }
   if (!done) return found.status = static_cast<int>(Status::out_of_memory), found;
+  const Recorder& recorder = *recorders[0];
   choose_sets(recorder, layout, found.sets.mutable_data());
   for (int i = 0; i < n; ++i) {
     const ContextRecord& record = recorder.record(i);

@@ -3,10 +3,9 @@
 
 #include <memory>
 #include <new>
-#include <system_error>
-#include <thread>
 
-#include "lane_decoder.hpp"
+#include "block_row_threads.hpp"
+#include "wide_lanes.hpp"
 
 namespace nnr {
 
@@ -14,39 +13,68 @@ inline bool can_use_lanes(const TensorLayout& layout) {
   return layout.is_plain() && layout.n_block_rows() > 1 && layout.unary_length <= kMaxLaneUnaryLength;
 }
 
-inline void run_threads(Lane* lanes, int n_lanes, int n_threads, LaneJob& job, bool portable) {
-  constexpr int kMaxThreads = 64;
-  std::thread threads[kMaxThreads];
-  const int n_more = std::min(n_threads - 1, kMaxThreads);
-  int n_started = 0;
-  try {
-    for (; n_started < n_more; ++n_started) {
-      Lane* own = lanes + (n_started + 1) * n_lanes;
-      threads[n_started] = std::thread([=, &job] { decode_lanes(own, n_lanes, job, portable); });
-    }
-  } catch (const std::system_error&) {  // fewer threads do the same work
-  }
-  decode_lanes(lanes, n_lanes, job, portable);
-  for (int i = 0; i < n_started; ++i) threads[i].join();
+constexpr int kFewLanes = 5;  // so many take turns faster than as vectors
+
+// Lanes per thread, so that no thread takes the others' block rows, nor has a few slow ones left at the end.
+inline int lane_count(int64_t n_block_rows, int n_threads, int max_lanes) {
+  const int64_t n_rows = (n_block_rows + n_threads - 1) / n_threads;
+  const int64_t n_rounds = (n_rows + max_lanes - 1) / max_lanes;
+  return static_cast<int>((n_rows + n_rounds - 1) / n_rounds);
 }
 
-// Requires can_use_lanes(layout); entries as decode_lanes does, of all block rows but the first, which is found here.
+// What the threads work with; none of it is theirs to allocate.
+struct Workbench {
+  int n_lanes = 0;
+  bool is_wide = false;
+  std::unique_ptr<Lane[]> lanes;
+#if NNR_X86
+  std::unique_ptr<WideState[]> states;
+#endif
+
+  // False if there is no memory.
+  bool build(const TensorLayout& layout, int64_t n_bytes, int n_threads, bool portable) {
+    const int64_t n_block_rows = layout.n_block_rows();
+    n_lanes = lane_count(n_block_rows, n_threads, kMaxLanes);
+#if NNR_X86
+    is_wide = !portable && has_wide_lanes() && n_bytes < 1 << 30 && n_block_rows > int64_t{kFewLanes} * n_threads;
+    if (is_wide) {
+      n_lanes = lane_count(n_block_rows, n_threads, kWideLanes);
+      states.reset(new (std::nothrow) WideState[static_cast<size_t>(n_threads)]);
+      if (!states) return false;
+    }
+#endif
+    lanes.reset(new (std::nothrow) Lane[static_cast<size_t>(n_lanes * n_threads)]);
+    return lanes != nullptr;
+  }
+
+  void work(int thread, LaneJob& job, bool portable) {
+    Lane* own = lanes.get() + thread * n_lanes;
+#if NNR_X86
+    if (is_wide) return decode_wide_lanes(states[static_cast<size_t>(thread)], own, n_lanes, job);
+#endif
+    decode_lanes(own, n_lanes, job, portable);
+  }
+};
+
+// Requires can_use_lanes(layout); up to kMaxThreads threads; entries as decode_lanes does, of all block rows but the
+// first, which is found here.
 inline Status decode_from_entries(ArithmeticDecoder& decoder, const TensorLayout& layout, const Prologue& prologue,
-                                  const Target& target, EntryPoint* entries, int n_lanes, int n_threads,
-                                  bool portable) {
+                                  const Target& target, EntryPoint* entries, int n_threads, bool portable) {
   decoder.range = kBlockRowRange;
   if (decoder.value >= decoder.range) return Status::bad_block_row;
   entries[0] = {decoder.position_bits(), decoder.window(), 0};
   std::unique_ptr<Automaton> automaton(new (std::nothrow) Automaton);
-  std::unique_ptr<Lane[]> lanes(new (std::nothrow) Lane[static_cast<size_t>(n_lanes * n_threads)]);
   std::unique_ptr<Context[]> initial(new (std::nothrow) Context[static_cast<size_t>(layout.n_contexts())]);
-  if (!automaton || !lanes || !initial) return Status::out_of_memory;
+  Workbench bench;
+  if (!automaton || !initial || !bench.build(layout, decoder.n_bytes(), n_threads, portable)) {
+    return Status::out_of_memory;
+  }
   const bool to_levels = target.output != Output::indices;
   layout.dependent ? automaton->build<true>(layout.unary_length, to_levels)
                    : automaton->build<false>(layout.unary_length, to_levels);
   initialise_contexts(initial.get(), prologue.sets, layout.n_contexts());
   LaneJob job{layout, prologue, target, entries, initial.get(), *automaton, decoder};
-  run_threads(lanes.get(), n_lanes, n_threads, job, portable);
+  run_in_threads(n_threads, [&](int thread) { bench.work(thread, job, portable); });
   const auto status = static_cast<Status>(job.status.load());
   if (status == Status::ok) decoder = job.end;
   return status;

@@ -24,6 +24,12 @@ class ByteBuffer {
     return true;
   }
 
+  void release() {
+    std::free(data_);
+    data_ = nullptr;
+    capacity_ = 0;
+  }
+
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
 

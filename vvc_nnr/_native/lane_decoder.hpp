@@ -15,7 +15,7 @@ namespace nnr {
 
 constexpr int kMaxLaneUnaryLength = 32;
 constexpr int kStaging = 1026;  // values per delivery, a multiple of kBinsPerRefill
-constexpr int kMaxLanes = 8;
+constexpr int kMaxLanes = 6;  // per thread, taking turns
 
 struct LaneStep {
   int16_t number;    // index or level of the value that is complete
@@ -151,17 +151,15 @@ inline bool start_lane(Lane& lane, LaneJob& job, bool portable) {
 }
 
 // Moves the staged values into the tensor.
-inline void deliver(Lane& lane, const LaneJob& job) {
+NNR_INLINE void deliver(Lane& lane, const LaneJob& job) {
   const TensorLayout& layout = job.layout;
   const int64_t side = layout.side(), top = lane.block_row * side;
   const int64_t bottom = std::min(top + side, layout.n_rows);
   const int64_t n_staged = lane.out - lane.staging;
-  job.target.finish(lane.staging, n_staged);
   for (int64_t i = 0; i < n_staged;) {
     const int64_t width = std::min(side, layout.n_columns - lane.left);
     const int64_t n = std::min(width - lane.column, n_staged - i);
-    int32_t* to = job.target.numbers + lane.row * layout.n_columns + lane.left + lane.column;
-    std::memcpy(to, lane.staging + i, static_cast<size_t>(n) * sizeof *to);
+    job.target.put(lane.staging + i, n, lane.row * layout.n_columns + lane.left + lane.column);
     i += n;
     lane.column += n;
     if (lane.column == width) {

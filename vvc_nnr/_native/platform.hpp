@@ -15,6 +15,15 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define NNR_X86 1
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 says it of its own header
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 #define NNR_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt")))
 #else
 #define NNR_X86 0

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block_rows.hpp"
+#include "parallel_encoder.hpp"
 #include "python_layout.hpp"
 
 namespace nnr {
@@ -23,7 +24,9 @@ class Encoder {
   }
 
   std::pair<int, Marks> encode(const Layout& layout, const Array<int32_t>& indices, bool row_skip,
-                               const Rows& skipped_rows, const Array<uint8_t>& sets, bool portable) {
+                               const Rows& skipped_rows, const Array<uint8_t>& sets, int n_threads,
+                               bool portable) {
+    require(n_threads > 0 && n_threads <= kMaxThreads, "threads");
     TensorChoices choices;
     choices.row_skip = row_skip, choices.skipped_rows = layout.rows(skipped_rows), choices.sets = layout.sets(sets);
     require(!row_skip || choices.skipped_rows, "skipped rows");
@@ -34,7 +37,7 @@ class Encoder {
     Status status;
     {
       py::gil_scoped_release release;
-      status = encode_tensor(codeword_, layout, choices, k, contexts_.data(), marks.data(), portable);
+      status = encode_tensor(codeword_, layout, choices, k, contexts_.data(), marks.data(), n_threads, portable);
     }
     Marks found;
     for (const BlockRowMark& mark : marks) found.emplace_back(mark.position_bits, mark.low, mark.state);
@@ -85,9 +88,9 @@ class Decoder {
 
   std::pair<int, Marks> decode_values(const Layout& layout, Rows skipped_rows, Array<uint8_t> sets, py::array numbers,
                                       int output, float step, const std::optional<Marks>& entries, int n_threads,
-                                      int n_lanes, bool portable) {
+                                      bool portable) {
     require(numbers.size() == layout.n() && numbers.itemsize() == 4 && numbers.writeable(), "numbers");
-    require(n_threads > 0 && n_threads <= 64 && n_lanes > 0 && n_lanes <= kMaxLanes, "threads and lanes");
+    require(n_threads > 0 && n_threads <= kMaxThreads, "threads");
     require(output >= 0 && output <= 2, "output");
     layout.rows(skipped_rows), layout.sets(sets);
     Prologue prologue{skipped_rows.has_value(), skipped_rows ? skipped_rows->mutable_data() : nullptr,
@@ -102,7 +105,7 @@ class Decoder {
     {
       py::gil_scoped_release release;
       if (use_entries) {
-        status = decode_from_entries(decoder_, layout, prologue, target, marks.data(), n_lanes, n_threads, portable);
+        status = decode_from_entries(decoder_, layout, prologue, target, marks.data(), n_threads, portable);
       } else {
         status = nnr::decode_values(decoder_, layout, prologue, contexts_.data(), target, marks.data(), portable);
       }

@@ -8,6 +8,7 @@
 #include <new>
 #include <utility>
 
+#include "block_row_threads.hpp"
 #include "estimator_lanes.hpp"
 #include "value_coding.hpp"
 
@@ -52,6 +53,18 @@ class Recorder {
     reset_states();
   }
 
+  // The counts and costs of another recorder of the same contexts, both at the end of a block row.
+  void add(const Recorder& other) {
+    for (int i = 0; i < n_contexts_; ++i) {
+      ContextRecord& to = records_[static_cast<size_t>(i)];
+      const ContextRecord& from = other.record(i);
+      for (int lane = 0; lane < kSets; ++lane) to.cost[lane] += from.cost[lane];
+      to.n_bins += from.n_bins;
+      to.n_ones += from.n_ones;
+    }
+    n_bypass_ += other.n_bypass_;
+  }
+
   const ContextRecord& record(int context) const { return records_[static_cast<size_t>(context)]; }
   uint64_t n_bypass() const { return n_bypass_; }
 
@@ -89,15 +102,23 @@ class Recorder {
   uint64_t n_bypass_ = 0;
 };
 
-// Takes the bins of the whole tensor.
-inline bool record_tensor(Recorder& recorder, const TensorLayout& layout, const int32_t* indices,
+// Takes the bins of the whole tensor, the first of n_threads recorders those of all others in the end; false if there is
+// no memory. The threads do not change the result.
+inline bool record_tensor(Recorder* const* recorders, int n_threads, const TensorLayout& layout, const int32_t* indices,
                           const uint8_t* skipped_rows) {
-  if (!recorder.is_ready()) return false;
-  int state = 0;
-  for (int64_t block_row = 0; block_row < layout.n_block_rows(); ++block_row) {
-    code_block_row(recorder, layout, indices, block_row, skipped_rows, state);
-    recorder.end_block_row();
-  }
+  const auto n_block_rows = static_cast<size_t>(layout.n_block_rows());
+  const std::unique_ptr<int[]> states(new (std::nothrow) int[n_block_rows]());
+  bool is_ready = states != nullptr;
+  for (int i = 0; i < n_threads; ++i) is_ready = is_ready && recorders[i]->is_ready();
+  if (!is_ready) return false;
+  if (n_block_rows > 1) find_states(layout, indices, skipped_rows, states.get());
+  visit_block_rows(layout, n_threads, [&](int thread, int64_t block_row) {
+    int state = states[static_cast<size_t>(block_row)];
+    code_block_row(*recorders[thread], layout, indices, block_row, skipped_rows, state);
+    recorders[thread]->end_block_row();
+    return true;
+  });
+  for (int i = 1; i < n_threads; ++i) recorders[0]->add(*recorders[i]);
   return true;
 }
 

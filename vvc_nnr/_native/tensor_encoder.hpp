@@ -74,8 +74,29 @@ inline bool encode_prologue(Codeword& codeword, const TensorLayout& layout, cons
   return true;
 }
 
-NNR_INLINE bool encode_values(Codeword& codeword, const TensorLayout& layout, const TensorChoices& choices,
-                              const int32_t* indices, Context* contexts, BlockRowMark* marks) {
+NNR_INLINE bool encode_block_row_any(Codeword& codeword, const TensorLayout& layout, const int32_t* indices,
+                                     int64_t block_row, const uint8_t* skipped_rows, Context* contexts, int& state) {
+  EncoderSink sink{codeword.encoder, codeword.buffer, contexts};
+  const bool done = code_block_row(sink, layout, indices, block_row, skipped_rows, state);
+  codeword.encoder = sink.encoder;
+  return done;
+}
+
+NNR_TARGET_AVX2 inline bool encode_block_row_avx2(Codeword& codeword, const TensorLayout& layout,
+                                                  const int32_t* indices, int64_t block_row,
+                                                  const uint8_t* skipped_rows, Context* contexts, int& state) {
+  return encode_block_row_any(codeword, layout, indices, block_row, skipped_rows, contexts, state);
+}
+
+inline bool encode_block_row(Codeword& codeword, const TensorLayout& layout, const int32_t* indices, int64_t block_row,
+                             const uint8_t* skipped_rows, Context* contexts, int& state, bool portable) {
+  return !portable && has_avx2()
+             ? encode_block_row_avx2(codeword, layout, indices, block_row, skipped_rows, contexts, state)
+             : encode_block_row_any(codeword, layout, indices, block_row, skipped_rows, contexts, state);
+}
+
+inline bool encode_values(Codeword& codeword, const TensorLayout& layout, const TensorChoices& choices,
+                          const int32_t* indices, Context* contexts, BlockRowMark* marks, bool portable) {
   const int64_t n_block_rows = layout.n_block_rows();
   const uint8_t* skipped_rows = choices.row_skip ? choices.skipped_rows : nullptr;
   int state = 0;
@@ -85,28 +106,9 @@ NNR_INLINE bool encode_values(Codeword& codeword, const TensorLayout& layout, co
       codeword.encoder.begin_block_row();
       marks[block_row] = {codeword.position_bits(), codeword.encoder.low_window(), state};
     }
-    EncoderSink sink{codeword.encoder, codeword.buffer, contexts};
-    if (!code_block_row(sink, layout, indices, block_row, skipped_rows, state)) return false;
-    codeword.encoder = sink.encoder;
+    if (!encode_block_row(codeword, layout, indices, block_row, skipped_rows, contexts, state, portable)) return false;
   }
   return true;
-}
-
-NNR_TARGET_AVX2 inline bool encode_values_avx2(Codeword& codeword, const TensorLayout& layout,
-                                               const TensorChoices& choices, const int32_t* indices, Context* contexts,
-                                               BlockRowMark* marks) {
-  return encode_values(codeword, layout, choices, indices, contexts, marks);
-}
-
-// Adds a tensor to the codeword.
-// Requires: n_contexts contexts; as many marks as block rows if there are several.
-inline Status encode_tensor(Codeword& codeword, const TensorLayout& layout, const TensorChoices& choices,
-                            const int32_t* indices, Context* contexts, BlockRowMark* marks, bool portable) {
-  initialise_contexts(contexts, choices.sets, layout.n_contexts());
-  const bool done = encode_prologue(codeword, layout, choices) &&
-                    (!portable && has_avx2() ? encode_values_avx2(codeword, layout, choices, indices, contexts, marks)
-                                             : encode_values(codeword, layout, choices, indices, contexts, marks));
-  return done ? Status::ok : Status::out_of_memory;
 }
 
 }  // namespace nnr

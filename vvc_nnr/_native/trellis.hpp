@@ -12,10 +12,6 @@
 
 #include "rate_model.hpp"
 
-#if NNR_X86
-#include <immintrin.h>
-#endif
-
 namespace nnr {
 
 constexpr int kPiece = 256;  // weights between two normalisations of the costs

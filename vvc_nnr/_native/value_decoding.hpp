@@ -23,6 +23,19 @@ struct Target {
       std::memcpy(begin + i, &value, sizeof value);
     }
   }
+
+  // Writes levels at a place of the tensor.
+  NNR_INLINE void put(const int32_t* from, int64_t n, int64_t place) const {
+    int32_t* to = numbers + place;
+    if (output != Output::values) {
+      std::memcpy(to, from, static_cast<size_t>(n) * sizeof *to);
+      return;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const float value = step * static_cast<float>(from[i]);
+      std::memcpy(to + i, &value, sizeof value);
+    }
+  }
 };
 
 // Largest magnitude that is taken: the levels of dependent indices must fit 32 bits.

@@ -1,0 +1,342 @@
+"""Streams that try to harm a decoder, made from a seed: damaged ones, and crafted ones that no encoder would write.
+
+A case says what it was made from, so that a decoder that accepts it can be held against the truth: an untouched stream
+has to decode as before, and a stream whose manifest still says the old checksum has to be refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from vvc_nnr import BaseState, CompressOptions, compress, compress_update
+from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.manifest import DIGEST_DIGITS, digest
+from vvc_nnr.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
+from vvc_nnr.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, read_units, write_unit, write_units
+from vvc_nnr.update import TensorState
+
+VECTORS = Path(__file__).parents[1] / "golden" / "nnc_vectors.json"
+_DIGEST_KEY = b'"sha256":"'
+_SIZES = (0, 1, 2, 3, 5, 7, 8, 9, 31, 64, 65, 300, 1 << 14, 20_000, 1 << 20, 1 << 31, 1 << 32, 1 << 40)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An undamaged stream, and the state that it is an update of, if it is one."""
+
+    name: str
+    data: bytes
+    state: BaseState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A hostile stream.
+
+    Args:
+        data: Its bytes.
+        source: What it was made from.
+        mutation: How.
+        is_sealed: The checksum in its manifest was made anew, so that only what it says can give it away.
+    """
+
+    data: bytes
+    source: Source
+    mutation: str
+    is_sealed: bool
+
+
+def sources() -> tuple[Source, ...]:
+    """Small streams with every tool: our own, the same without manifests, those of the reference software, updates."""
+    ours = [Source(name, data) for name, data in _own_streams().items()]
+    bare = [Source(f"{source.name} bare", _without_manifest(source.data)) for source in ours]
+    cases = json.loads(VECTORS.read_text())["cases"]
+    return (*ours, *bare, *map(_foreign, cases), *_updates())
+
+
+def _foreign(case: dict[str, Any]) -> Source:
+    """A stream of the reference software, with the state that it updates if it is an update."""
+    data = bytes.fromhex(case["bitstream_hex"])
+    units = [p.unit for p in read_units(data) if isinstance(p.unit, DataUnit)]
+    if not any(unit.parent for unit in units):
+        return Source(case["name"], data)
+    bases = case.get("bases", {})
+    return Source(case["name"], data, BaseState({unit.topology_elem_id_list[0]: _state(unit, bases) for unit in units}))
+
+
+def _state(unit: DataUnit, bases: dict[str, Any]) -> TensorState:
+    """What an update of a tensor finds: its levels and history, and zeros for values, on which nothing depends."""
+    shape = unit.tensor_dimension_list
+    base = bases.get(unit.topology_elem_id_list[0])
+    depth = (unit.node_id.put_node_depth if unit.node_id else 1) - 1
+    if base is None:
+        return TensorState(np.zeros(shape, np.float32), "float32", depth=depth)
+    levels = np.array(base["levels"], np.int32).reshape(shape)
+    history = np.array([int(c) for c in base["history"]], np.uint8).reshape(shape)
+    return TensorState(np.zeros(shape, np.float32), "float32", levels, history, depth)
+
+
+def _own_streams() -> dict[str, bytes]:
+    random = np.random.default_rng(20261)
+    tall = random.laplace(0, 0.03, (75, 9)).astype(np.float32)
+    tall[8:30:3] = 0
+    tall[40, 3] = 4
+    mixed = {
+        "w": random.laplace(0, 0.02, (9, 3, 2)).astype(np.float32),
+        "half": random.normal(size=5).astype(np.float16),
+        "wide": np.array([1 << 40, -3]),
+        "scalar": np.array(4),
+        "none": np.zeros((0, 3), np.float32),
+        "flags": random.random(9) < 0.5,
+    }
+    options: dict[str, dict[str, Any]] = {
+        "dependent in blocks": {"scan_order": 1},
+        "uniform in blocks": {"scan_order": 1, "use_dq": False, "row_skipping": False},
+        "by rows": {"scan_order": 0, "param_opt": False},
+        "by codebook": {"scan_order": 1, "codebook": "force"},
+        "large indices": {"qp": -70, "scan_order": 1},
+    }
+    streams = {name: compress({"tall": tall}, n_threads=1, **chosen) for name, chosen in options.items()}
+    return streams | {"mixed": compress(mixed, n_threads=1, metadata={"architecture": "none"}), "block": _block()}
+
+
+def _block() -> bytes:
+    """A block whose payload is that of its weight alone, and therefore damage from the start."""
+    coded = read_units(compress({"w": np.ones((6, 4), np.float32)}))
+    units = [placed.unit for placed in coded if isinstance(placed.unit, DataUnit)]
+    kinds = ParameterTypes.LS | ParameterTypes.BN | ParameterTypes.BI
+    names = ("w", "w_scaling", "beta", "gamma", "mean", "var", "bias")
+    unit = DataUnit(PayloadType.BLOCK, names, (6, 4), bytes(units[0].payload) * 3, compressed_parameter_types=kinds)
+    return b"".join(write_units([StartUnit(), ModelParameterSet(), TopologyUnit(), unit]))
+
+
+def _updates() -> tuple[Source, ...]:
+    random = np.random.default_rng(7)
+    state = BaseState.of({"a": random.normal(size=(17, 9)).astype(np.float32), "n": np.arange(4)})
+    found = []
+    for step in range(2):
+        wanted = {name: a + (random.random(a.shape) < 0.3).astype(a.dtype) for name, a in state.arrays.items()}
+        data, after = compress_update(state, wanted, options=CompressOptions(scan_order=step, n_threads=1))
+        found += [Source(f"update {step}", data, state), Source(f"update {step} bare", _without_manifest(data), state)]
+        state = after
+    return tuple(found)
+
+
+def _without_manifest(data: bytes) -> bytes:
+    units = [p.unit for p in read_units(data)]
+    return b"".join(write_units(TopologyUnit() if isinstance(u, TopologyUnit) else u for u in units))
+
+
+def hostile_case(random: Random, known: tuple[Source, ...]) -> Case:
+    """A stream by one or two mutations of a source, or a crafted one; its manifest is sealed anew half of the time."""
+    source = random.choice(known)
+    if random.random() < 0.2:
+        return Case(_crafted(random, source), source, "crafted", False)
+    data, names = source.data, []
+    for _ in range(random.choice((1, 1, 1, 2))):
+        name = "inside" if random.random() < 0.4 else random.choice(tuple(MUTATIONS))
+        data = MUTATIONS[name](random, data, random.choice(known).data)
+        names.append(name)
+    is_sealed = random.random() < 0.5
+    return Case(_sealed(data) if is_sealed else data, source, " and ".join(names), is_sealed)
+
+
+def _sealed(data: bytes) -> bytes:
+    """The stream with the right checksum in its manifest, if it has a place for one."""
+    at = data.find(_DIGEST_KEY) + len(_DIGEST_KEY)
+    end = at + DIGEST_DIGITS
+    if at < len(_DIGEST_KEY) or end > len(data):
+        return data
+    return data[:at] + digest([data[:at], data[end:]]) + data[end:]
+
+
+def _cut(random: Random, data: bytes, _: bytes) -> bytes:
+    return data[: random.randrange(len(data) + 1)]
+
+
+def _flip(random: Random, data: bytes, _: bytes) -> bytes:
+    changed = bytearray(data)
+    for _n in range(random.choice((1, 1, 2, 8))):
+        if changed:
+            changed[random.randrange(len(changed))] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
+def _overwrite(random: Random, data: bytes, _: bytes) -> bytes:
+    start = random.randrange(len(data) + 1)
+    end = min(len(data), start + random.choice((1, 2, 4, 16, len(data))))
+    filler = {0: bytes(end - start), 1: b"\xff" * (end - start)}.get(random.randrange(4))
+    return data[:start] + (random.randbytes(end - start) if filler is None else filler) + data[end:]
+
+
+def _splice(random: Random, data: bytes, other: bytes) -> bytes:
+    first, last = sorted(random.randrange(len(other) + 1) for _ in range(2))
+    at, until = sorted(random.randrange(len(data) + 1) for _ in range(2))
+    return data[:at] + other[first:last] + data[random.choice((at, until)) :]
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """The units of a stream, as far as it can be read."""
+    found = []
+    try:
+        for placed in read_units(data):
+            found.append(data[placed.offset_bytes : placed.offset_bytes + placed.size_bytes])
+    except VvcNnrError:
+        found.append(data[sum(map(len, found)) :])
+    return found
+
+
+def _reorder(random: Random, data: bytes, other: bytes) -> bytes:
+    """Units lost, doubled, exchanged, taken from another stream."""
+    pieces = _pieces(data) or [data]
+    at = random.randrange(len(pieces))
+    match random.randrange(4):
+        case 0:
+            del pieces[at]
+        case 1:
+            pieces.insert(random.randrange(len(pieces) + 1), pieces[at])
+        case 2:
+            random.shuffle(pieces)
+        case _:
+            pieces[at] = random.choice(_pieces(other) or [other])
+    return b"".join(pieces)
+
+
+def _resize(random: Random, data: bytes, _: bytes) -> bytes:
+    """A unit's size field that lies, or a unit cut or stretched whose size field is right."""
+    pieces = _pieces(data) or [data]
+    at = random.randrange(len(pieces))
+    body = pieces[at][2:] if not pieces[at][:1] >= b"\x80" else pieces[at][4:]
+    body = random.choice((body, body[: random.randrange(len(body) + 1)], body + random.randbytes(random.randrange(9))))
+    size = random.choice((len(body) + 2, len(body) + 2, random.randrange(1 << 15), 0, 1, 2, 3))
+    field = size.to_bytes(2, "big") if random.random() < 0.8 else (random.getrandbits(31) | 1 << 31).to_bytes(4, "big")
+    pieces[at] = (field if size < 1 << 15 else b"\x7f\xff") + body
+    return b"".join(pieces)
+
+
+def _inside(random: Random, data: bytes, other: bytes) -> bytes:
+    """A data unit damaged behind its header's first bytes, of the right size again: what gets furthest."""
+    pieces, others = _pieces(data) or [data], _pieces(other) or [other]
+    at = random.randrange(min(3, len(pieces) - 1), len(pieces))
+    start = min(random.choice((3, 8, 20, 30)), len(pieces[at]))
+    damage = random.choice((_cut, _flip, _flip, _overwrite, _splice))
+    body = pieces[at][2:start] + damage(random, pieces[at][start:], random.choice(others)[start:])
+    pieces[at] = min(len(body) + 2, 0x7FFF).to_bytes(2, "big") + body
+    return b"".join(pieces)
+
+
+def _rewrite_head(random: Random, data: bytes, _: bytes) -> bytes:
+    """Bits of the header of a unit, where dimensions, names, codebooks and entry points are."""
+    pieces = _pieces(data) or [data]
+    at = random.randrange(len(pieces))
+    changed = bytearray(pieces[at])
+    for _n in range(random.choice((1, 1, 2, 4))):
+        if len(changed) > 2:
+            place = random.randrange(2, min(len(changed), 60))
+            changed[place] = random.choice((changed[place] ^ 1 << random.randrange(8), 0, 1, 0x80, 0xFF))
+    pieces[at] = bytes(changed)
+    return b"".join(pieces)
+
+
+def _endless_name(random: Random, data: bytes, _: bytes) -> bytes:
+    return data.replace(b"\0", b"n", random.choice((-1, random.randrange(20))))
+
+
+MUTATIONS: dict[str, Callable[[Random, bytes, bytes], bytes]] = {
+    "cut": _cut,
+    "flip": _flip,
+    "overwrite": _overwrite,
+    "splice": _splice,
+    "reorder": _reorder,
+    "resize": _resize,
+    "inside": _inside,
+    "rewrite a head": _rewrite_head,
+    "endless name": _endless_name,
+}
+
+
+def _crafted(random: Random, source: Source) -> bytes:
+    """Units with fields that contradict each other, in an order that need not be right."""
+    mps = ModelParameterSet(
+        mps_qp_density=random.randrange(8),
+        mps_quantization_parameter=random.choice((0, 0, -4096, 4095)),
+        mps_parent_signalling_enabled_flag=random.random() < 0.4,
+    )
+    profile = random.choice((0, 1, 1, 1))
+    payloads = [bytes(p.unit.payload) for p in read_units(source.data) if isinstance(p.unit, DataUnit)]
+    units: list[Unit] = [StartUnit(profile), mps, TopologyUnit()]
+    for place in range(random.choice((1, 1, 2))):
+        units.append(_crafted_unit(random, random.choice(payloads), f"t{place}"))
+        if random.random() < 0.1:
+            units.append(LayerParameterSet(lps_qp_density=random.randrange(8)))
+        if random.random() < 0.1:
+            units.append(OpaqueUnit(random.randrange(64), random.randbytes(5)))
+    if random.random() < 0.1:
+        random.shuffle(units)
+    try:
+        return b"".join(write_units(units))
+    except InputError:
+        return b"".join(map(_header_at_least, units))
+
+
+def _header_at_least(unit: Unit) -> bytes:
+    """A unit as the writer makes it, if it does not refuse it."""
+    sets = ParameterSets(1, ModelParameterSet(mps_parent_signalling_enabled_flag=True))
+    try:
+        return b"".join(bytes(piece) for piece in write_unit(unit, sets))
+    except InputError:
+        return b""
+
+
+def _crafted_unit(random: Random, payload: bytes, name: str) -> DataUnit:
+    kind = random.choice(tuple(PayloadType))
+    shape = tuple(random.choice(_SIZES[1:]) for _ in range(random.choice((1, 2, 2, 3, 64))))
+    if random.random() < 0.6:
+        shape = tuple(min(n, 9) for n in shape[:3])
+    types = ParameterTypes(random.randrange(16)) if kind is PayloadType.BLOCK else ParameterTypes.NONE
+    has_codebook = kind in (PayloadType.FLOAT, PayloadType.BLOCK) and random.random() < 0.3
+    unit = DataUnit(
+        kind, (name,), shape, random.choice((payload, payload[:-1], random.randbytes(random.randrange(60)))),
+        node_id=random.choice((None, NodeId(), NodeId(1, 1 << 30, 1 << 30))),
+        parent=random.choice((None, None, _crafted_parent(random))),
+        codebook=_crafted_codebook(random) if has_codebook else None,
+        dq_flag=not has_codebook and kind is not PayloadType.RAW_FLOAT and random.random() < 0.5,
+        cabac_unary_length_minus1=random.choice((None, 0, 10, 255)),
+        compressed_parameter_types=types,
+        decomposition_rank=random.choice(_SIZES[1:9]) if types & ParameterTypes.DC else 0,
+        g_number_of_rows=random.choice(_SIZES[1:9]) if types & ParameterTypes.DC else 0,
+        scan_order=random.randrange(5) if len(shape) > 1 else 0,
+    )  # fmt: skip
+    return _with_parts(random, unit)
+
+
+def _with_parts(random: Random, unit: DataUnit) -> DataUnit:
+    """The unit with as many names and entry points as its fields ask for."""
+    n_entries = unit.n_entry_points if unit.n_entry_points < 100 else 0
+    entries = tuple(
+        EntryPoint(random.randrange(256), random.randrange(8), random.choice((0, 1, 60, 500, 1 << 40)))
+        for _ in range(n_entries)
+    )
+    names = tuple(f"{unit.topology_elem_id_list[0]}.{i}" for i in range(len(unit.parts()) if unit.is_block else 1))
+    codebook_h = unit.codebook if unit.has_product else None
+    return replace(unit, topology_elem_id_list=names, entry_points=entries, codebook_h=codebook_h)
+
+
+def _crafted_parent(random: Random) -> ParentNode:
+    kind = random.choice(tuple(ParentType))
+    hash_bytes = {ParentType.ID: 0, ParentType.SHA256: 32, ParentType.SHA512: 64}[kind]
+    return ParentNode(kind, random.random() < 0.5, 0, 0, 0, bytes(hash_bytes))
+
+
+def _crafted_codebook(random: Random) -> Codebook:
+    values = sorted({random.randint(-(1 << 31), (1 << 31) - 1) for _ in range(random.choice((1, 2, 3, 40)))})
+    return Codebook(random.choice((0, 7, 15)), random.randrange(len(values)), tuple(values))
