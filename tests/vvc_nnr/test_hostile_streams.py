@@ -39,13 +39,13 @@ LONGEST_S = 1.0
 
 def attempt(data: bytes) -> dict[str, Any] | None:
     """The tensors, or None after one of the two errors that are allowed."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         return decompress(data, max_elements=MAX_ELEMENTS, n_threads=1)
     except (BitstreamError, UnsupportedError):
         return None
     finally:
-        assert time.perf_counter() - start < LONGEST_S
+        assert time.process_time() - start < LONGEST_S
 
 
 def is_right(found: dict[str, Any]) -> bool:
