@@ -18,7 +18,7 @@ import numpy as np
 from vvc_nnr import BaseState, CompressOptions, compress, compress_update
 from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
-from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.errors import InputError
 from vvc_nnr.manifest import DIGEST_DIGITS, digest
 from vvc_nnr.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
 from vvc_nnr.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, read_units, write_unit, write_units
@@ -185,13 +185,14 @@ def _splice(random: Random, data: bytes, other: bytes) -> bytes:
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """The units of a stream, as far as it can be read."""
-    found = []
-    try:
-        for placed in read_units(data):
-            found.append(data[placed.offset_bytes : placed.offset_bytes + placed.size_bytes])
-    except VvcNnrError:
-        found.append(data[sum(map(len, found)) :])
+    """The units of a stream by their sizes, as far as these make sense; the rest is the last."""
+    found, at = [], 0
+    while at < len(data):
+        n_bytes = 4 if data[at] & 0x80 else 2
+        size = int.from_bytes(data[at : at + n_bytes], "big") & (1 << 8 * n_bytes - 1) - 1
+        size = size if n_bytes < size <= len(data) - at else len(data) - at
+        found.append(data[at : at + size])
+        at += size
     return found
 
 

@@ -19,6 +19,8 @@ from vvc_nnr.number_formats import Array
 
 MAX_ELEMENTS = 50_000
 LONGEST_S = 1.0
+# Streams that are also inspected, half of them with the bits of each kind of bin.
+INSPECTED_SHARE = 0.3
 # Beyond what the process had before: the decoder's bound (a dozen bytes an element) and what a heap needs to breathe.
 MAX_GROWTH_BYTES = 48 << 20
 
@@ -72,7 +74,7 @@ class Trials:
         case = hostile_case(random, self.known)
         start_s = time.process_time()
         try:
-            outcome = self._end_of(case, wants_bins=random.random() < 0.2)
+            outcome = self._end_of(case, random.random())
         except Exception as error:
             raise TrialError(f"seed {seed}, {case.mutation} of {case.source.name}: {error!r}") from error
         taken_s = time.process_time() - start_s
@@ -82,9 +84,10 @@ class Trials:
             grown = (peak_bytes() - self._start_bytes) >> 20
             raise TrialError(f"seed {seed}, {case.mutation} of {case.source.name}: {taken_s:.2f} s, {grown} MiB more")
 
-    def _end_of(self, case: Case, *, wants_bins: bool) -> str:
-        with contextlib.suppress(BitstreamError, UnsupportedError):
-            inspect(case.data, bins=wants_bins, max_elements=MAX_ELEMENTS, n_threads=1)
+    def _end_of(self, case: Case, chance: float) -> str:
+        if chance < INSPECTED_SHARE:
+            with contextlib.suppress(BitstreamError, UnsupportedError):
+                inspect(case.data, bins=chance < INSPECTED_SHARE / 2, max_elements=MAX_ELEMENTS, n_threads=1)
         try:
             found = decoded(case.source, case.data)
         except (BitstreamError, UnsupportedError) as error:
