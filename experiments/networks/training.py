@@ -73,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             [p for i, p in enumerate(pictures) if i % VALIDATION_EVERY], pictures[::VALIDATION_EVERY]
         )
         options = TrainOptions(
-            n_steps=arguments.steps, batch_size=8, learning_rate=arguments.learning_rate, device="cpu", seed=SEED
+            n_steps=arguments.steps,
+            batch_size=arguments.batch_size,
+            learning_rate=arguments.learning_rate,
+            device="cpu",
+            seed=SEED,
+            channels_last=False,
         )
         figures = train(task, options, arguments.out.with_suffix(".checkpoint"))
         write_float(arguments.out, stored_tensors(task.network), {"architecture": arguments.network})
@@ -90,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs, sides of 128 at least")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors to write")
     parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
     return parser
