@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from vvc_nnr.inspection import Inspection, inspect_stream
+from vvc_nnr.model.roles import RoleMode
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import compress_arrays
@@ -20,6 +21,7 @@ from vvc_nnr.options import (
 )
 from vvc_nnr.parallel import Progress
 from vvc_nnr.stream import Buffer, read_stream
+from vvc_nnr.ties import with_ties
 
 
 def compress(
@@ -39,11 +41,14 @@ def compress(
     float64: Float64Mode = "float32",
     n_threads: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    roles: RoleMode = "auto",
+    role_of: Mapping[str, str] | None = None,
+    lossless: bool = False,
     progress: Progress | None = None,
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
-    Integers and bools come back as they are, floats quantised and in their number format.
+    Integers and bools come back as they are, floats quantised by the rule of their role and in their number format.
 
     Args:
         model: A torch module, or a map of names to numpy arrays or torch tensors.
@@ -61,6 +66,9 @@ def compress(
         float64: See there.
         n_threads: See there.
         metadata: Texts that travel with the network, such as its architecture; `inspect` gives them back.
+        roles: See `CompressOptions`.
+        role_of: See there.
+        lossless: See there.
         progress: Called with the values coded so far and their total.
 
     Raises:
@@ -68,9 +76,9 @@ def compress(
     """
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
-        param_opt, bitdepth, float64, n_threads,
+        param_opt, bitdepth, float64, n_threads, roles, role_of or {}, lossless,
     )  # fmt: skip
-    return compress_arrays(named_arrays(model), options, progress, metadata)
+    return compress_arrays(named_arrays(model), options, progress, metadata, model)
 
 
 def decompress(
@@ -98,7 +106,8 @@ def decompress(
     check_max_elements(max_elements)
     threads = thread_count(n_threads)
     stream = read_stream(data, skip_unsupported=skip_unsupported)
-    return decode_network(stream.tensors, max_elements, threads, progress)
+    arrays = decode_network(stream.tensors, max_elements, threads, progress)
+    return with_ties(arrays, stream.manifest.ties if stream.manifest else ())
 
 
 def inspect(

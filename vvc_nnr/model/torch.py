@@ -25,10 +25,21 @@ def named_arrays(model: Any) -> NamedArrays:
     Raises:
         InputError: If it is neither, a name is no text, or a value is no array.
     """
-    state = model.state_dict() if _is_module(model) else model
+    state = model.state_dict() if is_module(model) else model
     if not isinstance(state, Mapping):
         raise InputError(f"a torch module or a map of names to arrays is wanted, got {type(model).__name__}")
-    return {_checked_name(name): as_array(name, value) for name, value in state.items()}
+    made: dict[object, Array | Bfloat16Bits] = {}
+    return {_checked_name(name): _as_one_array(name, value, made) for name, value in state.items()}
+
+
+def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits]) -> Array | Bfloat16Bits:
+    """One tensor as an array: the same array for all tensors of the same memory, wherever that is."""
+    if not _is_tensor(value) or value.layout is not sys.modules["torch"].strided or value.is_quantized:
+        return as_array(name, value)
+    key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
+    if not value.data_ptr() or key not in made:
+        made[key] = as_array(name, value)
+    return made[key]
 
 
 def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
@@ -76,7 +87,8 @@ def _torch() -> Any:
         raise InputError("torch is not installed") from None
 
 
-def _is_module(model: Any) -> bool:
+def is_module(model: Any) -> bool:
+    """Whether it is a torch module; does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(model, torch.nn.Module)
 
