@@ -1,6 +1,6 @@
 """Compress the CNNs inside video and image codecs, and see what that does to pictures."""
 
-from vvc_nnr.compress import compress, decompress, inspect
+from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
@@ -31,4 +31,5 @@ __all__ = [
     "compress_update",
     "decompress",
     "inspect",
+    "load_into",
 ]

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from vvc_nnr.inspection import Inspection, inspect_stream
+from vvc_nnr.model.loading import load_arrays
+from vvc_nnr.model.role_modules import module_roles
 from vvc_nnr.model.roles import RoleMode
-from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.model.torch import is_module, named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.number_formats import Array
@@ -78,7 +80,9 @@ def compress(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
         param_opt, bitdepth, float64, n_threads, roles, role_of or {}, lossless,
     )  # fmt: skip
-    return compress_arrays(named_arrays(model), options, progress, metadata, model)
+    arrays = named_arrays(model)
+    found = module_roles(model, arrays) if is_module(model) else None
+    return compress_arrays(arrays, options, progress, metadata, found)
 
 
 def decompress(
@@ -107,7 +111,27 @@ def decompress(
     threads = thread_count(n_threads)
     stream = read_stream(data, skip_unsupported=skip_unsupported)
     arrays = decode_network(stream.tensors, max_elements, threads, progress)
-    return with_ties(arrays, stream.manifest.ties if stream.manifest else ())
+    return with_ties(arrays, stream.ties)
+
+
+def load_into(
+    model: Any, data: Buffer, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+) -> None:
+    """Gives a torch module the tensors of a coded stream, after all names, shapes and number formats were checked.
+
+    Args:
+        model: A torch module of the architecture that was coded.
+        data: The stream.
+        max_elements: Most values that are decoded.
+        n_threads: Threads; None: one per processor.
+
+    Raises:
+        InputError: If the module does not fit; it is as it was then.
+        BitstreamError: If the stream is damaged.
+        UnsupportedError: If it needs what this package does not implement.
+    """
+    arrays = decompress(data, max_elements=max_elements, n_threads=n_threads)
+    load_arrays(model, arrays, read_stream(data).formats)
 
 
 def inspect(

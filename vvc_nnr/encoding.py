@@ -24,11 +24,12 @@ from vvc_nnr.number_formats import (
     coded_shape,
     exact_float32,
     extremes,
+    itemsize_of,
     nonzero,
     shape_of,
 )
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.grid import COARSE_LEVEL, exact_qp
+from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
 from vvc_nnr.quantize.indices import quantize_indices
 from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
 from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
@@ -136,9 +137,10 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
 
 
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """A float tensor that loses nothing: as levels if they give every bit, else by its bits."""
+    """A float tensor that loses nothing: as levels if they give every bit and are shorter, else by its bits."""
     values = exact_float32(job.array)
-    qp = None if values is None else exact_qp(values, options.qp_density)
+    limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
+    qp = None if values is None else exact_qp(values, options.qp_density, limit)
     if values is None or qp is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     unit = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)

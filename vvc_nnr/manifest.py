@@ -12,6 +12,7 @@ It is text in the topology unit, whose content other decoders pass over: compact
     wide      tensors that take two data units, low and high halves
     metadata  what the sender says of the network, texts by name
     tied      tensors that are not coded since another one is the same: place among all, name, name of the coded one
+    onnx      an ONNX model without its tensors, deflated, as base64 text
     base      SHA-256 of the state that an update is for, its first 32 digits
     sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits
 
@@ -54,6 +55,7 @@ class Manifest:
         base: Digest of the state that an update is for, "" if the stream is no update.
         metadata: What the sender says of the network.
         ties: Tensors that another one stands for.
+        graph: The network's graph as text, "" if it is not here.
     """
 
     n_units: int
@@ -63,6 +65,7 @@ class Manifest:
     base: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     ties: tuple[Tie, ...] = ()
+    graph: str = ""
 
 
 def is_manifest(data: bytes | memoryview) -> bool:
@@ -84,6 +87,8 @@ def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
         content["metadata"] = dict(manifest.metadata)
     if manifest.ties:
         content["tied"] = [[tie.place, tie.name, tie.source] for tie in manifest.ties]
+    if manifest.graph:
+        content["onnx"] = manifest.graph
     if manifest.base:
         content["base"] = manifest.base
     text = json.dumps(content | {"sha256": "0" * DIGEST_DIGITS}, separators=(",", ":"))
@@ -115,7 +120,7 @@ def read_manifest(
         raise _damaged("it does not end with a checksum", unit_offset_bytes)
     if digest([view[:first], view[first + DIGEST_DIGITS :]]) != found:
         raise _damaged("the checksum of the stream is wrong: bytes were changed, lost or added", unit_offset_bytes)
-    start = bytes(view[unit_offset_bytes:end]).find(_BEGIN)
+    start = bytes(view[unit_offset_bytes:end]).rfind(_BEGIN)
     if start < 0:
         raise _damaged("it has no beginning", unit_offset_bytes)
     return _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
@@ -148,8 +153,8 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     """
     shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
     wide = frozenset(map(_count, content.get("wide", [])))
-    base, metadata = content.get("base", ""), content.get("metadata", {})
-    if not isinstance(base, str) or not all(isinstance(value, str) for value in metadata.values()):
+    base, metadata, graph = content.get("base", ""), content.get("metadata", {}), content.get("onnx", "")
+    if not isinstance(base, str) or not isinstance(graph, str) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError
     "".join((*metadata, *metadata.values())).encode()  # half a surrogate pair is a ValueError
     if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):
@@ -158,7 +163,7 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     if any(not 0 <= place < n_units - len(wide) for place in (*shapes, *wide)):
         raise ValueError
     ties = tuple(map(_tie, content.get("tied", [])))
-    return Manifest(n_units, formats, shapes, wide, base, metadata, ties)
+    return Manifest(n_units, formats, shapes, wide, base, metadata, ties, graph)
 
 
 def _tie(entry: list[Any]) -> Tie:

@@ -10,9 +10,10 @@ from typing import Any
 from vvc_nnr.data_unit_fields import NodeId
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
+from vvc_nnr.graph import Graph
 from vvc_nnr.manifest import Manifest
-from vvc_nnr.model.roles import RULES, Rule
-from vvc_nnr.model.tensor_roles import tensor_roles
+from vvc_nnr.model.role_names import named_roles
+from vvc_nnr.model.roles import RULES, Rule, TensorRole, override_roles
 from vvc_nnr.number_formats import (
     FLOAT64_BITS,
     WIDE_FORMATS,
@@ -38,7 +39,8 @@ def compress_arrays(
     options: CompressOptions,
     progress: Progress | None = None,
     metadata: Mapping[str, str] | None = None,
-    model: Any = None,
+    roles: Mapping[str, TensorRole] | None = None,
+    graph: Graph | None = None,
 ) -> bytes:
     """A stream of all tensors, tied ones once.
 
@@ -47,14 +49,15 @@ def compress_arrays(
         options: How they are coded.
         progress: Called with the values coded so far and their total.
         metadata: Texts that travel with them.
-        model: The torch module that they are of, if there is one: it tells their roles better than names.
+        roles: What the tensors are, by name; None: what their names tell.
+        graph: The network's graph, if it has one.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded.
     """
     options.check_names(arrays)
     check_metadata(metadata or {})
-    rules = _rules(model, arrays, options)
+    rules = _rules(roles, arrays, options)
     ties = find_ties(arrays)
     tied = {tie.name for tie in ties}
     jobs = [
@@ -65,16 +68,19 @@ def compress_arrays(
     shapes = [shape_of(job.array) for job in jobs]
     coded = encode_all(jobs.__getitem__, shapes, options, progress)
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    return write_network(shapes, coded, mps, metadata=metadata, ties=ties)
+    return write_network(shapes, coded, mps, metadata=metadata, ties=ties, graph=graph)
 
 
-def _rules(model: Any, arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
+def _rules(
+    roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
+) -> dict[str, Rule]:
     """What each tensor may lose; empty without roles."""
     if options.roles == "off":
         if options.role_of:
             raise InputError('role_of: has no effect with roles="off"')
         return {}
-    return {name: RULES[found.role] for name, found in tensor_roles(model, arrays, options.role_of).items()}
+    found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
+    return {name: RULES[told.role] for name, told in found.items()}
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
@@ -145,6 +151,7 @@ def write_network(
     base: str = "",
     metadata: Mapping[str, str] | None = None,
     ties: tuple[Tie, ...] = (),
+    graph: Graph | None = None,
 ) -> bytes:
     """A stream of coded tensors, with what their data units do not say of them in its manifest.
 
@@ -155,6 +162,7 @@ def write_network(
         base: Digest of the state that an update is for.
         metadata: What the sender says of the network.
         ties: Tensors that another one stands for.
+        graph: The network's graph, if it has one.
     """
     present = [(shape, tensor) for shape, tensor in zip(shapes, coded, strict=True) if tensor.units]
     odd = {place: shape for place, (shape, _) in enumerate(present) if coded_shape(shape) != shape}
@@ -165,4 +173,4 @@ def write_network(
     }
     wide = frozenset(place for place, (_, tensor) in enumerate(present) if len(tensor.units) == 2)
     units = [unit for _, tensor in present for unit in tensor.units]
-    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}, ties))
+    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}, ties), graph)

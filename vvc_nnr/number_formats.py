@@ -28,6 +28,7 @@ Array: TypeAlias = NDArray[Any]
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 FLOAT64_BITS = "float64 bits"
+BITS_SUFFIX = " bits"
 # Floats as the integers that their bits are, by the bytes of a value.
 BITS_OF = {
     "float16": "float16 bits",
@@ -76,6 +77,11 @@ def format_of(name: str, array: Array | Bfloat16Bits) -> str:
 def shape_of(array: Array | Bfloat16Bits) -> tuple[int, ...]:
     """The shape of a tensor."""
     return array.bits.shape if isinstance(array, Bfloat16Bits) else array.shape
+
+
+def itemsize_of(array: Array | Bfloat16Bits) -> int:
+    """Bytes of one value."""
+    return 2 if isinstance(array, Bfloat16Bits) else array.dtype.itemsize
 
 
 def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

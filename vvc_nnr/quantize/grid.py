@@ -49,7 +49,8 @@ def has_whole_values(array: Array | Bfloat16Bits) -> bool:
 
 
 def _is_whole(values: NDArray[np.float32]) -> bool:
-    doubled = 2 * values
+    with np.errstate(over="ignore", invalid="ignore"):
+        doubled = 2 * values
     return bool((np.abs(doubled) < COARSE_LEVEL).all() and (doubled == np.rint(doubled)).all())
 
 
