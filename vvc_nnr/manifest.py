@@ -154,7 +154,11 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
     wide = frozenset(map(_count, content.get("wide", [])))
     base, metadata, graph = content.get("base", ""), content.get("metadata", {}), content.get("onnx", "")
-    if not isinstance(base, str) or not isinstance(graph, str) or not all(isinstance(value, str) for value in metadata.values()):
+    if (
+        not isinstance(base, str)
+        or not isinstance(graph, str)
+        or not all(isinstance(value, str) for value in metadata.values())
+    ):
         raise ValueError
     "".join((*metadata, *metadata.values())).encode()  # half a surrogate pair is a ValueError
     if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):

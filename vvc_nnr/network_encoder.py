@@ -71,9 +71,7 @@ def compress_arrays(
     return write_network(shapes, coded, mps, metadata=metadata, ties=ties, graph=graph)
 
 
-def _rules(
-    roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
-) -> dict[str, Rule]:
+def _rules(roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
     """What each tensor may lose; empty without roles."""
     if options.roles == "off":
         if options.role_of:

@@ -39,7 +39,9 @@ def import_optional(name: str, install: str) -> ModuleType:
             return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MissingPackageError(f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}") from error
+        raise MissingPackageError(
+            f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}"
+        ) from error
 
 
 def _declare_torchvision_kernels() -> None:

@@ -1,6 +1,6 @@
 """Trains the three networks of the zoo whose weights ship with this package.
 
-    python -m vvc_nnr.experiments.networks.training bmshj2018-factorized --data photographs/ --out weights.safetensors
+python -m vvc_nnr.experiments.networks.training bmshj2018-factorized --data photographs/ --out weights.safetensors
 """
 
 from __future__ import annotations

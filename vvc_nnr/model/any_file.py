@@ -5,6 +5,7 @@ The file's name tells the kind: safetensors, coded (.nnc), torch (.pt, .pth), ON
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from vvc_nnr.model.network_file import NNC_SUFFIX
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.safetensors import read_exact, write_exact
 from vvc_nnr.network_decoder import decode_network
-from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, bfloat16_bits
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, bfloat16_bits, itemsize_of, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
 from vvc_nnr.stream import Stream, read_stream
 from vvc_nnr.ties import with_ties
@@ -108,6 +109,12 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
             raise InputError(f"{path}: the network has no graph, only tensors: write .safetensors or .pt")
         return write_onnx(path, network.graph, network.arrays)
     return write_exact(path, network.arrays, network.metadata)
+
+
+def plain_bytes(arrays: NamedArrays) -> int:
+    """Bytes of all values in their number formats, tied tensors once."""
+    sizes = {id(array): itemsize_of(array) * math.prod(shape_of(array)) for array in arrays.values()}
+    return sum(sizes.values())
 
 
 def _with_bfloat16(arrays: Mapping[str, Array], stream: Stream) -> NamedArrays:

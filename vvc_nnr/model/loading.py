@@ -52,6 +52,8 @@ def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
 def _check_tensor(name: str, own: Any, tensor: Any) -> None:
     if own.dtype != tensor.dtype:
         wanted = str(tensor.dtype).removeprefix("torch.")
-        raise InputError(f"load_into: tensor {name!r} is {tensor.dtype}, the module's {own.dtype}: make it {wanted} first")
+        raise InputError(
+            f"load_into: tensor {name!r} is {tensor.dtype}, the module's {own.dtype}: make it {wanted} first"
+        )
     if own.shape != tensor.shape and own.numel():
         raise InputError(f"load_into: tensor {name!r} is {tuple(tensor.shape)}, the module's {tuple(own.shape)}")

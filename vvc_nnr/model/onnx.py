@@ -25,9 +25,11 @@ from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, shape_of
 
 # Smaller constants stay in the graph: a data unit of their own would take more.
 MIN_VALUES = 8
+# Number formats that are coded, by their names in ONNX.
 _FORMATS = (
-    "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FLOAT16 BFLOAT16 FLOAT DOUBLE"  # names of ONNX
-).split()
+    *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    *("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,7 +43,9 @@ def module_roles(module: Any, arrays: NamedArrays) -> dict[str, TensorRole]:
 def _checked(role: TensorRole, array: Any) -> TensorRole:
     """Integers and bools are exact whatever they are in, so only counters keep a name of their own."""
     is_float = getattr(getattr(array, "dtype", None), "kind", "f") == "f"
-    return role if is_float or role.role in (Role.COUNTER, Role.ENTROPY_MODEL) else TensorRole(Role.CONSTANT, "integers")
+    return (
+        role if is_float or role.role in (Role.COUNTER, Role.ENTROPY_MODEL) else TensorRole(Role.CONSTANT, "integers")
+    )
 
 
 class _Told:

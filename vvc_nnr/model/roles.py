@@ -15,7 +15,7 @@
 The last three, integers and bools come back bit for bit. A step of 2**-8 of the smallest value is a relative error of
 0.2 % at most, however many decades the values span; where no step of the format is that fine, the tensor is exact.
 Exact float tensors are FLOAT where levels of some step give every bit (other decoders then see their values), else the
-integers that their bits are. Values on a coarse grid, such as all ones, are exact at no cost in any role but the weight.
+integers that their bits are. Values on a coarse grid, such as all ones, are exact at no cost in every role but weight.
 """
 
 from __future__ import annotations

@@ -60,9 +60,7 @@ def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
     return array
 
 
-def as_torch(
-    arrays: Mapping[str, Array | Bfloat16Bits], formats: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def as_torch(arrays: Mapping[str, Array | Bfloat16Bits], formats: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Decoded arrays as torch tensors in their original number formats; tied ones share their memory.
 
     Args:
