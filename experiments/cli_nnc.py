@@ -15,8 +15,8 @@ from vvc_nnr.compress import inspect
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
-from vvc_nnr.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.graph import Graph, GraphCarriage
+from vvc_nnr.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.model.any_file import NetworkArrays, read_arrays
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.number_formats import NamedArrays, shape_of

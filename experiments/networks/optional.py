@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
+from vvc_nnr.experiments.networks.row import NotHereError
+
+COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric, then what they ask for but numpy"
+"""CompressAI asks for a numpy below 2 and works with later ones."""
 # Kernels that torchvision's Python looks for beside a torch of another build (a CPU wheel from elsewhere, say).
 _TORCHVISION_KERNELS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 _declared: list[Any] = []
-
-
-class MissingPackageError(ImportError):
-    """A package that a row needs is not installed; the message says which and how to get it."""
 
 
 def import_optional(name: str, install: str) -> ModuleType:
@@ -30,7 +30,7 @@ def import_optional(name: str, install: str) -> ModuleType:
         install: What `pip install` takes to get it.
 
     Raises:
-        MissingPackageError: If it is not there or does not import.
+        NotHereError: If it is not there or does not import.
     """
     try:
         with warnings.catch_warnings():
@@ -39,9 +39,7 @@ def import_optional(name: str, install: str) -> ModuleType:
             return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MissingPackageError(
-            f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}"
-        ) from error
+        raise NotHereError(f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}") from error
 
 
 def _declare_torchvision_kernels() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from vvc_nnr.errors import VvcNnrError
 from vvc_nnr.experiments.networks.learned_codec_training import LearnedCodecTask
-from vvc_nnr.experiments.networks.optional import import_optional
+from vvc_nnr.experiments.networks.optional import COMPRESSAI, import_optional
 from vvc_nnr.experiments.networks.pasted import Picture, SegmentationTask
 from vvc_nnr.experiments.networks.unet import UNet
 from vvc_nnr.filters.train import TrainingTask, TrainOptions, train
@@ -25,7 +25,6 @@ from vvc_nnr.sequences.images import image_files, read_image
 
 SEED = 7
 VALIDATION_EVERY = 20
-COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric"
 TABLES = ("_quantized_cdf", "_offset", "_cdf_length", "scale_table")
 """What `update()` makes of the rest: not stored with the weights."""
 
@@ -82,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         figures = train(task, options, arguments.out.with_suffix(".checkpoint"))
         write_float(arguments.out, stored_tensors(task.network), {"architecture": arguments.network})
-    except (VvcNnrError, ImportError) as error:
+    except VvcNnrError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(" ".join(f"{name}={value:.4f}" for name, value in figures.items()))

@@ -1,0 +1,197 @@
+"""The model zoo: every network of the NNCodec evaluation and those that run everywhere, before and after coding.
+
+Source: Henssler et al., Analise de Desempenho do Software NNCodec, whose seven networks and columns these are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vvc_nnr.experiments.markup import Cell, Column, Table
+from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
+from vvc_nnr.experiments.networks.classification import ClassificationRow
+from vvc_nnr.experiments.networks.coco import DeepLabRow, YoloRow
+from vvc_nnr.experiments.networks.codec_process import Coded, code_with_ours, code_with_peer
+from vvc_nnr.experiments.networks.dncnn import DeblockingRow, DenoisingRow
+from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, SmallCodecRow
+from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Row, Subject
+from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
+from vvc_nnr.experiments.networks.text_recognition import TextRow
+from vvc_nnr.experiments.rows import ZooRow
+from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.model.any_file import plain_bytes
+from vvc_nnr.model.role_names import named_roles
+from vvc_nnr.number_formats import Array, NamedArrays
+
+OUR_QP, PEER_QP = -32, -38
+"""Defaults of this package and of the reference software's `compress`."""
+ROWS: tuple[Row, ...] = (
+    ClassificationRow("AlexNet", "alexnet", "alexnet*.pth", 256, 224),
+    ClassificationRow("Inception v3", "inception_v3", "inception_v3*.pth", 342, 299),
+    PublishedCodecRow("bmshj2018-factorized", (128, 192)),
+    PublishedCodecRow("cheng2020-anchor", (128,)),
+    YoloRow(),
+    DeepLabRow(),
+    CarvanaRow(),
+    DenoisingRow(),
+    DeblockingRow(),
+    InLoopRow("inloop-replacement", "none"),
+    InLoopRow("inloop-postfilter", "all"),
+    AutoencoderRow("autoencoder-1.8bpp"),
+    AutoencoderRow("autoencoder-4.2bpp"),
+    SmallCodecRow("bmshj2018-factorized"),
+    SmallCodecRow("cheng2020-anchor"),
+    PastedRow(),
+    TextRow(),
+)
+"""The paper's seven in its order, then those that run everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZooOptions:
+    """What to run.
+
+    Args:
+        rows: Names of rows, empty for all.
+        folder: The user's folder of published weights and data sets.
+        peer: The Python of an environment with the reference software, "" for none.
+        qps: QPs of this codec.
+    """
+
+    rows: tuple[str, ...] = ()
+    folder: Path | None = None
+    peer: str = ""
+    qps: tuple[int, ...] = (OUR_QP,)
+
+
+def chosen_rows(options: ZooOptions) -> list[Row]:
+    """The rows to run."""
+    return [row for row in ROWS if not options.rows or row.name in options.rows]
+
+
+def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow]) -> dict[str, str]:
+    """Measures what the writer does not hold yet.
+
+    Args:
+        rows: The networks.
+        options: What to run.
+        writer: Where the results go.
+
+    Returns:
+        Name to reason of the rows that cannot run here.
+
+    Raises:
+        InputError, BitstreamError: If weights or pictures cannot be read.
+        ExternalToolError: If a codec's process fails.
+    """
+    done = {row.key for row in writer.existing}
+    absent: dict[str, str] = {}
+    threads = torch.get_num_threads()
+    for row in tqdm(rows, desc="networks", unit="network", disable=None):
+        wanted = [key for key in _keys(row.name, options) if key not in done]
+        if not wanted:
+            continue
+        try:
+            subject = row.load(options.folder)
+        except NotHereError as error:
+            absent[row.name] = str(error)
+            continue
+        for key in wanted:
+            writer.append([_measured(row.name, key[1], key[2], subject, options)])
+    torch.set_num_threads(threads)
+    return absent
+
+
+def _keys(name: str, options: ZooOptions) -> list[tuple[str, str, int]]:
+    keys = [(name, "original", 0), *((name, "vvc_nnr", qp) for qp in options.qps)]
+    return [*keys, (name, "nncodec", PEER_QP)] if options.peer else keys
+
+
+def _measured(name: str, method: str, qp: int, subject: Subject, options: ZooOptions) -> ZooRow:
+    """One network, original or through one codec."""
+    n_parameters = sum(int(_plain(array).size) for array in subject.arrays.values())
+    sizes = (n_parameters, plain_bytes(subject.arrays))
+    head = (name, method, qp, subject.weights, subject.data, *sizes)
+    if method == "original":
+        return ZooRow(*head, None, None, None, None, *_scores(subject, subject.arrays))
+    arrays = {key: _plain(array) for key, array in subject.arrays.items()}
+    coded = _coded(method, qp, arrays, subject, options)
+    memory = None if coded.peak_bytes is None else coded.peak_bytes / 2**20
+    return ZooRow(*head, coded.n_bytes, coded.encode_s, coded.decode_s, memory, *_scores(subject, coded.arrays))
+
+
+def _coded(method: str, qp: int, arrays: dict[str, Array], subject: Subject, options: ZooOptions) -> Coded:
+    if method == "nncodec":
+        return code_with_peer(options.peer, arrays, {"qp": qp})
+    return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp})
+
+
+def _plain(array: object) -> Array:
+    """The array of a tensor; no network of the zoo has bfloat16."""
+    assert hasattr(array, "dtype")
+    return array  # type: ignore[return-value]
+
+
+def _scores(subject: Subject, arrays: NamedArrays) -> tuple[float | str | None, ...]:
+    """Scores in the order of the columns, those that are no numbers as None, and their names as a fault."""
+    found = asdict(subject.evaluate(arrays) if subject.evaluate else Metrics())
+    faults = [name for name, value in found.items() if value is not None and not math.isfinite(value)]
+    return (*(None if name in faults else value for name, value in found.items()), " ".join(faults))
+
+
+def zoo_table(rows: Iterable[ZooRow], absent: dict[str, str], *, has_peer: bool) -> Table:
+    """The table of a run: one line per network and codec, scores with their change against the original."""
+    rows = list(rows)
+    columns = (
+        Column("Network", text=True),
+        Column("Weights", text=True),
+        Column("Codec", text=True),
+        Column("Parameters"),
+        Column("Size", "byte"),
+        Column("Saving", "%", digits=2),
+        Column("Encode", "s", digits=2),
+        Column("Decode", "s", digits=2),
+        Column("Memory", "MiB", digits=0),
+        Column("Accuracy", "%", digits=2),
+        Column("AP", "%", digits=2),
+        Column("Pixel accuracy", "%", digits=2),
+        Column("IoU", digits=4),
+        Column("Dice", digits=4),
+        Column("Rate", "bpp", digits=4),
+        Column("PSNR", "dB", digits=3),
+        Column("Fault", text=True),
+    )
+    body = [_cells(row) for row in rows]
+    body += [(name, f"not here: {reason}", *[None] * (len(columns) - 3), "") for name, reason in absent.items()]
+    return Table(
+        "Model zoo: size, times and quality of coded networks", columns, tuple(body), tuple(_notes(rows, has_peer))
+    )
+
+
+def _cells(row: ZooRow) -> tuple[Cell, ...]:
+    codec = "original" if row.method == "original" else f"{row.method}, QP {row.qp}"
+    size = row.original_bytes if row.n_bytes is None else row.n_bytes
+    saving = None if row.n_bytes is None else 100 * (1 - row.n_bytes / row.original_bytes)
+    fault = f"NaN or infinite: {row.fault}" if row.fault else ""
+    head = (row.network, row.weights, codec, row.n_parameters, size, saving, row.encode_s, row.decode_s, row.memory_mib)
+    scores = (row.accuracy_percent, row.average_precision_percent, row.pixel_accuracy_percent, row.iou, row.dice)
+    return (*head, *scores, row.bpp, row.psnr_db, fault)
+
+
+def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
+    tasks = dict.fromkeys(f"{row.network}: {row.data}." for row in rows if row.data)
+    notes = [
+        "Size: bytes of all tensors in their number formats, or of the whole coded file. Times: one run, one thread.",
+        "Memory: most of the codec's process beyond what it had with the network loaded.",
+        "Weights published, bundled with this package, or random: real layout, but nothing to score.",
+        *tasks,
+    ]
+    if not has_peer:
+        notes.append("The reference software was not run: VVC_NNR_PEER names no environment with it.")
+    return notes
