@@ -27,7 +27,7 @@ from vvc_nnr.experiments.cli_common import (
 )
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
 from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown_page
-from vvc_nnr.experiments.model_zoo import OUR_QP, ZooOptions
+from vvc_nnr.experiments.model_zoo import OUR_QPS, ZooOptions
 from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
     DATA_VARIABLE,
@@ -127,7 +127,7 @@ def _add_model_zoo(kinds: Commands) -> None:
     zoo.add_argument("--out", type=Path, required=True, help="folder of results; an unfinished run goes on there")
     zoo.add_argument("--row", action="append", default=[], metavar="NAME", help="only this network; repeatable")
     zoo.add_argument("--weights", type=Path, help="folder of published weights, with a folder for each data set")
-    zoo.add_argument("--qps", type=_zoo_qps, default=(OUR_QP,), metavar="QP,...", help="QPs of this codec")
+    zoo.add_argument("--qps", type=_zoo_qps, default=OUR_QPS, metavar="QP,...", help="QPs of this codec")
     zoo.add_argument(
         "--peer", default=os.environ.get(PEER_VARIABLE, ""), metavar="PYTHON", help="of the reference software"
     )

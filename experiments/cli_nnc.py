@@ -51,6 +51,11 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--codebook", choices=("off", "auto", "force"), default=default.codebook, help="of levels")
     group.add_argument("--no-param-opt", action="store_true", help="default estimators in every context")
+    group.add_argument(
+        "--qp-by-size",
+        action="store_true",
+        help="finer QPs for small weight tensors, coarser for large, --qp on average",
+    )
     group.add_argument("--lossless", action="store_true", help="every bit of every tensor comes back")
     group.add_argument(
         "--roles",
@@ -141,6 +146,7 @@ def options_of(arguments: argparse.Namespace) -> CompressOptions:
         n_threads=arguments.threads,
         roles=arguments.roles,
         role_of=dict(arguments.role_of),
+        qp_by_size=arguments.qp_by_size,
         lossless=arguments.lossless,
     )
 

@@ -29,8 +29,8 @@ from vvc_nnr.model.any_file import plain_bytes
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.number_formats import Array, NamedArrays
 
-OUR_QP, PEER_QP = -32, -38
-"""Defaults of this package and of the reference software's `compress`."""
+OUR_QPS, PEER_QP = (-32, -36), -38
+"""This package's default QP and one whose files are smaller than those of the reference software at its default."""
 ROWS: tuple[Row, ...] = (
     ClassificationRow("AlexNet", "alexnet", "alexnet*.pth", 256, 224),
     ClassificationRow("Inception v3", "inception_v3", "inception_v3*.pth", 342, 299),
@@ -67,7 +67,7 @@ class ZooOptions:
     rows: tuple[str, ...] = ()
     folder: Path | None = None
     peer: str = ""
-    qps: tuple[int, ...] = (OUR_QP,)
+    qps: tuple[int, ...] = OUR_QPS
 
 
 def chosen_rows(options: ZooOptions) -> list[Row]:
@@ -129,7 +129,7 @@ def _measured(name: str, method: str, qp: int, subject: Subject, options: ZooOpt
 def _coded(method: str, qp: int, arrays: dict[str, Array], subject: Subject, options: ZooOptions) -> Coded:
     if method == "nncodec":
         return code_with_peer(options.peer, arrays, {"qp": qp})
-    return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp})
+    return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp, "qp_by_size": True})
 
 
 def _plain(array: object) -> Array:
@@ -188,6 +188,7 @@ def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
     tasks = dict.fromkeys(f"{row.network}: {row.data}." for row in rows if row.data)
     notes = [
         "Size: bytes of all tensors in their number formats, or of the whole coded file. Times: one run, one thread.",
+        "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
         "Memory: most of the codec's process beyond what it had with the network loaded.",
         "Weights published, bundled with this package, or random: real layout, but nothing to score.",
         *tasks,

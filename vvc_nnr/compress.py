@@ -45,6 +45,7 @@ def compress(
     metadata: Mapping[str, str] | None = None,
     roles: RoleMode = "auto",
     role_of: Mapping[str, str] | None = None,
+    qp_by_size: bool = False,
     lossless: bool = False,
     progress: Progress | None = None,
 ) -> bytes:
@@ -70,6 +71,7 @@ def compress(
         metadata: Texts that travel with the network, such as its architecture; `inspect` gives them back.
         roles: See `CompressOptions`.
         role_of: See there.
+        qp_by_size: See there.
         lossless: See there.
         progress: Called with the values coded so far and their total.
 
@@ -78,7 +80,7 @@ def compress(
     """
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
-        param_opt, bitdepth, float64, n_threads, roles, role_of or {}, lossless,
+        param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless,
     )  # fmt: skip
     arrays = named_arrays(model)
     found = module_roles(model, arrays) if is_module(model) else None

@@ -172,6 +172,9 @@ def choose_quantiser(
         return _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
     is_weight = values.ndim > 1 if rule is None else rule.step == "qp"
     qp = options.qp_of(name, 2 if is_weight else 1)
+    if rule is not None and rule.qp_offset and not is_named:
+        low_qp, high_qp = qp_limits(options.qp_density)
+        qp = min(max(qp + rule.qp_offset, low_qp), high_qp)
     if largest > MAX_STEPS * step_size(qp, options.qp_density):
         qp = qp_of_step(largest / MAX_STEPS, options.qp_density)
     keeps_sign = rule is not None and rule.keeps_sign

@@ -27,6 +27,7 @@ from vvc_nnr.number_formats import (
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.quantize.size_offsets import size_offsets
 from vvc_nnr.stream import write_stream
 from vvc_nnr.ties import Tie, find_ties
 
@@ -74,11 +75,16 @@ def compress_arrays(
 def _rules(roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
     """What each tensor may lose; empty without roles."""
     if options.roles == "off":
-        if options.role_of:
-            raise InputError('role_of: has no effect with roles="off"')
+        if options.role_of or options.qp_by_size:
+            raise InputError('role_of, qp_by_size: have no effect with roles="off"')
         return {}
     found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
-    return {name: RULES[told.role] for name, told in found.items()}
+    rules = {name: RULES[told.role] for name, told in found.items()}
+    if not options.qp_by_size:
+        return rules
+    sizes = {name: math.prod(shape_of(arrays[name])) for name, rule in rules.items() if rule.step == "qp"}
+    offsets = size_offsets(sizes, options.qp_density)
+    return rules | {name: replace(rules[name], qp_offset=offset) for name, offset in offsets.items()}
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:

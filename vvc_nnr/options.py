@@ -47,6 +47,8 @@ class CompressOptions:
         roles: "auto": each tensor is coded by the rule of its role (`vvc_nnr.model.roles`); "off": by its number of
             dimensions alone, as the reference software does.
         role_of: Roles by patterns of names, above those that were found.
+        qp_by_size: The QP of a weight tensor grows with its number of weights, two octaves of that being one of its
+            step (`vvc_nnr.quantize.size_offsets`); `qp` is that of the average weight.
         lossless: Every bit of every tensor comes back; the options above for floats have no effect.
     """
 
@@ -65,6 +67,7 @@ class CompressOptions:
     n_threads: int | None = None
     roles: RoleMode = "auto"
     role_of: Mapping[str, str] = field(default_factory=dict)
+    qp_by_size: bool = False
     lossless: bool = False
 
     def __post_init__(self) -> None:
@@ -96,7 +99,7 @@ class CompressOptions:
     def _fault(self, name: str, value: Any) -> str | None:
         """What is wanted in place of a value; None if it will do."""
         match name:
-            case "use_dq" | "row_skipping" | "param_opt" | "lossless":
+            case "use_dq" | "row_skipping" | "param_opt" | "qp_by_size" | "lossless":
                 return None if isinstance(value, bool) else "True or False"
             case "qp_density":
                 return _integer_fault(value, 0, MAX_QP_DENSITY)

@@ -56,7 +56,7 @@ class UNet(nn.Module):
 
 
 def dice(logits: Tensor, masks: Tensor) -> float:
-    """Dice coefficient of thresholded logits against masks of 0 and 1, over all pixels together; 1 if both are empty."""
+    """Dice coefficient of logits above 0 against masks of 0 and 1, over all pixels together; 1 if both are empty."""
     found, wanted = logits > 0, masks > 0.5
     n_pixels = int(found.sum()) + int(wanted.sum())
     return 2 * int((found & wanted).sum()) / n_pixels if n_pixels else 1.0

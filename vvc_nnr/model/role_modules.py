@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vvc_nnr.model.role_names import by_values, named_roles
+from vvc_nnr.model.role_names import by_values, entropy_role, named_roles
 from vvc_nnr.model.roles import Role, TensorRole
-from vvc_nnr.number_formats import NamedArrays, shape_of
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, format_of, shape_of
 
 _NORMS = frozenset({"_NormBase", "_BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "LayerNorm2d", "FrozenBatchNorm2d"})
 _LINEAR = frozenset(
@@ -37,15 +37,15 @@ def module_roles(module: Any, arrays: NamedArrays) -> dict[str, TensorRole]:
         name: by_values(told[name](shape_of(array)), array) if name in told else guess
         for (name, array), guess in zip(arrays.items(), named_roles(arrays).values(), strict=True)
     }
-    return {name: _checked(role, arrays[name]) for name, role in roles.items()}
+    return {name: _checked(name, role, arrays[name]) for name, role in roles.items()}
 
 
-def _checked(role: TensorRole, array: Any) -> TensorRole:
-    """Integers and bools are exact whatever they are in, so only counters keep a name of their own."""
-    is_float = getattr(getattr(array, "dtype", None), "kind", "f") == "f"
-    return (
-        role if is_float or role.role in (Role.COUNTER, Role.ENTROPY_MODEL) else TensorRole(Role.CONSTANT, "integers")
-    )
+def _checked(name: str, role: TensorRole, array: Array | Bfloat16Bits) -> TensorRole:
+    """The role, but for those that the number format or the name decides."""
+    if role.role is Role.ENTROPY_TABLE:
+        return TensorRole(entropy_role(name, array), role.reason)
+    is_float = format_of(name, array).startswith(("float", "bfloat"))
+    return role if is_float or role.role is Role.COUNTER else TensorRole(Role.CONSTANT, "integers")
 
 
 class _Told:
@@ -71,7 +71,7 @@ def _told_by_types(module: Any) -> Iterator[tuple[str, _Told]]:
         for own in (*(name for name, _ in part.named_parameters(recurse=False)), *buffers):
             name = f"{prefix}.{own}" if prefix else own
             if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models):
-                yield name, _Told(Role.ENTROPY_MODEL, "EntropyModel")
+                yield name, _Told(Role.ENTROPY_TABLE, "EntropyModel")
             elif bases & _NORMS and own in _BY_OWN_NAME:
                 yield name, _Told(_BY_OWN_NAME[own], kind)
             elif "GDN" in bases and own in ("beta", "gamma"):

@@ -16,6 +16,8 @@ from vvc_nnr.quantize.grid import has_whole_values
 
 # Own names in an entropy model of CompressAI, older ones with numbers in place of lists.
 _ENTROPY_MARKS = frozenset({"quantiles", "_quantized_cdf", "_cdf_length", "scale_table"})
+# What its tables were made of: the weights of the small networks that are its cumulative distributions.
+_ENTROPY_PARAMETER = re.compile(r"\.(_?(matrix|bias|factor)\d+|(matrices|biases|factors)\.\d+)$")
 _COUNTERS = frozenset({"num_batches_tracked", "global_step", "step", "n_averaged"})
 _VARIANCES = frozenset({"running_var", "moving_variance", "moving_var"})
 _MEANS = frozenset({"running_mean", "moving_mean"})
@@ -36,6 +38,12 @@ def named_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
     return {name: _role(name, array, siblings, entropy_models) for name, array in arrays.items()}
 
 
+def entropy_role(name: str, array: Array | Bfloat16Bits) -> Role:
+    """The role of a tensor of an entropy model: a parameter of its distributions, or one of its tables."""
+    is_float = format_of(name, array).startswith(("float", "bfloat"))
+    return Role.ENTROPY_PARAMETER if is_float and _ENTROPY_PARAMETER.search(name) else Role.ENTROPY_TABLE
+
+
 def by_values(role: TensorRole, array: Array | Bfloat16Bits) -> TensorRole:
     """The role, but for weights of whole and half numbers, which are none: positions, masks, fixed filters."""
     if role.role is Role.WEIGHT and has_whole_values(array):
@@ -51,7 +59,7 @@ def _role(
 ) -> TensorRole:
     prefix, _, own = name.rpartition(".")
     if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models if model):
-        return TensorRole(Role.ENTROPY_MODEL, "tensors beside it")
+        return TensorRole(entropy_role(name, array), "tensors beside it")
     if own in _COUNTERS and not shape_of(array):
         return TensorRole(Role.COUNTER, "name")
     if not format_of(name, array).startswith(("float", "bfloat")):

@@ -8,11 +8,13 @@
     running variance    FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
     gdn                 FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
                         at least 2**-14 of its largest
+    entropy parameter   FLOAT, 2**-12 of its largest value  becomes zero or changes sign
+    entropy table       exact
     constant            exact
-    entropy model       exact
     counter             exact
 
-The last three, integers and bools come back bit for bit. A step of 2**-8 of the smallest value is a relative error of
+The last three, integers and bools come back bit for bit. (An entropy model's parameters are what its tables were made
+of; the coder works by the tables.) A step of 2**-8 of the smallest value is a relative error of
 0.2 % at most, however many decades the values span; where no step of the format is that fine, the tensor is exact.
 Exact float tensors are FLOAT where levels of some step give every bit (other decoders then see their values), else the
 integers that their bits are. Values on a coarse grid, such as all ones, are exact at no cost in every role but weight.
@@ -43,7 +45,8 @@ class Role(StrEnum):
     VARIANCE = "running variance"
     GDN = "gdn"
     CONSTANT = "constant"
-    ENTROPY_MODEL = "entropy model"
+    ENTROPY_PARAMETER = "entropy parameter"
+    ENTROPY_TABLE = "entropy table"
     COUNTER = "counter"
 
 
@@ -56,12 +59,14 @@ class Rule:
         of_smallest: The step as a share of the smallest absolute value but zero; of "values" only.
         of_largest: The step is not finer than this share of the largest absolute value; of "values" only.
         keeps_sign: No value but zero becomes zero or changes its sign.
+        qp_offset: Added to the option's QP; of "qp" only.
     """
 
     step: StepSource
     of_smallest: float = 0.0
     of_largest: float = 0.0
     keeps_sign: bool = False
+    qp_offset: int = 0
 
 
 EXACT = Rule("exact")
@@ -74,7 +79,8 @@ RULES: Mapping[Role, Rule] = {
     Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
     Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-14, keeps_sign=True),
     Role.CONSTANT: EXACT,
-    Role.ENTROPY_MODEL: EXACT,
+    Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-12, keeps_sign=True),
+    Role.ENTROPY_TABLE: EXACT,
     Role.COUNTER: EXACT,
 }
 
