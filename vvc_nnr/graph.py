@@ -9,7 +9,6 @@ base64 text.
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -59,9 +58,10 @@ def graph_of_text(text: str) -> bytes:
         BitstreamError: If it is none.
     """
     try:
-        return _inflated(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
         raise BitstreamError("the graph is no base64 text", field="the manifest") from None
+    return _inflated(data)
 
 
 def graph_of_unit(unit: TopologyUnit) -> bytes | None:

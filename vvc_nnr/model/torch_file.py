@@ -82,7 +82,7 @@ def _load(data: bytes) -> Any:
     except Exception as error:  # damage surfaces as almost any type
         if "TorchScript" in str(error):
             raise UnsupportedError("holds a TorchScript program: save `model.state_dict()` instead") from error
-        raise BitstreamError(f"no checkpoint of torch: {str(error).splitlines()[0][:200]}") from error
+        raise BitstreamError(f"no checkpoint of torch: {str(error)[:200]}") from error
 
 
 def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -93,7 +93,7 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """
     if not isinstance(content, Mapping):
         raise UnsupportedError(f"holds a {type(content).__name__}, a map of names to tensors is wanted")
-    inner = next((key for key in _STATE_KEYS if _has_tensors(content.get(key))), None)
+    inner = next((key for key in _STATE_KEYS if _leads_to_tensors(content.get(key))), None)
     if inner is not None and not _has_tensors(content):
         others = tuple(str(key) for key in content if key != inner)
         state, left_out = _state_dict(content[inner])
@@ -106,3 +106,10 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
 
 def _has_tensors(content: Any) -> bool:
     return isinstance(content, Mapping) and any(is_tensor(value) for value in content.values())
+
+
+def _leads_to_tensors(content: Any) -> bool:
+    """Whether it has tensors, or a usual key in it does."""
+    if not isinstance(content, Mapping):
+        return False
+    return _has_tensors(content) or any(_has_tensors(content.get(key)) for key in _STATE_KEYS)
