@@ -146,7 +146,7 @@ def _scores(subject: Subject, arrays: NamedArrays) -> tuple[float | str | None, 
 
 
 def zoo_table(rows: Iterable[ZooRow], absent: dict[str, str], *, has_peer: bool) -> Table:
-    """The table of a run: one line per network and codec, scores with their change against the original."""
+    """The table of a run: one line per network and codec; columns that say nothing are left out."""
     rows = list(rows)
     columns = (
         Column("Network", text=True),
@@ -168,17 +168,18 @@ def zoo_table(rows: Iterable[ZooRow], absent: dict[str, str], *, has_peer: bool)
         Column("Fault", text=True),
     )
     body = [_cells(row) for row in rows]
-    body += [(name, f"not here: {reason}", *[None] * (len(columns) - 3), "") for name, reason in absent.items()]
-    return Table(
-        "Model zoo: size, times and quality of coded networks", columns, tuple(body), tuple(_notes(rows, has_peer))
-    )
+    body += [(name, f"not here: {reason}", *[None] * (len(columns) - 2)) for name, reason in absent.items()]
+    said = [place for place in range(len(columns)) if place < 7 or any(cells[place] for cells in body)]
+    shown = tuple(tuple(cells[place] for place in said) for cells in body)
+    title = "Model zoo: size, times and quality of coded networks"
+    return Table(title, tuple(columns[place] for place in said), shown, tuple(_notes(rows, has_peer)))
 
 
 def _cells(row: ZooRow) -> tuple[Cell, ...]:
     codec = "original" if row.method == "original" else f"{row.method}, QP {row.qp}"
     size = row.original_bytes if row.n_bytes is None else row.n_bytes
     saving = None if row.n_bytes is None else 100 * (1 - row.n_bytes / row.original_bytes)
-    fault = f"NaN or infinite: {row.fault}" if row.fault else ""
+    fault = f"NaN or infinite: {row.fault}" if row.fault else None
     head = (row.network, row.weights, codec, row.n_parameters, size, saving, row.encode_s, row.decode_s, row.memory_mib)
     scores = (row.accuracy_percent, row.average_precision_percent, row.pixel_accuracy_percent, row.iou, row.dice)
     return (*head, *scores, row.bpp, row.psnr_db, fault)
@@ -187,7 +188,8 @@ def _cells(row: ZooRow) -> tuple[Cell, ...]:
 def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
     tasks = dict.fromkeys(f"{row.network}: {row.data}." for row in rows if row.data)
     notes = [
-        "Size: bytes of all tensors in their number formats, or of the whole coded file. Times: one run, one thread.",
+        "Size: bytes of all tensors in their number formats, or of the whole coded file.",
+        "Times: processor time of one run, one thread.",
         "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
         "Memory: most of the codec's process beyond what it had with the network loaded.",
         "Weights published, bundled with this package, or random: real layout, but nothing to score.",

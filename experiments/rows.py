@@ -152,7 +152,7 @@ class ZooRow:
         n_parameters: Values of all tensors.
         original_bytes: Bytes of all tensors in their number formats.
         n_bytes: Size of the coded file, None for the original.
-        encode_s: Time of encoding, one thread, None for the original.
+        encode_s: Processor time of encoding, one thread, None for the original.
         decode_s: Time of decoding, likewise.
         memory_mib: Most memory of the codec, None if it is not known.
         accuracy_percent: See `networks.row.Metrics`, as for the scores that follow.

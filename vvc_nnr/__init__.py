@@ -10,6 +10,7 @@ from vvc_nnr.errors import (
     VvcNnrError,
 )
 from vvc_nnr.inspection import Inspection
+from vvc_nnr.model.folding import fold_batch_norms
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.update import BaseState, apply_update, compress_update
 
@@ -30,6 +31,7 @@ __all__ = [
     "compress",
     "compress_update",
     "decompress",
+    "fold_batch_norms",
     "inspect",
     "load_into",
 ]

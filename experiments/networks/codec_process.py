@@ -32,8 +32,8 @@ class Coded:
     Attributes:
         arrays: The tensors that came back, in the number formats and shapes that they had.
         n_bytes: Size of the stream.
-        encode_s: Time of encoding, one thread.
-        decode_s: Time of decoding, one thread.
+        encode_s: Processor time of encoding, one thread.
+        decode_s: Processor time of decoding, one thread.
         peak_bytes: Memory beyond what was in use before; None where the system does not tell.
     """
 
