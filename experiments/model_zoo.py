@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -23,11 +23,11 @@ from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, Small
 from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Row, Subject
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import TextRow
-from vvc_nnr.experiments.rows import ZooRow
+from vvc_nnr.experiments.rows import ZooMethod, ZooRow
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.model.any_file import plain_bytes
 from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.number_formats import Array, NamedArrays
+from vvc_nnr.number_formats import Bfloat16Bits, shape_of
 
 OUR_QPS, PEER_QP = (-32, -36), -38
 """This package's default QP and one whose files are smaller than those of the reference software at its default."""
@@ -103,46 +103,57 @@ def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow])
             absent[row.name] = str(error)
             continue
         for key in wanted:
-            writer.append([_measured(row.name, key[1], key[2], subject, options)])
+            writer.append([_measured(*key, subject, options)])
     torch.set_num_threads(threads)
     return absent
 
 
-def _keys(name: str, options: ZooOptions) -> list[tuple[str, str, int]]:
-    keys = [(name, "original", 0), *((name, "vvc_nnr", qp) for qp in options.qps)]
+def _keys(name: str, options: ZooOptions) -> list[tuple[str, ZooMethod, int]]:
+    keys: list[tuple[str, ZooMethod, int]] = [(name, "original", 0)]
+    keys += [(name, "vvc_nnr", qp) for qp in options.qps]
     return [*keys, (name, "nncodec", PEER_QP)] if options.peer else keys
 
 
-def _measured(name: str, method: str, qp: int, subject: Subject, options: ZooOptions) -> ZooRow:
+def _measured(name: str, method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) -> ZooRow:
     """One network, original or through one codec."""
-    n_parameters = sum(int(_plain(array).size) for array in subject.arrays.values())
-    sizes = (n_parameters, plain_bytes(subject.arrays))
-    head = (name, method, qp, subject.weights, subject.data, *sizes)
-    if method == "original":
-        return ZooRow(*head, None, None, None, None, *_scores(subject, subject.arrays))
-    arrays = {key: _plain(array) for key, array in subject.arrays.items()}
-    coded = _coded(method, qp, arrays, subject, options)
-    memory = None if coded.peak_bytes is None else coded.peak_bytes / 2**20
-    return ZooRow(*head, coded.n_bytes, coded.encode_s, coded.decode_s, memory, *_scores(subject, coded.arrays))
+    coded = None if method == "original" else _coded(method, qp, subject, options)
+    arrays = coded.arrays if coded else subject.arrays
+    scores = subject.evaluate(arrays) if subject.evaluate else Metrics()
+    faults = [field.name for field in fields(Metrics) if not _is_number(getattr(scores, field.name))]
+    scores = replace(scores, **dict.fromkeys(faults))
+    return ZooRow(
+        network=name,
+        method=method,
+        qp=qp,
+        weights=subject.weights,
+        data=subject.data,
+        n_parameters=sum(math.prod(shape_of(array)) for array in subject.arrays.values()),
+        original_bytes=plain_bytes(subject.arrays),
+        n_bytes=coded.n_bytes if coded else None,
+        encode_s=coded.encode_s if coded else None,
+        decode_s=coded.decode_s if coded else None,
+        memory_mib=coded.peak_bytes / 2**20 if coded and coded.peak_bytes is not None else None,
+        accuracy_percent=scores.accuracy_percent,
+        average_precision_percent=scores.average_precision_percent,
+        pixel_accuracy_percent=scores.pixel_accuracy_percent,
+        iou=scores.iou,
+        dice=scores.dice,
+        bpp=scores.bpp,
+        psnr_db=scores.psnr_db,
+        fault=" ".join(faults),
+    )
 
 
-def _coded(method: str, qp: int, arrays: dict[str, Array], subject: Subject, options: ZooOptions) -> Coded:
+def _is_number(score: float | None) -> bool:
+    return score is None or math.isfinite(score)
+
+
+def _coded(method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) -> Coded:
+    arrays = {name: array for name, array in subject.arrays.items() if not isinstance(array, Bfloat16Bits)}
+    assert len(arrays) == len(subject.arrays)  # no network of the zoo has bfloat16
     if method == "nncodec":
         return code_with_peer(options.peer, arrays, {"qp": qp})
     return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp, "qp_by_size": True})
-
-
-def _plain(array: object) -> Array:
-    """The array of a tensor; no network of the zoo has bfloat16."""
-    assert hasattr(array, "dtype")
-    return array  # type: ignore[return-value]
-
-
-def _scores(subject: Subject, arrays: NamedArrays) -> tuple[float | str | None, ...]:
-    """Scores in the order of the columns, those that are no numbers as None, and their names as a fault."""
-    found = asdict(subject.evaluate(arrays) if subject.evaluate else Metrics())
-    faults = [name for name, value in found.items() if value is not None and not math.isfinite(value)]
-    return (*(None if name in faults else value for name, value in found.items()), " ".join(faults))
 
 
 def zoo_table(rows: Iterable[ZooRow], absent: dict[str, str], *, has_peer: bool) -> Table:

@@ -66,9 +66,9 @@ class ClassificationRow:
         picture = read_image(path)
         scale = self.resize / min(picture.shape[:2])
         size = (max(self.crop, round(picture.shape[1] * scale)), max(self.crop, round(picture.shape[0] * scale)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        top, left = ((side - self.crop) // 2 for side in picture.shape[:2])
-        crop = picture[top : top + self.crop, left : left + self.crop]
+        whole = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        top, left = ((side - self.crop) // 2 for side in whole.shape[:2])
+        crop = whole[top : top + self.crop, left : left + self.crop]
         return normalised(crop)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def _for_peer(array: Array) -> Array:
 def _run(python: str, arrays: Mapping[str, Array], request: dict[str, Any]) -> Coded:
     with tempfile.TemporaryDirectory(prefix="vvc_nnr_zoo_") as folder:
         network, decoded = Path(folder) / "network.npz", Path(folder) / "decoded.npz"
-        np.savez(network, **arrays)
+        _save(network, arrays)
         paths = {"network": str(network), "decoded": str(decoded)}
         command = [python, str(WORKER), json.dumps(request | paths)]
         environment = os.environ | ({"PYTHONPATH": ""} if request["codec"] == "peer" else {})
@@ -101,3 +102,11 @@ def _run(python: str, arrays: Mapping[str, Array], request: dict[str, Any]) -> C
         with np.load(decoded) as file:
             found: NamedArrays = {name: file[name] for name in file.files}
         return Coded(found, **json.loads(done.stdout))
+
+
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    """An .npz file of arrays with names of any kind."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)

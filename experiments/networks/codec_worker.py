@@ -48,7 +48,7 @@ def import_peer() -> Any:
     """The peer's module of streams; declares operators that its torchvision misses beside a CPU build of torch."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     torch.set_num_threads(1)

@@ -86,7 +86,8 @@ def _subject(stem: str, data: str, pictures: list[Picture], damaged: list[np.nda
 
 def _restored(network: DnCnn, damaged: np.ndarray) -> Picture:
     output = network(torch.from_numpy(damaged.astype(np.float32) / 255)[None, None])[0, 0]
-    return np.rint(np.clip(output.numpy() * 255.0, 0, 255)).astype(np.uint8)
+    restored: Picture = np.rint(np.clip(output.numpy() * 255.0, 0, 255)).astype(np.uint8)
+    return restored
 
 
 def _through_jpeg(picture: Picture) -> Picture:

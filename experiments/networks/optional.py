@@ -49,7 +49,7 @@ def _declare_torchvision_kernels() -> None:
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for schema in _TORCHVISION_KERNELS:
             library.define(schema)
         _declared.append(library)

@@ -49,7 +49,7 @@ def small_unet() -> UNet:
 
 
 def _batched(network: nn.Module, crops: Tensor) -> Tensor:
-    return torch.cat([network(batch) for batch in crops.split(32)])
+    return torch.cat([network(batch) for batch in torch.split(crops, 32)])
 
 
 class _DoubleConvolution(nn.Module):

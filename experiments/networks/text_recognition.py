@@ -70,10 +70,10 @@ def share_read(
     options.intra_op_num_threads = 1
     model = put_together(graph, arrays)
     alphabet = next(entry.value for entry in model.metadata_props if entry.key == "character").splitlines()
-    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    recogniser = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     n_wrong = n_characters = 0
     for text, picture in lines:
-        scores = session.run(None, {session.get_inputs()[0].name: picture[None]})[0][0]
+        scores = recogniser.run(None, {recogniser.get_inputs()[0].name: picture[None]})[0][0]
         n_wrong += edit_distance(text, _read(scores, alphabet))
         n_characters += len(text)
     return 1 - n_wrong / n_characters

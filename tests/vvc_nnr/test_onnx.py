@@ -71,8 +71,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def outputs(path: Path) -> Any:
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": np.random.default_rng(2).normal(size=(1, 3, 4, 4)).astype(np.float32)})[0]
+    model = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return model.run(None, {"x": np.random.default_rng(2).normal(size=(1, 3, 4, 4)).astype(np.float32)})[0]
 
 
 def test_constants_leave_the_graph_with_their_roles(path: Path) -> None:

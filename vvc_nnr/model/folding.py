@@ -54,7 +54,7 @@ def traced_pairs(module: Any) -> list[tuple[str, str]]:
     n_calls = {node.target: sum(other.target == node.target for other in called) for node in called}
     pairs = []
     for node in called:
-        before = node.args[0] if node.args else None
+        before: Any = node.args[0] if node.args else None
         if getattr(before, "op", "") != "call_module" or len(before.users) != 1:
             continue
         kinds = type(module.get_submodule(before.target)).__name__, type(module.get_submodule(node.target)).__name__
