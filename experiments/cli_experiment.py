@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from vvc_nnr.codec.vvc import Preset
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.cli_common import (
     Commands,
@@ -25,6 +27,8 @@ from vvc_nnr.experiments.cli_common import (
 )
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
 from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown_page
+from vvc_nnr.experiments.model_zoo import OUR_QPS, ZooOptions
+from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
     DATA_VARIABLE,
     bundled_patches,
@@ -35,7 +39,7 @@ from vvc_nnr.experiments.pictures import (
     small_pictures,
 )
 from vvc_nnr.experiments.provenance import PsnrPeak, gather_provenance
-from vvc_nnr.experiments.runner import run_end_to_end, run_tool_by_tool
+from vvc_nnr.experiments.runner import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
@@ -64,6 +68,7 @@ def add_commands(commands: Commands) -> None:
     )
     _add_tool_by_tool(kinds)
     _add_end_to_end(kinds)
+    _add_model_zoo(kinds)
 
 
 def _add_tool_by_tool(kinds: Commands) -> None:
@@ -109,6 +114,39 @@ def _add_end_to_end(kinds: Commands) -> None:
     end.add_argument("--networks", nargs="+", default=list(NETWORKS), help="autoencoders")
     end.add_argument("--subsampling", choices=("444", "422", "420"), default="444", help="JPEG's chroma format")
     _add_common(end)
+
+
+def _add_model_zoo(kinds: Commands) -> None:
+    zoo = add_command(
+        kinds,
+        "model-zoo",
+        "networks of many kinds and their tasks before and after coding, the reference software beside",
+        "vvc-nnr experiment model-zoo --out results/",
+        _model_zoo,
+    )
+    zoo.add_argument("--out", type=Path, required=True, help="folder of results; an unfinished run goes on there")
+    zoo.add_argument("--row", action="append", default=[], metavar="NAME", help="only this network; repeatable")
+    zoo.add_argument("--weights", type=Path, help="folder of published weights, with a folder for each data set")
+    zoo.add_argument("--qps", type=_zoo_qps, default=OUR_QPS, metavar="QP,...", help="QPs of this codec")
+    zoo.add_argument(
+        "--peer", default=os.environ.get(PEER_VARIABLE, ""), metavar="PYTHON", help="of the reference software"
+    )
+    zoo.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="format of the printed table")
+
+
+def _zoo_qps(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers with commas between them are wanted") from None
+
+
+def _model_zoo(arguments: argparse.Namespace) -> Outcome:
+    if arguments.weights is not None and not arguments.weights.is_dir():
+        raise InputError(f"--weights {arguments.weights}: no such folder")
+    options = ZooOptions(tuple(arguments.row), arguments.weights, arguments.peer, arguments.qps)
+    tables = run_model_zoo(arguments.out, options, gather_provenance())
+    return _outcome(tables, _default_origin(), arguments.format)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

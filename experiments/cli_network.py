@@ -8,6 +8,7 @@ from typing import get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command
+from vvc_nnr.experiments.cli_inspect import inspect_plain
 from vvc_nnr.experiments.cli_nnc import (
     add_compress_options,
     add_inspect_options,
@@ -17,23 +18,15 @@ from vvc_nnr.experiments.cli_nnc import (
     note_on,
     options_of,
 )
-from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.filters.zoo import ZOO, zoo_names
-from vvc_nnr.model.container import Tensor
+from vvc_nnr.model.any_file import read_arrays, write_arrays
+from vvc_nnr.model.container import Tensor, container_bytes
 from vvc_nnr.model.network_file import NNC_SUFFIX, is_nnc, read_network_file
-from vvc_nnr.model.safetensors import (
-    StoredNetwork,
-    StoredTensor,
-    describe_network,
-    float_bytes,
-    read_network,
-    write_float,
-    write_uniform,
-)
+from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, write_uniform
 from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.options import CompressOptions
 
-_INPUT = "a .safetensors or .nnc file, or the name of a bundled network"
+_INPUT = "a .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network"
 
 
 def add_commands(commands: Commands) -> None:
@@ -42,12 +35,14 @@ def add_commands(commands: Commands) -> None:
     decompress = add_command(
         commands,
         "decompress",
-        "turn a quantised or coded network file into a float32 one",
+        "turn a quantised or coded network file into a plain one",
         "vvc-nnr decompress small.nnc -o model.safetensors",
         _decompress,
     )
     decompress.add_argument("input", help=_INPUT)
-    decompress.add_argument("-o", "--output", type=Path, required=True, help=".safetensors to write")
+    decompress.add_argument(
+        "-o", "--output", type=Path, required=True, help=".safetensors, .pt, .pth or .onnx to write"
+    )
     add_reading_options(decompress)
     inspect = add_command(
         commands,
@@ -83,13 +78,15 @@ def _add_compress(commands: Commands) -> None:
 
 def _compress(arguments: argparse.Namespace) -> Outcome:
     method = _method(arguments)
-    stored = read_network_file(_path(arguments.input))
+    path = _path(arguments.input)
     if method == "nnc":
-        n_bytes = compress_nnc(stored.tensors, stored.metadata, arguments)
-    else:
-        bits = int(method.removeprefix("uniform"))
-        biases: Biases = arguments.biases or "quantised"
-        n_bytes = write_uniform(arguments.output, stored.tensors, stored.metadata, bits, biases)
+        network = read_arrays(path)
+        n_bytes = compress_nnc(network, arguments)
+        return _sizes(arguments, method, len(container_bytes(network.arrays, network.metadata)), n_bytes)
+    stored = read_network_file(path)
+    bits = int(method.removeprefix("uniform"))
+    biases: Biases = arguments.biases or "quantised"
+    n_bytes = write_uniform(arguments.output, stored.tensors, stored.metadata, bits, biases)
     return _sizes(arguments, method, _float_size(stored), n_bytes)
 
 
@@ -114,10 +111,10 @@ def _method(arguments: argparse.Namespace) -> str:
 def _decompress(arguments: argparse.Namespace) -> Outcome:
     path = _path(arguments.input)
     if is_nnc(arguments.output):
-        raise InputError(f"{arguments.output}: a float32 network is a .safetensors file")
-    stored = read_network_file(path, max_elements=arguments.max_elements, n_threads=arguments.threads)
-    n_bytes = write_float(arguments.output, stored.tensors, stored.metadata)
-    outcome = _sizes(arguments, "float32", n_bytes, n_bytes)
+        raise InputError(f"{arguments.output}: a network that is not coded is a .safetensors, .pt, .pth or .onnx file")
+    network = read_arrays(path, max_elements=arguments.max_elements, n_threads=arguments.threads)
+    n_bytes = write_arrays(arguments.output, network)
+    outcome = _sizes(arguments, "not coded", n_bytes, n_bytes)
     return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
 
 
@@ -127,54 +124,12 @@ def _inspect(arguments: argparse.Namespace) -> Outcome:
         return inspect_nnc(path, arguments)
     if arguments.bins or arguments.original:
         raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
-    stored, tensors = read_network(path), describe_network(path)
-    columns = (
-        Column("Tensor", text=True),
-        Column("Shape", text=True),
-        Column("Type", text=True),
-        Column("Size", "bit/element"),
-        Column("Size", "byte"),
-        Column("Min", digits=6),
-        Column("Max", digits=6),
-    )
-    payload_bytes = sum(t.n_bytes for t in tensors)
-    notes = [
-        f"File: {stored.n_bytes} bytes, {payload_bytes} of them tensors, the rest names, shapes and ranges.",
-        f"As float32: {_float_size(stored)} bytes, ratio {_float_size(stored) / stored.n_bytes:.2f}.",
-        *(f"{key}: {value}" for key, value in sorted(stored.metadata.items())),
-    ]
-    table = Table(path.name, columns, tuple(map(_tensor_cells, tensors)), tuple(notes))
-    data = {
-        "file": str(path),
-        "n_bytes": stored.n_bytes,
-        "float32_bytes": _float_size(stored),
-        "bits": stored.bits,
-        "biases": stored.biases,
-        "metadata": stored.metadata,
-        "tensors": [
-            {
-                "name": t.name,
-                "shape": list(t.shape),
-                "dtype": t.dtype,
-                "bits": t.bits,
-                "n_bytes": t.n_bytes,
-                "minimum": t.minimum,
-                "maximum": t.maximum,
-            }
-            for t in tensors
-        ],
-    }
-    return Outcome(to_markdown(table).rstrip(), data)
-
-
-def _tensor_cells(tensor: StoredTensor) -> tuple[str | int | float | None, ...]:
-    shape = " x ".join(str(side) for side in tensor.shape) or "scalar"
-    return (tensor.name, shape, tensor.dtype, tensor.bits, tensor.n_bytes, tensor.minimum, tensor.maximum)
+    return inspect_plain(path, dict(arguments.role_of))
 
 
 def _sizes(arguments: argparse.Namespace, method: str, float_size: int, n_bytes: int) -> Outcome:
     ratio = float_size / n_bytes
-    text = f"{arguments.output}: {n_bytes} bytes ({method}), {float_size} as float32, ratio {ratio:.2f}"
+    text = f"{arguments.output}: {n_bytes} bytes ({method}), {float_size} before, ratio {ratio:.2f}"
     data = {
         "output": str(arguments.output),
         "method": method,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
@@ -14,11 +15,11 @@ from vvc_nnr.compress import inspect
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.graph import Graph, GraphCarriage
 from vvc_nnr.inspection import Inspection, TensorReport, as_json
-from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.network_file import read_network_file
-from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.model.any_file import NetworkArrays, read_arrays
 from vvc_nnr.network_encoder import compress_arrays
+from vvc_nnr.number_formats import NamedArrays, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions
 from vvc_nnr.parallel import Progress
 
@@ -50,8 +51,39 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--codebook", choices=("off", "auto", "force"), default=default.codebook, help="of levels")
     group.add_argument("--no-param-opt", action="store_true", help="default estimators in every context")
+    group.add_argument(
+        "--qp-by-size",
+        action="store_true",
+        help="finer QPs for small weight tensors, coarser for large, --qp on average",
+    )
+    group.add_argument("--lossless", action="store_true", help="every bit of every tensor comes back")
+    group.add_argument(
+        "--roles",
+        choices=("auto", "off"),
+        default=default.roles,
+        help="code each tensor by the rule of what it is, or by its number of dimensions alone",
+    )
+    add_role_of(group)
+    group.add_argument(
+        "--graph",
+        choices=get_args(GraphCarriage),
+        default="onnx",
+        help="graph of an ONNX model: onnx: by the standard; manifest: so that the reference software decodes the file",
+    )
     group.add_argument("--bitdepth", type=int, metavar="B", help="levels of B bit in place of a QP")
     add_threads(group)
+
+
+def add_role_of(parser: argparse._ActionsContainer) -> None:
+    """The option --role-of."""
+    parser.add_argument(
+        "--role-of",
+        action="append",
+        default=[],
+        type=_named_role,
+        metavar="PATTERN=ROLE",
+        help="role of the tensors whose names fit, such as '*.gamma=gdn'; repeatable",
+    )
 
 
 def add_threads(parser: argparse._ActionsContainer) -> None:
@@ -75,6 +107,7 @@ def add_inspect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--original", type=Path, metavar="FILE", help="network file it was made from, for the MSE (.nnc)"
     )
+    add_role_of(parser)
 
 
 def _named_qp(text: str) -> tuple[str, int]:
@@ -82,6 +115,13 @@ def _named_qp(text: str) -> tuple[str, int]:
     if not name or not re.fullmatch(r"-?[0-9]{1,9}", qp):
         raise argparse.ArgumentTypeError(f"{text!r}: NAME=QP is wanted")
     return name, int(qp)
+
+
+def _named_role(text: str) -> tuple[str, str]:
+    pattern, _, role = text.rpartition("=")
+    if not pattern or not role:
+        raise argparse.ArgumentTypeError(f"{text!r}: PATTERN=ROLE is wanted")
+    return pattern, role
 
 
 def options_of(arguments: argparse.Namespace) -> CompressOptions:
@@ -104,23 +144,27 @@ def options_of(arguments: argparse.Namespace) -> CompressOptions:
         param_opt=not arguments.no_param_opt,
         bitdepth=arguments.bitdepth,
         n_threads=arguments.threads,
+        roles=arguments.roles,
+        role_of=dict(arguments.role_of),
+        qp_by_size=arguments.qp_by_size,
+        lossless=arguments.lossless,
     )
 
 
-def compress_nnc(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], arguments: argparse.Namespace) -> int:
+def compress_nnc(network: NetworkArrays, arguments: argparse.Namespace) -> int:
     """Writes a coded network to `arguments.output` and returns its size in bytes.
 
     Args:
-        tensors: The network.
-        metadata: Texts that travel with it.
+        network: The network with its metadata, and its graph if it has one.
         arguments: Of the command, with `add_compress_options`.
 
     Raises:
         InputError: If an option or a value cannot be coded, or the file not be written.
     """
     options = options_of(arguments)
-    with _ProgressBar(tensors) as progress:
-        data = compress_arrays(named_arrays(tensors), options, progress.report, metadata)
+    graph = None if network.graph is None else Graph(network.graph, arguments.graph)
+    with _ProgressBar(network.arrays) as progress:
+        data = compress_arrays(network.arrays, options, progress.report, network.metadata, network.roles or None, graph)
     with AtomicFile(arguments.output) as file:
         file.write(data)
     return len(data)
@@ -144,7 +188,7 @@ def inspect_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
         BitstreamError, UnsupportedError: If the file cannot be read.
         InputError: If it or the original cannot be opened.
     """
-    original = read_network_file(arguments.original).tensors if arguments.original else None
+    original = read_arrays(arguments.original).arrays if arguments.original else None
     data = read_bytes(path)
     with naming(path):
         report = inspect(
@@ -220,8 +264,8 @@ def _verdict(report: Inspection) -> str:
 class _ProgressBar:
     """A bar on standard error for large networks, nothing for small ones."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        n_values = sum(int(tensor.size) for tensor in tensors.values())
+    def __init__(self, arrays: NamedArrays) -> None:
+        n_values = sum(math.prod(shape_of(array)) for array in arrays.values())
         is_shown = n_values >= _PROGRESS_ELEMENTS and sys.stderr.isatty()
         self.bar = tqdm(total=n_values, unit="value", unit_scale=True, file=sys.stderr) if is_shown else None
 

@@ -63,7 +63,7 @@ def default_sources() -> list[Source]:
 
 def bundled_sources() -> list[Source]:
     """The photographs inside scikit-image, each a sequence of one 8-bit 4:2:0 picture."""
-    return [open_source(path) for path in _bundled_paths()]
+    return [open_source(path) for path in bundled_paths()]
 
 
 def default_small_pictures() -> SmallPictures:
@@ -112,7 +112,7 @@ def bundled_patches() -> SmallPictures:
     """32x32 patches that tile the photographs inside scikit-image, reduced 3 and 4 times to look like CIFAR-10."""
     patches: list[NDArray[np.uint8]] = []
     names: list[str] = []
-    for path in _bundled_paths():
+    for path in bundled_paths():
         picture = read_image(path)
         for reduction in PATCH_REDUCTIONS:
             size = (picture.shape[1] // reduction, picture.shape[0] // reduction)
@@ -124,7 +124,12 @@ def bundled_patches() -> SmallPictures:
     return SmallPictures(tuple(patches), tuple(names), f"{len(names)} patches of photographs in scikit-image")
 
 
-def _bundled_paths() -> list[Path]:
+def bundled_paths() -> list[Path]:
+    """The files of the photographs inside scikit-image.
+
+    Raises:
+        InputError: If it does not carry them.
+    """
     folder = Path(skimage.data.__file__).parent
     present = {path.name: path for path in image_files(folder)}
     missing = [name for name in BUNDLED if name not in present]

@@ -10,6 +10,7 @@ from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
 
 ToolMethod: TypeAlias = Literal["anchor", "original", "reconstructed"]
+ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae", "reconstructed-cnn-ae"]
 
 
@@ -136,6 +137,65 @@ class SizeRow:
     def key(self) -> tuple[str | int, ...]:
         """What this row is about; a run writes each key once."""
         return (self.network, self.method, self.bits)
+
+
+@dataclass(frozen=True, slots=True)
+class ZooRow:
+    """One network of the model zoo, as it was or through one codec.
+
+    Attributes:
+        network: Its name.
+        method: "original", "vvc_nnr" or "nncodec".
+        qp: The codec's QP of weights, 0 for the original.
+        weights: Where the weights come from.
+        data: What the network was scored on, empty if it was not.
+        n_parameters: Values of all tensors.
+        original_bytes: Bytes of all tensors in their number formats.
+        n_bytes: Size of the coded file, None for the original.
+        encode_s: Processor time of encoding, one thread, None for the original.
+        decode_s: Time of decoding, likewise.
+        memory_mib: Most memory of the codec, None if it is not known.
+        accuracy_percent: See `networks.row.Metrics`, as for the scores that follow.
+        average_precision_percent: See there.
+        pixel_accuracy_percent: See there.
+        iou: See there.
+        dice: See there.
+        bpp: See there.
+        psnr_db: See there.
+        fault: Names of scores that are NaN or infinite, empty if none is.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    network: str
+    method: ZooMethod
+    qp: int
+    weights: str
+    data: str
+    n_parameters: int
+    original_bytes: int
+    n_bytes: int | None
+    encode_s: float | None
+    decode_s: float | None
+    memory_mib: float | None
+    accuracy_percent: float | None
+    average_precision_percent: float | None
+    pixel_accuracy_percent: float | None
+    iou: float | None
+    dice: float | None
+    bpp: float | None
+    psnr_db: float | None
+    fault: str
+
+    def __post_init__(self) -> None:
+        if self.original_bytes < 1 or (self.n_bytes is not None and self.n_bytes < 1):
+            raise ValueError("original_bytes and n_bytes must be at least 1")
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """What this row is about; a run writes each key once."""
+        return (self.network, self.method, self.qp)
 
 
 class KeyedRow(Protocol):

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
+from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_table
 from vvc_nnr.experiments.provenance import Conventions, Provenance
 from vvc_nnr.experiments.results import (
     end_to_end_figures,
@@ -21,7 +23,7 @@ from vvc_nnr.experiments.results import (
     tool_tables,
     write_results,
 )
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
+from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
 from vvc_nnr.experiments.settings import picture_digests, settle_settings, source_digests
 from vvc_nnr.experiments.tool_by_tool import ToolExperiment, ToolOptions
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
@@ -116,6 +118,39 @@ def run_end_to_end(
     sizes = _write_sizes(folder / SIZE_FILES[1], experiment.sizes, header)
     tables = end_to_end_tables(rows, sizes, conventions)
     write_results(folder, tables, end_to_end_figures(rows))
+    return tables
+
+
+def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows and table there.
+
+    Args:
+        folder: Where the results are and go.
+        options: What to run.
+        provenance: Where this run comes from.
+
+    Returns:
+        The table by its file name.
+
+    Raises:
+        InputError: If there is no such row, or weights, pictures or the folder cannot be used.
+        BitstreamError: If weights or pictures are damaged.
+        ExternalToolError: If a codec's process fails.
+    """
+    known = [row.name for row in ROWS]
+    unknown = [name for name in options.rows if name not in known]
+    if unknown:
+        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    path = make_folder(folder) / "model_zoo.tsv"
+    header = provenance.to_header() | Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    with RowWriter(path, ZooRow, header) as writer:
+        absent = run_zoo(chosen_rows(options), options, writer)
+    wanted = {row.name for row in chosen_rows(options)}
+    rows = [row for row in read_rows(path, ZooRow).rows if row.network in wanted]
+    order = {name: place for place, name in enumerate(known)}
+    rows.sort(key=lambda row: order[row.network])
+    tables = {"model_zoo": zoo_table(rows, absent, has_peer=bool(options.peer))}
+    write_results(folder, tables, {})
     return tables
 
 

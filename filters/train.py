@@ -39,6 +39,8 @@ class TrainOptions:
         seed: Fixes the initial weights and, with the step number, every random choice of the data.
         checkpoint_every: Steps between checkpoints.
         device: "cpu", "cuda" or "auto" (a GPU when there is one).
+        channels_last: Keep weights and activations in that layout, which is faster for most networks; some masked
+            convolutions crash torch's backward pass in it.
     """
 
     n_steps: int
@@ -53,6 +55,7 @@ class TrainOptions:
     seed: int = 0
     checkpoint_every: int = 1000
     device: str = "auto"
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
@@ -102,7 +105,8 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mappin
     """
     device = choose_device(options.device)
     network = task.network.to(device=device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if options.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.99)
     )
@@ -229,7 +233,7 @@ def _load(path: Path, network: nn.Module, state: _State, options: TrainOptions, 
 
 
 def _check_same_run(saved: dict[str, Any], options: TrainOptions, path: Path) -> None:
-    free = ("device", "checkpoint_every")
+    free = ("device", "checkpoint_every", "channels_last")
     wanted = asdict(options)
     different = [k for k in wanted if k not in free and saved.get(k) != wanted[k]]
     if different:

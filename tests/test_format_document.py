@@ -34,6 +34,7 @@ from vvc_nnr.manifest import Manifest, write_manifest
 from vvc_nnr.number_formats import FORMATS
 from vvc_nnr.parameter_sets import ModelParameterSet
 from vvc_nnr.quantize.step import step_size
+from vvc_nnr.ties import Tie
 from vvc_nnr.units import StartUnit, TopologyUnit, UnitType, write_units
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "FORMAT.md").read_text()
@@ -159,7 +160,7 @@ def test_steps() -> None:
 
 def test_manifest() -> None:
     keys = [row[0].strip("`") for row in rows("12 Manifest", "key")]
-    full = Manifest(4, {0: "float16"}, {1: ()}, frozenset({2}), "ab", {"architecture": "x"})
+    full = Manifest(4, {0: "float16"}, {1: ()}, frozenset({2}), "ab", {"architecture": "x"}, (Tie(3, "b", "a"),), "x")
     assert list(json.loads(write_manifest(full)[0][:-1])) == keys
     assert list(json.loads(blocks("12 Manifest")[0])) == keys
     assert all(name in section("12 Manifest") for name in FORMATS if not re.fullmatch(r"u?int(16|32)", name))

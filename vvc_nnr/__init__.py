@@ -1,6 +1,6 @@
 """Compress the CNNs inside video and image codecs, and see what that does to pictures."""
 
-from vvc_nnr.compress import compress, decompress, inspect
+from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
@@ -10,6 +10,7 @@ from vvc_nnr.errors import (
     VvcNnrError,
 )
 from vvc_nnr.inspection import Inspection
+from vvc_nnr.model.folding import fold_batch_norms
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.update import BaseState, apply_update, compress_update
 
@@ -30,5 +31,7 @@ __all__ = [
     "compress",
     "compress_update",
     "decompress",
+    "fold_batch_norms",
     "inspect",
+    "load_into",
 ]

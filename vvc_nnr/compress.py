@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from vvc_nnr.inspection import Inspection, inspect_stream
-from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.model.loading import load_arrays
+from vvc_nnr.model.role_modules import module_roles
+from vvc_nnr.model.roles import RoleMode
+from vvc_nnr.model.torch import is_module, named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.number_formats import Array
@@ -20,6 +23,7 @@ from vvc_nnr.options import (
 )
 from vvc_nnr.parallel import Progress
 from vvc_nnr.stream import Buffer, read_stream
+from vvc_nnr.ties import with_ties
 
 
 def compress(
@@ -39,11 +43,15 @@ def compress(
     float64: Float64Mode = "float32",
     n_threads: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    roles: RoleMode = "auto",
+    role_of: Mapping[str, str] | None = None,
+    qp_by_size: bool = False,
+    lossless: bool = False,
     progress: Progress | None = None,
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
-    Integers and bools come back as they are, floats quantised and in their number format.
+    Integers and bools come back as they are, floats quantised by the rule of their role and in their number format.
 
     Args:
         model: A torch module, or a map of names to numpy arrays or torch tensors.
@@ -61,6 +69,10 @@ def compress(
         float64: See there.
         n_threads: See there.
         metadata: Texts that travel with the network, such as its architecture; `inspect` gives them back.
+        roles: See `CompressOptions`.
+        role_of: See there.
+        qp_by_size: See there.
+        lossless: See there.
         progress: Called with the values coded so far and their total.
 
     Raises:
@@ -68,9 +80,11 @@ def compress(
     """
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
-        param_opt, bitdepth, float64, n_threads,
+        param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless,
     )  # fmt: skip
-    return compress_arrays(named_arrays(model), options, progress, metadata)
+    arrays = named_arrays(model)
+    found = module_roles(model, arrays) if is_module(model) else None
+    return compress_arrays(arrays, options, progress, metadata, found)
 
 
 def decompress(
@@ -98,7 +112,28 @@ def decompress(
     check_max_elements(max_elements)
     threads = thread_count(n_threads)
     stream = read_stream(data, skip_unsupported=skip_unsupported)
-    return decode_network(stream.tensors, max_elements, threads, progress)
+    arrays = decode_network(stream.tensors, max_elements, threads, progress)
+    return with_ties(arrays, stream.ties)
+
+
+def load_into(
+    model: Any, data: Buffer, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+) -> None:
+    """Gives a torch module the tensors of a coded stream, after all names, shapes and number formats were checked.
+
+    Args:
+        model: A torch module of the architecture that was coded.
+        data: The stream.
+        max_elements: Most values that are decoded.
+        n_threads: Threads; None: one per processor.
+
+    Raises:
+        InputError: If the module does not fit; it is as it was then.
+        BitstreamError: If the stream is damaged.
+        UnsupportedError: If it needs what this package does not implement.
+    """
+    arrays = decompress(data, max_elements=max_elements, n_threads=n_threads)
+    load_arrays(model, arrays, read_stream(data).formats)
 
 
 def inspect(

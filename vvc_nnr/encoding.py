@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vvc_nnr.codebooks import codebook_bits, make_codebook
 from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.data_unit_fields import NodeId, ParentNode
+from vvc_nnr.model.roles import EXACT, Rule
 from vvc_nnr.number_formats import (
     BITS_OF,
     INTEGER_FORMATS,
@@ -21,11 +22,16 @@ from vvc_nnr.number_formats import (
     as_float32,
     as_int32,
     coded_shape,
+    exact_float32,
     extremes,
+    itemsize_of,
+    nonzero,
     shape_of,
 )
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
 from vvc_nnr.quantize.indices import quantize_indices
+from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
 from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
 from vvc_nnr.unit_coding import TensorPast, encode_indices, make_params
 
@@ -59,6 +65,7 @@ class TensorJob:
         parent: What it is the difference to.
         past: What an update knows of the tensor before.
         n_threads: Threads for its block rows.
+        rule: What the tensor may lose; None: what its number of dimensions says.
     """
 
     name: str
@@ -69,15 +76,26 @@ class TensorJob:
     parent: ParentNode | None = None
     past: TensorPast | None = None
     n_threads: int = 1
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiser:
-    """How a float tensor is quantised: step by QP, dependent or not, and the largest level if that is limited."""
+    """How a float tensor is quantised.
+
+    Args:
+        qp: Of the step.
+        use_dq: Dependent or uniform.
+        max_level: The largest level, None if it is not limited.
+        keeps_sign: Only zero becomes zero; uniform only.
+        by_role: The step follows from the tensor's role, not from an option: no codebook, no weight of the rate.
+    """
 
     qp: int
     use_dq: bool
     max_level: int | None = None
+    keeps_sign: bool = False
+    by_role: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +124,26 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return EncodedTensor((stand_in,), job.number_format)
     if job.number_format in INTEGER_FORMATS:
         return _encode_exactly(job, job.number_format, options)
+    if options.lossless or job.rule == EXACT:
+        return _encode_bit_exact(job, options)
     values = as_float32(job.name, job.array)
-    quantiser = choose_quantiser(job.name, values, options)
+    if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
+        return _encode_exactly(job, BITS_OF[job.number_format], options)
+    quantiser = choose_quantiser(job.name, values, options, job.rule)
     if quantiser is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     unit = _encode_floats(job, values, quantiser, options)
+    return EncodedTensor((unit,) if unit else (), job.number_format)
+
+
+def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """A float tensor that loses nothing: as levels if they give every bit and are shorter, else by its bits."""
+    values = exact_float32(job.array)
+    limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
+    qp = None if values is None else exact_qp(values, options.qp_density, limit)
+    if values is None or qp is None:
+        return _encode_exactly(job, BITS_OF[job.number_format], options)
+    unit = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
 
@@ -122,18 +155,42 @@ def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions
     return EncodedTensor(tuple(_encode_integers(job, name, part, options) for name, part in named), number_format)
 
 
-def choose_quantiser(name: str, values: NDArray[np.float32], options: CompressOptions) -> Quantiser | None:
-    """How a float tensor is quantised; None if no step is large enough for its values."""
+def choose_quantiser(
+    name: str, values: NDArray[np.float32], options: CompressOptions, rule: Rule | None = None
+) -> Quantiser | None:
+    """How a float tensor is quantised; None if no step will do for its values."""
     low, high = extremes(values)
     largest = max(-float(low), float(high))
     if largest > MAX_STEPS * step_size(qp_limits(options.qp_density)[1], options.qp_density):
         return None
-    if options.bitdepth is not None and name not in options.qp_per_tensor:
+    is_named = name in options.qp_per_tensor
+    if rule is not None and rule.step != "qp" and not is_named:
+        by_values = _quantiser_of_values(values, rule, options.qp_density)
+        if by_values is not None or rule.step == "values":
+            return by_values
+    if options.bitdepth is not None and not is_named:
         return _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
-    qp = options.qp_of(name, values.ndim)
+    is_weight = values.ndim > 1 if rule is None else rule.step == "qp"
+    qp = options.qp_of(name, 2 if is_weight else 1)
+    if rule is not None and rule.qp_offset and not is_named:
+        low_qp, high_qp = qp_limits(options.qp_density)
+        qp = min(max(qp + rule.qp_offset, low_qp), high_qp)
     if largest > MAX_STEPS * step_size(qp, options.qp_density):
         qp = qp_of_step(largest / MAX_STEPS, options.qp_density)
-    return Quantiser(qp, options.use_dq)
+    keeps_sign = rule is not None and rule.keeps_sign
+    return Quantiser(qp, options.use_dq and not keeps_sign, keeps_sign=keeps_sign)
+
+
+def _quantiser_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> Quantiser | None:
+    """The quantiser that a tensor's own values ask for; None if there is none, or options are to say."""
+    if not values.any() and rule.step != "values":
+        return None
+    qp = exact_qp(values, qp_density, COARSE_LEVEL)
+    if qp is None and rule.step == "values":
+        qp = qp_of_values(values, rule, qp_density)
+    if qp is None or float(np.abs(values).max()) > MAX_STEPS * step_size(qp, qp_density):
+        return None
+    return Quantiser(qp, use_dq=False, keeps_sign=rule.keeps_sign, by_role=True)
 
 
 def _quantiser_of_bitdepth(values: NDArray[np.float32], bitdepth: int, qp_density: int) -> Quantiser:
@@ -175,7 +232,8 @@ def _encode_floats(
     if quantiser.max_level is not None:
         largest = np.float32(quantiser.max_level * step)
         values = np.clip(values, -largest, largest)
-    wants_codebook = options.codebook != "off" and values.ndim > 1 and job.parent is None
+    is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
+    wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
     book = _by_codebook(unit, values, quantiser.qp, options) if wants_codebook else None
     if book is not None and options.codebook == "force":
         return book
@@ -183,10 +241,11 @@ def _encode_floats(
     params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
     chosen = options.lambda_rd
     lambda_rd = default_lambda(values, step, quantiser.use_dq) if chosen is None else chosen
-    found = quantize_indices(values, params, step, lambda_rd)
+    found = quantize_indices(values, params, step, 0.0 if quantiser.by_role else lambda_rd)
     if job.parent is not None and not found.indices.any():
         return None
-    plain = encode_indices(unit, found.indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
+    indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
+    plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
     return plain if book is None else min(plain, book, key=_size_bytes)
 
 

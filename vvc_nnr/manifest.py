@@ -3,7 +3,7 @@
 It is text in the topology unit, whose content other decoders pass over: compact JSON,
 
     {"vvc_nnr":1,"units":3,"formats":{"float16":[0,2]},"shapes":{"1":[]},"wide":[2],"metadata":{"architecture":"..."},
-     "base":"...","sha256":"..."}
+     "tied":[[7,"head.weight","embedding.weight"]],"base":"...","sha256":"..."}
 
     vvc_nnr   version of the manifest
     units     number of data units in the stream
@@ -11,6 +11,8 @@ It is text in the topology unit, whose content other decoders pass over: compact
     shapes    tensor to its shape, where that is not the coded one
     wide      tensors that take two data units, low and high halves
     metadata  what the sender says of the network, texts by name
+    tied      tensors that are not coded since another one is the same: place among all, name, name of the coded one
+    onnx      an ONNX model without its tensors, deflated, as base64 text
     base      SHA-256 of the state that an update is for, its first 32 digits
     sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits
 
@@ -29,6 +31,7 @@ from typing import Any
 from vvc_nnr.data_unit_syntax import MAX_N_DIMENSIONS
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.number_formats import FORMATS
+from vvc_nnr.ties import Tie
 
 VERSION = 1
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
@@ -51,6 +54,8 @@ class Manifest:
         wide: Tensors of two data units.
         base: Digest of the state that an update is for, "" if the stream is no update.
         metadata: What the sender says of the network.
+        ties: Tensors that another one stands for.
+        graph: The network's graph as text, "" if it is not here.
     """
 
     n_units: int
@@ -59,6 +64,8 @@ class Manifest:
     wide: frozenset[int] = frozenset()
     base: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    ties: tuple[Tie, ...] = ()
+    graph: str = ""
 
 
 def is_manifest(data: bytes | memoryview) -> bool:
@@ -78,6 +85,10 @@ def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
         content["wide"] = sorted(manifest.wide)
     if manifest.metadata:
         content["metadata"] = dict(manifest.metadata)
+    if manifest.ties:
+        content["tied"] = [[tie.place, tie.name, tie.source] for tie in manifest.ties]
+    if manifest.graph:
+        content["onnx"] = manifest.graph
     if manifest.base:
         content["base"] = manifest.base
     text = json.dumps(content | {"sha256": "0" * DIGEST_DIGITS}, separators=(",", ":"))
@@ -109,7 +120,7 @@ def read_manifest(
         raise _damaged("it does not end with a checksum", unit_offset_bytes)
     if digest([view[:first], view[first + DIGEST_DIGITS :]]) != found:
         raise _damaged("the checksum of the stream is wrong: bytes were changed, lost or added", unit_offset_bytes)
-    start = bytes(view[unit_offset_bytes:end]).find(_BEGIN)
+    start = bytes(view[unit_offset_bytes:end]).rfind(_BEGIN)
     if start < 0:
         raise _damaged("it has no beginning", unit_offset_bytes)
     return _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
@@ -142,8 +153,12 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     """
     shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
     wide = frozenset(map(_count, content.get("wide", [])))
-    base, metadata = content.get("base", ""), content.get("metadata", {})
-    if not isinstance(base, str) or not all(isinstance(value, str) for value in metadata.values()):
+    base, metadata, graph = content.get("base", ""), content.get("metadata", {}), content.get("onnx", "")
+    if (
+        not isinstance(base, str)
+        or not isinstance(graph, str)
+        or not all(isinstance(value, str) for value in metadata.values())
+    ):
         raise ValueError
     "".join((*metadata, *metadata.values())).encode()  # half a surrogate pair is a ValueError
     if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):
@@ -151,7 +166,21 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     formats = _from_runs(content.get("formats", {}), n_units - len(wide))
     if any(not 0 <= place < n_units - len(wide) for place in (*shapes, *wide)):
         raise ValueError
-    return Manifest(n_units, formats, shapes, wide, base, metadata)
+    ties = tuple(map(_tie, content.get("tied", [])))
+    return Manifest(n_units, formats, shapes, wide, base, metadata, ties, graph)
+
+
+def _tie(entry: list[Any]) -> Tie:
+    """A tie from its JSON.
+
+    Raises:
+        TypeError, ValueError: If it is none.
+    """
+    place, name, source = entry
+    if not isinstance(name, str) or not isinstance(source, str):
+        raise ValueError
+    name.encode()
+    return Tie(_count(place), name, source)
 
 
 def _count(value: Any) -> int:

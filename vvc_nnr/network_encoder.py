@@ -10,7 +10,10 @@ from typing import Any
 from vvc_nnr.data_unit_fields import NodeId
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
+from vvc_nnr.graph import Graph
 from vvc_nnr.manifest import Manifest
+from vvc_nnr.model.role_names import named_roles
+from vvc_nnr.model.roles import RULES, Rule, TensorRole, override_roles
 from vvc_nnr.number_formats import (
     FLOAT64_BITS,
     WIDE_FORMATS,
@@ -24,7 +27,9 @@ from vvc_nnr.number_formats import (
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.quantize.size_offsets import size_offsets
 from vvc_nnr.stream import write_stream
+from vvc_nnr.ties import Tie, find_ties
 
 # What a data unit says itself.
 _PLAIN_FORMATS = ("int32", "float32")
@@ -35,19 +40,51 @@ def compress_arrays(
     options: CompressOptions,
     progress: Progress | None = None,
     metadata: Mapping[str, str] | None = None,
+    roles: Mapping[str, TensorRole] | None = None,
+    graph: Graph | None = None,
 ) -> bytes:
-    """A stream of all tensors.
+    """A stream of all tensors, tied ones once.
+
+    Args:
+        arrays: The tensors.
+        options: How they are coded.
+        progress: Called with the values coded so far and their total.
+        metadata: Texts that travel with them.
+        roles: What the tensors are, by name; None: what their names tell.
+        graph: The network's graph, if it has one.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded.
     """
     options.check_names(arrays)
     check_metadata(metadata or {})
-    jobs = [make_job(name, array, place, arrays, options) for place, (name, array) in enumerate(arrays.items())]
-    shapes = [shape_of(array) for array in arrays.values()]
+    rules = _rules(roles, arrays, options)
+    ties = find_ties(arrays)
+    tied = {tie.name for tie in ties}
+    jobs = [
+        replace(make_job(name, array, place, arrays, options), rule=rules.get(name))
+        for place, (name, array) in enumerate(arrays.items())
+        if name not in tied
+    ]
+    shapes = [shape_of(job.array) for job in jobs]
     coded = encode_all(jobs.__getitem__, shapes, options, progress)
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    return write_network(shapes, coded, mps, metadata=metadata)
+    return write_network(shapes, coded, mps, metadata=metadata, ties=ties, graph=graph)
+
+
+def _rules(roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
+    """What each tensor may lose; empty without roles."""
+    if options.roles == "off":
+        if options.role_of or options.qp_by_size:
+            raise InputError('role_of, qp_by_size: have no effect with roles="off"')
+        return {}
+    found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
+    rules = {name: RULES[told.role] for name, told in found.items()}
+    if not options.qp_by_size:
+        return rules
+    sizes = {name: math.prod(shape_of(arrays[name])) for name, rule in rules.items() if rule.step == "qp"}
+    offsets = size_offsets(sizes, options.qp_density)
+    return rules | {name: replace(rules[name], qp_offset=offset) for name, offset in offsets.items()}
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
@@ -117,6 +154,8 @@ def write_network(
     *,
     base: str = "",
     metadata: Mapping[str, str] | None = None,
+    ties: tuple[Tie, ...] = (),
+    graph: Graph | None = None,
 ) -> bytes:
     """A stream of coded tensors, with what their data units do not say of them in its manifest.
 
@@ -126,6 +165,8 @@ def write_network(
         mps: What they were coded with.
         base: Digest of the state that an update is for.
         metadata: What the sender says of the network.
+        ties: Tensors that another one stands for.
+        graph: The network's graph, if it has one.
     """
     present = [(shape, tensor) for shape, tensor in zip(shapes, coded, strict=True) if tensor.units]
     odd = {place: shape for place, (shape, _) in enumerate(present) if coded_shape(shape) != shape}
@@ -136,4 +177,4 @@ def write_network(
     }
     wide = frozenset(place for place, (_, tensor) in enumerate(present) if len(tensor.units) == 2)
     units = [unit for _, tensor in present for unit in tensor.units]
-    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}))
+    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}, ties), graph)

@@ -5,7 +5,7 @@ The coded format knows int32 and float32 arrays of one or more dimensions, none 
     bool, integers       int32, modulo 2**32; 64-bit integers beyond int32: low and high halves, two tensors
     float16, bfloat16    float32, rounded back to the format afterwards
     float64              float32, or its bits as 64-bit integers
-    floats that are too large for any step         their bits as integers (float64: those of float32)
+    exact floats, and those too large for a step   their bits as integers
     0-d                  one dimension of 1
     no elements          a stand-in, the integer 0 in one dimension of 1
 
@@ -28,9 +28,15 @@ Array: TypeAlias = NDArray[Any]
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 FLOAT64_BITS = "float64 bits"
+BITS_SUFFIX = " bits"
 # Floats as the integers that their bits are, by the bytes of a value.
-BITS_OF = {"float32": "float32 bits", "bfloat16": "bfloat16 bits", "float64": FLOAT64_BITS}
-_BITS = {"float32 bits": np.int32, "bfloat16 bits": np.uint16, FLOAT64_BITS: np.int64}
+BITS_OF = {
+    "float16": "float16 bits",
+    "bfloat16": "bfloat16 bits",
+    "float32": "float32 bits",
+    "float64": FLOAT64_BITS,
+}
+_BITS = {"float16 bits": np.uint16, "bfloat16 bits": np.uint16, "float32 bits": np.int32, FLOAT64_BITS: np.int64}
 # May take two tensors of int32.
 WIDE_FORMATS = ("int64", "uint64", FLOAT64_BITS)
 INTEGER_FORMATS = (*INTEGERS, *BITS_OF.values())
@@ -73,6 +79,11 @@ def shape_of(array: Array | Bfloat16Bits) -> tuple[int, ...]:
     return array.bits.shape if isinstance(array, Bfloat16Bits) else array.shape
 
 
+def itemsize_of(array: Array | Bfloat16Bits) -> int:
+    """Bytes of one value."""
+    return 2 if isinstance(array, Bfloat16Bits) else array.dtype.itemsize
+
+
 def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape in which a tensor is coded."""
     return shape if shape and all(shape) else (1,)
@@ -93,6 +104,22 @@ def as_float32(name: str, array: Array | Bfloat16Bits) -> NDArray[np.float32]:
         n_bad = int(np.count_nonzero(~np.isfinite(values)))
         raise InputError(f"tensor {name!r}: {n_bad} of {values.size} values are NaN, infinite or beyond float32")
     return values
+
+
+def exact_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32] | None:
+    """The values of a float tensor as float32 in C order, NaN and infinity among them; None if that loses some."""
+    if isinstance(array, Bfloat16Bits):
+        return _from_bfloat16(array.bits)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.ascontiguousarray(array, dtype=np.float32)
+        is_same = array.dtype.itemsize <= 4 or np.array_equal(values.astype(np.float64), array)
+    return values if is_same else None
+
+
+def nonzero(array: Array | Bfloat16Bits) -> NDArray[np.bool_]:
+    """Where a float tensor is not zero."""
+    found: NDArray[np.bool_] = (array.bits & 0x7FFF if isinstance(array, Bfloat16Bits) else array) != 0
+    return found
 
 
 def extremes(values: Array) -> tuple[Any, Any]:
@@ -121,10 +148,12 @@ def from_int32(parts: tuple[NDArray[np.int32], ...], number_format: str) -> Arra
     """The inverse of `as_int32`, but for bfloat16, which becomes float32."""
     if number_format == "bfloat16 bits":
         return _from_bfloat16(parts[0].astype(np.uint16))
+    if number_format == "float16 bits":
+        return parts[0].astype(np.uint16).view(np.float16)
+    if number_format == "float32 bits":
+        return parts[0].view(np.float32)
     if number_format not in WIDE_FORMATS:
-        return (
-            parts[0].view(np.float32) if number_format == "float32 bits" else parts[0].astype(number_format, copy=False)
-        )
+        return parts[0].astype(number_format, copy=False)
     wide = parts[0].astype(np.int64)
     if len(parts) == 2:
         wide &= 0xFFFFFFFF

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.roles import RoleMode, check_role_mode
 from vvc_nnr.quantize.step import MAX_QP_DENSITY, check_qp
 
 CodebookMode = Literal["off", "auto", "force"]
@@ -43,6 +44,12 @@ class CompressOptions:
             QP: the step follows from the 99.95th percentile of the absolute values, larger ones are clipped.
         float64: "exact" keeps all bits of float64 tensors; "float32" codes them like float32.
         n_threads: Tensors coded at a time; None: one per processor.
+        roles: "auto": each tensor is coded by the rule of its role (`vvc_nnr.model.roles`); "off": by its number of
+            dimensions alone, as the reference software does.
+        role_of: Roles by patterns of names, above those that were found.
+        qp_by_size: The QP of a weight tensor grows with its number of weights, two octaves of that being one of its
+            step (`vvc_nnr.quantize.size_offsets`); `qp` is that of the average weight.
+        lossless: Every bit of every tensor comes back; the options above for floats have no effect.
     """
 
     qp: int = -32
@@ -58,8 +65,13 @@ class CompressOptions:
     bitdepth: int | None = None
     float64: Float64Mode = "float32"
     n_threads: int | None = None
+    roles: RoleMode = "auto"
+    role_of: Mapping[str, str] = field(default_factory=dict)
+    qp_by_size: bool = False
+    lossless: bool = False
 
     def __post_init__(self) -> None:
+        check_role_mode(self.roles)
         for option in fields(self):
             fault = self._fault(option.name, getattr(self, option.name))
             if fault:
@@ -87,7 +99,7 @@ class CompressOptions:
     def _fault(self, name: str, value: Any) -> str | None:
         """What is wanted in place of a value; None if it will do."""
         match name:
-            case "use_dq" | "row_skipping" | "param_opt":
+            case "use_dq" | "row_skipping" | "param_opt" | "qp_by_size" | "lossless":
                 return None if isinstance(value, bool) else "True or False"
             case "qp_density":
                 return _integer_fault(value, 0, MAX_QP_DENSITY)
@@ -102,6 +114,8 @@ class CompressOptions:
                 return None if value in choices else f"one of {', '.join(choices)}"
             case "qp_per_tensor":
                 return None if isinstance(value, Mapping) else "a map of names to QPs"
+            case "role_of":
+                return None if isinstance(value, Mapping) else "a map of patterns to roles"
             case "lambda_rd":
                 return _lambda_fault(value)
         return None

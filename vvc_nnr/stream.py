@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.graph import Graph, graph_of_text, graph_of_unit, graph_text, topology_unit
 from vvc_nnr.manifest import DIGEST_DIGITS, Manifest, digest, fits_coded, is_manifest, read_manifest, write_manifest
-from vvc_nnr.number_formats import FLOATS, INTEGER_FORMATS, WIDE_FORMATS
+from vvc_nnr.number_formats import BITS_SUFFIX, FLOATS, INTEGER_FORMATS, WIDE_FORMATS
 from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.ties import Tie
 from vvc_nnr.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -63,20 +65,48 @@ class Stream:
         """A manifest was there, and the stream agrees with it."""
         return self.manifest is not None
 
+    @property
+    def formats(self) -> dict[str, str]:
+        """Name to number format of the tensors, tied ones too, where the stream says it."""
+        told = {tensor.name: tensor.number_format for tensor in self.tensors if tensor.number_format is not None}
+        own = {name: number_format.removesuffix(BITS_SUFFIX) for name, number_format in told.items()}
+        return own | {tie.name: own[tie.source] for tie in self.ties if tie.source in own}
 
-def write_stream(data_units: Sequence[DataUnit], mps: ModelParameterSet, manifest: Manifest) -> bytes:
+    @property
+    def graph(self) -> bytes | None:
+        """The ONNX model without its tensors that the topology unit holds, None if there is none.
+
+        Raises:
+            BitstreamError: If it is damaged.
+        """
+        if self.manifest and self.manifest.graph:
+            return graph_of_text(self.manifest.graph)
+        units = [placed.unit for placed in self.units]
+        found = (graph_of_unit(unit) for unit in units if isinstance(unit, TopologyUnit))
+        return next((graph for graph in found if graph is not None), None)
+
+    @property
+    def ties(self) -> tuple[Tie, ...]:
+        """Tensors that are not coded since another one stands for them."""
+        return self.manifest.ties if self.manifest else ()
+
+
+def write_stream(
+    data_units: Sequence[DataUnit], mps: ModelParameterSet, manifest: Manifest, graph: Graph | None = None
+) -> bytes:
     """A stream with its manifest.
 
     Args:
         data_units: In order.
         mps: What they were coded with.
         manifest: Without the checksum.
+        graph: The network's graph, if it has one.
 
     Raises:
         InputError: If a field does not fit its bits.
     """
-    text, digits_at = write_manifest(manifest)
-    pieces = list(write_units([StartUnit(), mps, TopologyUnit(topology_data=text), *data_units]))
+    text, digits_at = write_manifest(replace(manifest, graph=graph_text(graph)))
+    pieces = list(write_units([StartUnit(), mps, topology_unit(text, graph), *data_units]))
     topology = bytes(pieces[2])
     split = len(topology) - len(text) + digits_at
     before, after = topology[:split], topology[split + DIGEST_DIGITS :]

@@ -213,7 +213,7 @@ def test_options_of_the_other_kind_of_file(refused: Run, coded: Path, networks: 
     original = networks / "rep.safetensors"
     assert "--bins and --original" in refused("inspect", original, "--bins")
     assert "--bins and --original" in refused("inspect", original, "--original", original)
-    assert "float32" in refused("decompress", coded, "-o", tmp_path / "x.nnc")
+    assert "not coded" in refused("decompress", coded, "-o", tmp_path / "x.nnc")
     assert "max_elements allows 10" in refused("decompress", coded, "-o", tmp_path / "x", "--max-elements", "10")
     assert "no such file" in refused("inspect", tmp_path / "missing.nnc")
 

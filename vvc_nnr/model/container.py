@@ -17,6 +17,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.number_formats import Bfloat16Bits
 
 Tensor: TypeAlias = NDArray[Any]
 
@@ -45,7 +46,7 @@ class RawTensor:
     data: bytes | bytearray
 
 
-def container_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def container_bytes(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file: header size (8 bytes), JSON header padded to 8 bytes, tensors by falling alignment.
 
     Raises:
@@ -56,11 +57,12 @@ def container_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) 
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     parts: list[bytes] = []
     offset = 0
-    for name in sorted(tensors, key=lambda n: (-tensors[n].dtype.itemsize, n)):
-        dtype = _stored_dtype(name, tensors[name])
-        parts.append(_little_endian(tensors[name]))
+    plain = {name: t.bits if isinstance(t, Bfloat16Bits) else t for name, t in tensors.items()}
+    for name in sorted(plain, key=lambda n: (-plain[n].dtype.itemsize, n)):
+        dtype = "BF16" if isinstance(tensors[name], Bfloat16Bits) else _stored_dtype(name, plain[name])
+        parts.append(_little_endian(plain[name]))
         end = offset + len(parts[-1])
-        header[name] = {"dtype": dtype, "shape": list(tensors[name].shape), "data_offsets": [offset, end]}
+        header[name] = {"dtype": dtype, "shape": list(plain[name].shape), "data_offsets": [offset, end]}
         offset = end
     text = _encoded(header)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
@@ -102,6 +104,14 @@ def stored_array(name: str, entry: RawTensor) -> Tensor:
             raise BitstreamError(f"tensor {name} is BOOL and holds a byte that is not 0 or 1")
         flat = flat.astype(np.bool_)
     return reshaped(name, flat, entry.shape)
+
+
+def exact_array(name: str, entry: RawTensor) -> Tensor | Bfloat16Bits:
+    """As `stored_array`, but BF16 as its bits."""
+    if entry.dtype != "BF16":
+        return stored_array(name, entry)
+    flat = np.frombuffer(entry.data, "<u2").astype(np.uint16)
+    return Bfloat16Bits(reshaped(name, flat, entry.shape))
 
 
 def known_dtype(name: str, entry: RawTensor) -> str:

@@ -10,6 +10,7 @@ from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, read_netwo
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
 from vvc_nnr.stream import read_stream
+from vvc_nnr.ties import with_ties
 
 NNC_SUFFIX = ".nnc"
 
@@ -46,7 +47,7 @@ def read_network_file(
 def parse_nnc(data: bytes, max_elements: int, n_threads: int) -> StoredNetwork:
     """The network in the bytes of a coded file; raises as `read_network_file` does for its content."""
     stream = read_stream(data)
-    arrays = decode_network(stream.tensors, max_elements, n_threads)
+    arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)
     tensors = {
         name: as_stored_float(name, array, UnsupportedError) if array.dtype.kind == "f" else array
         for name, array in arrays.items()

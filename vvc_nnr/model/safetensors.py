@@ -24,6 +24,7 @@ from vvc_nnr.model.container import (
     Tensor,
     container_bytes,
     element_bits,
+    exact_array,
     parse_container,
     reshaped,
     stored_array,
@@ -38,6 +39,7 @@ from vvc_nnr.model.uniform_metadata import (
     metadata_from_json,
     metadata_to_json,
 )
+from vvc_nnr.number_formats import Bfloat16Bits
 from vvc_nnr.quantize.uniform import (
     UniformTensor,
     check_bits,
@@ -112,6 +114,31 @@ def parse_network(data: bytes) -> StoredNetwork:
     own = {key: value for key, value in metadata.items() if key != UNIFORM_KEY}
     bits, biases = (uniform.bits, uniform.biases) if uniform else (None, None)
     return StoredNetwork(tensors, own, bits, biases, len(data))
+
+
+def read_exact(path: Path | str) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
+    """Tensors in their number formats, metadata and size of a file; levels of a quantised file as float32.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: As `read_network`.
+    """
+    with naming(path):
+        data = read_bytes(path)
+        raw, metadata = parse_container(data)
+        if UNIFORM_KEY in metadata:
+            stored = parse_network(data)
+            return dict(stored.tensors), stored.metadata, stored.n_bytes
+        return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
+
+
+def write_exact(path: Path | str, tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
+    """Writes a file with every tensor in its number format, all of it or nothing, and returns its size in bytes.
+
+    Raises:
+        InputError: If a type cannot be stored, metadata is no map of strings, or the file cannot be written.
+    """
+    _check_keys(metadata)
+    return _replace_file(path, container_bytes(tensors, metadata))
 
 
 def describe_network(path: Path | str) -> list[StoredTensor]:

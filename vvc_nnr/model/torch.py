@@ -25,10 +25,21 @@ def named_arrays(model: Any) -> NamedArrays:
     Raises:
         InputError: If it is neither, a name is no text, or a value is no array.
     """
-    state = model.state_dict() if _is_module(model) else model
+    state = model.state_dict() if is_module(model) else model
     if not isinstance(state, Mapping):
         raise InputError(f"a torch module or a map of names to arrays is wanted, got {type(model).__name__}")
-    return {_checked_name(name): as_array(name, value) for name, value in state.items()}
+    made: dict[object, Array | Bfloat16Bits] = {}
+    return {_checked_name(name): _as_one_array(name, value, made) for name, value in state.items()}
+
+
+def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits]) -> Array | Bfloat16Bits:
+    """One tensor as an array: the same array for all tensors of the same memory, wherever that is."""
+    if not is_tensor(value) or value.layout is not sys.modules["torch"].strided or value.is_quantized:
+        return as_array(name, value)
+    key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
+    if not value.data_ptr() or key not in made:
+        made[key] = as_array(name, value)
+    return made[key]
 
 
 def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
@@ -37,7 +48,7 @@ def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
     Raises:
         InputError: If it is no array.
     """
-    if _is_tensor(value):
+    if is_tensor(value):
         return _from_torch(name, value)
     if isinstance(value, Bfloat16Bits):
         return value
@@ -49,39 +60,55 @@ def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
     return array
 
 
-def as_torch(arrays: Mapping[str, Array], formats: Mapping[str, str]) -> dict[str, Any]:
-    """Decoded arrays as torch tensors in their original number formats.
+def as_torch(arrays: Mapping[str, Array | Bfloat16Bits], formats: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Decoded arrays as torch tensors in their original number formats; tied ones share their memory.
 
     Args:
-        arrays: What `decompress` returns.
-        formats: Name to number format, for the tensors that were bfloat16.
+        arrays: What `decompress` returns, or bfloat16 by its bits.
+        formats: Name to number format, for the tensors that were bfloat16 and are float32 here.
 
     Raises:
         InputError: If torch is not installed, or lacks a number format.
     """
-    torch = _torch()
+    torch, formats = import_torch(), formats or {}
+    made: dict[int, Any] = {}
+    for name, array in arrays.items():
+        if id(array) not in made:
+            made[id(array)] = _torch_tensor(torch, array, is_bfloat16=formats.get(name) == "bfloat16")
+    return {name: made[id(array)] for name, array in arrays.items()}
+
+
+def _torch_tensor(torch: Any, array: Array | Bfloat16Bits, *, is_bfloat16: bool) -> Any:
+    plain = array.bits.view(np.int16) if isinstance(array, Bfloat16Bits) else array
     try:
-        tensors = {
-            name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape)) for name, array in arrays.items()
-        }
+        tensor = torch.from_numpy(np.ascontiguousarray(plain).reshape(plain.shape))
     except TypeError as error:
         raise InputError(f"torch cannot hold a tensor: {error}") from None
-    return {name: t.to(torch.bfloat16) if formats.get(name) == "bfloat16" else t for name, t in tensors.items()}
+    if isinstance(array, Bfloat16Bits):
+        return tensor.view(torch.bfloat16)
+    return tensor.to(torch.bfloat16) if is_bfloat16 else tensor
 
 
-def _torch() -> Any:
+def import_torch() -> Any:
+    """The module torch.
+
+    Raises:
+        InputError: If it is not installed.
+    """
     try:
         return importlib.import_module("torch")
     except ImportError:
         raise InputError("torch is not installed") from None
 
 
-def _is_module(model: Any) -> bool:
+def is_module(model: Any) -> bool:
+    """Whether it is a torch module; does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(model, torch.nn.Module)
 
 
-def _is_tensor(value: Any) -> bool:
+def is_tensor(value: Any) -> bool:
+    """Whether it is a torch tensor; does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

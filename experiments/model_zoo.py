@@ -1,0 +1,211 @@
+"""The model zoo: every network of the NNCodec evaluation and those that run everywhere, before and after coding.
+
+Source: Henssler et al., Analise de Desempenho do Software NNCodec, whose seven networks and columns these are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vvc_nnr.experiments.markup import Cell, Column, Table
+from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
+from vvc_nnr.experiments.networks.classification import ClassificationRow
+from vvc_nnr.experiments.networks.coco import DeepLabRow, YoloRow
+from vvc_nnr.experiments.networks.codec_process import Coded, code_with_ours, code_with_peer
+from vvc_nnr.experiments.networks.dncnn import DeblockingRow, DenoisingRow
+from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, SmallCodecRow
+from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Row, Subject
+from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
+from vvc_nnr.experiments.networks.text_recognition import TextRow
+from vvc_nnr.experiments.rows import ZooMethod, ZooRow
+from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.model.any_file import plain_bytes
+from vvc_nnr.model.role_names import named_roles
+from vvc_nnr.number_formats import Bfloat16Bits, shape_of
+
+OUR_QPS, PEER_QP = (-32, -36), -38
+"""This package's default QP and one whose files are smaller than those of the reference software at its default."""
+ROWS: tuple[Row, ...] = (
+    ClassificationRow("AlexNet", "alexnet", "alexnet*.pth", 256, 224),
+    ClassificationRow("Inception v3", "inception_v3", "inception_v3*.pth", 342, 299),
+    PublishedCodecRow("bmshj2018-factorized", (128, 192)),
+    PublishedCodecRow("cheng2020-anchor", (128,)),
+    YoloRow(),
+    DeepLabRow(),
+    CarvanaRow(),
+    DenoisingRow(),
+    DeblockingRow(),
+    InLoopRow("inloop-replacement", "none"),
+    InLoopRow("inloop-postfilter", "all"),
+    AutoencoderRow("autoencoder-1.8bpp"),
+    AutoencoderRow("autoencoder-4.2bpp"),
+    SmallCodecRow("bmshj2018-factorized"),
+    SmallCodecRow("cheng2020-anchor"),
+    PastedRow(),
+    TextRow(),
+)
+"""The paper's seven in its order, then those that run everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZooOptions:
+    """What to run.
+
+    Args:
+        rows: Names of rows, empty for all.
+        folder: The user's folder of published weights and data sets.
+        peer: The Python of an environment with the reference software, "" for none.
+        qps: QPs of this codec.
+    """
+
+    rows: tuple[str, ...] = ()
+    folder: Path | None = None
+    peer: str = ""
+    qps: tuple[int, ...] = OUR_QPS
+
+
+def chosen_rows(options: ZooOptions) -> list[Row]:
+    """The rows to run."""
+    return [row for row in ROWS if not options.rows or row.name in options.rows]
+
+
+def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow]) -> dict[str, str]:
+    """Measures what the writer does not hold yet.
+
+    Args:
+        rows: The networks.
+        options: What to run.
+        writer: Where the results go.
+
+    Returns:
+        Name to reason of the rows that cannot run here.
+
+    Raises:
+        InputError, BitstreamError: If weights or pictures cannot be read.
+        ExternalToolError: If a codec's process fails.
+    """
+    done = {row.key for row in writer.existing}
+    absent: dict[str, str] = {}
+    threads = torch.get_num_threads()
+    for row in tqdm(rows, desc="networks", unit="network", disable=None):
+        wanted = [key for key in _keys(row.name, options) if key not in done]
+        if not wanted:
+            continue
+        try:
+            subject = row.load(options.folder)
+        except NotHereError as error:
+            absent[row.name] = str(error)
+            continue
+        for key in wanted:
+            writer.append([_measured(*key, subject, options)])
+    torch.set_num_threads(threads)
+    return absent
+
+
+def _keys(name: str, options: ZooOptions) -> list[tuple[str, ZooMethod, int]]:
+    keys: list[tuple[str, ZooMethod, int]] = [(name, "original", 0)]
+    keys += [(name, "vvc_nnr", qp) for qp in options.qps]
+    return [*keys, (name, "nncodec", PEER_QP)] if options.peer else keys
+
+
+def _measured(name: str, method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) -> ZooRow:
+    """One network, original or through one codec."""
+    coded = None if method == "original" else _coded(method, qp, subject, options)
+    arrays = coded.arrays if coded else subject.arrays
+    scores = subject.evaluate(arrays) if subject.evaluate else Metrics()
+    faults = [field.name for field in fields(Metrics) if not _is_number(getattr(scores, field.name))]
+    scores = replace(scores, **dict.fromkeys(faults))
+    return ZooRow(
+        network=name,
+        method=method,
+        qp=qp,
+        weights=subject.weights,
+        data=subject.data,
+        n_parameters=sum(math.prod(shape_of(array)) for array in subject.arrays.values()),
+        original_bytes=plain_bytes(subject.arrays),
+        n_bytes=coded.n_bytes if coded else None,
+        encode_s=coded.encode_s if coded else None,
+        decode_s=coded.decode_s if coded else None,
+        memory_mib=coded.peak_bytes / 2**20 if coded and coded.peak_bytes is not None else None,
+        accuracy_percent=scores.accuracy_percent,
+        average_precision_percent=scores.average_precision_percent,
+        pixel_accuracy_percent=scores.pixel_accuracy_percent,
+        iou=scores.iou,
+        dice=scores.dice,
+        bpp=scores.bpp,
+        psnr_db=scores.psnr_db,
+        fault=" ".join(faults),
+    )
+
+
+def _is_number(score: float | None) -> bool:
+    return score is None or math.isfinite(score)
+
+
+def _coded(method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) -> Coded:
+    arrays = {name: array for name, array in subject.arrays.items() if not isinstance(array, Bfloat16Bits)}
+    assert len(arrays) == len(subject.arrays)  # no network of the zoo has bfloat16
+    if method == "nncodec":
+        return code_with_peer(options.peer, arrays, {"qp": qp})
+    return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp, "qp_by_size": True})
+
+
+def zoo_table(rows: Iterable[ZooRow], absent: dict[str, str], *, has_peer: bool) -> Table:
+    """The table of a run: one line per network and codec; columns that say nothing are left out."""
+    rows = list(rows)
+    columns = (
+        Column("Network", text=True),
+        Column("Weights", text=True),
+        Column("Codec", text=True),
+        Column("Parameters"),
+        Column("Size", "byte"),
+        Column("Saving", "%", digits=2),
+        Column("Encode", "s", digits=2),
+        Column("Decode", "s", digits=2),
+        Column("Memory", "MiB", digits=0),
+        Column("Accuracy", "%", digits=2),
+        Column("AP", "%", digits=2),
+        Column("Pixel accuracy", "%", digits=2),
+        Column("IoU", digits=4),
+        Column("Dice", digits=4),
+        Column("Rate", "bpp", digits=4),
+        Column("PSNR", "dB", digits=3),
+        Column("Fault", text=True),
+    )
+    body = [_cells(row) for row in rows]
+    body += [(name, f"not here: {reason}", *[None] * (len(columns) - 2)) for name, reason in absent.items()]
+    said = [place for place in range(len(columns)) if place < 7 or any(cells[place] for cells in body)]
+    shown = tuple(tuple(cells[place] for place in said) for cells in body)
+    title = "Model zoo: size, times and quality of coded networks"
+    return Table(title, tuple(columns[place] for place in said), shown, tuple(_notes(rows, has_peer)))
+
+
+def _cells(row: ZooRow) -> tuple[Cell, ...]:
+    codec = "original" if row.method == "original" else f"{row.method}, QP {row.qp}"
+    size = row.original_bytes if row.n_bytes is None else row.n_bytes
+    saving = None if row.n_bytes is None else 100 * (1 - row.n_bytes / row.original_bytes)
+    fault = f"NaN or infinite: {row.fault}" if row.fault else None
+    head = (row.network, row.weights, codec, row.n_parameters, size, saving, row.encode_s, row.decode_s, row.memory_mib)
+    scores = (row.accuracy_percent, row.average_precision_percent, row.pixel_accuracy_percent, row.iou, row.dice)
+    return (*head, *scores, row.bpp, row.psnr_db, fault)
+
+
+def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
+    tasks = dict.fromkeys(f"{row.network}: {row.data}." for row in rows if row.data)
+    notes = [
+        "Size: bytes of all tensors in their number formats, or of the whole coded file.",
+        "Times: processor time of one run, one thread.",
+        "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
+        "Memory: most of the codec's process beyond what it had with the network loaded.",
+        "Weights published, bundled with this package, or random: real layout, but nothing to score.",
+        *tasks,
+    ]
+    if not has_peer:
+        notes.append("The reference software was not run: VVC_NNR_PEER names no environment with it.")
+    return notes

@@ -1,0 +1,1 @@
+"""The networks of the model zoo, one row of its table each."""

@@ -1,0 +1,80 @@
+"""The networks that ship with this package: an in-loop filter after VVC, and an autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.experiments.networks.pictures import colour_pictures
+from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
+from vvc_nnr.experiments.pictures import default_small_pictures
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
+from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.metrics import frame_psnr_db, psnr_db
+
+QP = 37
+N_PICTURES = 4
+N_SMALL_PICTURES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class InLoopRow:
+    """A bundled in-loop filter over pictures that VVC coded.
+
+    Args:
+        name: The network's name.
+        loop_filters: In-loop filters that the codec runs.
+    """
+
+    name: str
+    loop_filters: LoopFilters
+
+    def load(self, folder: Path | None) -> Subject:
+        """See `Row`."""
+        pictures, words = colour_pictures(16)
+        originals = [rgb_to_frame(picture, bit_depth=10) for picture in pictures[:N_PICTURES]]
+        encoder = VvcEncoder(VvcOptions(qp=QP, loop_filters=self.loop_filters))
+        decoded = [next(iter(decode_vvc(encoder.encode([original]).stream))) for original in originals]
+        data = f"{len(originals)} pictures ({words}), VVC QP {QP}, luma"
+        return module_subject(
+            load_inloop_filter(self.name), "bundled", data, lambda module: _filtered(module, originals, decoded)
+        )
+
+
+def _filtered(module: InLoopFilter, originals: list[Frame], decoded: list[Frame]) -> Metrics:
+    scores = [frame_psnr_db(o, filter_frame(module, d, QP)).y for o, d in zip(originals, decoded, strict=True)]
+    return Metrics(psnr_db=float(np.mean(scores)))
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderRow:
+    """A bundled autoencoder on small pictures, with the bytes that its entropy coder writes.
+
+    Args:
+        name: The network's name.
+    """
+
+    name: str
+
+    def load(self, folder: Path | None) -> Subject:
+        """See `Row`."""
+        small = default_small_pictures().first(N_SMALL_PICTURES)
+        pictures = np.stack(small.images)
+
+        def evaluate(module: Autoencoder) -> Metrics:
+            streams = encode_pictures(module, pictures)
+            height, width = pictures.shape[1:3]
+            decoded = decode_pictures(module, streams, width, height)
+            scores = [psnr_db(p, d, bit_depth=8) for p, d in zip(pictures, decoded, strict=True)]
+            bpp = 8 * sum(map(len, streams)) / (len(pictures) * height * width)
+            return Metrics(bpp=bpp, psnr_db=float(np.mean(scores)))
+
+        return module_subject(load_autoencoder(self.name), "bundled", small.origin, evaluate)

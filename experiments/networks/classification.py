@@ -1,0 +1,91 @@
+"""AlexNet and Inception v3 of torchvision on ImageNet: `imagenet/val/<class>/*.JPEG`, classes in order of their names.
+
+Source: Krizhevsky, 2014; Szegedy et al., CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from vvc_nnr.experiments.networks.folder import data_set, find_weights
+from vvc_nnr.experiments.networks.optional import import_optional
+from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject, module_subject
+from vvc_nnr.model.torch import as_torch
+from vvc_nnr.model.torch_file import read_checkpoint
+from vvc_nnr.sequences.images import read_image
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+N_PICTURES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationRow:
+    """A classifier of torchvision.
+
+    Args:
+        name: Its name in the table.
+        builder: Its function in torchvision.models.
+        pattern: Shell pattern of the file of its weights.
+        resize: The shorter side before the crop.
+        crop: Side of the crop.
+    """
+
+    name: str
+    builder: str
+    pattern: str
+    resize: int
+    crop: int
+
+    def load(self, folder: Path | None) -> Subject:
+        """See `Row`."""
+        models = import_optional("torchvision.models", "torchvision")
+        options = {"aux_logits": True, "init_weights": True} if self.builder.startswith("inception") else {}
+        path = find_weights(folder, self.pattern)
+        torch.manual_seed(0)
+        network = getattr(models, self.builder)(weights=None, **options)
+        if path is None:
+            return module_subject(network, "random")
+        network.load_state_dict(as_torch(read_checkpoint(path).arrays))
+        pictures = _labelled(data_set(folder, "imagenet") / "val")
+        data = f"{len(pictures)} pictures of ImageNet's validation set"
+        return module_subject(network, "published", data, lambda module: self.evaluate(module, pictures))
+
+    def evaluate(self, network: Any, pictures: list[tuple[Path, int]]) -> Metrics:
+        """Share of pictures whose class comes first."""
+        n_right = sum(int(network(self.prepared(path)).argmax()) == label for path, label in pictures)
+        return Metrics(accuracy_percent=100 * n_right / len(pictures))
+
+    def prepared(self, path: Path) -> torch.Tensor:
+        """A picture as the network takes it, float32 (1, 3, crop, crop)."""
+        picture = read_image(path)
+        scale = self.resize / min(picture.shape[:2])
+        size = (max(self.crop, round(picture.shape[1] * scale)), max(self.crop, round(picture.shape[0] * scale)))
+        whole = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        top, left = ((side - self.crop) // 2 for side in whole.shape[:2])
+        crop = whole[top : top + self.crop, left : left + self.crop]
+        return normalised(crop)
+
+
+def normalised(picture: np.ndarray) -> torch.Tensor:
+    """RGB uint8 (H, W, 3) as torchvision's networks take it, float32 (1, 3, H, W)."""
+    values = (picture.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    return torch.from_numpy(values).permute(2, 0, 1)[None].contiguous()
+
+
+def _labelled(folder: Path) -> list[tuple[Path, int]]:
+    """Pictures with their classes, at most `N_PICTURES`, spread evenly over all.
+
+    Raises:
+        NotHereError: If there are none.
+    """
+    classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = [(path, label) for label, each in enumerate(classes) for path in sorted(each.iterdir())]
+    if not found:
+        raise NotHereError(f"weights are there, no picture in {folder}/<class>/")
+    return found[:: max(1, len(found) // N_PICTURES)][:N_PICTURES]

@@ -1,0 +1,112 @@
+"""A network through this codec or the reference software, each in a process of its own, measured alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vvc_nnr.errors import ExternalToolError
+from vvc_nnr.model.roles import TensorRole
+from vvc_nnr.number_formats import Array, NamedArrays
+
+WORKER = Path(__file__).with_name("codec_worker.py")
+PEER_VARIABLE = "VVC_NNR_PEER"
+"""The Python of an environment with the reference software."""
+PEER_FORMATS = ("float32", "int32")
+TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """What a codec made of a network.
+
+    Attributes:
+        arrays: The tensors that came back, in the number formats and shapes that they had.
+        n_bytes: Size of the stream.
+        encode_s: Processor time of encoding, one thread.
+        decode_s: Processor time of decoding, one thread.
+        peak_bytes: Memory beyond what was in use before; None where the system does not tell.
+    """
+
+    arrays: NamedArrays
+    n_bytes: int
+    encode_s: float
+    decode_s: float
+    peak_bytes: int | None
+
+
+def code_with_ours(arrays: Mapping[str, Array], roles: Mapping[str, TensorRole], options: Mapping[str, Any]) -> Coded:
+    """A network through this codec.
+
+    Raises:
+        ExternalToolError: If the process fails.
+    """
+    told = {name: str(role.role) for name, role in roles.items()}
+    request = {"codec": "ours", "options": dict(options), "roles": told}
+    return _run(sys.executable, arrays, request)
+
+
+def code_with_peer(python: str, arrays: Mapping[str, Array], options: Mapping[str, Any]) -> Coded:
+    """A network through the reference software, which takes float32 and int32 tensors with values in them.
+
+    float16 and float64 are handed over as float32, scalars as one value; other integers, bools and empty tensors are
+    not handed over and stay as they are, which is the best that its user can do.
+
+    Raises:
+        ExternalToolError: If the process fails.
+    """
+    given = {name: _for_peer(a) for name, a in arrays.items() if a.size and (a.dtype.kind == "f" or a.dtype == "int32")}
+    coded = _run(python, given, {"codec": "peer", "options": dict(options), "roles": {}})
+    found: NamedArrays = {}
+    for name, array in arrays.items():
+        back = coded.arrays.get(name, array)
+        assert isinstance(back, np.ndarray)
+        with np.errstate(over="ignore"):
+            found[name] = back.astype(array.dtype).reshape(array.shape)
+    return Coded(found, coded.n_bytes, coded.encode_s, coded.decode_s, coded.peak_bytes)
+
+
+def _for_peer(array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        plain = array.astype(np.float32) if array.dtype.kind == "f" else array
+    return plain.reshape(plain.shape or (1,))
+
+
+def _run(python: str, arrays: Mapping[str, Array], request: dict[str, Any]) -> Coded:
+    with tempfile.TemporaryDirectory(prefix="vvc_nnr_zoo_") as folder:
+        network, decoded = Path(folder) / "network.npz", Path(folder) / "decoded.npz"
+        _save(network, arrays)
+        paths = {"network": str(network), "decoded": str(decoded)}
+        command = [python, str(WORKER), json.dumps(request | paths)]
+        environment = os.environ | ({"PYTHONPATH": ""} if request["codec"] == "peer" else {})
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ExternalToolError(f"{python}: {error}", command=command[:2]) from error
+        if done.returncode != 0 or not done.stdout:
+            raise ExternalToolError(
+                f"the {request['codec']} codec failed", command=command[:2], exit_code=done.returncode, log=done.stderr
+            )
+        with np.load(decoded) as file:
+            found: NamedArrays = {name: file[name] for name in file.files}
+        return Coded(found, **json.loads(done.stdout))
+
+
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    """An .npz file of arrays with names of any kind."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)

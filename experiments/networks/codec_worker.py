@@ -1,0 +1,106 @@
+"""One network through one codec in a process of its own: bytes, times, memory, and the tensors that come back.
+
+Runs under the Python of this package or of the reference software, and needs numpy beside the codec. Takes a JSON
+object as its argument and prints one:
+
+    codec      "ours" or "peer"
+    network    .npz file of the tensors
+    decoded    .npz file that is written
+    options    arguments of the codec
+    roles      role of each tensor by name (ours)
+
+    encode_s, decode_s   processor time of one run each, all threads (there is one)
+    peak_bytes           most memory of the process beyond what it had before coding
+    n_bytes              of the stream
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak_bytes() -> int | None:
+    """Most memory since `reset_peak`, None where the system does not tell."""
+    if not STATUS.exists():
+        return None
+    lines = STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def reset_peak() -> None:
+    """Forgets the peak so far, where the system can."""
+    with contextlib.suppress(OSError):
+        PEAK_RESET.write_text("5")
+
+
+def import_peer() -> Any:
+    """The peer's module of streams; declares operators that its torchvision misses beside a CPU build of torch."""
+    import torch
+
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torch.set_num_threads(1)
+    from nncodec import nnc
+
+    globals()["_library"] = library
+    return nnc
+
+
+def code_with_ours(network: dict[str, Any], request: dict[str, Any]) -> tuple[bytes, dict[str, Any], float, float]:
+    """Stream, decoded tensors, and both times."""
+    from vvc_nnr.compress import decompress
+    from vvc_nnr.model.roles import Role, TensorRole
+    from vvc_nnr.network_encoder import compress_arrays
+    from vvc_nnr.options import CompressOptions
+
+    roles = {name: TensorRole(Role(role), "the row") for name, role in request["roles"].items()}
+    start = time.process_time()
+    data = compress_arrays(network, CompressOptions(n_threads=1, **request["options"]), roles=roles)
+    middle = time.process_time()
+    decoded = decompress(data, n_threads=1)
+    return data, decoded, middle - start, time.process_time() - middle
+
+
+def code_with_peer(network: dict[str, Any], request: dict[str, Any]) -> tuple[bytes, dict[str, Any], float, float]:
+    """Stream, decoded tensors, and both times."""
+    nnc = import_peer()
+    start = time.process_time()
+    data = bytes(nnc.compress(network, bitstream_path=None, return_bitstream=True, **request["options"]))
+    middle = time.process_time()
+    decoded = nnc.decompress(bytearray(data), verbose=False)
+    return data, decoded, middle - start, time.process_time() - middle
+
+
+def main() -> None:
+    """Codes in a temporary folder, since the peer leaves files; what the peer prints goes to standard error."""
+    request = json.loads(sys.argv[1])
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    with np.load(request["network"]) as file:
+        network = {name: file[name] for name in file.files}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        code = code_with_ours if request["codec"] == "ours" else code_with_peer
+        reset_peak()
+        before = peak_bytes()
+        data, decoded, encode_s, decode_s = code(network, request)
+        after = peak_bytes()
+    np.savez(request["decoded"], **decoded)
+    memory = None if before is None or after is None else after - before
+    json.dump({"encode_s": encode_s, "decode_s": decode_s, "peak_bytes": memory, "n_bytes": len(data)}, answer)
+    answer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Pictures for the tasks of the zoo: the data folder's, or those that scikit-image carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.experiments.networks.row import NotHereError
+from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, data_folder
+from vvc_nnr.sequences.images import image_files, read_image
+
+Picture = NDArray[np.uint8]
+
+
+def colour_pictures(multiple: int) -> tuple[list[Picture], str]:
+    """RGB pictures with sides cut to a multiple, and what they are: the Kodak pictures, else scikit-image's."""
+    folder = data_folder()
+    kodak = folder / "kodak" if folder else None
+    if kodak is not None and kodak.is_dir():
+        paths, words = image_files(kodak), "Kodak"
+    else:
+        paths, words = bundled_paths(), f"{len(BUNDLED)} pictures of scikit-image"
+    return [_cut(read_image(path), multiple) for path in paths], words
+
+
+def grey_pictures(folder_name: str) -> list[Picture]:
+    """The grey pictures of a folder of the data folder.
+
+    Raises:
+        NotHereError: If it is not there.
+    """
+    return [read_image(path)[..., 0] for path in image_files(data_path(folder_name))]
+
+
+def data_path(name: str) -> Path:
+    """A file or folder of the data folder.
+
+    Raises:
+        NotHereError: If it is not there.
+    """
+    folder = data_folder()
+    if folder is None or not (folder / name).exists():
+        raise NotHereError(f"no {name} in the data folder ({DATA_VARIABLE})")
+    return folder / name
+
+
+def _cut(picture: Picture, multiple: int) -> Picture:
+    height, width = (side // multiple * multiple for side in picture.shape[:2])
+    return picture[:height, :width]

@@ -1,0 +1,88 @@
+"""Files with roles, ties, graphs and exact tensors decode with the reference software too: any state dict.
+
+Run with `VVC_NNR_PEER=/path/to/python pytest -m peer`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from peer import Peer
+
+from vvc_nnr.compress import compress, decompress, inspect
+from vvc_nnr.graph import Graph
+from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.network_encoder import compress_arrays
+from vvc_nnr.number_formats import coded_shape
+from vvc_nnr.options import CompressOptions
+
+N_CASES = int(os.environ.get("VVC_NNR_PEER_CASES", "2000")) // 10
+PYTHON = os.environ.get("VVC_NNR_PEER", "")
+NAMES = (
+    *("conv.weight", "conv.bias", "bn.running_var", "bn.running_mean", "bn.weight", "bn.num_batches_tracked"),
+    *("gdn.beta", "gdn.gamma", "eb.quantiles", "eb._quantized_cdf", "eb.matrices.0", "attn.mask", "scale"),
+)
+FORMATS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+
+pytestmark = [pytest.mark.peer, pytest.mark.skipif(not PYTHON, reason="VVC_NNR_PEER names no environment")]
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[Peer]:
+    with Peer(PYTHON) as running:
+        yield running
+
+
+def random_state(random: np.random.Generator) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for name in random.choice(NAMES, size=int(random.integers(1, 6)), replace=False):
+        shape = tuple(int(side) for side in random.integers(0, 6, size=int(random.integers(0, 4))))
+        number_format = str(random.choice(FORMATS))
+        values = random.normal(0, 1, shape) * 10.0 ** random.uniform(-6, 1)
+        scale = 1 if number_format.startswith("float") else 100
+        state[str(name)] = np.asarray(np.abs(values) * scale if "var" in str(name) else values * scale).astype(
+            number_format
+        )
+    return state
+
+
+def test_any_state_dict_decodes_alike(peer: Peer) -> None:
+    n_tensors = 0
+    for case in range(N_CASES):
+        random = np.random.default_rng([7, case])
+        state = random_state(random)
+        first = next(iter(state))
+        state["tied"] = state[first]
+        data = compress(
+            state,
+            qp=int(random.integers(-40, -12)),
+            qp_by_size=bool(random.random() < 0.5),
+            lossless=bool(random.random() < 0.3),
+            n_threads=1,
+        )
+        ours, (theirs, _) = decompress(data), peer.decompress(data)
+        kinds = {tensor.name: tensor for tensor in inspect(data).tensors}
+        is_tied = state[first].size > 0
+        assert set(theirs) >= set(state) - ({"tied"} if is_tied else set())
+        for name, tensor in kinds.items():
+            found, array = theirs[name], ours[name]
+            assert found.shape == coded_shape(array.shape)
+            if tensor.payload_type == "FLOAT":
+                with np.errstate(over="ignore"):
+                    assert np.array_equal(found.astype(array.dtype).reshape(array.shape), array), (case, name)
+                n_tensors += 1
+            elif array.size and not tensor.number_format.endswith("bits") and f"{name}.high" not in theirs:
+                assert np.array_equal(found.astype(np.int64).reshape(array.shape), array.astype(np.int64))
+                n_tensors += 1
+    assert n_tensors > N_CASES
+
+
+def test_a_graph_in_the_manifest_is_passed_over(peer: Peer) -> None:
+    arrays = named_arrays({"w": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)})
+    graph = bytes(np.random.default_rng(1).integers(0, 256, 5000, dtype=np.uint8))
+    data = compress_arrays(arrays, CompressOptions(), graph=Graph(graph, "manifest"))
+    assert np.array_equal(peer.decompress(data)[0]["w"], decompress(data)["w"])

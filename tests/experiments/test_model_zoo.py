@@ -1,0 +1,172 @@
+"""The model zoo: rows that are there and rows that are not, one table, a run that goes on, both codecs' process."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vvc_nnr.errors import ExternalToolError
+from vvc_nnr.experiments import model_zoo
+from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.markup import to_markdown
+from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
+from vvc_nnr.experiments.networks.classification import ClassificationRow
+from vvc_nnr.experiments.networks.coco import confusion, segmentation_metrics
+from vvc_nnr.experiments.networks.codec_process import code_with_ours, code_with_peer
+from vvc_nnr.experiments.networks.dncnn import DenoisingRow, DnCnn
+from vvc_nnr.experiments.networks.pasted import pasted
+from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject, module_subject
+from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, CarvanaUNet, PastedRow
+from vvc_nnr.experiments.networks.text_recognition import edit_distance
+from vvc_nnr.experiments.networks.unet import UNet, dice
+from vvc_nnr.experiments.rows import ZooRow
+from vvc_nnr.experiments.tsv import RowWriter, read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class SmallRow:
+    """A tiny network whose score is NaN once its weights are not what they were."""
+
+    name: str = "small"
+
+    def load(self, folder: Path | None) -> Subject:
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+        exact = network[0].weight.detach().clone()
+
+        def evaluate(module: Any) -> Metrics:
+            error = float((module[0].weight - exact).abs().max())
+            return Metrics(dice=1 - error, psnr_db=math.nan if error else 50.0)
+
+        return module_subject(network, "random", "nothing", evaluate)
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentRow:
+    name: str = "absent"
+
+    def load(self, folder: Path | None) -> Subject:
+        raise NotHereError("weights.pth is not in the folder")
+
+
+def test_a_run_goes_on_and_says_what_is_absent(tmp_path: Path) -> None:
+    header = {"version": "1", "psnr_peak": "vtm", "averaging": "", "rate": "", "seeds": ""}
+    path = tmp_path / "zoo.tsv"
+    rows = (SmallRow(), AbsentRow())
+    with RowWriter(path, ZooRow, header) as writer:
+        assert run_zoo(rows, ZooOptions(qps=(-32,)), writer) == {"absent": "weights.pth is not in the folder"}
+    with RowWriter(path, ZooRow, header) as writer:
+        absent = run_zoo(rows, ZooOptions(qps=(-32, -20)), writer)
+    found = read_rows(path, ZooRow).rows
+    assert [(row.method, row.qp) for row in found] == [("original", 0), ("vvc_nnr", -32), ("vvc_nnr", -20)]
+    original, fine, coarse = found
+    assert (original.dice, original.psnr_db, original.fault, original.n_bytes) == (1, 50, "", None)
+    assert (coarse.n_bytes or 0) < (fine.n_bytes or 0) < original.original_bytes
+    assert 0 < (coarse.dice or 0) < (fine.dice or 0) < 1
+    assert (fine.psnr_db, fine.fault) == (None, "psnr_db")
+    text = to_markdown(zoo_table(found, absent, has_peer=False))
+    assert "not here: weights.pth is not in the folder" in text
+    assert "NaN or infinite: psnr_db" in text
+    assert "VVC_NNR_PEER" in text
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("vvc_nnr.experiments.runner.ROWS", (SmallRow(), AbsentRow()))
+    monkeypatch.setattr(model_zoo, "ROWS", (SmallRow(), AbsentRow()))
+    monkeypatch.delenv("VVC_NNR_PEER", raising=False)
+    command = ["experiment", "model-zoo", "--out", str(tmp_path), "--qps", "-30", "--json"]
+    assert main(command) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"].values()
+    assert [row["Codec"] for row in table["rows"]] == ["original", "vvc_nnr, QP -30", None]
+    assert (tmp_path / "model_zoo.md").exists()
+    assert main([*command, "--row", "none"]) == 2
+    assert "no row is called none; there are small, absent" in capsys.readouterr().err
+    assert main([*command, "--weights", str(tmp_path / "missing")]) == 2
+
+
+def test_rows_have_different_names_and_need_no_package_to_be_listed() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS) == 17
+
+
+def test_rows_without_their_data_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path))
+    with pytest.raises(NotHereError, match="no set12 in the data folder"):
+        DenoisingRow().load(None)
+    torch.manual_seed(0)
+    torch.save(CarvanaUNet().state_dict(), tmp_path / "unet_carvana_scale1.0_epoch2.pth")
+    with pytest.raises(NotHereError, match="a folder carvana beside them is wanted"):
+        CarvanaRow().load(tmp_path)
+
+
+def test_random_weights_are_called_so() -> None:
+    subject = CarvanaRow().load(None)
+    assert (subject.weights, subject.evaluate) == ("random", None)
+    assert sum(parameter.numel() for parameter in CarvanaUNet().parameters()) == 31_037_698
+
+
+def test_the_bundled_unet_runs_on_the_pictures_of_scikit_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path))
+    monkeypatch.setattr("vvc_nnr.experiments.networks.segmentation_unet.N_CROPS", 8)
+    subject = PastedRow().load(None)
+    assert subject.evaluate is not None
+    found = subject.evaluate(subject.arrays)
+    assert 0.3 < (found.dice or 0) < 1
+
+
+def test_classification_counts_right_answers(tmp_path: Path) -> None:
+    import cv2
+
+    for label in ("n01", "n02"):
+        (tmp_path / label).mkdir()
+        cv2.imwrite(str(tmp_path / label / "a.png"), np.full((40, 60, 3), 250 if label == "n02" else 5, np.uint8))
+    row = ClassificationRow("x", "alexnet", "", 32, 24)
+    pictures = [(tmp_path / "n01" / "a.png", 0), (tmp_path / "n02" / "a.png", 1)]
+    bright = lambda picture: torch.tensor([0.0, float(picture.mean())])  # noqa: E731
+    assert row.evaluate(bright, pictures).accuracy_percent == 100
+    assert row.prepared(pictures[0][0]).shape == (1, 3, 24, 24)
+
+
+def test_scores_of_segmentation_and_text() -> None:
+    counts = confusion(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), 4)
+    found = segmentation_metrics(counts)
+    assert found.pixel_accuracy_percent == 50
+    assert found.iou == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
+    assert dice(torch.tensor([1.0, -1, 1]), torch.tensor([1.0, 1, 0])) == 0.5
+    assert dice(torch.tensor([-1.0]), torch.tensor([0.0])) == 1
+    assert [edit_distance(*pair) for pair in (("kitten", "sitting"), ("", "ab"), ("ab", "ab"))] == [3, 2, 0]
+
+
+def test_pasted_things_and_their_masks() -> None:
+    picture, filling = np.full((128, 128, 3), 100, np.uint8), np.full((128, 128, 3), 200, np.uint8)
+    image, mask = pasted(picture, filling, np.random.default_rng(0))
+    assert set(np.unique(mask)) == {0, 1}
+    away = np.asarray(torch.nn.functional.max_pool2d(torch.from_numpy(mask)[None, None].float(), 5, 1, 2))[0, 0] == 0
+    assert (image[away] == 100).all()
+    with torch.no_grad():
+        assert UNet((4, 8)).eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 1, 16, 16)
+        assert DnCnn(3)(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
+def test_the_process_of_a_codec() -> None:
+    arrays = {"w": np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32), "n": np.array(5)}
+    coded = code_with_ours(arrays, {}, {"qp": -30, "roles": "off"})
+    assert list(coded.arrays) == ["w", "n"]
+    assert 100 < coded.n_bytes < 1200
+    assert min(coded.encode_s, coded.decode_s) >= 0
+    with pytest.raises(ExternalToolError, match="the ours codec failed"):
+        code_with_ours(arrays, {}, {"qp": 1 << 20})
+    with pytest.raises(ExternalToolError, match="missing"):
+        code_with_peer("/nonexistent/missing", arrays, {})
+
+
+def test_rows_of_results_are_checked() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        ZooRow("n", "original", 0, "", "", 1, 0, None, *[None] * 10, "")

@@ -1,0 +1,124 @@
+"""Networks from files of all kinds with nothing lost: number formats, shapes, order, and roles where the kind has them.
+
+The file's name tells the kind: safetensors, coded (.nnc), torch (.pt, .pth), ONNX.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.model.network_file import NNC_SUFFIX
+from vvc_nnr.model.roles import TensorRole
+from vvc_nnr.model.safetensors import read_exact, write_exact
+from vvc_nnr.network_decoder import decode_network
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, bfloat16_bits, itemsize_of, shape_of
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
+from vvc_nnr.stream import Stream, read_stream
+from vvc_nnr.ties import with_ties
+
+TORCH_SUFFIXES = (".pt", ".pth")
+ONNX_SUFFIX = ".onnx"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkArrays:
+    """A network as a file gives it.
+
+    Attributes:
+        arrays: Its tensors in their number formats, by name and in order.
+        metadata: Texts that were stored with it.
+        n_bytes: Size of the file.
+        graph: An ONNX model without its tensors, None of other kinds.
+        roles: Roles that the file's own structure tells.
+        left_out: What else the file holds, which is not part of the network.
+    """
+
+    arrays: NamedArrays
+    metadata: dict[str, str]
+    n_bytes: int
+    graph: bytes | None = None
+    roles: Mapping[str, TensorRole] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def read_arrays(
+    path: Path | str, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+) -> NetworkArrays:
+    """The network in a file of any kind.
+
+    Args:
+        path: The file.
+        max_elements: Most values that are decoded of a coded network.
+        n_threads: Threads for decoding; None: one per processor.
+
+    Raises:
+        InputError: If the file cannot be read, an option is out of range, or a package for its kind is not installed.
+        BitstreamError: If its content is damaged, or a coded network is larger than `max_elements`.
+        UnsupportedError: If it holds something that this package does not read.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == NNC_SUFFIX:
+        check_max_elements(max_elements)
+        threads = thread_count(n_threads)
+        data = read_bytes(path)
+        with naming(path):
+            return decoded_arrays(data, max_elements, threads)
+    if suffix in TORCH_SUFFIXES:
+        from vvc_nnr.model.torch_file import read_checkpoint
+
+        checkpoint = read_checkpoint(path)
+        return NetworkArrays(checkpoint.arrays, {}, checkpoint.n_bytes, left_out=checkpoint.left_out)
+    if suffix == ONNX_SUFFIX:
+        from vvc_nnr.model.onnx import read_onnx
+
+        model = read_onnx(path)
+        return NetworkArrays(model.arrays, {}, model.n_bytes, model.graph, model.roles)
+    tensors, metadata, n_bytes = read_exact(path)
+    return NetworkArrays(tensors, metadata, n_bytes)
+
+
+def decoded_arrays(data: bytes, max_elements: int, n_threads: int) -> NetworkArrays:
+    """The network in the bytes of a coded file; raises as `read_arrays` does for its content."""
+    stream = read_stream(data)
+    arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)
+    metadata = dict(stream.manifest.metadata) if stream.manifest else {}
+    return NetworkArrays(_with_bfloat16(arrays, stream), metadata, len(data), stream.graph)
+
+
+def write_arrays(path: Path | str, network: NetworkArrays) -> int:
+    """Writes a network as safetensors, torch checkpoint or ONNX model, by the file's name; returns its size in bytes.
+
+    Raises:
+        InputError: If there is no such kind, it lacks a number format or the network its graph, or a package is not
+            installed, or the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in TORCH_SUFFIXES:
+        from vvc_nnr.model.torch_file import write_checkpoint
+
+        return write_checkpoint(path, network.arrays)
+    if suffix == ONNX_SUFFIX:
+        from vvc_nnr.model.onnx import write_onnx
+
+        if network.graph is None:
+            raise InputError(f"{path}: the network has no graph, only tensors: write .safetensors or .pt")
+        return write_onnx(path, network.graph, network.arrays)
+    return write_exact(path, network.arrays, network.metadata)
+
+
+def plain_bytes(arrays: NamedArrays) -> int:
+    """Bytes of all values in their number formats, tied tensors once."""
+    sizes = {id(array): itemsize_of(array) * math.prod(shape_of(array)) for array in arrays.values()}
+    return sum(sizes.values())
+
+
+def _with_bfloat16(arrays: Mapping[str, Array], stream: Stream) -> NamedArrays:
+    """The arrays with those that were bfloat16 as such again; tied ones stay one array."""
+    formats = stream.formats
+    narrow = {id(a): Bfloat16Bits(bfloat16_bits(a)) for name, a in arrays.items() if formats.get(name) == "bfloat16"}
+    return {name: narrow.get(id(array), array) for name, array in arrays.items()}

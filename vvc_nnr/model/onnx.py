@@ -1,0 +1,209 @@
+"""ONNX models: their constant tensors by name, and the graph that is left without them.
+
+Constants are initialisers and the values of Constant nodes, both of the main graph. Those of a number format that is
+coded here and of some size leave the graph; it keeps their names, types and shapes, and gets them back when it is read.
+Other constants (axes, scales, texts, those of branches and loops) stay in the graph, bit for bit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.graph import MANIFEST_KEY
+from vvc_nnr.model.onnx_roles import operator_roles
+from vvc_nnr.model.roles import TensorRole
+from vvc_nnr.model.torch import as_array
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, shape_of
+
+# Smaller constants stay in the graph: a data unit of their own would take more.
+MIN_VALUES = 8
+# Number formats that are coded, by their names in ONNX.
+_FORMATS = (
+    *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    *("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxModel:
+    """An ONNX model taken apart.
+
+    Attributes:
+        arrays: The constants that left the graph, by name.
+        graph: The model without them, serialised.
+        roles: What they are by the operators that use them.
+        n_bytes: Size of the file, with its external data.
+    """
+
+    arrays: NamedArrays
+    graph: bytes
+    roles: Mapping[str, TensorRole]
+    n_bytes: int
+
+
+def read_onnx(path: Path | str) -> OnnxModel:
+    """An `.onnx` file taken apart; external data is looked for beside it.
+
+    Raises:
+        InputError: If the file or its external data is missing, or the package onnx is not installed.
+        BitstreamError: If it is damaged.
+        UnsupportedError: If two constants have one name.
+    """
+    onnx = _import_onnx()
+    with naming(path):
+        data = read_bytes(path)
+        model = _parsed(data)
+        n_bytes = len(data)
+        for name, tensor in _constants(model):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                n_bytes += _load_external(path, name, tensor)
+        return take_apart(model, n_bytes)
+
+
+def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
+    """Writes graph and tensors as one `.onnx` file, all of it or nothing, and returns its size in bytes.
+
+    Raises:
+        InputError: If the package onnx is not installed, or the file cannot be written.
+        BitstreamError: If the tensors do not fit the graph.
+    """
+    data = put_together(graph, arrays).SerializeToString()
+    with AtomicFile(path) as file:
+        file.write(data)
+    return len(data)
+
+
+def take_apart(model: Any, n_bytes: int) -> OnnxModel:
+    """The constants and the graph of a `ModelProto`, which is emptied by it.
+
+    Raises:
+        BitstreamError: If a constant has other values than its type and shape say.
+        UnsupportedError: If two constants have one name.
+    """
+    arrays: NamedArrays = {}
+    for name, tensor in _constants(model):
+        if not _is_coded(tensor):
+            continue
+        if name in arrays:
+            raise UnsupportedError(f"two constants are called {name!r}")
+        arrays[name] = _array(name, tensor)
+        _clear(tensor)
+    return OnnxModel(arrays, model.SerializeToString(), operator_roles(model.graph, arrays), n_bytes)
+
+
+def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> Any:
+    """The `ModelProto` of a graph and its constants.
+
+    Raises:
+        InputError: If the package onnx is not installed.
+        BitstreamError: If the graph is damaged, or a constant has another type or shape there.
+    """
+    model = _parsed(graph)
+    own = [entry for entry in model.metadata_props if entry.key == MANIFEST_KEY]
+    for entry in own:
+        model.metadata_props.remove(entry)
+    for name, tensor in _constants(model):
+        if name in arrays and not _has_data(tensor):
+            _fill(name, tensor, arrays[name])
+    return model
+
+
+def _import_onnx() -> Any:
+    try:
+        return importlib.import_module("onnx")
+    except ImportError:
+        raise InputError("ONNX files need the package onnx: pip install onnx") from None
+
+
+def _parsed(data: bytes) -> Any:
+    onnx = _import_onnx()
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # protobuf's own kinds, by the version of it
+        raise BitstreamError(f"no ONNX model: {error}") from error
+    if not model.HasField("graph"):
+        raise BitstreamError("no ONNX model: it has no graph")
+    return model
+
+
+def _constants(model: Any) -> Iterator[tuple[str, Any]]:
+    """Name and `TensorProto` of the main graph's constants."""
+    for tensor in model.graph.initializer:
+        yield tensor.name, tensor
+    for node in model.graph.node:
+        if node.op_type == "Constant" and len(node.output) == 1:
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.HasField("t"):
+                    yield node.output[0], attribute.t
+
+
+def _is_coded(tensor: Any) -> bool:
+    onnx = _import_onnx()
+    n_values = int(np.prod(tensor.dims, dtype=object)) if tensor.dims else 1
+    known = {onnx.TensorProto.DataType.Value(name) for name in _FORMATS}
+    return n_values >= MIN_VALUES and tensor.data_type in known
+
+
+def _array(name: str, tensor: Any) -> Array | Bfloat16Bits:
+    try:
+        return as_array(name, _import_onnx().numpy_helper.to_array(tensor))
+    except InputError:
+        raise
+    except Exception as error:  # whatever numpy says of data that does not fit
+        raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
+
+
+def _load_external(path: Path | str, name: str, tensor: Any) -> int:
+    """Reads the external data of a tensor; its size in bytes."""
+    helper = importlib.import_module("onnx.external_data_helper")
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    try:
+        helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
+    except Exception as error:  # a missing file, a path out of the folder, a size beyond the file's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: tensor {name!r} is in the file {location!r}, which cannot be read ({reason}): put it beside"
+        ) from error
+    tensor.ClearField("external_data")
+    tensor.data_location = _import_onnx().TensorProto.DEFAULT
+    return len(tensor.raw_data)
+
+
+_DATA_FIELDS: Sequence[str] = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "string_data",
+)
+
+
+def _clear(tensor: Any) -> None:
+    for field in _DATA_FIELDS:
+        tensor.ClearField(field)
+
+
+def _has_data(tensor: Any) -> bool:
+    return any(len(getattr(tensor, field)) for field in _DATA_FIELDS)
+
+
+def _fill(name: str, tensor: Any, array: Array | Bfloat16Bits) -> None:
+    onnx = _import_onnx()
+    plain = array.bits if isinstance(array, Bfloat16Bits) else array
+    found = "bfloat16" if isinstance(array, Bfloat16Bits) else plain.dtype.name
+    wanted = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
+    if shape_of(array) != tuple(tensor.dims) or found != wanted:
+        got = f"{found} {shape_of(array)}, the graph has {wanted} {tuple(tensor.dims)}"
+        raise BitstreamError(f"tensor {name!r} is {got}", field="topology_data")
+    tensor.raw_data = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,132 @@
+"""What each tensor of a network is, and what it may lose when it is coded.
+
+    role                coded by                            never
+    weight              FLOAT, step of `qp`
+    bias                FLOAT, step of `nonweight_qp`
+    norm scale, shift   FLOAT, step of `nonweight_qp`
+    running mean        FLOAT, step of `nonweight_qp`
+    running variance    FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
+    gdn                 FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
+                        at least 2**-14 of its largest
+    entropy parameter   FLOAT, 2**-12 of its largest value  becomes zero or changes sign
+    entropy table       exact
+    constant            exact
+    counter             exact
+
+The last three, integers and bools come back bit for bit. (An entropy model's parameters are what its tables were made
+of; the coder works by the tables.) A step of 2**-8 of the smallest value is a relative error of
+0.2 % at most, however many decades the values span; where no step of the format is that fine, the tensor is exact.
+Exact float tensors are FLOAT where levels of some step give every bit (other decoders then see their values), else the
+integers that their bits are. Values on a coarse grid, such as all ones, are exact at no cost in every role but weight.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, get_args
+
+from vvc_nnr.errors import InputError
+
+RoleMode = Literal["auto", "off"]
+StepSource = Literal["qp", "nonweight_qp", "values", "exact"]
+
+
+class Role(StrEnum):
+    """What a tensor is."""
+
+    WEIGHT = "weight"
+    BIAS = "bias"
+    NORM_SCALE = "norm scale"
+    NORM_SHIFT = "norm shift"
+    MEAN = "running mean"
+    VARIANCE = "running variance"
+    GDN = "gdn"
+    CONSTANT = "constant"
+    ENTROPY_PARAMETER = "entropy parameter"
+    ENTROPY_TABLE = "entropy table"
+    COUNTER = "counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a float tensor may lose.
+
+    Args:
+        step: Where its quantisation step comes from: an option, its values, or nowhere since it is exact.
+        of_smallest: The step as a share of the smallest absolute value but zero; of "values" only.
+        of_largest: The step is not finer than this share of the largest absolute value; of "values" only.
+        keeps_sign: No value but zero becomes zero or changes its sign.
+        qp_offset: Added to the option's QP; of "qp" only.
+    """
+
+    step: StepSource
+    of_smallest: float = 0.0
+    of_largest: float = 0.0
+    keeps_sign: bool = False
+    qp_offset: int = 0
+
+
+EXACT = Rule("exact")
+RULES: Mapping[Role, Rule] = {
+    Role.WEIGHT: Rule("qp"),
+    Role.BIAS: Rule("nonweight_qp"),
+    Role.NORM_SCALE: Rule("nonweight_qp"),
+    Role.NORM_SHIFT: Rule("nonweight_qp"),
+    Role.MEAN: Rule("nonweight_qp"),
+    Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
+    Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-14, keeps_sign=True),
+    Role.CONSTANT: EXACT,
+    Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-12, keeps_sign=True),
+    Role.ENTROPY_TABLE: EXACT,
+    Role.COUNTER: EXACT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRole:
+    """A role and what it was told by, such as "name" or "module BatchNorm2d"."""
+
+    role: Role
+    reason: str
+
+
+def override_roles(roles: Mapping[str, TensorRole], patterns: Mapping[str, str]) -> dict[str, TensorRole]:
+    """The roles, those of names that fit a pattern replaced; of several patterns the last one counts.
+
+    Args:
+        roles: Name to role.
+        patterns: Shell patterns (`*`, `?`, `[...]`) of names to roles.
+
+    Raises:
+        InputError: If there is no such role, or no name fits a pattern.
+    """
+    changed = dict(roles)
+    for pattern, text in patterns.items():
+        role = as_role(text, pattern)
+        fitting = [name for name in roles if fnmatch.fnmatchcase(name, pattern)]
+        if not fitting:
+            raise InputError(f"role_of: no tensor has a name like {pattern!r}")
+        changed |= dict.fromkeys(fitting, TensorRole(role, f"pattern {pattern}"))
+    return changed
+
+
+def as_role(text: str, pattern: str) -> Role:
+    """The role of that name; `-` and `_` count as spaces.
+
+    Raises:
+        InputError: If there is none.
+    """
+    try:
+        return Role(text.replace("-", " ").replace("_", " "))
+    except (ValueError, AttributeError):
+        known = ", ".join(role.replace(" ", "-") for role in Role)
+        raise InputError(f"role_of: {text!r} for {pattern!r}, one of {known} is wanted") from None
+
+
+def check_role_mode(mode: str) -> None:
+    """Raises InputError unless it is a way to find roles."""
+    if mode not in get_args(RoleMode):
+        raise InputError(f"roles: {mode!r}, one of {', '.join(get_args(RoleMode))} is wanted")

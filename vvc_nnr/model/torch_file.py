@@ -1,0 +1,115 @@
+"""Checkpoints of torch (.pt, .pth): tensors only. Nothing in such a file is ever run.
+
+A checkpoint is a pickle, which may hold code; torch's reader for weights alone takes tensors, numbers, texts, lists and
+maps, and refuses everything else before it does any harm.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays
+
+# Where checkpoints keep the network beside their optimiser.
+_STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """The network in a checkpoint.
+
+    Attributes:
+        arrays: Its tensors by name.
+        left_out: What else the file holds, by key: step numbers, optimisers, texts.
+        n_bytes: Size of the file.
+    """
+
+    arrays: NamedArrays
+    left_out: tuple[str, ...]
+    n_bytes: int
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """The network in a `.pt` or `.pth` file: a state dict, or a map that has one under a usual key.
+
+    Raises:
+        InputError: If the file cannot be opened, or torch is not installed.
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it holds code or objects in place of tensors, or no state dict.
+    """
+    with naming(path):
+        data = read_bytes(path)
+        state, left_out = _state_dict(_load(data))
+        return Checkpoint(named_arrays(state), left_out, len(data))
+
+
+def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits]) -> int:
+    """Writes a state dict, all of it or nothing, and returns its size in bytes.
+
+    Raises:
+        InputError: If torch is not installed or lacks a number format, or the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    import_torch().save(as_torch(arrays), buffer)
+    with AtomicFile(path) as file:
+        file.write(buffer.getbuffer())
+    return buffer.getbuffer().nbytes
+
+
+def _load(data: bytes) -> Any:
+    torch = import_torch()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "WeightsUnpickler error" in str(error) or "Weights only load failed" in str(error):
+            raise UnsupportedError(
+                "holds code or objects in place of tensors alone, and is not run: save `model.state_dict()` instead"
+            ) from error
+        raise BitstreamError(f"no checkpoint of torch: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damage surfaces as almost any type
+        if "TorchScript" in str(error):
+            raise UnsupportedError("holds a TorchScript program: save `model.state_dict()` instead") from error
+        raise BitstreamError(f"no checkpoint of torch: {str(error)[:200]}") from error
+
+
+def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The tensors of a checkpoint by name, and the keys that it has beside.
+
+    Raises:
+        UnsupportedError: If there are none.
+    """
+    if not isinstance(content, Mapping):
+        raise UnsupportedError(f"holds a {type(content).__name__}, a map of names to tensors is wanted")
+    inner = next((key for key in _STATE_KEYS if _leads_to_tensors(content.get(key))), None)
+    if inner is not None and not _has_tensors(content):
+        others = tuple(str(key) for key in content if key != inner)
+        state, left_out = _state_dict(content[inner])
+        return state, (*others, *left_out)
+    tensors = {key: value for key, value in content.items() if is_tensor(value)}
+    if not tensors and content:
+        raise UnsupportedError("holds no tensor by name: a state dict is wanted")
+    return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _has_tensors(content: Any) -> bool:
+    return isinstance(content, Mapping) and any(is_tensor(value) for value in content.values())
+
+
+def _leads_to_tensors(content: Any) -> bool:
+    """Whether it has tensors, or a usual key in it does."""
+    if not isinstance(content, Mapping):
+        return False
+    return _has_tensors(content) or any(_has_tensors(content.get(key)) for key in _STATE_KEYS)
