@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-DAMPING = 3e-3
+DAMPING = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,181 @@
+"""Pictures by which a network is compressed: some that it is fitted to, others that tell the loss.
+
+This adaptor needs torch. A picture is whatever the network takes: one tensor or several, with its batch dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.model.layers import Run, checked_output, run_forward
+
+Picture: TypeAlias = Any
+"""A tensor or array, a tuple of them for a network of several inputs, or a `Sample`."""
+HELD_OUT_SHARE = 0.25
+REFERENCE_PSNR_DB = 40.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A picture.
+
+    Attributes:
+        inputs: What the network takes.
+        target: What it should return; None if that is not known.
+    """
+
+    inputs: tuple[Tensor, ...]
+    target: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Pictures and how a network is run on them.
+
+    Attributes:
+        fitted: Whose statistics the compression follows.
+        held_out: Others, by which its loss is measured.
+        run: Calls the network.
+        peak: Of the PSNR.
+        reference_psnr_db: PSNR that the network is taken to reach where no target says: what its output changes by
+            counts against that error.
+        accepts_small: Pictures that are smaller than what one output sample depends on are let through.
+    """
+
+    fitted: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
+    run: Run = run_forward
+    peak: float = 1.0
+    reference_psnr_db: float = REFERENCE_PSNR_DB
+    accepts_small: bool = False
+
+
+def as_calibration(pictures: Calibration | Sequence[Picture]) -> Calibration:
+    """Pictures as they are given to `compress`; every fourth is held out.
+
+    Raises:
+        InputError: If there are fewer than two, or one is no picture.
+    """
+    if not isinstance(pictures, Calibration):
+        if isinstance(pictures, Tensor | np.ndarray) or not isinstance(pictures, Sequence):
+            kind = type(pictures).__name__
+            raise InputError(f"calibration: a list of pictures is wanted (tensors with a batch dimension), got {kind}")
+        samples = tuple(_as_sample(picture) for picture in pictures)
+        n_held_out = max(1, round(HELD_OUT_SHARE * len(samples)))
+        stride = max(1, len(samples) // n_held_out)
+        held_out = samples[stride - 1 :: stride]
+        fitted = tuple(sample for place, sample in enumerate(samples) if place % stride != stride - 1)
+        pictures = Calibration(fitted, held_out)
+    if not pictures.fitted or not pictures.held_out:
+        raise InputError("calibration: at least two pictures are wanted, one to fit and one to measure the loss by")
+    return pictures
+
+
+def _as_sample(picture: Picture) -> Sample:
+    if isinstance(picture, Sample):
+        return picture
+    parts = picture if isinstance(picture, tuple) else (picture,)
+    tensors = [torch.from_numpy(np.ascontiguousarray(p)) if isinstance(p, np.ndarray) else p for p in parts]
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"calibration: a picture is a tensor or a tuple of tensors, got {type(tensor).__name__}")
+        if not tensor.numel() or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
+            raise InputError("calibration: a picture is empty, NaN or infinite")
+    return Sample(tuple(t.float() if t.is_floating_point() else t for t in tensors))
+
+
+def check_sizes(model: nn.Module, calibration: Calibration) -> None:
+    """Raises InputError if an output in the middle of a picture depends on samples up to the picture's borders.
+
+    What it depends on is measured: the gradient of one place of the output. Pictures of another form than (N, C, H, W)
+    are not looked at.
+    """
+    if calibration.accepts_small:
+        return
+    for sample in calibration.fitted:
+        picture = sample.inputs[0]
+        if picture.ndim != 4 or not picture.is_floating_point():
+            continue
+        leaf = picture.clone().requires_grad_()
+        output = checked_output(model, calibration.run, (leaf, *sample.inputs[1:]))
+        if output.ndim != 4 or not output.requires_grad:
+            continue
+        output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum().backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        touched = leaf.grad.abs().amax((0, 1)) > 0
+        is_cut = bool((touched[0].any() and touched[-1].any()) or (touched[:, 0].any() and touched[:, -1].any()))
+        if is_cut:
+            height, width = picture.shape[2:]
+            raise InputError(
+                f"calibration: a picture of {width}x{height} is smaller than the network's receptive field; "
+                "use larger ones, or accepts_small=True if the network always gets such pictures"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LossMeter:
+    """Outputs of the original network on the pictures held out.
+
+    Attributes:
+        calibration: The pictures.
+        outputs: One for each picture held out.
+    """
+
+    calibration: Calibration
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def reference_mse(self) -> float:
+        """Squared error per value that the original network is taken to leave, geometric mean over the pictures."""
+        errors = [self._error(sample, out) for sample, out in zip(self.calibration.held_out, self.outputs, strict=True)]
+        return math.exp(sum(map(math.log, errors)) / len(errors))
+
+    def loss_db(self, model: nn.Module) -> float:
+        """What a network loses against the original, mean over the pictures held out; below zero: it gains.
+
+        Raises:
+            InputError: If it cannot be run, or returns NaN.
+        """
+        total = 0.0
+        with torch.no_grad():
+            for sample, original in zip(self.calibration.held_out, self.outputs, strict=True):
+                output = checked_output(model, self.calibration.run, sample.inputs)
+                before = self._error(sample, original)
+                after = self._error(sample, output) if sample.target is not None else before + _mse(output, original)
+                total += 10 * math.log10(after / before)
+        return total / len(self.outputs)
+
+    def _error(self, sample: Sample, output: Tensor) -> float:
+        least = self.calibration.peak**2 * 1e-12
+        if sample.target is None:
+            return self.calibration.peak**2 * 10 ** (-self.calibration.reference_psnr_db / 10)
+        return max(_mse(output, sample.target), least)
+
+
+def loss_meter(model: nn.Module, calibration: Calibration) -> LossMeter:
+    """The meter of a network.
+
+    Raises:
+        InputError: If it cannot be run, returns NaN, or a target has another shape than its output.
+    """
+    outputs = []
+    with torch.no_grad():
+        for sample in calibration.held_out:
+            output = checked_output(model, calibration.run, sample.inputs)
+            if sample.target is not None and sample.target.shape != output.shape:
+                shapes = f"{tuple(sample.target.shape)} for an output of {tuple(output.shape)}"
+                raise InputError(f"calibration: a target of shape {shapes}")
+            outputs.append(output)
+    return LossMeter(calibration, tuple(outputs))
+
+
+def _mse(a: Tensor, b: Tensor) -> float:
+    return float((a.double() - b.double()).square().mean())
