@@ -26,7 +26,7 @@ from torch import nn
 from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.layers import MatrixLayer, checked_output, find_layers, n_groups
+from vvc_nnr.model.layers import MatrixLayer, find_layers
 from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
 from vvc_nnr.model.paused_passes import PausedPasses
 from vvc_nnr.model.torch import named_arrays
@@ -36,7 +36,15 @@ from vvc_nnr.number_formats import NamedArrays, coded_shape, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
 from vvc_nnr.parameter_sets import ModelParameterSet
 from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
-from vvc_nnr.quantize.calibration import Calibration, LossMeter, Picture, as_calibration, check_sizes, loss_meter
+from vvc_nnr.quantize.calibration import (
+    Calibration,
+    LossMeter,
+    Picture,
+    as_calibration,
+    check_sizes,
+    loss_meter,
+    picture_weights,
+)
 from vvc_nnr.quantize.price_search import Limit, search_price
 from vvc_nnr.quantize.quadratic_form import damped, shifted_target
 from vvc_nnr.quantize.step import step_size
@@ -75,6 +83,16 @@ class TensorAllocation:
     sensitivity: float | None
     error_share: float | None
     zero_share: float | None
+
+    @property
+    def n_values(self) -> int:
+        """How many values it has; at least 1."""
+        return max(1, math.prod(self.shape))
+
+    @property
+    def sensitivity_db(self) -> float | None:
+        """Its sensitivity on a logarithmic scale."""
+        return None if self.sensitivity is None else 10 * math.log10(self.sensitivity)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,9 +200,7 @@ def _prepare(
     arrays = named_arrays(model)
     options.check_names(arrays)
     original = copy.deepcopy(model).eval().float().requires_grad_(True)
-    with torch.no_grad():
-        for sample in calibration.fitted:
-            checked_output(original, calibration.run, sample.inputs)
+    weights = picture_weights(original, calibration)
     check_sizes(original, calibration)
     meter = loss_meter(original, calibration)
     layers = [
@@ -195,7 +211,8 @@ def _prepare(
     if not layers:
         raise InputError("calibration: the network has no fully connected or convolutional layer to calibrate")
     samples = [sample.inputs for sample in calibration.fitted]
-    gradients = output_moments(original, layers, samples, calibration.run, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
     felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
     return _Compression(original, arrays, calibration, meter, felt, gradients, options, metadata, seed)
 
@@ -333,7 +350,5 @@ def _allocations(
         zeros = float(np.mean(tensor.rounded.indices == 0))
         step = step_size(tensor.qp, options.qp_density)
         share = tensor.error / whole
-        found.append(
-            TensorAllocation(name, shape_of(array), tensor.qp, step, size, tensor.sensitivity, share, zeros)
-        )
+        found.append(TensorAllocation(name, shape_of(array), tensor.qp, step, size, tensor.sensitivity, share, zeros))
     return tuple(found)

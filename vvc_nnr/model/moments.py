@@ -92,23 +92,36 @@ def input_moments(
 
 
 def output_moments(
-    model: nn.Module, layers: Sequence[MatrixLayer], samples: Sequence[Inputs], run: Run, generator: torch.Generator
+    model: nn.Module,
+    layers: Sequence[MatrixLayer],
+    samples: Sequence[Inputs],
+    weights: Sequence[float],
+    run: Run,
+    generator: torch.Generator,
 ) -> dict[str, NDArray[np.float64]]:
     """What errors of each layer's output rows cost, by the layer's name: (n_rows, n_rows), float64.
 
-    An error of e (n_rows) at every place changes the network's output by e^T G e on average, in squared error per
-    value, as long as errors at different places do not add up. G is the second moment of the gradient of a random sum (signs +1 and -1)
-    of the network's outputs.
+    An error of e (n_rows) at every place changes the network's output by e^T G e on average, in weighted squared error
+    per value, as long as errors at different places do not add up. G is the second moment of the gradient of a sum of
+    the network's outputs with random signs.
+
+    Args:
+        model: The network; its weights have gradients.
+        layers: Its layers.
+        samples: Inputs of the pictures.
+        weights: What a squared error counts in each picture.
+        run: Calls the network.
+        generator: Of the signs.
 
     Source: Hutchinson's estimator of the Gauss-Newton matrix; a Kronecker factor of it (Martens and Grosse 2015).
     """
     sums = {layer.name: torch.zeros(1, dtype=torch.float64) for layer in layers}
     n_outputs = 0
     with _gradients(model, layers, sums):
-        for inputs in samples:
+        for inputs, weight in zip(samples, weights, strict=True):
             output = run(model, *inputs)
             signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
-            (output * signs).sum().backward()  # type: ignore[no-untyped-call]
+            (output * signs).sum().mul(weight**0.5).backward()  # type: ignore[no-untyped-call]
             n_outputs += output.numel()
             model.zero_grad()
     return {name: (total / n_outputs).numpy() for name, total in sums.items()}

@@ -120,6 +120,31 @@ def check_sizes(model: nn.Module, calibration: Calibration) -> None:
             )
 
 
+def picture_weights(model: nn.Module, calibration: Calibration) -> list[float]:
+    """What a squared error counts in each picture that is fitted to, so that dB count the same in all; mean log 0."""
+    with torch.no_grad():
+        errors = [
+            math.log(squared_error(calibration, sample, checked_output(model, calibration.run, sample.inputs)))
+            for sample in calibration.fitted
+        ]
+    mean = sum(errors) / len(errors)
+    return [math.exp(mean - error) for error in errors]
+
+
+def squared_error(calibration: Calibration, sample: Sample, output: Tensor) -> float:
+    """Error per value that an output of the original network leaves, or is taken to leave; never zero.
+
+    Raises:
+        InputError: If the target has another shape than the output.
+    """
+    if sample.target is None:
+        return calibration.peak**2 * 10 ** (-calibration.reference_psnr_db / 10)
+    if sample.target.shape != output.shape:
+        shapes = f"{tuple(sample.target.shape)} for an output of {tuple(output.shape)}"
+        raise InputError(f"calibration: a target of shape {shapes}")
+    return max(_mse(output, sample.target), calibration.peak**2 * 1e-12)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LossMeter:
     """Outputs of the original network on the pictures held out.
@@ -135,8 +160,9 @@ class LossMeter:
     @property
     def reference_mse(self) -> float:
         """Squared error per value that the original network is taken to leave, geometric mean over the pictures."""
-        errors = [self._error(sample, out) for sample, out in zip(self.calibration.held_out, self.outputs, strict=True)]
-        return math.exp(sum(map(math.log, errors)) / len(errors))
+        pairs = zip(self.calibration.held_out, self.outputs, strict=True)
+        errors = [math.log(squared_error(self.calibration, sample, output)) for sample, output in pairs]
+        return math.exp(sum(errors) / len(errors))
 
     def loss_db(self, model: nn.Module) -> float:
         """What a network loses against the original, mean over the pictures held out; below zero: it gains.
@@ -148,16 +174,13 @@ class LossMeter:
         with torch.no_grad():
             for sample, original in zip(self.calibration.held_out, self.outputs, strict=True):
                 output = checked_output(model, self.calibration.run, sample.inputs)
-                before = self._error(sample, original)
-                after = self._error(sample, output) if sample.target is not None else before + _mse(output, original)
+                before = after = squared_error(self.calibration, sample, original)
+                if sample.target is None:
+                    after += _mse(output, original)
+                else:
+                    after = squared_error(self.calibration, sample, output)
                 total += 10 * math.log10(after / before)
         return total / len(self.outputs)
-
-    def _error(self, sample: Sample, output: Tensor) -> float:
-        least = self.calibration.peak**2 * 1e-12
-        if sample.target is None:
-            return self.calibration.peak**2 * 10 ** (-self.calibration.reference_psnr_db / 10)
-        return max(_mse(output, sample.target), least)
 
 
 def loss_meter(model: nn.Module, calibration: Calibration) -> LossMeter:
@@ -170,9 +193,7 @@ def loss_meter(model: nn.Module, calibration: Calibration) -> LossMeter:
     with torch.no_grad():
         for sample in calibration.held_out:
             output = checked_output(model, calibration.run, sample.inputs)
-            if sample.target is not None and sample.target.shape != output.shape:
-                shapes = f"{tuple(sample.target.shape)} for an output of {tuple(output.shape)}"
-                raise InputError(f"calibration: a target of shape {shapes}")
+            squared_error(calibration, sample, output)
             outputs.append(output)
     return LossMeter(calibration, tuple(outputs))
 

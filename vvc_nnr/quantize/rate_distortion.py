@@ -1,4 +1,4 @@
-"""The checked door to rounding by rate and distortion: each level chosen by what it does to the output and what it takes.
+"""The checked door to rounding by rate and distortion: levels chosen by what they do to the output and what they take.
 
 A level costs  (weighted squared error it causes) + price_per_bit * bits,  with bits from the very states of the
 arithmetic coder's contexts, and its error is pushed onto the weights that are not coded yet.
