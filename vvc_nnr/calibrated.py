@@ -261,7 +261,7 @@ class _Compression:
         units = self._encode(coded, biases)
         data = self._write(units)
         loss_db = self._loss_db(data, changed)
-        tensors = _allocations(self.arrays, units, coded, self.options)
+        tensors = _allocations(self.arrays, units, coded, biases, self.options)
         n_original = sum(int(np.asarray(a).nbytes) if isinstance(a, np.ndarray) else 0 for a in self.arrays.values())
         return CalibratedNetwork(data, loss_db, len(self.calibration.held_out), n_original, tensors, 1)
 
@@ -337,6 +337,7 @@ def _allocations(
     arrays: NamedArrays,
     units: Sequence[EncodedTensor],
     coded: Mapping[str, AllocatedTensor],
+    biases: Mapping[str, tuple[NDArray[np.float32], int]],
     options: CompressOptions,
 ) -> tuple[TensorAllocation, ...]:
     whole = sum(tensor.error for tensor in coded.values()) or 1.0
@@ -345,7 +346,9 @@ def _allocations(
         size = sum(len(unit.payload) for unit in encoded.units)
         tensor = coded.get(name)
         if tensor is None:
-            found.append(TensorAllocation(name, shape_of(array), None, None, size, None, None, None))
+            qp = biases[name][1] if name in biases else None
+            step = None if qp is None else step_size(qp, options.qp_density)
+            found.append(TensorAllocation(name, shape_of(array), qp, step, size, None, None, None))
             continue
         zeros = float(np.mean(tensor.rounded.indices == 0))
         step = step_size(tensor.qp, options.qp_density)

@@ -20,7 +20,7 @@ from vvc_nnr.model.paused_passes import PausedPasses
 
 Inputs: TypeAlias = Sequence[Tensor]
 # Moments of n columns are over this many times n places at least, if the pictures have as many.
-PLACES_PER_COLUMN = 128
+PLACES_PER_COLUMN = 256
 MIN_PLACES = 1 << 15
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LARGEST_MOVE = 3.0
+# In octaves of the price.
+LARGEST_MOVE, LEAST_MOVE, SMALLEST_BRACKET = 3.0, 0.3, 0.06
 MAX_ATTEMPTS = 8
 
 
@@ -70,7 +71,10 @@ def search_price(
         best = found if best is None else max(best, found, key=lambda f: f.distance(limit))
         if found.is_kept and value >= limit.enough * limit.most:
             break
-        at = next_price(tried, limit)
+        to = next_price(tried, limit)
+        if to is None:
+            break
+        at = to
     assert best is not None
     return replace(best, n_attempts=len(tried))
 
@@ -80,15 +84,25 @@ def _octaves(value: float, limit: Limit) -> float:
     return math.log2(max(value / limit.most, 2.0**-8))
 
 
-def next_price(tried: list[tuple[float, float]], limit: Limit) -> float:
-    """Where to try next, log2: the middle of what is near enough, by the line through what is known."""
+def next_price(tried: Sequence[tuple[float, float]], limit: Limit) -> float | None:
+    """Where to try next, log2: what should be in the middle of what is near enough; None if nothing is left to try.
+
+    Args:
+        tried: log2 of price, and octaves of value over the limit.
+        limit: The limit.
+    """
     aim = math.log2((1 + limit.enough) / 2)
-    at, value = min(tried, key=lambda point: abs(point[1] - aim))
-    slope = limit.slope
-    others = [point for point in tried if abs(point[0] - at) > 1e-3]
-    if others:
-        other = min(others, key=lambda point: abs(point[1] - aim))
-        measured = (other[1] - value) / (other[0] - at)
-        slope = limit.slope * min(max(measured / limit.slope, 0.3), 3.0)
-    move = (aim - value) / slope
-    return at + min(max(move, -LARGEST_MOVE), LARGEST_MOVE)
+    towards = 1.0 if limit.slope > 0 else -1.0  # direction in which the limit is broken
+    kept = [point for point in tried if point[1] <= 0]
+    if not kept:
+        at, value = min(tried, key=lambda point: towards * point[0])
+        return at - towards * min(max((value - aim) / abs(limit.slope), LEAST_MOVE), LARGEST_MOVE)
+    at, value = max(kept, key=lambda point: towards * point[0])
+    beyond = [point for point in tried if towards * (point[0] - at) > 0]
+    if not beyond:
+        return at + towards * min(max((aim - value) / abs(limit.slope), LEAST_MOVE), LARGEST_MOVE)
+    other, worse = min(beyond, key=lambda point: towards * point[0])
+    if abs(other - at) < SMALLEST_BRACKET:
+        return None
+    share = (aim - value) / (worse - value)
+    return at + min(max(share, 0.2), 0.8) * (other - at)
