@@ -127,6 +127,7 @@ def compress_calibrated(
     max_bytes: int | None = None,
     options: CompressOptions | None = None,
     metadata: Mapping[str, str] | None = None,
+    reference: nn.Module | None = None,
     seed: int = 0,
     report: Report | None = None,
 ) -> CalibratedNetwork:
@@ -139,6 +140,7 @@ def compress_calibrated(
         max_bytes: Largest size of the file.
         options: For what pictures do not decide: QP density, dependent quantisation, QPs of unknown tensors.
         metadata: Texts that travel with the network.
+        reference: The network that losses are measured against, if `model` was tuned from another.
         seed: Of what is drawn: places and signs.
         report: Called with one line after each attempt.
 
@@ -148,6 +150,9 @@ def compress_calibrated(
     limit = _limit(max_loss_db, max_bytes)
     check_metadata(metadata or {})
     job = _prepare(model, as_calibration(pictures), _checked_options(options), metadata or {}, seed)
+    if reference is not None:
+        reference_network = copy.deepcopy(reference).eval().float()
+        job = replace(job, meter=loss_meter(reference_network, job.calibration))
     tell = report or (lambda _: None)
 
     def attempt(price: float) -> tuple[CalibratedNetwork, float]:
