@@ -97,14 +97,15 @@ def restoration_calibration(
     generator = torch.Generator().manual_seed(options.seed)
 
     def sample(crop: Crop) -> Sample:
-        picture = _picture(crop, n_planes)
+        picture = as_picture(crop, n_planes)
         return Sample((picture,)) if degrade is None else Sample((degrade(picture, generator),), picture)
 
     fitted, held_out = crops(paths, options)
     return Calibration(tuple(map(sample, fitted)), tuple(map(sample, held_out)))
 
 
-def _picture(crop: Crop, n_planes: int) -> Tensor:
+def as_picture(crop: Crop, n_planes: int) -> Tensor:
+    """A crop as the network gets it, (1, n_planes, H, W) in 0..1."""
     planes = crop.transpose(2, 0, 1) if n_planes == 3 else np.rint(crop @ GREY)[None]
     tensor = torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None] / 255
     return tensor.contiguous(memory_format=torch.channels_last)

@@ -106,6 +106,8 @@ class CalibratedNetwork:
         n_original_bytes: Of all tensors as they were given.
         tensors: What each got.
         n_attempts: Prices tried.
+        price_per_bit: In squared error per value of the output.
+        reference_mse: Squared error that the original network leaves, or is taken to leave.
     """
 
     data: bytes
@@ -114,6 +116,8 @@ class CalibratedNetwork:
     n_original_bytes: int
     tensors: tuple[TensorAllocation, ...]
     n_attempts: int
+    price_per_bit: float
+    reference_mse: float
 
 
 Report = Callable[[str], None]
@@ -268,7 +272,9 @@ class _Compression:
         loss_db = self._loss_db(data, changed)
         tensors = _allocations(self.arrays, units, coded, biases, self.options)
         n_original = sum(int(np.asarray(a).nbytes) if isinstance(a, np.ndarray) else 0 for a in self.arrays.values())
-        return CalibratedNetwork(data, loss_db, len(self.calibration.held_out), n_original, tensors, 1)
+        return CalibratedNetwork(
+            data, loss_db, len(self.meter.outputs), n_original, tensors, 1, price, self.meter.reference_mse
+        )
 
     def _code_layer(
         self, layer: MatrixLayer, moments: InputMoments, price: float
