@@ -283,7 +283,7 @@ class _Compression:
         module = layer.module(self.original)
         weights = module.weight.detach().double().reshape(module.weight.shape[0], -1).numpy()
         has_bias = module.bias is not None and self._is_free(layer.bias_name)
-        seen = moments.centred() if has_bias else moments
+        seen = moments if has_bias else moments.about_zero()
         columns = damped(seen.columns)
         target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
         rows = damped_rows(self.gradients[layer.name])

@@ -29,8 +29,9 @@ class InputMoments:
     """Means over places, float64.
 
     Attributes:
-        columns: Of the changed network's patches with themselves, (n_groups, n_columns, n_columns).
-        crossed: Of the original network's (first axis) with the changed one's.
+        columns: Covariance of the changed network's patches, (n_groups, n_columns, n_columns): what counts where a
+            bias makes up for the mean error.
+        crossed: Of the original network's patches (first axis) with the changed one's.
         mean: The changed network's mean patch, (n_groups, n_columns).
         original_mean: The original network's.
     """
@@ -40,10 +41,10 @@ class InputMoments:
     mean: NDArray[np.float64]
     original_mean: NDArray[np.float64]
 
-    def centred(self) -> InputMoments:
-        """The moments about the means: what counts if a bias makes up for the mean error."""
-        columns = self.columns - _outer(self.mean, self.mean)
-        return replace(self, columns=columns, crossed=self.crossed - _outer(self.original_mean, self.mean))
+    def about_zero(self) -> InputMoments:
+        """The moments about zero: what counts where there is no bias."""
+        columns = self.columns + _outer(self.mean, self.mean)
+        return replace(self, columns=columns, crossed=self.crossed + _outer(self.original_mean, self.mean))
 
 
 def _outer(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,9 +71,7 @@ def input_moments(
     """
     groups, n = n_groups(module), module.weight[0].numel()
     share = min(1.0, max(MIN_PLACES, PLACES_PER_COLUMN * n) / (layer.n_places * n_samples))
-    columns, crossed = (torch.zeros(groups, n, n, dtype=torch.float64) for _ in range(2))
-    mean, original_mean = (torch.zeros(groups, n, dtype=torch.float64) for _ in range(2))
-    n_places = 0
+    sums = _Sums(groups, n)
     for place in range(n_samples):
         before, after = original.inputs_of(place, layer), changed.inputs_of(place, layer)
         if before is None or after is None:
@@ -81,14 +80,43 @@ def input_moments(
         if share < 1:
             chosen = torch.randperm(u.shape[1], generator=generator)[: max(1, round(share * u.shape[1]))]
             u, v = u[:, chosen], v[:, chosen]
-        columns += (v.transpose(1, 2) @ v).double()
-        crossed += (u.transpose(1, 2) @ v).double()
-        mean += v.sum(1).double()
-        original_mean += u.sum(1).double()
-        n_places += v.shape[1]
-    if n_places == 0:
-        return None
-    return InputMoments(*((total / n_places).numpy() for total in (columns, crossed, mean, original_mean)))
+        sums.add(u, v)
+    return sums.moments() if sums.n_places else None
+
+
+class _Sums:
+    """Sums of products in float32 and of those in float64, about the means of the first picture.
+
+    About zero, float32 would lose what is left after the means are taken off.
+    """
+
+    def __init__(self, n_groups: int, n: int) -> None:
+        self.n_places = 0
+        self._columns, self._crossed = (torch.zeros(n_groups, n, n, dtype=torch.float64) for _ in range(2))
+        self._after, self._before = (torch.zeros(n_groups, n, dtype=torch.float64) for _ in range(2))
+        self._origins: tuple[Tensor, Tensor] | None = None
+
+    def add(self, u: Tensor, v: Tensor) -> None:
+        """Patches (n_groups, n_places, n_columns) of the original network and of the changed one."""
+        if self._origins is None:
+            self._origins = u.mean(1, keepdim=True), v.mean(1, keepdim=True)
+        u, v = u - self._origins[0], v - self._origins[1]
+        self._columns += (v.transpose(1, 2) @ v).double()
+        self._crossed += (u.transpose(1, 2) @ v).double()
+        self._after += v.sum(1, dtype=torch.float64)
+        self._before += u.sum(1, dtype=torch.float64)
+        self.n_places += v.shape[1]
+
+    def moments(self) -> InputMoments:
+        """The means."""
+        assert self._origins is not None
+        columns, crossed, after, before = (
+            (total / self.n_places).numpy() for total in (self._columns, self._crossed, self._after, self._before)
+        )
+        columns -= _outer(after, after)
+        crossed -= _outer(before, after)
+        original_mean, mean = (origin[:, 0].double().numpy() for origin in self._origins)
+        return InputMoments(columns, crossed, mean + after, original_mean + before)
 
 
 def output_moments(

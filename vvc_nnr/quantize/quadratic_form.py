@@ -40,16 +40,15 @@ class Feedback:
         return float(self.weight.mean(dtype=np.float64))
 
 
-def damped(moments: NDArray[np.float64], damping: float = DAMPING) -> NDArray[np.float64]:
+def damped(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """The moments with a share of their mean diagonal added to the diagonal, or 1 if they are all zero.
 
     Args:
         moments: (n_groups, n, n), symmetric, no negative eigenvalue but for rounding.
-        damping: That share.
     """
     n = moments.shape[-1]
-    means = np.trace(moments, axis1=1, axis2=2) / n
-    return moments + np.where(means > 0, damping * means, 1.0)[:, None, None] * np.eye(n)
+    added = DAMPING * np.trace(moments, axis1=1, axis2=2) / n
+    return moments + np.where(added > 0, added, 1.0)[:, None, None] * np.eye(n)
 
 
 def feedback_of(moments: NDArray[np.float64]) -> Feedback:
