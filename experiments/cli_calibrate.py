@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated import CalibratedNetwork, TensorAllocation, compress_calibrated
+from vvc_nnr.calibrated import UNKNOWN_QP, CalibratedNetwork, TensorAllocation, compress_calibrated
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome, qp_list
+from vvc_nnr.experiments.cli_finetune import add_finetuning_options, check_finetuning, tuned
 from vvc_nnr.experiments.cli_nnc import options_of
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
@@ -42,6 +43,10 @@ from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.images import image_files
 
 N_PATCHES, PATCH_BATCH = 1024, 64
+_CALIBRATION_OPTIONS = (
+    "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "crops",
+    "finetune", "data", "hours",
+)  # fmt: skip
 
 
 def add_calibration_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +65,7 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loop-filters", choices=get_args(LoopFilters), help="in-loop filter: what it comes after")
     group.add_argument("--qps", type=qp_list, metavar="QP,...", help="in-loop filter: QPs (default: 22,27,32,37)")
     group.add_argument("--crops", type=int, metavar="N", help="crops to follow (default: 48)")
+    add_finetuning_options(group)
 
 
 def wants_calibration(arguments: argparse.Namespace) -> bool:
@@ -70,7 +76,20 @@ def wants_calibration(arguments: argparse.Namespace) -> bool:
     """
     if arguments.calibrate is not None:
         return True
-    names = ("max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "crops")
+    names = (
+        "max_loss_db",
+        "max_bytes",
+        "arch",
+        "noise_sigma",
+        "jpeg_quality",
+        "loop_filters",
+        "qps",
+        "crops",
+        "data",
+        "hours",
+    )
+    if arguments.finetune:
+        raise InputError("--finetune: needs --calibrate DIR, photographs to compress by")
     for name in names:
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}: needs --calibrate DIR, photographs to compress by")
@@ -88,16 +107,27 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
     options = options_of(arguments)
     if options.lambda_rd is not None or options.scan_order not in ("auto", 0):
         raise InputError("--calibrate: chooses levels by itself, take --lambda-rd and --scan-order away")
+    options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
     model = _network(stored, arguments)
-    found = compress_calibrated(
-        model,
-        _pictures(model, arguments),
-        max_loss_db=arguments.max_loss_db,
-        max_bytes=arguments.max_bytes,
-        options=options if options.qp != CompressOptions().qp else replace(options, qp=-52),
-        metadata=stored.metadata,
-        report=lambda line: print(line, file=sys.stderr),
-    )
+    check_finetuning(model, arguments)
+    pictures = _pictures(model, arguments)
+
+    def compress(network: nn.Module) -> CalibratedNetwork:
+        return compress_calibrated(
+            network,
+            pictures,
+            max_loss_db=arguments.max_loss_db,
+            max_bytes=arguments.max_bytes,
+            options=options,
+            metadata=stored.metadata,
+            reference=model,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+
+    found = compress(model)
+    if arguments.finetune:
+        again = compress(tuned(model, found, _n_planes(model), _degradation(arguments), arguments))
+        found = min(found, again, key=lambda one: len(one.data) if arguments.max_bytes is None else one.loss_db)
     with AtomicFile(arguments.output) as file:
         file.write(found.data)
     return Outcome(_text(arguments, found), _as_json(arguments, found))
