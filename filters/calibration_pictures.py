@@ -171,7 +171,7 @@ def autoencoder_calibration(pictures: NDArray[np.uint8], held_out: NDArray[np.ui
 
     def samples(rgb: NDArray[np.uint8]) -> tuple[Sample, ...]:
         planes = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2), np.float32) / 255)
-        batches = planes.contiguous(memory_format=torch.channels_last).split(batch_size)
+        batches = torch.split(planes.contiguous(memory_format=torch.channels_last), batch_size)
         return tuple(Sample((batch,), batch) for batch in batches)
 
     return Calibration(samples(pictures), samples(held_out), run=through_rounded_latent, accepts_small=True)

@@ -17,6 +17,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,6 @@ from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, 
 from vvc_nnr.quantize.calibration import (
     Calibration,
     LossMeter,
-    Picture,
     as_calibration,
     check_sizes,
     loss_meter,
@@ -125,7 +125,7 @@ Report = Callable[[str], None]
 
 def compress_calibrated(
     model: nn.Module,
-    pictures: Calibration | Sequence[Picture],
+    pictures: Any,
     *,
     max_loss_db: float | None = None,
     max_bytes: int | None = None,
@@ -139,7 +139,8 @@ def compress_calibrated(
 
     Args:
         model: Any module that maps tensors to a tensor. It is not changed.
-        pictures: What it gets.
+        pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, or tuples of
+            them for a network of several inputs), of which every fourth is held out.
         max_loss_db: Largest loss of PSNR on the pictures held out. One of this and `max_bytes` is wanted.
         max_bytes: Largest size of the file.
         options: For what pictures do not decide: QP density, dependent quantisation, QPs of unknown tensors.
@@ -332,7 +333,8 @@ class _Compression:
 def _products(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean outputs of the rows of a matrix whose groups see patches of these means."""
     parts = weights.reshape(len(means), -1, weights.shape[1])
-    return np.einsum("grc,gc->gr", parts, means).reshape(-1)
+    outputs: NDArray[np.float64] = np.einsum("grc,gc->gr", parts, means)
+    return outputs.reshape(-1)
 
 
 def _unit(name: str, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:

@@ -68,7 +68,7 @@ def compress(
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has, `lambda_rd` and `scan_order`
-            not at all. See `vvc_nnr.quantize.calibration`; `vvc_nnr.calibrated.compress_calibrated` tells more.
+            not at all. `vvc_nnr.calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
         max_bytes: With `calibration`: the least loss of a file that is no larger.
 

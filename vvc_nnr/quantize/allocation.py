@@ -119,7 +119,7 @@ def _within_groups(rows: NDArray[np.float64], n_groups: int) -> NDArray[np.float
     """The moment without what lies between rows of two groups, whose inputs differ."""
     n = len(rows)
     group = np.arange(n) * n_groups // n
-    return np.where(group[:, None] == group[None, :], rows, 0.0)
+    return rows * (group[:, None] == group[None, :])
 
 
 def damped_rows(moment: NDArray[np.float64]) -> NDArray[np.float64]:

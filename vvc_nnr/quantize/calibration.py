@@ -6,7 +6,6 @@ This adaptor needs torch. A picture is whatever the network takes: one tensor or
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,7 +18,7 @@ from vvc_nnr.model.layers import Run, checked_output, run_forward
 
 Picture: TypeAlias = Any
 """A tensor or array, a tuple of them for a network of several inputs, or a `Sample`."""
-HELD_OUT_SHARE = 0.25
+HOLD_OUT_EVERY = 4
 REFERENCE_PSNR_DB = 40.0
 
 
@@ -58,25 +57,26 @@ class Calibration:
     accepts_small: bool = False
 
 
-def as_calibration(pictures: Calibration | Sequence[Picture]) -> Calibration:
-    """Pictures as they are given to `compress`; every fourth is held out.
+def as_calibration(pictures: Any) -> Calibration:
+    """Pictures as they are given to `compress`: a `Calibration`, or a list of pictures, every fourth held out.
 
     Raises:
         InputError: If there are fewer than two, or one is no picture.
     """
-    if not isinstance(pictures, Calibration):
-        if isinstance(pictures, Tensor | np.ndarray) or not isinstance(pictures, Sequence):
-            kind = type(pictures).__name__
-            raise InputError(f"calibration: a list of pictures is wanted (tensors with a batch dimension), got {kind}")
-        samples = tuple(_as_sample(picture) for picture in pictures)
-        n_held_out = max(1, round(HELD_OUT_SHARE * len(samples)))
-        stride = max(1, len(samples) // n_held_out)
-        held_out = samples[stride - 1 :: stride]
-        fitted = tuple(sample for place, sample in enumerate(samples) if place % stride != stride - 1)
-        pictures = Calibration(fitted, held_out)
-    if not pictures.fitted or not pictures.held_out:
+    found = pictures if isinstance(pictures, Calibration) else _split(pictures)
+    if not found.fitted or not found.held_out:
         raise InputError("calibration: at least two pictures are wanted, one to fit and one to measure the loss by")
-    return pictures
+    return found
+
+
+def _split(pictures: Any) -> Calibration:
+    if not isinstance(pictures, list | tuple):
+        kind = type(pictures).__name__
+        raise InputError(f"calibration: a list of pictures is wanted (tensors with a batch dimension), got {kind}")
+    samples = tuple(_as_sample(picture) for picture in pictures)
+    every = min(HOLD_OUT_EVERY, max(1, len(samples)))
+    held_out = samples[every - 1 :: every]
+    return Calibration(tuple(s for place, s in enumerate(samples) if (place + 1) % every), held_out)
 
 
 def _as_sample(picture: Picture) -> Sample:

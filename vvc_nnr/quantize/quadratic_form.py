@@ -90,4 +90,4 @@ def shifted_target(
     parts = weights.reshape(n_groups, -1, weights.shape[1])
     # The moments are symmetric: X columns = parts crossed  is  columns X^T = (parts crossed)^T.
     found = np.linalg.solve(columns, (parts @ crossed).transpose(0, 2, 1)).transpose(0, 2, 1)
-    return found.reshape(weights.shape)
+    return np.ascontiguousarray(found, np.float64).reshape(weights.shape)
