@@ -119,9 +119,11 @@ def _within_groups(rows: NDArray[np.float64], n_groups: int) -> NDArray[np.float
     """The moment without what lies between rows of two groups, whose inputs differ."""
     n = len(rows)
     group = np.arange(n) * n_groups // n
-    return rows * (group[:, None] == group[None, :])
+    inside: NDArray[np.float64] = rows * (group[:, None] == group[None, :])
+    return inside
 
 
 def damped_rows(moment: NDArray[np.float64]) -> NDArray[np.float64]:
     """A second moment (n_rows, n_rows), damped."""
-    return damped(moment[None])[0]
+    found: NDArray[np.float64] = damped(moment[None])[0]
+    return found

@@ -78,7 +78,7 @@ def round_tensor(
         )  # fmt: skip
         require_status(status)
         empty = _kernels.empty_rows(layout, indices)[1] if layout.has_row_skip_flag else None
-        record = _kernels.record_bins(layout, indices, empty, portable)
+        record = _kernels.record_bins(layout, indices, empty, 1, portable)
         require_status(record.status)
         sets = record.sets
     values = levels_of(indices, params).astype(np.float32) * np.float32(step)
