@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli_calibrate import add_calibration_options, compress_by_pictures, wants_calibration
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command
 from vvc_nnr.experiments.cli_inspect import inspect_plain
 from vvc_nnr.experiments.cli_nnc import (
@@ -74,11 +75,16 @@ def _add_compress(commands: Commands) -> None:
     )
     compress.add_argument("--biases", choices=get_args(Biases), help="biases in --method uniform (default: quantised)")
     add_compress_options(compress)
+    add_calibration_options(compress)
 
 
 def _compress(arguments: argparse.Namespace) -> Outcome:
     method = _method(arguments)
     path = _path(arguments.input)
+    if wants_calibration(arguments):
+        if method != "nnc":
+            raise InputError(f"--calibrate: only for --method nnc, not {method}")
+        return compress_by_pictures(read_network_file(path), arguments)
     if method == "nnc":
         network = read_arrays(path)
         n_bytes = compress_nnc(network, arguments)

@@ -94,3 +94,15 @@ def quantise(
 def to_levels(layout: Layout, indices: NDArray[np.int32], skipped_rows: _Rows) -> NDArray[np.int32]: ...
 def empty_rows(layout: Layout, indices: NDArray[np.int32]) -> tuple[int, NDArray[np.uint8]]: ...
 def small_rows(layout: Layout, weights: NDArray[np.float32], limit: float) -> tuple[int, NDArray[np.uint8]]: ...
+def round_with_feedback(
+    layout: Layout,
+    weights: NDArray[np.float32],
+    column_feedback: NDArray[np.float32],
+    column_weight: NDArray[np.float32],
+    row_feedback: NDArray[np.float32] | None,
+    row_weight: NDArray[np.float32],
+    inverse_step: float,
+    bit_weight: float,
+    sets: NDArray[np.uint8],
+    portable: bool,
+) -> tuple[int, NDArray[np.int32], float]: ...

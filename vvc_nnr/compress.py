@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.inspection import Inspection, inspect_stream
 from vvc_nnr.model.loading import load_arrays
 from vvc_nnr.model.role_modules import module_roles
@@ -48,6 +49,9 @@ def compress(
     qp_by_size: bool = False,
     lossless: bool = False,
     progress: Progress | None = None,
+    calibration: Any = None,
+    max_loss_db: float | None = None,
+    max_bytes: int | None = None,
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
@@ -74,17 +78,30 @@ def compress(
         qp_by_size: See there.
         lossless: See there.
         progress: Called with the values coded so far and their total.
+        calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
+            they do to its output; `qp` counts only for matrices that no known layer has, `lambda_rd` and `scan_order`
+            not at all. `vvc_nnr.calibrated.compress_calibrated` tells more.
+        max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
+        max_bytes: With `calibration`: the least loss of a file that is no larger.
 
     Raises:
-        InputError: If an option, a name, a number format or a value cannot be coded.
+        InputError: If an option, a name, a number format or a value cannot be coded, or a limit cannot be kept.
     """
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
         param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless,
     )  # fmt: skip
-    arrays = named_arrays(model)
-    found = module_roles(model, arrays) if is_module(model) else None
-    return compress_arrays(arrays, options, progress, metadata, found)
+    if calibration is None:
+        if max_loss_db is not None or max_bytes is not None:
+            raise InputError("max_loss_db, max_bytes: pictures (calibration) are wanted to keep them by")
+        arrays = named_arrays(model)
+        found = module_roles(model, arrays) if is_module(model) else None
+        return compress_arrays(arrays, options, progress, metadata, found)
+    from vvc_nnr.calibrated import compress_calibrated
+
+    return compress_calibrated(
+        model, calibration, max_loss_db=max_loss_db, max_bytes=max_bytes, options=options, metadata=metadata
+    ).data
 
 
 def decompress(

@@ -1,6 +1,7 @@
 // The kernels as a Python module. Nothing is checked here but what memory safety needs; the door is tensor_coding.py.
 
 #include "python_coders.hpp"
+#include "python_rounding.hpp"
 #include "rows.hpp"
 #include "set_choice.hpp"
 #include "uniform.hpp"
@@ -135,4 +136,5 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("to_levels", &to_levels);
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);
+  m.def("round_with_feedback", &round_with_feedback);
 }

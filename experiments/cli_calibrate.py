@@ -1,0 +1,274 @@
+"""The part of the command compress that knows what the network does: calibration on pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from vvc_nnr.calibrated import UNKNOWN_QP, CalibratedNetwork, TensorAllocation, compress_calibrated
+from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli_common import Outcome, qp_list
+from vvc_nnr.experiments.cli_finetune import add_finetuning_options, check_finetuning, tuned
+from vvc_nnr.experiments.cli_nnc import options_of
+from vvc_nnr.experiments.markup import Column, Table, to_markdown
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.autoencoder_training import PatchSource, random_patches
+from vvc_nnr.filters.calibration_pictures import (
+    HOLD_OUT_EVERY,
+    CropOptions,
+    Degrade,
+    autoencoder_calibration,
+    gaussian_noise,
+    inloop_calibration,
+    jpeg_artefacts,
+    restoration_calibration,
+)
+from vvc_nnr.filters.dncnn import dncnn_of
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.training_data import reduced_pictures
+from vvc_nnr.filters.zoo import build_network
+from vvc_nnr.model.safetensors import StoredNetwork
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.calibration import Calibration
+from vvc_nnr.sequences.images import image_files
+
+N_PATCHES, PATCH_BATCH = 1024, 64
+_CALIBRATION_OPTIONS = (
+    "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "crops",
+    "finetune", "data", "hours",
+)  # fmt: skip
+
+
+def add_calibration_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `compress --calibrate`."""
+    group = parser.add_argument_group("--method nnc, by what the network does to pictures")
+    group.add_argument("--calibrate", type=Path, metavar="DIR", help="photographs; every fourth measures the loss")
+    group.add_argument("--max-loss-db", type=float, metavar="DB", help="smallest file within this loss of PSNR")
+    group.add_argument("--max-bytes", type=int, metavar="N", help="least loss within this size")
+    group.add_argument(
+        "--arch",
+        metavar="A",
+        help="dncnn, or FILE.py:NAME, a function that makes the module (default: as the file says)",
+    )
+    group.add_argument("--noise-sigma", type=float, metavar="S", help="it removes noise of this deviation (of 0..255)")
+    group.add_argument("--jpeg-quality", type=int, metavar="Q", help="it repairs JPEG pictures of this quality")
+    group.add_argument("--loop-filters", choices=get_args(LoopFilters), help="in-loop filter: what it comes after")
+    group.add_argument("--qps", type=qp_list, metavar="QP,...", help="in-loop filter: QPs (default: 22,27,32,37)")
+    group.add_argument("--crops", type=int, metavar="N", help="crops to follow (default: 48)")
+    add_finetuning_options(group)
+
+
+def wants_calibration(arguments: argparse.Namespace) -> bool:
+    """Whether the command asks for it.
+
+    Raises:
+        InputError: If it has options of calibration without --calibrate.
+    """
+    if arguments.calibrate is not None:
+        return True
+    names = (
+        "max_loss_db",
+        "max_bytes",
+        "arch",
+        "noise_sigma",
+        "jpeg_quality",
+        "loop_filters",
+        "qps",
+        "crops",
+        "data",
+        "hours",
+    )
+    if arguments.finetune:
+        raise InputError("--finetune: needs --calibrate DIR, photographs to compress by")
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')}: needs --calibrate DIR, photographs to compress by")
+    return False
+
+
+def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -> Outcome:
+    """Writes a coded network to `arguments.output`, and tells what each tensor got.
+
+    Raises:
+        InputError: If the network, an option or a picture cannot be used, or the limit cannot be kept.
+    """
+    if (arguments.max_loss_db is None) == (arguments.max_bytes is None):
+        raise InputError("--calibrate: one of --max-loss-db and --max-bytes is wanted")
+    options = options_of(arguments)
+    if options.lambda_rd is not None or options.scan_order not in ("auto", 0):
+        raise InputError("--calibrate: chooses levels by itself, take --lambda-rd and --scan-order away")
+    options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
+    model = _network(stored, arguments)
+    check_finetuning(model, arguments)
+    pictures = _pictures(model, arguments)
+
+    def compress(network: nn.Module) -> CalibratedNetwork:
+        return compress_calibrated(
+            network,
+            pictures,
+            max_loss_db=arguments.max_loss_db,
+            max_bytes=arguments.max_bytes,
+            options=options,
+            metadata=stored.metadata,
+            reference=model,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+
+    found = compress(model)
+    if arguments.finetune:
+        again = compress(tuned(model, found, _n_planes(model), _degradation(arguments), arguments))
+        found = min(found, again, key=lambda one: len(one.data) if arguments.max_bytes is None else one.loss_db)
+    with AtomicFile(arguments.output) as file:
+        file.write(found.data)
+    return Outcome(_text(arguments, found), _as_json(arguments, found))
+
+
+def _network(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
+    where, arch = str(arguments.input), arguments.arch
+    if arch == "dncnn":
+        return dncnn_of(stored.tensors, where)
+    if arch is None or arch == stored.metadata.get("architecture"):
+        return build_network(stored, where)
+    if ":" not in arch:
+        raise InputError(f"--arch {arch}: dncnn or FILE.py:NAME is wanted, or none if the file names its architecture")
+    network = _user_network(arch)
+    try:
+        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in stored.tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{where}: does not fit --arch {arch}: {' '.join(str(error).split())}") from None
+    return network.eval()
+
+
+def _user_network(arch: str) -> nn.Module:
+    """What a function in a file of the user's makes."""
+    path, _, name = arch.rpartition(":")
+    spec = importlib.util.spec_from_file_location("user_architecture", path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise InputError(f"--arch {arch}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        network = getattr(module, name)()
+    except Exception as error:
+        raise InputError(f"--arch {arch}: {type(error).__name__}: {error}") from None
+    if not isinstance(network, nn.Module):
+        raise InputError(f"--arch {arch}: makes a {type(network).__name__}, a torch module is wanted")
+    return network
+
+
+def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
+    paths = image_files(arguments.calibrate)
+    crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops // 4))
+    if crops.n_fitted < 1:
+        raise InputError(f"--crops {arguments.crops}: at least 1 is wanted")
+    is_restoration = not isinstance(model, InLoopFilter | Autoencoder)
+    if not is_restoration and (arguments.noise_sigma is not None or arguments.jpeg_quality is not None):
+        raise InputError("--noise-sigma, --jpeg-quality: not for in-loop filters and autoencoders")
+    if not isinstance(model, InLoopFilter) and (arguments.loop_filters is not None or arguments.qps is not None):
+        raise InputError("--loop-filters, --qps: only for in-loop filters")
+    if isinstance(model, InLoopFilter):
+        qps = arguments.qps or (22, 27, 32, 37)
+        return inloop_calibration(paths, qps, arguments.loop_filters or "all", replace(crops, side=128))
+    if isinstance(model, Autoencoder):
+        return _patches(paths)
+    return restoration_calibration(paths, _n_planes(model), _degradation(arguments), crops)
+
+
+def _patches(paths: list[Path]) -> Calibration:
+    if len(paths) < 2:
+        raise InputError(f"calibration: {len(paths)} picture, at least 2 are wanted")
+    rng = np.random.default_rng(0)
+    followed = [path for place, path in enumerate(paths) if place % HOLD_OUT_EVERY]
+    fitted, held_out = (
+        random_patches([PatchSource(reduced_pictures(part), 1.0)], rng, n)
+        for part, n in ((followed, N_PATCHES), (paths[::HOLD_OUT_EVERY], N_PATCHES // HOLD_OUT_EVERY))
+    )
+    return autoencoder_calibration(fitted, held_out, PATCH_BATCH)
+
+
+def _n_planes(model: nn.Module) -> int:
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    if first is None:
+        raise InputError("--arch: the network has no convolution that would tell how many planes it takes")
+    return first.in_channels
+
+
+def _degradation(arguments: argparse.Namespace) -> Degrade | None:
+    sigma, quality = arguments.noise_sigma, arguments.jpeg_quality
+    if sigma is not None and quality is not None:
+        raise InputError("--noise-sigma, --jpeg-quality: one of them")
+    if sigma is None and quality is None:
+        if arguments.arch == "dncnn":
+            raise InputError("--arch dncnn: what it is for is wanted too, --noise-sigma S or --jpeg-quality Q")
+        return None
+    if quality is not None and not 1 <= quality <= 100:
+        raise InputError(f"--jpeg-quality {quality}: 1 to 100 is wanted")
+    if sigma is not None and not 0 < sigma <= 255:
+        raise InputError(f"--noise-sigma {sigma}: above 0, at most 255 is wanted")
+    return gaussian_noise(sigma) if sigma is not None else jpeg_artefacts(quality)
+
+
+def _text(arguments: argparse.Namespace, found: CalibratedNetwork) -> str:
+    columns = (
+        Column("Tensor", text=True),
+        Column("Shape", text=True),
+        Column("QP"),
+        Column("Step", digits=8),
+        Column("Size", "byte"),
+        Column("Size", "bit/value", digits=3),
+        Column("Sensitivity", "dB", digits=1),
+        Column("Share of the error", "%", digits=1),
+        Column("Zeros", "%", digits=1),
+    )
+    share = 100 * len(found.data) / found.n_original_bytes
+    notes = (
+        f"{arguments.output}: {len(found.data)} bytes, {share:.2f} % of {found.n_original_bytes}; "
+        f"loss {found.loss_db:.4f} dB, mean over {found.n_held_out} pictures that were held out.",
+        "Sensitivity: squared error of the output for a squared error of 1 of one weight, after feedback. "
+        f"{found.n_attempts} prices per bit tried.",
+    )
+    title = Path(arguments.output).name
+    return to_markdown(Table(title, columns, tuple(map(_row, found.tensors)), notes)).rstrip()
+
+
+def _row(tensor: TensorAllocation) -> tuple[str | int | float | None, ...]:
+    percent = (None if share is None else 100 * share for share in (tensor.error_share, tensor.zero_share))
+    shape = " x ".join(map(str, tensor.shape)) or "scalar"
+    bits = 8 * tensor.size_bytes / tensor.n_values
+    return (tensor.name, shape, tensor.qp, tensor.step, tensor.size_bytes, bits, tensor.sensitivity_db, *percent)
+
+
+def _as_json(arguments: argparse.Namespace, found: CalibratedNetwork) -> dict[str, object]:
+    return {
+        "input": str(arguments.input),
+        "output": str(arguments.output),
+        "original_bytes": found.n_original_bytes,
+        "output_bytes": len(found.data),
+        "loss_db": found.loss_db,
+        "held_out_pictures": found.n_held_out,
+        "attempts": found.n_attempts,
+        "tensors": [
+            {
+                "name": t.name,
+                "shape": list(t.shape),
+                "qp": t.qp,
+                "step": t.step,
+                "size_bytes": t.size_bytes,
+                "sensitivity_db": t.sensitivity_db,
+                "error_share": t.error_share,
+                "zero_share": t.zero_share,
+            }
+            for t in found.tensors
+        ],
+    }

@@ -1,0 +1,184 @@
+"""Pictures for calibrated compression: crops of the user's photographs, degraded as the network is used to.
+
+Every fourth photograph is held out: the loss that is reported was measured on crops of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
+from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
+from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.packing import pack, sample_scale
+from vvc_nnr.quantize.calibration import Calibration, Sample
+from vvc_nnr.sequences.images import read_image, rgb_to_frame
+
+HOLD_OUT_EVERY = 4
+# BT.601, as grey pictures are made in the literature of denoising.
+GREY = np.array([0.299, 0.587, 0.114])
+
+Crop: TypeAlias = NDArray[np.uint8]
+Degrade: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class CropOptions:
+    """Which crops are made.
+
+    Attributes:
+        n_fitted: How many the compression follows.
+        n_held_out: How many tell its loss.
+        side: Of the crops that are followed; the others are twice as wide. Smaller photographs are taken whole.
+        seed: Of photographs and places.
+    """
+
+    n_fitted: int = 48
+    n_held_out: int = 12
+    side: int = 72
+    seed: int = 0
+
+
+def crops(paths: Sequence[Path], options: CropOptions) -> tuple[list[Crop], list[Crop]]:
+    """Crops to follow, and crops of other photographs to measure by: uint8 (H, W, 3).
+
+    Raises:
+        InputError: If there are fewer than two photographs, or one cannot be read.
+    """
+    if len(paths) < 2:
+        raise InputError(f"calibration: {len(paths)} picture, at least 2 are wanted: one to follow, one to measure by")
+    rng = np.random.default_rng(options.seed)
+    order = [paths[i] for i in rng.permutation(len(paths))]
+    held_out = order[::HOLD_OUT_EVERY]
+    followed = [path for place, path in enumerate(order) if place % HOLD_OUT_EVERY]
+    return (
+        _crops(followed, options.n_fitted, options.side, rng),
+        _crops(held_out, options.n_held_out, 2 * options.side, rng),
+    )
+
+
+def _crops(paths: Sequence[Path], n: int, side: int, rng: np.random.Generator) -> list[Crop]:
+    found = []
+    for path in (paths[i % len(paths)] for i in range(n)):
+        picture = read_image(path)
+        height, width = (min(side, size) for size in picture.shape[:2])
+        top, left = (rng.integers(0, size - s + 1) for size, s in zip(picture.shape, (height, width), strict=False))
+        found.append(picture[top : top + height, left : left + width])
+    return found
+
+
+def restoration_calibration(
+    paths: Sequence[Path], n_planes: int, degrade: Degrade | None, options: CropOptions
+) -> Calibration:
+    """Pictures for a network that takes grey or RGB pictures (1, n_planes, H, W) in 0..1.
+
+    Args:
+        paths: Photographs.
+        n_planes: 1 or 3.
+        degrade: Makes a picture what the network gets; the picture itself is then what it should return. None:
+            it gets pictures as they are, and what it should return is not known.
+        options: Which crops.
+
+    Raises:
+        InputError: If the network takes other pictures, or a photograph cannot be used.
+    """
+    if n_planes not in (1, 3):
+        raise InputError(f"calibration: the network takes {n_planes} planes, photographs have 1 or 3")
+    generator = torch.Generator().manual_seed(options.seed)
+
+    def sample(crop: Crop) -> Sample:
+        picture = as_picture(crop, n_planes)
+        return Sample((picture,)) if degrade is None else Sample((degrade(picture, generator),), picture)
+
+    fitted, held_out = crops(paths, options)
+    return Calibration(tuple(map(sample, fitted)), tuple(map(sample, held_out)))
+
+
+def as_picture(crop: Crop, n_planes: int) -> Tensor:
+    """A crop as the network gets it, (1, n_planes, H, W) in 0..1."""
+    planes = crop.transpose(2, 0, 1) if n_planes == 3 else np.rint(crop @ GREY)[None]
+    tensor = torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None] / 255
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def gaussian_noise(sigma: float) -> Degrade:
+    """White noise of a standard deviation on the scale of 0..255, not clipped."""
+
+    def degrade(picture: Tensor, generator: torch.Generator) -> Tensor:
+        return picture + sigma / 255 * torch.randn(picture.shape, generator=generator)
+
+    return degrade
+
+
+def jpeg_artefacts(quality: int) -> Degrade:
+    """What libjpeg makes of a picture, 1 to 100."""
+
+    def degrade(picture: Tensor, _: torch.Generator) -> Tensor:
+        samples = (picture[0].permute(1, 2, 0).expand(-1, -1, 3).numpy() * 255).round().astype(np.uint8)
+        decoded = decode_jpeg(encode_jpeg(samples, quality)).transpose(2, 0, 1)[: picture.shape[1]]
+        return torch.from_numpy(decoded.astype(np.float32) / 255)[None].contiguous(memory_format=torch.channels_last)
+
+    return degrade
+
+
+def inloop_calibration(
+    paths: Sequence[Path], qps: Sequence[int], loop_filters: LoopFilters, options: CropOptions
+) -> Calibration:
+    """Pictures for an in-loop filter: crops coded by VVC at each QP in turn, and the crops as targets.
+
+    Raises:
+        InputError: If a photograph cannot be used.
+        ExternalToolError: If the encoder fails.
+    """
+    fitted, held_out = crops(paths, options)
+
+    def sample(place: int, crop: Crop) -> Sample:
+        qp = qps[place % len(qps)]
+        frame = rgb_to_frame(crop).to_bit_depth(CODED_BIT_DEPTH)
+        stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
+        decoded = next(decode_vvc(stream)).cropped(frame.width, frame.height)
+        return Sample((_planes(pack(decoded)), torch.tensor([float(qp)])), _planes(pack(frame)))
+
+    return Calibration(
+        tuple(sample(place, crop) for place, crop in enumerate(fitted)),
+        tuple(sample(place, crop) for place, crop in enumerate(held_out)),
+    )
+
+
+def _planes(packed: NDArray[np.uint16]) -> Tensor:
+    tensor = torch.from_numpy(packed.astype(np.float32))[None] / sample_scale(CODED_BIT_DEPTH)
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def autoencoder_calibration(pictures: NDArray[np.uint8], held_out: NDArray[np.uint8], batch_size: int) -> Calibration:
+    """Pictures for an autoencoder, which is to return them.
+
+    Args:
+        pictures: uint8 (N, H, W, 3), sides multiples of 4.
+        held_out: Others of that kind.
+        batch_size: Pictures that go through at a time.
+    """
+
+    def samples(rgb: NDArray[np.uint8]) -> tuple[Sample, ...]:
+        planes = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2), np.float32) / 255)
+        batches = torch.split(planes.contiguous(memory_format=torch.channels_last), batch_size)
+        return tuple(Sample((batch,), batch) for batch in batches)
+
+    return Calibration(samples(pictures), samples(held_out), run=through_rounded_latent, accepts_small=True)
+
+
+def through_rounded_latent(model: nn.Module, pictures: Tensor) -> Tensor:
+    """Pictures as a decoder gets them; gradients pass the rounding as if it were none."""
+    assert isinstance(model, Autoencoder)
+    latent = model.analyse(pictures)
+    return model.synthesise(latent + (torch.round(latent) - latent).detach())

@@ -1,0 +1,151 @@
+"""compress --calibrate on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+
+from vvc_nnr.experiments.cli import main
+from vvc_nnr.filters.dncnn import DnCnn
+from vvc_nnr.model.safetensors import write_float
+
+ARCHITECTURE = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1))
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DnCNN, a network of a user's own, and photographs."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    torch.manual_seed(0)
+    tensors = {name: value.numpy() for name, value in DnCnn(3, 8).state_dict().items()}
+    write_float(folder / "dncnn.safetensors", tensors, {})
+    rng = np.random.default_rng(0)
+    shapes = {"0.weight": (4, 3, 3, 3), "0.bias": (4,), "2.weight": (3, 4, 3, 3), "2.bias": (3,)}
+    own = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    write_float(folder / "own.safetensors", own, {})
+    (folder / "own.py").write_text(ARCHITECTURE)
+    (folder / "pictures").mkdir()
+    for place in range(4):
+        part = skimage.data.astronaut()[60 * place : 60 * place + 80, 100:180]
+        Image.fromarray(part).save(folder / "pictures" / f"{place}.png")
+    (folder / "one").mkdir()
+    Image.fromarray(skimage.data.astronaut()[:80, :80]).save(folder / "one" / "0.png")
+    return folder
+
+
+def compress(folder: Path, output: Path, name: str, *options: str | Path) -> int:
+    network = folder / f"{name}.safetensors"
+    return main(["compress", str(network), "-o", str(output), "--crops", "4", *map(str, options)])
+
+
+def test_a_dncnn_within_a_loss(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--calibrate", folder / "pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-loss-db", "0.05")
+    assert compress(folder, tmp_path / "a.nnc", "dncnn", *options) == 0
+    out, err = capsys.readouterr()
+    assert "conv1.weight" in out
+    assert "held out" in out
+    assert err.count("price") == err.count("\n") >= 1
+    assert compress(folder, tmp_path / "b.nnc", "dncnn", *options, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["loss_db"] <= 0.05
+    assert report["output_bytes"] == (tmp_path / "b.nnc").stat().st_size
+    assert (tmp_path / "a.nnc").read_bytes() == (tmp_path / "b.nnc").read_bytes()
+    assert {t["name"] for t in report["tensors"]} >= {"conv0.bias", "conv2.weight"}
+
+
+def test_a_network_of_the_users_own_within_a_size(folder: Path, tmp_path: Path) -> None:
+    options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'own.py'}:make", "--max-bytes", "400")
+    assert compress(folder, tmp_path / "a.nnc", "own", *options) == 0
+    assert (tmp_path / "a.nnc").stat().st_size <= 400
+
+
+def test_fine_tuning_is_planned_by_the_hour_and_goes_on(folder: Path, tmp_path: Path) -> None:
+    options = ("--calibrate", folder / "pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-loss-db", "0.05")
+    tuning = (*options, "--finetune", "--hours", "0.0005")
+    assert compress(folder, tmp_path / "a.nnc", "dncnn", *tuning) == 0
+    first = (tmp_path / "a.nnc").read_bytes()
+    assert json.loads((tmp_path / "a.nnc.checkpoint.json").read_text())["hours"] == 0.0005
+    assert compress(folder, tmp_path / "a.nnc", "dncnn", *tuning) == 0
+    assert (tmp_path / "a.nnc").read_bytes() == first
+    assert compress(folder, tmp_path / "b.nnc", "dncnn", *options) == 0
+    assert len(first) <= (tmp_path / "b.nnc").stat().st_size
+    assert compress(folder, tmp_path / "a.nnc", "dncnn", *options, "--finetune", "--hours", "2") == 2
+
+
+BAD = {
+    "tuning without data": ("dncnn", ["--finetune"], "--finetune: needs --calibrate"),
+    "hours without tuning": (
+        "dncnn",
+        ["--calibrate", "{f}/pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-bytes", "400", "--hours", "1"],
+        "only with --finetune",
+    ),
+    "no limit": ("dncnn", ["--calibrate", "{f}/pictures", "--arch", "dncnn"], "one of --max-loss-db and --max-bytes"),
+    "no calibration": ("dncnn", ["--max-loss-db", "0.1"], "--max-loss-db: needs --calibrate"),
+    "no folder": ("own", ["--calibrate", "{f}/nothing", "--arch", "{f}/own.py:make", "--max-bytes", "400"], "no such"),
+    "one picture": (
+        "own",
+        ["--calibrate", "{f}/one", "--arch", "{f}/own.py:make", "--max-bytes", "400"],
+        "at least 2 are wanted",
+    ),
+    "no task": ("dncnn", ["--calibrate", "{f}/pictures", "--arch", "dncnn", "--max-bytes", "400"], "--noise-sigma"),
+    "no architecture": ("own", ["--calibrate", "{f}/pictures", "--max-bytes", "400"], "architecture"),
+    "unknown": ("own", ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "x"], "FILE.py:NAME"),
+    "no function": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:x"],
+        "AttributeError",
+    ),
+    "no module": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:number"],
+        "makes a int",
+    ),
+    "another network": (
+        "dncnn",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make"],
+        "does not fit",
+    ),
+    "out of reach": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "9", "--arch", "{f}/own.py:make"],
+        "cannot be kept",
+    ),
+    "lambda": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--lambda-rd", "1"],
+        "take --lambda-rd",
+    ),
+    "uniform": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--method", "uniform8"],
+        "uniform8 writes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_in_one_line_and_no_file(
+    case: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, options, message = BAD[case]
+    code = compress(folder, tmp_path / "a.nnc", name, *(option.replace("{f}", str(folder)) for option in options))
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("vvc-nnr: error: ")
+    assert message in last
+    assert not list(tmp_path.iterdir())

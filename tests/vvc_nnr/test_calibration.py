@@ -1,0 +1,280 @@
+"""Calibrated compression: what layers see, passes that wait, pictures, and whole networks to a loss or a size."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vvc_nnr
+from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.errors import InputError
+from vvc_nnr.model.layers import find_layers, patches, rows_of, run_forward
+from vvc_nnr.model.moments import input_moments, output_moments
+from vvc_nnr.model.paused_passes import PausedPasses
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.calibration import Calibration, Sample, as_calibration
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def small_network(seed: int = 0, n_channels: int = 16) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, n_channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(n_channels, n_channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(n_channels, 1, 3, padding=1),
+    ).eval()
+
+
+def pictures(n: int = 6, side: int = 24, seed: int = 1) -> list[Tensor]:
+    """Smooth pictures, as photographs are."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, 1, side + 8, side + 8, generator=generator)
+    smooth = nn.functional.avg_pool2d(noise, 9, 1)
+    return [0.5 + picture[None] for picture in smooth]
+
+
+LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
+    (nn.Linear(5, 7), (3, 4, 5)),
+    (nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), (2, 4, 11)),
+    (nn.Conv2d(3, 5, (3, 2), padding=(2, 1), dilation=(2, 1)), (2, 3, 9, 8)),
+    (nn.Conv2d(6, 6, 3, padding="same", groups=6), (1, 6, 7, 7)),
+    (nn.Conv2d(2, 4, 4, padding="same", padding_mode="reflect"), (1, 2, 9, 9)),
+    (nn.Conv2d(2, 4, 3, padding="valid", stride=2), (1, 2, 9, 9)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), LAYERS)
+def test_a_layer_is_its_weight_times_the_patches(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    seen = patches(layer, x)
+    weight = layer.weight.reshape(len(seen), -1, seen.shape[2])
+    rows = torch.einsum("gpc,grc->pgr", seen, weight).flatten(1) + layer.bias
+    torch.testing.assert_close(rows, rows_of(layer, layer(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_come_in_the_order_of_the_network() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first, self.unused = nn.Linear(4, 2), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.last(self.first(self.first(x)))
+            return y
+
+    found = find_layers(Backwards(), run_forward, [torch.zeros(3, 4)])
+    assert [(layer.name, layer.n_calls, layer.n_places) for layer in found] == [("first", 2, 6), ("last", 1, 3)]
+
+
+def test_layers_that_share_a_weight_are_left_out() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    network[2].weight = network[0].weight
+    assert [layer.name for layer in find_layers(network, run_forward, [torch.zeros(1, 4)])] == ["1"]
+
+
+def test_passes_wait_for_the_weights_before_them() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    samples = [(torch.randn(2, 3),) for _ in range(3)]
+    layers = find_layers(network, run_forward, samples[0])
+    with PausedPasses(network, layers, samples, run_forward) as passes:
+        for layer in layers:
+            for place, (x,) in enumerate(samples):
+                seen = passes.inputs_of(place, layer)
+                assert seen is not None
+                end = next(i for i, module in enumerate(network) if module is layer.module(network))
+                torch.testing.assert_close(seen, network[:end](x).detach())
+            with torch.no_grad():
+                layer.module(network).weight.mul_(-1.5)
+
+
+def test_an_error_in_a_pass_comes_out_and_no_thread_stays() -> None:
+    class Failing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("broken")
+
+    network = nn.Sequential(nn.Linear(3, 3), Failing(), nn.Linear(3, 3))
+    good = nn.Sequential(network[0], nn.Identity(), network[2])
+    layers = find_layers(good, run_forward, [torch.zeros(1, 3)])
+    before = threading.active_count()
+    with PausedPasses(network, layers, [(torch.zeros(1, 3),)] * 4, run_forward) as passes:
+        assert passes.inputs_of(0, layers[0]) is not None
+        with pytest.raises(RuntimeError, match="broken"):
+            passes.inputs_of(0, layers[1])
+    assert threading.active_count() == before
+
+
+def test_input_moments_are_means_over_patches() -> None:
+    network, changed = small_network(), small_network(3)
+    samples = [(picture,) for picture in pictures(2, 12)]
+    layers = find_layers(network, run_forward, samples[0])
+    with (
+        PausedPasses(network, layers, samples, run_forward) as before,
+        PausedPasses(changed, layers, samples, run_forward) as after,
+    ):
+        for layer in layers[:2]:
+            found = input_moments(layer, layer.module(network), before, after, 2, torch.Generator())
+    assert found is not None
+    u = torch.cat([patches(network[2], network[:2](x)) for (x,) in samples], 1)[0].detach().double().numpy()
+    v = torch.cat([patches(changed[2], changed[:2](x)) for (x,) in samples], 1)[0].detach().double().numpy()
+    np.testing.assert_allclose(found.columns[0], np.cov(v.T, bias=True), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.about_zero().columns[0], v.T @ v / len(v), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.about_zero().crossed[0], u.T @ v / len(v), rtol=1e-4, atol=1e-6)
+
+
+def test_output_moments_tell_what_an_error_of_a_layer_costs() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 5))
+    samples = [(torch.randn(200, 4),) for _ in range(20)]
+    layers = find_layers(network, run_forward, samples[0])
+    generator = torch.Generator().manual_seed(0)
+    found = output_moments(network, layers, samples, [1.0] * 20, run_forward, generator)
+    second = network[1].weight.detach().double().numpy()
+    np.testing.assert_allclose(found["0"], second.T @ second / 5, atol=0.03)
+    np.testing.assert_allclose(found["1"], np.eye(5) / 5, atol=0.02)
+
+
+def output_mse(network: nn.Module, data: bytes, held_out: list[Tensor]) -> float:
+    decoded = copy.deepcopy(network)
+    decoded.load_state_dict({name: torch.from_numpy(value) for name, value in vvc_nnr.decompress(data).items()})
+    with torch.no_grad():
+        return float(np.mean([float((decoded(x) - network(x)).square().mean()) for x in held_out]))
+
+
+def test_the_loss_is_kept_and_the_file_much_smaller() -> None:
+    network = small_network()
+    plain = vvc_nnr.compress(network, qp=-38)
+    mse = output_mse(network, plain, pictures(4, seed=9))
+    loss_db = 10 * np.log10(1 + mse / 1e-4)
+    lines: list[str] = []
+    found = compress_calibrated(network, pictures(12), max_loss_db=loss_db, report=lines.append)
+    assert 0 < found.loss_db <= loss_db
+    assert len(found.data) < 0.75 * len(plain)
+    assert output_mse(network, found.data, pictures(4, seed=9)) < 1.5 * mse
+    assert found.n_attempts == len(lines)
+    assert found.n_held_out == 3
+    assert [t.name for t in found.tensors] == list(network.state_dict())
+    assert sum(t.error_share or 0 for t in found.tensors) == pytest.approx(1)
+    assert all(t.qp is not None for t in found.tensors)
+
+
+def test_equal_inputs_make_equal_files_and_leave_the_network_alone() -> None:
+    network = small_network()
+    before = copy.deepcopy(network.state_dict())
+    found = [compress_calibrated(network, pictures(), max_loss_db=0.1).data for _ in range(2)]
+    assert found[0] == found[1]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("use_dq", [True, False])
+def test_a_size_is_kept(use_dq: bool) -> None:
+    options = CompressOptions(use_dq=use_dq)
+    found = compress_calibrated(small_network(), pictures(), max_bytes=1500, options=options)
+    assert 1300 < len(found.data) <= 1500
+
+
+def test_the_public_door_takes_pictures_of_several_inputs() -> None:
+    class Gain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = small_network()
+            self.register_buffer("table", torch.arange(5))
+
+        def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+            y: Tensor = x + gain * self.net(x)
+            return y
+
+    given = [(x, torch.tensor(0.5)) for x in pictures()]
+    data = vvc_nnr.compress(Gain().eval(), calibration=given, max_loss_db=0.5, metadata={"made": "here"})
+    report = vvc_nnr.inspect(data)
+    assert report.metadata["made"] == "here"
+    assert vvc_nnr.decompress(data)["table"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_half_precision_and_layers_without_bias() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1)).half()
+    data = compress_calibrated(network, pictures(), max_loss_db=0.5).data
+    assert {value.dtype for value in vvc_nnr.decompress(data).values()} == {np.dtype(np.float16)}
+
+
+def test_targets_decide_over_what_the_network_did() -> None:
+    network = small_network()
+    with torch.no_grad():
+        samples = tuple(Sample((x,), network(x) + 0.1) for x in pictures(8))
+    found = compress_calibrated(network, Calibration(samples[:6], samples[6:]), max_loss_db=0.05)
+    assert found.loss_db <= 0.05
+    assert found.reference_mse == pytest.approx(0.01, rel=1e-3)
+
+
+def nan_network() -> nn.Module:
+    network = small_network()
+    with torch.no_grad():
+        network[2].weight[0, 0, 0, 0] = torch.nan
+    return network
+
+
+BAD: dict[str, tuple[Callable[[], nn.Module], object, dict[str, object], str]] = {
+    "no pictures": (small_network, [], {"max_loss_db": 0.1}, "at least two pictures"),
+    "one picture": (small_network, pictures(1), {"max_loss_db": 0.1}, "at least two pictures"),
+    "a batch": (small_network, torch.zeros(4, 1, 24, 24), {"max_loss_db": 0.1}, "a list of pictures"),
+    "a word": (small_network, ["x", "y"], {"max_loss_db": 0.1}, "got str"),
+    "NaN in a picture": (small_network, [torch.full((1, 1, 24, 24), torch.nan)] * 2, {"max_loss_db": 0.1}, "NaN"),
+    "too small": (small_network, pictures(4, 6), {"max_loss_db": 0.1}, "6x6 is smaller than .* receptive field"),
+    "too few planes": (small_network, [torch.zeros(1, 3, 24, 24)] * 2, {"max_loss_db": 0.1}, "cannot be run"),
+    "NaN from the network": (nan_network, pictures(), {"max_loss_db": 0.1}, "returns NaN"),
+    "no limit": (small_network, pictures(), {}, "one of max_loss_db and max_bytes"),
+    "two limits": (small_network, pictures(), {"max_loss_db": 0.1, "max_bytes": 5}, "one of"),
+    "no loss": (small_network, pictures(), {"max_loss_db": 0.0}, "above 0"),
+    "no bytes": (small_network, pictures(), {"max_bytes": 0}, "max_bytes"),
+    "a loss out of reach": (small_network, pictures(3), {"max_loss_db": 1e-30}, "cannot be kept; the nearest"),
+    "a size out of reach": (small_network, pictures(3), {"max_bytes": 20}, "max_bytes: 20 cannot be kept"),
+    "no layer": (nn.Identity, pictures(), {"max_loss_db": 0.1}, "no fully connected or convolutional layer"),
+    "a bit depth": (
+        small_network,
+        pictures(),
+        {"max_loss_db": 0.1, "options": CompressOptions(bitdepth=8)},
+        "bitdepth and codebook",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused(case: str) -> None:
+    make, given, limits, message = BAD[case]
+    with pytest.raises(InputError, match=message):
+        compress_calibrated(make(), given, **limits)  # type: ignore[arg-type]
+
+
+def test_small_pictures_pass_if_they_are_meant() -> None:
+    samples = tuple(Sample((x,)) for x in pictures(4, 6))
+    found = compress_calibrated(
+        small_network(), Calibration(samples[:3], samples[3:], accepts_small=True), max_bytes=2000
+    )
+    assert len(found.data) <= 2000
+
+
+def test_limits_without_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match="calibration"):
+        vvc_nnr.compress(small_network(), max_loss_db=0.1)
+
+
+def test_every_fourth_picture_is_held_out() -> None:
+    found = as_calibration(pictures(9))
+    assert (len(found.fitted), len(found.held_out)) == (7, 2)

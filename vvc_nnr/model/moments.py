@@ -1,0 +1,178 @@
+"""Second moments of what the layers of a torch module see and of what their outputs do, over calibration pictures.
+
+Moments are summed where the data comes by, so that their memory is that of the largest layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vvc_nnr.model.layers import MatrixLayer, MatrixModule, Run, n_groups, patches, rows_of
+from vvc_nnr.model.paused_passes import PausedPasses
+
+Inputs: TypeAlias = Sequence[Tensor]
+# Moments of n columns are over this many times n places at least, if the pictures have as many.
+PLACES_PER_COLUMN = 256
+MIN_PLACES = 1 << 15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputMoments:
+    """Means over places, float64.
+
+    Attributes:
+        columns: Covariance of the changed network's patches, (n_groups, n_columns, n_columns): what counts where a
+            bias makes up for the mean error.
+        crossed: Of the original network's patches (first axis) with the changed one's.
+        mean: The changed network's mean patch, (n_groups, n_columns).
+        original_mean: The original network's.
+    """
+
+    columns: NDArray[np.float64]
+    crossed: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    original_mean: NDArray[np.float64]
+
+    def about_zero(self) -> InputMoments:
+        """The moments about zero: what counts where there is no bias."""
+        columns = self.columns + _outer(self.mean, self.mean)
+        return replace(self, columns=columns, crossed=self.crossed + _outer(self.original_mean, self.mean))
+
+
+def _outer(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return a[:, :, None] * b[:, None, :]
+
+
+def input_moments(
+    layer: MatrixLayer,
+    module: MatrixModule,
+    original: PausedPasses,
+    changed: PausedPasses,
+    n_samples: int,
+    generator: torch.Generator,
+) -> InputMoments | None:
+    """What a layer sees in a network and in a changed copy of it; None if no pass comes to it.
+
+    Args:
+        layer: The layer.
+        module: It, in either network.
+        original: Passes of the network.
+        changed: Passes of its copy, in which layers that run earlier may have other weights.
+        n_samples: How many passes there are in each.
+        generator: Which places count, if there are more than enough.
+    """
+    groups, n = n_groups(module), module.weight[0].numel()
+    share = min(1.0, max(MIN_PLACES, PLACES_PER_COLUMN * n) / (layer.n_places * n_samples))
+    sums = _Sums(groups, n)
+    for place in range(n_samples):
+        before, after = original.inputs_of(place, layer), changed.inputs_of(place, layer)
+        if before is None or after is None:
+            continue
+        u, v = patches(module, before), patches(module, after)
+        if share < 1:
+            chosen = torch.randperm(u.shape[1], generator=generator)[: max(1, round(share * u.shape[1]))]
+            u, v = u[:, chosen], v[:, chosen]
+        sums.add(u, v)
+    return sums.moments() if sums.n_places else None
+
+
+class _Sums:
+    """Sums of products in float32 and of those in float64, about the means of the first picture.
+
+    About zero, float32 would lose what is left after the means are taken off.
+    """
+
+    def __init__(self, n_groups: int, n: int) -> None:
+        self.n_places = 0
+        self._columns, self._crossed = (torch.zeros(n_groups, n, n, dtype=torch.float64) for _ in range(2))
+        self._after, self._before = (torch.zeros(n_groups, n, dtype=torch.float64) for _ in range(2))
+        self._origins: tuple[Tensor, Tensor] | None = None
+
+    def add(self, u: Tensor, v: Tensor) -> None:
+        """Patches (n_groups, n_places, n_columns) of the original network and of the changed one."""
+        if self._origins is None:
+            self._origins = u.mean(1, keepdim=True), v.mean(1, keepdim=True)
+        u, v = u - self._origins[0], v - self._origins[1]
+        self._columns += (v.transpose(1, 2) @ v).double()
+        self._crossed += (u.transpose(1, 2) @ v).double()
+        self._after += v.sum(1, dtype=torch.float64)
+        self._before += u.sum(1, dtype=torch.float64)
+        self.n_places += v.shape[1]
+
+    def moments(self) -> InputMoments:
+        """The means."""
+        assert self._origins is not None
+        columns, crossed, after, before = (
+            (total / self.n_places).numpy() for total in (self._columns, self._crossed, self._after, self._before)
+        )
+        columns -= _outer(after, after)
+        crossed -= _outer(before, after)
+        original_mean, mean = (origin[:, 0].double().numpy() for origin in self._origins)
+        return InputMoments(columns, crossed, mean + after, original_mean + before)
+
+
+def output_moments(
+    model: nn.Module,
+    layers: Sequence[MatrixLayer],
+    samples: Sequence[Inputs],
+    weights: Sequence[float],
+    run: Run,
+    generator: torch.Generator,
+) -> dict[str, NDArray[np.float64]]:
+    """What errors of each layer's output rows cost, by the layer's name: (n_rows, n_rows), float64.
+
+    An error of e (n_rows) at every place changes the network's output by e^T G e on average, in weighted squared error
+    per value, as long as errors at different places do not add up. G is the second moment of the gradient of a sum of
+    the network's outputs with random signs.
+
+    Args:
+        model: The network; its weights have gradients.
+        layers: Its layers.
+        samples: Inputs of the pictures.
+        weights: What a squared error counts in each picture.
+        run: Calls the network.
+        generator: Of the signs.
+
+    Source: Hutchinson's estimator of the Gauss-Newton matrix; a Kronecker factor of it (Martens and Grosse 2015).
+    """
+    sums = {layer.name: torch.zeros(1, dtype=torch.float64) for layer in layers}
+    n_outputs = 0
+    with _gradients(model, layers, sums):
+        for inputs, weight in zip(samples, weights, strict=True):
+            output = run(model, *inputs)
+            signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
+            (output * signs).sum().mul(weight**0.5).backward()  # type: ignore[no-untyped-call]
+            n_outputs += output.numel()
+            model.zero_grad()
+    return {name: (total / n_outputs).numpy() for name, total in sums.items()}
+
+
+@contextmanager
+def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, Tensor]) -> Iterator[None]:
+    """Within it the second moments of the gradients of the layers' outputs are added up."""
+
+    def watch(layer: MatrixLayer) -> Callable[..., None]:
+        def add(gradient: Tensor) -> None:
+            rows = rows_of(layer.module(model), gradient)
+            sums[layer.name] = sums[layer.name] + (rows.T @ rows).double()
+
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(add)  # type: ignore[no-untyped-call]
+
+        return hook
+
+    handles = [layer.module(model).register_forward_hook(watch(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,129 @@
+"""How many bits each tensor gets: the step at which error and bits together cost least, at one price per bit for all.
+
+At one price the last bit buys as much in every tensor, which is what makes the whole file smallest for its error. The
+price itself is found by trying: the real size of the file and the real error of the pictures decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.quantize.quadratic_form import damped, error_cost, feedback_of
+from vvc_nnr.quantize.rate_distortion import MAX_STEPS, RoundedTensor, round_tensor
+from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
+from vvc_nnr.tensor_params import TensorParams
+
+# Squared step over price per bit and weight of an error: where the search for the QP begins. Of vectors, which are few
+# and not searched, half of it.
+STEP_RATIO = 6.5
+VECTOR_STEP_RATIO = 3.0
+MAX_QP_MOVES = 6
+# What single levels pay of the price. They are chosen one after another, and each saving makes later ones pay for its
+# error; where weights make up for each other a lot, less than the whole price saves more.
+PRICE_SHARES = (0.6, 0.3, 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllocatedTensor:
+    """A matrix with its QP.
+
+    Attributes:
+        qp: Its QP.
+        rounded: Its levels.
+        error: What they add to the squared error per value of the output, by the quadratic forms.
+        sensitivity: What a weight's squared error of 1 adds if all that can be made up for is.
+    """
+
+    qp: int
+    rounded: RoundedTensor
+    error: float
+    sensitivity: float
+
+    def cost(self, price_per_bit: float) -> float:
+        """Error and bits together."""
+        return self.error + price_per_bit * self.rounded.bits
+
+
+def allocate(
+    weights: NDArray[np.float64],
+    params: TensorParams,
+    price_per_bit: float,
+    columns: NDArray[np.float64],
+    rows: NDArray[np.float64],
+    qp_density: int,
+) -> AllocatedTensor:
+    """The levels of a matrix at the QP that costs least.
+
+    Args:
+        weights: (n_rows, n_columns), finite.
+        params: As for `round_tensor`.
+        price_per_bit: In squared error per value of the output; above zero.
+        columns: Damped second moments of the inputs, (n_groups, n_columns, n_columns).
+        rows: Damped second moment of the outputs' gradients, (n_rows, n_rows).
+        qp_density: QP steps per octave as a power of two.
+    """
+    along = feedback_of(columns)
+    across = feedback_of(_within_groups(rows, len(columns))[None])
+    sensitivity = along.mean_weight * across.mean_weight
+    values = np.ascontiguousarray(weights, np.float32)
+    coarse = qp_limits(qp_density)[1]
+    fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_STEPS / 2), qp_density)
+    tried: dict[int, AllocatedTensor] = {}
+
+    def attempt(qp: int, share: float) -> AllocatedTensor:
+        rounded = round_tensor(values, params, step_size(qp, qp_density), share * price_per_bit, along, across)
+        return AllocatedTensor(qp, rounded, error_cost(rounded.values - weights, columns, rows), sensitivity)
+
+    def cost(qp: int) -> float:
+        if qp not in tried:
+            tried[qp] = attempt(qp, 1.0)
+        return tried[qp].cost(price_per_bit)
+
+    start = qp_of_step(math.sqrt(STEP_RATIO * price_per_bit / sensitivity), qp_density)
+    best = tried[descend(cost, min(max(start, fine), coarse), fine, coarse)]
+    for share in PRICE_SHARES:
+        other = attempt(best.qp, share)
+        if other.cost(price_per_bit) >= best.cost(price_per_bit):
+            break
+        best = other
+    return best
+
+
+def vector_qp(values: NDArray[np.float64], price_per_bit: float, sensitivity: float, qp_density: int) -> int:
+    """The QP of a bias, whose errors cost `sensitivity` each."""
+    fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_STEPS / 2), qp_density)
+    return max(qp_of_step(math.sqrt(VECTOR_STEP_RATIO * price_per_bit / sensitivity), qp_density), fine)
+
+
+def descend(cost: Callable[[int], float], start: int, low: int, high: int) -> int:
+    """Where a function of integers has a minimum, downhill from `start` in at most MAX_QP_MOVES steps."""
+    at = start
+    for direction in (1, -1):
+        for _ in range(MAX_QP_MOVES):
+            to = at + direction
+            if not low <= to <= high or cost(to) >= cost(at):
+                break
+            at = to
+        if at != start:
+            break
+    cost(at)
+    return at
+
+
+def _within_groups(rows: NDArray[np.float64], n_groups: int) -> NDArray[np.float64]:
+    """The moment without what lies between rows of two groups, whose inputs differ."""
+    n = len(rows)
+    group = np.arange(n) * n_groups // n
+    inside: NDArray[np.float64] = rows * (group[:, None] == group[None, :])
+    return inside
+
+
+def damped_rows(moment: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A second moment (n_rows, n_rows), damped."""
+    found: NDArray[np.float64] = damped(moment[None])[0]
+    return found
