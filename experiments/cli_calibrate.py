@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated import UNKNOWN_QP, CalibratedNetwork, TensorAllocation, compress_calibrated
+from vvc_nnr.calibrated import UNKNOWN_QP, compress_calibrated
+from vvc_nnr.calibrated_network import CalibratedNetwork, TensorAllocation
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome, qp_list

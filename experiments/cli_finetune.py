@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated import CalibratedNetwork
+from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder

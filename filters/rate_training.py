@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrated import CalibratedNetwork
+from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.calibration_pictures import Degrade, as_picture
 from vvc_nnr.filters.train import TrainingTask, TrainOptions, train

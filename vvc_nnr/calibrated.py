@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vvc_nnr.calibrated_network import CalibratedNetwork, allocations
 from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
@@ -47,7 +48,6 @@ from vvc_nnr.quantize.calibration import (
 )
 from vvc_nnr.quantize.price_search import Limit, search_price
 from vvc_nnr.quantize.quadratic_form import damped, shifted_target
-from vvc_nnr.quantize.step import step_size
 from vvc_nnr.stream import read_stream
 from vvc_nnr.unit_coding import encode_indices, make_params
 
@@ -57,67 +57,6 @@ UNKNOWN_QP = -52
 FIRST_LOSS_DB = 0.05
 # Octaves per octave of the price.
 LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
-
-
-@dataclass(frozen=True, slots=True)
-class TensorAllocation:
-    """What a tensor got, and why.
-
-    Attributes:
-        name: Of the tensor.
-        shape: Its shape.
-        qp: Its QP, None if it was coded without one.
-        step: The step of its QP.
-        size_bytes: Of its data units.
-        sensitivity: Squared error per output value that one weight's squared error of 1 causes, after feedback; None
-            if it was not measured.
-        error_share: Its share of the error that all measured tensors cause.
-        zero_share: Share of values that are zero.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    qp: int | None
-    step: float | None
-    size_bytes: int
-    sensitivity: float | None
-    error_share: float | None
-    zero_share: float | None
-
-    @property
-    def n_values(self) -> int:
-        """How many values it has; at least 1."""
-        return max(1, math.prod(self.shape))
-
-    @property
-    def sensitivity_db(self) -> float | None:
-        """Its sensitivity on a logarithmic scale."""
-        return None if self.sensitivity is None else 10 * math.log10(self.sensitivity)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CalibratedNetwork:
-    """A network in a file that was made by pictures.
-
-    Attributes:
-        data: The file.
-        loss_db: Measured loss of PSNR on the pictures held out; below zero: a gain.
-        n_held_out: How many these were.
-        n_original_bytes: Of all tensors as they were given.
-        tensors: What each got.
-        n_attempts: Prices tried.
-        price_per_bit: In squared error per value of the output.
-        reference_mse: Squared error that the original network leaves, or is taken to leave.
-    """
-
-    data: bytes
-    loss_db: float
-    n_held_out: int
-    n_original_bytes: int
-    tensors: tuple[TensorAllocation, ...]
-    n_attempts: int
-    price_per_bit: float
-    reference_mse: float
 
 
 Report = Callable[[str], None]
@@ -243,7 +182,7 @@ class _Compression:
         """The price at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
         error = self.meter.reference_mse * (10 ** (loss_db / 10) - 1)
         n_weights = sum(layer.module(self.original).weight.numel() for layer in self.layers)
-        return max(error * math.log(2) / n_weights, 1e-30)
+        return max(2 * math.log(2) * error / n_weights, 1e-30)
 
     def compress(self, price: float) -> CalibratedNetwork:
         """One attempt: all layers in order, the file, and its loss."""
@@ -271,7 +210,7 @@ class _Compression:
         units = self._encode(coded, biases)
         data = self._write(units)
         loss_db = self._loss_db(data, changed)
-        tensors = _allocations(self.arrays, units, coded, biases, self.options)
+        tensors = allocations(self.arrays, units, coded, biases, self.options)
         n_original = sum(int(np.asarray(a).nbytes) if isinstance(a, np.ndarray) else 0 for a in self.arrays.values())
         return CalibratedNetwork(
             data, loss_db, len(self.meter.outputs), n_original, tensors, 1, price, self.meter.reference_mse
@@ -344,27 +283,3 @@ def _unit(name: str, shape: tuple[int, ...], options: CompressOptions) -> DataUn
 def _encode_levels(job: TensorJob, tensor: AllocatedTensor, options: CompressOptions) -> EncodedTensor:
     unit = replace(_unit(job.name, coded_shape(shape_of(job.array)), options), node_id=job.node_id)
     return EncodedTensor((encode_indices(unit, tensor.rounded.indices, tensor.qp, options),), job.number_format)
-
-
-def _allocations(
-    arrays: NamedArrays,
-    units: Sequence[EncodedTensor],
-    coded: Mapping[str, AllocatedTensor],
-    biases: Mapping[str, tuple[NDArray[np.float32], int]],
-    options: CompressOptions,
-) -> tuple[TensorAllocation, ...]:
-    whole = sum(tensor.error for tensor in coded.values()) or 1.0
-    found = []
-    for (name, array), encoded in zip(arrays.items(), units, strict=True):
-        size = sum(len(unit.payload) for unit in encoded.units)
-        tensor = coded.get(name)
-        if tensor is None:
-            qp = biases[name][1] if name in biases else None
-            step = None if qp is None else step_size(qp, options.qp_density)
-            found.append(TensorAllocation(name, shape_of(array), qp, step, size, None, None, None))
-            continue
-        zeros = float(np.mean(tensor.rounded.indices == 0))
-        step = step_size(tensor.qp, options.qp_density)
-        share = tensor.error / whole
-        found.append(TensorAllocation(name, shape_of(array), tensor.qp, step, size, tensor.sensitivity, share, zeros))
-    return tuple(found)

@@ -12,13 +12,9 @@
 // move on by the row's real bins.
 #pragma once
 
-#include <algorithm>
-#include <memory>
-#include <new>
-
 #include "context_costs.hpp"
+#include "row_feedback.hpp"
 #include "status.hpp"
-#include "trellis.hpp"
 
 namespace nnr {
 
@@ -36,68 +32,6 @@ struct RoundingInput {
 };
 
 constexpr int kRefresh = 96;  // columns between two looks at the contexts
-
-// A step of the search: the eight survivors and how they were reached.
-struct Survivors {
-  alignas(32) float cost[kDqStates];
-  alignas(32) int32_t neighbour[kDqStates];  // sign class of the last index
-  alignas(32) int32_t parent[kDqStates];
-};
-
-struct RowSearch {
-  std::unique_ptr<float[]> errors;      // n_columns x 8: level - target of each survivor's path
-  std::unique_ptr<int32_t[]> k;         // n_columns x 8
-  std::unique_ptr<uint8_t[]> parents;   // n_columns x 8
-  std::unique_ptr<float[]> target;      // n_columns, in steps
-  Survivors survivors;
-
-  bool allocate(size_t n_columns) {
-    errors.reset(new (std::nothrow) float[8 * n_columns + 8]);
-    k.reset(new (std::nothrow) int32_t[8 * n_columns]);
-    parents.reset(new (std::nothrow) uint8_t[8 * n_columns]);
-    target.reset(new (std::nothrow) float[n_columns]);
-    return errors && k && parents && target;
-  }
-};
-
-// Moves the errors of the columns before `c` to the survivors that descend from them, and sums them up.
-using FeedbackKernel = void (*)(float* errors, const float* feedback, int64_t c, const int32_t* parent, float* sums);
-
-inline void feed_back(float* errors, const float* feedback, int64_t c, const int32_t* parent, float* sums) {
-  float total[kDqStates] = {};
-  for (int64_t i = 0; i < c; ++i) {
-    float moved[kDqStates];
-    for (int s = 0; s < kDqStates; ++s) moved[s] = errors[8 * i + parent[s]];
-    for (int s = 0; s < kDqStates; ++s) total[s] += moved[s] * feedback[i];
-    std::memcpy(errors + 8 * i, moved, sizeof moved);
-  }
-  std::memcpy(sums, total, sizeof total);
-}
-
-#if NNR_X86
-NNR_TARGET_AVX2 inline void feed_back_avx2(float* errors, const float* feedback, int64_t c, const int32_t* parent,
-                                           float* sums) {
-  const __m256i from = _mm256_load_si256(reinterpret_cast<const __m256i*>(parent));
-  __m256 total = _mm256_setzero_ps();
-  for (int64_t i = 0; i < c; ++i) {
-    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_loadu_ps(errors + 8 * i), from);
-    _mm256_storeu_ps(errors + 8 * i, moved);
-    total = _mm256_add_ps(total, _mm256_mul_ps(moved, _mm256_broadcast_ss(feedback + i)));
-  }
-  _mm256_storeu_ps(sums, total);
-}
-#endif
-
-// In eight sums, so that every instruction set adds in the same order.
-NNR_INLINE float dot(const float* a, const float* b, int64_t n) {
-  float sums[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (int lane = 0; lane < 8; ++lane) sums[lane] += a[i + lane] * b[i + lane];
-  }
-  for (int lane = 0; i < n; ++i, ++lane) sums[lane] += a[i] * b[i];
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-}
 
 class Rounding {
  public:
@@ -243,10 +177,10 @@ class Rounding {
     for (int s = 0; s < kDqStates; ++s) at.cost[s] = next[s], at.neighbour[s] = sign_class(chosen[s]);
   }
 
-  // Indices of columns begin..end-1 of the path that ends in `state`; returns the state before them.
+  // Indices of columns begin..end-1 of the path that ends in `state`, from out[0]; returns the state before them.
   int trace_back(int state, int64_t end, int64_t begin, int32_t* out) const {
     for (int64_t c = end - 1; c >= begin; --c) {
-      out[c] = row_.k[static_cast<size_t>(8 * c + state)];
+      out[c - begin] = row_.k[static_cast<size_t>(8 * c + state)];
       state = row_.parents[static_cast<size_t>(8 * c + state)];
     }
     return state;
@@ -257,7 +191,7 @@ class Rounding {
     const Survivors& at = row_.survivors;
     const int best = static_cast<int>(std::min_element(at.cost, at.cost + kDqStates) - at.cost);
     int32_t path[kRefresh];
-    state = trace_back(best, end, begin, path - begin);
+    state = trace_back(best, end, begin, path);
     ContextSink sink{scratch()};
     for (int64_t c = begin; c < end; ++c) code(sink, path[c - begin], state, neighbour);
     costs_.make(layout_, scratch());
