@@ -49,8 +49,8 @@ class Server:
             handler.send_header("Content-Length", str(len(body)))
             handler.end_headers()
             body = body[: self.stop_after_bytes]
+            self.sent_bytes += len(body)  # before the client can have them and look
             handler.wfile.write(body)
-            self.sent_bytes += len(body)
 
     def close(self):
         self._http.shutdown()
