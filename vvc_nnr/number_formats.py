@@ -177,7 +177,7 @@ def bfloat16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def _from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    wide = np.ascontiguousarray(bits).astype(np.uint32)
+    wide = bits.astype(np.uint32, order="C")
     wide <<= _BFLOAT16_SHIFT
     return wide.view(np.float32)
 

@@ -102,7 +102,9 @@ class BaseState:
 
 
 def _values(name: str, array: Array | Bfloat16Bits) -> Array:
-    return as_float32(name, array) if isinstance(array, Bfloat16Bits) else np.array(array)
+    if isinstance(array, Bfloat16Bits):
+        return as_float32(name, array)
+    return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
 def compress_update(

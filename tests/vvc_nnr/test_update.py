@@ -105,6 +105,24 @@ def test_bfloat16_stays_bfloat16() -> None:
     assert np.allclose(state.arrays["w"], 2 * values, rtol=0.02, atol=0.01)
 
 
+def test_a_0_d_tensor_keeps_its_shape_in_every_number_format() -> None:
+    scalars = {
+        "f": np.array(0.5, np.float32),
+        "i": np.array(3),
+        "b": Bfloat16Bits(bfloat16_bits(np.array(1.5, np.float32))),
+    }
+    base, changed = BaseState.of(scalars), {**scalars, "f": np.array(0.75, np.float32)}
+    assert {array.shape for array in base.arrays.values()} == {()}
+    data, sender = compress_update(base, changed)
+    assert {array.shape for array in sender.arrays.values()} == {()}
+    assert apply_update(base, data).digest() == sender.digest()
+
+
+def test_states_are_equal_whatever_the_byte_order() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert BaseState.of({"w": values.astype(">f4")}).digest() == BaseState.of({"w": values}).digest()
+
+
 def test_an_update_for_another_state_is_refused() -> None:
     base = network()
     data, _ = compress_update(base, trained(base, 1))
