@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.codec.vvc import LOOP_FILTER_PARAMS, LoopFilters, VvcOptions
-from vvc_nnr.errors import ExternalToolError
+from vvc_nnr.codec.vvc import LoopFilters, VvcOptions
+from vvc_nnr.errors import ExternalToolError, InputError
 
 EncoderTool: TypeAlias = Literal["vtm", "vvencapp"]
 DecoderTool: TypeAlias = Literal["vtm", "vvdecapp"]
@@ -69,7 +69,12 @@ def vtm_arguments(options: VvcOptions, config: Path, job: EncoderJob) -> list[st
     """VTM's encoder arguments: 10 bit inside, sizes padded to whole coding units, an MD5 for each picture.
 
     VTM's rate is a whole number here; it changes the printed kbit/s and nothing else.
+
+    Raises:
+        InputError: If SAO is to be as the preset has it.
     """
+    if options.sao == "preset":
+        raise InputError("SAO as the preset has it: VTM has no presets, its SAO is on or off by the filter set")
     rate = max(1, round(job.fps))
     picture = f"-wdt {job.width} -hgt {job.height} -fr {rate} -f {job.n_pictures} -q {options.qp}"
     depths = " ".join(f"--{place}BitDepth={CODED_BIT_DEPTH}" for place in ("Input", "Internal", "Output"))
@@ -85,7 +90,7 @@ def vvenc_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
     """Arguments of vvencapp: one QP, no pre-filter, an MD5 and a log line for each picture."""
     source = f"--size {job.width}x{job.height} --fps {job.fps} --format yuv420_10 --frames {job.n_pictures}"
     coding = f"--preset {options.preset} --qp {options.qp} --qpa 0 --threads {options.n_threads}"
-    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + LOOP_FILTER_PARAMS[options.loop_filters]
+    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + options.loop_filter_params
     return [
         *("--input", str(job.raw), *source.split(), "--output", str(job.target), *coding.split()),
         *("--intraperiod", "1", "--gopsize", "1", "--decodedpicturehash", "1", "--verbosity", "5"),

@@ -30,13 +30,13 @@ from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, Unsupp
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
 LoopFilters: TypeAlias = Literal["all", "deblock-sao", "none"]
+Sao: TypeAlias = Literal["on", "preset"]
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 MAX_PICTURES_PER_RUN = 4
-# Every filter is named: left to itself, libvvenc's preset faster has no SAO.
-LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
-    "all": ":SAO=1:ALF=1:CCALF=1",
-    "deblock-sao": ":SAO=1:ALF=0:CCALF=0",
+_LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
+    "all": ":ALF=1:CCALF=1",
+    "deblock-sao": ":ALF=0:CCALF=0",
     "none": ":LoopFilterDisable=1:EDO=0:SAO=0:ALF=0:CCALF=0",
 }
 
@@ -50,12 +50,15 @@ class VvcOptions:
         preset: libvvenc's speed preset.
         loop_filters: "all" (deblocking, SAO, ALF, CC-ALF), "deblock-sao" (those of VTM 1.0) or "none".
         n_threads: Encoder threads; the bits do not depend on it.
+        sao: Whether the first two sets have SAO: "on", or as the "preset" has it. libvvenc's preset faster, left to
+            itself, has none.
     """
 
     qp: int
     preset: Preset = "faster"
     loop_filters: LoopFilters = "all"
     n_threads: int = 2
+    sao: Sao = "on"
 
     def __post_init__(self) -> None:
         if not 0 <= self.qp <= 63:
@@ -66,6 +69,14 @@ class VvcOptions:
             raise InputError(f"loop filters {self.loop_filters!r}: must be one of {', '.join(get_args(LoopFilters))}")
         if self.n_threads < 1:
             raise InputError(f"{self.n_threads} threads: must be at least 1")
+        if self.sao not in get_args(Sao):
+            raise InputError(f"SAO {self.sao!r}: must be one of {', '.join(get_args(Sao))}")
+
+    @property
+    def loop_filter_params(self) -> str:
+        """The in-loop filters as the encoder's parameters, each with a colon in front."""
+        named = ":SAO=1" if self.sao == "on" and self.loop_filters != "none" else ""
+        return named + _LOOP_FILTER_PARAMS[self.loop_filters]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +208,7 @@ class VvcEncoder:
             *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "info"),
             *source.split(),
             *coding.split(),
-            *("-vvenc-params", params + LOOP_FILTER_PARAMS[o.loop_filters]),
+            *("-vvenc-params", params + o.loop_filter_params),
         ]
 
 

@@ -70,7 +70,7 @@ def _add_encode(commands: Commands) -> None:
 
 def _encode(arguments: argparse.Namespace) -> Outcome:
     source = source_of(arguments.input, arguments)
-    options = VvcOptions(arguments.qp, arguments.preset, arguments.loop_filters, arguments.threads)
+    options = VvcOptions(arguments.qp, arguments.preset, arguments.loop_filters, arguments.threads, arguments.sao)
     encoder = make_encoder(arguments.encoder, options, config=arguments.vtm_config)
     frames = _shown(source.frames(count=arguments.pictures), "encode", arguments.pictures or source.n_pictures)
     with AtomicFile(arguments.output) as file:  # first: a place that cannot be written is known at once

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, get_args
 import platformdirs
 
 from vvc_nnr.codec.encoders import EncoderName
+from vvc_nnr.codec.vvc import Sao
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
@@ -76,6 +77,12 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(EncoderName),
         default="libvvenc",
         help="libvvenc comes with this package; VTM's EncoderApp and vvencapp are looked for on the PATH",
+    )
+    parser.add_argument(
+        "--sao",
+        choices=get_args(Sao),
+        default="on",
+        help="SAO in the filter sets that have it: on, or as libvvenc's preset has it (faster: off)",
     )
     parser.add_argument("--vtm-config", type=Path, metavar="FILE", help="VTM's cfg/encoder_intra_vtm.cfg")
 

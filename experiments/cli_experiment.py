@@ -186,6 +186,7 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         psnr_peak=arguments.psnr_peak,
         device=arguments.device,
         n_threads=arguments.threads,
+        sao=arguments.sao,
         encoder=arguments.encoder,
         encoder_config=arguments.vtm_config,
     )

@@ -88,8 +88,8 @@ def _add_inloop(kinds: Commands) -> None:
     parser.add_argument(
         "--quantised-share",
         type=share,
-        default=0.4,
-        help="share of the steps, at the end, with 8-bit weights, so that the network bears them",
+        default=0.0,
+        help="share of the steps, at the end, with 8-bit weights, for a network that loses too much by them",
     )
     add_raw_options(parser)
 

@@ -29,6 +29,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
     """The notes of every table of the tool-by-tool experiment."""
     notes = [
         *(f"{use.network} {_PLACES[use.after]}." for use in results.uses),
+        *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
         peak_note(conventions),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",
         f"Rate: {conventions.rate}; Table 1 has the network's size.",

@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import vvc_nnr
+from vvc_nnr.codec.vvc import Sao
 from vvc_nnr.errors import InputError
 
 PsnrPeak: TypeAlias = Literal["vtm", "full"]
 
 AVERAGING = "mean over pictures of a sequence, then over sequences of a class; Overall = mean over all sequences"
 RATE = "bits of the coded pictures, without the bits of the network"
+
+SAO_NOTES: dict[Sao, str] = {
+    "on": "SAO is on in 'all filters' and 'deblock+SAO', whatever the preset says",
+    "preset": "SAO in 'all filters' and 'deblock+SAO' is as the preset has it, which may be off (libvvenc's faster)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,14 @@ class Conventions:
         averaging: How pictures and sequences are averaged.
         rate: Which bits are counted.
         seeds: Seeds of everything random in the run, empty if nothing was.
+        loop_filters: What the codec's filter sets have, empty if there is no such codec.
     """
 
     psnr_peak: PsnrPeak = "vtm"
     averaging: str = AVERAGING
     rate: str = RATE
     seeds: str = ""
+    loop_filters: str = ""
 
     def to_header(self) -> dict[str, str]:
         """This as texts for the header of a file of rows."""
@@ -84,7 +92,13 @@ class Conventions:
         peak = header["psnr_peak"]
         if peak not in ("vtm", "full"):
             raise InputError(f"psnr_peak {peak!r} in the header of the results: must be vtm or full")
-        return cls("vtm" if peak == "vtm" else "full", header["averaging"], header["rate"], header["seeds"])
+        return cls(
+            "vtm" if peak == "vtm" else "full",
+            header["averaging"],
+            header["rate"],
+            header["seeds"],
+            header.get("loop_filters", ""),
+        )
 
 
 def gather_provenance(argv: Sequence[str] | None = None, *, device: str = "cpu") -> Provenance:

@@ -14,7 +14,7 @@ from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_table
-from vvc_nnr.experiments.provenance import Conventions, Provenance
+from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.results import (
     end_to_end_figures,
     end_to_end_tables,
@@ -65,7 +65,7 @@ def run_tool_by_tool(
         UnsupportedError: If a source has a format that VVC intra coding here does not take.
         ExternalToolError: If the encoder fails.
     """
-    conventions = Conventions(psnr_peak=options.psnr_peak)
+    conventions = Conventions(psnr_peak=options.psnr_peak, loop_filters=SAO_NOTES[options.sao])
     experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
     own = {"networks_sha256": experiment.networks_sha256, "encoder": experiment.encoder}
     settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}

@@ -24,6 +24,7 @@ from vvc_nnr.codec.vvc import (
     EncodedSequence,
     LoopFilters,
     Preset,
+    Sao,
     VvcOptions,
     decode_vvc,
 )
@@ -64,6 +65,7 @@ class ToolOptions:
         tile: Side of the filter's tiles in luma samples.
         device: Where the networks run.
         n_threads: Threads of the encoder.
+        sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
         encoder_config: VTM's configuration file.
     """
@@ -79,6 +81,7 @@ class ToolOptions:
     tile: int | None = DEFAULT_TILE
     device: str = "cpu"
     n_threads: int = 2
+    sao: Sao = "on"
     encoder: EncoderName = "libvvenc"
     encoder_config: Path | None = None
 
@@ -187,7 +190,7 @@ class ToolExperiment:
     ) -> Iterator[list[ToolRow]]:
         """Yields the rows of each picture that are not done yet."""
         o = self._options
-        options = VvcOptions(qp, o.preset, loop_filters, o.n_threads)
+        options = VvcOptions(qp, o.preset, loop_filters, o.n_threads, o.sao)
         encoder = make_encoder(o.encoder, options, config=o.encoder_config, cache=self._cache)
         coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
         decoded = decode_vvc(coded.stream, width=source.format.width, height=source.format.height)

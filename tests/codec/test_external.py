@@ -329,6 +329,14 @@ def test_loop_filters_on_the_command_lines(loop_filters, vtm, vvenc):
     assert (pairs["--preset"], pairs["--threads"], pairs["--qpa"]) == ("slow", "3", "0")
 
 
+def test_sao_as_the_preset_has_it():
+    options = VvcOptions(22, sao="preset")
+    job = EncoderJob(Path("in.yuv"), Path("out.266"), 416, 240, Fraction(30), 3)
+    assert vvenc_arguments(options, job)[-1] == "IntraQPOffset=0:MCTF=0:BIM=0:ALF=1:CCALF=1"
+    with pytest.raises(InputError, match="VTM has no presets"):
+        vtm_arguments(options, Path("a.cfg"), job)
+
+
 def test_output_of_any_decoder(tmp_path):
     source = frames(3, bit_depth=10)
     format = source[0].format()

@@ -162,11 +162,12 @@ def test_options_reach_the_encoder(real_pictures):
         VvcOptions(32, preset="medium"),
         VvcOptions(32, loop_filters="deblock-sao"),
         VvcOptions(32, loop_filters="none"),
+        VvcOptions(32, sao="preset"),
     ]
     encoded = [VvcEncoder(o).encode(frames) for o in options]
     pictures = [tuple(samples(decode_vvc(e.stream))) for e in encoded]
     assert len(set(pictures)) == len(options)
-    assert [e.pictures[0].qp for e in encoded] == [32, 33, 32, 32, 32]
+    assert [e.pictures[0].qp for e in encoded] == [32, 33, 32, 32, 32, 32]
 
 
 def test_the_ends_of_the_qp_range(real_pictures):
@@ -185,6 +186,7 @@ def test_the_ends_of_the_qp_range(real_pictures):
         ({"preset": "fastest"}, "preset 'fastest'"),
         ({"loop_filters": "some"}, "loop filters 'some'"),
         ({"n_threads": 0}, "0 threads"),
+        ({"sao": "off"}, "SAO 'off'"),
     ],
 )
 def test_options_out_of_range(change, named):
