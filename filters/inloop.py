@@ -9,6 +9,9 @@ from vvc_nnr.filters.packing import N_PLANES
 
 QP_CENTRE = 32.0
 QP_SCALE = 10.0
+INPUT_SCALES = (4.0, 4.0, 4.0, 4.0, 8.0, 8.0)
+"""Brings luma, and chroma with its narrower range, near the strength of the features: else the first layer's weights,
+chroma's above all, grow so large that 8 bits between their minimum and maximum cost 0.12 dB at QP 22."""
 OUTPUT_SCALE = 0.02
 
 
@@ -73,7 +76,8 @@ class InLoopFilter(nn.Module):
         """
         n, _, height, width = planes.shape
         strength = ((qp - QP_CENTRE) / QP_SCALE).to(planes.dtype).view(n, 1, 1, 1).expand(n, 1, height, width)
-        features = torch.relu(self.head(torch.cat([planes - 0.5, strength], dim=1)))
+        inputs = (planes - 0.5) * planes.new_tensor(INPUT_SCALES).view(1, N_PLANES, 1, 1)
+        features = torch.relu(self.head(torch.cat([inputs, strength], dim=1)))
         deep = self.body(self.blocks(features)) + features
         correction: Tensor = self.tail(torch.relu(deep))
         return planes + OUTPUT_SCALE * correction
