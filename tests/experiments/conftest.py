@@ -5,7 +5,7 @@ The networks are tiny and random: what they do to pictures does not matter here,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 
+from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.rows import ImageRow, LoopFilters, ToolMethod, ToolRow
 from vvc_nnr.filters.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
@@ -25,6 +26,7 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.y4m import Y4mWriter
 
+Run = Callable[..., str]
 QPS = (22, 27, 32, 37)
 ANCHOR_DB = {"all": 0.0, "deblock-sao": -0.2, "none": -0.25}
 
@@ -47,6 +49,19 @@ def _tool_row(
         sequence, ctc_class, picture, 416, 240, 10, qp, filters, method, network, n_bits,
         y_db, y_db + 2, y_db + 3, ssim, ssim, ssim,
     )  # fmt: skip
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that has to succeed quietly and returns its standard output."""
+
+    def run(*argv: str | Path) -> str:
+        code = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert (code, err) == (0, "")
+        return out
+
+    return run
 
 
 @pytest.fixture

@@ -39,19 +39,6 @@ WIDTH, HEIGHT = 96, 64
 Run = Callable[..., str]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command that has to succeed quietly and returns its standard output."""
-
-    def run(*argv: str | Path) -> str:
-        code = main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        assert (code, err) == (0, "")
-        return out
-
-    return run
-
-
 def ffmpeg(*arguments: str | Path) -> None:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)]
     subprocess.run(command, check=True, timeout=60)

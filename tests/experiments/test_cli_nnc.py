@@ -25,19 +25,6 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command that has to succeed quietly and returns its standard output."""
-
-    def run(*argv: str | Path) -> str:
-        code = main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        assert (code, err) == (0, "")
-        return out
-
-    return run
-
-
-@pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Runs a command that must be refused in one line without leaving a file, and returns what it says."""
 
