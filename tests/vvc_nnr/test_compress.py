@@ -65,7 +65,7 @@ def test_floats_come_back_in_their_number_format_and_near(
 ) -> None:
     if any(float(np.abs(array).max(initial=0)) > 3e38 for array in network.values()):
         return
-    data = compress(network, qp=qp, nonweight_qp=qp, use_dq=use_dq, n_threads=1)
+    data = compress(network, qp=qp, nonweight_qp=qp, use_dq=use_dq, lambda_rd=0, n_threads=1)
     found = decompress(data)
     steps = {tensor.name: tensor.step for tensor in inspect(data).tensors}
     for name, array in network.items():
@@ -76,6 +76,12 @@ def test_floats_come_back_in_their_number_format_and_near(
         rounding = largest * (2.0**-9 if array.dtype == np.float16 else 2.0**-22) + 2.0**-24
         bound = (2 if use_dq else 0.5) * (steps[name] or 0.0) + rounding
         assert np.abs(found[name].astype(np.float64) - array.astype(np.float64)).max() <= bound
+
+
+def test_the_rate_may_cost_more_than_half_a_step_but_less_than_one() -> None:
+    array = np.array([[0, 0, 0], [0, 0, 0.15625]], np.float32)
+    data = compress({"w": array}, qp=-8, use_dq=False, n_threads=1)
+    assert 0.125 < np.abs(decompress(data)["w"] - array).max() < 0.25
 
 
 @given(array=hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)))
