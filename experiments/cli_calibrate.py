@@ -35,9 +35,9 @@ from vvc_nnr.filters.calibration_pictures import (
     restoration_calibration,
 )
 from vvc_nnr.filters.dncnn import dncnn_of
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.training_data import reduced_pictures
-from vvc_nnr.filters.zoo import build_network
+from vvc_nnr.filters.zoo import Network, build_network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import Calibration
@@ -172,12 +172,12 @@ def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
     crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops // 4))
     if crops.n_fitted < 1:
         raise InputError(f"--crops {arguments.crops}: at least 1 is wanted")
-    is_restoration = not isinstance(model, InLoopFilter | Autoencoder)
+    is_restoration = not isinstance(model, Network)
     if not is_restoration and (arguments.noise_sigma is not None or arguments.jpeg_quality is not None):
         raise InputError("--noise-sigma, --jpeg-quality: not for in-loop filters and autoencoders")
-    if not isinstance(model, InLoopFilter) and (arguments.loop_filters is not None or arguments.qps is not None):
+    if not isinstance(model, InLoopNetwork) and (arguments.loop_filters is not None or arguments.qps is not None):
         raise InputError("--loop-filters, --qps: only for in-loop filters")
-    if isinstance(model, InLoopFilter):
+    if isinstance(model, InLoopNetwork):
         qps = arguments.qps or (22, 27, 32, 37)
         return inloop_calibration(paths, qps, arguments.loop_filters or "all", replace(crops, side=128))
     if isinstance(model, Autoencoder):

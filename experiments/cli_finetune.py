@@ -15,10 +15,9 @@ from torch import nn
 from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.calibration_pictures import Degrade
-from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.rate_training import RestorationTask, TuneOptions, read_pictures, tune_for_size
+from vvc_nnr.filters.zoo import Network
 from vvc_nnr.sequences.images import image_files
 
 MAX_HOURS = 1000.0
@@ -45,7 +44,7 @@ def check_finetuning(model: nn.Module, arguments: argparse.Namespace) -> None:
         return
     if arguments.hours is not None and not 0 < arguments.hours <= MAX_HOURS:
         raise InputError(f"--hours {arguments.hours}: above 0, at most {MAX_HOURS:g} is wanted")
-    if isinstance(model, InLoopFilter | Autoencoder):
+    if isinstance(model, Network):
         raise InputError(
             "--finetune: for networks that restore pictures; use train for in-loop filters and autoencoders"
         )

@@ -19,7 +19,7 @@ from vvc_nnr.experiments.cli_nnc import (
     note_on,
     options_of,
 )
-from vvc_nnr.filters.zoo import ZOO, zoo_names
+from vvc_nnr.filters.zoo import zoo_path
 from vvc_nnr.model.any_file import read_arrays, write_arrays
 from vvc_nnr.model.container import Tensor, container_bytes
 from vvc_nnr.model.network_file import NNC_SUFFIX, is_nnc, read_network_file
@@ -152,4 +152,4 @@ def _float_size(stored: StoredNetwork) -> int:
 
 
 def _path(name_or_path: str) -> Path:
-    return ZOO / f"{name_or_path}.safetensors" if name_or_path in zoo_names() else Path(name_or_path)
+    return zoo_path(name_or_path) or Path(name_or_path)

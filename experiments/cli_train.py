@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -33,8 +33,10 @@ from vvc_nnr.experiments.results import make_folder
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
+from vvc_nnr.filters.data_parallel import Workers, worker_group
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import InLoopTask
+from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
 from vvc_nnr.filters.train import TrainOptions, train
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
@@ -82,9 +84,12 @@ def _add_inloop(kinds: Commands) -> None:
         help="in-loop filters of the codec: none for a replacement, all for a post-filter",
     )
     parser.add_argument("--qps", type=qp_list, default="22,27,32,37", help="QPs to train on")
-    parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
-    parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers")
-    parser.add_argument("--blocks", type=positive, default=2, help="residual blocks")
+    parser.add_argument(
+        "--presets", type=_presets, default="faster", metavar="NAME,...", help="libvvenc's presets, taken in turn"
+    )
+    parser.add_argument("--rung", choices=get_args(Rung), help="a shape of the ladder, by complexity")
+    parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers, without --rung")
+    parser.add_argument("--blocks", type=positive, default=2, help="residual blocks, without --rung")
     parser.add_argument(
         "--quantised-share",
         type=share,
@@ -134,25 +139,56 @@ def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: in
 
 
 def _train_inloop(arguments: argparse.Namespace) -> Outcome:
-    sources = sources_of(arguments.data, arguments)
+    with worker_group() as workers:
+        return _train_inloop_together(arguments, workers)
+
+
+def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> Outcome:
     folder = make_folder(arguments.out)
-    encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.preset)
-    make_pairs(filter_pictures(sources), folder / "pairs", encodings)
+    torch.manual_seed(arguments.seed)
+    network = _inloop_network(arguments)
+    if workers.rank == 0:
+        sources = sources_of(arguments.data, arguments)
+        encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
+        make_pairs(filter_pictures(sources), folder / "pairs", encodings)
+    workers.wait()
     names = pair_names(folder / "pairs")
     training, validation = split(names)
     pairs, held_out = (
         PairSet(folder / "pairs", arguments.loop_filters, arguments.qps, [names[i] for i in indices])
         for indices in (training, validation)
     )
-    torch.manual_seed(arguments.seed)
-    if arguments.init:
-        network = load_inloop_filter(arguments.init)
-    else:
-        network = InLoopFilter(arguments.channels, arguments.blocks)
     task = InLoopTask(network, pairs, held_out, seed=arguments.seed)
     options = replace(_options(arguments), quantised_share=arguments.quantised_share)
-    figures = train(task, options, folder / "checkpoint.pt")
+    figures = train(task, options, folder / "checkpoint.pt", workers)
+    if workers.rank:
+        return Outcome("", {})
     return _finish(folder, network, figures, options, held_out.names)
+
+
+def _inloop_network(arguments: argparse.Namespace) -> InLoopNetwork:
+    """The network to start from: new, or --init, deepened if --rung asks for more blocks than it has."""
+    rung = None if arguments.rung is None else RUNGS[arguments.rung]
+    if not arguments.init:
+        return InLoopFilter(arguments.channels, arguments.blocks) if rung is None else LadderFilter(**rung)
+    network = load_inloop_filter(arguments.init)
+    if rung is None:
+        return network
+    if network.n_channels != rung["n_channels"] or network.n_blocks > rung["n_blocks"]:
+        shape = f"{network.n_channels} channels and {network.n_blocks} blocks"
+        raise InputError(
+            f"--init {arguments.init}: has {shape}; --rung {arguments.rung} goes on from a network of "
+            f"{rung['n_channels']} channels and at most {rung['n_blocks']} blocks"
+        )
+    return deepened(network, rung["n_blocks"])
+
+
+def _presets(text: str) -> list[Preset]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in get_args(Preset)]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: wanted are {', '.join(get_args(Preset))}")
+    return cast(list[Preset], names)
 
 
 def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:

@@ -34,7 +34,7 @@ from vvc_nnr.experiments.provenance import PsnrPeak
 from vvc_nnr.experiments.rows import SizeRow, ToolMethod, ToolRow
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.filters.infer import DEFAULT_TILE, filter_frame
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.train import choose_device
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters, reconstruct
 from vvc_nnr.model.uniform_metadata import Biases
@@ -100,7 +100,7 @@ class _Variant:
 
     method: ToolMethod
     network_name: str
-    network: InLoopFilter | None
+    network: InLoopNetwork | None
 
 
 class ToolExperiment:
@@ -155,7 +155,7 @@ class ToolExperiment:
         coded = reconstruct(original, options.bits, options.biases)
         if self.networks_sha256.setdefault(name, coded.original_sha256) != coded.original_sha256:
             raise InputError(f"{name_or_path}: another network is called {name} too; rename one of the files")
-        assert isinstance(coded.network, InLoopFilter)
+        assert isinstance(coded.network, InLoopNetwork)
         method = f"uniform{options.bits}"
         self.sizes.append(
             SizeRow(

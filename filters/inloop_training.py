@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import N_LUMA_PLANES, sample_scale
 from vvc_nnr.filters.pairs import Packed, PairSet
 
@@ -32,9 +32,9 @@ class InLoopTask:
     """
 
     def __init__(
-        self, network: InLoopFilter, pairs: PairSet, validation: PairSet, *, seed: int, crop: int = 48
+        self, network: InLoopNetwork, pairs: PairSet, validation: PairSet, *, seed: int, crop: int = 48
     ) -> None:
-        self.network: InLoopFilter = network
+        self.network: InLoopNetwork = network
         self._pairs = pairs
         self._validation = validation
         self._seed = seed

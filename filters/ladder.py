@@ -97,7 +97,11 @@ class LadderFilter(nn.Module):
         return planes + OUTPUT_SCALE * _as_planes(torch.exp(self.gain(strength))) * correction
 
 
-def deepened(network: InLoopFilter | LadderFilter, n_blocks: int) -> LadderFilter:
+InLoopNetwork: TypeAlias = InLoopFilter | LadderFilter
+"""A network that filters pictures: `network(planes, qp)`."""
+
+
+def deepened(network: InLoopNetwork, n_blocks: int) -> LadderFilter:
     """A network of the same width with more blocks that computes the same, to go on training from.
 
     The new blocks stand at the end and add zero. The QP plane of an `InLoopFilter` becomes the first layer's shift,
@@ -110,7 +114,8 @@ def deepened(network: InLoopFilter | LadderFilter, n_blocks: int) -> LadderFilte
         raise ValueError(f"the network has {network.n_blocks} blocks, cannot be made one of {n_blocks}")
     deeper = LadderFilter(network.n_channels, n_blocks)
     for block in deeper.blocks[network.n_blocks :]:
-        assert isinstance(block, _ConditionedBlock) and block.conv1.bias is not None
+        assert isinstance(block, _ConditionedBlock)
+        assert block.conv1.bias is not None
         nn.init.zeros_(block.conv1.weight)
         nn.init.zeros_(block.conv1.bias)
     state = dict(network.state_dict())

@@ -6,12 +6,14 @@ A pair set is a folder with one sub-folder per picture:
  pairs/0000_<name>/original.npy      uint16 (6, H/2, W/2), 10 bit, see packing.py
                    all_qp32.npy      the decoded picture, loop filters "all", QP 32
                    none_qp32.npy     ...
+ pairs/presets.json                  the encoder's presets, which the pictures took in turn
 ```
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +39,12 @@ class PairOptions:
     Attributes:
         qps: QPs of the encodings.
         loop_filters: In-loop filter sets of the encodings.
-        preset: libvvenc's preset.
+        presets: libvvenc's presets, which the pictures take in turn: all of them in the set at the cost of one.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
     loop_filters: Sequence[LoopFilters] = ("all", "none")
-    preset: Preset = "faster"
+    presets: Sequence[Preset] = ("faster",)
 
 
 def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> None:
@@ -54,12 +56,14 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
         options: The encodings to make.
 
     Raises:
-        InputError: If the folder cannot be written.
+        InputError: If the folder cannot be written, or its pairs were made with other presets.
         UnsupportedError: For other chroma formats and more than 10 bit.
         ExternalToolError: If the encoder fails.
     """
+    _claim(folder, options.presets)
     for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
         target = folder / f"{index:04d}_{name}"
+        preset = options.presets[index % len(options.presets)]
         _make_folder(target)
         if not (target / "original.npy").exists():
             _save(target / "original.npy", pack(frame.to_bit_depth(CODED_BIT_DEPTH)))
@@ -67,7 +71,7 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
             for qp in options.qps:
                 path = target / pair_name(loop_filters, qp)
                 if not path.exists():
-                    _save(path, pack(_coded(frame, VvcOptions(qp, options.preset, loop_filters, n_threads=1))))
+                    _save(path, pack(_coded(frame, VvcOptions(qp, preset, loop_filters, n_threads=1))))
 
 
 def pair_name(loop_filters: LoopFilters, qp: int) -> str:
@@ -171,6 +175,22 @@ def turned(packed: Packed, turn: int) -> Packed:
     if turn & 4:
         a, b, c, d, cb, cr = (p.T for p in (a, c, b, d, cb, cr))
     return np.stack([a, b, c, d, cb, cr])
+
+
+def _claim(folder: Path, presets: Sequence[Preset]) -> None:
+    """Notes the presets of a new pair set; an old one must have been made with the same."""
+    _make_folder(folder)
+    note = folder / "presets.json"
+    if not note.exists():
+        with AtomicFile(note) as file:
+            file.write(json.dumps(list(presets)).encode())
+        return
+    try:
+        found = json.loads(note.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{note}: cannot be read: {error}") from error
+    if found != list(presets):
+        raise InputError(f"{folder}: holds pairs of the presets {found}, asked for {list(presets)}; use another folder")
 
 
 def _make_folder(path: Path) -> None:

@@ -17,6 +17,9 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.data_parallel import Workers
+
+ALONE = Workers()
 
 _log = logging.getLogger(__name__)
 
@@ -85,16 +88,17 @@ class _State:
     average: dict[str, Tensor]
 
 
-def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mapping[str, float]:
+def train(task: TrainingTask, options: TrainOptions, checkpoint: Path, workers: Workers = ALONE) -> Mapping[str, float]:
     """Trains the task's network in place and leaves the averaged weights in it.
 
     A run that was cut off goes on from its checkpoint and ends with the same weights as an uncut one
-    (same machine, same number of threads).
+    (same machine, same number of threads and processes).
 
     Args:
         task: The network and its loss.
         options: Length, rates, seed.
         checkpoint: File to save to and, when it exists, to go on from.
+        workers: The processes that train together: each takes a batch of its own per step.
 
     Returns:
         The last validation figures.
@@ -115,13 +119,19 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path) -> Mappin
         _load(checkpoint, network, state, options, device)
     figures: Mapping[str, float] = {}
     with tqdm(
-        total=options.n_steps, initial=state.step, unit="step", desc=checkpoint.stem, mininterval=1.0, disable=None
+        total=options.n_steps,
+        initial=state.step,
+        unit="step",
+        desc=checkpoint.stem,
+        mininterval=1.0,
+        disable=True if workers.rank else None,
     ) as bar:
         while state.step < options.n_steps:
-            _step(task, network, state, options, device)
+            _step(task, network, state, options, device, workers)
             bar.update()
             if state.step % options.checkpoint_every == 0 or state.step == options.n_steps:
-                _save(checkpoint, network, state, options)
+                if workers.rank == 0:
+                    _save(checkpoint, network, state, options)
                 figures = _validate_average(task, network, state.average, device)
                 bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
                 _log.info("step %d: %s", state.step, " ".join(f"{k}={v:.4f}" for k, v in figures.items()))
@@ -164,7 +174,14 @@ def quantised_weights(network: nn.Module, bits: int) -> Iterator[None]:
             parameter.data = data
 
 
-def _step(task: TrainingTask, network: nn.Module, state: _State, options: TrainOptions, device: torch.device) -> None:
+def _step(
+    task: TrainingTask,
+    network: nn.Module,
+    state: _State,
+    options: TrainOptions,
+    device: torch.device,
+    workers: Workers,
+) -> None:
     network.train()
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate_at(state.step, options)
@@ -172,10 +189,11 @@ def _step(task: TrainingTask, network: nn.Module, state: _State, options: TrainO
     is_quantised = state.step >= options.n_steps * (1 - options.quantised_share)
     with quantised_weights(network, options.quantised_bits) if is_quantised else nullcontext():
         with torch.autocast(device.type, torch.bfloat16):
-            loss = task.loss(state.step, options.batch_size, device)
+            loss = task.loss(workers.batch_number(state.step), options.batch_size, device)
         if not torch.isfinite(loss):
             raise VvcNnrError(f"the loss is {float(loss.detach())} at step {state.step}: try a lower learning rate")
         loss.backward()  # type: ignore[no-untyped-call]
+    workers.average_gradients(network)
     nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
     state.optimiser.step()
     state.step += 1

@@ -15,8 +15,9 @@ from torch import nn
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
 from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.network_file import read_network_file
+from vvc_nnr.model.network_file import NNC_SUFFIX, read_network_file
 from vvc_nnr.model.safetensors import (
     StoredNetwork,
     float_bytes,
@@ -25,10 +26,15 @@ from vvc_nnr.model.safetensors import (
 )
 from vvc_nnr.model.uniform_metadata import Biases
 
-Network: TypeAlias = InLoopFilter | Autoencoder
+Network: TypeAlias = InLoopNetwork | Autoencoder
 
 ZOO = Path(__file__).parent / "zoo"
-ARCHITECTURES: dict[str, type[Network]] = {"inloop-filter": InLoopFilter, "autoencoder": Autoencoder}
+ARCHITECTURES: dict[str, type[Network]] = {
+    "inloop-filter": InLoopFilter,
+    "ladder-filter": LadderFilter,
+    "autoencoder": Autoencoder,
+}
+ZOO_SUFFIXES = (".safetensors", NNC_SUFFIX)
 MAX_WIDTH = 4096
 MAX_BLOCKS = 256
 
@@ -69,7 +75,12 @@ class Reconstruction:
 
 def zoo_names() -> list[str]:
     """Names of the networks that ship with this package."""
-    return sorted(path.stem for path in ZOO.glob("*.safetensors"))
+    return sorted(path.stem for path in ZOO.iterdir() if path.suffix in ZOO_SUFFIXES)
+
+
+def zoo_path(name: str) -> Path | None:
+    """The file of a network that ships with this package, None if none has that name."""
+    return next((path for suffix in ZOO_SUFFIXES if (path := ZOO / f"{name}{suffix}").is_file()), None)
 
 
 def load_network(name_or_path: str | Path) -> LoadedNetwork:
@@ -85,10 +96,10 @@ def load_network(name_or_path: str | Path) -> LoadedNetwork:
     return LoadedNetwork(path.stem, build_network(stored, str(path)), path, stored.n_bytes)
 
 
-def load_inloop_filter(name_or_path: str | Path) -> InLoopFilter:
+def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
     """An in-loop filter; raises as `load_network`, and InputError for a network of another kind."""
     network = load_network(name_or_path).network
-    if not isinstance(network, InLoopFilter):
+    if not isinstance(network, InLoopNetwork):
         raise InputError(f"{name_or_path}: holds an {_architecture(network)}, an in-loop filter is wanted")
     return network
 
@@ -156,10 +167,7 @@ def n_parameters(network: nn.Module) -> int:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    bundled = ZOO / f"{name_or_path}.safetensors"
-    if str(name_or_path) in zoo_names():
-        return bundled
-    path = Path(name_or_path)
+    path = zoo_path(str(name_or_path)) or Path(name_or_path)
     if not path.is_file():
         raise InputError(f"{name_or_path}: no such file, and no network of the zoo ({', '.join(zoo_names())})")
     return path

@@ -13,7 +13,7 @@ from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
 from vvc_nnr.experiments.pictures import default_small_pictures
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.infer import filter_frame
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
@@ -49,7 +49,7 @@ class InLoopRow:
         )
 
 
-def _filtered(module: InLoopFilter, originals: list[Frame], decoded: list[Frame]) -> Metrics:
+def _filtered(module: InLoopNetwork, originals: list[Frame], decoded: list[Frame]) -> Metrics:
     scores = [frame_psnr_db(o, filter_frame(module, d, QP)).y for o, d in zip(originals, decoded, strict=True)]
     return Metrics(psnr_db=float(np.mean(scores)))
 

@@ -416,3 +416,14 @@ def test_an_unexpected_error_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(ZeroDivisionError):
         main(["encode", str(y4m), "--qp", "32", "-o", "x.266"])
     assert issubclass(InputError, ValueError)
+
+
+def test_a_rung_that_the_network_to_start_from_does_not_fit(refused: Refused, networks: Path, tmp_path: Path) -> None:
+    start = ("--init", networks / "rep.safetensors", "--rung", "lop")
+    said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", *start)
+    assert "goes on from a network of 32 channels and at most 3 blocks" in said
+
+
+def test_presets_that_do_not_exist(refused: Refused, tmp_path: Path) -> None:
+    said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", "--presets", "medium,swift")
+    assert "'swift': wanted are faster" in said

@@ -53,7 +53,8 @@ def test_the_eight_turns_differ(random_frame):
 
 def test_files_of_a_pair_set(folder):
     names = {f"{kind}_qp{qp}.npy" for kind in ("all", "none") for qp in (32, 42)} | {"original.npy"}
-    assert set(contents(folder)) == {f"000{i}_{n}/{f}" for i, n in enumerate("abc") for f in names}
+    files = {f"000{i}_{n}/{f}" for i, n in enumerate("abc") for f in names}
+    assert set(contents(folder)) == files | {"presets.json"}
     assert pair_names(folder) == ["0000_a", "0001_b", "0002_c"]
 
 
@@ -89,6 +90,22 @@ def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, m
     assert len(made) == 12
     assert contents(tmp_path) == expected
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_pictures_take_the_presets_in_turn(pictures, tmp_path, monkeypatch):
+    coded, made = pairs._coded, []
+    monkeypatch.setattr(pairs, "_coded", lambda frame, options: made.append(options.preset) or coded(frame, options))
+    make_pairs(pictures, tmp_path, PairOptions((42,), ("all",), ("faster", "fast")))
+    assert made == ["faster", "fast", "faster"]
+
+
+def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
+    make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+    with pytest.raises(InputError, match=r"holds pairs of the presets \['faster'\], asked for \['fast'\]"):
+        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",), ("fast",)))
+    (tmp_path / "presets.json").write_text("[")
+    with pytest.raises(InputError, match=r"presets\.json: cannot be read"):
+        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
 
 
 def test_odd_sizes_and_10_bit(random_frame, tmp_path):

@@ -126,7 +126,7 @@ def test_a_network_of_another_kind(saved, autoencoder, tmp_path):
 
 @pytest.mark.parametrize("architecture", ["", "resnet", "Inloop-Filter", "inloop-filter "])
 def test_an_unknown_architecture(saved, architecture):
-    with pytest.raises(InputError, match=r"architecture .* this package has inloop-filter, autoencoder"):
+    with pytest.raises(InputError, match=r"architecture .* this package has inloop-filter, ladder-filter, autoencoder"):
         load_network(saved(metadata={"architecture": architecture}))
 
 
