@@ -9,14 +9,18 @@ All networks of this package see pictures in this form; nothing is lost and ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import UnsupportedError
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import Frame, Plane
 
 N_PLANES = 6
 N_LUMA_PLANES = 4
+_Sample = TypeVar("_Sample", np.uint16, np.float32)
 
 
 def sample_scale(bit_depth: int) -> float:
@@ -46,11 +50,15 @@ def pack(frame: Frame) -> NDArray[np.uint16]:
 
 def unpack(packed: NDArray[np.uint16], like: Frame) -> Frame:
     """The inverse of `pack`: a picture of the size, depth and chroma format of `like`."""
+    planes = unpacked_planes(packed, like.format().plane_shapes)
+    samples = (cast(Plane, p.astype(like.planes[0].dtype)) for p in planes)
+    return Frame(tuple(samples), like.bit_depth, like.chroma_format)
+
+
+def unpacked_planes(packed: NDArray[_Sample], shapes: Sequence[tuple[int, int]]) -> tuple[NDArray[_Sample], ...]:
+    """Six planes of half size as planes of the given shapes (height, width): Y, or Y, Cb and Cr."""
     _, height, width = packed.shape
-    luma = np.empty((2 * height, 2 * width), np.uint16)
+    luma = np.empty((2 * height, 2 * width), packed.dtype)
     for phase in range(N_LUMA_PLANES):
         luma[phase // 2 :: 2, phase % 2 :: 2] = packed[phase]
-    planes = (luma, *packed[N_LUMA_PLANES:])[: len(like.planes)]
-    dtype = like.planes[0].dtype
-    cropped = (p[: q.shape[0], : q.shape[1]].astype(dtype) for p, q in zip(planes, like.planes, strict=True))
-    return Frame(tuple(cropped), like.bit_depth, like.chroma_format)
+    return tuple(p[:h, :w] for p, (h, w) in zip((luma, *packed[N_LUMA_PLANES:]), shapes, strict=False))

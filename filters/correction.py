@@ -1,0 +1,46 @@
+"""What a filter adds to a decoded picture, before any rounding: the encoder weighs it block by block."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.filters.infer import DEFAULT_TILE, filter_planes
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.packing import pack, sample_scale, unpacked_planes
+from vvc_nnr.sequences.frame import Frame
+
+Correction: TypeAlias = tuple[NDArray[np.float32], ...]
+"""One plane (height, width) per component of a picture, in its sample values: filtered minus decoded."""
+
+
+def correction_of(
+    network: InLoopFilter, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
+) -> Correction:
+    """The network's correction of a picture, real-valued, in the size and chroma format of the picture.
+
+    Args:
+        network: The filter.
+        frame: A decoded 4:2:0 or 4:0:0 picture of 8 to 16 bit, any size.
+        qp: The QP that it was coded with, 0 to 63.
+        tile: Side of the tiles in luma samples, None for the whole picture at once.
+        device: Where to compute: "cpu", "cuda" or "auto".
+
+    Raises:
+        UnsupportedError: For 4:2:2 and 4:4:4.
+        InputError: If the QP or the tile is out of range, or the device is not there.
+        VvcNnrError: If the network gives NaN or infinity.
+    """
+    if not 0 <= qp <= 63:
+        raise InputError(f"QP {qp}: must be 0 to 63")
+    scale = sample_scale(frame.bit_depth)
+    packed = pack(frame)
+    correction = np.empty(packed.shape, np.float32)
+    for window, values in filter_planes(network, packed, scale, qp, tile=tile, device=device):
+        np.subtract(values * np.float32(scale), packed[:, *window], out=correction[:, *window])
+    if not np.isfinite(correction).all():
+        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
+    return unpacked_planes(correction, frame.format().plane_shapes)

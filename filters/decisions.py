@@ -1,0 +1,140 @@
+"""What an encoder decides about a filtered picture, block by block, and how a decoder carries it out.
+
+```
+ component c, block b:   output = clip(round(decoded + strength[c] / 16 * SCALES[choice[c][b]] * correction))
+```
+The decoder knows the strengths and choices from coded bytes alone, see decision_coding.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.filters.correction import Correction
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+
+BLOCK_SIZES = (64, 128)
+"""Sides of a block in luma samples, from which a picture takes one."""
+SCALES = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5)
+"""What a block may multiply its component's strength by; index 0 switches the filter off."""
+UNIT_CHOICE = SCALES.index(1.0)
+STRENGTH_UNIT = 1 / 16
+MAX_STRENGTH = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decisions:
+    """One picture's decisions.
+
+    Attributes:
+        block_size: Side of a block in luma samples, one of `BLOCK_SIZES`.
+        strengths: Per component, the strength of the correction in units of 1/16, 0 to 32; 0 switches it off.
+        choices: Per component, indices into `SCALES`, uint8 (rows, columns) of blocks. All components of a picture have
+            the same number of blocks, since blocks of subsampled chroma are smaller.
+
+    Raises:
+        InputError: If a value is out of its range.
+        ShapeError: If the components do not fit together.
+    """
+
+    block_size: int
+    strengths: tuple[int, ...]
+    choices: tuple[NDArray[np.uint8], ...]
+
+    def __post_init__(self) -> None:
+        if self.block_size not in BLOCK_SIZES:
+            raise InputError(f"blocks of {self.block_size}: must be one of {BLOCK_SIZES}")
+        if len(self.strengths) != len(self.choices) or len(self.choices) not in (1, 3):
+            raise ShapeError(f"{len(self.strengths)} strengths and {len(self.choices)} maps: want 1 or 3 of both")
+        if any(not 0 <= strength <= MAX_STRENGTH for strength in self.strengths):
+            raise InputError(f"strengths {self.strengths}: must be 0 to {MAX_STRENGTH}")
+        shapes = {choices.shape for choices in self.choices}
+        if len(shapes) != 1 or self.choices[0].ndim != 2 or any(c.dtype != np.uint8 for c in self.choices):
+            raise ShapeError(
+                f"maps {[f'{c.dtype} {c.shape}' for c in self.choices]}: want uint8 (rows, columns), all equal"
+            )
+        if any(choices.max(initial=0) >= len(SCALES) for choices in self.choices):
+            raise InputError(f"choices must be below {len(SCALES)}")
+
+    @property
+    def is_off(self) -> bool:
+        """Whether no sample of the picture is filtered."""
+        return not any(s and c.any() for s, c in zip(self.strengths, self.choices, strict=True))
+
+    def scales(self, component: int) -> NDArray[np.float32]:
+        """What each block of a component multiplies the correction by, (rows, columns)."""
+        factors = np.array(SCALES, np.float32) * np.float32(self.strengths[component] * STRENGTH_UNIT)
+        return factors[self.choices[component]]
+
+
+def switched_off(frame: Frame) -> Decisions:
+    """The decisions that leave a picture as it is."""
+    grid = block_grid(frame.width, frame.height, BLOCK_SIZES[0])
+    maps = tuple(np.full(grid, UNIT_CHOICE, np.uint8) for _ in frame.planes)
+    return Decisions(BLOCK_SIZES[0], (0,) * len(maps), maps)
+
+
+def block_grid(width: int, height: int, block_size: int) -> tuple[int, int]:
+    """Rows and columns of blocks of a picture, given its luma size; blocks at the right and bottom may be cut off."""
+    return -(-height // block_size), -(-width // block_size)
+
+
+def block_sides(chroma_format: ChromaFormat, block_size: int) -> tuple[tuple[int, int], ...]:
+    """Height and width of a block in the samples of each component."""
+    luma = (block_size, block_size)
+    if chroma_format == "400":
+        return (luma,)
+    dx, dy = CHROMA_SHIFTS[chroma_format]
+    chroma = (block_size >> dy, block_size >> dx)
+    return (luma, chroma, chroma)
+
+
+def apply_decisions(decoded: Frame, correction: Correction, decisions: Decisions) -> Frame:
+    """The picture with each block of each component filtered as decided; the rest as it was decoded.
+
+    Args:
+        decoded: The decoded picture.
+        correction: What the network adds to it at full strength.
+        decisions: The encoder's decisions for a picture of this size and chroma format.
+
+    Raises:
+        ShapeError: If they do not fit the picture.
+    """
+    check_correction(decoded, correction)
+    sides = block_sides(decoded.chroma_format, decisions.block_size)
+    grid = block_grid(decoded.width, decoded.height, decisions.block_size)
+    if len(decisions.choices) != len(sides) or decisions.choices[0].shape != grid:
+        got = f"{len(decisions.choices)} maps {decisions.choices[0].shape}"
+        raise ShapeError(f"decisions with {got}, want {len(sides)} maps {grid} for {decoded.format()}")
+    planes = [
+        _filtered(plane, values, decisions.scales(c), side, (1 << decoded.bit_depth) - 1)
+        for c, (plane, values, side) in enumerate(zip(decoded.planes, correction, sides, strict=True))
+    ]
+    return Frame(tuple(planes), decoded.bit_depth, decoded.chroma_format)
+
+
+def check_correction(decoded: Frame, correction: Correction) -> None:
+    """Raise ShapeError unless the correction has one float32 plane for each of the picture's, of its size."""
+    got = [(str(values.dtype), values.shape) for values in correction]
+    if got != [("float32", plane.shape) for plane in decoded.planes]:
+        raise ShapeError(f"a correction of {got}, want float32 planes {[plane.shape for plane in decoded.planes]}")
+
+
+def _filtered(
+    plane: Plane, correction: NDArray[np.float32], scales: NDArray[np.float32], side: tuple[int, int], peak: int
+) -> Plane:
+    """One plane, a row of blocks at a time, which stays in the processor's cache."""
+    if not scales.any():
+        return plane
+    height, width = side
+    output = np.empty_like(plane)
+    for row, row_scales in enumerate(scales):
+        rows = slice(row * height, (row + 1) * height)
+        samples = correction[rows] * np.repeat(row_scales, width)[: plane.shape[1]]
+        samples += plane[rows]
+        output[rows] = np.clip(np.rint(samples, out=samples), 0, peak, out=samples)
+    return output
