@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -29,8 +30,10 @@ from vvc_nnr.experiments.cli_common import (
     size,
     source_of,
 )
+from vvc_nnr.experiments.cli_decisions import add_decision_options, filter_by_decisions, wants_decisions
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.correction import correction_of
 from vvc_nnr.filters.infer import DEFAULT_TILE, filter_frame
 from vvc_nnr.filters.train import choose_device
 from vvc_nnr.filters.zoo import load_inloop_filter
@@ -146,16 +149,21 @@ def _add_filter(commands: Commands) -> None:
     parser.add_argument("--qp", type=qp, required=True, help="QP that the pictures were coded with, 0 to 63")
     parser.add_argument("--tile", type=positive, default=DEFAULT_TILE, help="side of the tiles, luma samples")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    add_decision_options(parser)
     add_raw_options(parser)
 
 
 def _filter(arguments: argparse.Namespace) -> Outcome:
+    by_decisions = wants_decisions(arguments)
     choose_device(arguments.device)
     network = load_inloop_filter(arguments.model)
     decoded, n_pictures, fps = _decoded_pictures(arguments)
+    frames = _shown(decoded, "filter", n_pictures)
+    if by_decisions:
+        correct = partial(correction_of, network, qp=arguments.qp, tile=arguments.tile, device=arguments.device)
+        return filter_by_decisions(arguments, frames, correct, lambda filtered: _write(arguments, filtered, fps))
     filtered = (
-        filter_frame(network, frame, arguments.qp, tile=arguments.tile, device=arguments.device)
-        for frame in _shown(decoded, "filter", n_pictures)
+        filter_frame(network, frame, arguments.qp, tile=arguments.tile, device=arguments.device) for frame in frames
     )
     return _write(arguments, filtered, fps)
 

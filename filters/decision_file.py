@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -65,19 +65,19 @@ class DecisionSequence:
     chroma_format: ChromaFormat
     payloads: tuple[bytes, ...]
 
-    def pictures(self, format: VideoFormat) -> Iterator[Decisions]:
-        """Yields the decisions for pictures of a format.
+    def picture(self, index: int, format: VideoFormat) -> Decisions:
+        """The decisions of one picture, given its format.
 
         Raises:
-            InputError: At once, if the decisions are for other pictures.
-            BitstreamError: At the picture whose bytes are damaged.
+            InputError: If the decisions are for other pictures.
+            BitstreamError: If the picture's bytes are damaged.
         """
         if (format.width, format.height, format.chroma_format) != (self.width, self.height, self.chroma_format):
             raise InputError(
                 f"decisions for pictures of {self.width}x{self.height}, {':'.join(self.chroma_format)}; "
                 f"these are {format.width}x{format.height}, {':'.join(format.chroma_format)}"
             )
-        return (decode_decisions(payload, format) for payload in self.payloads)
+        return decode_decisions(self.payloads[index], format)
 
 
 def parse_sequence(data: bytes) -> DecisionSequence:
