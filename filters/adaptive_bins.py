@@ -17,6 +17,7 @@ PROBABILITY_BITS = 16
 RANGE_BITS = 32
 _ONE = 1 << PROBABILITY_BITS
 _LEAST = _ONE >> 9
+_MOST = _ONE - _LEAST
 _SLOWEST = 64
 
 
@@ -34,9 +35,10 @@ class Context:
 
     def update(self, bin: int) -> None:
         """Learns one bin."""
-        self.weight = min(self.weight + 1, _SLOWEST)
+        if self.weight < _SLOWEST:
+            self.weight += 1
         moved = self.p_one + ((bin << PROBABILITY_BITS) - self.p_one) // self.weight
-        self.p_one = min(max(moved, _LEAST), _ONE - _LEAST)
+        self.p_one = _LEAST if moved < _LEAST else _MOST if moved > _MOST else moved
 
 
 class BinCoder(Protocol):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.infer import DEFAULT_TILE, filter_planes
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import pack, sample_scale, unpacked_planes
 from vvc_nnr.sequences.frame import Frame
 
@@ -18,7 +18,7 @@ Correction: TypeAlias = tuple[NDArray[np.float32], ...]
 
 
 def correction_of(
-    network: InLoopFilter, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
+    network: InLoopNetwork, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
 ) -> Correction:
     """The network's correction of a picture, real-valued, in the size and chroma format of the picture.
 

@@ -1,0 +1,132 @@
+"""docs/decisions.md is enough to read the bytes: a decoder from it alone, in exact fractions; fixed bytes."""
+
+from __future__ import annotations
+
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vvc_nnr.filters.decision_coding import encode_decisions
+from vvc_nnr.filters.decision_file import encode_sequence
+from vvc_nnr.filters.decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
+from vvc_nnr.sequences.frame import VideoFormat
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
+GOLDEN = "65604fca56ca14ad93e48c16b0"
+BELOW, ABOVE = [3 / 4, 1 / 2, 0], [5 / 4, 3 / 2]
+
+
+class Bins:
+    """The coder of the document."""
+
+    def __init__(self, data: bytes) -> None:
+        self.value = Fraction(int.from_bytes(data, "big"), 256 ** len(data))
+        self.low, self.range, self.unit = Fraction(0), 2**32, Fraction(1, 2**32)
+
+    def code(self, context: list[int]) -> int:
+        lower = self.range // 65536 * context[0]
+        bin = int(self.value < self.low + lower * self.unit)
+        if bin:
+            self.range = lower
+        else:
+            self.low += lower * self.unit
+            self.range -= lower
+        while self.range < 2**32:
+            self.range, self.unit = 2 * self.range, self.unit / 2
+        context[1] = min(context[1] + 1, 64)
+        context[0] = min(max(context[0] + (65536 * bin - context[0]) // context[1], 128), 65408)
+        return bin
+
+
+def starting(*sixty_fourths: int, count: int = 8) -> list[list[int]]:
+    return [[p * 65536 // 64, count] for p in sixty_fourths]
+
+
+def read_picture(
+    data: bytes, width: int, height: int, n_components: int
+) -> tuple[int, list[int], list[list[list[float]]]]:
+    bins = Bins(data)
+    block_size = 64 if bins.code([32768, 1]) else 128
+    n_rows, n_columns = -(-height // block_size), -(-width // block_size)
+    off, plain = [32768, 1], [32768, 1]
+    maps_of = [
+        {"differs": starting(*differs), "above": starting(2, 8, 30, 55, 62), "far": {}}
+        for differs in ((13, 26, 39), (6, 17, 37))
+    ]
+    strengths, maps = [], []
+    for c in range(n_components):
+        strengths.append(0)
+        maps.append([[1.0] * n_columns for _ in range(n_rows)])
+        if bins.code(off):
+            continue
+        for _ in range(5):
+            strengths[c] = 2 * strengths[c] + bins.code([32768, 1])
+        strengths[c] += 1
+        if not bins.code(plain):
+            read_map(bins, maps_of[min(c, 1)], maps[c])
+    return block_size, strengths, maps
+
+
+def read_map(bins: Bins, contexts: dict, rows: list[list[float]]) -> None:
+    for y, row in enumerate(rows):
+        for x in range(len(row)):
+            neighbours = [row[x - 1] if x else 1.0, rows[y - 1][x] if y else 1.0]
+            if not bins.code(contexts["differs"][sum(n != 1 for n in neighbours)]):
+                continue
+            is_above = bins.code(contexts["above"][2 + sum(int(n > 1) - int(n < 1) for n in neighbours)])
+            scales = ABOVE if is_above else BELOW
+            distance = 0
+            while distance + 1 < len(scales) and bins.code(
+                contexts["far"].setdefault((is_above, distance), [32768, 1])
+            ):
+                distance += 1
+            row[x] = scales[distance]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_decoder_written_from_the_document(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    width, height = (int(side) for side in rng.integers(1, 900, 2))
+    block_size, n_components = int(rng.choice([64, 128])), int(rng.choice([1, 3]))
+    grid = block_grid(width, height, block_size)
+    strengths = tuple(
+        int(s) for s in rng.integers(0, MAX_STRENGTH + 1, n_components) * (rng.random(n_components) < 0.8)
+    )
+    differs = rng.random((n_components, *grid)) < rng.choice([0, 0.2, 0.7])
+    unit = SCALES.index(1.0)
+    maps = [np.where(d, rng.integers(0, len(SCALES), grid), unit).astype(np.uint8) for d in differs]
+    data = encode_decisions(Decisions(block_size, strengths, tuple(maps)))
+    expected = [
+        [[SCALES[k] for k in row] for row in (m if s else np.full(grid, unit))]
+        for m, s in zip(maps, strengths, strict=True)
+    ]
+    assert read_picture(data, width, height, n_components) == (block_size, list(strengths), expected)
+
+
+def test_fixed_bytes() -> None:
+    """Files of before must stay readable: a change here needs a new version."""
+    maps = np.array([[3, 3, 4, 4], [3, 0, 1, 4], [2, 3, 5, 5]], np.uint8)
+    picture = Decisions(64, (14, 0, 20), (maps, maps, 5 - maps))
+    assert encode_decisions(picture).hex() == GOLDEN
+    data = encode_sequence([picture], VideoFormat(200, 180, 10))
+    head = "0100c700b3"
+    assert data.hex().startswith(head)
+    assert data[:-4].hex().endswith(GOLDEN)
+    assert int.from_bytes(data[-4:], "big") == zlib.crc32(data[:-4])
+
+
+def test_the_document_names_every_number() -> None:
+    for text in (
+        "13, 26, 39",
+        "6, 17, 37",
+        "2, 8, 30, 55, 62",
+        "128 to 65408",
+        "0 (off), 1/2, 3/4, 1, 5/4, 3/2",
+        "32/16",
+    ):
+        assert text in DOCUMENT
+    assert SCALES == (0, 1 / 2, 3 / 4, 1, 5 / 4, 3 / 2)
+    assert MAX_STRENGTH == 32
