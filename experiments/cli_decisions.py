@@ -8,6 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome, bit_depth
 from vvc_nnr.experiments.naming import naming
@@ -17,11 +19,12 @@ from vvc_nnr.filters.decision_coding import encode_decisions
 from vvc_nnr.filters.decision_file import DecisionSequence, encode_sequence, parse_sequence
 from vvc_nnr.filters.decision_search import decide
 from vvc_nnr.filters.decisions import Decisions, apply_decisions
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import Source, open_source
 
 Correct: TypeAlias = Callable[[Frame], Correction]
 Write: TypeAlias = Callable[[Iterator[Frame]], Outcome]
+_Made: TypeAlias = tuple[VideoFormat, Decisions]
 
 
 def add_decision_options(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +73,13 @@ def filter_by_decisions(
             sequence = parse_sequence(read_bytes(arguments.decisions))
         return write(_carried_out(sequence, arguments, decoded, correct))
     original = _original(arguments)
-    made: list[Decisions] = []
+    made: list[_Made] = []
     with AtomicFile(arguments.decisions_out) as file:  # first: a place that cannot be written is known at once
         outcome = write(_decided(original, arguments, decoded, correct, made))
-        data = encode_sequence(made, original.format)
+        decisions = [decisions for _, decisions in made]
+        data = encode_sequence(decisions, made[0][0])
         file.write(data)
-    return _with_bits(outcome, arguments.decisions_out, made, len(data))
+    return _with_bits(outcome, arguments.decisions_out, decisions, len(data))
 
 
 def _carried_out(
@@ -96,13 +100,14 @@ def _carried_out(
 
 
 def _decided(
-    original: Source, arguments: argparse.Namespace, decoded: Iterator[Frame], correct: Correct, made: list[Decisions]
+    original: Source, arguments: argparse.Namespace, decoded: Iterator[Frame], correct: Correct, made: list[_Made]
 ) -> Iterator[Frame]:
     """The encoder's side; appends to `made`."""
     for reference, frame in _pairs(original, arguments.input, decoded):
         correction = correct(frame)
-        made.append(decide(reference, frame, correction, arguments.qp))
-        yield apply_decisions(frame, correction, made[-1])
+        decisions = decide(reference, frame, correction, arguments.qp)
+        made.append((frame.format(), decisions))
+        yield apply_decisions(frame, correction, decisions)
 
 
 def _pairs(original: Source, input: Path, decoded: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
@@ -111,10 +116,20 @@ def _pairs(original: Source, input: Path, decoded: Iterable[Frame]) -> Iterator[
         if reference is None or frame is None:
             what = "fewer" if reference is None else "more"
             raise InputError(f"{original.path}: holds {what} pictures than {input}")
-        reference = reference.to_bit_depth(frame.bit_depth)
+        reference = _alike(reference, frame)
         if reference.format() != frame.format():
             raise InputError(f"{original.path}: {_described(reference)}, and {input} is {_described(frame)}")
         yield reference, frame
+
+
+def _alike(original: Frame, decoded: Frame) -> Frame:
+    """The original at the decoded picture's depth; with flat chroma where 4:0:0 was coded as 4:2:0."""
+    original = original.to_bit_depth(decoded.bit_depth)
+    if (original.chroma_format, decoded.chroma_format) != ("400", "420"):
+        return original
+    chroma = VideoFormat(original.width, original.height, original.bit_depth).plane_shapes[1:]
+    flat = (np.full(shape, 1 << (original.bit_depth - 1), original.planes[0].dtype) for shape in chroma)
+    return Frame((original.planes[0], *flat), original.bit_depth, "420")
 
 
 def _described(frame: Frame) -> str:

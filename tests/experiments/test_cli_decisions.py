@@ -74,6 +74,19 @@ def test_the_bundled_network_over_a_vvc_stream(run: Run, y4m: Path, frames: list
         assert frame_psnr_db(reference, after).y > frame_psnr_db(reference, before).y
 
 
+def test_a_grey_original_of_a_stream_with_flat_chroma(
+    run: Run, frames: list[Frame], networks: Path, tmp_path: Path
+) -> None:
+    """4:0:0 is coded as 4:2:0, and odd sizes as even ones."""
+    grey = write_y4m(tmp_path / "grey.y4m", [Frame((f.planes[0][:63, :95],), 8, "400") for f in frames])
+    run("encode", grey, "--qp", "37", "-o", tmp_path / "a.266")
+    command = ("filter", tmp_path / "a.266", "--model", networks / "post.safetensors", "--qp", "37", "--size", "95x63")
+    run(*command, "-o", tmp_path / "out.y4m", "--original", grey, "--decisions-out", tmp_path / "d.bin")
+    run(*command, "-o", tmp_path / "again.y4m", "--decisions", tmp_path / "d.bin")
+    assert samples(tmp_path / "again.y4m") == samples(tmp_path / "out.y4m")
+    assert all((plane == 512).all() for frame in read_y4m(tmp_path / "out.y4m") for plane in frame.planes[1:])
+
+
 def test_an_original_that_is_raw(run: Run, frames: list[Frame], blurred: Path, decided: Path, networks: Path) -> None:
     folder = decided.parent
     (folder / "original.yuv").write_bytes(b"".join(frame.to_bit_depth(10).tobytes() for frame in frames))
