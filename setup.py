@@ -11,15 +11,18 @@ from setuptools import setup
 # set computes the same bits, and loops over floats may be vectorised.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-Wno-psabi", "-pthread"]
 
-setup(
-    ext_modules=[
-        Pybind11Extension(
-            "vvc_nnr._kernels",
-            ["vvc_nnr/_native/bindings.cpp"],
-            depends=sorted(glob("vvc_nnr/_native/*.hpp")),
-            cxx_std=17,
-            extra_compile_args=FLAGS,
-            extra_link_args=["-pthread"],
-        )
-    ]
-)
+
+
+def kernels(package: str, folder: str) -> Pybind11Extension:
+    """The compiled module `_kernels` of a package, from `_native` in its folder."""
+    return Pybind11Extension(
+        f"{package}._kernels",
+        [f"{folder}/_native/bindings.cpp"],
+        depends=sorted(glob("*/_native/*.hpp")),
+        cxx_std=17,
+        extra_compile_args=FLAGS,
+        extra_link_args=["-pthread"],
+    )
+
+
+setup(ext_modules=[kernels("vvc_nnr", "vvc_nnr"), kernels("vvc_nnr.filters", "filters")])

@@ -23,6 +23,7 @@ from vvc_nnr.experiments.cli_common import (
     Outcome,
     add_command,
     add_encoder_options,
+    add_inference_options,
     add_raw_options,
     fraction,
     positive,
@@ -33,9 +34,8 @@ from vvc_nnr.experiments.cli_common import (
 from vvc_nnr.experiments.cli_decisions import add_decision_options, filter_by_decisions, wants_decisions
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.correction import correction_of
-from vvc_nnr.filters.infer import DEFAULT_TILE, filter_frame
-from vvc_nnr.filters.train import choose_device
+from vvc_nnr.filters.correction import correction_by
+from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import open_writer
@@ -148,24 +148,31 @@ def _add_filter(commands: Commands) -> None:
     parser.add_argument("--model", required=True, help="name of a bundled network, or a network file")
     parser.add_argument("--qp", type=qp, required=True, help="QP that the pictures were coded with, 0 to 63")
     parser.add_argument("--tile", type=positive, default=DEFAULT_TILE, help="side of the tiles, luma samples")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the network runs")
+    parser.add_argument("--threads", type=positive, help="threads of the network; default: one per core")
+    add_inference_options(parser)
     add_decision_options(parser)
     add_raw_options(parser)
 
 
 def _filter(arguments: argparse.Namespace) -> Outcome:
     by_decisions = wants_decisions(arguments)
-    choose_device(arguments.device)
-    network = load_inloop_filter(arguments.model)
+    runner = Runner(
+        load_inloop_filter(arguments.model),
+        backend=arguments.backend,
+        precision=arguments.precision,
+        n_threads=arguments.threads,
+        tile=arguments.tile,
+        device=arguments.device,
+    )
     decoded, n_pictures, fps = _decoded_pictures(arguments)
     frames = _shown(decoded, "filter", n_pictures)
     if by_decisions:
-        correct = partial(correction_of, network, qp=arguments.qp, tile=arguments.tile, device=arguments.device)
-        return filter_by_decisions(arguments, frames, correct, lambda filtered: _write(arguments, filtered, fps))
-    filtered = (
-        filter_frame(network, frame, arguments.qp, tile=arguments.tile, device=arguments.device) for frame in frames
-    )
-    return _write(arguments, filtered, fps)
+        correct = partial(correction_by, runner, qp=arguments.qp)
+        written = filter_by_decisions(arguments, frames, correct, lambda filtered: _write(arguments, filtered, fps))
+    else:
+        written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), fps)
+    inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
+    return Outcome(f"{written.text}; {runner.description}", written.data | inference)
 
 
 def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, Fraction]:

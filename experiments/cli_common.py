@@ -16,6 +16,7 @@ import platformdirs
 
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.vvc import Sao
+from vvc_nnr.filters.backends.backend import BackendName, Precision
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
@@ -85,6 +86,20 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         help="SAO in the filter sets that have it: on, or as libvvenc's preset has it (faster: off)",
     )
     parser.add_argument("--vtm-config", type=Path, metavar="FILE", help="VTM's cfg/encoder_intra_vtm.cfg")
+
+
+def add_inference_options(parser: argparse.ArgumentParser) -> None:
+    """Options for what computes the networks."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the networks run")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", *get_args(BackendName)),
+        default="auto",
+        help="what computes the networks; auto: the fastest that is installed",
+    )
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="float32", help="what the networks are computed in"
+    )
 
 
 def source_of(path: Path, arguments: argparse.Namespace) -> Source:

@@ -18,6 +18,7 @@ from vvc_nnr.experiments.cli_common import (
     add_command,
     add_encoder_options,
     add_group,
+    add_inference_options,
     add_raw_options,
     cache_folder,
     positive,
@@ -89,9 +90,9 @@ def _add_tool_by_tool(kinds: Commands) -> None:
     tool.add_argument("--psnr-peak", choices=get_args(PsnrPeak), default="vtm", help="1020 or 1023 at 10 bit")
     tool.add_argument("--bd-rate", choices=get_args(Interpolation), default="pchip", help="interpolation of BD-rate")
     tool.add_argument("--cache", type=Path, default=cache_folder(), help="folder of finished encodings")
-    tool.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the networks run")
-    tool.add_argument("--threads", type=positive, default=2, help="encoder threads")
+    tool.add_argument("--threads", type=positive, default=2, help="threads of the encoder and of the networks")
     add_encoder_options(tool)
+    add_inference_options(tool)
     _add_common(tool)
     add_raw_options(tool)
 
@@ -185,6 +186,8 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         biases=arguments.biases,
         psnr_peak=arguments.psnr_peak,
         device=arguments.device,
+        backend=arguments.backend,
+        precision=arguments.precision,
         n_threads=arguments.threads,
         sao=arguments.sao,
         encoder=arguments.encoder,

@@ -41,6 +41,7 @@ class Provenance:
         n_cores: Processor cores that this process may use.
         platform: Operating system and Python version.
         date: Start of the run, UTC, ISO 8601.
+        inference: What computed the filters, its version and precision; empty if there were none.
     """
 
     version: str
@@ -51,6 +52,7 @@ class Provenance:
     n_cores: int
     platform: str
     date: str
+    inference: str = ""
 
     def to_header(self) -> dict[str, str]:
         """This as texts for the header of a file of rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from vvc_nnr.sequences.source import Source
 
 SIZE_FILES = ("sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
 """Table 1 has the networks of both experiments where both are in one folder."""
-FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "n_threads")
+FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "backend", "n_threads")
 """What may change from run to run in one folder: more rows come of it, or the same ones."""
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
@@ -70,6 +70,7 @@ def run_tool_by_tool(
     own = {"networks_sha256": experiment.networks_sha256, "encoder": experiment.encoder}
     settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
     settings_path = make_folder(folder) / "tool_by_tool.json"
+    provenance = replace(provenance, inference=experiment.inference)
     settle_settings(settings_path, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS)
     header = provenance.to_header() | conventions.to_header()
     path = folder / "tool_by_tool.tsv"

@@ -33,9 +33,10 @@ from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.provenance import PsnrPeak
 from vvc_nnr.experiments.rows import SizeRow, ToolMethod, ToolRow
 from vvc_nnr.experiments.tsv import RowWriter
-from vvc_nnr.filters.infer import DEFAULT_TILE, filter_frame
+from vvc_nnr.filters.backends.backend import Precision
+from vvc_nnr.filters.backends.choice import BackendChoice
 from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.train import choose_device
+from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters, reconstruct
 from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.sequences.frame import Frame
@@ -64,7 +65,9 @@ class ToolOptions:
         psnr_peak: Peak of PSNR.
         tile: Side of the filter's tiles in luma samples.
         device: Where the networks run.
-        n_threads: Threads of the encoder.
+        backend: What computes them.
+        precision: What they are computed in.
+        n_threads: Threads of the encoder, and of the networks.
         sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
         encoder_config: VTM's configuration file.
@@ -80,6 +83,8 @@ class ToolOptions:
     psnr_peak: PsnrPeak = "vtm"
     tile: int | None = DEFAULT_TILE
     device: str = "cpu"
+    backend: BackendChoice = "auto"
+    precision: Precision = "float32"
     n_threads: int = 2
     sao: Sao = "on"
     encoder: EncoderName = "libvvenc"
@@ -100,7 +105,7 @@ class _Variant:
 
     method: ToolMethod
     network_name: str
-    network: InLoopNetwork | None
+    runner: Runner | None
 
 
 class ToolExperiment:
@@ -111,11 +116,11 @@ class ToolExperiment:
         cache: Folder of finished encodings.
 
     Raises:
-        InputError: If a network cannot be loaded, two different ones have one name, or the device is not there.
+        InputError: If a network cannot be loaded, two different ones have one name, or the backend, the precision or
+            the device is not there.
     """
 
     def __init__(self, options: ToolOptions, cache: Path) -> None:
-        choose_device(options.device)
         self.encoder = encoder_identity(options.encoder, options.encoder_config)
         self._options = options
         self._cache = cache
@@ -169,9 +174,20 @@ class ToolExperiment:
         )
         return [
             _Variant("anchor", "", None),
-            _Variant("original", name, original),
-            _Variant("reconstructed", name, coded.network),
+            _Variant("original", name, self._runner(original)),
+            _Variant("reconstructed", name, self._runner(coded.network)),
         ]
+
+    def _runner(self, network: InLoopNetwork) -> Runner:
+        o = self._options
+        return Runner(
+            network, backend=o.backend, precision=o.precision, n_threads=o.n_threads, tile=o.tile, device=o.device
+        )
+
+    @property
+    def inference(self) -> str:
+        """What computes the networks, and in which precision."""
+        return next(v.runner.description for v in self._variants["all"] if v.runner is not None)
 
     def _n_pictures(self, source: Source) -> int:
         """How many pictures of a sequence are wanted; counted where the file only claims a number."""
@@ -214,8 +230,8 @@ class ToolExperiment:
         picture: Frame,
     ) -> ToolRow:
         o, qp = self._options, coded.pictures[index].qp
-        if variant.network is not None:
-            picture = filter_frame(variant.network, picture, qp, tile=o.tile, device=o.device)
+        if variant.runner is not None:
+            picture = variant.runner.filter_frame(picture, qp)
         psnr = frame_psnr_db(reference, picture, peak=o.psnr_peak)
         ssim = frame_ssim(reference, picture)
         return ToolRow(

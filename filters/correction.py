@@ -7,10 +7,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.infer import DEFAULT_TILE, filter_planes
+from vvc_nnr.errors import VvcNnrError
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import pack, sample_scale, unpacked_planes
+from vvc_nnr.filters.runner import DEFAULT_TILE, Runner, check_qp
 from vvc_nnr.sequences.frame import Frame
 
 Correction: TypeAlias = tuple[NDArray[np.float32], ...]
@@ -34,12 +34,16 @@ def correction_of(
         InputError: If the QP or the tile is out of range, or the device is not there.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    if not 0 <= qp <= 63:
-        raise InputError(f"QP {qp}: must be 0 to 63")
+    return correction_by(Runner(network, backend="torch", tile=tile, device=device), frame, qp)
+
+
+def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
+    """The correction of a picture by a network that was made ready; else as `correction_of`."""
+    check_qp(qp)
     scale = sample_scale(frame.bit_depth)
     packed = pack(frame)
     correction = np.empty(packed.shape, np.float32)
-    for window, values in filter_planes(network, packed, scale, qp, tile=tile, device=device):
+    for window, values in runner.filter_planes(packed, scale, qp):
         np.subtract(values * np.float32(scale), packed[:, *window], out=correction[:, *window])
     if not np.isfinite(correction).all():
         raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")

@@ -23,6 +23,7 @@ from PIL import Image
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import cli_codec
 from vvc_nnr.experiments.cli import main
+from vvc_nnr.filters.runner import Runner
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
@@ -362,14 +363,15 @@ def test_ctrl_c_leaves_nothing(
 ) -> None:
     calls = []
 
-    def interrupted(network: object, frame: Frame, qp: int, **_: object) -> Frame:
+    def interrupted(self: Runner, frame: Frame, qp: int) -> Frame:
         calls.append(qp)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return frame
 
-    monkeypatch.setattr(cli_codec, "filter_frame", interrupted)
+    monkeypatch.setattr(Runner, "_filter_alone", interrupted)
     argv = ("filter", y4m, "--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
+    argv += ("--backend", "torch")  # one thread
     assert "interrupted" in refused(*argv, code=130)
     assert len(calls) == 2
 

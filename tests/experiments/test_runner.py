@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.experiments import end_to_end, tool_by_tool
+from vvc_nnr.experiments import end_to_end
 from vvc_nnr.experiments.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.provenance import Provenance, gather_provenance
@@ -22,6 +22,7 @@ from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
 from vvc_nnr.experiments.runner import run_end_to_end, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
@@ -68,7 +69,7 @@ class Calls:
 
 @pytest.fixture
 def filterings(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    return Calls(monkeypatch, tool_by_tool, "filter_frame")
+    return Calls(monkeypatch, Runner, "filter_frame")
 
 
 @pytest.fixture

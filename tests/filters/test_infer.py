@@ -38,7 +38,7 @@ def test_tiles_give_what_the_whole_picture_gives(filter_network, random_frame, w
 
 
 def test_tiles_without_their_margin_would_differ(filter_network, random_frame, monkeypatch):
-    network, frame = filter_network(), random_frame(64, 64)
+    network, frame = filter_network(), random_frame(96, 96)  # three tiles a side: those at borders read on inside
     whole = real_valued(network, frame, None)
     monkeypatch.setattr(InLoopFilter, "receptive_radius", network.receptive_radius - 1)
     assert np.abs(whole - real_valued(network, frame, 32)).max() > 1e-5
@@ -90,8 +90,8 @@ def test_memory_is_bounded_by_the_tile(filter_network, random_frame, tile):
     sizes = []
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[2:]))
     filter_frame(network, random_frame(400, 300), 32, tile=tile)
-    limit = tile // 2 + 2 * network.receptive_radius
-    assert max(max(size) for size in sizes) == limit
+    assert max(max(size) for size in sizes) <= tile // 2 + 2 * network.receptive_radius
+    assert len(set(sizes)) == 1
     assert len(sizes) == math.ceil(400 / tile) * math.ceil(300 / tile)
 
 

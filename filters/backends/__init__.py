@@ -1,0 +1,1 @@
+"""backends: ways to compute a network, each imported only when it is used."""

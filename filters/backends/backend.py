@@ -1,0 +1,38 @@
+"""What every way to compute a filter looks like from outside."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import LadderFilter
+
+FilterNetwork: TypeAlias = InLoopFilter | LadderFilter
+BackendName: TypeAlias = Literal["torch", "torch-compile", "onnxruntime", "openvino"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+
+class Backend(Protocol):
+    """One network, made ready once and kept; the size of its input and the QP may change from call to call."""
+
+    @property
+    def description(self) -> str:
+        """What computes, with its version."""
+
+    @property
+    def n_parallel(self) -> int:
+        """How many threads may call `run` at a time."""
+
+    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+        """The network's output.
+
+        Args:
+            planes: (6, H, W), contiguous, samples scaled to 0..1.
+            qp: The QP that the picture was coded with.
+
+        Returns:
+            (6, H, W), not clipped; valid until the same thread calls again.
+        """

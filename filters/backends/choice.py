@@ -1,0 +1,96 @@
+"""Which backend computes: the one that was asked for, or the fastest that is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal, TypeAlias, get_args
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.backends.backend import Backend, BackendName, FilterNetwork, Precision
+from vvc_nnr.filters.backends.torch_backend import TorchBackend
+
+BackendChoice: TypeAlias = Literal["auto"] | BackendName
+FASTEST_FIRST: dict[Precision, tuple[BackendName, ...]] = {
+    "float32": ("openvino", "onnxruntime", "torch"),
+    "bfloat16": ("openvino", "torch"),
+}
+"""The order that "auto" looks in. Compiling by torch takes half a minute, and so has to be asked for."""
+_PACKAGES: dict[BackendName, tuple[str, ...]] = {
+    "torch": (),
+    "torch-compile": (),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+}
+
+
+def n_usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def missing_for(name: BackendName) -> str:
+    """What a backend lacks on this machine, in words; empty if it can run."""
+    packages = [package for package in _PACKAGES[name] if find_spec(package) is None]
+    if packages:
+        return f"the package {' and '.join(packages)} is not installed; pip install 'vvc-nnr[{name}]'"
+    if name == "torch-compile" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        return "torch.compile needs a C++ compiler (g++, or what CXX names)"
+    return ""
+
+
+def chosen_backend(choice: BackendChoice, precision: Precision, device: str = "cpu") -> BackendName:
+    """The backend that a choice comes to here.
+
+    Raises:
+        InputError: If it is not installed, or does not compute in this precision or on this device.
+    """
+    if choice not in ("auto", *get_args(BackendName)):
+        raise InputError(f"backend {choice!r}: must be auto, {', '.join(get_args(BackendName))}")
+    if precision not in FASTEST_FIRST:
+        raise InputError(f"precision {precision!r}: must be {' or '.join(FASTEST_FIRST)}")
+    if choice == "auto":
+        return next(n for n in FASTEST_FIRST[precision] if (device == "cpu" or n == "torch") and not missing_for(n))
+    if choice == "onnxruntime" and precision != "float32":
+        raise InputError(f"backend onnxruntime: computes in float32 only, {precision} was asked for")
+    if device != "cpu" and not choice.startswith("torch"):
+        raise InputError(f"backend {choice}: computes on the processor only, device {device!r} was asked for")
+    if missing := missing_for(choice):
+        raise InputError(f"backend {choice}: {missing}")
+    return choice
+
+
+def make_backend(
+    network: FilterNetwork, name: BackendName, precision: Precision, n_threads: int | None, device: str
+) -> Backend:
+    """The network, ready to run on a backend that `chosen_backend` gave.
+
+    Args:
+        network: The filter.
+        name: The backend.
+        precision: What it computes in.
+        n_threads: Threads in all; None for torch's own setting, else for all cores.
+        device: Where torch computes.
+    """
+    n_calls = n_threads or n_usable_cores()
+    make: dict[BackendName, Callable[[], Backend]] = {
+        "torch": lambda: TorchBackend(network, precision, n_threads, device),
+        "torch-compile": lambda: TorchBackend(network, precision, n_threads, device, compiled=True),
+        "onnxruntime": lambda: _onnxruntime(network, n_calls),
+        "openvino": lambda: _openvino(network, precision, n_calls),
+    }
+    return make[name]()
+
+
+def _onnxruntime(network: FilterNetwork, n_threads: int) -> Backend:
+    from vvc_nnr.filters.backends.onnxruntime_backend import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(network, n_threads)
+
+
+def _openvino(network: FilterNetwork, precision: Precision, n_threads: int) -> Backend:
+    from vvc_nnr.filters.backends.openvino_backend import OpenVinoBackend
+
+    return OpenVinoBackend(network, precision, n_threads)

@@ -1,0 +1,72 @@
+"""PyTorch, operation by operation or compiled; on the processor or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vvc_nnr.filters.backends.backend import FilterNetwork, Precision
+from vvc_nnr.filters.train import choose_device
+
+
+class TorchBackend:
+    """The network as it is, or what `torch.compile` makes of a copy; the first run of a shape then takes a while.
+
+    Args:
+        network: The filter; put into evaluation mode and moved to the device.
+        precision: With "bfloat16" the convolutions are computed in it, the sum with the picture is not.
+        n_threads: Threads of each operation, None for torch's own setting.
+        device: "cpu", "cuda" or "auto".
+        compiled: Whether to compile.
+
+    Raises:
+        InputError: If the device is not there.
+    """
+
+    n_parallel = 1
+
+    def __init__(
+        self,
+        network: FilterNetwork,
+        precision: Precision = "float32",
+        n_threads: int | None = None,
+        device: str = "cpu",
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self._device = choose_device(device)
+        self._precision = precision
+        self._n_threads = n_threads
+        self._run: Callable[[Tensor, Tensor], Tensor] = network.eval().to(self._device)
+        if compiled:
+            own = deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._run = torch.compile(own, dynamic=False, options={"freezing": True})
+        name = "torch.compile" if compiled else "torch"
+        self.description = f"{name} {torch.__version__} on {self._device}"
+
+    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+        """See `Backend`."""
+        inputs = torch.from_numpy(planes).to(self._device)[None].contiguous(memory_format=torch.channels_last)
+        strength = torch.tensor([float(qp)], device=self._device)
+        reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
+        with _threads(self._n_threads), torch.no_grad(), reduced:
+            output = self._run(inputs, strength)
+        return np.ascontiguousarray(output[0].float().cpu().numpy())
+
+
+@contextmanager
+def _threads(n_threads: int | None) -> Iterator[None]:
+    """A number of torch threads for a while; None leaves torch's own setting alone."""
+    previous = torch.get_num_threads()
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.filters.backends import choice
+from vvc_nnr.filters.backends.backend import BackendName
+from vvc_nnr.filters.backends.choice import chosen_backend, make_backend, missing_for
+from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import LadderFilter
+from vvc_nnr.filters.plane_windows import read_planes
+from vvc_nnr.filters.runner import Runner
+from vvc_nnr.filters.zoo import load_inloop_filter
+
+BACKENDS: list[BackendName] = ["torch", "onnxruntime", "openvino"]
+CODE_VALUE = 1 / 1023  # at 10 bit
+
+
+@pytest.fixture
+def backend(request) -> BackendName:
+    if missing := missing_for(request.param):
+        pytest.skip(missing)
+    return request.param
+
+
+def with_corrections(network):
+    """A fresh network with all weights random: corrections of a few code values, as trained ones give."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(("tail.weight", "shift.weight")):
+                parameter.normal_(0, 0.1)
+    return network.eval()
+
+
+def ladder_network():
+    torch.manual_seed(1)
+    return with_corrections(LadderFilter(16, 2))
+
+
+@pytest.fixture(params=["in-loop", "ladder"])
+def network(request):
+    torch.manual_seed(2)
+    return with_corrections(InLoopFilter(16, 2)) if request.param == "in-loop" else ladder_network()
+
+
+def random_planes(height, width, seed=0):
+    return np.random.default_rng(seed).random((6, height, width), np.float32)
+
+
+def by_torch(network, planes, qp):
+    with torch.no_grad():
+        return network(torch.from_numpy(planes)[None], torch.tensor([float(qp)]))[0].numpy()
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_agrees_with_the_network_within_a_thousandth_of_a_code_value(backend, network):
+    compute = make_backend(network, backend, "float32", 2, "cpu")
+    corrections = []
+    for height, width, qp in [(24, 40, 22), (24, 40, 37), (31, 17, 0), (1, 1, 63), (24, 40, 22)]:
+        planes = random_planes(height, width)
+        expected = by_torch(network, planes, qp)
+        assert np.abs(compute.run(planes, qp) - expected).max() < 1e-3 * CODE_VALUE
+        corrections.append(np.abs(expected - planes).max())
+    assert max(corrections) > 2 * CODE_VALUE
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("name", ["inloop-postfilter", "inloop-replacement"])
+def test_agrees_on_trained_networks_and_photographs(backend, name, photographs):
+    network = load_inloop_filter(name)
+    planes = read_planes(photographs(1, 64, 48)[0].to_bit_depth(10), (0, 0, 24, 32))
+    output = make_backend(network, backend, "float32", 1, "cpu").run(planes, 37)
+    assert np.abs(output - by_torch(network, planes, 37)).max() < 1e-3 * CODE_VALUE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch-compile"], indirect=True)
+def test_what_torch_compiles_agrees_too(backend, network):
+    test_agrees_with_the_network_within_a_thousandth_of_a_code_value(backend, network)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"], indirect=True)
+def test_bfloat16_is_near_and_is_not_float32(backend):
+    network = ladder_network()
+    planes = random_planes(24, 40)
+    expected = by_torch(network, planes, 32)
+    error = np.abs(make_backend(network, backend, "bfloat16", 1, "cpu").run(planes, 32) - expected)
+    # The sum with the picture is not in bfloat16, which has steps of two code values and more.
+    assert error.max() < 0.5 * CODE_VALUE
+    if torch.cpu._is_avx512_bf16_supported():
+        assert error.max() > 1e-3 * CODE_VALUE
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_a_network_that_changes_later_does_not_matter(backend):
+    network, planes = ladder_network(), random_planes(16, 16)
+    expected = by_torch(network, planes, 32)
+    compute = make_backend(network, backend, "float32", 1, "cpu")
+    if backend != "torch":
+        with torch.no_grad():
+            network.tail.weight.zero_()
+    assert np.abs(compute.run(planes, 32) - expected).max() < 1e-3 * CODE_VALUE
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_pictures_are_those_of_torch_but_for_values_midway(backend, network, random_frame):
+    frame = random_frame(101, 75)
+    filtered = Runner(network, backend=backend, n_threads=2).filter_frame(frame, 27)
+    expected = filter_frame(network, frame, 27)
+    assert filtered.format() == expected.format()
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(filtered.planes, expected.planes, strict=True)]
+    assert max(d.max() for d in differences) <= 1
+    assert sum(np.count_nonzero(d) for d in differences) <= 0.002 * frame.planes[0].size
+    assert any((a != b).any() for a, b in zip(filtered.planes, frame.planes, strict=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_an_error(backend, value):
+    network = ladder_network()
+    with torch.no_grad():
+        network.head.weight[3, 2, 1, 1] = value
+    with pytest.raises(VvcNnrError, match="not finite"):
+        Runner(network, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_an_output_that_overflows_is_an_error(backend, random_frame):
+    network = ladder_network()
+    with torch.no_grad():
+        network.tail.weight.fill_(3e38)
+        network.tail.bias.fill_(3e38)
+    with pytest.raises(VvcNnrError, match="not finite"):
+        Runner(network, backend=backend).filter_frame(random_frame(32, 32), 32)
+
+
+def test_auto_takes_the_first_that_is_installed(monkeypatch):
+    lacking = {"openvino": "no", "onnxruntime": "", "torch": ""}
+    monkeypatch.setattr(choice, "missing_for", lambda name: lacking[name])
+    assert chosen_backend("auto", "float32") == "onnxruntime"
+    assert chosen_backend("auto", "bfloat16") == "torch"
+    lacking["openvino"] = ""
+    assert chosen_backend("auto", "float32") == chosen_backend("auto", "bfloat16") == "openvino"
+    assert chosen_backend("auto", "float32", "cuda") == "torch"
+    lacking["openvino"] = lacking["onnxruntime"] = "no"
+    assert chosen_backend("auto", "float32") == "torch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tpu", "float32"), "backend 'tpu': must be auto, torch, "),
+        (("torch", "int3"), "precision 'int3': must be float32 or "),
+        (("onnxruntime", "bfloat16"), "backend onnxruntime: computes in float32 only, bfloat16 was asked for"),
+        (("openvino", "float32", "cuda"), "backend openvino: computes on the processor only, device 'cuda'"),
+    ],
+)
+def test_a_choice_that_cannot_be(arguments, message):
+    with pytest.raises(InputError, match=message):
+        chosen_backend(*arguments)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_backend_that_is_not_installed(monkeypatch, name):
+    monkeypatch.setattr(choice, "find_spec", lambda package: None)
+    expected = f"backend {name}: the package onnx and {name} is not installed; pip install 'vvc-nnr\\[{name}\\]'"
+    with pytest.raises(InputError, match=expected):
+        chosen_backend(name, "float32")
+    assert chosen_backend("auto", "float32") == "torch"
+
+
+def test_compiling_without_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="needs a C\\+\\+ compiler"):
+        chosen_backend("torch-compile", "float32")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.backends.choice import missing_for
+from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.runner import Runner
+
+SIDE_BY_SIDE = "onnxruntime"
+
+needs_threads = pytest.mark.skipif(bool(missing_for(SIDE_BY_SIDE)), reason=missing_for(SIDE_BY_SIDE))
+
+
+def assert_near(left, right):
+    assert left.format() == right.format()
+    for a, b in zip(left.planes, right.planes, strict=True):
+        difference = np.abs(a.astype(int) - b)
+        assert difference.max() <= 1
+        assert np.count_nonzero(difference) <= 0.002 * a.size + 1
+
+
+@needs_threads
+@pytest.mark.parametrize("tile", [None, 32])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_sequences_come_in_order_each_with_its_qp_and_size(filter_network, random_frame, tile, n_threads):
+    network = filter_network()
+    pictures = [(random_frame(40 + 8 * (i % 3), 32, seed=i), 20 + i) for i in range(8)]
+    runner = Runner(network, backend=SIDE_BY_SIDE, tile=tile, n_threads=n_threads)
+    filtered = list(runner.filter_frames(iter(pictures)))
+    assert len(filtered) == 8
+    for (frame, qp), got in zip(pictures, filtered, strict=True):
+        assert_near(got, filter_frame(network, frame, qp))
+        assert_near(runner.filter_frame(frame, qp), got)
+
+
+def test_a_sequence_is_read_as_it_is_filtered(filter_network, random_frame):
+    read = []
+
+    def pictures():
+        for i in range(50):
+            read.append(i)
+            yield random_frame(16, 16), 32
+
+    filtered = Runner(filter_network(), backend="torch").filter_frames(pictures())
+    next(filtered)
+    assert len(read) <= 3
+    filtered.close()
+
+
+@needs_threads
+def test_one_picture_keeps_all_threads_busy(filter_network, random_frame, monkeypatch):
+    runner = Runner(filter_network(), backend=SIDE_BY_SIDE, n_threads=2)
+    both = threading.Barrier(2, timeout=20)
+    original = runner._compute.run
+
+    def run(planes, qp):
+        both.wait()
+        return original(planes, qp)
+
+    monkeypatch.setattr(runner._compute, "run", run)
+    runner.filter_frame(random_frame(64, 64), 32)
+
+
+def test_an_error_in_a_sequence_reaches_the_caller(filter_network, random_frame):
+    pictures = [(random_frame(16, 16), 32), (random_frame(16, 16), 64), (random_frame(16, 16), 32)]
+    filtered = Runner(filter_network(), backend="torch").filter_frames(pictures)
+    next(filtered)
+    with pytest.raises(InputError, match="QP 64"):
+        list(filtered)
+
+
+def test_a_tile_too_small_is_known_at_once(filter_network):
+    with pytest.raises(InputError, match="at least 16"):
+        Runner(filter_network(), tile=8)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_description_names_backend_version_and_precision(filter_network, precision):
+    runner = Runner(filter_network(), backend="torch", precision=precision)
+    assert runner.description.startswith("torch 2.")
+    assert runner.description.endswith(f"on cpu, {precision}")
+    assert runner.backend == "torch"
