@@ -24,3 +24,16 @@ def write_window(
     chroma: tuple[NDArray[_Sample], NDArray[_Sample]] | None,
     portable: bool,
 ) -> bool: ...
+def has_vnni() -> bool: ...
+
+class IntegerFilter:
+    def __init__(
+        self,
+        n_channels: int,
+        n_blocks: int,
+        has_qp_plane: bool,
+        layers: list[tuple[int, int, NDArray[np.int32], NDArray[np.uint8] | None]],
+    ) -> None: ...
+    def run(
+        self, planes: NDArray[np.float32], numbers: list[NDArray[np.float32]], qp_level: float, portable: bool
+    ) -> NDArray[np.float32]: ...

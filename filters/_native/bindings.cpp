@@ -8,7 +8,10 @@
 #include <optional>
 #include <stdexcept>
 #include <tuple>
+#include <utility>
+#include <vector>
 
+#include "line_filter.hpp"
 #include "samples.hpp"
 
 namespace {
@@ -108,10 +111,66 @@ void define(py::module_& m) {
         py::arg("portable"));
 }
 
+// Groups of input channels, output channels, weights, what stands for 0 in the input (none: 0).
+using Layer = std::tuple<int64_t, int64_t, Array<int32_t>, std::optional<Array<uint8_t>>>;
+
+// A network whose arrays live as long as it.
+class IntegerFilter {
+ public:
+  IntegerFilter(int64_t n_channels, int64_t n_blocks, bool has_qp_plane, std::vector<Layer> layers)
+      : arrays_(std::move(layers)), network_{n_channels, n_blocks, has_qp_plane, {}} {
+    require(n_channels > 0 && n_channels % kTile == 0 && n_channels <= 4096 && n_blocks > 0 && n_blocks <= 256 &&
+                static_cast<int64_t>(arrays_.size()) == 2 * n_blocks + 3,
+            "a network's shape");
+    for (size_t i = 0; i < arrays_.size(); ++i) {
+      const auto& [n_groups, n_out, weights, zero] = arrays_[i];
+      require(n_groups == (i == 0 ? 3 + has_qp_plane : n_channels / 4), "groups of inputs");
+      require(n_out == (i + 1 == arrays_.size() ? 6 : n_channels), "outputs");
+      require(weights.size() == (n_out + kTile - 1) / kTile * kTile * n_groups * 9, "weights");
+      require(!zero || zero->size() == 4 * n_groups, "zeros");
+      network_.layers.push_back({n_groups, n_out, weights.data(), zero ? zero->data() : nullptr});
+    }
+  }
+
+  Array<float> run(const Array<float>& planes, const std::vector<Array<float>>& numbers, float qp_level,
+                   bool portable) const {
+    require(planes.ndim() == 3 && planes.shape(0) == 6 && planes.size() > 0, "six planes");
+    require(numbers.size() == network_.layers.size(), "numbers of each layer");
+    std::vector<LayerNumbers> pointers;
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      const int64_t n = network_.layers[i].n_out;
+      require(numbers[i].ndim() == 2 && numbers[i].shape(0) == 4 && numbers[i].shape(1) == n, "four rows of numbers");
+      const float* data = numbers[i].data();
+      pointers.push_back({data, data + n, data + 2 * n, data + 3 * n});
+    }
+    Array<float> out({int64_t{6}, planes.shape(1), planes.shape(2)});
+    LineFilter filter(network_, pointers, qp_level, planes.shape(1), planes.shape(2), portable);
+    const float* from = planes.data();
+    float* to = out.mutable_data();
+    bool done;
+    {
+      py::gil_scoped_release release;
+      done = filter.run(from, to);
+    }
+    if (!done) throw std::bad_alloc();
+    return out;
+  }
+
+ private:
+  std::vector<Layer> arrays_;
+  Network network_;
+};
+
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Kernels for pictures; unchecked, see vvc_nnr.filters.plane_windows.";
   define<uint8_t>(m);
   define<uint16_t>(m);
+  m.def("has_vnni", &has_vnni);
+  py::class_<IntegerFilter>(m, "IntegerFilter")
+      .def(py::init<int64_t, int64_t, bool, std::vector<Layer>>(), py::arg("n_channels"), py::arg("n_blocks"),
+           py::arg("has_qp_plane"), py::arg("layers"))
+      .def("run", &IntegerFilter::run, py::arg("planes").noconvert(), py::arg("numbers"), py::arg("qp_level"),
+           py::arg("portable"));
 }

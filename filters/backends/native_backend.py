@@ -1,0 +1,102 @@
+"""This package's own kernel: a filter in 8-bit integers, all layers row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import numpy as np
+import skimage.data
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vvc_nnr.filters import _kernels
+from vvc_nnr.filters.backends.backend import FilterNetwork
+from vvc_nnr.filters.inloop import QP_CENTRE, QP_SCALE
+from vvc_nnr.filters.integer import (
+    QP_LEVELS,
+    TILE,
+    FeatureLevels,
+    IntegerLayer,
+    IntegerNetwork,
+    kernel_weights,
+    measure_levels,
+    to_integers,
+)
+from vvc_nnr.filters.plane_windows import read_planes
+from vvc_nnr.sequences.images import rgb_to_frame
+
+CALIBRATION_QPS = (17, 27, 37, 47)
+
+
+class NativeBackend:
+    """One thread for each call, `n_threads` calls at a time, in integers. Equal input gives equal bits on any processor.
+
+    The ranges of the features are measured on three photographs of scikit-image.
+
+    Args:
+        network: The filter.
+        n_threads: How many calls may run at a time.
+        portable: Without the processor's wider instructions; the result is the same.
+    """
+
+    def __init__(self, network: FilterNetwork, n_threads: int = 1, *, portable: bool = False) -> None:
+        own = deepcopy(network).cpu().float().eval()
+        self._network = to_integers(own, measure_levels(own, _calibration_pictures()))
+        self._filter = _kernel_of(self._network, own.n_blocks)
+        self._portable = portable
+        self.n_parallel = n_threads
+        has_vnni = _kernels.has_vnni() and not portable
+        self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'})"
+
+    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+        """See `Backend`."""
+        numbers = _numbers(self._network, (qp - QP_CENTRE) / QP_SCALE)
+        return self._filter.run(planes, numbers, (qp - QP_CENTRE) * QP_LEVELS, self._portable)
+
+
+def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
+    for photograph in (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()):
+        frame = rgb_to_frame(photograph, bit_depth=10)
+        planes = read_planes(frame, (0, 0, frame.height // 2, frame.width // 2))
+        for qp in CALIBRATION_QPS:
+            yield torch.from_numpy(planes)[None], qp
+
+
+def _kernel_of(network: IntegerNetwork, n_blocks: int) -> _kernels.IntegerFilter:
+    head, *others = network.layers
+    n_channels = -(-head.weights.shape[0] // TILE) * TILE
+    layers: list[tuple[int, int, NDArray[np.int32], NDArray[np.uint8] | None]]
+    layers = [(3 + network.has_qp_plane, n_channels, kernel_weights(head, 2), None)]
+    for layer in others[:-1]:
+        layers.append((n_channels // 4, n_channels, kernel_weights(_widened(layer, n_channels), 4), _zeros(layer, n_channels)))
+    tail = others[-1]
+    layers.append((n_channels // 4, 6, kernel_weights(_widened(tail, n_channels), 4), _zeros(tail, n_channels)))
+    return _kernels.IntegerFilter(n_channels, n_blocks, network.has_qp_plane, layers)
+
+
+def _widened(layer: IntegerLayer, n_in: int) -> IntegerLayer:
+    missing = n_in - layer.weights.shape[1]
+    weights = np.pad(layer.weights, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    return IntegerLayer(weights, layer.scale, layer.bias, layer.bias_per_strength, layer.gain, layer.zero)
+
+
+def _zeros(layer: IntegerLayer, n_in: int) -> NDArray[np.uint8]:
+    return np.pad(layer.zero, (0, n_in - len(layer.zero))).astype(np.uint8)
+
+
+def _numbers(network: IntegerNetwork, strength: float) -> list[NDArray[np.float32]]:
+    """Scale, bias, inverse step and zero of each layer's outputs, (4, n_out), as the kernel takes them."""
+    n_channels = -(-len(network.layers[0].scale) // TILE) * TILE
+    following: list[FeatureLevels | None] = [*network.levels, None]
+    numbers = []
+    for layer, levels in zip(network.layers, following, strict=True):
+        n_out = n_channels if levels else len(layer.scale)
+        rows = np.zeros((4, n_out), np.float32)
+        n = len(layer.scale)
+        rows[0, :n], rows[1, :n] = layer.at(strength)
+        if levels:
+            rows[2, :n], rows[3, :n] = 1 / levels.step, levels.zero
+        numbers.append(rows)
+    return numbers

@@ -1,0 +1,199 @@
+"""A filter in 8-bit integers: weights and features become levels, their sums are exact.
+
+Each output channel of a convolution has its own step, and so has each feature, whose step goes into the weights that
+meet it. The samples enter with 14 bits, and are added to the correction in float32, untouched. Hence levels only make
+the correction coarser, which is a few code values. The same bits come out on every processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vvc_nnr.filters.backends.backend import FilterNetwork
+from vvc_nnr.filters.inloop import INPUT_SCALES, OUTPUT_SCALE, QP_CENTRE, QP_SCALE, InLoopFilter
+from vvc_nnr.filters.ladder import LadderFilter
+from vvc_nnr.filters.packing import N_PLANES
+
+MAX_LEVEL = 255
+MAX_WEIGHT = 127
+SAMPLE_LEVELS = 16368.0  # of the range 0..1; the kernel's kLevelsPerUnit
+QP_LEVELS = 400.0  # of a QP
+MAX_INPUT = (63 - QP_CENTRE) * QP_LEVELS  # what a level of the first layer's input cannot exceed
+MAX_SUM = 2.0**31 - 2.0**20
+TILE = 8  # output channels that the kernel sums at a time
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLevels:
+    """How the input of a convolution becomes levels 0 to 255: level = value / step + zero.
+
+    Attributes:
+        step: (n_in,), above 0.
+        zero: (n_in,), the level of the value 0, a whole number.
+    """
+
+    step: _Floats
+    zero: _Floats
+
+    @classmethod
+    def of_range(cls, lowest: _Floats, highest: _Floats) -> FeatureLevels:
+        """Levels that span a range for each channel; the range is made to hold 0."""
+        lowest, highest = np.minimum(lowest, 0), np.maximum(highest, 0)
+        step = (highest - lowest) / MAX_LEVEL
+        step[step == 0] = 1.0
+        return cls(step, np.rint(-lowest / step))
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerLayer:
+    """A convolution on levels: value = sum of weight * level * scale + bias, per output channel.
+
+    Attributes:
+        weights: (n_out, n_in, 3, 3), whole numbers; 8 bits, in the first layer 16.
+        scale: (n_out,).
+        bias: (n_out,), at QP 32.
+        bias_per_strength: (n_out,), what a strength of 1, that is 10 QPs, adds.
+        gain: (n_out,), natural logarithm of what a strength of 1 multiplies scale and bias by.
+        zero: (n_in,), the level of the value 0.
+    """
+
+    weights: NDArray[np.int32]
+    scale: _Floats
+    bias: _Floats
+    bias_per_strength: _Floats
+    gain: _Floats
+    zero: _Floats
+
+    def at(self, strength: float) -> tuple[_Floats, _Floats]:
+        """Scale and bias at a QP, the zeros of the input included."""
+        gain = np.exp(self.gain * strength)
+        offset = self.scale * (self.weights.sum(axis=(2, 3)) @ self.zero)
+        return self.scale * gain, (self.bias + self.bias_per_strength * strength - offset) * gain
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerNetwork:
+    """A filter in integers.
+
+    Attributes:
+        layers: The convolutions in order: head, two of each block, body, tail.
+        levels: How the input of each after the first becomes levels.
+        has_qp_plane: Whether the head sees the QP as a plane of its input.
+    """
+
+    layers: tuple[IntegerLayer, ...]
+    levels: tuple[FeatureLevels, ...]
+    has_qp_plane: bool
+
+
+def convolutions(network: FilterNetwork) -> list[nn.Conv2d]:
+    """The convolutions of a filter in order."""
+    blocks = [conv for block in network.blocks for conv in (block.conv0, block.conv1)]
+    return [network.head, *blocks, network.body, network.tail]  # type: ignore[list-item]
+
+
+def measure_levels(network: FilterNetwork, pictures: Iterable[tuple[Tensor, float]]) -> list[FeatureLevels]:
+    """Levels that span what the features are on some pictures, for each convolution after the first.
+
+    Args:
+        network: The filter, on the processor.
+        pictures: Planes (1, 6, H, W) in 0..1, each with a QP.
+    """
+    ranges: dict[nn.Module, list[tuple[_Floats, _Floats]]] = {}
+
+    def measure(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        features = inputs[0][0].flatten(1).double()
+        ranges.setdefault(module, []).append((features.amin(1).numpy(), features.amax(1).numpy()))
+
+    layers = convolutions(network)[1:]
+    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+    try:
+        with torch.no_grad():
+            for planes, qp in pictures:
+                network(planes, torch.tensor([float(qp)]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    bounds = [tuple(zip(*ranges[layer], strict=True)) for layer in layers]
+    return [FeatureLevels.of_range(np.min(lowest, axis=0), np.max(highest, axis=0)) for lowest, highest in bounds]
+
+
+def to_integers(network: FilterNetwork, levels: Iterable[FeatureLevels]) -> IntegerNetwork:
+    """The filter in integers.
+
+    Args:
+        network: The filter.
+        levels: From `measure_levels`.
+    """
+    levels = tuple(levels)
+    head, *others = convolutions(network)
+    layers = [_head(network, head)]
+    layers += [_layer(conv, each.step, each.zero) for conv, each in zip(others, levels, strict=True)]
+    layers[-1] = _scaled(layers[-1], OUTPUT_SCALE)
+    if isinstance(network, LadderFilter):
+        for layer, linear in zip(layers[1:-2:2], [block.shift for block in network.blocks], strict=True):
+            layer.bias_per_strength[:] = _array(linear.weight)[:, 0]
+        layers[0].bias_per_strength[:] = _array(network.shift.weight)[:, 0]
+        layers[-1].gain[:] = _array(network.gain.weight)[:, 0]
+    return IntegerNetwork(tuple(layers), levels, isinstance(network, InLoopFilter))
+
+
+def _array(tensor: Tensor) -> _Floats:
+    return tensor.detach().cpu().double().numpy()
+
+
+def _bias(conv: nn.Conv2d) -> _Floats:
+    assert conv.bias is not None
+    return _array(conv.bias)
+
+
+def _head(network: FilterNetwork, conv: nn.Conv2d) -> IntegerLayer:
+    """The first layer, on samples of 16 bits: the sums stay below 2**31."""
+    steps = [scale / SAMPLE_LEVELS for scale in INPUT_SCALES]
+    if isinstance(network, InLoopFilter):
+        steps.append(1 / (QP_SCALE * QP_LEVELS))
+    weights = _array(conv.weight) * np.array(steps)[:, None, None]
+    total = np.abs(weights).sum(axis=(1, 2, 3)) * MAX_INPUT / MAX_SUM
+    return _rounded(weights, np.maximum(np.abs(weights).max(axis=(1, 2, 3)) / 32767, total), conv, np.zeros(len(steps)))
+
+
+def _layer(conv: nn.Conv2d, step: _Floats, zero: _Floats) -> IntegerLayer:
+    weights = _array(conv.weight) * step[:, None, None]
+    return _rounded(weights, np.abs(weights).max(axis=(1, 2, 3)) / MAX_WEIGHT, conv, zero)
+
+
+def _rounded(weights: _Floats, scale: _Floats, conv: nn.Conv2d, zero: _Floats) -> IntegerLayer:
+    scale = np.where(scale > 0, scale, 1.0)
+    levels = np.rint(weights / scale[:, None, None, None]).astype(np.int32)
+    n_out = len(scale)
+    return IntegerLayer(levels, scale, _bias(conv), np.zeros(n_out), np.zeros(n_out), zero)
+
+
+def _scaled(layer: IntegerLayer, factor: float) -> IntegerLayer:
+    return IntegerLayer(
+        layer.weights, layer.scale * factor, layer.bias * factor, layer.bias_per_strength, layer.gain, layer.zero
+    )
+
+
+def kernel_weights(layer: IntegerLayer, group: int) -> NDArray[np.int32]:
+    """Weights as the kernel reads them: (n_out / 8, n_in / group, 3, 3, 8), `group` inputs in each 32 bits.
+
+    Args:
+        layer: The convolution.
+        group: 4 inputs of 8 bits, or 2 of 16.
+    """
+    n_out, n_in = layer.weights.shape[:2]
+    padded = np.zeros((-(-n_out // TILE) * TILE, -(-n_in // group) * group, 3, 3), np.int8 if group == 4 else np.int16)
+    padded[:n_out, :n_in] = layer.weights
+    ordered = padded.reshape(-1, TILE, padded.shape[1] // group, group, 3, 3).transpose(0, 2, 4, 5, 1, 3)
+    return np.ascontiguousarray(ordered).view(np.int32).reshape(-1)
+
+
