@@ -8,7 +8,7 @@ the correction coarser, which is a few code values. The same bits come out on ev
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from vvc_nnr.filters.backends.backend import FilterNetwork
 from vvc_nnr.filters.inloop import INPUT_SCALES, OUTPUT_SCALE, QP_CENTRE, QP_SCALE, InLoopFilter
 from vvc_nnr.filters.ladder import LadderFilter
-from vvc_nnr.filters.packing import N_PLANES
 
 MAX_LEVEL = 255
 MAX_WEIGHT = 127
 SAMPLE_LEVELS = 16368.0  # of the range 0..1; the kernel's kLevelsPerUnit
 QP_LEVELS = 400.0  # of a QP
-MAX_INPUT = (63 - QP_CENTRE) * QP_LEVELS  # what a level of the first layer's input cannot exceed
+MAX_INPUT = QP_CENTRE * QP_LEVELS  # what a level of the first layer's input cannot exceed
 MAX_SUM = 2.0**31 - 2.0**20
 TILE = 8  # output channels that the kernel sums at a time
 
@@ -45,10 +44,14 @@ class FeatureLevels:
 
     @classmethod
     def of_range(cls, lowest: _Floats, highest: _Floats) -> FeatureLevels:
-        """Levels that span a range for each channel; the range is made to hold 0."""
+        """Levels that span a range for each channel; the range is made to hold 0.
+
+        A channel that is always 0 gets the finest step of the others: a coarse one would make its weights, which meet
+        nothing, set the step of all weights.
+        """
         lowest, highest = np.minimum(lowest, 0), np.maximum(highest, 0)
         step = (highest - lowest) / MAX_LEVEL
-        step[step == 0] = 1.0
+        step[step == 0] = np.min(step, where=step > 0, initial=1.0)
         return cls(step, np.rint(-lowest / step))
 
 
@@ -178,9 +181,7 @@ def _rounded(weights: _Floats, scale: _Floats, conv: nn.Conv2d, zero: _Floats) -
 
 
 def _scaled(layer: IntegerLayer, factor: float) -> IntegerLayer:
-    return IntegerLayer(
-        layer.weights, layer.scale * factor, layer.bias * factor, layer.bias_per_strength, layer.gain, layer.zero
-    )
+    return replace(layer, scale=layer.scale * factor, bias=layer.bias * factor)
 
 
 def kernel_weights(layer: IntegerLayer, group: int) -> NDArray[np.int32]:
@@ -195,5 +196,3 @@ def kernel_weights(layer: IntegerLayer, group: int) -> NDArray[np.int32]:
     padded[:n_out, :n_in] = layer.weights
     ordered = padded.reshape(-1, TILE, padded.shape[1] // group, group, 3, 3).transpose(0, 2, 4, 5, 1, 3)
     return np.ascontiguousarray(ordered).view(np.int32).reshape(-1)
-
-

@@ -118,8 +118,13 @@ void convolve_portable(const RowTask& task) {
 #if NNR_X86
 
 template <bool kPairs>
-FILTERS_TARGET_VNNI NNR_INLINE __m512i dot(__m512i sums, __m512i pixels, __m512i weights) {
-  return kPairs ? _mm512_dpwssd_epi32(sums, pixels, weights) : _mm512_dpbusd_epi32(sums, pixels, weights);
+FILTERS_TARGET_VNNI NNR_INLINE void add_dot(__m512i& sums, __m512i pixels, __m512i weights) {
+  // As assembly, since GCC 12 moves the sums from register to register around the intrinsic.
+  if constexpr (kPairs) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(pixels), "v"(weights));
+  } else {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(pixels), "v"(weights));
+  }
 }
 
 // Four vectors of whole numbers from 0 to 255 as the bytes of a group.
@@ -160,7 +165,7 @@ FILTERS_TARGET_VNNI NNR_INLINE void convolve_block(const RowTask& task, int64_t 
         for (int i = 0; i < kOut; ++i) {
           const __m512i w = _mm512_set1_epi32(weights[i]);
 #pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) sums[i][v] = dot<kKind == Kind::head>(sums[i][v], pixels[v], w);
+          for (int v = 0; v < kVectors; ++v) add_dot<kKind == Kind::head>(sums[i][v], pixels[v], w);
         }
       }
     }

@@ -11,8 +11,8 @@ from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.ladder import LadderFilter
 
 FilterNetwork: TypeAlias = InLoopFilter | LadderFilter
-BackendName: TypeAlias = Literal["torch", "torch-compile", "onnxruntime", "openvino"]
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+BackendName: TypeAlias = Literal["torch", "torch-compile", "onnxruntime", "openvino", "native"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 
 
 class Backend(Protocol):

@@ -10,12 +10,14 @@ from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.backends.backend import Backend, BackendName, FilterNetwork, Precision
+from vvc_nnr.filters.backends.native_backend import NativeBackend
 from vvc_nnr.filters.backends.torch_backend import TorchBackend
 
 BackendChoice: TypeAlias = Literal["auto"] | BackendName
 FASTEST_FIRST: dict[Precision, tuple[BackendName, ...]] = {
     "float32": ("openvino", "onnxruntime", "torch"),
     "bfloat16": ("openvino", "torch"),
+    "int8": ("native",),
 }
 """The order that "auto" looks in. Compiling by torch takes half a minute, and so has to be asked for."""
 _PACKAGES: dict[BackendName, tuple[str, ...]] = {
@@ -23,6 +25,14 @@ _PACKAGES: dict[BackendName, tuple[str, ...]] = {
     "torch-compile": (),
     "onnxruntime": ("onnx", "onnxruntime"),
     "openvino": ("onnx", "openvino"),
+    "native": (),
+}
+_PRECISIONS: dict[BackendName, tuple[Precision, ...]] = {
+    "torch": ("float32", "bfloat16"),
+    "torch-compile": ("float32", "bfloat16"),
+    "onnxruntime": ("float32",),
+    "openvino": ("float32", "bfloat16"),
+    "native": ("int8",),
 }
 
 
@@ -50,11 +60,12 @@ def chosen_backend(choice: BackendChoice, precision: Precision, device: str = "c
     if choice not in ("auto", *get_args(BackendName)):
         raise InputError(f"backend {choice!r}: must be auto, {', '.join(get_args(BackendName))}")
     if precision not in FASTEST_FIRST:
-        raise InputError(f"precision {precision!r}: must be {' or '.join(FASTEST_FIRST)}")
+        raise InputError(f"precision {precision!r}: must be {', '.join(FASTEST_FIRST)}")
     if choice == "auto":
-        return next(n for n in FASTEST_FIRST[precision] if (device == "cpu" or n == "torch") and not missing_for(n))
-    if choice == "onnxruntime" and precision != "float32":
-        raise InputError(f"backend onnxruntime: computes in float32 only, {precision} was asked for")
+        order = FASTEST_FIRST[precision] if device == "cpu" else FASTEST_FIRST[precision][-1:]
+        choice = next(name for name in order if not missing_for(name))
+    if precision not in _PRECISIONS[choice]:
+        raise InputError(f"backend {choice}: computes in {' or '.join(_PRECISIONS[choice])}, not in {precision}")
     if device != "cpu" and not choice.startswith("torch"):
         raise InputError(f"backend {choice}: computes on the processor only, device {device!r} was asked for")
     if missing := missing_for(choice):
@@ -80,6 +91,7 @@ def make_backend(
         "torch-compile": lambda: TorchBackend(network, precision, n_threads, device, compiled=True),
         "onnxruntime": lambda: _onnxruntime(network, n_calls),
         "openvino": lambda: _openvino(network, precision, n_calls),
+        "native": lambda: NativeBackend(network, n_calls),
     }
     return make[name]()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import skimage.data
@@ -24,10 +26,12 @@ from vvc_nnr.filters.integer import (
     measure_levels,
     to_integers,
 )
+from vvc_nnr.filters.packing import N_PLANES
 from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.sequences.images import rgb_to_frame
 
 CALIBRATION_QPS = (17, 27, 37, 47)
+_KernelLayer: TypeAlias = tuple[int, int, NDArray[np.int32], NDArray[np.uint8] | None]
 
 
 class NativeBackend:
@@ -44,7 +48,7 @@ class NativeBackend:
     def __init__(self, network: FilterNetwork, n_threads: int = 1, *, portable: bool = False) -> None:
         own = deepcopy(network).cpu().float().eval()
         self._network = to_integers(own, measure_levels(own, _calibration_pictures()))
-        self._filter = _kernel_of(self._network, own.n_blocks)
+        self._filter = kernel_of(self._network, own.n_blocks)
         self._portable = portable
         self.n_parallel = n_threads
         has_vnni = _kernels.has_vnni() and not portable
@@ -52,7 +56,7 @@ class NativeBackend:
 
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
         """See `Backend`."""
-        numbers = _numbers(self._network, (qp - QP_CENTRE) / QP_SCALE)
+        numbers = numbers_of(self._network, (qp - QP_CENTRE) / QP_SCALE)
         return self._filter.run(planes, numbers, (qp - QP_CENTRE) * QP_LEVELS, self._portable)
 
 
@@ -64,29 +68,28 @@ def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
             yield torch.from_numpy(planes)[None], qp
 
 
-def _kernel_of(network: IntegerNetwork, n_blocks: int) -> _kernels.IntegerFilter:
+def kernel_of(network: IntegerNetwork, n_blocks: int) -> _kernels.IntegerFilter:
+    """The network as the kernel holds it; its width is filled up to what the kernel sums at a time."""
     head, *others = network.layers
     n_channels = -(-head.weights.shape[0] // TILE) * TILE
-    layers: list[tuple[int, int, NDArray[np.int32], NDArray[np.uint8] | None]]
-    layers = [(3 + network.has_qp_plane, n_channels, kernel_weights(head, 2), None)]
-    for layer in others[:-1]:
-        layers.append((n_channels // 4, n_channels, kernel_weights(_widened(layer, n_channels), 4), _zeros(layer, n_channels)))
-    tail = others[-1]
-    layers.append((n_channels // 4, 6, kernel_weights(_widened(tail, n_channels), 4), _zeros(tail, n_channels)))
+    layers: list[_KernelLayer] = [(3 + network.has_qp_plane, n_channels, kernel_weights(head, 2), None)]
+    for layer in others:
+        n_out = N_PLANES if layer is others[-1] else n_channels
+        weights = kernel_weights(_widened(layer, n_channels), 4)
+        layers.append((n_channels // 4, n_out, weights, _zeros(layer, n_channels)))
     return _kernels.IntegerFilter(n_channels, n_blocks, network.has_qp_plane, layers)
 
 
 def _widened(layer: IntegerLayer, n_in: int) -> IntegerLayer:
     missing = n_in - layer.weights.shape[1]
-    weights = np.pad(layer.weights, ((0, 0), (0, missing), (0, 0), (0, 0)))
-    return IntegerLayer(weights, layer.scale, layer.bias, layer.bias_per_strength, layer.gain, layer.zero)
+    return replace(layer, weights=np.pad(layer.weights, ((0, 0), (0, missing), (0, 0), (0, 0))))
 
 
 def _zeros(layer: IntegerLayer, n_in: int) -> NDArray[np.uint8]:
     return np.pad(layer.zero, (0, n_in - len(layer.zero))).astype(np.uint8)
 
 
-def _numbers(network: IntegerNetwork, strength: float) -> list[NDArray[np.float32]]:
+def numbers_of(network: IntegerNetwork, strength: float) -> list[NDArray[np.float32]]:
     """Scale, bias, inverse step and zero of each layer's outputs, (4, n_out), as the kernel takes them."""
     n_channels = -(-len(network.layers[0].scale) // TILE) * TILE
     following: list[FeatureLevels | None] = [*network.levels, None]

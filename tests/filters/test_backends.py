@@ -153,8 +153,10 @@ def test_auto_takes_the_first_that_is_installed(monkeypatch):
     ("arguments", "message"),
     [
         (("tpu", "float32"), "backend 'tpu': must be auto, torch, "),
-        (("torch", "int3"), "precision 'int3': must be float32 or "),
-        (("onnxruntime", "bfloat16"), "backend onnxruntime: computes in float32 only, bfloat16 was asked for"),
+        (("torch", "int3"), "precision 'int3': must be float32, bfloat16, int8"),
+        (("onnxruntime", "bfloat16"), "backend onnxruntime: computes in float32, not in bfloat16"),
+        (("native", "float32"), "backend native: computes in int8, not in float32"),
+        (("auto", "int8", "cuda"), "backend native: computes on the processor only, device 'cuda'"),
         (("openvino", "float32", "cuda"), "backend openvino: computes on the processor only, device 'cuda'"),
     ],
 )
