@@ -12,7 +12,6 @@ from setuptools import setup
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-Wno-psabi", "-pthread"]
 
 
-
 def kernels(package: str, folder: str) -> Pybind11Extension:
     """The compiled module `_kernels` of a package, from `_native` in its folder."""
     return Pybind11Extension(

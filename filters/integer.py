@@ -37,13 +37,15 @@ class FeatureLevels:
     Attributes:
         step: (n_in,), above 0.
         zero: (n_in,), the level of the value 0, a whole number.
+        mean: (n_in,), of the values.
     """
 
     step: _Floats
     zero: _Floats
+    mean: _Floats
 
     @classmethod
-    def of_range(cls, lowest: _Floats, highest: _Floats) -> FeatureLevels:
+    def of_range(cls, lowest: _Floats, highest: _Floats, mean: _Floats) -> FeatureLevels:
         """Levels that span a range for each channel; the range is made to hold 0.
 
         A channel that is always 0 gets the finest step of the others: a coarse one would make its weights, which meet
@@ -52,7 +54,7 @@ class FeatureLevels:
         lowest, highest = np.minimum(lowest, 0), np.maximum(highest, 0)
         step = (highest - lowest) / MAX_LEVEL
         step[step == 0] = np.min(step, where=step > 0, initial=1.0)
-        return cls(step, np.rint(-lowest / step))
+        return cls(step, np.rint(-lowest / step), mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,12 @@ def measure_levels(network: FilterNetwork, pictures: Iterable[tuple[Tensor, floa
         network: The filter, on the processor.
         pictures: Planes (1, 6, H, W) in 0..1, each with a QP.
     """
-    ranges: dict[nn.Module, list[tuple[_Floats, _Floats]]] = {}
+    ranges: dict[nn.Module, list[tuple[_Floats, _Floats, _Floats]]] = {}
 
     def measure(module: nn.Module, inputs: tuple[Tensor]) -> None:
         features = inputs[0][0].flatten(1).double()
-        ranges.setdefault(module, []).append((features.amin(1).numpy(), features.amax(1).numpy()))
+        found = (features.amin(1).numpy(), features.amax(1).numpy(), features.mean(1).numpy())
+        ranges.setdefault(module, []).append(found)
 
     layers = convolutions(network)[1:]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
@@ -125,8 +128,8 @@ def measure_levels(network: FilterNetwork, pictures: Iterable[tuple[Tensor, floa
     finally:
         for hook in hooks:
             hook.remove()
-    bounds = [tuple(zip(*ranges[layer], strict=True)) for layer in layers]
-    return [FeatureLevels.of_range(np.min(lowest, axis=0), np.max(highest, axis=0)) for lowest, highest in bounds]
+    found = [np.array(ranges[layer]) for layer in layers]  # (pictures, 3, channels)
+    return [FeatureLevels.of_range(f[:, 0].min(axis=0), f[:, 1].max(axis=0), f[:, 2].mean(axis=0)) for f in found]
 
 
 def to_integers(network: FilterNetwork, levels: Iterable[FeatureLevels]) -> IntegerNetwork:
@@ -139,7 +142,7 @@ def to_integers(network: FilterNetwork, levels: Iterable[FeatureLevels]) -> Inte
     levels = tuple(levels)
     head, *others = convolutions(network)
     layers = [_head(network, head)]
-    layers += [_layer(conv, each.step, each.zero) for conv, each in zip(others, levels, strict=True)]
+    layers += [_layer(conv, each) for conv, each in zip(others, levels, strict=True)]
     layers[-1] = _scaled(layers[-1], OUTPUT_SCALE)
     if isinstance(network, LadderFilter):
         for layer, linear in zip(layers[1:-2:2], [block.shift for block in network.blocks], strict=True):
@@ -168,9 +171,12 @@ def _head(network: FilterNetwork, conv: nn.Conv2d) -> IntegerLayer:
     return _rounded(weights, np.maximum(np.abs(weights).max(axis=(1, 2, 3)) / 32767, total), conv, np.zeros(len(steps)))
 
 
-def _layer(conv: nn.Conv2d, step: _Floats, zero: _Floats) -> IntegerLayer:
-    weights = _array(conv.weight) * step[:, None, None]
-    return _rounded(weights, np.abs(weights).max(axis=(1, 2, 3)) / MAX_WEIGHT, conv, zero)
+def _layer(conv: nn.Conv2d, features: FeatureLevels) -> IntegerLayer:
+    """A layer on features. The bias takes up what rounding the weights changes at the features' mean."""
+    weights = _array(conv.weight) * features.step[:, None, None]
+    layer = _rounded(weights, np.abs(weights).max(axis=(1, 2, 3)) / MAX_WEIGHT, conv, features.zero)
+    lost = weights - layer.weights * layer.scale[:, None, None, None]
+    return replace(layer, bias=layer.bias + lost.sum(axis=(2, 3)) @ (features.mean / features.step))
 
 
 def _rounded(weights: _Floats, scale: _Floats, conv: nn.Conv2d, zero: _Floats) -> IntegerLayer:

@@ -31,13 +31,14 @@ from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.sequences.images import rgb_to_frame
 
 CALIBRATION_QPS = (17, 27, 37, 47)
+CALIBRATION_SIDE = 256
 _KernelLayer: TypeAlias = tuple[int, int, NDArray[np.int32], NDArray[np.uint8] | None]
 
 
 class NativeBackend:
-    """One thread for each call, `n_threads` calls at a time, in integers. Equal input gives equal bits on any processor.
+    """One thread for each call, `n_threads` calls at a time. Equal input gives equal bits on any processor.
 
-    The ranges of the features are measured on three photographs of scikit-image.
+    The ranges of the features are measured on parts of three photographs of scikit-image.
 
     Args:
         network: The filter.
@@ -62,7 +63,9 @@ class NativeBackend:
 
 def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
     for photograph in (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()):
-        frame = rgb_to_frame(photograph, bit_depth=10)
+        frame = rgb_to_frame(
+            np.ascontiguousarray(photograph[:CALIBRATION_SIDE, 64:][:, :CALIBRATION_SIDE]), bit_depth=10
+        )
         planes = read_planes(frame, (0, 0, frame.height // 2, frame.width // 2))
         for qp in CALIBRATION_QPS:
             yield torch.from_numpy(planes)[None], qp

@@ -134,7 +134,7 @@ def test_filter_gives_the_samples_of_the_library_on_another_decoders_10_bit_yuv(
     ffmpeg("-f", "vvc", "-i", tmp_path / "a.266", "-pix_fmt", "yuv420p10le", "-f", "rawvideo", decoded)
     samples = np.fromfile(decoded, "<u2").reshape(2, -1)
     expected = library_filter(samples, 10, networks / "rep.safetensors")
-    options = ("--model", networks / "rep.safetensors", "--qp", "37")
+    options = ("--model", networks / "rep.safetensors", "--qp", "37", "--backend", "torch")
     run("filter", decoded, *options, "-o", tmp_path / "out.yuv")
     assert (tmp_path / "out.yuv").read_bytes() == raw(expected)
     run("filter", tmp_path / "a.266", *options, "-o", tmp_path / "own.yuv")
