@@ -28,9 +28,9 @@ import torch
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import cache_folder, size
-from vvc_nnr.filters.backends.backend import BackendName, FilterNetwork, Precision
+from vvc_nnr.filters.backends.backend import BackendName, Precision
 from vvc_nnr.filters.backends.choice import chosen_backend
-from vvc_nnr.filters.ladder import RUNGS, LadderFilter
+from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter
 from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_network
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -40,10 +40,10 @@ from vvc_nnr.sequences.metrics import frame_psnr_db
 ALL_WAYS = [f"{b}:{p}" for b, p in itertools.product(get_args(BackendName), get_args(Precision))]
 
 
-def network_of(name: str) -> FilterNetwork:
+def network_of(name: str) -> InLoopNetwork:
     """A rung with fresh weights and a tail that is not zero, else a network of the zoo or a file."""
     if name not in RUNGS:
-        return cast(FilterNetwork, load_network(name).network)
+        return cast(InLoopNetwork, load_network(name).network)
     torch.manual_seed(0)
     network = LadderFilter(**RUNGS[name])
     torch.nn.init.normal_(network.tail.weight, 0, 0.1)

@@ -7,15 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.backends.backend import FilterNetwork
-from vvc_nnr.filters.backends.torch_backend import TorchBackend
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.tiles import half_side, tiles_of
 from vvc_nnr.sequences.frame import Frame
 
 
 def filter_frame(
-    network: FilterNetwork, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
+    network: InLoopNetwork, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
 ) -> Frame:
     """The filtered picture, in the size, depth and chroma format of the input; for many pictures see `Runner`.
 
@@ -36,7 +34,7 @@ def filter_frame(
 
 
 def filter_planes(
-    network: FilterNetwork,
+    network: InLoopNetwork,
     packed: NDArray[np.uint16],
     scale: float,
     qp: int,
@@ -44,7 +42,7 @@ def filter_planes(
     tile: int | None = DEFAULT_TILE,
     device: str = "cpu",
 ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-    """Yields the network's real-valued output tile by tile.
+    """The network's real-valued output tile by tile.
 
     Args:
         network: The filter.
@@ -54,18 +52,7 @@ def filter_planes(
         tile: Side of a tile in luma samples, None for one tile.
         device: Where to compute.
 
-    Yields:
+    Returns:
         The tile's rows and columns, and the values (6, h, w) there, about 0..1.
     """
-    _, height, width = packed.shape
-    side = half_side(tile, height, width)
-    backend = TorchBackend(network, device=device)
-    for each in tiles_of(height, width, side, network.receptive_radius):
-        rows, columns = _slices(*each.read)
-        planes = packed[:, rows, columns].astype(np.float32) / np.float32(scale)
-        inner = _slices(*each.place, *each.written[2:])
-        yield _slices(*each.written), backend.run(planes, qp)[:, *inner]
-
-
-def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
-    return slice(top, top + height), slice(left, left + width)
+    return Runner(network, backend="torch", tile=tile, device=device).filter_planes(packed, scale, qp)

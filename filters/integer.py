@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.filters.backends.backend import FilterNetwork
 from vvc_nnr.filters.inloop import INPUT_SCALES, OUTPUT_SCALE, QP_CENTRE, QP_SCALE, InLoopFilter
-from vvc_nnr.filters.ladder import LadderFilter
+from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
 
 MAX_LEVEL = 255
 MAX_WEIGHT = 127
@@ -99,13 +98,13 @@ class IntegerNetwork:
     has_qp_plane: bool
 
 
-def convolutions(network: FilterNetwork) -> list[nn.Conv2d]:
+def convolutions(network: InLoopNetwork) -> list[nn.Conv2d]:
     """The convolutions of a filter in order."""
     blocks = [conv for block in network.blocks for conv in (block.conv0, block.conv1)]
     return [network.head, *blocks, network.body, network.tail]  # type: ignore[list-item]
 
 
-def measure_levels(network: FilterNetwork, pictures: Iterable[tuple[Tensor, float]]) -> list[FeatureLevels]:
+def measure_levels(network: InLoopNetwork, pictures: Iterable[tuple[Tensor, float]]) -> list[FeatureLevels]:
     """Levels that span what the features are on some pictures, for each convolution after the first.
 
     Args:
@@ -132,7 +131,7 @@ def measure_levels(network: FilterNetwork, pictures: Iterable[tuple[Tensor, floa
     return [FeatureLevels.of_range(f[:, 0].min(axis=0), f[:, 1].max(axis=0), f[:, 2].mean(axis=0)) for f in found]
 
 
-def to_integers(network: FilterNetwork, levels: Iterable[FeatureLevels]) -> IntegerNetwork:
+def to_integers(network: InLoopNetwork, levels: Iterable[FeatureLevels]) -> IntegerNetwork:
     """The filter in integers.
 
     Args:
@@ -161,7 +160,7 @@ def _bias(conv: nn.Conv2d) -> _Floats:
     return _array(conv.bias)
 
 
-def _head(network: FilterNetwork, conv: nn.Conv2d) -> IntegerLayer:
+def _head(network: InLoopNetwork, conv: nn.Conv2d) -> IntegerLayer:
     """The first layer, on samples of 16 bits: the sums stay below 2**31."""
     steps = [scale / SAMPLE_LEVELS for scale in INPUT_SCALES]
     if isinstance(network, InLoopFilter):

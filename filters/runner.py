@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.backends.backend import FilterNetwork, Precision
+from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.choice import BackendChoice, chosen_backend, make_backend
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.plane_windows import check_format, empty_like, read_planes, write_samples
 from vvc_nnr.filters.tiles import Tile, half_side, tiles_of
 from vvc_nnr.sequences.frame import Frame
@@ -41,7 +44,7 @@ class Runner:
 
     def __init__(
         self,
-        network: FilterNetwork,
+        network: InLoopNetwork,
         *,
         backend: BackendChoice = "auto",
         precision: Precision = "float32",
@@ -85,6 +88,26 @@ class Runner:
                 done.result()
         return out
 
+    def filter_planes(
+        self, packed: NDArray[np.uint16], scale: float, qp: int
+    ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+        """Yields the network's real-valued output tile by tile.
+
+        Args:
+            packed: A picture from `packing.pack`, (6, H, W).
+            scale: The sample value that the network sees as 1.
+            qp: The picture's QP.
+
+        Yields:
+            The tile's rows and columns, and the values (6, h, w) there, about 0..1, valid until the next are asked for.
+        """
+        _, height, width = packed.shape
+        for tile in tiles_of(height, width, half_side(self._tile, height, width), self._radius):
+            rows, columns = _slices(*tile.read)
+            planes = packed[:, rows, columns].astype(np.float32) / np.float32(scale)
+            inner = _slices(*tile.place, *tile.written[2:])
+            yield _slices(*tile.written), self._compute.run(planes, qp)[:, *inner]
+
     def filter_frames(self, pictures: Iterable[tuple[Frame, int]]) -> Iterator[Frame]:
         """Yields the filtered pictures in order, with a few of them in work at a time; raises as `filter_frame`.
 
@@ -117,6 +140,10 @@ class Runner:
         check_format(frame)
         height, width = -(-frame.height // 2), -(-frame.width // 2)
         return tiles_of(height, width, half_side(self._tile, height, width), self._radius, at_least=at_least)
+
+
+def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
+    return slice(top, top + height), slice(left, left + width)
 
 
 def check_qp(qp: int) -> None:

@@ -7,10 +7,6 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.ladder import LadderFilter
-
-FilterNetwork: TypeAlias = InLoopFilter | LadderFilter
 BackendName: TypeAlias = Literal["torch", "torch-compile", "onnxruntime", "openvino", "native"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 

@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.backends.backend import Backend, BackendName, FilterNetwork, Precision
+from vvc_nnr.filters.backends.backend import Backend, BackendName, Precision
 from vvc_nnr.filters.backends.native_backend import NativeBackend
 from vvc_nnr.filters.backends.torch_backend import TorchBackend
+from vvc_nnr.filters.ladder import InLoopNetwork
 
 BackendChoice: TypeAlias = Literal["auto"] | BackendName
 FASTEST_FIRST: dict[Precision, tuple[BackendName, ...]] = {
@@ -74,7 +75,7 @@ def chosen_backend(choice: BackendChoice, precision: Precision, device: str = "c
 
 
 def make_backend(
-    network: FilterNetwork, name: BackendName, precision: Precision, n_threads: int | None, device: str
+    network: InLoopNetwork, name: BackendName, precision: Precision, n_threads: int | None, device: str
 ) -> Backend:
     """The network, ready to run on a backend that `chosen_backend` gave.
 
@@ -96,13 +97,13 @@ def make_backend(
     return make[name]()
 
 
-def _onnxruntime(network: FilterNetwork, n_threads: int) -> Backend:
+def _onnxruntime(network: InLoopNetwork, n_threads: int) -> Backend:
     from vvc_nnr.filters.backends.onnxruntime_backend import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(network, n_threads)
 
 
-def _openvino(network: FilterNetwork, precision: Precision, n_threads: int) -> Backend:
+def _openvino(network: InLoopNetwork, precision: Precision, n_threads: int) -> Backend:
     from vvc_nnr.filters.backends.openvino_backend import OpenVinoBackend
 
     return OpenVinoBackend(network, precision, n_threads)

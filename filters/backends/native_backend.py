@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vvc_nnr.filters import _kernels
-from vvc_nnr.filters.backends.backend import FilterNetwork
 from vvc_nnr.filters.inloop import QP_CENTRE, QP_SCALE
 from vvc_nnr.filters.integer import (
     QP_LEVELS,
@@ -26,6 +25,7 @@ from vvc_nnr.filters.integer import (
     measure_levels,
     to_integers,
 )
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import N_PLANES
 from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.sequences.images import rgb_to_frame
@@ -46,7 +46,7 @@ class NativeBackend:
         portable: Without the processor's wider instructions; the result is the same.
     """
 
-    def __init__(self, network: FilterNetwork, n_threads: int = 1, *, portable: bool = False) -> None:
+    def __init__(self, network: InLoopNetwork, n_threads: int = 1, *, portable: bool = False) -> None:
         own = deepcopy(network).cpu().float().eval()
         self._network = to_integers(own, measure_levels(own, _calibration_pictures()))
         self._filter = kernel_of(self._network, own.n_blocks)

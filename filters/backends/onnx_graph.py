@@ -8,14 +8,14 @@ from copy import deepcopy
 
 import torch
 
-from vvc_nnr.filters.backends.backend import FilterNetwork
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import N_PLANES
 
 INPUTS = ("planes", "qp")
 OPSET = 17
 
 
-def to_onnx(network: FilterNetwork) -> bytes:
+def to_onnx(network: InLoopNetwork) -> bytes:
     """The network with inputs `planes` (1, 6, H, W) and `qp` (1,), both float32, for any H and W.
 
     The package `onnx` has to be there. A network in bfloat16 is no part of this: each runtime lowers the precision

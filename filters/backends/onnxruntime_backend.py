@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.backends.backend import FilterNetwork
 from vvc_nnr.filters.backends.onnx_graph import INPUTS, to_onnx
+from vvc_nnr.filters.ladder import InLoopNetwork
 
 ERRORS_ONLY = 3
 
@@ -20,7 +20,7 @@ class OnnxRuntimeBackend:
         n_threads: How many calls may run at a time.
     """
 
-    def __init__(self, network: FilterNetwork, n_threads: int = 1) -> None:
+    def __init__(self, network: InLoopNetwork, n_threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY

@@ -9,8 +9,9 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.backends.backend import FilterNetwork, Precision
+from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.onnx_graph import INPUTS, to_onnx
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import N_PLANES
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
@@ -28,7 +29,7 @@ class OpenVinoBackend:
         n_threads: How many calls may run at a time.
     """
 
-    def __init__(self, network: FilterNetwork, precision: Precision = "float32", n_threads: int = 1) -> None:
+    def __init__(self, network: InLoopNetwork, precision: Precision = "float32", n_threads: int = 1) -> None:
         self._core = openvino.Core()
         self._model = to_onnx(network)
         self._settings = {

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vvc_nnr.filters.backends.backend import FilterNetwork, Precision
+from vvc_nnr.filters.backends.backend import Precision
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.train import choose_device
 
 
@@ -33,7 +34,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        network: FilterNetwork,
+        network: InLoopNetwork,
         precision: Precision = "float32",
         n_threads: int | None = None,
         device: str = "cpu",
