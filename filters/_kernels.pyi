@@ -1,14 +1,14 @@
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Sample = TypeVar("_Sample", np.uint8, np.uint16)
+_Samples = NDArray[Any]  # uint8 or uint16, all planes of a call alike
 _Window = tuple[int, int, int, int]
 
 def read_window(
-    luma: NDArray[_Sample],
-    chroma: tuple[NDArray[_Sample], NDArray[_Sample]] | None,
+    luma: _Samples,
+    chroma: tuple[_Samples, _Samples] | None,
     window: _Window,
     scale: float,
     flat: float,
@@ -20,8 +20,8 @@ def write_window(
     window: _Window,
     scale: float,
     peak: float,
-    luma: NDArray[_Sample],
-    chroma: tuple[NDArray[_Sample], NDArray[_Sample]] | None,
+    luma: _Samples,
+    chroma: tuple[_Samples, _Samples] | None,
     portable: bool,
 ) -> bool: ...
 def has_vnni() -> bool: ...
