@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
-import skimage.data
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -62,6 +61,8 @@ class NativeBackend:
 
 
 def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
+    import skimage.data
+
     for photograph in (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()):
         frame = rgb_to_frame(
             np.ascontiguousarray(photograph[:CALIBRATION_SIDE, 64:][:, :CALIBRATION_SIDE]), bit_depth=10
