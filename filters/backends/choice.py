@@ -62,16 +62,20 @@ def chosen_backend(choice: BackendChoice, precision: Precision, device: str = "c
         raise InputError(f"backend {choice!r}: must be auto, {', '.join(get_args(BackendName))}")
     if precision not in FASTEST_FIRST:
         raise InputError(f"precision {precision!r}: must be {', '.join(FASTEST_FIRST)}")
-    if choice == "auto":
-        order = FASTEST_FIRST[precision] if device == "cpu" else FASTEST_FIRST[precision][-1:]
-        choice = next(name for name in order if not missing_for(name))
-    if precision not in _PRECISIONS[choice]:
-        raise InputError(f"backend {choice}: computes in {' or '.join(_PRECISIONS[choice])}, not in {precision}")
-    if device != "cpu" and not choice.startswith("torch"):
-        raise InputError(f"backend {choice}: computes on the processor only, device {device!r} was asked for")
-    if missing := missing_for(choice):
-        raise InputError(f"backend {choice}: {missing}")
-    return choice
+    name = _first_installed(precision, device) if choice == "auto" else choice
+    if precision not in _PRECISIONS[name]:
+        raise InputError(f"backend {name}: computes in {' or '.join(_PRECISIONS[name])}, not in {precision}")
+    if device != "cpu" and not name.startswith("torch"):
+        raise InputError(f"backend {name}: computes on the processor only, device {device!r} was asked for")
+    if missing := missing_for(name):
+        raise InputError(f"backend {name}: {missing}")
+    return name
+
+
+def _first_installed(precision: Precision, device: str) -> BackendName:
+    """What "auto" comes to; off the processor that is torch, last in each row."""
+    order = FASTEST_FIRST[precision] if device == "cpu" else FASTEST_FIRST[precision][-1:]
+    return next(name for name in order if not missing_for(name))
 
 
 def make_backend(
