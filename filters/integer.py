@@ -144,8 +144,9 @@ def to_integers(network: InLoopNetwork, levels: Iterable[FeatureLevels]) -> Inte
     layers += [_layer(conv, each) for conv, each in zip(others, levels, strict=True)]
     layers[-1] = _scaled(layers[-1], OUTPUT_SCALE)
     if isinstance(network, LadderFilter):
-        for layer, linear in zip(layers[1:-2:2], [block.shift for block in network.blocks], strict=True):
-            layer.bias_per_strength[:] = _array(linear.weight)[:, 0]
+        for block in range(network.n_blocks):
+            slope = network.get_parameter(f"blocks.{block}.shift.weight")
+            layers[1 + 2 * block].bias_per_strength[:] = _array(slope)[:, 0]
         layers[0].bias_per_strength[:] = _array(network.shift.weight)[:, 0]
         layers[-1].gain[:] = _array(network.gain.weight)[:, 0]
     return IntegerNetwork(tuple(layers), levels, isinstance(network, InLoopFilter))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import skimage.data
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,10 +29,11 @@ from vvc_nnr.filters.integer import (
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import N_PLANES
 from vvc_nnr.filters.plane_windows import read_planes
-from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 CALIBRATION_QPS = (17, 27, 37, 47)
 CALIBRATION_SIDE = 256
+CALIBRATION_FILES = ("astronaut.png", "chelsea.png", "coffee.png")
 _KernelLayer: TypeAlias = tuple[int, int, NDArray[np.int32], NDArray[np.uint8] | None]
 
 
@@ -61,12 +64,10 @@ class NativeBackend:
 
 
 def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
-    import skimage.data
-
-    for photograph in (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()):
-        frame = rgb_to_frame(
-            np.ascontiguousarray(photograph[:CALIBRATION_SIDE, 64:][:, :CALIBRATION_SIDE]), bit_depth=10
-        )
+    folder = Path(skimage.data.__file__).parent
+    for name in CALIBRATION_FILES:
+        part = read_image(folder / name)[:CALIBRATION_SIDE, 64 : 64 + CALIBRATION_SIDE]
+        frame = rgb_to_frame(np.ascontiguousarray(part), bit_depth=10)
         planes = read_planes(frame, (0, 0, frame.height // 2, frame.width // 2))
         for qp in CALIBRATION_QPS:
             yield torch.from_numpy(planes)[None], qp

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 
@@ -23,9 +24,9 @@ def to_onnx(network: InLoopNetwork) -> bytes:
     """
     own = deepcopy(network).cpu().float().eval()
     example = (torch.zeros(1, N_PLANES, 16, 24), torch.tensor([32.0]))
-    file = io.BytesIO()
-    with warnings.catch_warnings():  # torch's newer exporter needs one more package for the same graph
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        file = Path(folder) / "filter.onnx"
+        warnings.simplefilter("ignore")  # torch's newer exporter needs one more package for the same graph
         torch.onnx.export(
             own,
             example,
@@ -36,4 +37,4 @@ def to_onnx(network: InLoopNetwork) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    return file.getvalue()
+        return file.read_bytes()

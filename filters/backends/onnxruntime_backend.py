@@ -31,5 +31,5 @@ class OnnxRuntimeBackend:
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
         """See `Backend`."""
         values = (planes[None], np.array([qp], np.float32))
-        output: NDArray[np.float32] = self._model.run(None, dict(zip(INPUTS, values, strict=True)))[0]
-        return output[0]
+        output: NDArray[np.float32] = self._model.run(None, dict(zip(INPUTS, values, strict=True)))[0][0]
+        return output

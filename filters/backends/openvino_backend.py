@@ -49,8 +49,8 @@ class OpenVinoBackend:
         values = (planes[None], np.array([qp], np.float32))
         request = self._request((planes.shape[1], planes.shape[2]))
         outputs = request.infer(dict(zip(INPUTS, values, strict=True)), share_inputs=True, share_outputs=True)
-        output: NDArray[np.float32] = outputs[0]
-        return output[0]
+        output: NDArray[np.float32] = outputs[0][0]
+        return output
 
     def _request(self, shape: _Shape) -> Any:
         """The calling thread's own inference request for a shape."""
