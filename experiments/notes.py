@@ -49,8 +49,8 @@ def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str
         peak_note(conventions),
         "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
         "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error.",
-        "Decisions on: per block of 64 or 128 and component off or one of a few strengths, chosen against the original; "
-        "the picture that is scored is made from their coded bytes. Off: the network's output everywhere.",
+        "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; the "
+        "picture that is scored is made from their coded bytes. Off: the network's output everywhere.",
         f"Rate: {conventions.rate}.",
         *_left_out_notes(results.left_out),
     )
@@ -68,7 +68,7 @@ TIME_NOTE = (
     "EncT, DecT: processor time of all threads in percent of the anchor's, ratio of geometric means over sequences and "
     "QPs. Counted in the encoder: the VVC encoder's process, the network, the search and coding of decisions, their "
     "application; in the decoder: the VVC decoder with its check of MD5, the network, decoding and application of the "
-    "decisions. Not counted: reading pictures, scoring, loading networks. '-': a cached encoding does not know its time."
+    "decisions. Not counted: reading pictures, scoring, loading networks. '-': a cached encoding without its time."
 )
 
 
