@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.in_loop_means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll
+from vvc_nnr.experiments.in_loop_means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll, row_psnr_db
 from vvc_nnr.experiments.in_loop_rows import InLoopRow
 from vvc_nnr.experiments.in_loop_savings import Savings, curve_saving, mean_saving
 from vvc_nnr.experiments.in_loop_tables import PLANE_HEADS, WAY_COLUMNS, Notes, way_cells
 from vvc_nnr.experiments.markup import Cell, Column, Table
-from vvc_nnr.experiments.sequence_means import PlaneName, difference, mean_or_none
+from vvc_nnr.experiments.sequence_means import difference, mean_or_none
 
 _GAIN_COLUMNS = tuple(Column(PLANE_HEADS[plane], "dB", signed=True) for plane in PLANES)
-_SINGLE_PLANES: tuple[PlaneName, ...] = ("y", "cb", "cr")
 _MAX_NAMED = 6
 
 
@@ -27,7 +26,7 @@ def gain_table(results: InLoopResults, notes: Notes) -> Table:
         Column("QP"),
         Column("Rate", "kbit/picture", digits=1),
         Column("Rate diff.", "%", digits=2, signed=True),
-        Column("Decisions", "bit/picture", digits=0),
+        Column("Cost of decisions", "bit/picture", digits=0),
         *_GAIN_COLUMNS,
     )
     rows = [
@@ -45,23 +44,26 @@ def gain_table(results: InLoopResults, notes: Notes) -> Table:
 
 def worse_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table:
     """How many pictures and sequences a network makes worse at any QP, and how many sequences cost bits."""
-    heads = [PLANE_HEADS[plane] for plane in _SINGLE_PLANES]
     columns = (
         *WAY_COLUMNS,
-        Column("Pictures"),
-        *(Column(f"{head} worse") for head in heads),
-        Column("Sequences"),
-        *(Column(f"{head} of sequence worse") for head in heads),
-        *(Column(f"{PLANE_HEADS[plane]} BD-rate above 0") for plane in PLANES),
+        Column("Worse", text=True),
+        Column("Of"),
+        *(Column(PLANE_HEADS[plane]) for plane in PLANES),
     )
     tests = [variant for variant in results.tests if variant.network]
-    rows = [(*way_cells(results, variant), *_worse_cells(results, savings, variant)) for variant in tests]
+    rows: list[tuple[Cell, ...]] = []
+    alarms: list[str] = []
+    for variant in tests:
+        for count in _worse_counts(results, savings, variant):
+            rows.append((*way_cells(results, variant), count.kind, count.n_all, *(len(count.names[p]) for p in PLANES)))
+            if variant.method == "decisions":
+                alarms += _alarms(results, variant, count)
     note = (
-        "Worse: PSNR of that plane is below the codec's with all in-loop filters at one QP or more; of a sequence: the "
-        "mean PSNR of its pictures. BD-rate above 0: sequences that take more bits at equal PSNR."
+        "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
+        "of its pictures. BD-rate above 0: more bits at equal PSNR."
     )
-    alarms = [text for variant in tests for text in _alarms(results, savings, variant)]
-    return Table("What got worse", columns, tuple(rows), (note, *alarms, *notes))
+    verdict = alarms or ["With decisions no picture and no sequence got worse."]
+    return Table("What got worse", columns, tuple(rows), (note, *(verdict if rows else ()), *notes))
 
 
 def weights_table(results: InLoopResults, savings: Savings, method: Interpolation, notes: Notes) -> Table:
@@ -70,8 +72,8 @@ def weights_table(results: InLoopResults, savings: Savings, method: Interpolatio
         *WAY_COLUMNS,
         Column("Class", text=True),
         *(Column(PLANE_HEADS[plane], "%", digits=3, signed=True) for plane in PLANES),
-        Column("Y, of BD-rates", "%", digits=3, signed=True),
-        Column("PSNR Y", "dB", digits=4, signed=True),
+        Column("Diff. of Y BD-rates", "%", digits=3, signed=True),
+        Column("PSNR diff. Y", "dB", digits=4, signed=True),
     )
     rows = [
         (*way_cells(results, coded), f"{group} ({len(names)})", *_weights_cells(results, savings, coded, names, method))
@@ -80,8 +82,8 @@ def weights_table(results: InLoopResults, savings: Savings, method: Interpolatio
     ]
     note = (
         "BD-rate of the network as its file has it against the float network that it was coded from, mean over "
-        "sequences; positive: coding costs bits. Y, of BD-rates: difference of their luma BD-rates against all in-loop "
-        "filters. PSNR: mean difference over QPs and sequences."
+        "sequences; positive: coding costs bits. Diff. of Y BD-rates: of both luma BD-rates against all in-loop "
+        "filters. PSNR diff.: mean over QPs and sequences."
     )
     return Table("Coded weights against float weights", columns, tuple(rows), (note, *notes))
 
@@ -107,66 +109,75 @@ def _gain_cells(results: InLoopResults, variant: InLoopVariant, anchor: InLoopVa
     return (LOOP_FILTER_TITLES[anchor.loop_filters], qp, kbit, 100 * (kbit / anchor_kbit - 1), share, *gains)
 
 
-def _worse_cells(results: InLoopResults, savings: Savings, variant: InLoopVariant) -> tuple[Cell, ...]:
-    pictures = {(name, row.picture) for name in results.sequences for row in results.rows[name, results.qps[0], ANCHOR]}
-    costly = [sum(_costs(savings, name, variant, plane) for name in results.sequences) for plane in PLANES]
-    return (
-        len(pictures),
-        *(len(_worse_pictures(results, variant, plane)) for plane in _SINGLE_PLANES),
-        len(results.sequences),
-        *(len(_worse_sequences(results, variant, plane)) for plane in _SINGLE_PLANES),
-        *costly,
-    )
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """What got worse: names by plane, of so many."""
+
+    kind: str
+    n_all: int
+    names: Mapping[PlaneOrAll, Sequence[str]]
 
 
-def _worse_pictures(results: InLoopResults, variant: InLoopVariant, plane: PlaneName) -> set[tuple[str, int]]:
-    """Sequence and number of the pictures whose plane is worse than the anchor's at any QP."""
-    found = set()
-    for name in results.sequences:
-        for qp in results.qps:
-            anchor_db = {row.picture: _psnr_db(row, plane) for row in results.rows[name, qp, ANCHOR]}
-            for row in results.rows[name, qp, variant]:
-                gain_db = difference(_psnr_db(row, plane), anchor_db[row.picture])
-                if gain_db is not None and gain_db < 0:
-                    found.add((name, row.picture))
-    return found
+def _worse_counts(results: InLoopResults, savings: Savings, variant: InLoopVariant) -> list[_Count]:
+    pictures = [
+        (name, row.picture) for name in results.sequences for row in results.rows[name, results.qps[0], variant]
+    ]
+    counts = [
+        _Count("pictures", len(pictures), {plane: _worse_pictures(results, variant, plane) for plane in PLANES}),
+        _Count("sequences", len(results.sequences), {p: _worse_sequences(results, variant, p) for p in PLANES}),
+    ]
+    if savings:
+        costly = {plane: _costly(results, savings, variant, plane) for plane in PLANES}
+        counts.append(_Count("sequences, BD-rate above 0", len(results.sequences), costly))
+    return counts
 
 
-def _worse_sequences(results: InLoopResults, variant: InLoopVariant, plane: PlaneName) -> list[str]:
+def _worse_pictures(results: InLoopResults, variant: InLoopVariant, plane: PlaneOrAll) -> list[str]:
+    """The pictures that are worse than the anchor's at any QP."""
+    found = {
+        (name, row.picture)
+        for name in results.sequences
+        for qp in results.qps
+        for row, anchor in _pairs(results, variant, name, qp)
+        if (difference(row_psnr_db(row, plane), row_psnr_db(anchor, plane)) or 0) < 0
+    }
+    return [f"{name} picture {picture}" for name, picture in sorted(found)]
+
+
+def _pairs(results: InLoopResults, variant: InLoopVariant, name: str, qp: int) -> Iterator[tuple[InLoopRow, InLoopRow]]:
+    """Each picture's row with that of the anchor."""
+    anchors = {row.picture: row for row in results.rows[name, qp, ANCHOR]}
+    return ((row, anchors[row.picture]) for row in results.rows[name, qp, variant])
+
+
+def _worse_sequences(results: InLoopResults, variant: InLoopVariant, plane: PlaneOrAll) -> list[str]:
     """The sequences whose mean is worse than the anchor's at any QP."""
 
     def gain_db(name: str, qp: int) -> float:
-        scores_db = [results.means[name, qp, each].score_db(plane) for each in (variant, ANCHOR)]
-        return difference(*scores_db) or 0.0
+        return difference(*(results.mean_db((name,), qp, each, plane) for each in (variant, ANCHOR))) or 0.0
 
     return [name for name in results.sequences if any(gain_db(name, qp) < 0 for qp in results.qps)]
 
 
-def _costs(savings: Savings, name: str, variant: InLoopVariant, plane: PlaneOrAll) -> bool:
-    """Whether a sequence's BD-rate is above zero."""
-    saving = savings.get((name, variant, plane, None))
-    return saving is not None and saving.value_percent is not None and saving.value_percent > 0
+def _costly(results: InLoopResults, savings: Savings, variant: InLoopVariant, plane: PlaneOrAll) -> list[str]:
+    """The sequences whose BD-rate is above zero."""
+    rates = {name: mean_saving(savings, (name,), variant, plane) for name in results.sequences}
+    return [name for name, rate in rates.items() if rate is not None and rate > 0]
 
 
-def _alarms(results: InLoopResults, savings: Savings, variant: InLoopVariant) -> list[str]:
+def _alarms(results: InLoopResults, variant: InLoopVariant, count: _Count) -> list[str]:
     """Who got worse although the encoder could have switched the network off."""
-    if variant.method != "decisions":
-        return []
-    names = [f"{name} picture {n}" for name, n in sorted(_worse_pictures(results, variant, "y"))]
-    costly = [name for name in results.sequences if _costs(savings, name, variant, "y")]
-    kinds = {"lower luma PSNR": names, "a luma BD-rate above 0": costly}
-    label = f"{variant.network} ({way_cells(results, variant)[1]})"
-    return [f"ALARM: {label} with decisions has {kind}: {_some(found)}." for kind, found in kinds.items() if found]
+    network, coding, _ = way_cells(results, variant)
+    return [
+        f"ALARM: worse with decisions, {network} ({coding}), {PLANE_HEADS[plane]}, {count.kind}: {_some(names)}."
+        for plane, names in count.names.items()
+        if names
+    ]
 
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _MAX_NAMED
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _psnr_db(row: InLoopRow, plane: PlaneName) -> float | None:
-    by_plane: Mapping[PlaneName, float | None] = {"y": row.psnr_y_db, "cb": row.psnr_cb_db, "cr": row.psnr_cr_db}
-    return by_plane[plane]
 
 
 def _original(variant: InLoopVariant) -> InLoopVariant:

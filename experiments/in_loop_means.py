@@ -15,6 +15,7 @@ from vvc_nnr.sequences.metrics import PlaneScores, yuv_psnr_db
 
 PlaneOrAll: TypeAlias = Literal["y", "cb", "cr", "yuv"]
 Side: TypeAlias = Literal["encode", "decode"]
+SIDES: tuple[Side, ...] = ("encode", "decode")
 PLANES: tuple[PlaneOrAll, ...] = ("y", "cb", "cr", "yuv")
 
 
@@ -147,6 +148,12 @@ def in_loop_results(rows: Iterable[InLoopRow], networks: Iterable[NetworkRow]) -
         grid.cells,
         {place: _mean(found) for place, found in grid.cells.items()},
     )
+
+
+def row_psnr_db(row: InLoopRow, plane: PlaneOrAll) -> float | None:
+    """A picture's PSNR of a plane, or of all together."""
+    scores = PlaneScores(row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db)
+    return (scores.y, scores.cb, scores.cr, yuv_psnr_db(scores))[PLANES.index(plane)]
 
 
 def _variant(row: InLoopRow) -> InLoopVariant:

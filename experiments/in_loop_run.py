@@ -51,9 +51,10 @@ def run_in_loop(
         UnsupportedError: If a source has a format that VVC intra coding here does not take.
         ExternalToolError: If the encoder fails.
     """
-    conventions = Conventions(psnr_peak=options.psnr_peak, rate=RATE, loop_filters=SAO_NOTES[options.sao])
     pictures = make_folder(folder / FOLDER)
     experiment = InLoopExperiment(options, cache or make_folder(folder / "cache"), pictures)
+    coding = f"{SAO_NOTES[options.sao]}. All intra, {experiment.encoder}, preset {options.preset}"
+    conventions = Conventions(psnr_peak=options.psnr_peak, rate=RATE, loop_filters=coding)
     settings = asdict(options) | {
         "encoder_config": str(options.encoder_config or ""),
         "encoder_identity": experiment.encoder,

@@ -97,8 +97,9 @@ def in_loop_tables(
         tables["in_loop_bd_rate_per_sequence"] = sequence_table(results, savings, notes)
         if coded_variants(results):
             tables["in_loop_coded_weights"] = weights_table(results, savings, interpolation, notes)
-        if any(saving.warnings for saving in savings.values()):
-            tables["in_loop_doubts"] = doubt_table(results, savings)
+        doubts = doubt_table(results, savings)
+        if doubts.rows:
+            tables["in_loop_doubts"] = doubts
     tables["in_loop_gain_per_qp"] = gain_table(results, common)
     tables["in_loop_worse"] = worse_table(results, savings, common)
     return tables

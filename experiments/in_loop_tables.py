@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from vvc_nnr.experiments.bd_rate import BdRate, Interpolation
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.in_loop_means import PLANES, InLoopResults, InLoopVariant, PlaneOrAll
+from vvc_nnr.experiments.in_loop_means import PLANES, SIDES, InLoopResults, InLoopVariant, PlaneOrAll
+from vvc_nnr.experiments.in_loop_rows import InLoopMethod, NetworkRow
 from vvc_nnr.experiments.in_loop_savings import Savings, StreamLength, curve_saving, mean_saving, stream_lengths
 from vvc_nnr.experiments.markup import Cell, Column, Table
 
@@ -33,7 +34,7 @@ def way_cells(results: InLoopResults, variant: InLoopVariant) -> tuple[Cell, ...
 
 
 def complexity_table(results: InLoopResults, notes: Notes) -> Table:
-    """What each network costs: operations, parameters, bytes, time.
+    """What each network costs: operations, parameters, bytes, and times without and with decisions.
 
     Args:
         results: The run.
@@ -47,14 +48,13 @@ def complexity_table(results: InLoopResults, notes: Notes) -> Table:
         Column("Parameters"),
         Column("Size of file", "byte"),
         Column("Of float32", "%", digits=1),
-        Column("Decisions", text=True),
-        *TIME_COLUMNS,
+        *(Column(f"{time}, {way}", "%", digits=0) for time in ("EncT", "DecT") for way in ("full", "decisions")),
     )
-    rows = [_complexity_cells(results, variant) for variant in results.tests if variant.network]
+    rows = [_complexity_cells(results, row) for row in results.networks.values()]
     counted = (
         "Complexity: multiplications with addition of all convolutions and matrix products, counted in a forward pass "
         "of the module that ran, per luma sample of a 4:2:0 picture; chroma is in it. Size: the whole file, with names "
-        "and metadata; of float32: against 4 bytes per parameter."
+        "and metadata; of float32: against 4 bytes per parameter. Full: at full strength everywhere."
     )
     return Table("Complexity of the networks", columns, tuple(rows), (counted, *notes))
 
@@ -64,7 +64,7 @@ def bd_rate_table(results: InLoopResults, savings: Savings, notes: Notes) -> Tab
 
     def cells(names: tuple[str, ...], variant: InLoopVariant) -> tuple[Cell, ...]:
         rates = [mean_saving(savings, names, variant, plane) for plane in PLANES]
-        times = [results.time_percent(names, variant, side) for side in ("encode", "decode")]
+        times = [results.time_percent(names, variant, side) for side in SIDES]
         return (*rates, *times)
 
     columns = (*WAY_COLUMNS, Column("Class", text=True), *RATE_COLUMNS, *TIME_COLUMNS)
@@ -118,7 +118,7 @@ def network_bits_table(results: InLoopResults, savings: Savings, notes: Notes) -
     cells = [
         (*way_cells(results, variant), _group_label(group, names), *rows(names, variant, length))
         for variant in results.tests
-        if variant.network
+        if variant.weights == "file"
         for group, names in results.groups.items()
         for length in stream_lengths(variant)
     ]
@@ -126,8 +126,9 @@ def network_bits_table(results: InLoopResults, savings: Savings, notes: Notes) -
         "Network's bits: free: known to the decoder; in N pictures: the whole file once in a stream of N pictures, so "
         "each picture carries an N-th of it."
     )
+    doubts = doubt_notes(saving for (_, variant, _, _), saving in savings.items() if variant.weights == "file")
     title = "BD-rate against all in-loop filters with the network's bits, mean of the sequences' BD-rates"
-    return Table(title, columns, tuple(cells), (meaning, _MEAN_NOTE, *notes, *doubt_notes(savings.values())))
+    return Table(title, columns, tuple(cells), (meaning, _MEAN_NOTE, *notes, *doubts))
 
 
 def doubt_table(results: InLoopResults, savings: Savings) -> Table:
@@ -158,12 +159,16 @@ def doubt_notes(savings: Iterable[BdRate | None]) -> list[str]:
     return notes
 
 
-def _complexity_cells(results: InLoopResults, variant: InLoopVariant) -> tuple[Cell, ...]:
-    row = results.networks[variant.network, variant.weights]
-    network, coding, decisions = way_cells(results, variant)
-    times = [results.time_percent(results.sequences, variant, side) for side in ("encode", "decode")]
+def _complexity_cells(results: InLoopResults, row: NetworkRow) -> tuple[Cell, ...]:
+    methods: tuple[InLoopMethod, ...] = ("full", "decisions")
+    ways = [InLoopVariant(row.loop_filters, method, row.network, row.weights) for method in methods]
+    times = [
+        results.time_percent(results.sequences, way, side) if way in results.variants else None
+        for side in SIDES
+        for way in ways
+    ]
     size = (row.kmac_per_luma_sample, row.n_parameters, row.n_bytes, 100 * row.n_bytes / (4 * row.n_parameters))
-    return (network, coding, row.loop_filters, *size, decisions, *times)
+    return (row.network, row.coding, LOOP_FILTER_TITLES[row.loop_filters], *size, *times)
 
 
 def _by_group(

@@ -46,6 +46,7 @@ def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str
     return (
         *(f"{network} {_PLACES[place]}." for network, place in places),
         f"In-loop filters: {conventions.loop_filters}.",
+        "Classes: those of the common test conditions; another sequence has that of the nearest size.",
         peak_note(conventions),
         "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
         "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error.",
