@@ -59,7 +59,7 @@ class InLoopOptions(SweepOptions):
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
     """
 
-    networks: Sequence[str] = (NETWORK_OF["all"],)
+    networks: Sequence[str] = tuple(NETWORK_OF.values())
     replacements: Sequence[str] = ()
     originals: Sequence[str] = ()
     viewer_picture: int = 0

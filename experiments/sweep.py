@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -127,26 +128,24 @@ def sweep(
         ExternalToolError: If the encoder fails.
     """
     jobs = list(product(sources, options.qps, filter_sets))
+    n_pictures = functools.cache(lambda source: _n_pictures(source, options.max_pictures))
     bar = tqdm(jobs, unit="encoding", desc=title, disable=None)
     for source, qp, loop_filters in bar:
         bar.set_postfix_str(f"{source.name} QP {qp} {loop_filters}")
         first = Place(source, 0, qp, loop_filters)
         with naming(source.path):
-            # The pictures of a video are counted only where the first one is done: counting decodes them.
-            if is_missing(first) or any(map(is_missing, _places(first, options.max_pictures))):
+            # Pictures are counted only where the first one is done: counting decodes those of a video.
+            if is_missing(first) or any(is_missing(_at(first, i)) for i in range(n_pictures(source))):
                 for picture in _coded(first, options, cache):
                     if is_missing(picture.place):
                         yield picture
 
 
-def _places(first: Place, limit: int | None) -> list[Place]:
-    """Every picture of an encoding; counted where the file only claims a number."""
-    source = first.source
+def _n_pictures(source: Source, limit: int | None) -> int:
+    """How many pictures of a sequence are wanted; counted where the file only claims a number."""
     if source.n_pictures is None or source.path.suffix.lower() in VIDEO_SUFFIXES:
-        n_pictures = sum(1 for _ in source.frames(count=limit))
-    else:
-        n_pictures = source.n_pictures if limit is None else min(limit, source.n_pictures)
-    return [_at(first, index) for index in range(n_pictures)]
+        return sum(1 for _ in source.frames(count=limit))
+    return source.n_pictures if limit is None else min(limit, source.n_pictures)
 
 
 def _coded(first: Place, o: SweepOptions, cache: Path) -> Iterator[SweptPicture]:
