@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import RUNGS, LadderFilter, Rung
 
 
 def test_the_bundled_shape_costs_what_its_layers_cost() -> None:
@@ -41,3 +43,8 @@ def test_counting_leaves_the_network_as_it_was() -> None:
     complexity(network)
     assert all(value.device.type == "cpu" for value in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("rung", "kmac"), [("vlop", 4.5), ("lop", 17.0), ("hop", 103.1)])
+def test_rungs_cost_what_their_file_says(rung: Rung, kmac: float) -> None:
+    assert round(complexity(LadderFilter(**RUNGS[rung])).kmac_per_luma_sample, 1) == kmac
