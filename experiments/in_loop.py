@@ -188,7 +188,8 @@ class InLoopExperiment:
     def _viewer_files(self, place: Place, placed: PlacedNetwork | None) -> list[Path]:
         """What a viewer gets of the codec (original, decoded), or of a network as its file has it; often nothing."""
         where = (place.source.name, place.index)
-        if place.index != self._options.viewer_picture or (placed and placed.row.weights != "file"):
+        is_viewed = place.index == self._options.viewer_picture and any(self._at(place))
+        if not is_viewed or (placed and placed.row.weights != "file"):
             return []
         if placed is None:
             names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters)]

@@ -60,7 +60,8 @@ def worse_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table
                 alarms += _alarms(results, variant, count)
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
-        "of its pictures. BD-rate above 0: more bits at equal PSNR."
+        "of its pictures. BD-rate above 0: more bits at equal PSNR. What decisions switch off stays as it was before "
+        "the network; for a network that replaces the filters that is not the picture it is compared with."
     )
     verdict = alarms or ["With decisions no picture and no sequence got worse."]
     return Table("What got worse", columns, tuple(rows), (note, *(verdict if rows else ()), *notes))

@@ -67,7 +67,7 @@ class InLoopResults:
 
     Attributes:
         qps: The QPs, rising.
-        variants: The variants, the anchor first.
+        variants: The variants: the anchor, the codec's other filter sets, the networks in their order.
         sequences: Class of each complete sequence.
         left_out: Sequences that lack a variant, a QP or a picture of one (a run that is not finished).
         networks: What each network costs, by its name and weights.
@@ -139,9 +139,12 @@ def in_loop_results(rows: Iterable[InLoopRow], networks: Iterable[NetworkRow]) -
         InputError: If two rows about the same thing differ, or a sequence has two classes.
     """
     grid = sequence_grid(rows, _variant)
+    networks = list(networks)
+    order = ["", *dict.fromkeys(row.network for row in networks)]
+    variants = sorted(grid.variants, key=lambda variant: (variant != ANCHOR, order.index(variant.network)))
     return InLoopResults(
         grid.qps,
-        tuple(sorted(grid.variants, key=lambda variant: variant != ANCHOR)),
+        tuple(variants),
         grid.sequences,
         grid.left_out,
         {(row.network, row.weights): row for row in networks},

@@ -164,6 +164,7 @@ def test_networks_may_be_added_changed_and_moved_in_one_folder(
         ("none", "full", "post"),
         ("none", "decisions", "post"),
     ]
+    assert not list((tmp_path / "out" / "pictures").glob("*deblock-sao*"))
     other = tmp_path / "post.safetensors"
     other.write_bytes((networks / "rep.safetensors").read_bytes())
     shas = {network.network_sha256 for network in read_in_loop(tmp_path / "out").networks}
