@@ -30,6 +30,7 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
+from vvc_nnr.sequences.y4m import Y4mWriter
 
 
 @pytest.fixture(scope="session")
@@ -197,3 +198,16 @@ def test_other_conditions_and_damaged_settings_are_refused(
     path.write_text("{")
     with pytest.raises(InputError, match=r"in_loop\.json: no settings of an in-loop run"):
         read_in_loop(tmp_path)
+
+
+def test_a_grey_sequence_is_decided_and_scored_in_luma(
+    options: InLoopOptions, provenance: Provenance, cache: Path, frames: list[Frame], tmp_path: Path
+) -> None:
+    grey = Frame(frames[0].planes[:1], 8, "400")
+    with Y4mWriter(tmp_path / "grey.y4m", grey.format()) as writer:
+        writer.write(grey)
+    source = open_source(tmp_path / "grey.y4m")
+    run_in_loop([source], tmp_path / "out", replace(options, qps=(37,)), provenance, cache=cache)
+    rows = {row.method: row for row in read_in_loop(tmp_path / "out").rows}
+    assert {(row.psnr_cb_db, row.psnr_cr_db) for row in rows.values()} == {(None, None)}
+    assert rows["decisions"].psnr_y_db >= rows["codec"].psnr_y_db
