@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRun:
+    """What an encoder's run gave.
+
+    Attributes:
+        stream: The VVC byte stream.
+        log: What the encoder printed.
+        encode_s: Seconds that it ran.
+        encode_cpu_s: Processor seconds of all its threads, None where they were not measured.
+    """
+
+    stream: bytes
+    log: str
+    encode_s: float
+    encode_cpu_s: float | None
 
 
 class EncodingCache:
@@ -20,18 +38,19 @@ class EncodingCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, key: str) -> tuple[bytes, str, float] | None:
-        """The stream, the encoder's log and its seconds under a key; None if absent or damaged."""
+    def get(self, key: str) -> EncoderRun | None:
+        """The encoding under a key; None if absent or damaged."""
         stream_path, log_path = self._paths(key)
         try:
             entry = json.loads(log_path.read_text())
             stream = stream_path.read_bytes()
-            log, encode_s = str(entry["log"]), float(entry["encode_s"])
-            return (stream, log, encode_s) if entry["sha256"] == _digest(stream, log) else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            log, encode_s, cpu_s = str(entry["log"]), float(entry["encode_s"]), entry.get("encode_cpu_s")
+            found = EncoderRun(stream, log, encode_s, None if cpu_s is None else float(cpu_s))
+            return found if entry["sha256"] == _digest(stream, log) else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
-    def put(self, key: str, stream: bytes, log: str, encode_s: float) -> None:
+    def put(self, key: str, encoding: EncoderRun) -> None:
         """Stores an encoding; several processes may store the same key at once.
 
         Raises:
@@ -42,8 +61,13 @@ class EncodingCache:
             stream_path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{stream_path.parent}: cannot be made: {error.strerror}") from error
-        entry = {"sha256": _digest(stream, log), "encode_s": encode_s, "log": log}
-        for path, data in ((stream_path, stream), (log_path, json.dumps(entry).encode())):
+        entry = {
+            "sha256": _digest(encoding.stream, encoding.log),
+            "encode_s": encoding.encode_s,
+            "encode_cpu_s": encoding.encode_cpu_s,
+            "log": encoding.log,
+        }
+        for path, data in ((stream_path, encoding.stream), (log_path, json.dumps(entry).encode())):
             with AtomicFile(path) as file:
                 file.write(data)
 

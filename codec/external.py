@@ -10,12 +10,11 @@ import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
-from vvc_nnr.codec.cache import EncodingCache
+from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.command_lines import (
     EncoderJob,
     EncoderTool,
@@ -23,11 +22,11 @@ from vvc_nnr.codec.command_lines import (
     vtm_arguments,
     vvenc_arguments,
 )
-from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
+from vvc_nnr.codec.encoder_log import parse_encoder_log
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.pictures import check_encodable, coded_picture
-from vvc_nnr.codec.programs import printed, work_folder
-from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions
+from vvc_nnr.codec.programs import children_cpu_s, printed, work_folder
+from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions, total_cpu_s
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
@@ -35,15 +34,6 @@ _MAX_PICTURES: dict[EncoderTool, int | None] = {"vtm": None, "vvencapp": 4}
 """Pictures per process: vvenc may write nothing at all when it gets more than a few intra pictures."""
 
 _VERSION = re.compile(r"(?:VTM Encoder Version|VVC Encoder ver\.?)\s*\[?[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    stream: bytes
-    log: str
-    pictures: tuple[LoggedPicture, ...]
-    encode_s: float
-    cached: bool
 
 
 class ExternalEncoder:
@@ -92,13 +82,16 @@ class ExternalEncoder:
             raise InputError("no picture to encode")
         source = first.format(fps)
         iterator = itertools.chain([first], iterator)
-        runs = []
-        while (run := self._next_run(iterator, source)) is not None:
+        runs: list[EncoderRun] = []
+        n_cached = 0
+        while (found := self._next_run(iterator, source)) is not None:
+            run, was_cached = found
             runs.append(run)
-        return self._sequence(runs, source)
+            n_cached += was_cached
+        return self._sequence(runs, source, cached=n_cached == len(runs))
 
-    def _sequence(self, runs: list[_Run], source: VideoFormat) -> EncodedSequence:
-        logged = [picture for run in runs for picture in run.pictures]
+    def _sequence(self, runs: list[EncoderRun], source: VideoFormat, *, cached: bool) -> EncodedSequence:
+        logged = [picture for run in runs for picture in parse_encoder_log(run.log)]
         version = _VERSION.search(runs[0].log)
         return EncodedSequence(
             stream=b"".join(run.stream for run in runs),
@@ -106,11 +99,12 @@ class ExternalEncoder:
             format=source,
             encoder=version[0] if version else self.executable.name,
             encode_s=sum(run.encode_s for run in runs),
-            cached=all(run.cached for run in runs),
+            cached=cached,
+            encode_cpu_s=total_cpu_s(run.encode_cpu_s for run in runs),
         )
 
-    def _next_run(self, frames: Iterator[Frame], source: VideoFormat) -> _Run | None:
-        """Encodes as many pictures as one process takes; None if there are none left."""
+    def _next_run(self, frames: Iterator[Frame], source: VideoFormat) -> tuple[EncoderRun, bool] | None:
+        """The run over as many pictures as one process takes, and whether it is an old one; None if none are left."""
         with work_folder() as folder:
             raw = folder / "in.yuv"
             batch = itertools.islice(frames, _MAX_PICTURES[self.tool])
@@ -120,12 +114,11 @@ class ExternalEncoder:
             job = EncoderJob(raw, folder / "out.266", *size, source.fps, n_pictures)
             key = self._key(job, digest)
             if self._cache is not None and (found := self._cache.get(key)) is not None:
-                stream, log, encode_s = found
-                return _Run(stream, log, tuple(parse_encoder_log(log)), encode_s, True)
+                return found, True
             run = _encode([str(self.executable), *self._arguments(job)], job, self.options.qp)
             if self._cache is not None:
-                self._cache.put(key, run.stream, run.log, run.encode_s)
-            return run
+                self._cache.put(key, run)
+            return run, False
 
     def _arguments(self, job: EncoderJob) -> list[str]:
         if self._config is not None:
@@ -163,13 +156,13 @@ def _write_raw(path: Path, frames: Iterable[Frame], source: VideoFormat) -> tupl
     return n_pictures, size, digest.hexdigest()
 
 
-def _encode(command: list[str], job: EncoderJob, qp: int) -> _Run:
+def _encode(command: list[str], job: EncoderJob, qp: int) -> EncoderRun:
     """Runs an encoder; raises ExternalToolError unless it succeeds and did what it was asked."""
-    start_s = time.perf_counter()
+    start_s, start_cpu_s = time.perf_counter(), children_cpu_s()
     log = printed(command)
-    encode_s = time.perf_counter() - start_s
+    encode_s, cpu_s = time.perf_counter() - start_s, children_cpu_s() - start_cpu_s
     stream = job.target.read_bytes() if job.target.exists() else b""
-    run = _Run(stream, log, tuple(parse_encoder_log(log)), encode_s, False)
+    run = EncoderRun(stream, log, encode_s, cpu_s)
     problem = _problem(run, job.n_pictures, qp)
     if problem is not None:
         name = Path(command[0]).name
@@ -177,16 +170,17 @@ def _encode(command: list[str], job: EncoderJob, qp: int) -> _Run:
     return run
 
 
-def _problem(run: _Run, n_pictures: int, qp: int) -> str | None:
+def _problem(run: EncoderRun, n_pictures: int, qp: int) -> str | None:
     """What is wrong with an encoder run that reported success, None if nothing is."""
     if not run.stream:
         return "it wrote nothing"
-    if len(run.pictures) != n_pictures:
-        return f"{len(run.pictures)} of {n_pictures} pictures in its log"
-    if any(p.slice_type != "I" for p in run.pictures):
+    pictures = parse_encoder_log(run.log)
+    if len(pictures) != n_pictures:
+        return f"{len(pictures)} of {n_pictures} pictures in its log"
+    if any(p.slice_type != "I" for p in pictures):
         return "it coded inter pictures: give it an all-intra configuration"
-    if any(p.qp != qp for p in run.pictures):
-        return f"coded at QP {[p.qp for p in run.pictures]}, asked for {qp}"
+    if any(p.qp != qp for p in pictures):
+        return f"coded at QP {[p.qp for p in pictures]}, asked for {qp}"
     try:
         units = picture_units(run.stream)
     except (BitstreamError, UnsupportedError) as error:

@@ -1,7 +1,8 @@
-"""Running somebody else's program: a folder for its files, and what it printed."""
+"""Running somebody else's program: a folder for its files, what it printed, and what it cost."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ def work_folder() -> Iterator[Path]:
     except OSError as error:
         place = error.filename or tempfile.gettempdir()
         raise InputError(f"{place}: {error.strerror or error}") from error
+
+
+def children_cpu_s() -> float:
+    """Processor seconds of all programs that this process has run to their end, all their threads."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def printed(command: list[str]) -> str:

@@ -21,10 +21,11 @@ from typing import Literal, TypeAlias, get_args
 
 import imageio_ffmpeg
 
-from vvc_nnr.codec.cache import EncodingCache
-from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
+from vvc_nnr.codec.cache import EncoderRun, EncodingCache
+from vvc_nnr.codec.encoder_log import parse_encoder_log
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.pictures import check_encodable, coded_picture
+from vvc_nnr.codec.programs import children_cpu_s
 from vvc_nnr.codec.vvc_decoder import decode_vvc as decode_vvc
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -105,6 +106,8 @@ class EncodedSequence:
         encoder: Name and version of the encoder.
         encode_s: Seconds that the encoder ran (those of the first run where the cache answered).
         cached: True if no encoder ran at all.
+        encode_cpu_s: Processor seconds of all threads of the encoder (those of the first run where the cache
+            answered), None where the cache does not know them.
     """
 
     stream: bytes
@@ -113,18 +116,12 @@ class EncodedSequence:
     encoder: str
     encode_s: float
     cached: bool
+    encode_cpu_s: float | None = None
 
     @property
     def n_bits(self) -> int:
         """Bits of all pictures with their parameter sets, SEI not counted, as the encoder logs them."""
         return sum(p.n_bits for p in self.pictures)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    stream: bytes
-    pictures: tuple[LoggedPicture, ...]
-    encode_s: float
 
 
 class VvcEncoder:
@@ -150,7 +147,7 @@ class VvcEncoder:
             UnsupportedError: For 4:2:2, 4:4:4 and more than 10 bit.
             ExternalToolError: If the encoder fails, or what it wrote does not decode to what it coded.
         """
-        chunks: list[_Chunk] = []
+        chunks: list[EncoderRun] = []
         n_cached = 0
         source: VideoFormat | None = None
         iterator = iter(frames)
@@ -163,7 +160,7 @@ class VvcEncoder:
             n_cached += was_cached
         if source is None:
             raise InputError("no picture to encode")
-        logged = [p for chunk in chunks for p in chunk.pictures]
+        logged = [p for chunk in chunks for p in parse_encoder_log(chunk.log)]
         return EncodedSequence(
             stream=b"".join(chunk.stream for chunk in chunks),
             pictures=tuple(CodedPicture(poc, p.qp, p.n_bits) for poc, p in enumerate(logged)),
@@ -171,17 +168,17 @@ class VvcEncoder:
             encoder=encoder_version(),
             encode_s=sum(chunk.encode_s for chunk in chunks),
             cached=n_cached == len(chunks),
+            encode_cpu_s=total_cpu_s(chunk.encode_cpu_s for chunk in chunks),
         )
 
-    def _encode_chunk(self, frames: list[Frame], fps: Fraction) -> tuple[_Chunk, bool]:
+    def _encode_chunk(self, frames: list[Frame], fps: Fraction) -> tuple[EncoderRun, bool]:
         raw = b"".join(f.tobytes() for f in frames)
         key = self._key(raw, frames[0], fps)
         if self._cache is not None and (found := self._cache.get(key)) is not None:
-            stream, log, encode_s = found
-            return _Chunk(stream, tuple(parse_encoder_log(log)), encode_s), True
-        chunk, log = self._run_verified(raw, frames, fps)
+            return found, True
+        chunk = self._run_verified(raw, frames, fps)
         if self._cache is not None:
-            self._cache.put(key, chunk.stream, log, chunk.encode_s)
+            self._cache.put(key, chunk)
         return chunk, False
 
     def _key(self, raw: bytes, frame: Frame, fps: Fraction) -> str:
@@ -189,15 +186,15 @@ class VvcEncoder:
         settings = "|".join([encoder_version(), *command, ""])
         return hashlib.sha256(settings.encode() + raw).hexdigest()
 
-    def _run_verified(self, raw: bytes, frames: list[Frame], fps: Fraction) -> tuple[_Chunk, str]:
+    def _run_verified(self, raw: bytes, frames: list[Frame], fps: Fraction) -> EncoderRun:
         """Runs the encoder; a silent failure (no error, pictures missing) is tried once more on one thread."""
         for n_threads in (self.options.n_threads, 1):
             command = self._command(frames[0], fps, n_threads)
-            stream, log, encode_s = _run_encoder(command, raw)
-            problem = _problem(stream, log, frames, self.options.qp)
+            run = _run_encoder(command, raw)
+            problem = _problem(run.stream, run.log, frames, self.options.qp)
             if problem is None:
-                return _Chunk(stream, tuple(parse_encoder_log(log)), encode_s), log
-        raise ExternalToolError(f"libvvenc: {problem}", command=command, exit_code=0, log=log)
+                return run
+        raise ExternalToolError(f"libvvenc: {problem}", command=command, exit_code=0, log=run.log)
 
     def _command(self, frame: Frame, fps: Fraction, n_threads: int) -> list[str]:
         o = self.options
@@ -212,6 +209,13 @@ class VvcEncoder:
         ]
 
 
+def total_cpu_s(times_s: Iterable[float | None]) -> float | None:
+    """The sum of processor times; None if one of them is not known."""
+    found = list(times_s)
+    known = [time_s for time_s in found if time_s is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
 @cache
 def encoder_version() -> str:
     """Name and version of the encoder binary, part of every cache key."""
@@ -224,15 +228,15 @@ def encoder_version() -> str:
     return "libvvenc in " + " ".join(first_line.split()[:3])
 
 
-def _run_encoder(command: list[str], raw: bytes) -> tuple[bytes, str, float]:
-    """Runs the command on raw pictures from standard input; returns the stream, the log and the seconds."""
+def _run_encoder(command: list[str], raw: bytes) -> EncoderRun:
+    """Runs the command on raw pictures from standard input."""
     try:
         with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
             target = Path(folder) / "out.266"
-            start_s = time.perf_counter()
+            start_s, start_cpu_s = time.perf_counter(), children_cpu_s()
             command = [*command, "-y", "-f", "vvc", str(target)]
             done = subprocess.run(command, input=raw, capture_output=True, check=False)
-            encode_s = time.perf_counter() - start_s
+            encode_s, cpu_s = time.perf_counter() - start_s, children_cpu_s() - start_cpu_s
             stream = target.read_bytes() if target.exists() else b""
     except OSError as error:
         raise ExternalToolError(f"the encoder cannot be run: {error}", command=command) from error
@@ -240,7 +244,7 @@ def _run_encoder(command: list[str], raw: bytes) -> tuple[bytes, str, float]:
     if done.returncode != 0:
         everything = log + done.stderr.decode(errors="replace")
         raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
-    return stream, log, encode_s
+    return EncoderRun(stream, log, encode_s, cpu_s)
 
 
 def _problem(stream: bytes, log: str, frames: list[Frame], qp: int) -> str | None:

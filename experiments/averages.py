@@ -1,22 +1,26 @@
-"""From rows per picture to scores per sequence: the one place where pictures are averaged."""
+"""The scores of the tool-by-tool experiment per sequence, and their means."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.rows import ToolMethod, ToolRow, unique_rows
+from vvc_nnr.experiments.rows import ToolMethod, ToolRow
+from vvc_nnr.experiments.sequence_means import (
+    PlaneMeans,
+    PlaneName,
+    class_groups,
+    mean_or_none,
+    plane_means,
+    sequence_grid,
+)
 
-PlaneName: TypeAlias = Literal["y", "cb", "cr"]
 Score: TypeAlias = Literal["psnr_db", "ssim"]
 
 LOOP_FILTERS: tuple[LoopFilters, ...] = ("all", "deblock-sao", "none")
-CTC_CLASSES = ("A1", "A2", "B", "C", "D", "E", "F")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,8 @@ class SequenceMean:
     variant: Variant
     pictures: frozenset[int]
     bits_per_picture: float
-    psnr_db: tuple[float | None, float | None, float | None]
-    ssim: tuple[float | None, float | None, float | None]
+    psnr_db: PlaneMeans
+    ssim: PlaneMeans
 
     def score(self, score: Score, plane: PlaneName) -> float | None:
         """One of the six means."""
@@ -112,10 +116,7 @@ class ToolResults:
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Sequences of each class; "Overall" is not among them."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for sequence, ctc_class in self.sequences.items():
-            found[ctc_class].append(sequence)
-        return {ctc_class: tuple(sequences) for ctc_class, sequences in found.items()}
+        return class_groups(self.sequences)
 
     def label(self, use: CnnUse) -> str:
         """The network's name, with its place if it stands in several."""
@@ -160,50 +161,12 @@ def tool_results(rows: Iterable[ToolRow], qps: Sequence[int] | None = None) -> T
     Raises:
         InputError: If two rows about the same thing differ, or a sequence has two classes.
     """
-    every = unique_rows(rows)
-    kept = [row for row in every if qps is None or row.qp in qps]
-    means = _sequence_means(kept)
-    classes: dict[str, str] = {}
-    for row in every:
-        if classes.setdefault(row.sequence, row.ctc_class) != row.ctc_class:
-            raise InputError(f"{row.sequence} is of class {classes[row.sequence]} and {row.ctc_class}")
-    found_qps = tuple(sorted({row.qp for row in kept} if qps is None else set(qps)))
-    variants = list(dict.fromkeys(mean.variant for mean in means.values()))
-    complete = [name for name in classes if _is_complete(name, found_qps, variants, means)]
-    complete.sort(key=lambda name: _class_order(classes[name]))
-    sequences = {name: classes[name] for name in complete}
-    return ToolResults(
-        found_qps,
-        _uses(variants),
-        sequences,
-        tuple(name for name in classes if name not in sequences),
-        {key: mean for key, mean in means.items() if key[0] in sequences},
-    )
-
-
-def mean_or_none(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are there; None if none is. One infinite value makes it infinite."""
-    found = [value for value in values if value is not None]
-    return fmean(found) if found else None
-
-
-def difference(value: float | None, anchor: float | None) -> float | None:
-    """`value` - `anchor`; None if either is missing or both are infinite."""
-    if value is None or anchor is None or value == anchor == float("inf"):
-        return None
-    return value - anchor
-
-
-def _sequence_means(rows: Iterable[ToolRow]) -> dict[tuple[str, int, Variant], SequenceMean]:
-    groups: dict[tuple[str, int, Variant], list[ToolRow]] = defaultdict(list)
-    for row in rows:
-        groups[row.sequence, row.qp, Variant(row.loop_filters, row.method, row.network)].append(row)
-    return {key: _sequence_mean(key[2], group) for key, group in groups.items()}
+    grid = sequence_grid(rows, lambda row: Variant(row.loop_filters, row.method, row.network), qps)
+    means = {place: _sequence_mean(place[2], found) for place, found in grid.cells.items()}
+    return ToolResults(grid.qps, _uses(grid.variants), grid.sequences, grid.left_out, means)
 
 
 def _sequence_mean(variant: Variant, rows: Sequence[ToolRow]) -> SequenceMean:
-    psnr_db = [(row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db) for row in rows]
-    ssim = [(row.ssim_y, row.ssim_cb, row.ssim_cr) for row in rows]
     return SequenceMean(
         rows[0].sequence,
         rows[0].ctc_class,
@@ -211,33 +174,11 @@ def _sequence_mean(variant: Variant, rows: Sequence[ToolRow]) -> SequenceMean:
         variant,
         frozenset(row.picture for row in rows),
         fmean(row.n_bits for row in rows),
-        _plane_means(psnr_db),
-        _plane_means(ssim),
+        plane_means((row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db) for row in rows),
+        plane_means((row.ssim_y, row.ssim_cb, row.ssim_cr) for row in rows),
     )
-
-
-def _plane_means(
-    scores: Sequence[tuple[float | None, float | None, float | None]],
-) -> tuple[float | None, float | None, float | None]:
-    y, cb, cr = (mean_or_none(column) for column in zip(*scores, strict=True))
-    return y, cb, cr
-
-
-def _is_complete(
-    sequence: str,
-    qps: Sequence[int],
-    variants: Sequence[Variant],
-    means: dict[tuple[str, int, Variant], SequenceMean],
-) -> bool:
-    """Whether every QP and variant has the same pictures of the sequence."""
-    found = [means.get((sequence, qp, variant)) for qp in qps for variant in variants]
-    return None not in found and len({mean.pictures for mean in found if mean}) == 1
 
 
 def _uses(variants: Iterable[Variant]) -> tuple[CnnUse, ...]:
     found = dict.fromkeys(CnnUse(v.network, v.loop_filters) for v in variants if v.method != "anchor")
     return tuple(sorted(found, key=lambda use: LOOP_FILTERS[::-1].index(use.after)))
-
-
-def _class_order(ctc_class: str) -> tuple[int, str]:
-    return (CTC_CLASSES.index(ctc_class) if ctc_class in CTC_CLASSES else len(CTC_CLASSES), ctc_class)

@@ -5,50 +5,34 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
-from vvc_nnr.codec.vvc import Preset
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.cli_common import (
     Commands,
     Outcome,
     add_command,
-    add_encoder_options,
     add_group,
-    add_inference_options,
-    add_raw_options,
-    cache_folder,
     positive,
-    qp_list,
-    sources_of,
     weight_bits,
 )
+from vvc_nnr.experiments.cli_in_loop import add_in_loop
+from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
+from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
-from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.model_zoo import OUR_QPS, ZooOptions
 from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
-    DATA_VARIABLE,
     bundled_patches,
     bundled_sources,
-    data_folder,
     default_small_pictures,
-    default_sources,
     small_pictures,
 )
-from vvc_nnr.experiments.provenance import PsnrPeak, gather_provenance
+from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.experiments.runner import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "markdown": to_markdown_page,
-    "csv": lambda tables: "\n".join(map(to_csv, tables)),
-    "latex": lambda tables: "\n".join(map(to_latex, tables)),
-}
 
 
 def add_commands(commands: Commands) -> None:
@@ -68,6 +52,7 @@ def add_commands(commands: Commands) -> None:
         "vvc-nnr experiment tool-by-tool --out results/",
     )
     _add_tool_by_tool(kinds)
+    add_in_loop(kinds)
     _add_end_to_end(kinds)
     _add_model_zoo(kinds)
 
@@ -81,20 +66,10 @@ def _add_tool_by_tool(kinds: Commands) -> None:
         _tool_by_tool,
     )
     tool.add_argument("--out", type=Path, required=True, help="folder of results; an unfinished run goes on there")
-    tool.add_argument("--sequences", type=Path, help="folder or file; default: the data folder, else scikit-image")
-    tool.add_argument("--qps", type=qp_list, default="22,27,32,37", help="QPs, such as 22,27,32,37")
-    tool.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
-    tool.add_argument("--pictures", type=positive, metavar="N", help="at most N pictures of each sequence")
     tool.add_argument("--replacement", default=NETWORK_OF["none"], help="network instead of the in-loop filters")
     tool.add_argument("--postfilter", default=NETWORK_OF["all"], help="network after all in-loop filters")
-    tool.add_argument("--psnr-peak", choices=get_args(PsnrPeak), default="vtm", help="1020 or 1023 at 10 bit")
-    tool.add_argument("--bd-rate", choices=get_args(Interpolation), default="pchip", help="interpolation of BD-rate")
-    tool.add_argument("--cache", type=Path, default=cache_folder(), help="folder of finished encodings")
-    tool.add_argument("--threads", type=positive, default=2, help="threads of the encoder and of the networks")
-    add_encoder_options(tool)
-    add_inference_options(tool)
+    add_sweep_options(tool, preset="faster")
     _add_common(tool)
-    add_raw_options(tool)
 
 
 def _add_end_to_end(kinds: Commands) -> None:
@@ -132,7 +107,7 @@ def _add_model_zoo(kinds: Commands) -> None:
     zoo.add_argument(
         "--peer", default=os.environ.get(PEER_VARIABLE, ""), metavar="PYTHON", help="of the reference software"
     )
-    zoo.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="format of the printed table")
+    add_format_option(zoo, "table")
 
 
 def _zoo_qps(text: str) -> tuple[int, ...]:
@@ -147,13 +122,13 @@ def _model_zoo(arguments: argparse.Namespace) -> Outcome:
         raise InputError(f"--weights {arguments.weights}: no such folder")
     options = ZooOptions(tuple(arguments.row), arguments.weights, arguments.peer, arguments.qps)
     tables = run_model_zoo(arguments.out, options, gather_provenance())
-    return _outcome(tables, _default_origin(), arguments.format)
+    return tables_outcome(tables, default_origin(), arguments.format)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", type=weight_bits, default=8, help="bits per weight of the reconstructed networks")
     parser.add_argument("--biases", choices=("quantised", "float"), default="quantised", help="what happens to biases")
-    parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="format of the printed tables")
+    add_format_option(parser)
 
 
 def _demo(arguments: argparse.Namespace) -> Outcome:
@@ -169,29 +144,18 @@ def _demo_in(folder: Path, farewell: str) -> Outcome:
     patches = bundled_patches()
     tables |= run_end_to_end(patches.images, patches.names, folder, EndToEndOptions(), provenance)
     pictures = f"five photographs inside scikit-image for Tables 1 to 3, {patches.origin} for Table 4"
-    outcome = _outcome({name: tables[name] for name in DEMO_TABLES}, pictures, "markdown")
+    outcome = tables_outcome({name: tables[name] for name in DEMO_TABLES}, pictures, "markdown")
     return Outcome(f"{outcome.text}\n{farewell}", outcome.data)
 
 
 def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
-    named = arguments.sequences is not None
-    sources = sources_of(arguments.sequences, arguments) if named else default_sources()
+    sources, pictures = chosen_sources(arguments)
     options = ToolOptions(
-        qps=arguments.qps,
-        preset=arguments.preset,
-        max_pictures=arguments.pictures,
+        **sweep_settings(arguments),
         replacement=arguments.replacement,
         postfilter=arguments.postfilter,
         bits=arguments.bits,
         biases=arguments.biases,
-        psnr_peak=arguments.psnr_peak,
-        device=arguments.device,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        n_threads=arguments.threads,
-        sao=arguments.sao,
-        encoder=arguments.encoder,
-        encoder_config=arguments.vtm_config,
     )
     tables = run_tool_by_tool(
         sources,
@@ -201,8 +165,7 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         cache=arguments.cache,
         interpolation=arguments.bd_rate,
     )
-    origin = str(arguments.sequences) if named else _default_origin()
-    return _outcome(tables, f"{_counted(len(sources), 'sequence')} of {origin}", arguments.format)
+    return tables_outcome(tables, pictures, arguments.format)
 
 
 def _end_to_end(arguments: argparse.Namespace) -> Outcome:
@@ -216,28 +179,5 @@ def _end_to_end(arguments: argparse.Namespace) -> Outcome:
     )
     provenance = gather_provenance()
     tables = run_end_to_end(pictures.images, pictures.names, arguments.out, options, provenance)
-    origin = pictures.origin if named else f"{pictures.origin}, of {_default_origin()}"
-    return _outcome(tables, origin, arguments.format)
-
-
-def _default_origin() -> str:
-    """Where the pictures come from when the user names none."""
-    folder = data_folder()
-    return f"the data folder {folder}" if folder else f"scikit-image, since there is no data folder ({DATA_VARIABLE})"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _outcome(tables: Mapping[str, Table], pictures: str, format: str) -> Outcome:
-    text = FORMATS[format](list(tables.values())).rstrip()
-    if format == "markdown":
-        text += f"\n\nPictures: {pictures}."
-    return Outcome(text, {"pictures": pictures, "tables": {name: _table_data(table) for name, table in tables.items()}})
-
-
-def _table_data(table: Table) -> dict[str, object]:
-    heads = [column.title for column in table.columns]
-    rows = [dict(zip(heads, row, strict=True)) for row in table.rows]
-    return {"title": table.title, "rows": rows, "notes": list(table.notes)}
+    origin = pictures.origin if named else f"{pictures.origin}, of {default_origin()}"
+    return tables_outcome(tables, origin, arguments.format)

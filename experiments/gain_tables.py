@@ -8,20 +8,13 @@ from dataclasses import dataclass
 
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import (
-    CnnUse,
-    PlaneName,
-    ToolResults,
-    Variant,
-    difference,
-    mean_or_none,
-    tool_results,
-)
+from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent
 from vvc_nnr.experiments.markup import Cell, Column, Table
 from vvc_nnr.experiments.notes import tool_notes
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.rows import ToolRow
+from vvc_nnr.experiments.sequence_means import PlaneName, difference, mean_or_none
 
 LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
     "all": "all filters",

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import ToolResults
+from vvc_nnr.experiments.bd_rate import Interpolation
+from vvc_nnr.experiments.in_loop_means import InLoopResults
 from vvc_nnr.experiments.provenance import Conventions
 
 PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
@@ -27,18 +29,56 @@ def peak_note(conventions: Conventions) -> str:
 
 def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...]:
     """The notes of every table of the tool-by-tool experiment."""
-    notes = [
+    return (
         *(f"{use.network} {_PLACES[use.after]}." for use in results.uses),
         *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
         peak_note(conventions),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",
         f"Rate: {conventions.rate}; Table 1 has the network's size.",
         seeds_note(conventions),
-    ]
-    if results.left_out:
-        shown = ", ".join(results.left_out[:5]) + (", ..." if len(results.left_out) > 5 else "")
-        notes.append(f"Left out, some of their results are missing: {len(results.left_out)} sequences ({shown}).")
-    return tuple(notes)
+        *_left_out_notes(results.left_out),
+    )
+
+
+def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str, ...]:
+    """The notes of every table of the in-loop experiment."""
+    places = dict.fromkeys((row.network, row.loop_filters) for row in results.networks.values())
+    return (
+        *(f"{network} {_PLACES[place]}." for network, place in places),
+        f"In-loop filters: {conventions.loop_filters}.",
+        "Classes: those of the common test conditions; another sequence has that of the nearest size.",
+        peak_note(conventions),
+        "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
+        "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error.",
+        "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; the "
+        "picture that is scored is made from their coded bytes. Off: the network's output everywhere.",
+        f"Rate: {conventions.rate}.",
+        *_left_out_notes(results.left_out),
+    )
+
+
+def bd_rate_note(results: InLoopResults, method: Interpolation) -> str:
+    """What a BD-rate is made of."""
+    return (
+        f"BD-rate: {method} over PSNR, from mean kbit per picture and mean PSNR at {len(results.qps)} QPs "
+        f"({listed(results.qps)}). Negative: fewer bits at equal PSNR."
+    )
+
+
+TIME_NOTE = (
+    "EncT, DecT: processor time of all threads in percent of the anchor's, ratio of geometric means over sequences and "
+    "QPs. Counted in the encoder: the VVC encoder's process, the network, the search and coding of decisions, their "
+    "application; in the decoder: the VVC decoder with its check of MD5, the network, decoding and application of the "
+    "decisions. Not counted: reading pictures, scoring, loading networks. '-': a cached encoding without its time."
+)
+
+
+def _left_out_notes(names: Sequence[str]) -> list[str]:
+    """The note on unfinished sequences, if there are any."""
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"Left out, some of their results are missing: {len(names)} sequences ({shown})."]
 
 
 def seeds_note(conventions: Conventions) -> str:

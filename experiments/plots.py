@@ -14,12 +14,13 @@ from matplotlib.ticker import NullLocator
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import LOOP_FILTERS, PlaneName, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.image_averages import ImageMean, image_means
 from vvc_nnr.experiments.markup import one_line
 from vvc_nnr.experiments.rows import ImageMethod, ImageRow, ToolRow
+from vvc_nnr.experiments.sequence_means import PlaneName
 from vvc_nnr.experiments.tables import METHOD_TITLES, PLANE_TITLES
 from vvc_nnr.files import AtomicFile
 

@@ -17,7 +17,7 @@ from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
 from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.network_file import NNC_SUFFIX, read_network_file
+from vvc_nnr.model.network_file import NNC_SUFFIX, is_nnc, read_network_file
 from vvc_nnr.model.safetensors import (
     StoredNetwork,
     float_bytes,
@@ -48,12 +48,16 @@ class LoadedNetwork:
         network: The module, in evaluation mode.
         path: The file it came from.
         n_bytes: Size of that file.
+        coding: How the file holds its weights: "NNC", "uniform" with its bits, or "float32".
+        metadata: What the file says about the network, such as its architecture.
     """
 
     name: str
     network: Network
     path: Path
     n_bytes: int
+    coding: str
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,9 @@ def load_network(name_or_path: str | Path) -> LoadedNetwork:
     """
     path = _find(name_or_path)
     stored = read_network_file(path)
-    return LoadedNetwork(path.stem, build_network(stored, str(path)), path, stored.n_bytes)
+    coding = "NNC" if is_nnc(path) else "float32" if stored.bits is None else f"uniform{stored.bits}"
+    network = build_network(stored, str(path))
+    return LoadedNetwork(path.stem, network, path, stored.n_bytes, coding, stored.metadata)
 
 
 def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:

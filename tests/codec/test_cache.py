@@ -4,18 +4,19 @@ import json
 
 import pytest
 
-from vvc_nnr.codec.cache import EncodingCache
+from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.errors import InputError
 
 KEY = "ab" + "0" * 62
 STREAM = bytes(range(256))
 LOG = "POC 0 ... 24 bits\n"
+RUN = EncoderRun(STREAM, LOG, 1.5, 2.75)
 
 
 @pytest.fixture
 def filled(tmp_path):
     cache = EncodingCache(tmp_path / "new" / "folder")
-    cache.put(KEY, STREAM, LOG, 1.5)
+    cache.put(KEY, RUN)
     return cache
 
 
@@ -24,8 +25,8 @@ def files(tmp_path):
 
 
 def test_what_was_put_comes_back(filled, tmp_path):
-    assert filled.get(KEY) == (STREAM, LOG, 1.5)
-    assert EncodingCache(tmp_path / "new" / "folder").get(KEY) == (STREAM, LOG, 1.5)
+    assert filled.get(KEY) == RUN
+    assert EncodingCache(tmp_path / "new" / "folder").get(KEY) == RUN
     assert sorted(files(tmp_path)) == [".266", ".json"]
 
 
@@ -34,8 +35,17 @@ def test_an_unknown_key(filled):
 
 
 def test_putting_again_replaces(filled):
-    filled.put(KEY, b"other", "", 0.25)
-    assert filled.get(KEY) == (b"other", "", 0.25)
+    other = EncoderRun(b"other", "", 0.25, None)
+    filled.put(KEY, other)
+    assert filled.get(KEY) == other
+
+
+def test_an_entry_from_before_processor_times_has_none(filled, tmp_path):
+    path = files(tmp_path)[".json"]
+    entry = json.loads(path.read_text())
+    del entry["encode_cpu_s"]
+    path.write_text(json.dumps(entry))
+    assert filled.get(KEY) == EncoderRun(STREAM, LOG, 1.5, None)
 
 
 @pytest.mark.parametrize("suffix", [".266", ".json"])
@@ -80,4 +90,4 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     cache = EncodingCache(tmp_path / "file")
     assert cache.get(KEY) is None
     with pytest.raises(InputError, match=r"file.*cannot be made"):
-        cache.put(KEY, STREAM, LOG, 1)
+        cache.put(KEY, RUN)

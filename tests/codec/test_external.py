@@ -139,6 +139,7 @@ def test_vtm_stands_in_for_the_encoder(programs, config):
     assert coded.encoder == "VTM Encoder Version 23.0"
     assert not coded.cached
     assert coded.encode_s > 0
+    assert coded.encode_cpu_s > 0
     assert len(calls_of(calls)) == 1
     same(
         list(decode_vvc(coded.stream, width=35, height=19)),

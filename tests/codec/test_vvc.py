@@ -216,6 +216,8 @@ def test_a_cache_hit_is_byte_equal_and_runs_no_encoder(real_pictures, tmp_path, 
     again = VvcEncoder(VvcOptions(qp=37, n_threads=2), tmp_path).encode(frames)
     assert (first.cached, again.cached) == (False, True)
     assert (again.stream, again.pictures, again.encode_s) == (first.stream, first.pictures, first.encode_s)
+    assert again.encode_cpu_s == first.encode_cpu_s
+    assert 0 < first.encode_cpu_s < 60
     assert not calls.exists()
 
 

@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vvc_nnr.experiments import cli_experiment, cli_train
+from vvc_nnr.experiments import cli_experiment, cli_tables, cli_train
 from vvc_nnr.experiments.cli import build_parser, main
 from vvc_nnr.experiments.cli_common import json_text
 from vvc_nnr.experiments.end_to_end import EndToEndOptions
@@ -60,7 +60,7 @@ def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
 
 def test_every_help_has_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
     parsers = list(leaf_parsers(build_parser()))
-    assert len(parsers) == 1 + 12 + 3  # the program, its commands, and where two kinds follow
+    assert len(parsers) == 1 + 12 + 4  # the program, its commands, and where two kinds follow
     for parser in parsers:
         with pytest.raises(SystemExit, match=r"^0$"):
             main([*parser.prog.split()[1:], "--help"])
@@ -251,13 +251,31 @@ def test_experiments_say_what_they_run_on_by_default(
     """The bundled pictures are whole photographs: here smaller ones stand in for them."""
     monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path / "absent"))
     sources: list[Source] = [open_source(y4m)]
-    monkeypatch.setattr(cli_experiment, "default_sources", lambda: sources)
+    monkeypatch.setattr(cli_tables, "default_sources", lambda: sources)
     filters = ("--replacement", networks / "rep.safetensors", "--postfilter", networks / "post.safetensors")
     options = ("--out", tmp_path / "out", "--qps", "37", "--pictures", "1", "--cache", tmp_path / "cache")
     text = run("experiment", "tool-by-tool", *options, *filters)
     assert text.endswith("Pictures: 1 sequence of scikit-image, since there is no data folder (VVC_NNR_DATA).\n")
     assert run("experiment", "tool-by-tool", *options, *filters, "--format", "csv").startswith("# Table 1: model size")
     assert list((tmp_path / "cache").iterdir())
+
+
+def test_in_loop_codes_pairs_and_prints_its_tables(run: Run, networks: Path, y4m: Path, tmp_path: Path) -> None:
+    """From a float network to the table that says what coding it changed, by commands alone."""
+    post, coded = networks / "post.safetensors", tmp_path / "post.nnc"
+    run("compress", post, "-o", coded, "--qp", "-24")
+    options = ("--sequences", y4m, "--out", tmp_path / "out", "--pictures", "1", "--threads", "1")
+    named = ("--networks", coded, "--original", post, "--preset", "faster", "--cache", tmp_path / "cache")
+    data = json.loads(run("experiment", "in-loop", *options, *named, "--json"))["tables"]
+    sizes = [(row["Weights"], row["Size of file [byte]"]) for row in data["in_loop_complexity"]["rows"]]
+    assert sizes == [("NNC", coded.stat().st_size), ("float32", post.stat().st_size)]
+    assert {row["Decisions"] for row in data["in_loop_coded_weights"]["rows"]} == {"on", "off"}
+    rates = [row for row in data["in_loop_bd_rate"]["rows"] if row["Decisions"] == "on"]
+    assert len(rates) == 4
+    assert all(row[f"{plane} [%]"] is not None for row in rates for plane in ("Y", "Cb", "Cr", "YUV"))
+    text = run("experiment", "in-loop", *options, *named, "--bd-rate", "akima")
+    assert "BD-rate: akima over PSNR" in text
+    assert text.count("All intra, libvvenc in ffmpeg") == 1
 
 
 def test_end_to_end_on_a_folder_of_images(run: Run, networks: Path, rgb: NDArray[np.uint8], tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""The in-loop experiment from sources to a folder of results; run again, it goes on where it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from vvc_nnr.experiments.bd_rate import Interpolation
+from vvc_nnr.experiments.in_loop import InLoopExperiment, InLoopOptions
+from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
+from vvc_nnr.experiments.in_loop_stored import IN_LOOP_NETWORKS, IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
+from vvc_nnr.experiments.markup import Table
+from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
+from vvc_nnr.experiments.results import make_folder, write_results
+from vvc_nnr.experiments.settings import settle_settings, source_digests
+from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.viewer_pictures import FOLDER, write_index
+from vvc_nnr.sequences.source import Source
+
+RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
+SETTLED = ("preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity")
+"""What has to be the same in every run in one folder; all else adds rows, or changes none."""
+
+
+def run_in_loop(
+    sources: Sequence[Source],
+    folder: Path,
+    options: InLoopOptions,
+    provenance: Provenance,
+    *,
+    cache: Path | None = None,
+    interpolation: Interpolation = "pchip",
+) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows, tables and the viewer's pictures there.
+
+    Args:
+        sources: The sequences.
+        folder: Where the results are and go.
+        options: What to run; has to agree with what the folder holds.
+        provenance: Where this run comes from.
+        cache: Folder of finished encodings, default `cache` in the results' folder.
+        interpolation: How BD-rate draws its curves.
+
+    Returns:
+        The tables by file name.
+
+    Raises:
+        InputError: If a source, a network or the folder cannot be used.
+        BitstreamError: If a source or a network is damaged.
+        UnsupportedError: If a source has a format that VVC intra coding here does not take.
+        ExternalToolError: If the encoder fails.
+    """
+    pictures = make_folder(folder / FOLDER)
+    experiment = InLoopExperiment(options, cache or make_folder(folder / "cache"), pictures)
+    coding = f"{SAO_NOTES[options.sao]}. All intra, {experiment.encoder}, preset {options.preset}"
+    conventions = Conventions(psnr_peak=options.psnr_peak, rate=RATE, loop_filters=coding)
+    settings = asdict(options) | {
+        "encoder_config": str(options.encoder_config or ""),
+        "encoder_identity": experiment.encoder,
+        "interpolation": interpolation,
+        "sequences": [source.name for source in sources],
+    }
+    free = [key for key in settings if key not in SETTLED]
+    settle_settings(folder / IN_LOOP_SETTINGS, settings, source_digests(sources), provenance, free=free)
+    header = replace(provenance, inference=experiment.inference).to_header() | conventions.to_header()
+    _write_networks(folder / IN_LOOP_NETWORKS, experiment.networks, header)
+    with RowWriter(folder / IN_LOOP_ROWS, InLoopRow, header) as writer:
+        experiment.run(sources, writer)
+    stored = read_in_loop(folder)
+    write_index(pictures, stored.rows, options.viewer_picture)
+    tables = stored.tables()
+    write_results(folder, tables, {})
+    return tables
+
+
+def _write_networks(path: Path, networks: Sequence[NetworkRow], header: Mapping[str, str]) -> None:
+    """Writes the networks of this run in the place of those of an earlier one."""
+    path.unlink(missing_ok=True)
+    with RowWriter(path, NetworkRow, header) as writer:
+        writer.append(networks)

@@ -1,0 +1,116 @@
+"""Pictures for a viewer: original, decoded and filtered, as lossless WebP with an index.
+
+`pictures/index.json` in a folder of results is a list of objects, one per sequence, QP and network:
+
+```
+{"sequence": "kodim01", "qp": 37, "network": "lop", "picture": 0, "width": 768, "height": 512,
+ "files": {"original": "kodim01_0_original.webp", "decoded": "kodim01_0_qp37_decoded_all.webp",
+           "filtered": "kodim01_0_qp37_filtered_lop_1f3a5c7e.webp"},
+ "psnr_y_db": {"decoded": 32.47, "filtered": 32.71}}
+```
+* `picture` is the number in the sequence; `width` and `height` are luma samples, and the size of each file.
+* `files` are names in the folder of the index: 8-bit RGB (grey for 4:0:0), BT.709. Entries share originals and decoded
+  pictures.
+* `decoded` is what the network was given: with all in-loop filters, or with none where it takes their place.
+* `filtered` is the network as its file has it, with the encoder's decisions.
+* `psnr_y_db` is of luma against the original at 10 bit, before the conversion to RGB; infinity is the text "inf".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.experiments.in_loop_rows import InLoopRow
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import frame_to_rgb
+
+FOLDER = "pictures"
+INDEX = "index.json"
+
+
+def original_name(sequence: str, picture: int) -> str:
+    """The file of an original."""
+    return f"{_plain(sequence)}_{picture}_original.webp"
+
+
+def decoded_name(sequence: str, picture: int, qp: int, loop_filters: LoopFilters) -> str:
+    """The file of a decoded picture."""
+    return f"{_plain(sequence)}_{picture}_qp{qp}_decoded_{loop_filters}.webp"
+
+
+def filtered_name(sequence: str, picture: int, qp: int, network: str, network_sha256: str) -> str:
+    """The file of a filtered picture; another network of the same name makes another file."""
+    return f"{_plain(sequence)}_{picture}_qp{qp}_filtered_{_plain(network)}_{network_sha256[:8]}.webp"
+
+
+def store_picture(path: Path, frame: Frame) -> None:
+    """Writes a picture as lossless WebP, 8-bit RGB; one that is there already stays.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    if path.exists():
+        return
+    data = io.BytesIO()
+    Image.fromarray(frame_to_rgb(frame)).save(data, format="WEBP", lossless=True)
+    with AtomicFile(path) as file:
+        file.write(data.getvalue())
+
+
+def write_index(folder: Path, rows: Sequence[InLoopRow], picture: int) -> None:
+    """Writes the index of the pictures that are there.
+
+    Args:
+        folder: The folder of the pictures.
+        rows: The rows of the run.
+        picture: Number of the picture of each sequence that was stored.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    here = [row for row in rows if row.picture == picture]
+    decoded_db = {(row.sequence, row.qp, row.loop_filters): row.psnr_y_db for row in here if row.method == "codec"}
+    entries = [
+        _entry(row, decoded_db[row.sequence, row.qp, row.loop_filters])
+        for row in here
+        if row.method == "decisions" and row.weights == "file"
+    ]
+    with AtomicFile(folder / INDEX) as file:
+        file.write(json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _entry(row: InLoopRow, decoded_db: float) -> dict[str, object]:
+    return {
+        "sequence": row.sequence,
+        "qp": row.qp,
+        "network": row.network,
+        "picture": row.picture,
+        "width": row.width,
+        "height": row.height,
+        "files": {
+            "original": original_name(row.sequence, row.picture),
+            "decoded": decoded_name(row.sequence, row.picture, row.qp, row.loop_filters),
+            "filtered": filtered_name(row.sequence, row.picture, row.qp, row.network, row.network_sha256),
+        },
+        "psnr_y_db": {"decoded": _finite(decoded_db), "filtered": _finite(row.psnr_y_db)},
+    }
+
+
+def _finite(value_db: float) -> float | str:
+    return value_db if math.isfinite(value_db) else str(value_db)
+
+
+def _plain(name: str) -> str:
+    """The name as part of a file name on any system; two names never give the same one."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,213 @@
+"""Tiny real runs of the in-loop experiment: what is measured, what a viewer gets, and that a cut-off run goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments import in_loop
+from vvc_nnr.experiments.in_loop import InLoopOptions
+from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
+from vvc_nnr.experiments.in_loop_run import run_in_loop
+from vvc_nnr.experiments.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.markup import Table
+from vvc_nnr.experiments.provenance import Provenance, gather_provenance
+from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.filters.correction import correction_of
+from vvc_nnr.filters.decision_coding import encode_decisions
+from vvc_nnr.filters.decision_search import decide
+from vvc_nnr.filters.decisions import apply_decisions
+from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import frame_to_rgb
+from vvc_nnr.sequences.metrics import frame_psnr_db
+from vvc_nnr.sequences.source import Source, open_source
+from vvc_nnr.sequences.y4m import Y4mWriter
+
+
+@pytest.fixture(scope="session")
+def provenance() -> Provenance:
+    return gather_provenance(["vvc-nnr", "test"])
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests here: encodings are not what they are about."""
+    return tmp_path_factory.mktemp("encodings")
+
+
+@pytest.fixture
+def source(y4m: Path) -> Source:
+    return open_source(y4m)
+
+
+@pytest.fixture
+def options(networks: Path) -> InLoopOptions:
+    return InLoopOptions(qps=(32, 37), networks=[str(networks / "post.safetensors")], n_threads=1)
+
+
+def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
+    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path, frames: list[Frame]
+) -> None:
+    tables = run_in_loop([source], tmp_path, options, provenance, cache=cache)
+    rows = {(r.picture, r.qp, r.method): r for r in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows}
+    assert len(rows) == 2 * 2 * 3
+    coded = VvcEncoder(VvcOptions(37, n_threads=1), cache).encode(frames, source.format.fps)
+    network, original = load_inloop_filter(options.networks[0]), frames[1].to_bit_depth(10)
+    decoded = list(decode_vvc(coded.stream))[1]
+    correction = correction_of(network, decoded, 37)
+    decisions = decide(original, decoded, correction, 37)
+    pictures = {
+        "codec": decoded,
+        "full": filter_frame(network, decoded, 37),
+        "decisions": apply_decisions(decoded, correction, decisions),
+    }
+    for method, picture in pictures.items():
+        row, psnr = rows[1, 37, method], frame_psnr_db(original, picture)
+        assert (row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db) == (psnr.y, psnr.cb, psnr.cr)
+        assert row.n_bits == coded.pictures[1].n_bits
+    assert rows[1, 37, "decisions"].n_decision_bits == 8 * len(encode_decisions(decisions))
+    assert rows[1, 37, "decisions"].psnr_y_db >= rows[1, 37, "codec"].psnr_y_db
+    for row in rows.values():
+        anchor = rows[row.picture, row.qp, "codec"]
+        assert row.encode_s is not None
+        assert anchor.encode_s is not None
+        assert (row.decode_s > anchor.decode_s) == (row.encode_s > anchor.encode_s) == (row is not anchor)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {f"{name}{suffix}" for name in tables for suffix in (".md", ".csv", ".tex")} <= written
+
+
+def test_the_viewer_gets_what_was_measured(
+    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path, frames: list[Frame]
+) -> None:
+    run_in_loop([source], tmp_path, replace(options, qps=(37,), viewer_picture=1), provenance, cache=cache)
+    entries = json.loads((tmp_path / "pictures" / "index.json").read_text())
+    assert [{key: value for key, value in entry.items() if key not in ("files", "psnr_y_db")} for entry in entries] == [
+        {"sequence": "in", "qp": 37, "network": "post", "picture": 1, "width": 96, "height": 64}
+    ]
+    pictures = {}
+    for kind, name in entries[0]["files"].items():
+        with Image.open(tmp_path / "pictures" / name) as image:
+            assert (image.format, image.mode) == ("WEBP", "RGB")
+            pictures[kind] = np.asarray(image)
+    assert list(pictures) == ["original", "decoded", "filtered"]
+    np.testing.assert_array_equal(pictures["original"], frame_to_rgb(frames[1].to_bit_depth(10)))
+    assert not np.array_equal(pictures["decoded"], pictures["original"])
+    rows = {r.method: r for r in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows if r.picture == 1}
+    assert entries[0]["psnr_y_db"] == {"decoded": rows["codec"].psnr_y_db, "filtered": rows["decisions"].psnr_y_db}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {*entries[0]["files"].values(), "index.json"}
+
+
+def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
+    source: Source,
+    options: InLoopOptions,
+    provenance: Provenance,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = {"n": 0, "cut at": -1}
+
+    def counted(*arguments: object, **named: object) -> object:
+        if calls["n"] == calls["cut at"]:
+            raise KeyboardInterrupt
+        calls["n"] += 1
+        return correction_of(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(in_loop, "correction_of", counted)
+
+    def run() -> dict[str, Table]:
+        return run_in_loop([source], tmp_path, options, provenance, cache=cache)
+
+    calls["cut at"] = 3
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    calls["cut at"] = -1
+    tables = run()
+    assert calls["n"] == 4
+    assert run() == tables
+    assert calls["n"] == 4
+    keys = [row.key for row in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows]
+    assert len(keys) == len(set(keys)) == 2 * 2 * 3
+    for lost in ("filtered", "original"):
+        next((tmp_path / "pictures").glob(f"*{lost}*")).unlink()
+        n_files = len(list((tmp_path / "pictures").iterdir()))
+        assert run() == tables
+        assert len(list((tmp_path / "pictures").iterdir())) == n_files + 1
+    assert calls["n"] == 5
+    assert [row.key for row in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows] == keys
+
+
+def test_networks_may_be_added_changed_and_moved_in_one_folder(
+    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, networks: Path, tmp_path: Path
+) -> None:
+    one_qp = replace(options, qps=(37,), max_pictures=1)
+
+    def shown(**changes: object) -> list[tuple[str, str, str]]:
+        run_in_loop([source], tmp_path / "out", replace(one_qp, **changes), provenance, cache=cache)  # type: ignore[arg-type]
+        return [(row.loop_filters, row.method, row.network) for row in read_in_loop(tmp_path / "out").rows]
+
+    anchor, post = ("all", "codec", ""), [("all", "full", "post"), ("all", "decisions", "post")]
+    assert shown() == [anchor, *post]
+    moved = shown(replacements=["post"])
+    assert moved == [
+        anchor,
+        ("deblock-sao", "codec", ""),
+        ("none", "codec", ""),
+        ("none", "full", "post"),
+        ("none", "decisions", "post"),
+    ]
+    assert not list((tmp_path / "out" / "pictures").glob("*deblock-sao*"))
+    other = tmp_path / "post.safetensors"
+    other.write_bytes((networks / "rep.safetensors").read_bytes())
+    shas = {network.network_sha256 for network in read_in_loop(tmp_path / "out").networks}
+    changed = shown(networks=[str(other)])
+    assert [each for each in changed if each[2]] == post
+    networks_now = read_rows(tmp_path / "out" / "in_loop_networks.tsv", NetworkRow).rows
+    assert not shas & {network.network_sha256 for network in networks_now}
+    assert {row.network_sha256 for row in read_in_loop(tmp_path / "out").rows if row.network} != shas
+
+
+def test_other_conditions_and_damaged_settings_are_refused(
+    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path
+) -> None:
+    one = replace(options, qps=(37,), max_pictures=1)
+    run_in_loop([source], tmp_path, one, provenance, cache=cache)
+    with pytest.raises(InputError, match=r"holds results of other settings.*preset 'faster' there, 'fast' now"):
+        run_in_loop([source], tmp_path, replace(one, preset="fast"), provenance, cache=cache)
+    with pytest.raises(InputError, match="must be at least 0"):
+        replace(one, viewer_picture=-1)
+    path = tmp_path / "in_loop.json"
+    settings = json.loads(path.read_text())
+    for key, value, message in (
+        ("qps", 3, r"qps 3"),
+        ("interpolation", "line", r"interpolation 'line'"),
+        ("sequences", None, r"sequences None"),
+    ):
+        path.write_text(json.dumps(settings | {"settings": settings["settings"] | {key: value}}))
+        with pytest.raises(InputError, match=message):
+            read_in_loop(tmp_path)
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"in_loop\.json: no settings of an in-loop run"):
+        read_in_loop(tmp_path)
+
+
+def test_a_grey_sequence_is_decided_and_scored_in_luma(
+    options: InLoopOptions, provenance: Provenance, cache: Path, frames: list[Frame], tmp_path: Path
+) -> None:
+    grey = Frame(frames[0].planes[:1], 8, "400")
+    with Y4mWriter(tmp_path / "grey.y4m", grey.format()) as writer:
+        writer.write(grey)
+    source = open_source(tmp_path / "grey.y4m")
+    run_in_loop([source], tmp_path / "out", replace(options, qps=(37,)), provenance, cache=cache)
+    rows = {row.method: row for row in read_in_loop(tmp_path / "out").rows}
+    assert {(row.psnr_cb_db, row.psnr_cr_db) for row in rows.values()} == {(None, None)}
+    assert rows["decisions"].psnr_y_db >= rows["codec"].psnr_y_db

@@ -1,0 +1,77 @@
+"""Files and index of the viewer's pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.viewer_pictures import (
+    decoded_name,
+    filtered_name,
+    original_name,
+    store_picture,
+    write_index,
+)
+from vvc_nnr.sequences.frame import Frame
+
+
+def row(**changes: object) -> InLoopRow:
+    values: dict[str, object] = {
+        "sequence": "a/b c", "ctc_class": "D", "picture": 0, "width": 96, "height": 64, "bit_depth": 10, "qp": 32,
+        "loop_filters": "all", "method": "codec", "network": "", "weights": "none", "network_sha256": "",
+        "n_bits": 800, "n_decision_bits": 0, "psnr_y_db": 35.0, "psnr_cb_db": 40.0, "psnr_cr_db": 40.0,
+        "encode_s": 1.0, "decode_s": 1.0,
+    }  # fmt: skip
+    return InLoopRow(**values | changes)  # type: ignore[arg-type]
+
+
+def test_names_are_plain_and_never_shared() -> None:
+    names = [
+        original_name("kodim01", 0),
+        original_name("a/b c", 0),
+        original_name("a-b-c", 0),
+        decoded_name("kodim01", 0, 32, "all"),
+        decoded_name("kodim01", 0, 32, "none"),
+        filtered_name("kodim01", 0, 32, "all", "0123456789abcdef"),
+        filtered_name("kodim01", 0, 32, "all", "fedcba9876543210"),
+    ]
+    assert names[0] == "kodim01_0_original.webp"
+    assert names[3] == "kodim01_0_qp32_decoded_all.webp"
+    assert len(set(names)) == len(names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-") for name in names)
+
+
+def test_the_index_has_the_networks_as_their_files_have_them_with_decisions(tmp_path: Path) -> None:
+    network = {"network": "net", "weights": "file", "network_sha256": "0123456789abcdef"}
+    rows = [
+        row(),
+        row(method="full", **network),
+        row(method="decisions", psnr_y_db=float("inf"), **network),
+        row(method="decisions", **network | {"weights": "original"}),
+        row(picture=1),
+        row(picture=1, method="decisions", **network),
+    ]
+    write_index(tmp_path, rows, 0)
+    (entry,) = json.loads((tmp_path / "index.json").read_text())
+    assert list(entry) == ["sequence", "qp", "network", "picture", "width", "height", "files", "psnr_y_db"]
+    assert (entry["sequence"], entry["qp"], entry["network"], entry["picture"]) == ("a/b c", 32, "net", 0)
+    assert entry["psnr_y_db"] == {"decoded": 35.0, "filtered": "inf"}
+    assert list(entry["files"]) == ["original", "decoded", "filtered"]
+    assert not any("/" in name for name in entry["files"].values())
+
+
+def test_a_picture_is_written_once_and_whole(tmp_path: Path) -> None:
+    frame = Frame((np.full((16, 16), 500, np.uint16),), 10, "400")
+    path = tmp_path / "a.webp"
+    store_picture(path, frame)
+    first = path.read_bytes()
+    store_picture(path, Frame((np.full((16, 16), 100, np.uint16),), 10, "400"))
+    assert path.read_bytes() == first
+    assert [each.name for each in tmp_path.iterdir()] == ["a.webp"]
+    with pytest.raises(InputError, match=r"b\.webp: cannot be written"):
+        store_picture(tmp_path / "absent" / "b.webp", frame)
