@@ -3,7 +3,7 @@
 It runs under the Python of an environment that has it (`VVC_NNR_PEER`), in a temporary folder, since it leaves files
 where it runs. A request and an answer are each an 8-byte size, little endian, and a pickle: `(function, arguments)`
 and `(True, result)` or `(False, message)`, with arrays as `("array", dtype, shape, bytes)`, since the two ends have
-different versions of numpy. `benchmarks/peer.py` is the other end. Needs nothing of this package.
+different versions of numpy. `benchmarks/peer.py` is the other end. Of this package it needs one file.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ import struct
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, BinaryIO
+
+OPERATORS = Path(__file__).resolve().parents[1] / "experiments" / "networks"
+"""Folder of `torchvision_operators.py`."""
 
 
 def _import_peer() -> tuple[Any, Any]:
-    """The peer's stream module and its tool for history mode.
-
-    The operators that torchvision's Python misses beside a CPU build of torch are declared first.
-    """
+    """The peer's stream module and its tool for history mode."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    sys.path.append(str(OPERATORS))
+    from torchvision_operators import declare_operators
+
+    declare_operators()
     torch.set_num_threads(int(os.environ.get("VVC_NNR_PEER_THREADS", "1")))
     from nncodec import nnc
     from nncodec.nnc_core.hdsp.hdsp_tool import HdspTool
 
-    globals()["_library"] = library
     return nnc, HdspTool
 
 

@@ -20,9 +20,9 @@ from vvc_nnr.experiments.cli_nnc import (
     options_of,
 )
 from vvc_nnr.filters.zoo import zoo_path
-from vvc_nnr.model.any_file import read_arrays, write_arrays
+from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc, read_arrays, write_arrays
 from vvc_nnr.model.container import Tensor, container_bytes
-from vvc_nnr.model.network_file import NNC_SUFFIX, is_nnc, read_network_file
+from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, write_uniform
 from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.options import CompressOptions

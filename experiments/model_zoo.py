@@ -16,11 +16,12 @@ from tqdm import tqdm
 from vvc_nnr.experiments.markup import Cell, Column, Table
 from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
 from vvc_nnr.experiments.networks.classification import ClassificationRow
-from vvc_nnr.experiments.networks.coco import DeepLabRow, YoloRow
 from vvc_nnr.experiments.networks.codec_process import Coded, code_with_ours, code_with_peer
+from vvc_nnr.experiments.networks.detection_coco import YoloRow
 from vvc_nnr.experiments.networks.dncnn import DeblockingRow, DenoisingRow
 from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, SmallCodecRow
 from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Row, Subject
+from vvc_nnr.experiments.networks.segmentation_coco import DeepLabRow
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import TextRow
 from vvc_nnr.experiments.rows import ZooMethod, ZooRow

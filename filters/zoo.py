@@ -16,8 +16,9 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
+from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.network_file import NNC_SUFFIX, is_nnc, read_network_file
+from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.safetensors import (
     StoredNetwork,
     float_bytes,
@@ -88,7 +89,7 @@ def zoo_path(name: str) -> Path | None:
 
 
 def load_network(name_or_path: str | Path) -> LoadedNetwork:
-    """A network of the zoo by its name, or any network file, safetensors or coded (.nnc), by its path.
+    """A network of the zoo by its name, or a network file of any kind by its path.
 
     Raises:
         InputError: If there is no such name or file, or the file holds a network of another architecture.

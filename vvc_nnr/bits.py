@@ -61,8 +61,16 @@ class BitReader:
         return (window >> (-end & 7)) & ((1 << n_bits) - 1)
 
     def flag(self, field: str) -> bool:
-        """One bit."""
-        return self.u(1, field) == 1
+        """One bit.
+
+        Raises:
+            BitstreamError: If none is left.
+        """
+        at = self.position_bits
+        if at >= self._end_bits:
+            raise self.error("1 bit is wanted and none is left", field)
+        self.position_bits = at + 1
+        return self._data[at >> 3] << (at & 7) & 0x80 != 0
 
     def i(self, n_bits: int, field: str) -> int:
         """Two's complement integer of `n_bits` bits."""
@@ -75,6 +83,9 @@ class BitReader:
         Raises:
             BitstreamError: If the data ends, or the prefix is longer than `max_prefix_bits` zeros.
         """
+        start = self.position_bits
+        if start < self._end_bits and self._data[start >> 3] << (start & 7) & 0x80:
+            return self.u(1 + order, field) - (1 << order)
         n_zeros = self._count_zeros(max_prefix_bits + 1)
         if n_zeros > max_prefix_bits:
             self.position_bits += n_zeros

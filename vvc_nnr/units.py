@@ -135,10 +135,12 @@ def _read_unit(data: bytes | bytearray | memoryview, offset: int, sets: Paramete
 
 
 def _read_size(data: bytes | bytearray | memoryview, offset: int) -> int:
-    reader = BitReader(data, offset)
-    n_bits = 31 if reader.flag("nnr_unit_size_flag") else 15
-    size = reader.u(n_bits, "nnr_unit_size")
-    n_least, n_left = (n_bits + 1) // 8 + 1, len(data) - offset
+    n_size_bytes, n_left = 4 if data[offset] & 0x80 else 2, len(data) - offset
+    if n_left < n_size_bytes:
+        message = f"{n_size_bytes} bytes are wanted and {n_left} are left"
+        raise BitstreamError(message, field="nnr_unit_size", offset_bytes=offset)
+    size = int.from_bytes(data[offset : offset + n_size_bytes], "big") & ~(1 << (8 * n_size_bytes - 1))
+    n_least = n_size_bytes + 1
     if not n_least <= size <= n_left:
         message = f"a unit of {size} bytes, where {n_least} are the least and {n_left} are left"
         raise BitstreamError(message, field="nnr_unit_size", offset_bytes=offset)

@@ -45,16 +45,14 @@ def reset_peak() -> None:
 
 
 def import_peer() -> Any:
-    """The peer's module of streams; declares operators that its torchvision misses beside a CPU build of torch."""
+    """The peer's module of streams."""
     import torch
+    from torchvision_operators import declare_operators  # type: ignore[import-not-found]
 
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    declare_operators()
     torch.set_num_threads(1)
     from nncodec import nnc
 
-    globals()["_library"] = library
     return nnc
 
 

@@ -60,9 +60,9 @@ def test_learned_codecs_keep_rate_and_psnr(codec: Any) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("qp", range(-40, -11, 4))
+@pytest.mark.parametrize("qp", range(-40, -11))
 def test_no_qp_gives_nan(codec: Any, qp: int) -> None:
-    given = torch.from_numpy(PICTURES[0].copy()).permute(2, 0, 1)[None].float() / 255
+    given = torch.from_numpy(PICTURES[0][:64, :64].copy()).permute(2, 0, 1)[None].float() / 255
     for by_size in (False, True):
         output = coded(codec, qp=qp, nonweight_qp=None, qp_by_size=by_size)(given)
         assert torch.isfinite(output["x_hat"]).all()
@@ -100,8 +100,8 @@ def test_the_unet_keeps_its_dice() -> None:
 @torch.no_grad()
 def test_no_qp_breaks_the_unet() -> None:
     network = small_unet()
-    crops, _ = pasted_crops(PICTURES, np.random.default_rng(11), 2)
-    for qp in range(-40, -11, 4):
+    crops, _ = pasted_crops(PICTURES, np.random.default_rng(11), 1)
+    for qp in range(-40, -11):
         other = small_unet()
         load_into(other, compress(network, qp=qp, nonweight_qp=None, n_threads=1))
         assert torch.isfinite(other(crops)).all()

@@ -19,11 +19,11 @@ from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.markup import to_markdown
 from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
 from vvc_nnr.experiments.networks.classification import ClassificationRow
-from vvc_nnr.experiments.networks.coco import confusion, segmentation_metrics
 from vvc_nnr.experiments.networks.codec_process import code_with_ours, code_with_peer
 from vvc_nnr.experiments.networks.dncnn import DenoisingRow, DnCnn
 from vvc_nnr.experiments.networks.pasted import pasted
 from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject, module_subject
+from vvc_nnr.experiments.networks.segmentation_coco import confusion, segmentation_metrics
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, CarvanaUNet, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import edit_distance
 from vvc_nnr.experiments.networks.unet import UNet, dice

@@ -259,7 +259,7 @@ def test_legal_but_unknown_data_units_are_opaque(fields, reason):
         (START + START, "start unit", 4),
         (START + MPS + MPS, "second model parameter set", 12),
         (START + stream(StartUnit(), ModelParameterSet(), tensor())[12:], "before the model parameter set", 4),
-        (START + MPS + b"\x00", "15 bits are wanted", 12),
+        (START + MPS + b"\x00", "2 bytes are wanted", 12),
         (START + MPS + size_field(2), "a unit of 2 bytes", 12),
         (START + MPS + b"\x80\x00\x00\x04\x16", "a unit of 4 bytes", 12),
         (START + MPS + size_field(9) + b"\x16", "a unit of 9 bytes", 12),

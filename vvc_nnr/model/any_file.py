@@ -12,7 +12,6 @@ from pathlib import Path
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import naming, read_bytes
-from vvc_nnr.model.network_file import NNC_SUFFIX
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.safetensors import read_exact, write_exact
 from vvc_nnr.network_decoder import decode_network
@@ -21,6 +20,7 @@ from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_cou
 from vvc_nnr.stream import Stream, read_stream
 from vvc_nnr.ties import with_ties
 
+NNC_SUFFIX = ".nnc"
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 
@@ -46,6 +46,11 @@ class NetworkArrays:
     left_out: tuple[str, ...] = ()
 
 
+def is_nnc(path: Path | str) -> bool:
+    """Whether a file holds a coded network, by its name."""
+    return Path(path).suffix.lower() == NNC_SUFFIX
+
+
 def read_arrays(
     path: Path | str, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
 ) -> NetworkArrays:
@@ -62,7 +67,7 @@ def read_arrays(
         UnsupportedError: If it holds something that this package does not read.
     """
     suffix = Path(path).suffix.lower()
-    if suffix == NNC_SUFFIX:
+    if is_nnc(path):
         check_max_elements(max_elements)
         threads = thread_count(n_threads)
         data = read_bytes(path)

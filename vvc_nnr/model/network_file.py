@@ -1,29 +1,25 @@
-"""Networks from files of both kinds: safetensors, and coded (.nnc). The file's name tells them apart."""
+"""Networks from files of all kinds as tensors to compute with: floats as float32, and how a file was quantised."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from vvc_nnr.errors import UnsupportedError
-from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.files import naming
+from vvc_nnr.model.any_file import NNC_SUFFIX, ONNX_SUFFIX, TORCH_SUFFIXES, read_arrays
+from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, read_network
-from vvc_nnr.network_decoder import decode_network
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
-from vvc_nnr.stream import read_stream
-from vvc_nnr.ties import with_ties
+from vvc_nnr.number_formats import Array, Bfloat16Bits, exact_float32
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
-NNC_SUFFIX = ".nnc"
-
-
-def is_nnc(path: Path | str) -> bool:
-    """Whether a file holds a coded network, by its name."""
-    return Path(path).suffix.lower() == NNC_SUFFIX
+OTHER_SUFFIXES = (NNC_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
+"""Of files that are no safetensors files and hold no levels of the uniform quantiser."""
 
 
 def read_network_file(
     path: Path | str, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
 ) -> StoredNetwork:
-    """The network in a safetensors file or a coded one, with the metadata that it was stored with.
+    """The network in a file of any kind, with the metadata that it was stored with.
 
     Args:
         path: The file.
@@ -31,26 +27,19 @@ def read_network_file(
         n_threads: Threads for decoding; None: one per processor.
 
     Raises:
-        InputError: If the file cannot be read, or an option is out of range.
+        InputError: If the file cannot be read, an option is out of range, or a package for its kind is not installed.
         BitstreamError: If its content is damaged, or a coded network is larger than `max_elements`.
-        UnsupportedError: If it holds something that this package does not read.
+        UnsupportedError: If it holds something that this package does not read, or a value beyond float32.
     """
-    if not is_nnc(path):
+    if Path(path).suffix.lower() not in OTHER_SUFFIXES:
         return read_network(path)
-    check_max_elements(max_elements)
-    threads = thread_count(n_threads)
-    data = read_bytes(path)
+    network = read_arrays(path, max_elements=max_elements, n_threads=n_threads)
     with naming(path):
-        return parse_nnc(data, max_elements, threads)
+        tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
+    return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes)
 
 
-def parse_nnc(data: bytes, max_elements: int, n_threads: int) -> StoredNetwork:
-    """The network in the bytes of a coded file; raises as `read_network_file` does for its content."""
-    stream = read_stream(data)
-    arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)
-    tensors = {
-        name: as_stored_float(name, array, UnsupportedError) if array.dtype.kind == "f" else array
-        for name, array in arrays.items()
-    }
-    metadata = dict(stream.manifest.metadata) if stream.manifest else {}
-    return StoredNetwork(tensors, metadata, None, None, len(data))
+def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:
+    plain = exact_float32(array) if isinstance(array, Bfloat16Bits) else array
+    assert plain is not None  # every bfloat16 is a float32
+    return as_stored_float(name, plain, UnsupportedError) if plain.dtype.kind == "f" else plain

@@ -77,9 +77,9 @@ RULES: Mapping[Role, Rule] = {
     Role.NORM_SHIFT: Rule("nonweight_qp"),
     Role.MEAN: Rule("nonweight_qp"),
     Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
-    Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-14, keeps_sign=True),
+    Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-10, keeps_sign=True),
     Role.CONSTANT: EXACT,
-    Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-12, keeps_sign=True),
+    Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-9, keeps_sign=True),
     Role.ENTROPY_TABLE: EXACT,
     Role.COUNTER: EXACT,
 }

@@ -1,8 +1,7 @@
-"""DeepLabV3-ResNet50 of torchvision and YOLO11 of ultralytics on COCO 2017.
+"""DeepLabV3-ResNet50 of torchvision: segmentation of COCO 2017's pictures.
 
-The data set's folder `coco2017` has `val2017/*.jpg` and `annotations/instances_val2017.json`; YOLO11's evaluation also
-wants what ultralytics makes of it, `coco2017/coco.yaml` with labels.
-Source: Chen et al., 2017; Jocher and Qiu, Ultralytics YOLO11, 2024.
+The data set's folder `coco2017` has `val2017/*.jpg` and `annotations/instances_val2017.json`.
+Source: Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, 2017.
 """
 
 from __future__ import annotations
@@ -77,27 +76,3 @@ def segmentation_metrics(counts: np.ndarray) -> Metrics:
     union = counts.sum(0) + counts.sum(1) - right
     iou = float(np.mean(right[union > 0] / union[union > 0]))
     return Metrics(pixel_accuracy_percent=100 * float(right.sum() / counts.sum()), iou=iou)
-
-
-@dataclass(frozen=True, slots=True)
-class YoloRow:
-    """YOLO11, the smallest one."""
-
-    name: str = "YOLO11n"
-
-    def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
-        ultralytics = import_optional("ultralytics", "ultralytics")
-        path = find_weights(folder, "yolo11n.pt")
-        torch.manual_seed(0)
-        detector = ultralytics.YOLO("yolo11n.yaml" if path is None else str(path))
-        if path is None:
-            return module_subject(detector.model, "random")
-        config = data_set(folder, "coco2017") / "coco.yaml"
-
-        def evaluate(module: Any) -> Metrics:
-            detector.model = module
-            found = detector.val(data=str(config), verbose=False, plots=False)
-            return Metrics(average_precision_percent=100 * float(found.box.map))
-
-        return module_subject(detector.model.float(), "published", "COCO 2017's validation set", evaluate)
