@@ -51,6 +51,21 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """What to doubt about one number of a table.
+
+    Attributes:
+        row: Its row, from 0.
+        column: Its column, from 0.
+        text: The doubt, without a full stop.
+    """
+
+    row: int
+    column: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of results.
 
@@ -59,17 +74,22 @@ class Table:
         columns: The columns.
         rows: One cell per column each.
         notes: What has to be known to read the numbers, a sentence or two each.
+        doubts: What to doubt about single numbers, at most one each.
 
     Raises:
-        ShapeError: If a row has not one cell per column.
+        ShapeError: If a row has not one cell per column, or a doubt is about a cell that is not there.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def __post_init__(self) -> None:
+        for doubt in self.doubts:
+            if not (0 <= doubt.row < len(self.rows) and 0 <= doubt.column < len(self.columns)):
+                raise ShapeError(f"{self.title}: a doubt about row {doubt.row}, column {doubt.column}: no such cell")
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ShapeError(f"{self.title}: a row of {len(row)} cells, {len(self.columns)} columns")
@@ -78,7 +98,7 @@ class Table:
 def to_markdown(table: Table) -> str:
     """The table in Markdown, its columns aligned with spaces; ends with a line feed."""
     heads = [_markdown(column.title) for column in table.columns]
-    body = [[_markdown(cell) for cell in row] for row in _texts(table)]
+    body = [[_markdown(cell) for cell in row] for row in cell_texts(table)]
     widths = [max(3, *map(len, cells)) for cells in zip(heads, *body, strict=True)]
     rules = [
         "-" * width if column.text else "-" * (width - 1) + ":"
@@ -117,7 +137,7 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """The table as a LaTeX `table` environment; needs the package booktabs."""
     heads = [_latex(column.title) for column in table.columns]
-    body = [[_latex(cell) for cell in row] for row in _texts(table)]
+    body = [[_latex(cell) for cell in row] for row in cell_texts(table)]
     parts = [
         r"\begin{table}",
         r"\centering",
@@ -141,8 +161,8 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in spaced)
 
 
-def _texts(table: Table) -> list[list[str]]:
-    """The cells as texts."""
+def cell_texts(table: Table) -> list[list[str]]:
+    """The cells as texts, numbers with the digits of their columns."""
     return [[_text(cell, column) for cell, column in zip(row, table.columns, strict=True)] for row in table.rows]
 
 
