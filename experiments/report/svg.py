@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from vvc_nnr.experiments.bd_rate import Point
 from vvc_nnr.experiments.markup import one_line
-from vvc_nnr.experiments.report.charts import Axis, BarChart, Chart, Line, Marker, PointChart, Series
+from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, BarChart, Chart, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.scales import Scale, scale_of, tick_texts
 
 WIDTH, HEIGHT = 440, 300
@@ -142,7 +142,7 @@ def _bars(chart: BarChart) -> Element:
         SubElement(label, "title").text = one_line(name)
         for number, bars in enumerate(chart.bars):
             title = f"{name}, {bars.label}"
-            _bar(root, chart, title, bars.values[place], number + 1, top + number * _BAR_HEIGHT, x)
+            _bar(root, chart, title, bars.values[place], number % N_COLOURS + 1, top + number * _BAR_HEIGHT, x)
     return root
 
 
