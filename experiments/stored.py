@@ -12,13 +12,13 @@ from typing import TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.jvet_table import jvet_tables
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.model_zoo import ROWS, zoo_table
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE, end_to_end_tables, tool_tables
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
 from vvc_nnr.experiments.settings import LastRun, read_last_run
+from vvc_nnr.experiments.tool_jvet import tool_jvet_tables
 from vvc_nnr.experiments.tsv import read_rows
 
 TOOL_ROWS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool.json"
@@ -56,7 +56,7 @@ class StoredTools:
         """BD-rates in the layout of JVET by file name, empty where there are too few QPs for any."""
         if len({row.qp for row in self.rows}) < MIN_QPS_FOR_BD_RATE:
             return {}
-        return jvet_tables(self.rows, Conventions.from_header(self.header), self.interpolation)
+        return tool_jvet_tables(self.rows, Conventions.from_header(self.header), self.interpolation)
 
 
 @dataclass(frozen=True, slots=True)

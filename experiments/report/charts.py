@@ -25,6 +25,7 @@ class Series:
         marker: Shape at each point; shapes and lines differ as well as colours.
         line: How points are joined.
         names: What each point is, such as "QP 22"; empty or one per point.
+        labelled: Whether the names stand beside the points.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Series:
     marker: Marker = "circle"
     line: Line = "solid"
     names: tuple[str, ...] = ()
+    labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

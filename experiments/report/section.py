@@ -57,6 +57,7 @@ class Section:
         more_tables: Tables behind a line that opens.
         header: Where the rows come from, and their conventions.
         settings: What the last run did.
+        jvet_tables: Those of its tables that have the layout of JVET, by file name.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Section:
     more_tables: Mapping[str, Table] = field(default_factory=dict)
     header: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    jvet_tables: Mapping[str, Table] = field(default_factory=dict)
 
     @property
     def all_tables(self) -> dict[str, Table]:

@@ -13,7 +13,7 @@ from vvc_nnr.experiments.report.scales import Scale, scale_of, tick_texts
 
 WIDTH, HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
-_BAR_HEIGHT, _GROUP_GAP, _BAR_LABELS, _BAR_VALUES = 13, 12, 118, 50
+_BAR_HEIGHT, _GROUP_GAP, _BAR_VALUES, _LETTER = 13, 12, 46, 6.3
 _N_TICKS = 6
 _MAX_NAME = 20
 _SHAPES: dict[Marker, str] = {
@@ -110,6 +110,14 @@ def _series(root: Element, series: Series, x: Scale, y: Scale) -> None:
         for (px, py), (point, name) in zip(places, named, strict=True):
             title = f"{name}{series.label}: {point[0]:.4g}, {point[1]:.5g}"
             SubElement(_marker(group, series.marker, px, py), "title").text = one_line(title)
+            if series.labelled:
+                _beside(group, name.removesuffix(", "), px, py, x)
+
+
+def _beside(group: Element, name: str, px: float, py: float, x: Scale) -> None:
+    """A name on the side of its point that has more space."""
+    is_left = px < (x.start + x.end) / 2
+    _text(group, name, _number(px + (8 if is_left else -8)), _number(py + 4), "start" if is_left else "end", "value")
 
 
 def _names(series: Series) -> Iterator[str]:
@@ -131,8 +139,10 @@ def _bars(chart: BarChart) -> Element:
     group_height = _BAR_HEIGHT * len(chart.bars) + _GROUP_GAP
     base = _TOP + group_height * len(chart.groups)
     root = _root(base + _BOTTOM - 4)
-    values = [value for bars in chart.bars for value in bars.values if value is not None]
-    start, end = _BAR_LABELS + _BAR_VALUES * (min(values, default=0) < 0), WIDTH - _RIGHT - _BAR_VALUES
+    values = [value for bars in chart.bars for value in bars.values if value is not None and math.isfinite(value)]
+    longest = max((min(len(name), _MAX_NAME) for name in chart.groups), default=0)
+    start = _LETTER * longest + 8 + _BAR_VALUES * (min(values, default=0) < 0)
+    end = WIDTH - _RIGHT - _BAR_VALUES * (max(values, default=0) > 0)
     x = scale_of(values, start, end, with_zero=True)
     _x_axis(root, x, Axis(f"[{chart.unit}]", with_zero=True), base)
     for place, name in enumerate(chart.groups):

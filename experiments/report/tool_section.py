@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.bd_rate import gain_curve
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES, comparisons
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.plots import curve_points
-from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, Chart, Line, Marker, PointChart, Series
+from vvc_nnr.experiments.report.charts import N_COLOURS, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
+from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
 from vvc_nnr.experiments.stored import StoredTools
 
@@ -20,9 +21,6 @@ _LEAD = (
     "trained and as decoded from a compressed file."
 )
 _ANCHOR_LOOKS: tuple[tuple[Marker, Line], ...] = (("circle", "solid"), ("square", "dashed"), ("diamond", "dotted"))
-_NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
-_RATE = Axis("rate [kbit per picture]", logarithmic=True)
-_GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
 
 
 def tool_section(stored: StoredTools) -> Section:
@@ -44,6 +42,7 @@ def tool_section(stored: StoredTools) -> Section:
         jvet | {name: table for name, table in tables.items() if name not in first and name != "bd_rate_per_sequence"},
         stored.header,
         stored.last_run.settings,
+        jvet,
     )
 
 
@@ -64,27 +63,14 @@ def _chart_groups(results: ToolResults, jvet: dict[str, Table]) -> Iterator[Char
     groups |= {name: (name,) for name in results.sequences if (name,) not in groups.values()}
     pairs = [chart for title, names in groups.items() if names for chart in _rd_pair(results, title, names)]
     if pairs:
-        yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), _GAIN_NOTE)
+        yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), GAIN_NOTE)
 
 
-def _rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[Chart]:
-    """Quality over rate, and the gains that it hides."""
-    anchor = curve_points(results, sequences, Variant("all"), "y")
-    curves, gains = [], []
-    for variant, look in _looks(results):
-        points = curve_points(results, sequences, variant, "y")
-        if not points:
-            continue
-        names = tuple(f"QP {qp}" for qp in reversed(results.qps)) if len(points) == len(results.qps) else ()
-        curves.append(Series(look.label, tuple(points), look.colour, look.marker, look.line, names))
-        if variant != Variant("all") and anchor:
-            steps = tuple(zip(*gain_curve(anchor, points), strict=True))
-            gains.append(Series(look.label, steps, look.colour, "none", look.line))
-    gain_axis = Axis("gain over all filters [dB]", with_zero=True)
-    return [
-        PointChart(f"{title}: PSNR over rate", _RATE, Axis("PSNR of luma [dB]"), tuple(curves)),
-        PointChart(f"{title}: gain at the same rate", _RATE, gain_axis, tuple(gains)),
+def _rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
+    curves = [
+        replace(look, points=tuple(curve_points(results, sequences, variant, "y"))) for variant, look in _looks(results)
     ]
+    return rd_pair(title, curve_points(results, sequences, Variant("all"), "y"), curves, results.qps)
 
 
 def _looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
@@ -92,6 +78,6 @@ def _looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
     for name, (marker, line) in zip(LOOP_FILTERS, _ANCHOR_LOOKS, strict=True):
         yield Variant(name), Series(f"codec, {LOOP_FILTER_TITLES[name]}", (), 0, marker, line)
     for number, use in enumerate(results.uses):
-        colour, marker = number % N_COLOURS + 1, _NETWORK_MARKERS[number % len(_NETWORK_MARKERS)]
+        colour, marker = number % N_COLOURS + 1, NETWORK_MARKERS[number % len(NETWORK_MARKERS)]
         yield use.original, Series(results.label(use), (), colour, marker)
         yield use.reconstructed, Series(f"{results.label(use)}, reconstructed", (), colour, "cross", "dashed")

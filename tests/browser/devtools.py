@@ -58,7 +58,9 @@ class Browser:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return dict(answer["result"])
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 800, dark: bool = False, script: bool = True) -> None:
+    def open(
+        self, path: Path, *, width: int = 1280, height: int = 800, dark: bool = False, script: bool = True
+    ) -> None:
         """Opens a file in a window of a size and waits until it has loaded."""
         self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
