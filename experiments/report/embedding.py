@@ -32,7 +32,7 @@ class PictureLimits:
     """
 
     max_pictures: int = 24
-    max_bytes: int = 24 << 20
+    max_bytes: int = 24_000_000
     max_width: int = 768
     max_height: int = 512
 

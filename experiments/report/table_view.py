@@ -10,8 +10,6 @@ from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.jvet_table import MEAN
 from vvc_nnr.experiments.markup import Cell, Column, Table, cell_texts, one_line
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
 
 @dataclass(frozen=True, slots=True)
 class CellView:
@@ -55,29 +53,22 @@ class TableView:
 
 def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
     """The table without the notes that are said elsewhere."""
-    texts = list(dict.fromkeys(doubt.text for doubt in table.doubts))
-    marks = {text: mark_of(number) for number, text in enumerate(texts)}
-    doubts = {(doubt.row, doubt.column): doubt.text for doubt in table.doubts}
+    doubts = table.marked_doubts()
     rows = []
     for number, (cells, shown) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
         views = []
         for place, (cell, text, column) in enumerate(zip(cells, shown, table.columns, strict=True)):
-            doubt = doubts.get((number, place), "")
             heads = place == 0 and column.text
-            views.append(CellView(one_line(text), heads, not column.text, _value(cell), marks.get(doubt, ""), doubt))
+            mark, doubt = doubts.get((number, place), ("", ""))
+            views.append(CellView(one_line(text), heads, not column.text, _value(cell), mark, doubt))
         previous = table.rows[number - 1] if number else None
-        rows.append(RowView(_kind(cells, previous), tuple(views)))
+        rows.append(RowView(row_kind(cells, previous), tuple(views)))
     notes = tuple(note for note in table.notes if note not in set(shared_notes))
-    return TableView(table.title, table.columns, tuple(rows), tuple((m, t) for t, m in marks.items()), notes)
+    return TableView(table.title, table.columns, tuple(rows), tuple(table.doubt_texts()), notes)
 
 
-def mark_of(number: int) -> str:
-    """a, b, ..., z, aa, ab, ..."""
-    letters = _LETTERS[number % len(_LETTERS)]
-    return letters if number < len(_LETTERS) else mark_of(number // len(_LETTERS) - 1) + letters
-
-
-def _kind(cells: tuple[Cell, ...], previous: tuple[Cell, ...] | None) -> str:
+def row_kind(cells: tuple[Cell, ...], previous: tuple[Cell, ...] | None) -> str:
+    """The kind of a row, see `RowView`."""
     if "paper" in cells[:2]:
         return "quoted"
     if str(cells[0]).startswith(paper.OVERALL) or MEAN in cells[1:2]:
