@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +11,7 @@ from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent
+from vvc_nnr.experiments.doubts import doubt_text
 from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 from vvc_nnr.experiments.notes import tool_notes
 from vvc_nnr.experiments.provenance import Conventions
@@ -27,7 +28,6 @@ _PLANE_HEADS = ("Y", "Cb", "Cr", "Rec. Y", "Rec. Cb", "Rec. Cr")
 _N_LABELS = 3
 """Columns of the BD-rate table before its numbers."""
 _MAX_WARNINGS = 6
-_MAX_NAMES = 3
 
 
 def gain_table(rows: Iterable[ToolRow], conventions: Conventions) -> Table:
@@ -175,19 +175,10 @@ def _cell_doubts(
     """What to doubt about the numbers of a row, with the sequences that give reason to."""
     mine = [d for d in deltas if d.use == use and d.anchor == anchor and d.sequence in names]
     for column, (reconstructed, plane) in enumerate(product((False, True), _PLANES), start=_N_LABELS):
-        reasons: dict[str, list[str]] = defaultdict(list)
-        for delta in mine:
-            if (delta.plane, delta.reconstructed) == (plane, reconstructed):
-                for text in delta.warnings:
-                    reasons[text].append(delta.sequence)
-        if reasons:
-            yield Doubt(row, column, "; ".join(f"{text} ({some_of(there)})" for text, there in reasons.items()))
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:_MAX_NAMES])
-    return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES} more"
+        here = [d for d in mine if (d.plane, d.reconstructed) == (plane, reconstructed)]
+        text = doubt_text(((d.sequence, d.warnings) for d in here), is_mean=len(names) > 1)
+        if text:
+            yield Doubt(row, column, text)
 
 
 def _bd_cells(names: Sequence[str], use: CnnUse, anchor: LoopFilters, deltas: Sequence[_Delta]) -> tuple[Cell, ...]:

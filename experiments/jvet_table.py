@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.bd_rate import BdRate
-from vvc_nnr.experiments.gain_tables import some_of
+from vvc_nnr.experiments.doubts import doubt_text
 from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 from vvc_nnr.experiments.sequence_means import mean_or_none
 
@@ -49,13 +49,13 @@ def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple
     doubts: list[Doubt] = []
 
     def add_mean(label: str, members: Sequence[JvetLine]) -> None:
-        doubts.extend(_mean_doubts(len(rows), members))
+        doubts.extend(_doubts(len(rows), members, is_mean=True))
         rows.append((label, MEAN, *_means(members), *times([line.sequence for line in members])))
 
     for ctc_class in dict.fromkeys(line.ctc_class for line in lines):
         members = [line for line in lines if line.ctc_class == ctc_class]
         for line in members:
-            doubts.extend(_doubts(len(rows), line))
+            doubts.extend(_doubts(len(rows), [line], is_mean=False))
             values = (rate.value_percent if rate else None for rate in line.rates)
             rows.append((ctc_class, line.sequence, *values, *times([line.sequence])))
         add_mean(f"Class {ctc_class}", members)
@@ -64,17 +64,13 @@ def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple
     return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(doubts))
 
 
-def _doubts(row: int, line: JvetLine) -> list[Doubt]:
-    numbered = enumerate(line.rates, start=_N_LABELS)
-    return [Doubt(row, column, "; ".join(rate.warnings)) for column, rate in numbered if rate and rate.warnings]
-
-
-def _mean_doubts(row: int, lines: Sequence[JvetLine]) -> list[Doubt]:
+def _doubts(row: int, lines: Sequence[JvetLine], *, is_mean: bool) -> list[Doubt]:
     found = []
     for place in range(_N_RATES):
-        names = [line.sequence for line in lines if (rate := line.rates[place]) and rate.warnings]
-        if names:
-            found.append(Doubt(row, place + _N_LABELS, f"see {some_of(names)}"))
+        warnings = [(line.sequence, rate.warnings) for line in lines if (rate := line.rates[place])]
+        text = doubt_text(warnings, is_mean=is_mean)
+        if text:
+            found.append(Doubt(row, place + _N_LABELS, text))
     return found
 
 

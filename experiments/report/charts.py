@@ -45,11 +45,13 @@ class Axis:
         label: What is along it, with unit.
         logarithmic: Whether equal ratios are equally far apart; values are positive then.
         with_zero: Whether zero is in its range and drawn as a line.
+        includes: Other values that are in its range.
     """
 
     label: str
     logarithmic: bool = False
     with_zero: bool = False
+    includes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

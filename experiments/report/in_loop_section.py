@@ -7,12 +7,12 @@ from itertools import chain
 
 from vvc_nnr.experiments.in_loop_jvet import in_loop_jvet_tables, variant_label
 from vvc_nnr.experiments.in_loop_means import ANCHOR, InLoopResults, InLoopVariant, in_loop_results
-from vvc_nnr.experiments.in_loop_savings import Savings, mean_saving, sequence_savings
+from vvc_nnr.experiments.in_loop_savings import STREAM_LENGTHS, Savings, mean_saving, sequence_savings
 from vvc_nnr.experiments.in_loop_stored import StoredInLoop
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.notes import TIME_NOTE, bd_rate_note, in_loop_notes
 from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, Line, Marker, PointChart, Series
+from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, BarChart, Bars, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
 from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
@@ -25,7 +25,6 @@ _LEAD = (
 )
 _FIRST = (
     "in_loop_bd_rate",
-    "in_loop_bd_rate_with_network_bits",
     "in_loop_complexity",
     "in_loop_coded_weights",
     "in_loop_worse",
@@ -35,6 +34,9 @@ _CODEC_LINES: Mapping[str, tuple[Marker, Line]] = {
     "deblock-sao": ("square", "dashed"),
     "none": ("diamond", "dotted"),
 }
+_NETWORK_BITS_NOTE = (
+    "In N pictures: the network's whole file once in a stream of N pictures. The table has a single picture as well."
+)
 _COMPLEXITY_NOTE = "Lower is better: BD-rate of luma over all sequences, the network's bits not counted."
 
 
@@ -99,6 +101,7 @@ def _chart_groups(
         final = tuple(chart for variant, chart in bars.items() if _is_final(variant))
         others = tuple(chart for variant, chart in bars.items() if not _is_final(variant))
         yield ChartGroup("BD-rate per class", final, others, "Negative: fewer bits at equal PSNR.")
+        yield ChartGroup("The network in the stream", (_network_bits_chart(results, savings),), note=_NETWORK_BITS_NOTE)
     singles = {name: (name,) for name in results.sequences}
     groups = {**results.groups, **singles} if len(results.sequences) > 1 else singles
     # Overall comes last among the groups of the results, and first here.
@@ -122,9 +125,24 @@ def _complexity_chart(results: InLoopResults, savings: Savings) -> PointChart:
         points = sorted((costs[v], value, v.network) for v, value in values.items() if value is not None)
         places = tuple((cost, value) for cost, value, _ in points)
         names = tuple(name for _, _, name in points)
-        series.append(Series(label, places, colour, marker, "none", names, labelled=True))
-    x, y = Axis("complexity [kMAC per luma sample]", logarithmic=True), Axis("BD-rate of luma [%]", with_zero=True)
+        series.append(Series(label, places, colour, marker, "none", names, labelled=method == "decisions"))
+    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100))
+    y = Axis("BD-rate of luma [%]", with_zero=True)
     return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
+
+
+def _network_bits_chart(results: InLoopResults, savings: Savings) -> BarChart:
+    """BD-rate of what a codec would run, its network's bits spread over streams of several lengths."""
+    variants = [variant for variant in results.tests if _is_final(variant)]
+    bars = tuple(
+        Bars(
+            f"in {length} pictures" if length else "free",
+            tuple(mean_saving(savings, results.sequences, variant, "y", length) for variant in variants),
+        )
+        for length in STREAM_LENGTHS
+        if length != 1
+    )
+    return BarChart("Luma BD-rate by length of stream", "%", tuple(v.network for v in variants), bars)
 
 
 def _rd_pair(results: InLoopResults, title: str, names: tuple[str, ...]) -> list[PointChart]:

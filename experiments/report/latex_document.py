@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vvc_nnr.experiments.markup import Table, latex_cells, latex_notes, latex_text
 
-_HEAD = r"""\documentclass[9pt]{extarticle}
+_HEAD = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}

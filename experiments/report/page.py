@@ -17,6 +17,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from vvc_nnr.experiments.doubts import some_of
 from vvc_nnr.experiments.markup import Table, one_line
 from vvc_nnr.experiments.provenance import Provenance
 from vvc_nnr.experiments.report.charts import Chart, PointChart
@@ -26,7 +27,7 @@ from vvc_nnr.experiments.report.svg import bar_swatch_svg, chart_svg, swatch_svg
 from vvc_nnr.experiments.report.table_view import TableView, table_view
 
 _HERE = Path(__file__).parent
-_MAX_NAMED = 8
+_MAX_GROUPS = 6
 _SIZE = "@@PAGE-SIZE@@"
 
 
@@ -209,10 +210,13 @@ def _cut_text(pictures: EmbeddedPictures) -> str:
 def _left_out_text(pictures: EmbeddedPictures) -> str:
     if not pictures.left_out:
         return ""
-    names = [one_line(entry.label) for entry in pictures.left_out]
-    shown = "; ".join(names[:_MAX_NAMED]) + (f"; and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else "")
-    n_all = len(pictures.entries) + len(names)
-    return f"{len(pictures.entries)} of {n_all} are here, to keep the page small; left out: {shown}."
+    groups: dict[str, list[str]] = {}
+    for entry in pictures.left_out:
+        groups.setdefault(f"QP {entry.qp}, {one_line(entry.network)}", []).append(one_line(entry.sequence))
+    shown = "; ".join(f"{label}: {some_of(names)}" for label, names in list(groups.items())[:_MAX_GROUPS])
+    shown += f"; and {len(groups) - _MAX_GROUPS} such groups more" if len(groups) > _MAX_GROUPS else ""
+    n_all = len(pictures.entries) + len(pictures.left_out)
+    return f"{len(pictures.entries)} of {n_all} are here, to keep the page small. Left out: {shown}."
 
 
 def _page_facts(pictures: EmbeddedPictures, provenance: Provenance) -> list[tuple[str, str]]:

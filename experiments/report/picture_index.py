@@ -48,11 +48,6 @@ class PictureEntry:
     files: tuple[Path, Path, Path]
     psnr_y_db: tuple[float, float]
 
-    @property
-    def label(self) -> str:
-        """The entry for people."""
-        return f"{self.sequence}, QP {self.qp}, {self.network}"
-
 
 def read_index(results: Path) -> list[PictureEntry]:
     """The pictures of a folder of results, empty if it has none.

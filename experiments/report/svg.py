@@ -72,7 +72,7 @@ def _points(chart: PointChart) -> Element:
 
 
 def _scale(values: list[float], axis: Axis, start: float, end: float) -> Scale:
-    return scale_of(values, start, end, logarithmic=axis.logarithmic, with_zero=axis.with_zero)
+    return scale_of([*values, *axis.includes], start, end, logarithmic=axis.logarithmic, with_zero=axis.with_zero)
 
 
 def _x_axis(root: Element, x: Scale, axis: Axis, base: float) -> None:

@@ -10,6 +10,9 @@ from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.jvet_table import MEAN
 from vvc_nnr.experiments.markup import Cell, Column, Table, cell_texts, one_line
 
+_MAX_UNBROKEN = 32
+"""Characters of a text that stays on one line."""
+
 
 @dataclass(frozen=True, slots=True)
 class CellView:
@@ -18,7 +21,7 @@ class CellView:
     Attributes:
         text: What is read.
         heads: Whether it names its row.
-        number: Whether it stands on the right.
+        kind: "number" (stands on the right), "long" (a text that may break) or empty.
         value: What it sorts by, None for texts.
         mark: Letter of its doubt, empty if there is none.
         doubt: The doubt.
@@ -26,7 +29,7 @@ class CellView:
 
     text: str
     heads: bool
-    number: bool
+    kind: str
     value: float | None
     mark: str
     doubt: str
@@ -60,7 +63,8 @@ def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
         for place, (cell, text, column) in enumerate(zip(cells, shown, table.columns, strict=True)):
             heads = place == 0 and column.text
             mark, doubt = doubts.get((number, place), ("", ""))
-            views.append(CellView(one_line(text), heads, not column.text, _value(cell), mark, doubt))
+            kind = "number" if not column.text else "long" if len(text) > _MAX_UNBROKEN else ""
+            views.append(CellView(one_line(text), heads, kind, _value(cell), mark, doubt))
         previous = table.rows[number - 1] if number else None
         rows.append(RowView(row_kind(cells, previous), tuple(views)))
     notes = tuple(note for note in table.notes if note not in set(shared_notes))
@@ -71,7 +75,7 @@ def row_kind(cells: tuple[Cell, ...], previous: tuple[Cell, ...] | None) -> str:
     """The kind of a row, see `RowView`."""
     if "paper" in cells[:2]:
         return "quoted"
-    if str(cells[0]).startswith(paper.OVERALL) or MEAN in cells[1:2]:
+    if MEAN in cells[1:2] or any(isinstance(cell, str) and cell.startswith(paper.OVERALL) for cell in cells):
         return "total"
     return "group" if previous and previous[0] != cells[0] else ""
 

@@ -77,7 +77,7 @@
     const wanted = { flip: [[option("show")]], slide: [[fields.left.value, fields.right.value]], side: [...KINDS, "difference"].map((kind) => [kind]) }[mode];
     stage.classList.toggle("side", mode === "side");
     const columns = mode === "side" ? 2 : 1;
-    stage.style.maxWidth = `calc(${current.width / current.height} * ${mode === "side" ? 1.1 : 0.85} * 100vh)`;
+    stage.style.maxWidth = `calc(${current.width / current.height} * ${mode === "side" ? 0.95 : 0.85} * 100vh)`;
     stage.dataset.columns = columns;
     while (panes.length > wanted.length) panes.pop().figure.remove();
     while (panes.length < wanted.length) panes.push(newPane());
@@ -142,7 +142,7 @@
       });
       if (kinds.length > 1) divider(context, Math.round(split() * width), height, density);
     }
-    fields.scale.value = `${Math.round(view.zoom * 10) / 10} x`;
+    fields.scale.value = `${((panes[0].canvas.clientWidth / current.width) * view.zoom).toFixed(1)} x`;
     stage.dataset.view = [view.x, view.y, view.zoom].map((value) => Math.round(value * 100) / 100).join(" ");
   };
 
@@ -352,5 +352,5 @@
 
   const sizes = new ResizeObserver(() => current && draw());
   root.hidden = false;
-  choose(entries[0]);
+  choose(entries.find((entry) => entry.sequence === entries[0].sequence && entry.qp === Math.max(...entries.map((each) => each.qp))) ?? entries[0]);
 })();
