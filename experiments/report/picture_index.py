@@ -1,13 +1,4 @@
-"""The pictures that an experiment left for a viewer: `pictures/index.json` in its folder, checked field by field.
-
-The index is a list of objects, one per sequence, QP and network:
-
-```
-{"sequence": "kodim01", "qp": 37, "network": "lop", "picture": 0, "width": 768, "height": 512,
- "files": {"original": "a.webp", "decoded": "b.webp", "filtered": "c.webp"},
- "psnr_y_db": {"decoded": 32.47, "filtered": 32.71}}
-```
-"""
+"""The pictures that an experiment left for a viewer, their index checked field by field; see `viewer_pictures`."""
 
 from __future__ import annotations
 
@@ -17,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.viewer_pictures import FOLDER, INDEX
 from vvc_nnr.files import read_bytes
 
-FOLDER, INDEX = "pictures", "index.json"
 KINDS = ("original", "decoded", "filtered")
 _MAX_SIDE = 1 << 16
 

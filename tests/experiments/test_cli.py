@@ -60,7 +60,7 @@ def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
 
 def test_every_help_has_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
     parsers = list(leaf_parsers(build_parser()))
-    assert len(parsers) == 1 + 12 + 4  # the program, its commands, and where two kinds follow
+    assert len(parsers) == 1 + 13 + 4  # the program, its commands, and where two kinds follow
     for parser in parsers:
         with pytest.raises(SystemExit, match=r"^0$"):
             main([*parser.prog.split()[1:], "--help"])
