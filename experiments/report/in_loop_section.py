@@ -71,8 +71,8 @@ def _jvet_tables(stored: StoredInLoop, results: InLoopResults, savings: Savings)
     """The tables in the layout of JVET, what a codec would run first."""
     if not savings:
         return {}
-    notes = (bd_rate_note(results, stored.interpolation), TIME_NOTE)
-    notes += in_loop_notes(Conventions.from_header(stored.header), results)
+    common = in_loop_notes(Conventions.from_header(stored.header), results)
+    notes = (bd_rate_note(results, stored.interpolation), TIME_NOTE, *common)
     tables = in_loop_jvet_tables(results, savings, stored.interpolation, notes)
     return {variant: tables[variant] for variant in sorted(tables, key=lambda variant: not _is_final(variant))}
 
