@@ -1,26 +1,17 @@
-"""The command report."""
+"""The command report, and the option of the experiments that ends them with one."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natural, size
-from vvc_nnr.experiments.markup import Table, to_csv, to_markdown_page
-from vvc_nnr.experiments.provenance import gather_provenance
-from vvc_nnr.experiments.report.embedding import PictureLimits, embed_pictures
-from vvc_nnr.experiments.report.latex_document import to_latex_document
-from vvc_nnr.experiments.report.page import render_page
-from vvc_nnr.experiments.report.picture_index import read_index
-from vvc_nnr.experiments.report.section import Section
-from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.report.workbook import to_workbook
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.experiments.report.embedding import PictureLimits
+from vvc_nnr.experiments.report.write import FORMATS, WrittenReport, format_of, write_report
 
-SUFFIXES = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex", ".xlsx": "xlsx"}
-FORMATS = ("html", "markdown", "csv", "latex", "xlsx")
+_LIMITS = PictureLimits()
 
 
 def add_commands(commands: Commands) -> None:
@@ -37,67 +28,51 @@ def add_commands(commands: Commands) -> None:
     report.add_argument("--format", choices=FORMATS, help="default: by the name of FILE (.html .md .csv .tex .xlsx)")
     report.add_argument("--title", help="title of the page, default: the folder's name")
     pictures = report.add_argument_group("pictures of the web page's viewer")
-    defaults = PictureLimits()
-    pictures.add_argument("--max-pictures", type=natural, default=defaults.max_pictures, metavar="N", help="at most N")
+    pictures.add_argument("--max-pictures", type=natural, default=_LIMITS.max_pictures, metavar="N", help="at most N")
     pictures.add_argument(
-        "--max-mb", type=natural, default=defaults.max_bytes // 1_000_000, metavar="MB", help="their size in the page"
+        "--max-mb", type=natural, default=_LIMITS.max_bytes // 1_000_000, metavar="MB", help="their size in the page"
     )
     pictures.add_argument(
         "--crop",
         type=size,
-        default=f"{defaults.max_width}x{defaults.max_height}",
+        default=f"{_LIMITS.max_width}x{_LIMITS.max_height}",
         metavar="WxH",
         help="larger pictures are cut around their middle",
     )
 
 
+def add_report_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option --report of an experiment."""
+    parser.add_argument("--report", type=_report_file, metavar="FILE", help="write a report (.html ...) at the end")
+
+
+def write_asked_report(arguments: argparse.Namespace) -> None:
+    """Writes the report of an experiment's folder where --report asks for one."""
+    if arguments.report is not None:
+        write_report(arguments.out, arguments.report)
+
+
 def _report(arguments: argparse.Namespace) -> Outcome:
-    format = arguments.format or SUFFIXES.get(arguments.out.suffix.lower())
-    if format is None:
-        raise InputError(f"-o {arguments.out}: no format has this suffix; choose one by --format {'|'.join(FORMATS)}")
-    sections = read_sections(arguments.results)
-    tables = _tables(sections)
-    content, about = _page(arguments, sections) if format == "html" else (_as_tables(format, sections, tables), {})
-    with AtomicFile(arguments.out) as file:
-        file.write(content)
-    data = {"report": str(arguments.out), "format": format, "n_bytes": len(content), "n_tables": len(tables), **about}
-    text = (
-        f"{arguments.out}: {len(content) / 1e6:.2f} MB, {len(tables)} tables of {', '.join(s.name for s in sections)}"
-    )
-    if about:
-        shown, left_out = about["n_pictures"], about["n_pictures_left_out"]
-        text += f", {shown} of {shown + left_out} pictures"
-    return Outcome(text, data)
-
-
-def _tables(sections: Sequence[Section]) -> dict[str, Table]:
-    """All tables, those in the layout of JVET first; a table that two experiments share is there once."""
-    tables: dict[str, Table] = {}
-    for section in sections:
-        tables |= section.jvet_tables
-    for section in sections:
-        tables |= section.all_tables
-    return tables
-
-
-def _as_tables(format: str, sections: Sequence[Section], tables: dict[str, Table]) -> bytes:
-    if format == "xlsx":
-        return to_workbook(tables, sections)
-    listed = list(tables.values())
-    match format:
-        case "markdown":
-            text = to_markdown_page(listed)
-        case "csv":
-            text = "\n".join(map(to_csv, listed))
-        case _:
-            text = to_latex_document(listed)
-    return text.encode("utf-8", "replace")
-
-
-def _page(arguments: argparse.Namespace, sections: Sequence[Section]) -> tuple[bytes, dict[str, int]]:
     width, height = arguments.crop
     limits = PictureLimits(arguments.max_pictures, arguments.max_mb * 1_000_000, width, height)
-    pictures = embed_pictures(read_index(arguments.results), limits)
-    title = arguments.title or f"Results: {arguments.results.resolve().name}"
-    content = render_page(title, sections, pictures, gather_provenance())
-    return content, {"n_pictures": len(pictures.entries), "n_pictures_left_out": len(pictures.left_out)}
+    written = write_report(
+        arguments.results, arguments.out, format=arguments.format, title=arguments.title, limits=limits
+    )
+    return Outcome(_text(written), asdict(written) | {"path": str(written.path)})
+
+
+def _text(written: WrittenReport) -> str:
+    text = (
+        f"{written.path}: {written.n_bytes / 1e6:.2f} MB, {written.n_tables} tables of {', '.join(written.experiments)}"
+    )
+    n_pictures = written.n_pictures + written.n_pictures_left_out
+    return text + (f", {written.n_pictures} of {n_pictures} pictures" if n_pictures else "")
+
+
+def _report_file(text: str) -> Path:
+    """A file whose name has a format: told before an experiment runs for hours."""
+    try:
+        format_of(Path(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)

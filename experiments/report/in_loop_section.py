@@ -23,6 +23,7 @@ _LEAD = (
     "Networks in or after the in-loop filters of VVC intra pictures, as their files have them, with the decisions that "
     "the encoder takes block by block. Decisions are counted in the rate."
 )
+_UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
 _FIRST = (
     "in_loop_bd_rate",
     "in_loop_complexity",
@@ -47,8 +48,8 @@ def in_loop_section(stored: StoredInLoop, last_run: LastRun) -> Section:
         InputError: If two rows about the same thing differ.
     """
     results = in_loop_results(stored.rows, stored.networks)
-    tables = stored.tables()
-    has_curves = len(results.qps) >= MIN_QPS_FOR_BD_RATE
+    tables = stored.tables() if results.sequences else {}
+    has_curves = bool(results.sequences) and len(results.qps) >= MIN_QPS_FOR_BD_RATE
     savings = sequence_savings(results, stored.interpolation) if has_curves else {}
     jvet = _jvet_tables(stored, results, savings)
     first = [name for name in _FIRST if name in tables]
@@ -56,7 +57,7 @@ def in_loop_section(stored: StoredInLoop, last_run: LastRun) -> Section:
     return Section(
         "in-loop",
         "In-loop filters with the encoder's decisions",
-        _LEAD,
+        _LEAD if results.sequences else _UNFINISHED,
         tuple(_findings(results, jvet)),
         tuple(_chart_groups(results, savings, jvet)),
         {name: tables[name] for name in first},

@@ -131,7 +131,7 @@ def test_panes_share_one_view(chrome: Browser, page: Path, trio: dict[str, np.nd
     row, column = int(y), int(x)
     assert pixel(chrome) == trio["original"][row, column].tolist()
     assert pixel(chrome, 1) == (trio["decoded"][row, column] ^ 37).tolist()
-    chrome.run("document.querySelector('.stage').scrollIntoView({behavior: 'instant'})")
+    chrome.run("document.querySelector('.pane').scrollIntoView({behavior: 'instant', block: 'center'})")
     box = chrome.run("Object.values(document.querySelector('.pane canvas').getBoundingClientRect().toJSON())")
     place = (box[0] + 40, box[1] + 40)
     chrome.drag(place, (place[0] - 30, place[1]))

@@ -48,6 +48,7 @@ def test_every_format_by_its_suffix(results: Path, run: Run, tmp_path: Path) -> 
         assert out.read_bytes().startswith(start)
         assert answer["n_bytes"] == out.stat().st_size
         assert answer["n_tables"] > 10
+        assert (answer["path"], answer["n_pictures"]) == (str(out), 0)
     text = run("report", results, "-o", tmp_path / "odd.name", "--format", "markdown")
     assert "tables of in-loop, tool-by-tool, end-to-end, model-zoo" in text
     assert (tmp_path / "odd.name").read_bytes() == (tmp_path / "report.md").read_bytes()
@@ -66,12 +67,32 @@ def test_markdown_and_csv_have_the_numbers_of_the_rows(results: Path, run: Run, 
     assert (tmp_path / "r.md").read_text().count("| Overall | mean ") == 5
 
 
+def test_an_experiment_refuses_a_report_without_format_before_it_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["experiment", "in-loop", "--out", str(tmp_path / "out"), "--report", "r.docx"]) == 2
+    assert "no format of a report has this suffix" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_are_not_finished_make_reports(results: Path, run: Run, tmp_path: Path) -> None:
+    """Cut after its head, after some rows, and in the middle of one."""
+    for name in ("tool_by_tool.tsv", "end_to_end.tsv", "model_zoo.tsv", "in_loop.tsv"):
+        path = results / name
+        lines = path.read_bytes().splitlines(keepends=True)
+        n_head = sum(line.startswith(b"#") for line in lines) + 1
+        for content in (lines[:n_head], lines[: n_head + 2], [*lines[: n_head + 5], lines[-1][:9]]):
+            path.write_bytes(b"".join(content))
+            run("report", results, "-o", tmp_path / "r.html")
+            run("report", results, "-o", tmp_path / "r.xlsx")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere", "-o", "r.html"], "nowhere: no such folder"),
         ([".", "-o", "r.html"], "holds no results of an experiment"),
-        (["results", "-o", "r.docx"], "no format has this suffix"),
+        (["results", "-o", "r.docx"], "no format of a report has this suffix"),
         (["results", "-o", "r.html", "--crop", "0x3"], "no size like"),
         (["results", "-o", "none/r.html"], "cannot be written"),
     ],
