@@ -90,7 +90,9 @@ def render_page(title: str, sections: Sequence[Section], pictures: EmbeddedPictu
         provenance: Where the page comes from.
     """
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
-    style, script = _own("style.css"), _own("page.js") + (_own("viewer.js") if pictures.entries else "")
+    style, script = _own("style.css"), _own("page.js")
+    if pictures.entries:
+        script += _own("picture_tools.js") + _own("viewer.js")
     page = environment.get_template("page.html").render(
         title=one_line(title),
         summary=_summary(sections),
@@ -181,7 +183,8 @@ def _legend(charts: Sequence[Chart]) -> tuple[_Key, ...]:
 def _viewer_view(pictures: EmbeddedPictures) -> _ViewerView:
     data = {"images": pictures.texts, "entries": [_entry_data(each) for each in pictures.entries]}
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    lead = "Original, decoded and filtered pictures, pixel by pixel, lossless. " + _cut_text(pictures)
+    lead = "Original, decoded and filtered pictures, pixel by pixel, lossless; PSNR is of the luma of whole pictures, "
+    lead += "before they became 8-bit RGB. " + _cut_text(pictures)
     return _ViewerView((lead + _left_out_text(pictures)).strip(), Markup(text))
 
 
@@ -204,7 +207,7 @@ def _entry_data(each: EmbeddedEntry) -> dict[str, object]:
 
 def _cut_text(pictures: EmbeddedPictures) -> str:
     cut = [each for each in pictures.entries if (each.width, each.height) != (each.entry.width, each.entry.height)]
-    return "Larger pictures are cut around their middle; PSNR is of the whole picture. " if cut else ""
+    return "Larger pictures are cut around their middle. " if cut else ""
 
 
 def _left_out_text(pictures: EmbeddedPictures) -> str:

@@ -1,4 +1,3 @@
-"use strict";
 // The picture viewer: one view (centre and zoom, in pixels of the picture) that all panes share.
 (() => {
   const root = document.querySelector(".viewer");
@@ -10,7 +9,8 @@
   const status = root.querySelector(".status");
   const readout = root.querySelector(".readout");
 
-  const KINDS = ["original", "decoded", "filtered"];
+  const { KINDS, decibels, difference, drawDivider, entryNear, inside, pictureLoader } = pictureTools;
+  const loadEntry = pictureLoader(images);
   const TITLES = { original: "Original", decoded: "Decoded", filtered: "Filtered", difference: "Difference" };
   const PICKS = ["sequence", "picture", "qp", "network"];
   const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32];
@@ -24,43 +24,6 @@
   let [shown, before] = ["filtered", "decoded"]; // Space flips between them
   const view = { x: 0, y: 0, zoom: 1 };
 
-  // ---- pictures
-
-  const loaded = new Map();
-
-  const load = async (place) => {
-    const image = new Image();
-    image.src = `data:image/webp;base64,${images[place]}`;
-    await image.decode();
-    const canvas = document.createElement("canvas");
-    canvas.width = image.naturalWidth;
-    canvas.height = image.naturalHeight;
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
-    return { canvas, data: context.getImageData(0, 0, canvas.width, canvas.height) };
-  };
-
-  const loadEntry = async (entry) => {
-    for (const place of loaded.keys()) if (!entry.images.includes(place)) loaded.delete(place);
-    for (const place of entry.images) if (!loaded.has(place)) loaded.set(place, load(place));
-    const found = await Promise.all(entry.images.map((place) => loaded.get(place)));
-    return Object.fromEntries(KINDS.map((kind, number) => [kind, found[number]]));
-  };
-
-  const difference = (gain, [first, second]) => {
-    const [a, b] = [pixels[first].data.data, pixels[second].data.data];
-    const { width, height } = pixels[first].canvas;
-    const out = new ImageData(width, height);
-    for (let i = 0; i < a.length; i += 4) {
-      for (let c = i; c < i + 3; c++) out.data[c] = 128 + gain * (a[c] - b[c]);
-      out.data[i + 3] = 255;
-    }
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width, height];
-    canvas.getContext("2d").putImageData(out, 0, 0);
-    return { canvas, data: out };
-  };
-
   // ---- drawing
 
   const option = (name) => form.querySelector(`[name="${name}"]:checked`).value;
@@ -69,16 +32,13 @@
     const db = current.psnr_y_db[kind];
     return TITLES[kind] + (db === undefined ? "" : `, ${decibels(db)} luma`);
   };
-  const decibels = (db) => (typeof db === "number" ? `${db.toFixed(3)} dB` : "identical");
 
   const layout = () => {
     const mode = option("view");
     for (const part of form.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== mode;
     const wanted = { flip: [[option("show")]], slide: [[fields.left.value, fields.right.value]], side: [...KINDS, "difference"].map((kind) => [kind]) }[mode];
     stage.classList.toggle("side", mode === "side");
-    const columns = mode === "side" ? 2 : 1;
     stage.style.maxWidth = `calc(${current.width / current.height} * ${mode === "side" ? 0.95 : 0.85} * 100vh)`;
-    stage.dataset.columns = columns;
     while (panes.length > wanted.length) panes.pop().figure.remove();
     while (panes.length < wanted.length) panes.push(newPane());
     panes.forEach((pane, number) => label(pane, wanted[number]));
@@ -118,7 +78,7 @@
   const split = () => fields.split.value / 100;
 
   const draw = () => {
-    clamp();
+    [view.x, view.y] = [inside(view.x, current.width, view.zoom), inside(view.y, current.height, view.zoom)];
     for (const pane of panes) {
       const { canvas, kinds } = pane;
       const density = devicePixelRatio || 1;
@@ -140,24 +100,10 @@
         context.drawImage(pixels[kind].canvas, 0, 0);
         context.restore();
       });
-      if (kinds.length > 1) divider(context, Math.round(split() * width), height, density);
+      if (kinds.length > 1) drawDivider(context, Math.round(split() * width), height, density);
     }
     fields.scale.value = `${((panes[0].canvas.clientWidth / current.width) * view.zoom).toFixed(1)} x`;
     stage.dataset.view = [view.x, view.y, view.zoom].map((value) => Math.round(value * 100) / 100).join(" ");
-  };
-
-  const divider = (context, at, height, density) => {
-    context.fillStyle = "#000";
-    context.fillRect(at - 2 * density, 0, 4 * density, height);
-    context.fillStyle = "#fff";
-    context.fillRect(at - density, 0, 2 * density, height);
-  };
-
-  const clamp = () => {
-    for (const [axis, side] of [["x", current.width], ["y", current.height]]) {
-      const half = side / 2 / view.zoom;
-      view[axis] = Math.min(side - half, Math.max(half, view[axis]));
-    }
   };
 
   const announce = () => {
@@ -190,12 +136,6 @@
     }
   };
 
-  const nearest = (name, value) => {
-    const fits = entries.filter((entry) => PICKS.slice(0, PICKS.indexOf(name)).every((pick) => entry[pick] === current[pick]) && String(entry[name]) === value);
-    const alike = (entry) => PICKS.filter((pick) => entry[pick] === current[pick]).length;
-    return fits.reduce((best, entry) => (alike(entry) > alike(best) ? entry : best));
-  };
-
   let wanted = 0;
   const choose = async (entry) => {
     const ticket = ++wanted;
@@ -217,7 +157,8 @@
   };
 
   const subtract = () => {
-    pixels.difference = difference(Number(fields.gain.value), fields.pair.value.split("-"));
+    const [first, second] = fields.pair.value.split("-");
+    pixels.difference = difference(pixels[first], pixels[second], Number(fields.gain.value));
   };
 
   const remember = (kind) => {
@@ -254,7 +195,7 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
     const { name, value } = event.target;
-    if (PICKS.includes(name)) return void choose(nearest(name, value));
+    if (PICKS.includes(name)) return void choose(entryNear(entries, PICKS, current, name, value));
     if (name === "show") remember(value);
     if (name === "split") return draw();
     if (name === "pair" || name === "gain") subtract();
