@@ -61,7 +61,7 @@ def _give_up_output() -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     # Here and not above: these import torch for seconds, and Ctrl-C is to end in one line by then.
-    from vvc_nnr.experiments import cli_codec, cli_experiment, cli_fetch, cli_network, cli_train
+    from vvc_nnr.experiments import cli_codec, cli_experiment, cli_fetch, cli_network, cli_report, cli_train
 
     parser = _Parser(
         prog="vvc-nnr",
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vvc-nnr {vvc_nnr.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (cli_experiment, cli_network, cli_codec, cli_train, cli_fetch):
+    for module in (cli_experiment, cli_report, cli_network, cli_codec, cli_train, cli_fetch):
         module.add_commands(commands)
     return parser
 

@@ -17,6 +17,7 @@ from vvc_nnr.experiments.cli_common import (
     weight_bits,
 )
 from vvc_nnr.experiments.cli_in_loop import add_in_loop
+from vvc_nnr.experiments.cli_report import add_report_option, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
@@ -108,6 +109,7 @@ def _add_model_zoo(kinds: Commands) -> None:
         "--peer", default=os.environ.get(PEER_VARIABLE, ""), metavar="PYTHON", help="of the reference software"
     )
     add_format_option(zoo, "table")
+    add_report_option(zoo)
 
 
 def _zoo_qps(text: str) -> tuple[int, ...]:
@@ -122,6 +124,7 @@ def _model_zoo(arguments: argparse.Namespace) -> Outcome:
         raise InputError(f"--weights {arguments.weights}: no such folder")
     options = ZooOptions(tuple(arguments.row), arguments.weights, arguments.peer, arguments.qps)
     tables = run_model_zoo(arguments.out, options, gather_provenance())
+    write_asked_report(arguments)
     return tables_outcome(tables, default_origin(), arguments.format)
 
 
@@ -129,6 +132,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", type=weight_bits, default=8, help="bits per weight of the reconstructed networks")
     parser.add_argument("--biases", choices=("quantised", "float"), default="quantised", help="what happens to biases")
     add_format_option(parser)
+    add_report_option(parser)
 
 
 def _demo(arguments: argparse.Namespace) -> Outcome:
@@ -165,6 +169,7 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
         cache=arguments.cache,
         interpolation=arguments.bd_rate,
     )
+    write_asked_report(arguments)
     return tables_outcome(tables, pictures, arguments.format)
 
 
@@ -180,4 +185,5 @@ def _end_to_end(arguments: argparse.Namespace) -> Outcome:
     provenance = gather_provenance()
     tables = run_end_to_end(pictures.images, pictures.names, arguments.out, options, provenance)
     origin = pictures.origin if named else f"{pictures.origin}, of {default_origin()}"
+    write_asked_report(arguments)
     return tables_outcome(tables, origin, arguments.format)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natural
+from vvc_nnr.experiments.cli_report import add_report_option, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, tables_outcome
 from vvc_nnr.experiments.in_loop import InLoopOptions
@@ -48,6 +49,7 @@ def add_in_loop(kinds: Commands) -> None:
     parser.add_argument("--viewer-picture", type=natural, default=0, metavar="N", help="picture kept for a viewer")
     add_sweep_options(parser, preset="medium")
     add_format_option(parser)
+    add_report_option(parser)
 
 
 def _in_loop(arguments: argparse.Namespace) -> Outcome:
@@ -67,4 +69,5 @@ def _in_loop(arguments: argparse.Namespace) -> Outcome:
         cache=arguments.cache,
         interpolation=arguments.bd_rate,
     )
+    write_asked_report(arguments)
     return tables_outcome(tables, pictures, arguments.format)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent
-from vvc_nnr.experiments.markup import Cell, Column, Table
+from vvc_nnr.experiments.doubts import doubt_text
+from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 from vvc_nnr.experiments.notes import tool_notes
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.rows import ToolRow
@@ -23,6 +25,8 @@ LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
 }
 _PLANES: tuple[PlaneName, ...] = ("y", "cb", "cr")
 _PLANE_HEADS = ("Y", "Cb", "Cr", "Rec. Y", "Rec. Cb", "Rec. Cr")
+_N_LABELS = 3
+"""Columns of the BD-rate table before its numbers."""
 _MAX_WARNINGS = 6
 
 
@@ -45,7 +49,7 @@ def gain_table(rows: Iterable[ToolRow], conventions: Conventions) -> Table:
         Column("Rate diff.", "%", digits=2, signed=True),
         *(Column(head, "dB", signed=True) for head in _PLANE_HEADS),
     )
-    cells = [_gain_cells(results, use, anchor, qp) for use, anchor in _comparisons(results) for qp in results.qps]
+    cells = [_gain_cells(results, use, anchor, qp) for use, anchor in comparisons(results) for qp in results.qps]
     notes = (
         f"Gain in PSNR at the same QP over {len(results.sequences)} sequences. The streams differ in rate by "
         "'Rate diff.'; BD-rate weighs both. Rec.: with the network as decoded from its compressed file.",
@@ -75,7 +79,7 @@ def bd_rate_table(
     results = tool_results(rows)
     deltas = [
         delta
-        for use, anchor in _comparisons(results)
+        for use, anchor in comparisons(results)
         for name in results.sequences
         for delta in _deltas(results, use, anchor, name, method)
     ]
@@ -93,13 +97,17 @@ def bd_rate_table(
         *tool_notes(conventions, results),
         *_warning_notes(deltas),
     )
-    groups = _groups(results, per_sequence=per_sequence)
+    places = list(product(_groups(results, per_sequence=per_sequence), comparisons(results)))
     cells = [
         (label, results.label(use), LOOP_FILTER_TITLES[anchor], *_bd_cells(names, use, anchor, deltas))
-        for label, names in groups
-        for use, anchor in _comparisons(results)
+        for (label, names), (use, anchor) in places
     ]
-    return Table("BD-rate", columns, tuple(cells), notes)
+    doubts = [
+        doubt
+        for row, ((_, names), (use, anchor)) in enumerate(places)
+        for doubt in _cell_doubts(row, names, use, anchor, deltas)
+    ]
+    return Table("BD-rate", columns, tuple(cells), notes, tuple(doubts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ class _Delta:
     warnings: tuple[str, ...]
 
 
-def _comparisons(results: ToolResults) -> list[tuple[CnnUse, LoopFilters]]:
+def comparisons(results: ToolResults) -> list[tuple[CnnUse, LoopFilters]]:
     """Each network against the anchors that the rows have."""
     there = {variant for _, _, variant in results.means}
     return [(use, anchor) for use in results.uses for anchor in use.anchors if Variant(anchor) in there]
@@ -159,6 +167,18 @@ def _deltas(
             reconstructed = variant.method == "reconstructed"
             values = (rate.value_percent, psnr.value_db, rate.warnings)
             yield _Delta(sequence, use, anchor, plane, reconstructed, *values)
+
+
+def _cell_doubts(
+    row: int, names: Sequence[str], use: CnnUse, anchor: LoopFilters, deltas: Sequence[_Delta]
+) -> Iterator[Doubt]:
+    """What to doubt about the numbers of a row, with the sequences that give reason to."""
+    mine = [d for d in deltas if d.use == use and d.anchor == anchor and d.sequence in names]
+    for column, (reconstructed, plane) in enumerate(product((False, True), _PLANES), start=_N_LABELS):
+        here = [d for d in mine if (d.plane, d.reconstructed) == (plane, reconstructed)]
+        text = doubt_text(((d.sequence, d.warnings) for d in here), is_mean=len(names) > 1)
+        if text:
+            yield Doubt(row, column, text)
 
 
 def _bd_cells(names: Sequence[str], use: CnnUse, anchor: LoopFilters, deltas: Sequence[_Delta]) -> tuple[Cell, ...]:

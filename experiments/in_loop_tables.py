@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from vvc_nnr.experiments.bd_rate import BdRate, Interpolation
+from vvc_nnr.experiments.doubts import doubt_text
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.in_loop_means import PLANES, SIDES, InLoopResults, InLoopVariant, PlaneOrAll
 from vvc_nnr.experiments.in_loop_rows import InLoopMethod, NetworkRow
 from vvc_nnr.experiments.in_loop_savings import Savings, StreamLength, curve_saving, mean_saving, stream_lengths
-from vvc_nnr.experiments.markup import Cell, Column, Table
+from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
@@ -70,7 +71,9 @@ def bd_rate_table(results: InLoopResults, savings: Savings, notes: Notes) -> Tab
     columns = (*WAY_COLUMNS, Column("Class", text=True), *RATE_COLUMNS, *TIME_COLUMNS)
     title = "BD-rate against all in-loop filters, mean of the sequences' BD-rates"
     doubts = doubt_notes(savings[key] for key in savings if key[3] is None)
-    return Table(title, columns, _by_group(results, cells), (_MEAN_NOTE, *notes, *doubts))
+    places = [(names, variant, None) for variant in results.tests for names in results.groups.values()]
+    marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 1)
+    return Table(title, columns, _by_group(results, cells), (_MEAN_NOTE, *notes, *doubts), marks)
 
 
 def sequence_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table:
@@ -82,7 +85,9 @@ def sequence_table(results: InLoopResults, savings: Savings, notes: Notes) -> Ta
         for name, ctc_class in results.sequences.items()
     ]
     doubts = doubt_notes(savings[key] for key in savings if key[3] is None)
-    return Table("BD-rate against all in-loop filters, per sequence", columns, tuple(rows), (*notes, *doubts))
+    places = [((name,), variant, None) for variant in results.tests for name in results.sequences]
+    marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 2)
+    return Table("BD-rate against all in-loop filters, per sequence", columns, tuple(rows), (*notes, *doubts), marks)
 
 
 def curve_table(results: InLoopResults, method: Interpolation, notes: Notes) -> Table:
@@ -180,6 +185,20 @@ def _by_group(
         for variant in results.tests
         for group, names in results.groups.items()
     )
+
+
+def _rate_doubts(
+    savings: Savings, places: Iterable[tuple[tuple[str, ...], InLoopVariant, StreamLength]], first: int
+) -> tuple[Doubt, ...]:
+    """What to doubt about the BD-rates of each row; those of the planes stand from the column `first` on."""
+    found = []
+    for row, (names, variant, length) in enumerate(places):
+        for column, plane in enumerate(PLANES, start=first):
+            values = [(name, savings.get((name, variant, plane, length))) for name in names]
+            text = doubt_text(((name, value.warnings) for name, value in values if value), is_mean=len(names) > 1)
+            if text:
+                found.append(Doubt(row, column, text))
+    return tuple(found)
 
 
 def _group_label(group: str, names: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ Source: Henssler et al., Analise de Desempenho do Software NNCodec, whose seven 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def _coded(method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) ->
     return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp, "qp_by_size": True})
 
 
-def zoo_table(rows: Iterable[ZooRow], absent: dict[str, str], *, has_peer: bool) -> Table:
+def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bool) -> Table:
     """The table of a run: one line per network and codec; columns that say nothing are left out."""
     rows = list(rows)
     columns = (

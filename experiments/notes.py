@@ -12,6 +12,10 @@ from vvc_nnr.experiments.in_loop_means import InLoopResults
 from vvc_nnr.experiments.provenance import Conventions
 
 PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
+YUV_NOTE = (
+    "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
+    "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error."
+)
 
 _PLACES: dict[LoopFilters, str] = {
     "none": "replaces all in-loop filters",
@@ -48,8 +52,7 @@ def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str
         f"In-loop filters: {conventions.loop_filters}.",
         "Classes: those of the common test conditions; another sequence has that of the nearest size.",
         peak_note(conventions),
-        "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
-        "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error.",
+        YUV_NOTE,
         "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; the "
         "picture that is scored is made from their coded bytes. Off: the network's output everywhere.",
         f"Rate: {conventions.rate}.",

@@ -103,10 +103,10 @@ def save_figure(figure: Figure, path: Path) -> None:
 def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane: PlaneName) -> Figure:
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     curves, gains = figure.subplots(1, 2)
-    anchor = _points(results, sequences, Variant("all"), plane)
+    anchor = curve_points(results, sequences, Variant("all"), plane)
     ticks: tuple[float, ...] = ()
     for variant, style in _variant_styles(results):
-        points = _points(results, sequences, variant, plane)
+        points = curve_points(results, sequences, variant, plane)
         if not points:
             continue
         rates, scores = zip(*points, strict=True)
@@ -129,7 +129,7 @@ def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane
     return figure
 
 
-def _points(results: ToolResults, sequences: Sequence[str], variant: Variant, plane: PlaneName) -> list[Point]:
+def curve_points(results: ToolResults, sequences: Sequence[str], variant: Variant, plane: PlaneName) -> list[Point]:
     """(kbit per picture, dB) at each QP, means over sequences; QPs with infinite PSNR are left out."""
     found = []
     for qp in results.qps:

@@ -13,25 +13,28 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_table
+from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
 from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
-from vvc_nnr.experiments.results import (
-    end_to_end_figures,
-    end_to_end_tables,
-    make_folder,
-    tool_figures,
-    tool_tables,
-    write_results,
-)
+from vvc_nnr.experiments.results import end_to_end_figures, make_folder, tool_figures, write_results
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
-from vvc_nnr.experiments.settings import picture_digests, settle_settings, source_digests
+from vvc_nnr.experiments.settings import picture_digests, settle_settings, source_digests, write_json
+from vvc_nnr.experiments.stored import (
+    IMAGE_ROWS,
+    IMAGE_SETTINGS,
+    SIZE_FILES,
+    TOOL_ROWS,
+    TOOL_SETTINGS,
+    ZOO_ROWS,
+    ZOO_SETTINGS,
+    read_images,
+    read_tools,
+    read_zoo,
+)
 from vvc_nnr.experiments.tool_by_tool import ToolExperiment, ToolOptions
-from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.sequences.source import Source
 
-SIZE_FILES = ("sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
-"""Table 1 has the networks of both experiments where both are in one folder."""
-FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "backend", "n_threads")
+FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "backend", "n_threads", "interpolation")
 """What may change from run to run in one folder: more rows come of it, or the same ones."""
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
@@ -67,19 +70,23 @@ def run_tool_by_tool(
     """
     conventions = Conventions(psnr_peak=options.psnr_peak, loop_filters=SAO_NOTES[options.sao])
     experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
-    own = {"networks_sha256": experiment.networks_sha256, "encoder": experiment.encoder}
+    own = {
+        "networks_sha256": experiment.networks_sha256,
+        "encoder": experiment.encoder,
+        "interpolation": interpolation,
+    }
     settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
-    settings_path = make_folder(folder) / "tool_by_tool.json"
     provenance = replace(provenance, inference=experiment.inference)
-    settle_settings(settings_path, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS)
+    settle_settings(
+        make_folder(folder) / TOOL_SETTINGS, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS
+    )
     header = provenance.to_header() | conventions.to_header()
-    path = folder / "tool_by_tool.tsv"
-    with RowWriter(path, ToolRow, header) as writer:
+    with RowWriter(folder / TOOL_ROWS, ToolRow, header) as writer:
         experiment.run(sources, writer)
-    rows = _asked_for(read_rows(path, ToolRow).rows, sources, options)
-    sizes = _write_sizes(folder / SIZE_FILES[0], experiment.sizes, header)
-    tables = tool_tables(rows, sizes, conventions, interpolation)
-    write_results(folder, tables, tool_figures(rows))
+    _write_sizes(folder / SIZE_FILES[0], experiment.sizes, header)
+    stored = read_tools(folder)
+    tables = stored.tables()
+    write_results(folder, tables, tool_figures(stored.rows))
     return tables
 
 
@@ -109,16 +116,14 @@ def run_end_to_end(
     experiment = EndToEndExperiment(options)
     settings = asdict(options) | {"networks_sha256": experiment.networks_sha256}
     inputs = picture_digests(pictures, names)
-    settle_settings(make_folder(folder) / "end_to_end.json", settings, inputs, provenance, free=())
+    settle_settings(make_folder(folder) / IMAGE_SETTINGS, settings, inputs, provenance, free=())
     header = provenance.to_header() | conventions.to_header()
-    path = folder / "end_to_end.tsv"
-    with RowWriter(path, ImageRow, header) as writer:
+    with RowWriter(folder / IMAGE_ROWS, ImageRow, header) as writer:
         experiment.run(pictures, names, writer)
-    wanted = set(names)
-    rows = [row for row in read_rows(path, ImageRow).rows if row.image in wanted]
-    sizes = _write_sizes(folder / SIZE_FILES[1], experiment.sizes, header)
-    tables = end_to_end_tables(rows, sizes, conventions)
-    write_results(folder, tables, end_to_end_figures(rows))
+    _write_sizes(folder / SIZE_FILES[1], experiment.sizes, header)
+    stored = read_images(folder)
+    tables = stored.tables()
+    write_results(folder, tables, end_to_end_figures(stored.rows))
     return tables
 
 
@@ -142,35 +147,20 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
     unknown = [name for name in options.rows if name not in known]
     if unknown:
         raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
-    path = make_folder(folder) / "model_zoo.tsv"
     header = provenance.to_header() | Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
-    with RowWriter(path, ZooRow, header) as writer:
-        absent = run_zoo(chosen_rows(options), options, writer)
-    wanted = {row.name for row in chosen_rows(options)}
-    rows = [row for row in read_rows(path, ZooRow).rows if row.network in wanted]
-    order = {name: place for place, name in enumerate(known)}
-    rows.sort(key=lambda row: order[row.network])
-    tables = {"model_zoo": zoo_table(rows, absent, has_peer=bool(options.peer))}
+    chosen = chosen_rows(options)
+    with RowWriter(make_folder(folder) / ZOO_ROWS, ZooRow, header) as writer:
+        absent = run_zoo(chosen, options, writer)
+    settings = {"qps": list(options.qps), "peer": bool(options.peer), "absent": absent}
+    shown = [row.name for row in chosen]
+    content = {"settings": settings, "provenance": provenance.to_header(), "shown": shown}
+    write_json(folder / ZOO_SETTINGS, content)
+    tables = read_zoo(folder).tables()
     write_results(folder, tables, {})
     return tables
 
 
-def _asked_for(rows: Sequence[ToolRow], sources: Sequence[Source], options: ToolOptions) -> list[ToolRow]:
-    """The rows of this run, without those that earlier runs added for more sequences, QPs or pictures."""
-    names, qps = {source.name for source in sources}, set(options.qps)
-    return [
-        row
-        for row in rows
-        if row.sequence in names
-        and row.qp in qps
-        and (options.max_pictures is None or row.picture < options.max_pictures)
-    ]
-
-
-def _write_sizes(path: Path, sizes: Sequence[SizeRow], header: Mapping[str, str]) -> list[SizeRow]:
-    """Writes the sizes, and returns them with those of the other experiment in the folder."""
+def _write_sizes(path: Path, sizes: Sequence[SizeRow], header: Mapping[str, str]) -> None:
     path.unlink(missing_ok=True)
     with RowWriter(path, SizeRow, header) as writer:
         writer.append(sizes)
-    present = [path.with_name(name) for name in SIZE_FILES if path.with_name(name).exists()]
-    return [row for each in present for row in read_rows(each, SizeRow).rows]

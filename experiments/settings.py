@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,53 @@ def settle_settings(
     if changed:
         detail = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         raise InputError(f"{path.parent}: holds results of other pictures called {detail}; choose another folder")
-    content = {"settings": wanted, "provenance": provenance.to_header(), "inputs": {**old_inputs, **inputs}}
+    content = {
+        "settings": wanted,
+        "provenance": provenance.to_header(),
+        "inputs": {**old_inputs, **inputs},
+        "shown": list(inputs),
+    }
+    write_json(path, content)
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """What the last run in a folder asked for; its tables are about that.
+
+    Attributes:
+        settings: What it did, as in the JSON file.
+        provenance: Where it came from.
+        shown: Names of its inputs; None if the file does not say, which stands for all.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    shown: frozenset[str] | None = None
+
+
+def read_last_run(path: Path) -> LastRun:
+    """The settings of the last run from its JSON file, empty if there is none.
+
+    Raises:
+        InputError: If the file cannot be read or holds something else.
+    """
+    if not path.exists():
+        return LastRun()
+    try:
+        content = json.loads(path.read_text())
+        shown = content.get("shown")
+        provenance = {str(key): str(value) for key, value in content["provenance"].items()}
+        return LastRun(dict(content["settings"]), provenance, None if shown is None else frozenset(map(str, shown)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: no settings of a run: {error!r}; run the experiment again") from error
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Writes JSON for people.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     with AtomicFile(path) as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 

@@ -60,7 +60,7 @@ def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
 
 def test_every_help_has_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
     parsers = list(leaf_parsers(build_parser()))
-    assert len(parsers) == 1 + 12 + 4  # the program, its commands, and where two kinds follow
+    assert len(parsers) == 1 + 13 + 4  # the program, its commands, and where two kinds follow
     for parser in parsers:
         with pytest.raises(SystemExit, match=r"^0$"):
             main([*parser.prog.split()[1:], "--help"])
@@ -273,9 +273,12 @@ def test_in_loop_codes_pairs_and_prints_its_tables(run: Run, networks: Path, y4m
     rates = [row for row in data["in_loop_bd_rate"]["rows"] if row["Decisions"] == "on"]
     assert len(rates) == 4
     assert all(row[f"{plane} [%]"] is not None for row in rates for plane in ("Y", "Cb", "Cr", "YUV"))
-    text = run("experiment", "in-loop", *options, *named, "--bd-rate", "akima")
+    text = run("experiment", "in-loop", *options, *named, "--bd-rate", "akima", "--report", tmp_path / "report.html")
     assert "BD-rate: akima over PSNR" in text
     assert text.count("All intra, libvvenc in ffmpeg") == 1
+    page = (tmp_path / "report.html").read_text()
+    assert "BD-rate (akima) of post, NNC, decisions on against all filters" in page
+    assert "4 of 4, 0." in page  # a picture at each QP
 
 
 def test_end_to_end_on_a_folder_of_images(run: Run, networks: Path, rgb: NDArray[np.uint8], tmp_path: Path) -> None:

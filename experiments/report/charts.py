@@ -1,0 +1,108 @@
+"""Charts as data: what is drawn, with nothing said about how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from vvc_nnr.experiments.bd_rate import Point
+
+Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "star", "none"]
+Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]
+
+N_COLOURS = 6
+"""Colours of series; number 0 is the neutral one of anchors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One curve or cloud of points.
+
+    Attributes:
+        label: Its name in the legend.
+        points: (x, y) in the order in which they are joined.
+        colour: 0 for an anchor, 1 to `N_COLOURS` else.
+        marker: Shape at each point; shapes and lines differ as well as colours.
+        line: How points are joined.
+        names: What each point is, such as "QP 22"; empty or one per point.
+        labelled: Whether the names stand beside the points.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    colour: int = 0
+    marker: Marker = "circle"
+    line: Line = "solid"
+    names: tuple[str, ...] = ()
+    labelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a chart of points.
+
+    Attributes:
+        label: What is along it, with unit.
+        logarithmic: Whether equal ratios are equally far apart; values are positive then.
+        with_zero: Whether zero is in its range and drawn as a line.
+        includes: Other values that are in its range.
+    """
+
+    label: str
+    logarithmic: bool = False
+    with_zero: bool = False
+    includes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PointChart:
+    """Curves or points in a plane.
+
+    Attributes:
+        title: What it shows.
+        x: The horizontal axis.
+        y: The vertical axis.
+        series: What is drawn, the first one at the bottom.
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """One bar per group.
+
+    Attributes:
+        label: Its name in the legend.
+        values: One per group, None where there is no result.
+    """
+
+    label: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Bars along horizontal lines from zero.
+
+    Attributes:
+        title: What it shows.
+        unit: Unit of the values.
+        groups: Names of the groups, from the top.
+        bars: The bars of each group, from the top.
+        digits: Digits after the point of the values.
+        signed: Write a plus before positive values.
+    """
+
+    title: str
+    unit: str
+    groups: tuple[str, ...]
+    bars: tuple[Bars, ...]
+    digits: int = 2
+    signed: bool = True
+
+
+Chart: TypeAlias = PointChart | BarChart

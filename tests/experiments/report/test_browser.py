@@ -1,0 +1,247 @@
+"""The page in a real browser: quiet, without requests, by keyboard, on a phone, on paper and without JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from devtools import Browser, browser, find_browser
+
+from vvc_nnr.experiments.provenance import Provenance
+from vvc_nnr.experiments.report.embedding import PictureLimits, embed_pictures
+from vvc_nnr.experiments.report.page import render_page
+from vvc_nnr.experiments.report.picture_index import read_index
+from vvc_nnr.experiments.report.sections import read_sections
+
+Put = Callable[..., list[dict[str, object]]]
+PROGRAM = find_browser()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium or google-chrome on the PATH")
+READY = "document.querySelector('.viewer').dataset.ready !== undefined"
+SHOWN = "document.querySelector('.stage').dataset.shown"
+VIEW = "document.querySelector('.stage').dataset.view.split(' ').map(Number)"
+# The colour of a pane near its middle, where its canvas shows the view's centre; read from a copy.
+PIXEL = """(() => {{
+  const canvas = document.querySelectorAll('.pane canvas')[{pane}];
+  const at = [Math.floor(canvas.width * {x}), Math.floor(canvas.height * 0.51)];
+  const copy = new OffscreenCanvas(1, 1).getContext('2d');
+  copy.drawImage(canvas, ...at, 1, 1, 0, 0, 1, 1);
+  return [...copy.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+}})()"""
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with browser(PROGRAM, tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(results: Path, provenance: Provenance, put_pictures: Put, tmp_path: Path) -> Path:
+    put_pictures(results, ("Cactus", "BasketballPass"), (22, 37))
+    path = tmp_path / "report.html"
+    pictures = embed_pictures(read_index(results), PictureLimits())
+    path.write_bytes(render_page("Results", read_sections(results), pictures, provenance))
+    return path
+
+
+def opened(chrome: Browser, page: Path, **options: int | bool) -> None:
+    chrome.open(page, **options)  # type: ignore[arg-type]
+    chrome.wait(READY)
+    chrome.run("document.querySelector('.stage').focus()")
+
+
+def pixel(chrome: Browser, pane: int = 0, x: float = 0.51) -> list[int]:
+    return list(chrome.run(PIXEL.format(pane=pane, x=x)))
+
+
+def test_it_is_quiet_and_asks_for_nothing(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    assert chrome.complaints() == []
+    assert chrome.requests() == [page.resolve().as_uri()]
+
+
+def test_what_the_policy_forbids_does_not_happen(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    chrome.run("""(() => {
+      const script = document.createElement('script');
+      script.textContent = 'window.harm = 1';
+      const image = new Image();
+      image.src = 'https://example.org/x.png';
+      document.body.append(script, image);
+    })()""")
+    assert chrome.run("window.harm === undefined")
+    assert any("Content Security Policy" in text for text in chrome.complaints())
+
+
+def test_the_viewer_flips_by_keyboard(chrome: Browser, page: Path, trio: dict[str, np.ndarray]) -> None:
+    """The centre of a 96x64 picture is its pixel (48, 32); at 32 x one pixel of it covers many of the screen."""
+    opened(chrome, page)
+    assert chrome.run("document.querySelector('.status').textContent").startswith(
+        "Filtered: Cactus, picture 0, QP 37, net."
+    )
+    for _ in range(10):
+        chrome.press("+")
+    assert chrome.run(VIEW) == [48, 32, 32]
+    expected = {"original": trio["original"], "decoded": trio["decoded"] ^ 37, "filtered": trio["filtered"] ^ 37}
+    for key, kind in (("1", "original"), ("2", "decoded"), ("3", "filtered")):
+        chrome.press(key)
+        assert chrome.run(SHOWN) == kind
+        assert pixel(chrome) == expected[kind][32, 48].tolist()
+    chrome.press("4")
+    change = expected["filtered"][32, 48].astype(int) - expected["decoded"][32, 48]
+    assert pixel(chrome) == np.clip(128 + 8 * change, 0, 255).tolist()
+    for kind in ("filtered", "difference", "filtered"):
+        chrome.press(" ")
+        assert chrome.run(SHOWN) == kind
+    assert "identical" in chrome.run("document.querySelector('.status').textContent")
+    assert chrome.complaints() == []
+
+
+def test_keys_move_and_zoom_and_change_the_picture(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    chrome.press("ArrowRight")
+    assert chrome.run(VIEW) == [48, 32, 1]  # all of it is seen: there is nowhere to go
+    chrome.press("+")
+    chrome.press("+")
+    chrome.press("ArrowRight")
+    chrome.press("ArrowDown")
+    assert chrome.run(VIEW) == [52.8, 35.2, 2]
+    for _ in range(20):
+        chrome.press("ArrowLeft")
+    assert chrome.run(VIEW) == [24, 35.2, 2]
+    chrome.press("0")
+    assert chrome.run(VIEW) == [48, 32, 1]
+    first = chrome.run("document.querySelector('.viewer').dataset.ready")
+    chrome.press("]")
+    chrome.wait(f"document.querySelector('.viewer').dataset.ready !== '{first}'")
+    assert "BasketballPass" in chrome.run("document.querySelector('.status').textContent")
+
+
+def test_panes_share_one_view(chrome: Browser, page: Path, trio: dict[str, np.ndarray]) -> None:
+    opened(chrome, page)
+    chrome.run("document.querySelector('[name=view][value=side]').click()")
+    assert chrome.run(SHOWN) == "original,decoded,filtered,difference"
+    for _ in range(10):
+        chrome.press("+")
+    chrome.press("ArrowRight")
+    x, y, _ = chrome.run(VIEW)
+    row, column = int(y), int(x)
+    assert pixel(chrome) == trio["original"][row, column].tolist()
+    assert pixel(chrome, 1) == (trio["decoded"][row, column] ^ 37).tolist()
+    chrome.run("document.querySelector('.pane').scrollIntoView({behavior: 'instant', block: 'center'})")
+    box = chrome.run("Object.values(document.querySelector('.pane canvas').getBoundingClientRect().toJSON())")
+    place = (box[0] + 40, box[1] + 40)
+    chrome.drag(place, (place[0] - 30, place[1]))
+    assert chrome.run(VIEW)[0] == pytest.approx(x + 30 * 96 / box[2] / 32, abs=0.02)
+
+
+def test_the_divider_shows_both_sides(chrome: Browser, page: Path, trio: dict[str, np.ndarray]) -> None:
+    opened(chrome, page)
+    chrome.run("document.querySelector('[name=view][value=slide]').click()")
+    assert chrome.run(SHOWN) == "decoded filtered"
+    left = pixel(chrome, x=0.25)
+    chrome.press("ArrowLeft", shift=True)
+    assert chrome.run("document.querySelector('[name=split]').value") == "45"
+    assert pixel(chrome, x=0.25) == left
+    for _ in range(6):
+        chrome.press("ArrowLeft", shift=True)
+    assert pixel(chrome, x=0.25) != left
+
+
+def test_choosing_by_the_form(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    chrome.run("""(() => {
+      const pick = document.querySelector('[name=qp]');
+      pick.value = '22';
+      pick.dispatchEvent(new Event('input', {bubbles: true}));
+    })()""")
+    chrome.wait("document.querySelector('.status').textContent.includes('QP 22')")
+    assert "decoded 33.250 dB, filtered 33.500 dB (+0.250 dB)" in chrome.run(
+        "document.querySelector('.status').textContent"
+    )
+    assert chrome.run("document.querySelector('[name=network]').closest('label').hidden")  # there is one only
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_wider_than_the_window(chrome: Browser, page: Path, dark: bool) -> None:
+    opened(chrome, page, width=360, height=740, dark=dark)
+    chrome.run("for (const each of document.querySelectorAll('details')) each.open = true")
+    for width in (360, 320, 768, 1280):
+        chrome.resize(width, 740)
+        for view in ("flip", "slide", "side"):
+            chrome.run(f"document.querySelector('[name=view][value={view}]').click()")
+            assert chrome.run("document.documentElement.scrollWidth") <= width
+    brightness = chrome.run("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+    assert (brightness < 64) == dark
+
+
+def test_texts_have_contrast(chrome: Browser, page: Path) -> None:
+    """WCAG 2: at least 4.5 for texts, 3 for what is drawn; of every colour of the page on both of its grounds."""
+    script = """(() => {
+      const probe = document.createElement('p');
+      document.body.append(probe);
+      const light = (name) => {
+        probe.style.color = `var(--${name})`;
+        const [r, g, b] = getComputedStyle(probe).color.match(/[\\d.]+/g).map((v) => v / 255)
+          .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+      const found = {};
+      for (const ground of ['paper', 'raised', 'sunk'])
+        for (const name of ['ink', 'soft', 'accent', 'doubt', 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6'])
+          found[`${name} ${ground}`] = ratio(name, ground);
+      found['doubt doubt-paper'] = ratio('doubt', 'doubt-paper');
+      return found;
+    })()"""
+    for dark in (False, True):
+        opened(chrome, page, dark=dark)
+        for names, ratio in chrome.run(script).items():
+            assert ratio >= (3 if names.startswith("c") else 4.5), (names, dark, ratio)
+
+
+def test_tables_sort_by_their_heads(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    table = "document.querySelector('#table-in-loop-in_loop_bd_rate table')"
+    column = f"[...{table}.tHead.rows[0].cells].findIndex((cell) => cell.textContent.startsWith('Y'))"
+    values = f"[...{table}.tBodies[0].rows].map((row) => Number(row.cells[{column}].dataset.value))"
+    before = chrome.run(values)
+    button = f"{table}.tHead.rows[0].cells[{column}]"
+    for expected in (sorted(before), sorted(before, reverse=True), before):
+        chrome.run(f"{button}.querySelector('button').click()")
+        assert chrome.run(values) == expected
+    assert chrome.run(f"{button}.getAttribute('aria-sort')") is None
+
+
+def test_controls_have_names(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    nodes = chrome.call("Accessibility.getFullAXTree")["nodes"]
+    named = {"button", "radio", "combobox", "slider", "image", "img", "link", "table", "region", "group"}
+    unnamed = [
+        node["role"]["value"]
+        for node in nodes
+        if not node["ignored"] and node["role"]["value"] in named - {"group"} and not node["name"]["value"]
+    ]
+    assert unnamed == []
+
+
+def test_without_scripts_everything_but_the_viewer_is_there(chrome: Browser, page: Path) -> None:
+    chrome.open(page, script=False)
+    document = chrome.call("DOM.getDocument", depth=-1)["root"]["nodeId"]
+    for selector, least in (("table", 8), (".chart svg", 8), (".findings li", 4), ("noscript p", 1), ("dl", 5)):
+        found = chrome.call("DOM.querySelectorAll", nodeId=document, selector=selector)["nodeIds"]
+        assert len(found) >= least, selector
+    hidden = chrome.call("DOM.querySelectorAll", nodeId=document, selector=".viewer[hidden]")["nodeIds"]
+    assert len(hidden) == 1
+    chrome.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_it_prints(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    data = chrome.pdf()
+    assert data.startswith(b"%PDF")
+    assert data.count(b"/Type /Page\n") >= 3 or data.count(b"/Type /Page ") >= 3
+    assert chrome.run("document.querySelectorAll('details[open]').length") == 0
