@@ -169,7 +169,7 @@ def _user_network(arch: str) -> nn.Module:
 
 def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
     paths = image_files(arguments.calibrate)
-    crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops // 4))
+    crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops))
     if crops.n_fitted < 1:
         raise InputError(f"--crops {arguments.crops}: at least 1 is wanted")
     is_restoration = not isinstance(model, Network)

@@ -44,7 +44,7 @@ class CropOptions:
     """
 
     n_fitted: int = 48
-    n_held_out: int = 12
+    n_held_out: int = 48
     side: int = 72
     seed: int = 0
 
