@@ -11,6 +11,8 @@ weights. A run that was cut off goes on; without methods it draws table and plot
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ from numpy.typing import NDArray
 from peer import Peer
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
+from vvc_nnr.calibrated_attempt import Attempts
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
 from vvc_nnr.filters.calibration_pictures import (
     GREY,
@@ -37,6 +40,7 @@ from vvc_nnr.filters.calibration_pictures import (
 from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
 from vvc_nnr.model.safetensors import parse_network as parse
 from vvc_nnr.model.safetensors import read_network, uniform_bytes
+from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.images import image_files, read_image
 
 TASKS: dict[str, Degrade] = {"sigma25": gaussian_noise(25), "jpeg10": jpeg_artefacts(10)}
@@ -46,7 +50,6 @@ PEER_WAYS: dict[str, dict[str, Any]] = {
     "NNCodec, dependent": {"use_dq": True},
     "NNCodec, dependent, opt_qp": {"use_dq": True, "opt_qp": True},
     "NNCodec, uniform": {"use_dq": False},
-    "NNCodec, uniform, opt_qp": {"use_dq": False, "opt_qp": True},
 }
 Arrays = dict[str, NDArray[Any]]
 
@@ -77,15 +80,32 @@ def read_test_set(folder: Path, degrade: Degrade) -> TestSet:
     return TestSet(tuple(pairs))
 
 
+def networks(path: Path, tuned: Path | None) -> tuple[DnCnn, DnCnn | None]:
+    """What is compressed, and what its losses are measured against if that is another network."""
+    network = dncnn_of(read_network(path).tensors, str(path))
+    return (network, None) if tuned is None else (dncnn_of(read_network(tuned).tensors, str(tuned)), network)
+
+
+def calibration(folder: Path, task: str) -> Calibration:
+    return restoration_calibration(image_files(folder), 1, TASKS[task], CropOptions())
+
+
+@functools.cache
+def prepared(path: Path, tuned: Path | None, folder: Path, task: str) -> Attempts:
+    """What all prices of a network share."""
+    network, reference = networks(path, tuned)
+    return prepare_calibrated(network, calibration(folder, task), reference=reference)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What all methods share."""
 
     arguments: argparse.Namespace
-    network: DnCnn
     tensors: Arrays
     test_set: TestSet
     psnr_db: float
+    peer: Peer | None
 
     @property
     def n_bytes(self) -> int:
@@ -99,13 +119,13 @@ class Job:
         yield from (("calibrated", setting) for setting in ours)
         if a.tuned:
             yield from (("fine-tuned", setting) for setting in ours)
-        if a.peer:
-            yield from ((way, f"QP {qp}") for way in PEER_WAYS for qp in a.qps)
+        if self.peer:
+            yield from ((way, f"QP {qp}") for way in a.ways for qp in a.qps)
         yield from (("min/max", f"{bits} bit") for bits in a.bits)
 
     def measure(self, method: str, setting: str) -> Row:
-        if method in PEER_WAYS:
-            return self._peer_row(method, setting)
+        if self.peer and method in PEER_WAYS:
+            return self._peer_row(self.peer, method, setting)
         if method in ("calibrated", "fine-tuned"):
             return self._calibrated_row(method, setting)
         start = time.perf_counter()
@@ -114,37 +134,31 @@ class Job:
         data = uniform_bytes(self.tensors, {}, int(setting.split()[0]), "quantised")
         return self._row(method, setting, len(data), dict(parse(data).tensors), start)
 
-    def _peer_row(self, method: str, setting: str) -> Row:
-        with Peer(self.arguments.peer) as peer:
-            start = time.perf_counter()
-            qp = {"qp": int(setting.split()[1])}
-            data, _ = peer.compress(self.tensors, PEER_OPTIONS | PEER_WAYS[method] | qp)
-            return self._row(method, setting, len(data), peer.decompress(data)[0], start)
+    def _peer_row(self, peer: Peer, method: str, setting: str) -> Row:
+        start = time.perf_counter()
+        qp = {"qp": int(setting.split()[1])}
+        data, _ = peer.compress(self.tensors, PEER_OPTIONS | PEER_WAYS[method] | qp)
+        return self._row(method, setting, len(data), peer.decompress(data)[0], start)
 
     def _calibrated_row(self, method: str, setting: str) -> Row:
-        start = time.perf_counter()
-        is_tuned = method == "fine-tuned"
-        network = dncnn_of(read_network(self.arguments.tuned).tensors, "tuned") if is_tuned else self.network
-        paths = image_files(self.arguments.calibration)
-        pictures = restoration_calibration(paths, 1, TASKS[self.arguments.task], CropOptions())
+        tuned = self.arguments.tuned if method == "fine-tuned" else None
         kind, value = setting.split()
-        found = compress_calibrated(
-            network,
-            pictures,
-            max_loss_db=float(value) if kind == "loss" else None,
-            price_per_bit=float(value) if kind == "price" else None,
-            reference=self.network if is_tuned else None,
-            report=print,
-        )
+        start = time.perf_counter()
+        if kind == "price":
+            attempts = prepared(self.arguments.network, tuned, self.arguments.calibration, self.arguments.task)
+            start = time.perf_counter()
+            found = attempts.compress(float(value))
+        else:
+            network, reference = networks(self.arguments.network, tuned)
+            pictures = calibration(self.arguments.calibration, self.arguments.task)
+            found = compress_calibrated(network, pictures, max_loss_db=float(value), reference=reference, report=print)
         state = vvc_nnr.decompress(found.data)
         (self.arguments.out / f"{method} {setting}.nnc").write_bytes(found.data)
-        row = self._row(method, setting, len(found.data), state, start, found.loss_db)
-        if self.arguments.peer:
-            with Peer(self.arguments.peer) as peer:
-                theirs = peer.decompress(found.data)[0]
+        if self.peer:
+            theirs = self.peer.decompress(found.data)[0]
             assert state.keys() == theirs.keys()
             assert all(np.array_equal(state[name], theirs[name]) for name in state)
-        return row
+        return self._row(method, setting, len(found.data), state, start, found.loss_db)
 
     def _row(
         self, method: str, setting: str, size: int, tensors: Arrays, start: float, held_out: float | None = None
@@ -161,10 +175,13 @@ def measure_rows(arguments: argparse.Namespace, path: Path) -> None:
     network = dncnn_of(tensors, str(arguments.network))
     test_set = read_test_set(arguments.test, TASKS[arguments.task])
     header = {"network": arguments.network.name, "test": arguments.test.name, "task": arguments.task}
-    with RowWriter(path, Row, header) as writer:
+    with (
+        RowWriter(path, Row, header) as writer,
+        Peer(arguments.peer) if arguments.peer else contextlib.nullcontext() as peer,
+    ):
         there = {(row.method, row.setting): row for row in writer.existing}
         first = there.get(("float32", "-"))
-        job = Job(arguments, network, tensors, test_set, first.psnr_db if first else test_set.psnr_db(network))
+        job = Job(arguments, tensors, test_set, first.psnr_db if first else test_set.psnr_db(network), peer)
         for method, setting in job.wanted():
             if (method, setting) not in there:
                 row = job.measure(method, setting)
@@ -181,9 +198,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peer", help="Python of an environment with NNCodec 2.1.3")
     parser.add_argument("--tuned", type=Path, help="fine-tuned network")
-    parser.add_argument("--prices", nargs="*", default=["5e-12", "1e-11", "2e-11", "4e-11", "8e-11", "1.6e-10"])
+    parser.add_argument("--prices", nargs="*", default=["1e-11", "2e-11", "4e-11", "8e-11", "1.6e-10"])
     parser.add_argument("--losses", nargs="*", default=[], help="searches, several attempts each")
     parser.add_argument("--qps", nargs="*", type=int, default=[-44, -41, -38, -36, -34, -32])
+    parser.add_argument("--ways", nargs="*", choices=PEER_WAYS, default=list(PEER_WAYS))
     parser.add_argument("--bits", nargs="*", type=int, default=[8, 6])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from vvc_nnr.calibrated_attempt import prepare
+from vvc_nnr.calibrated_attempt import Attempts, prepare
 from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
 from vvc_nnr.network_encoder import check_metadata
@@ -41,22 +41,20 @@ def compress_calibrated(
     *,
     max_loss_db: float | None = None,
     max_bytes: int | None = None,
-    price_per_bit: float | None = None,
     options: CompressOptions | None = None,
     metadata: Mapping[str, str] | None = None,
     reference: nn.Module | None = None,
     seed: int = 0,
     report: Report | None = None,
 ) -> CalibratedNetwork:
-    """The smallest file within a loss, the one of least loss within a size, or the one at a price per bit.
+    """The smallest file within a loss, or the one of least loss within a size.
 
     Args:
         model: Any module that maps tensors to a tensor. It is not changed.
         pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, or tuples of
             them for a network of several inputs), of which every fourth is held out.
-        max_loss_db: Largest loss of PSNR on the pictures held out. One of this and the next two is wanted.
+        max_loss_db: Largest loss of PSNR on the pictures held out. One of this and `max_bytes` is wanted.
         max_bytes: Largest size of the file.
-        price_per_bit: What a bit may cost in squared error per value of the output: one attempt, whatever its loss.
         options: For what pictures do not decide: QP density, dependent quantisation, QPs of unknown tensors.
         metadata: Texts that travel with the network.
         reference: The network that losses are measured against, if `model` was tuned from another.
@@ -66,47 +64,64 @@ def compress_calibrated(
     Raises:
         InputError: If an option, a picture or the network cannot be used, or the limit cannot be kept.
     """
-    limit = _limit(max_loss_db, max_bytes, price_per_bit)
-    check_metadata(metadata or {})
-    job = prepare(model, as_calibration(pictures), _checked_options(options), metadata or {}, seed)
-    if reference is not None:
-        reference_network = copy.deepcopy(reference).eval().float()
-        job = replace(job, meter=loss_meter(reference_network, job.calibration))
+    limit = _limit(max_loss_db, max_bytes)
+    attempts = prepare_calibrated(model, pictures, options=options, metadata=metadata, reference=reference, seed=seed)
     tell = report or (lambda _: None)
 
     def attempt(price: float) -> tuple[CalibratedNetwork, float]:
-        found = job.compress(price)
+        found = attempts.compress(price)
         share = 100 * len(found.data) / found.n_original_bytes
         tell(f"price {price:.3g}: {len(found.data)} bytes ({share:.2f} %), loss {found.loss_db:.4f} dB")
         return found, found.loss_db if max_bytes is None else float(len(found.data))
 
-    if limit is None:
-        assert price_per_bit is not None
-        return attempt(price_per_bit)[0]
-    found = search_price(attempt, job.first_price(max_loss_db or FIRST_LOSS_DB), limit)
+    found = search_price(attempt, attempts.first_price(max_loss_db or FIRST_LOSS_DB), limit)
     if not found.is_kept:
         raise InputError(_beyond(found.best, max_loss_db, max_bytes))
     return replace(found.best, n_attempts=found.n_attempts)
 
 
-def _limit(max_loss_db: float | None, max_bytes: int | None, price_per_bit: float | None) -> Limit | None:
-    """What attempts have to keep; None for a fixed price."""
-    if [max_loss_db, max_bytes, price_per_bit].count(None) != 2:
-        raise InputError("calibration: one of max_loss_db, max_bytes and price_per_bit is wanted")
+def prepare_calibrated(
+    model: nn.Module,
+    pictures: Any,
+    *,
+    options: CompressOptions | None = None,
+    metadata: Mapping[str, str] | None = None,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+) -> Attempts:
+    """What `compress_calibrated` tries prices on: its `compress(price_per_bit)` makes a file of whatever size and loss.
+
+    Args:
+        model: As for `compress_calibrated`; so are the others.
+        pictures: What it gets.
+        options: For what pictures do not decide.
+        metadata: Texts that travel with the network.
+        reference: The network that losses are measured against.
+        seed: Of what is drawn.
+
+    Raises:
+        InputError: If an option, a picture or the network cannot be used.
+    """
+    check_metadata(metadata or {})
+    attempts = prepare(model, as_calibration(pictures), _checked_options(options), metadata or {}, seed)
+    if reference is None:
+        return attempts
+    other = copy.deepcopy(reference).eval().float()
+    return replace(attempts, meter=loss_meter(other, attempts.calibration))
+
+
+def _limit(max_loss_db: float | None, max_bytes: int | None) -> Limit:
+    if (max_loss_db is None) == (max_bytes is None):
+        raise InputError("calibration: one of max_loss_db and max_bytes is wanted")
     if max_bytes is not None:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
             raise InputError(f"max_bytes: {max_bytes!r}, a whole number of at least 1 is wanted")
         return Limit(max_bytes, 0.985, SIZE_SLOPE)
-    if max_loss_db is not None:
-        return Limit(_above_zero(max_loss_db, "max_loss_db"), 0.88, LOSS_SLOPE)
-    _above_zero(price_per_bit, "price_per_bit")
-    return None
-
-
-def _above_zero(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name}: {value!r}, a number above 0 is wanted")
-    return value
+    assert max_loss_db is not None
+    is_number = isinstance(max_loss_db, int | float) and not isinstance(max_loss_db, bool)
+    if not (is_number and math.isfinite(max_loss_db) and max_loss_db > 0):
+        raise InputError(f"max_loss_db: {max_loss_db!r}, a number above 0 is wanted")
+    return Limit(max_loss_db, 0.88, LOSS_SLOPE)
 
 
 def _beyond(best: CalibratedNetwork, max_loss_db: float | None, max_bytes: int | None) -> str:

@@ -105,7 +105,16 @@ class Attempts:
         return max(2 * math.log(2) * error / n_weights, 1e-30)
 
     def compress(self, price: float) -> CalibratedNetwork:
-        """One attempt: all layers in order, the file, and its loss."""
+        """One attempt: all layers in order, the file, and its loss.
+
+        Args:
+            price: What a bit may cost, in squared error per value of the output.
+
+        Raises:
+            InputError: If it is not above zero, or the coded network returns NaN.
+        """
+        if not (math.isfinite(price) and price > 0):
+            raise InputError(f"price per bit {price}: a number above 0 is wanted")
         changed = copy.deepcopy(self.original)
         samples, run = [sample.inputs for sample in self.calibration.fitted], self.calibration.run
         generator = torch.Generator().manual_seed(self.seed)

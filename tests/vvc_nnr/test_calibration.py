@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.layers import find_layers, run_forward
 from vvc_nnr.model.moments import input_moments, output_moments
@@ -183,10 +183,13 @@ def test_the_loss_is_kept_and_the_file_much_smaller() -> None:
 
 
 def test_a_price_is_one_attempt_and_a_higher_one_a_smaller_file() -> None:
-    cheap, dear = (compress_calibrated(small_network(), pictures(), price_per_bit=price) for price in (1e-9, 1e-7))
+    attempts = prepare_calibrated(small_network(), pictures())
+    cheap, dear = (attempts.compress(price) for price in (1e-9, 1e-7))
     assert (cheap.n_attempts, cheap.price_per_bit, dear.price_per_bit) == (1, 1e-9, 1e-7)
     assert len(dear.data) < len(cheap.data)
     assert dear.loss_db > cheap.loss_db
+    with pytest.raises(InputError, match=r"price per bit -1.0: a number above 0"):
+        attempts.compress(-1.0)
 
 
 def test_equal_inputs_make_equal_files_and_leave_the_network_alone() -> None:
@@ -255,10 +258,9 @@ BAD: dict[str, tuple[Callable[[], nn.Module], object, dict[str, object], str]] =
     "too small": (small_network, pictures(4, 6), {"max_loss_db": 0.1}, "6x6 is smaller than .* receptive field"),
     "too few planes": (small_network, [torch.zeros(1, 3, 24, 24)] * 2, {"max_loss_db": 0.1}, "cannot be run"),
     "NaN from the network": (nan_network, pictures(), {"max_loss_db": 0.1}, "returns NaN"),
-    "no limit": (small_network, pictures(), {}, "one of max_loss_db, max_bytes and price_per_bit"),
+    "no limit": (small_network, pictures(), {}, "one of max_loss_db and max_bytes"),
     "two limits": (small_network, pictures(), {"max_loss_db": 0.1, "max_bytes": 5}, "one of"),
     "no loss": (small_network, pictures(), {"max_loss_db": 0.0}, "above 0"),
-    "no price": (small_network, pictures(), {"price_per_bit": -1.0}, "price_per_bit: -1.0, a number above 0"),
     "no bytes": (small_network, pictures(), {"max_bytes": 0}, "max_bytes"),
     "a loss out of reach": (small_network, pictures(3), {"max_loss_db": 1e-30}, "cannot be kept; the nearest"),
     "a size out of reach": (small_network, pictures(3), {"max_bytes": 20}, "max_bytes: 20 cannot be kept"),
