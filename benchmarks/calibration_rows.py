@@ -47,9 +47,10 @@ def size_at(rows: Sequence[Row], loss_db: float) -> float | None:
 
 
 def reference_size_at(rows: Sequence[Row], loss_db: float) -> float | None:
-    """Fewest bytes of the reference software at a loss, whichever of its methods that is."""
-    sizes = (size_at(by_method(rows, name), loss_db) for name in methods(rows) if name.startswith(REFERENCE))
-    return min((size for size in sizes if size is not None), default=None)
+    """Bytes of the reference software at a loss: between those of its files that no other one beats in both."""
+    theirs = sorted((row for row in rows if row.method.startswith(REFERENCE)), key=lambda row: row.size_bytes)
+    best = [row for place, row in enumerate(theirs) if all(row.loss_db < other.loss_db for other in theirs[:place])]
+    return size_at(best, loss_db)
 
 
 def methods(rows: Sequence[Row]) -> list[str]:

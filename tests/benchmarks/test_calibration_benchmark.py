@@ -30,10 +30,12 @@ def test_rows_that_lose_nothing_do_not_count() -> None:
     assert size_at([THEIRS[0], replace(THEIRS[1], loss_db=-0.01)], 0.05) is None
 
 
-def test_the_reference_is_the_best_of_its_ways() -> None:
-    assert reference_size_at(THEIRS, 0.2) == size_at(THEIRS[:2], 0.2)
-    assert reference_size_at(THEIRS, 0.3) == size_at(THEIRS[2:], 0.3)
-    assert reference_size_at(THEIRS, 0.05) == pytest.approx(1800)
+def test_the_reference_is_the_best_of_its_files() -> None:
+    beaten = replace(THEIRS[1], size_bytes=1900, loss_db=0.3)
+    assert reference_size_at([*THEIRS, beaten], 0.05) == pytest.approx(1800)
+    assert reference_size_at([*THEIRS, beaten], 0.1) == pytest.approx((1800 * 1000) ** 0.5)
+    assert reference_size_at([*THEIRS, beaten], 0.2) == pytest.approx(1000)
+    assert reference_size_at(THEIRS, 0.04) is None
     assert reference_size_at([OURS], 0.1) is None
 
 
