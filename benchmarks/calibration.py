@@ -2,27 +2,33 @@
 
     python benchmarks/calibration.py NETWORK.safetensors TEST_PICTURES CALIBRATION_PICTURES --task sigma25 --out FOLDER
 
-Methods: min/max quantiser, the reference software at a row of QPs (`--peer`, its Python), calibrated compression at a
-row of losses, the same after fine-tuning (`--tuned`, a network file). Every file of ours is decoded by the reference
-software too, and has to give identical weights. A run that was cut off goes on.
+Methods: calibrated compression at a row of prices per bit (one attempt each) or of losses (a search each), the same
+after fine-tuning (`--tuned`, a network file), the reference software in several ways at a row of QPs (`--peer`, its
+Python), the min/max quantiser. Every file of ours is decoded by the reference software too, and has to give identical
+weights. A run that was cut off goes on; without methods it draws table and plot again.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import contextlib
+import functools
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from calibration_rows import Row, plot, table
+from numpy.typing import NDArray
 from peer import Peer
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
+from vvc_nnr.calibrated_attempt import Attempts
+from vvc_nnr.experiments.tsv import RowWriter, read_rows
 from vvc_nnr.filters.calibration_pictures import (
     GREY,
     CropOptions,
@@ -34,22 +40,18 @@ from vvc_nnr.filters.calibration_pictures import (
 from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
 from vvc_nnr.model.safetensors import parse_network as parse
 from vvc_nnr.model.safetensors import read_network, uniform_bytes
+from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.images import image_files, read_image
 
 TASKS: dict[str, Degrade] = {"sigma25": gaussian_noise(25), "jpeg10": jpeg_artefacts(10)}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One file: what made it, its size, and what it does to the test pictures."""
-
-    method: str
-    setting: str
-    size_bytes: int
-    size_percent: float
-    psnr_db: float
-    loss_db: float
-    seconds: float
+# Ways of the reference software; all share these options.
+PEER_OPTIONS: dict[str, Any] = {"nonweight_qp": -75, "row_skipping": True}
+PEER_WAYS: dict[str, dict[str, Any]] = {
+    "NNCodec, dependent": {"use_dq": True},
+    "NNCodec, dependent, opt_qp": {"use_dq": True, "opt_qp": True},
+    "NNCodec, uniform": {"use_dq": False},
+}
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,105 +80,113 @@ def read_test_set(folder: Path, degrade: Degrade) -> TestSet:
     return TestSet(tuple(pairs))
 
 
+def networks(path: Path, tuned: Path | None) -> tuple[DnCnn, DnCnn | None]:
+    """What is compressed, and what its losses are measured against if that is another network."""
+    network = dncnn_of(read_network(path).tensors, str(path))
+    return (network, None) if tuned is None else (dncnn_of(read_network(tuned).tensors, str(tuned)), network)
+
+
+def calibration(folder: Path, task: str) -> Calibration:
+    return restoration_calibration(image_files(folder), 1, TASKS[task], CropOptions())
+
+
+@functools.cache
+def prepared(path: Path, tuned: Path | None, folder: Path, task: str) -> Attempts:
+    """What all prices of a network share."""
+    network, reference = networks(path, tuned)
+    return prepare_calibrated(network, calibration(folder, task), reference=reference)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What all methods share."""
 
     arguments: argparse.Namespace
-    network: DnCnn
-    tensors: dict[str, np.ndarray]
+    tensors: Arrays
     test_set: TestSet
     psnr_db: float
+    peer: Peer | None
 
     @property
     def n_bytes(self) -> int:
         return sum(array.nbytes for array in self.tensors.values())
 
-    def row(self, method: str, setting: str, size: int, tensors: dict[str, np.ndarray], seconds: float) -> Row:
-        psnr = self.test_set.psnr_db(dncnn_of(tensors, method))
-        return Row(method, setting, size, 100 * size / self.n_bytes, psnr, self.psnr_db - psnr, seconds)
-
     def wanted(self) -> Iterator[tuple[str, str]]:
+        """Method and setting of each row."""
         a = self.arguments
-        yield from (("calibrated", loss) for loss in a.losses)
-        if a.peer:
-            yield from (("reference software", str(qp)) for qp in a.qps)
-        yield from (("min/max", str(bits)) for bits in a.bits)
+        yield "float32", "-"
+        ours = [f"price {price}" for price in a.prices] + [f"loss {loss}" for loss in a.losses]
+        yield from (("calibrated", setting) for setting in ours)
         if a.tuned:
-            yield from (("fine-tuned", loss) for loss in a.losses)
+            yield from (("fine-tuned", setting) for setting in ours)
+        if self.peer:
+            yield from ((way, f"QP {qp}") for way in a.ways for qp in a.qps)
+        yield from (("min/max", f"{bits} bit") for bits in a.bits)
 
     def measure(self, method: str, setting: str) -> Row:
+        if self.peer and method in PEER_WAYS:
+            return self._peer_row(self.peer, method, setting)
+        if method in ("calibrated", "fine-tuned"):
+            return self._calibrated_row(method, setting)
         start = time.perf_counter()
-        if method == "min/max":
-            data = uniform_bytes(self.tensors, {}, int(setting), "quantised")
-            return self.row(method, setting, len(data), dict(parse(data).tensors), time.perf_counter() - start)
-        if method == "reference software":
-            with Peer(self.arguments.peer) as peer:
-                data, seconds = peer.compress(self.tensors, {"qp": int(setting), "nonweight_qp": -75, "use_dq": True})
-                return self.row(method, setting, len(data), peer.decompress(data)[0], seconds)
-        tuned = method == "fine-tuned"
-        network = dncnn_of(read_network(self.arguments.tuned).tensors, "tuned") if tuned else self.network
-        paths = image_files(self.arguments.calibration)
-        pictures = restoration_calibration(paths, 1, TASKS[self.arguments.task], CropOptions())
-        reference = self.network if tuned else None
-        found = compress_calibrated(network, pictures, max_loss_db=float(setting), reference=reference, report=print)
-        seconds = time.perf_counter() - start
+        if method == "float32":
+            return self._row(method, setting, self.n_bytes, self.tensors, start)
+        data = uniform_bytes(self.tensors, {}, int(setting.split()[0]), "quantised")
+        return self._row(method, setting, len(data), dict(parse(data).tensors), start)
+
+    def _peer_row(self, peer: Peer, method: str, setting: str) -> Row:
+        start = time.perf_counter()
+        qp = {"qp": int(setting.split()[1])}
+        data, _ = peer.compress(self.tensors, PEER_OPTIONS | PEER_WAYS[method] | qp)
+        return self._row(method, setting, len(data), peer.decompress(data)[0], start)
+
+    def _calibrated_row(self, method: str, setting: str) -> Row:
+        tuned = self.arguments.tuned if method == "fine-tuned" else None
+        kind, value = setting.split()
+        start = time.perf_counter()
+        if kind == "price":
+            attempts = prepared(self.arguments.network, tuned, self.arguments.calibration, self.arguments.task)
+            start = time.perf_counter()
+            found = attempts.compress(float(value))
+        else:
+            network, reference = networks(self.arguments.network, tuned)
+            pictures = calibration(self.arguments.calibration, self.arguments.task)
+            found = compress_calibrated(network, pictures, max_loss_db=float(value), reference=reference, report=print)
         state = vvc_nnr.decompress(found.data)
-        if self.arguments.peer:
-            with Peer(self.arguments.peer) as peer:
-                theirs = peer.decompress(found.data)[0]
+        (self.arguments.out / f"{method} {setting}.nnc").write_bytes(found.data)
+        if self.peer:
+            theirs = self.peer.decompress(found.data)[0]
             assert state.keys() == theirs.keys()
             assert all(np.array_equal(state[name], theirs[name]) for name in state)
-        (self.arguments.out / f"{method}_{setting}.nnc").write_bytes(found.data)
-        return self.row(method, setting, len(found.data), state, seconds)
+        return self._row(method, setting, len(found.data), state, start, found.loss_db)
+
+    def _row(
+        self, method: str, setting: str, size: int, tensors: Arrays, start: float, held_out: float | None = None
+    ) -> Row:
+        seconds = time.perf_counter() - start
+        psnr = self.test_set.psnr_db(dncnn_of(tensors, method))
+        percent = 100 * size / self.n_bytes
+        return Row(method, setting, size, percent, psnr, self.psnr_db - psnr, held_out, seconds)
 
 
-def read_rows(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    kinds = {f.name: {"str": str, "int": int, "float": float}[str(f.type)] for f in fields(Row)}
-    with path.open() as file:
-        return [Row(**{k: kinds[k](v) for k, v in row.items()}) for row in csv.DictReader(file, delimiter="\t")]
-
-
-def write_rows(path: Path, rows: list[Row]) -> None:
-    with path.open("w") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)], delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, rows))
-
-
-def size_at(rows: list[Row], method: str, loss_db: float) -> float | None:
-    """Bytes of a method at a loss, between its rows (log of both); None beyond them."""
-    points = sorted((np.log(max(r.loss_db, 1e-4)), np.log(r.size_bytes)) for r in rows if r.method == method)
-    if len(points) < 2 or not points[0][0] <= np.log(loss_db) <= points[-1][0]:
-        return None
-    return float(np.exp(np.interp(np.log(loss_db), *zip(*points, strict=True))))
-
-
-def report(out: Path, rows: list[Row]) -> str:
-    lines = ["| method | setting | size [byte] | size [%] | PSNR [dB] | loss [dB] | s |", "|-|-|-|-|-|-|-|"]
-    lines += [
-        f"| {r.method} | {r.setting} | {r.size_bytes} | {r.size_percent:.2f} | {r.psnr_db:.3f} | {r.loss_db:.4f} "
-        f"| {r.seconds:.0f} |"
-        for r in rows
-    ]
-    for row in rows:
-        theirs = size_at(rows, "reference software", row.loss_db) if row.loss_db > 0 else None
-        if row.method in ("calibrated", "fine-tuned") and theirs:
-            lines.append(
-                f"\n{row.method} {row.setting}: {100 * row.size_bytes / theirs:.1f} % of the reference's bytes"
-            )
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    for method in dict.fromkeys(r.method for r in rows):
-        points = sorted((r.size_percent, r.psnr_db) for r in rows if r.method == method)
-        axes.plot(*zip(*points, strict=True), marker="o", label=method)
-    axes.set(xlabel="size [% of float32]", ylabel="PSNR [dB]")
-    axes.legend()
-    figure.savefig(out / "size_psnr.png", dpi=120)
-    plt.close(figure)
-    (out / "table.md").write_text("\n".join(lines) + "\n")
-    return "\n".join(lines)
+def measure_rows(arguments: argparse.Namespace, path: Path) -> None:
+    """Adds the rows that are wanted and not there yet."""
+    tensors = dict(read_network(arguments.network).tensors)
+    network = dncnn_of(tensors, str(arguments.network))
+    test_set = read_test_set(arguments.test, TASKS[arguments.task])
+    header = {"network": arguments.network.name, "test": arguments.test.name, "task": arguments.task}
+    with (
+        RowWriter(path, Row, header) as writer,
+        Peer(arguments.peer) if arguments.peer else contextlib.nullcontext() as peer,
+    ):
+        there = {(row.method, row.setting): row for row in writer.existing}
+        first = there.get(("float32", "-"))
+        job = Job(arguments, tensors, test_set, first.psnr_db if first else test_set.psnr_db(network), peer)
+        for method, setting in job.wanted():
+            if (method, setting) not in there:
+                row = job.measure(method, setting)
+                writer.append([row])
+                print(row, flush=True)
 
 
 def main() -> None:
@@ -188,26 +198,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peer", help="Python of an environment with NNCodec 2.1.3")
     parser.add_argument("--tuned", type=Path, help="fine-tuned network")
-    parser.add_argument("--losses", nargs="*", default=["0.005", "0.01", "0.02", "0.05", "0.1"])
+    parser.add_argument("--prices", nargs="*", default=["1e-11", "2e-11", "4e-11", "8e-11", "1.6e-10"])
+    parser.add_argument("--losses", nargs="*", default=[], help="searches, several attempts each")
     parser.add_argument("--qps", nargs="*", type=int, default=[-44, -41, -38, -36, -34, -32])
+    parser.add_argument("--ways", nargs="*", choices=PEER_WAYS, default=list(PEER_WAYS))
     parser.add_argument("--bits", nargs="*", type=int, default=[8, 6])
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    tensors = dict(read_network(arguments.network).tensors)
-    network = dncnn_of(tensors, str(arguments.network))
-    test_set = read_test_set(arguments.test, TASKS[arguments.task])
     path = arguments.out / "rows.tsv"
-    rows = read_rows(path)
-    original = next((r.psnr_db for r in rows if r.method == "float32"), None) or test_set.psnr_db(network)
-    job = Job(arguments, network, tensors, test_set, original)
-    if not rows:
-        rows.append(Row("float32", "-", job.n_bytes, 100.0, original, 0.0, 0.0))
-    for method, setting in job.wanted():
-        if not any((r.method, r.setting) == (method, setting) for r in rows):
-            rows.append(job.measure(method, setting))
-            print(rows[-1], flush=True)
-            write_rows(path, rows)
-    print(report(arguments.out, rows))
+    measure_rows(arguments, path)
+    found = read_rows(path, Row)
+    plot(found.rows, f"{found.header['network']}, {found.header['test']}").savefig(arguments.out / "plot.png", dpi=120)
+    (arguments.out / "table.md").write_text(table(found.rows) + "\n")
+    print(table(found.rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,29 +22,28 @@ from vvc_nnr.experiments.cli_nnc import options_of
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
-from vvc_nnr.filters.autoencoder_training import PatchSource, random_patches
 from vvc_nnr.filters.calibration_pictures import (
-    HOLD_OUT_EVERY,
     CropOptions,
     Degrade,
     autoencoder_calibration,
     gaussian_noise,
     inloop_calibration,
     jpeg_artefacts,
+    patches,
     restoration_calibration,
 )
 from vvc_nnr.filters.dncnn import dncnn_of
 from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.training_data import reduced_pictures
 from vvc_nnr.filters.zoo import Network, build_network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import Calibration
+from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 
-N_PATCHES, PATCH_BATCH = 1024, 64
+N_PATCHES, PATCH_BATCH = 2048, 64
 _CALIBRATION_OPTIONS = (
-    "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "crops",
+    "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
     "finetune", "data", "hours",
 )  # fmt: skip
 
@@ -65,6 +63,9 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--jpeg-quality", type=int, metavar="Q", help="it repairs JPEG pictures of this quality")
     group.add_argument("--loop-filters", choices=get_args(LoopFilters), help="in-loop filter: what it comes after")
     group.add_argument("--qps", type=qp_list, metavar="QP,...", help="in-loop filter: QPs (default: 22,27,32,37)")
+    group.add_argument(
+        "--cifar", type=Path, metavar="FILE", help="autoencoder: CIFAR-10 training images, mixed in half"
+    )
     group.add_argument("--crops", type=int, metavar="N", help="crops to follow (default: 48)")
     add_finetuning_options(group)
 
@@ -85,6 +86,7 @@ def wants_calibration(arguments: argparse.Namespace) -> bool:
         "jpeg_quality",
         "loop_filters",
         "qps",
+        "cifar",
         "crops",
         "data",
         "hours",
@@ -169,7 +171,7 @@ def _user_network(arch: str) -> nn.Module:
 
 def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
     paths = image_files(arguments.calibrate)
-    crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops // 4))
+    crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops))
     if crops.n_fitted < 1:
         raise InputError(f"--crops {arguments.crops}: at least 1 is wanted")
     is_restoration = not isinstance(model, Network)
@@ -177,24 +179,15 @@ def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
         raise InputError("--noise-sigma, --jpeg-quality: not for in-loop filters and autoencoders")
     if not isinstance(model, InLoopNetwork) and (arguments.loop_filters is not None or arguments.qps is not None):
         raise InputError("--loop-filters, --qps: only for in-loop filters")
+    if not isinstance(model, Autoencoder) and arguments.cifar is not None:
+        raise InputError("--cifar: only for autoencoders")
     if isinstance(model, InLoopNetwork):
         qps = arguments.qps or (22, 27, 32, 37)
         return inloop_calibration(paths, qps, arguments.loop_filters or "all", replace(crops, side=128))
     if isinstance(model, Autoencoder):
-        return _patches(paths)
+        images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
+        return autoencoder_calibration(*patches(paths, images, N_PATCHES), PATCH_BATCH)
     return restoration_calibration(paths, _n_planes(model), _degradation(arguments), crops)
-
-
-def _patches(paths: list[Path]) -> Calibration:
-    if len(paths) < 2:
-        raise InputError(f"calibration: {len(paths)} picture, at least 2 are wanted")
-    rng = np.random.default_rng(0)
-    followed = [path for place, path in enumerate(paths) if place % HOLD_OUT_EVERY]
-    fitted, held_out = (
-        random_patches([PatchSource(reduced_pictures(part), 1.0)], rng, n)
-        for part, n in ((followed, N_PATCHES), (paths[::HOLD_OUT_EVERY], N_PATCHES // HOLD_OUT_EVERY))
-    )
-    return autoencoder_calibration(fitted, held_out, PATCH_BATCH)
 
 
 def _n_planes(model: nn.Module) -> int:

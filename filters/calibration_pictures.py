@@ -20,7 +20,9 @@ from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.autoencoder_training import PatchSource, random_patches
 from vvc_nnr.filters.packing import pack, sample_scale
+from vvc_nnr.filters.training_data import reduced_pictures
 from vvc_nnr.quantize.calibration import Calibration, Sample
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
@@ -44,7 +46,7 @@ class CropOptions:
     """
 
     n_fitted: int = 48
-    n_held_out: int = 12
+    n_held_out: int = 48
     side: int = 72
     seed: int = 0
 
@@ -158,6 +160,34 @@ def inloop_calibration(
 def _planes(packed: NDArray[np.uint16]) -> Tensor:
     tensor = torch.from_numpy(packed.astype(np.float32))[None] / sample_scale(CODED_BIT_DEPTH)
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def patches(
+    paths: Sequence[Path], images: NDArray[np.uint8] | None, n: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Patches (n, 32, 32, 3) to follow, and n // 4 to measure by, of other pictures.
+
+    Args:
+        paths: Photographs, which are reduced by several factors.
+        images: Small pictures (N, 32, 32, 3), of which half of the patches are then; None: there are none.
+        n: How many.
+
+    Raises:
+        InputError: If there are fewer than two photographs or pictures, or one cannot be used.
+    """
+    if len(paths) < 2 or (images is not None and len(images) < 2):
+        raise InputError("calibration: at least 2 pictures are wanted: one to follow, one to measure by")
+    rng = np.random.default_rng(0)
+    followed = [path for place, path in enumerate(paths) if place % HOLD_OUT_EVERY]
+    shuffled = None if images is None else rng.permutation(images)
+
+    def cut(part: Sequence[Path], own: NDArray[np.uint8] | None, n: int) -> NDArray[np.uint8]:
+        sources = [PatchSource(reduced_pictures(part), 1.0)]
+        return random_patches(sources if own is None else [*sources, PatchSource(list(own), 1.0)], rng, n)
+
+    n_kept = 0 if shuffled is None else max(1, len(shuffled) // HOLD_OUT_EVERY)
+    fitted = cut(followed, None if shuffled is None else shuffled[n_kept:], n)
+    return fitted, cut(paths[::HOLD_OUT_EVERY], None if shuffled is None else shuffled[:n_kept], max(1, n // 4))
 
 
 def autoencoder_calibration(pictures: NDArray[np.uint8], held_out: NDArray[np.uint8], batch_size: int) -> Calibration:

@@ -56,8 +56,10 @@ sys.exit(f"importing changed: {{changed}}" if changed else 0)
 # What runs a user's torch module; nobody else imports these but on call.
 TORCH_ADAPTORS = {
     "vvc_nnr.calibrated",
+    "vvc_nnr.calibrated_attempt",
     "vvc_nnr.model.layers",
     "vvc_nnr.model.moments",
+    "vvc_nnr.model.patches",
     "vvc_nnr.model.paused_passes",
     "vvc_nnr.quantize.calibration",
     "vvc_nnr.quantize.rate_proxy",

@@ -1,12 +1,8 @@
 """Compression that knows what the network does: a network and pictures to the smallest file within a loss.
 
 ```
- for a price per bit:  for each layer in the order of the network:
-     moments of what it sees, in the original network and behind the layers coded so far
-     target: the weights that come nearest to the original outputs on the changed inputs
-     levels: least (output error + price x bits), errors pushed onto weights that are not coded yet
-     bias: makes up for the mean error
- file -> decoded network -> loss on pictures held out -> next price
+ price per bit ── attempt (calibrated_attempt.py) ──▶ file, loss on pictures held out ──┐
+      ▲──────────────────────────────── next price ◀────────────────────────────────────┘
 ```
 Everything is the encoder's choice: any decoder of the standard reads the file.
 """
@@ -15,41 +11,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from vvc_nnr.calibrated_network import CalibratedNetwork, allocations
-from vvc_nnr.data_unit import DataUnit, PayloadType
-from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.calibrated_attempt import Attempts, prepare
+from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.layers import MatrixLayer, find_layers
-from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
-from vvc_nnr.model.paused_passes import PausedPasses
-from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.network_decoder import decode_network
-from vvc_nnr.network_encoder import check_metadata, make_job, write_network
-from vvc_nnr.number_formats import NamedArrays, coded_shape, shape_of
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
-from vvc_nnr.parameter_sets import ModelParameterSet
-from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
-from vvc_nnr.quantize.calibration import (
-    Calibration,
-    LossMeter,
-    as_calibration,
-    check_sizes,
-    loss_meter,
-    picture_weights,
-)
+from vvc_nnr.network_encoder import check_metadata
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.calibration import as_calibration, loss_meter
 from vvc_nnr.quantize.price_search import Limit, search_price
-from vvc_nnr.quantize.quadratic_form import damped, shifted_target
-from vvc_nnr.stream import read_stream
-from vvc_nnr.unit_coding import encode_indices, make_params
 
 # QP of matrices that no layer here knows: their errors are not weighed, so they are coded finely.
 UNKNOWN_QP = -52
@@ -58,8 +32,7 @@ FIRST_LOSS_DB = 0.05
 # Octaves per octave of the price.
 LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
 
-
-Report = Callable[[str], None]
+Report: TypeAlias = Callable[[str], None]
 
 
 def compress_calibrated(
@@ -92,24 +65,49 @@ def compress_calibrated(
         InputError: If an option, a picture or the network cannot be used, or the limit cannot be kept.
     """
     limit = _limit(max_loss_db, max_bytes)
-    check_metadata(metadata or {})
-    job = _prepare(model, as_calibration(pictures), _checked_options(options), metadata or {}, seed)
-    if reference is not None:
-        reference_network = copy.deepcopy(reference).eval().float()
-        job = replace(job, meter=loss_meter(reference_network, job.calibration))
+    attempts = prepare_calibrated(model, pictures, options=options, metadata=metadata, reference=reference, seed=seed)
     tell = report or (lambda _: None)
 
     def attempt(price: float) -> tuple[CalibratedNetwork, float]:
-        found = job.compress(price)
+        found = attempts.compress(price)
         share = 100 * len(found.data) / found.n_original_bytes
         tell(f"price {price:.3g}: {len(found.data)} bytes ({share:.2f} %), loss {found.loss_db:.4f} dB")
         return found, found.loss_db if max_bytes is None else float(len(found.data))
 
-    start = job.first_price(max_loss_db or FIRST_LOSS_DB)
-    found = search_price(attempt, start, limit)
+    found = search_price(attempt, attempts.first_price(max_loss_db or FIRST_LOSS_DB), limit)
     if not found.is_kept:
         raise InputError(_beyond(found.best, max_loss_db, max_bytes))
     return replace(found.best, n_attempts=found.n_attempts)
+
+
+def prepare_calibrated(
+    model: nn.Module,
+    pictures: Any,
+    *,
+    options: CompressOptions | None = None,
+    metadata: Mapping[str, str] | None = None,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+) -> Attempts:
+    """What `compress_calibrated` tries prices on: its `compress(price_per_bit)` makes a file of whatever size and loss.
+
+    Args:
+        model: As for `compress_calibrated`; so are the others.
+        pictures: What it gets.
+        options: For what pictures do not decide.
+        metadata: Texts that travel with the network.
+        reference: The network that losses are measured against.
+        seed: Of what is drawn.
+
+    Raises:
+        InputError: If an option, a picture or the network cannot be used.
+    """
+    check_metadata(metadata or {})
+    attempts = prepare(model, as_calibration(pictures), _checked_options(options), metadata or {}, seed)
+    if reference is None:
+        return attempts
+    other = copy.deepcopy(reference).eval().float()
+    return replace(attempts, meter=loss_meter(other, attempts.calibration))
 
 
 def _limit(max_loss_db: float | None, max_bytes: int | None) -> Limit:
@@ -138,148 +136,3 @@ def _checked_options(options: CompressOptions | None) -> CompressOptions:
     if chosen.bitdepth is not None or chosen.codebook != "off":
         raise InputError("calibration: bitdepth and codebook leave nothing to calibrate, take them away")
     return replace(chosen, scan_order=0)
-
-
-def _prepare(
-    model: nn.Module, calibration: Calibration, options: CompressOptions, metadata: Mapping[str, str], seed: int
-) -> _Compression:
-    """What all attempts share."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"calibration: a torch module is wanted, got {type(model).__name__}")
-    arrays = named_arrays(model)
-    options.check_names(arrays)
-    original = copy.deepcopy(model).eval().float().requires_grad_(True)
-    weights = picture_weights(original, calibration)
-    check_sizes(original, calibration)
-    meter = loss_meter(original, calibration)
-    layers = [
-        layer
-        for layer in find_layers(original, calibration.run, calibration.fitted[0].inputs)
-        if layer.weight_name not in options.qp_per_tensor
-    ]
-    if not layers:
-        raise InputError("calibration: the network has no fully connected or convolutional layer to calibrate")
-    samples = [sample.inputs for sample in calibration.fitted]
-    generator = torch.Generator().manual_seed(seed)
-    gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
-    felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
-    return _Compression(original, arrays, calibration, meter, felt, gradients, options, metadata, seed)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Compression:
-    original: nn.Module
-    arrays: NamedArrays
-    calibration: Calibration
-    meter: LossMeter
-    layers: list[MatrixLayer]
-    gradients: dict[str, NDArray[np.float64]]
-    options: CompressOptions
-    metadata: Mapping[str, str]
-    seed: int
-
-    def first_price(self, loss_db: float) -> float:
-        """The price at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
-        error = self.meter.reference_mse * (10 ** (loss_db / 10) - 1)
-        n_weights = sum(layer.module(self.original).weight.numel() for layer in self.layers)
-        return max(2 * math.log(2) * error / n_weights, 1e-30)
-
-    def compress(self, price: float) -> CalibratedNetwork:
-        """One attempt: all layers in order, the file, and its loss."""
-        changed = copy.deepcopy(self.original)
-        samples, run = [sample.inputs for sample in self.calibration.fitted], self.calibration.run
-        generator = torch.Generator().manual_seed(self.seed)
-        coded: dict[str, AllocatedTensor] = {}
-        biases: dict[str, tuple[NDArray[np.float32], int]] = {}
-        with (
-            PausedPasses(self.original, self.layers, samples, run) as before,
-            PausedPasses(changed, self.layers, samples, run) as after,
-        ):
-            for layer in self.layers:
-                module = layer.module(changed)
-                moments = input_moments(layer, module, before, after, len(samples), generator)
-                if moments is None:
-                    continue
-                allocated, bias = self._code_layer(layer, moments, price)
-                coded[layer.weight_name] = allocated
-                with torch.no_grad():
-                    module.weight.copy_(torch.from_numpy(allocated.rounded.values).reshape(module.weight.shape))
-                    if bias is not None and module.bias is not None:
-                        module.bias.copy_(torch.from_numpy(bias[0]))
-                        biases[layer.bias_name] = bias
-        units = self._encode(coded, biases)
-        data = self._write(units)
-        loss_db = self._loss_db(data, changed)
-        tensors = allocations(self.arrays, units, coded, biases, self.options)
-        n_original = sum(int(np.asarray(a).nbytes) if isinstance(a, np.ndarray) else 0 for a in self.arrays.values())
-        return CalibratedNetwork(
-            data, loss_db, len(self.meter.outputs), n_original, tensors, 1, price, self.meter.reference_mse
-        )
-
-    def _code_layer(
-        self, layer: MatrixLayer, moments: InputMoments, price: float
-    ) -> tuple[AllocatedTensor, tuple[NDArray[np.float32], int] | None]:
-        """Levels of a weight; and the bias that goes with them, with its QP."""
-        module = layer.module(self.original)
-        weights = module.weight.detach().double().reshape(module.weight.shape[0], -1).numpy()
-        has_bias = module.bias is not None and self._is_free(layer.bias_name)
-        seen = moments if has_bias else moments.about_zero()
-        columns = damped(seen.columns)
-        target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
-        rows = damped_rows(self.gradients[layer.name])
-        unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
-        params = make_params(unit, unit.parts()[0])
-        allocated = allocate(target, params, price, columns, rows, self.options.qp_density)
-        if not has_bias:
-            return allocated, None
-        assert module.bias is not None
-        before = _products(weights, moments.original_mean)
-        after = _products(allocated.rounded.values.astype(np.float64), moments.mean)
-        bias = module.bias.detach().double().numpy() + before - after
-        qp = vector_qp(bias, price, float(np.trace(rows)) / len(rows), self.options.qp_density)
-        return allocated, (bias.astype(np.float32), qp)
-
-    def _is_free(self, name: str) -> bool:
-        array = self.arrays.get(name)
-        return isinstance(array, np.ndarray) and array.dtype.kind == "f" and name not in self.options.qp_per_tensor
-
-    def _encode(
-        self, coded: Mapping[str, AllocatedTensor], biases: Mapping[str, tuple[NDArray[np.float32], int]]
-    ) -> list[EncodedTensor]:
-        arrays = dict(self.arrays)
-        for name, (values, _) in biases.items():
-            arrays[name] = values.astype(np.asarray(arrays[name]).dtype)
-        qps = {name: qp for name, (_, qp) in biases.items()} | dict(self.options.qp_per_tensor)
-        options = replace(self.options, qp_per_tensor=qps)
-        found = []
-        for place, (name, array) in enumerate(arrays.items()):
-            job = make_job(name, array, place, arrays, options)
-            found.append(_encode_levels(job, coded[name], options) if name in coded else encode_tensor(job, options))
-        return found
-
-    def _write(self, units: Sequence[EncodedTensor]) -> bytes:
-        mps = ModelParameterSet(mps_qp_density=self.options.qp_density)
-        return write_network([shape_of(array) for array in self.arrays.values()], units, mps, metadata=self.metadata)
-
-    def _loss_db(self, data: bytes, changed: nn.Module) -> float:
-        """Loss of the network that a decoder gets."""
-        stream = read_stream(data)
-        state = decode_network(stream.tensors, DEFAULT_MAX_ELEMENTS, thread_count(self.options.n_threads))
-        changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
-        return self.meter.loss_db(changed)
-
-
-def _products(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean outputs of the rows of a matrix whose groups see patches of these means."""
-    parts = weights.reshape(len(means), -1, weights.shape[1])
-    outputs: NDArray[np.float64] = np.einsum("grc,gc->gr", parts, means)
-    return outputs.reshape(-1)
-
-
-def _unit(name: str, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:
-    return DataUnit(PayloadType.FLOAT, (name,), shape, b"", dq_flag=options.use_dq)
-
-
-def _encode_levels(job: TensorJob, tensor: AllocatedTensor, options: CompressOptions) -> EncodedTensor:
-    unit = replace(_unit(job.name, coded_shape(shape_of(job.array)), options), node_id=job.node_id)
-    return EncodedTensor((encode_indices(unit, tensor.rounded.indices, tensor.qp, options),), job.number_format)

@@ -102,6 +102,12 @@ BAD = {
         "at least 2 are wanted",
     ),
     "no task": ("dncnn", ["--calibrate", "{f}/pictures", "--arch", "dncnn", "--max-bytes", "400"], "--noise-sigma"),
+    "CIFAR for a filter": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--arch", "{f}/own.py:make", "--max-bytes", "400", "--cifar", "x"],
+        "--cifar: only for autoencoders",
+    ),
+    "CIFAR without calibration": ("own", ["--cifar", "x"], "--cifar: needs --calibrate"),
     "no architecture": ("own", ["--calibrate", "{f}/pictures", "--max-bytes", "400"], "architecture"),
     "unknown": ("own", ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "x"], "FILE.py:NAME"),
     "no function": (

@@ -22,6 +22,7 @@ from vvc_nnr.filters.calibration_pictures import (
     gaussian_noise,
     inloop_calibration,
     jpeg_artefacts,
+    patches,
     restoration_calibration,
 )
 from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
@@ -112,12 +113,23 @@ def test_an_inloop_filter_is_compressed_on_coded_pictures(photographs: list[Path
     assert len(found.data) < 0.3 * found.n_original_bytes
 
 
+def test_half_of_the_patches_are_small_pictures_and_none_is_held_out_too(photographs: list[Path]) -> None:
+    images = np.repeat(np.arange(8, dtype=np.uint8), 32 * 32 * 3).reshape(8, 32, 32, 3)
+    fitted, held_out = patches(photographs, images, 200)
+    assert (fitted.shape, held_out.shape) == ((200, 32, 32, 3), (50, 32, 32, 3))
+    flat = [{int(p.flat[0]) for p in part if p.std() == 0 and p.flat[0] < 8} for part in (fitted, held_out)]
+    assert [len(found) for found in flat] == [6, 2]
+    assert 60 < sum(p.std() == 0 and p.flat[0] < 8 for p in fitted) < 140
+    with pytest.raises(InputError, match="at least 2"):
+        patches(photographs, images[:1], 4)
+
+
 def test_an_autoencoder_is_compressed_through_its_latent() -> None:
     torch.manual_seed(0)
     model = Autoencoder(8, 8, 8, 1).eval()
     rng = np.random.default_rng(0)
-    patches = np.kron(rng.integers(0, 256, (12, 4, 4, 3)), np.ones((1, 4, 4, 1))).astype(np.uint8)
-    found = compress_calibrated(model, autoencoder_calibration(patches[:8], patches[8:], 4), max_bytes=14_000)
+    blocks = np.kron(rng.integers(0, 256, (12, 4, 4, 3)), np.ones((1, 4, 4, 1))).astype(np.uint8)
+    found = compress_calibrated(model, autoencoder_calibration(blocks[:8], blocks[8:], 4), max_bytes=14_000)
     assert len(found.data) <= 14_000
     coded = {t.name for t in found.tensors if t.error_share is not None}
     assert coded == {name for name in model.state_dict() if name.endswith("weight")}

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.layers import find_layers, patches, rows_of, run_forward
+from vvc_nnr.model.layers import find_layers, run_forward
 from vvc_nnr.model.moments import input_moments, output_moments
+from vvc_nnr.model.patches import rows_of, weight_order, windows
 from vvc_nnr.model.paused_passes import PausedPasses
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import Calibration, Sample, as_calibration
@@ -48,6 +49,12 @@ def pictures(n: int = 6, side: int = 24, seed: int = 1) -> list[Tensor]:
     return [0.5 + picture[None] for picture in smooth]
 
 
+def patches(layer: nn.Module, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """In the order of the weight's columns."""
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
+    return windows(layer, x).patches(chosen)[:, :, weight_order(layer)]
+
+
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Linear(5, 7), (3, 4, 5)),
     (nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), (2, 4, 11)),
@@ -63,6 +70,8 @@ def test_a_layer_is_its_weight_times_the_patches(layer: nn.Module, shape: tuple[
     assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     seen = patches(layer, x)
+    some = torch.tensor([1, 0, windows(layer, x).n_places - 1])
+    assert torch.equal(patches(layer, x, some), seen[:, some])
     weight = layer.weight.reshape(len(seen), -1, seen.shape[2])
     rows = torch.einsum("gpc,grc->pgr", seen, weight).flatten(1) + layer.bias
     torch.testing.assert_close(rows, rows_of(layer, layer(x)), rtol=1e-4, atol=1e-5)
@@ -171,6 +180,16 @@ def test_the_loss_is_kept_and_the_file_much_smaller() -> None:
     assert [t.name for t in found.tensors] == list(network.state_dict())
     assert sum(t.error_share or 0 for t in found.tensors) == pytest.approx(1)
     assert all(t.qp is not None for t in found.tensors)
+
+
+def test_a_price_is_one_attempt_and_a_higher_one_a_smaller_file() -> None:
+    attempts = prepare_calibrated(small_network(), pictures())
+    cheap, dear = (attempts.compress(price) for price in (1e-9, 1e-7))
+    assert (cheap.n_attempts, cheap.price_per_bit, dear.price_per_bit) == (1, 1e-9, 1e-7)
+    assert len(dear.data) < len(cheap.data)
+    assert dear.loss_db > cheap.loss_db
+    with pytest.raises(InputError, match=r"price per bit -1.0: a number above 0"):
+        attempts.compress(-1.0)
 
 
 def test_equal_inputs_make_equal_files_and_leave_the_network_alone() -> None:

@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.patches import MatrixModule, rows_of
 
 Run: TypeAlias = Callable[..., Tensor]
 """Called with a module and the inputs of one sample; returns the network's output."""
-MatrixModule: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 
 
 def run_forward(model: nn.Module, *inputs: Tensor) -> Tensor:
@@ -58,44 +57,6 @@ class MatrixLayer:
         module = model.get_submodule(self.name)
         assert isinstance(module, MatrixModule)
         return module
-
-
-def n_groups(module: MatrixModule) -> int:
-    """Groups of rows with inputs of their own."""
-    return 1 if isinstance(module, nn.Linear) else module.groups
-
-
-def patches(module: MatrixModule, x: Tensor) -> Tensor:
-    """What each row of the weight is multiplied with, (n_groups, n_places, n_columns)."""
-    if isinstance(module, nn.Linear):
-        return x.reshape(1, -1, x.shape[-1])
-    x = functional.pad(x, _padding(module), "constant" if module.padding_mode == "zeros" else module.padding_mode)
-    kernel, dilation, stride = module.kernel_size, module.dilation, module.stride
-    if isinstance(module, nn.Conv1d):
-        x, kernel, dilation, stride = x.unsqueeze(-2), (1, *kernel), (1, *dilation), (1, *stride)
-    unfolded = functional.unfold(x, kernel, dilation, 0, stride)
-    n, n_columns, n_places = unfolded.shape
-    by_group = unfolded.reshape(n, module.groups, n_columns // module.groups, n_places)
-    return by_group.permute(1, 0, 3, 2).reshape(module.groups, n * n_places, -1)
-
-
-def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
-    """Left and right of each axis, the last axis first."""
-    found: list[int] = []
-    for axis in reversed(range(len(module.kernel_size))):
-        if isinstance(module.padding, str):
-            whole = module.dilation[axis] * (module.kernel_size[axis] - 1) if module.padding == "same" else 0
-            found += [whole // 2, whole - whole // 2]
-        else:
-            found += [module.padding[axis]] * 2
-    return found
-
-
-def rows_of(module: MatrixModule, output: Tensor) -> Tensor:
-    """An output, or its gradient, by place and row of the weight, (n_places, n_rows)."""
-    if isinstance(module, nn.Linear):
-        return output.reshape(-1, output.shape[-1])
-    return output.movedim(1, -1).reshape(-1, output.shape[1])
 
 
 def find_layers(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> list[MatrixLayer]:

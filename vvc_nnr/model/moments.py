@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.model.layers import MatrixLayer, MatrixModule, Run, n_groups, patches, rows_of
+from vvc_nnr.model.layers import MatrixLayer, Run
+from vvc_nnr.model.patches import MatrixModule, n_groups, rows_of, weight_order, windows
 from vvc_nnr.model.paused_passes import PausedPasses
 
 Inputs: TypeAlias = Sequence[Tensor]
@@ -76,12 +77,13 @@ def input_moments(
         before, after = original.inputs_of(place, layer), changed.inputs_of(place, layer)
         if before is None or after is None:
             continue
-        u, v = patches(module, before), patches(module, after)
+        seen, seen_after = windows(module, before), windows(module, after)
+        chosen = None
         if share < 1:
-            chosen = torch.randperm(u.shape[1], generator=generator)[: max(1, round(share * u.shape[1]))]
-            u, v = u[:, chosen], v[:, chosen]
-        sums.add(u, v)
-    return sums.moments() if sums.n_places else None
+            n_chosen = max(1, round(share * seen.n_places))
+            chosen = torch.randperm(seen.n_places, generator=generator)[:n_chosen]
+        sums.add(seen.patches(chosen).numpy(), seen_after.patches(chosen).numpy())
+    return sums.moments(weight_order(module).numpy()) if sums.n_places else None
 
 
 class _Sums:
@@ -92,31 +94,35 @@ class _Sums:
 
     def __init__(self, n_groups: int, n: int) -> None:
         self.n_places = 0
-        self._columns, self._crossed = (torch.zeros(n_groups, n, n, dtype=torch.float64) for _ in range(2))
-        self._after, self._before = (torch.zeros(n_groups, n, dtype=torch.float64) for _ in range(2))
-        self._origins: tuple[Tensor, Tensor] | None = None
+        self._columns, self._crossed = np.zeros((n_groups, n, n)), np.zeros((n_groups, n, n))
+        self._after, self._before = np.zeros((n_groups, n)), np.zeros((n_groups, n))
+        self._origins: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
-    def add(self, u: Tensor, v: Tensor) -> None:
-        """Patches (n_groups, n_places, n_columns) of the original network and of the changed one."""
+    def add(self, u: NDArray[np.float32], v: NDArray[np.float32]) -> None:
+        """Patches (n_groups, n_places, n_columns) of the original network and of the changed one; both are changed."""
         if self._origins is None:
-            self._origins = u.mean(1, keepdim=True), v.mean(1, keepdim=True)
-        u, v = u - self._origins[0], v - self._origins[1]
-        self._columns += (v.transpose(1, 2) @ v).double()
-        self._crossed += (u.transpose(1, 2) @ v).double()
-        self._after += v.sum(1, dtype=torch.float64)
-        self._before += u.sum(1, dtype=torch.float64)
+            self._origins = u.mean(1, keepdims=True), v.mean(1, keepdims=True)
+        u -= self._origins[0]
+        v -= self._origins[1]
+        # numpy knows a matrix times its own transpose, and computes half of it.
+        self._columns += v.transpose(0, 2, 1) @ v
+        self._crossed += u.transpose(0, 2, 1) @ v
+        self._after += v.sum(1, dtype=np.float64)
+        self._before += u.sum(1, dtype=np.float64)
         self.n_places += v.shape[1]
 
-    def moments(self) -> InputMoments:
-        """The means."""
+    def moments(self, order: NDArray[np.int64]) -> InputMoments:
+        """The means, with columns in an order."""
         assert self._origins is not None
-        columns, crossed, after, before = (
-            (total / self.n_places).numpy() for total in (self._columns, self._crossed, self._after, self._before)
+        n = self.n_places
+        after, before = self._after / n, self._before / n
+        columns = self._columns / n - _outer(after, after)
+        crossed = self._crossed / n - _outer(before, after)
+        square = np.ix_(np.arange(len(columns)), order, order)
+        original_mean, mean = (origin[:, 0].astype(np.float64) for origin in self._origins)
+        return InputMoments(
+            columns[square], crossed[square], (mean + after)[:, order], (original_mean + before)[:, order]
         )
-        columns -= _outer(after, after)
-        crossed -= _outer(before, after)
-        original_mean, mean = (origin[:, 0].double().numpy() for origin in self._origins)
-        return InputMoments(columns, crossed, mean + after, original_mean + before)
 
 
 def output_moments(

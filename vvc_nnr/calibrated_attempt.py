@@ -1,0 +1,214 @@
+"""One attempt of calibrated compression: a network at one price per bit, in a file with its loss measured.
+
+```
+ for each layer in the order of the network:
+     moments of what it sees, in the original network and behind the layers coded so far
+     target: the weights that come nearest to the original outputs on the changed inputs
+     levels: least (output error + price x bits), errors pushed onto weights that are not coded yet
+     bias: makes up for the mean error
+ file -> decoded network -> loss on pictures held out
+```
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vvc_nnr.calibrated_network import CalibratedNetwork, allocations
+from vvc_nnr.data_unit import DataUnit, PayloadType
+from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.errors import InputError
+from vvc_nnr.model.layers import MatrixLayer, find_layers
+from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
+from vvc_nnr.model.paused_passes import PausedPasses
+from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.network_decoder import decode_network
+from vvc_nnr.network_encoder import make_job, write_network
+from vvc_nnr.number_formats import NamedArrays, coded_shape, shape_of
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
+from vvc_nnr.parameter_sets import ModelParameterSet
+from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
+from vvc_nnr.quantize.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights
+from vvc_nnr.quantize.quadratic_form import damped, shifted_target
+from vvc_nnr.stream import read_stream
+from vvc_nnr.unit_coding import encode_indices, make_params
+
+
+def prepare(
+    model: nn.Module, calibration: Calibration, options: CompressOptions, metadata: Mapping[str, str], seed: int
+) -> Attempts:
+    """What all attempts share.
+
+    Raises:
+        InputError: If an option, a picture or the network cannot be used.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"calibration: a torch module is wanted, got {type(model).__name__}")
+    arrays = named_arrays(model)
+    options.check_names(arrays)
+    original = copy.deepcopy(model).eval().float().requires_grad_(True)
+    weights = picture_weights(original, calibration)
+    check_sizes(original, calibration)
+    meter = loss_meter(original, calibration)
+    layers = [
+        layer
+        for layer in find_layers(original, calibration.run, calibration.fitted[0].inputs)
+        if layer.weight_name not in options.qp_per_tensor
+    ]
+    if not layers:
+        raise InputError("calibration: the network has no fully connected or convolutional layer to calibrate")
+    samples = [sample.inputs for sample in calibration.fitted]
+    generator = torch.Generator().manual_seed(seed)
+    gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
+    felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
+    return Attempts(original, arrays, calibration, meter, felt, gradients, options, metadata, seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempts:
+    """A network and its pictures, to be compressed at one price per bit after another.
+
+    Attributes:
+        original: A copy of the network, float32.
+        arrays: Its state, by name.
+        calibration: The pictures.
+        meter: By which the loss is measured.
+        layers: Those whose errors are felt, in the order in which they run.
+        gradients: What errors of their outputs cost, by their names.
+        options: For what pictures do not decide.
+        metadata: Texts that travel with the network.
+        seed: Of the places that are looked at.
+    """
+
+    original: nn.Module
+    arrays: NamedArrays
+    calibration: Calibration
+    meter: LossMeter
+    layers: list[MatrixLayer]
+    gradients: dict[str, NDArray[np.float64]]
+    options: CompressOptions
+    metadata: Mapping[str, str]
+    seed: int
+
+    def first_price(self, loss_db: float) -> float:
+        """The price at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
+        error = self.meter.reference_mse * (10 ** (loss_db / 10) - 1)
+        n_weights = sum(layer.module(self.original).weight.numel() for layer in self.layers)
+        return max(2 * math.log(2) * error / n_weights, 1e-30)
+
+    def compress(self, price: float) -> CalibratedNetwork:
+        """One attempt: all layers in order, the file, and its loss.
+
+        Args:
+            price: What a bit may cost, in squared error per value of the output.
+
+        Raises:
+            InputError: If it is not above zero, or the coded network returns NaN.
+        """
+        if not (math.isfinite(price) and price > 0):
+            raise InputError(f"price per bit {price}: a number above 0 is wanted")
+        changed = copy.deepcopy(self.original)
+        samples, run = [sample.inputs for sample in self.calibration.fitted], self.calibration.run
+        generator = torch.Generator().manual_seed(self.seed)
+        coded: dict[str, AllocatedTensor] = {}
+        biases: dict[str, tuple[NDArray[np.float32], int]] = {}
+        with (
+            PausedPasses(self.original, self.layers, samples, run) as before,
+            PausedPasses(changed, self.layers, samples, run) as after,
+        ):
+            for layer in self.layers:
+                module = layer.module(changed)
+                moments = input_moments(layer, module, before, after, len(samples), generator)
+                if moments is None:
+                    continue
+                allocated, bias = self._code_layer(layer, moments, price)
+                coded[layer.weight_name] = allocated
+                with torch.no_grad():
+                    module.weight.copy_(torch.from_numpy(allocated.rounded.values).reshape(module.weight.shape))
+                    if bias is not None and module.bias is not None:
+                        module.bias.copy_(torch.from_numpy(bias[0]))
+                        biases[layer.bias_name] = bias
+        units = self._encode(coded, biases)
+        data = self._write(units)
+        loss_db = self._loss_db(data, changed)
+        tensors = allocations(self.arrays, units, coded, biases, self.options)
+        n_original = sum(int(np.asarray(a).nbytes) if isinstance(a, np.ndarray) else 0 for a in self.arrays.values())
+        return CalibratedNetwork(
+            data, loss_db, len(self.meter.outputs), n_original, tensors, 1, price, self.meter.reference_mse
+        )
+
+    def _code_layer(
+        self, layer: MatrixLayer, moments: InputMoments, price: float
+    ) -> tuple[AllocatedTensor, tuple[NDArray[np.float32], int] | None]:
+        """Levels of a weight; and the bias that goes with them, with its QP."""
+        module = layer.module(self.original)
+        weights = module.weight.detach().double().reshape(module.weight.shape[0], -1).numpy()
+        has_bias = module.bias is not None and self._is_free(layer.bias_name)
+        seen = moments if has_bias else moments.about_zero()
+        columns = damped(seen.columns)
+        target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
+        rows = damped_rows(self.gradients[layer.name])
+        unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
+        params = make_params(unit, unit.parts()[0])
+        allocated = allocate(target, params, price, columns, rows, self.options.qp_density)
+        if not has_bias:
+            return allocated, None
+        assert module.bias is not None
+        before = _products(weights, moments.original_mean)
+        after = _products(allocated.rounded.values.astype(np.float64), moments.mean)
+        bias = module.bias.detach().double().numpy() + before - after
+        qp = vector_qp(bias, price, float(np.trace(rows)) / len(rows), self.options.qp_density)
+        return allocated, (bias.astype(np.float32), qp)
+
+    def _is_free(self, name: str) -> bool:
+        array = self.arrays.get(name)
+        return isinstance(array, np.ndarray) and array.dtype.kind == "f" and name not in self.options.qp_per_tensor
+
+    def _encode(
+        self, coded: Mapping[str, AllocatedTensor], biases: Mapping[str, tuple[NDArray[np.float32], int]]
+    ) -> list[EncodedTensor]:
+        arrays = dict(self.arrays)
+        for name, (values, _) in biases.items():
+            arrays[name] = values.astype(np.asarray(arrays[name]).dtype)
+        qps = {name: qp for name, (_, qp) in biases.items()} | dict(self.options.qp_per_tensor)
+        options = replace(self.options, qp_per_tensor=qps)
+        found = []
+        for place, (name, array) in enumerate(arrays.items()):
+            job = make_job(name, array, place, arrays, options)
+            found.append(_encode_levels(job, coded[name], options) if name in coded else encode_tensor(job, options))
+        return found
+
+    def _write(self, units: Sequence[EncodedTensor]) -> bytes:
+        mps = ModelParameterSet(mps_qp_density=self.options.qp_density)
+        return write_network([shape_of(array) for array in self.arrays.values()], units, mps, metadata=self.metadata)
+
+    def _loss_db(self, data: bytes, changed: nn.Module) -> float:
+        """Loss of the network that a decoder gets."""
+        stream = read_stream(data)
+        state = decode_network(stream.tensors, DEFAULT_MAX_ELEMENTS, thread_count(self.options.n_threads))
+        changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
+        return self.meter.loss_db(changed)
+
+
+def _products(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean outputs of the rows of a matrix whose groups see patches of these means."""
+    parts = weights.reshape(len(means), -1, weights.shape[1])
+    outputs: NDArray[np.float64] = np.einsum("grc,gc->gr", parts, means)
+    return outputs.reshape(-1)
+
+
+def _unit(name: str, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:
+    return DataUnit(PayloadType.FLOAT, (name,), shape, b"", dq_flag=options.use_dq)
+
+
+def _encode_levels(job: TensorJob, tensor: AllocatedTensor, options: CompressOptions) -> EncodedTensor:
+    unit = replace(_unit(job.name, coded_shape(shape_of(job.array)), options), node_id=job.node_id)
+    return EncodedTensor((encode_indices(unit, tensor.rounded.indices, tensor.qp, options),), job.number_format)
