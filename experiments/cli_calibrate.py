@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ from vvc_nnr.filters.calibration_pictures import (
 )
 from vvc_nnr.filters.dncnn import dncnn_of
 from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.zoo import Network, build_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import Calibration
@@ -61,7 +62,11 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--noise-sigma", type=float, metavar="S", help="it removes noise of this deviation (of 0..255)")
     group.add_argument("--jpeg-quality", type=int, metavar="Q", help="it repairs JPEG pictures of this quality")
-    group.add_argument("--loop-filters", choices=get_args(LoopFilters), help="in-loop filter: what it comes after")
+    group.add_argument(
+        "--loop-filters",
+        choices=get_args(LoopFilters),
+        help="in-loop filter: what it comes after (default: as the file says, else all)",
+    )
     group.add_argument("--qps", type=qp_list, metavar="QP,...", help="in-loop filter: QPs (default: 22,27,32,37)")
     group.add_argument(
         "--cifar", type=Path, metavar="FILE", help="autoencoder: CIFAR-10 training images, mixed in half"
@@ -113,7 +118,7 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
     options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
     model = _network(stored, arguments)
     check_finetuning(model, arguments)
-    pictures = _pictures(model, arguments)
+    pictures = _pictures(model, stored.metadata, arguments)
 
     def compress(network: nn.Module) -> CalibratedNetwork:
         return compress_calibrated(
@@ -169,7 +174,7 @@ def _user_network(arch: str) -> nn.Module:
     return network
 
 
-def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
+def _pictures(model: nn.Module, metadata: Mapping[str, str], arguments: argparse.Namespace) -> Calibration:
     paths = image_files(arguments.calibrate)
     crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops))
     if crops.n_fitted < 1:
@@ -183,11 +188,19 @@ def _pictures(model: nn.Module, arguments: argparse.Namespace) -> Calibration:
         raise InputError("--cifar: only for autoencoders")
     if isinstance(model, InLoopNetwork):
         qps = arguments.qps or (22, 27, 32, 37)
-        return inloop_calibration(paths, qps, arguments.loop_filters or "all", replace(crops, side=128))
+        return inloop_calibration(paths, qps, _loop_filters(metadata, arguments), replace(crops, side=128))
     if isinstance(model, Autoencoder):
         images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
         return autoencoder_calibration(*patches(paths, images, N_PATCHES), PATCH_BATCH)
     return restoration_calibration(paths, _n_planes(model), _degradation(arguments), crops)
+
+
+def _loop_filters(metadata: Mapping[str, str], arguments: argparse.Namespace) -> LoopFilters:
+    """What the codec runs before the filter: by the option, else by the file's word, else all."""
+    said = arguments.loop_filters or metadata.get(LOOP_FILTERS_KEY, "all")
+    if said not in get_args(LoopFilters):
+        raise InputError(f"{arguments.input}: {LOOP_FILTERS_KEY} {said[:80]!r} in its metadata: use --loop-filters")
+    return cast(LoopFilters, said)
 
 
 def _n_planes(model: nn.Module) -> int:

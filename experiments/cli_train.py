@@ -41,6 +41,7 @@ from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
 from vvc_nnr.filters.train import TrainOptions, train
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
 from vvc_nnr.filters.zoo import (
+    LOOP_FILTERS_KEY,
     Network,
     load_autoencoder,
     load_inloop_filter,
@@ -163,7 +164,8 @@ def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> O
     figures = train(task, options, folder / "checkpoint.pt", workers)
     if workers.rank:
         return Outcome("", {})
-    return _finish(folder, network, figures, options, held_out.names)
+    metadata = {LOOP_FILTERS_KEY: arguments.loop_filters}
+    return _finish(folder, network, figures, options, held_out.names, metadata)
 
 
 def _inloop_network(arguments: argparse.Namespace) -> InLoopNetwork:
@@ -215,7 +217,7 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     if arguments.quantised_steps:
         figures = train(task, _quantised_options(arguments), folder / "checkpoint_quantised.pt")
     task.fit_tables()
-    return _finish(folder, network, figures, _options(arguments), [path.name for path in kept])
+    return _finish(folder, network, figures, _options(arguments), [path.name for path in kept], {})
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
@@ -245,10 +247,11 @@ def _finish(
     figures: Mapping[str, float],
     options: TrainOptions,
     validation: list[str] | tuple[str, ...],
+    metadata: Mapping[str, str],
 ) -> Outcome:
     """Writes the network and its card."""
     path = folder / "network.safetensors"
-    n_bytes = write_float(path, network_tensors(network), network_metadata(network))
+    n_bytes = write_float(path, network_tensors(network), {**network_metadata(network), **metadata})
     data = {
         "network": str(path),
         "n_bytes": n_bytes,

@@ -13,10 +13,8 @@ from vvc_nnr.experiments.tool_by_tool import NETWORK_OF
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.zoo import LoadedNetwork, load_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_network
 
-PLACE_KEY = "loop_filters"
-"""Metadata of a network file that says which in-loop filters the codec runs before it: "all" or "none"."""
 _PLACES: Mapping[str, LoopFilters] = {"all": "all", "none": "none"}
 
 
@@ -90,11 +88,11 @@ def _check_pair(coded: LoadedNetwork, original: LoadedNetwork) -> None:
 
 def _place(network: LoadedNetwork) -> LoopFilters:
     """Where a network stands by its file's word, else by the name of a bundled one, else after all in-loop filters."""
-    said = network.metadata.get(PLACE_KEY, "")
+    said = network.metadata.get(LOOP_FILTERS_KEY, "")
     if not said:
         return "none" if network.name == NETWORK_OF["none"] else "all"
     if said not in _PLACES:
-        raise InputError(f"{network.path}: {PLACE_KEY} {said[:80]!r} in its metadata: must be all or none")
+        raise InputError(f"{network.path}: {LOOP_FILTERS_KEY} {said[:80]!r} in its metadata: must be all or none")
     return _PLACES[said]
 
 

@@ -36,6 +36,8 @@ ARCHITECTURES: dict[str, type[Network]] = {
     "autoencoder": Autoencoder,
 }
 ZOO_SUFFIXES = (".safetensors", NNC_SUFFIX)
+LOOP_FILTERS_KEY = "loop_filters"
+"""Metadata of an in-loop filter that says which in-loop filters the codec runs before it: "all" or "none"."""
 MAX_WIDTH = 4096
 MAX_BLOCKS = 256
 

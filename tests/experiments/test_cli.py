@@ -28,7 +28,7 @@ from vvc_nnr.experiments.pictures import SmallPictures
 from vvc_nnr.experiments.tool_by_tool import ToolOptions
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.ladder import RUNGS
-from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
+from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network
 from vvc_nnr.model.safetensors import read_network, write_float
 from vvc_nnr.sequences import download
 from vvc_nnr.sequences.frame import Frame
@@ -194,7 +194,7 @@ def test_train_both_kinds(run: Run, rgb: NDArray[np.uint8], tmp_path: Path, monk
     options = ("--out", tmp_path / "filter", "--channels", "8", "--blocks", "1", "--qps", "37")
     result = json.loads(run("train", "inloop", *common, *options))
     assert result["training"]["n_steps"] == 2
-    load_inloop_filter(result["network"])
+    assert load_network(result["network"]).metadata["loop_filters"] == "none"
     rung = ("--out", tmp_path / "rung", "--qps", "37", "--presets", "faster,fast")
     result = json.loads(run("train", "inloop", *common, *rung, "--rung", "vlop"))
     assert load_inloop_filter(result["network"]).config == RUNGS["vlop"]
