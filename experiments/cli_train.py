@@ -35,7 +35,7 @@ from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.data_parallel import Workers, worker_group
 from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.inloop_training import InLoopTask
+from vvc_nnr.filters.inloop_training import DEFAULT_CHROMA_WEIGHT, InLoopTask
 from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
 from vvc_nnr.filters.train import TrainOptions, train
@@ -87,6 +87,12 @@ def _add_inloop(kinds: Commands) -> None:
     parser.add_argument("--qps", type=qp_list, default="22,27,32,37", help="QPs to train on")
     parser.add_argument(
         "--presets", type=_presets, default="faster", metavar="NAME,...", help="libvvenc's presets, taken in turn"
+    )
+    parser.add_argument(
+        "--chroma-weight",
+        type=positive_real,
+        default=DEFAULT_CHROMA_WEIGHT,
+        help="weight of each chroma plane against 1 for luma",
     )
     parser.add_argument("--rung", choices=get_args(Rung), help="a shape of the ladder, by complexity")
     parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers, without --rung")
@@ -159,7 +165,7 @@ def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> O
         PairSet(folder / "pairs", arguments.loop_filters, arguments.qps, [names[i] for i in indices])
         for indices in (training, validation)
     )
-    task = InLoopTask(network, pairs, held_out, seed=arguments.seed)
+    task = InLoopTask(network, pairs, held_out, seed=arguments.seed, chroma_weight=arguments.chroma_weight)
     options = replace(_options(arguments), quantised_share=arguments.quantised_share)
     figures = train(task, options, folder / "checkpoint.pt", workers)
     if workers.rank:

@@ -13,8 +13,7 @@ from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.packing import N_LUMA_PLANES, sample_scale
 from vvc_nnr.filters.pairs import Packed, PairSet
 
-CHROMA_WEIGHT = 0.1
-"""Weight of each chroma plane against 1 for luma."""
+DEFAULT_CHROMA_WEIGHT = 0.1
 VALIDATION_SIDE = 256
 MIN_MSE = 1e-8
 """Floor of the codec's error, a tenth of a 10-bit step squared: grey pictures have chroma without any error."""
@@ -29,17 +28,25 @@ class InLoopTask:
         validation: Pairs of other pictures.
         seed: Fixes the random choices together with the step number.
         crop: Side of the training crops in half-size samples (48: 96x96 luma).
+        chroma_weight: Weight in the loss of each chroma plane against 1 for luma.
     """
 
     def __init__(
-        self, network: InLoopNetwork, pairs: PairSet, validation: PairSet, *, seed: int, crop: int = 48
+        self,
+        network: InLoopNetwork,
+        pairs: PairSet,
+        validation: PairSet,
+        *,
+        seed: int,
+        crop: int = 48,
+        chroma_weight: float = DEFAULT_CHROMA_WEIGHT,
     ) -> None:
         self.network: InLoopNetwork = network
         self._pairs = pairs
         self._validation = validation
         self._seed = seed
         self._crop = crop
-        self._weights = _plane_weights(pairs)
+        self._weights = _plane_weights(pairs, chroma_weight)
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
         """Squared error of one batch; 1 is a network that changes nothing."""
@@ -67,12 +74,12 @@ class InLoopTask:
         return float(10 * torch.log10(before / after))
 
 
-def _plane_weights(pairs: PairSet) -> Tensor:
+def _plane_weights(pairs: PairSet, chroma_weight: float) -> Tensor:
     """Loss weight of each of the six planes per QP, (n_qps, 6): the codec's own error has loss 1."""
     mse = np.maximum(pairs.mean_squared_errors(), MIN_MSE)
     luma = np.repeat(1 / mse[:, :1] / N_LUMA_PLANES, N_LUMA_PLANES, axis=1)
-    weights = np.column_stack([luma, CHROMA_WEIGHT / mse[:, 1:]])
-    return torch.tensor(weights / (1 + 2 * CHROMA_WEIGHT), dtype=torch.float32)
+    weights = np.column_stack([luma, chroma_weight / mse[:, 1:]])
+    return torch.tensor(weights / (1 + 2 * chroma_weight), dtype=torch.float32)
 
 
 def _middle(packed: Packed) -> Packed:
