@@ -9,10 +9,9 @@ from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natur
 from vvc_nnr.experiments.cli_report import add_report_option, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, tables_outcome
-from vvc_nnr.experiments.in_loop import InLoopOptions
+from vvc_nnr.experiments.in_loop import LADDER, InLoopOptions
 from vvc_nnr.experiments.in_loop_run import run_in_loop
 from vvc_nnr.experiments.provenance import gather_provenance
-from vvc_nnr.experiments.tool_by_tool import NETWORK_OF
 
 
 def add_in_loop(kinds: Commands) -> None:
@@ -29,8 +28,8 @@ def add_in_loop(kinds: Commands) -> None:
         "--networks",
         nargs="+",
         metavar="NAME_OR_FILE",
-        default=list(NETWORK_OF.values()),
-        help="in-loop filters; a coded file (.nnc) is run as it is",
+        default=list(LADDER),
+        help="in-loop filters, bundled or files; a coded file (.nnc) is run as it is",
     )
     parser.add_argument(
         "--replacement",

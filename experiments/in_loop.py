@@ -26,7 +26,7 @@ from vvc_nnr.experiments.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.placed_networks import PlacedNetwork, place_networks
 from vvc_nnr.experiments.sweep import Place, SweepOptions, SweptPicture, sweep
-from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS, NETWORK_OF
+from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.filters.correction import Correction, correction_by
@@ -44,6 +44,8 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source
 
+LADDER = ("inloop-vlop", "inloop-lop", "inloop-hop", "inloop-lop-replacement")
+"""The bundled networks of rising complexity after all in-loop filters, and one in their place."""
 NETWORK_METHODS: tuple[InLoopMethod, ...] = ("full", "decisions")
 
 
@@ -58,7 +60,7 @@ class InLoopOptions(SweepOptions):
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
     """
 
-    networks: Sequence[str] = tuple(NETWORK_OF.values())
+    networks: Sequence[str] = LADDER
     replacements: Sequence[str] = ()
     originals: Sequence[str] = ()
     viewer_picture: int = 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import io
 import warnings
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 
@@ -24,8 +23,8 @@ def to_onnx(network: InLoopNetwork) -> bytes:
     """
     own = deepcopy(network).cpu().float().eval()
     example = (torch.zeros(1, N_PLANES, 16, 24), torch.tensor([32.0]))
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        file = Path(folder) / "filter.onnx"
+    file = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's newer exporter needs one more package for the same graph
         torch.onnx.export(
             own,
@@ -37,4 +36,4 @@ def to_onnx(network: InLoopNetwork) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-        return file.read_bytes()
+    return file.getvalue()

@@ -113,6 +113,11 @@ class Browser:
         places = (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end))
         for kind, (x, y) in places:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+            self.settle()
+
+    def settle(self) -> None:
+        """Waits until the page has drawn what was done to it."""
+        self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")
 
     def screenshot(self, *, whole: bool = False) -> bytes:
         """What is seen, or the whole page, as PNG."""
@@ -124,7 +129,7 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Errors and warnings that the page caused so far."""
-        self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")
+        self.settle()
         texts = []
         for event in self.events:
             parameters = event["params"]

@@ -20,7 +20,7 @@ from vvc_nnr.experiments.in_loop_stored import read_in_loop
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.tsv import read_rows
-from vvc_nnr.filters.correction import correction_of
+from vvc_nnr.filters.correction import correction_by, correction_of
 from vvc_nnr.filters.decision_coding import encode_decisions
 from vvc_nnr.filters.decision_search import decide
 from vvc_nnr.filters.decisions import apply_decisions
@@ -120,9 +120,9 @@ def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
         if calls["n"] == calls["cut at"]:
             raise KeyboardInterrupt
         calls["n"] += 1
-        return correction_of(*arguments, **named)  # type: ignore[arg-type]
+        return correction_by(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(in_loop, "correction_of", counted)
+    monkeypatch.setattr(in_loop, "correction_by", counted)
 
     def run() -> dict[str, Table]:
         return run_in_loop([source], tmp_path, options, provenance, cache=cache)

@@ -12,8 +12,10 @@ from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import (
+    ZOO,
     build_network,
     load_autoencoder,
     load_inloop_filter,
@@ -56,13 +58,27 @@ def test_bundled_networks_load(name):
     assert loaded.n_bytes == loaded.path.stat().st_size <= 2 << 20
     assert not loaded.network.training
     assert all(torch.isfinite(p).all() for p in loaded.network.parameters())
-    kind = InLoopFilter if name.startswith("inloop") else Autoencoder
+    kind = InLoopNetwork if name.startswith("inloop") else Autoencoder
     assert isinstance(loaded.network, kind)
 
 
 def test_the_names_of_the_bundled_networks():
-    names = ["autoencoder-1.8bpp", "autoencoder-4.2bpp", "inloop-postfilter", "inloop-replacement"]
-    assert zoo_names() == names
+    ladder = ["inloop-hop", "inloop-lop", "inloop-lop-replacement"]
+    others = ["autoencoder-1.8bpp", "autoencoder-4.2bpp", "inloop-postfilter", "inloop-replacement"]
+    assert zoo_names() == sorted([*ladder, *others, "inloop-vlop"])
+
+
+@pytest.mark.parametrize(("rung", "most_bytes"), [("vlop", 15_000), ("lop", 40_000), ("hop", 250_000)])
+def test_the_ladder_ships_as_coded_files(rung, most_bytes):
+    loaded = load_network(f"inloop-{rung}")
+    assert loaded.path.suffix == ".nnc"
+    assert loaded.n_bytes <= most_bytes
+    assert loaded.network.config == RUNGS[rung]
+    assert loaded.metadata["loop_filters"] == "all"
+
+
+def test_every_bundled_network_has_a_card():
+    assert all((ZOO / f"{name}.md").is_file() for name in zoo_names())
 
 
 @pytest.mark.parametrize("name", [n for n in zoo_names() if n.startswith("inloop")])
