@@ -29,7 +29,7 @@ def to_onnx(network: InLoopNetwork) -> bytes:
         torch.onnx.export(
             own,
             example,
-            file,
+            file,  # type: ignore[arg-type]  # this exporter takes streams too
             input_names=list(INPUTS),
             output_names=["filtered"],
             dynamic_axes={"planes": {2: "height", 3: "width"}, "filtered": {2: "height", 3: "width"}},
