@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
 _BAR_HEIGHT, _GROUP_GAP, _BAR_VALUES, _LETTER = 13, 12, 46, 6.3
 _N_TICKS = 6
-_MAX_NAME = 20
+_MAX_NAME, _NAME_HEIGHT = 24, 12
 _SHAPES: dict[Marker, str] = {
     "circle": "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z",
     "square": "M-3.3 -3.3h6.6v6.6h-6.6z",
@@ -110,14 +110,24 @@ def _series(root: Element, series: Series, x: Scale, y: Scale) -> None:
         for (px, py), (point, name) in zip(places, named, strict=True):
             title = f"{name}{series.label}: {point[0]:.4g}, {point[1]:.5g}"
             SubElement(_marker(group, series.marker, px, py), "title").text = one_line(title)
-            if series.labelled:
-                _beside(group, name.removesuffix(", "), px, py, x)
+        if series.labelled:
+            names = [name.removesuffix(", ") for _, name in named]
+            _beside(group, list(zip(names, places, strict=True)), (x.start + x.end) / 2)
 
 
-def _beside(group: Element, name: str, px: float, py: float, x: Scale) -> None:
-    """A name on the side of its point that has more space."""
-    is_left = px < (x.start + x.end) / 2
-    _text(group, name, _number(px + (8 if is_left else -8)), _number(py + 4), "start" if is_left else "end", "value")
+def _beside(group: Element, named: list[tuple[str, Point]], middle: float) -> None:
+    """Names on the side of their points that has more space, the lowest in its place, others moved up out of its way."""
+    placed: list[tuple[float, float, float]] = []
+    for name, (px, py) in sorted(named, key=lambda each: -each[1][1]):
+        is_left = px < middle
+        start = px + 8 if is_left else px - 8 - _LETTER * len(name)
+        end = start + _LETTER * len(name)
+        at = py + 4
+        for other_start, other_end, other in sorted(placed, key=lambda each: -each[2]):
+            if start < other_end and other_start < end and abs(at - other) < _NAME_HEIGHT:
+                at = other - _NAME_HEIGHT
+        placed.append((start, end, at))
+        _text(group, name, _number(start if is_left else end), _number(at), "start" if is_left else "end", "value")
 
 
 def _names(series: Series) -> Iterator[str]:
