@@ -116,7 +116,7 @@ def _series(root: Element, series: Series, x: Scale, y: Scale) -> None:
 
 
 def _beside(group: Element, named: list[tuple[str, Point]], middle: float) -> None:
-    """Names on the side of their points that has more space, the lowest in its place, others moved up out of its way."""
+    """Names on the side of their points with more space: the lowest in its place, others moved up out of its way."""
     placed: list[tuple[float, float, float]] = []
     for name, (px, py) in sorted(named, key=lambda each: -each[1][1]):
         is_left = px < middle
