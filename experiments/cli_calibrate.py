@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from torch import nn
 from vvc_nnr.calibrated import UNKNOWN_QP, compress_calibrated
 from vvc_nnr.calibrated_network import CalibratedNetwork, TensorAllocation
 from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.compress import load_into
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome, qp_list
-from vvc_nnr.experiments.cli_finetune import add_finetuning_options, check_finetuning, tuned
+from vvc_nnr.experiments.cli_finetune import add_finetuning_options, beside, check_finetuning, tuned
 from vvc_nnr.experiments.cli_nnc import options_of
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
@@ -27,6 +29,7 @@ from vvc_nnr.filters.calibration_pictures import (
     CropOptions,
     Degrade,
     autoencoder_calibration,
+    divided,
     gaussian_noise,
     inloop_calibration,
     jpeg_artefacts,
@@ -35,6 +38,8 @@ from vvc_nnr.filters.calibration_pictures import (
 )
 from vvc_nnr.filters.dncnn import dncnn_of
 from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.picture_coding import encode_pictures
+from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.options import CompressOptions
@@ -43,6 +48,7 @@ from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 
 N_PATCHES, PATCH_BATCH = 2048, 64
+DEFAULT_QPS = (22, 27, 32, 37)
 _CALIBRATION_OPTIONS = (
     "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
     "finetune", "data", "hours",
@@ -117,7 +123,7 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
         raise InputError("--calibrate: chooses levels by itself, take --lambda-rd and --scan-order away")
     options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
     model = _network(stored, arguments)
-    check_finetuning(model, arguments)
+    check_finetuning(arguments)
     pictures = _pictures(model, stored.metadata, arguments)
 
     def compress(network: nn.Module) -> CalibratedNetwork:
@@ -134,11 +140,23 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
 
     found = compress(model)
     if arguments.finetune:
-        again = compress(tuned(model, found, _n_planes(model), _degradation(arguments), arguments))
+        again = compress(tuned(model, found, _tuning(model, stored.metadata, arguments), arguments))
         found = min(found, again, key=lambda one: len(one.data) if arguments.max_bytes is None else one.loss_db)
     with AtomicFile(arguments.output) as file:
         file.write(found.data)
-    return Outcome(_text(arguments, found), _as_json(arguments, found))
+    rates = _latent_rates(model, found, pictures) if isinstance(model, Autoencoder) else None
+    return Outcome(_text(arguments, found, rates), _as_json(arguments, found, rates))
+
+
+def _latent_rates(model: Autoencoder, found: CalibratedNetwork, pictures: Calibration) -> tuple[float, float]:
+    """Bits per pixel of the pictures held out, as the original codes them and as the coded network does."""
+    changed = copy.deepcopy(model)
+    load_into(changed, found.data)
+    targets = torch.cat([sample.inputs[0] for sample in pictures.held_out])
+    rgb = (targets.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    n_pixels = rgb.size // 3
+    original, coded = (8 * sum(map(len, encode_pictures(network, rgb))) / n_pixels for network in (model, changed))
+    return original, coded
 
 
 def _network(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
@@ -187,12 +205,29 @@ def _pictures(model: nn.Module, metadata: Mapping[str, str], arguments: argparse
     if not isinstance(model, Autoencoder) and arguments.cifar is not None:
         raise InputError("--cifar: only for autoencoders")
     if isinstance(model, InLoopNetwork):
-        qps = arguments.qps or (22, 27, 32, 37)
+        qps = arguments.qps or DEFAULT_QPS
         return inloop_calibration(paths, qps, _loop_filters(metadata, arguments), replace(crops, side=128))
     if isinstance(model, Autoencoder):
         images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
         return autoencoder_calibration(*patches(paths, images, N_PATCHES), PATCH_BATCH)
     return restoration_calibration(paths, _n_planes(model), _degradation(arguments), crops)
+
+
+def _tuning(model: nn.Module, metadata: Mapping[str, str], arguments: argparse.Namespace) -> Tuning:
+    """How to train it on; photographs and small pictures that measure the loss are left out."""
+    images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
+    photographs, small = divided(image_files(arguments.calibrate), images)
+    measuring = {path.resolve() for path in photographs.held_out}
+    data = arguments.data or arguments.calibrate
+    paths = [path for path in image_files(data) if path.resolve() not in measuring]
+    if not paths:
+        raise InputError(f"--data {data}: all of its photographs measure the loss, others are wanted")
+    if isinstance(model, InLoopNetwork):
+        folder = beside(arguments.output, "pairs")
+        return InLoopTuning(paths, _loop_filters(metadata, arguments), arguments.qps or DEFAULT_QPS, folder)
+    if isinstance(model, Autoencoder):
+        return AutoencoderTuning(paths, small.followed)
+    return RestorationTuning(paths, _degradation(arguments), _n_planes(model))
 
 
 def _loop_filters(metadata: Mapping[str, str], arguments: argparse.Namespace) -> LoopFilters:
@@ -226,7 +261,7 @@ def _degradation(arguments: argparse.Namespace) -> Degrade | None:
     return gaussian_noise(sigma) if sigma is not None else jpeg_artefacts(quality)
 
 
-def _text(arguments: argparse.Namespace, found: CalibratedNetwork) -> str:
+def _text(arguments: argparse.Namespace, found: CalibratedNetwork, rates: tuple[float, float] | None) -> str:
     columns = (
         Column("Tensor", text=True),
         Column("Shape", text=True),
@@ -244,6 +279,11 @@ def _text(arguments: argparse.Namespace, found: CalibratedNetwork) -> str:
         f"loss {found.loss_db:.4f} dB, mean over {found.n_held_out} pictures that were held out.",
         "Sensitivity: squared error of the output for a squared error of 1 of one weight, after feedback. "
         f"{found.n_attempts} prices per bit tried.",
+        *(
+            ()
+            if rates is None
+            else (f"Its latents take {rates[1]:.4f} bpp there, those of the original {rates[0]:.4f}.",)
+        ),
     )
     title = Path(arguments.output).name
     return to_markdown(Table(title, columns, tuple(map(_row, found.tensors)), notes)).rstrip()
@@ -256,7 +296,9 @@ def _row(tensor: TensorAllocation) -> tuple[str | int | float | None, ...]:
     return (tensor.name, shape, tensor.qp, tensor.step, tensor.size_bytes, bits, tensor.sensitivity_db, *percent)
 
 
-def _as_json(arguments: argparse.Namespace, found: CalibratedNetwork) -> dict[str, object]:
+def _as_json(
+    arguments: argparse.Namespace, found: CalibratedNetwork, rates: tuple[float, float] | None
+) -> dict[str, object]:
     return {
         "input": str(arguments.input),
         "output": str(arguments.output),
@@ -265,6 +307,7 @@ def _as_json(arguments: argparse.Namespace, found: CalibratedNetwork) -> dict[st
         "loss_db": found.loss_db,
         "held_out_pictures": found.n_held_out,
         "attempts": found.n_attempts,
+        **({} if rates is None else {"original_latents_bpp": rates[0], "latents_bpp": rates[1]}),
         "tensors": [
             {
                 "name": t.name,

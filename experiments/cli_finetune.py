@@ -15,14 +15,11 @@ from torch import nn
 from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.calibration_pictures import Degrade
-from vvc_nnr.filters.rate_training import RestorationTask, TuneOptions, read_pictures, tune_for_size
-from vvc_nnr.filters.zoo import Network
-from vvc_nnr.sequences.images import image_files
+from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size
+from vvc_nnr.filters.tuning import Tuning
 
 MAX_HOURS = 1000.0
-BATCH_SIZE = 8
-N_TIMED_STEPS = 3
+N_TIMED_STEPS = 5
 
 
 def add_finetuning_options(group: argparse._ArgumentGroup) -> None:
@@ -31,49 +28,50 @@ def add_finetuning_options(group: argparse._ArgumentGroup) -> None:
         "--finetune", action="store_true", help="train on, with the bits in the loss, then compress again"
     )
     group.add_argument(
-        "--data", type=Path, metavar="DIR", help="photographs to train on (default: those of --calibrate)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="photographs to train on (default: those of --calibrate); those that measure the loss are left out",
     )
     group.add_argument("--hours", type=float, metavar="H", help="how long, about (default: 1)")
 
 
-def check_finetuning(model: nn.Module, arguments: argparse.Namespace) -> None:
-    """Raises InputError if the options of fine-tuning do not fit together or the network."""
+def check_finetuning(arguments: argparse.Namespace) -> None:
+    """Raises InputError if the options of fine-tuning do not fit together."""
     if not arguments.finetune:
         if arguments.data is not None or arguments.hours is not None:
             raise InputError("--data, --hours: only with --finetune")
         return
     if arguments.hours is not None and not 0 < arguments.hours <= MAX_HOURS:
         raise InputError(f"--hours {arguments.hours}: above 0, at most {MAX_HOURS:g} is wanted")
-    if isinstance(model, Network):
-        raise InputError(
-            "--finetune: for networks that restore pictures; use train for in-loop filters and autoencoders"
-        )
 
 
-def tuned(
-    model: nn.Module, before: CalibratedNetwork, n_planes: int, degrade: Degrade | None, arguments: argparse.Namespace
-) -> nn.Module:
+def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments: argparse.Namespace) -> nn.Module:
     """A copy of the network that was trained on.
 
     Raises:
         InputError: If the pictures or the checkpoint cannot be used.
     """
     network = copy.deepcopy(model)
-    pictures = read_pictures(image_files(arguments.data or arguments.calibrate))
-    task = RestorationTask(network, pictures, degrade, n_planes=n_planes, reference_mse=before.reference_mse)
-    checkpoint = checkpoint_path(arguments.output)
-    options = TuneOptions(n_steps=_n_steps(task, arguments, checkpoint), batch_size=BATCH_SIZE)
+    checkpoint = beside(arguments.output, "checkpoint")
+    task = tuning.task(network, before)
+    options = TuneOptions(
+        n_steps=_n_steps(task, tuning.batch_size, arguments, checkpoint),
+        batch_size=tuning.batch_size,
+        learning_rate=tuning.learning_rate,
+    )
     print(f"fine-tuning: {options.n_steps} steps, checkpoint {checkpoint}", file=sys.stderr)
-    tune_for_size(task, before, options, checkpoint)
+    tune_for_size(task, options, checkpoint)
+    tuning.finish(network, model)
     return network.eval()
 
 
-def checkpoint_path(output: Path) -> Path:
-    """Where fine-tuning saves what it has."""
-    return output.with_name(f"{output.name}.checkpoint")
+def beside(output: Path, suffix: str) -> Path:
+    """Where fine-tuning keeps what it has."""
+    return output.with_name(f"{output.name}.{suffix}")
 
 
-def _n_steps(task: RestorationTask, arguments: argparse.Namespace, checkpoint: Path) -> int:
+def _n_steps(task: RateTask, batch_size: int, arguments: argparse.Namespace, checkpoint: Path) -> int:
     """Steps that take the time that was asked for, as they were counted when the run began."""
     plan = checkpoint.with_name(f"{checkpoint.name}.json")
     hours = 1.0 if arguments.hours is None else arguments.hours
@@ -85,11 +83,19 @@ def _n_steps(task: RestorationTask, arguments: argparse.Namespace, checkpoint: P
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{plan}: not the plan of a fine-tuning; remove it to begin anew") from None
         raise InputError(f"{plan}: {found['hours']} hours were planned there, {hours} are asked for; remove it")
-    start = time.perf_counter()
-    for step in range(N_TIMED_STEPS):
-        task.loss(step, BATCH_SIZE, torch.device("cpu")).backward()  # type: ignore[no-untyped-call]
-    task.network.zero_grad()
-    n_steps = max(1, round(3600 * hours * N_TIMED_STEPS / (time.perf_counter() - start)))
+    n_steps = max(1, round(3600 * hours / _seconds_per_step(task, batch_size)))
     with AtomicFile(plan) as file:
         file.write(json.dumps({"hours": hours, "n_steps": n_steps}).encode())
     return n_steps
+
+
+def _seconds_per_step(task: RateTask, batch_size: int) -> float:
+    """Of the forward and the backward pass; the first of them, which is slower, does not count."""
+    for step in range(1 + N_TIMED_STEPS):
+        if step == 1:
+            start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = task.loss(step, batch_size, torch.device("cpu"))
+        loss.backward()  # type: ignore[no-untyped-call]
+    task.network.zero_grad()
+    return (time.perf_counter() - start) / N_TIMED_STEPS

@@ -18,6 +18,8 @@ from vvc_nnr.filters.latent_coding import integer_tables
 Picture = NDArray[np.uint8]
 PATCH = 32
 MIN_RANGE = 1e-6
+# How much finer and coarser than they are quantiser steps are made to see what they do.
+GAIN_RATIO = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,60 @@ def equalise_latents(network: Autoencoder) -> None:
         last.bias *= scale
         first.weight /= scale.view(1, -1, 1, 1)
         network.log_gain.sub_(torch.log(scale).view(-1, 1, 1))
+
+
+def distortion_weight(network: Autoencoder, pictures: Picture) -> float:
+    """The weight of the MSE (0..255) against bits per pixel at which the network's quantiser steps are the best ones.
+
+    Steps are made a little finer and coarser: what that does to rate over what it does to distortion is the slope of
+    the curve where the network stands, and training with it stays there.
+
+    Args:
+        network: A trained autoencoder; it is not changed.
+        pictures: RGB patches (N, 32, 32, 3).
+
+    Raises:
+        VvcNnrError: If finer steps do not both cost bits and save error: the network is not trained.
+    """
+    tensor = _tensor(pictures, next(network.parameters()).device)
+    coarse, fine = (_operating_point(network, tensor, gain) for gain in (1 / GAIN_RATIO, GAIN_RATIO))
+    if not (fine[0] < coarse[0] and fine[1] > coarse[1]):
+        raise VvcNnrError("autoencoder: finer quantiser steps do not make its pictures better: is it trained?")
+    return (fine[1] - coarse[1]) / (coarse[0] - fine[0])
+
+
+def keep_rate(network: Autoencoder, pictures: Picture, bpp: float) -> None:
+    """Scales all quantiser gains so that the prior's estimate of the rate is as before, within 0.01 %.
+
+    Args:
+        network: The autoencoder, changed in place.
+        pictures: RGB patches (N, 32, 32, 3).
+        bpp: Estimated bits per pixel that are wanted, see `estimated_bpp`.
+
+    Raises:
+        VvcNnrError: If no gain between a half and twice what it is gives that rate.
+    """
+    low, high = 0.5, 2.0
+    if not estimated_bpp(network, pictures, low) < bpp < estimated_bpp(network, pictures, high):
+        raise VvcNnrError(f"autoencoder: no scale of its quantiser steps gives {bpp:.4f} bits per pixel")
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if estimated_bpp(network, pictures, middle) < bpp else (low, middle)
+    with torch.no_grad():
+        network.log_gain.add_(math.log(low))
+
+
+def estimated_bpp(network: Autoencoder, pictures: Picture, gain: float = 1.0) -> float:
+    """The prior's estimate of bits per pixel, with all quantiser gains times a factor."""
+    return _operating_point(network, _tensor(pictures, next(network.parameters()).device), gain)[1]
+
+
+def _operating_point(network: Autoencoder, pictures: Tensor, gain: float) -> tuple[float, float]:
+    """MSE (0..255) and estimated bits per pixel, with all quantiser gains times a factor."""
+    with torch.no_grad():
+        latent = torch.round(network.analyse(pictures) * gain)
+        mse = torch.mean((network.synthesise(latent / gain) - pictures) ** 2) * 255**2
+        return float(mse), float(bits_per_pixel(network.prior(latent), pictures))
 
 
 def bits_per_pixel(likelihood: Tensor, pictures: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ HOLD_OUT_EVERY = 4
 GREY = np.array([0.299, 0.587, 0.114])
 
 Crop: TypeAlias = NDArray[np.uint8]
+T = TypeVar("T")
 Degrade: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -57,16 +58,48 @@ def crops(paths: Sequence[Path], options: CropOptions) -> tuple[list[Crop], list
     Raises:
         InputError: If there are fewer than two photographs, or one cannot be read.
     """
-    if len(paths) < 2:
-        raise InputError(f"calibration: {len(paths)} picture, at least 2 are wanted: one to follow, one to measure by")
     rng = np.random.default_rng(options.seed)
-    order = [paths[i] for i in rng.permutation(len(paths))]
-    held_out = order[::HOLD_OUT_EVERY]
-    followed = [path for place, path in enumerate(order) if place % HOLD_OUT_EVERY]
+    photographs: Divided[Path] = _divided(paths, rng, "photographs")
     return (
-        _crops(followed, options.n_fitted, options.side, rng),
-        _crops(held_out, options.n_held_out, 2 * options.side, rng),
+        _crops(photographs.followed, options.n_fitted, options.side, rng),
+        _crops(photographs.held_out, options.n_held_out, 2 * options.side, rng),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Divided(Generic[T]):
+    """Pictures, or paths of them, in two parts.
+
+    Attributes:
+        followed: What compression and fine-tuning may see.
+        held_out: Every fourth, by which losses are measured.
+    """
+
+    followed: list[T]
+    held_out: list[T]
+
+
+def divided(
+    paths: Sequence[Path], images: NDArray[np.uint8] | None = None, seed: int = 0
+) -> tuple[Divided[Path], Divided[Crop]]:
+    """Photographs, and small pictures if there are any, each drawn into two parts.
+
+    Raises:
+        InputError: If there are fewer than two.
+    """
+    rng = np.random.default_rng(seed)
+    photographs = _divided(paths, rng, "photographs")
+    return photographs, Divided([], []) if images is None else _divided(images, rng, "small pictures")
+
+
+def _divided(pictures: Sequence[T] | NDArray[Any], rng: np.random.Generator, kind: str) -> Divided[T]:
+    if len(pictures) < 2:
+        raise InputError(
+            f"calibration: {len(pictures)} {kind}, at least 2 are wanted: one to follow, one to measure by"
+        )
+    order = [pictures[i] for i in rng.permutation(len(pictures))]
+    followed = [picture for place, picture in enumerate(order) if place % HOLD_OUT_EVERY]
+    return Divided(followed, order[::HOLD_OUT_EVERY])
 
 
 def _crops(paths: Sequence[Path], n: int, side: int, rng: np.random.Generator) -> list[Crop]:
@@ -175,19 +208,15 @@ def patches(
     Raises:
         InputError: If there are fewer than two photographs or pictures, or one cannot be used.
     """
-    if len(paths) < 2 or (images is not None and len(images) < 2):
-        raise InputError("calibration: at least 2 pictures are wanted: one to follow, one to measure by")
+    photographs, small = divided(paths, images)
     rng = np.random.default_rng(0)
-    followed = [path for place, path in enumerate(paths) if place % HOLD_OUT_EVERY]
-    shuffled = None if images is None else rng.permutation(images)
 
-    def cut(part: Sequence[Path], own: NDArray[np.uint8] | None, n: int) -> NDArray[np.uint8]:
+    def cut(part: Sequence[Path], own: Sequence[Crop], n: int) -> NDArray[np.uint8]:
         sources = [PatchSource(reduced_pictures(part), 1.0)]
-        return random_patches(sources if own is None else [*sources, PatchSource(list(own), 1.0)], rng, n)
+        return random_patches([*sources, PatchSource(own, 1.0)] if own else sources, rng, n)
 
-    n_kept = 0 if shuffled is None else max(1, len(shuffled) // HOLD_OUT_EVERY)
-    fitted = cut(followed, None if shuffled is None else shuffled[n_kept:], n)
-    return fitted, cut(paths[::HOLD_OUT_EVERY], None if shuffled is None else shuffled[:n_kept], max(1, n // 4))
+    fitted = cut(photographs.followed, small.followed, n)
+    return fitted, cut(photographs.held_out, small.held_out, max(1, n // 4))
 
 
 def autoencoder_calibration(pictures: NDArray[np.uint8], held_out: NDArray[np.uint8], batch_size: int) -> Calibration:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from vvc_nnr.errors import InputError, VvcNnrError
@@ -12,9 +14,13 @@ from vvc_nnr.filters.autoencoder_training import (
     AutoencoderTask,
     PatchSource,
     bits_per_pixel,
+    distortion_weight,
     equalise_latents,
+    estimated_bpp,
+    keep_rate,
     random_patches,
 )
+from vvc_nnr.filters.zoo import load_autoencoder
 
 CPU = torch.device("cpu")
 
@@ -236,3 +242,32 @@ def test_validation_figures(task):
     assert figures["estimated_bpp"] == pytest.approx(
         float(bits_per_pixel(task.network.prior(latent), pictures).detach()), rel=1e-4
     )
+
+
+def natural_patches():
+    picture = cv2.resize(skimage.data.astronaut(), (128, 128), interpolation=cv2.INTER_AREA)
+    return random_patches([PatchSource([picture], 1.0)], np.random.default_rng(0), 100)
+
+
+def test_the_rate_comes_back_to_what_it_was():
+    network = load_autoencoder("autoencoder-1.8bpp")
+    patches = natural_patches()
+    before = estimated_bpp(network, patches)
+    with torch.no_grad():
+        network.log_gain.add_(0.1)
+    assert estimated_bpp(network, patches) > 1.03 * before
+    keep_rate(network, patches, before)
+    assert estimated_bpp(network, patches) == pytest.approx(before, rel=1e-3)
+    with pytest.raises(VvcNnrError, match="no scale"):
+        keep_rate(network, patches, 100.0)
+
+
+def test_the_weight_of_the_distortion_is_near_the_one_of_the_training():
+    patches = natural_patches()
+    weights = [distortion_weight(load_autoencoder(f"autoencoder-{name}"), patches) for name in ("1.8bpp", "4.2bpp")]
+    assert weights == pytest.approx([0.0265, 0.27], rel=0.4)  # see the cards
+    blind = Autoencoder(4, 4, 4, 1)
+    torch.nn.init.zeros_(blind.encoder[-1].weight)
+    torch.nn.init.zeros_(blind.encoder[-1].bias)
+    with pytest.raises(VvcNnrError, match="is it trained"):
+        distortion_weight(blind, patches)

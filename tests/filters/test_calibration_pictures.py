@@ -27,7 +27,8 @@ from vvc_nnr.filters.calibration_pictures import (
 )
 from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
 from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.rate_training import RestorationTask, TuneOptions, tune_for_size
+from vvc_nnr.filters.rate_training import TuneOptions, priced, tune_for_size
+from vvc_nnr.filters.restoration_training import RestorationTask
 from vvc_nnr.quantize.rate_proxy import N_SIZES, RateProxy, code_lengths
 
 FEW = CropOptions(n_fitted=6, n_held_out=2, side=32)
@@ -160,12 +161,12 @@ def test_tuning_saves_bytes_and_resumes(photographs: list[Path], tmp_path: Path)
     pictures = restoration_calibration(photographs, 1, gaussian_noise(25), FEW)
     before = compress_calibrated(model, pictures, max_bytes=450)
     arrays = [np.asarray(Image.open(path)) for path in photographs]
-    options = TuneOptions(n_steps=40, batch_size=2, learning_rate=2e-3, pressure=3.0, checkpoint_every=20)
+    options = TuneOptions(n_steps=40, batch_size=2, learning_rate=2e-3, checkpoint_every=20)
 
     def tune(path: Path, start: nn.Module) -> DnCnn:
         tuned = copy.deepcopy(start)
         task = RestorationTask(tuned, arrays, gaussian_noise(25), side=24, reference_mse=before.reference_mse)
-        tune_for_size(task, before, options, path)
+        tune_for_size(priced(task, before, pressure=3.0), options, path)
         assert isinstance(tuned, DnCnn)
         return tuned
 
