@@ -152,7 +152,7 @@ def open_sources(
     ]
 
 
-def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter | Y4mWriter:
+def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
     """A writer of `.yuv` or `.y4m`, to be used in a `with` block.
 
     Raises:

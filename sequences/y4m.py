@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
 from typing import cast
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, open_input, remaining_bytes
+from vvc_nnr.files import open_input, remaining_bytes
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
-from vvc_nnr.sequences.yuv import check_frame_format, check_sample_range, frame_from_bytes
+from vvc_nnr.sequences.yuv import YuvWriter, check_sample_range, frame_from_bytes
 
 _MAGIC = b"YUV4MPEG2"
 _MAX_LINE_BYTES = 4096
@@ -154,44 +153,13 @@ def _read_picture(file: BufferedReader, format: VideoFormat, where: str) -> Fram
     return frame
 
 
-class Y4mWriter:
-    """Writes pictures to a `.y4m` file that appears when the `with` block ends without an exception.
+class Y4mWriter(YuvWriter):
+    """Writes pictures to a `.y4m` file as `YuvWriter` does to a raw one."""
 
-    Args:
-        path: The final name.
-        format: What every picture must be.
+    _picture_header = b"FRAME\n"
 
-    Raises:
-        InputError: If the file cannot be written (see `files.AtomicFile`).
-    """
-
-    def __init__(self, path: Path, format: VideoFormat) -> None:
-        self.format = format
-        self._file = AtomicFile(path)
-
-    def __enter__(self) -> Y4mWriter:
-        self._file.__enter__()
-        try:
-            self._file.write(_header_line(self.format))
-        except BaseException as error:
-            self._file.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
-
-    def write(self, frame: Frame) -> None:
-        """Append a picture.
-
-        Raises:
-            ShapeError: If its format is not the writer's.
-            InputError: If samples exceed the bit depth, or the disk is full.
-        """
-        check_frame_format(frame, self.format, self._file.path)
-        self._file.write(b"FRAME\n" + frame.tobytes())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.__exit__(kind, error, trace)
+    def _file_header(self) -> bytes:
+        return _header_line(self.format)
 
 
 def _header_line(format: VideoFormat) -> bytes:

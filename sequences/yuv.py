@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import ClassVar, Self, cast
 
 import numpy as np
 
@@ -168,12 +168,19 @@ class YuvWriter:
         InputError: If the file cannot be written (see `files.AtomicFile`).
     """
 
+    _picture_header: ClassVar[bytes] = b""
+
     def __init__(self, path: Path, format: VideoFormat) -> None:
         self.format = format
         self._file = AtomicFile(path)
 
-    def __enter__(self) -> YuvWriter:
+    def __enter__(self) -> Self:
         self._file.__enter__()
+        try:
+            self._file.write(self._file_header())
+        except BaseException as error:
+            self._file.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def write(self, frame: Frame) -> None:
@@ -184,12 +191,15 @@ class YuvWriter:
             InputError: If samples exceed the bit depth, or the disk is full.
         """
         check_frame_format(frame, self.format, self._file.path)
-        self._file.write(frame.tobytes())
+        self._file.write(self._picture_header + frame.tobytes())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.__exit__(kind, error, trace)
+
+    def _file_header(self) -> bytes:
+        return b""
 
 
 def check_frame_format(frame: Frame, format: VideoFormat, path: Path) -> None:
