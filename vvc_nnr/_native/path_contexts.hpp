@@ -1,8 +1,8 @@
 // The adaptive contexts of all eight survivors of the trellis, each as the coder will have them at the end of its path.
 //
-// The states of one context lie side by side: a row is the fast states of survivors 0..7 (times 16), then the slow ones.
-// Once each survivor has chosen its parent, a row follows by one permutation, and what the last index moved is put in.
-// Places of the chain that hardly any index reaches are equal in all survivors: from `n_open` on they are, and stay.
+// The states of one context lie side by side: a row is the fast states of survivors 0..7 (times 16), then their slow
+// ones. Once each survivor has chosen its parent, a row follows by one permutation, and what the last index moved is
+// put in. Places of the chain that hardly any index reaches are equal in all survivors: from `n_open` on they are.
 #pragma once
 
 #include "context_costs.hpp"
@@ -22,8 +22,8 @@ struct alignas(32) ContextRow {
   }
 };
 
-// 2^(12 - rate) of fast states and 2^(8 - rate) of slow ones: (x >> 4) * factor >> 4 is x >> rate of a slow state, and 16
-// times that of a fast one but for the lowest four bits.
+// Factors 2^(12 - rate) of fast states and 2^(8 - rate) of slow ones: (x >> 4) * factor >> 4 is x >> rate for a slow
+// state, and 16 times that, but for the lowest four bits, for a fast one.
 using RateRow = ContextRow;
 
 inline void set_context(ContextRow& state, RateRow& rate, int survivor, int set) {
@@ -38,8 +38,8 @@ inline void set_context(ContextRow& state, RateRow& rate, int set) {
   for (int s = 0; s < kDqStates; ++s) set_context(state, rate, s, set);
 }
 
-// The bins of a magnitude are a chain: 1 at each place before its last one, 0 there. Places from the unary length on are
-// the prefix of the remainder, which is followed by bypass bins.
+// The bins of a magnitude are a chain: 1 at each place before its last one, 0 there. Places from the unary length on
+// are the prefix of the remainder, which is followed by bypass bins.
 struct ChainEnd {
   int place;
   int n_bypass;

@@ -14,9 +14,17 @@ NNR_AVX2_INLINE __m256i load_row(const void* row) { return _mm256_load_si256(sta
 NNR_AVX2_INLINE void store_row(void* row, __m256i value) { _mm256_store_si256(static_cast<__m256i*>(row), value); }
 NNR_AVX2_INLINE __m256i all_of(int value) { return _mm256_set1_epi16(static_cast<int16_t>(value)); }
 
+// A constant that is kept, where a compiler would make it anew at each use.
+NNR_AVX2_INLINE __m256i kept(__m256i constant) {
+  asm("" : "+x"(constant));
+  return constant;
+}
+
 // kAdaptation[16 + i] >> 4 for i = -16..15: look-ups in two halves, each of which gives zero for the other's numbers.
 struct AdaptationTable {
   __m256i low, high;
+  const __m256i top_bit = kept(all_of(0x80)), low_byte = kept(all_of(0xff));
+  const __m256i whole = kept(_mm256_set_m128i(_mm_set1_epi16(-1), _mm_set1_epi16(-16)));  // see RateRow
 
   NNR_AVX2_INLINE AdaptationTable() {
     alignas(32) uint8_t bytes[2][32];
@@ -28,13 +36,12 @@ struct AdaptationTable {
   }
 
   NNR_AVX2_INLINE __m256i look_up(__m256i i) const {
-    const __m256i below = _mm256_shuffle_epi8(low, _mm256_xor_si256(i, all_of(0x80)));
-    return _mm256_and_si256(_mm256_or_si256(below, _mm256_shuffle_epi8(high, i)), all_of(0xff));
+    const __m256i below = _mm256_shuffle_epi8(low, _mm256_xor_si256(i, top_bit));
+    return _mm256_and_si256(_mm256_or_si256(below, _mm256_shuffle_epi8(high, i)), low_byte);
   }
 
   // The row after a bin: `signs` is 1 for bin 1, -1 for bin 0, and 0 where there is none.
   NNR_AVX2_INLINE __m256i updated(__m256i row, __m256i rates, __m256i signs) const {
-    const __m256i whole = _mm256_set_m128i(_mm_set1_epi16(-1), _mm_set1_epi16(-16));  // see RateRow
     const __m256i scaled = _mm256_mullo_epi16(look_up(_mm256_srai_epi16(_mm256_sign_epi16(row, signs), 7)), rates);
     const __m256i step = _mm256_and_si256(_mm256_srli_epi16(scaled, 4), whole);
     return _mm256_add_epi16(row, _mm256_sign_epi16(step, signs));
@@ -54,6 +61,9 @@ struct PairCosts {
 // Costs of the more and of the less probable bin by abs(total >> 7), 32 entries of 16 bits each.
 struct CostTable {
   __m256i more[4], less[4];  // low bytes of entries 0..15 and 16..31, then high bytes
+  // Added to an entry's number, or to 256 times that, they make the bytes to look up in each plane: bit 7 is clear in
+  // those that name an entry of the plane, set in all others.
+  const __m256i offset[4] = {kept(all_of(0x8070)), kept(all_of(0x80f0)), kept(all_of(0x7080)), kept(all_of(0xf080))};
 
   NNR_AVX2_INLINE CostTable() {
     fill(more, bin_costs().cost[1] + 32);
@@ -65,9 +75,8 @@ struct CostTable {
     const __m256i fast = _mm256_permute2x128_si256(a, b, 0x20), slow = _mm256_permute2x128_si256(a, b, 0x31);
     const __m256i total = _mm256_add_epi16(fast, slow);
     const __m256i column = _mm256_abs_epi16(_mm256_srai_epi16(total, 7)), shifted = _mm256_slli_epi16(column, 8);
-    // Bytes that name an entry of the plane have bit 7 clear, all others have it set.
-    const __m256i at[4] = {_mm256_add_epi16(column, all_of(0x8070)), _mm256_add_epi16(column, all_of(0x80f0)),
-                           _mm256_add_epi16(shifted, all_of(0x7080)), _mm256_add_epi16(shifted, all_of(0xf080))};
+    const __m256i at[4] = {_mm256_add_epi16(column, offset[0]), _mm256_add_epi16(column, offset[1]),
+                           _mm256_add_epi16(shifted, offset[2]), _mm256_add_epi16(shifted, offset[3])};
     const __m256i more_probable = look_up(more, at), less_probable = look_up(less, at);
     const __m256i is_negative = _mm256_srai_epi16(total, 15);
     return {_mm256_blendv_epi8(less_probable, more_probable, is_negative),

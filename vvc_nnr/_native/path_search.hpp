@@ -10,11 +10,15 @@ NNR_INLINE int bin_cost(const ContextRow& row, int s, bool bin) {
   return bin_costs().cost[bin][((row.fast[s] + row.slow[s]) >> 7) + 32];
 }
 
+NNR_INLINE int scaled_adaptation(int state, int factor, int sign) {
+  return ((kAdaptation[static_cast<size_t>(16 + ((sign * state) >> 7))] >> 4) * factor) >> 4;
+}
+
 NNR_INLINE void update_context(ContextRow& row, const RateRow& rate, int s, int rate_of, bool bin) {
   const int sign = bin ? 1 : -1;
-  const int fast = ((kAdaptation[static_cast<size_t>(16 + ((sign * row.fast[s]) >> 7))] >> 4) * rate.fast[rate_of]) >> 4;
-  const int slow = ((kAdaptation[static_cast<size_t>(16 + ((sign * row.slow[s]) >> 7))] >> 4) * rate.slow[rate_of]) >> 4;
-  row.fast[s] = static_cast<int16_t>(row.fast[s] + sign * (fast & ~15));
+  const int fast = scaled_adaptation(row.fast[s], rate.fast[rate_of], sign) & ~15;
+  const int slow = scaled_adaptation(row.slow[s], rate.slow[rate_of], sign);
+  row.fast[s] = static_cast<int16_t>(row.fast[s] + sign * fast);
   row.slow[s] = static_cast<int16_t>(row.slow[s] + sign * slow);
 }
 

@@ -45,6 +45,7 @@ struct Step {
 class PathSearch {
  public:
   NNR_AVX2_INLINE PathSearch(const TrellisState& state, PathContexts& paths) : paths_(paths) {
+    for (int i = 0; i < 3 * kDqStates; ++i) numbers_[i] = kept(all_of(i));
     alignas(32) uint8_t bytes[2][32];
     for (int i = 0; i < 32; ++i) {
       bytes[0][i] = static_cast<uint8_t>(2 * kEvenFrom[i / 2 & 7] + (i & 1));
@@ -72,15 +73,14 @@ class PathSearch {
     store_row(state.follows_positive, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(last_.positive)));
   }
 
-  // The best way to each state over weight i.
-  NNR_AVX2_INLINE Step choose(const PieceCosts& costs, int64_t i, const Sizes& sizes) {
+  // The best way to each state over weight i. `is_least`: the indices to choose from are 0, 1 and 2.
+  NNR_AVX2_INLINE Step choose(const PieceCosts& costs, int64_t i, bool is_least) {
     const bool negative = costs.negative[i];
     const PairCosts flags = costs_.look_up(significant_, sign());
     const __m256i sign_cost = PairCosts::upper(negative ? flags.one : flags.zero);
     const __m256i nonzero = _mm256_add_epi32(PairCosts::lower(flags.one), sign_cost);
-    const bool is_least = costs.first[i] == 1 && paths_.unary_length > 1;
-    const SizeCosts of_size =
-        NNR_LIKELY(is_least) ? least_size_costs(paths_, negative, costs_) : size_costs(paths_, negative, sizes, costs_);
+    const SizeCosts of_size = NNR_LIKELY(is_least) ? least_size_costs(paths_, negative, costs_)
+                                                   : size_costs(paths_, negative, Sizes(costs.first[i]), costs_);
     const __m256 zero = weighted(PairCosts::lower(flags.zero), _mm256_broadcast_ss(&costs.zero[i]));
     const __m256 other = weighted(_mm256_add_epi32(nonzero, of_size.even), load_pair(costs.even[i]));
     const __m256 is_zero = _mm256_cmp_ps(zero, other, _CMP_LE_OQ);
@@ -96,16 +96,16 @@ class PathSearch {
   }
 
   // Every survivor's contexts: its parent's, moved by the index that it took.
-  NNR_AVX2_INLINE void follow(const Step& step, bool negative, const Sizes& sizes) {
-    const __m256i minus = all_of(-1), number = last_.number();
-    follow_sign(step, number, negative ? all_of(1) : minus);
+  NNR_AVX2_INLINE void follow(const Step& step, bool negative, int32_t first, bool is_least) {
+    const __m256i number = last_.number();
+    follow_sign(step, number, negative ? one_ : minus_);
     const __m256i rates = last_.select(significant_rates_);
-    const __m256i after_zero = _mm256_shuffle_epi8(adaptation_.updated(significant_, rates, minus), step.order);
-    const __m256i after_other = _mm256_shuffle_epi8(adaptation_.updated(significant_, rates, all_of(1)), step.order);
+    const __m256i after_zero = _mm256_shuffle_epi8(adaptation_.updated(significant_, rates, minus_), step.order);
+    const __m256i after_other = _mm256_shuffle_epi8(adaptation_.updated(significant_, rates, one_), step.order);
     const __m256i moved = _mm256_blendv_epi8(after_other, after_zero, step.is_empty);
     const __m256i by_survivor = _mm256_broadcastsi128_si256(_mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7));
     const __m256i at = _mm256_shuffle_epi8(_mm256_add_epi16(by_survivor, _mm256_slli_epi16(number, 3)), step.order);
-    const __m256i filled = _mm256_xor_si256(step.is_empty, minus), none = _mm256_setzero_si256();
+    const __m256i filled = _mm256_xor_si256(step.is_empty, minus_), none = _mm256_setzero_si256();
     last_.negative = negative ? filled : none;
     last_.positive = negative ? none : filled;
     __m256i next[kDqStates];
@@ -116,7 +116,7 @@ class PathSearch {
       next[s] = last_.select(rows);
     }
     significant_ = diagonal(next);
-    follow_chain(step, negative, sizes);
+    follow_chain(step, negative, first, is_least);
   }
 
  private:
@@ -133,9 +133,9 @@ class PathSearch {
   }
 
   // A row after the step, with `moved` where the parent used the context of this `number`.
-  static NNR_AVX2_INLINE __m256i follow_row(ContextRow& row, __m256i order, __m256i at, int number, __m256i moved) {
+  NNR_AVX2_INLINE __m256i follow_row(ContextRow& row, __m256i order, __m256i at, int number, __m256i moved) const {
     const __m256i kept = _mm256_shuffle_epi8(load_row(&row), order);
-    const __m256i next = _mm256_blendv_epi8(kept, moved, _mm256_cmpeq_epi16(at, all_of(number)));
+    const __m256i next = _mm256_blendv_epi8(kept, moved, _mm256_cmpeq_epi16(at, numbers_[number]));
     store_row(&row, next);
     return next;
   }
@@ -148,21 +148,34 @@ class PathSearch {
     for (int b = 0; b < 3; ++b) follow_row(paths_.sign[b], step.order, at, b, moved);
   }
 
-  NNR_AVX2_INLINE void follow_chain(const Step& step, bool negative, const Sizes& sizes) {
-    for (int place = 0; place < paths_.n_open; ++place) {
+  NNR_AVX2_INLINE void follow_chain(const Step& step, bool negative, int32_t first, bool is_least) {
+    int n_places = 2;
+    if (NNR_LIKELY(is_least)) {
+      const __m256i end = _mm256_or_si256(_mm256_andnot_si256(step.took_odd, one_), step.is_empty);
+      follow_place(0, negative, step.order, end);
+      follow_place(1, negative, step.order, end);
+    } else {
+      const Sizes sizes(first);
+      const __m256i by_size = _mm256_blendv_epi8(ends_of(sizes.even), ends_of(sizes.odd), step.took_odd);
+      const __m256i end = _mm256_or_si256(by_size, step.is_empty);
+      n_places = chain_end(paths_.unary_length, std::max(sizes.even[1], sizes.odd[1])).place + 1;
+      for (int place = 0; place < n_places; ++place) follow_place(place, negative, step.order, end);
+    }
+    paths_.n_open = std::max(paths_.n_open, n_places);
+    for (int place = n_places; place < paths_.n_open; ++place) {
       for (ContextRow& row : paths_.chain[place]) store_row(&row, _mm256_shuffle_epi8(load_row(&row), step.order));
     }
-    const __m256i by_size = _mm256_blendv_epi8(ends_of(sizes.even), ends_of(sizes.odd), step.took_odd);
-    const __m256i end = _mm256_or_si256(by_size, step.is_empty);  // -1 of a zero
-    for (int place = 0;; ++place) {
-      const __m256i at = all_of(place), goes_on = _mm256_cmpgt_epi16(end, at), ends = _mm256_cmpeq_epi16(end, at);
-      if (_mm256_testz_si256(_mm256_or_si256(goes_on, ends), all_of(-1))) break;
-      const int side = paths_.side_of(place, negative);
-      ContextRow& row = paths_.chain[place][side];
-      const __m256i rates = load_row(&paths_.chain_rate[place][side]);
-      store_row(&row, adaptation_.updated(load_row(&row), rates, _mm256_sub_epi16(ends, goes_on)));
-      paths_.n_open = std::max(paths_.n_open, place + 1);
-    }
+  }
+
+  // One place of the chain, for indices whose chains end at `end`, -1 for a zero.
+  NNR_AVX2_INLINE void follow_place(int place, bool negative, __m256i order, __m256i end) {
+    const int side = paths_.side_of(place, negative);
+    ContextRow& row = paths_.chain[place][side];
+    ContextRow& other = paths_.chain[place][1 - side];
+    const __m256i at = all_of(place), rates = load_row(&paths_.chain_rate[place][side]);
+    const __m256i signs = _mm256_sub_epi16(_mm256_cmpeq_epi16(end, at), _mm256_cmpgt_epi16(end, at));
+    store_row(&row, adaptation_.updated(_mm256_shuffle_epi8(load_row(&row), order), rates, signs));
+    store_row(&other, _mm256_shuffle_epi8(load_row(&other), order));
   }
 
   // Survivors 0..3 come from even states and the others from odd ones, by even and by odd indices alike.
@@ -175,6 +188,8 @@ class PathSearch {
   PathContexts& paths_;
   const AdaptationTable adaptation_;
   const CostTable costs_;
+  const __m256i one_ = kept(all_of(1)), minus_ = kept(all_of(-1));
+  __m256i numbers_[3 * kDqStates];  // 0..23, each in all lanes
   __m256i even_order_, odd_order_;
   __m256i significant_rates_[3], sign_rates_[3];
   __m256 cost_;
@@ -185,10 +200,11 @@ class PathSearch {
 NNR_AVX2_INLINE void advance_with_contexts_avx2(TrellisState& state, PathContexts& paths, const PieceCosts& costs,
                                                 int64_t n, uint8_t* branches, uint8_t* zeros) {
   PathSearch search(state, paths);
+  const int32_t least = paths.unary_length > 1 ? 1 : 0;
   for (int64_t i = 0; i < n; ++i) {
-    const Sizes sizes(costs.first[i]);
-    const Step step = search.choose(costs, i, sizes);
-    search.follow(step, costs.negative[i], sizes);
+    const bool is_least = costs.first[i] <= least;
+    const Step step = search.choose(costs, i, is_least);
+    search.follow(step, costs.negative[i], costs.first[i], is_least);
     branches[i] = static_cast<uint8_t>(step.taken);
     zeros[i] = static_cast<uint8_t>(step.zeros);
   }
