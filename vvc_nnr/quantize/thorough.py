@@ -7,6 +7,10 @@ adaptive contexts as the coder will have them at its end, so the rate in
 
 is that of the bins themselves. Contexts begin with estimators that an encoder chooses by the bins, which are not there
 yet; they are chosen by the bins of earlier searches, of a part of the tensor if it is large.
+
+Source: the search is Viterbi's with per-survivor processing, R. Raheli, A. Polydoros and C.-K. Tzou, IEEE Transactions
+on Communications 43(2/3/4), 1995; the rate of dependent quantisation as of H. Schwarz et al., Data Compression
+Conference, 2019.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from vvc_nnr.tensor_params import TensorChoices, TensorParams
 
 # Values of the part of a large tensor that estimators are chosen by.
 PILOT_VALUES = 1 << 16
-N_PILOT_SEARCHES = 2
+# Searches that choose them: the first begins with a set of slow estimators for all contexts, which leaves the search
+# less to chance than the sets that suit the fast search.
+START_SET, N_SEARCHES = 4, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,15 +89,12 @@ def quantize_thoroughly(
     if not (math.isfinite(lambda_rd) and lambda_rd > 0):
         raise InputError(f"lambda_rd {lambda_rd}: the thorough search needs a number above 0")
     rows = rows_to_skip(weights, params, step)
-    pilot = _pilot(weights, params)
-    is_whole = pilot.size == weights.size
-    part = replace(params, n_rows=pilot.shape[0], n_columns=pilot.shape[1])
-    pilot_rows = None if rows is None or not part.is_block_scan else rows[: part.n_rows]
-    trials = list(_trials(pilot, part, step, lambda_rd, pilot_rows, estimator_sets, portable))
-    best = min(trials, key=lambda trial: trial.cost)
-    if is_whole:
-        return QuantizedTensor(best.indices, rows)
-    return QuantizedTensor(search_by_paths(weights, params, step, lambda_rd, rows, best.sets, portable).indices, rows)
+    search = _Search(params, step, lambda_rd, rows, portable)
+    if weights.size <= PILOT_VALUES:
+        trials = _trials(search, weights, estimator_sets)
+        return QuantizedTensor(min(trials, key=lambda trial: trial.cost).indices, rows)
+    sets = _pilot_sets(search, weights) if estimator_sets is None else estimator_sets
+    return QuantizedTensor(search.by_paths(weights, sets).indices, rows)
 
 
 def search_by_paths(
@@ -101,6 +104,7 @@ def search_by_paths(
     lambda_rd: float,
     rows: NDArray[np.uint8] | None,
     sets: NDArray[np.uint8],
+    *,
     portable: bool = False,
 ) -> PathCost:
     """One search; unchecked.
@@ -115,43 +119,72 @@ def search_by_paths(
         portable: Use no instruction set extension.
     """
     weight = lambda_rd * DEPENDENT_BIT_WEIGHT
-    status, indices, cost = _kernels.quantise_by_paths(
-        params.layout(), weights, 1 / step, weight, rows, sets, portable
-    )  # fmt: skip
+    status, indices, cost = _kernels.quantise_by_paths(params.layout(), weights, 1 / step, weight, rows, sets, portable)
     require_status(status)
     return PathCost(indices, cost)
 
 
-def _pilot(weights: NDArray[np.float32], params: TensorParams) -> NDArray[np.float32]:
-    """The upper left part of a tensor, whole if it is small."""
-    n_columns = min(params.n_columns, PILOT_VALUES)
-    return np.ascontiguousarray(weights[: -(-PILOT_VALUES // n_columns), :n_columns])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """What all searches of a tensor, or of a part of it, have in common."""
+
+    params: TensorParams
+    step: float
+    lambda_rd: float
+    rows: NDArray[np.uint8] | None
+    portable: bool
+
+    @property
+    def start_sets(self) -> NDArray[np.uint8]:
+        """Estimators of a first search."""
+        return np.full(self.params.layout().n_contexts, START_SET, np.uint8)
+
+    def by_paths(self, weights: NDArray[np.float32], sets: NDArray[np.uint8]) -> PathCost:
+        """The thorough search with the given estimators."""
+        return search_by_paths(
+            weights, self.params, self.step, self.lambda_rd, self.rows, sets, portable=self.portable
+        )  # fmt: skip
+
+    def part(self, n_rows: int, n_columns: int) -> _Search:
+        """The same for the upper left part of the tensor."""
+        params = replace(self.params, n_rows=n_rows, n_columns=n_columns)
+        return replace(self, params=params, rows=None if self.rows is None else self.rows[:n_rows])
+
+
+def _pilot_sets(search: _Search, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The estimators that suit the upper left part of a tensor best."""
+    n_columns = min(search.params.n_columns, PILOT_VALUES)
+    pilot = np.ascontiguousarray(weights[: -(-PILOT_VALUES // n_columns), :n_columns])
+    part = search.part(*pilot.shape)
+    sets = part.start_sets
+    for _ in range(N_SEARCHES):
+        indices = part.by_paths(pilot, sets).indices
+        record = _kernels.record_bins(part.params.layout(), indices, part.rows, 1, part.portable)
+        require_status(record.status)
+        sets = record.cost_bits.argmin(axis=1).astype(np.uint8)
+    return sets
 
 
 def _trials(
-    weights: NDArray[np.float32],
-    params: TensorParams,
-    step: float,
-    lambda_rd: float,
-    rows: NDArray[np.uint8] | None,
-    fixed_sets: NDArray[np.uint8] | None,
-    portable: bool,
+    search: _Search, weights: NDArray[np.float32], fixed_sets: NDArray[np.uint8] | None
 ) -> Iterator[_Trial]:
-    """The fast search, then searches by paths, each with the estimators that suit the one before."""
-    weight = lambda_rd * DEPENDENT_BIT_WEIGHT
+    """The fast search, then searches by paths, each but the first with the estimators that suited the one before."""
+    params, step = search.params, search.step
+    weight = search.lambda_rd * DEPENDENT_BIT_WEIGHT
 
     def priced(indices: NDArray[np.int32]) -> _Trial:
-        choices = TensorChoices(skipped_rows=rows, estimator_sets=fixed_sets)
-        coded = encode_payload([TensorInput(params, indices, choices)], portable=portable)
-        misses = weights / np.float64(step) - levels_of(indices, params, rows)
+        choices = TensorChoices(skipped_rows=search.rows, estimator_sets=fixed_sets)
+        coded = encode_payload([TensorInput(params, indices, choices)], portable=search.portable)
+        misses = weights / np.float64(step) - levels_of(indices, params, search.rows)
         sets = coded.choices[0].estimator_sets
         assert sets is not None
         return _Trial(indices, float(np.square(misses).sum()) + weight * 8 * len(coded.data), sets)
 
-    status, indices = _kernels.quantise(params.layout(), weights, 1 / step, weight, rows, portable)
+    status, indices = _kernels.quantise(params.layout(), weights, 1 / step, weight, search.rows, search.portable)
     require_status(status)
-    trial = priced(indices)
-    yield trial
-    for _ in range(N_PILOT_SEARCHES):
-        trial = priced(search_by_paths(weights, params, step, lambda_rd, rows, trial.sets, portable).indices)
+    yield priced(indices)
+    sets = search.start_sets if fixed_sets is None else fixed_sets
+    for _ in range(N_SEARCHES if fixed_sets is None else 1):
+        trial = priced(search.by_paths(weights, sets).indices)
+        sets = trial.sets
         yield trial
