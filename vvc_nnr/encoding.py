@@ -31,6 +31,7 @@ from vvc_nnr.number_formats import (
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
 from vvc_nnr.quantize.indices import QuantizedTensor, quantize_indices
+from vvc_nnr.quantize.low_rate import FAST, THOROUGH, UNIFORM
 from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
 from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
 from vvc_nnr.quantize.thorough import quantize_thoroughly
@@ -46,7 +47,6 @@ MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Block rows that are wanted, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
-SAMPLE_SIZE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,32 +93,6 @@ class Quantiser:
     max_level: int | None = None
     keeps_sign: bool = False
     by_role: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LowRate:
-    """The rate term that pays for a search.
-
-    Args:
-        max_steps: Mean absolute value in steps above which hardly any is to be won.
-        lambda_rd: Its weight below. With a larger one the search drifts to too many zeros.
-    """
-
-    max_steps: float
-    lambda_rd: float
-
-    def lambda_of(self, values: NDArray[np.float32], step: float) -> float:
-        """The weight of the rate for a tensor."""
-        flat = values.reshape(-1)
-        sample = flat[:: max(1, flat.size // SAMPLE_SIZE)]
-        mean_steps = float(np.abs(sample).mean(dtype=np.float64)) / step
-        return 0.0 if mean_steps >= self.max_steps else self.lambda_rd
-
-
-# Up to about 2 bits per value: saves 3 % of the bytes at 1.9 bits, 4.5 % at 1.5 and 7.7 % at 1, at equal squared error.
-FAST, UNIFORM = LowRate(1.1, 0.75), LowRate(0.68, 1.0)
-# Up to about 3 bits: 4 % at 2 bits, 1.5 % at 3.
-THOROUGH = LowRate(2.7, 0.85)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class CompressOptions:
         use_dq: Dependent quantisation of float tensors (not with a codebook, nor with `bitdepth`).
         lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 0.75 (without
             use_dq 1) for tensors below about 2 bits per value, where that saves several per cent of the bytes at equal
-            error; else 0. With search "thorough": 0.85 below about 3 bits per value.
+            error; else 0. With search "thorough": 0.95 below about 3 bits per value.
         search: How the levels that `lambda_rd` weighs are looked for with dependent quantisation. "thorough": each path
             of the trellis knows the very probabilities that the coder will have at its end; it saves about 0.6 % of the
             bytes more at equal error and takes about three times as long as "fast", where all paths share a model.

@@ -1,4 +1,4 @@
-"""The search whose paths carry the coder's contexts: against its readable twin, the coder's own bits, the fast search."""
+"""The search whose paths carry contexts: against its readable twin, the coder's own bits, and the fast search."""
 
 from __future__ import annotations
 
@@ -175,7 +175,11 @@ def test_what_it_cannot_search(params, lambda_rd, message):
         quantize_thoroughly(np.ones((2, 3), np.float32), params, 1.0, lambda_rd)
 
 
-NETWORK = {"a.weight": laplacian((50, 60), 0.01), "b.weight": laplacian((8, 4, 3, 3), 0.01), "b.bias": laplacian(8, 0.1)}
+NETWORK = {
+    "a.weight": laplacian((50, 60), 0.01),
+    "b.weight": laplacian((8, 4, 3, 3), 0.01),
+    "b.bias": laplacian(8, 0.1),
+}
 
 
 @pytest.mark.parametrize(

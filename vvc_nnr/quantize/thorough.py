@@ -31,9 +31,11 @@ from vvc_nnr.tensor_params import TensorChoices, TensorParams
 
 # Values of the part of a large tensor that estimators are chosen by.
 PILOT_VALUES = 1 << 16
-# Searches that choose them: the first begins with a set of slow estimators for all contexts, which leaves the search
-# less to chance than the sets that suit the fast search.
-START_SET, N_SEARCHES = 4, 2
+# The first search begins with a set of slow estimators for all contexts, which leaves it less to chance than the sets
+# that suit the fast search.
+START_SET = 4
+# Searches of a part, and of a tensor that is small.
+N_PILOT_SEARCHES, N_TRIALS = 2, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,9 +69,10 @@ def quantize_thoroughly(
     estimator_sets: NDArray[np.uint8] | None = None,
     portable: bool = False,
 ) -> QuantizedTensor:
-    """The indices of a tensor by dependent quantisation, in about three times the time of the fast search.
+    """The indices of a tensor by dependent quantisation, in two to three times the time of the fast search.
 
-    Of tensors up to PILOT_VALUES the cost (in coded bytes) is never above that of the fast search.
+    Tensors of up to PILOT_VALUES are searched several times (which takes about ten times as long), and the result costs
+    never more than that of the fast search, bits being those of the coded bytes.
 
     Args:
         values: float32, n_rows * n_columns finite numbers in any shape.
@@ -157,7 +160,7 @@ def _pilot_sets(search: _Search, weights: NDArray[np.float32]) -> NDArray[np.uin
     pilot = np.ascontiguousarray(weights[: -(-PILOT_VALUES // n_columns), :n_columns])
     part = search.part(*pilot.shape)
     sets = part.start_sets
-    for _ in range(N_SEARCHES):
+    for _ in range(N_PILOT_SEARCHES):
         indices = part.by_paths(pilot, sets).indices
         record = _kernels.record_bins(part.params.layout(), indices, part.rows, 1, part.portable)
         require_status(record.status)
@@ -165,9 +168,7 @@ def _pilot_sets(search: _Search, weights: NDArray[np.float32]) -> NDArray[np.uin
     return sets
 
 
-def _trials(
-    search: _Search, weights: NDArray[np.float32], fixed_sets: NDArray[np.uint8] | None
-) -> Iterator[_Trial]:
+def _trials(search: _Search, weights: NDArray[np.float32], fixed_sets: NDArray[np.uint8] | None) -> Iterator[_Trial]:
     """The fast search, then searches by paths, each but the first with the estimators that suited the one before."""
     params, step = search.params, search.step
     weight = search.lambda_rd * DEPENDENT_BIT_WEIGHT
@@ -184,7 +185,7 @@ def _trials(
     require_status(status)
     yield priced(indices)
     sets = search.start_sets if fixed_sets is None else fixed_sets
-    for _ in range(N_SEARCHES if fixed_sets is None else 1):
+    for _ in range(N_TRIALS if fixed_sets is None else 1):
         trial = priced(search.by_paths(weights, sets).indices)
         sets = trial.sets
         yield trial
