@@ -13,7 +13,7 @@ from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.indices import DEPENDENT_BIT_WEIGHT, levels_of, quantize_indices
-from vvc_nnr.quantize.thorough import PILOT_VALUES, quantize_thoroughly, search_by_paths
+from vvc_nnr.quantize.thorough import MAX_TRIAL_VALUES, quantize_thoroughly, search_by_paths
 from vvc_nnr.tensor_choices import bits_by_kind
 from vvc_nnr.tensor_coding import TensorInput, decode_payload, encode_payload
 from vvc_nnr.tensor_params import TensorChoices, TensorParams
@@ -124,7 +124,7 @@ def test_it_is_never_worse_than_the_fast_search(n_rows, n_columns, scan_order, s
 @pytest.mark.parametrize("scan_order", [0, 3])
 def test_it_pays_for_large_tensors_too(scale, scan_order):
     params = TensorParams(400, 500, True, 11, scan_order)
-    assert params.n_values > PILOT_VALUES
+    assert params.n_values > MAX_TRIAL_VALUES
     values = laplacian(params.shape, scale)
     fast = coded_cost(values, params, quantize_indices(values, params, 1.0, 0.8), 0.8)
     assert coded_cost(values, params, quantize_thoroughly(values, params, 1.0, 0.8), 0.8) < 0.9995 * fast
@@ -141,8 +141,8 @@ def test_given_estimators_are_those_that_it_searches_with():
 
 
 @pytest.mark.parametrize("n_columns", [7, 1000])
-def test_a_pilot_is_a_part_of_rows_of_any_length(n_columns):
-    params = TensorParams(2 * PILOT_VALUES // n_columns, n_columns, True, 11)
+def test_large_tensors_decode_whatever_the_length_of_their_rows(n_columns):
+    params = TensorParams(2 * MAX_TRIAL_VALUES // n_columns, n_columns, True, 11)
     values = laplacian(params.shape, 1.0)
     indices = quantize_thoroughly(values, params, 1.0, 0.8).indices
     payload = encode_payload([TensorInput(params, indices)]).data
@@ -151,7 +151,7 @@ def test_a_pilot_is_a_part_of_rows_of_any_length(n_columns):
 
 
 def test_one_long_row():
-    params = TensorParams(1, PILOT_VALUES + 100, True, 11)
+    params = TensorParams(1, MAX_TRIAL_VALUES + 100, True, 11)
     values = laplacian(params.shape, 1.0)
     assert coded_cost(values, params, quantize_thoroughly(values, params, 1.0, 0.8), 0.8) < coded_cost(
         values, params, quantize_indices(values, params, 1.0, 0.8), 0.8

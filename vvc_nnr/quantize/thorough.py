@@ -6,7 +6,7 @@ adaptive contexts as the coder will have them at its end, so the rate in
     (weight / step - level)**2 + lambda_rd * 0.7 * 4 * ln 2 / 6 * bits
 
 is that of the bins themselves. Contexts begin with estimators that an encoder chooses by the bins, which are not there
-yet; they are chosen by the bins of earlier searches, of a part of the tensor if it is large.
+yet; they are those that suit the result of the search before, the first time that of the fast search.
 
 Source: the search is Viterbi's with per-survivor processing, R. Raheli, A. Polydoros and C.-K. Tzou, IEEE Transactions
 on Communications 43(2/3/4), 1995; the rate of dependent quantisation as of H. Schwarz et al., Data Compression
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,8 @@ from vvc_nnr.quantize.indices import DEPENDENT_BIT_WEIGHT, QuantizedTensor, chec
 from vvc_nnr.tensor_coding import TensorInput, encode_payload
 from vvc_nnr.tensor_params import TensorChoices, TensorParams
 
-# Values of the part of a large tensor that estimators are chosen by.
-PILOT_VALUES = 1 << 16
-# The first search begins with a set of slow estimators for all contexts, which leaves it less to chance than the sets
-# that suit the fast search.
-START_SET = 4
-# Searches of a part, and of a tensor that is small.
-N_PILOT_SEARCHES, N_TRIALS = 2, 3
+# Tensors of up to so many values are searched so often, and the best result is taken.
+MAX_TRIAL_VALUES, N_TRIALS = 1 << 16, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +64,10 @@ def quantize_thoroughly(
     estimator_sets: NDArray[np.uint8] | None = None,
     portable: bool = False,
 ) -> QuantizedTensor:
-    """The indices of a tensor by dependent quantisation, in two to three times the time of the fast search.
+    """The indices of a tensor by dependent quantisation.
 
-    Tensors of up to PILOT_VALUES are searched several times (which takes about ten times as long), and the result costs
-    never more than that of the fast search, bits being those of the coded bytes.
+    Up to MAX_TRIAL_VALUES there are several searches, and the result never costs more than that of the fast search,
+    bits being those of the coded bytes.
 
     Args:
         values: float32, n_rows * n_columns finite numbers in any shape.
@@ -92,12 +87,15 @@ def quantize_thoroughly(
     if not (math.isfinite(lambda_rd) and lambda_rd > 0):
         raise InputError(f"lambda_rd {lambda_rd}: the thorough search needs a number above 0")
     rows = rows_to_skip(weights, params, step)
-    search = _Search(params, step, lambda_rd, rows, portable)
-    if weights.size <= PILOT_VALUES:
-        trials = _trials(search, weights, estimator_sets)
-        return QuantizedTensor(min(trials, key=lambda trial: trial.cost).indices, rows)
-    sets = _pilot_sets(search, weights) if estimator_sets is None else estimator_sets
-    return QuantizedTensor(search.by_paths(weights, sets).indices, rows)
+    weight = lambda_rd * DEPENDENT_BIT_WEIGHT
+    status, fast = _kernels.quantise(params.layout(), weights, 1 / step, weight, rows, portable)
+    require_status(status)
+    search = _Search(weights, params, step, lambda_rd, rows, portable)
+    if weights.size > MAX_TRIAL_VALUES:
+        sets = search.estimators(fast) if estimator_sets is None else estimator_sets
+        return QuantizedTensor(search.by_paths(sets), rows)
+    trials = search.trials(fast, estimator_sets)
+    return QuantizedTensor(min(trials, key=lambda trial: trial.cost).indices, rows)
 
 
 def search_by_paths(
@@ -129,63 +127,41 @@ def search_by_paths(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Search:
-    """What all searches of a tensor, or of a part of it, have in common."""
+    """What all searches of a tensor have in common."""
 
+    weights: NDArray[np.float32]
     params: TensorParams
     step: float
     lambda_rd: float
     rows: NDArray[np.uint8] | None
     portable: bool
 
-    @property
-    def start_sets(self) -> NDArray[np.uint8]:
-        """Estimators of a first search."""
-        return np.full(self.params.layout().n_contexts, START_SET, np.uint8)
+    def by_paths(self, sets: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Indices by the thorough search with given estimators."""
+        found = search_by_paths(
+            self.weights, self.params, self.step, self.lambda_rd, self.rows, sets, portable=self.portable
+        )
+        return found.indices
 
-    def by_paths(self, weights: NDArray[np.float32], sets: NDArray[np.uint8]) -> PathCost:
-        """The thorough search with the given estimators."""
-        return search_by_paths(
-            weights, self.params, self.step, self.lambda_rd, self.rows, sets, portable=self.portable
-        )  # fmt: skip
-
-    def part(self, n_rows: int, n_columns: int) -> _Search:
-        """The same for the upper left part of the tensor."""
-        params = replace(self.params, n_rows=n_rows, n_columns=n_columns)
-        return replace(self, params=params, rows=None if self.rows is None else self.rows[:n_rows])
-
-
-def _pilot_sets(search: _Search, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The estimators that suit the upper left part of a tensor best."""
-    n_columns = min(search.params.n_columns, PILOT_VALUES)
-    pilot = np.ascontiguousarray(weights[: -(-PILOT_VALUES // n_columns), :n_columns])
-    part = search.part(*pilot.shape)
-    sets = part.start_sets
-    for _ in range(N_PILOT_SEARCHES):
-        indices = part.by_paths(pilot, sets).indices
-        record = _kernels.record_bins(part.params.layout(), indices, part.rows, 1, part.portable)
+    def estimators(self, indices: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """The sets that suit the bins of indices best."""
+        record = _kernels.record_bins(self.params.layout(), indices, self.rows, 1, self.portable)
         require_status(record.status)
-        sets = record.cost_bits.argmin(axis=1).astype(np.uint8)
-    return sets
+        return record.sets
 
+    def trials(self, fast: NDArray[np.int32], fixed_sets: NDArray[np.uint8] | None) -> Iterator[_Trial]:
+        """The fast search's result, then those by paths, each with the estimators that suited the one before."""
+        trial = self._priced(fast, fixed_sets)
+        yield trial
+        for _ in range(N_TRIALS if fixed_sets is None else 1):
+            trial = self._priced(self.by_paths(trial.sets), fixed_sets)
+            yield trial
 
-def _trials(search: _Search, weights: NDArray[np.float32], fixed_sets: NDArray[np.uint8] | None) -> Iterator[_Trial]:
-    """The fast search, then searches by paths, each but the first with the estimators that suited the one before."""
-    params, step = search.params, search.step
-    weight = search.lambda_rd * DEPENDENT_BIT_WEIGHT
-
-    def priced(indices: NDArray[np.int32]) -> _Trial:
-        choices = TensorChoices(skipped_rows=search.rows, estimator_sets=fixed_sets)
-        coded = encode_payload([TensorInput(params, indices, choices)], portable=search.portable)
-        misses = weights / np.float64(step) - levels_of(indices, params, search.rows)
+    def _priced(self, indices: NDArray[np.int32], fixed_sets: NDArray[np.uint8] | None) -> _Trial:
+        choices = TensorChoices(skipped_rows=self.rows, estimator_sets=fixed_sets)
+        coded = encode_payload([TensorInput(self.params, indices, choices)], portable=self.portable)
+        misses = self.weights / np.float64(self.step) - levels_of(indices, self.params, self.rows)
+        cost = float(np.square(misses).sum()) + self.lambda_rd * DEPENDENT_BIT_WEIGHT * 8 * len(coded.data)
         sets = coded.choices[0].estimator_sets
         assert sets is not None
-        return _Trial(indices, float(np.square(misses).sum()) + weight * 8 * len(coded.data), sets)
-
-    status, indices = _kernels.quantise(params.layout(), weights, 1 / step, weight, search.rows, search.portable)
-    require_status(status)
-    yield priced(indices)
-    sets = search.start_sets if fixed_sets is None else fixed_sets
-    for _ in range(N_TRIALS if fixed_sets is None else 1):
-        trial = priced(search.by_paths(weights, sets).indices)
-        sets = trial.sets
-        yield trial
+        return _Trial(indices, cost, sets)
