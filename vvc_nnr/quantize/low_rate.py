@@ -39,4 +39,4 @@ class LowRate:
 # squared error. With a larger weight these searches drift to too many zeros.
 FAST, UNIFORM = LowRate(1.1, 0.75), LowRate(0.68, 1.0)
 # Up to about 3 bits, where 1.3 % is saved (Laplacian weights).
-THOROUGH = LowRate(2.7, 0.95)
+THOROUGH = LowRate(2.7, 0.9)
