@@ -36,10 +36,10 @@ class CompressOptions:
             use_dq 1) for tensors below about 2 bits per value, where that saves several per cent of the bytes at equal
             error; else 0. With search "thorough": 0.9 below about 3 bits per value.
         search: How the levels that `lambda_rd` weighs are looked for with dependent quantisation. "thorough": each path
-            of the trellis knows the very probabilities that the coder will have at its end; at equal error that saves
-            2 to 4 % of the bytes of small tensors and 0.5 % of large ones more than "fast", where all paths share a
-            model, and encoding takes about 2.4 times as long (small tensors: six times). Tensors without a rate term are
-            coded as ever. Not with what leaves no tensor to search: use_dq=False, lambda_rd=0, `bitdepth`,
+            of the trellis knows the very probabilities that the coder will have at its end. At equal error this saves
+            2 to 5 % of the bytes of small tensors and up to 0.5 % of large ones more than "fast", where all paths share
+            a model; encoding takes about 2.5 times as long (small tensors: six times). Tensors without a rate term are
+            coded as ever. Not with what leaves nothing to search: use_dq=False, lambda_rd=0, `bitdepth`,
             codebook="force", lossless; nor with calibration, nor in updates.
         row_skipping: Empty rows of a matrix are one bin each.
         scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64, "auto": blocks for matrices that are so large that
