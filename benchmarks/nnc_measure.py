@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from peer import Peer, PeerError
 
 from vvc_nnr import _kernels
 from vvc_nnr.compress import compress, decompress
+from vvc_nnr.options import Search
 from vvc_nnr.quantize.indices import quantize_indices
 from vvc_nnr.quantize.step import step_size
 from vvc_nnr.tensor_coding import TensorInput, decode_payload, encode_payload
@@ -33,7 +35,10 @@ PEER_QP = -32
 # The finest steps that the format has, to meet an error closely.
 FINE_DENSITY, FINE_QPS = 7, (-1600, 200)
 LOW_RATE_BITS = (1.0, 1.5, 2.0)
-LAMBDAS = (0.0, None, 0.75, 1.0, 2.0)
+LAMBDAS: dict[Search, tuple[float | None, ...]] = {
+    "fast": (0.0, None, 0.75, 1.0, 2.0),
+    "thorough": (None, 0.75, 0.85, 1.05),
+}
 BIN_STEPS = (2.0**-4, 2.0**-6, 2.0**-8)
 
 
@@ -74,15 +79,17 @@ class CodingRow:
 
 @dataclass(frozen=True, slots=True)
 class LowRateRow:
-    """Bits per weight at the peer's error."""
+    """Bits per weight at the peer's error, and the processor time per weight of encoding in one thread."""
 
     wanted_bits: float
     peer_qp: int
     peer_bits: float
     peer_mse: float
+    search: Search
     lambda_rd: str
     bits: float
     saved_percent: float
+    encode_ns: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +175,20 @@ def low_rate_rows(n_weights: int, settings: Settings) -> Iterator[LowRateRow]:
     network = one_matrix(n_weights)
     with Peer(settings.peer_python) as peer:
         for wanted in LOW_RATE_BITS:
-            qp = largest(_is_above(network, wanted), -60, 0)
-            data, _ = peer.compress(network, {"qp": qp})
+            peer_qp = largest(_is_above(network, wanted), -60, 0)
+            data, _ = peer.compress(network, {"qp": peer_qp})
             peer_bits, peer_mse = 8 * len(data) / n_weights, _mse(network, peer.decompress(data)[0])
-            for lambda_rd in LAMBDAS:
-                bits = _bits_at(network, lambda_rd, peer_mse) / n_weights
+            for search, lambda_rd in ((s, value) for s, values in LAMBDAS.items() for value in values):
+                options: dict[str, Any] = {"qp_density": FINE_DENSITY, "lambda_rd": lambda_rd, "search": search}
+                qp, n_bits = _at_mse(network, options, peer_mse)
+                encode = partial(compress, network, qp=qp, n_threads=1, **options)
+                encode_s = _shortest_s(encode, settings.n_runs, time.process_time)
                 name = "default" if lambda_rd is None else f"{lambda_rd:g}"
-                yield LowRateRow(wanted, qp, peer_bits, peer_mse, name, bits, 100 * (1 - bits / peer_bits))
+                bits = n_bits / n_weights
+                yield LowRateRow(
+                    wanted, peer_qp, peer_bits, peer_mse, search, name, bits, 100 * (1 - bits / peer_bits),
+                    1e9 * encode_s / n_weights,
+                )  # fmt: skip
 
 
 def _is_above(network: Network, wanted_bits: float) -> Callable[[int], bool]:
@@ -183,15 +197,15 @@ def _is_above(network: Network, wanted_bits: float) -> Callable[[int], bool]:
     return lambda qp: len(compress(network, qp=qp, lambda_rd=0.0)) >= n_bytes
 
 
-def _bits_at(network: Network, lambda_rd: float | None, mse: float) -> float:
-    """Bits of our stream at an error, between those of the two nearest of the format's finest steps."""
+def _at_mse(network: Network, options: dict[str, Any], mse: float) -> tuple[int, float]:
+    """QP and bits of our stream at an error, these between the two nearest of the format's finest steps."""
 
     def coded(qp: int) -> tuple[float, float]:
-        data = compress(network, qp=qp, qp_density=FINE_DENSITY, lambda_rd=lambda_rd)
+        data = compress(network, qp=qp, **options)
         return _mse(network, decompress(data)), 8.0 * len(data)
 
     qp = largest(lambda qp: coded(qp)[0] <= mse, *FINE_QPS)
-    return at_error(mse, coded(qp), coded(qp + 1))
+    return qp, at_error(mse, coded(qp), coded(qp + 1))
 
 
 def at_error(mse: float, below: tuple[float, float], above: tuple[float, float]) -> float:
@@ -246,10 +260,10 @@ def _bins_row(params: TensorParams, indices: np.ndarray[Any, np.dtype[np.int32]]
     )  # fmt: skip
 
 
-def _shortest_s(work: Callable[[], Any], n_runs: int) -> float:
+def _shortest_s(work: Callable[[], Any], n_runs: int, clock: Callable[[], float] = time.perf_counter) -> float:
     times_s = []
     for _ in range(n_runs):
-        start = time.perf_counter()
+        start = clock()
         work()
-        times_s.append(time.perf_counter() - start)
+        times_s.append(clock() - start)
     return min(times_s)

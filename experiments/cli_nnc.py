@@ -20,7 +20,7 @@ from vvc_nnr.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.model.any_file import NetworkArrays, read_arrays
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.number_formats import NamedArrays, shape_of
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, Search
 from vvc_nnr.parallel import Progress
 
 # Networks from this many values on show how far their coding is.
@@ -41,6 +41,12 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-dq", action="store_true", help="uniform in place of dependent quantisation")
     group.add_argument(
         "--lambda-rd", type=float, metavar="L", help="weight of the rate against the squared error; 0: none"
+    )
+    group.add_argument(
+        "--search",
+        choices=get_args(Search),
+        default=default.search,
+        help="thorough: fewer bytes at equal error where the rate has a weight, in more time",
     )
     group.add_argument("--no-row-skipping", action="store_true", help="code empty rows value by value")
     group.add_argument(
@@ -148,6 +154,7 @@ def options_of(arguments: argparse.Namespace) -> CompressOptions:
         role_of=dict(arguments.role_of),
         qp_by_size=arguments.qp_by_size,
         lossless=arguments.lossless,
+        search=arguments.search,
     )
 
 

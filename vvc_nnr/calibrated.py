@@ -135,4 +135,8 @@ def _checked_options(options: CompressOptions | None) -> CompressOptions:
     chosen = options or CompressOptions(qp=UNKNOWN_QP)
     if chosen.bitdepth is not None or chosen.codebook != "off":
         raise InputError("calibration: bitdepth and codebook leave nothing to calibrate, take them away")
+    if chosen.search != "fast":
+        raise InputError(
+            f"calibration: levels are chosen by pictures, search {chosen.search!r} has no effect, take it away"
+        )
     return replace(chosen, scan_order=0)

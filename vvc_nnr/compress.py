@@ -19,6 +19,7 @@ from vvc_nnr.options import (
     CodebookMode,
     CompressOptions,
     Float64Mode,
+    Search,
     check_max_elements,
     thread_count,
 )
@@ -48,6 +49,7 @@ def compress(
     role_of: Mapping[str, str] | None = None,
     qp_by_size: bool = False,
     lossless: bool = False,
+    search: Search = "fast",
     progress: Progress | None = None,
     calibration: Any = None,
     max_loss_db: float | None = None,
@@ -77,10 +79,11 @@ def compress(
         role_of: See there.
         qp_by_size: See there.
         lossless: See there.
+        search: See there.
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has, `lambda_rd` and `scan_order`
-            not at all. `vvc_nnr.calibrated.compress_calibrated` tells more.
+            not at all, and `search` has to be "fast". `vvc_nnr.calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
         max_bytes: With `calibration`: the least loss of a file that is no larger.
 
@@ -89,7 +92,7 @@ def compress(
     """
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
-        param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless,
+        param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless, search,
     )  # fmt: skip
     if calibration is None:
         if max_loss_db is not None or max_bytes is not None:

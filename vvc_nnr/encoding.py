@@ -30,9 +30,12 @@ from vvc_nnr.number_formats import (
 )
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
-from vvc_nnr.quantize.indices import quantize_indices
+from vvc_nnr.quantize.indices import QuantizedTensor, quantize_indices
+from vvc_nnr.quantize.low_rate import FAST, THOROUGH, UNIFORM
 from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
 from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
+from vvc_nnr.quantize.thorough import quantize_thoroughly
+from vvc_nnr.tensor_params import TensorParams
 from vvc_nnr.unit_coding import TensorPast, encode_indices, make_params
 
 # Larger multiples of the step are not coded: the QP is raised.
@@ -44,12 +47,6 @@ MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Block rows that are wanted, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
-# Mean absolute value in steps at about 2 bits per value, with dependent quantisation and without; below, a rate term
-# saves 3 % of the bytes at 1.9 bits, 4.5 % at 1.5 and 7.7 % at 1, at equal squared error; above, less.
-LOW_RATE_STEPS_DQ, LOW_RATE_STEPS = 1.1, 0.68
-# With a larger weight the search drifts to too many zeros.
-LOW_RATE_LAMBDA_DQ, LOW_RATE_LAMBDA = 0.75, 1.0
-SAMPLE_SIZE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,9 +236,7 @@ def _encode_floats(
         return book
     unit = replace(unit, dq_flag=quantiser.use_dq)
     params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
-    chosen = options.lambda_rd
-    lambda_rd = default_lambda(values, step, quantiser.use_dq) if chosen is None else chosen
-    found = quantize_indices(values, params, step, 0.0 if quantiser.by_role else lambda_rd)
+    found = _search(values, params, quantiser, options)
     if job.parent is not None and not found.indices.any():
         return None
     indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
@@ -249,14 +244,19 @@ def _encode_floats(
     return plain if book is None else min(plain, book, key=_size_bytes)
 
 
-def default_lambda(values: NDArray[np.float32], step: float, use_dq: bool) -> float:
-    """The weight of the rate that pays for a tensor: 0 above about 2 bits per value, where hardly any is to be won."""
-    flat = values.reshape(-1)
-    sample = flat[:: max(1, flat.size // SAMPLE_SIZE)]
-    mean_steps = float(np.abs(sample).mean(dtype=np.float64)) / step
-    if mean_steps >= (LOW_RATE_STEPS_DQ if use_dq else LOW_RATE_STEPS):
-        return 0.0
-    return LOW_RATE_LAMBDA_DQ if use_dq else LOW_RATE_LAMBDA
+def _search(
+    values: NDArray[np.float32], params: TensorParams, quantiser: Quantiser, options: CompressOptions
+) -> QuantizedTensor:
+    """The indices of a float tensor, by the search that its options ask for."""
+    step = step_size(quantiser.qp, options.qp_density)
+    is_thorough = options.search == "thorough" and quantiser.use_dq
+    low_rate = (THOROUGH if is_thorough else FAST) if quantiser.use_dq else UNIFORM
+    chosen = low_rate.lambda_of(values, step) if options.lambda_rd is None else options.lambda_rd
+    lambda_rd = 0.0 if quantiser.by_role else chosen
+    if not is_thorough or lambda_rd == 0:
+        return quantize_indices(values, params, step, lambda_rd)
+    sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
+    return quantize_thoroughly(values, params, step, lambda_rd, estimator_sets=sets)
 
 
 def _by_codebook(unit: DataUnit, values: NDArray[np.float32], qp: int, options: CompressOptions) -> DataUnit | None:

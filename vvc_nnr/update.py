@@ -123,7 +123,8 @@ def compress_update(
     Args:
         base: The state that the receiver has; a model counts as one without any update before.
         new: The wanted state: the same names, shapes and number formats.
-        options: QPs are those of differences, roles play no part; no codebooks, no `float64="exact"`, not lossless.
+        options: QPs are those of differences, roles play no part; no codebooks, no `float64="exact"`, not lossless,
+            not search="thorough".
         temporal_contexts: Probabilities follow the last update's levels.
         history_contexts: Probabilities follow where any update was, where that is shorter.
         progress: Called with the values coded so far and their total.
@@ -136,8 +137,8 @@ def compress_update(
         ShapeError: If a tensor's shape is another.
     """
     options = options or CompressOptions()
-    if options.float64 == "exact" or options.codebook == "force" or options.lossless:
-        raise InputError('updates: float64="exact", codebook="force" and lossless are not possible')
+    if options.float64 == "exact" or options.codebook == "force" or options.lossless or options.search != "fast":
+        raise InputError('updates: float64="exact", codebook="force", lossless and search="thorough" are not possible')
     state, wanted = _as_state(base), named_arrays(new)
     options.check_names(state.tensors)
     _check_same(state, wanted)

@@ -17,7 +17,7 @@ from vvc_nnr.experiments.tsv import read_rows
 
 PEER_ROW = CodingRow("net", "decode", "peer", "peer", "2.1.3", 2, 1000, 500, 1e-6, 3.0, 2.5, 2.9, 3, 4.0, None, 0.5)
 OUR_ROW = replace(PEER_ROW, codec="ours", median_s=0.5, peak_models=0.1)
-LOW_RATE_ROW = LowRateRow(1.0, -20, 1.1, 1e-4, "default", 1.0, 9.1)
+LOW_RATE_ROW = LowRateRow(1.0, -20, 1.1, 1e-4, "thorough", "default", 1.0, 9.1, 90.0)
 BINS_ROW = BinsRow(1000, 0.5, 4, 15, 100.0, 150.0, 0.5)
 
 

@@ -71,7 +71,7 @@ def random_tensor(random: np.random.Generator) -> NDArray[Any]:
 def random_options(random: np.random.Generator, names: list[str]) -> dict[str, Any]:
     density = int(random.choice([0, 1, 2, 2, 2, 2, 3, 4]))
     octaves = float(random.uniform(-14, 1))
-    return {
+    options = {
         "qp": int(octaves * 2**density),
         "qp_density": density,
         "nonweight_qp": None if random.random() < 0.5 else int(random.integers(-20 << density, 0)),
@@ -86,6 +86,9 @@ def random_options(random: np.random.Generator, names: list[str]) -> dict[str, A
         "float64": str(random.choice(["float32", "exact"])),
         "n_threads": 1,
     }
+    can_search = options["use_dq"] and options["lambda_rd"] != 0 and options["codebook"] != "force"
+    is_thorough = can_search and options["bitdepth"] is None and random.random() < 0.5
+    return options | {"search": "thorough" if is_thorough else "fast"}
 
 
 def as_peer_sees(name: str, ours: NDArray[Any], theirs: dict[str, NDArray[Any]]) -> NDArray[Any]:

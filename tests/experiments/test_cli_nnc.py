@@ -182,6 +182,8 @@ def test_no_changed_byte_goes_unnoticed(coded: Path) -> None:
         ("--qp-of nothing=-32 -o x.nnc", "nothing"),
         ("--lambda-rd -1 -o x.nnc", "lambda_rd"),
         ("--lambda-rd nan -o x.nnc", "lambda_rd"),
+        ("--search slow -o x.nnc", "--search"),
+        ("--search thorough --no-dq -o x.nnc", "use_dq=False"),
         ("--scan-order 5 -o x.nnc", "--scan-order"),
         ("--bitdepth 1 -o x.nnc", "bitdepth"),
         ("--threads 0 -o x.nnc", "n_threads: 0"),

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "block_rows.hpp"
+#include "dependent.hpp"
 #include "parallel_encoder.hpp"
 #include "set_choice.hpp"
 #include "uniform.hpp"
@@ -214,10 +215,12 @@ void quantise_anything(Source& source, const Tensor& tensor) {
   std::vector<int32_t> fast(weights.size()), slow(weights.size());
   const float bit_weight = source.one_in(2) ? 0.0f : 0.3f;
   const uint8_t* rows = tensor.row_skip ? tensor.skipped_rows.data() : nullptr;
-  const QuantiserInput input{tensor.layout, weights.data(), 1.0, bit_weight, rows};
-  quantise_dependent(input, fast.data(), false);
-  quantise_dependent(input, slow.data(), true);
-  if (fast != slow) fail("the trellis depends on the processor");
+  const uint8_t* sets = source.one_in(2) ? tensor.sets.data() : nullptr;
+  const QuantiserInput input{tensor.layout, weights.data(), 1.0, bit_weight, rows, sets};
+  double fast_cost = 0, slow_cost = 0;
+  quantise_dependent(input, fast.data(), fast_cost, false);
+  quantise_dependent(input, slow.data(), slow_cost, true);
+  if (fast != slow || fast_cost != slow_cost) fail("the trellis depends on the processor");
   quantise_uniform_with_rate(input, fast.data());
 }
 

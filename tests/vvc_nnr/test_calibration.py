@@ -271,6 +271,12 @@ BAD: dict[str, tuple[Callable[[], nn.Module], object, dict[str, object], str]] =
         {"max_loss_db": 0.1, "options": CompressOptions(bitdepth=8)},
         "bitdepth and codebook",
     ),
+    "a search": (
+        small_network,
+        pictures(),
+        {"max_loss_db": 0.1, "options": CompressOptions(search="thorough")},
+        "search 'thorough' has no effect",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 // The kernels as a Python module. Nothing is checked here but what memory safety needs; the door is tensor_coding.py.
 
+#include "dependent.hpp"
 #include "python_coders.hpp"
 #include "python_rounding.hpp"
 #include "rows.hpp"
@@ -55,14 +56,15 @@ BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const
 
 std::pair<int, Array<int32_t>> quantise(const Layout& layout, const Array<float>& weights, double inverse_step,
                                         float bit_weight, const Rows& zero_rows, bool portable) {
-  const QuantiserInput input{layout, layout.values(weights), inverse_step, bit_weight, layout.rows(zero_rows)};
+  const QuantiserInput input{layout, layout.values(weights), inverse_step, bit_weight, layout.rows(zero_rows), nullptr};
   Array<int32_t> indices({layout.n_rows, layout.n_columns});
   int32_t* out = indices.mutable_data();
   Status status = Status::ok;
   {
     py::gil_scoped_release release;
     if (layout.dependent) {
-      status = quantise_dependent(input, out, portable);
+      double cost;
+      status = quantise_dependent(input, out, cost, portable);
     } else if (bit_weight > 0) {
       status = quantise_uniform_with_rate(input, out);
     } else {
@@ -70,6 +72,24 @@ std::pair<int, Array<int32_t>> quantise(const Layout& layout, const Array<float>
     }
   }
   return {static_cast<int>(status), indices};
+}
+
+using PricedTensor = std::tuple<int, Array<int32_t>, double>;  // status, indices, cost
+
+PricedTensor quantise_by_paths(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
+                               const Rows& zero_rows, const Array<uint8_t>& sets, bool portable) {
+  require(layout.dependent && layout.is_plain() && bit_weight > 0, "layout or weight of a bit");
+  const QuantiserInput input{layout,     layout.values(weights), inverse_step,
+                             bit_weight, layout.rows(zero_rows), layout.sets(sets)};
+  Array<int32_t> indices({layout.n_rows, layout.n_columns});
+  int32_t* out = indices.mutable_data();
+  double cost = 0;
+  Status status;
+  {
+    py::gil_scoped_release release;
+    status = quantise_dependent(input, out, cost, portable);
+  }
+  return {static_cast<int>(status), indices, cost};
 }
 
 Array<int32_t> to_levels(const Layout& layout, const Array<int32_t>& indices, const Rows& skipped_rows) {
@@ -133,6 +153,7 @@ PYBIND11_MODULE(_kernels, m) {
       .def_readonly("n_bypass", &BinRecord::n_bypass);
   m.def("record_bins", &record_bins);
   m.def("quantise", &quantise);
+  m.def("quantise_by_paths", &quantise_by_paths);
   m.def("to_levels", &to_levels);
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);

@@ -31,8 +31,7 @@ struct Candidates {
     const int32_t below = static_cast<int32_t>(steps) - 1;
     first = below > 1 ? below : 1;
   }
-  NNR_INLINE int32_t level(int32_t cls) const { return first + ((cls - first) & 3); }
-  NNR_INLINE int32_t index(int32_t cls) const { return (level(cls) + 1) >> 1; }
+  static NNR_INLINE int32_t index(int32_t first, int32_t cls) { return (first + ((cls - first) & 3) + 1) >> 1; }
   NNR_INLINE float distortion(int32_t cls) const {
     const float miss = static_cast<float>(steps - first) - static_cast<float>((cls - first) & 3);
     return miss * miss;
@@ -65,9 +64,11 @@ struct TrellisState {
     std::memset(follows_positive, 0, sizeof follows_positive);
   }
   int best() const { return static_cast<int>(std::min_element(cost, cost + kDqStates) - cost); }
-  void normalise() {
+  // Takes the least cost from all, and returns it.
+  float normalise() {
     const float least = cost[best()];
     for (float& c : cost) c = std::min(c - least, kUnreachable);
+    return least;
   }
   // A segment of an empty row: the states move on, its cost is the same for all, the neighbour stays.
   void skip(const TensorLayout& layout) {
@@ -92,21 +93,30 @@ NNR_INLINE void measure(const float* weights, int64_t n, double inverse_step, Pi
   }
 }
 
-// Three loops, the first two of which are vectorised.
-NNR_INLINE void measure_with_rate(const float* weights, int64_t n, double inverse_step, const RateModel& model,
-                                  PieceCosts& costs) {
+// As `measure`, with zero on its own. Two loops, both of which are vectorised.
+NNR_INLINE void measure_apart(const float* weights, int64_t n, double inverse_step, PieceCosts& costs) {
   for (int64_t i = 0; i < n; ++i) {
     const Candidates at(weights[i], inverse_step);
-    const int32_t side = weights[i] < 0 ? kMagnitudes : 0;
     costs.even[i][0] = at.distortion(0);
     costs.even[i][1] = at.distortion(3);
     costs.odd[i][0] = at.distortion(2);
     costs.odd[i][1] = at.distortion(1);
     costs.zero[i] = at.zero_distortion();
     costs.first[i] = at.first;
-    for (int cls = 0; cls < 4; ++cls) costs.size_at[cls][i] = side + std::min(at.index(cls), kMagnitudes - 1);
   }
   for (int64_t i = 0; i < n; ++i) costs.negative[i] = weights[i] < 0;
+}
+
+// The first of the two loops is vectorised.
+NNR_INLINE void measure_with_rate(const float* weights, int64_t n, double inverse_step, const RateModel& model,
+                                  PieceCosts& costs) {
+  measure_apart(weights, n, inverse_step, costs);
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t side = costs.negative[i] ? kMagnitudes : 0;
+    for (int cls = 0; cls < 4; ++cls) {
+      costs.size_at[cls][i] = side + std::min(Candidates::index(costs.first[i], cls), kMagnitudes - 1);
+    }
+  }
   const float* size_costs = &model.size[0][0];
   for (int64_t i = 0; i < n; ++i) {
     costs.even[i][0] += size_costs[costs.size_at[0][i]];
@@ -224,6 +234,11 @@ NNR_AVX2_INLINE void advance_with_rate_avx2(TrellisState& state, const PieceCost
 }
 #endif
 
+inline int state_before_skip(const TensorLayout& layout, int state) {
+  for (int i = 0; i < 3; ++i) state = layout.state_after_skip(state);  // three steps on are one back
+  return state;
+}
+
 // One weight back: the state before it, and the class of its level. `zeros` counts only if kHasZeros.
 template <bool kHasZeros>
 NNR_INLINE uint8_t trace_step(int& state, unsigned branches, unsigned zeros) {
@@ -246,7 +261,7 @@ NNR_INLINE void write_indices(const float* weights, const uint8_t* classes, int6
     const int32_t cls = classes[i];
     const bool may_be_zero = !has_rate & (((cls + 1) & 2) == 0);
     const bool is_zero = (cls == kZeroClass) | (may_be_zero & (at.zero_distortion() <= at.distortion(cls)));
-    const int32_t size = at.index(cls);
+    const int32_t size = Candidates::index(at.first, cls);
     const int32_t sign = weights[i] < 0 ? -1 : 1;
     out[i] = is_zero ? 0 : sign * size;
   }

@@ -1,7 +1,12 @@
 // Uniform quantisation: rounding, or the best path of two survivors when bits count.
 #pragma once
 
-#include "dependent.hpp"
+#include <memory>
+#include <new>
+
+#include "quantiser_input.hpp"
+#include "rate_model.hpp"
+#include "status.hpp"
 
 namespace nnr {
 

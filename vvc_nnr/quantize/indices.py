@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.kernel_status import require_status
 from vvc_nnr.tensor_params import TensorParams
 
 BIT_WEIGHT = math.log(2) / 6
@@ -63,19 +64,14 @@ def quantize_indices(
         InputError: If a value is not finite or too large for the step, or an argument is out of range.
         ShapeError: If there are not n_rows * n_columns values.
     """
-    weights = _checked_weights(values, params, step)
+    weights = checked_weights(values, params, step)
     if not (math.isfinite(lambda_rd) and lambda_rd >= 0):
         raise InputError(f"lambda_rd {lambda_rd}: zero or more is possible")
     layout = params.layout()
-    rows = None
-    if params.dq_flag and params.is_block_scan and layout.has_row_skip_flag:
-        limit = SMALL_ROW_STEPS * step if lambda_rd else 0.0
-        n_small, small = _kernels.small_rows(layout, weights, limit)
-        rows = small if n_small else None
+    rows = rows_to_skip(weights, params, step if lambda_rd else 0.0)
     weight = lambda_rd * (DEPENDENT_BIT_WEIGHT if params.dq_flag else BIT_WEIGHT)
     status, indices = _kernels.quantise(layout, weights, 1 / step, weight, rows, portable)
-    if status:
-        raise MemoryError(f"no memory to quantise {params.n_values} values")
+    require_status(status)
     return QuantizedTensor(indices, rows)
 
 
@@ -89,7 +85,27 @@ def levels_of(
     return _kernels.to_levels(params.layout(), k, skipped_rows) if params.dq_flag else k
 
 
-def _checked_weights(values: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.float32]:
+def rows_to_skip(weights: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.uint8] | None:
+    """The rows that a block scan with dependent quantisation leaves out, uint8; None: no row, or not for it to say.
+
+    Args:
+        weights: Of the tensor, as `checked_weights` gives them.
+        params: Of the tensor.
+        step: Quantisation step; 0: leave out what is zero only.
+    """
+    layout = params.layout()
+    if not (params.dq_flag and params.is_block_scan and layout.has_row_skip_flag):
+        return None
+    n_small, small = _kernels.small_rows(layout, weights, SMALL_ROW_STEPS * step)
+    return small if n_small else None
+
+
+def checked_weights(values: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.float32]:
+    """The values in the tensor's shape, contiguous.
+
+    Raises:
+        InputError, ShapeError: As `quantize_indices` does.
+    """
     problem = params.problem()
     if problem or params.codebook_size is not None:
         raise InputError(problem or "weights are not quantised to a codebook here")
