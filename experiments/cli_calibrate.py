@@ -41,6 +41,7 @@ from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
+from vvc_nnr.model.folding import fold_batch_norms, traced_pairs
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import Calibration
@@ -51,7 +52,7 @@ N_PATCHES, PATCH_BATCH = 2048, 64
 DEFAULT_QPS = (22, 27, 32, 37)
 _CALIBRATION_OPTIONS = (
     "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
-    "finetune", "data", "hours",
+    "data", "hours",
 )  # fmt: skip
 
 
@@ -89,22 +90,9 @@ def wants_calibration(arguments: argparse.Namespace) -> bool:
     """
     if arguments.calibrate is not None:
         return True
-    names = (
-        "max_loss_db",
-        "max_bytes",
-        "arch",
-        "noise_sigma",
-        "jpeg_quality",
-        "loop_filters",
-        "qps",
-        "cifar",
-        "crops",
-        "data",
-        "hours",
-    )
     if arguments.finetune:
         raise InputError("--finetune: needs --calibrate DIR, photographs to compress by")
-    for name in names:
+    for name in _CALIBRATION_OPTIONS:
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}: needs --calibrate DIR, photographs to compress by")
     return False
@@ -123,6 +111,7 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
         raise InputError("--calibrate: chooses levels by itself, take --lambda-rd and --scan-order away")
     options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
     model = _network(stored, arguments)
+    model = _folded(model) if arguments.fold_batch_norms else model
     check_finetuning(arguments)
     pictures = _pictures(model, stored.metadata, arguments)
 
@@ -173,6 +162,13 @@ def _network(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
     except RuntimeError as error:
         raise InputError(f"{where}: does not fit --arch {arch}: {' '.join(str(error).split())}") from None
     return network.eval()
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    if not traced_pairs(model):
+        raise InputError("--fold-batch-norms: no batch norm of the network directly and alone follows a layer")
+    folded: nn.Module = fold_batch_norms(model)
+    return folded
 
 
 def _user_network(arch: str) -> nn.Module:

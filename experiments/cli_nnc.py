@@ -76,6 +76,11 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
         default="onnx",
         help="graph of an ONNX model: onnx: by the standard; manifest: so that the reference software decodes the file",
     )
+    group.add_argument(
+        "--fold-batch-norms",
+        action="store_true",
+        help="fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate",
+    )
     group.add_argument("--bitdepth", type=int, metavar="B", help="levels of B bit in place of a QP")
     add_threads(group)
 
