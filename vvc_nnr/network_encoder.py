@@ -58,7 +58,7 @@ def compress_arrays(
     """
     options.check_names(arrays)
     check_metadata(metadata or {})
-    rules = _rules(roles, arrays, options)
+    rules = tensor_rules(roles, arrays, options)
     ties = find_ties(arrays)
     tied = {tie.name for tie in ties}
     jobs = [
@@ -72,8 +72,19 @@ def compress_arrays(
     return write_network(shapes, coded, mps, metadata=metadata, ties=ties, graph=graph)
 
 
-def _rules(roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
-    """What each tensor may lose; empty without roles."""
+def tensor_rules(
+    roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
+) -> dict[str, Rule]:
+    """What each tensor may lose; empty without roles.
+
+    Args:
+        roles: What the tensors are, by name; None: what their names tell.
+        arrays: The tensors.
+        options: How they are coded.
+
+    Raises:
+        InputError: If an option for roles is given without roles, or is none.
+    """
     if options.roles == "off":
         if options.role_of or options.qp_by_size:
             raise InputError('role_of, qp_by_size: have no effect with roles="off"')
