@@ -61,10 +61,10 @@ def model_of(
 
 
 def run(model: Any, dtype: Any = np.float32) -> Any:
-    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    loaded = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     given = model.graph.input[0].type.tensor_type.shape.dim
     shape = tuple(each.dim_value for each in given)
-    return session.run(None, {"x": np.random.default_rng(3).normal(size=shape).astype(dtype)})
+    return loaded.run(None, {"x": np.random.default_rng(3).normal(size=shape).astype(dtype)})
 
 
 def operators(model: Any) -> list[str]:
