@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.onnx import is_model_proto
 from vvc_nnr.model.torch import import_torch, is_module
 
 _CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear")
@@ -33,6 +32,8 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
         InputError: If it is neither, cannot be traced, or a pair is none of a layer and its norm.
         BitstreamError: If a tensor of the `ModelProto` is damaged.
     """
+    from vvc_nnr.model.onnx import is_model_proto
+
     if is_model_proto(module):
         return _folded_onnx(module, pairs)
     if not is_module(module):
