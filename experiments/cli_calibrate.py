@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from vvc_nnr.calibrated_network import CalibratedNetwork, TensorAllocation
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli_architecture import network_of
 from vvc_nnr.experiments.cli_common import Outcome, qp_list
 from vvc_nnr.experiments.cli_finetune import add_finetuning_options, beside, check_finetuning, tuned
 from vvc_nnr.experiments.cli_nnc import options_of
@@ -36,11 +36,10 @@ from vvc_nnr.filters.calibration_pictures import (
     patches,
     restoration_calibration,
 )
-from vvc_nnr.filters.dncnn import dncnn_of
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import Calibration
@@ -51,7 +50,7 @@ N_PATCHES, PATCH_BATCH = 2048, 64
 DEFAULT_QPS = (22, 27, 32, 37)
 _CALIBRATION_OPTIONS = (
     "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
-    "finetune", "data", "hours",
+    "data", "hours",
 )  # fmt: skip
 
 
@@ -89,22 +88,9 @@ def wants_calibration(arguments: argparse.Namespace) -> bool:
     """
     if arguments.calibrate is not None:
         return True
-    names = (
-        "max_loss_db",
-        "max_bytes",
-        "arch",
-        "noise_sigma",
-        "jpeg_quality",
-        "loop_filters",
-        "qps",
-        "cifar",
-        "crops",
-        "data",
-        "hours",
-    )
     if arguments.finetune:
         raise InputError("--finetune: needs --calibrate DIR, photographs to compress by")
-    for name in names:
+    for name in _CALIBRATION_OPTIONS:
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name.replace('_', '-')}: needs --calibrate DIR, photographs to compress by")
     return False
@@ -122,7 +108,7 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
     if options.lambda_rd is not None or options.scan_order not in ("auto", 0):
         raise InputError("--calibrate: chooses levels by itself, take --lambda-rd and --scan-order away")
     options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
-    model = _network(stored, arguments)
+    model = network_of(stored, arguments)
     check_finetuning(arguments)
     pictures = _pictures(model, stored.metadata, arguments)
 
@@ -157,39 +143,6 @@ def _latent_rates(model: Autoencoder, found: CalibratedNetwork, pictures: Calibr
     n_pixels = rgb.size // 3
     original, coded = (8 * sum(map(len, encode_pictures(network, rgb))) / n_pixels for network in (model, changed))
     return original, coded
-
-
-def _network(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
-    where, arch = str(arguments.input), arguments.arch
-    if arch == "dncnn":
-        return dncnn_of(stored.tensors, where)
-    if arch is None or arch == stored.metadata.get("architecture"):
-        return build_network(stored, where)
-    if ":" not in arch:
-        raise InputError(f"--arch {arch}: dncnn or FILE.py:NAME is wanted, or none if the file names its architecture")
-    network = _user_network(arch)
-    try:
-        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in stored.tensors.items()})
-    except RuntimeError as error:
-        raise InputError(f"{where}: does not fit --arch {arch}: {' '.join(str(error).split())}") from None
-    return network.eval()
-
-
-def _user_network(arch: str) -> nn.Module:
-    """What a function in a file of the user's makes."""
-    path, _, name = arch.rpartition(":")
-    spec = importlib.util.spec_from_file_location("user_architecture", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise InputError(f"--arch {arch}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        network = getattr(module, name)()
-    except Exception as error:
-        raise InputError(f"--arch {arch}: {type(error).__name__}: {error}") from None
-    if not isinstance(network, nn.Module):
-        raise InputError(f"--arch {arch}: makes a {type(network).__name__}, a torch module is wanted")
-    return network
 
 
 def _pictures(model: nn.Module, metadata: Mapping[str, str], arguments: argparse.Namespace) -> Calibration:

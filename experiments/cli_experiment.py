@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -21,7 +22,7 @@ from vvc_nnr.experiments.cli_report import add_report_option, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
-from vvc_nnr.experiments.model_zoo import OUR_QPS, ZooOptions
+from vvc_nnr.experiments.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
 from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
     bundled_patches,
@@ -106,6 +107,9 @@ def _add_model_zoo(kinds: Commands) -> None:
     zoo.add_argument("--weights", type=Path, help="folder of published weights, with a folder for each data set")
     zoo.add_argument("--qps", type=_zoo_qps, default=OUR_QPS, metavar="QP,...", help="QPs of this codec")
     zoo.add_argument(
+        "--max-loss-db", type=float, default=MAX_LOSS_DB, metavar="DB", help="of calibrated compression; 0: none"
+    )
+    zoo.add_argument(
         "--peer", default=os.environ.get(PEER_VARIABLE, ""), metavar="PYTHON", help="of the reference software"
     )
     add_format_option(zoo, "table")
@@ -122,7 +126,10 @@ def _zoo_qps(text: str) -> tuple[int, ...]:
 def _model_zoo(arguments: argparse.Namespace) -> Outcome:
     if arguments.weights is not None and not arguments.weights.is_dir():
         raise InputError(f"--weights {arguments.weights}: no such folder")
-    options = ZooOptions(tuple(arguments.row), arguments.weights, arguments.peer, arguments.qps)
+    if not 0 <= arguments.max_loss_db < math.inf:
+        raise InputError(f"--max-loss-db {arguments.max_loss_db}: at least 0 is wanted")
+    max_loss_db = arguments.max_loss_db or None
+    options = ZooOptions(tuple(arguments.row), arguments.weights, arguments.peer, arguments.qps, max_loss_db)
     tables = run_model_zoo(arguments.out, options, gather_provenance())
     write_asked_report(arguments)
     return tables_outcome(tables, default_origin(), arguments.format)

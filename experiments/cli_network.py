@@ -19,8 +19,9 @@ from vvc_nnr.experiments.cli_nnc import (
     note_on,
     options_of,
 )
+from vvc_nnr.experiments.naming import naming
 from vvc_nnr.filters.zoo import zoo_path
-from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc, read_arrays, write_arrays
+from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc, read_arrays, with_folded_norms, write_arrays
 from vvc_nnr.model.container import Tensor, container_bytes
 from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, write_uniform
@@ -87,7 +88,9 @@ def _compress(arguments: argparse.Namespace) -> Outcome:
         return compress_by_pictures(read_network_file(path), arguments)
     if method == "nnc":
         network = read_arrays(path)
-        n_bytes = compress_nnc(network, arguments)
+        with naming(path):
+            coded = with_folded_norms(network) if arguments.fold_batch_norms else network
+        n_bytes = compress_nnc(coded, arguments)
         return _sizes(arguments, method, len(container_bytes(network.arrays, network.metadata)), n_bytes)
     stored = read_network_file(path)
     bits = int(method.removeprefix("uniform"))
@@ -109,6 +112,8 @@ def _method(arguments: argparse.Namespace) -> str:
         raise InputError(f"{output}: --method {method} writes {wanted} files; change the name or the method")
     if method == "nnc" and arguments.biases is not None:
         raise InputError("--biases: only for --method uniform1 to uniform16")
+    if method != "nnc" and arguments.fold_batch_norms:
+        raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
     if method != "nnc" and options_of(arguments) != CompressOptions():
         raise InputError(f"--method {method} takes none of the options of --method nnc")
     return method

@@ -59,8 +59,8 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-param-opt", action="store_true", help="default estimators in every context")
     group.add_argument(
         "--qp-by-size",
-        action="store_true",
-        help="finer QPs for small weight tensors, coarser for large, --qp on average",
+        action=argparse.BooleanOptionalAction,
+        help="finer QPs for small weight tensors, coarser for large, --qp on average (default: yes, with roles)",
     )
     group.add_argument("--lossless", action="store_true", help="every bit of every tensor comes back")
     group.add_argument(
@@ -75,6 +75,11 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(GraphCarriage),
         default="onnx",
         help="graph of an ONNX model: onnx: by the standard; manifest: so that the reference software decodes the file",
+    )
+    group.add_argument(
+        "--fold-batch-norms",
+        action="store_true",
+        help="fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate",
     )
     group.add_argument("--bitdepth", type=int, metavar="B", help="levels of B bit in place of a QP")
     add_threads(group)

@@ -15,16 +15,17 @@ from tqdm import tqdm
 
 from vvc_nnr.experiments.markup import Cell, Column, Table
 from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
+from vvc_nnr.experiments.networks.calibrated_coding import code_by_pictures
 from vvc_nnr.experiments.networks.classification import ClassificationRow
 from vvc_nnr.experiments.networks.codec_process import Coded, code_with_ours, code_with_peer
 from vvc_nnr.experiments.networks.detection_coco import YoloRow
 from vvc_nnr.experiments.networks.dncnn import DeblockingRow, DenoisingRow
 from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, SmallCodecRow
-from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Row, Subject
+from vvc_nnr.experiments.networks.row import CalibratedRow, Metrics, NotHereError, Row, Subject
 from vvc_nnr.experiments.networks.segmentation_coco import DeepLabRow
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import TextRow
-from vvc_nnr.experiments.rows import ZooMethod, ZooRow
+from vvc_nnr.experiments.rows import ZooCoding, ZooRow
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.model.any_file import plain_bytes
 from vvc_nnr.model.role_names import named_roles
@@ -32,6 +33,8 @@ from vvc_nnr.number_formats import Bfloat16Bits, shape_of
 
 OUR_QPS, PEER_QP = (-32, -36), -38
 """This package's default QP and one whose files are smaller than those of the reference software at its default."""
+MAX_LOSS_DB = 0.02
+"""Of calibrated compression."""
 ROWS: tuple[Row, ...] = (
     ClassificationRow("AlexNet", "alexnet", "alexnet*.pth", 256, 224),
     ClassificationRow("Inception v3", "inception_v3", "inception_v3*.pth", 342, 299),
@@ -63,12 +66,14 @@ class ZooOptions:
         folder: The user's folder of published weights and data sets.
         peer: The Python of an environment with the reference software, "" for none.
         qps: QPs of this codec.
+        max_loss_db: Loss of PSNR that calibrated compression keeps to, None to do without it.
     """
 
     rows: tuple[str, ...] = ()
     folder: Path | None = None
     peer: str = ""
     qps: tuple[int, ...] = OUR_QPS
+    max_loss_db: float | None = MAX_LOSS_DB
 
 
 def chosen_rows(options: ZooOptions) -> list[Row]:
@@ -85,7 +90,7 @@ def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow])
         writer: Where the results go.
 
     Returns:
-        Name to reason of the rows that cannot run here.
+        Name to reason of what cannot run here.
 
     Raises:
         InputError, BitstreamError: If weights or pictures cannot be read.
@@ -95,7 +100,7 @@ def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow])
     absent: dict[str, str] = {}
     threads = torch.get_num_threads()
     for row in tqdm(rows, desc="networks", unit="network", disable=None):
-        wanted = [key for key in _keys(row.name, options) if key not in done]
+        wanted = [coding for coding in _codings(row, options) if (row.name, *coding.key) not in done]
         if not wanted:
             continue
         try:
@@ -103,29 +108,34 @@ def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow])
         except NotHereError as error:
             absent[row.name] = str(error)
             continue
-        for key in wanted:
-            writer.append([_measured(*key, subject, options)])
+        for coding in wanted:
+            try:
+                writer.append([_measured(row, coding, subject, options)])
+            except NotHereError as error:
+                absent[f"{row.name}: {coding.label}"] = str(error)
     torch.set_num_threads(threads)
     return absent
 
 
-def _keys(name: str, options: ZooOptions) -> list[tuple[str, ZooMethod, int]]:
-    keys: list[tuple[str, ZooMethod, int]] = [(name, "original", 0)]
-    keys += [(name, "vvc_nnr", qp) for qp in options.qps]
-    return [*keys, (name, "nncodec", PEER_QP)] if options.peer else keys
+def _codings(row: Row, options: ZooOptions) -> list[ZooCoding]:
+    found = [ZooCoding("original"), *(ZooCoding("vvc_nnr", qp) for qp in options.qps)]
+    if options.max_loss_db is not None and isinstance(row, CalibratedRow):
+        found.append(ZooCoding("calibrated", max_loss_db=options.max_loss_db))
+    return [*found, ZooCoding("nncodec", PEER_QP)] if options.peer else found
 
 
-def _measured(name: str, method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) -> ZooRow:
+def _measured(row: Row, coding: ZooCoding, subject: Subject, options: ZooOptions) -> ZooRow:
     """One network, original or through one codec."""
-    coded = None if method == "original" else _coded(method, qp, subject, options)
+    coded = _coded(row, coding, subject, options)
     arrays = coded.arrays if coded else subject.arrays
     scores = subject.evaluate(arrays) if subject.evaluate else Metrics()
     faults = [field.name for field in fields(Metrics) if not _is_number(getattr(scores, field.name))]
     scores = replace(scores, **dict.fromkeys(faults))
     return ZooRow(
-        network=name,
-        method=method,
-        qp=qp,
+        network=row.name,
+        method=coding.method,
+        qp=coding.qp,
+        max_loss_db=coding.max_loss_db,
         weights=subject.weights,
         data=subject.data,
         n_parameters=sum(math.prod(shape_of(array)) for array in subject.arrays.values()),
@@ -149,12 +159,20 @@ def _is_number(score: float | None) -> bool:
     return score is None or math.isfinite(score)
 
 
-def _coded(method: ZooMethod, qp: int, subject: Subject, options: ZooOptions) -> Coded:
+def _coded(row: Row, coding: ZooCoding, subject: Subject, options: ZooOptions) -> Coded | None:
+    if coding.method == "original":
+        return None
+    if coding.method == "calibrated":
+        assert isinstance(row, CalibratedRow)
+        assert subject.module is not None
+        assert coding.max_loss_db is not None
+        return code_by_pictures(subject.module, row.calibration(options.folder), coding.max_loss_db)
     arrays = {name: array for name, array in subject.arrays.items() if not isinstance(array, Bfloat16Bits)}
     assert len(arrays) == len(subject.arrays)  # no network of the zoo has bfloat16
-    if method == "nncodec":
-        return code_with_peer(options.peer, arrays, {"qp": qp})
-    return code_with_ours(arrays, subject.roles or named_roles(subject.arrays), {"qp": qp, "qp_by_size": True})
+    if coding.method == "nncodec":
+        return code_with_peer(options.peer, arrays, {"qp": coding.qp})
+    roles = subject.roles or named_roles(subject.arrays)
+    return code_with_ours(arrays, roles, {"qp": coding.qp})
 
 
 def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bool) -> Table:
@@ -188,13 +206,13 @@ def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bo
 
 
 def _cells(row: ZooRow) -> tuple[Cell, ...]:
-    codec = "original" if row.method == "original" else f"{row.method}, QP {row.qp}"
     size = row.original_bytes if row.n_bytes is None else row.n_bytes
     saving = None if row.n_bytes is None else 100 * (1 - row.n_bytes / row.original_bytes)
     fault = f"NaN or infinite: {row.fault}" if row.fault else None
-    head = (row.network, row.weights, codec, row.n_parameters, size, saving, row.encode_s, row.decode_s, row.memory_mib)
+    head = (row.network, row.weights, row.coding.label, row.n_parameters, size, saving)
+    cost = (row.encode_s, row.decode_s, row.memory_mib)
     scores = (row.accuracy_percent, row.average_precision_percent, row.pixel_accuracy_percent, row.iou, row.dice)
-    return (*head, *scores, row.bpp, row.psnr_db, fault)
+    return (*head, *cost, *scores, row.bpp, row.psnr_db, fault)
 
 
 def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
@@ -203,6 +221,7 @@ def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
         "Size: bytes of all tensors in their number formats, or of the whole coded file.",
         "Times: processor time of one run, one thread.",
         "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
+        "Calibrated: the smallest file within a loss on other photographs; all attempts timed, memory not taken.",
         "Memory: most of the codec's process beyond what it had with the network loaded.",
         "Weights published, bundled with this package, or random: real layout, but nothing to score.",
         *tasks,

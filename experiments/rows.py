@@ -10,7 +10,7 @@ from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
 
 ToolMethod: TypeAlias = Literal["anchor", "original", "reconstructed"]
-ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "nncodec"]
+ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae", "reconstructed-cnn-ae"]
 
 
@@ -140,13 +140,38 @@ class SizeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ZooCoding:
+    """How a network of the model zoo is coded; see `ZooRow`."""
+
+    method: ZooMethod
+    qp: int = 0
+    max_loss_db: float | None = None
+
+    @property
+    def key(self) -> tuple[str | int | float, ...]:
+        """Its part of a row's key."""
+        return (self.method, self.qp, self.max_loss_db or 0.0)
+
+    @property
+    def label(self) -> str:
+        """Codec and setting in a few words."""
+        match self.method:
+            case "original":
+                return self.method
+            case "calibrated":
+                return f"vvc_nnr, calibrated, {self.max_loss_db or 0.0:g} dB"
+        return f"{self.method}, QP {self.qp}"
+
+
+@dataclass(frozen=True, slots=True)
 class ZooRow:
     """One network of the model zoo, as it was or through one codec.
 
     Attributes:
         network: Its name.
-        method: "original", "vvc_nnr" or "nncodec".
-        qp: The codec's QP of weights, 0 for the original.
+        method: "original", "vvc_nnr", "calibrated" (this codec by what the network does to pictures) or "nncodec".
+        qp: The codec's QP of weights, 0 where that is not how it was coded.
+        max_loss_db: Loss of PSNR that calibration was to keep to on pictures of its own, None for the others.
         weights: Where the weights come from.
         data: What the network was scored on, empty if it was not.
         n_parameters: Values of all tensors.
@@ -171,6 +196,7 @@ class ZooRow:
     network: str
     method: ZooMethod
     qp: int
+    max_loss_db: float | None
     weights: str
     data: str
     n_parameters: int
@@ -193,16 +219,21 @@ class ZooRow:
             raise ValueError("original_bytes and n_bytes must be at least 1")
 
     @property
-    def key(self) -> tuple[str | int, ...]:
+    def key(self) -> tuple[str | int | float, ...]:
         """What this row is about; a run writes each key once."""
-        return (self.network, self.method, self.qp)
+        return (self.network, *self.coding.key)
+
+    @property
+    def coding(self) -> ZooCoding:
+        """How the network was coded."""
+        return ZooCoding(self.method, self.qp, self.max_loss_db)
 
 
 class KeyedRow(Protocol):
     """A row that knows what it is about."""
 
     @property
-    def key(self) -> tuple[str | int, ...]:
+    def key(self) -> tuple[str | int | float, ...]:
         """What the row is about."""
         ...
 
@@ -216,7 +247,7 @@ def unique_rows(rows: Iterable[KeyedRowT]) -> list[KeyedRowT]:
     Raises:
         InputError: If two rows about the same thing differ (results of two runs in one file).
     """
-    seen: dict[tuple[str | int, ...], KeyedRowT] = {}
+    seen: dict[tuple[str | int | float, ...], KeyedRowT] = {}
     for row in rows:
         first = seen.setdefault(row.key, row)
         if first != row:

@@ -29,9 +29,11 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.model.layers import MatrixLayer, find_layers
 from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
 from vvc_nnr.model.paused_passes import PausedPasses
+from vvc_nnr.model.role_modules import module_roles
+from vvc_nnr.model.roles import Rule
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.network_decoder import decode_network
-from vvc_nnr.network_encoder import make_job, write_network
+from vvc_nnr.network_encoder import make_job, tensor_rules, write_network
 from vvc_nnr.number_formats import NamedArrays, coded_shape, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
 from vvc_nnr.parameter_sets import ModelParameterSet
@@ -69,7 +71,8 @@ def prepare(
     generator = torch.Generator().manual_seed(seed)
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
     felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
-    return Attempts(original, arrays, calibration, meter, felt, gradients, options, metadata, seed)
+    rules = tensor_rules(module_roles(model, arrays), arrays, replace(options, qp_by_size=False))
+    return Attempts(original, arrays, rules, calibration, meter, felt, gradients, options, metadata, seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +82,7 @@ class Attempts:
     Attributes:
         original: A copy of the network, float32.
         arrays: Its state, by name.
+        rules: What each tensor may lose that pictures do not decide about.
         calibration: The pictures.
         meter: By which the loss is measured.
         layers: Those whose errors are felt, in the order in which they run.
@@ -90,6 +94,7 @@ class Attempts:
 
     original: nn.Module
     arrays: NamedArrays
+    rules: Mapping[str, Rule]
     calibration: Calibration
     meter: LossMeter
     layers: list[MatrixLayer]
@@ -182,7 +187,7 @@ class Attempts:
         options = replace(self.options, qp_per_tensor=qps)
         found = []
         for place, (name, array) in enumerate(arrays.items()):
-            job = make_job(name, array, place, arrays, options)
+            job = replace(make_job(name, array, place, arrays, options), rule=self.rules.get(name))
             found.append(_encode_levels(job, coded[name], options) if name in coded else encode_tensor(job, options))
         return found
 

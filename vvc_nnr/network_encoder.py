@@ -58,7 +58,7 @@ def compress_arrays(
     """
     options.check_names(arrays)
     check_metadata(metadata or {})
-    rules = _rules(roles, arrays, options)
+    rules = tensor_rules(roles, arrays, options)
     ties = find_ties(arrays)
     tied = {tie.name for tie in ties}
     jobs = [
@@ -72,15 +72,26 @@ def compress_arrays(
     return write_network(shapes, coded, mps, metadata=metadata, ties=ties, graph=graph)
 
 
-def _rules(roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
-    """What each tensor may lose; empty without roles."""
+def tensor_rules(
+    roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
+) -> dict[str, Rule]:
+    """What each tensor may lose; empty without roles.
+
+    Args:
+        roles: What the tensors are, by name; None: what their names tell.
+        arrays: The tensors.
+        options: How they are coded.
+
+    Raises:
+        InputError: If an option for roles is given without roles, or is none.
+    """
     if options.roles == "off":
         if options.role_of or options.qp_by_size:
             raise InputError('role_of, qp_by_size: have no effect with roles="off"')
         return {}
     found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
     rules = {name: RULES[told.role] for name, told in found.items()}
-    if not options.qp_by_size:
+    if options.qp_by_size is False:
         return rules
     sizes = {name: math.prod(shape_of(arrays[name])) for name, rule in rules.items() if rule.step == "qp"}
     offsets = size_offsets(sizes, options.qp_density)

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
-from vvc_nnr.experiments.networks.pictures import colour_pictures
+from vvc_nnr.experiments.networks.pictures import calibration_photographs, colour_pictures
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
 from vvc_nnr.experiments.pictures import default_small_pictures
 from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.calibration_pictures import CropOptions, autoencoder_calibration, inloop_calibration, patches
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
+from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.metrics import frame_psnr_db, psnr_db
@@ -23,6 +25,8 @@ from vvc_nnr.sequences.metrics import frame_psnr_db, psnr_db
 QP = 37
 N_PICTURES = 4
 N_SMALL_PICTURES = 200
+CALIBRATION_QPS = (22, 27, 32, 37)
+N_PATCHES, PATCH_BATCH = 2048, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class InLoopRow:
         return module_subject(
             load_inloop_filter(self.name), "bundled", data, lambda module: _filtered(module, originals, decoded)
         )
+
+    def calibration(self, folder: Path | None) -> Calibration:
+        """See `CalibratedRow`."""
+        paths = calibration_photographs(folder)
+        return inloop_calibration(paths, CALIBRATION_QPS, self.loop_filters, CropOptions(side=128))
 
 
 def _filtered(module: InLoopNetwork, originals: list[Frame], decoded: list[Frame]) -> Metrics:
@@ -78,3 +87,8 @@ class AutoencoderRow:
             return Metrics(bpp=bpp, psnr_db=float(np.mean(scores)))
 
         return module_subject(load_autoencoder(self.name), "bundled", small.origin, evaluate)
+
+    def calibration(self, folder: Path | None) -> Calibration:
+        """See `CalibratedRow`."""
+        pictures, held_out = patches(calibration_photographs(folder), None, N_PATCHES)
+        return autoencoder_calibration(pictures, held_out, PATCH_BATCH)

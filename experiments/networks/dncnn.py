@@ -11,38 +11,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from vvc_nnr.experiments.networks.pictures import Picture, data_path, grey_pictures
+from vvc_nnr.experiments.networks.pictures import Picture, calibration_photographs, data_path, grey_pictures
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
+from vvc_nnr.filters.calibration_pictures import CropOptions, gaussian_noise, jpeg_artefacts, restoration_calibration
+from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
 from vvc_nnr.model.safetensors import read_network
+from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.metrics import psnr_db
 
 SIGMA = 25
 JPEG_QUALITY = 10
 SEED = 0
-
-
-class DnCnn(nn.Module):
-    """Grey (N, 1, H, W), 0 to 1, less what convolutions with ReLU between them find in it.
-
-    Args:
-        n_layers: Convolutions of 64 channels.
-    """
-
-    def __init__(self, n_layers: int) -> None:
-        super().__init__()
-        widths = (1, *[64] * (n_layers - 1), 1)
-        for layer in range(n_layers):
-            self.add_module(f"conv{layer}", nn.Conv2d(widths[layer], widths[layer + 1], 3, padding=1))
-        self.n_layers = n_layers
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The restored pictures."""
-        found = pictures
-        for layer in range(self.n_layers):
-            found = self.get_submodule(f"conv{layer}")(found if layer == 0 else torch.relu(found))
-        return pictures - found
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +38,10 @@ class DenoisingRow:
         noisy = [picture + rng.normal(0, SIGMA, picture.shape) for picture in pictures]
         return _subject("dncnn_sigma25", f"Set12, sigma {SIGMA}", pictures, noisy)
 
+    def calibration(self, folder: Path | None) -> Calibration:
+        """See `CalibratedRow`."""
+        return restoration_calibration(calibration_photographs(folder), 1, gaussian_noise(SIGMA), CropOptions())
+
 
 @dataclass(frozen=True, slots=True)
 class DeblockingRow:
@@ -71,11 +55,14 @@ class DeblockingRow:
         decoded = [_through_jpeg(picture).astype(np.float64) for picture in pictures]
         return _subject("dncnn3", f"classic5, JPEG quality {JPEG_QUALITY}", pictures, decoded)
 
+    def calibration(self, folder: Path | None) -> Calibration:
+        """See `CalibratedRow`."""
+        return restoration_calibration(calibration_photographs(folder), 1, jpeg_artefacts(JPEG_QUALITY), CropOptions())
+
 
 def _subject(stem: str, data: str, pictures: list[Picture], damaged: list[np.ndarray]) -> Subject:
-    stored = read_network(data_path(f"dncnn/{stem}.safetensors"))
-    network = DnCnn(sum(name.endswith("weight") for name in stored.tensors))
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in stored.tensors.items()})
+    path = data_path(f"dncnn/{stem}.safetensors")
+    network = dncnn_of(read_network(path).tensors, str(path))
 
     def evaluate(module: DnCnn) -> Metrics:
         scores = [psnr_db(p, _restored(module, d), bit_depth=8) for p, d in zip(pictures, damaged, strict=True)]

@@ -12,6 +12,7 @@ from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, 
 from vvc_nnr.sequences.images import image_files, read_image
 
 Picture = NDArray[np.uint8]
+CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
 
 
 def colour_pictures(multiple: int) -> tuple[list[Picture], str]:
@@ -32,6 +33,24 @@ def grey_pictures(folder_name: str) -> list[Picture]:
         NotHereError: If it is not there.
     """
     return [read_image(path)[..., 0] for path in image_files(data_path(folder_name))]
+
+
+def calibration_photographs(folder: Path | None) -> list[Path]:
+    """Photographs to compress by, none of which a network is scored on.
+
+    Args:
+        folder: The user's folder, whose folder `calibration` comes first.
+
+    Raises:
+        NotHereError: If there are none.
+    """
+    own = None if folder is None else folder / CALIBRATION_FOLDER
+    if own is not None and own.is_dir():
+        return image_files(own)
+    try:
+        return image_files(data_path(CALIBRATION_SET))
+    except NotHereError as error:
+        raise NotHereError(f"no photographs to compress by: no folder {CALIBRATION_FOLDER} of yours, {error}") from None
 
 
 def data_path(name: str) -> Path:

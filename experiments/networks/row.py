@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from vvc_nnr.model.role_modules import module_roles
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.number_formats import NamedArrays
+from vvc_nnr.quantize.calibration import Calibration
 
 Weights = Literal["published", "bundled", "trained here", "random"]
 """Where a network's weights come from; "random": real layout, no task."""
@@ -58,6 +59,7 @@ class Subject:
         weights: Where they come from.
         data: What it is scored on, "" if it is not.
         evaluate: Its scores with given tensors; None: the row has no task.
+        module: The network, if it is a torch module.
     """
 
     arrays: NamedArrays
@@ -65,6 +67,7 @@ class Subject:
     weights: Weights
     data: str = ""
     evaluate: Callable[[NamedArrays], Metrics] | None = None
+    module: nn.Module | None = None
 
 
 class Row(Protocol):
@@ -86,6 +89,22 @@ class Row(Protocol):
         """
 
 
+@runtime_checkable
+class CalibratedRow(Protocol):
+    """A row whose network can be compressed by what it does to pictures."""
+
+    def calibration(self, folder: Path | None) -> Calibration:
+        """Pictures to compress by, other than those that the network is scored on.
+
+        Args:
+            folder: The user's folder of weights and data sets.
+
+        Raises:
+            NotHereError: If there are none.
+            InputError: If they cannot be read.
+        """
+
+
 def module_subject(
     module: nn.Module,
     weights: Weights,
@@ -103,8 +122,8 @@ def module_subject(
     arrays = named_arrays(module)
     roles = module_roles(module, arrays)
     if evaluate is None:
-        return Subject(arrays, roles, weights, data)
-    return Subject(arrays, roles, weights, data, lambda given: _evaluated(module, given, evaluate))
+        return Subject(arrays, roles, weights, data, module=module)
+    return Subject(arrays, roles, weights, data, lambda given: _evaluated(module, given, evaluate), module)
 
 
 def _evaluated(module: nn.Module, arrays: NamedArrays, evaluate: Callable[[Any], Metrics]) -> Metrics:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from vvc_nnr.experiments.report.charts import BarChart, Bars
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.rows import ZooMethod, ZooRow
+from vvc_nnr.experiments.rows import ZooRow
 from vvc_nnr.experiments.stored import StoredZoo
 
 _LEAD = "Networks of many kinds, and what they do, before and after coding."
@@ -35,32 +35,25 @@ def zoo_section(stored: StoredZoo) -> Section:
 
 
 def _size_chart(rows: Sequence[ZooRow]) -> BarChart:
-    shares = {(row.network, row.method, row.qp): _share_percent(row) for row in rows}
+    shares = {(row.network, row.coding.label): _share_percent(row) for row in rows}
     networks = tuple(dict.fromkeys(row.network for row in rows))
-    bars = tuple(
-        Bars(_codec_label(method, qp), tuple(shares.get((name, method, qp)) for name in networks))
-        for method, qp in _codecs(rows)
-    )
+    bars = tuple(Bars(codec, tuple(shares.get((name, codec)) for name in networks)) for codec in _codecs(rows))
     return BarChart("Size after coding, of all tensors in their formats", "%", networks, bars, signed=False)
 
 
 def _findings(rows: Sequence[ZooRow]) -> Iterator[Finding]:
-    for method, qp in _codecs(rows):
-        coded = [row for row in rows if (row.method, row.qp) == (method, qp)]
+    for codec in _codecs(rows):
+        coded = [row for row in rows if row.coding.label == codec]
         shares = [share for share in map(_share_percent, coded) if share is not None]
         if shares:
             n_faults = sum(bool(row.fault) for row in coded)
             doubt = f"{n_faults} of them with scores that are NaN or infinite" if n_faults else ""
-            label = f"mean size of {len(shares)} networks, {_codec_label(method, qp)}"
+            label = f"mean size of {len(shares)} networks, {codec}"
             yield Finding(f"{fmean(shares):.2f}", "%", label, doubt)
 
 
-def _codecs(rows: Sequence[ZooRow]) -> list[tuple[ZooMethod, int]]:
-    return list(dict.fromkeys((row.method, row.qp) for row in rows if row.method != "original"))
-
-
-def _codec_label(method: ZooMethod, qp: int) -> str:
-    return f"{method}, QP {qp}"
+def _codecs(rows: Sequence[ZooRow]) -> list[str]:
+    return list(dict.fromkeys(row.coding.label for row in rows if row.method != "original"))
 
 
 def _share_percent(row: ZooRow) -> float | None:

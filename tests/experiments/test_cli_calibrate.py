@@ -10,7 +10,9 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from torch import nn
 
+from vvc_nnr.compress import decompress
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.filters.dncnn import DnCnn
 from vvc_nnr.model.safetensors import write_float
@@ -71,6 +73,20 @@ def test_a_network_of_the_users_own_within_a_size(folder: Path, tmp_path: Path) 
     options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'own.py'}:make", "--max-bytes", "400")
     assert compress(folder, tmp_path / "a.nnc", "own", *options) == 0
     assert (tmp_path / "a.nnc").stat().st_size <= 400
+
+
+def test_folded_batch_norms(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1))
+    nn.init.uniform_(network[1].weight, 1, 3)
+    write_float(folder / "norm.safetensors", {name: value.numpy() for name, value in network.state_dict().items()}, {})
+    (folder / "norm.py").write_text(ARCHITECTURE.replace("nn.ReLU", "nn.BatchNorm2d(4), nn.ReLU"))
+    options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'norm.py'}:make", "--max-loss-db", "0.1")
+    assert compress(folder, tmp_path / "a.nnc", "norm", *options, "--fold-batch-norms") == 0
+    folded = decompress((tmp_path / "a.nnc").read_bytes())
+    assert (folded["1.weight"] == 1).all()
+    assert (folded["1.running_mean"] == 0).all()
+    assert folded.keys() == network.state_dict().keys()
 
 
 def test_fine_tuning_is_planned_by_the_hour_and_goes_on(folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from vvc_nnr.errors import ExternalToolError
@@ -20,7 +21,7 @@ from vvc_nnr.experiments.markup import to_markdown
 from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
 from vvc_nnr.experiments.networks.classification import ClassificationRow
 from vvc_nnr.experiments.networks.codec_process import code_with_ours, code_with_peer
-from vvc_nnr.experiments.networks.dncnn import DenoisingRow, DnCnn
+from vvc_nnr.experiments.networks.dncnn import DenoisingRow
 from vvc_nnr.experiments.networks.pasted import pasted
 from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject, module_subject
 from vvc_nnr.experiments.networks.segmentation_coco import confusion, segmentation_metrics
@@ -29,6 +30,7 @@ from vvc_nnr.experiments.networks.text_recognition import edit_distance
 from vvc_nnr.experiments.networks.unet import UNet, dice
 from vvc_nnr.experiments.rows import ZooRow
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.quantize.calibration import Calibration, as_calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,60 @@ def test_a_run_goes_on_and_says_what_is_absent(tmp_path: Path) -> None:
     assert "VVC_NNR_PEER" in text
 
 
+@dataclass(frozen=True, slots=True)
+class CalibratedSmallRow:
+    """A tiny restorer that can be compressed by pictures, if there are any."""
+
+    has_pictures: bool = True
+    name: str = "restorer"
+
+    def load(self, folder: Path | None) -> Subject:
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+        return module_subject(network, "random")
+
+    def calibration(self, folder: Path | None) -> Calibration:
+        if not self.has_pictures:
+            raise NotHereError("no photographs")
+        pictures = torch.rand(4, 1, 1, 24, 24, generator=torch.Generator().manual_seed(2))
+        return as_calibration(list(pictures))
+
+
+def test_calibrated_rows(tmp_path: Path) -> None:
+    header = {"version": "1", "psnr_peak": "vtm", "averaging": "", "rate": "", "seeds": ""}
+
+    def run(row: Any, max_loss_db: float | None) -> dict[str, str]:
+        with RowWriter(tmp_path / "zoo.tsv", ZooRow, header) as writer:
+            return run_zoo([row], ZooOptions(qps=(), max_loss_db=max_loss_db), writer)
+
+    absent = run(CalibratedSmallRow(has_pictures=False), 0.05)
+    assert absent == {"restorer: vvc_nnr, calibrated, 0.05 dB": "no photographs"}
+    (reason,) = run(CalibratedSmallRow(), 1e-9).values()
+    assert "cannot be kept" in reason
+    assert run(CalibratedSmallRow(), 0.05) == run(SmallRow(), 0.05) == {}
+    assert run(CalibratedSmallRow(has_pictures=False), 0.05) == {}
+    assert run(CalibratedSmallRow(has_pictures=False), None) == {}
+    found = read_rows(tmp_path / "zoo.tsv", ZooRow).rows
+    assert [(row.network, row.method, row.max_loss_db) for row in found] == [
+        ("restorer", "original", None),
+        ("restorer", "calibrated", 0.05),
+        ("small", "original", None),
+    ]
+    assert 50 < (found[1].n_bytes or 0) < 0.7 * found[1].original_bytes
+    assert "vvc_nnr, calibrated, 0.05 dB" in to_markdown(zoo_table(found, absent, has_peer=False))
+
+
+def test_photographs_to_compress_by(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path))
+    with pytest.raises(NotHereError, match=r"no folder calibration of yours, no bsds500/train in the data folder"):
+        DenoisingRow().calibration(tmp_path)
+    (tmp_path / "calibration").mkdir()
+    for place in range(2):
+        Image.fromarray(np.full((40, 40, 3), place, np.uint8)).save(tmp_path / "calibration" / f"{place}.png")
+    fitted = DenoisingRow().calibration(tmp_path).fitted
+    assert {sample.inputs[0].shape for sample in fitted} == {(1, 1, 40, 40)}
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("vvc_nnr.experiments.runner.ROWS", (SmallRow(), AbsentRow()))
     monkeypatch.setattr(model_zoo, "ROWS", (SmallRow(), AbsentRow()))
@@ -90,6 +146,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main([*command, "--row", "none"]) == 2
     assert "no row is called none; there are small, absent" in capsys.readouterr().err
     assert main([*command, "--weights", str(tmp_path / "missing")]) == 2
+    assert main([*command, "--max-loss-db", "-1"]) == 2
+    assert "--max-loss-db -1.0: at least 0 is wanted" in capsys.readouterr().err
 
 
 def test_rows_have_different_names_and_need_no_package_to_be_listed() -> None:
@@ -152,7 +210,6 @@ def test_pasted_things_and_their_masks() -> None:
     assert (image[away] == 100).all()
     with torch.no_grad():
         assert UNet((4, 8)).eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 1, 16, 16)
-        assert DnCnn(3)(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
 
 
 def test_the_process_of_a_codec() -> None:
@@ -169,4 +226,4 @@ def test_the_process_of_a_codec() -> None:
 
 def test_rows_of_results_are_checked() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        ZooRow("n", "original", 0, "", "", 1, 0, None, *[None] * 10, "")
+        ZooRow("n", "original", 0, None, "", "", 1, 0, None, *[None] * 10, "")

@@ -233,6 +233,22 @@ def test_half_precision_and_layers_without_bias() -> None:
     assert {value.dtype for value in vvc_nnr.decompress(data).values()} == {np.dtype(np.float16)}
 
 
+def test_what_no_layer_has_is_coded_by_its_role() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(8)
+    norm.register_buffer("mask", torch.tensor([0.1, -torch.inf]))
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1)).eval()
+    with torch.no_grad():
+        network[0].weight[3] *= 1e-5
+        network[0].bias[3] = 0
+        norm.running_var[3] = 1e-9
+        norm.eps = 1e-12
+    decoded = vvc_nnr.decompress(vvc_nnr.compress(network, calibration=pictures(), max_loss_db=0.5))
+    assert decoded["1.running_var"][3] == pytest.approx(1e-9, rel=2**-8)
+    assert (decoded["1.weight"] == 1).all()
+    assert decoded["1.mask"].tobytes() == norm.mask.numpy().tobytes()
+
+
 def test_targets_decide_over_what_the_network_did() -> None:
     network = small_network()
     with torch.no_grad():

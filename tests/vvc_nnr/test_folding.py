@@ -84,5 +84,5 @@ def test_pairs_can_be_named_and_are_checked() -> None:
         fold_batch_norms(nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(4)), [("0", "1")])
     with pytest.raises(InputError, match="no place for the shift"):
         fold_batch_norms(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False)))
-    with pytest.raises(InputError, match="a torch module is wanted, got dict"):
+    with pytest.raises(InputError, match="a torch module or ModelProto is wanted, got dict"):
         fold_batch_norms({})

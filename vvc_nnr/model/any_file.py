@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
@@ -114,6 +114,24 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
             raise InputError(f"{path}: the network has no graph, only tensors: write .safetensors or .pt")
         return write_onnx(path, network.graph, network.arrays)
     return write_exact(path, network.arrays, network.metadata)
+
+
+def with_folded_norms(network: NetworkArrays) -> NetworkArrays:
+    """A network with its batch norms folded into the layers before them, as its graph tells.
+
+    Raises:
+        InputError: If it has no graph, or no norm can be folded.
+        BitstreamError: If its tensors do not fit the graph, or a norm not its layer.
+    """
+    if network.graph is None:
+        raise InputError(
+            "batch norms cannot be folded: tensors alone do not tell which layer a norm follows; "
+            "an .onnx file does, or in Python vvc_nnr.fold_batch_norms(module)"
+        )
+    from vvc_nnr.model.onnx_folding import fold_arrays
+
+    folded = fold_arrays(network.graph, network.arrays, network.n_bytes)
+    return replace(network, arrays=folded.arrays, graph=folded.graph, roles=folded.roles)
 
 
 def plain_bytes(arrays: NamedArrays) -> int:

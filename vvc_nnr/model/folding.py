@@ -23,14 +23,21 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
     """A copy of a module whose batch norms are folded as far as they directly follow a convolution or linear layer.
 
     Args:
-        module: A torch module, in evaluation mode as it computes in evaluation mode.
-        pairs: Names of layers and of the norms that alone use their outputs; None: found by tracing the module.
+        module: A torch module, in evaluation mode as it computes in evaluation mode; or an ONNX `ModelProto`, whose
+            folded norms leave its graph (`vvc_nnr.model.onnx_folding` tells more).
+        pairs: Names of layers and of the norms that alone use their outputs; None: found by tracing the module. A
+            graph tells them itself.
 
     Raises:
-        InputError: If it is no torch module, cannot be traced, or a pair is none of a layer and its norm.
+        InputError: If it is neither, cannot be traced, or a pair is none of a layer and its norm.
+        BitstreamError: If a tensor of the `ModelProto` is damaged.
     """
+    from vvc_nnr.model.onnx import is_model_proto
+
+    if is_model_proto(module):
+        return _folded_onnx(module, pairs)
     if not is_module(module):
-        raise InputError(f"fold_batch_norms: a torch module is wanted, got {type(module).__name__}")
+        raise InputError(f"fold_batch_norms: a torch module or ModelProto is wanted, got {type(module).__name__}")
     folded = copy.deepcopy(module).eval()
     for layer_name, norm_name in traced_pairs(folded) if pairs is None else pairs:
         _fold(_part(folded, layer_name, _CONVOLUTIONS), _part(folded, norm_name, _NORMS), f"{layer_name}, {norm_name}")
@@ -61,6 +68,14 @@ def traced_pairs(module: Any) -> list[tuple[str, str]]:
         if kinds[0] in _CONVOLUTIONS and kinds[1] in _NORMS and n_calls[before.target] == n_calls[node.target] == 1:
             pairs.append((before.target, node.target))
     return pairs
+
+
+def _folded_onnx(model: Any, pairs: Iterable[tuple[str, str]] | None) -> Any:
+    if pairs is not None:
+        raise InputError("fold_batch_norms: pairs are for torch modules, an ONNX graph tells them itself")
+    from vvc_nnr.model.onnx_folding import fold_onnx
+
+    return fold_onnx(model)
 
 
 def _part(module: Any, name: str, kinds: tuple[str, ...]) -> Any:

@@ -8,6 +8,7 @@ Other constants (axes, scales, texts, those of branches and loops) stay in the g
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,12 @@ def read_onnx(path: Path | str) -> OnnxModel:
         BitstreamError: If it is damaged.
         UnsupportedError: If two constants have one name.
     """
-    onnx = _import_onnx()
+    onnx = import_onnx()
     with naming(path):
         data = read_bytes(path)
         model = _parsed(data)
         n_bytes = len(data)
-        for name, tensor in _constants(model):
+        for name, tensor in constants(model):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 n_bytes += _load_external(path, name, tensor)
         return take_apart(model, n_bytes)
@@ -89,12 +90,12 @@ def take_apart(model: Any, n_bytes: int) -> OnnxModel:
         UnsupportedError: If two constants have one name.
     """
     arrays: NamedArrays = {}
-    for name, tensor in _constants(model):
+    for name, tensor in constants(model):
         if not _is_coded(tensor):
             continue
         if name in arrays:
             raise UnsupportedError(f"two constants are called {name!r}")
-        arrays[name] = _array(name, tensor)
+        arrays[name] = constant_array(name, tensor)
         _clear(tensor)
     return OnnxModel(arrays, model.SerializeToString(), operator_roles(model.graph, arrays), n_bytes)
 
@@ -110,13 +111,24 @@ def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> An
     own = [entry for entry in model.metadata_props if entry.key == MANIFEST_KEY]
     for entry in own:
         model.metadata_props.remove(entry)
-    for name, tensor in _constants(model):
+    for name, tensor in constants(model):
         if name in arrays and not _has_data(tensor):
             _fill(name, tensor, arrays[name])
     return model
 
 
-def _import_onnx() -> Any:
+def is_model_proto(model: Any) -> bool:
+    """Whether something is an ONNX `ModelProto`; whoever has one has imported onnx."""
+    onnx = sys.modules.get("onnx")
+    return onnx is not None and isinstance(model, onnx.ModelProto)
+
+
+def import_onnx() -> Any:
+    """The package onnx.
+
+    Raises:
+        InputError: If it is not installed.
+    """
     try:
         return importlib.import_module("onnx")
     except ImportError:
@@ -124,7 +136,7 @@ def _import_onnx() -> Any:
 
 
 def _parsed(data: bytes) -> Any:
-    onnx = _import_onnx()
+    onnx = import_onnx()
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -135,7 +147,7 @@ def _parsed(data: bytes) -> Any:
     return model
 
 
-def _constants(model: Any) -> Iterator[tuple[str, Any]]:
+def constants(model: Any) -> Iterator[tuple[str, Any]]:
     """Name and `TensorProto` of the main graph's constants."""
     for tensor in model.graph.initializer:
         yield tensor.name, tensor
@@ -147,15 +159,20 @@ def _constants(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_coded(tensor: Any) -> bool:
-    onnx = _import_onnx()
+    onnx = import_onnx()
     n_values = int(np.prod(tensor.dims, dtype=object)) if tensor.dims else 1
     known = {onnx.TensorProto.DataType.Value(name) for name in _FORMATS}
     return n_values >= MIN_VALUES and tensor.data_type in known
 
 
-def _array(name: str, tensor: Any) -> Array | Bfloat16Bits:
+def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
+    """The values of a `TensorProto`.
+
+    Raises:
+        BitstreamError: If they do not fit its type and shape.
+    """
     try:
-        return as_array(name, _import_onnx().numpy_helper.to_array(tensor))
+        return as_array(name, import_onnx().numpy_helper.to_array(tensor))
     except InputError:
         raise
     except Exception as error:  # whatever numpy says of data that does not fit
@@ -174,7 +191,7 @@ def _load_external(path: Path | str, name: str, tensor: Any) -> int:
             f"{path}: tensor {name!r} is in the file {location!r}, which cannot be read ({reason}): put it beside"
         ) from error
     tensor.ClearField("external_data")
-    tensor.data_location = _import_onnx().TensorProto.DEFAULT
+    tensor.data_location = import_onnx().TensorProto.DEFAULT
     return len(tensor.raw_data)
 
 
@@ -199,7 +216,7 @@ def _has_data(tensor: Any) -> bool:
 
 
 def _fill(name: str, tensor: Any, array: Array | Bfloat16Bits) -> None:
-    onnx = _import_onnx()
+    onnx = import_onnx()
     plain = array.bits if isinstance(array, Bfloat16Bits) else array
     found = "bfloat16" if isinstance(array, Bfloat16Bits) else plain.dtype.name
     wanted = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).name

@@ -54,9 +54,9 @@ def _in_loop_row(name: str, ctc_class: str, qp: int, method: InLoopMethod, rate:
 def zoo_rows() -> list[ZooRow]:
     scores = (None, None, None, 75.0, None, None, None, None, None, None)
     return [
-        ZooRow("AlexNet", "original", 0, "random", "", 1000, 4000, None, *scores, ""),
-        ZooRow("AlexNet", "vvc_nnr", -36, "random", "", 1000, 4000, 400, *scores, ""),
-        ZooRow("AlexNet", "nncodec", -38, "random", "", 1000, 4000, 600, *scores, "psnr_db"),
+        ZooRow("AlexNet", "original", 0, None, "random", "", 1000, 4000, None, *scores, ""),
+        ZooRow("AlexNet", "vvc_nnr", -36, None, "random", "", 1000, 4000, 400, *scores, ""),
+        ZooRow("AlexNet", "nncodec", -38, None, "random", "", 1000, 4000, 600, *scores, "psnr_db"),
     ]
 
 
