@@ -194,14 +194,14 @@ def low_rate_rows(n_weights: int, settings: Settings) -> Iterator[LowRateRow]:
 def _is_above(network: Network, wanted_bits: float) -> Callable[[int], bool]:
     """Tells of a QP if it takes at least so many bits per weight."""
     n_bytes = wanted_bits * n_values(network) / 8
-    return lambda qp: len(compress(network, qp=qp, lambda_rd=0.0, qp_by_size=False)) >= n_bytes
+    return lambda qp: len(compress(network, qp=qp, lambda_rd=0.0)) >= n_bytes
 
 
 def _at_mse(network: Network, options: dict[str, Any], mse: float) -> tuple[int, float]:
     """QP and bits of our stream at an error, these between the two nearest of the format's finest steps."""
 
     def coded(qp: int) -> tuple[float, float]:
-        data = compress(network, qp=qp, qp_by_size=False, **options)
+        data = compress(network, qp=qp, **options)
         return _mse(network, decompress(data)), 8.0 * len(data)
 
     qp = largest(lambda qp: coded(qp)[0] <= mse, *FINE_QPS)
