@@ -95,9 +95,9 @@ def coding_table(rows: Iterable[CodingRow]) -> Table:
         for r in rows
     )  # fmt: skip
     notes = (
-        f"Peer: dependent quantisation, QP {PEER_QP}, else its defaults. Ours: defaults, one QP for all. Times are of "
-        "compress and decompress in one process, files not included (CPU: median over the runs, all threads); faster: "
-        "the peer's median on its own file by ours.",
+        f"Peer: dependent quantisation, QP {PEER_QP}, else its defaults. Ours: defaults. Times are of compress and "
+        "decompress in one process, files not included (CPU: median over the runs, all threads); faster: the peer's "
+        "median on its own file by ours.",
         "Memory: the peak beyond the network (4 bytes a value) and, when decoding, the stream, in the first run; "
         "noise of some MB, so it says nothing of small networks.",
     )

@@ -71,7 +71,7 @@ def our_codec(request: dict[str, Any]) -> tuple[Callable[[Any], bytes], Callable
 
     n_threads, options = request["n_threads"], request["options"]
     return (
-        lambda network: compress(network, n_threads=n_threads, qp_by_size=False, **options),
+        lambda network: compress(network, n_threads=n_threads, **options),
         lambda data: decompress(data, n_threads=n_threads),
         vvc_nnr.__version__,
     )

@@ -59,8 +59,8 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-param-opt", action="store_true", help="default estimators in every context")
     group.add_argument(
         "--qp-by-size",
-        action=argparse.BooleanOptionalAction,
-        help="finer QPs for small weight tensors, coarser for large, --qp on average (default: yes, with roles)",
+        action="store_true",
+        help="finer QPs for small weight tensors, coarser for large, --qp on average",
     )
     group.add_argument("--lossless", action="store_true", help="every bit of every tensor comes back")
     group.add_argument(

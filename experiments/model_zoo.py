@@ -172,7 +172,7 @@ def _coded(row: Row, coding: ZooCoding, subject: Subject, options: ZooOptions) -
     if coding.method == "nncodec":
         return code_with_peer(options.peer, arrays, {"qp": coding.qp})
     roles = subject.roles or named_roles(subject.arrays)
-    return code_with_ours(arrays, roles, {"qp": coding.qp})
+    return code_with_ours(arrays, roles, {"qp": coding.qp, "qp_by_size": True})
 
 
 def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bool) -> Table:

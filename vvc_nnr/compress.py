@@ -47,7 +47,7 @@ def compress(
     metadata: Mapping[str, str] | None = None,
     roles: RoleMode = "auto",
     role_of: Mapping[str, str] | None = None,
-    qp_by_size: bool | None = None,
+    qp_by_size: bool = False,
     lossless: bool = False,
     search: Search = "fast",
     progress: Progress | None = None,

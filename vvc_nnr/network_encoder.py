@@ -91,7 +91,7 @@ def tensor_rules(
         return {}
     found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
     rules = {name: RULES[told.role] for name, told in found.items()}
-    if options.qp_by_size is False:
+    if not options.qp_by_size:
         return rules
     sizes = {name: math.prod(shape_of(arrays[name])) for name, rule in rules.items() if rule.step == "qp"}
     offsets = size_offsets(sizes, options.qp_density)

@@ -27,8 +27,7 @@ class CompressOptions:
     """How a network is coded.
 
     Args:
-        qp: QP of float tensors of two or more dimensions, on average over the weights (`qp_by_size`); 2**qp_density
-            less halves the step.
+        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step.
         qp_density: QP steps per octave as a power of two, 0 to 7.
         nonweight_qp: QP of the other float tensors; None: two octaves below `qp`.
         qp_per_tensor: QP by name, above both. A name that the network does not have is an error.
@@ -56,8 +55,7 @@ class CompressOptions:
             dimensions alone, as the reference software does.
         role_of: Roles by patterns of names, above those that were found.
         qp_by_size: The QP of a weight tensor grows with its number of weights, two octaves of that being one of its
-            step (`vvc_nnr.quantize.size_offsets`); `qp` is that of the average weight. None: yes, unless `roles` is
-            "off". False: `qp` is that of every weight tensor.
+            step (`vvc_nnr.quantize.size_offsets`); `qp` is that of the average weight.
         lossless: Every bit of every tensor comes back; the options above for floats have no effect.
     """
 
@@ -76,7 +74,7 @@ class CompressOptions:
     n_threads: int | None = None
     roles: RoleMode = "auto"
     role_of: Mapping[str, str] = field(default_factory=dict)
-    qp_by_size: bool | None = None
+    qp_by_size: bool = False
     lossless: bool = False
     search: Search = "fast"
 
@@ -122,10 +120,8 @@ class CompressOptions:
     def _fault(self, name: str, value: Any) -> str | None:
         """What is wanted in place of a value; None if it will do."""
         match name:
-            case "use_dq" | "row_skipping" | "param_opt" | "lossless":
+            case "use_dq" | "row_skipping" | "param_opt" | "qp_by_size" | "lossless":
                 return None if isinstance(value, bool) else "True or False"
-            case "qp_by_size":
-                return None if value is None or isinstance(value, bool) else "True, False or None"
             case "qp_density":
                 return _integer_fault(value, 0, MAX_QP_DENSITY)
             case "scan_order":

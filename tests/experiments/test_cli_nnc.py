@@ -96,7 +96,7 @@ def test_the_zoo_loads_both_kinds_of_file(run: Run, coded: Path, tmp_path: Path)
 def test_options_reach_the_codec(run: Run, networks: Path, tmp_path: Path) -> None:
     words = "--qp -20 --qp-of tail.weight=-40 --no-dq --scan-order 1 --no-param-opt --no-row-skipping --threads 1"
     path = tmp_path / "odd.NNC"
-    run("compress", networks / "rep.safetensors", "-o", path, "--no-qp-by-size", *words.split())
+    run("compress", networks / "rep.safetensors", "-o", path, *words.split())
     tensors = {t["name"]: t for t in json.loads(run("inspect", path, "--json"))["tensors"]}
     assert (tensors["head.weight"]["qp"], tensors["tail.weight"]["qp"]) == (-20, -40)
     assert tensors["tail.bias"]["qp"] == -75
@@ -104,7 +104,7 @@ def test_options_reach_the_codec(run: Run, networks: Path, tmp_path: Path) -> No
     assert tensors["head.weight"]["scan_order"] == 1
     expected = vvc_nnr.compress(
         read_network(networks / "rep.safetensors").tensors, qp=-20, qp_per_tensor={"tail.weight": -40}, use_dq=False,
-        scan_order=1, param_opt=False, row_skipping=False, n_threads=1, qp_by_size=False,
+        scan_order=1, param_opt=False, row_skipping=False, n_threads=1,
         metadata=read_network(networks / "rep.safetensors").metadata,
     )  # fmt: skip
     assert path.read_bytes() == expected

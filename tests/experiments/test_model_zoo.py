@@ -146,8 +146,6 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main([*command, "--row", "none"]) == 2
     assert "no row is called none; there are small, absent" in capsys.readouterr().err
     assert main([*command, "--weights", str(tmp_path / "missing")]) == 2
-    assert main([*command, "--max-loss-db", "-1"]) == 2
-    assert "--max-loss-db -1.0: at least 0 is wanted" in capsys.readouterr().err
 
 
 def test_rows_have_different_names_and_need_no_package_to_be_listed() -> None:

@@ -258,7 +258,7 @@ def test_a_stream_without_manifest_decodes_and_says_so() -> None:
 
 
 def test_inspection_counts_every_byte() -> None:
-    data = compress(NETWORK, qp_by_size=False)
+    data = compress(NETWORK)
     report = inspect(data, NETWORK, bins=True)
     assert sum(unit.size_bytes for unit in report.units) == report.size_bytes == len(data)
     weight = report.tensors[0]
