@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -126,12 +126,24 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
 
     found = compress(model)
     if arguments.finetune:
-        again = compress(tuned(model, found, _tuning(model, stored.metadata, arguments), arguments))
-        found = min(found, again, key=lambda one: len(one.data) if arguments.max_bytes is None else one.loss_db)
+        network = tuned(model, found, _tuning(model, stored.metadata, arguments), arguments)
+        found = _better(found, lambda: compress(network), by_size=arguments.max_bytes is None)
     with AtomicFile(arguments.output) as file:
         file.write(found.data)
     rates = _latent_rates(model, found, pictures) if isinstance(model, Autoencoder) else None
     return Outcome(_text(arguments, found, rates), _as_json(arguments, found, rates))
+
+
+def _better(
+    found: CalibratedNetwork, compress_again: Callable[[], CalibratedNetwork], *, by_size: bool
+) -> CalibratedNetwork:
+    """The better of two files, or the first if the network that was tuned does not keep the limit."""
+    try:
+        again = compress_again()
+    except InputError as error:
+        print(f"fine-tuning did not help, the file of before is written: {error}", file=sys.stderr)
+        return found
+    return min(found, again, key=lambda one: len(one.data) if by_size else one.loss_db)
 
 
 def _latent_rates(model: Autoencoder, found: CalibratedNetwork, pictures: Calibration) -> tuple[float, float]:

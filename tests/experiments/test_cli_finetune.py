@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -75,3 +76,22 @@ def test_photographs_that_all_measure_leave_none_to_train_on(
     assert compress(folder, tmp_path / "a.nnc", "filter", "--max-loss-db", "0.05", "--data", str(data)) == 2
     assert "others are wanted" in capsys.readouterr().err
     assert not (tmp_path / "a.nnc").exists()
+
+
+def test_a_tuned_network_that_is_worse_leaves_the_file_of_before(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: torch.nn.Module, *_: object) -> torch.nn.Module:
+        spoiled = copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in spoiled.parameters():
+                parameter.mul_(3)
+        return spoiled
+
+    options = ["--max-loss-db", "0.001", "--qps", "37"]
+    plain = ["--calibrate", str(folder / "pictures"), "--crops", "4", *options]
+    assert main(["compress", str(folder / "filter.safetensors"), "-o", str(tmp_path / "a.nnc"), *plain]) == 0
+    monkeypatch.setattr("vvc_nnr.experiments.cli_calibrate.tuned", spoil)
+    assert compress(folder, tmp_path / "b.nnc", "filter", *options) == 0
+    assert "the file of before is written" in capsys.readouterr().err
+    assert (tmp_path / "b.nnc").read_bytes() == (tmp_path / "a.nnc").read_bytes()
