@@ -26,6 +26,7 @@ from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.calibration_pictures import (
+    IN_LOOP_QPS,
     CropOptions,
     Degrade,
     autoencoder_calibration,
@@ -46,8 +47,6 @@ from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 
-N_PATCHES, PATCH_BATCH = 2048, 64
-DEFAULT_QPS = (22, 27, 32, 37)
 _CALIBRATION_OPTIONS = (
     "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
     "data", "hours",
@@ -170,11 +169,11 @@ def _pictures(model: nn.Module, metadata: Mapping[str, str], arguments: argparse
     if not isinstance(model, Autoencoder) and arguments.cifar is not None:
         raise InputError("--cifar: only for autoencoders")
     if isinstance(model, InLoopNetwork):
-        qps = arguments.qps or DEFAULT_QPS
+        qps = arguments.qps or IN_LOOP_QPS
         return inloop_calibration(paths, qps, _loop_filters(metadata, arguments), replace(crops, side=128))
     if isinstance(model, Autoencoder):
         images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
-        return autoencoder_calibration(*patches(paths, images, N_PATCHES), PATCH_BATCH)
+        return autoencoder_calibration(*patches(paths, images))
     return restoration_calibration(paths, _n_planes(model), _degradation(arguments), crops)
 
 
@@ -189,7 +188,7 @@ def _tuning(model: nn.Module, metadata: Mapping[str, str], arguments: argparse.N
         raise InputError(f"--data {data}: all of its photographs measure the loss, others are wanted")
     if isinstance(model, InLoopNetwork):
         folder = beside(arguments.output, "pairs")
-        return InLoopTuning(paths, _loop_filters(metadata, arguments), arguments.qps or DEFAULT_QPS, folder)
+        return InLoopTuning(paths, _loop_filters(metadata, arguments), arguments.qps or IN_LOOP_QPS, folder)
     if isinstance(model, Autoencoder):
         return AutoencoderTuning(paths, small.followed)
     return RestorationTuning(paths, _degradation(arguments), _n_planes(model))

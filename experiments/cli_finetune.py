@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 
 import torch
 from torch import nn
@@ -91,11 +92,14 @@ def _n_steps(task: RateTask, batch_size: int, arguments: argparse.Namespace, che
 
 def _seconds_per_step(task: RateTask, batch_size: int) -> float:
     """Of the forward and the backward pass; the first of them, which is slower, does not count."""
-    for step in range(1 + N_TIMED_STEPS):
-        if step == 1:
-            start = time.perf_counter()
+
+    def seconds(step: int) -> float:
+        start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16):
             loss = task.loss(step, batch_size, torch.device("cpu"))
         loss.backward()  # type: ignore[no-untyped-call]
+        return time.perf_counter() - start
+
+    _, *timed = (seconds(step) for step in range(1 + N_TIMED_STEPS))
     task.network.zero_grad()
-    return (time.perf_counter() - start) / N_TIMED_STEPS
+    return mean(timed)

@@ -27,6 +27,8 @@ from vvc_nnr.quantize.calibration import Calibration, Sample
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 HOLD_OUT_EVERY = 4
+IN_LOOP_QPS = (22, 27, 32, 37)
+N_PATCHES, PATCH_BATCH = 2048, 64
 # BT.601, as grey pictures are made in the literature of denoising.
 GREY = np.array([0.299, 0.587, 0.114])
 
@@ -196,7 +198,7 @@ def _planes(packed: NDArray[np.uint16]) -> Tensor:
 
 
 def patches(
-    paths: Sequence[Path], images: NDArray[np.uint8] | None, n: int
+    paths: Sequence[Path], images: NDArray[np.uint8] | None, n: int = N_PATCHES
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Patches (n, 32, 32, 3) to follow, and n // 4 to measure by, of other pictures.
 
@@ -219,7 +221,9 @@ def patches(
     return fitted, cut(photographs.held_out, small.held_out, max(1, n // 4))
 
 
-def autoencoder_calibration(pictures: NDArray[np.uint8], held_out: NDArray[np.uint8], batch_size: int) -> Calibration:
+def autoencoder_calibration(
+    pictures: NDArray[np.uint8], held_out: NDArray[np.uint8], batch_size: int = PATCH_BATCH
+) -> Calibration:
     """Pictures for an autoencoder, which is to return them.
 
     Args:

@@ -123,8 +123,7 @@ def compress_update(
     Args:
         base: The state that the receiver has; a model counts as one without any update before.
         new: The wanted state: the same names, shapes and number formats.
-        options: QPs are those of differences, roles play no part; no codebooks, no `float64="exact"`, not lossless,
-            not search="thorough".
+        options: QPs are those of differences, roles play no part; no codebooks, exact float64 or thorough search.
         temporal_contexts: Probabilities follow the last update's levels.
         history_contexts: Probabilities follow where any update was, where that is shorter.
         progress: Called with the values coded so far and their total.

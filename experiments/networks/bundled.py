@@ -12,7 +12,13 @@ from vvc_nnr.experiments.networks.pictures import calibration_photographs, colou
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
 from vvc_nnr.experiments.pictures import default_small_pictures
 from vvc_nnr.filters.autoencoder import Autoencoder
-from vvc_nnr.filters.calibration_pictures import CropOptions, autoencoder_calibration, inloop_calibration, patches
+from vvc_nnr.filters.calibration_pictures import (
+    IN_LOOP_QPS,
+    CropOptions,
+    autoencoder_calibration,
+    inloop_calibration,
+    patches,
+)
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
@@ -25,8 +31,6 @@ from vvc_nnr.sequences.metrics import frame_psnr_db, psnr_db
 QP = 37
 N_PICTURES = 4
 N_SMALL_PICTURES = 200
-CALIBRATION_QPS = (22, 27, 32, 37)
-N_PATCHES, PATCH_BATCH = 2048, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class InLoopRow:
     def calibration(self, folder: Path | None) -> Calibration:
         """See `CalibratedRow`."""
         paths = calibration_photographs(folder)
-        return inloop_calibration(paths, CALIBRATION_QPS, self.loop_filters, CropOptions(side=128))
+        return inloop_calibration(paths, IN_LOOP_QPS, self.loop_filters, CropOptions(side=128))
 
 
 def _filtered(module: InLoopNetwork, originals: list[Frame], decoded: list[Frame]) -> Metrics:
@@ -90,5 +94,4 @@ class AutoencoderRow:
 
     def calibration(self, folder: Path | None) -> Calibration:
         """See `CalibratedRow`."""
-        pictures, held_out = patches(calibration_photographs(folder), None, N_PATCHES)
-        return autoencoder_calibration(pictures, held_out, PATCH_BATCH)
+        return autoencoder_calibration(*patches(calibration_photographs(folder), None))
