@@ -125,23 +125,27 @@ class AutoencoderTuning:
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """Rate and distortion, weighed as the network's quantiser steps weigh them."""
         assert isinstance(network, Autoencoder)
-        weight = distortion_weight(network, self._patches())
-        return priced(self._task(network, weight), before, error_weight=weight * PEAK**2)
+        sources = self._sources()
+        weight = distortion_weight(network, _patches(sources))
+        return priced(_autoencoder_task(network, sources, weight), before, error_weight=weight * PEAK**2)
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
         """Brings the rate of its pictures back to what it was, and makes the entropy tables anew."""
         assert isinstance(network, Autoencoder)
         assert isinstance(original, Autoencoder)
-        patches = self._patches()
+        sources = self._sources()
+        patches = _patches(sources)
         keep_rate(network, patches, estimated_bpp(original, patches))
-        self._task(network, 1.0).fit_tables()
-
-    def _task(self, network: Autoencoder, weight: float) -> AutoencoderTask:
-        return AutoencoderTask(network, self._sources(), self._patches()[: N_RATE_PATCHES // 2], weight, seed=0)
+        _autoencoder_task(network, sources, 1.0).fit_tables()
 
     def _sources(self) -> list[PatchSource]:
         photographs = PatchSource(reduced_pictures(self.photographs), 1.0)
         return [photographs, PatchSource(self.images, 1.0)] if self.images else [photographs]
 
-    def _patches(self) -> Crop:
-        return random_patches(self._sources(), np.random.default_rng(0), N_RATE_PATCHES)
+
+def _autoencoder_task(network: Autoencoder, sources: Sequence[PatchSource], weight: float) -> AutoencoderTask:
+    return AutoencoderTask(network, sources, _patches(sources)[: N_RATE_PATCHES // 2], weight, seed=0)
+
+
+def _patches(sources: Sequence[PatchSource]) -> Crop:
+    return random_patches(sources, np.random.default_rng(0), N_RATE_PATCHES)
