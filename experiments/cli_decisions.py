@@ -17,7 +17,7 @@ from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.correction import Correction
 from vvc_nnr.filters.decision_coding import encode_decisions
 from vvc_nnr.filters.decision_file import DecisionSequence, encode_sequence, parse_sequence
-from vvc_nnr.filters.decision_search import decide
+from vvc_nnr.filters.decision_search import decide, with_wiener_filters
 from vvc_nnr.filters.decisions import Decisions, apply_decisions
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import Source, open_source
@@ -33,6 +33,12 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--original", type=Path, metavar="FILE", help="encoder: the pictures before coding")
     group.add_argument("--original-bit-depth", type=bit_depth, metavar="B", help="of an --original that is raw .yuv")
     group.add_argument("--decisions-out", type=Path, metavar="FILE", help="encoder: the coded decisions to write")
+    group.add_argument(
+        "--wiener",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="encoder: fit a Wiener filter to each picture, behind the network (default: yes)",
+    )
     group.add_argument("--decisions", type=Path, metavar="FILE", help="decoder: the coded decisions to carry out")
 
 
@@ -106,6 +112,8 @@ def _decided(
     for reference, frame in _pairs(original, arguments.input, decoded):
         correction = correct(frame)
         decisions = decide(reference, frame, correction, arguments.qp)
+        if arguments.wiener:
+            decisions = with_wiener_filters(decisions, reference, frame, correction, arguments.qp)
         made.append((frame.format(), decisions))
         yield apply_decisions(frame, correction, decisions)
 

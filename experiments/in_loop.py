@@ -22,7 +22,7 @@ import numpy as np
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow
+from vvc_nnr.experiments.in_loop_rows import DECIDED_METHODS, InLoopMethod, InLoopRow, NetworkRow
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.placed_networks import PlacedNetwork, place_networks
 from vvc_nnr.experiments.sweep import Place, SweepOptions, SweptPicture, sweep
@@ -31,7 +31,7 @@ from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.filters.correction import Correction, correction_by
 from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decision_search import decide
+from vvc_nnr.filters.decision_search import decide, with_wiener_filters
 from vvc_nnr.filters.decisions import (
     BLOCK_SIZES,
     STRENGTH_UNIT,
@@ -39,6 +39,7 @@ from vvc_nnr.filters.decisions import (
     Decisions,
     apply_decisions,
     block_grid,
+    switched_off,
 )
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
@@ -46,7 +47,7 @@ from vvc_nnr.sequences.source import Source
 
 LADDER = ("inloop-vlop", "inloop-lop", "inloop-hop", "inloop-lop-replacement")
 """The bundled networks of rising complexity after all in-loop filters, and one in their place."""
-NETWORK_METHODS: tuple[InLoopMethod, ...] = ("full", "decisions")
+NETWORK_METHODS: tuple[InLoopMethod, ...] = ("full", *DECIDED_METHODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +153,26 @@ class InLoopExperiment:
         return [self._row(picture, placed, output) for output in outputs]
 
     def _filtered(self, picture: SweptPicture, placed: PlacedNetwork) -> list[_Output]:
-        """The network's two ways; what is decided is measured as it is decoded from its bytes."""
+        """The network's three ways; what is decided is measured as it is decoded from its bytes."""
         runner, qp, decoded = self._runners[self._placed.index(placed)], picture.place.qp, picture.decoded
         start_s = time.process_time()
         correction = correction_by(runner, decoded, qp)
         network_s = time.process_time() - start_s
         full, full_s = _timed_application(decoded, correction, None)
-        start_s = time.process_time()
-        data = encode_decisions(decide(picture.reference, decoded, correction, qp))
-        decide_s = time.process_time() - start_s
-        decided, decided_s = _timed_application(decoded, correction, data)
-        return [
-            _Output("full", full, 0, network_s + full_s, network_s + full_s),
-            _Output("decisions", decided, 8 * len(data), network_s + decide_s + decided_s, network_s + decided_s),
-        ]
+        outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
+        decisions, decide_s = switched_off(decoded), 0.0
+        for method in DECIDED_METHODS:
+            start_s = time.process_time()
+            if method == "decisions":
+                decisions = decide(picture.reference, decoded, correction, qp)
+            else:
+                decisions = with_wiener_filters(decisions, picture.reference, decoded, correction, qp)
+            data = encode_decisions(decisions)
+            decide_s += time.process_time() - start_s
+            output, apply_s = _timed_application(decoded, correction, data)
+            decode_s = network_s + apply_s
+            outputs.append(_Output(method, output, 8 * len(data), decode_s + decide_s, decode_s))
+        return outputs
 
     def _row(self, picture: SweptPicture, placed: PlacedNetwork | None, output: _Output) -> InLoopRow:
         psnr = frame_psnr_db(picture.reference, output.frame, peak=self._options.psnr_peak)

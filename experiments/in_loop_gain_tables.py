@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.in_loop_means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll, row_psnr_db
-from vvc_nnr.experiments.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.in_loop_rows import DECIDED_METHODS, InLoopRow
 from vvc_nnr.experiments.in_loop_savings import Savings, curve_saving, mean_saving
 from vvc_nnr.experiments.in_loop_tables import PLANE_HEADS, WAY_COLUMNS, Notes, way_cells
 from vvc_nnr.experiments.markup import Cell, Column, Table
@@ -56,7 +56,7 @@ def worse_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table
     for variant in tests:
         for count in _worse_counts(results, savings, variant):
             rows.append((*way_cells(results, variant), count.kind, count.n_all, *(len(count.names[p]) for p in PLANES)))
-            if variant.method == "decisions":
+            if variant.method in DECIDED_METHODS:
                 alarms += _alarms(results, variant, count)
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
@@ -106,7 +106,7 @@ def _gain_cells(results: InLoopResults, variant: InLoopVariant, anchor: InLoopVa
     kbit, anchor_kbit = (results.mean_kbit(names, qp, each) for each in (variant, anchor))
     decisions = [results.means[name, qp, variant].decision_bits for name in names]
     gains = [difference(*(results.mean_db(names, qp, each, p) for each in (variant, anchor))) for p in PLANES]
-    share = mean_or_none(decisions) if variant.method == "decisions" else None
+    share = mean_or_none(decisions) if variant.method in DECIDED_METHODS else None
     return (LOOP_FILTER_TITLES[anchor.loop_filters], qp, kbit, 100 * (kbit / anchor_kbit - 1), share, *gains)
 
 

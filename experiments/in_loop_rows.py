@@ -7,8 +7,13 @@ from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
 
-InLoopMethod: TypeAlias = Literal["codec", "full", "decisions"]
-"""The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block."""
+InLoopMethod: TypeAlias = Literal["codec", "full", "decisions", "wiener"]
+"""The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block; the same
+with Wiener filters fitted to each picture behind it."""
+DECIDED_METHODS: tuple[InLoopMethod, ...] = ("decisions", "wiener")
+"""Those whose decisions are coded and counted."""
+FINAL_METHOD: InLoopMethod = "wiener"
+"""What a codec would run."""
 Weights: TypeAlias = Literal["none", "file", "original"]
 """No network; a network as its file has it; the float network that the file was coded from."""
 
@@ -66,7 +71,7 @@ class InLoopRow:
         is_codec = self.method == "codec"
         if is_codec != (self.network == "") or is_codec != (self.weights == "none"):
             raise ValueError(f"method {self.method!r} with network {self.network!r} and weights {self.weights!r}")
-        if self.n_decision_bits and self.method != "decisions":
+        if self.n_decision_bits and self.method not in DECIDED_METHODS:
             raise ValueError(f"{self.n_decision_bits} bits of decisions with method {self.method!r}")
         counts = (self.picture, self.n_bits, self.n_decision_bits, self.encode_s or 0, self.decode_s)
         if min(counts) < 0 or min(self.width, self.height) < 1:

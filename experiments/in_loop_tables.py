@@ -16,6 +16,7 @@ from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
 RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
+_DECISION_TITLES: Mapping[InLoopMethod, str] = {"full": "off", "decisions": "on", "wiener": "on, Wiener"}
 TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
 Notes: TypeAlias = tuple[str, ...]
 
@@ -31,7 +32,7 @@ def way_cells(results: InLoopResults, variant: InLoopVariant) -> tuple[Cell, ...
     if not variant.network:
         return (f"codec, {LOOP_FILTER_TITLES[variant.loop_filters]}", "", "")
     coding = results.networks[variant.network, variant.weights].coding
-    return (variant.network, coding, "on" if variant.method == "decisions" else "off")
+    return (variant.network, coding, _DECISION_TITLES[variant.method])
 
 
 def complexity_table(results: InLoopResults, notes: Notes) -> Table:
@@ -49,13 +50,18 @@ def complexity_table(results: InLoopResults, notes: Notes) -> Table:
         Column("Parameters"),
         Column("Size of file", "byte"),
         Column("Of float32", "%", digits=1),
-        *(Column(f"{time}, {way}", "%", digits=0) for time in ("EncT", "DecT") for way in ("full", "decisions")),
+        *(
+            Column(f"{time}, {way}", "%", digits=0)
+            for time in ("EncT", "DecT")
+            for way in ("full", "decisions", "Wiener")
+        ),
     )
     rows = [_complexity_cells(results, row) for row in results.networks.values()]
     counted = (
         "Complexity: multiplications with addition of all convolutions and matrix products, counted in a forward pass "
         "of the module that ran, per luma sample of a 4:2:0 picture; chroma is in it. Size: the whole file, with names "
-        "and metadata; of float32: against 4 bytes per parameter. Full: at full strength everywhere."
+        "and metadata; of float32: against 4 bytes per parameter. Full: at full strength everywhere; Wiener: "
+        "decisions and Wiener filters."
     )
     return Table("Complexity of the networks", columns, tuple(rows), (counted, *notes))
 
@@ -165,8 +171,7 @@ def doubt_notes(savings: Iterable[BdRate | None]) -> list[str]:
 
 
 def _complexity_cells(results: InLoopResults, row: NetworkRow) -> tuple[Cell, ...]:
-    methods: tuple[InLoopMethod, ...] = ("full", "decisions")
-    ways = [InLoopVariant(row.loop_filters, method, row.network, row.weights) for method in methods]
+    ways = [InLoopVariant(row.loop_filters, method, row.network, row.weights) for method in _DECISION_TITLES]
     times = [
         results.time_percent(results.sequences, way, side) if way in results.variants else None
         for side in SIDES

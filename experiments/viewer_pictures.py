@@ -29,7 +29,7 @@ from pathlib import Path
 from PIL import Image
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.in_loop_rows import FINAL_METHOD, InLoopRow
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb
@@ -83,7 +83,7 @@ def write_index(folder: Path, rows: Sequence[InLoopRow], picture: int) -> None:
     entries = [
         _entry(row, decoded_db[row.sequence, row.qp, row.loop_filters])
         for row in here
-        if row.method == "decisions" and row.weights == "file"
+        if row.method == FINAL_METHOD and row.weights == "file"
     ]
     with AtomicFile(folder / INDEX) as file:
         file.write(json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")

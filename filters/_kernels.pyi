@@ -24,6 +24,18 @@ def write_window(
     chroma: tuple[_Samples, _Samples] | None,
     portable: bool,
 ) -> bool: ...
+def wiener(
+    filtered: _Samples,
+    decoded: _Samples,
+    sets: NDArray[np.uint8],
+    coefficients: NDArray[np.int16],
+    terms: tuple[tuple[int, int, int], ...],
+    clip: int,
+    shift: int,
+    peak: int,
+    portable: bool,
+) -> _Samples: ...
+def block_activity(samples: _Samples) -> NDArray[np.int32]: ...
 def has_vnni() -> bool: ...
 
 class IntegerFilter:

@@ -48,6 +48,14 @@ class BinCoder(Protocol):
         """Codes a bin by its context; the decoder ignores `bin`. Returns the bin."""
 
 
+def code_number(coder: BinCoder, number: int, n_bits: int) -> int:
+    """Codes a number of bits of even odds, the most significant first; returns it."""
+    found = 0
+    for shift in reversed(range(n_bits)):
+        found = found << 1 | coder.code(Context(), number >> shift & 1)
+    return found
+
+
 class BinEncoder:
     """Writes bins."""
 

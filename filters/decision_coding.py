@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.filters.adaptive_bins import PROBABILITY_BITS, BinCoder, BinDecoder, BinEncoder, Context
+from vvc_nnr.filters.adaptive_bins import PROBABILITY_BITS, BinCoder, BinDecoder, BinEncoder, Context, code_number
 from vvc_nnr.filters.decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
@@ -20,6 +20,8 @@ from vvc_nnr.filters.decisions import (
     Decisions,
     block_grid,
 )
+from vvc_nnr.filters.wiener import WienerFilter
+from vvc_nnr.filters.wiener_coding import MOST_BINS, code_filters
 from vvc_nnr.sequences.frame import VideoFormat
 
 STRENGTH_BITS = (MAX_STRENGTH - 1).bit_length()
@@ -56,13 +58,14 @@ def _expecting(p_64ths: int) -> Context:
 
 
 def encode_decisions(decisions: Decisions) -> bytes:
-    """The bytes of a picture's decisions; none at all if every component is off in blocks of 64.
+    """The bytes of a picture's decisions; none at all if nothing is filtered, in blocks of 64.
 
     The map of a component that is off is not coded; the decoder gives it the scale 1 throughout.
     """
     coder = BinEncoder()
     _code_block_size(coder, BLOCK_SIZES.index(decisions.block_size))
     _code_components(coder, list(decisions.strengths), [choices.tolist() for choices in decisions.choices])
+    code_filters(coder, list(decisions.wieners))
     return coder.finish()
 
 
@@ -83,7 +86,10 @@ def decode_decisions(data: bytes, format: VideoFormat) -> Decisions:
     strengths = [0] * n_maps
     maps = [[[UNIT_CHOICE] * n_columns for _ in range(n_rows)] for _ in range(n_maps)]
     _code_components(coder, strengths, maps)
-    decisions = Decisions(block_size, tuple(strengths), tuple(np.array(rows, np.uint8) for rows in maps))
+    wieners: list[WienerFilter | None] = [None] * n_maps
+    code_filters(coder, wieners)
+    choices = tuple(np.array(rows, np.uint8) for rows in maps)
+    decisions = Decisions(block_size, tuple(strengths), choices, tuple(wieners))
     if encode_decisions(decisions) != data:
         raise BitstreamError(
             f"the {len(data)} bytes are not those of any decisions for {format.width}x{format.height}: damaged or cut"
@@ -95,7 +101,7 @@ def _most_bytes(format: VideoFormat) -> int:
     """More than the decisions of any picture of this size take."""
     n_rows, n_columns = block_grid(format.width, format.height, min(BLOCK_SIZES))
     n_blocks = n_rows * n_columns * len(format.plane_shapes)
-    return 16 + n_blocks * _MOST_BINS_PER_BLOCK * _MOST_BITS_PER_BIN // 8
+    return 16 + (n_blocks * _MOST_BINS_PER_BLOCK + MOST_BINS) * _MOST_BITS_PER_BIN // 8
 
 
 def _code_block_size(coder: BinCoder, index: int) -> int:
@@ -111,18 +117,10 @@ def _code_components(coder: BinCoder, strengths: list[int], maps: list[_Rows]) -
         if coder.code(off, int(strengths[c] == 0)):
             strengths[c] = 0
             continue
-        strengths[c] = 1 + _code_number(coder, strengths[c] - 1, STRENGTH_BITS)
+        strengths[c] = 1 + code_number(coder, strengths[c] - 1, STRENGTH_BITS)
         is_plain = all(choice == UNIT_CHOICE for row in rows for choice in row)
         if not coder.code(plain, int(is_plain)):
             _code_map(coder, luma if c == 0 else chroma, rows)
-
-
-def _code_number(coder: BinCoder, number: int, n_bits: int) -> int:
-    """Codes a number of equally probable bits, the most significant first."""
-    found = 0
-    for shift in reversed(range(n_bits)):
-        found = found << 1 | coder.code(Context(), number >> shift & 1)
-    return found
 
 
 def _code_map(coder: BinCoder, contexts: MapContexts, rows: _Rows) -> None:

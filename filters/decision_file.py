@@ -17,7 +17,7 @@ from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions import Decisions
 from vvc_nnr.sequences.frame import ChromaFormat, VideoFormat
 
-VERSION = 1
+VERSION = 2
 _CHROMA_FORMATS = get_args(ChromaFormat)
 _SIDE_BITS = 16
 _COUNT_ORDER = 4

@@ -3,7 +3,7 @@
 For a block whose correction has the energy A = sum(r^2) and the match B = sum(r e) with the error e = original -
 decoded, a scale s changes the squared error by s^2 A - 2 s B: one pass over the samples serves all scales. Rounding and
 clipping are left out there, but not in the last word: whatever does not lower the cost of the true output is
-switched off.
+switched off. Wiener filters are fitted to what that leaves, and have to lower its true cost, too.
 
 Source: Sullivan and Wiegand, Rate-distortion optimization for video compression, IEEE SPM 15(6), 1998.
 """
@@ -11,7 +11,7 @@ Source: Sullivan and Wiegand, Rate-distortion optimization for video compression
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ from vvc_nnr.filters.decisions import (
     check_correction,
     switched_off,
 )
+from vvc_nnr.filters.wiener import wiener_filtered
+from vvc_nnr.filters.wiener_search import fitted
 from vvc_nnr.sequences.frame import Frame, Plane
 
 _STRENGTHS = np.arange(1, MAX_STRENGTH + 1, dtype=np.float64) * STRENGTH_UNIT
@@ -70,8 +72,7 @@ def decide(original: Frame, decoded: Frame, correction: Correction, qp: int) -> 
         InputError: If the QP is out of range.
     """
     lambda_ = bit_weight(qp, decoded.bit_depth)
-    if original.format() != decoded.format():
-        raise ShapeError(f"pictures differ in format: {original.format()} and {decoded.format()}")
+    _check_formats(original, decoded)
     check_correction(decoded, correction)
     smallest = min(BLOCK_SIZES)
     sides = block_sides(decoded.chroma_format, smallest)
@@ -80,6 +81,42 @@ def decide(original: Frame, decoded: Frame, correction: Correction, qp: int) -> 
     found = [_of_block_size(size, [_merged(m, size // smallest) for m in moments], lambda_) for size in BLOCK_SIZES]
     best = min(found, key=lambda candidate: candidate.cost)
     return _without_losses(best.decisions, original, decoded, correction, lambda_)
+
+
+def with_wiener_filters(
+    decisions: Decisions, original: Frame, decoded: Frame, correction: Correction, qp: int
+) -> Decisions:
+    """The decisions with the Wiener filters behind them that are worth their bits.
+
+    Args:
+        decisions: What `decide` gave for the rest.
+        original: What the encoder was given.
+        decoded: What it made of it, of the same format.
+        correction: What the network adds to the decoded picture at full strength.
+        qp: The QP that the picture was coded with.
+
+    Raises:
+        ShapeError: If they do not fit together.
+        InputError: If the QP is out of range.
+    """
+    lambda_ = bit_weight(qp, decoded.bit_depth)
+    _check_formats(original, decoded)
+    output = apply_decisions(decoded, correction, decisions)
+    n_bits = _n_bits(decisions)
+    for c, (o, f, d) in enumerate(zip(original.planes, output.planes, decoded.planes, strict=True)):
+        wiener = fitted(o, f, d, c, decoded.bit_depth, qp, lambda_)
+        if wiener is None:
+            continue
+        longer = replace(decisions, wieners=(*decisions.wieners[:c], wiener, *decisions.wieners[c + 1 :]))
+        change = _squared_error(o, wiener_filtered(f, d, decoded.bit_depth, wiener)) - _squared_error(o, f)
+        if change + lambda_ * (_n_bits(longer) - n_bits) < 0:
+            decisions, n_bits = longer, _n_bits(longer)
+    return decisions
+
+
+def _check_formats(original: Frame, decoded: Frame) -> None:
+    if original.format() != decoded.format():
+        raise ShapeError(f"pictures differ in format: {original.format()} and {decoded.format()}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 ```
  component c, block b:   output = clip(round(decoded + strength[c] / 16 * SCALES[choice[c][b]] * correction))
 ```
-The decoder knows the strengths and choices from coded bytes alone, see decision_coding.py.
+Then comes a component's Wiener filter, if it has one, see wiener.py. The decoder knows all of it from coded bytes
+alone, see decision_coding.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.filters.correction import Correction
+from vvc_nnr.filters.wiener import N_CLASSES, WienerFilter, n_classes_of, wiener_filtered
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
 BLOCK_SIZES = (64, 128)
@@ -35,6 +37,7 @@ class Decisions:
         strengths: Per component, the strength of the correction in units of 1/16, 0 to 32; 0 switches it off.
         choices: Per component, indices into `SCALES`, uint8 (rows, columns) of blocks. All components of a picture have
             the same number of blocks, since blocks of subsampled chroma are smaller.
+        wieners: Per component, the Wiener filter behind it, or None; an empty tuple is all None.
 
     Raises:
         InputError: If a value is out of its range.
@@ -44,8 +47,11 @@ class Decisions:
     block_size: int
     strengths: tuple[int, ...]
     choices: tuple[NDArray[np.uint8], ...]
+    wieners: tuple[WienerFilter | None, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.wieners:
+            object.__setattr__(self, "wieners", (None,) * len(self.strengths))
         if self.block_size not in BLOCK_SIZES:
             raise InputError(f"blocks of {self.block_size}: must be one of {BLOCK_SIZES}")
         if len(self.strengths) != len(self.choices) or len(self.choices) not in (1, 3):
@@ -59,11 +65,15 @@ class Decisions:
             )
         if any(choices.max(initial=0) >= len(SCALES) for choices in self.choices):
             raise InputError(f"choices must be below {len(SCALES)}")
+        got = [len(w.set_of_class) if w else None for w in self.wieners]
+        if len(got) != len(self.choices) or any(n not in (None, n_classes_of(c)) for c, n in enumerate(got)):
+            raise ShapeError(f"Wiener filters of {got} classes: want {N_CLASSES} for luma and 1 for Cb and Cr")
 
     @property
     def is_off(self) -> bool:
         """Whether no sample of the picture is filtered."""
-        return not any(s and c.any() for s, c in zip(self.strengths, self.choices, strict=True))
+        is_corrected = any(s and c.any() for s, c in zip(self.strengths, self.choices, strict=True))
+        return not is_corrected and not any(self.wieners)
 
     def scales(self, component: int) -> NDArray[np.float32]:
         """What each block of a component multiplies the correction by, (rows, columns)."""
@@ -94,7 +104,7 @@ def block_sides(chroma_format: ChromaFormat, block_size: int) -> tuple[tuple[int
 
 
 def apply_decisions(decoded: Frame, correction: Correction, decisions: Decisions) -> Frame:
-    """The picture with each block of each component filtered as decided; the rest as it was decoded.
+    """The picture with each block of each component filtered as decided, and each component by its Wiener filter.
 
     Args:
         decoded: The decoded picture.
@@ -110,10 +120,11 @@ def apply_decisions(decoded: Frame, correction: Correction, decisions: Decisions
     if len(decisions.choices) != len(sides) or decisions.choices[0].shape != grid:
         got = f"{len(decisions.choices)} maps {decisions.choices[0].shape}"
         raise ShapeError(f"decisions with {got}, want {len(sides)} maps {grid} for {decoded.format()}")
-    planes = [
-        _filtered(plane, values, decisions.scales(c), side, (1 << decoded.bit_depth) - 1)
-        for c, (plane, values, side) in enumerate(zip(decoded.planes, correction, sides, strict=True))
-    ]
+    planes = []
+    for c, (plane, values, side) in enumerate(zip(decoded.planes, correction, sides, strict=True)):
+        filtered = _filtered(plane, values, decisions.scales(c), side, (1 << decoded.bit_depth) - 1)
+        wiener = decisions.wieners[c]
+        planes.append(filtered if wiener is None else wiener_filtered(filtered, plane, decoded.bit_depth, wiener))
     return Frame(tuple(planes), decoded.bit_depth, decoded.chroma_format)
 
 

@@ -7,6 +7,7 @@ from itertools import chain
 
 from vvc_nnr.experiments.in_loop_jvet import in_loop_jvet_tables, variant_label
 from vvc_nnr.experiments.in_loop_means import ANCHOR, InLoopResults, InLoopVariant, in_loop_results
+from vvc_nnr.experiments.in_loop_rows import FINAL_METHOD, InLoopMethod
 from vvc_nnr.experiments.in_loop_savings import STREAM_LENGTHS, Savings, mean_saving, sequence_savings
 from vvc_nnr.experiments.in_loop_stored import StoredInLoop
 from vvc_nnr.experiments.markup import Table
@@ -79,8 +80,8 @@ def _jvet_tables(stored: StoredInLoop, results: InLoopResults, savings: Savings)
 
 
 def _is_final(variant: InLoopVariant) -> bool:
-    """Whether a variant is what a codec would run: decisions on, the network as its file has it."""
-    return variant.method == "decisions" and variant.weights == "file"
+    """Whether a variant is what a codec would run: all decisions on, the network as its file has it."""
+    return variant.method == FINAL_METHOD and variant.weights == "file"
 
 
 def _findings(results: InLoopResults, jvet: Mapping[InLoopVariant, Table]) -> Iterator[Finding]:
@@ -113,11 +114,12 @@ def _chart_groups(
 
 
 def _complexity_chart(results: InLoopResults, savings: Savings) -> PointChart:
-    """BD-rate over operations, a series for the networks with decisions and one without."""
+    """BD-rate over operations, a series for each way to run the networks."""
     series = []
-    methods: tuple[tuple[str, str, int, Marker], ...] = (
-        ("decisions", "decisions on", 1, "circle"),
-        ("full", "decisions off", 2, "diamond"),
+    methods: tuple[tuple[InLoopMethod, str, int, Marker], ...] = (
+        ("wiener", "decisions and Wiener filters", 1, "circle"),
+        ("decisions", "decisions", 2, "square"),
+        ("full", "full strength", 3, "diamond"),
     )
     for method, label, colour, marker in methods:
         variants = [v for v in results.tests if v.method == method and v.weights == "file"]
@@ -126,7 +128,7 @@ def _complexity_chart(results: InLoopResults, savings: Savings) -> PointChart:
         points = sorted((costs[v], value, v.network) for v, value in values.items() if value is not None)
         places = tuple((cost, value) for cost, value, _ in points)
         names = tuple(name for _, _, name in points)
-        series.append(Series(label, places, colour, marker, "none", names, labelled=method == "decisions"))
+        series.append(Series(label, places, colour, marker, "none", names, labelled=method == FINAL_METHOD))
     x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100))
     y = Axis("BD-rate of luma [%]", with_zero=True)
     return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
@@ -159,5 +161,5 @@ def _curve(results: InLoopResults, variant: InLoopVariant, names: tuple[str, ...
         return Series(variant_label(results, variant), points, 0, *_CODEC_LINES[variant.loop_filters])
     number = list(dict.fromkeys(v.network for v in results.tests if v.network)).index(variant.network)
     colour, marker = number % N_COLOURS + 1, NETWORK_MARKERS[number % len(NETWORK_MARKERS)]
-    line: Line = "solid" if variant.method == "decisions" else "dashed"
+    line: Line = "solid" if variant.method == FINAL_METHOD else "dashed"
     return Series(variant_label(results, variant), points, colour, marker, line)

@@ -1,10 +1,12 @@
-// The kernels of the filters as a Python module. Nothing is checked here but what memory safety needs; the door is
-// filters/plane_windows.py.
+// The kernels of the filters as a Python module. Nothing is checked here but what memory safety needs; the doors are
+// filters/plane_windows.py, filters/integer.py and filters/wiener.py.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -13,6 +15,7 @@
 
 #include "line_filter.hpp"
 #include "samples.hpp"
+#include "wiener.hpp"
 
 namespace {
 
@@ -102,6 +105,58 @@ bool write(const Array<float>& values, std::pair<int64_t, int64_t> place, const 
   return (!portable && nnr::has_avx2() ? write_window_avx2<T> : write_window<T>)(from, window, scale, peak, picture);
 }
 
+// Kind, rows down, columns to the right.
+using TermNumbers = std::tuple<int32_t, int64_t, int64_t>;
+
+std::vector<Term> terms_of(const std::vector<TermNumbers>& numbers) {
+  std::vector<Term> terms;
+  for (const auto& [kind, dy, dx] : numbers) {
+    require(kind >= 0 && kind <= static_cast<int32_t>(TermKind::kDecoded), "a kind of term");
+    require(std::max(std::abs(dy), std::abs(dx)) <= kWienerPad, "terms nearby");
+    terms.push_back({static_cast<TermKind>(kind), dy, dx});
+  }
+  return terms;
+}
+
+template <class T>
+void require_blocks(const Plane<const T>& plane, const py::array& blocks) {
+  require(blocks.ndim() == 2 && blocks.shape(0) == (plane.height + kBlock - 1) / kBlock &&
+              blocks.shape(1) == (plane.width + kBlock - 1) / kBlock,
+          "a map of the plane's blocks");
+}
+
+template <class T>
+Array<T> wiener(const Array<T>& filtered, const Array<T>& decoded, const Array<uint8_t>& sets,
+                const Array<int16_t>& coefficients, const std::vector<TermNumbers>& term_numbers, int32_t clip,
+                int32_t shift, int32_t peak, bool portable) {
+  const auto f = plane_of<const T>(filtered.data(), filtered);
+  const auto d = plane_of<const T>(decoded.data(), decoded);
+  require(f.height == d.height && f.width == d.width, "planes of one size");
+  require_blocks(f, sets);
+  const auto terms = terms_of(term_numbers);
+  require(coefficients.ndim() == 2 && coefficients.shape(1) == static_cast<int64_t>(terms.size()), "coefficients");
+  require(*std::max_element(sets.data(), sets.data() + sets.size()) < coefficients.shape(0), "sets that are there");
+  require(shift > 0 && shift < 16 && clip >= 0 && clip <= 65535 && peak > 0 && peak <= 65535, "numbers in range");
+  Array<T> out({f.height, f.width});
+  const Plane<T> to{out.mutable_data(), f.height, f.width};
+  const WienerSets numbers{terms, coefficients.data(), sets.data(), clip, shift, peak};
+  py::gil_scoped_release release;
+  const PaddedPlane padded_f(f), padded_d(d);
+  (!portable && nnr::has_avx2() ? wiener_filter_avx2<T> : wiener_filter<T>)(padded_f, padded_d, numbers, to);
+  return out;
+}
+
+template <class T>
+Array<int32_t> activity(const Array<T>& samples) {
+  const auto plane = plane_of<const T>(samples.data(), samples);
+  Array<int32_t> out({(plane.height + kBlock - 1) / kBlock, (plane.width + kBlock - 1) / kBlock});
+  int32_t* sums = out.mutable_data();
+  std::fill_n(sums, out.size(), 0);
+  py::gil_scoped_release release;
+  block_activity(PaddedPlane(plane), plane.height, plane.width, sums);
+  return out;
+}
+
 template <class T>
 void define(py::module_& m) {
   m.def("read_window", &read<T>, py::arg("luma").noconvert(), py::arg("chroma").noconvert(), py::arg("window"),
@@ -109,6 +164,10 @@ void define(py::module_& m) {
   m.def("write_window", &write<T>, py::arg("values").noconvert(), py::arg("place"), py::arg("window"),
         py::arg("scale"), py::arg("peak"), py::arg("luma").noconvert(), py::arg("chroma").noconvert(),
         py::arg("portable"));
+  m.def("wiener", &wiener<T>, py::arg("filtered").noconvert(), py::arg("decoded").noconvert(),
+        py::arg("sets").noconvert(), py::arg("coefficients").noconvert(), py::arg("terms"), py::arg("clip"),
+        py::arg("shift"), py::arg("peak"), py::arg("portable"));
+  m.def("block_activity", &activity<T>, py::arg("samples").noconvert());
 }
 
 // Groups of input channels, output channels, weights, what stands for 0 in the input (none: 0).

@@ -166,8 +166,8 @@ def test_decisions_that_are_damaged(refused: Callable[..., str], blurred: Path, 
     for damaged in (b"", data[:5], data[:-1], data + b"\x00", bytes([*data[:9], data[9] ^ 1, *data[10:]])):
         (tmp_path / "bad.bin").write_bytes(damaged)
         assert "bad.bin: " in refused(blurred, "--decisions", tmp_path / "bad.bin")
-    (tmp_path / "bad.bin").write_bytes(b"\x02" + data[1:])
-    assert "version 2: this program reads version 1" in refused(blurred, "--decisions", tmp_path / "bad.bin")
+    (tmp_path / "bad.bin").write_bytes(b"\x01" + data[1:])
+    assert "version 1: this program reads version 2" in refused(blurred, "--decisions", tmp_path / "bad.bin")
 
 
 def test_a_place_that_cannot_be_written_is_known_before_the_work(
@@ -176,3 +176,24 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(
     said = refused(blurred, "--original", y4m, "--decisions-out", tmp_path / "none" / "d.bin")
     assert "d.bin: cannot be written" in said
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
+
+
+def test_without_wiener_filters(run: Run, y4m: Path, blurred: Path, decided: Path, networks: Path) -> None:
+    """The encoder may leave them out; then the file is shorter and the pictures are worse."""
+    command = (
+        "filter",
+        blurred,
+        "--model",
+        networks / "post.safetensors",
+        "--qp",
+        "32",
+        "-o",
+        decided.parent / "b.y4m",
+    )
+    run(*command, "--original", y4m, "--decisions-out", decided.parent / "plain.bin", "--no-wiener")
+    plain, full = (parse_sequence((decided.parent / name).read_bytes()) for name in ("plain.bin", decided.name))
+    format = next(iter(read_y4m(blurred))).format()
+    assert not any(any(plain.picture(i, format).wieners) for i in range(2))
+    assert any(full.picture(i, format).wieners[0] for i in range(2))
+    pairs = zip(read_y4m(y4m), read_y4m(decided.parent / "b.y4m"), read_y4m(decided.parent / "out.y4m"), strict=True)
+    assert all(frame_psnr_db(o, with_them).y > frame_psnr_db(o, without).y for o, without, with_them in pairs)

@@ -13,7 +13,7 @@ from PIL import Image
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import in_loop
-from vvc_nnr.experiments.in_loop import InLoopOptions
+from vvc_nnr.experiments.in_loop import NETWORK_METHODS, InLoopOptions
 from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
 from vvc_nnr.experiments.in_loop_run import run_in_loop
 from vvc_nnr.experiments.in_loop_stored import read_in_loop
@@ -22,7 +22,7 @@ from vvc_nnr.experiments.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.tsv import read_rows
 from vvc_nnr.filters.correction import correction_by, correction_of
 from vvc_nnr.filters.decision_coding import encode_decisions
-from vvc_nnr.filters.decision_search import decide
+from vvc_nnr.filters.decision_search import decide, with_wiener_filters
 from vvc_nnr.filters.decisions import apply_decisions
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
@@ -59,23 +59,27 @@ def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
 ) -> None:
     tables = run_in_loop([source], tmp_path, options, provenance, cache=cache)
     rows = {(r.picture, r.qp, r.method): r for r in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows}
-    assert len(rows) == 2 * 2 * 3
+    assert len(rows) == 2 * 2 * 4
     coded = VvcEncoder(VvcOptions(37, n_threads=1), cache).encode(frames, source.format.fps)
     network, original = load_inloop_filter(options.networks[0]), frames[1].to_bit_depth(10)
     decoded = list(decode_vvc(coded.stream))[1]
     correction = correction_of(network, decoded, 37)
     decisions = decide(original, decoded, correction, 37)
+    with_wieners = with_wiener_filters(decisions, original, decoded, correction, 37)
     pictures = {
         "codec": decoded,
         "full": filter_frame(network, decoded, 37),
         "decisions": apply_decisions(decoded, correction, decisions),
+        "wiener": apply_decisions(decoded, correction, with_wieners),
     }
     for method, picture in pictures.items():
         row, psnr = rows[1, 37, method], frame_psnr_db(original, picture)
         assert (row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db) == (psnr.y, psnr.cb, psnr.cr)
         assert row.n_bits == coded.pictures[1].n_bits
     assert rows[1, 37, "decisions"].n_decision_bits == 8 * len(encode_decisions(decisions))
+    assert rows[1, 37, "wiener"].n_decision_bits == 8 * len(encode_decisions(with_wieners))
     assert rows[1, 37, "decisions"].psnr_y_db >= rows[1, 37, "codec"].psnr_y_db
+    assert rows[1, 37, "wiener"].encode_s > rows[1, 37, "full"].encode_s
     for row in rows.values():
         anchor = rows[row.picture, row.qp, "codec"]
         assert row.encode_s is not None
@@ -102,7 +106,7 @@ def test_the_viewer_gets_what_was_measured(
     np.testing.assert_array_equal(pictures["original"], frame_to_rgb(frames[1].to_bit_depth(10)))
     assert not np.array_equal(pictures["decoded"], pictures["original"])
     rows = {r.method: r for r in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows if r.picture == 1}
-    assert entries[0]["psnr_y_db"] == {"decoded": rows["codec"].psnr_y_db, "filtered": rows["decisions"].psnr_y_db}
+    assert entries[0]["psnr_y_db"] == {"decoded": rows["codec"].psnr_y_db, "filtered": rows["wiener"].psnr_y_db}
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {*entries[0]["files"].values(), "index.json"}
 
 
@@ -136,7 +140,7 @@ def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
     assert run() == tables
     assert calls["n"] == 4
     keys = [row.key for row in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows]
-    assert len(keys) == len(set(keys)) == 2 * 2 * 3
+    assert len(keys) == len(set(keys)) == 2 * 2 * 4
     for lost in ("filtered", "original"):
         next((tmp_path / "pictures").glob(f"*{lost}*")).unlink()
         n_files = len(list((tmp_path / "pictures").iterdir()))
@@ -155,15 +159,14 @@ def test_networks_may_be_added_changed_and_moved_in_one_folder(
         run_in_loop([source], tmp_path / "out", replace(one_qp, **changes), provenance, cache=cache)  # type: ignore[arg-type]
         return [(row.loop_filters, row.method, row.network) for row in read_in_loop(tmp_path / "out").rows]
 
-    anchor, post = ("all", "codec", ""), [("all", "full", "post"), ("all", "decisions", "post")]
+    anchor, post = ("all", "codec", ""), [("all", method, "post") for method in NETWORK_METHODS]
     assert shown() == [anchor, *post]
     moved = shown(replacements=["post"])
     assert moved == [
         anchor,
         ("deblock-sao", "codec", ""),
         ("none", "codec", ""),
-        ("none", "full", "post"),
-        ("none", "decisions", "post"),
+        *(("none", method, "post") for method in NETWORK_METHODS),
     ]
     assert not list((tmp_path / "out" / "pictures").glob("*deblock-sao*"))
     other = tmp_path / "post.safetensors"
@@ -210,4 +213,4 @@ def test_a_grey_sequence_is_decided_and_scored_in_luma(
     run_in_loop([source], tmp_path / "out", replace(options, qps=(37,)), provenance, cache=cache)
     rows = {row.method: row for row in read_in_loop(tmp_path / "out").rows}
     assert {(row.psnr_cb_db, row.psnr_cr_db) for row in rows.values()} == {(None, None)}
-    assert rows["decisions"].psnr_y_db >= rows["codec"].psnr_y_db
+    assert rows["wiener"].psnr_y_db >= rows["decisions"].psnr_y_db >= rows["codec"].psnr_y_db

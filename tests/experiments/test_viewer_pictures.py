@@ -46,15 +46,16 @@ def test_names_are_plain_and_never_shared() -> None:
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-") for name in names)
 
 
-def test_the_index_has_the_networks_as_their_files_have_them_with_decisions(tmp_path: Path) -> None:
+def test_the_index_has_the_networks_as_their_files_have_them_with_all_decisions(tmp_path: Path) -> None:
     network = {"network": "net", "weights": "file", "network_sha256": "0123456789abcdef"}
     rows = [
         row(),
         row(method="full", **network),
-        row(method="decisions", psnr_y_db=float("inf"), **network),
-        row(method="decisions", **network | {"weights": "original"}),
+        row(method="decisions", **network),
+        row(method="wiener", psnr_y_db=float("inf"), **network),
+        row(method="wiener", **network | {"weights": "original"}),
         row(picture=1),
-        row(picture=1, method="decisions", **network),
+        row(picture=1, method="wiener", **network),
     ]
     write_index(tmp_path, rows, 0)
     (entry,) = json.loads((tmp_path / "index.json").read_text())

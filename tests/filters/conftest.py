@@ -9,6 +9,7 @@ import torch
 
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.wiener import MAX_CLIP_LOG2, MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import rgb_to_frame
 
@@ -31,6 +32,24 @@ def random_frame() -> Callable[..., Frame]:
         format = VideoFormat(width, height, bit_depth, chroma_format)  # type: ignore[arg-type]
         planes = tuple(rng.integers(0, 1 << bit_depth, s).astype(format.dtype) for s in format.plane_shapes)
         return Frame(planes, bit_depth, format.chroma_format)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_wiener() -> Callable[..., WienerFilter]:
+    """Makes a Wiener filter of any sets and coefficients, some of them zeros."""
+
+    def make(component: int, seed: int = 0) -> WienerFilter:
+        rng = np.random.default_rng(seed)
+        steps = rng.random(n_classes_of(component)) < rng.choice([0, 0.2, 0.6, 1])
+        sets = tuple(int(i) for i in np.cumsum(steps) - steps[0])
+        shape = (sets[-1] + 1, len(terms_of(component)))
+        largest = int(rng.choice([1, 8, MAX_COEFFICIENT]))
+        coefficients = rng.integers(-largest, largest + 1, shape) * (rng.random(shape) < rng.choice([0.1, 0.7, 1]))
+        coefficients[rng.random(shape[0]) < 0.2] = 0
+        clip_log2 = 0 if component else int(rng.integers(0, MAX_CLIP_LOG2 + 1))
+        return WienerFilter(int(rng.choice(SHIFTS)), clip_log2, sets, coefficients.astype(np.int16))
 
     return make
 

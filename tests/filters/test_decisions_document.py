@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import zlib
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +15,11 @@ import pytest
 from vvc_nnr.filters.decision_coding import encode_decisions
 from vvc_nnr.filters.decision_file import encode_sequence
 from vvc_nnr.filters.decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
+from vvc_nnr.filters.wiener import WienerFilter
 from vvc_nnr.sequences.frame import VideoFormat
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
-GOLDEN = "65604fca56ca14ad93e48c16b0"
+GOLDEN = "65604fca56ca14ad93e48c16b6e72345ec32f8f810f6000000000160a60f14ae42f880"
 BELOW, ABOVE = [3 / 4, 1 / 2, 0], [5 / 4, 3 / 2]
 
 
@@ -47,7 +51,7 @@ def starting(*sixty_fourths: int, count: int = 8) -> list[list[int]]:
 
 def read_picture(
     data: bytes, width: int, height: int, n_components: int
-) -> tuple[int, list[int], list[list[list[float]]]]:
+) -> tuple[int, list[int], list[list[list[float]]], list[tuple | None]]:
     bins = Bins(data)
     block_size = 64 if bins.code([32768, 1]) else 128
     n_rows, n_columns = -(-height // block_size), -(-width // block_size)
@@ -67,7 +71,69 @@ def read_picture(
         strengths[c] += 1
         if not bins.code(plain):
             read_map(bins, maps_of[min(c, 1)], maps[c])
-    return block_size, strengths, maps
+    starts = [table_of_starts("Y"), table_of_starts("Cb and Cr")]
+    contexts = [
+        {
+            "plain": {},
+            **{
+                g: {"zero": starting(z), "negative": starting(n), "longer": starting(*longer)}
+                for g, (z, n, longer) in s.items()
+            },
+        }
+        for s in starts
+    ]
+    wieners = [read_wiener(bins, contexts[min(c, 1)], is_luma=c == 0) for c in range(n_components)]
+    return block_size, strengths, maps, wieners
+
+
+def table_of_starts(component: str) -> dict[tuple[str, int], tuple[int, int, list[int]]]:
+    """The table of the document: the kind and squared distance of terms, and what their contexts start from."""
+    rows = re.findall(rf"^\| {component} \| (.*?) \| (\d) \| (\d+) \| (\d+) \| ([\d, ]+) \|$", DOCUMENT, re.MULTILINE)
+    return {(kind, int(d)): (int(z), int(n), [int(p) for p in longer.split(",")]) for kind, d, z, n, longer in rows}
+
+
+def diamond(radius: int) -> list[tuple[int, int]]:
+    places = itertools.product(range(-radius, radius + 1), repeat=2)
+    return [(y, x) for y, x in places if abs(y) + abs(x) <= radius and (y < 0 or (y == 0 and x < 0))]
+
+
+def read_wiener(bins: Bins, contexts: dict, is_luma: bool) -> tuple | None:
+    def plain(name: str) -> int:
+        return bins.code(contexts["plain"].setdefault(name, [32768, 1]))
+
+    def even(n_bits: int) -> int:
+        return sum(bins.code([32768, 1]) << i for i in reversed(range(n_bits)))
+
+    if plain("has none"):
+        return None
+    shift = 7
+    while shift > 5 and plain(f"below {shift}"):
+        shift -= 1
+    clip_log2 = even(4) if is_luma else 0
+    sets = [0]
+    for _ in range(7 if is_luma else 0):
+        sets.append(sets[-1] + plain("new set"))
+    groups = [("pair", y * y + x * x) for y, x in diamond(3 if is_luma else 2)]
+    if is_luma:
+        groups += [(kind, y * y + x * x) for kind in ("clipped pair", "decoded pair") for y, x in diamond(2)]
+    groups.append(("decoded", 0))
+    rows = []
+    for _ in range(sets[-1] + 1):
+        if is_luma and plain("is off"):
+            rows.append([0] * len(groups))
+            continue
+        rows.append([])
+        for group in groups:
+            found = contexts[group]
+            if bins.code(found["zero"][0]):
+                rows[-1].append(0)
+                continue
+            sign = -1 if bins.code(found["negative"][0]) else 1
+            n_bits = 0
+            while n_bits < 6 and bins.code(found["longer"][n_bits]):
+                n_bits += 1
+            rows[-1].append(sign * (2**n_bits + even(n_bits)))
+    return shift, clip_log2, tuple(sets), rows
 
 
 def read_map(bins: Bins, contexts: dict, rows: list[list[float]]) -> None:
@@ -87,7 +153,7 @@ def read_map(bins: Bins, contexts: dict, rows: list[list[float]]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_decoder_written_from_the_document(seed: int) -> None:
+def test_a_decoder_written_from_the_document(random_wiener: Callable[..., WienerFilter], seed: int) -> None:
     rng = np.random.default_rng(seed)
     width, height = (int(side) for side in rng.integers(1, 900, 2))
     block_size, n_components = int(rng.choice([64, 128])), int(rng.choice([1, 3]))
@@ -98,21 +164,29 @@ def test_a_decoder_written_from_the_document(seed: int) -> None:
     differs = rng.random((n_components, *grid)) < rng.choice([0, 0.2, 0.7])
     unit = SCALES.index(1.0)
     maps = [np.where(d, rng.integers(0, len(SCALES), grid), unit).astype(np.uint8) for d in differs]
-    data = encode_decisions(Decisions(block_size, strengths, tuple(maps)))
+    wieners = tuple(random_wiener(c, seed + c) if rng.random() < 0.6 else None for c in range(n_components))
+    data = encode_decisions(Decisions(block_size, strengths, tuple(maps), wieners))
     expected = [
         [[SCALES[k] for k in row] for row in (m if s else np.full(grid, unit))]
         for m, s in zip(maps, strengths, strict=True)
     ]
-    assert read_picture(data, width, height, n_components) == (block_size, list(strengths), expected)
+    filters = [(w.shift, w.clip_log2, w.set_of_class, w.coefficients.tolist()) if w else None for w in wieners]
+    assert read_picture(data, width, height, n_components) == (block_size, list(strengths), expected, filters)
 
 
 def test_fixed_bytes() -> None:
     """Files of before must stay readable: a change here needs a new version."""
     maps = np.array([[3, 3, 4, 4], [3, 0, 1, 4], [2, 3, 5, 5]], np.uint8)
-    picture = Decisions(64, (14, 0, 20), (maps, maps, 5 - maps))
+    luma = np.array([[-3, 0, 1, 9, -20, 127, 0] + [0] * 17 + [-127], [0] * 25], np.int16)
+    wieners = (
+        WienerFilter(6, 4, (0, 0, 0, 1, 1, 1, 1, 1), luma),
+        None,
+        WienerFilter(5, 0, (0,), np.array([[2, -1, 0, 6, -4, 3, -12]], np.int16)),
+    )
+    picture = Decisions(64, (14, 0, 20), (maps, maps, 5 - maps), wieners)
     assert encode_decisions(picture).hex() == GOLDEN
     data = encode_sequence([picture], VideoFormat(200, 180, 10))
-    head = "0100c700b3"
+    head = "0200c700b3"
     assert data.hex().startswith(head)
     assert data[:-4].hex().endswith(GOLDEN)
     assert int.from_bytes(data[-4:], "big") == zlib.crc32(data[:-4])

@@ -64,7 +64,7 @@ def test_markdown_and_csv_have_the_numbers_of_the_rows(results: Path, run: Run, 
     assert float(lines[0]["Y [%]"]) == pytest.approx(100 * (2 ** (-0.34 / 2.5) - 1), abs=1e-3)
     run("report", results, "-o", tmp_path / "r.md")
     assert to_markdown(ODD).count("(a)") == 2
-    assert (tmp_path / "r.md").read_text().count("| Overall | mean ") == 5
+    assert (tmp_path / "r.md").read_text().count("| Overall | mean ") == 6
 
 
 def test_an_experiment_refuses_a_report_without_format_before_it_runs(
