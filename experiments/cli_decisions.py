@@ -36,7 +36,6 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--wiener",
         action=argparse.BooleanOptionalAction,
-        default=True,
         help="encoder: fit a Wiener filter to each picture, behind the network (default: yes)",
     )
     group.add_argument("--decisions", type=Path, metavar="FILE", help="decoder: the coded decisions to carry out")
@@ -55,6 +54,8 @@ def wants_decisions(arguments: argparse.Namespace) -> bool:
         raise InputError("--decisions: is the decoder's, and --original the encoder's; give one of them")
     if arguments.original_bit_depth is not None and not makes:
         raise InputError("--original-bit-depth: there is no --original")
+    if arguments.wiener is not None and not makes:
+        raise InputError("--wiener, --no-wiener: are the encoder's, and there is no --original")
     return makes or arguments.decisions is not None
 
 
@@ -112,7 +113,7 @@ def _decided(
     for reference, frame in _pairs(original, arguments.input, decoded):
         correction = correct(frame)
         decisions = decide(reference, frame, correction, arguments.qp)
-        if arguments.wiener:
+        if arguments.wiener is not False:
             decisions = with_wiener_filters(decisions, reference, frame, correction, arguments.qp)
         made.append((frame.format(), decisions))
         yield apply_decisions(frame, correction, decisions)

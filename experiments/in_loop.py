@@ -3,10 +3,11 @@
 ```
  picture ─ encode ─┬─ filters "all" ──── decode ─┬─ anchor
                    │                             └─ post-filter networks ─┬─ full strength everywhere
-                   │                                                      └─ decided, coded, decoded, applied
+                   │                                                      ├─ decided, coded, decoded, applied
+                   │                                                      └─ so, and Wiener filters fitted
                    ├─ filters "deblock-sao" ──── the codec alone  ┐
                    └─ filters "none" ─── decode ─┬─ codec alone   ├ only where a network replaces the filters
-                                                 └─ replacements  ┘ (both ways, as above)
+                                                 └─ replacements  ┘ (all ways, as above)
 ```
 """
 
@@ -39,7 +40,6 @@ from vvc_nnr.filters.decisions import (
     Decisions,
     apply_decisions,
     block_grid,
-    switched_off,
 )
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
@@ -160,18 +160,22 @@ class InLoopExperiment:
         network_s = time.process_time() - start_s
         full, full_s = _timed_application(decoded, correction, None)
         outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
-        decisions, decide_s = switched_off(decoded), 0.0
-        for method in DECIDED_METHODS:
+        start_s = time.process_time()
+        decisions = decide(picture.reference, decoded, correction, qp)
+        decide_s = time.process_time() - start_s
+        with_filters = with_wiener_filters(decisions, picture.reference, decoded, correction, qp)
+        fit_s = time.process_time() - start_s
+        searched: tuple[tuple[InLoopMethod, Decisions, float], ...] = (
+            ("decisions", decisions, decide_s),
+            ("wiener", with_filters, fit_s),
+        )
+        for method, found, search_s in searched:
             start_s = time.process_time()
-            if method == "decisions":
-                decisions = decide(picture.reference, decoded, correction, qp)
-            else:
-                decisions = with_wiener_filters(decisions, picture.reference, decoded, correction, qp)
-            data = encode_decisions(decisions)
-            decide_s += time.process_time() - start_s
+            data = encode_decisions(found)
+            code_s = time.process_time() - start_s
             output, apply_s = _timed_application(decoded, correction, data)
             decode_s = network_s + apply_s
-            outputs.append(_Output(method, output, 8 * len(data), decode_s + decide_s, decode_s))
+            outputs.append(_Output(method, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
         return outputs
 
     def _row(self, picture: SweptPicture, placed: PlacedNetwork | None, output: _Output) -> InLoopRow:

@@ -168,9 +168,10 @@ def _costly(results: InLoopResults, savings: Savings, variant: InLoopVariant, pl
 
 def _alarms(results: InLoopResults, variant: InLoopVariant, count: _Count) -> list[str]:
     """Who got worse although the encoder could have switched the network off."""
-    network, coding, _ = way_cells(results, variant)
+    network, coding, decisions = way_cells(results, variant)
     return [
-        f"ALARM: worse with decisions, {network} ({coding}), {PLANE_HEADS[plane]}, {count.kind}: {_some(names)}."
+        f"ALARM: worse with decisions {decisions}, {network} ({coding}), {PLANE_HEADS[plane]}, {count.kind}: "
+        f"{_some(names)}."
         for plane, names in count.names.items()
         if names
     ]

@@ -16,10 +16,13 @@ from vvc_nnr.experiments.results import make_folder, write_results
 from vvc_nnr.experiments.settings import settle_settings, source_digests
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import FOLDER, write_index
+from vvc_nnr.filters.decision_file import VERSION
 from vvc_nnr.sequences.source import Source
 
 RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
-SETTLED = ("preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity")
+SETTLED = (
+    "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+)  # fmt: skip
 """What has to be the same in every run in one folder; all else adds rows, or changes none."""
 
 
@@ -58,6 +61,7 @@ def run_in_loop(
     settings = asdict(options) | {
         "encoder_config": str(options.encoder_config or ""),
         "encoder_identity": experiment.encoder,
+        "decisions_version": VERSION,
         "interpolation": interpolation,
         "sequences": [source.name for source in sources],
     }

@@ -17,6 +17,7 @@ PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv"
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
 RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
 _DECISION_TITLES: Mapping[InLoopMethod, str] = {"full": "off", "decisions": "on", "wiener": "on, Wiener"}
+_TIMED_WAYS: Mapping[InLoopMethod, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
 Notes: TypeAlias = tuple[str, ...]
 
@@ -50,11 +51,7 @@ def complexity_table(results: InLoopResults, notes: Notes) -> Table:
         Column("Parameters"),
         Column("Size of file", "byte"),
         Column("Of float32", "%", digits=1),
-        *(
-            Column(f"{time}, {way}", "%", digits=0)
-            for time in ("EncT", "DecT")
-            for way in ("full", "decisions", "Wiener")
-        ),
+        *(Column(f"{time}, {way}", "%", digits=0) for time in ("EncT", "DecT") for way in _TIMED_WAYS.values()),
     )
     rows = [_complexity_cells(results, row) for row in results.networks.values()]
     counted = (
@@ -171,7 +168,7 @@ def doubt_notes(savings: Iterable[BdRate | None]) -> list[str]:
 
 
 def _complexity_cells(results: InLoopResults, row: NetworkRow) -> tuple[Cell, ...]:
-    ways = [InLoopVariant(row.loop_filters, method, row.network, row.weights) for method in _DECISION_TITLES]
+    ways = [InLoopVariant(row.loop_filters, method, row.network, row.weights) for method in _TIMED_WAYS]
     times = [
         results.time_percent(results.sequences, way, side) if way in results.variants else None
         for side in SIDES

@@ -53,8 +53,9 @@ def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str
         "Classes: those of the common test conditions; another sequence has that of the nearest size.",
         peak_note(conventions),
         YUV_NOTE,
-        "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; the "
-        "picture that is scored is made from their coded bytes. Off: the network's output everywhere.",
+        "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
+        "with Wiener: and filters behind it, fitted to the picture. The picture that is scored is made from the coded "
+        "bytes of all of these. Off: the network's output everywhere.",
         f"Rate: {conventions.rate}.",
         *_left_out_notes(results.left_out),
     )

@@ -12,7 +12,7 @@
 * `files` are names in the folder of the index: 8-bit RGB (grey for 4:0:0), BT.709. Entries share originals and decoded
   pictures.
 * `decoded` is what the network was given: with all in-loop filters, or with none where it takes their place.
-* `filtered` is the network as its file has it, with the encoder's decisions.
+* `filtered` is the network as its file has it, with the encoder's decisions and Wiener filters.
 * `psnr_y_db` is of luma against the original at 10 bit, before the conversion to RGB; infinity is the text "inf".
 """
 

@@ -19,6 +19,7 @@ _ONE = 1 << PROBABILITY_BITS
 _LEAST = _ONE >> 9
 _MOST = _ONE - _LEAST
 _SLOWEST = 64
+_EXPECTED_WEIGHT = 8
 
 
 @dataclass(slots=True)
@@ -39,6 +40,11 @@ class Context:
             self.weight += 1
         moved = self.p_one + ((bin << PROBABILITY_BITS) - self.p_one) // self.weight
         self.p_one = _LEAST if moved < _LEAST else _MOST if moved > _MOST else moved
+
+
+def expecting(p_64ths: int) -> Context:
+    """A context that begins with a probability measured on photographs, which counts as eight bins."""
+    return Context(p_64ths << (PROBABILITY_BITS - 6), _EXPECTED_WEIGHT)
 
 
 class BinCoder(Protocol):

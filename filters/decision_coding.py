@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.filters.adaptive_bins import PROBABILITY_BITS, BinCoder, BinDecoder, BinEncoder, Context, code_number
+from vvc_nnr.filters.adaptive_bins import BinCoder, BinDecoder, BinEncoder, Context, code_number, expecting
 from vvc_nnr.filters.decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
@@ -33,8 +33,7 @@ _MOST_BITS_PER_BIN = 10
 _LUMA_DIFFERS_64THS = (13, 26, 39)
 _CHROMA_DIFFERS_64THS = (6, 17, 37)
 _IS_ABOVE_64THS = (2, 8, 30, 55, 62)
-_EXPECTED_WEIGHT = 8
-"""What contexts expect at first, and how many bins that counts for; measured on photographs."""
+"""What contexts expect at first, measured on photographs."""
 _Rows: TypeAlias = list[list[int]]
 
 
@@ -48,17 +47,13 @@ class MapContexts:
     """
 
     def __init__(self, differs_64ths: Sequence[int]) -> None:
-        self.differs = [_expecting(p) for p in differs_64ths]
-        self.is_above = [_expecting(p) for p in _IS_ABOVE_64THS]
+        self.differs = [expecting(p) for p in differs_64ths]
+        self.is_above = [expecting(p) for p in _IS_ABOVE_64THS]
         self.is_farther = [[Context() for _ in range(n - 1)] for n in (_N_BELOW, _N_ABOVE)]
 
 
-def _expecting(p_64ths: int) -> Context:
-    return Context(p_64ths << (PROBABILITY_BITS - 6), _EXPECTED_WEIGHT)
-
-
 def encode_decisions(decisions: Decisions) -> bytes:
-    """The bytes of a picture's decisions; none at all if nothing is filtered, in blocks of 64.
+    """The bytes of a picture's decisions; none at all for those that `switched_off` gives.
 
     The map of a component that is off is not coded; the decoder gives it the scale 1 throughout.
     """

@@ -89,7 +89,7 @@ def with_wiener_filters(
     """The decisions with the Wiener filters behind them that are worth their bits.
 
     Args:
-        decisions: What `decide` gave for the rest.
+        decisions: What `decide` gave; filters that they have are replaced.
         original: What the encoder was given.
         decoded: What it made of it, of the same format.
         correction: What the network adds to the decoded picture at full strength.
@@ -101,12 +101,11 @@ def with_wiener_filters(
     """
     lambda_ = bit_weight(qp, decoded.bit_depth)
     _check_formats(original, decoded)
+    decisions = replace(decisions, wieners=())
     output = apply_decisions(decoded, correction, decisions)
     n_bits = _n_bits(decisions)
     for c, (o, f, d) in enumerate(zip(original.planes, output.planes, decoded.planes, strict=True)):
         wiener = fitted(o, f, d, c, decoded.bit_depth, qp, lambda_)
-        if wiener is None:
-            continue
         longer = replace(decisions, wieners=(*decisions.wieners[:c], wiener, *decisions.wieners[c + 1 :]))
         change = _squared_error(o, wiener_filtered(f, d, decoded.bit_depth, wiener)) - _squared_error(o, f)
         if change + lambda_ * (_n_bits(longer) - n_bits) < 0:
@@ -227,5 +226,5 @@ def _switched_off(decisions: Decisions, component: int) -> Decisions:
 
 
 def _squared_error(a: Plane, b: Plane) -> float:
-    difference = np.subtract(a, b, dtype=np.float32)
-    return float(np.einsum("yx,yx->y", difference, difference).sum(dtype=np.float64))
+    difference = np.subtract(a, b, dtype=np.float64)
+    return float(np.einsum("yx,yx->", difference, difference))

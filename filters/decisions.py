@@ -73,7 +73,7 @@ class Decisions:
     def is_off(self) -> bool:
         """Whether no sample of the picture is filtered."""
         is_corrected = any(s and c.any() for s, c in zip(self.strengths, self.choices, strict=True))
-        return not is_corrected and not any(self.wieners)
+        return not is_corrected and not any(wiener and wiener.coefficients.any() for wiener in self.wieners)
 
     def scales(self, component: int) -> NDArray[np.float32]:
         """What each block of a component multiplies the correction by, (rows, columns)."""

@@ -4,7 +4,7 @@ A network is one for all pictures; what this picture needs besides is a short li
 network's output comes a weighted sum of differences to its neighbours, and to those of the decoded picture d:
 
 ```
- y = clip(f + (sum of coefficient * term + half) >> shift)
+ y = clip(f + ((sum of coefficient * term + half) >> shift))
 
                  luma                           chroma         term, p and its opposite -p in a diamond around f
  pairs           12, diamond of radius 3        6, radius 2    f(p) + f(-p) - 2 f
@@ -98,13 +98,17 @@ class WienerFilter:
         steps = np.diff(self.set_of_class, prepend=0)
         if len(self.set_of_class) not in (1, N_CLASSES) or steps[0] != 0 or not set(steps) <= {0, 1}:
             raise InputError(f"sets {self.set_of_class} of classes: must be 1 or {N_CLASSES}, 0 first, rising by one")
-        n_terms = len(terms_of(int(len(self.set_of_class) == 1)))
-        wanted = (self.set_of_class[-1] + 1, n_terms)
+        wanted = (self.set_of_class[-1] + 1, len(self.terms))
         if self.coefficients.dtype != np.int16 or self.coefficients.shape != wanted:
             got = f"{self.coefficients.dtype} {self.coefficients.shape}"
             raise ShapeError(f"coefficients {got}: want int16 {wanted} (sets, terms)")
         if max(self.coefficients.max(), -int(self.coefficients.min())) > MAX_COEFFICIENT:
             raise InputError(f"coefficients must be -{MAX_COEFFICIENT} to {MAX_COEFFICIENT}")
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the coefficients weigh: luma's terms, or those of a chroma component, which has one class."""
+        return CHROMA_TERMS if len(self.set_of_class) == 1 else LUMA_TERMS
 
 
 def wiener_filtered(
@@ -121,7 +125,10 @@ def wiener_filtered(
 
     Raises:
         ShapeError: If the planes differ.
+        InputError: If the samples have fewer bits than that.
     """
+    if bit_depth > 8 * filtered.itemsize:
+        raise InputError(f"{filtered.dtype} samples of {bit_depth} bit")
     if (filtered.dtype, filtered.shape) != (decoded.dtype, decoded.shape):
         raise ShapeError(f"planes {filtered.dtype} {filtered.shape} and {decoded.dtype} {decoded.shape} differ")
     classes = activity_classes(filtered, bit_depth, len(wiener.set_of_class))
@@ -130,7 +137,7 @@ def wiener_filtered(
         np.ascontiguousarray(decoded),
         np.array(wiener.set_of_class, np.uint8)[classes],
         np.ascontiguousarray(wiener.coefficients),
-        terms_of(int(len(wiener.set_of_class) == 1)),
+        wiener.terms,
         1 << wiener.clip_log2,
         wiener.shift,
         (1 << bit_depth) - 1,

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vvc_nnr.filters.adaptive_bins import PROBABILITY_BITS, BinCoder, Context, code_number
+from vvc_nnr.filters.adaptive_bins import BinCoder, Context, code_number, expecting
 from vvc_nnr.filters.wiener import (
     CLIPPED_PAIR,
     DECODED,
@@ -58,8 +58,6 @@ CHROMA_64THS: _Starts = {
     (DECODED, 0): (36, 21, (62, 57, 40, 23, 6, 6)),
 }
 """The same for Cb and Cr."""
-EXPECTED_WEIGHT = 8
-"""How many bins that counts for."""
 
 
 class CoefficientContexts:
@@ -72,32 +70,28 @@ class CoefficientContexts:
     """
 
     def __init__(self, zero_64ths: int, negative_64ths: int, longer_64ths: tuple[int, ...]) -> None:
-        self.is_zero = _expecting(zero_64ths)
-        self.is_negative = _expecting(negative_64ths)
-        self.is_longer = [_expecting(p) for p in longer_64ths]
+        self.is_zero = expecting(zero_64ths)
+        self.is_negative = expecting(negative_64ths)
+        self.is_longer = [expecting(p) for p in longer_64ths]
 
 
 class WienerContexts:
     """The contexts of luma's filter, or of both chroma components'.
 
     Attributes:
-        is_without: Whether a component has no filter.
-        is_coarser: Whether the shift is smaller than 7, than 6.
+        has_none: Whether a component has no filter.
+        is_below: Whether the shift is below 7, below 6.
         is_new_set: Whether a class begins a new set.
         is_off: Whether a set of luma is all zeros.
         coefficients: By group.
     """
 
     def __init__(self, starts: _Starts) -> None:
-        self.is_without = Context()
-        self.is_coarser = [Context() for _ in SHIFTS[1:]]
+        self.has_none = Context()
+        self.is_below = [Context() for _ in SHIFTS[1:]]
         self.is_new_set = Context()
         self.is_off = Context()
         self.coefficients = {group: CoefficientContexts(*start) for group, start in starts.items()}
-
-
-def _expecting(p_64ths: int) -> Context:
-    return Context(p_64ths << (PROBABILITY_BITS - 6), EXPECTED_WEIGHT)
 
 
 def code_filters(coder: BinCoder, filters: list[WienerFilter | None]) -> None:
@@ -110,7 +104,7 @@ def code_filters(coder: BinCoder, filters: list[WienerFilter | None]) -> None:
 def _code_filter(
     coder: BinCoder, contexts: WienerContexts, component: int, wiener: WienerFilter | None
 ) -> WienerFilter | None:
-    if coder.code(contexts.is_without, int(wiener is None)):
+    if coder.code(contexts.has_none, int(wiener is None)):
         return None
     terms, n_classes = terms_of(component), n_classes_of(component)
     shift = _code_shift(coder, contexts, wiener.shift if wiener else SHIFTS[-1])
@@ -128,9 +122,9 @@ def _code_filter(
 
 
 def _code_shift(coder: BinCoder, contexts: WienerContexts, shift: int) -> int:
-    """Codes by how much the shift is below the largest."""
+    """Codes the shift from the largest downwards."""
     found = SHIFTS[-1]
-    for context in contexts.is_coarser:
+    for context in contexts.is_below:
         if not coder.code(context, int(shift < found)):
             break
         found -= 1

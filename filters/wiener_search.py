@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,14 @@ _ZERO_BITS = 0.6
 _RIDGE = 1e-6
 _SET_BITS = 2.0
 _Doubles = NDArray[np.float64]
+_Range: TypeAlias = tuple[int, int]
+"""First and last of the activity classes of a set."""
 
 
 def fitted(
     original: Plane, filtered: Plane, decoded: Plane, component: int, bit_depth: int, qp: int, lambda_: float
-) -> WienerFilter | None:
-    """The filter of one component, or None where none seems worth its bits.
+) -> WienerFilter:
+    """The filter of one component; whether it is worth its bits is for the caller to find out.
 
     Args:
         original: What the encoder was given, (height, width).
@@ -55,30 +58,41 @@ def fitted(
         lambda_: The squared error that a bit is worth.
     """
     clip_log2 = int(np.clip(round(qp / 6 - 2) + bit_depth - 10, 0, MAX_CLIP_LOG2)) if component == 0 else 0
-    terms = terms_of(component)
     n_classes = n_classes_of(component)
-    a, b = _correlations(original, filtered, decoded, terms, 1 << clip_log2, bit_depth, n_classes)
+    a, b = _correlations(original, filtered, decoded, terms_of(component), 1 << clip_log2, bit_depth, n_classes)
     ranges = [(first, last) for first in range(n_classes) for last in range(first, n_classes)]
-    whole_a = np.stack([a[first : last + 1].sum(axis=0) for first, last in ranges])
-    whole_b = np.stack([b[first : last + 1].sum(axis=0) for first, last in ranges])
-    best: _Partition | None = None
-    for shift in SHIFTS:
-        coefficients = _whole_coefficients(whole_a, whole_b, shift, lambda_)
-        costs = _costs(whole_a, whole_b, coefficients, shift, lambda_)
-        found = _best_partition(n_classes, dict(zip(ranges, costs, strict=True)))
-        sets = np.stack([coefficients[ranges.index(r)] for r in found])
-        cost = sum(costs[ranges.index(r)] for r in found)
-        if best is None or cost < best.cost:
-            set_of_class = tuple(i for i, (first, last) in enumerate(found) for _ in range(first, last + 1))
-            best = _Partition(WienerFilter(shift, clip_log2, set_of_class, sets.astype(np.int16)), cost)
-    assert best is not None
-    return best.wiener if best.wiener.coefficients.any() and best.cost < 0 else None
+    sums = _Sums(
+        np.stack([a[first : last + 1].sum(axis=0) for first, last in ranges]),
+        np.stack([b[first : last + 1].sum(axis=0) for first, last in ranges]),
+    )
+    found = [_of_shift(shift, ranges, sums, lambda_) for shift in SHIFTS]
+    best = min(found, key=lambda candidate: candidate.cost)
+    return WienerFilter(best.shift, clip_log2, best.set_of_class, best.coefficients.astype(np.int16))
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    wiener: WienerFilter
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """Of each range of classes: A (ranges, terms, terms) and b (ranges, terms)."""
+
+    a: _Doubles
+    b: _Doubles
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    shift: int
+    set_of_class: tuple[int, ...]
+    coefficients: _Doubles
     cost: float
+
+
+def _of_shift(shift: int, ranges: list[_Range], sums: _Sums, lambda_: float) -> _Candidate:
+    """The best sets and coefficients with one shift."""
+    coefficients, costs = _worth_their_bits(sums, _whole_coefficients(sums, shift, lambda_), shift, lambda_)
+    found = _best_partition(dict(zip(ranges, costs.tolist(), strict=True)))
+    chosen = [ranges.index(each) for each in found]
+    set_of_class = tuple(i for i, (first, last) in enumerate(found) for _ in range(first, last + 1))
+    return _Candidate(shift, set_of_class, coefficients[chosen], float(costs[chosen].sum()))
 
 
 def _correlations(
@@ -120,7 +134,7 @@ def _term_values(
             return plane[top + _REACH + y : top + _REACH + y + n, _REACH + x : _REACH + x + width]
 
         f = shifted(f_all, 0, 0)
-        for value, (kind, y, x) in zip(values, terms, strict=False):
+        for value, (kind, y, x) in zip(values[:-1], terms, strict=True):
             if kind == DECODED:
                 term = shifted(d_all, 0, 0) - f
             elif kind == CLIPPED_PAIR:
@@ -136,24 +150,24 @@ def _term_values(
         yield slice(top // BLOCK, top // BLOCK + n_blocks), blocks.reshape(len(values), -1, BLOCK * BLOCK)
 
 
-def _whole_coefficients(a: _Doubles, b: _Doubles, shift: int, lambda_: float) -> _Doubles:
-    """Whole coefficients of least cost, one coordinate after the other, of many problems at once (problems, terms)."""
-    n_terms = b.shape[1]
+def _whole_coefficients(sums: _Sums, shift: int, lambda_: float) -> _Doubles:
+    """Whole coefficients of least cost, one coordinate after the other, of all ranges at once (ranges, terms)."""
+    n_terms = sums.b.shape[1]
     step = 2.0**-shift
-    strengths = np.einsum("ptt->p", a) / n_terms
-    ridge = (_RIDGE * strengths + 1e-9)[:, None, None] * np.eye(n_terms)
-    k = np.rint(np.linalg.solve(a + ridge, b[:, :, None])[:, :, 0] / step)
+    strengths = np.einsum("rtt->r", sums.a) / n_terms
+    a = sums.a + (_RIDGE * strengths + 1e-9)[:, None, None] * np.eye(n_terms)
+    k = np.rint(np.linalg.solve(a, sums.b[:, :, None])[:, :, 0] / step)
     k = np.clip(k, -MAX_COEFFICIENT, MAX_COEFFICIENT)
-    a, b = (a + ridge) * step**2, b * step
-    slope = np.einsum("pij,pj->pi", a, k) - b
+    a *= step**2
+    slope = np.einsum("rij,rj->ri", a, k) - step * sums.b
     for _ in range(_N_SWEEPS):
         before = k.copy()
         for t in range(n_terms):
             curve = a[:, t, t]
             ideal = k[:, t] - slope[:, t] / curve
-            tried = np.clip([np.zeros_like(ideal), np.floor(ideal), np.ceil(ideal), k[:, t]], -127, MAX_COEFFICIENT)
-            moves = tried - k[:, t]
-            costs = curve * moves**2 + 2 * moves * slope[:, t] + lambda_ * coefficient_bits(tried)
+            tried = np.array([np.zeros_like(ideal), np.floor(ideal), np.ceil(ideal), k[:, t]])
+            moves = np.clip(tried, -MAX_COEFFICIENT, MAX_COEFFICIENT) - k[:, t]
+            costs = curve * moves**2 + 2 * moves * slope[:, t] + lambda_ * _coefficient_bits(k[:, t] + moves)
             move = np.take_along_axis(moves, costs.argmin(axis=0)[None], axis=0)[0]
             slope += a[:, :, t] * move[:, None]
             k[:, t] += move
@@ -162,28 +176,25 @@ def _whole_coefficients(a: _Doubles, b: _Doubles, shift: int, lambda_: float) ->
     return k
 
 
-def coefficient_bits(k: _Doubles) -> _Doubles:
+def _coefficient_bits(k: _Doubles) -> _Doubles:
     """About how many bits whole coefficients take: little for a zero, else Exp-Golomb and a sign."""
     magnitudes = np.maximum(np.abs(k), 1)
     bits: _Doubles = np.where(k == 0, _ZERO_BITS, 2 * np.floor(np.log2(magnitudes)) + 3)
     return bits
 
 
-def _costs(a: _Doubles, b: _Doubles, k: _Doubles, shift: int, lambda_: float) -> _Doubles:
-    """The change of the squared error + lambda x bits; coefficients that are not worth it become zeros."""
+def _worth_their_bits(sums: _Sums, k: _Doubles, shift: int, lambda_: float) -> tuple[_Doubles, _Doubles]:
+    """The coefficients, zeros where leaving the samples alone is better, and their costs (ranges,)."""
     w = k * 2.0**-shift
-    changes = np.einsum("pi,pij,pj->p", w, a, w) - 2 * np.einsum("pi,pi->p", w, b)
-    costs: _Doubles = changes + lambda_ * (coefficient_bits(k).sum(axis=1) + _SET_BITS)
-    is_off = costs >= 0
-    k[is_off] = 0
-    costs[is_off] = lambda_ * _SET_BITS
-    return costs
+    changes = np.einsum("ri,rij,rj->r", w, sums.a, w) - 2 * np.einsum("ri,ri->r", w, sums.b)
+    costs = changes + lambda_ * (_coefficient_bits(k).sum(axis=1) + _SET_BITS)
+    return np.where((costs < 0)[:, None], k, 0.0), np.where(costs < 0, costs, lambda_ * _SET_BITS)
 
 
-def _best_partition(n_classes: int, costs: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
+def _best_partition(costs: dict[_Range, float]) -> list[_Range]:
     """The ranges (first, last) of classes, one after the other, whose costs sum to the least."""
-    best: list[tuple[float, list[tuple[int, int]]]] = [(0.0, [])]
-    for last in range(n_classes):
+    best: list[tuple[float, list[_Range]]] = [(0.0, [])]
+    for last in sorted({last for _, last in costs}):
         ways = [(best[first][0] + costs[first, last], [*best[first][1], (first, last)]) for first in range(last + 1)]
         best.append(min(ways, key=lambda way: way[0]))
     return best[-1][1]

@@ -22,8 +22,9 @@ from vvc_nnr.experiments.settings import LastRun
 
 _LEAD = (
     "Networks in or after the in-loop filters of VVC intra pictures, as their files have them, with the decisions that "
-    "the encoder takes block by block. Decisions are counted in the rate."
+    "the encoder takes block by block and the Wiener filters that it fits. All of these are counted in the rate."
 )
+_LINES: Mapping[InLoopMethod, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
 _UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
 _FIRST = (
     "in_loop_bd_rate",
@@ -161,5 +162,4 @@ def _curve(results: InLoopResults, variant: InLoopVariant, names: tuple[str, ...
         return Series(variant_label(results, variant), points, 0, *_CODEC_LINES[variant.loop_filters])
     number = list(dict.fromkeys(v.network for v in results.tests if v.network)).index(variant.network)
     colour, marker = number % N_COLOURS + 1, NETWORK_MARKERS[number % len(NETWORK_MARKERS)]
-    line: Line = "solid" if variant.method == FINAL_METHOD else "dashed"
-    return Series(variant_label(results, variant), points, colour, marker, line)
+    return Series(variant_label(results, variant), points, colour, marker, _LINES[variant.method])

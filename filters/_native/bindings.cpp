@@ -6,7 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <tuple>
@@ -112,7 +112,7 @@ std::vector<Term> terms_of(const std::vector<TermNumbers>& numbers) {
   std::vector<Term> terms;
   for (const auto& [kind, dy, dx] : numbers) {
     require(kind >= 0 && kind <= static_cast<int32_t>(TermKind::kDecoded), "a kind of term");
-    require(std::max(std::abs(dy), std::abs(dx)) <= kWienerPad, "terms nearby");
+    for (const int64_t d : {dy, dx}) require(d >= -kWienerPad && d <= kWienerPad, "terms nearby");
     terms.push_back({static_cast<TermKind>(kind), dy, dx});
   }
   return terms;
@@ -136,7 +136,8 @@ Array<T> wiener(const Array<T>& filtered, const Array<T>& decoded, const Array<u
   const auto terms = terms_of(term_numbers);
   require(coefficients.ndim() == 2 && coefficients.shape(1) == static_cast<int64_t>(terms.size()), "coefficients");
   require(*std::max_element(sets.data(), sets.data() + sets.size()) < coefficients.shape(0), "sets that are there");
-  require(shift > 0 && shift < 16 && clip >= 0 && clip <= 65535 && peak > 0 && peak <= 65535, "numbers in range");
+  require(shift > 0 && shift < 16 && clip >= 0 && clip <= 65535 && peak > 0 && peak <= std::numeric_limits<T>::max(),
+          "numbers in range");
   Array<T> out({f.height, f.width});
   const Plane<T> to{out.mutable_data(), f.height, f.width};
   const WienerSets numbers{terms, coefficients.data(), sets.data(), clip, shift, peak};
@@ -223,7 +224,7 @@ class IntegerFilter {
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
-  m.doc() = "Kernels for pictures; unchecked, see vvc_nnr.filters.plane_windows.";
+  m.doc() = "Kernels for pictures; unchecked, see vvc_nnr.filters: plane_windows, integer, wiener.";
   define<uint8_t>(m);
   define<uint16_t>(m);
   m.def("has_vnni", &has_vnni);

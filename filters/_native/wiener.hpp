@@ -1,6 +1,8 @@
 // An adaptive Wiener filter: to each sample of the network's output comes a weighted sum of differences to samples around
 // it, in the output and in the decoded picture. The weights are whole numbers and belong to a set; a map says which set
-// filters which block of 4x4 samples. All in 32-bit integers: every processor computes the same samples.
+// filters which block of 4x4 samples. All in 32-bit integers, so every processor computes the same samples: weights of up to
+// 127 on 18 pairs, 6 clipped pairs and a single difference of 16-bit samples sum to at most
+// 127 (24 x 131070 + 65535) < 2^31.
 #pragma once
 
 #include <algorithm>

@@ -103,6 +103,8 @@ def test_an_original_that_is_raw(run: Run, frames: list[Frame], blurred: Path, d
         (("--decisions-out", "d"), "--original and --decisions-out"),
         (("--original", "in.y4m", "--decisions-out", "d", "--decisions", "d"), "give one of them"),
         (("--original-bit-depth", "8"), "there is no --original"),
+        (("--no-wiener",), "there is no --original"),
+        (("--decisions", "d", "--wiener"), "there is no --original"),
     ],
 )
 def test_options_that_contradict(
@@ -193,6 +195,7 @@ def test_without_wiener_filters(run: Run, y4m: Path, blurred: Path, decided: Pat
     run(*command, "--original", y4m, "--decisions-out", decided.parent / "plain.bin", "--no-wiener")
     plain, full = (parse_sequence((decided.parent / name).read_bytes()) for name in ("plain.bin", decided.name))
     format = next(iter(read_y4m(blurred))).format()
+    assert sum(map(len, plain.payloads)) < sum(map(len, full.payloads))
     assert not any(any(plain.picture(i, format).wieners) for i in range(2))
     assert any(full.picture(i, format).wieners[0] for i in range(2))
     pairs = zip(read_y4m(y4m), read_y4m(decided.parent / "b.y4m"), read_y4m(decided.parent / "out.y4m"), strict=True)

@@ -38,16 +38,18 @@ def random_frame() -> Callable[..., Frame]:
 
 @pytest.fixture(scope="session")
 def random_wiener() -> Callable[..., WienerFilter]:
-    """Makes a Wiener filter of any sets and coefficients, some of them zeros."""
+    """Makes a Wiener filter of any sets and coefficients, some of them zeros unless it is to be full."""
 
-    def make(component: int, seed: int = 0) -> WienerFilter:
+    def make(component: int, seed: int = 0, *, full: bool = False) -> WienerFilter:
         rng = np.random.default_rng(seed)
-        steps = rng.random(n_classes_of(component)) < rng.choice([0, 0.2, 0.6, 1])
+        steps = rng.random(n_classes_of(component)) < (1 if full else rng.choice([0, 0.2, 0.6, 1]))
         sets = tuple(int(i) for i in np.cumsum(steps) - steps[0])
         shape = (sets[-1] + 1, len(terms_of(component)))
         largest = int(rng.choice([1, 8, MAX_COEFFICIENT]))
         coefficients = rng.integers(-largest, largest + 1, shape) * (rng.random(shape) < rng.choice([0.1, 0.7, 1]))
         coefficients[rng.random(shape[0]) < 0.2] = 0
+        if full:
+            coefficients = rng.integers(1, 12, shape) * rng.choice([-1, 1], shape)
         clip_log2 = 0 if component else int(rng.integers(0, MAX_CLIP_LOG2 + 1))
         return WienerFilter(int(rng.choice(SHIFTS)), clip_log2, sets, coefficients.astype(np.int16))
 

@@ -12,11 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.filters import wiener_search
 from vvc_nnr.filters.correction import Correction
 from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decision_search import bit_weight, decide, with_wiener_filters
 from vvc_nnr.filters.decisions import Decisions, apply_decisions, switched_off
-from vvc_nnr.filters.wiener import LUMA_TERMS, MAX_COEFFICIENT, N_CLASSES, WienerFilter, activity_classes
+from vvc_nnr.filters.wiener import (
+    LUMA_TERMS,
+    MAX_COEFFICIENT,
+    N_CLASSES,
+    SHIFTS,
+    WienerFilter,
+    activity_classes,
+    n_classes_of,
+    terms_of,
+    wiener_filtered,
+)
 from vvc_nnr.sequences.frame import Frame
 
 MakePhotographs = Callable[..., list[Frame]]
@@ -43,6 +54,59 @@ def fitted(original: Frame, decoded: Frame, qp: int, correction: Correction | No
     return with_wiener_filters(switched_off(decoded), original, decoded, correction, qp)
 
 
+@pytest.mark.parametrize("component", [0, 1])
+def test_terms_are_those_of_the_kernel(random_frame: MakeFrame, component: int) -> None:
+    """What the encoder sums for a term is what the kernel adds for it."""
+    f, d = (random_frame(37, 70, 10, "400", seed).planes[0] // 4 + 20_000 for seed in (1, 2))
+    terms, n_classes = terms_of(component), n_classes_of(component)
+    classes = [0] * n_classes
+    for t in range(len(terms)):
+        row = np.zeros((1, len(terms)), np.int16)
+        row[0, t] = 32
+        added = (
+            wiener_filtered(f, d, 16, WienerFilter(5, 6 if component == 0 else 0, tuple(classes), row)).astype(int) - f
+        )
+        for rows, values in wiener_search._term_values(f, f, d, terms, 64):
+            n_blocks, n_columns = rows.stop - rows.start, -(-37 // 4)
+            term = values[t].reshape(n_blocks, n_columns, 4, 4).swapaxes(1, 2).reshape(4 * n_blocks, 4 * n_columns)
+            part = added[4 * rows.start : 4 * rows.stop]
+            np.testing.assert_array_equal(term[: len(part), :37], part)
+
+
+def test_better_than_rounded_least_squares_and_than_any_one_shift(
+    photographs: MakePhotographs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cost with a model of the bits; the noise makes many coefficients of least squares worth less than their bits."""
+    original = photographs(1, 200, 160)[0].to_bit_depth(10)
+    rng = np.random.default_rng(3)
+    decoded = changed(original, lambda p: cv2.GaussianBlur(p, (0, 0), 0.5) + rng.normal(0, 6, p.shape))
+
+    def cost() -> float:
+        decisions = fitted(original, decoded, 32)
+        error = sum(squared_errors(original, apply_decisions(decoded, no_correction(decoded), decisions)))
+        return error + bit_weight(32, 10) * 8 * len(encode_decisions(decisions))
+
+    best = cost()
+    for shift in SHIFTS:
+        with monkeypatch.context() as patched:
+            patched.setattr(wiener_search, "SHIFTS", (shift,))
+            assert best <= cost() * 1.0005
+    with monkeypatch.context() as patched:
+        patched.setattr(wiener_search, "_N_SWEEPS", 0)
+        assert best < 0.995 * cost()
+    with monkeypatch.context() as patched:
+        patched.setattr(wiener_search, "_coefficient_bits", lambda k: np.zeros_like(k))
+        assert best < 0.999 * cost()
+
+
+def test_filters_that_are_there_are_replaced(photographs: MakePhotographs) -> None:
+    original = photographs(1, 160, 128)[0].to_bit_depth(10)
+    decoded = changed(original, lambda p: cv2.GaussianBlur(p, (0, 0), 0.7))
+    once = fitted(original, decoded, 27)
+    twice = with_wiener_filters(once, original, decoded, no_correction(decoded), 27)
+    assert encode_decisions(once) == encode_decisions(twice) != b""
+
+
 def test_a_blur_is_undone(photographs: MakePhotographs) -> None:
     original = photographs(1, 320, 256)[0].to_bit_depth(10)
     decoded = changed(original, lambda p: cv2.GaussianBlur(p, (0, 0), 0.7))
@@ -53,7 +117,7 @@ def test_a_blur_is_undone(photographs: MakePhotographs) -> None:
     assert all(w is not None and w.coefficients.any() for w in decisions.wieners)
 
 
-def test_noise_in_smooth_parts_gets_a_set_of_its_own(photographs: MakePhotographs) -> None:
+def test_noise_in_smooth_parts_gets_a_set_of_its_own() -> None:
     """The noise is where the picture is flat: the least active classes are smoothed, the others left alone."""
     rng = np.random.default_rng(1)
     textured = rng.integers(100, 900, (128, 128)).astype(np.uint16)
