@@ -148,7 +148,7 @@ def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> 
         assert counts["sequences"] == (2, 0, 1, 0, 1)
         assert counts["sequences, BD-rate above 0"][:2] == (2, 0)
     alarms = [note for note in table.notes if note.startswith("ALARM")]
-    assert "ALARM: worse with decisions, net (NNC), Cb, pictures: pass picture 1." in alarms
+    assert "ALARM: worse with decisions on, net (NNC), Cb, pictures: pass picture 1." in alarms
     assert not any("no picture and no sequence" in note for note in table.notes)
 
 
