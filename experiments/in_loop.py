@@ -45,8 +45,8 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source
 
-LADDER = ("inloop-vlop", "inloop-lop", "inloop-hop", "inloop-lop-replacement")
-"""The bundled networks of rising complexity after all in-loop filters, and one in their place."""
+LADDER = ("inloop-vlop", "inloop-lop", "inloop-hop", "inloop-lop-replacement", "inloop-hop-replacement")
+"""The bundled networks of rising complexity after all in-loop filters, and in their place."""
 NETWORK_METHODS: tuple[InLoopMethod, ...] = ("full", *DECIDED_METHODS)
 
 

@@ -63,18 +63,27 @@ def test_bundled_networks_load(name):
 
 
 def test_the_names_of_the_bundled_networks():
-    ladder = ["inloop-hop", "inloop-lop", "inloop-lop-replacement"]
+    ladder = ["inloop-hop", "inloop-hop-replacement", "inloop-lop", "inloop-lop-replacement"]
     others = ["autoencoder-1.8bpp", "autoencoder-4.2bpp", "inloop-postfilter", "inloop-replacement"]
     assert zoo_names() == sorted([*ladder, *others, "inloop-vlop"])
 
 
-@pytest.mark.parametrize(("rung", "most_bytes"), [("vlop", 15_000), ("lop", 40_000), ("hop", 250_000)])
-def test_the_ladder_ships_as_coded_files(rung, most_bytes):
-    loaded = load_network(f"inloop-{rung}")
+@pytest.mark.parametrize(
+    ("name", "rung", "most_bytes", "loop_filters"),
+    [
+        ("inloop-vlop", "vlop", 15_000, "all"),
+        ("inloop-lop", "lop", 40_000, "all"),
+        ("inloop-hop", "hop", 250_000, "all"),
+        ("inloop-lop-replacement", "lop", 40_000, "none"),
+        ("inloop-hop-replacement", "hop", 250_000, "none"),
+    ],
+)
+def test_the_ladder_ships_as_coded_files(name, rung, most_bytes, loop_filters):
+    loaded = load_network(name)
     assert loaded.path.suffix == ".nnc"
     assert loaded.n_bytes <= most_bytes
     assert loaded.network.config == RUNGS[rung]
-    assert loaded.metadata["loop_filters"] == "all"
+    assert loaded.metadata["loop_filters"] == loop_filters
 
 
 def test_every_bundled_network_has_a_card():
