@@ -16,7 +16,7 @@ from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
 RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
-_DECISION_TITLES: Mapping[InLoopMethod, str] = {"full": "off", "decisions": "on", "wiener": "on, Wiener"}
+_DECISION_TITLES: Mapping[InLoopMethod, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[InLoopMethod, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
 Notes: TypeAlias = tuple[str, ...]

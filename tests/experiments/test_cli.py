@@ -269,7 +269,7 @@ def test_in_loop_codes_pairs_and_prints_its_tables(run: Run, networks: Path, y4m
     data = json.loads(run("experiment", "in-loop", *options, *named, "--json"))["tables"]
     sizes = [(row["Weights"], row["Size of file [byte]"]) for row in data["in_loop_complexity"]["rows"]]
     assert sizes == [("NNC", coded.stat().st_size), ("float32", post.stat().st_size)]
-    assert {row["Decisions"] for row in data["in_loop_coded_weights"]["rows"]} == {"off", "on", "on, Wiener"}
+    assert {row["Decisions"] for row in data["in_loop_coded_weights"]["rows"]} == {"off", "on", "on + Wiener"}
     rates = [row for row in data["in_loop_bd_rate"]["rows"] if row["Decisions"] == "on"]
     assert len(rates) == 4
     assert all(row[f"{plane} [%]"] is not None for row in rates for plane in ("Y", "Cb", "Cr", "YUV"))
