@@ -108,8 +108,9 @@ def with_wiener_filters(
         wiener = fitted(o, f, d, c, decoded.bit_depth, qp, lambda_)
         longer = replace(decisions, wieners=(*decisions.wieners[:c], wiener, *decisions.wieners[c + 1 :]))
         change = _squared_error(o, wiener_filtered(f, d, decoded.bit_depth, wiener)) - _squared_error(o, f)
-        if change + lambda_ * (_n_bits(longer) - n_bits) < 0:
-            decisions, n_bits = longer, _n_bits(longer)
+        n_longer = _n_bits(longer)
+        if change + lambda_ * (n_longer - n_bits) < 0:
+            decisions, n_bits = longer, n_longer
     return decisions
 
 

@@ -76,7 +76,8 @@ class WienerFilter:
 
     Attributes:
         shift: Coefficients are multiples of 2**-shift; one of `SHIFTS`.
-        clip_log2: Clipped differences are kept within +-2**clip_log2 code values, 0 to 15; chroma has none of them.
+        clip_log2: Clipped differences are kept within +-2**clip_log2 code values, 0 to 15; chroma has none
+            of them and 0.
         set_of_class: The set of each activity class: 0 first, each the same as the one before or the next.
         coefficients: int16 (sets, terms), -127 to 127; a set of zeros leaves its blocks alone.
 
@@ -93,8 +94,9 @@ class WienerFilter:
     def __post_init__(self) -> None:
         if self.shift not in SHIFTS:
             raise InputError(f"a shift of {self.shift}: must be one of {SHIFTS}")
-        if not 0 <= self.clip_log2 <= MAX_CLIP_LOG2:
-            raise InputError(f"a clip_log2 of {self.clip_log2}: must be 0 to {MAX_CLIP_LOG2}")
+        most_clip_log2 = MAX_CLIP_LOG2 if any(kind == CLIPPED_PAIR for kind, _, _ in self.terms) else 0
+        if not 0 <= self.clip_log2 <= most_clip_log2:
+            raise InputError(f"a clip_log2 of {self.clip_log2}: must be 0 to {most_clip_log2}")
         steps = np.diff(self.set_of_class, prepend=0)
         if len(self.set_of_class) not in (1, N_CLASSES) or steps[0] != 0 or not set(steps) <= {0, 1}:
             raise InputError(f"sets {self.set_of_class} of classes: must be 1 or {N_CLASSES}, 0 first, rising by one")

@@ -207,7 +207,7 @@ def test_pictures_that_do_not_fit(random_frame: MakeFrame) -> None:
         with_wiener_filters(switched_off(frame), other, frame, no_correction(frame), 32)
     with pytest.raises(InputError, match="QP 64"):
         with_wiener_filters(switched_off(frame), frame, frame, no_correction(frame), 64)
-    wiener = WienerFilter(6, 3, (0,), np.zeros((1, 7), np.int16))
+    wiener = WienerFilter(6, 0, (0,), np.zeros((1, 7), np.int16))
     for wieners in ((wiener, None, None), (None, None), (None, None, wiener, None)):
         with pytest.raises(ShapeError, match="Wiener filters of"):
             replace(switched_off(frame), wieners=wieners)
