@@ -37,6 +37,7 @@ from vvc_nnr.filters.data_parallel import Workers, worker_group
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import DEFAULT_CHROMA_WEIGHT, InLoopTask
 from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter, Rung, deepened
+from vvc_nnr.filters.optimiser import OptimiserName, has_muon
 from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
 from vvc_nnr.filters.train import TrainOptions, train
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
@@ -94,6 +95,12 @@ def _add_inloop(kinds: Commands) -> None:
         default=DEFAULT_CHROMA_WEIGHT,
         help="weight of each chroma plane against 1 for luma",
     )
+    parser.add_argument(
+        "--optimiser",
+        choices=get_args(OptimiserName),
+        default="muon" if has_muon() else "adamw",
+        help="what trains the convolutions; muon, which needs torch 2.9, learns about three times as fast",
+    )
     parser.add_argument("--rung", choices=get_args(Rung), help="a shape of the ladder, by complexity")
     parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers, without --rung")
     parser.add_argument("--blocks", type=positive, default=2, help="residual blocks, without --rung")
@@ -138,7 +145,7 @@ def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: in
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, network, card")
     parser.add_argument("--steps", type=positive, default=n_steps, help="optimiser steps")
     parser.add_argument("--batch-size", type=positive, default=batch_size, help="samples per step")
-    parser.add_argument("--learning-rate", type=positive_real, default=learning_rate, help="peak rate of AdamW")
+    parser.add_argument("--learning-rate", type=positive_real, default=learning_rate, help="peak rate of the optimiser")
     parser.add_argument("--seed", type=seed, default=0, help="seed of weights and data")
     parser.add_argument("--init", help="start from this network (zoo name or file) instead of random weights")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
@@ -166,7 +173,7 @@ def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> O
         for indices in (training, validation)
     )
     task = InLoopTask(network, pairs, held_out, seed=arguments.seed, chroma_weight=arguments.chroma_weight)
-    options = replace(_options(arguments), quantised_share=arguments.quantised_share)
+    options = replace(_options(arguments), quantised_share=arguments.quantised_share, optimiser=arguments.optimiser)
     figures = train(task, options, folder / "checkpoint.pt", workers)
     if workers.rank:
         return Outcome("", {})

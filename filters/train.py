@@ -18,6 +18,7 @@ from tqdm import tqdm
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.data_parallel import Workers
+from vvc_nnr.filters.optimiser import Optimiser, OptimiserName, check_optimiser
 
 ALONE = Workers()
 
@@ -31,9 +32,9 @@ class TrainOptions:
     Attributes:
         n_steps: Optimiser steps in all.
         batch_size: Samples per step.
-        learning_rate: Peak rate of AdamW; a linear warm-up, then a cosine down to zero.
+        learning_rate: Peak rate; a linear warm-up, then a cosine down to zero.
         warmup_steps: Steps of the warm-up.
-        weight_decay: AdamW's decay of weights.
+        weight_decay: Decay of weights, times the rate.
         ema_decay: Decay per step of the averaged weights, which are the result.
         max_grad_norm: Gradients are scaled down to this norm.
         quantised_share: For this last share of the steps the loss is that of the weights as the min/max quantiser
@@ -44,6 +45,7 @@ class TrainOptions:
         device: "cpu", "cuda" or "auto" (a GPU when there is one).
         channels_last: Keep weights and activations in that layout, which is faster for most networks; some masked
             convolutions crash torch's backward pass in it.
+        optimiser: "adamw", or "muon" for the kernels of convolutions with AdamW for the rest.
     """
 
     n_steps: int
@@ -59,12 +61,14 @@ class TrainOptions:
     checkpoint_every: int = 1000
     device: str = "auto"
     channels_last: bool = True
+    optimiser: OptimiserName = "adamw"
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
             raise InputError("steps, batch size and checkpoint interval must each be at least 1")
         if not 0 <= self.quantised_share <= 1 or not 1 <= self.quantised_bits <= 16:
             raise InputError("the share of quantised steps must be 0 to 1, the bits per weight 1 to 16")
+        check_optimiser(self.optimiser)
 
 
 class TrainingTask(Protocol):
@@ -84,7 +88,7 @@ class TrainingTask(Protocol):
 @dataclass(slots=True)
 class _State:
     step: int
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     average: dict[str, Tensor]
 
 
@@ -111,9 +115,7 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path, workers: 
     network = task.network.to(device=device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.99)
-    )
+    optimiser = Optimiser(options.optimiser, network, options.weight_decay)
     state = _State(0, optimiser, {k: v.detach().clone() for k, v in network.state_dict().items()})
     if checkpoint.exists():
         _load(checkpoint, network, state, options, device)
@@ -183,9 +185,7 @@ def _step(
     workers: Workers,
 ) -> None:
     network.train()
-    for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate_at(state.step, options)
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimiser.clear()
     is_quantised = state.step >= options.n_steps * (1 - options.quantised_share)
     with quantised_weights(network, options.quantised_bits) if is_quantised else nullcontext():
         with torch.autocast(device.type, torch.bfloat16):
@@ -195,7 +195,7 @@ def _step(
         loss.backward()  # type: ignore[no-untyped-call]
     workers.average_gradients(network)
     nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
-    state.optimiser.step()
+    state.optimiser.step(learning_rate_at(state.step, options))
     state.step += 1
     decay = min(options.ema_decay, (1 + state.step) / (10 + state.step))
     for name, value in network.state_dict().items():

@@ -47,9 +47,10 @@ def test_alone_outside_torchrun():
 
 
 def test_two_processes(tmp_path):
-    run = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, tmp_path
-    result = subprocess.run([sys.executable, *run], check=False, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
+    run = "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"
+    command = [sys.executable, *run, __file__, tmp_path]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
     alone = Line(batches_per_step=2)
     train(alone, OPTIONS, tmp_path / "alone.pt")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
