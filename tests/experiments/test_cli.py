@@ -28,6 +28,7 @@ from vvc_nnr.experiments.pictures import SmallPictures
 from vvc_nnr.experiments.tool_by_tool import ToolOptions
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.ladder import RUNGS
+from vvc_nnr.filters.optimiser import has_muon
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network
 from vvc_nnr.model.safetensors import read_network, write_float
 from vvc_nnr.sequences import download
@@ -196,7 +197,9 @@ def test_train_both_kinds(run: Run, rgb: NDArray[np.uint8], tmp_path: Path, monk
     assert result["training"]["n_steps"] == 2
     assert load_network(result["network"]).metadata["loop_filters"] == "none"
     rung = ("--out", tmp_path / "rung", "--qps", "37", "--presets", "faster,fast")
-    result = json.loads(run("train", "inloop", *common, *rung, "--rung", "vlop"))
+    assert result["training"]["optimiser"] == ("muon" if has_muon() else "adamw")
+    result = json.loads(run("train", "inloop", *common, *rung, "--rung", "vlop", "--optimiser", "adamw"))
+    assert result["training"]["optimiser"] == "adamw"
     assert load_inloop_filter(result["network"]).config == RUNGS["vlop"]
     monkeypatch.setattr(cli_train, "VALIDATION_PATCHES", 2)
     monkeypatch.setattr(cli_train.AutoencoderTask, "fit_tables", lambda self: None)  # 20,000 patches
