@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,26 +14,34 @@ from torch import nn
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.dncnn import dncnn_of
 from vvc_nnr.filters.zoo import build_network
-from vvc_nnr.model.folding import fold_batch_norms, traced_pairs
+from vvc_nnr.model.copies import copied_module
+from vvc_nnr.model.folding import fold_batch_norms
+from vvc_nnr.model.norm_pairs import find_norm_pairs
 from vvc_nnr.model.safetensors import StoredNetwork
+from vvc_nnr.number_formats import FLOATS
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def network_of(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
-    """The module of a file's tensors, its batch norms folded if that is asked for.
+def with_folded_norms(network: nn.Module) -> nn.Module:
+    """A copy of a network with its batch norms folded.
 
     Raises:
-        InputError: If there is none, the tensors do not fit it, or it has no batch norm to fold.
+        InputError: If it has none that can be folded.
     """
-    network = _network(stored, arguments)
-    if not arguments.fold_batch_norms:
-        return network
-    if not traced_pairs(network):
+    found = find_norm_pairs(network)
+    if not (found.pairs or found.kept):
         raise InputError("--fold-batch-norms: no batch norm of the network directly and alone follows a layer")
     folded: nn.Module = fold_batch_norms(network)
     return folded
 
 
-def _network(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
+def network_of(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
+    """The module of a file's tensors, float32.
+
+    Raises:
+        InputError: If there is none, or the tensors do not fit it.
+    """
     where, arch = str(arguments.input), arguments.arch
     if arch == "dncnn":
         return dncnn_of(stored.tensors, where)
@@ -45,6 +55,23 @@ def _network(stored: StoredNetwork, arguments: argparse.Namespace) -> nn.Module:
     except RuntimeError as error:
         raise InputError(f"{where}: does not fit --arch {arch}: {' '.join(str(error).split())}") from None
     return network.eval()
+
+
+def in_formats(network: AnyModule, formats: Mapping[str, str]) -> AnyModule:
+    """A copy of a network whose float tensors have the number formats of a file.
+
+    Args:
+        network: The network.
+        formats: Names of its tensors to number formats, as of `vvc_nnr.number_formats`.
+
+    Raises:
+        UnsupportedError: If it cannot be copied.
+    """
+    changed: AnyModule = copied_module(network)
+    for name, tensor in changed.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point() and formats.get(name) in FLOATS:
+            tensor.data = tensor.data.to(getattr(torch, formats[name]))
+    return changed
 
 
 def _user_network(arch: str) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,12 +12,12 @@ from typing import cast, get_args
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated import UNKNOWN_QP, compress_calibrated
+from vvc_nnr.calibrated import calibrated_options, compress_calibrated
 from vvc_nnr.calibrated_network import CalibratedNetwork, TensorAllocation
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli_architecture import network_of
+from vvc_nnr.experiments.cli_architecture import in_formats, network_of, with_folded_norms
 from vvc_nnr.experiments.cli_common import Outcome, qp_list
 from vvc_nnr.experiments.cli_finetune import add_finetuning_options, beside, check_finetuning, tuned
 from vvc_nnr.experiments.cli_nnc import options_of
@@ -41,15 +40,16 @@ from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network
+from vvc_nnr.model.any_file import read_arrays
 from vvc_nnr.model.safetensors import StoredNetwork
-from vvc_nnr.options import CompressOptions
+from vvc_nnr.number_formats import format_of
 from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 
 _CALIBRATION_OPTIONS = (
     "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
-    "data", "hours",
+    "accept_small", "data", "hours",
 )  # fmt: skip
 
 
@@ -76,6 +76,12 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
         "--cifar", type=Path, metavar="FILE", help="autoencoder: CIFAR-10 training images, mixed in half"
     )
     group.add_argument("--crops", type=int, metavar="N", help="crops to follow (default: 48)")
+    group.add_argument(
+        "--accept-small",
+        action="store_const",
+        const=True,
+        help="crops may be smaller than what an output depends on: global pooling, attention",
+    )
     add_finetuning_options(group)
 
 
@@ -95,31 +101,37 @@ def wants_calibration(arguments: argparse.Namespace) -> bool:
     return False
 
 
-def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -> Outcome:
-    """Writes a coded network to `arguments.output`, and tells what each tensor got.
+def compress_by_pictures(path: Path, stored: StoredNetwork, arguments: argparse.Namespace) -> Outcome:
+    """Writes the coded network of a file to `arguments.output`, and tells what each tensor got.
+
+    The loss is measured against the network as the file has it, before norms are folded or it is tuned.
 
     Raises:
         InputError: If the network, an option or a picture cannot be used, or the limit cannot be kept.
+        UnsupportedError: If the network holds something that cannot be used.
     """
     if (arguments.max_loss_db is None) == (arguments.max_bytes is None):
         raise InputError("--calibrate: one of --max-loss-db and --max-bytes is wanted")
     options = options_of(arguments)
     if options.lambda_rd is not None or options.scan_order not in ("auto", 0):
         raise InputError("--calibrate: chooses levels by itself, take --lambda-rd and --scan-order away")
-    options = options if options.qp != CompressOptions().qp else replace(options, qp=UNKNOWN_QP)
-    model = network_of(stored, arguments)
+    options = calibrated_options(options)
+    formats = {name: format_of(name, array) for name, array in read_arrays(path).arrays.items()}
+    given = network_of(stored, arguments)
+    model = with_folded_norms(given) if arguments.fold_batch_norms else given
     check_finetuning(arguments)
     pictures = _pictures(model, stored.metadata, arguments)
+    pictures = replace(pictures, accepts_small=True) if arguments.accept_small else pictures
 
     def compress(network: nn.Module) -> CalibratedNetwork:
         return compress_calibrated(
-            network,
+            in_formats(network, formats),
             pictures,
             max_loss_db=arguments.max_loss_db,
             max_bytes=arguments.max_bytes,
             options=options,
             metadata=stored.metadata,
-            reference=model,
+            reference=given,
             report=lambda line: print(line, file=sys.stderr),
         )
 
@@ -129,7 +141,7 @@ def compress_by_pictures(stored: StoredNetwork, arguments: argparse.Namespace) -
         found = _better(found, lambda: compress(network), by_size=arguments.max_bytes is None)
     with AtomicFile(arguments.output) as file:
         file.write(found.data)
-    rates = _latent_rates(model, found, pictures) if isinstance(model, Autoencoder) else None
+    rates = _latent_rates(model, formats, found, pictures) if isinstance(model, Autoencoder) else None
     return Outcome(_text(arguments, found, rates), _as_json(arguments, found, rates))
 
 
@@ -145,10 +157,13 @@ def _better(
     return min(found, again, key=lambda one: len(one.data) if by_size else one.loss_db)
 
 
-def _latent_rates(model: Autoencoder, found: CalibratedNetwork, pictures: Calibration) -> tuple[float, float]:
+def _latent_rates(
+    model: Autoencoder, formats: Mapping[str, str], found: CalibratedNetwork, pictures: Calibration
+) -> tuple[float, float]:
     """Bits per pixel of the pictures held out, as the original codes them and as the coded network does."""
-    changed = copy.deepcopy(model)
+    changed = in_formats(model, formats)
     load_into(changed, found.data)
+    changed.float()
     targets = torch.cat([sample.inputs[0] for sample in pictures.held_out])
     rgb = (targets.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     n_pixels = rgb.size // 3

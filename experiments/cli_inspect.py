@@ -13,11 +13,14 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.experiments.markup import Cell, Column, Table, to_markdown
 from vvc_nnr.model.any_file import ONNX_SUFFIX, TORCH_SUFFIXES, NetworkArrays, plain_bytes, read_arrays
+from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import RULES, TensorRole, override_roles
-from vvc_nnr.model.safetensors import StoredTensor, describe_network, float_bytes, read_network
+from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.number_formats import Array, Bfloat16Bits, format_of
 
+# Keys that a line tells.
+_SHOWN = 20
 _STEP_WORDS = {"qp": "QP", "nonweight_qp": "non-weight QP", "values": "relative", "exact": "exact"}
 
 
@@ -30,26 +33,32 @@ def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:
     """
     if path.suffix.lower() in (*TORCH_SUFFIXES, ONNX_SUFFIX):
         return _inspect_arrays(path, role_of)
-    stored, tensors = read_network(path), describe_network(path)
-    if stored.bits is not None and role_of:
+    network = read_arrays(path)
+    tensors, uniform = describe_network(path), read_uniform_metadata(path)
+    if uniform is not None and role_of:
         raise InputError(f"{path}: holds levels of the uniform quantiser, which have no roles")
-    roles = override_roles(named_roles(read_arrays(path).arrays), role_of) if stored.bits is None else {}
-    float_size = len(float_bytes(stored.tensors, stored.metadata))
+    roles = override_roles(named_roles(network.arrays), role_of) if uniform is None else {}
+    float_size = float32_size(network.arrays, network.metadata)
     payload_bytes = sum(t.n_bytes for t in tensors)
     notes = [
-        f"File: {stored.n_bytes} bytes, {payload_bytes} of them tensors, the rest names, shapes and ranges.",
-        f"As float32: {float_size} bytes, ratio {float_size / stored.n_bytes:.2f}.",
-        *(f"{key}: {value}" for key, value in sorted(stored.metadata.items())),
+        f"File: {network.n_bytes} bytes, {payload_bytes} of them tensors, the rest names, shapes and ranges.",
+        f"As a float32 file: {float_size} bytes, ratio {float_size / network.n_bytes:.2f}.",
+        *(f"{key}: {value}" for key, value in sorted(network.metadata.items())),
     ]
-    data = {"bits": stored.bits, "biases": stored.biases, "metadata": stored.metadata, "float32_bytes": float_size}
-    return _outcome(path, tensors, roles, notes, data | {"n_bytes": stored.n_bytes})
+    bits, biases = (uniform.bits, uniform.biases) if uniform else (None, None)
+    data = {"bits": bits, "biases": biases, "metadata": network.metadata, "float32_bytes": float_size}
+    return _outcome(path, tensors, roles, notes, data | {"n_bytes": network.n_bytes})
 
 
 def _inspect_arrays(path: Path, role_of: Mapping[str, str]) -> Outcome:
     network = read_arrays(path)
     roles = override_roles(network.roles or named_roles(network.arrays), role_of)
     tensors = [_described(name, array) for name, array in network.arrays.items()]
-    data = {"n_bytes": network.n_bytes, "left_out": list(network.left_out)}
+    data = {
+        "n_bytes": network.n_bytes,
+        "float32_bytes": float32_size(network.arrays, network.metadata),
+        "left_out": list(network.left_out),
+    }
     return _outcome(path, tensors, roles, _notes(network), data)
 
 
@@ -57,9 +66,15 @@ def _notes(network: NetworkArrays) -> list[str]:
     notes = [f"File: {network.n_bytes} bytes, {plain_bytes(network.arrays)} of them tensors."]
     if network.graph is not None:
         notes.append(f"Graph: {len(network.graph)} bytes; it travels with the tensors.")
-    if network.left_out:
-        notes.append(f"Not part of the network, and not coded: {', '.join(network.left_out[:20])}.")
-    return notes
+    return notes + left_out_notes(network.left_out)
+
+
+def left_out_notes(left_out: Sequence[str]) -> list[str]:
+    """One line on what a file holds beside the network, none if that is nothing."""
+    if not left_out:
+        return []
+    more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+    return [f"Not part of the network, and not coded: {', '.join(left_out[:_SHOWN])}{more}."]
 
 
 def _outcome(

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_calibrate import add_calibration_options, compress_by_pictures, wants_calibration
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command
-from vvc_nnr.experiments.cli_inspect import inspect_plain
+from vvc_nnr.experiments.cli_constants import with_constants
+from vvc_nnr.experiments.cli_inspect import inspect_plain, left_out_notes
+from vvc_nnr.experiments.cli_inspect_nnc import inspect_nnc, network_path, note_on
 from vvc_nnr.experiments.cli_nnc import (
     add_compress_options,
     add_inspect_options,
     add_reading_options,
     compress_nnc,
-    inspect_nnc,
-    note_on,
     options_of,
 )
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.filters.zoo import zoo_path
-from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc, read_arrays, with_folded_norms, write_arrays
-from vvc_nnr.model.container import Tensor, container_bytes
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.model.any_file import (
+    NNC_SUFFIX,
+    SAFETENSORS_SUFFIX,
+    check_plain_suffix,
+    is_nnc,
+    is_special,
+    read_arrays,
+    with_folded_norms,
+    write_arrays,
+)
+from vvc_nnr.model.container import Tensor, float32_size
 from vvc_nnr.model.network_file import read_network_file
-from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, write_uniform
+from vvc_nnr.model.safetensors import uniform_bytes
 from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.number_formats import Bfloat16Bits
 from vvc_nnr.options import CompressOptions
 
 _INPUT = "a .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network"
@@ -72,7 +84,7 @@ def _add_compress(commands: Commands) -> None:
         choices=["nnc", *(f"uniform{bits}" for bits in range(1, 17))],
         metavar="M",
         help="nnc: the codec of ISO/IEC 15938-17 (default for .nnc); "
-        "uniform1 to uniform16: min/max quantiser of 1 to 16 bit (default for all others: uniform8)",
+        "uniform1 to uniform16: min/max quantiser of 1 to 16 bit (default for .safetensors: uniform8)",
     )
     compress.add_argument("--biases", choices=get_args(Biases), help="biases in --method uniform (default: quantised)")
     add_compress_options(compress)
@@ -81,34 +93,51 @@ def _add_compress(commands: Commands) -> None:
 
 def _compress(arguments: argparse.Namespace) -> Outcome:
     method = _method(arguments)
-    path = _path(arguments.input)
+    path = network_path(arguments.input)
+    _check_not_input(path, arguments.output)
     if wants_calibration(arguments):
         if method != "nnc":
             raise InputError(f"--calibrate: only for --method nnc, not {method}")
-        return compress_by_pictures(read_network_file(path), arguments)
-    if method == "nnc":
-        network = read_arrays(path)
-        with naming(path):
-            coded = with_folded_norms(network) if arguments.fold_batch_norms else network
-        n_bytes = compress_nnc(coded, arguments)
-        return _sizes(arguments, method, len(container_bytes(network.arrays, network.metadata)), n_bytes)
+        stored = read_network_file(path)
+        return _with_left_out(compress_by_pictures(path, stored, arguments), stored.left_out)
+    return _compress_nnc(path, arguments) if method == "nnc" else _compress_uniform(path, arguments, method)
+
+
+def _compress_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
+    network = read_arrays(path)
+    with naming(path):
+        coded = with_folded_norms(network) if arguments.fold_batch_norms else network
+    n_bytes = compress_nnc(path, coded, arguments)
+    outcome = _sizes(arguments, "nnc", network.arrays, network.metadata, n_bytes)
+    outcome = with_constants(outcome, coded, options_of(arguments))
+    return _with_left_out(outcome, network.left_out)
+
+
+def _compress_uniform(path: Path, arguments: argparse.Namespace, method: str) -> Outcome:
     stored = read_network_file(path)
     bits = int(method.removeprefix("uniform"))
     biases: Biases = arguments.biases or "quantised"
-    n_bytes = write_uniform(arguments.output, stored.tensors, stored.metadata, bits, biases)
-    return _sizes(arguments, method, _float_size(stored), n_bytes)
+    with naming(path):
+        data = uniform_bytes(stored.tensors, stored.metadata, bits, biases)
+    with AtomicFile(arguments.output) as file:
+        file.write(data)
+    outcome = _sizes(arguments, method, stored.tensors, stored.metadata, len(data))
+    return _with_left_out(outcome, stored.left_out)
 
 
 def _method(arguments: argparse.Namespace) -> str:
     """The method that was named, or that of the output's name.
 
     Raises:
-        InputError: If it contradicts the output's name, or an option is one of another method.
+        InputError: If the output's name is none that it writes, or an option is one of another method.
     """
     output = arguments.output
     method: str = arguments.method or ("nnc" if is_nnc(output) else "uniform8")
-    wanted = NNC_SUFFIX if method == "nnc" else ".safetensors"
-    if output.suffix.lower() in {NNC_SUFFIX, ".safetensors"} - {wanted}:
+    wanted = NNC_SUFFIX if method == "nnc" else SAFETENSORS_SUFFIX
+    suffix = output.suffix.lower()
+    if suffix not in (NNC_SUFFIX, SAFETENSORS_SUFFIX) and not is_special(output):
+        raise InputError(f"{output}: compress writes {NNC_SUFFIX} or {SAFETENSORS_SUFFIX} files; change the name")
+    if suffix in {NNC_SUFFIX, SAFETENSORS_SUFFIX} - {wanted}:
         raise InputError(f"{output}: --method {method} writes {wanted} files; change the name or the method")
     if method == "nnc" and arguments.biases is not None:
         raise InputError("--biases: only for --method uniform1 to uniform16")
@@ -120,17 +149,24 @@ def _method(arguments: argparse.Namespace) -> str:
 
 
 def _decompress(arguments: argparse.Namespace) -> Outcome:
-    path = _path(arguments.input)
-    if is_nnc(arguments.output):
-        raise InputError(f"{arguments.output}: a network that is not coded is a .safetensors, .pt, .pth or .onnx file")
+    path = network_path(arguments.input)
+    check_plain_suffix(arguments.output)
+    _check_not_input(path, arguments.output)
     network = read_arrays(path, max_elements=arguments.max_elements, n_threads=arguments.threads)
     n_bytes = write_arrays(arguments.output, network)
-    outcome = _sizes(arguments, "not coded", n_bytes, n_bytes)
+    outcome = _sizes(arguments, "not coded", network.arrays, network.metadata, n_bytes)
+    outcome = _with_left_out(outcome, network.left_out)
     return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
 
 
+def _check_not_input(path: Path, output: Path) -> None:
+    """Raises InputError if both are one file, which would be lost."""
+    if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
+        raise InputError(f"{output}: is the input itself, which would be lost; write to another name")
+
+
 def _inspect(arguments: argparse.Namespace) -> Outcome:
-    path = _path(arguments.input)
+    path = network_path(arguments.input)
     if is_nnc(path):
         return inspect_nnc(path, arguments)
     if arguments.bins or arguments.original:
@@ -138,9 +174,17 @@ def _inspect(arguments: argparse.Namespace) -> Outcome:
     return inspect_plain(path, dict(arguments.role_of))
 
 
-def _sizes(arguments: argparse.Namespace, method: str, float_size: int, n_bytes: int) -> Outcome:
+def _sizes(
+    arguments: argparse.Namespace,
+    method: str,
+    arrays: Mapping[str, Tensor | Bfloat16Bits],
+    metadata: Mapping[str, str],
+    n_bytes: int,
+) -> Outcome:
+    """The size of what was written, against that of the network as a safetensors file of float32."""
+    float_size = float32_size(arrays, metadata)
     ratio = float_size / n_bytes
-    text = f"{arguments.output}: {n_bytes} bytes ({method}), {float_size} before, ratio {ratio:.2f}"
+    text = f"{arguments.output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}"
     data = {
         "output": str(arguments.output),
         "method": method,
@@ -151,10 +195,7 @@ def _sizes(arguments: argparse.Namespace, method: str, float_size: int, n_bytes:
     return Outcome(text, data)
 
 
-def _float_size(stored: StoredNetwork) -> int:
-    tensors: dict[str, Tensor] = stored.tensors
-    return len(float_bytes(tensors, stored.metadata))
-
-
-def _path(name_or_path: str) -> Path:
-    return zoo_path(name_or_path) or Path(name_or_path)
+def _with_left_out(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
+    """The outcome with what the input holds beside the network."""
+    text = "\n".join([outcome.text, *left_out_notes(left_out)])
+    return Outcome(text, outcome.data | {"left_out": list(left_out)})

@@ -1,4 +1,4 @@
-"""The NNC part of the commands compress, decompress and inspect: standard-conformant coded networks (.nnc)."""
+"""Options of the commands compress, decompress and inspect for coded networks (.nnc), and how compress writes one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from vvc_nnr.compress import inspect
-from vvc_nnr.experiments.cli_common import Outcome
-from vvc_nnr.experiments.markup import Column, Table, to_markdown
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.experiments.naming import naming
+from vvc_nnr.files import AtomicFile
 from vvc_nnr.graph import Graph, GraphCarriage
-from vvc_nnr.inspection import Inspection, TensorReport, as_json
-from vvc_nnr.model.any_file import NetworkArrays, read_arrays
+from vvc_nnr.model.any_file import NetworkArrays
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.number_formats import NamedArrays, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, Search
@@ -25,16 +22,19 @@ from vvc_nnr.parallel import Progress
 
 # Networks from this many values on show how far their coding is.
 _PROGRESS_ELEMENTS = 5_000_000
-_BIN_KINDS = ("significance", "sign", "greater", "remainder", "others")
 
 
 def add_compress_options(parser: argparse.ArgumentParser) -> None:
     """Options of `compress --method nnc`."""
     default = CompressOptions()
     group = parser.add_argument_group("--method nnc")
-    group.add_argument("--qp", type=int, default=default.qp, help="QP of tensors of two or more dimensions")
+    group.add_argument(
+        "--qp", type=int, help="QP of tensors of two or more dimensions (default: step 2^-8, -32 at density 2)"
+    )
     group.add_argument("--qp-density", type=int, default=default.qp_density, metavar="D", help="2**D QPs per octave")
-    group.add_argument("--nonweight-qp", type=int, default=default.nonweight_qp, metavar="QP", help="QP of vectors")
+    group.add_argument(
+        "--nonweight-qp", type=int, metavar="QP", help="QP of vectors (default: step 5 * 2^-21, -75 at density 2)"
+    )
     group.add_argument(
         "--qp-of", action="append", default=[], type=_named_qp, metavar="NAME=QP", help="QP of one tensor; repeatable"
     )
@@ -116,7 +116,9 @@ def add_inspect_options(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
     parser.add_argument("--bins", action="store_true", help="bits by kind of bin (.nnc)")
     parser.add_argument(
-        "--original", type=Path, metavar="FILE", help="network file it was made from, for the MSE (.nnc)"
+        "--original",
+        metavar="FILE",
+        help="network file it was made from, or the name of a bundled network, for the MSE (.nnc)",
     )
     add_role_of(parser)
 
@@ -145,7 +147,7 @@ def options_of(arguments: argparse.Namespace) -> CompressOptions:
     return CompressOptions(
         qp=arguments.qp,
         qp_density=arguments.qp_density,
-        nonweight_qp=arguments.nonweight_qp,
+        nonweight_qp="fine" if arguments.nonweight_qp is None else arguments.nonweight_qp,
         qp_per_tensor=dict(arguments.qp_of),
         use_dq=not arguments.no_dq,
         lambda_rd=arguments.lambda_rd,
@@ -163,10 +165,11 @@ def options_of(arguments: argparse.Namespace) -> CompressOptions:
     )
 
 
-def compress_nnc(network: NetworkArrays, arguments: argparse.Namespace) -> int:
+def compress_nnc(path: Path, network: NetworkArrays, arguments: argparse.Namespace) -> int:
     """Writes a coded network to `arguments.output` and returns its size in bytes.
 
     Args:
+        path: The file that it is from, for errors.
         network: The network with its metadata, and its graph if it has one.
         arguments: Of the command, with `add_compress_options`.
 
@@ -175,102 +178,11 @@ def compress_nnc(network: NetworkArrays, arguments: argparse.Namespace) -> int:
     """
     options = options_of(arguments)
     graph = None if network.graph is None else Graph(network.graph, arguments.graph)
-    with _ProgressBar(network.arrays) as progress:
+    with naming(path), _ProgressBar(network.arrays) as progress:
         data = compress_arrays(network.arrays, options, progress.report, network.metadata, network.roles or None, graph)
     with AtomicFile(arguments.output) as file:
         file.write(data)
     return len(data)
-
-
-def note_on(path: Path) -> str:
-    """One line on whether damage of a coded file would have been noticed.
-
-    Raises:
-        BitstreamError, UnsupportedError: If the file cannot be read.
-        InputError: If it cannot be opened.
-    """
-    with naming(path):
-        return _verdict(inspect(read_bytes(path)))
-
-
-def inspect_nnc(path: Path, arguments: argparse.Namespace) -> Outcome:
-    """The tensors of a coded file as a table.
-
-    Raises:
-        BitstreamError, UnsupportedError: If the file cannot be read.
-        InputError: If it or the original cannot be opened.
-    """
-    original = read_arrays(arguments.original).arrays if arguments.original else None
-    data = read_bytes(path)
-    with naming(path):
-        report = inspect(
-            data, original, bins=arguments.bins, max_elements=arguments.max_elements, n_threads=arguments.threads
-        )
-    return Outcome(table_of(path.name, report), {"file": str(path)} | as_json(report))
-
-
-def table_of(title: str, report: Inspection) -> str:
-    """A report as a Markdown table with its notes; columns that say nothing are left out."""
-    has_bins = any(tensor.bin_bits for tensor in report.tensors)
-    has_error = any(tensor.mse is not None for tensor in report.tensors)
-    columns = [
-        Column("Tensor", text=True),
-        Column("Shape", text=True),
-        Column("Type", text=True),
-        Column("Coded as", text=True),
-        Column("QP"),
-        Column("Step", digits=8),
-        Column("Size", "byte"),
-        Column("Size", "bit/value", digits=3),
-    ]
-    columns += [Column(kind.capitalize(), "%", digits=1) for kind in _BIN_KINDS if has_bins]
-    columns += [Column("MSE", digits=10)] if has_error else []
-    rows = tuple(_row(tensor, has_bins, has_error) for tensor in report.tensors)
-    return to_markdown(Table(title, tuple(columns), rows, tuple(_notes(report)))).rstrip()
-
-
-def _row(tensor: TensorReport, has_bins: bool, has_error: bool) -> tuple[str | int | float | None, ...]:
-    shape = " x ".join(map(str, tensor.shape)) or "scalar"
-    size = tensor.size_bytes
-    cells: list[str | int | float | None] = [tensor.name, shape, tensor.number_format, _tools(tensor), tensor.qp]
-    cells += [tensor.step, size, tensor.bits_per_value]
-    if has_bins:
-        total = sum(tensor.bin_bits.values())
-        cells += [100 * tensor.bin_bits.get(kind, 0.0) / total if total else None for kind in _BIN_KINDS]
-    return (*cells, tensor.mse) if has_error else tuple(cells)
-
-
-def _tools(tensor: TensorReport) -> str:
-    """Payload type and tools of a tensor in a few words."""
-    words = [tensor.payload_type]
-    words += ["DQ"] if tensor.dq else []
-    words += [f"scan {tensor.scan_order}"] if tensor.scan_order else []
-    words += [f"{tensor.codebook_size} codes"] if tensor.codebook_size is not None else []
-    words += [f"{tensor.n_estimator_sets} sets"] if tensor.n_estimator_sets is not None else []
-    return ", ".join([*words, "update"] if tensor.is_update else words)
-
-
-def _notes(report: Inspection) -> list[str]:
-    sizes: dict[str, int] = {}
-    for unit in report.units:
-        sizes[unit.kind] = sizes.get(unit.kind, 0) + unit.size_bytes
-    parts = ", ".join(f"{kind} {size}" for kind, size in sizes.items())
-    headers = sum(tensor.header_bytes for tensor in report.tensors)
-    per_value = f", {8 * report.size_bytes / report.n_values:.3f} bit/value" if report.n_values else ""
-    return [
-        f"File: {report.size_bytes} bytes for {report.n_values} values{per_value}.",
-        f"Units: {parts} bytes; headers of data units {headers}.",
-        f"Profile {report.profile}, QP density {report.qp_density}.",
-        _verdict(report),
-        *(f"Not understood: {text}." for text in report.skipped),
-        *(f"{key}: {value}" for key, value in sorted(report.metadata.items())),
-    ]
-
-
-def _verdict(report: Inspection) -> str:
-    if report.is_verifiable:
-        return "Checked: number of units and checksum are right."
-    return "Not verifiable: the file has no manifest, so a missing unit would not be noticed."
 
 
 class _ProgressBar:

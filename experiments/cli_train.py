@@ -99,7 +99,7 @@ def _add_inloop(kinds: Commands) -> None:
         "--optimiser",
         choices=get_args(OptimiserName),
         default="muon" if has_muon() else "adamw",
-        help="what trains the convolutions; muon, which needs torch 2.9, learns about three times as fast",
+        help="what trains the convolutions; muon (torch 2.9) learns faster, most so from random weights",
     )
     parser.add_argument("--rung", choices=get_args(Rung), help="a shape of the ladder, by complexity")
     parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers, without --rung")

@@ -9,7 +9,6 @@ Everything is the encoder's choice: any decoder of the standard reads the file.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,12 +19,14 @@ from torch import nn
 from vvc_nnr.calibrated_attempt import Attempts, prepare
 from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.copies import copied_module
 from vvc_nnr.network_encoder import check_metadata
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import as_calibration, loss_meter
 from vvc_nnr.quantize.price_search import Limit, search_price
+from vvc_nnr.quantize.step import qp_at_density
 
-# QP of matrices that no layer here knows: their errors are not weighed, so they are coded finely.
+# QP (at density 2) of matrices that no layer here knows: their errors are not weighed, so they are coded finely.
 UNKNOWN_QP = -52
 # What the first attempt to keep a size takes for its loss.
 FIRST_LOSS_DB = 0.05
@@ -103,11 +104,32 @@ def prepare_calibrated(
         InputError: If an option, a picture or the network cannot be used.
     """
     check_metadata(metadata or {})
-    attempts = prepare(model, as_calibration(pictures), _checked_options(options), metadata or {}, seed)
+    attempts = prepare(model, as_calibration(pictures), calibrated_options(options), metadata or {}, seed)
     if reference is None:
         return attempts
-    other = copy.deepcopy(reference).eval().float()
+    other = copied_module(reference).eval().float()
     return replace(attempts, meter=loss_meter(other, attempts.calibration))
+
+
+def calibrated_options(options: CompressOptions | None) -> CompressOptions:
+    """Options as calibration uses them: matrices of no known layer get a fine QP if none is given, rows are scanned.
+
+    Raises:
+        InputError: If one has no effect with calibration, or leaves nothing to calibrate.
+    """
+    chosen = options or CompressOptions()
+    idle = {
+        "bitdepth": chosen.bitdepth is not None,
+        "codebook": chosen.codebook != "off",
+        "lossless": chosen.lossless,
+        "qp_by_size": chosen.qp_by_size,
+        f"search {chosen.search!r}": chosen.search != "fast",
+    }
+    found = [name for name, is_given in idle.items() if is_given]
+    if found:
+        raise InputError(f"calibration: levels are chosen by pictures, not with {', '.join(found)}; take it away")
+    qp = qp_at_density(UNKNOWN_QP, chosen.qp_density) if chosen.qp is None else chosen.qp
+    return replace(chosen, qp=qp, scan_order=0)
 
 
 def _limit(max_loss_db: float | None, max_bytes: int | None) -> Limit:
@@ -129,14 +151,3 @@ def _beyond(best: CalibratedNetwork, max_loss_db: float | None, max_bytes: int |
     if max_bytes is not None:
         return f"max_bytes: {max_bytes} cannot be kept; {possible}"
     return f"max_loss_db: {max_loss_db} cannot be kept; {possible}"
-
-
-def _checked_options(options: CompressOptions | None) -> CompressOptions:
-    chosen = options or CompressOptions(qp=UNKNOWN_QP)
-    if chosen.bitdepth is not None or chosen.codebook != "off":
-        raise InputError("calibration: bitdepth and codebook leave nothing to calibrate, take them away")
-    if chosen.search != "fast":
-        raise InputError(
-            f"calibration: levels are chosen by pictures, search {chosen.search!r} has no effect, take it away"
-        )
-    return replace(chosen, scan_order=0)

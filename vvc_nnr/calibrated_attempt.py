@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from vvc_nnr.calibrated_network import CalibratedNetwork, allocations
 from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.copies import copied_module
 from vvc_nnr.model.layers import MatrixLayer, find_layers
 from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
 from vvc_nnr.model.paused_passes import PausedPasses
@@ -34,7 +34,7 @@ from vvc_nnr.model.roles import Rule
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import make_job, tensor_rules, write_network
-from vvc_nnr.number_formats import NamedArrays, coded_shape, shape_of
+from vvc_nnr.number_formats import NamedArrays, coded_shape, itemsize_of, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
 from vvc_nnr.parameter_sets import ModelParameterSet
 from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
@@ -56,7 +56,7 @@ def prepare(
         raise InputError(f"calibration: a torch module is wanted, got {type(model).__name__}")
     arrays = named_arrays(model)
     options.check_names(arrays)
-    original = copy.deepcopy(model).eval().float().requires_grad_(True)
+    original = copied_module(model).eval().float().requires_grad_(True)
     weights = picture_weights(original, calibration)
     check_sizes(original, calibration)
     meter = loss_meter(original, calibration)
@@ -120,7 +120,7 @@ class Attempts:
         """
         if not (math.isfinite(price) and price > 0):
             raise InputError(f"price per bit {price}: a number above 0 is wanted")
-        changed = copy.deepcopy(self.original)
+        changed = copied_module(self.original)
         samples, run = [sample.inputs for sample in self.calibration.fitted], self.calibration.run
         generator = torch.Generator().manual_seed(self.seed)
         coded: dict[str, AllocatedTensor] = {}
@@ -145,7 +145,7 @@ class Attempts:
         data = self._write(units)
         loss_db = self._loss_db(data, changed)
         tensors = allocations(self.arrays, units, coded, biases, self.options)
-        n_original = sum(int(np.asarray(a).nbytes) if isinstance(a, np.ndarray) else 0 for a in self.arrays.values())
+        n_original = sum(itemsize_of(array) * math.prod(shape_of(array)) for array in self.arrays.values())
         return CalibratedNetwork(
             data, loss_db, len(self.meter.outputs), n_original, tensors, 1, price, self.meter.reference_mse
         )

@@ -31,9 +31,9 @@ from vvc_nnr.ties import with_ties
 def compress(
     model: Any,
     *,
-    qp: int = -32,
+    qp: int | None = None,
     qp_density: int = 2,
-    nonweight_qp: int | None = -75,
+    nonweight_qp: int | Literal["fine"] | None = "fine",
     qp_per_tensor: Mapping[str, int] | None = None,
     use_dq: bool = True,
     lambda_rd: float | None = None,
@@ -82,8 +82,9 @@ def compress(
         search: See there.
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
-            they do to its output; `qp` counts only for matrices that no known layer has, `lambda_rd` and `scan_order`
-            not at all, and `search` has to be "fast". `vvc_nnr.calibrated.compress_calibrated` tells more.
+            they do to its output; `qp` counts only for matrices that no known layer has (None: a step of 2**-13, QP -52
+            at density 2), `lambda_rd` and `scan_order` not at all. Not with `bitdepth`, `codebook`, `lossless`,
+            `qp_by_size`, or search "thorough". `vvc_nnr.calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
         max_bytes: With `calibration`: the least loss of a file that is no larger.
 
@@ -176,7 +177,7 @@ def inspect(
     Raises:
         BitstreamError: If the stream is damaged.
         UnsupportedError: If its profile is unknown; other things that are not understood are listed.
-        InputError: If an option or the original cannot be used.
+        InputError: If an option or the original cannot be used, or that has no tensor of a name in the stream.
     """
     check_max_elements(max_elements)
     arrays = None if original is None else named_arrays(original)

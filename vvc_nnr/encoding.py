@@ -17,6 +17,7 @@ from vvc_nnr.number_formats import (
     BITS_OF,
     INTEGER_FORMATS,
     INTEGERS,
+    LOSSLESS_CODES_THEM,
     Array,
     Bfloat16Bits,
     as_float32,
@@ -123,7 +124,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_exactly(job, job.number_format, options)
     if options.lossless or job.rule == EXACT:
         return _encode_bit_exact(job, options)
-    values = as_float32(job.name, job.array)
+    values = as_float32(job.name, job.array, "" if job.parent else LOSSLESS_CODES_THEM)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     quantiser = choose_quantiser(job.name, values, options, job.rule)

@@ -42,9 +42,11 @@ def read_bytes(path: Path | str) -> bytes:
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Puts the file's name before what is wrong with its content."""
+    """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
     except BitstreamError as error:
         raise BitstreamError(f"{path}: {error}") from error
     except UnsupportedError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.data_unit import DataUnit, PayloadType
-from vvc_nnr.errors import ShapeError
+from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.network_decoder import check_size, decode_tensor
 from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, as_float32
 from vvc_nnr.options import thread_count
@@ -26,6 +26,8 @@ from vvc_nnr.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 _NAMES = {StartUnit: "STR", TopologyUnit: "TPL", DataUnit: "NDU"}
 # First context of each kind of bin; the greater flags end where the remainder begins.
 _SIGN, _GREATER = 48, 53
+# Names that an error tells.
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def inspect_stream(
 ) -> Inspection:
     """See `vvc_nnr.compress.inspect`."""
     stream = read_stream(data, skip_unsupported=True)
+    if original is not None:
+        _check_names([tensor.name for tensor in stream.tensors], original)
     check_size(stream.tensors if bins or original else (), max_elements)
     reports = run_all(
         lambda tensor: _tensor_report(tensor, original, bins),
@@ -133,6 +137,17 @@ def inspect_stream(
         tuple(reports),
         _skipped(stream),
         stream.manifest.metadata if stream.manifest else {},
+    )
+
+
+def _check_names(names: Sequence[str], original: NamedArrays) -> None:
+    """Raises InputError if the original has none of the stream's tensors."""
+    if not names or any(name in original for name in names):
+        return
+    has, wanted = (", ".join(map(repr, list(some)[:_SHOWN])) or "none" for some in (original, names))
+    raise InputError(
+        f"the original has no tensor of the name of one in the stream: it has {has}, wanted are such as {wanted}; "
+        "give the network that the stream was made from"
     )
 
 

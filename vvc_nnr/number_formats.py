@@ -41,6 +41,8 @@ _BITS = {"float16 bits": np.uint16, "bfloat16 bits": np.uint16, "float32 bits": 
 WIDE_FORMATS = ("int64", "uint64", FLOAT64_BITS)
 INTEGER_FORMATS = (*INTEGERS, *BITS_OF.values())
 FORMATS = (*INTEGER_FORMATS, *FLOATS)
+# What to do with floats that have no levels.
+LOSSLESS_CODES_THEM = "a .nnc file codes them with lossless=True (--lossless)"
 _INT32 = np.iinfo(np.int32)
 # The last bits of a float32 that a bfloat16 lacks.
 _BFLOAT16_SHIFT = 16
@@ -89,8 +91,13 @@ def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if shape and all(shape) else (1,)
 
 
-def as_float32(name: str, array: Array | Bfloat16Bits) -> NDArray[np.float32]:
+def as_float32(name: str, array: Array | Bfloat16Bits, remedy: str = "") -> NDArray[np.float32]:
     """The values of a float tensor in C order, not copied if they are float32 in that order already.
+
+    Args:
+        name: Its name.
+        array: The tensor.
+        remedy: What the error says to do.
 
     Raises:
         InputError: If one is NaN, infinite or beyond float32.
@@ -102,7 +109,8 @@ def as_float32(name: str, array: Array | Bfloat16Bits) -> NDArray[np.float32]:
             values = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(extremes(values)).all():
         n_bad = int(np.count_nonzero(~np.isfinite(values)))
-        raise InputError(f"tensor {name!r}: {n_bad} of {values.size} values are NaN, infinite or beyond float32")
+        fault = f"{n_bad} of {values.size} values are NaN, infinite or beyond float32"
+        raise InputError(f"tensor {name!r}: {fault}{remedy and ': '}{remedy}")
     return values
 
 

@@ -10,12 +10,14 @@ from typing import Any, Literal, get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.roles import RoleMode, check_role_mode
-from vvc_nnr.quantize.step import MAX_QP_DENSITY, check_qp
+from vvc_nnr.quantize.step import MAX_QP_DENSITY, check_qp, qp_at_density
 
 CodebookMode = Literal["off", "auto", "force"]
 Float64Mode = Literal["float32", "exact"]
 Search = Literal["fast", "thorough"]
 
+# At density 2.
+DEFAULT_QP, DEFAULT_VECTOR_QP = -32, -75
 MIN_BITDEPTH, MAX_BITDEPTH = 2, 24
 MAX_THREADS = 256
 # 1 GiB of float32.
@@ -27,9 +29,11 @@ class CompressOptions:
     """How a network is coded.
 
     Args:
-        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step.
+        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step. None: the QP of a step of
+            2**-8, -32 at density 2.
         qp_density: QP steps per octave as a power of two, 0 to 7.
-        nonweight_qp: QP of the other float tensors; None: two octaves below `qp`.
+        nonweight_qp: QP of the other float tensors; None: two octaves below `qp`; "fine": the QP of a step of
+            5 * 2**-21 (or the next finer that the density has), -75 at density 2.
         qp_per_tensor: QP by name, above both. A name that the network does not have is an error.
         use_dq: Dependent quantisation of float tensors (not with a codebook, nor with `bitdepth`).
         lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 0.75 (without
@@ -59,9 +63,9 @@ class CompressOptions:
         lossless: Every bit of every tensor comes back; the options above for floats have no effect.
     """
 
-    qp: int = -32
+    qp: int | None = None
     qp_density: int = 2
-    nonweight_qp: int | None = -75
+    nonweight_qp: int | Literal["fine"] | None = "fine"
     qp_per_tensor: Mapping[str, int] = field(default_factory=dict)
     use_dq: bool = True
     lambda_rd: float | None = None
@@ -84,20 +88,27 @@ class CompressOptions:
             fault = self._fault(option.name, getattr(self, option.name))
             if fault:
                 raise InputError(f"{option.name}: {getattr(self, option.name)!r}, {fault} is wanted")
-        check_qp(self.qp, self.qp_density, "qp")
+        check_qp(self.weight_qp, self.qp_density, "qp")
         check_qp(self.vector_qp, self.qp_density, "nonweight_qp")
         for name, qp in self.qp_per_tensor.items():
             check_qp(qp, self.qp_density, f"qp_per_tensor[{name!r}]")
         self._check_search()
 
     @property
+    def weight_qp(self) -> int:
+        """QP of float tensors of two or more dimensions."""
+        return qp_at_density(DEFAULT_QP, self.qp_density) if self.qp is None else self.qp
+
+    @property
     def vector_qp(self) -> int:
         """QP of float tensors with less than two dimensions."""
-        return self.qp - (2 << self.qp_density) if self.nonweight_qp is None else self.nonweight_qp
+        if self.nonweight_qp == "fine":
+            return qp_at_density(DEFAULT_VECTOR_QP, self.qp_density)
+        return self.weight_qp - (2 << self.qp_density) if self.nonweight_qp is None else self.nonweight_qp
 
     def qp_of(self, name: str, n_dimensions: int) -> int:
         """QP of a float tensor."""
-        return self.qp_per_tensor.get(name, self.qp if n_dimensions > 1 else self.vector_qp)
+        return self.qp_per_tensor.get(name, self.weight_qp if n_dimensions > 1 else self.vector_qp)
 
     def check_names(self, names: Mapping[str, Any]) -> None:
         """Raises InputError if `qp_per_tensor` names a tensor that is not there."""

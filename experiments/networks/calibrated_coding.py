@@ -7,7 +7,7 @@ import time
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated import UNKNOWN_QP, compress_calibrated
+from vvc_nnr.calibrated import compress_calibrated
 from vvc_nnr.compress import decompress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.networks.codec_process import Coded
@@ -22,7 +22,7 @@ def code_by_pictures(network: nn.Module, pictures: Calibration, max_loss_db: flo
     Raises:
         NotHereError: If the pictures cannot be used, or the loss cannot be kept.
     """
-    options = CompressOptions(qp=UNKNOWN_QP, n_threads=1)
+    options = CompressOptions(n_threads=1)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vvc_nnr.compress import decompress
+from vvc_nnr.compress import decompress, inspect
+from vvc_nnr.experiments import cli_calibrate
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.filters.dncnn import DnCnn
 from vvc_nnr.model.safetensors import write_float
@@ -89,6 +91,74 @@ def test_folded_batch_norms(folder: Path, tmp_path: Path) -> None:
     assert folded.keys() == network.state_dict().keys()
 
 
+def test_the_loss_of_folded_norms_counts_against_the_network_as_given(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(network: nn.Module) -> nn.Module:
+        folded = copy.deepcopy(network)
+        nn.init.constant_(folded[2].bias, 0.5)
+        return folded
+
+    monkeypatch.setattr(cli_calibrate, "with_folded_norms", wrong)
+    options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'own.py'}:make", "--max-loss-db", "0.1")
+    assert compress(folder, tmp_path / "a.nnc", "own", *options, "--fold-batch-norms") == 2
+    assert "cannot be kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_number_formats_survive(
+    kind: torch.dtype, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = DnCnn(3, 8).to(kind)
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    options = ["--calibrate", folder / "pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-loss-db", "0.5"]
+    output = tmp_path / "a.nnc"
+    arguments = ["compress", tmp_path / "a.pt", "-o", output, *options, "--crops", "4", "--json"]
+    assert main([*map(str, arguments)]) == 0
+    assert {tensor.number_format for tensor in inspect(output.read_bytes()).tensors} == {str(kind).split(".")[1]}
+    n_values = sum(tensor.numel() for tensor in network.state_dict().values())
+    assert json.loads(capsys.readouterr().out)["original_bytes"] == kind.itemsize * n_values
+
+
+def test_a_qp_that_is_given_counts_for_unknown_matrices(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(4, 3, 3, padding=1))
+    write_float(folder / "grown.safetensors", {name: t.numpy() for name, t in network.state_dict().items()}, {})
+    (folder / "grown.py").write_text(ARCHITECTURE.replace("nn.Conv2d(4, 3", "nn.ConvTranspose2d(4, 3"))
+    options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'grown.py'}:make", "--max-loss-db", "0.5")
+    found = []
+    for given in ((), ("--qp", "-32")):
+        assert compress(folder, tmp_path / "a.nnc", "grown", *options, *given) == 0
+        tensors = inspect((tmp_path / "a.nnc").read_bytes()).tensors
+        found.append({tensor.name: tensor.qp for tensor in tensors}["2.weight"])
+    assert found == [-52, -32]
+
+
+def test_networks_that_look_at_whole_pictures_pass_if_that_is_meant(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "whole.py").write_text(
+        ARCHITECTURE
+        + """
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = make()
+
+    def forward(self, x):
+        return self.net(x) + x.mean((2, 3), keepdim=True)
+"""
+    )
+    rng = np.random.default_rng(0)
+    shapes = {"net.0.weight": (4, 3, 3, 3), "net.0.bias": (4,), "net.2.weight": (3, 4, 3, 3), "net.2.bias": (3,)}
+    tensors = {name: rng.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    write_float(folder / "whole.safetensors", tensors, {})
+    options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'whole.py'}:Whole", "--max-loss-db", "0.5")
+    assert compress(folder, tmp_path / "a.nnc", "whole", *options) == 2
+    assert "--accept-small" in capsys.readouterr().err
+    assert compress(folder, tmp_path / "a.nnc", "whole", *options, "--accept-small") == 0
+
+
 def test_fine_tuning_is_planned_by_the_hour_and_goes_on(folder: Path, tmp_path: Path) -> None:
     options = ("--calibrate", folder / "pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-loss-db", "0.05")
     tuning = (*options, "--finetune", "--hours", "0.0005")
@@ -150,6 +220,16 @@ BAD = {
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--lambda-rd", "1"],
         "take --lambda-rd",
+    ),
+    "lossless": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--lossless"],
+        "not with lossless",
+    ),
+    "QPs by size": (
+        "own",
+        ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--qp-by-size"],
+        "not with qp_by_size",
     ),
     "uniform": (
         "own",

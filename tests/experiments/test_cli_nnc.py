@@ -16,7 +16,7 @@ from vvc_nnr.experiments.cli import main
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network, network_tensors
 from vvc_nnr.manifest import Manifest
 from vvc_nnr.model.network_file import read_network_file
-from vvc_nnr.model.safetensors import read_network, write_float
+from vvc_nnr.model.safetensors import read_network, write_exact, write_float
 from vvc_nnr.parameter_sets import ModelParameterSet
 from vvc_nnr.stream import write_stream
 from vvc_nnr.update import compress_update
@@ -121,6 +121,63 @@ def test_inspect(run: Run, coded: Path, networks: Path) -> None:
     assert "MSE" not in run("inspect", coded)
 
 
+def test_inspect_takes_bundled_networks_as_originals(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "coarse.nnc"
+    run("compress", "inloop-vlop", "-o", path, "--qp", "-20")
+    assert "MSE" in run("inspect", path, "--original", "inloop-vlop")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A network of half floats in a checkpoint, beside a step and a score."""
+    path = tmp_path / "ck.pth"
+    state = {"fc.weight": torch.randn(16, 8).half(), "fc.bias": torch.zeros(16).half()}
+    torch.save({"epoch": 90, "state_dict": state, "best_acc1": torch.tensor(69.7)}, path)
+    return path
+
+
+def test_what_is_left_out_is_named_by_every_command(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    for argv in (
+        ("compress", checkpoint, "-o", tmp_path / "a.nnc"),
+        ("compress", checkpoint, "-o", tmp_path / "a.safetensors"),
+        ("decompress", checkpoint, "-o", tmp_path / "b.safetensors"),
+        ("inspect", checkpoint),
+    ):
+        assert "Not part of the network, and not coded: epoch, best_acc1." in run(*argv)
+        assert json.loads(run(*argv, "--json"))["left_out"] == ["epoch", "best_acc1"]
+    assert set(read_network(tmp_path / "b.safetensors").tensors) == {"fc.weight", "fc.bias"}
+
+
+def test_float32_bytes_are_those_of_a_float32_file_in_every_command(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.safetensors"
+    write_float(wide, read_network_file(checkpoint).tensors, {})
+    coded = tmp_path / "a.nnc"
+    for argv in (
+        ("compress", checkpoint, "-o", coded),
+        ("compress", checkpoint, "-o", tmp_path / "a.safetensors"),
+        ("decompress", coded, "-o", tmp_path / "a.pt"),
+        ("inspect", checkpoint),
+        ("inspect", tmp_path / "a.safetensors"),
+    ):
+        result = json.loads(run(*argv, "--json"))
+        assert result["float32_bytes"] == wide.stat().st_size
+        assert "ratio" not in result or result["ratio"] == wide.stat().st_size / result["n_bytes"]
+    said = run("decompress", coded, "-o", tmp_path / "a.pt")
+    assert f"as a float32 file {wide.stat().st_size}, ratio" in said
+
+
+def test_inspect_shows_what_only_lossless_codes(run: Run, refused: Run, tmp_path: Path) -> None:
+    path = tmp_path / "huge.safetensors"
+    write_exact(path, {"w": np.array([[1.0, 1e300]])}, {})
+    (tensor,) = json.loads(run("inspect", path, "--json"))["tensors"]
+    assert (tensor["dtype"], tensor["maximum"]) == ("F64", 1e300)
+    for output in (tmp_path / "a.nnc", tmp_path / "a.safetensors"):
+        said = refused("compress", path, "-o", output)
+        assert f"{path}: tensor" in said
+        assert "--lossless" in said
+    run("compress", path, "-o", tmp_path / "a.nnc", "--lossless")
+
+
 def test_coded_networks_can_be_coded_anew(run: Run, coded: Path, tmp_path: Path) -> None:
     run("compress", coded, "-o", tmp_path / "small.safetensors")
     assert read_network(tmp_path / "small.safetensors").bits == 8
@@ -203,8 +260,38 @@ def test_options_of_the_other_kind_of_file(refused: Run, coded: Path, networks: 
     assert "--bins and --original" in refused("inspect", original, "--bins")
     assert "--bins and --original" in refused("inspect", original, "--original", original)
     assert "not coded" in refused("decompress", coded, "-o", tmp_path / "x.nnc")
-    assert "max_elements allows 10" in refused("decompress", coded, "-o", tmp_path / "x", "--max-elements", "10")
+    assert "max_elements allows 10" in refused("decompress", coded, "-o", tmp_path / "x.pt", "--max-elements", "10")
     assert "no such file" in refused("inspect", tmp_path / "missing.nnc")
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.onnx", "x.txt", "x"])
+def test_outputs_of_other_names_are_refused(refused: Run, networks: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"precious")
+    for options in ((), ("--method", "nnc"), ("--method", "uniform8")):
+        said = refused("compress", networks / "rep.safetensors", "-o", tmp_path / name, *options)
+        assert f"{name}: compress writes .nnc or .safetensors files; change the name" in said
+    assert (tmp_path / name).read_bytes() == b"precious"
+
+
+def test_the_input_is_never_overwritten(refused: Run, run: Run, coded: Path, tmp_path: Path) -> None:
+    plain, link = tmp_path / "a.safetensors", tmp_path / "link.safetensors"
+    run("decompress", coded, "-o", plain)
+    link.symlink_to(plain)
+    before = plain.read_bytes()
+    for argv in (
+        ("compress", coded, "-o", coded),
+        ("compress", plain, "-o", link),
+        ("decompress", plain, "-o", plain),
+    ):
+        assert "is the input itself" in refused(*argv)
+    assert plain.read_bytes() == before
+
+
+def test_originals_and_roles_that_say_nothing_of_a_coded_network(refused: Run, coded: Path, networks: Path) -> None:
+    other = networks / "small.safetensors"
+    assert "rep.nnc: the original has no tensor of the name" in refused("inspect", coded, "--original", other)
+    for role in ("nothing=bias", "head.weight=nonsense"):
+        assert "--role-of is for networks that are not coded" in refused("inspect", coded, "--role-of", role)
 
 
 def test_networks_of_another_architecture(refused: Run, run: Run, networks: Path, y4m: Path, tmp_path: Path) -> None:
@@ -231,7 +318,7 @@ def test_an_update_is_no_network(refused: Run, networks: Path, tmp_path: Path) -
 def test_values_and_metadata_that_cannot_be_coded(refused: Run, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     write_float(path, {"w": np.array([[np.nan, 1.0]], np.float32)}, {})
-    assert "tensor 'w': 1 of 2 values are NaN" in refused("compress", path, "-o", tmp_path / "x.nnc")
+    assert f"{path}: tensor 'w': 1 of 2 values are NaN" in refused("compress", path, "-o", tmp_path / "x.nnc")
     with pytest.raises(InputError, match="surrogate"):
         vvc_nnr.compress({}, metadata={"a": "\ud800"})
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import vvc_nnr
 from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.model.layers import find_layers, run_forward
 from vvc_nnr.model.moments import input_moments, output_moments
 from vvc_nnr.model.patches import rows_of, weight_order, windows
@@ -249,6 +249,49 @@ def test_what_no_layer_has_is_coded_by_its_role() -> None:
     assert decoded["1.mask"].tobytes() == norm.mask.numpy().tobytes()
 
 
+@pytest.mark.parametrize(("given", "qp"), [({}, -52), ({"qp": -32}, -32), ({"qp_density": 3}, -104)])
+def test_matrices_of_no_known_layer_get_a_fine_qp_unless_one_is_given(given: dict[str, int], qp: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ConvTranspose2d(8, 1, 1)).eval()
+    options = CompressOptions(**given)  # type: ignore[arg-type]
+    data = compress_calibrated(network, pictures(), max_loss_db=0.5, options=options).data
+    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(data).tensors}["1.weight"] == qp
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("normed", [nn.utils.spectral_norm, nn.utils.weight_norm])
+def test_networks_that_keep_computed_weights_are_compressed(normed: Callable[[nn.Module], nn.Module]) -> None:
+    network = small_network()
+    network[2] = normed(network[2])
+    network.train()
+    for picture in pictures():
+        network(picture)
+    data = vvc_nnr.compress(network.eval(), calibration=pictures(), max_loss_db=0.5)
+    assert vvc_nnr.decompress(data).keys() == network.state_dict().keys()
+
+
+def test_networks_that_cannot_be_copied_are_refused() -> None:
+    network = small_network()
+    network.lock = threading.Lock()
+    with pytest.raises(UnsupportedError, match="cannot be copied"):
+        compress_calibrated(network, pictures(), max_loss_db=0.5)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 8), nn.InstanceNorm2d(8)])
+def test_statistics_of_whole_pictures_are_no_receptive_field(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), norm, nn.SiLU(), nn.Conv2d(8, 1, 3, padding=1)).eval()
+    assert compress_calibrated(network, pictures(), max_loss_db=0.5).loss_db <= 0.5
+    with pytest.raises(InputError, match=r"5x5 is smaller than .*--accept-small"):
+        compress_calibrated(network, pictures(4, 5), max_loss_db=0.5)
+
+
+def test_bytes_of_the_original_are_those_of_its_number_formats() -> None:
+    found = [compress_calibrated(small_network().to(kind), pictures(), max_bytes=2000) for kind in
+             (torch.float32, torch.bfloat16)]  # fmt: skip
+    assert found[0].n_original_bytes == 2 * found[1].n_original_bytes > 0
+
+
 def test_targets_decide_over_what_the_network_did() -> None:
     network = small_network()
     with torch.no_grad():
@@ -285,13 +328,25 @@ BAD: dict[str, tuple[Callable[[], nn.Module], object, dict[str, object], str]] =
         small_network,
         pictures(),
         {"max_loss_db": 0.1, "options": CompressOptions(bitdepth=8)},
-        "bitdepth and codebook",
+        "not with bitdepth",
+    ),
+    "lossless": (
+        small_network,
+        pictures(),
+        {"max_loss_db": 0.1, "options": CompressOptions(lossless=True)},
+        "lossless",
+    ),
+    "QPs by size": (
+        small_network,
+        pictures(),
+        {"max_loss_db": 0.1, "options": CompressOptions(qp_by_size=True)},
+        "not with qp_by_size",
     ),
     "a search": (
         small_network,
         pictures(),
         {"max_loss_db": 0.1, "options": CompressOptions(search="thorough")},
-        "search 'thorough' has no effect",
+        "not with search 'thorough'",
     ),
 }
 

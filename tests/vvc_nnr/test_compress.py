@@ -119,6 +119,17 @@ def test_every_option_works(options: dict[str, Any]) -> None:
             assert error <= (8 if "lambda_rd" in options else 2) * step + 1e-3
 
 
+@pytest.mark.parametrize("density", [0, 1, 3, 4, 7])
+def test_qps_that_are_not_given_are_the_same_steps_at_any_density(density: int) -> None:
+    rng = np.random.default_rng(0)
+    network = {"a.weight": rng.normal(size=(9, 9)).astype(np.float32), "a.bias": rng.normal(size=9).astype(np.float32)}
+    weight, bias = (tensor.step for tensor in inspect(compress(network, qp_density=density)).tensors)
+    assert weight == 2**-8
+    assert bias == (5 * 2**-21 if density >= 2 else 2**-19)
+    coarse = inspect(compress(network, qp_density=density, qp=0, nonweight_qp=-1))
+    assert [tensor.qp for tensor in coarse.tensors] == [0, -1]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -128,7 +139,7 @@ def test_every_option_works(options: dict[str, Any]) -> None:
         ({"qp": True}, "whole number"),
         ({"nonweight_qp": 500}, "nonweight_qp"),
         ({"qp_density": 8}, "qp_density"),
-        ({"qp_density": 0, "qp": -32}, "-75"),
+        ({"qp_density": 0, "nonweight_qp": -75}, "-75"),
         ({"qp_per_tensor": {"nobody": -3}}, "nobody"),
         ({"qp_per_tensor": {"a.bias": 999}}, r"qp_per_tensor\['a.bias'\]"),
         ({"scan_order": 5}, "scan_order"),
@@ -164,6 +175,25 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], words: str) -
 def test_values_that_cannot_be_coded_are_refused_by_name(value: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         compress({"good": np.zeros(3, np.float32), "bad": value})
+
+
+def test_refused_floats_are_told_what_codes_them() -> None:
+    state = {"bad": np.array([1.0, np.nan], np.float32)}
+    with pytest.raises(InputError, match="lossless=True"):
+        compress(state)
+    assert np.isnan(decompress(compress(state, lossless=True))["bad"][1])
+
+
+def test_patterns_of_roles_are_texts() -> None:
+    with pytest.raises(InputError, match="role_of: 3 is no text"):
+        compress({"a": np.ones(3, np.float32)}, role_of={3: "bias"})  # type: ignore[dict-item]
+
+
+def test_an_original_of_other_names_is_refused() -> None:
+    coded = compress({"a": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)})
+    with pytest.raises(InputError, match="it has 'c', wanted are such as 'a', 'b'"):
+        inspect(coded, {"c": np.ones(2, np.float32)})
+    assert [tensor.mse for tensor in inspect(coded, {"a": np.ones((2, 3), np.float32)}).tensors] == [0.0, None]
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", 7])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -65,6 +67,130 @@ def test_a_folded_network_is_coded_loads_and_runs() -> None:
     load_into(other, data)
     wanted = original(given)
     assert (other(given) - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+class Chain(nn.Module):
+    """Two layers with norms, one after the other, or as a function runs them."""
+
+    def __init__(
+        self,
+        change: Callable[[Chain], object] = lambda chain: None,
+        run: Callable[[Chain, torch.Tensor], torch.Tensor] | None = None,
+        norms: tuple[nn.Module, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.a, self.c = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.n, self.m = norms or (nn.BatchNorm2d(4), nn.BatchNorm2d(4))
+        self.run = run
+        for norm in (self.n, self.m):
+            for name, tensor in norm.state_dict().items():
+                if "num" not in name:
+                    nn.init.uniform_(tensor, 0.2, 2)
+        change(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.run(self, x) if self.run else self.m(self.c(self.n(self.a(x))))
+        return y
+
+
+class Optional(Chain):
+    """Its norm follows the layer only if a mask is given."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        y = self.a(x)
+        found: torch.Tensor = self.m(self.c(self.n(y + 1 if mask is None else y)))
+        return found
+
+
+def tie(*names: str) -> Callable[[Chain], None]:
+    """Gives the second part the first one's tensor."""
+
+    def change(chain: Chain) -> None:
+        for name in names:
+            ours, theirs = name.split("=")
+            setattr(chain.get_submodule(ours[0]), ours[2:], getattr(chain.get_submodule(theirs[0]), theirs[2:]))
+
+    return change
+
+
+def conv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return nn.functional.conv2d(x, weight, padding=1)
+
+
+STAYING: dict[str, tuple[Callable[[], Chain], list[str], str]] = {
+    "a weight of two layers": (lambda: Chain(tie("c.weight=a.weight")), ["n", "m"], "share a parameter"),
+    "a bias of two layers": (lambda: Chain(tie("c.bias=a.bias")), ["n", "m"], "share a parameter"),
+    "parameters of two norms": (lambda: Chain(tie("m.weight=n.weight", "m.bias=n.bias")), ["n", "m"], "share a param"),
+    "a scale that is its shift": (lambda: Chain(tie("n.weight=n.bias")), ["n"], "share a parameter"),
+    "a weight in a function": (
+        lambda: Chain(run=lambda s, x: s.m(s.c(s.n(s.a(x)))) + conv(x, s.a.weight)),
+        ["n"],
+        "own code",
+    ),
+    "a weight in a function, changed": (
+        lambda: Chain(run=lambda s, x: s.m(s.c(s.n(s.a(x)))) + conv(x, 2 * s.a.weight)),
+        ["n"],
+        "own code",
+    ),
+    "a layer that runs twice": (lambda: Chain(run=lambda s, x: s.m(s.c(s.n(s.a(s.a(x)))))), ["n"], "more than once"),
+    "a norm that runs twice": (lambda: Chain(run=lambda s, x: s.m(s.c(s.n(s.n(s.a(x)))))), ["n"], "more than once"),
+    "spectral norm": (lambda: Chain(lambda s: nn.utils.spectral_norm(s.a)), ["n"], "hook"),
+    "weight norm": (lambda: Chain(lambda s: nn.utils.weight_norm(s.a)), ["n"], "hook"),
+    "a parametrisation": (lambda: Chain(lambda s: nn.utils.parametrizations.weight_norm(s.a)), ["n"], "parametrised"),
+    "a hook on inputs": (lambda: Chain(lambda s: s.n.register_forward_pre_hook(lambda _, x: 2 * x[0])), ["n"], "hook"),
+    "a hook on outputs": (lambda: Chain(lambda s: s.a.register_forward_hook(lambda *x: 2 + x[2])), ["n"], "hook"),
+    "no scale": (
+        lambda: Chain(norms=(nn.BatchNorm2d(4, affine=False), nn.BatchNorm2d(4))),
+        ["n"],
+        "no place for the shift",
+    ),
+    "no statistics": (
+        lambda: Chain(norms=(nn.BatchNorm2d(4, track_running_stats=False), nn.BatchNorm2d(4))),
+        ["n"],
+        "no statistics",
+    ),
+    "values beyond its format": (lambda: Chain(lambda s: s.n.weight.data.fill_(3e38)), ["n"], "not be finite"),
+    "only for some inputs": (lambda: Optional(), ["n"], "not always directly"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("case", STAYING)
+@torch.no_grad()
+def test_norms_that_cannot_be_folded_stay_and_are_named(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    make, staying, reason = STAYING[case]
+    original, given = make().eval(), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    if len(staying) == 2:
+        with pytest.raises(InputError, match=f"no batch norm can be folded: 'n': .*{reason}"):
+            fold_batch_norms(original)
+        with pytest.raises(InputError, match=reason):
+            fold_batch_norms(original, [("a", "n")])
+        return
+    folded = fold_batch_norms(original)
+    torch.testing.assert_close(folded(given), original(given), rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert (folded.m.running_mean == 0).all()
+    assert f"1 batch norms stay as they are: '{staying[0]}': " in caplog.text
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("network", "pairs"),
+    [
+        (nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5)), []),
+        (nn.Sequential(nn.Flatten(), nn.Linear(5, 5), nn.BatchNorm1d(5)), [("1", "2")]),
+        (nn.Sequential(nn.Flatten(0, 1), nn.Linear(5, 5), nn.BatchNorm1d(5)), []),
+        (
+            nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3), nn.BatchNorm1d(3)),
+            [("0", "1"), ("3", "4")],
+        ),
+        (nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Unflatten(1, (1, 5)), nn.BatchNorm1d(1)), []),
+    ],
+)  # fmt: skip
+def test_norms_of_linear_layers_are_folded_where_their_inputs_surely_have_two_dimensions(
+    network: nn.Module, pairs: list[tuple[str, str]]
+) -> None:
+    assert traced_pairs(network) == pairs
 
 
 def test_pairs_can_be_named_and_are_checked() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.graph import Graph, GraphCarriage, graph_of_text, graph_of_unit
+from vvc_nnr.model import onnx_external
 from vvc_nnr.model.any_file import decoded_arrays, read_arrays, write_arrays
+from vvc_nnr.model.onnx import graph_roles
 from vvc_nnr.model.roles import Role
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.options import CompressOptions
@@ -179,3 +181,148 @@ def test_graphs_that_do_not_fit(path: Path) -> None:
         graph_of_text("aGVsbG8=")
     with pytest.raises(BitstreamError, match="does not inflate"):
         graph_of_unit(TopologyUnit(2, 1, b"hello"))
+
+
+def model_of(nodes: list[Any], tensors: dict[str, Any], functions: Any = ()) -> Any:
+    """A model from x (1, 16) to y (1, 16)."""
+    helper = onnx.helper
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 16]) for name in "xy"]
+    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializers)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=functions)
+
+
+WEIGHT = RANDOM.normal(0, 0.2, (16, 16)).astype(np.float32)
+VECTOR = RANDOM.normal(0, 0.2, 16).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("carriers", "tensor", "user", "role"),
+    [
+        (["Identity"], WEIGHT, "MatMul", Role.WEIGHT),
+        (["Transpose", "Identity"], WEIGHT, "MatMul", Role.WEIGHT),
+        (["Cast", "Transpose"], WEIGHT.astype(np.float16), "Gemm", Role.WEIGHT),
+        (["Reshape"], WEIGHT.reshape(-1), "MatMul", Role.WEIGHT),
+        (["Reshape"], WEIGHT.reshape(4, 64), "MatMul", Role.WEIGHT),
+        ([], WEIGHT, "Einsum", Role.WEIGHT),
+        (["Identity"], VECTOR, "Add", Role.BIAS),
+        (["Unsqueeze"], VECTOR, "Mul", Role.CONSTANT),
+        ([], VECTOR, "Einsum", Role.CONSTANT),
+        (["Cast to int"], WEIGHT, "MatMul", Role.CONSTANT),
+        (["Transpose"], np.round(WEIGHT), "MatMul", Role.CONSTANT),
+        (["Transpose"], WEIGHT, "Pow", Role.CONSTANT),
+    ],
+)
+def test_constants_are_followed_to_what_uses_them(
+    tmp_path: Path, carriers: list[str], tensor: Any, user: str, role: Role
+) -> None:
+    make, kinds = onnx.helper.make_node, onnx.TensorProto
+    nodes, last = [], "w"
+    for place, carrier in enumerate(carriers):
+        to = {"Cast": {"to": kinds.FLOAT}, "Cast to int": {"to": kinds.INT8}}.get(carrier, {})
+        inputs = [last, "shape"] if carrier == "Reshape" else [last, "axes"] if carrier == "Unsqueeze" else [last]
+        last = f"w{place}"
+        nodes.append(make(carrier.split()[0], inputs, [last], **to))
+    nodes.append(make(user, ["x", last], ["y"]))
+    tensors = {"w": tensor, "shape": np.array([16, -1]), "axes": np.array([0])}
+    onnx.save(model_of(nodes, tensors), tmp_path / "model.onnx")
+    assert read_arrays(tmp_path / "model.onnx").roles["w"].role is role
+
+
+def test_a_tensor_that_is_a_variance_anywhere_is_one(tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        make("Add", ["x", "v"], ["a"]),
+        make("Identity", ["v"], ["i"]),
+        make("BatchNormalization", ["a", "v", "v", "v", "i"], ["y"]),
+    ]
+    onnx.save(model_of(nodes, {"v": np.abs(VECTOR)}), tmp_path / "model.onnx")
+    assert read_arrays(tmp_path / "model.onnx").roles["v"].role is Role.VARIANCE
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES)
+def test_coded_networks_have_the_roles_of_their_graph(path: Path, carriage: GraphCarriage) -> None:
+    network = read_arrays(path)
+    assert network.graph is not None
+    data = compress_arrays(network.arrays, CompressOptions(), None, None, network.roles, Graph(network.graph, carriage))
+    path.with_suffix(".nnc").write_bytes(data)
+    assert read_arrays(path.with_suffix(".nnc")).roles == network.roles
+
+
+def test_tensors_that_the_graph_lacks_have_the_roles_of_their_names(path: Path) -> None:
+    network = read_arrays(path)
+    assert network.graph is not None
+    arrays = {"bn.running_var": np.abs(VECTOR)} | network.arrays
+    roles = decoded_arrays(compress_arrays(arrays, CompressOptions(), graph=Graph(network.graph)), 1 << 20, 1).roles
+    assert (roles["bn.running_var"].role, roles["var"].role) == (Role.VARIANCE, Role.VARIANCE)
+    assert not graph_roles(b"hello", arrays)
+
+
+def nested_model() -> Any:
+    """Weights in a branch, in a branch of that, and in a function."""
+    helper, constant = onnx.helper, onnx.numpy_helper.from_array
+
+    def branch(name: str, nodes: list[Any]) -> Any:
+        out = helper.make_tensor_value_info(f"{name}_y", onnx.TensorProto.FLOAT, [1, 16])
+        return helper.make_graph(nodes, name, [], [out], [constant(WEIGHT, f"{name}_w")])
+
+    def product(name: str) -> Any:
+        return helper.make_node("MatMul", ["x", f"{name}_w"], [f"{name}_y"])
+
+    inner = {key: branch(key, [product(key)]) for key in ("a", "b")}
+    choice = helper.make_node("If", ["c"], ["d_y"], then_branch=inner["a"], else_branch=inner["b"])
+    outer = {"then_branch": branch("d", [choice]), "else_branch": branch("e", [product("e")])}
+    own = helper.make_function(
+        "own",
+        "Linear",
+        ["i"],
+        ["o"],
+        [
+            helper.make_node("Constant", [], ["k"], value=constant(WEIGHT, "k")),
+            helper.make_node("MatMul", ["i", "k"], ["o"]),
+        ],
+        [helper.make_opsetid("", 17)],
+    )
+    nodes = [helper.make_node("If", ["c"], ["h"], **outer), helper.make_node("Linear", ["h"], ["y"], domain="own")]
+    return model_of(nodes, {"c": np.array(True)}, [own])
+
+
+def test_external_data_of_branches_and_functions_comes_into_the_graph(tmp_path: Path) -> None:
+    inputs = {"x": VECTOR[None]}
+    whole, beside, again = (tmp_path / name for name in ("whole.onnx", "beside.onnx", "again.onnx"))
+    onnx.save(nested_model(), whole)
+    model = nested_model()
+    for name, tensor in onnx_external._tensors(model):
+        onnx.external_data_helper.set_external_data(tensor, f"{name}.bin")
+        (tmp_path / f"{name}.bin").write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    beside.write_bytes(model.SerializeToString())
+    network = read_arrays(beside)
+    assert network.n_bytes == beside.stat().st_size + sum(file.stat().st_size for file in tmp_path.glob("*.bin"))
+    for file in tmp_path.glob("*.bin"):
+        file.rename(tmp_path / f"{file.stem}.gone")
+    write_arrays(again, network)
+    results = [runtime.InferenceSession(str(file)).run(None, inputs)[0] for file in (whole, again)]
+    assert np.array_equal(*results)
+    with pytest.raises(InputError, match=r"file '\w\.bin', which cannot be read"):
+        read_arrays(beside)
+    for file in tmp_path.glob("*.gone"):
+        (tmp_path / f"{file.stem}.bin").write_bytes(b"short")
+    with pytest.raises(BitstreamError, match="damaged"):
+        read_arrays(beside)
+
+
+@pytest.mark.parametrize("place", ["../outside.bin", "/etc/passwd"])
+def test_external_data_of_branches_outside_the_folder_is_not_read(tmp_path: Path, place: str) -> None:
+    model = nested_model()
+    tensor = model.graph.node[0].attribute[0].g.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=place)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "outside.bin").write_bytes(WEIGHT.tobytes())
+    (tmp_path / "in" / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="cannot be read"):
+        read_arrays(tmp_path / "in" / "model.onnx")

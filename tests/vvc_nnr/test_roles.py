@@ -64,6 +64,86 @@ def test_names_shapes_and_values_tell_roles() -> None:
     assert all(role.reason for role in found.values())
 
 
+def roles_of(arrays: dict[str, Any]) -> dict[str, Role]:
+    return {name: told.role for name, told in named_roles(arrays).items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("bn/moving_variance", "bn/moving_variance:0", "model/bn/running_var", "bn0_running_var", "bn_moving_var"),
+        *("bn._variance", "bn.running_variance", "BatchNorm_0.var", "batch_stats/BatchNorm_0/var", "moving_variance"),
+        *("bn0_var", "stage1_batchnorm0_variance:0", "bn.movingVariance"),
+    ],
+)
+def test_variances_of_all_frameworks(name: str) -> None:
+    mean = name.replace("variance", "mean").replace("Variance", "Mean").replace("var", "mean")
+    found = roles_of({name: floats(8), mean: floats(8)})
+    assert found == {name: Role.VARIANCE, mean: Role.MEAN}
+    values = np.array([1e-6, 0.3, 2e-7], np.float32)
+    assert (decompress(compress({name: values}))[name] > 0).all()
+
+
+def test_names_that_only_look_like_statistics() -> None:
+    arrays = {"a.log_var": floats(8), "b.var": floats(20, 20), "covar": floats(8), "in_proj_bias": floats(8)}
+    assert roles_of(arrays) == {
+        "a.log_var": Role.BIAS,
+        "b.var": Role.WEIGHT,
+        "covar": Role.BIAS,
+        "in_proj_bias": Role.BIAS,
+    }
+    assert roles_of({"pixel/mean:0": floats(3), "pixel/std:0": floats(3)}) == dict.fromkeys(
+        ("pixel/mean:0", "pixel/std:0"), Role.CONSTANT
+    )
+    assert roles_of({"g/beta": floats(8), "g/gamma": floats(8, 8)}) == {"g/beta": Role.GDN, "g/gamma": Role.GDN}
+    assert roles_of({"bn0_beta": floats(8), "bn0_gamma": floats(8), "bn0_moving_var": floats(8)}) == {
+        "bn0_beta": Role.NORM_SHIFT,
+        "bn0_gamma": Role.NORM_SCALE,
+        "bn0_moving_var": Role.VARIANCE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *(("Conv_0.kernel", (3, 3, 8, 16)), ("Dense_0.kernel", (32, 32)), ("conv/kernel:0", (1, 1, 32, 64))),
+        *(("to_mask", (32, 32)), ("head.mean", (32, 32)), ("query.kernel", (64, 2, 16)), ("field.grid", (4, 16, 16))),
+        *(("lstm.recurrent_kernel", (16, 64)), ("mix7x1.kernel", (7, 1, 64, 64)), ("out.window", (16, 16, 3, 3))),
+    ],
+)
+def test_varied_values_are_weights_whatever_their_name(name: str, shape: tuple[int, ...]) -> None:
+    weights = floats(*shape)
+    pruned = np.where(RANDOM.random(shape) < 0.8, np.float32(0), weights)
+    for array in (weights, weights.astype(np.float16), weights.astype(np.float64), pruned):
+        assert roles_of({name: array}) == {name: Role.WEIGHT}
+    assert roles_of({name: Bfloat16Bits((weights.view(np.uint32) >> 16).astype(np.uint16))}) == {name: Role.WEIGHT}
+
+
+def fixed_tensors() -> dict[str, Any]:
+    line = np.linspace(-1, 1, 40, dtype=np.float32)
+    bell = np.exp(-((np.arange(21) - 10.0) ** 2) / 9)
+    shifts = np.arange(16)[:, None] - np.arange(16)
+    return {
+        "blur.kernel": np.tile(floats(1, 1, 5, 5), (32, 1, 1, 1)),
+        "ssim.window": np.outer(bell, bell)[None, None],
+        "edges.filt": np.stack([np.outer(bell, bell * (np.arange(21) - 10.0)), np.outer(bell, bell)])[:, None],
+        "resample.kernel": floats(16, 1, 40),
+        "warp.grid": np.stack(np.meshgrid(line, line), axis=-1)[None],
+        "volume.grid": np.stack(np.meshgrid(line, line, line)),
+        "causal.mask": np.where(shifts < 0, np.float32(-1e4), np.float32(0)),
+        "sparse.mask": np.where(RANDOM.random((32, 32)) < 0.5, np.float32(-1e9), np.float32(0)),
+        "alibi.mask": (-shifts * np.array([0.3, 0.7, 0.11])[:, None, None]).astype(np.float32),
+        "infinite.mask": np.where(shifts < 0, np.float32(-np.inf), floats(16, 16)),
+        "fir": floats(12, 2),
+        "normalise.mean": floats(1, 3, 1, 1),
+    }
+
+
+@pytest.mark.parametrize("name", fixed_tensors())
+def test_constants_of_names_that_weights_have_too(name: str) -> None:
+    assert roles_of({name: fixed_tensors()[name]}) == {name: Role.CONSTANT}
+
+
 class GDN(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -19,15 +19,18 @@ from hypothesis.extra import numpy as hnp
 
 from vvc_nnr import files
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import (
     describe_network,
     float_bytes,
     parse_network,
     read_network,
     uniform_bytes,
+    write_exact,
     write_float,
     write_uniform,
 )
+from vvc_nnr.number_formats import Bfloat16Bits
 from vvc_nnr.quantize.uniform import quantize_uniform
 
 KEY = "vvc_nnr.uniform"
@@ -244,6 +247,22 @@ def test_describe(tmp_path):
     assert ends["conv.weight"] == (-0.5, 1.0)
     assert ends["steps"] == (-1.0, 7.0)
     assert ends["empty"] == (None, None)
+
+
+def test_describe_doubles_beyond_float32(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_exact(path, {"w": np.array([1.0, 1e300])}, {})
+    (tensor,) = describe_network(path)
+    assert (tensor.dtype, tensor.maximum) == ("F64", 1e300)
+    with pytest.raises(UnsupportedError, match=r"beyond float32: a \.nnc file codes them with lossless=True"):
+        read_network(path)
+
+
+def test_the_size_as_float32_is_that_of_the_file():
+    halves = SMALL | {"half": np.ones((2, 3), np.float16), "double": np.ones(3)}
+    for tensors, metadata in ((SMALL, {}), (halves, {"a": "b"}), ({}, {})):
+        assert float32_size(tensors, metadata) == len(float_bytes(tensors, metadata))
+    assert float32_size({"w": Bfloat16Bits(np.zeros(3, np.uint16))}, {}) == float32_size({"w": np.zeros(3)}, {})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model.any_file import NetworkArrays, read_arrays, write_arrays
+from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.number_formats import Bfloat16Bits
 
 
@@ -30,6 +31,62 @@ def test_state_dicts_alone_and_inside_checkpoints(tmp_path: Path) -> None:
         assert half.bits.tolist() == [0x3F80] * 2
     assert network.left_out == ("optimizer",)
     assert read_arrays(saved(tmp_path / "y.pth", state | {"epoch": 3})).left_out == ("epoch",)
+
+
+def test_a_usual_key_counts_whatever_lies_beside_it(tmp_path: Path) -> None:
+    state = {"conv.weight": torch.randn(2, 3), "_extra_state": {"version": 1}}
+    beside = {"epoch": 90, "best_acc1": torch.tensor(69.7), "rng": torch.zeros(5056, dtype=torch.uint8)}
+    network = read_arrays(saved(tmp_path / "x.pth", beside | {"state_dict": state}))
+    assert list(network.arrays) == ["conv.weight"]
+    assert network.left_out == ("epoch", "best_acc1", "rng", "_extra_state")
+    network = read_arrays(saved(tmp_path / "x.pth", {"params": state, "params_ema": {"a": torch.ones(2)}}))
+    assert (list(network.arrays), network.left_out) == (["a"], ("params",))
+
+
+def test_networks_under_keys_that_are_not_usual_are_not_dropped(tmp_path: Path) -> None:
+    content = {"generator": {"w": torch.randn(2, 3)}, "step": torch.tensor(3)}
+    with pytest.raises(UnsupportedError, match=r"x\.pt: holds tensors under 'generator'.* under the key 'state_dict'"):
+        read_arrays(saved(tmp_path / "x.pt", content))
+    average = {"w": torch.zeros(2), "ema": {"w": torch.zeros(2)}}
+    assert read_arrays(saved(tmp_path / "x.pt", average)).left_out == ("ema",)
+
+
+def test_a_network_beside_a_usual_key_is_not_lost(tmp_path: Path) -> None:
+    content = {"conv.weight": torch.randn(4, 3, 3, 3), "params": {"lr": torch.tensor(0.1)}}
+    with pytest.raises(UnsupportedError, match=r"x\.pt: holds more values beside 'params' than under it"):
+        read_arrays(saved(tmp_path / "x.pt", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"w": torch.empty(4, 4, device="meta")}, "tensor 'w': has no values, it is on the device meta"),
+        ({3: torch.zeros(2)}, "name of a tensor must be text, got 3"),
+        ({"w": torch.ones(2, dtype=torch.complex64)}, "tensor 'w': .* complex torch tensors cannot be coded: make"),
+        ({"w": torch.zeros(2).to(torch.float8_e5m2)}, "tensor 'w': cannot code torch.float8_e5m2, only bool.*float64:"),
+    ],
+    ids=str,
+)
+def test_tensors_that_cannot_be_coded_are_named_with_their_file(tmp_path: Path, content: Any, words: str) -> None:
+    with pytest.raises(InputError, match=rf"odd\.pt: .*{words}"):
+        read_arrays(saved(tmp_path / "odd.pt", content))
+
+
+def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    for data, words in ((b"", "x.pt: is empty"), (b"hello" * 100, r"\(what `torch.save` writes\): [A-Z]\w+$")):
+        path.write_bytes(data)
+        with pytest.raises(BitstreamError, match=words):
+            read_arrays(path)
+
+
+def test_the_suffix_decides_which_reader_is_used(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.ckpt", {"w": torch.zeros(2)})
+    for read in (read_arrays, read_network_file):
+        with pytest.raises(BitstreamError, match=r"x\.ckpt: no safetensors .* '.ckpt' is read .* if it is \.pt, \.pth"):
+            read(path)
+    with pytest.raises(InputError, match=r"x\.bin: .*; change the name"):
+        write_arrays(tmp_path / "x.bin", NetworkArrays({}, {}, 0))
 
 
 class Bomb:

@@ -39,6 +39,11 @@ def test_number_formats_come_back() -> None:
 
 
 def test_tensors_that_are_no_plain_numbers_are_refused() -> None:
-    for tensor in (torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.complex64)):
+    for tensor in (torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.complex64), torch.ones(2, device="meta")):
         with pytest.raises(InputError, match="'x'"):
             named_arrays({"x": tensor})
+
+
+def test_lazy_modules_have_to_run_first() -> None:
+    with pytest.raises(InputError, match=r"tensor '0\.weight': has no shape yet"):
+        compress(torch.nn.Sequential(torch.nn.LazyConv2d(3, 3)))

@@ -1,16 +1,18 @@
 """Networks from files of all kinds with nothing lost: number formats, shapes, order, and roles where the kind has them.
 
-The file's name tells the kind: safetensors, coded (.nnc), torch (.pt, .pth), ONNX.
+The file's name tells the kind: coded (.nnc), torch (.pt, .pth), ONNX, all others safetensors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.safetensors import read_exact, write_exact
@@ -23,6 +25,8 @@ from vvc_nnr.ties import with_ties
 NNC_SUFFIX = ".nnc"
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
+SAFETENSORS_SUFFIX = ".safetensors"
+PLAIN_SUFFIXES = (SAFETENSORS_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +48,22 @@ class NetworkArrays:
     graph: bytes | None = None
     roles: Mapping[str, TensorRole] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+
+
+@contextmanager
+def telling_suffixes(path: Path | str) -> Iterator[None]:
+    """Says that the suffix chose the reader of a file that is no safetensors file, nor is called one."""
+    try:
+        yield
+    except BitstreamError as error:
+        suffix = Path(path).suffix
+        if suffix.lower() == SAFETENSORS_SUFFIX:
+            raise
+        others = f"{', '.join((*TORCH_SUFFIXES, ONNX_SUFFIX))} or {NNC_SUFFIX}"
+        raise BitstreamError(
+            f"{error}; the suffix decides, and {suffix!r} is read as {SAFETENSORS_SUFFIX}: "
+            f"rename the file if it is {others}"
+        ) from error
 
 
 def is_nnc(path: Path | str) -> bool:
@@ -83,7 +103,8 @@ def read_arrays(
 
         model = read_onnx(path)
         return NetworkArrays(model.arrays, {}, model.n_bytes, model.graph, model.roles)
-    tensors, metadata, n_bytes = read_exact(path)
+    with telling_suffixes(path):
+        tensors, metadata, n_bytes = read_exact(path)
     return NetworkArrays(tensors, metadata, n_bytes)
 
 
@@ -92,7 +113,12 @@ def decoded_arrays(data: bytes, max_elements: int, n_threads: int) -> NetworkArr
     stream = read_stream(data)
     arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)
     metadata = dict(stream.manifest.metadata) if stream.manifest else {}
-    return NetworkArrays(_with_bfloat16(arrays, stream), metadata, len(data), stream.graph)
+    network = NetworkArrays(_with_bfloat16(arrays, stream), metadata, len(data), stream.graph)
+    if network.graph is None:
+        return network
+    from vvc_nnr.model.onnx import graph_roles
+
+    return replace(network, roles=graph_roles(network.graph, network.arrays))
 
 
 def write_arrays(path: Path | str, network: NetworkArrays) -> int:
@@ -102,6 +128,7 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
         InputError: If there is no such kind, it lacks a number format or the network its graph, or a package is not
             installed, or the file cannot be written.
     """
+    check_plain_suffix(path)
     suffix = Path(path).suffix.lower()
     if suffix in TORCH_SUFFIXES:
         from vvc_nnr.model.torch_file import write_checkpoint
@@ -114,6 +141,20 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
             raise InputError(f"{path}: the network has no graph, only tensors: write .safetensors or .pt")
         return write_onnx(path, network.graph, network.arrays)
     return write_exact(path, network.arrays, network.metadata)
+
+
+def check_plain_suffix(path: Path | str) -> None:
+    """Raises InputError unless a network that is not coded can be written under that name, or it is a device."""
+    if Path(path).suffix.lower() not in PLAIN_SUFFIXES and not is_special(path):
+        raise InputError(
+            f"{path}: a network that is not coded is a {', '.join(PLAIN_SUFFIXES[:-1])} or {PLAIN_SUFFIXES[-1]} file; "
+            "change the name"
+        )
+
+
+def is_special(path: Path | str) -> bool:
+    """Whether it is there and no file, but a device, a pipe or a folder, whose name tells nothing."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def with_folded_norms(network: NetworkArrays) -> NetworkArrays:

@@ -8,6 +8,7 @@ Source: the format section of the safetensors README.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.number_formats import Bfloat16Bits
+from vvc_nnr.number_formats import Bfloat16Bits, shape_of
 
 Tensor: TypeAlias = NDArray[Any]
 
@@ -52,20 +53,44 @@ def container_bytes(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapp
     Raises:
         InputError: If a tensor's type or name cannot be stored, or the metadata is no map of strings.
     """
+    dtypes = {
+        name: "BF16" if isinstance(tensor, Bfloat16Bits) else _stored_dtype(name, tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    order, text, _ = _laid_out({name: (dtypes[name], shape_of(tensors[name])) for name in tensors}, metadata)
+    plain = (t.bits if isinstance(t, Bfloat16Bits) else t for t in (tensors[name] for name in order))
+    return b"".join([len(text).to_bytes(8, "little"), text, *map(_little_endian, plain)])
+
+
+def float32_size(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
+    """Bytes of a safetensors file of these tensors with floats of all widths as float32, names and shapes included.
+
+    A tensor of several names counts once for each, as such a file has it.
+
+    Raises:
+        InputError: As `container_bytes`.
+    """
+    stored = {name: (_dtype_as_float32(name, tensor), shape_of(tensor)) for name, tensor in tensors.items()}
+    _, text, n_bytes = _laid_out(stored, metadata)
+    return 8 + len(text) + n_bytes
+
+
+def _laid_out(
+    stored: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[list[str], bytes, int]:
+    """Names in the order of the file, its header, and the bytes of all tensors, from their types and shapes."""
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()):
         raise InputError("metadata must map strings to strings")
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    parts: list[bytes] = []
+    itemsizes = {name: np.dtype(_DTYPES[dtype]).itemsize for name, (dtype, _) in stored.items()}
+    order = sorted(stored, key=lambda name: (-itemsizes[name], name))
     offset = 0
-    plain = {name: t.bits if isinstance(t, Bfloat16Bits) else t for name, t in tensors.items()}
-    for name in sorted(plain, key=lambda n: (-plain[n].dtype.itemsize, n)):
-        dtype = "BF16" if isinstance(tensors[name], Bfloat16Bits) else _stored_dtype(name, plain[name])
-        parts.append(_little_endian(plain[name]))
-        end = offset + len(parts[-1])
-        header[name] = {"dtype": dtype, "shape": list(plain[name].shape), "data_offsets": [offset, end]}
+    for name in order:
+        dtype, shape = stored[name]
+        end = offset + itemsizes[name] * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
-    text = _encoded(header)
-    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+    return order, _encoded(header), offset
 
 
 def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
@@ -134,13 +159,19 @@ def reshaped(name: str, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise UnsupportedError(f"tensor {name} has {len(shape)} dimensions {shape[:8]}: {error}") from error
 
 
-def _stored_dtype(name: str, tensor: Tensor) -> str:
+def _stored_dtype(name: str, dtype: np.dtype[Any]) -> str:
     if name == "__metadata__":
         raise InputError("a tensor cannot be called __metadata__: rename it")
-    dtype = _STORED_DTYPES.get(tensor.dtype.newbyteorder("<"))
-    if dtype is None:
-        raise InputError(f"tensor {name}: {tensor.dtype} cannot be stored, only float, integer and bool")
-    return dtype
+    stored = _STORED_DTYPES.get(dtype.newbyteorder("<"))
+    if stored is None:
+        raise InputError(f"tensor {name}: {dtype} cannot be stored, only float, integer and bool")
+    return stored
+
+
+def _dtype_as_float32(name: str, tensor: Tensor | Bfloat16Bits) -> str:
+    if isinstance(tensor, Bfloat16Bits) or tensor.dtype.kind == "f":
+        return "F32"
+    return _stored_dtype(name, tensor.dtype)
 
 
 def _little_endian(tensor: Tensor) -> bytes:

@@ -8,28 +8,34 @@ the same names and shapes, loads wherever the original did, and computes the sam
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.copies import copied_module
+from vvc_nnr.model.norm_pairs import LAYERS, NORMS, fault_of_pair, find_norm_pairs, memory_owners
 from vvc_nnr.model.torch import import_torch, is_module
 
-_CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear")
-_NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+_SHOWN = 5
+_log = logging.getLogger(__name__)
 
 
 def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None) -> Any:
     """A copy of a module whose batch norms are folded as far as they directly follow a convolution or linear layer.
 
+    Those that cannot be folded with equal outputs stay as they are, and a logged warning names them
+    (`vvc_nnr.model.norm_pairs` tells when).
+
     Args:
         module: A torch module, in evaluation mode as it computes in evaluation mode; or an ONNX `ModelProto`, whose
             folded norms leave its graph (`vvc_nnr.model.onnx_folding` tells more).
-        pairs: Names of layers and of the norms that alone use their outputs; None: found by tracing the module. A
-            graph tells them itself.
+        pairs: Names of layers and of the norms that alone use their outputs, one of two dimensions for linear layers;
+            None: found by tracing the module. A graph tells them itself.
 
     Raises:
-        InputError: If it is neither, cannot be traced, or a pair is none of a layer and its norm.
+        InputError: If it is neither, cannot be traced, a pair cannot be folded, or norms follow layers but none can.
+        UnsupportedError: If the module cannot be copied.
         BitstreamError: If a tensor of the `ModelProto` is damaged.
     """
     from vvc_nnr.model.onnx import is_model_proto
@@ -38,36 +44,44 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
         return _folded_onnx(module, pairs)
     if not is_module(module):
         raise InputError(f"fold_batch_norms: a torch module or ModelProto is wanted, got {type(module).__name__}")
-    folded = copy.deepcopy(module).eval()
-    for layer_name, norm_name in traced_pairs(folded) if pairs is None else pairs:
-        _fold(_part(folded, layer_name, _CONVOLUTIONS), _part(folded, norm_name, _NORMS), f"{layer_name}, {norm_name}")
+    folded = copied_module(module).eval()
+    if pairs is None:
+        _fold_found(folded)
+        return folded
+    for layer_name, norm_name in pairs:
+        layer, norm = _part(folded, layer_name, LAYERS), _part(folded, norm_name, NORMS)
+        fault = fault_of_pair(layer, norm, memory_owners(folded)) or _fold(layer, norm)
+        if fault:
+            raise InputError(f"fold_batch_norms: {layer_name}, {norm_name}: {fault}")
     return folded
 
 
 def traced_pairs(module: Any) -> list[tuple[str, str]]:
-    """Names of layers and of the batch norms that alone use their outputs.
+    """Names of layers and of the batch norms that can be folded into them.
 
     Raises:
         InputError: If the module cannot be traced: its path depends on what flows through it.
     """
-    import_torch()
-    from torch import fx
+    return list(find_norm_pairs(module).pairs)
 
-    try:
-        nodes = fx.symbolic_trace(module).graph.nodes
-    except Exception as error:  # whatever the module's own code raises on stand-ins of tensors
-        raise InputError(f"the module cannot be traced ({error}): name the pairs of layers and norms") from error
-    called = [node for node in nodes if node.op == "call_module"]
-    n_calls = {node.target: sum(other.target == node.target for other in called) for node in called}
-    pairs = []
-    for node in called:
-        before: Any = node.args[0] if node.args else None
-        if getattr(before, "op", "") != "call_module" or len(before.users) != 1:
-            continue
-        kinds = type(module.get_submodule(before.target)).__name__, type(module.get_submodule(node.target)).__name__
-        if kinds[0] in _CONVOLUTIONS and kinds[1] in _NORMS and n_calls[before.target] == n_calls[node.target] == 1:
-            pairs.append((before.target, node.target))
-    return pairs
+
+def _fold_found(module: Any) -> None:
+    """Folds in place what a trace finds, and tells what stays."""
+    found = find_norm_pairs(module)
+    kept = dict(found.kept)
+    for layer_name, norm_name in found.pairs:
+        fault = _fold(module.get_submodule(layer_name), module.get_submodule(norm_name))
+        if fault:
+            kept[norm_name] = fault
+    if kept and len(kept) == len(found.kept) + len(found.pairs):
+        raise InputError(f"fold_batch_norms: no batch norm can be folded: {_listed(kept)}")
+    if kept:
+        _log.warning("%d batch norms stay as they are: %s", len(kept), _listed(kept))
+
+
+def _listed(kept: Mapping[str, str]) -> str:
+    told = [f"{name!r}: {reason}" for name, reason in list(kept.items())[:_SHOWN]]
+    return "; ".join([*told, "..."] if len(kept) > _SHOWN else told)
 
 
 def _folded_onnx(model: Any, pairs: Iterable[tuple[str, str]] | None) -> Any:
@@ -88,30 +102,31 @@ def _part(module: Any, name: str, kinds: tuple[str, ...]) -> Any:
     return part
 
 
-def _fold(layer: Any, norm: Any, names: str) -> None:
+def _fold(layer: Any, norm: Any) -> str | None:
+    """Folds in place; why not, if a value would not be finite."""
     torch = import_torch()
-    is_transposed = "Transpose" in type(layer).__name__
-    n_out = layer.weight.shape[1] * layer.groups if is_transposed else layer.weight.shape[0]
-    if norm.running_var is None or norm.running_var.numel() != n_out:
-        raise InputError(f"fold_batch_norms: {names}: the norm has not the layer's {n_out} channels, or no statistics")
-    if not norm.affine:
-        raise InputError(f"fold_batch_norms: {names}: a norm without scale and shift has no place for the shift")
     with torch.no_grad():
-        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        before = 0 if layer.bias is None else layer.bias
-        norm.bias.copy_((before - norm.running_mean) * gain + norm.bias)
-        layer.weight.mul_(_over_outputs(gain * (1 + norm.eps) ** 0.5, layer, is_transposed))
+        gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        before = 0 if layer.bias is None else layer.bias.double()
+        shift = ((before - norm.running_mean.double()) * gain + norm.bias.double()).to(norm.bias.dtype)
+        weight = layer.weight.double() * _over_outputs(gain * (1 + norm.eps) ** 0.5, layer)
+        weight = weight.to(layer.weight.dtype)
+        if not (bool(torch.isfinite(weight).all()) and bool(torch.isfinite(shift).all())):
+            return "a folded value would not be finite"
+        layer.weight.copy_(weight)
+        norm.bias.copy_(shift)
         if layer.bias is not None:
             layer.bias.zero_()
         norm.weight.fill_(1)
         norm.running_mean.zero_()
         norm.running_var.fill_(1)
+    return None
 
 
-def _over_outputs(gain: Any, layer: Any, is_transposed: bool) -> Any:
+def _over_outputs(gain: Any, layer: Any) -> Any:
     """A factor for each output, in the shape of the layer's weight."""
     n_dimensions = layer.weight.ndim
-    if not is_transposed:
+    if "Transpose" not in type(layer).__name__:
         return gain.view(-1, *[1] * (n_dimensions - 1))
     n_in = layer.weight.shape[0]
     by_group = gain.view(layer.groups, 1, -1).expand(-1, n_in // layer.groups, -1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vvc_nnr.errors import UnsupportedError
 from vvc_nnr.files import naming
-from vvc_nnr.model.any_file import NNC_SUFFIX, ONNX_SUFFIX, TORCH_SUFFIXES, read_arrays
+from vvc_nnr.model.any_file import NNC_SUFFIX, ONNX_SUFFIX, TORCH_SUFFIXES, read_arrays, telling_suffixes
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, read_network
 from vvc_nnr.number_formats import Array, Bfloat16Bits, exact_float32
@@ -32,11 +32,12 @@ def read_network_file(
         UnsupportedError: If it holds something that this package does not read, or a value beyond float32.
     """
     if Path(path).suffix.lower() not in OTHER_SUFFIXES:
-        return read_network(path)
+        with telling_suffixes(path):
+            return read_network(path)
     network = read_arrays(path, max_elements=max_elements, n_threads=n_threads)
     with naming(path):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
-    return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes)
+    return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes, network.left_out)
 
 
 def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:

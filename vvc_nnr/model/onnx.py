@@ -2,7 +2,8 @@
 
 Constants are initialisers and the values of Constant nodes, both of the main graph. Those of a number format that is
 coded here and of some size leave the graph; it keeps their names, types and shapes, and gets them back when it is read.
-Other constants (axes, scales, texts, those of branches and loops) stay in the graph, bit for bit.
+Other constants (axes, scales, texts, those of branches, loops and functions) stay in the graph, bit for bit; those in
+files beside it are read into it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import numpy as np
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.graph import MANIFEST_KEY
+from vvc_nnr.model.onnx_external import load_external_data
 from vvc_nnr.model.onnx_roles import operator_roles
+from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, shape_of
@@ -56,17 +59,12 @@ def read_onnx(path: Path | str) -> OnnxModel:
     Raises:
         InputError: If the file or its external data is missing, or the package onnx is not installed.
         BitstreamError: If it is damaged.
-        UnsupportedError: If two constants have one name.
+        UnsupportedError: If two constants have one name, or those that stay in the graph are beyond 2 GiB.
     """
-    onnx = import_onnx()
     with naming(path):
         data = read_bytes(path)
         model = _parsed(data)
-        n_bytes = len(data)
-        for name, tensor in constants(model):
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                n_bytes += _load_external(path, name, tensor)
-        return take_apart(model, n_bytes)
+        return take_apart(model, len(data) + load_external_data(path, model))
 
 
 def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
@@ -87,7 +85,7 @@ def take_apart(model: Any, n_bytes: int) -> OnnxModel:
 
     Raises:
         BitstreamError: If a constant has other values than its type and shape say.
-        UnsupportedError: If two constants have one name.
+        UnsupportedError: If two constants have one name, or those that stay in the graph are beyond 2 GiB.
     """
     arrays: NamedArrays = {}
     for name, tensor in constants(model):
@@ -97,7 +95,27 @@ def take_apart(model: Any, n_bytes: int) -> OnnxModel:
             raise UnsupportedError(f"two constants are called {name!r}")
         arrays[name] = constant_array(name, tensor)
         _clear(tensor)
-    return OnnxModel(arrays, model.SerializeToString(), operator_roles(model.graph, arrays), n_bytes)
+    return OnnxModel(arrays, _serialised(model), operator_roles(model.graph, arrays), n_bytes)
+
+
+def graph_roles(graph: bytes, arrays: NamedArrays) -> dict[str, TensorRole]:
+    """The roles of the tensors of a coded network by the operators of its graph; of those that it lacks by their names.
+
+    Args:
+        graph: The model without its tensors, serialised.
+        arrays: The tensors.
+
+    Returns:
+        Name to role; empty if the graph is no ONNX model or the package onnx is not installed, which tensors alone do
+        without.
+    """
+    try:
+        model = _parsed(graph)
+    except (BitstreamError, InputError):
+        return {}
+    names = {name for name, _ in constants(model)}
+    told = operator_roles(model.graph, {name: array for name, array in arrays.items() if name in names})
+    return named_roles(arrays) | told
 
 
 def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> Any:
@@ -147,6 +165,14 @@ def _parsed(data: bytes) -> Any:
     return model
 
 
+def _serialised(model: Any) -> bytes:
+    try:
+        data: bytes = model.SerializeToString()
+    except Exception as error:  # protobuf's own kinds, by the version of it
+        raise UnsupportedError(f"the constants that stay in the graph are too large: {error}") from error
+    return data
+
+
 def constants(model: Any) -> Iterator[tuple[str, Any]]:
     """Name and `TensorProto` of the main graph's constants."""
     for tensor in model.graph.initializer:
@@ -177,22 +203,6 @@ def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
         raise
     except Exception as error:  # whatever numpy says of data that does not fit
         raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
-
-
-def _load_external(path: Path | str, name: str, tensor: Any) -> int:
-    """Reads the external data of a tensor; its size in bytes."""
-    helper = importlib.import_module("onnx.external_data_helper")
-    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    try:
-        helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
-    except Exception as error:  # a missing file, a path out of the folder, a size beyond the file's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: tensor {name!r} is in the file {location!r}, which cannot be read ({reason}): put it beside"
-        ) from error
-    tensor.ClearField("external_data")
-    tensor.data_location = import_onnx().TensorProto.DEFAULT
-    return len(tensor.raw_data)
 
 
 _DATA_FIELDS: Sequence[str] = (

@@ -1,7 +1,8 @@
 """Roles from what a bare state dict tells: names, shapes, number formats and values.
 
-A name is the module's path, a dot, and the tensor's own name. What stands beside a tensor in the same module says most:
-a running variance makes it a batch norm, a table of cumulated frequencies an entropy model.
+A name is the module's path, a dot, and the tensor's own name. TensorFlow's `/`, `:` and the `:0` at the end are taken
+for dots and nothing, and `bn0_running_var` for `bn0.running_var`. What stands beside a tensor in the same module says
+most: a running variance makes it a batch norm, a table of cumulated frequencies an entropy model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from vvc_nnr.model.fixed_values import looks_trained
 from vvc_nnr.model.roles import Role, TensorRole
 from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, format_of, shape_of
 from vvc_nnr.quantize.grid import has_whole_values
@@ -19,23 +21,42 @@ _ENTROPY_MARKS = frozenset({"quantiles", "_quantized_cdf", "_cdf_length", "scale
 # What its tables were made of: the weights of the small networks that are its cumulative distributions.
 _ENTROPY_PARAMETER = re.compile(r"\.(_?(matrix|bias|factor)\d+|(matrices|biases|factors)\.\d+)$")
 _COUNTERS = frozenset({"num_batches_tracked", "global_step", "step", "n_averaged"})
-_VARIANCES = frozenset({"running_var", "moving_variance", "moving_var"})
-_MEANS = frozenset({"running_mean", "moving_mean"})
+# Statistics of a norm, and those that are only if what stands beside them or their shape says so.
+_VARIANCE = re.compile(r"(?i)(running|moving)_?(var|variance)")
+_PLAIN_VARIANCE = re.compile(r"(?i)_?(var|variance)")
+_MEAN = re.compile(r"(?i)(running|moving)_?mean")
+_PLAIN_MEAN = re.compile(r"(?i)_?mean")
 _NORM = re.compile(r"(?i)(^|[._])(bn|gn|ln|in|norm|batch_?norm|layer_?norm|group_?norm)\d*([._]|$)|norm\d*$")
+# Own names that begin with their module's: all of a norm's or a GDN's, and plain statistics of what is called a norm.
+_JOINED = re.compile(r"(?i)(.+)_((running|moving)_?(mean|var|variance)|gamma|beta)")
+_JOINED_PLAIN = re.compile(r"(?i)(.*(?:bn|norm|batch_?normalization)_?\d*)_(mean|var|variance)")
+_OUTPUT_NUMBER = re.compile(r":\d+$")
+# Names of constants, and those that weights have too: their values tell.
 _CONSTANT = re.compile(
-    r"(?i)(^|[._])(mask|attn_mask|bound|scale_bound|pedestal|anchors?|anchor_grid|strides?|grid|inv_freq|freqs?|"
-    r"scale_table|mean|std|position_ids|relative_position_index|target|zero_point|window|kernel|filt|fir)$"
+    r"(?i)(^|_)(attn_mask|bound|scale_bound|pedestal|anchors?|anchor_grid|strides?|inv_freq|freqs?|"
+    r"scale_table|position_ids|relative_position_index|zero_point)$"
 )
+_PERHAPS_CONSTANT = re.compile(r"(?i)(^|_)(mask|grid|mean|std|target|window|kernel|filt|fir)$")
 
 
 def named_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
     """The role of every tensor of a state dict."""
+    parts = {name: _parts(name) for name in arrays}
     siblings: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, array in arrays.items():
-        prefix, _, own = name.rpartition(".")
-        siblings[prefix][own] = shape_of(array)
+        module, own = parts[name]
+        siblings[module][own] = shape_of(array)
     entropy_models = tuple(prefix for prefix, own in siblings.items() if own.keys() & _ENTROPY_MARKS)
-    return {name: _role(name, array, siblings, entropy_models) for name, array in arrays.items()}
+    return {name: _role(name, *parts[name], array, siblings, entropy_models) for name, array in arrays.items()}
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """A module's path with dots, and the tensor's own name."""
+    prefix, _, own = _OUTPUT_NUMBER.sub("", name).replace("/", ".").replace(":", ".").rpartition(".")
+    joined = _JOINED.fullmatch(own) or _JOINED_PLAIN.fullmatch(own)
+    if joined is None:
+        return prefix, own
+    return (f"{prefix}.{joined[1]}" if prefix else joined[1]), joined[2]
 
 
 def entropy_role(name: str, array: Array | Bfloat16Bits) -> Role:
@@ -53,13 +74,14 @@ def by_values(role: TensorRole, array: Array | Bfloat16Bits) -> TensorRole:
 
 def _role(
     name: str,
+    prefix: str,
+    own: str,
     array: Array | Bfloat16Bits,
     siblings: Mapping[str, Mapping[str, tuple[int, ...]]],
     entropy_models: tuple[str, ...],
 ) -> TensorRole:
-    prefix, _, own = name.rpartition(".")
     if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models if model):
-        return TensorRole(entropy_role(name, array), "tensors beside it")
+        return TensorRole(entropy_role(f"{prefix}.{own}", array), "tensors beside it")
     if own in _COUNTERS and not shape_of(array):
         return TensorRole(Role.COUNTER, "name")
     if not format_of(name, array).startswith(("float", "bfloat")):
@@ -67,7 +89,7 @@ def _role(
     beside = siblings[prefix]
     if own in ("beta", "gamma") and _is_gdn(prefix, siblings):
         return TensorRole(Role.GDN, "tensors beside it")
-    return by_values(_float_role(name, own, shape_of(array), beside), array)
+    return by_values(_float_role(prefix, own, array, beside), array)
 
 
 def _is_gdn(prefix: str, siblings: Mapping[str, Mapping[str, tuple[int, ...]]]) -> bool:
@@ -78,25 +100,41 @@ def _is_gdn(prefix: str, siblings: Mapping[str, Mapping[str, tuple[int, ...]]]) 
     return is_square or f"{prefix}.beta_reparam" in siblings
 
 
-def _float_role(name: str, own: str, shape: tuple[int, ...], beside: Mapping[str, tuple[int, ...]]) -> TensorRole:
+def _float_role(
+    prefix: str, own: str, array: Array | Bfloat16Bits, beside: Mapping[str, tuple[int, ...]]
+) -> TensorRole:
     """The role of a float tensor by its own name, its module's name and its number of dimensions."""
-    if own in _VARIANCES:
+    shape = shape_of(array)
+    if _is_variance(own, shape):
         return TensorRole(Role.VARIANCE, "name")
-    if own in _MEANS:
+    if _MEAN.fullmatch(own):
         return TensorRole(Role.MEAN, "name")
-    if _CONSTANT.search(name):
+    if _PLAIN_MEAN.fullmatch(own) and any(_is_variance(*each) and each[1] == shape for each in beside.items()):
+        return TensorRole(Role.MEAN, "tensors beside it")
+    if _CONSTANT.search(own) or (_PERHAPS_CONSTANT.search(own) and not looks_trained(array)):
         return TensorRole(Role.CONSTANT, "name")
     if not shape:
         return TensorRole(Role.CONSTANT, "scalar")
-    if sum(side > 1 for side in shape) > 1 or (len(shape) > 1 and own.startswith("weight")):
+    if not _is_vector(shape) or (len(shape) > 1 and own.startswith("weight")):
         return TensorRole(Role.WEIGHT, "shape")
-    return _vector_role(name, own, beside)
+    return _vector_role(prefix, own, beside)
 
 
-def _vector_role(name: str, own: str, beside: Mapping[str, tuple[int, ...]]) -> TensorRole:
-    is_norm = bool(beside.keys() & (_VARIANCES | _MEANS)) or _NORM.search(name.rpartition(".")[0]) is not None
+def _vector_role(prefix: str, own: str, beside: Mapping[str, tuple[int, ...]]) -> TensorRole:
+    has_statistics = any(_is_variance(*each) or _MEAN.fullmatch(each[0]) for each in beside.items())
+    is_norm = has_statistics or _NORM.search(prefix) is not None
     if own in ("weight", "gamma", "scale"):
         return TensorRole(Role.NORM_SCALE, "tensors beside it" if is_norm else "shape")
     if is_norm or own == "beta":
         return TensorRole(Role.NORM_SHIFT, "tensors beside it" if is_norm else "name")
     return TensorRole(Role.BIAS, "name" if own.endswith("bias") else "shape")
+
+
+def _is_variance(own: str, shape: tuple[int, ...]) -> bool:
+    """Whether it is a variance by its own name; plain ones are vectors."""
+    is_plain = _PLAIN_VARIANCE.fullmatch(own) is not None and bool(shape) and _is_vector(shape)
+    return is_plain or _VARIANCE.fullmatch(own) is not None
+
+
+def _is_vector(shape: tuple[int, ...]) -> bool:
+    return sum(side > 1 for side in shape) <= 1

@@ -7,8 +7,8 @@
     running mean        FLOAT, step of `nonweight_qp`
     running variance    FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
     gdn                 FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
-                        at least 2**-14 of its largest
-    entropy parameter   FLOAT, 2**-12 of its largest value  becomes zero or changes sign
+                        at least 2**-10 of its largest
+    entropy parameter   FLOAT, 2**-9 of its largest value   becomes zero or changes sign
     entropy table       exact
     constant            exact
     counter             exact
@@ -117,8 +117,10 @@ def as_role(text: str, pattern: str) -> Role:
     """The role of that name; `-` and `_` count as spaces.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or the pattern is no text.
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"role_of: {pattern!r} is no text, a pattern of names is wanted")
     try:
         return Role(text.replace("-", " ").replace("_", " "))
     except (ValueError, AttributeError):

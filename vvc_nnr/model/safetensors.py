@@ -39,7 +39,7 @@ from vvc_nnr.model.uniform_metadata import (
     metadata_from_json,
     metadata_to_json,
 )
-from vvc_nnr.number_formats import Bfloat16Bits
+from vvc_nnr.number_formats import LOSSLESS_CODES_THEM, Bfloat16Bits
 from vvc_nnr.quantize.uniform import (
     UniformTensor,
     check_bits,
@@ -62,6 +62,7 @@ class StoredNetwork:
         bits: Bits per level of the uniform quantiser, None in a float or coded file.
         biases: Whether biases were quantised by it, None in a float or coded file.
         n_bytes: Size of the whole file.
+        left_out: What else the file holds, which is not part of the network.
     """
 
     tensors: dict[str, Tensor]
@@ -69,6 +70,7 @@ class StoredNetwork:
     bits: int | None
     biases: Biases | None
     n_bytes: int
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,12 @@ def read_exact(path: Path | str) -> tuple[dict[str, Tensor | Bfloat16Bits], dict
         return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
 
 
+def read_uniform_metadata(path: Path | str) -> UniformMetadata | None:
+    """Bits, biases and ranges of a quantised file, None of another; raises as `read_exact` does."""
+    with naming(path):
+        return _uniform_metadata(*parse_container(read_bytes(path)))
+
+
 def write_exact(path: Path | str, tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
     """Writes a file with every tensor in its number format, all of it or nothing, and returns its size in bytes.
 
@@ -142,7 +150,7 @@ def write_exact(path: Path | str, tensors: Mapping[str, Tensor | Bfloat16Bits], 
 
 
 def describe_network(path: Path | str) -> list[StoredTensor]:
-    """How each tensor of a file is stored, in order of their names; raises as `read_network` does."""
+    """How each tensor of a file is stored, in order of their names; raises as `read_exact` does."""
     with naming(path):
         raw, metadata = parse_container(read_bytes(path))
         uniform = _uniform_metadata(raw, metadata)
@@ -216,7 +224,7 @@ def _levels_and_range(name: str, tensor: Tensor, bits: int) -> tuple[Tensor, Sto
     try:
         quantised = quantize_uniform(tensor, bits)
     except InputError as error:
-        raise InputError(f"tensor {name}: {error}") from error
+        raise InputError(f"tensor {name}: {error}: {LOSSLESS_CODES_THEM}") from error
     ends = (quantised.minimum, quantised.maximum)
     if is_packed(bits):
         return pack_levels(quantised.levels, bits), StoredRange(*ends, tensor.shape)
@@ -277,12 +285,12 @@ def as_stored_float(name: str, array: Tensor, error: type[InputError] | type[Uns
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.asarray(array, dtype=np.float32)
     if not np.array_equal(np.isinf(rounded), np.isinf(array)):
-        raise error(f"tensor {name} has a value beyond float32")
+        raise error(f"tensor {name} has a value beyond float32: {LOSSLESS_CODES_THEM}")
     return rounded
 
 
 def _described(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> StoredTensor:
-    values = _restored(name, entry, uniform)
+    values = stored_array(name, entry) if uniform is None else _restored(name, entry, uniform)
     is_levels = uniform is not None and name in uniform.ranges
     bits = uniform.bits if uniform is not None and is_levels else element_bits(name, entry)
     if not values.size:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
 
 
 def named_arrays(model: Any) -> NamedArrays:
@@ -34,7 +34,7 @@ def named_arrays(model: Any) -> NamedArrays:
 
 def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits]) -> Array | Bfloat16Bits:
     """One tensor as an array: the same array for all tensors of the same memory, wherever that is."""
-    if not is_tensor(value) or value.layout is not sys.modules["torch"].strided or value.is_quantized:
+    if not is_tensor(value) or _refusal(value):
         return as_array(name, value)
     key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
     if not value.data_ptr() or key not in made:
@@ -121,13 +121,27 @@ def _checked_name(name: Any) -> str:
 
 def _from_torch(name: str, tensor: Any) -> Array | Bfloat16Bits:
     torch = sys.modules["torch"]
-    if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
-        raise InputError(f"tensor {name!r}: sparse, quantised and complex torch tensors cannot be coded")
+    refusal = _refusal(tensor)
+    if refusal:
+        raise InputError(f"tensor {name!r}: {refusal}")
     plain = tensor.detach().cpu()
     if plain.dtype == torch.bfloat16:
         return Bfloat16Bits(plain.contiguous().view(torch.int16).numpy().view(np.uint16))
     try:
         array: Array = plain.numpy()
-    except TypeError:
-        raise InputError(f"tensor {name!r}: cannot code {plain.dtype}") from None
+    except (TypeError, RuntimeError):
+        known = ", ".join((*INTEGERS, *FLOATS))
+        raise InputError(f"tensor {name!r}: cannot code {plain.dtype}, only {known}: convert it first") from None
     return array
+
+
+def _refusal(tensor: Any) -> str | None:
+    """Why a torch tensor cannot be an array whatever its values are, None if it can."""
+    torch = sys.modules["torch"]
+    if torch.nn.parameter.is_lazy(tensor):
+        return "has no shape yet, it is of a lazy module: run that once first"
+    if tensor.is_meta:
+        return "has no values, it is on the device meta: load the network first"
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+        return "sparse, quantised and complex torch tensors cannot be coded: make it dense and real first"
+    return None

@@ -19,7 +19,7 @@ from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays
 
-# Where checkpoints keep the network beside their optimiser.
+# Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
 
 
@@ -41,10 +41,13 @@ class Checkpoint:
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """The network in a `.pt` or `.pth` file: a state dict, or a map that has one under a usual key.
 
+    A usual key counts before the tensors that lie beside it, such as steps, scores and states of random numbers.
+
     Raises:
-        InputError: If the file cannot be opened, or torch is not installed.
+        InputError: If the file cannot be opened, a tensor or its name not be coded, or torch is not installed.
         BitstreamError: If it is damaged.
-        UnsupportedError: If it holds code or objects in place of tensors, or no state dict.
+        UnsupportedError: If it holds code or objects in place of tensors, no state dict, or one under a key that is
+            not usual.
     """
     with naming(path):
         data = read_bytes(path)
@@ -67,6 +70,8 @@ def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits
 
 def _load(data: bytes) -> Any:
     torch = import_torch()
+    if not data:
+        raise BitstreamError("is empty, a checkpoint of torch is wanted")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,13 +81,20 @@ def _load(data: bytes) -> Any:
             raise UnsupportedError(
                 "holds code or objects in place of tensors alone, and is not run: save `model.state_dict()` instead"
             ) from error
-        raise BitstreamError(f"no checkpoint of torch: {error}") from error
+        raise BitstreamError(_no_checkpoint(error)) from error
     except MemoryError:
         raise
     except Exception as error:  # damage surfaces as almost any type
         if "TorchScript" in str(error):
             raise UnsupportedError("holds a TorchScript program: save `model.state_dict()` instead") from error
-        raise BitstreamError(f"no checkpoint of torch: {str(error)[:200]}") from error
+        raise BitstreamError(_no_checkpoint(error)) from error
+
+
+def _no_checkpoint(error: Exception) -> str:
+    """What is wrong, in torch's words if they are any."""
+    words = str(error)[:200]
+    told = words if " " in words else type(error).__name__
+    return f"no checkpoint of torch (what `torch.save` writes): {told}"
 
 
 def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -94,14 +106,37 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     if not isinstance(content, Mapping):
         raise UnsupportedError(f"holds a {type(content).__name__}, a map of names to tensors is wanted")
     inner = next((key for key in _STATE_KEYS if _leads_to_tensors(content.get(key))), None)
-    if inner is not None and not _has_tensors(content):
+    if inner is not None:
         others = tuple(str(key) for key in content if key != inner)
         state, left_out = _state_dict(content[inner])
+        if _n_floats(content) > _n_floats(state):
+            raise UnsupportedError(
+                f"holds more values beside {inner!r} than under it, which of the two is the network is not known: "
+                "save its state dict alone"
+            )
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
+    larger = [key for key, value in content.items() if _n_floats(value) > _n_floats(content)]
+    if larger:
+        raise UnsupportedError(
+            f"holds tensors under {', '.join(map(repr, larger[:5]))}, which one is the network is not known: "
+            "save its state dict alone, or under the key 'state_dict'"
+        )
     if not tensors and content:
         raise UnsupportedError("holds no tensor by name: a state dict is wanted")
     return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _n_floats(content: Any) -> int:
+    """Values of the float tensors that a map has by text, 0 of all else: steps and random states are integers."""
+    if not isinstance(content, Mapping):
+        return 0
+    floats = [
+        value
+        for key, value in content.items()
+        if isinstance(key, str) and is_tensor(value) and value.is_floating_point()
+    ]
+    return sum(value.numel() for value in floats)
 
 
 def _has_tensors(content: Any) -> bool:

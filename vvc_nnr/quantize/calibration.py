@@ -46,7 +46,8 @@ class Calibration:
         peak: Of the PSNR.
         reference_psnr_db: PSNR that the network is taken to reach where no target says: what its output changes by
             counts against that error.
-        accepts_small: Pictures that are smaller than what one output sample depends on are let through.
+        accepts_small: Pictures that are smaller than what one output sample depends on are let through: for networks
+            that always see such pictures, or that look at whole pictures (global pooling, attention).
     """
 
     fitted: tuple[Sample, ...]
@@ -95,11 +96,27 @@ def _as_sample(picture: Picture) -> Sample:
 def check_sizes(model: nn.Module, calibration: Calibration) -> None:
     """Raises InputError if an output in the middle of a picture depends on samples up to the picture's borders.
 
-    What it depends on is measured: the gradient of one place of the output. Pictures of another form than (N, C, H, W)
-    are not looked at.
+    What it depends on is measured: the gradient of one place of the output. The statistics of group and instance norms,
+    which are those of all pictures of a kind rather than of what lies where, do not count. Pictures of another form
+    than (N, C, H, W) are not looked at.
     """
     if calibration.accepts_small:
         return
+    norms = [part for part in model.modules() if isinstance(part, nn.GroupNorm | nn.modules.instancenorm._InstanceNorm)]
+    handles = [norm.register_forward_hook(_place_by_place) for norm in norms]
+    try:
+        _check_borders(model, calibration)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _place_by_place(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """A norm's output, whose gradient knows nothing of its statistics."""
+    return output.detach() + (inputs[0] - inputs[0].detach())
+
+
+def _check_borders(model: nn.Module, calibration: Calibration) -> None:
     for sample in calibration.fitted:
         picture = sample.inputs[0]
         if picture.ndim != 4 or not picture.is_floating_point():
@@ -115,8 +132,8 @@ def check_sizes(model: nn.Module, calibration: Calibration) -> None:
         if is_cut:
             height, width = picture.shape[2:]
             raise InputError(
-                f"calibration: a picture of {width}x{height} is smaller than the network's receptive field; "
-                "use larger ones, or accepts_small=True if the network always gets such pictures"
+                f"calibration: a picture of {width}x{height} is smaller than the network's receptive field; use larger "
+                "ones, or accepts_small=True (--accept-small) if its outputs depend on whole pictures, however large"
             )
 
 

@@ -33,6 +33,15 @@ def step_size(qp: int, qp_density: int) -> float:
     return math.ldexp(k + (qp & (k - 1)), (qp >> qp_density) - qp_density)
 
 
+def qp_at_density(qp: int, qp_density: int) -> int:
+    """The QP of another density whose step is that of `qp` at density 2, or the next finer one that there is.
+
+    >>> qp_at_density(-75, 4), step_size(-300, 4) == step_size(-75, 2)
+    (-300, True)
+    """
+    return qp << qp_density - 2 if qp_density >= 2 else qp >> 2 - qp_density
+
+
 def qp_of_step(step: float, qp_density: int) -> int:
     """The QP within the limits whose step is the nearest that is not below `step`, else the largest QP.
 
