@@ -68,8 +68,8 @@ def run_in_loop(
     free = [key for key in settings if key not in SETTLED]
     settle_settings(folder / IN_LOOP_SETTINGS, settings, source_digests(sources), provenance, free=free)
     header = replace(provenance, inference=experiment.inference).to_header() | conventions.to_header()
-    _write_networks(folder / IN_LOOP_NETWORKS, experiment.networks, header)
     with RowWriter(folder / IN_LOOP_ROWS, InLoopRow, header) as writer:
+        _write_networks(folder / IN_LOOP_NETWORKS, experiment.networks, header)
         experiment.run(sources, writer)
     stored = read_in_loop(folder)
     write_index(pictures, stored.rows, options.viewer_picture)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -67,25 +68,32 @@ class RowWriter(Generic[RowT]):
         existing: The rows that were in the file already.
 
     Raises:
-        InputError: If the file cannot be written or is malformed, or was made under other conventions.
+        InputError: If the file cannot be written or is malformed, was made under other conventions, or another run
+            is writing it.
     """
 
     def __init__(self, path: Path, row_type: type[RowT], header: Mapping[str, str]) -> None:
         self._path = path
         self._row_type = row_type
-        data = _read_bytes(path) if path.exists() else b""
-        if not data:
-            data = _head(row_type, header)
+        if not (path.exists() and _read_bytes(path)):
             with AtomicFile(path) as file:
-                file.write(data)
-        table, self._end_bytes = _parse(path, data, row_type)
-        _check_header(path, table.header, header)
-        self.existing = table.rows
+                file.write(_head(row_type, header))
         try:
             self._file = path.open("r+b", buffering=0)
-            self._file.truncate(self._end_bytes)
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        try:
+            _claim(path, self._file.fileno())
+            table, self._end_bytes = _parse(path, _read_bytes(path), row_type)
+            _check_header(path, table.header, header)
+            self._file.truncate(self._end_bytes)
+        except OSError as error:
+            self._file.close()
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        except BaseException:
+            self._file.close()
+            raise
+        self.existing = table.rows
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +119,24 @@ class RowWriter(Generic[RowT]):
                 self._file.truncate(self._end_bytes)
             raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._end_bytes = end_bytes
+
+
+def _claim(path: Path, file_number: int) -> None:
+    """Holds an open file for this run until it is closed, where the system can.
+
+    Raises:
+        InputError: If another run holds it: its rows would be lost.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file_number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{path}: another run is writing it: wait for its end, or use another folder") from None
+    except OSError:
+        return  # a file system without locks
 
 
 def _check_header(path: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
