@@ -32,7 +32,9 @@ from vvc_nnr.experiments.cli_common import (
     source_of,
 )
 from vvc_nnr.experiments.cli_decisions import add_decision_options, filter_by_decisions, wants_decisions
+from vvc_nnr.experiments.cli_inspect_nnc import network_path
 from vvc_nnr.experiments.naming import naming
+from vvc_nnr.experiments.outputs import check_outputs
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.correction import correction_by
 from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
@@ -72,6 +74,7 @@ def _add_encode(commands: Commands) -> None:
 
 
 def _encode(arguments: argparse.Namespace) -> Outcome:
+    check_outputs([arguments.input, arguments.vtm_config], [arguments.output])
     source = source_of(arguments.input, arguments)
     options = VvcOptions(arguments.qp, arguments.preset, arguments.loop_filters, arguments.threads, arguments.sao)
     encoder = make_encoder(arguments.encoder, options, config=arguments.vtm_config)
@@ -129,6 +132,7 @@ def _add_decode(commands: Commands) -> None:
 
 
 def _decode(arguments: argparse.Namespace) -> Outcome:
+    check_outputs([arguments.input], [arguments.output])
     width, height = arguments.size or (None, None)
     decode = decode_vvc if arguments.decoder == "ffmpeg" else ExternalDecoder(arguments.decoder).decode
     pictures = decode(arguments.input, width=width, height=height)
@@ -156,6 +160,8 @@ def _add_filter(commands: Commands) -> None:
 
 def _filter(arguments: argparse.Namespace) -> Outcome:
     by_decisions = wants_decisions(arguments)
+    inputs = [arguments.input, arguments.original, arguments.decisions, network_path(arguments.model)]
+    check_outputs(inputs, [arguments.output, arguments.decisions_out])
     runner = Runner(
         load_inloop_filter(arguments.model),
         backend=arguments.backend,

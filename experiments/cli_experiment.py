@@ -18,7 +18,7 @@ from vvc_nnr.experiments.cli_common import (
     weight_bits,
 )
 from vvc_nnr.experiments.cli_in_loop import add_in_loop
-from vvc_nnr.experiments.cli_report import add_report_option, write_asked_report
+from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
@@ -124,6 +124,7 @@ def _zoo_qps(text: str) -> tuple[int, ...]:
 
 
 def _model_zoo(arguments: argparse.Namespace) -> Outcome:
+    check_asked_report(arguments)
     if arguments.weights is not None and not arguments.weights.is_dir():
         raise InputError(f"--weights {arguments.weights}: no such folder")
     if not 0 <= arguments.max_loss_db < math.inf:
@@ -160,6 +161,7 @@ def _demo_in(folder: Path, farewell: str) -> Outcome:
 
 
 def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
+    check_asked_report(arguments)
     sources, pictures = chosen_sources(arguments)
     options = ToolOptions(
         **sweep_settings(arguments),
@@ -181,6 +183,7 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
 
 
 def _end_to_end(arguments: argparse.Namespace) -> Outcome:
+    check_asked_report(arguments)
     named = arguments.images is not None
     pictures = (small_pictures(arguments.images) if named else default_small_pictures()).first(arguments.count)
     options = EndToEndOptions(

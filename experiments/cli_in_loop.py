@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natural
-from vvc_nnr.experiments.cli_report import add_report_option, write_asked_report
+from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, tables_outcome
 from vvc_nnr.experiments.in_loop import LADDER, InLoopOptions
@@ -52,6 +52,7 @@ def add_in_loop(kinds: Commands) -> None:
 
 
 def _in_loop(arguments: argparse.Namespace) -> Outcome:
+    check_asked_report(arguments)
     sources, pictures = chosen_sources(arguments)
     options = InLoopOptions(
         **sweep_settings(arguments),

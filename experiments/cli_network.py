@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
@@ -22,6 +21,7 @@ from vvc_nnr.experiments.cli_nnc import (
     options_of,
 )
 from vvc_nnr.experiments.naming import naming
+from vvc_nnr.experiments.outputs import check_outputs
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.model.any_file import (
     NNC_SUFFIX,
@@ -94,7 +94,7 @@ def _add_compress(commands: Commands) -> None:
 def _compress(arguments: argparse.Namespace) -> Outcome:
     method = _method(arguments)
     path = network_path(arguments.input)
-    _check_not_input(path, arguments.output)
+    check_outputs([path, arguments.cifar], [arguments.output])
     if wants_calibration(arguments):
         if method != "nnc":
             raise InputError(f"--calibrate: only for --method nnc, not {method}")
@@ -151,18 +151,12 @@ def _method(arguments: argparse.Namespace) -> str:
 def _decompress(arguments: argparse.Namespace) -> Outcome:
     path = network_path(arguments.input)
     check_plain_suffix(arguments.output)
-    _check_not_input(path, arguments.output)
+    check_outputs([path], [arguments.output])
     network = read_arrays(path, max_elements=arguments.max_elements, n_threads=arguments.threads)
     n_bytes = write_arrays(arguments.output, network)
     outcome = _sizes(arguments, "not coded", network.arrays, network.metadata, n_bytes)
     outcome = _with_left_out(outcome, network.left_out)
     return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
-
-
-def _check_not_input(path: Path, output: Path) -> None:
-    """Raises InputError if both are one file, which would be lost."""
-    if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
-        raise InputError(f"{output}: is the input itself, which would be lost; write to another name")
 
 
 def _inspect(arguments: argparse.Namespace) -> Outcome:

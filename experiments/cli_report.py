@@ -8,8 +8,10 @@ from pathlib import Path
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natural, size
+from vvc_nnr.experiments.outputs import check_outputs, check_writable
 from vvc_nnr.experiments.report.embedding import PictureLimits
 from vvc_nnr.experiments.report.write import FORMATS, WrittenReport, format_of, write_report
+from vvc_nnr.experiments.viewer_pictures import FOLDER
 
 _LIMITS = PictureLimits()
 
@@ -46,6 +48,20 @@ def add_report_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=_report_file, metavar="FILE", help="write a report (.html ...) at the end")
 
 
+def check_asked_report(arguments: argparse.Namespace) -> None:
+    """Checks the place of an experiment's report before it runs for hours; the folder of results is made by it.
+
+    Raises:
+        InputError: If the report could not be written.
+    """
+    report, results = arguments.report, arguments.out
+    if report is None:
+        return
+    is_to_be_made = not results.exists() and report.resolve().parent == results.resolve()
+    if not is_to_be_made:
+        check_writable(report)
+
+
 def write_asked_report(arguments: argparse.Namespace) -> None:
     """Writes the report of an experiment's folder where --report asks for one."""
     if arguments.report is not None:
@@ -53,12 +69,18 @@ def write_asked_report(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> Outcome:
+    check_outputs(_stored(arguments.results), [arguments.out])
     width, height = arguments.crop
     limits = PictureLimits(arguments.max_pictures, arguments.max_mb * 1_000_000, width, height)
     written = write_report(
         arguments.results, arguments.out, format=arguments.format, title=arguments.title, limits=limits
     )
     return Outcome(_text(written), asdict(written) | {"path": str(written.path)})
+
+
+def _stored(results: Path) -> list[Path]:
+    """The rows, settings and pictures of a folder of results, which no one can make anew from the tables."""
+    return [*results.glob("*.tsv"), *results.glob("*.json"), *(results / FOLDER).glob("*")]
 
 
 def _text(written: WrittenReport) -> str:

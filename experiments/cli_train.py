@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -38,7 +38,14 @@ from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import DEFAULT_CHROMA_WEIGHT, InLoopTask
 from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.optimiser import OptimiserName, has_muon
-from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
+from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs
+from vvc_nnr.filters.run_pictures import (
+    check_same_pictures,
+    note_pictures,
+    noted_pictures,
+    picture_digests,
+    pictures_before,
+)
 from vvc_nnr.filters.train import TrainOptions, train
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
 from vvc_nnr.filters.zoo import (
@@ -53,9 +60,13 @@ from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 
+CHECKPOINT = "checkpoint.pt"
+PICTURES_NOTE = "pictures.json"
 VALIDATION_PATCHES = 500
 VALIDATION_EVERY = 30
 QUANTISED_RATE_SHARE = 0.3
+DEFAULT_CHANNELS = 64
+DEFAULT_BLOCKS = 2
 
 
 def add_commands(commands: Commands) -> None:
@@ -102,8 +113,12 @@ def _add_inloop(kinds: Commands) -> None:
         help="what trains the convolutions; muon (torch 2.9) learns faster, most so from random weights",
     )
     parser.add_argument("--rung", choices=get_args(Rung), help="a shape of the ladder, by complexity")
-    parser.add_argument("--channels", type=positive, default=64, help="width of the hidden layers, without --rung")
-    parser.add_argument("--blocks", type=positive, default=2, help="residual blocks, without --rung")
+    parser.add_argument(
+        "--channels", type=positive, help=f"width of the hidden layers ({DEFAULT_CHANNELS}), without --rung and --init"
+    )
+    parser.add_argument(
+        "--blocks", type=positive, help=f"residual blocks ({DEFAULT_BLOCKS}), without --rung and --init"
+    )
     parser.add_argument(
         "--quantised-share",
         type=share,
@@ -158,15 +173,14 @@ def _train_inloop(arguments: argparse.Namespace) -> Outcome:
 
 
 def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> Outcome:
+    _check_shape_options(arguments)
     folder = make_folder(arguments.out)
     torch.manual_seed(arguments.seed)
     network = _inloop_network(arguments)
     if workers.rank == 0:
-        sources = sources_of(arguments.data, arguments)
-        encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
-        make_pairs(filter_pictures(sources), folder / "pairs", encodings)
+        _make_pairs(folder, arguments)
     workers.wait()
-    names = pair_names(folder / "pairs")
+    names = sorted(noted_pictures(folder / PICTURES_NOTE))
     training, validation = split(names)
     pairs, held_out = (
         PairSet(folder / "pairs", arguments.loop_filters, arguments.qps, [names[i] for i in indices])
@@ -174,18 +188,40 @@ def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> O
     )
     task = InLoopTask(network, pairs, held_out, seed=arguments.seed, chroma_weight=arguments.chroma_weight)
     options = replace(_options(arguments), quantised_share=arguments.quantised_share, optimiser=arguments.optimiser)
-    figures = train(task, options, folder / "checkpoint.pt", workers)
+    figures = train(task, options, folder / CHECKPOINT, workers)
     if workers.rank:
         return Outcome("", {})
     metadata = {LOOP_FILTERS_KEY: arguments.loop_filters}
-    return _finish(folder, network, figures, options, held_out.names, metadata)
+    return _finish(folder, network, figures, options, (pairs.names, held_out.names), metadata)
+
+
+def _make_pairs(folder: Path, arguments: argparse.Namespace) -> None:
+    """Makes the pairs of a run and notes its pictures, which must be those of its checkpoint if it has one."""
+    checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / "pairs"
+    before = pictures_before(checkpoint, note, pairs)
+    encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
+    names = make_pairs(filter_pictures(sources_of(arguments.data, arguments)), pairs, encodings)
+    pictures = picture_digests(pairs, names)
+    if before is not None:
+        check_same_pictures(before, pictures, checkpoint)
+    note_pictures(note, pictures)
+
+
+def _check_shape_options(arguments: argparse.Namespace) -> None:
+    """A rung and a network to start from have a shape of their own."""
+    shaped_by = "--rung" if arguments.rung is not None else "--init" if arguments.init else None
+    for name, value in (("--channels", arguments.channels), ("--blocks", arguments.blocks)):
+        if shaped_by is not None and value is not None:
+            raise InputError(f"{name} {value}: {shaped_by} sets the shape of the network; give one of the two")
 
 
 def _inloop_network(arguments: argparse.Namespace) -> InLoopNetwork:
     """The network to start from: new, or --init, deepened if --rung asks for more blocks than it has."""
     rung = None if arguments.rung is None else RUNGS[arguments.rung]
     if not arguments.init:
-        return InLoopFilter(arguments.channels, arguments.blocks) if rung is None else LadderFilter(**rung)
+        if rung is not None:
+            return LadderFilter(**rung)
+        return InLoopFilter(arguments.channels or DEFAULT_CHANNELS, arguments.blocks or DEFAULT_BLOCKS)
     network = load_inloop_filter(arguments.init)
     if rung is None:
         return network
@@ -213,7 +249,8 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     paths = image_files(arguments.data)
     kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
     held_out = reduced_pictures(kept)
-    pictures = reduced_pictures([path for path in paths if path not in kept])
+    trained_on = [path for path in paths if path not in kept]
+    pictures = reduced_pictures(trained_on)
     validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(arguments.seed), VALIDATION_PATCHES)
     sources = [PatchSource(pictures, 1.0)]
     if arguments.cifar is not None:
@@ -225,12 +262,13 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     torch.manual_seed(arguments.seed)
     network = load_autoencoder(arguments.init) if arguments.init else Autoencoder(arguments.latents)
     task = AutoencoderTask(network, sources, validation, arguments.distortion_weight, arguments.seed)
-    figures = train(task, _options(arguments), folder / "checkpoint.pt")
+    figures = train(task, _options(arguments), folder / CHECKPOINT)
     equalise_latents(network)
     if arguments.quantised_steps:
         figures = train(task, _quantised_options(arguments), folder / "checkpoint_quantised.pt")
     task.fit_tables()
-    return _finish(folder, network, figures, _options(arguments), [path.name for path in kept], {})
+    names = ([path.name for path in trained_on], [path.name for path in kept])
+    return _finish(folder, network, figures, _options(arguments), names, {})
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
@@ -259,16 +297,18 @@ def _finish(
     network: Network,
     figures: Mapping[str, float],
     options: TrainOptions,
-    validation: list[str] | tuple[str, ...],
+    pictures: tuple[Sequence[str], Sequence[str]],
     metadata: Mapping[str, str],
 ) -> Outcome:
-    """Writes the network and its card."""
+    """Writes the network and its card, which names the pictures of training and of validation."""
+    training, validation = pictures
     path = folder / "network.safetensors"
     n_bytes = write_float(path, network_tensors(network), {**network_metadata(network), **metadata})
     data = {
         "network": str(path),
         "n_bytes": n_bytes,
         "validation": dict(figures),
+        "training_pictures": list(training),
         "validation_pictures": list(validation),
         "training": asdict(options),
         "provenance": gather_provenance(device=options.device).to_header(),

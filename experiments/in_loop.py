@@ -41,6 +41,7 @@ from vvc_nnr.filters.decisions import (
     apply_decisions,
     block_grid,
 )
+from vvc_nnr.filters.runner import Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source
@@ -107,6 +108,7 @@ class InLoopExperiment:
         self._placed = place_networks(options.networks, options.replacements, options.originals)
         self.networks: list[NetworkRow] = [placed.row for placed in self._placed]
         self._runners = [options.runner(placed.network) for placed in self._placed]
+        self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
 
     def run(self, sources: Sequence[Source], writer: RowWriter[InLoopRow]) -> None:
         """Measures what the writer does not hold yet, and appends a picture's rows as soon as they are known.
@@ -154,7 +156,7 @@ class InLoopExperiment:
 
     def _filtered(self, picture: SweptPicture, placed: PlacedNetwork) -> list[_Output]:
         """The network's three ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._runners[self._placed.index(placed)], picture.place.qp, picture.decoded
+        runner, qp, decoded = self._ready_runner(picture, placed), picture.place.qp, picture.decoded
         start_s = time.process_time()
         correction = correction_by(runner, decoded, qp)
         network_s = time.process_time() - start_s
@@ -177,6 +179,14 @@ class InLoopExperiment:
             decode_s = network_s + apply_s
             outputs.append(_Output(method, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
         return outputs
+
+    def _ready_runner(self, picture: SweptPicture, placed: PlacedNetwork) -> Runner:
+        """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
+        index, size = self._placed.index(placed), (picture.decoded.width, picture.decoded.height)
+        if self._ready_for[index] != size:
+            correction_by(self._runners[index], picture.decoded, picture.place.qp)
+            self._ready_for[index] = size
+        return self._runners[index]
 
     def _row(self, picture: SweptPicture, placed: PlacedNetwork | None, output: _Output) -> InLoopRow:
         psnr = frame_psnr_db(picture.reference, output.frame, peak=self._options.psnr_peak)

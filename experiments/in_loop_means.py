@@ -108,7 +108,7 @@ class InLoopResults:
     def curve(
         self, sequences: Sequence[str], variant: InLoopVariant, plane: PlaneOrAll, extra_kbit: float = 0.0
     ) -> list[Point]:
-        """(kbit per picture, dB) at each QP, means over sequences.
+        """(kbit per picture, dB) at each QP, means over the sequences that have the plane.
 
         Args:
             sequences: One for its own curve.
@@ -116,12 +116,13 @@ class InLoopResults:
             plane: What is scored.
             extra_kbit: What each picture carries besides, such as its share of the network.
         """
-        scores_db = {qp: self.mean_db(sequences, qp, variant, plane) for qp in self.qps}
-        return [
-            (self.mean_kbit(sequences, qp, variant) + extra_kbit, score_db)
-            for qp, score_db in scores_db.items()
-            if score_db is not None
-        ]
+        points = []
+        for qp in self.qps:
+            scored = [name for name in sequences if self.means[name, qp, variant].score_db(plane) is not None]
+            score_db = self.mean_db(scored, qp, variant, plane)
+            if score_db is not None:
+                points.append((self.mean_kbit(scored, qp, variant) + extra_kbit, score_db))
+        return points
 
     def time_percent(self, sequences: Iterable[str], variant: InLoopVariant, side: Side) -> float | None:
         """Time against the anchor's: ratio of geometric means over sequences and QPs; None if one is not known."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, image_files, read_image
-from vvc_nnr.sequences.source import Source, open_source, open_sources
+from vvc_nnr.sequences.source import SUFFIXES, Source, open_source, open_sources
 
 DATA_VARIABLE = "VVC_NNR_DATA"
 DEFAULT_DATA = Path("../shared/data")
@@ -83,7 +83,7 @@ def small_pictures(path: Path) -> SmallPictures:
     Of the data set as `vvc-nnr fetch cifar10` brings it, these are the 10,000 images of its test part.
 
     Raises:
-        InputError: If they cannot be read.
+        InputError: If they cannot be read, or it is a picture or video.
         BitstreamError: If a file is damaged.
         UnsupportedError: If an image file has more than 8 bits per sample.
     """
@@ -91,6 +91,8 @@ def small_pictures(path: Path) -> SmallPictures:
         path = path / FETCHED_CIFAR10
     if path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
         return _image_folder(path)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        raise InputError(f"{path}: is one picture or video; a folder of images, or CIFAR-10, is wanted")
     images = _cifar10(path)
     names = tuple(f"{path.name.partition('.')[0]}_{i:05d}" for i in range(len(images)))
     return SmallPictures(tuple(images), names, f"{len(images)} CIFAR-10 images of {path.name}")

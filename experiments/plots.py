@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Literal, TypeAlias
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import NullLocator
 
 from vvc_nnr.errors import InputError
@@ -18,6 +20,7 @@ from vvc_nnr.experiments.averages import LOOP_FILTERS, ToolResults, Variant, too
 from vvc_nnr.experiments.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.image_averages import ImageMean, image_means
+from vvc_nnr.experiments.infinite_points import finite_points, infinite_note
 from vvc_nnr.experiments.markup import one_line
 from vvc_nnr.experiments.rows import ImageMethod, ImageRow, ToolRow
 from vvc_nnr.experiments.sequence_means import PlaneName
@@ -29,6 +32,8 @@ Grouping: TypeAlias = Literal["sequence", "class"]
 _ANCHOR_COLOURS = {"all": "#000000", "deblock-sao": "#7f7f7f", "none": "#b5b5b5"}
 _CNN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette: told apart with any colour vision; dashes and markers differ as well."""
+_NOTE_LETTERS_PER_INCH = 13
+"""In lines of notes, so that they stay in the figure."""
 _IMAGE_STYLES: dict[ImageMethod, dict[str, str]] = {
     "jpeg-file": {"color": "#b5b5b5", "marker": "s", "linestyle": ":"},
     "jpeg-optimised": {"color": "#7f7f7f", "marker": "D", "linestyle": "--"},
@@ -68,9 +73,10 @@ def end_to_end_figure(rows: Iterable[ImageRow]) -> Figure:
     figure = Figure(figsize=(8.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for method, style in _IMAGE_STYLES.items():
-        points = sorted((mean for mean in means if mean.method == method), key=lambda mean: mean.bpp)
-        if points:
-            _image_line(axes, points, METHOD_TITLES[method], style)
+        if points := finite_points(_image_points(means, method)):
+            rates, scores = zip(*points, strict=True)
+            label = METHOD_TITLES[method]
+            axes.plot(rates, scores, label=label, markersize=5, linewidth=1.4, **style)  # type: ignore[arg-type]
     for theirs, marker in zip(paper.END_TO_END[:2], ("^", "*"), strict=True):
         label = f"{theirs.label}, in the paper"
         axes.plot(float(theirs.bpp), float(theirs.psnr_db), marker, color="#009E73", markersize=9, label=label)
@@ -79,6 +85,9 @@ def end_to_end_figure(rows: Iterable[ImageRow]) -> Figure:
     axes.set_title(f"End to end, {n_images} images", fontsize="medium", loc="left")
     axes.set_xlim(left=0)
     figure.legend(frameon=False, fontsize="small", loc="outside right upper")
+    note = infinite_note((METHOD_TITLES[method], _image_points(means, method)) for method in _IMAGE_STYLES)
+    if note:
+        figure.supxlabel(_in_lines(note, figure), fontsize="small", x=0.01, ha="left")
     return figure
 
 
@@ -103,10 +112,12 @@ def save_figure(figure: Figure, path: Path) -> None:
 def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane: PlaneName) -> Figure:
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     curves, gains = figure.subplots(1, 2)
-    anchor = curve_points(results, sequences, Variant("all"), plane)
+    anchor = finite_points(curve_points(results, sequences, Variant("all"), plane))
     ticks: tuple[float, ...] = ()
+    all_points = []
     for variant, style in _variant_styles(results):
-        points = curve_points(results, sequences, variant, plane)
+        all_points.append((str(style["label"]), curve_points(results, sequences, variant, plane)))
+        points = finite_points(all_points[-1][1])
         if not points:
             continue
         rates, scores = zip(*points, strict=True)
@@ -114,28 +125,34 @@ def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane
         curves.plot(rates, scores, **style)
         if variant != Variant("all"):
             gain_rates, gain_db = gain_curve(anchor, points)
-            gains.plot(gain_rates, gain_db, **(style | {"marker": ""}))
+            if gain_rates:
+                gains.plot(gain_rates, gain_db, **(style | {"marker": ""}))
+    for axes in (curves, gains):
+        axes.set_visible(bool(axes.lines))
     gains.axhline(0, color=_ANCHOR_COLOURS["all"], linewidth=1.2)
     _dress(curves, "rate [kbit per picture]", f"PSNR of {PLANE_TITLES[plane]} [dB]")
     _dress(gains, "rate [kbit per picture]", "gain over all filters at the same rate [dB]")
-    gains.set_visible(bool(anchor))
     for axes in (curves, gains):
         _log_rate_axis(axes, ticks)
     n_sequences = f"{len(sequences)} sequences" if len(sequences) > 1 else "1 sequence"
     heading = title if sequences == (title,) else f"{title}, mean of {n_sequences}"
     figure.suptitle(_plain(heading), fontsize="medium", x=0.01, ha="left")
     handles = curves.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    legend = figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    sentences = [infinite_note(all_points), *_missing(bool(curves.get_visible()), bool(gains.get_visible()))]
+    if note := " ".join(sentences).strip():
+        legend.set_title(_in_lines(note, figure), prop=FontProperties(size="small"))
+        legend.set_alignment("left")
     return figure
 
 
 def curve_points(results: ToolResults, sequences: Sequence[str], variant: Variant, plane: PlaneName) -> list[Point]:
-    """(kbit per picture, dB) at each QP, means over sequences; QPs with infinite PSNR are left out."""
+    """(kbit per picture, dB) at each QP, means over sequences, infinite where a picture is exact."""
     found = []
     for qp in results.qps:
         rate = results.mean_kbit(sequences, qp, variant)
         score = results.mean_score(sequences, [qp], variant, "psnr_db", plane)
-        if rate and score is not None and score < float("inf"):
+        if rate and score is not None:
             found.append((rate, score))
     return sorted(found)
 
@@ -159,9 +176,21 @@ def _variant_styles(results: ToolResults) -> list[tuple[Variant, dict[str, str |
     return anchors + networks
 
 
-def _image_line(axes: Axes, means: Sequence[ImageMean], label: str, style: dict[str, str]) -> None:
-    rates, scores = [mean.bpp for mean in means], [mean.psnr_db for mean in means]
-    axes.plot(rates, scores, label=label, markersize=5, linewidth=1.4, **style)  # type: ignore[arg-type]
+def _image_points(means: Iterable[ImageMean], method: ImageMethod) -> list[Point]:
+    """(bit per pixel, dB) of a method, by rising rate."""
+    return sorted((mean.bpp, mean.psnr_db) for mean in means if mean.method == method)
+
+
+def _missing(has_curves: bool, has_gains: bool) -> list[str]:
+    """Which half of a figure is not there."""
+    if not has_curves:
+        return ["No plot: there is no finite value to draw."]
+    return [] if has_gains else ["No gain over all filters can be drawn."]
+
+
+def _in_lines(note: str, figure: Figure) -> str:
+    """A note in lines that the figure has space for."""
+    return fill(note, round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
 
 
 def _plain(text: str) -> str:

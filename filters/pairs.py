@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from vvc_nnr.filters.packing import N_PLANES, pack
 from vvc_nnr.sequences.frame import Frame
 
 Packed = NDArray[np.uint16]
+ORIGINAL = "original.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +49,39 @@ class PairOptions:
     presets: Sequence[Preset] = ("faster",)
 
 
-def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> None:
+def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
     """Encodes and decodes every picture; what is there already is kept, so a cut-off run goes on.
+
+    A folder may hold other pictures as well, which are left alone.
 
     Args:
         pictures: Names and 8- to 10-bit 4:2:0 pictures.
         folder: The pair set to write.
         options: The encodings to make.
 
+    Returns:
+        Names of these pictures' sub-folders, sorted.
+
     Raises:
-        InputError: If the folder cannot be written, or its pairs were made with other presets.
+        InputError: If the folder cannot be written, its pairs were made with other presets, or it holds pairs of
+            another picture under one of these names.
         UnsupportedError: For other chroma formats and more than 10 bit.
         ExternalToolError: If the encoder fails.
     """
     _claim(folder, options.presets)
+    names = []
     for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
         target = folder / f"{index:04d}_{name}"
         preset = options.presets[index % len(options.presets)]
         _make_folder(target)
-        if not (target / "original.npy").exists():
-            _save(target / "original.npy", pack(frame.to_bit_depth(CODED_BIT_DEPTH)))
+        _keep_original(target, pack(frame.to_bit_depth(CODED_BIT_DEPTH)))
         for loop_filters in options.loop_filters:
             for qp in options.qps:
                 path = target / pair_name(loop_filters, qp)
                 if not path.exists():
                     _save(path, pack(_coded(frame, VvcOptions(qp, preset, loop_filters, n_threads=1))))
+        names.append(target.name)
+    return sorted(names)
 
 
 def pair_name(loop_filters: LoopFilters, qp: int) -> str:
@@ -81,7 +91,20 @@ def pair_name(loop_filters: LoopFilters, qp: int) -> str:
 
 def pair_names(folder: Path) -> list[str]:
     """Names of the pictures of a pair set, in the order they were made."""
-    return sorted(p.parent.name for p in folder.glob("*/original.npy"))
+    return sorted(p.parent.name for p in folder.glob(f"*/{ORIGINAL}"))
+
+
+def load_original(folder: Path) -> Packed:
+    """The packed picture of one sub-folder, memory-mapped.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    path = folder / ORIGINAL
+    try:
+        return cast(Packed, np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 class PairSet:
@@ -110,7 +133,7 @@ class PairSet:
         if not folders:
             raise InputError(f"{folder}: holds no training pairs; make them first")
         try:
-            self._originals = [np.load(f / "original.npy", mmap_mode="r") for f in folders]
+            self._originals = [np.load(f / ORIGINAL, mmap_mode="r") for f in folders]
             self._decoded = [
                 [np.load(f / pair_name(loop_filters, qp), mmap_mode="r") for qp in self.qps] for f in folders
             ]
@@ -191,6 +214,14 @@ def _claim(folder: Path, presets: Sequence[Preset]) -> None:
         raise InputError(f"{note}: cannot be read: {error}") from error
     if found != list(presets):
         raise InputError(f"{folder}: holds pairs of the presets {found}, asked for {list(presets)}; use another folder")
+
+
+def _keep_original(target: Path, original: Packed) -> None:
+    """Saves a new picture; one that is there already must be the same."""
+    if not (target / ORIGINAL).exists():
+        _save(target / ORIGINAL, original)
+    elif not np.array_equal(load_original(target), original):
+        raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
 
 
 def _make_folder(path: Path) -> None:

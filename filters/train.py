@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, open_input
 from vvc_nnr.filters.data_parallel import Workers
 from vvc_nnr.filters.optimiser import Optimiser, OptimiserName, check_optimiser
 
@@ -237,8 +237,8 @@ def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions) 
 
 
 def _load(path: Path, network: nn.Module, state: _State, options: TrainOptions, device: torch.device) -> None:
+    content = _content(path, device)
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         _check_same_run(content["options"], options, path)
         network.load_state_dict(content["network"])
         state.optimiser.load_state_dict(content["optimiser"])
@@ -248,6 +248,15 @@ def _load(path: Path, network: nn.Module, state: _State, options: TrainOptions, 
         raise
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint of this network: {error}") from error
+
+
+def _content(path: Path, device: torch.device) -> dict[str, Any]:
+    """What a checkpoint file holds; torch's own words on a damaged one would advise to trust it."""
+    with open_input(path) as file:
+        try:
+            return cast(dict[str, Any], torch.load(file, map_location=device, weights_only=True))
+        except Exception as error:
+            raise InputError(f"{path}: not a checkpoint, or damaged; remove it to train anew") from error
 
 
 def _check_same_run(saved: dict[str, Any], options: TrainOptions, path: Path) -> None:

@@ -74,7 +74,10 @@ def split(names: Sequence[str], every: int = 30) -> tuple[list[int], list[int]]:
     """
     sources = sorted({_source_name(name) for name in names})
     if len(sources) < 2:
-        raise InputError(f"training needs pictures of at least 2 sources, got {len(sources)}")
+        raise InputError(
+            f"training needs pictures of at least 2 sources, got {len(sources)}; "
+            f"pictures below {MIN_SIDE} samples on a side are left out"
+        )
     kept = set(sources[every - 1 :: every]) or {sources[-1]}
     validation = [i for i, name in enumerate(names) if _source_name(name) in kept]
     return sorted(set(range(len(names))) - set(validation)), validation

@@ -24,7 +24,7 @@ from vvc_nnr.filters.autoencoder_training import (
 from vvc_nnr.filters.calibration_pictures import Crop, Degrade
 from vvc_nnr.filters.inloop_training import InLoopTask
 from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs, pair_names
+from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs
 from vvc_nnr.filters.rate_training import RateTask, priced
 from vvc_nnr.filters.restoration_training import RestorationTask, read_pictures
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
@@ -97,8 +97,7 @@ class InLoopTuning:
         """Squared error over that of the codec."""
         assert isinstance(network, InLoopNetwork)
         sources = [open_source(path) for path in self.photographs]
-        make_pairs(filter_pictures(sources), self.folder, PairOptions(self.qps, (self.loop_filters,)))
-        names = pair_names(self.folder)
+        names = make_pairs(filter_pictures(sources), self.folder, PairOptions(self.qps, (self.loop_filters,)))
         training, validation = (
             PairSet(self.folder, self.loop_filters, self.qps, [names[i] for i in part]) for part in split(names)
         )

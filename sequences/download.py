@@ -77,15 +77,15 @@ def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | No
         progress: Whether to show a bar on stderr where that is a terminal.
 
     Raises:
-        InputError: If the server or the disk fails, or the content is not what was expected.
+        InputError: If the server or the disk fails, the folder cannot be made, or the content is not what was expected.
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url}: only http and https addresses are downloaded")
     if target.is_file() and _fault(target, size_bytes, sha256) is None:
         return target
     part = target.with_name(target.name + ".part")
+    _make_folder(part.parent)
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part, size_bytes, progress)
         fault = _fault(part, size_bytes, sha256)
         if fault:
@@ -96,6 +96,15 @@ def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | No
         reason = getattr(error, "reason", None) or error
         raise InputError(f"{url}: download failed: {reason}; run again to go on where it stopped") from error
     return target
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{folder}: is a file, a folder is wanted") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}; a folder is wanted") from error
 
 
 def _fault(path: Path, size_bytes: int | None, sha256: str | None) -> str | None:

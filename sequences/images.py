@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.files import open_input
@@ -53,8 +53,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
-        if image.mode not in _EIGHT_BIT_MODES:
-            raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
@@ -65,13 +63,30 @@ def read_image_size(path: Path) -> tuple[int, int]:
         return (image.height, image.width) if turned else image.size
 
 
+def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
+    """Whether the file has deeper samples than Pillow's mode, which is RGB for 16 bits per sample as well."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        depths: tuple[int, ...] = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+        return max(depths) > 8
+    match image.format, image.tile[0][3] if image.tile else None:
+        case "PNG", str(raw_mode):
+            return ";16" in raw_mode
+        case "PPM", (_, int(largest_value)):
+            return largest_value > 255
+    return False
+
+
 @contextmanager
 def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
-    """The image, not yet decoded; what Pillow raises on damage becomes BitstreamError."""
+    """The image, not yet decoded, of 8 bits per sample; what Pillow raises on damage becomes BitstreamError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
+                if image.mode not in _EIGHT_BIT_MODES:
+                    raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
+                if _is_cut_to_8_bits(image):
+                    raise UnsupportedError(f"{where}: image of 16 bits per sample; only 8 bits per sample are read")
                 yield image
     except UnsupportedError:
         raise

@@ -23,6 +23,7 @@ from vvc_nnr.sequences.yuv import YuvWriter, check_sample_range, frame_from_byte
 
 _MAGIC = b"YUV4MPEG2"
 _MAX_LINE_BYTES = 4096
+_MAX_SIDE = 999_999
 _CHROMA_TAG = re.compile(r"(420|422|444)(?:p(9|1[0-6]))?|mono(9|1[0-6])?")
 _EIGHT_BIT_420 = ("420jpeg", "420mpeg2", "420paldv")
 
@@ -102,9 +103,13 @@ def _read_line(file: BufferedReader, path: Path, field: str) -> bytes:
 
 def _parse_side(fields: dict[str, str], letter: str, path: Path) -> int:
     text = fields.get(letter, "")
-    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) == 0:
-        raise BitstreamError(f"{path}: {letter}{text} is no positive picture size", field="header")
-    return int(text)
+    if not re.fullmatch(r"0*[1-9][0-9]*", text):
+        raise BitstreamError(f"{path}: {letter}{text[:40]} is no positive picture size", field="header")
+    digits = text.lstrip("0")
+    if len(digits) > len(str(_MAX_SIDE)):
+        shown = f"{letter}{text[:40]}"
+        raise BitstreamError(f"{path}: {shown} is too large, sides of at most {_MAX_SIDE} are read", field="header")
+    return int(digits)
 
 
 def _parse_rate(text: str, path: Path) -> Fraction:

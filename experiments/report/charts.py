@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal, TypeAlias
 
 from vvc_nnr.experiments.bd_rate import Point
+from vvc_nnr.experiments.infinite_points import infinite_note, is_finite
 
 Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "star", "none"]
 Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]
@@ -63,12 +67,14 @@ class PointChart:
         x: The horizontal axis.
         y: The vertical axis.
         series: What is drawn, the first one at the bottom.
+        note: What is not drawn, and why; empty if all is.
     """
 
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +112,22 @@ class BarChart:
 
 
 Chart: TypeAlias = PointChart | BarChart
+
+
+def has_data(chart: Chart) -> bool:
+    """Whether there is anything in a chart to draw."""
+    if isinstance(chart, PointChart):
+        return any(map(is_finite, (point for series in chart.series for point in series.points)))
+    return any(value is not None and math.isfinite(value) for bars in chart.bars for value in bars.values)
+
+
+def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], str]:
+    """The series without their points of infinite PSNR, those without any point left out; and a note about both."""
+    everything = [each for each in series if each.points]
+    note = infinite_note((each.label, each.points) for each in everything)
+    return tuple(each for each in map(_finite, everything) if each.points), note
+
+
+def _finite(series: Series) -> Series:
+    keep = [is_finite(point) for point in series.points]
+    return replace(series, points=tuple(compress(series.points, keep)), names=tuple(compress(series.names, keep)))

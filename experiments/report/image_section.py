@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from vvc_nnr.experiments.image_averages import ImageMean, image_means
 from vvc_nnr.experiments.markup import Table, cell_texts
-from vvc_nnr.experiments.report.charts import Axis, Line, Marker, PointChart, Series
+from vvc_nnr.experiments.report.charts import Axis, Line, Marker, PointChart, Series, finite_series
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
 from vvc_nnr.experiments.rows import ImageMethod
 from vvc_nnr.experiments.stored import StoredImages
@@ -30,16 +31,16 @@ def image_section(stored: StoredImages) -> Section:
     """
     tables = stored.tables()
     means = image_means(stored.rows)
-    series = tuple(_series(method, means) for method in _LOOKS if any(mean.method == method for mean in means))
+    series, note = finite_series(_series(method, means) for method in _LOOKS)
     chart = PointChart(
-        "PSNR over rate", Axis("rate [bit per pixel]", with_zero=True), Axis("mean PSNR, RGB [dB]"), series
+        "PSNR over rate", Axis("rate [bit per pixel]", with_zero=True), Axis("mean PSNR, RGB [dB]"), series, note
     )
     return Section(
         "end-to-end",
         "End to end: autoencoder against JPEG",
         _LEAD,
         tuple(_findings(tables["table4_end_to_end"])),
-        (ChartGroup("Rate and quality", (chart,)),) if series else (),
+        (ChartGroup("Rate and quality", (chart,)),) if means else (),
         {name: tables[name] for name in ("table4_end_to_end", "table1_size")},
         {},
         stored.header,
@@ -60,4 +61,7 @@ def _findings(table: Table) -> Iterator[Finding]:
         gap = row[place]
         if row[1] == METHOD_TITLES["jpeg-payload"] and isinstance(gap, float):
             label = f"PSNR of {texts[0]} over JPEG's payload at {texts[4]} bpp"
-            yield Finding(f"{round(-gap, 3) + 0.0:+.3f}", "dB", label)
+            if math.isfinite(gap):
+                yield Finding(f"{round(-gap, 3) + 0.0:+.3f}", "dB", label)
+            else:
+                yield Finding("n/a", "", label, "it cannot be given where a mean PSNR is infinite")

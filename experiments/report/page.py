@@ -20,7 +20,7 @@ from markupsafe import Markup
 from vvc_nnr.experiments.doubts import some_of
 from vvc_nnr.experiments.markup import Table, one_line
 from vvc_nnr.experiments.provenance import Provenance
-from vvc_nnr.experiments.report.charts import Chart, PointChart
+from vvc_nnr.experiments.report.charts import Chart, PointChart, has_data
 from vvc_nnr.experiments.report.embedding import EmbeddedEntry, EmbeddedPictures
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
 from vvc_nnr.experiments.report.svg import bar_swatch_svg, chart_svg, swatch_svg
@@ -28,6 +28,7 @@ from vvc_nnr.experiments.report.table_view import TableView, table_view
 
 _HERE = Path(__file__).parent
 _MAX_GROUPS = 6
+_NO_DATA = "No chart: there is no finite value to draw."
 _SIZE = "@@PAGE-SIZE@@"
 
 
@@ -41,8 +42,11 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class _ChartView:
+    """One chart; without data it has no drawing, and its note says so."""
+
     title: str
     svg: Markup
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +166,16 @@ def _group_view(group: ChartGroup) -> _GroupView:
 
 
 def _chart_view(chart: Chart) -> _ChartView:
-    return _ChartView(one_line(chart.title), Markup(chart_svg(chart)))
+    note = one_line(chart.note) if isinstance(chart, PointChart) else ""
+    if not has_data(chart):
+        return _ChartView(one_line(chart.title), Markup(""), f"{_NO_DATA} {note}".strip())
+    return _ChartView(one_line(chart.title), Markup(chart_svg(chart)), note)
 
 
 def _legend(charts: Sequence[Chart]) -> tuple[_Key, ...]:
-    """The keys of all charts, each once."""
+    """The keys of all charts that are drawn, each once."""
     keys: dict[str, _Key] = {}
-    for chart in charts:
+    for chart in filter(has_data, charts):
         if isinstance(chart, PointChart):
             for series in chart.series:
                 if series.label not in keys or series.marker != "none":

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vvc_nnr.experiments.bd_rate import Point, gain_curve
-from vvc_nnr.experiments.report.charts import Axis, Marker, PointChart, Series
+from vvc_nnr.experiments.infinite_points import finite_points
+from vvc_nnr.experiments.report.charts import Axis, Marker, PointChart, Series, finite_series
 
 NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
 GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
@@ -14,7 +15,7 @@ _RATE = Axis("rate [kbit per picture]", logarithmic=True)
 
 
 def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: Sequence[int]) -> list[PointChart]:
-    """Luma quality over rate, and gain over the anchor at the same rate.
+    """Luma quality over rate, and gain over the anchor at the same rate, without points of infinite PSNR.
 
     Args:
         title: What is coded.
@@ -22,12 +23,17 @@ def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: 
         curves: All curves, that of the anchor among them.
         qps: The QPs, rising.
     """
-    drawn = [_named(series, qps) for series in curves if series.points]
-    charts = [PointChart(f"{title}: PSNR over rate", _RATE, Axis("PSNR of luma [dB]"), tuple(drawn))]
+    drawn, note = finite_series(_named(series, qps) for series in curves)
+    charts = [PointChart(f"{title}: PSNR over rate", _RATE, Axis("PSNR of luma [dB]"), drawn, note)]
     if anchor:
-        gains = [_gain(series, anchor) for series in drawn if list(series.points) != sorted(anchor)]
+        finite = sorted(finite_points(anchor))
+        gains = (_gain(series, finite) for series in drawn if list(series.points) != finite)
         axis = Axis("gain over all filters [dB]", with_zero=True)
-        charts.append(PointChart(f"{title}: gain at the same rate", _RATE, axis, tuple(gains)))
+        charts.append(
+            PointChart(
+                f"{title}: gain at the same rate", _RATE, axis, tuple(each for each in gains if each.points), note
+            )
+        )
     return charts
 
 

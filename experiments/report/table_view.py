@@ -25,6 +25,7 @@ class CellView:
         value: What it sorts by, None for texts.
         mark: Letter of its doubt, empty if there is none.
         doubt: The doubt.
+        has_slot: Whether there is space for a mark, as in all cells of a column with marks, so that numbers align.
     """
 
     text: str
@@ -33,6 +34,7 @@ class CellView:
     value: float | None
     mark: str
     doubt: str
+    has_slot: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,20 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One table; `doubts` are marks with their texts."""
+    """One table; `doubts` are marks with their texts, `n_mark_letters` is the length of the longest mark."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[RowView, ...]
     doubts: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    n_mark_letters: int
 
 
 def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
     """The table without the notes that are said elsewhere."""
     doubts = table.marked_doubts()
+    marked = {place for _, place in doubts}
     rows = []
     for number, (cells, shown) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
         views = []
@@ -64,11 +68,12 @@ def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
             heads = place == 0 and column.text
             mark, doubt = doubts.get((number, place), ("", ""))
             kind = "number" if not column.text else "long" if len(text) > _MAX_UNBROKEN else ""
-            views.append(CellView(one_line(text), heads, kind, _value(cell), mark, doubt))
+            views.append(CellView(one_line(text), heads, kind, _value(cell), mark, doubt, place in marked))
         previous = table.rows[number - 1] if number else None
         rows.append(RowView(row_kind(cells, previous), tuple(views)))
     notes = tuple(note for note in table.notes if note not in set(shared_notes))
-    return TableView(table.title, table.columns, tuple(rows), tuple(table.doubt_texts()), notes)
+    n_letters = max((len(mark) for mark, _ in doubts.values()), default=0)
+    return TableView(table.title, table.columns, tuple(rows), tuple(table.doubt_texts()), notes, n_letters)
 
 
 def row_kind(cells: tuple[Cell, ...], previous: tuple[Cell, ...] | None) -> str:

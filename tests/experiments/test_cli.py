@@ -209,6 +209,33 @@ def test_train_both_kinds(run: Run, rgb: NDArray[np.uint8], tmp_path: Path, monk
     assert json.loads((tmp_path / "autoencoder" / "card.json").read_text()) == result
 
 
+def test_training_keeps_to_the_pictures_of_its_run(
+    run: Run, rgb: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = (tmp_path / "one", tmp_path / "two")
+    for folder, names in zip(folders, ("ab", "cd"), strict=True):
+        folder.mkdir()
+        for i, name in enumerate(names):
+            Image.fromarray(np.tile(np.roll(rgb, 40 * i, 1), (3, 2, 1))).save(folder / f"{name}.png")
+    out = tmp_path / "out"
+    common = ("train", "inloop", "--out", out, "--steps", "1", "--batch-size", "1", "--json", "--device", "cpu")
+    options = (*common, "--channels", "8", "--blocks", "1", "--qps", "37")
+    card = json.loads(run(*options, "--data", folders[0]))
+    assert (card["training_pictures"], card["validation_pictures"]) == (["0000_a_0000_x1"], ["0001_b_0000_x1"])
+
+    def said(data: Path) -> str:
+        assert main([str(argument) for argument in (*options, "--data", data)]) != 0
+        return capsys.readouterr().err
+
+    assert "checkpoint.pt: a checkpoint of a run on other pictures (0000_a_0000_x1 is missing)" in said(folders[1])
+    assert json.loads(run(*options, "--data", folders[0]))["training_pictures"] == ["0000_a_0000_x1"]
+    (out / "checkpoint.pt").unlink()
+    card = json.loads(run(*options, "--data", folders[1]))
+    assert (card["training_pictures"], card["validation_pictures"]) == (["0000_c_0000_x1"], ["0001_d_0000_x1"])
+    (folders[1] / "c.png").write_bytes((folders[1] / "d.png").read_bytes())
+    assert "holds pairs of another picture called 0000_c_0000_x1" in said(folders[1])
+
+
 def test_demo_prints_the_four_tables_and_keeps_them(
     run: Run,
     networks: Path,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -357,6 +358,87 @@ def test_bad_options(
     assert named in said
 
 
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ("encode in.y4m --qp 32 -o in.y4m", "in.y4m: is the input"),
+        ("encode in.y4m --qp 32 -o link.y4m", "link.y4m: is the input"),
+        ("encode in.y4m --qp 32 --encoder vtm --vtm-config c.cfg -o c.cfg", "c.cfg: is the input"),
+        ("decode in.266 -o in.266", "in.266: is the input"),
+        ("decode link.yuv -o link.yuv", "link.yuv: is the input"),
+        ("filter in.266 {filtering} -o in.y4m --original in.y4m --decisions-out q.dec", "in.y4m: is the input"),
+        ("filter in.266 {filtering} -o o.y4m --original in.y4m --decisions-out in.y4m", "in.y4m: is the input"),
+        ("filter in.266 {filtering} -o o.y4m --original in.y4m --decisions-out in.266", "in.266: is the input"),
+        ("filter in.266 {filtering} -o o.y4m --original in.y4m --decisions-out ./o.y4m", "o.y4m: two outputs"),
+        ("filter in.266 --qp 32 --model a.nnc -o o.y4m --original in.y4m --decisions-out a.nnc", "a.nnc: is the input"),
+        ("filter in.266 {filtering} -o c.y4m --decisions c.y4m", "c.y4m: is the input"),
+        ("compress {net} --method nnc --calibrate . --max-bytes 9 --cifar a.nnc -o a.nnc", "a.nnc: is the input"),
+        ("report results -o results/in_loop.tsv --format csv", "in_loop.tsv: is the input"),
+        ("report results -o results/in_loop.json --format csv", "in_loop.json: is the input"),
+        ("report results -o results/pictures/index.json --format html", "index.json: is the input"),
+    ],
+)
+def test_outputs_that_would_replace_what_is_read(
+    refused: Refused, stream: Path, networks: Path, monkeypatch: pytest.MonkeyPatch, argv: str, named: str
+) -> None:
+    folder = stream.parent
+    monkeypatch.chdir(folder)
+    (folder / "link.y4m").symlink_to("in.y4m")
+    (folder / "link.yuv").symlink_to("in.266")
+    (folder / "results" / "pictures").mkdir(parents=True)
+    names = (
+        "c.cfg",
+        "c.y4m",
+        "a.nnc",
+        *(f"results/{n}" for n in ("in_loop.tsv", "in_loop.json", "pictures/index.json")),
+    )
+    for name in names:
+        (folder / name).write_bytes(b"precious")
+    net = networks / "rep.safetensors"
+    assert named in refused(*argv.format(net=net, filtering=f"--qp 32 --model {net}").split())
+
+
+def test_devices_may_take_several_outputs(stream: Path, y4m: Path, networks: Path) -> None:
+    filtering = ["filter", str(stream), "--qp", "32", "--model", str(networks / "rep.safetensors")]
+    stream.with_name("null.y4m").symlink_to("/dev/null")
+    making = ["--original", str(y4m), "--decisions-out", "/dev/null"]
+    assert main([*filtering, "-o", str(stream.with_name("null.y4m")), *making]) == 0
+
+
+@pytest.mark.parametrize("kind", ["tool-by-tool", "in-loop", "end-to-end", "model-zoo"])
+def test_report_that_cannot_be_written_is_known_before_the_work(refused: Refused, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.html").mkdir()
+    run = ("experiment", kind, "--out", tmp_path / "out", "--report")
+    for name in ("none/x.html", "out/none/x.html", "file/x.html"):
+        assert "x.html: cannot be written: there is no folder" in refused(*run, tmp_path / name)
+    assert "folder.html: is a folder" in refused(*run, tmp_path / "folder.html")
+    assert not (tmp_path / "out").exists()
+
+
+def test_report_in_the_folder_that_the_experiment_makes(networks: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = ["experiment", "end-to-end", "--networks", str(networks / "small.safetensors"), "--count", "1"]
+    assert main([*run, "--out", str(out), "--report", str(out / "x.md")]) == 0
+    assert (out / "x.md").is_file()
+
+
+def test_files_where_folders_are_wanted(refused: Refused, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / "screen.png"
+    Image.fromarray(rgb).save(path)
+    said = refused("experiment", "end-to-end", "--images", path, "--out", tmp_path / "out")
+    assert f"{path}: is one picture or video; a folder of images, or CIFAR-10, is wanted" in said
+    assert f"{path}: is a file, a folder is wanted" in refused("fetch", "kodak", path)
+    assert "a folder is wanted" in refused("fetch", "cifar10", path / "below")
+
+
+def test_pictures_of_16_bit(refused: Refused, tmp_path: Path) -> None:
+    path = tmp_path / "rgb48.png"
+    cv2.imwrite(str(path), np.full((16, 16, 3), 40000, np.uint16))
+    said = refused("encode", path, "--qp", "20", "-o", tmp_path / "out.266")
+    assert f"{path}: image of 16 bits per sample; only 8 bits per sample are read" in said
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_device_that_is_not_there(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
     network = networks / "rep.safetensors"
@@ -432,6 +514,16 @@ def test_a_rung_that_the_network_to_start_from_does_not_fit(refused: Refused, ne
     start = ("--init", networks / "rep.safetensors", "--rung", "lop")
     said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", *start)
     assert "goes on from a network of 32 channels and at most 3 blocks" in said
+
+
+@pytest.mark.parametrize("option", ["--channels", "--blocks"])
+@pytest.mark.parametrize("shaped_by", [("--rung", "vlop"), ("--init", "inloop-vlop")])
+def test_a_shape_beside_a_network_that_has_one(
+    refused: Refused, tmp_path: Path, option: str, shaped_by: tuple[str, str]
+) -> None:
+    said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", *shaped_by, option, "8")
+    assert f"{option} 8: {shaped_by[0]} sets the shape of the network" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_presets_that_do_not_exist(refused: Refused, tmp_path: Path) -> None:

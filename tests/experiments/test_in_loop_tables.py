@@ -95,6 +95,21 @@ def test_the_two_ways_of_averaging_differ_where_sequences_do() -> None:
     assert cell(tables["in_loop_bd_rate_of_mean_curves"], "Y", **overall) == pytest.approx(-2, abs=1e-3)
 
 
+def test_mean_curves_of_chroma_have_the_rates_of_the_sequences_with_chroma() -> None:
+    def grey(each: InLoopRow) -> InLoopRow:
+        """One sequence of nine times the bits without chroma, in which the network saves nothing."""
+        if each.sequence == "pass":
+            return each
+        n_bits = 9 * row(each.sequence, each.qp, picture=each.picture).n_bits
+        return replace(each, n_bits=n_bits - each.n_decision_bits, psnr_cb_db=None, psnr_cr_db=None)
+
+    tables = in_loop_tables(run(grey), [NETWORK], CONVENTIONS)
+    overall = {"Decisions": "on", "Class": "Overall (2)"}
+    for plane in ("Cb", "Cr"):
+        for name in ("in_loop_bd_rate", "in_loop_bd_rate_of_mean_curves"):
+            assert cell(tables[name], plane, **overall) == pytest.approx(-20, abs=1e-3)
+
+
 def test_the_networks_bits_are_spread_over_the_stream() -> None:
     bits = 8 * NETWORK.n_bytes
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,3 +83,25 @@ def test_bad_targets(tmp_path: Path) -> None:
 def test_importing_touches_no_pyplot() -> None:
     code = "import sys, vvc_nnr.experiments.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_infinite_points_are_named_and_not_in_the_legend(image_rows: list[ImageRow], tool_rows: list[ToolRow]) -> None:
+    """One image that JPEG codes exactly makes all of its means infinite."""
+    exact = [replace(row, psnr_db=math.inf) if "jpeg" in row.method and row.image == "a" else row for row in image_rows]
+    figure = end_to_end_figure(exact)
+    assert [line.get_label() for line in figure.axes[0].lines[:2]] == ["CNN-AE", "reconstructed CNN-AE"]
+    all_of = "all of JPEG, file; all of JPEG, optimised; all of JPEG, payload."
+    assert figure.get_supxlabel() == f"Points of infinite PSNR are not drawn: {all_of}"
+    rows = [
+        replace(row, psnr_y_db=math.inf) if row.loop_filters == "all" and row.qp == 22 else row for row in tool_rows
+    ]
+    texts = figure_note(rd_figures(rows)["Overall"])
+    assert "not drawn: 1 of 4 of codec: all filters; 1 of 4 of CNN: post after all filters;" in texts
+    nothing = rd_figures([replace(row, psnr_y_db=math.inf) for row in tool_rows])["Overall"]
+    assert not any(axes.get_visible() for axes in nothing.axes)
+    assert figure_note(nothing).endswith("No plot: there is no finite value to draw.")
+    assert figure_note(rd_figures(tool_rows)["Overall"]) == ""
+
+
+def figure_note(figure: Figure) -> str:
+    return figure.legends[0].get_title().get_text().replace("\n", " ")

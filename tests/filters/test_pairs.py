@@ -108,6 +108,21 @@ def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
 
 
+def test_a_folder_takes_one_picture_per_name_and_keeps_those_of_others(pictures, tmp_path):
+    options = PairOptions((42,), ("all",))
+    (_, first), (_, second), _ = pictures
+    assert make_pairs([("a", first)], tmp_path, options) == ["0000_a"]
+    with pytest.raises(InputError, match="holds pairs of another picture called 0000_a; use another folder"):
+        make_pairs([("a", second)], tmp_path, options)
+    with pytest.raises(InputError, match="another picture"):
+        make_pairs([("a", first.cropped(96, 96))], tmp_path, options)
+    assert make_pairs([("b", second)], tmp_path, options) == ["0000_b"]
+    assert make_pairs([("a", first)], tmp_path, options) == ["0000_a"]
+    (tmp_path / "0000_a" / "original.npy").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"original\.npy: cannot be read"):
+        make_pairs([("a", first)], tmp_path, options)
+
+
 def test_odd_sizes_and_10_bit(random_frame, tmp_path):
     frame = random_frame(33, 19)
     make_pairs([("odd", frame)], tmp_path, PairOptions((40,), ("all",)))

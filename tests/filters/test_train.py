@@ -218,6 +218,14 @@ def test_damaged_checkpoints(inloop_task, tmp_path, capsys):
     assert "run by a pickle" not in capsys.readouterr().out
 
 
+def test_a_damaged_checkpoint_gives_one_short_line(inloop_task, tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(pickle.dumps(Malice()))
+    with pytest.raises(InputError) as caught:
+        train(inloop_task(), OPTIONS, path)
+    assert str(caught.value) == f"{path}: not a checkpoint, or damaged; remove it to train anew"
+
+
 def test_a_checkpoint_that_cannot_be_written(inloop_task, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):

@@ -124,5 +124,7 @@ def test_few_sources_still_leave_one_for_validation():
 
 @pytest.mark.parametrize("names", [[], named(["a"], numbered=True)])
 def test_one_source_is_too_few(names):
-    with pytest.raises(InputError, match="at least 2 sources"):
+    with pytest.raises(
+        InputError, match=r"at least 2 sources, got [01]; pictures below 128 samples on a side are left"
+    ):
         split(names)

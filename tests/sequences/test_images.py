@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,22 @@ def test_16_bit_image_is_not_clipped_silently(tmp_path):
     path = save(Image.fromarray(np.full((4, 4), 40000, np.uint16)), tmp_path / "x.png")
     with pytest.raises(UnsupportedError, match="8 bits"):
         read_image(path)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("x.png", 3), ("x.png", 4), ("x.tif", 3), ("x.tif", 4), ("x.ppm", 3)])
+def test_16_bit_colours_are_not_cut_silently(tmp_path, name, channels):
+    path = tmp_path / name
+    assert cv2.imwrite(str(path), np.full((4, 4, channels), 40000, np.uint16))
+    for read in (read_image, read_image_size):
+        with pytest.raises(UnsupportedError, match="8 bits"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.ppm", "x.bmp"])
+def test_8_bit_colours_of_the_same_kinds_are_read(tmp_path, name):
+    bgr = np.arange(768, dtype=np.uint8).reshape(16, 16, 3)
+    assert cv2.imwrite(str(tmp_path / name), bgr)
+    assert (read_image(tmp_path / name) == bgr[..., ::-1]).all()
 
 
 def test_missing_file_and_folder_without_images(tmp_path):

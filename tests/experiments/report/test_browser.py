@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from devtools import Browser, browser, find_browser
 
+from vvc_nnr.experiments.markup import Doubt
 from vvc_nnr.experiments.provenance import Provenance
-from vvc_nnr.experiments.report.embedding import PictureLimits, embed_pictures
+from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.sections import read_sections
+from vvc_nnr.experiments.stored import read_tools
 
 Put = Callable[..., list[dict[str, object]]]
 PROGRAM = find_browser()
@@ -245,3 +248,26 @@ def test_it_prints(chrome: Browser, page: Path) -> None:
     assert data.startswith(b"%PDF")
     assert data.count(b"/Type /Page\n") >= 3 or data.count(b"/Type /Page ") >= 3
     assert chrome.run("document.querySelectorAll('details[open]').length") == 0
+
+
+@pytest.mark.parametrize("width", [1300, 380])
+def test_marks_of_doubts_hide_no_digit(
+    chrome: Browser, results: Path, provenance: Provenance, tmp_path: Path, width: int
+) -> None:
+    """A number ends before its mark begins, and numbers of a column end at one place, with and without marks."""
+    path, table = tmp_path / "doubts.html", read_tools(results).jvet_tables()["jvet_1"]
+    doubts = tuple(Doubt(row, column, f"doubt {row}") for row in (0, 2) for column in (2, 3))
+    section = replace(read_sections(results)[1], tables={"t": replace(table, doubts=doubts)})
+    path.write_bytes(render_page("t", [section], EmbeddedPictures(), provenance))
+    chrome.open(path, width=width)
+    for media in ("screen", "print"):
+        chrome.call("Emulation.setEmulatedMedia", media=media)
+        edges = chrome.run("""[...document.querySelector('#table-tool-by-tool-t tbody').rows].map((row) => {
+          const range = document.createRange();
+          range.selectNodeContents(row.cells[2].firstChild);
+          const mark = row.cells[2].querySelector('a');
+          return [range.getBoundingClientRect().right, mark ? mark.getBoundingClientRect().left : Infinity];
+        }).map(([end, mark]) => [end, Number.isFinite(mark) ? mark - end : -1])""")
+        assert [gap >= 0 for _, gap in edges] == [True, False, True, False, False]
+        assert max(end for end, _ in edges) - min(end for end, _ in edges) < 0.1
+    chrome.call("Emulation.setEmulatedMedia", media="")

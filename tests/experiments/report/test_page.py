@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,15 +15,24 @@ from pathlib import Path
 
 import pytest
 
+from vvc_nnr.experiments.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.in_loop_stored import read_in_loop
 from vvc_nnr.experiments.markup import cell_texts
 from vvc_nnr.experiments.provenance import Provenance
+from vvc_nnr.experiments.report.charts import Series
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
+from vvc_nnr.experiments.report.image_section import image_section
+from vvc_nnr.experiments.report.in_loop_section import in_loop_section
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
+from vvc_nnr.experiments.report.rd_charts import rd_pair
 from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.rows import ToolRow
+from vvc_nnr.experiments.rows import ImageRow, ToolRow
+from vvc_nnr.experiments.settings import LastRun
+from vvc_nnr.experiments.stored import read_images
 
 Put = Callable[..., list[dict[str, object]]]
+QPS = (22, 27, 32, 37)
 NO_PICTURES = EmbeddedPictures()
 NASTY = """</script><img src=x onerror="alert(1)">&'"""
 """A name that would run a script where it is not escaped."""
@@ -168,3 +178,38 @@ def test_the_same_results_make_the_same_page(results: Path, provenance: Provenan
     pages = {render_page("t", read_sections(results), NO_PICTURES, provenance) for _ in range(2)}
     assert len(pages) == 1
     assert len(pages.pop()) < 400_000
+
+
+def test_points_of_infinite_psnr_are_named(
+    results: Path, provenance: Provenance, image_rows: list[ImageRow], in_loop_rows: list[InLoopRow]
+) -> None:
+    """What is coded exactly has no point, no key and no headline; a chart without points is a sentence."""
+    sections = {section.name: section for section in read_sections(results)}
+    exact = [replace(row, psnr_db=math.inf) if "jpeg" in row.method else row for row in image_rows]
+    images = image_section(replace(read_images(results), rows=exact))
+    in_loop = [
+        replace(row, psnr_y_db=math.inf) if row.method != "full" or row.qp == 22 else row for row in in_loop_rows
+    ]
+    filters = in_loop_section(replace(read_in_loop(results), rows=in_loop), LastRun())
+    page = render_page("t", [images, filters, sections["model-zoo"]], NO_PICTURES, provenance).decode()
+    assert "not drawn: all of JPEG, file; all of JPEG, optimised; all of JPEG, payload.</p>" in page
+    assert "</svg> JPEG, payload</li>" not in page
+    assert "</svg> reconstructed CNN-AE</li>" in page
+    assert {(each.value, each.unit) for each in images.findings} == {("n/a", "")}
+    assert filters.findings == ()
+    assert "</svg> codec, all filters</li>" not in page
+    assert "1 of 4 of net, NNC, decisions off" in page
+    gains = unescape(page).partition("Overall: gain at the same rate</figcaption>")[2].partition("</figure>")[0]
+    assert "<svg" not in gains
+    assert "No chart: there is no finite value to draw. Points of infinite PSNR are not drawn: all of codec" in gains
+    assert "1 of 4 of net, NNC, decisions off" in gains
+
+
+def test_gains_are_read_between_finite_points() -> None:
+    anchor = [(2.0**step, 30.0 + step) for step in range(4)]
+    better = tuple((rate, psnr_db + 1) for rate, psnr_db in anchor)
+    exact = (*better[:3], (better[3][0], math.inf))
+    curves, gains = rd_pair("t", anchor, [Series("codec", tuple(anchor)), Series("net", exact)], QPS)
+    assert curves.series[1].names == ("QP 37", "QP 32", "QP 27")
+    assert [point[1] for point in gains.series[0].points] == pytest.approx([1] * 64)
+    assert curves.note == gains.note == "Points of infinite PSNR are not drawn: 1 of 4 of net."

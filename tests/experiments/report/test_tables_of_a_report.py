@@ -104,6 +104,8 @@ def test_rows_of_a_page() -> None:
     assert [row.kind for row in view.rows] == ["", "total", "quoted", "group"]
     assert [row.cells[2].value for row in view.rows] == [-1.0, -1.0, -0.5, None]
     assert [row.cells[2].mark for row in view.rows] == ["a", "a", "", "b"]
+    assert [cell.has_slot for cell in view.rows[2].cells] == [False, False, True]
+    assert view.n_mark_letters == 1
     assert view.rows[3].cells[1].kind == "long"
     assert view.doubts == (("a", "the curves cross"), ("b", "no value"))
     assert view.notes == ()

@@ -1,0 +1,57 @@
+"""What a command is about to write, checked before it works: nothing that it reads may be lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+
+from vvc_nnr.errors import InputError
+
+
+def check_outputs(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
+    """Checks that no output takes the place of an input or of another output; devices and pipes may be shared.
+
+    Args:
+        inputs: The files that a command reads, None for an option that was not given.
+        outputs: The files that it writes, likewise.
+
+    Raises:
+        InputError: If two of them are one file.
+    """
+    read = [path for path in inputs if path is not None]
+    written = [path for path in outputs if path is not None and not _is_special(path)]
+    for output in written:
+        if any(_is_same(output, path) for path in read):
+            raise InputError(f"{output}: is the input itself, which would be lost; write to another name")
+    for first, second in combinations(written, 2):
+        if _is_same(first, second):
+            raise InputError(f"{second}: two outputs would go there, and one be lost; give each a name of its own")
+
+
+def check_writable(path: Path) -> None:
+    """Checks the place of a file that is written hours later.
+
+    Raises:
+        InputError: If its folder is not there or not writable, or it is a folder itself.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder, a file name is wanted")
+    target = os.path.realpath(path)
+    place = target if _is_special(path) else os.path.dirname(target)
+    if place != target and not os.path.isdir(place):
+        raise InputError(f"{path}: cannot be written: there is no folder {place}")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"{path}: cannot be written: {place} is write-protected")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device or a pipe, which holds nothing that could be lost."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    if os.path.exists(first) and os.path.exists(second):
+        return os.path.samefile(first, second)
+    return os.path.realpath(first) == os.path.realpath(second)

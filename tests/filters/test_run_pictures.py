@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.run_pictures import (
+    check_same_pictures,
+    note_pictures,
+    noted_pictures,
+    picture_digests,
+    pictures_before,
+)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(name, value):
+        (tmp_path / "pairs" / name).mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "pairs" / name / "original.npy", np.full((6, 2, 2), value, np.uint16))
+
+    return save
+
+
+def test_digests_follow_the_samples(save, tmp_path):
+    save("0000_a", 1), save("0001_b", 1), save("0002_c", 2)
+    digests = picture_digests(tmp_path / "pairs", ["0000_a", "0001_b", "0002_c"])
+    assert digests["0000_a"] == digests["0001_b"] != digests["0002_c"]
+
+
+def test_without_a_checkpoint_there_were_no_pictures(save, tmp_path):
+    save("0000_a", 1)
+    note_pictures(tmp_path / "note.json", {"0000_a": "x"})
+    assert pictures_before(tmp_path / "a.pt", tmp_path / "note.json", tmp_path / "pairs") is None
+
+
+def test_a_run_without_a_note_had_all_pictures_of_its_pair_set(save, tmp_path):
+    save("0000_a", 1)
+    (tmp_path / "a.pt").write_bytes(b"")
+    paths = (tmp_path / "a.pt", tmp_path / "note.json", tmp_path / "pairs")
+    before = pictures_before(*paths)
+    assert before == picture_digests(tmp_path / "pairs", ["0000_a"])
+    save("0001_b", 1)
+    assert pictures_before(*paths) == before
+
+
+@pytest.mark.parametrize(
+    ("now", "named"),
+    [
+        ({"a": "1"}, "b is missing"),
+        ({"a": "1", "b": "3"}, "b has changed"),
+        ({"a": "1", "b": "2", "c": "3"}, "c is new"),
+    ],
+)
+def test_other_pictures_are_refused(now, named, tmp_path):
+    check_same_pictures({"b": "2", "a": "1"}, {"a": "1", "b": "2"}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=rf"a\.pt: a checkpoint of a run on other pictures \({named}\)"):
+        check_same_pictures({"a": "1", "b": "2"}, now, tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": 1}', b"\xff"])
+def test_damaged_notes(tmp_path, content):
+    (tmp_path / "note.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"note\.json"):
+        noted_pictures(tmp_path / "note.json")
