@@ -31,6 +31,8 @@ class OpenVinoBackend:
 
     def __init__(self, network: InLoopNetwork, precision: Precision = "float32", n_threads: int = 1) -> None:
         self._core = openvino.Core()
+        # The first call fills a table of OpenVINO's; two threads that make it at once wait for each other for ever.
+        openvino.Type.f32.to_dtype()
         self._model = to_onnx(network)
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
