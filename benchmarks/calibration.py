@@ -28,7 +28,7 @@ from peer import Peer
 import vvc_nnr
 from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.calibrated_attempt import Attempts
-from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.filters.calibration_pictures import (
     GREY,
     CropOptions,

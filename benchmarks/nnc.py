@@ -38,9 +38,9 @@ from nnc_networks import OURS_ONLY, networks
 from peer import PeerError
 
 from vvc_nnr.errors import VvcNnrError
-from vvc_nnr.experiments.markup import Column, Table, to_markdown
-from vvc_nnr.experiments.provenance import gather_provenance
-from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
 
 CASES = ("alexnet", "batchnorm10m", "scaling", "lowrate", "bins")

@@ -21,7 +21,7 @@ from vvc_nnr.experiments.cli_architecture import in_formats, network_of, with_fo
 from vvc_nnr.experiments.cli_common import Outcome, qp_list
 from vvc_nnr.experiments.cli_finetune import add_finetuning_options, beside, check_finetuning, tuned
 from vvc_nnr.experiments.cli_nnc import options_of
-from vvc_nnr.experiments.markup import Column, Table, to_markdown
+from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.calibration_pictures import (

@@ -21,8 +21,6 @@ from vvc_nnr.experiments.cli_in_loop import add_in_loop
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
-from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
-from vvc_nnr.experiments.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
 from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
     bundled_patches,
@@ -30,9 +28,11 @@ from vvc_nnr.experiments.pictures import (
     default_small_pictures,
     small_pictures,
 )
-from vvc_nnr.experiments.provenance import gather_provenance
-from vvc_nnr.experiments.runner import run_end_to_end, run_model_zoo, run_tool_by_tool
-from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.runs.end_to_end import NETWORKS, EndToEndOptions
+from vvc_nnr.experiments.runs.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
+from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import NETWORK_OF, ToolOptions
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
 

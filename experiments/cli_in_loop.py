@@ -9,9 +9,9 @@ from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natur
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, tables_outcome
-from vvc_nnr.experiments.in_loop import LADDER, InLoopOptions
-from vvc_nnr.experiments.in_loop_run import run_in_loop
-from vvc_nnr.experiments.provenance import gather_provenance
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.runs.in_loop import LADDER, InLoopOptions
+from vvc_nnr.experiments.runs.in_loop_run import run_in_loop
 
 
 def add_in_loop(kinds: Commands) -> None:

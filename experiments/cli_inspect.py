@@ -11,7 +11,7 @@ import numpy as np
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome
-from vvc_nnr.experiments.markup import Cell, Column, Table, to_markdown
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.model.any_file import ONNX_SUFFIX, TORCH_SUFFIXES, NetworkArrays, plain_bytes, read_arrays
 from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.role_names import named_roles

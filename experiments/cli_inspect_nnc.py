@@ -8,8 +8,8 @@ from pathlib import Path
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome
-from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.experiments.naming import naming
+from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.zoo import zoo_path
 from vvc_nnr.inspection import Inspection, TensorReport, as_json

@@ -11,7 +11,7 @@ from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natur
 from vvc_nnr.experiments.outputs import check_outputs, check_writable
 from vvc_nnr.experiments.report.embedding import PictureLimits
 from vvc_nnr.experiments.report.write import FORMATS, WrittenReport, format_of, write_report
-from vvc_nnr.experiments.viewer_pictures import FOLDER
+from vvc_nnr.experiments.runs.viewer_pictures import FOLDER
 
 _LIMITS = PictureLimits()
 

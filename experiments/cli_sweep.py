@@ -9,7 +9,6 @@ from typing import TypedDict, get_args
 
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.vvc import Preset, Sao
-from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.cli_common import (
     add_encoder_options,
     add_inference_options,
@@ -18,7 +17,8 @@ from vvc_nnr.experiments.cli_common import (
     positive,
     qp_list,
 )
-from vvc_nnr.experiments.provenance import PsnrPeak
+from vvc_nnr.experiments.records.provenance import PsnrPeak
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.choice import BackendChoice
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 
 from vvc_nnr.experiments.cli_common import Outcome, sources_of
-from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.pictures import DATA_VARIABLE, data_folder, default_sources
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.sequences.source import Source
 
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {

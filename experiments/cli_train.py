@@ -28,8 +28,8 @@ from vvc_nnr.experiments.cli_common import (
     share,
     sources_of,
 )
-from vvc_nnr.experiments.provenance import gather_provenance
-from vvc_nnr.experiments.results import make_folder
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.tables.results import make_folder
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches

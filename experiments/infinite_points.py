@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from vvc_nnr.experiments.bd_rate import Point
+from vvc_nnr.experiments.tables.bd_rate import Point
 
 
 def is_finite(point: Point) -> bool:

@@ -15,16 +15,16 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import NullLocator
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.bd_rate import Point, gain_curve
-from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.image_averages import ImageMean, image_means
 from vvc_nnr.experiments.infinite_points import finite_points, infinite_note
-from vvc_nnr.experiments.markup import one_line
-from vvc_nnr.experiments.rows import ImageMethod, ImageRow, ToolRow
-from vvc_nnr.experiments.sequence_means import PlaneName
-from vvc_nnr.experiments.tables import METHOD_TITLES, PLANE_TITLES
+from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, ToolRow
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
+from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.image_averages import ImageMean, image_means
+from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PLANE_TITLES
+from vvc_nnr.experiments.tables.sequence_means import PlaneName
+from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
 
 Grouping: TypeAlias = Literal["sequence", "class"]

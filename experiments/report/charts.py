@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Literal, TypeAlias
 
-from vvc_nnr.experiments.bd_rate import Point
 from vvc_nnr.experiments.infinite_points import infinite_note, is_finite
+from vvc_nnr.experiments.tables.bd_rate import Point
 
 Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "star", "none"]
 Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from vvc_nnr.experiments.image_averages import ImageMean, image_means
-from vvc_nnr.experiments.markup import Table, cell_texts
+from vvc_nnr.experiments.records.rows import ImageMethod
 from vvc_nnr.experiments.report.charts import Axis, Line, Marker, PointChart, Series, finite_series
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.rows import ImageMethod
-from vvc_nnr.experiments.stored import StoredImages
-from vvc_nnr.experiments.tables import METHOD_TITLES
+from vvc_nnr.experiments.tables.image_averages import ImageMean, image_means
+from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
+from vvc_nnr.experiments.tables.stored import StoredImages
+from vvc_nnr.experiments.tables.table import Table, cell_texts
 
 _LEAD = "A convolutional autoencoder with a real entropy coder against JPEG, which is counted in three ways."
 _LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {

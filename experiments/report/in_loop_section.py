@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from vvc_nnr.experiments.in_loop_jvet import in_loop_jvet_tables, variant_label
-from vvc_nnr.experiments.in_loop_means import ANCHOR, InLoopResults, InLoopVariant, in_loop_results
-from vvc_nnr.experiments.in_loop_rows import FINAL_METHOD, InLoopMethod
-from vvc_nnr.experiments.in_loop_savings import STREAM_LENGTHS, Savings, mean_saving, sequence_savings
-from vvc_nnr.experiments.in_loop_stored import StoredInLoop
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.notes import TIME_NOTE, bd_rate_note, in_loop_notes
-from vvc_nnr.experiments.provenance import Conventions
+from vvc_nnr.experiments.records.in_loop_rows import FINAL_METHOD, InLoopMethod
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.settings import LastRun
 from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, BarChart, Bars, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
 from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE
-from vvc_nnr.experiments.settings import LastRun
+from vvc_nnr.experiments.tables.in_loop_jvet import in_loop_jvet_tables, variant_label
+from vvc_nnr.experiments.tables.in_loop_stored import StoredInLoop
+from vvc_nnr.experiments.tables.means import ANCHOR, InLoopResults, InLoopVariant, in_loop_results
+from vvc_nnr.experiments.tables.notes import TIME_NOTE, bd_rate_note, in_loop_notes
+from vvc_nnr.experiments.tables.results import MIN_QPS_FOR_BD_RATE
+from vvc_nnr.experiments.tables.savings import STREAM_LENGTHS, Savings, mean_saving, sequence_savings
+from vvc_nnr.experiments.tables.table import Table
 
 _LEAD = (
     "Networks in or after the in-loop filters of VVC intra pictures, as their files have them, with the decisions that "

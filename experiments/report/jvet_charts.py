@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.jvet_table import MEAN
-from vvc_nnr.experiments.markup import Cell, Table, cell_texts
 from vvc_nnr.experiments.report.charts import BarChart, Bars
 from vvc_nnr.experiments.report.section import Finding
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.jvet import MEAN
+from vvc_nnr.experiments.tables.table import Cell, Table, cell_texts
 
 
 def bar_chart(table: Table, title: str) -> BarChart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vvc_nnr.experiments.markup import Table, latex_cells, latex_notes, latex_text
+from vvc_nnr.experiments.tables.table import Table, latex_cells, latex_notes, latex_text
 
 _HEAD = r"""\documentclass{article}
 \usepackage[T1]{fontenc}

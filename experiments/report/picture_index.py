@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.viewer_pictures import FOLDER, INDEX
+from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, INDEX
 from vvc_nnr.files import read_bytes
 
 KINDS = ("original", "decoded", "filtered")

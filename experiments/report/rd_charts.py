@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vvc_nnr.experiments.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.infinite_points import finite_points
 from vvc_nnr.experiments.report.charts import Axis, Marker, PointChart, Series, finite_series
+from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 
 NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
 GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."

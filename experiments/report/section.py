@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.report.charts import Chart
+from vvc_nnr.experiments.tables.table import Table
 
 
 @dataclass(frozen=True, slots=True)

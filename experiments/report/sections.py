@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.in_loop_stored import IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
+from vvc_nnr.experiments.records.settings import read_last_run
 from vvc_nnr.experiments.report.image_section import image_section
 from vvc_nnr.experiments.report.in_loop_section import in_loop_section
 from vvc_nnr.experiments.report.section import Section
 from vvc_nnr.experiments.report.tool_section import tool_section
 from vvc_nnr.experiments.report.zoo_section import zoo_section
-from vvc_nnr.experiments.settings import read_last_run
-from vvc_nnr.experiments.stored import IMAGE_ROWS, TOOL_ROWS, ZOO_ROWS, read_images, read_tools, read_zoo
+from vvc_nnr.experiments.tables.in_loop_stored import IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
+from vvc_nnr.experiments.tables.stored import IMAGE_ROWS, TOOL_ROWS, ZOO_ROWS, read_images, read_tools, read_zoo
 
 
 def _read_in_loop(folder: Path) -> Section:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from vvc_nnr.experiments.bd_rate import Point
-from vvc_nnr.experiments.markup import one_line
 from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, BarChart, Chart, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.scales import Scale, scale_of, tick_texts
+from vvc_nnr.experiments.tables.bd_rate import Point
+from vvc_nnr.experiments.tables.table import one_line
 
 WIDTH, HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.jvet_table import MEAN
-from vvc_nnr.experiments.markup import Cell, Column, Table, cell_texts, one_line
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.jvet import MEAN
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, cell_texts, one_line
 
 _MAX_UNBROKEN = 32
 """Characters of a text that stays on one line."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES, comparisons
-from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.plots import curve_points
 from vvc_nnr.experiments.report.charts import N_COLOURS, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
 from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.stored import StoredTools
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES, comparisons
+from vvc_nnr.experiments.tables.stored import StoredTools
+from vvc_nnr.experiments.tables.table import Table
 
 _LEAD = (
     "A convolutional network in the place of, or after, the in-loop filters of VVC intra pictures, with its weights as "

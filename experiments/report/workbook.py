@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.markup import Cell, Column, Table, one_line
 from vvc_nnr.experiments.report.section import Section
 from vvc_nnr.experiments.report.table_view import row_kind
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, one_line
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook

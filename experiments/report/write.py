@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.markup import Table, to_csv, to_markdown_page
-from vvc_nnr.experiments.provenance import gather_provenance
+from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.page import render_page
@@ -17,6 +16,7 @@ from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.section import Section
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.workbook import to_workbook
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_markdown_page
 from vvc_nnr.files import AtomicFile
 
 ReportFormat: TypeAlias = Literal["html", "markdown", "csv", "latex", "xlsx"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from vvc_nnr.experiments.records.rows import ZooRow
 from vvc_nnr.experiments.report.charts import BarChart, Bars
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.rows import ZooRow
-from vvc_nnr.experiments.stored import StoredZoo
+from vvc_nnr.experiments.tables.stored import StoredZoo
 
 _LEAD = "Networks of many kinds, and what they do, before and after coding."
 

@@ -12,8 +12,8 @@ from nnc import Result, build_parser, table, write_json, write_tsv
 from nnc_measure import BinsRow, CodingRow, LowRateRow, at_error, largest, speedup
 from nnc_networks import ALEXNET, laplacian, n_values, networks, one_matrix, tiny_tensors
 
-from vvc_nnr.experiments.markup import to_markdown
-from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.tables.table import to_markdown
 
 PEER_ROW = CodingRow("net", "decode", "peer", "peer", "2.1.3", 2, 1000, 500, 1e-6, 3.0, 2.5, 2.9, 3, 4.0, None, 0.5)
 OUR_ROW = replace(PEER_ROW, codec="ours", median_s=0.5, peak_models=0.1)

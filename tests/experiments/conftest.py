@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.experiments.rows import ImageRow, LoopFilters, ToolMethod, ToolRow
+from vvc_nnr.experiments.records.rows import ImageRow, LoopFilters, ToolMethod, ToolRow
 from vvc_nnr.filters.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.latent_coding import integer_tables

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vvc_nnr.experiments.bd_rate import BdRate, Interpolation, Point, bd_psnr_db, bd_rate_percent, gain_curve
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, Point, bd_psnr_db, bd_rate_percent, gain_curve
 
 # kodim01-12 at preset faster: all in-loop filters, and deblocking with SAO
 ALL: list[Point] = [(420.9, 42.665), (253.1, 39.033), (138.9, 35.612), (69.5, 32.470)]

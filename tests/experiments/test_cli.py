@@ -23,9 +23,9 @@ from PIL import Image
 from vvc_nnr.experiments import cli_experiment, cli_tables, cli_train
 from vvc_nnr.experiments.cli import build_parser, main
 from vvc_nnr.experiments.cli_common import json_text
-from vvc_nnr.experiments.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.pictures import SmallPictures
-from vvc_nnr.experiments.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.ladder import RUNGS
 from vvc_nnr.filters.optimiser import has_muon

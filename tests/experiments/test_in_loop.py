@@ -13,14 +13,14 @@ from PIL import Image
 
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments import in_loop
-from vvc_nnr.experiments.in_loop import NETWORK_METHODS, InLoopOptions
-from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
-from vvc_nnr.experiments.in_loop_run import run_in_loop
-from vvc_nnr.experiments.in_loop_stored import read_in_loop
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.provenance import Provenance, gather_provenance
-from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.experiments.records.in_loop_rows import InLoopRow, NetworkRow
+from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
+from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.runs import in_loop
+from vvc_nnr.experiments.runs.in_loop import NETWORK_METHODS, InLoopOptions
+from vvc_nnr.experiments.runs.in_loop_run import run_in_loop
+from vvc_nnr.experiments.tables.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.correction import correction_by, correction_of
 from vvc_nnr.filters.decision_coding import encode_decisions
 from vvc_nnr.filters.decision_search import decide, with_wiener_filters

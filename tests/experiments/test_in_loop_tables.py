@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from vvc_nnr.experiments.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow, Weights
-from vvc_nnr.experiments.in_loop_stored import in_loop_tables
-from vvc_nnr.experiments.markup import Cell, Table
-from vvc_nnr.experiments.provenance import Conventions
+from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow, Weights
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.tables.in_loop_stored import in_loop_tables
+from vvc_nnr.experiments.tables.table import Cell, Table
 
 QPS = (22, 27, 32, 37)
 NETWORK = NetworkRow("net", "file", "ab", "all", "NNC", 7500, 5000, 4.5)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from vvc_nnr.errors import ShapeError
-from vvc_nnr.experiments.markup import Column, Table, to_csv, to_latex, to_markdown, to_markdown_page
+from vvc_nnr.experiments.tables.table import Column, Table, to_csv, to_latex, to_markdown, to_markdown_page
 
 TABLE = Table(
     "50 % of A_1",

@@ -15,10 +15,7 @@ from PIL import Image
 from torch import nn
 
 from vvc_nnr.errors import ExternalToolError
-from vvc_nnr.experiments import model_zoo
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.experiments.markup import to_markdown
-from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
 from vvc_nnr.experiments.networks.classification import ClassificationRow
 from vvc_nnr.experiments.networks.codec_process import code_with_ours, code_with_peer
 from vvc_nnr.experiments.networks.dncnn import DenoisingRow
@@ -28,8 +25,11 @@ from vvc_nnr.experiments.networks.segmentation_coco import confusion, segmentati
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, CarvanaUNet, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import edit_distance
 from vvc_nnr.experiments.networks.unet import UNet, dice
-from vvc_nnr.experiments.rows import ZooRow
-from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.records.rows import ZooRow
+from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.runs import model_zoo
+from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
+from vvc_nnr.experiments.tables.table import to_markdown
 from vvc_nnr.quantize.calibration import Calibration, as_calibration
 
 
@@ -135,7 +135,7 @@ def test_photographs_to_compress_by(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("vvc_nnr.experiments.runner.ROWS", (SmallRow(), AbsentRow()))
+    monkeypatch.setattr("vvc_nnr.experiments.runs.run.ROWS", (SmallRow(), AbsentRow()))
     monkeypatch.setattr(model_zoo, "ROWS", (SmallRow(), AbsentRow()))
     monkeypatch.delenv("VVC_NNR_PEER", raising=False)
     command = ["experiment", "model-zoo", "--out", str(tmp_path), "--qps", "-30", "--json"]

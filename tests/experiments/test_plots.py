@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.plots import end_to_end_figure, rd_figures, save_figure
-from vvc_nnr.experiments.rows import ImageRow, ToolRow
+from vvc_nnr.experiments.records.rows import ImageRow, ToolRow
 
 
 def test_rd_figures(tool_rows: list[ToolRow]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 import vvc_nnr
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments import provenance
-from vvc_nnr.experiments.provenance import Conventions, gather_provenance
+from vvc_nnr.experiments.records import provenance
+from vvc_nnr.experiments.records.provenance import Conventions, gather_provenance
 
 
 def test_provenance_names_program_and_machine() -> None:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.experiments import end_to_end
-from vvc_nnr.experiments.end_to_end import EndToEndOptions
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.provenance import Provenance, gather_provenance
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
-from vvc_nnr.experiments.runner import run_end_to_end, run_tool_by_tool
-from vvc_nnr.experiments.tool_by_tool import ToolOptions
-from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow
+from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.runs import end_to_end
+from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.run import run_end_to_end, run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters
 from vvc_nnr.sequences.frame import Frame

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.averages import tool_results
-from vvc_nnr.experiments.gain_tables import bd_rate_table, gain_table
-from vvc_nnr.experiments.image_averages import image_means
-from vvc_nnr.experiments.markup import to_csv, to_latex, to_markdown
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
-from vvc_nnr.experiments.tables import end_to_end_table, psnr_table, size_table, ssim_table
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow
+from vvc_nnr.experiments.tables.averages import tool_results
+from vvc_nnr.experiments.tables.gains import bd_rate_table, gain_table
+from vvc_nnr.experiments.tables.image_averages import image_means
+from vvc_nnr.experiments.tables.paper_tables import end_to_end_table, psnr_table, size_table, ssim_table
+from vvc_nnr.experiments.tables.table import to_csv, to_latex, to_markdown
 
 CONVENTIONS = Conventions(seeds="1")
 

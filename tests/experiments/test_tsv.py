@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, unique_rows
-from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, unique_rows
+from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.files import AtomicFile
 
 HEADER = {"version": "1", "command": "run\t--out x", "psnr_peak": "vtm", "seeds": ""}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.in_loop_rows import InLoopRow
-from vvc_nnr.experiments.viewer_pictures import (
+from vvc_nnr.experiments.records.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.runs.viewer_pictures import (
     decoded_name,
     filtered_name,
     original_name,

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vvc_nnr.experiments.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow
-from vvc_nnr.experiments.provenance import Conventions, Provenance
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
-from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow
+from vvc_nnr.experiments.records.provenance import Conventions, Provenance
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.tsv import RowWriter
 
 Pixels = NDArray[np.uint8]
 Entry = dict[str, object]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from devtools import Browser, browser, find_browser
 
-from vvc_nnr.experiments.markup import Doubt
-from vvc_nnr.experiments.provenance import Provenance
+from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.stored import read_tools
+from vvc_nnr.experiments.tables.stored import read_tools
+from vvc_nnr.experiments.tables.table import Doubt
 
 Put = Callable[..., list[dict[str, object]]]
 PROGRAM = find_browser()

@@ -16,10 +16,10 @@ import pytest
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.experiments.markup import Column, Doubt, Table, to_markdown
 from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.workbook import number_format, sheet_name, to_workbook
+from vvc_nnr.experiments.tables.table import Column, Doubt, Table, to_markdown
 
 Run = Callable[..., str]
 ODD = Table(

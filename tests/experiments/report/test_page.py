@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr.experiments.in_loop_rows import InLoopRow
-from vvc_nnr.experiments.in_loop_stored import read_in_loop
-from vvc_nnr.experiments.markup import cell_texts
-from vvc_nnr.experiments.provenance import Provenance
+from vvc_nnr.experiments.records.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.records.provenance import Provenance
+from vvc_nnr.experiments.records.rows import ImageRow, ToolRow
+from vvc_nnr.experiments.records.settings import LastRun
 from vvc_nnr.experiments.report.charts import Series
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.image_section import image_section
@@ -27,9 +27,9 @@ from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.rd_charts import rd_pair
 from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.rows import ImageRow, ToolRow
-from vvc_nnr.experiments.settings import LastRun
-from vvc_nnr.experiments.stored import read_images
+from vvc_nnr.experiments.tables.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.tables.stored import read_images
+from vvc_nnr.experiments.tables.table import cell_texts
 
 Put = Callable[..., list[dict[str, object]]]
 QPS = (22, 27, 32, 37)
@@ -118,7 +118,7 @@ def test_names_from_outside_stay_texts(
     index = results / "pictures" / "index.json"
     index.write_text(index.read_text().replace('"net"', json.dumps(NASTY)))
     from vvc_nnr.experiments.report.tool_section import tool_section
-    from vvc_nnr.experiments.stored import read_tools
+    from vvc_nnr.experiments.tables.stored import read_tools
 
     stored = read_tools(results)
     renamed = tuple(

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.experiments.doubts import doubt_text
-from vvc_nnr.experiments.in_loop_rows import InLoopRow
-from vvc_nnr.experiments.in_loop_stored import read_in_loop
-from vvc_nnr.experiments.markup import Column, Doubt, Table, mark_of, to_csv, to_latex, to_markdown
-from vvc_nnr.experiments.provenance import Conventions
+from vvc_nnr.experiments.records.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ToolRow
+from vvc_nnr.experiments.records.settings import LastRun
 from vvc_nnr.experiments.report.in_loop_section import in_loop_section
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.table_view import table_view
-from vvc_nnr.experiments.rows import ToolRow
-from vvc_nnr.experiments.settings import LastRun
-from vvc_nnr.experiments.stored import read_images, read_tools
-from vvc_nnr.experiments.tool_jvet import tool_jvet_tables
+from vvc_nnr.experiments.tables.doubts import doubt_text
+from vvc_nnr.experiments.tables.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.tables.stored import read_images, read_tools
+from vvc_nnr.experiments.tables.table import Column, Doubt, Table, mark_of, to_csv, to_latex, to_markdown
+from vvc_nnr.experiments.tables.tool_jvet import tool_jvet_tables
 
 CONVENTIONS = Conventions(seeds="1")
 TABLE = Table(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.in_loop_means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll, row_psnr_db
-from vvc_nnr.experiments.in_loop_rows import DECIDED_METHODS, InLoopRow
-from vvc_nnr.experiments.in_loop_savings import Savings, curve_saving, mean_saving
-from vvc_nnr.experiments.in_loop_tables import PLANE_HEADS, WAY_COLUMNS, Notes, way_cells
-from vvc_nnr.experiments.markup import Cell, Column, Table
-from vvc_nnr.experiments.sequence_means import difference, mean_or_none
+from vvc_nnr.experiments.records.in_loop_rows import DECIDED_METHODS, InLoopRow
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.bd_rate_tables import PLANE_HEADS, WAY_COLUMNS, Notes, way_cells
+from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll, row_psnr_db
+from vvc_nnr.experiments.tables.savings import Savings, curve_saving, mean_saving
+from vvc_nnr.experiments.tables.sequence_means import difference, mean_or_none
+from vvc_nnr.experiments.tables.table import Cell, Column, Table
 
 _GAIN_COLUMNS = tuple(Column(PLANE_HEADS[plane], "dB", signed=True) for plane in PLANES)
 _MAX_NAMED = 6

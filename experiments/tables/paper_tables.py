@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import LOOP_FILTERS, CnnUse, Score, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.image_averages import ImageMean, image_means
-from vvc_nnr.experiments.markup import Cell, Column, Table
-from vvc_nnr.experiments.notes import PAPER_NOTE, listed, seeds_note, tool_notes
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.rows import ImageMethod, ImageRow, SizeRow, ToolRow, unique_rows
-from vvc_nnr.experiments.sequence_means import CTC_CLASSES, PlaneName, difference
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, SizeRow, ToolRow, unique_rows
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.averages import LOOP_FILTERS, CnnUse, Score, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.image_averages import ImageMean, image_means
+from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes
+from vvc_nnr.experiments.tables.sequence_means import CTC_CLASSES, PlaneName, difference
+from vvc_nnr.experiments.tables.table import Cell, Column, Table
 
 PAPER_QPS = (32, 37)
 METHOD_TITLES: dict[ImageMethod, str] = {

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.in_loop import InLoopExperiment, InLoopOptions
-from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
-from vvc_nnr.experiments.in_loop_stored import IN_LOOP_NETWORKS, IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
-from vvc_nnr.experiments.results import make_folder, write_results
-from vvc_nnr.experiments.settings import settle_settings, source_digests
-from vvc_nnr.experiments.tsv import RowWriter
-from vvc_nnr.experiments.viewer_pictures import FOLDER, write_index
+from vvc_nnr.experiments.records.in_loop_rows import InLoopRow, NetworkRow
+from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
+from vvc_nnr.experiments.records.settings import settle_settings, source_digests
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.runs.in_loop import InLoopExperiment, InLoopOptions
+from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, write_index
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.in_loop_stored import IN_LOOP_NETWORKS, IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
+from vvc_nnr.experiments.tables.results import make_folder, write_results
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.decision_file import VERSION
 from vvc_nnr.sequences.source import Source
 

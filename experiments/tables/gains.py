@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import product
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent
-from vvc_nnr.experiments.doubts import doubt_text
-from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
-from vvc_nnr.experiments.notes import tool_notes
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.rows import ToolRow
-from vvc_nnr.experiments.sequence_means import PlaneName, difference, mean_or_none
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ToolRow
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.averages import CnnUse, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent
+from vvc_nnr.experiments.tables.doubts import doubt_text
+from vvc_nnr.experiments.tables.notes import tool_notes
+from vvc_nnr.experiments.tables.sequence_means import PlaneName, difference, mean_or_none
+from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
 
 LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
     "all": "all filters",

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from vvc_nnr.experiments.markup import Cell, Column, Table
 from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
 from vvc_nnr.experiments.networks.calibrated_coding import code_by_pictures
 from vvc_nnr.experiments.networks.classification import ClassificationRow
@@ -25,8 +24,9 @@ from vvc_nnr.experiments.networks.row import CalibratedRow, Metrics, NotHereErro
 from vvc_nnr.experiments.networks.segmentation_coco import DeepLabRow
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import TextRow
-from vvc_nnr.experiments.rows import ZooCoding, ZooRow
-from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.records.rows import ZooCoding, ZooRow
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.tables.table import Cell, Column, Table
 from vvc_nnr.model.any_file import plain_bytes
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.number_formats import Bfloat16Bits, shape_of

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.in_loop_gain_tables import coded_variants, gain_table, weights_table, worse_table
-from vvc_nnr.experiments.in_loop_means import in_loop_results
-from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
-from vvc_nnr.experiments.in_loop_savings import sequence_savings
-from vvc_nnr.experiments.in_loop_tables import (
+from vvc_nnr.experiments.records.in_loop_rows import InLoopRow, NetworkRow
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.bd_rate_tables import (
     bd_rate_table,
     complexity_table,
     curve_table,
@@ -22,11 +21,12 @@ from vvc_nnr.experiments.in_loop_tables import (
     network_bits_table,
     sequence_table,
 )
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.notes import TIME_NOTE, bd_rate_note, in_loop_notes
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE
-from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.experiments.tables.in_loop_gain_tables import coded_variants, gain_table, weights_table, worse_table
+from vvc_nnr.experiments.tables.means import in_loop_results
+from vvc_nnr.experiments.tables.notes import TIME_NOTE, bd_rate_note, in_loop_notes
+from vvc_nnr.experiments.tables.results import MIN_QPS_FOR_BD_RATE
+from vvc_nnr.experiments.tables.savings import sequence_savings
+from vvc_nnr.experiments.tables.table import Table
 
 IN_LOOP_ROWS, IN_LOOP_NETWORKS, IN_LOOP_SETTINGS = "in_loop.tsv", "in_loop_networks.tsv", "in_loop.json"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.pictures import check_encodable
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.provenance import Provenance
+from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW

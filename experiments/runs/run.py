@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
-from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
-from vvc_nnr.experiments.results import end_to_end_figures, make_folder, tool_figures, write_results
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
-from vvc_nnr.experiments.settings import picture_digests, settle_settings, source_digests, write_json
-from vvc_nnr.experiments.stored import (
+from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.settings import picture_digests, settle_settings, source_digests, write_json
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
+from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
+from vvc_nnr.experiments.runs.tool_by_tool import ToolExperiment, ToolOptions
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.results import end_to_end_figures, make_folder, tool_figures, write_results
+from vvc_nnr.experiments.tables.stored import (
     IMAGE_ROWS,
     IMAGE_SETTINGS,
     SIZE_FILES,
@@ -30,8 +31,7 @@ from vvc_nnr.experiments.stored import (
     read_tools,
     read_zoo,
 )
-from vvc_nnr.experiments.tool_by_tool import ToolExperiment, ToolOptions
-from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.sequences.source import Source
 
 FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "backend", "n_threads", "interpolation")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.in_loop_rows import NetworkRow, Weights
-from vvc_nnr.experiments.tool_by_tool import NETWORK_OF
+from vvc_nnr.experiments.records.in_loop_rows import NetworkRow, Weights
+from vvc_nnr.experiments.runs.tool_by_tool import NETWORK_OF
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.ladder import InLoopNetwork

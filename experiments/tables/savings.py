@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from vvc_nnr.experiments.bd_rate import BdRate, Interpolation, bd_rate_percent
-from vvc_nnr.experiments.in_loop_means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll
-from vvc_nnr.experiments.sequence_means import mean_or_none
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, bd_rate_percent
+from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, InLoopResults, InLoopVariant, PlaneOrAll
+from vvc_nnr.experiments.tables.sequence_means import mean_or_none
 
 StreamLength: TypeAlias = int | None
 """Pictures of the stream that carries the network once; None: the network's bits are not counted."""

@@ -23,13 +23,13 @@ import numpy as np
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.in_loop_rows import DECIDED_METHODS, InLoopMethod, InLoopRow, NetworkRow
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.placed_networks import PlacedNetwork, place_networks
-from vvc_nnr.experiments.sweep import Place, SweepOptions, SweptPicture, sweep
-from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS
-from vvc_nnr.experiments.tsv import RowWriter
-from vvc_nnr.experiments.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
+from vvc_nnr.experiments.records.in_loop_rows import DECIDED_METHODS, InLoopMethod, InLoopRow, NetworkRow
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.runs.in_loop_networks import PlacedNetwork, place_networks
+from vvc_nnr.experiments.runs.sweep import Place, SweepOptions, SweptPicture, sweep
+from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS
+from vvc_nnr.experiments.runs.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.filters.correction import Correction, correction_by
 from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decision_search import decide, with_wiener_filters

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.bd_rate import BdRate
-from vvc_nnr.experiments.doubts import doubt_text
-from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
-from vvc_nnr.experiments.sequence_means import mean_or_none
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.bd_rate import BdRate
+from vvc_nnr.experiments.tables.doubts import doubt_text
+from vvc_nnr.experiments.tables.sequence_means import mean_or_none
+from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
 
 JVET_COLUMNS = (
     Column("Class", text=True),

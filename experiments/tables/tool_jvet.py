@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.bd_rate import Interpolation, Point, bd_rate_percent
-from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES, comparisons
-from vvc_nnr.experiments.jvet_table import JvetLine, jvet_table
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.notes import YUV_NOTE, tool_notes
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.rows import ToolRow
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ToolRow
+from vvc_nnr.experiments.tables.averages import CnnUse, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.bd_rate import Interpolation, Point, bd_rate_percent
+from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES, comparisons
+from vvc_nnr.experiments.tables.jvet import JvetLine, jvet_table
+from vvc_nnr.experiments.tables.notes import YUV_NOTE, tool_notes
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.sequences.metrics import PlaneScores, yuv_psnr_db
 
 _NO_TIMES = "EncT, DecT: this experiment does not time the codec."

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.rows import ToolMethod, ToolRow
-from vvc_nnr.experiments.sequence_means import (
+from vvc_nnr.experiments.records.rows import ToolMethod, ToolRow
+from vvc_nnr.experiments.tables.sequence_means import (
     PlaneMeans,
     PlaneName,
     class_groups,

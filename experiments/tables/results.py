@@ -8,13 +8,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.gain_tables import bd_rate_table, gain_table
-from vvc_nnr.experiments.markup import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.experiments.plots import end_to_end_figure, rd_figures, save_figure
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
-from vvc_nnr.experiments.tables import end_to_end_table, psnr_table, size_table, ssim_table
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.gains import bd_rate_table, gain_table
+from vvc_nnr.experiments.tables.paper_tables import end_to_end_table, psnr_table, size_table, ssim_table
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import AtomicFile
 
 MIN_QPS_FOR_BD_RATE = 4

@@ -19,9 +19,9 @@ from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.rows import SizeRow, ToolMethod, ToolRow
-from vvc_nnr.experiments.sweep import Place, SweepOptions, SweptPicture, sweep
-from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.records.rows import SizeRow, ToolMethod, ToolRow
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.runs.sweep import Place, SweepOptions, SweptPicture, sweep
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters, reconstruct

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from vvc_nnr.experiments.bd_rate import BdRate, Interpolation
-from vvc_nnr.experiments.doubts import doubt_text
-from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.in_loop_means import PLANES, SIDES, InLoopResults, InLoopVariant, PlaneOrAll
-from vvc_nnr.experiments.in_loop_rows import InLoopMethod, NetworkRow
-from vvc_nnr.experiments.in_loop_savings import Savings, StreamLength, curve_saving, mean_saving, stream_lengths
-from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
+from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, NetworkRow
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
+from vvc_nnr.experiments.tables.doubts import doubt_text
+from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.means import PLANES, SIDES, InLoopResults, InLoopVariant, PlaneOrAll
+from vvc_nnr.experiments.tables.savings import Savings, StreamLength, curve_saving, mean_saving, stream_lengths
+from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
 
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.rows import KeyedRow, unique_rows
+from vvc_nnr.experiments.records.rows import KeyedRow, unique_rows
 
 PlaneName: TypeAlias = Literal["y", "cb", "cr"]
 PlaneMeans: TypeAlias = tuple[float | None, float | None, float | None]

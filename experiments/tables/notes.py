@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import ToolResults
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.in_loop_means import InLoopResults
-from vvc_nnr.experiments.provenance import Conventions
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.tables import paper_scores as paper
+from vvc_nnr.experiments.tables.averages import ToolResults
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.means import InLoopResults
 
 PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
 YUV_NOTE = (

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.model_zoo import ROWS, zoo_table
-from vvc_nnr.experiments.provenance import Conventions
-from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE, end_to_end_tables, tool_tables
-from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
-from vvc_nnr.experiments.settings import LastRun, read_last_run
-from vvc_nnr.experiments.tool_jvet import tool_jvet_tables
-from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.settings import LastRun, read_last_run
+from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.runs.model_zoo import ROWS, zoo_table
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.results import MIN_QPS_FOR_BD_RATE, end_to_end_tables, tool_tables
+from vvc_nnr.experiments.tables.table import Table
+from vvc_nnr.experiments.tables.tool_jvet import tool_jvet_tables
 
 TOOL_ROWS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool.json"
 IMAGE_ROWS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end.json"

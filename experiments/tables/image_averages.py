@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from vvc_nnr.experiments.rows import ImageMethod, ImageRow, unique_rows
+from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, unique_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, Preset, Sao, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.provenance import PsnrPeak
+from vvc_nnr.experiments.records.provenance import PsnrPeak
 from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.choice import BackendChoice
 from vvc_nnr.filters.ladder import InLoopNetwork

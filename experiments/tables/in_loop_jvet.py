@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.in_loop_means import PLANES, InLoopResults, InLoopVariant
-from vvc_nnr.experiments.in_loop_savings import Savings
-from vvc_nnr.experiments.in_loop_tables import way_cells
-from vvc_nnr.experiments.jvet_table import JvetLine, jvet_table
-from vvc_nnr.experiments.markup import Table
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.bd_rate_tables import way_cells
+from vvc_nnr.experiments.tables.jvet import JvetLine, jvet_table
+from vvc_nnr.experiments.tables.means import PLANES, InLoopResults, InLoopVariant
+from vvc_nnr.experiments.tables.savings import Savings
+from vvc_nnr.experiments.tables.table import Table
 
 
 def variant_label(results: InLoopResults, variant: InLoopVariant) -> str:

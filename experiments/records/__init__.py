@@ -1,0 +1,1 @@
+"""What is stored of an experiment: rows as data frames, settings, provenance."""

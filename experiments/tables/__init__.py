@@ -1,0 +1,1 @@
+"""What is printed: rows to means, tables and their formats."""
