@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
@@ -14,10 +15,9 @@ from vvc_nnr.experiments.cli_common import (
     Outcome,
     add_command,
     add_group,
+    natural,
     positive,
-    weight_bits,
 )
-from vvc_nnr.experiments.cli_in_loop import add_in_loop
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
@@ -29,10 +29,13 @@ from vvc_nnr.experiments.pictures import (
     small_pictures,
 )
 from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.records.weights import Compression, parse_compressions
 from vvc_nnr.experiments.runs.end_to_end import NETWORKS, EndToEndOptions
+from vvc_nnr.experiments.runs.given_networks import PAPER_NETWORKS
 from vvc_nnr.experiments.runs.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
+from vvc_nnr.experiments.runs.network_states import BOTH_MODES
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
-from vvc_nnr.experiments.runs.tool_by_tool import NETWORK_OF, ToolOptions
+from vvc_nnr.experiments.runs.tool_by_tool import DecisionMode, ToolOptions
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
 
@@ -54,7 +57,7 @@ def add_commands(commands: Commands) -> None:
         "vvc-nnr experiment tool-by-tool --out results/",
     )
     _add_tool_by_tool(kinds)
-    add_in_loop(kinds)
+    _add_in_loop(kinds)
     _add_end_to_end(kinds)
     _add_model_zoo(kinds)
 
@@ -63,15 +66,73 @@ def _add_tool_by_tool(kinds: Commands) -> None:
     tool = add_command(
         kinds,
         "tool-by-tool",
-        "a CNN in the place of, or after, VVC's in-loop filters: Tables 1 to 3 and BD-rate",
-        "vvc-nnr experiment tool-by-tool --sequences jvet/ --pictures 4 --out results/",
+        "CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times",
+        "vvc-nnr experiment tool-by-tool --sequences jvet/ --pictures 4 --compress uniform8,nnc:-32 --out results/",
         _tool_by_tool,
     )
     tool.add_argument("--out", type=Path, required=True, help="folder of results; an unfinished run goes on there")
-    tool.add_argument("--replacement", default=NETWORK_OF["none"], help="network instead of the in-loop filters")
-    tool.add_argument("--postfilter", default=NETWORK_OF["all"], help="network after all in-loop filters")
+    tool.add_argument(
+        "--networks",
+        nargs="+",
+        metavar="NAME_OR_FILE",
+        default=list(PAPER_NETWORKS),
+        help="in-loop filters, bundled or files; a coded file (.nnc) is run as it is",
+    )
+    tool.add_argument(
+        "--replacement",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one of them that takes the place of the codec's in-loop filters; repeatable",
+    )
+    _add_network_options(tool)
+    tool.add_argument(
+        "--decisions",
+        choices=get_args(DecisionMode),
+        default="off",
+        help="on: also as the encoder decides, block by block; wiener: also with Wiener filters behind that",
+    )
+    tool.add_argument("--viewer-picture", type=natural, default=0, metavar="N", help="picture kept for a viewer")
     add_sweep_options(tool, preset="faster")
-    _add_common(tool)
+    add_format_option(tool)
+    add_report_option(tool)
+
+
+def _add_in_loop(kinds: Commands) -> None:
+    """The name of an experiment that is no more: whatever follows it, it is answered by where it went."""
+    parser = kinds.add_parser("in-loop", prefix_chars="\0", add_help=False)
+    parser.add_argument("anything", nargs="*")
+    parser.set_defaults(run=_in_loop, json=False)
+
+
+def _in_loop(arguments: argparse.Namespace) -> Outcome:
+    raise InputError("experiment in-loop is now experiment tool-by-tool --decisions wiener (see --help of that)")
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--original",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="network as trained that the coded one of the same NAME was made from; repeatable",
+    )
+    parser.add_argument(
+        "--compress",
+        type=_compressions,
+        default=",".join(each.text for each in BOTH_MODES),
+        metavar="LIST",
+        help="what each network as trained goes through: uniform1 to uniform16, nnc or nnc:QP, calibrated:0.02dB or "
+        "calibrated:12000B, with commas between them; or none (default: %(default)s)",
+    )
+    parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photographs for the compression calibrated")
+
+
+def _compressions(text: str) -> tuple[Compression, ...]:
+    try:
+        return parse_compressions(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_end_to_end(kinds: Commands) -> None:
@@ -91,7 +152,9 @@ def _add_end_to_end(kinds: Commands) -> None:
     end.add_argument("--count", type=positive, metavar="N", help="the first N images")
     end.add_argument("--networks", nargs="+", default=list(NETWORKS), help="autoencoders")
     end.add_argument("--subsampling", choices=("444", "422", "420"), default="444", help="JPEG's chroma format")
-    _add_common(end)
+    _add_network_options(end)
+    add_format_option(end)
+    add_report_option(end)
 
 
 def _add_model_zoo(kinds: Commands) -> None:
@@ -136,13 +199,6 @@ def _model_zoo(arguments: argparse.Namespace) -> Outcome:
     return tables_outcome(tables, default_origin(), arguments.format)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bits", type=weight_bits, default=8, help="bits per weight of the reconstructed networks")
-    parser.add_argument("--biases", choices=("quantised", "float"), default="quantised", help="what happens to biases")
-    add_format_option(parser)
-    add_report_option(parser)
-
-
 def _demo(arguments: argparse.Namespace) -> Outcome:
     if arguments.out is not None:
         return _demo_in(arguments.out, f"Rows, tables and plots: {arguments.out}")
@@ -165,10 +221,13 @@ def _tool_by_tool(arguments: argparse.Namespace) -> Outcome:
     sources, pictures = chosen_sources(arguments)
     options = ToolOptions(
         **sweep_settings(arguments),
-        replacement=arguments.replacement,
-        postfilter=arguments.postfilter,
-        bits=arguments.bits,
-        biases=arguments.biases,
+        networks=arguments.networks,
+        replacements=arguments.replacement,
+        originals=arguments.original,
+        compressions=arguments.compress,
+        decisions=arguments.decisions,
+        photographs=arguments.calibrate,
+        viewer_picture=arguments.viewer_picture,
     )
     tables = run_tool_by_tool(
         sources,
@@ -188,8 +247,9 @@ def _end_to_end(arguments: argparse.Namespace) -> Outcome:
     pictures = (small_pictures(arguments.images) if named else default_small_pictures()).first(arguments.count)
     options = EndToEndOptions(
         networks=arguments.networks,
-        bits=arguments.bits,
-        biases=arguments.biases,
+        originals=arguments.original,
+        compressions=arguments.compress,
+        photographs=arguments.calibrate,
         subsampling=arguments.subsampling,
     )
     provenance = gather_provenance()

@@ -29,8 +29,7 @@ from vvc_nnr.experiments.cli_common import (
     sources_of,
 )
 from vvc_nnr.experiments.records.provenance import gather_provenance
-from vvc_nnr.experiments.tables.results import make_folder
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, make_folder
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.data_parallel import Workers, worker_group

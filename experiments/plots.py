@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -16,16 +16,18 @@ from matplotlib.ticker import NullLocator
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.infinite_points import finite_points, infinite_note
-from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, ToolRow
+from vvc_nnr.experiments.records.rows import ImageMethod
+from vvc_nnr.experiments.records.weights import ORIGINAL
 from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
-from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.tables.image_averages import ImageMean, image_means
-from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PLANE_TITLES
-from vvc_nnr.experiments.tables.sequence_means import PlaneName
+from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
+from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, PlaneName, ToolResults, Variant, image_means
+from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PLANE_TITLES, RECONSTRUCTED
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Grouping: TypeAlias = Literal["sequence", "class"]
 
@@ -39,31 +41,36 @@ _IMAGE_STYLES: dict[ImageMethod, dict[str, str]] = {
     "jpeg-optimised": {"color": "#7f7f7f", "marker": "D", "linestyle": "--"},
     "jpeg-payload": {"color": "#000000", "marker": "o", "linestyle": "-"},
     "cnn-ae": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "reconstructed-cnn-ae": {"color": "#D55E00", "marker": "x", "linestyle": "none"},
 }
 
 
-def rd_figures(rows: Iterable[ToolRow], by: Grouping = "class", plane: PlaneName = "y") -> dict[str, Figure]:
+def tool_figures(results: ToolResults) -> dict[str, Figure]:
+    """Rate-distortion plots of a tool-by-tool run by file name, per class and overall."""
+    return {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
+
+
+def end_to_end_figures(rows: pd.DataFrame) -> dict[str, Figure]:
+    """The plot of an end-to-end run by file name."""
+    return {"end_to_end": end_to_end_figure(rows)}
+
+
+def rd_figures(results: ToolResults, by: Grouping = "class", plane: PlaneName = "y") -> dict[str, Figure]:
     """One figure per class (and "Overall"), or per sequence: quality over rate, and the gains that it hides.
 
     Args:
-        rows: Rows of the tool-by-tool experiment.
+        results: The means of a tool-by-tool run.
         by: What a figure is about.
         plane: The plane to score.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
     """
-    results = tool_results(rows)
     if by == "sequence":
         return {name: _rd_figure(results, name, (name,), plane) for name in results.sequences}
-    groups = {f"Class {name}": names for name, names in results.groups.items()}
+    groups = {f"Class {name}": names for name, names in results.classes.items()}
     if len(groups) > 1:
         groups[paper.OVERALL] = tuple(results.sequences)
     return {title: _rd_figure(results, title, names, plane) for title, names in groups.items()}
 
 
-def end_to_end_figure(rows: Iterable[ImageRow]) -> Figure:
+def end_to_end_figure(rows: pd.DataFrame) -> Figure:
     """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points.
 
     Raises:
@@ -72,10 +79,12 @@ def end_to_end_figure(rows: Iterable[ImageRow]) -> Figure:
     means = image_means(rows)
     figure = Figure(figsize=(8.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    for method, style in _IMAGE_STYLES.items():
-        if points := finite_points(_image_points(means, method)):
+    curves = [(METHOD_TITLES[method], style, _image_points(means, method)) for method, style in _IMAGE_STYLES.items()]
+    decoded = {"color": "#D55E00", "marker": "x", "linestyle": "none"}
+    curves.append((RECONSTRUCTED, decoded, _image_points(means, "cnn-ae", decoded=True)))
+    for label, style, all_points in curves:
+        if points := finite_points(all_points):
             rates, scores = zip(*points, strict=True)
-            label = METHOD_TITLES[method]
             axes.plot(rates, scores, label=label, markersize=5, linewidth=1.4, **style)  # type: ignore[arg-type]
     for theirs, marker in zip(paper.END_TO_END[:2], ("^", "*"), strict=True):
         label = f"{theirs.label}, in the paper"
@@ -85,7 +94,7 @@ def end_to_end_figure(rows: Iterable[ImageRow]) -> Figure:
     axes.set_title(f"End to end, {n_images} images", fontsize="medium", loc="left")
     axes.set_xlim(left=0)
     figure.legend(frameon=False, fontsize="small", loc="outside right upper")
-    note = infinite_note((METHOD_TITLES[method], _image_points(means, method)) for method in _IMAGE_STYLES)
+    note = infinite_note((label, points) for label, _, points in curves)
     if note:
         figure.supxlabel(_in_lines(note, figure), fontsize="small", x=0.01, ha="left")
     return figure
@@ -112,18 +121,18 @@ def save_figure(figure: Figure, path: Path) -> None:
 def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane: PlaneName) -> Figure:
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     curves, gains = figure.subplots(1, 2)
-    anchor = finite_points(curve_points(results, sequences, Variant("all"), plane))
+    anchor = sorted(finite_points(results.curve(sequences, ANCHOR, plane)))
     ticks: tuple[float, ...] = ()
     all_points = []
     for variant, style in _variant_styles(results):
-        all_points.append((str(style["label"]), curve_points(results, sequences, variant, plane)))
+        all_points.append((str(style["label"]), sorted(results.curve(sequences, variant, plane))))
         points = finite_points(all_points[-1][1])
         if not points:
             continue
         rates, scores = zip(*points, strict=True)
         ticks = ticks or rates
         curves.plot(rates, scores, **style)
-        if variant != Variant("all"):
+        if variant != ANCHOR:
             gain_rates, gain_db = gain_curve(anchor, points)
             if gain_rates:
                 gains.plot(gain_rates, gain_db, **(style | {"marker": ""}))
@@ -146,39 +155,31 @@ def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane
     return figure
 
 
-def curve_points(results: ToolResults, sequences: Sequence[str], variant: Variant, plane: PlaneName) -> list[Point]:
-    """(kbit per picture, dB) at each QP, means over sequences, infinite where a picture is exact."""
-    found = []
-    for qp in results.qps:
-        rate = results.mean_kbit(sequences, qp, variant)
-        score = results.mean_score(sequences, [qp], variant, "psnr_db", plane)
-        if rate and score is not None:
-            found.append((rate, score))
-    return sorted(found)
-
-
 def _variant_styles(results: ToolResults) -> list[tuple[Variant, dict[str, str | float]]]:
-    """What is drawn and how: anchors in greys, one colour per network, dashes where it is reconstructed."""
-    anchors: list[tuple[Variant, dict[str, str | float]]] = [
-        (
-            Variant(name),
-            {"color": _ANCHOR_COLOURS[name], "marker": marker, "label": f"codec: {LOOP_FILTER_TITLES[name]}"},
-        )
-        for name, marker in zip(LOOP_FILTERS, "osv", strict=True)
-    ]
-    networks: list[tuple[Variant, dict[str, str | float]]] = []
-    for i, use in enumerate(results.uses):
-        label = f"CNN: {_plain(use.label)}"
-        base: dict[str, str | float] = {"color": _CNN_COLOURS[i % len(_CNN_COLOURS)]}
-        networks.append((use.original, base | {"marker": "o", "label": label}))
-        dashed: dict[str, str | float] = {"marker": "x", "linestyle": "--", "linewidth": 2.4, "alpha": 0.7}
-        networks.append((use.reconstructed, base | dashed | {"label": f"{label}, reconstructed"}))
-    return anchors + networks
+    """What is drawn and how: anchors in greys, one colour per network, dashes where its weights are decoded."""
+    styles: list[tuple[Variant, dict[str, str | float]]] = []
+    names = results.network_names
+    for variant in results.variants:
+        style: dict[str, str | float]
+        label = _plain(variant_label(results, variant))
+        if not variant.network:
+            marker = {"all": "o", "deblock-sao": "s", "none": "v"}[variant.loop_filters]
+            style = {"color": _ANCHOR_COLOURS[variant.loop_filters], "marker": marker, "label": label}
+        elif variant.way != "full":
+            continue
+        else:
+            colour = _CNN_COLOURS[names.index(variant.network) % len(_CNN_COLOURS)]
+            style = {"color": colour, "marker": "o", "label": label}
+            if variant.weights != ORIGINAL:
+                style |= {"marker": "x", "linestyle": "--", "linewidth": 2.4, "alpha": 0.7}
+        styles.append((variant, style))
+    return styles
 
 
-def _image_points(means: Iterable[ImageMean], method: ImageMethod) -> list[Point]:
-    """(bit per pixel, dB) of a method, by rising rate."""
-    return sorted((mean.bpp, mean.psnr_db) for mean in means if mean.method == method)
+def _image_points(means: Iterable[ImageMean], method: ImageMethod, *, decoded: bool = False) -> list[Point]:
+    """(bit per pixel, dB) of a method, by rising rate; of an autoencoder with its weights as trained, or decoded."""
+    weights = [mean for mean in means if mean.method == method]
+    return sorted((m.bpp, m.psnr_db) for m in weights if method != "cnn-ae" or (m.weights != ORIGINAL) == decoded)
 
 
 def _missing(has_curves: bool, has_gains: bool) -> list[str]:

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.sequences.frame import Plane
+from vvc_nnr.errors import ShapeError
+from vvc_nnr.sequences.frame import Frame, Plane
 from vvc_nnr.sequences.metrics import SSIM_WINDOW, check_window
 
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -67,3 +68,22 @@ def _halved(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     height, width = plane.shape
     even = np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
     return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
+
+
+def frame_ms_ssim(reference: Frame, decoded: Frame) -> tuple[float | None, float | None, float | None]:
+    """MS-SSIM of Y, Cb and Cr; None for a plane that is not there or smaller than 176 either way.
+
+    Args:
+        reference: The original picture.
+        decoded: A picture of the same size, bit depth and chroma format.
+
+    Raises:
+        ShapeError: If the formats differ.
+    """
+    if reference.format() != decoded.format():
+        raise ShapeError(f"pictures differ in format: {reference.format()} and {decoded.format()}")
+    scores: list[float | None] = [None, None, None]
+    for place, (a, b) in enumerate(zip(reference.planes, decoded.planes, strict=True)):
+        if min(a.shape) >= _SMALLEST_SIDE:
+            scores[place] = ms_ssim(a, b, bit_depth=reference.bit_depth)
+    return scores[0], scores[1], scores[2]

@@ -53,6 +53,19 @@ def naming(path: Path | str) -> Iterator[None]:
         raise UnsupportedError(f"{path}: {error}") from error
 
 
+def make_folder(folder: Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
+    return folder
+
+
 def remaining_bytes(file: BufferedReader) -> int:
     """How many bytes of an open regular file are left to read."""
     return os.fstat(file.fileno()).st_size - file.tell()

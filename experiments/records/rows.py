@@ -1,22 +1,26 @@
-"""The results of the experiments: one flat row per picture and method."""
+"""The results of the experiments: the columns of each file of rows, with their units and rules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
 
-ToolMethod: TypeAlias = Literal["anchor", "original", "reconstructed"]
+Way: TypeAlias = Literal["codec", "full", "decisions", "wiener"]
+"""The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block; the same
+with Wiener filters fitted to each picture behind it."""
+DECIDED_WAYS: tuple[Way, ...] = ("decisions", "wiener")
+"""Those whose decisions are coded and counted."""
+NetworkPlace: TypeAlias = Literal["all", "none", "codec"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
-ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae", "reconstructed-cnn-ae"]
+ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"]
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRow:
-    """One picture of the tool-by-tool experiment.
+    """One picture of the tool-by-tool experiment, filtered one way.
 
     Attributes:
         sequence: Name of the sequence.
@@ -27,18 +31,27 @@ class ToolRow:
         bit_depth: Bits per sample that the scores were taken at.
         qp: QP of the encoding.
         loop_filters: The in-loop filters that the codec ran.
-        method: "anchor" (no network), "original" or "reconstructed" (network as trained, or as decoded).
-        network: Name of the network, empty for the anchor.
-        n_bits: Bits of the coded picture; the network's own bits are not among them.
+        way: Who filters after those.
+        network: Name of the network, empty for the codec alone.
+        weights: Which weights of the network: "original" as trained, "file" as a given coded file has them, or a
+            compression that they went through, such as "uniform8" or "nnc:-32"; "none" for the codec alone.
+        network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, empty for the codec.
+        n_bits: Bits of the coded picture; neither decisions nor the network are among them.
+        n_decision_bits: Bits of the coded decisions, Wiener filters included.
         psnr_y_db: PSNR of luma in dB, inf for identical planes.
         psnr_cb_db: PSNR of Cb in dB, None for a picture without chroma.
         psnr_cr_db: PSNR of Cr in dB, None for a picture without chroma.
         ssim_y: SSIM of luma.
         ssim_cb: SSIM of Cb, None for a picture without chroma.
         ssim_cr: SSIM of Cr, None for a picture without chroma.
+        ms_ssim_y: MS-SSIM of luma, None for a plane that is too small for five scales.
+        ms_ssim_cb: MS-SSIM of Cb, None without chroma or for a plane that is too small.
+        ms_ssim_cr: MS-SSIM of Cr, None without chroma or for a plane that is too small.
+        encode_s: Processor time of the whole encoder, None where a cached encoding does not know its own.
+        decode_s: Processor time of the whole decoder.
 
     Raises:
-        ValueError: If a count or size is negative, or the network's name does not go with the method.
+        ValueError: If a count, size or time is negative, or way, network and weights do not go together.
     """
 
     sequence: str
@@ -49,26 +62,41 @@ class ToolRow:
     bit_depth: int
     qp: int
     loop_filters: LoopFilters
-    method: ToolMethod
+    way: Way
     network: str
+    weights: str
+    network_sha256: str
     n_bits: int
+    n_decision_bits: int
     psnr_y_db: float
     psnr_cb_db: float | None
     psnr_cr_db: float | None
     ssim_y: float
     ssim_cb: float | None
     ssim_cr: float | None
+    ms_ssim_y: float | None
+    ms_ssim_cb: float | None
+    ms_ssim_cr: float | None
+    encode_s: float | None
+    decode_s: float
 
     def __post_init__(self) -> None:
-        if (self.method == "anchor") != (self.network == ""):
-            raise ValueError(f"method {self.method!r} with network {self.network!r}: only the anchor has none")
-        if min(self.picture, self.n_bits) < 0 or min(self.width, self.height) < 1:
-            raise ValueError("picture and n_bits must be at least 0, width and height at least 1")
+        is_codec = self.way == "codec"
+        if is_codec != (self.network == "") or is_codec != (self.weights == NO_WEIGHTS):
+            raise ValueError(f"way {self.way!r} with network {self.network!r} and weights {self.weights!r}")
+        if not is_codec and not is_weights(self.weights):
+            raise ValueError(f"weights {self.weights!r}: must be original, file or a compression such as uniform8")
+        if self.n_decision_bits and self.way not in DECIDED_WAYS:
+            raise ValueError(f"{self.n_decision_bits} bits of decisions with way {self.way!r}")
+        counts = (self.picture, self.n_bits, self.n_decision_bits, self.encode_s or 0, self.decode_s)
+        if min(counts) < 0 or min(self.width, self.height) < 1:
+            raise ValueError("counts and times must be at least 0, width and height at least 1")
 
     @property
     def key(self) -> tuple[str | int, ...]:
         """What this row is about; a run writes each key once."""
-        return (self.sequence, self.picture, self.qp, self.loop_filters, self.method, self.network)
+        picture = (self.sequence, self.picture, self.qp, self.loop_filters)
+        return (*picture, self.way, self.network, self.weights, self.network_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +105,24 @@ class ImageRow:
 
     Attributes:
         image: Name of the image.
-        method: JPEG by one of its three rates, or the autoencoder as trained or as decoded.
+        method: JPEG by one of its three rates, or an autoencoder.
         setting: JPEG's quality (and subsampling), or the name of the network.
+        weights: Which weights of the network, as `ToolRow.weights`; "none" for JPEG.
+        network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, empty for JPEG.
         n_bytes: Bytes that are counted for the image.
         bpp: Bits per pixel, 8 * n_bytes / (width * height).
         psnr_db: PSNR in dB over the three channels together, peak 255, inf for identical images.
         ssim: SSIM, mean over the three channels.
 
     Raises:
-        ValueError: If the rate is negative.
+        ValueError: If the rate is negative, or method and weights do not go together.
     """
 
     image: str
     method: ImageMethod
     setting: str
+    weights: str
+    network_sha256: str
     n_bytes: int
     bpp: float
     psnr_db: float
@@ -99,44 +131,61 @@ class ImageRow:
     def __post_init__(self) -> None:
         if self.n_bytes < 0 or self.bpp < 0:
             raise ValueError("n_bytes and bpp must be at least 0")
+        if (self.method == "cnn-ae") != is_weights(self.weights):
+            raise ValueError(f"method {self.method!r} with weights {self.weights!r}")
 
     @property
-    def key(self) -> tuple[str | int, ...]:
+    def key(self) -> tuple[str, ImageMethod, str, str, str]:
         """What this row is about; a run writes each key once."""
-        return (self.image, self.method, self.setting)
+        return (self.image, self.method, self.setting, self.weights, self.network_sha256)
 
 
 @dataclass(frozen=True, slots=True)
-class SizeRow:
-    """The size of one network before and after compression.
+class NetworkRow:
+    """What one network costs with one kind of weights; counted, not claimed.
 
     Attributes:
-        network: Name of the network.
-        original_bytes: Size of the float32 file.
-        compressed_bytes: Size of the compressed file.
-        method: How it was compressed, such as "uniform8".
-        bits: Bits per weight.
+        network: Its name.
+        weights: Which weights, as `ToolRow.weights`.
+        network_sha256: The first 16 hex digits of the SHA-256 of the file that has them.
+        place: What the codec runs before it: "all", or "none" where it takes the place of the in-loop filters;
+            "codec" for an autoencoder, which takes the place of the whole codec.
+        coding: How the file holds the weights: "NNC", "float32" or "uniform" with its bits.
+        n_bytes: Size of the whole file.
+        original_bytes: Size of the network as trained as a float32 file; None if only a coded file is at hand.
         n_parameters: Weights and biases.
+        kmac_per_luma_sample: Thousand multiplications with addition per luma sample, counted in a forward pass; None
+            for an autoencoder.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a size is not positive, or the weights are unknown.
     """
 
     network: str
-    original_bytes: int
-    compressed_bytes: int
-    method: str
-    bits: int
+    weights: str
+    network_sha256: str
+    place: NetworkPlace
+    coding: str
+    n_bytes: int
+    original_bytes: int | None
     n_parameters: int
+    kmac_per_luma_sample: float | None
 
     def __post_init__(self) -> None:
-        if min(self.original_bytes, self.compressed_bytes) < 1:
-            raise ValueError("original_bytes and compressed_bytes must be at least 1")
+        if min(self.n_bytes, self.n_parameters, 1 if self.original_bytes is None else self.original_bytes) < 1:
+            raise ValueError("n_bytes, original_bytes and n_parameters must be at least 1")
+        if not is_weights(self.weights):
+            raise ValueError(f"weights {self.weights!r}: must be original, file or a compression such as uniform8")
 
     @property
     def key(self) -> tuple[str | int, ...]:
         """What this row is about; a run writes each key once."""
-        return (self.network, self.method, self.bits)
+        return (self.network, self.weights, self.network_sha256, self.place)
+
+    @property
+    def title(self) -> str:
+        """What tables call these weights: "original", "file (NNC)", or their compression."""
+        return f"file ({self.coding})" if self.weights == FILE else weights_title(self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,29 +276,3 @@ class ZooRow:
     def coding(self) -> ZooCoding:
         """How the network was coded."""
         return ZooCoding(self.method, self.qp, self.max_loss_db)
-
-
-class KeyedRow(Protocol):
-    """A row that knows what it is about."""
-
-    @property
-    def key(self) -> tuple[str | int | float, ...]:
-        """What the row is about."""
-        ...
-
-
-KeyedRowT = TypeVar("KeyedRowT", bound=KeyedRow)
-
-
-def unique_rows(rows: Iterable[KeyedRowT]) -> list[KeyedRowT]:
-    """The rows in their order, repeated ones once.
-
-    Raises:
-        InputError: If two rows about the same thing differ (results of two runs in one file).
-    """
-    seen: dict[tuple[str | int | float, ...], KeyedRowT] = {}
-    for row in rows:
-        first = seen.setdefault(row.key, row)
-        if first != row:
-            raise InputError(f"two different results for {row.key}: keep the rows of one run only")
-    return list(seen.values())

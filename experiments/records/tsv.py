@@ -200,7 +200,8 @@ def _parse(path: Path, data: bytes, row_type: type[RowT]) -> tuple[RowTable[RowT
     columns = [field.name for field in fields(row_type)]
     if lines[n_comments : n_comments + 1] != ["\t".join(columns)]:
         raise InputError(
-            f"{path} line {n_comments + 1}: no results of this kind, wanted the columns {' '.join(columns)}"
+            f"{path} line {n_comments + 1}: no results of this kind, must be the columns {' '.join(columns)}; "
+            "results of an earlier version are not read: run the experiment again in another folder"
         )
     parsers = _parsers(row_type)
     header = dict(_comment(path, i, line) for i, line in enumerate(lines[:n_comments], start=1) if ":" in line)

@@ -23,8 +23,7 @@ from vvc_nnr.experiments.report.embedding import EmbeddedEntry, EmbeddedPictures
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
 from vvc_nnr.experiments.report.svg import bar_swatch_svg, chart_svg, swatch_svg
 from vvc_nnr.experiments.report.table_view import TableView, table_view
-from vvc_nnr.experiments.tables.doubts import some_of
-from vvc_nnr.experiments.tables.table import Table, one_line
+from vvc_nnr.experiments.tables.table import Table, one_line, some_of
 
 _HERE = Path(__file__).parent
 _MAX_GROUPS = 6

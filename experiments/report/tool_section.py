@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
-from vvc_nnr.experiments.plots import curve_points
-from vvc_nnr.experiments.report.charts import N_COLOURS, Line, Marker, PointChart, Series
+from vvc_nnr.experiments.records.rows import Way
+from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, BarChart, Bars, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
 from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES, comparisons
+from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
+from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.savings import STREAM_LENGTHS, Comparison, Savings, mean_saving, stream_lengths
 from vvc_nnr.experiments.tables.stored import StoredTools
 from vvc_nnr.experiments.tables.table import Table
 
 _LEAD = (
-    "A convolutional network in the place of, or after, the in-loop filters of VVC intra pictures, with its weights as "
-    "trained and as decoded from a compressed file."
+    "Networks in the place of, or after, the in-loop filters of VVC intra pictures, with their weights as "
+    "trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
 )
-_ANCHOR_LOOKS: tuple[tuple[Marker, Line], ...] = (("circle", "solid"), ("square", "dashed"), ("diamond", "dotted"))
+_UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
+_FIRST = ("bd_rate", "table1_size", "table2_psnr", "table3_ssim", "complexity", "coded_weights")
+_LINES: Mapping[Way, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
+_WAY_TITLES: Mapping[Way, str] = {
+    "wiener": "decisions and Wiener filters",
+    "decisions": "decisions",
+    "full": "full strength",
+}
+_CODEC_LINES: Mapping[str, tuple[Marker, Line]] = {
+    "all": ("circle", "solid"),
+    "deblock-sao": ("square", "dashed"),
+    "none": ("diamond", "dotted"),
+}
+_NETWORK_BITS_NOTE = (
+    "In N pictures: the network's whole file once in a stream of N pictures. The table has a single picture as well."
+)
+_COMPLEXITY_NOTE = "Lower is better: BD-rate of luma over all sequences, the network's bits not counted."
 
 
 def tool_section(stored: StoredTools) -> Section:
@@ -29,55 +47,125 @@ def tool_section(stored: StoredTools) -> Section:
     Raises:
         InputError: If two rows about the same thing differ.
     """
-    results = tool_results(stored.rows)
-    tables, jvet = stored.tables(), stored.jvet_tables()
-    first = [name for name in ("bd_rate", "gain_per_qp", "table1_size") if name in tables]
+    results = stored.results()
+    savings = stored.savings(results) if results.sequences else {}
+    tables = stored.tables() if results.sequences else {}
+    jvet = stored.jvet_tables(results, savings)
+    finals = _finals(results)
+    ordered = {pair: jvet[pair] for pair in sorted(jvet, key=lambda pair: pair[0] not in finals)}
+    first = [name for name in _FIRST if name in tables]
+    numbered = {f"jvet_{number}": table for number, table in enumerate(ordered.values(), start=1)}
     return Section(
         "tool-by-tool",
         "In-loop filtering, tool by tool",
-        _LEAD,
-        tuple(_findings(results, jvet)),
-        tuple(_chart_groups(results, jvet)),
+        _LEAD if results.sequences else _UNFINISHED,
+        tuple(_findings(results, ordered, finals)),
+        tuple(_chart_groups(results, savings, ordered, finals)),
         {name: tables[name] for name in first},
-        jvet | {name: table for name, table in tables.items() if name not in first and name != "bd_rate_per_sequence"},
+        numbered | {name: table for name, table in tables.items() if name not in first},
         stored.header,
         stored.last_run.settings,
-        jvet,
+        numbered,
     )
 
 
-def _findings(results: ToolResults, jvet: dict[str, Table]) -> Iterator[Finding]:
-    for (use, anchor), table in zip(comparisons(results), jvet.values(), strict=bool(jvet)):
-        finding = overall_finding(table, f"luma BD-rate, {results.label(use)} against {LOOP_FILTER_TITLES[anchor]}")
-        if finding:
-            yield finding
+def _finals(results: ToolResults) -> list[Variant]:
+    """What a codec would run: each network with decoded weights (else as trained), in the strongest way of the run."""
+    finals = []
+    for network in results.network_names:
+        mine = [variant for variant in results.tests if variant.network == network]
+        strongest = [variant for variant in mine if mine and variant.way == mine[-1].way]
+        finals += [variant for variant in strongest if variant.weights != ORIGINAL] or strongest
+    return finals
 
 
-def _chart_groups(results: ToolResults, jvet: dict[str, Table]) -> Iterator[ChartGroup]:
-    bars = [bar_chart(table, table.title) for table in jvet.values()]
-    if bars:
-        yield ChartGroup("BD-rate per class", tuple(bars), note="Negative: fewer bits at equal PSNR.")
-    groups = {f"Class {name}": names for name, names in results.groups.items()}
-    if len(groups) != 1:
-        groups = {paper.OVERALL: tuple(results.sequences), **groups}
-    groups |= {name: (name,) for name in results.sequences if (name,) not in groups.values()}
-    pairs = [chart for title, names in groups.items() if names for chart in _rd_pair(results, title, names)]
+def _findings(
+    results: ToolResults, jvet: Mapping[tuple[Variant, Variant], Table], finals: list[Variant]
+) -> Iterator[Finding]:
+    for (variant, anchor), table in jvet.items():
+        if variant in finals:
+            row = results.networks[variant.network, variant.weights]
+            cost = f"{row.title}, {row.kmac_per_luma_sample or 0:.1f} kMAC/luma sample, {row.n_bytes / 1024:.1f} KB"
+            against = LOOP_FILTER_TITLES[anchor.loop_filters]
+            finding = overall_finding(table, f"luma BD-rate against {against}, {variant.network} ({cost})")
+            if finding:
+                yield finding
+
+
+def _chart_groups(
+    results: ToolResults,
+    savings: Savings,
+    jvet: Mapping[tuple[Variant, Variant], Table],
+    finals: list[Variant],
+) -> Iterator[ChartGroup]:
+    if jvet:
+        yield ChartGroup("Complexity against gain", (_complexity_chart(results, savings),), note=_COMPLEXITY_NOTE)
+        bars = {pair: bar_chart(table, table.title) for pair, table in jvet.items()}
+        final = tuple(chart for pair, chart in bars.items() if pair[0] in finals)
+        others = tuple(chart for pair, chart in bars.items() if pair[0] not in finals)
+        yield ChartGroup("BD-rate per class", final, others, "Negative: fewer bits at equal PSNR.")
+        sent = [variant for variant in finals if len(stream_lengths(variant)) > 1]
+        if sent and ANCHOR in results.variants:
+            chart = _network_bits_chart(results, savings, sent)
+            yield ChartGroup("The network in the stream", (chart,), note=_NETWORK_BITS_NOTE)
+    singles = {name: (name,) for name in results.sequences}
+    groups = {**results.groups, **singles} if len(results.sequences) > 1 else singles
+    # Overall comes last among the groups of the results, and first here.
+    ordered = sorted(groups.items(), key=lambda item: item[1] != tuple(results.sequences))
+    pairs = list(chain.from_iterable(_rd_pair(results, title, names) for title, names in ordered))
     if pairs:
         yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), GAIN_NOTE)
 
 
-def _rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
-    curves = [
-        replace(look, points=tuple(curve_points(results, sequences, variant, "y"))) for variant, look in _looks(results)
-    ]
-    return rd_pair(title, curve_points(results, sequences, Variant("all"), "y"), curves, results.qps)
+def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
+    """BD-rate over operations, a series for each way to run the networks with decoded weights (else as trained)."""
+    series = []
+    looks: tuple[tuple[Way, Marker], ...] = (("wiener", "circle"), ("decisions", "square"), ("full", "diamond"))
+    strongest = {variant.way for variant in _finals(results)}
+    for colour, (way, marker) in enumerate(looks, start=1):
+        variants = _shown_weights([v for v in results.tests if v.network and v.way == way])
+        values = {v: mean_saving(savings, results.sequences, Comparison(v)) for v in variants}
+        costs = {v: results.networks[v.network, v.weights].kmac_per_luma_sample for v in variants}
+        points = sorted((costs[v] or 0.0, value, v.network) for v, value in values.items() if value is not None)
+        places = tuple((cost, value) for cost, value, _ in points)
+        names = tuple(name for _, _, name in points)
+        series.append(Series(_WAY_TITLES[way], places, colour, marker, "none", names, labelled=way in strongest))
+    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100))
+    y = Axis("BD-rate of luma [%]", with_zero=True)
+    return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
 
 
-def _looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
-    """What is drawn and how: anchors neutral, one colour per network, dashes where it is reconstructed."""
-    for name, (marker, line) in zip(LOOP_FILTERS, _ANCHOR_LOOKS, strict=True):
-        yield Variant(name), Series(f"codec, {LOOP_FILTER_TITLES[name]}", (), 0, marker, line)
-    for number, use in enumerate(results.uses):
-        colour, marker = number % N_COLOURS + 1, NETWORK_MARKERS[number % len(NETWORK_MARKERS)]
-        yield use.original, Series(results.label(use), (), colour, marker)
-        yield use.reconstructed, Series(f"{results.label(use)}, reconstructed", (), colour, "cross", "dashed")
+def _shown_weights(variants: list[Variant]) -> list[Variant]:
+    """The last weights of each network: decoded ones where there are any."""
+    return list({variant.network: variant for variant in variants}.values())
+
+
+def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[Variant]) -> BarChart:
+    """BD-rate of what a codec would run, its network's bits spread over streams of several lengths."""
+    bars = tuple(
+        Bars(
+            f"in {length} pictures" if length else "free",
+            tuple(mean_saving(savings, results.sequences, Comparison(variant, length=length)) for variant in variants),
+        )
+        for length in STREAM_LENGTHS
+        if length != 1
+    )
+    labels = tuple(f"{v.network}, {results.networks[v.network, v.weights].title}" for v in variants)
+    return BarChart("Luma BD-rate by length of stream", "%", labels, bars)
+
+
+def _rd_pair(results: ToolResults, title: str, names: tuple[str, ...]) -> list[PointChart]:
+    curves = [_curve(results, variant, names) for variant in results.variants]
+    label = title if title in (*results.sequences, OVERALL) else f"Class {title}"
+    return rd_pair(label, results.curve(names, ANCHOR, "y"), curves, results.qps)
+
+
+def _curve(results: ToolResults, variant: Variant, names: tuple[str, ...]) -> Series:
+    """Anchors are neutral, each network has a colour, each way a line; decoded weights have crosses."""
+    points = tuple(results.curve(names, variant, "y"))
+    label = variant_label(results, variant)
+    if not variant.network:
+        return Series(label, points, 0, *_CODEC_LINES[variant.loop_filters])
+    number = results.network_names.index(variant.network)
+    marker: Marker = NETWORK_MARKERS[number % len(NETWORK_MARKERS)] if variant.weights == ORIGINAL else "cross"
+    return Series(label, points, number % N_COLOURS + 1, marker, _LINES[variant.way])

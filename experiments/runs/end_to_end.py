@@ -25,12 +25,16 @@ from vvc_nnr.codec.jpeg import (
     payload_bytes,
 )
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, SizeRow
+from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
 from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
+from vvc_nnr.experiments.runs.network_states import (
+    BOTH_MODES,
+    NetworkState,
+    check_photographs,
+)
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
-from vvc_nnr.filters.zoo import load_autoencoder, n_parameters, reconstruct
-from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.sequences.metrics import psnr_db, ssim_rgb
 
 NETWORKS = ("autoencoder-1.8bpp", "autoencoder-4.2bpp")
@@ -45,8 +49,8 @@ MAX_GROUP_PIXELS = 1 << 18
 
 Picture: TypeAlias = NDArray[np.uint8]
 Named: TypeAlias = tuple[str, Picture]
-Key: TypeAlias = tuple[str | int, ...]
-"""What a row is about: picture, method, setting."""
+Key: TypeAlias = tuple[str, ImageMethod, str, str, str]
+"""What a row is about: picture, method, setting, weights, digest of the network's file."""
 Scores: TypeAlias = tuple[float, float]
 """PSNR in dB and SSIM."""
 
@@ -57,47 +61,39 @@ class EndToEndOptions:
 
     Attributes:
         networks: Autoencoders, by zoo name or file.
-        bits: Bits per weight of the reconstructed networks.
-        biases: Whether biases are quantised.
+        originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
+        compressions: What each network as trained is stored with and decoded from.
+        photographs: Folder of photographs for the compression "calibrated".
         subsampling: JPEG's chroma format.
+
+    Raises:
+        InputError: If there is no network, a compression is named twice, or photographs are missing.
     """
 
     networks: Sequence[str] = NETWORKS
-    bits: int = 8
-    biases: Biases = "quantised"
+    originals: Sequence[str] = ()
+    compressions: tuple[Compression, ...] = BOTH_MODES
+    photographs: Path | None = None
     subsampling: JpegSubsampling = "444"
 
     def __post_init__(self) -> None:
         if not self.networks:
             raise InputError("no autoencoder: give at least one")
-
-
-@dataclass(frozen=True, slots=True)
-class _Coder:
-    """An autoencoder as trained ("cnn-ae") or as decoded."""
-
-    method: ImageMethod
-    name: str
-    network: Autoencoder
+        check_once(self.compressions)
+        check_photographs(self.compressions, self.photographs)
 
 
 class EndToEndExperiment:
-    """Autoencoders before and after compression, and JPEG, over one set of pictures.
+    """Autoencoders with each of their weights, and JPEG, over one set of pictures.
 
     Args:
         options: What to run.
-
-    Raises:
-        InputError: If a network cannot be loaded, or two different ones have one name.
+        states: The autoencoders with each of their weights.
     """
 
-    def __init__(self, options: EndToEndOptions) -> None:
+    def __init__(self, options: EndToEndOptions, states: Sequence[NetworkState]) -> None:
         self._options = options
-        self.sizes: list[SizeRow] = []
-        self.networks_sha256: dict[str, str] = {}
-        self._networks: list[_Coder] = []
-        for name in options.networks:
-            self._add(name)
+        self._states = tuple(states)
 
     def run(self, pictures: Sequence[Picture], names: Sequence[str], writer: RowWriter[ImageRow]) -> None:
         """Measures what the writer does not hold yet: each autoencoder, then JPEG near its rates and along a curve.
@@ -109,30 +105,17 @@ class EndToEndExperiment:
         """
         named = list(zip(names, pictures, strict=True))
         rows = {row.key: row for row in writer.existing}
-        for coder in tqdm(self._networks, desc="autoencoders", unit="network", disable=None):
-            for new in _autoencoder_rows(coder, named, rows):
+        for state in tqdm(self._states, desc="autoencoders", unit="network", disable=None):
+            for new in _autoencoder_rows(state, named, rows):
                 writer.append(new)
                 rows |= {row.key: row for row in new}
-        targets_bpp = [_mean_bpp(names, coder.name, rows) for coder in self._networks if coder.method == "cnn-ae"]
+        first = {state.row.network: state for state in reversed(self._states)}
+        targets_bpp = [
+            _mean_bpp(names, first[name], rows) for name in dict.fromkeys(s.row.network for s in self._states)
+        ]
         settings = self._jpeg_settings(pictures, targets_bpp)
         for quality, rates in tqdm(settings.items(), desc="JPEG", unit="quality", disable=None):
             writer.append(self._jpeg_rows(quality, rates, named, rows))
-
-    def _add(self, name_or_path: str) -> None:
-        o = self._options
-        name = Path(name_or_path).stem if Path(name_or_path).is_file() else name_or_path
-        original = load_autoencoder(name_or_path)
-        coded = reconstruct(original, o.bits, o.biases)
-        if name in self.networks_sha256:
-            raise InputError(f"{name_or_path}: a network called {name} is there already; rename one of the files")
-        self.networks_sha256[name] = coded.original_sha256
-        assert isinstance(coded.network, Autoencoder)
-        self._networks += [
-            _Coder("cnn-ae", name, original),
-            _Coder("reconstructed-cnn-ae", name, coded.network),
-        ]
-        sizes = (coded.original_bytes, coded.compressed_bytes)
-        self.sizes.append(SizeRow(name, *sizes, f"uniform{o.bits}", o.bits, n_parameters(original)))
 
     def _jpeg_settings(self, pictures: Sequence[Picture], targets_bpp: Sequence[float]) -> dict[int, list[JpegRate]]:
         """Qualities to run and their rates: a curve, and for each autoencoder the two qualities around its rate."""
@@ -160,23 +143,23 @@ class EndToEndExperiment:
         setting = f"quality {quality}, {':'.join(self._options.subsampling)}"
         for name, picture in named:
             scores: dict[bytes, Scores] = {}  # the rates differ in their Huffman tables, not in their pictures
-            for rate in (rate for rate in rates if (name, JPEG_RATES[rate], setting) not in done):
+            for rate in (rate for rate in rates if _key(name, JPEG_RATES[rate], setting) not in done):
                 stream = encode_jpeg(picture, quality, self._options.subsampling, optimise=rate != "file")
                 decoded = decode_jpeg(stream)
                 key = decoded.tobytes()
                 scores[key] = scores.get(key) or _scores(picture, decoded)
                 n_bytes = payload_bytes(stream) if rate == "payload" else len(stream)
-                yield _image_row(name, JPEG_RATES[rate], setting, n_bytes, picture, scores[key])
+                yield _image_row(_key(name, JPEG_RATES[rate], setting), n_bytes, picture, scores[key])
 
 
-def _autoencoder_rows(coder: _Coder, named: Sequence[Named], done: Container[Key]) -> Iterator[list[ImageRow]]:
+def _autoencoder_rows(state: NetworkState, named: Sequence[Named], done: Container[Key]) -> Iterator[list[ImageRow]]:
     """Yields the rows of each group of pictures that are not done yet.
 
     A group runs whole, also where some of its rows are there: how a network rounds may depend on its batch.
     """
     for group in _groups(named):
-        if any((name, coder.method, coder.name) not in done for name, _ in group):
-            yield [row for row in _coded_group(coder, group) if row.key not in done]
+        if any(_state_key(name, state) not in done for name, _ in group):
+            yield [row for row in _coded_group(state, group) if row.key not in done]
 
 
 def _groups(named: Sequence[Named]) -> Iterator[list[Named]]:
@@ -192,24 +175,32 @@ def _batched(items: Iterable[Named], size: int) -> Iterator[tuple[Named, ...]]:
         yield group
 
 
-def _coded_group(coder: _Coder, group: Sequence[Named]) -> Iterator[ImageRow]:
+def _coded_group(state: NetworkState, group: Sequence[Named]) -> Iterator[ImageRow]:
+    assert isinstance(state.network, Autoencoder)
     pictures = np.stack([picture for _, picture in group])
     _, height, width, _ = pictures.shape
-    streams = encode_pictures(coder.network, pictures)
-    decoded = decode_pictures(coder.network, streams, width, height)
+    streams = encode_pictures(state.network, pictures)
+    decoded = decode_pictures(state.network, streams, width, height)
     for (name, picture), stream, output in zip(group, streams, decoded, strict=True):
-        yield _image_row(name, coder.method, coder.name, len(stream), picture, _scores(picture, output))
+        yield _image_row(_state_key(name, state), len(stream), picture, _scores(picture, output))
 
 
 def _scores(picture: Picture, decoded: Picture) -> Scores:
     return psnr_db(_flat(picture), _flat(decoded), bit_depth=8), ssim_rgb(picture, decoded)
 
 
-def _image_row(
-    image: str, method: ImageMethod, setting: str, n_bytes: int, picture: Picture, scores: Scores
-) -> ImageRow:
+def _key(image: str, method: ImageMethod, setting: str, weights: str = NO_WEIGHTS, sha256: str = "") -> Key:
+    """What a row is about (`ImageRow.key`)."""
+    return (image, method, setting, weights, sha256)
+
+
+def _state_key(image: str, state: NetworkState) -> Key:
+    return _key(image, "cnn-ae", state.row.network, state.row.weights, state.row.network_sha256)
+
+
+def _image_row(key: Key, n_bytes: int, picture: Picture, scores: Scores) -> ImageRow:
     height, width, _ = picture.shape
-    return ImageRow(image, method, setting, n_bytes, 8 * n_bytes / (width * height), *scores)
+    return ImageRow(*key, n_bytes, 8 * n_bytes / (width * height), *scores)
 
 
 def _flat(picture: Picture) -> Picture:
@@ -217,5 +208,5 @@ def _flat(picture: Picture) -> Picture:
     return picture.reshape(picture.shape[0], -1)
 
 
-def _mean_bpp(names: Sequence[str], setting: str, rows: Mapping[Key, ImageRow]) -> float:
-    return fmean(rows[name, "cnn-ae", setting].bpp for name in names)
+def _mean_bpp(names: Sequence[str], state: NetworkState, rows: Mapping[Key, ImageRow]) -> float:
+    return fmean(rows[_state_key(name, state)].bpp for name in names)

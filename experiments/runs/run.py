@@ -5,39 +5,57 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.plots import end_to_end_figures, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
-from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import picture_digests, settle_settings, source_digests, write_json
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
+from vvc_nnr.experiments.runs.given_networks import GivenNetwork, given_autoencoders, given_filters
 from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
+from vvc_nnr.experiments.runs.network_states import CodingOptions, network_states
 from vvc_nnr.experiments.runs.tool_by_tool import ToolExperiment, ToolOptions
+from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, write_index
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.results import end_to_end_figures, make_folder, tool_figures, write_results
 from vvc_nnr.experiments.tables.stored import (
+    IMAGE_NETWORKS,
     IMAGE_ROWS,
     IMAGE_SETTINGS,
-    SIZE_FILES,
+    TOOL_NETWORKS,
     TOOL_ROWS,
     TOOL_SETTINGS,
     ZOO_ROWS,
     ZOO_SETTINGS,
+    check_not_old,
     read_images,
     read_tools,
     read_zoo,
 )
-from vvc_nnr.experiments.tables.table import Table
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
+from vvc_nnr.files import AtomicFile, make_folder
+from vvc_nnr.filters.decision_file import VERSION
+from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.sequences.source import Source
 
-FREE_TOOL_SETTINGS = ("qps", "max_pictures", "tile", "device", "backend", "n_threads", "interpolation")
-"""What may change from run to run in one folder: more rows come of it, or the same ones."""
+SETTLED_OF_TOOLS = (
+    "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+)  # fmt: skip
+"""What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
+SETTLED_OF_IMAGES = ("subsampling",)
+"""The same for end-to-end."""
+TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
+CODED_FOLDER = "networks"
+"""Where a folder of results has the coded files of its networks."""
 
 
 def run_tool_by_tool(
@@ -49,7 +67,7 @@ def run_tool_by_tool(
     cache: Path | None = None,
     interpolation: Interpolation = "pchip",
 ) -> dict[str, Table]:
-    """Runs what is missing in a folder and writes rows, tables and plots there.
+    """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
 
     Args:
         sources: The sequences.
@@ -63,30 +81,35 @@ def run_tool_by_tool(
         The tables by file name.
 
     Raises:
-        InputError: If a source or the folder cannot be used.
-        BitstreamError: If a source is damaged.
+        InputError: If a source, a network or the folder cannot be used.
+        BitstreamError: If a source or a network is damaged.
         UnsupportedError: If a source has a format that VVC intra coding here does not take.
         ExternalToolError: If the encoder fails.
     """
-    conventions = Conventions(psnr_peak=options.psnr_peak, loop_filters=SAO_NOTES[options.sao])
-    experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
-    own = {
-        "networks_sha256": experiment.networks_sha256,
-        "encoder": experiment.encoder,
+    check_not_old(folder)
+    networks = given_filters(options.networks, options.replacements, options.originals)
+    encoder = encoder_identity(options.encoder, options.encoder_config)
+    settings = _plain(asdict(options)) | {
+        "compressions": [each.text for each in options.compressions],
+        "ways": list(options.ways),
+        "encoder_identity": encoder,
+        "decisions_version": VERSION,
         "interpolation": interpolation,
     }
-    settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
-    provenance = replace(provenance, inference=experiment.inference)
-    settle_settings(
-        make_folder(folder) / TOOL_SETTINGS, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS
-    )
+    _settle(folder / TOOL_SETTINGS, settings, source_digests(sources), provenance, SETTLED_OF_TOOLS)
+    coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
+    conventions = Conventions(psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding)
+    provenance = replace(provenance, inference=_inference(networks, options))
     header = provenance.to_header() | conventions.to_header()
+    pictures, coded = make_folder(folder / FOLDER), make_folder(folder / CODED_FOLDER)
     with RowWriter(folder / TOOL_ROWS, ToolRow, header) as writer:
-        experiment.run(sources, writer)
-    _write_sizes(folder / SIZE_FILES[0], experiment.sizes, header)
+        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
+        _write_networks(folder / TOOL_NETWORKS, [state.row for state in states], header)
+        ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, writer)
     stored = read_tools(folder)
+    write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
     tables = stored.tables()
-    write_results(folder, tables, tool_figures(stored.rows))
+    write_results(folder, tables, tool_figures(stored.results()))
     return tables
 
 
@@ -112,18 +135,20 @@ def run_end_to_end(
     Raises:
         InputError: If a network, a picture or the folder cannot be used.
     """
+    check_not_old(folder)
+    networks = given_autoencoders(options.networks, options.originals)
+    settings = _plain(asdict(options)) | {"compressions": [each.text for each in options.compressions]}
+    _settle(folder / IMAGE_SETTINGS, settings, picture_digests(pictures, names), provenance, SETTLED_OF_IMAGES)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE)
-    experiment = EndToEndExperiment(options)
-    settings = asdict(options) | {"networks_sha256": experiment.networks_sha256}
-    inputs = picture_digests(pictures, names)
-    settle_settings(make_folder(folder) / IMAGE_SETTINGS, settings, inputs, provenance, free=())
     header = provenance.to_header() | conventions.to_header()
+    coded = make_folder(folder / CODED_FOLDER)
     with RowWriter(folder / IMAGE_ROWS, ImageRow, header) as writer:
-        experiment.run(pictures, names, writer)
-    _write_sizes(folder / SIZE_FILES[1], experiment.sizes, header)
+        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
+        _write_networks(folder / IMAGE_NETWORKS, [state.row for state in states], header)
+        EndToEndExperiment(options, states).run(pictures, names, writer)
     stored = read_images(folder)
     tables = stored.tables()
-    write_results(folder, tables, end_to_end_figures(stored.rows))
+    write_results(folder, tables, end_to_end_figures(stored.frame))
     return tables
 
 
@@ -151,8 +176,9 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
     chosen = chosen_rows(options)
     with RowWriter(make_folder(folder) / ZOO_ROWS, ZooRow, header) as writer:
         absent = run_zoo(chosen, options, writer)
-    settings = {"qps": list(options.qps), "peer": bool(options.peer), "absent": absent}
+    settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "absent": absent}
     shown = [row.name for row in chosen]
+    settings["order"] = [row.name for row in ROWS]
     content = {"settings": settings, "provenance": provenance.to_header(), "shown": shown}
     write_json(folder / ZOO_SETTINGS, content)
     tables = read_zoo(folder).tables()
@@ -160,7 +186,48 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
     return tables
 
 
-def _write_sizes(path: Path, sizes: Sequence[SizeRow], header: Mapping[str, str]) -> None:
+def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[str, Figure]) -> None:
+    """Writes each table as .md, .csv and .tex and each figure as .png and .svg.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    for name, table in tables.items():
+        for suffix, text in ((".md", to_markdown(table)), (".csv", to_csv(table)), (".tex", to_latex(table))):
+            with AtomicFile(folder / (name + suffix)) as file:
+                file.write(text.encode())
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            save_figure(figure, folder / (name + suffix))
+
+
+def _settle(
+    path: Path,
+    settings: Mapping[str, object],
+    inputs: Mapping[str, str],
+    provenance: Provenance,
+    settled: Sequence[str],
+) -> None:
+    """Settles the settings of a run, of which only some have to agree with those of an earlier one."""
+    make_folder(path.parent)
+    settle_settings(path, settings, inputs, provenance, free=[key for key in settings if key not in settled])
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Settings as JSON has them: paths as texts, none as the empty one."""
+    paths = ("encoder_config", "photographs")
+    return {key: str(value or "") if key in paths else value for key, value in settings.items()}
+
+
+def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
+    """What computes the networks, and in which precision."""
+    network = networks[0].given.network
+    assert isinstance(network, InLoopNetwork)
+    return options.runner(network).description
+
+
+def _write_networks(path: Path, networks: Sequence[NetworkRow], header: Mapping[str, str]) -> None:
+    """Writes the networks of this run in the place of those of an earlier one."""
     path.unlink(missing_ok=True)
-    with RowWriter(path, SizeRow, header) as writer:
-        writer.append(sizes)
+    with RowWriter(path, NetworkRow, header) as writer:
+        writer.append(networks)

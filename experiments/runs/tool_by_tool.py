@@ -1,37 +1,63 @@
-"""The tool-by-tool experiment: a CNN in the place of, or after, the in-loop filters of VVC intra pictures.
+"""The tool-by-tool experiment: CNNs in the place of, or after, the in-loop filters of VVC intra pictures.
 
 ```
- picture ─ encode ─┬─ filters "all" ─────────── decode ─┬─ anchor "all"
-                   │                                    └─ post-filter network, original and reconstructed
-                   ├─ filters "deblock-sao" ─── decode ─── anchor "deblock-sao"
-                   └─ filters "none" ────────── decode ─┬─ anchor "none"
-                                                        └─ replacement network, original and reconstructed
+ picture ─ encode ─┬─ filters "all" ─────────── decode ─┬─ the codec alone (anchor)
+                   │                                    └─ post-filters, with each of their weights ─┐
+                   ├─ filters "deblock-sao" ─── decode ─── the codec alone (VTM 1.0's filters)       │
+                   └─ filters "none" ────────── decode ─┬─ the codec alone                           │
+                                                        └─ replacements, with each of their weights ─┤
+                                     full strength everywhere / as the encoder decides, from coded   │
+                                     decisions / so, with Wiener filters fitted to the picture   ◀───┘
 ```
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from vvc_nnr.codec.encoders import encoder_identity
+import numpy as np
+
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.records.rows import SizeRow, ToolMethod, ToolRow
+from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
+from vvc_nnr.experiments.runs.given_networks import PAPER_NETWORKS
+from vvc_nnr.experiments.runs.network_states import BOTH_MODES, NetworkState, check_photographs
 from vvc_nnr.experiments.runs.sweep import Place, SweepOptions, SweptPicture, sweep
+from vvc_nnr.experiments.runs.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
+from vvc_nnr.filters.correction import Correction, correction_by
+from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decision_search import decide, with_wiener_filters
+from vvc_nnr.filters.decisions import (
+    BLOCK_SIZES,
+    STRENGTH_UNIT,
+    UNIT_CHOICE,
+    Decisions,
+    apply_decisions,
+    block_grid,
+)
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.runner import Runner
-from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters, reconstruct
-from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim
+from vvc_nnr.sequences.ms_ssim import frame_ms_ssim
 from vvc_nnr.sequences.source import Source
 
-NETWORK_OF: dict[LoopFilters, str] = {"none": "inloop-replacement", "all": "inloop-postfilter"}
-"""The bundled network for each in-loop filter set of the codec."""
+DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
+"""Networks at full strength only; also as the encoder decides; also with Wiener filters behind those decisions."""
 LOOP_FILTER_SETS: tuple[LoopFilters, ...] = ("all", "deblock-sao", "none")
+WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
+    "off": ("full",),
+    "on": ("full", "decisions"),
+    "wiener": ("full", "decisions", "wiener"),
+}
+"""The ways that a network runs in, the strongest last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,50 +65,72 @@ class ToolOptions(SweepOptions):
     """What the experiment runs, besides what every sweep has to know.
 
     Attributes:
-        replacement: Network (zoo name or file) for pictures without in-loop filters.
-        postfilter: Network for pictures with all in-loop filters.
-        bits: Bits per weight of the reconstructed networks.
-        biases: Whether biases are quantised.
+        networks: Names of the zoo, or files. A coded network (.nnc) is run as its file has it.
+        replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
+            stand where their file says, else after all in-loop filters.
+        originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
+        compressions: What each network as trained is stored with and decoded from.
+        decisions: Whether the encoder decides where and how strongly the networks run.
+        photographs: Folder of photographs for the compression "calibrated".
+        viewer_picture: Number of the picture of each sequence that is kept for a viewer.
+
+    Raises:
+        InputError: If a value is out of its range, a compression is named twice, or photographs are missing.
     """
 
-    replacement: str = NETWORK_OF["none"]
-    postfilter: str = NETWORK_OF["all"]
-    bits: int = 8
-    biases: Biases = "quantised"
+    networks: Sequence[str] = PAPER_NETWORKS
+    replacements: Sequence[str] = ()
+    originals: Sequence[str] = ()
+    compressions: tuple[Compression, ...] = BOTH_MODES
+    decisions: DecisionMode = "off"
+    photographs: Path | None = None
+    viewer_picture: int = 0
+
+    def __post_init__(self) -> None:
+        SweepOptions.__post_init__(self)
+        if self.viewer_picture < 0:
+            raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
+        check_once(self.compressions)
+        check_photographs(self.compressions, self.photographs)
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that each network runs in."""
+        return WAYS_OF[self.decisions]
 
 
-@dataclass(frozen=True, slots=True)
-class _Variant:
-    """One way to get the final picture: which network runs, if any."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Output:
+    """A picture as one way of filtering leaves it, and what that costs beyond the codec."""
 
-    method: ToolMethod
-    network_name: str
-    runner: Runner | None
+    way: Way
+    frame: Frame
+    n_decision_bits: int = 0
+    encode_s: float = 0.0
+    decode_s: float = 0.0
 
 
 class ToolExperiment:
-    """Both networks, before and after compression, ready to run over sequences.
+    """All networks in their places, ready to run over sequences.
 
     Args:
         options: What to run.
+        states: The networks with each of their weights.
         cache: Folder of finished encodings.
+        pictures: Folder of the viewer's pictures.
 
     Raises:
-        InputError: If a network cannot be loaded, two different ones have one name, or the backend, the precision or
-            the device is not there.
+        InputError: If the backend, the precision or the device is not there.
     """
 
-    def __init__(self, options: ToolOptions, cache: Path) -> None:
-        self.encoder = encoder_identity(options.encoder, options.encoder_config)
+    def __init__(self, options: ToolOptions, states: Sequence[NetworkState], cache: Path, pictures: Path) -> None:
         self._options = options
         self._cache = cache
-        self.sizes: list[SizeRow] = []
-        self.networks_sha256: dict[str, str] = {}
-        self._variants: dict[LoopFilters, list[_Variant]] = {
-            "all": self._with_network(options.postfilter),
-            "deblock-sao": [_Variant("anchor", "", None)],
-            "none": self._with_network(options.replacement),
-        }
+        self._pictures = pictures
+        self._states = tuple(states)
+        self._runners = [_runner(state, options) for state in states]
+        self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
+        self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
 
     def run(self, sources: Sequence[Source], writer: RowWriter[ToolRow]) -> None:
         """Measures what the writer does not hold yet, and appends a picture's rows as soon as they are known.
@@ -95,72 +143,143 @@ class ToolExperiment:
         """
         done = {row.key for row in writer.existing}
 
+        def has(place: Place, state: NetworkState | None) -> bool:
+            is_kept = all(path.exists() for path in self._viewer_files(place, state))
+            return is_kept and done.issuperset(self._keys(place, state))
+
         def is_missing(place: Place) -> bool:
-            return any(_key(place, variant) not in done for variant in self._variants[place.loop_filters])
+            return not all(has(place, state) for state in (None, *self._at(place)))
 
         for picture in sweep(sources, LOOP_FILTER_SETS, self._options, self._cache, is_missing, "tool-by-tool"):
-            variants = self._variants[picture.place.loop_filters]
-            with naming(picture.place.source.path):
-                rows = [self._row(picture, each) for each in variants if _key(picture.place, each) not in done]
-            writer.append(rows)
+            place = picture.place
+            for state in (None, *self._at(place)):
+                if not has(place, state):
+                    with naming(place.source.path):
+                        rows = self._measure(picture, state)
+                    writer.append(row for row in rows if row.key not in done)
 
-    def _with_network(self, name_or_path: str) -> list[_Variant]:
-        options = self._options
-        name = Path(name_or_path).stem if Path(name_or_path).is_file() else name_or_path
-        original = load_inloop_filter(name_or_path)
-        coded = reconstruct(original, options.bits, options.biases)
-        if self.networks_sha256.setdefault(name, coded.original_sha256) != coded.original_sha256:
-            raise InputError(f"{name_or_path}: another network is called {name} too; rename one of the files")
-        assert isinstance(coded.network, InLoopNetwork)
-        method = f"uniform{options.bits}"
-        self.sizes.append(
-            SizeRow(
-                name,
-                coded.original_bytes,
-                coded.compressed_bytes,
-                method,
-                options.bits,
-                n_parameters(original),
-            )
-        )
-        return [
-            _Variant("anchor", "", None),
-            _Variant("original", name, options.runner(original)),
-            _Variant("reconstructed", name, options.runner(coded.network)),
-        ]
+    def _at(self, place: Place) -> Iterator[NetworkState]:
+        return (state for state in self._states if state.row.place == place.loop_filters)
 
-    @property
-    def inference(self) -> str:
-        """What computes the networks, and in which precision."""
-        return next(v.runner.description for v in self._variants["all"] if v.runner is not None)
+    def _measure(self, picture: SweptPicture, state: NetworkState | None) -> list[ToolRow]:
+        """The rows of the codec alone, or of a network; keeps the picture for the viewer."""
+        outputs = self._filtered(picture, state) if state else [_Output("codec", picture.decoded)]
+        shown = [outputs[-1].frame] if state else [picture.reference, picture.decoded]
+        for path, frame in zip(self._viewer_files(picture.place, state), shown, strict=False):
+            store_picture(path, frame)
+        return [self._row(picture, state, output) for output in outputs]
 
-    def _row(self, picture: SweptPicture, variant: _Variant) -> ToolRow:
-        place, output = picture.place, picture.decoded
-        if variant.runner is not None:
-            output = variant.runner.filter_frame(output, place.qp)
-        psnr = frame_psnr_db(picture.reference, output, peak=self._options.psnr_peak)
-        ssim = frame_ssim(picture.reference, output)
+    def _filtered(self, picture: SweptPicture, state: NetworkState) -> list[_Output]:
+        """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
+        runner, qp, decoded = self._ready_runner(picture, state), picture.place.qp, picture.decoded
+        start_s = time.process_time()
+        correction = correction_by(runner, decoded, qp)
+        network_s = time.process_time() - start_s
+        full, full_s = _timed_application(decoded, correction, None)
+        outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
+        for way, decisions, search_s in _searched(picture, correction, self._options.ways):
+            start_s = time.process_time()
+            data = encode_decisions(decisions)
+            code_s = time.process_time() - start_s
+            output, apply_s = _timed_application(decoded, correction, data)
+            decode_s = network_s + apply_s
+            outputs.append(_Output(way, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
+        return outputs
+
+    def _ready_runner(self, picture: SweptPicture, state: NetworkState) -> Runner:
+        """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
+        index, size = self._states.index(state), (picture.decoded.width, picture.decoded.height)
+        if self._ready_for[index] != size:
+            correction_by(self._runners[index], picture.decoded, picture.place.qp)
+            self._ready_for[index] = size
+        return self._runners[index]
+
+    def _row(self, picture: SweptPicture, state: NetworkState | None, output: _Output) -> ToolRow:
+        psnr = frame_psnr_db(picture.reference, output.frame, peak=self._options.psnr_peak)
+        ssim = frame_ssim(picture.reference, output.frame)
+        ms_ssim = frame_ms_ssim(picture.reference, output.frame)
         return ToolRow(
-            sequence=place.source.name,
-            ctc_class=place.source.ctc_class,
-            picture=place.index,
+            sequence=picture.place.source.name,
+            ctc_class=picture.place.source.ctc_class,
+            picture=picture.place.index,
             width=picture.reference.width,
             height=picture.reference.height,
             bit_depth=picture.reference.bit_depth,
-            qp=place.qp,
-            loop_filters=place.loop_filters,
-            method=variant.method,
-            network=variant.network_name,
+            qp=picture.place.qp,
+            loop_filters=picture.place.loop_filters,
+            way=output.way,
+            network=state.row.network if state else "",
+            weights=state.row.weights if state else NO_WEIGHTS,
+            network_sha256=state.row.network_sha256 if state else "",
             n_bits=picture.n_bits,
+            n_decision_bits=output.n_decision_bits,
             psnr_y_db=psnr.y,
             psnr_cb_db=psnr.cb,
             psnr_cr_db=psnr.cr,
             ssim_y=ssim.y,
             ssim_cb=ssim.cb,
             ssim_cr=ssim.cr,
+            ms_ssim_y=ms_ssim[0],
+            ms_ssim_cb=ms_ssim[1],
+            ms_ssim_cr=ms_ssim[2],
+            encode_s=None if picture.encode_s is None else picture.encode_s + output.encode_s,
+            decode_s=picture.decode_s + output.decode_s,
         )
 
+    def _viewer_files(self, place: Place, state: NetworkState | None) -> list[Path]:
+        """What a viewer gets of the codec (original, decoded), or of a network with its last weights; often nothing."""
+        where = (place.source.name, place.index)
+        is_viewed = place.index == self._options.viewer_picture and any(self._at(place))
+        if not is_viewed or (state and state is not self._viewed[state.row.network]):
+            return []
+        if state is None:
+            names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters)]
+        else:
+            way = self._options.ways[-1]
+            names = [filtered_name(*where, place.qp, way, state.row.network, state.row.network_sha256)]
+        return [self._pictures / name for name in names]
 
-def _key(place: Place, variant: _Variant) -> tuple[str | int, ...]:
-    """The key of the row (`ToolRow.key`) that a variant of a picture gets."""
-    return (place.source.name, place.index, place.qp, place.loop_filters, variant.method, variant.network_name)
+    def _keys(self, place: Place, state: NetworkState | None) -> set[tuple[str | int, ...]]:
+        """The keys (`ToolRow.key`) of the rows that the codec alone, or a network, leads to."""
+        picture = (place.source.name, place.index, place.qp, place.loop_filters)
+        if state is None:
+            return {(*picture, "codec", "", NO_WEIGHTS, "")}
+        row = state.row
+        return {(*picture, way, row.network, row.weights, row.network_sha256) for way in self._options.ways}
+
+
+def _runner(state: NetworkState, options: ToolOptions) -> Runner:
+    assert isinstance(state.network, InLoopNetwork)
+    return options.runner(state.network)
+
+
+def _searched(
+    picture: SweptPicture, correction: Correction, ways: Sequence[Way]
+) -> Iterator[tuple[Way, Decisions, float]]:
+    """Yields each way that is decided, its decisions, and the processor time of their search."""
+    if "decisions" not in ways:
+        return
+    qp, decoded = picture.place.qp, picture.decoded
+    start_s = time.process_time()
+    decisions = decide(picture.reference, decoded, correction, qp)
+    decide_s = time.process_time() - start_s
+    yield "decisions", decisions, decide_s
+    if "wiener" in ways:
+        start_s = time.process_time()
+        with_filters = with_wiener_filters(decisions, picture.reference, decoded, correction, qp)
+        yield "wiener", with_filters, decide_s + time.process_time() - start_s
+
+
+def _timed_application(decoded: Frame, correction: Correction, data: bytes | None) -> tuple[Frame, float]:
+    """The picture as a decoder makes it from coded decisions, None for full strength, and its processor time."""
+    start_s = time.process_time()
+    decisions = _full_strength(decoded) if data is None else decode_decisions(data, decoded.format())
+    output = apply_decisions(decoded, correction, decisions)
+    return output, time.process_time() - start_s
+
+
+def _full_strength(decoded: Frame) -> Decisions:
+    """The decisions of a picture to which the correction is added as it is."""
+    block_size, n_planes = max(BLOCK_SIZES), len(decoded.planes)
+    choices = np.full(block_grid(decoded.width, decoded.height, block_size), UNIT_CHOICE, np.uint8)
+    return Decisions(block_size, (round(1 / STRENGTH_UNIT),) * n_planes, (choices,) * n_planes)

@@ -5,14 +5,15 @@
 ```
 {"sequence": "kodim01", "qp": 37, "network": "lop", "picture": 0, "width": 768, "height": 512,
  "files": {"original": "kodim01_0_original.webp", "decoded": "kodim01_0_qp37_decoded_all.webp",
-           "filtered": "kodim01_0_qp37_filtered_lop_1f3a5c7e.webp"},
+           "filtered": "kodim01_0_qp37_wiener_lop_1f3a5c7e.webp"},
  "psnr_y_db": {"decoded": 32.47, "filtered": 32.71}}
 ```
 * `picture` is the number in the sequence; `width` and `height` are luma samples, and the size of each file.
 * `files` are names in the folder of the index: 8-bit RGB (grey for 4:0:0), BT.709. Entries share originals and decoded
   pictures.
 * `decoded` is what the network was given: with all in-loop filters, or with none where it takes their place.
-* `filtered` is the network as its file has it, with the encoder's decisions and Wiener filters.
+* `filtered` is the network with the last of its weights in the run (as its file has it, or after a compression), in the
+  strongest way of the run: at full strength, as decided, or with Wiener filters.
 * `psnr_y_db` is of luma against the original at 10 bit, before the conversion to RGB; infinity is the text "inf".
 """
 
@@ -29,7 +30,7 @@ from pathlib import Path
 from PIL import Image
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.records.in_loop_rows import FINAL_METHOD, InLoopRow
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb
@@ -48,9 +49,9 @@ def decoded_name(sequence: str, picture: int, qp: int, loop_filters: LoopFilters
     return f"{_plain(sequence)}_{picture}_qp{qp}_decoded_{loop_filters}.webp"
 
 
-def filtered_name(sequence: str, picture: int, qp: int, network: str, network_sha256: str) -> str:
+def filtered_name(sequence: str, picture: int, qp: int, way: Way, network: str, network_sha256: str) -> str:
     """The file of a filtered picture; another network of the same name makes another file."""
-    return f"{_plain(sequence)}_{picture}_qp{qp}_filtered_{_plain(network)}_{network_sha256[:8]}.webp"
+    return f"{_plain(sequence)}_{picture}_qp{qp}_{way}_{_plain(network)}_{network_sha256[:8]}.webp"
 
 
 def store_picture(path: Path, frame: Frame) -> None:
@@ -67,29 +68,32 @@ def store_picture(path: Path, frame: Frame) -> None:
         file.write(data.getvalue())
 
 
-def write_index(folder: Path, rows: Sequence[InLoopRow], picture: int) -> None:
+def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[NetworkRow], way: Way, picture: int) -> None:
     """Writes the index of the pictures that are there.
 
     Args:
         folder: The folder of the pictures.
         rows: The rows of the run.
+        networks: The networks of the run; of each name the last is shown.
+        way: How they filtered.
         picture: Number of the picture of each sequence that was stored.
 
     Raises:
         InputError: If the file cannot be written.
     """
     here = [row for row in rows if row.picture == picture]
-    decoded_db = {(row.sequence, row.qp, row.loop_filters): row.psnr_y_db for row in here if row.method == "codec"}
+    decoded_db = {(row.sequence, row.qp, row.loop_filters): row.psnr_y_db for row in here if row.way == "codec"}
+    shown = {row.network: (row.network, row.weights, row.network_sha256) for row in networks}
     entries = [
         _entry(row, decoded_db[row.sequence, row.qp, row.loop_filters])
         for row in here
-        if row.method == FINAL_METHOD and row.weights == "file"
+        if row.way == way and (row.network, row.weights, row.network_sha256) in shown.values()
     ]
     with AtomicFile(folder / INDEX) as file:
         file.write(json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def _entry(row: InLoopRow, decoded_db: float) -> dict[str, object]:
+def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:
     return {
         "sequence": row.sequence,
         "qp": row.qp,
@@ -100,7 +104,7 @@ def _entry(row: InLoopRow, decoded_db: float) -> dict[str, object]:
         "files": {
             "original": original_name(row.sequence, row.picture),
             "decoded": decoded_name(row.sequence, row.picture, row.qp, row.loop_filters),
-            "filtered": filtered_name(row.sequence, row.picture, row.qp, row.network, row.network_sha256),
+            "filtered": filtered_name(row.sequence, row.picture, row.qp, row.way, row.network, row.network_sha256),
         },
         "psnr_y_db": {"decoded": _finite(decoded_db), "filtered": _finite(row.psnr_y_db)},
     }

@@ -1,23 +1,31 @@
-"""BD-rates of the in-loop experiment as tables in the manner of the JVET spreadsheet, and what their networks cost."""
+"""BD-rates of the tool-by-tool experiment as tables, and what its networks cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, NetworkRow
+from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.experiments.records.rows import NetworkRow, Way
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
-from vvc_nnr.experiments.tables.doubts import doubt_text
-from vvc_nnr.experiments.tables.gains import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.tables.means import PLANES, SIDES, InLoopResults, InLoopVariant, PlaneOrAll
-from vvc_nnr.experiments.tables.savings import Savings, StreamLength, curve_saving, mean_saving, stream_lengths
-from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
+from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, SIDES, PlaneOrAll, ToolResults, Variant
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.savings import (
+    Comparison,
+    Savings,
+    StreamLength,
+    curve_saving,
+    mean_bd_psnr_db,
+    mean_saving,
+    stream_lengths,
+)
+from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table, doubt_text
 
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
 RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
-_DECISION_TITLES: Mapping[InLoopMethod, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
-_TIMED_WAYS: Mapping[InLoopMethod, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
+_DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
+_TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
 Notes: TypeAlias = tuple[str, ...]
 
@@ -28,15 +36,20 @@ _CURVE_NOTE = (
 )
 
 
-def way_cells(results: InLoopResults, variant: InLoopVariant) -> tuple[Cell, ...]:
+def way_cells(results: ToolResults, variant: Variant) -> tuple[Cell, ...]:
     """The cells under `WAY_COLUMNS`."""
     if not variant.network:
         return (f"codec, {LOOP_FILTER_TITLES[variant.loop_filters]}", "", "")
-    coding = results.networks[variant.network, variant.weights].coding
-    return (variant.network, coding, _DECISION_TITLES[variant.method])
+    return (variant.network, results.networks[variant.network, variant.weights].title, _DECISION_TITLES[variant.way])
 
 
-def complexity_table(results: InLoopResults, notes: Notes) -> Table:
+def variant_label(results: ToolResults, variant: Variant) -> str:
+    """The network of a variant, its weights and whether the encoder decides, in a few words."""
+    name, weights, decisions = map(str, way_cells(results, variant))
+    return f"{name}, {weights}, decisions {decisions}" if variant.network else name
+
+
+def complexity_table(results: ToolResults, notes: Notes) -> Table:
     """What each network costs: operations, parameters, bytes, and times without and with decisions.
 
     Args:
@@ -63,58 +76,80 @@ def complexity_table(results: InLoopResults, notes: Notes) -> Table:
     return Table("Complexity of the networks", columns, tuple(rows), (counted, *notes))
 
 
-def bd_rate_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table:
-    """Mean of the sequences' BD-rates per class and overall, with times."""
-
-    def cells(names: tuple[str, ...], variant: InLoopVariant) -> tuple[Cell, ...]:
-        rates = [mean_saving(savings, names, variant, plane) for plane in PLANES]
-        times = [results.time_percent(names, variant, side) for side in SIDES]
-        return (*rates, *times)
-
-    columns = (*WAY_COLUMNS, Column("Class", text=True), *RATE_COLUMNS, *TIME_COLUMNS)
-    title = "BD-rate against all in-loop filters, mean of the sequences' BD-rates"
-    doubts = doubt_notes(savings[key] for key in savings if key[3] is None)
-    places = [(names, variant, None) for variant in results.tests for names in results.groups.values()]
-    marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 1)
-    return Table(title, columns, _by_group(results, cells), (_MEAN_NOTE, *notes, *doubts), marks)
-
-
-def sequence_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table:
-    """BD-rate of each sequence."""
-    columns = (*WAY_COLUMNS, Column("Class", text=True), Column("Sequence", text=True), *RATE_COLUMNS)
-    rows = [
-        (*way_cells(results, variant), ctc_class, name, *(mean_saving(savings, (name,), variant, p) for p in PLANES))
-        for variant in results.tests
-        for name, ctc_class in results.sequences.items()
-    ]
-    doubts = doubt_notes(savings[key] for key in savings if key[3] is None)
-    places = [((name,), variant, None) for variant in results.tests for name in results.sequences]
+def bd_rate_table(results: ToolResults, savings: Savings, method: Interpolation, notes: Notes) -> Table:
+    """Mean of the sequences' BD-rates per class and overall, against each anchor, with times against all filters."""
+    columns = (
+        *WAY_COLUMNS,
+        Column("Against", text=True),
+        Column("Class", text=True),
+        *RATE_COLUMNS,
+        Column("BD-PSNR Y", "dB", signed=True),
+        *TIME_COLUMNS,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    places: list[tuple[tuple[str, ...], Comparison]] = []
+    for variant, anchor in _pairs(results):
+        comparison = Comparison(variant, anchor=anchor)
+        for group, names in results.groups.items():
+            head = (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], _group_label(group, names))
+            psnr_db = mean_bd_psnr_db(results, names, comparison, method)
+            times = [results.time_percent(names, variant, side) if anchor == ANCHOR else None for side in SIDES]
+            rows.append((*head, *_plane_savings(savings, names, comparison), psnr_db, *times))
+            places.append((names, comparison))
+    doubts = doubt_notes(savings[key] for key in savings if key[1].length is None)
     marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 2)
-    return Table("BD-rate against all in-loop filters, per sequence", columns, tuple(rows), (*notes, *doubts), marks)
+    title = "BD-rate, mean of the sequences' BD-rates"
+    return Table(title, columns, tuple(rows), (_MEAN_NOTE, *notes, *doubts), marks)
 
 
-def curve_table(results: InLoopResults, method: Interpolation, notes: Notes) -> Table:
-    """BD-rate of mean curves per class and overall."""
+def sequence_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
+    """BD-rate of each sequence."""
+    columns = (
+        *WAY_COLUMNS,
+        Column("Against", text=True),
+        Column("Class", text=True),
+        Column("Sequence", text=True),
+        *RATE_COLUMNS,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    places: list[tuple[tuple[str, ...], Comparison]] = []
+    for variant, anchor in _pairs(results):
+        comparison = Comparison(variant, anchor=anchor)
+        for name, ctc_class in results.sequences.items():
+            head = (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], ctc_class, name)
+            rows.append((*head, *_plane_savings(savings, (name,), comparison)))
+            places.append(((name,), comparison))
+    doubts = doubt_notes(savings[key] for key in savings if key[1].length is None)
+    marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 3)
+    return Table("BD-rate per sequence", columns, tuple(rows), (*notes, *doubts), marks)
+
+
+def curve_table(results: ToolResults, method: Interpolation, notes: Notes) -> Table:
+    """BD-rate of mean curves per class and overall, against all filters."""
     found: list[BdRate | None] = []
 
-    def cells(names: tuple[str, ...], variant: InLoopVariant) -> tuple[Cell, ...]:
-        savings = [curve_saving(results, names, variant, plane, None, method) for plane in PLANES]
+    def cells(names: tuple[str, ...], variant: Variant) -> tuple[Cell, ...]:
+        savings = [curve_saving(results, names, Comparison(variant, plane), method) for plane in PLANES]
         found.extend(savings)
         return tuple(saving.value_percent if saving else None for saving in savings)
 
     columns = (*WAY_COLUMNS, Column("Class", text=True), *RATE_COLUMNS)
-    rows = _by_group(results, cells)
+    rows = tuple(
+        (*way_cells(results, variant), _group_label(group, names), *cells(names, variant))
+        for variant in results.tests
+        for group, names in results.groups.items()
+    )
     title = "BD-rate against all in-loop filters, of mean curves"
     return Table(title, columns, rows, (_CURVE_NOTE, *notes, *doubt_notes(found)))
 
 
-def network_bits_table(results: InLoopResults, savings: Savings, notes: Notes) -> Table:
+def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
     """Mean of the sequences' BD-rates without the network's bits, and with them in streams of several lengths."""
 
-    def rows(names: tuple[str, ...], variant: InLoopVariant, length: StreamLength) -> tuple[Cell, ...]:
+    def cells(names: tuple[str, ...], variant: Variant, length: StreamLength) -> tuple[Cell, ...]:
         share = results.network_bits(variant) / length / 1000 if length else 0.0
         where = "free" if length is None else f"in {length} picture{'s' if length > 1 else ''}"
-        return (where, share, *(mean_saving(savings, names, variant, plane, length) for plane in PLANES))
+        return (where, share, *_plane_savings(savings, names, Comparison(variant, length=length)))
 
     columns = (
         *WAY_COLUMNS,
@@ -123,10 +158,10 @@ def network_bits_table(results: InLoopResults, savings: Savings, notes: Notes) -
         Column("Its share", "kbit/picture", digits=2),
         *RATE_COLUMNS,
     )
-    cells = [
-        (*way_cells(results, variant), _group_label(group, names), *rows(names, variant, length))
+    rows = [
+        (*way_cells(results, variant), _group_label(group, names), *cells(names, variant, length))
         for variant in results.tests
-        if variant.weights == "file"
+        if len(stream_lengths(variant)) > 1
         for group, names in results.groups.items()
         for length in stream_lengths(variant)
     ]
@@ -134,22 +169,30 @@ def network_bits_table(results: InLoopResults, savings: Savings, notes: Notes) -
         "Network's bits: free: known to the decoder; in N pictures: the whole file once in a stream of N pictures, so "
         "each picture carries an N-th of it."
     )
-    doubts = doubt_notes(saving for (_, variant, _, _), saving in savings.items() if variant.weights == "file")
+    sent = (saving for (_, comparison), saving in savings.items() if len(stream_lengths(comparison.variant)) > 1)
     title = "BD-rate against all in-loop filters with the network's bits, mean of the sequences' BD-rates"
-    return Table(title, columns, tuple(cells), (meaning, _MEAN_NOTE, *notes, *doubts))
+    return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *doubt_notes(sent)))
 
 
-def doubt_table(results: InLoopResults, savings: Savings) -> Table:
+def doubt_table(results: ToolResults, savings: Savings) -> Table:
     """Every doubt about a BD-rate of a sequence, the network's bits being free."""
-    planes: dict[tuple[str, InLoopVariant, str], list[str]] = {}
-    for (name, variant, plane, length), saving in savings.items():
-        for text in saving.warnings if length is None else ():
-            planes.setdefault((name, variant, text), []).append(PLANE_HEADS[plane])
-    columns = (*WAY_COLUMNS, Column("Sequence", text=True), Column("Planes", text=True), Column("Doubt", text=True))
+    planes: dict[tuple[str, Variant, Variant, str], list[str]] = {}
+    for (name, comparison), saving in savings.items():
+        for text in saving.warnings if comparison.length is None else ():
+            key = (name, comparison.variant, comparison.anchor, text)
+            planes.setdefault(key, []).append(PLANE_HEADS[comparison.plane])
+    columns = (
+        *WAY_COLUMNS,
+        Column("Against", text=True),
+        Column("Sequence", text=True),
+        Column("Planes", text=True),
+        Column("Doubt", text=True),
+    )
     rows = [
-        (*way_cells(results, variant), name, ", ".join(found), text) for (name, variant, text), found in planes.items()
+        (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], name, ", ".join(found), text)
+        for (name, variant, anchor, text), found in planes.items()
     ]
-    notes = ("Anchor: the curve of the codec with all in-loop filters; test: that of the network.",)
+    notes = ("Anchor: the curve of the codec with the filters under 'Against'; test: that of the network.",)
     return Table("Doubts about BD-rates of sequences", columns, tuple(rows), notes)
 
 
@@ -167,36 +210,33 @@ def doubt_notes(savings: Iterable[BdRate | None]) -> list[str]:
     return notes
 
 
-def _complexity_cells(results: InLoopResults, row: NetworkRow) -> tuple[Cell, ...]:
-    ways = [InLoopVariant(row.loop_filters, method, row.network, row.weights) for method in _TIMED_WAYS]
-    times = [
-        results.time_percent(results.sequences, way, side) if way in results.variants else None
-        for side in SIDES
-        for way in ways
-    ]
+def _complexity_cells(results: ToolResults, row: NetworkRow) -> tuple[Cell, ...]:
+    place: LoopFilters = "none" if row.place == "none" else "all"
+    ways = [Variant(place, way, row.network, row.weights) for way in _TIMED_WAYS]
+    times = [results.time_percent(results.sequences, way, side) for side in SIDES for way in ways]
     size = (row.kmac_per_luma_sample, row.n_parameters, row.n_bytes, 100 * row.n_bytes / (4 * row.n_parameters))
-    return (row.network, row.coding, LOOP_FILTER_TITLES[row.loop_filters], *size, *times)
+    return (row.network, row.title, LOOP_FILTER_TITLES[place], *size, *times)
 
 
-def _by_group(
-    results: InLoopResults, cells: Callable[[tuple[str, ...], InLoopVariant], tuple[Cell, ...]]
-) -> tuple[tuple[Cell, ...], ...]:
-    """A row for each variant, class and overall."""
-    return tuple(
-        (*way_cells(results, variant), _group_label(group, names), *cells(names, variant))
-        for variant in results.tests
-        for group, names in results.groups.items()
-    )
+def _pairs(results: ToolResults) -> list[tuple[Variant, Variant]]:
+    """Each variant with each of its anchors."""
+    return [(variant, anchor) for variant in results.tests for anchor in results.anchors(variant)]
+
+
+def _plane_savings(savings: Savings, names: Iterable[str], comparison: Comparison) -> list[float | None]:
+    """The mean BD-rate of each plane."""
+    sequences = tuple(names)
+    return [mean_saving(savings, sequences, comparison._replace(plane=plane)) for plane in PLANES]
 
 
 def _rate_doubts(
-    savings: Savings, places: Iterable[tuple[tuple[str, ...], InLoopVariant, StreamLength]], first: int
+    savings: Savings, places: Iterable[tuple[tuple[str, ...], Comparison]], first: int
 ) -> tuple[Doubt, ...]:
     """What to doubt about the BD-rates of each row; those of the planes stand from the column `first` on."""
     found = []
-    for row, (names, variant, length) in enumerate(places):
+    for row, (names, comparison) in enumerate(places):
         for column, plane in enumerate(PLANES, start=first):
-            values = [(name, savings.get((name, variant, plane, length))) for name in names]
+            values = [(name, savings.get((name, comparison._replace(plane=plane)))) for name in names]
             text = doubt_text(((name, value.warnings) for name, value in values if value), is_mean=len(names) > 1)
             if text:
                 found.append(Doubt(row, column, text))

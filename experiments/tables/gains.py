@@ -1,208 +1,201 @@
-"""Two tables beyond the paper's: what a network gains at each QP, and what it saves in bits (BD-rate)."""
+"""What networks gain at each QP, what got worse, and what coding their weights changes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
-from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ToolRow
-from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.averages import CnnUse, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.tables.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent
-from vvc_nnr.experiments.tables.doubts import doubt_text
-from vvc_nnr.experiments.tables.notes import tool_notes
-from vvc_nnr.experiments.tables.sequence_means import PlaneName, difference, mean_or_none
-from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
+from vvc_nnr.experiments.records.rows import DECIDED_WAYS
+from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.bd_rate_tables import PLANE_HEADS, WAY_COLUMNS, Notes, way_cells
+from vvc_nnr.experiments.tables.means import (
+    ANCHOR,
+    PLANES,
+    PlaneOrAll,
+    ToolResults,
+    Variant,
+    difference,
+    mean_or_none,
+    psnr_column,
+)
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.savings import Comparison, Savings, curve_saving, mean_saving
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, without_empty_columns
 
-LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
-    "all": "all filters",
-    "deblock-sao": "deblock+SAO",
-    "none": "no filter",
-}
-_PLANES: tuple[PlaneName, ...] = ("y", "cb", "cr")
-_PLANE_HEADS = ("Y", "Cb", "Cr", "Rec. Y", "Rec. Cb", "Rec. Cr")
-_N_LABELS = 3
-"""Columns of the BD-rate table before its numbers."""
-_MAX_WARNINGS = 6
+_GAIN_COLUMNS = tuple(Column(PLANE_HEADS[plane], "dB", signed=True) for plane in PLANES)
+_MAX_NAMED = 6
 
 
-def gain_table(rows: Iterable[ToolRow], conventions: Conventions) -> Table:
-    """PSNR gains over the anchors at each QP in Y, Cb and Cr, before and after compression.
-
-    Args:
-        rows: Rows of the tool-by-tool experiment.
-        conventions: What the rows were made under.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
-    """
-    results = tool_results(rows)
+def gain_table(results: ToolResults, notes: Notes) -> Table:
+    """PSNR gains at each QP over the codec with all in-loop filters, and with deblocking and SAO where that was run."""
     columns = (
-        Column("Network", text=True),
+        *WAY_COLUMNS,
         Column("Against", text=True),
         Column("QP"),
         Column("Rate", "kbit/picture", digits=1),
         Column("Rate diff.", "%", digits=2, signed=True),
-        *(Column(head, "dB", signed=True) for head in _PLANE_HEADS),
+        Column("Cost of decisions", "bit/picture", digits=0),
+        *_GAIN_COLUMNS,
     )
-    cells = [_gain_cells(results, use, anchor, qp) for use, anchor in comparisons(results) for qp in results.qps]
-    notes = (
-        f"Gain in PSNR at the same QP over {len(results.sequences)} sequences. The streams differ in rate by "
-        "'Rate diff.'; BD-rate weighs both. Rec.: with the network as decoded from its compressed file.",
-        *tool_notes(conventions, results),
-    )
-    return Table("PSNR gain per QP", columns, tuple(cells), notes)
-
-
-def bd_rate_table(
-    rows: Iterable[ToolRow],
-    conventions: Conventions,
-    method: Interpolation = "pchip",
-    *,
-    per_sequence: bool = False,
-) -> Table:
-    """BD-rate against the anchors per class and overall, before and after compression.
-
-    Args:
-        rows: Rows of the tool-by-tool experiment.
-        conventions: What the rows were made under.
-        method: Interpolation: "pchip" as in the JVET spreadsheet, or "akima".
-        per_sequence: Give each sequence a row as well.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
-    """
-    results = tool_results(rows)
-    deltas = [
-        delta
-        for use, anchor in comparisons(results)
-        for name in results.sequences
-        for delta in _deltas(results, use, anchor, name, method)
+    rows = [
+        (*way_cells(results, variant), *_gain_cells(results, variant, anchor, qp))
+        for variant in results.tests
+        for anchor in results.anchors(variant)
+        for qp in results.qps
     ]
+    note = (
+        f"Gain in PSNR at the same QP, mean over {len(results.sequences)} sequences. Rate: pictures and decisions, "
+        "without the network."
+    )
+    return without_empty_columns(Table("PSNR gain per QP", columns, tuple(rows), (note, *notes)))
+
+
+def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
+    """How many pictures and sequences a network makes worse at any QP, and how many sequences cost bits."""
     columns = (
+        *WAY_COLUMNS,
+        Column("Worse", text=True),
+        Column("Of"),
+        *(Column(PLANE_HEADS[plane]) for plane in PLANES),
+    )
+    tests = [variant for variant in results.tests if variant.network and ANCHOR in results.variants]
+    rows: list[tuple[Cell, ...]] = []
+    alarms: list[str] = []
+    for variant in tests:
+        for count in _worse_counts(results, savings, variant):
+            rows.append((*way_cells(results, variant), count.kind, count.n_all, *(len(count.names[p]) for p in PLANES)))
+            if variant.way in DECIDED_WAYS:
+                alarms += _alarms(results, variant, count)
+    note = (
+        "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
+        "of its pictures. BD-rate above 0: more bits at equal PSNR. What decisions switch off stays as it was before "
+        "the network; for a network that replaces the filters that is not the picture it is compared with."
+    )
+    if not alarms and any(variant.way in DECIDED_WAYS for variant in tests):
+        alarms = ["With decisions no picture and no sequence got worse."]
+    return Table("What got worse", columns, tuple(rows), (note, *alarms, *notes))
+
+
+def weights_table(results: ToolResults, savings: Savings, method: Interpolation, notes: Notes) -> Table:
+    """The difference between networks with decoded weights and the same networks as trained."""
+    columns = (
+        *WAY_COLUMNS,
         Column("Class", text=True),
-        Column("Network", text=True),
-        Column("Against", text=True),
-        *(Column(head, "%", digits=2, signed=True) for head in _PLANE_HEADS),
-        Column("BD-PSNR Y", "dB", signed=True),
+        *(Column(PLANE_HEADS[plane], "%", digits=3, signed=True) for plane in PLANES),
+        Column("Diff. of Y BD-rates", "%", digits=3, signed=True),
+        Column("PSNR diff. Y", "dB", digits=4, signed=True),
     )
-    notes = (
-        f"BD-rate ({method} over PSNR) of each sequence, from its mean kbit per picture and mean PSNR at "
-        f"{len(results.qps)} QPs; then the mean over sequences. Negative: fewer bits at equal PSNR. "
-        "Rec.: with the network as decoded from its compressed file; BD-PSNR is before compression.",
-        *tool_notes(conventions, results),
-        *_warning_notes(deltas),
+    rows = [
+        (*way_cells(results, coded), f"{group} ({len(names)})", *_weights_cells(results, savings, coded, names, method))
+        for coded in coded_variants(results)
+        for group, names in results.groups.items()
+    ]
+    note = (
+        "BD-rate of the network with decoded weights against the network as trained, mean over "
+        "sequences; positive: coding costs bits. Diff. of Y BD-rates: of both luma BD-rates against all in-loop "
+        "filters. PSNR diff.: mean over QPs and sequences."
     )
-    places = list(product(_groups(results, per_sequence=per_sequence), comparisons(results)))
-    cells = [
-        (label, results.label(use), LOOP_FILTER_TITLES[anchor], *_bd_cells(names, use, anchor, deltas))
-        for (label, names), (use, anchor) in places
-    ]
-    doubts = [
-        doubt
-        for row, ((_, names), (use, anchor)) in enumerate(places)
-        for doubt in _cell_doubts(row, names, use, anchor, deltas)
-    ]
-    return Table("BD-rate", columns, tuple(cells), notes, tuple(doubts))
+    return Table("Decoded weights against weights as trained", columns, tuple(rows), (note, *notes))
+
+
+def coded_variants(results: ToolResults) -> list[Variant]:
+    """The variants with decoded weights whose network was run as trained as well."""
+    is_coded = [variant.network != "" and variant.weights != ORIGINAL for variant in results.tests]
+    return [v for v, coded in zip(results.tests, is_coded, strict=True) if coded and _original(v) in results.tests]
+
+
+def _gain_cells(results: ToolResults, variant: Variant, anchor: Variant, qp: int) -> tuple[Cell, ...]:
+    names = tuple(results.sequences)
+
+    def mean(each: Variant, column: str) -> float | None:
+        return results.mean(names, [qp], each, column)
+
+    kbit, anchor_kbit = mean(variant, "kbit"), mean(anchor, "kbit")
+    change = 100 * (kbit / anchor_kbit - 1) if kbit is not None and anchor_kbit else None
+    gains = [difference(mean(variant, psnr_column(p)), mean(anchor, psnr_column(p))) for p in PLANES]
+    share = mean(variant, "n_decision_bits") if variant.way in DECIDED_WAYS else None
+    return (LOOP_FILTER_TITLES[anchor.loop_filters], qp, kbit, change, share, *gains)
 
 
 @dataclass(frozen=True, slots=True)
-class _Delta:
-    """The Bjontegaard deltas of one sequence and plane."""
+class _Count:
+    """What got worse: names by plane, of so many."""
 
-    sequence: str
-    use: CnnUse
-    anchor: LoopFilters
-    plane: PlaneName
-    reconstructed: bool
-    rate_percent: float | None
-    psnr_db: float | None
-    warnings: tuple[str, ...]
+    kind: str
+    n_all: int
+    names: Mapping[PlaneOrAll, Sequence[str]]
 
 
-def comparisons(results: ToolResults) -> list[tuple[CnnUse, LoopFilters]]:
-    """Each network against the anchors that the rows have."""
-    there = {variant for _, _, variant in results.means}
-    return [(use, anchor) for use in results.uses for anchor in use.anchors if Variant(anchor) in there]
-
-
-def _groups(results: ToolResults, *, per_sequence: bool) -> list[tuple[str, tuple[str, ...]]]:
-    groups = [(f"{name} ({len(names)})", names) for name, names in results.groups.items()]
-    if results.sequences:
-        groups.append((f"{paper.OVERALL} ({len(results.sequences)})", tuple(results.sequences)))
-    single = [(name, (name,)) for name in results.sequences] if per_sequence else []
-    return single + groups
-
-
-def _gain_cells(results: ToolResults, use: CnnUse, anchor: LoopFilters, qp: int) -> tuple[Cell, ...]:
-    names = tuple(results.sequences)
-
-    def gains(variant: Variant) -> Iterator[float | None]:
-        for plane in _PLANES:
-            scores = (results.mean_score(names, [qp], each, "psnr_db", plane) for each in (variant, Variant(anchor)))
-            yield difference(*scores)
-
-    rate = mean_or_none([results.mean_kbit(names, qp, use.original), results.mean_kbit(names, qp, use.reconstructed)])
-    anchor_rate = results.mean_kbit(names, qp, Variant(anchor))
-    change = 100 * (rate / anchor_rate - 1) if rate is not None and anchor_rate else None
-    labels = (results.label(use), LOOP_FILTER_TITLES[anchor], qp)
-    return (*labels, rate, change, *gains(use.original), *gains(use.reconstructed))
-
-
-def _deltas(
-    results: ToolResults, use: CnnUse, anchor: LoopFilters, sequence: str, method: Interpolation
-) -> Iterator[_Delta]:
-    for plane in _PLANES:
-        anchor_points = results.rate_points(sequence, Variant(anchor), plane=plane)
-        for variant in (use.original, use.reconstructed):
-            points = results.rate_points(sequence, variant, plane=plane)
-            if not points or not anchor_points:
-                continue
-            rate = bd_rate_percent(anchor_points, points, method)
-            psnr = bd_psnr_db(anchor_points, points, method)
-            reconstructed = variant.method == "reconstructed"
-            values = (rate.value_percent, psnr.value_db, rate.warnings)
-            yield _Delta(sequence, use, anchor, plane, reconstructed, *values)
-
-
-def _cell_doubts(
-    row: int, names: Sequence[str], use: CnnUse, anchor: LoopFilters, deltas: Sequence[_Delta]
-) -> Iterator[Doubt]:
-    """What to doubt about the numbers of a row, with the sequences that give reason to."""
-    mine = [d for d in deltas if d.use == use and d.anchor == anchor and d.sequence in names]
-    for column, (reconstructed, plane) in enumerate(product((False, True), _PLANES), start=_N_LABELS):
-        here = [d for d in mine if (d.plane, d.reconstructed) == (plane, reconstructed)]
-        text = doubt_text(((d.sequence, d.warnings) for d in here), is_mean=len(names) > 1)
-        if text:
-            yield Doubt(row, column, text)
-
-
-def _bd_cells(names: Sequence[str], use: CnnUse, anchor: LoopFilters, deltas: Sequence[_Delta]) -> tuple[Cell, ...]:
-    mine = [d for d in deltas if d.use == use and d.anchor == anchor and d.sequence in names]
-    rates = [
-        mean_or_none(d.rate_percent for d in mine if d.plane == plane and d.reconstructed == reconstructed)
-        for reconstructed in (False, True)
-        for plane in _PLANES
+def _worse_counts(results: ToolResults, savings: Savings, variant: Variant) -> list[_Count]:
+    n_pictures = len(results.rows[["sequence", "picture"]].drop_duplicates())
+    n_sequences = len(results.sequences)
+    counts = [
+        _Count("pictures", n_pictures, {plane: _worse_pictures(results, variant, plane) for plane in PLANES}),
+        _Count("sequences", n_sequences, {plane: _worse_sequences(results, variant, plane) for plane in PLANES}),
     ]
-    psnr = mean_or_none(d.psnr_db for d in mine if d.plane == "y" and not d.reconstructed)
-    return (*rates, psnr)
+    if savings:
+        costly = {plane: _costly(results, savings, variant, plane) for plane in PLANES}
+        counts.append(_Count("sequences, BD-rate above 0", n_sequences, costly))
+    return counts
 
 
-def _warning_notes(deltas: Sequence[_Delta]) -> list[str]:
-    """What to doubt, each doubt once with its number of curves."""
-    found = Counter(
-        f"{delta.plane.capitalize()} against {LOOP_FILTER_TITLES[delta.anchor]}: {text}"
-        for delta in deltas
-        for text in delta.warnings
-    )
-    notes = [f"Doubt in {number} curves: {text}." for text, number in found.most_common(_MAX_WARNINGS)]
-    more = len(found) - len(notes)
-    if more > 0:
-        notes.append(f"And {more} other doubts.")
-    if any(delta.rate_percent is None for delta in deltas):
-        notes.append("A curve without a value is in no mean.")
-    return notes
+def _worse_pictures(results: ToolResults, variant: Variant, plane: PlaneOrAll) -> list[str]:
+    """The pictures that are worse than the anchor's at any QP."""
+    rows = results.rows.set_index(["loop_filters", "way", "network", "weights"]).sort_index()
+    place, column = ["sequence", "picture", "qp"], psnr_column(plane)
+    scores_db, anchor_db = (rows.loc[[each]].set_index(place)[column] for each in (variant, ANCHOR))
+    worse = scores_db[scores_db < anchor_db.reindex(scores_db.index)].index
+    return [f"{name} picture {picture}" for name, picture in sorted({(name, picture) for name, picture, _ in worse})]
+
+
+def _worse_sequences(results: ToolResults, variant: Variant, plane: PlaneOrAll) -> list[str]:
+    """The sequences whose mean is worse than the anchor's at any QP."""
+    scores_db, anchor_db = (results.grids[each, psnr_column(plane)] for each in (variant, ANCHOR))
+    is_worse = (scores_db < anchor_db).any(axis=1)
+    return [name for name in results.sequences if is_worse[name]]
+
+
+def _costly(results: ToolResults, savings: Savings, variant: Variant, plane: PlaneOrAll) -> list[str]:
+    """The sequences whose BD-rate is above zero."""
+    rates = {name: mean_saving(savings, (name,), Comparison(variant, plane)) for name in results.sequences}
+    return [name for name, rate in rates.items() if rate is not None and rate > 0]
+
+
+def _alarms(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
+    """Who got worse although the encoder could have switched the network off."""
+    network, coding, decisions = way_cells(results, variant)
+    return [
+        f"ALARM: worse with decisions {decisions}, {network} ({coding}), {PLANE_HEADS[plane]}, {count.kind}: "
+        f"{_some(names)}."
+        for plane, names in count.names.items()
+        if names
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _original(variant: Variant) -> Variant:
+    """The same way with the network as trained."""
+    return variant._replace(weights=ORIGINAL)
+
+
+def _weights_cells(
+    results: ToolResults, savings: Savings, coded: Variant, names: Sequence[str], method: Interpolation
+) -> tuple[Cell, ...]:
+    original = _original(coded)
+    direct = [_mean_direct(results, names, Comparison(coded, plane, anchor=original), method) for plane in PLANES]
+    of_rates = difference(*(mean_saving(savings, names, Comparison(each)) for each in (coded, original)))
+    levels_db = (results.mean(names, results.qps, each, psnr_column("y")) for each in (coded, original))
+    return (*direct, of_rates, difference(*levels_db))
+
+
+def _mean_direct(
+    results: ToolResults, names: Sequence[str], comparison: Comparison, method: Interpolation
+) -> float | None:
+    """The mean over sequences of the BD-rate against the network as trained."""
+    found = [curve_saving(results, (name,), comparison, method) for name in names]
+    return mean_or_none(saving.value_percent for saving in found if saving)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.bd_rate import BdRate
-from vvc_nnr.experiments.tables.doubts import doubt_text
-from vvc_nnr.experiments.tables.sequence_means import mean_or_none
-from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
+from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
+from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, ToolResults, Variant, mean_or_none
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.savings import Comparison, Savings
+from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table, doubt_text
 
 JVET_COLUMNS = (
     Column("Class", text=True),
@@ -34,6 +36,31 @@ class JvetLine:
     sequence: str
     ctc_class: str
     rates: tuple[BdRate | None, ...]
+
+
+def jvet_tables(
+    results: ToolResults, savings: Savings, interpolation: Interpolation, notes: tuple[str, ...]
+) -> dict[tuple[Variant, Variant], Table]:
+    """A table for each variant against each of its anchors, the network's bits not counted."""
+    tables = {}
+    for variant, anchor in ((test, each) for test in results.tests for each in results.anchors(test)):
+        lines = [
+            JvetLine(name, ctc_class, tuple(savings.get((name, Comparison(variant, p, None, anchor))) for p in PLANES))
+            for name, ctc_class in results.sequences.items()
+        ]
+        is_timed = anchor == ANCHOR
+
+        def times(
+            names: Sequence[str], variant: Variant = variant, is_timed: bool = is_timed
+        ) -> tuple[float | None, float | None]:
+            if not is_timed:
+                return None, None
+            return results.time_percent(names, variant, "encode"), results.time_percent(names, variant, "decode")
+
+        against = LOOP_FILTER_TITLES[anchor.loop_filters]
+        title = f"BD-rate ({interpolation}) of {variant_label(results, variant)} against {against}"
+        tables[variant, anchor] = jvet_table(title, lines, times, notes)
+    return tables
 
 
 def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple[str, ...]) -> Table:

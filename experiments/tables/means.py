@@ -1,112 +1,153 @@
-"""The scores, rates and times of the in-loop experiment per sequence, and the curves that they make."""
+"""From rows per picture to what tables compare: means per sequence, class and overall, curves, times, means of images.
+
+Here and nowhere else results are averaged: over the pictures of a sequence, then over QPs, then over sequences.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow, Weights
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.frames import unique_rows
+from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.tables.bd_rate import Point
-from vvc_nnr.experiments.tables.sequence_means import PlaneMeans, class_groups, mean_or_none, plane_means, sequence_grid
+from vvc_nnr.experiments.tables.paper_scores import OVERALL
 from vvc_nnr.sequences.metrics import PlaneScores, yuv_psnr_db
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+PlaneName: TypeAlias = Literal["y", "cb", "cr"]
 PlaneOrAll: TypeAlias = Literal["y", "cb", "cr", "yuv"]
 Side: TypeAlias = Literal["encode", "decode"]
 SIDES: tuple[Side, ...] = ("encode", "decode")
 PLANES: tuple[PlaneOrAll, ...] = ("y", "cb", "cr", "yuv")
+CTC_CLASSES = ("A1", "A2", "B", "C", "D", "E", "F")
+
+_VARIANT = ["loop_filters", "way", "network", "weights"]
+_ABOUT = ["sequence", "picture", "qp", *_VARIANT, "network_sha256"]
+_IMAGE_ABOUT = ["method", "setting", "weights", "network_sha256"]
 
 
 @dataclass(frozen=True, slots=True)
-class InLoopVariant:
+class Score:
+    """A measure of quality in the rows.
+
+    Attributes:
+        name: What tables call it.
+        unit: Its unit, empty for none.
+        digits: Digits after the point of its values.
+        difference_digits: Digits after the point of its differences.
+        columns: Its columns for Y, Cb and Cr.
+    """
+
+    name: str
+    unit: str
+    digits: int
+    difference_digits: int
+    columns: tuple[str, str, str]
+
+    def column(self, plane: PlaneName) -> str:
+        """Its column for a plane."""
+        return self.columns[("y", "cb", "cr").index(plane)]
+
+
+PSNR = Score("PSNR", "dB", 3, 4, ("psnr_y_db", "psnr_cb_db", "psnr_cr_db"))
+SSIM = Score("SSIM", "", 4, 5, ("ssim_y", "ssim_cb", "ssim_cr"))
+MS_SSIM = Score("MS-SSIM", "", 5, 6, ("ms_ssim_y", "ms_ssim_cb", "ms_ssim_cr"))
+SCORES = (PSNR, SSIM, MS_SSIM)
+_MEASURES = [*(column for score in SCORES for column in score.columns), "psnr_yuv_db", "kbit", "n_decision_bits"]
+_TIMES = ["encode_s", "decode_s"]
+
+
+def psnr_column(plane: PlaneOrAll) -> str:
+    """The column of a plane's PSNR, or of all planes together."""
+    return f"psnr_{plane}_db"
+
+
+class Variant(NamedTuple):
     """One way to make the pictures: the codec's in-loop filters, and the network in or after them, if any."""
 
     loop_filters: LoopFilters
-    method: InLoopMethod = "codec"
+    way: Way = "codec"
     network: str = ""
-    weights: Weights = "none"
+    weights: str = NO_WEIGHTS
 
 
-ANCHOR = InLoopVariant("all")
+ANCHOR, WEAKER_ANCHOR, NO_FILTER = Variant("all"), Variant("deblock-sao"), Variant("none")
+"""The codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), with none."""
 
 
-@dataclass(frozen=True, slots=True)
-class InLoopMean:
-    """The means over the pictures of one sequence at one QP.
-
-    Attributes:
-        kbit: Mean size of a picture in kbit, its decisions included, the network not.
-        decision_bits: Mean size of a picture's decisions.
-        psnr_db: Mean PSNR in dB of Y, Cb, Cr.
-        yuv_psnr_db: (6 Y + Cb + Cr) / 8 of those; luma's for 4:0:0.
-        encode_s: Mean processor time of the encoder, None if one is not known.
-        decode_s: Mean processor time of the decoder.
-    """
-
-    kbit: float
-    decision_bits: float
-    psnr_db: PlaneMeans
-    yuv_psnr_db: float | None
-    encode_s: float | None
-    decode_s: float
-
-    def score_db(self, plane: PlaneOrAll) -> float | None:
-        """PSNR of a plane, or of all together."""
-        return (*self.psnr_db, self.yuv_psnr_db)[PLANES.index(plane)]
-
-    def time_s(self, side: Side) -> float | None:
-        """Processor time of the encoder or the decoder."""
-        return self.encode_s if side == "encode" else self.decode_s
-
-
-@dataclass(frozen=True, slots=True)
-class InLoopResults:
-    """All of a run that can be compared: each sequence with every variant at every QP.
+@dataclass(frozen=True, slots=True, eq=False)
+class ToolResults:
+    """All of a tool-by-tool run that can be compared: each sequence with every variant at every QP.
 
     Attributes:
         qps: The QPs, rising.
         variants: The variants: the anchor, the codec's other filter sets, the networks in their order.
-        sequences: Class of each complete sequence.
+        sequences: Class of each complete sequence, in the order of classes, then of the rows.
         left_out: Sequences that lack a variant, a QP or a picture of one (a run that is not finished).
         networks: What each network costs, by its name and weights.
-        rows: The rows of the complete sequences.
-        means: The means of the complete sequences.
+        rows: The rows of the complete sequences, with the columns `kbit` (decisions included) and `psnr_yuv_db`.
+        means: Their means over the pictures of a sequence; indexed by the fields of a variant, sequence and QP.
+        grids: For each variant and measure the means as sequences by QPs.
     """
 
     qps: tuple[int, ...]
-    variants: tuple[InLoopVariant, ...]
+    variants: tuple[Variant, ...]
     sequences: dict[str, str]
     left_out: tuple[str, ...]
-    networks: dict[tuple[str, Weights], NetworkRow]
-    rows: dict[tuple[str, int, InLoopVariant], tuple[InLoopRow, ...]]
-    means: dict[tuple[str, int, InLoopVariant], InLoopMean]
+    networks: dict[tuple[str, str], NetworkRow]
+    rows: pd.DataFrame
+    means: pd.DataFrame
+    grids: Mapping[tuple[Variant, str], pd.DataFrame]
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The sequences of each class; "Overall" is not among them."""
+        names = dict.fromkeys(self.sequences.values())
+        return {name: tuple(each for each, its in self.sequences.items() if its == name) for name in names}
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The sequences of each class, then all of them as "Overall"."""
-        return {**class_groups(self.sequences), "Overall": tuple(self.sequences)} if self.sequences else {}
+        return {**self.classes, OVERALL: tuple(self.sequences)} if self.sequences else {}
 
     @property
-    def tests(self) -> tuple[InLoopVariant, ...]:
+    def tests(self) -> tuple[Variant, ...]:
         """What is compared with the anchor."""
         return tuple(variant for variant in self.variants if variant != ANCHOR)
 
-    def network_bits(self, variant: InLoopVariant) -> int:
+    @property
+    def network_names(self) -> tuple[str, ...]:
+        """The networks in their order."""
+        return tuple(dict.fromkeys(name for name, _ in self.networks))
+
+    def anchors(self, variant: Variant) -> list[Variant]:
+        """What a variant is compared with: all filters, and the paper's set for networks in the filters' place."""
+        candidates = [ANCHOR, WEAKER_ANCHOR] if variant.network and variant.loop_filters == "none" else [ANCHOR]
+        return [anchor for anchor in candidates if anchor in self.variants]
+
+    def network_bits(self, variant: Variant) -> int:
         """Bits of the file of a variant's network."""
         return 8 * self.networks[variant.network, variant.weights].n_bytes
 
-    def mean_db(self, sequences: Iterable[str], qp: int, variant: InLoopVariant, plane: PlaneOrAll) -> float | None:
-        """The mean PSNR at a QP over sequences."""
-        return mean_or_none(self.means[name, qp, variant].score_db(plane) for name in sequences)
-
-    def mean_kbit(self, sequences: Iterable[str], qp: int, variant: InLoopVariant) -> float:
-        """The mean rate at a QP over sequences, in kbit per picture."""
-        return fmean(self.means[name, qp, variant].kbit for name in sequences)
+    def mean(self, sequences: Iterable[str], qps: Sequence[int], variant: Variant, column: str) -> float | None:
+        """The mean over QPs, then over sequences; None if no sequence has a value. One infinite value makes it so."""
+        grid = self.grids.get((variant, column))
+        names = list(sequences)
+        if grid is None or not names:
+            return None
+        return number(grid.loc[names, list(qps)].mean(axis=1).mean())
 
     def curve(
-        self, sequences: Sequence[str], variant: InLoopVariant, plane: PlaneOrAll, extra_kbit: float = 0.0
+        self, sequences: Sequence[str], variant: Variant, plane: PlaneOrAll, extra_kbit: float = 0.0
     ) -> list[Point]:
         """(kbit per picture, dB) at each QP, means over the sequences that have the plane.
 
@@ -116,65 +157,68 @@ class InLoopResults:
             plane: What is scored.
             extra_kbit: What each picture carries besides, such as its share of the network.
         """
-        points = []
-        for qp in self.qps:
-            scored = [name for name in sequences if self.means[name, qp, variant].score_db(plane) is not None]
-            score_db = self.mean_db(scored, qp, variant, plane)
-            if score_db is not None:
-                points.append((self.mean_kbit(scored, qp, variant) + extra_kbit, score_db))
-        return points
+        if (variant, "kbit") not in self.grids or not sequences:
+            return []
+        names = list(sequences)
+        scores = self.grids[variant, psnr_column(plane)].loc[names]
+        rates = self.grids[variant, "kbit"].loc[names].where(scores.notna())
+        points = ((rates[qp].mean(), scores[qp].mean()) for qp in self.qps)
+        return [(float(rate) + extra_kbit, float(score)) for rate, score in points if not math.isnan(score)]
 
-    def time_percent(self, sequences: Iterable[str], variant: InLoopVariant, side: Side) -> float | None:
+    def time_percent(self, sequences: Iterable[str], variant: Variant, side: Side) -> float | None:
         """Time against the anchor's: ratio of geometric means over sequences and QPs; None if one is not known."""
-        names = tuple(sequences)
+        names = list(sequences)
+        cells = [self.grids.get((each, f"{side}_s")) for each in (variant, ANCHOR)]
+        if any(cell is None for cell in cells):
+            return None
         times_s, anchor_s = (
-            [self.means[name, qp, each].time_s(side) for name in names for qp in self.qps] for each in (variant, ANCHOR)
+            [number(v) for v in cell.loc[names].to_numpy().ravel()] for cell in cells if cell is not None
         )
         return percent_of(times_s, anchor_s)
 
 
-def in_loop_results(rows: Iterable[InLoopRow], networks: Iterable[NetworkRow]) -> InLoopResults:
+def tool_results(rows: pd.DataFrame, networks: Iterable[NetworkRow], qps: Sequence[int] | None = None) -> ToolResults:
     """The comparable means of these rows.
+
+    Args:
+        rows: Rows of the tool-by-tool experiment (columns as `ToolRow`).
+        networks: The networks of the run, in the order of the tables.
+        qps: The QPs to compare at; default all in the rows.
 
     Raises:
         InputError: If two rows about the same thing differ, or a sequence has two classes.
     """
-    grid = sequence_grid(rows, _variant)
-    networks = list(networks)
-    order = ["", *dict.fromkeys(row.network for row in networks)]
-    variants = sorted(grid.variants, key=lambda variant: (variant != ANCHOR, order.index(variant.network)))
-    return InLoopResults(
-        grid.qps,
-        tuple(variants),
-        grid.sequences,
-        grid.left_out,
-        {(row.network, row.weights): row for row in networks},
-        grid.cells,
-        {place: _mean(found) for place, found in grid.cells.items()},
-    )
+    every = unique_rows(rows, _ABOUT)
+    classes = _classes(every)
+    kept = every if qps is None else every[every["qp"].isin(list(qps))]
+    found_qps = tuple(sorted({int(qp) for qp in (kept["qp"] if qps is None else qps)}))
+    costs = {(row.network, row.weights): row for row in networks}
+    variants = _variants(kept, list(costs))
+    complete = _complete(kept, list(classes), found_qps, variants)
+    complete.sort(key=lambda name: _class_order(classes[name]))
+    comparable = _with_derived(kept[kept["sequence"].isin(complete)])
+    means = _picture_means(comparable)
+    left_out = tuple(name for name in classes if name not in complete)
+    sequences = {name: classes[name] for name in complete}
+    return ToolResults(found_qps, variants, sequences, left_out, costs, comparable, means, _grids(means, variants))
 
 
-def row_psnr_db(row: InLoopRow, plane: PlaneOrAll) -> float | None:
-    """A picture's PSNR of a plane, or of all together."""
-    scores = PlaneScores(row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db)
-    return (scores.y, scores.cb, scores.cr, yuv_psnr_db(scores))[PLANES.index(plane)]
+def difference(value: float | None, anchor: float | None) -> float | None:
+    """`value` - `anchor`; None if either is missing or both are infinite."""
+    if value is None or anchor is None or value == anchor == math.inf:
+        return None
+    return value - anchor
 
 
-def _variant(row: InLoopRow) -> InLoopVariant:
-    return InLoopVariant(row.loop_filters, row.method, row.network, row.weights)
+def mean_or_none(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are there; None if none is. One infinite value makes it infinite."""
+    found = [value for value in values if value is not None]
+    return fmean(found) if found else None
 
 
-def _mean(rows: Sequence[InLoopRow]) -> InLoopMean:
-    times_s = [row.encode_s for row in rows if row.encode_s is not None]
-    psnr_db = plane_means((row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db) for row in rows)
-    return InLoopMean(
-        fmean(row.n_bits + row.n_decision_bits for row in rows) / 1000,
-        fmean(row.n_decision_bits for row in rows),
-        psnr_db,
-        None if psnr_db[0] is None else yuv_psnr_db(PlaneScores(psnr_db[0], psnr_db[1], psnr_db[2])),
-        fmean(times_s) if len(times_s) == len(rows) else None,
-        fmean(row.decode_s for row in rows),
-    )
+def number(value: float) -> float | None:
+    """A cell of a data frame as a number, None for NaN."""
+    return None if math.isnan(value) else float(value)
 
 
 def percent_of(times_s: Sequence[float | None], anchor_s: Sequence[float | None]) -> float | None:
@@ -183,3 +227,121 @@ def percent_of(times_s: Sequence[float | None], anchor_s: Sequence[float | None]
     if not known or len(known) < len(times_s) or len(known_anchor) < len(anchor_s):
         return None
     return 100 * geometric_mean(known) / geometric_mean(known_anchor)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMean:
+    """The means of one method at one setting over all its images.
+
+    Attributes:
+        method: The method.
+        setting: Its quality or network.
+        weights: Which weights of the network.
+        images: Names of the images.
+        bpp: Mean rate in bits per pixel.
+        psnr_db: Mean of the images' PSNR in dB.
+        psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size).
+        ssim: Mean SSIM.
+    """
+
+    method: ImageMethod
+    setting: str
+    weights: str
+    images: frozenset[str]
+    bpp: float
+    psnr_db: float
+    psnr_of_mean_mse_db: float
+    ssim: float
+
+
+def image_means(rows: pd.DataFrame) -> list[ImageMean]:
+    """The means over images of each method, setting and weights, in the order of the rows.
+
+    Args:
+        rows: Rows of the end-to-end experiment (columns as `ImageRow`).
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    every = unique_rows(rows, ["image", *_IMAGE_ABOUT])
+    return [_image_mean(group) for _, group in every.groupby(_IMAGE_ABOUT, sort=False)]
+
+
+def _image_mean(rows: pd.DataFrame) -> ImageMean:
+    first = rows.iloc[0]
+    relative_mse = float((10 ** (-rows["psnr_db"] / 10)).mean())
+    return ImageMean(
+        first["method"],
+        first["setting"],
+        first["weights"],
+        frozenset(rows["image"]),
+        float(rows["bpp"].mean()),
+        float(rows["psnr_db"].mean()),
+        -10 * math.log10(relative_mse) if relative_mse else math.inf,
+        float(rows["ssim"].mean()),
+    )
+
+
+def _classes(rows: pd.DataFrame) -> dict[str, str]:
+    classes: dict[str, str] = {}
+    for sequence, ctc_class in zip(rows["sequence"], rows["ctc_class"], strict=True):
+        if classes.setdefault(sequence, ctc_class) != ctc_class:
+            raise InputError(f"{sequence} is of class {classes[sequence]} and {ctc_class}")
+    return classes
+
+
+def _variants(rows: pd.DataFrame, networks: list[tuple[str, str]]) -> tuple[Variant, ...]:
+    """The anchor, the codec's other filter sets, then the networks by way, in the order of the networks."""
+    found = [Variant(*each) for each in rows[_VARIANT].drop_duplicates().itertuples(index=False)]
+    order = [("", NO_WEIGHTS), *networks]
+    filters = list(dict.fromkeys(variant.loop_filters for variant in (ANCHOR, WEAKER_ANCHOR, NO_FILTER)))
+    names = [name for name, _ in order]
+    return tuple(
+        sorted(
+            (variant for variant in found if (variant.network, variant.weights) in order),
+            key=lambda variant: (
+                names.index(variant.network),
+                ("codec", "full", "decisions", "wiener").index(variant.way),
+                order.index((variant.network, variant.weights)),
+                filters.index(variant.loop_filters),
+            ),
+        )
+    )
+
+
+def _complete(
+    rows: pd.DataFrame, sequences: Sequence[str], qps: Sequence[int], variants: Sequence[Variant]
+) -> list[str]:
+    """The sequences of which every QP and variant has the same pictures."""
+    cells = {key: frozenset(found) for key, found in rows.groupby(["sequence", "qp", *_VARIANT])["picture"]}
+    complete = []
+    for name in sequences:
+        pictures = [cells.get((name, qp, *variant)) for qp in qps for variant in variants]
+        if pictures and None not in pictures and len(set(pictures)) == 1:
+            complete.append(name)
+    return complete
+
+
+def _with_derived(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their whole rate and the PSNR of all planes together."""
+    planes = zip(*(rows[column] for column in PSNR.columns), strict=True)
+    scores = [yuv_psnr_db(PlaneScores(y, number(cb), number(cr))) for y, cb, cr in planes]
+    return rows.assign(kbit=(rows["n_bits"] + rows["n_decision_bits"]) / 1000, psnr_yuv_db=scores)
+
+
+def _picture_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over pictures; a time that one picture does not know is not known."""
+    groups = rows.groupby([*_VARIANT, "sequence", "qp"])
+    known = groups[_TIMES].count().eq(groups.size(), axis=0)
+    return groups[_MEASURES].mean().join(groups[_TIMES].mean().where(known))
+
+
+def _grids(means: pd.DataFrame, variants: Iterable[Variant]) -> dict[tuple[Variant, str], pd.DataFrame]:
+    if not len(means):
+        return {}
+    by_qp = means.unstack("qp")
+    return {(variant, column): by_qp.loc[variant][column] for variant in variants for column in means.columns}
+
+
+def _class_order(ctc_class: str) -> tuple[int, str]:
+    return (CTC_CLASSES.index(ctc_class) if ctc_class in CTC_CLASSES else len(CTC_CLASSES), ctc_class)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
+from vvc_nnr.experiments.records.rows import NetworkRow
+from vvc_nnr.experiments.records.weights import FILE, ORIGINAL
 from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.averages import ToolResults
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.means import InLoopResults
+from vvc_nnr.experiments.tables.means import ToolResults
 
 PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
 YUV_NOTE = (
@@ -17,9 +18,18 @@ YUV_NOTE = (
     "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error."
 )
 
-_PLACES: dict[LoopFilters, str] = {
+LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
+    "all": "all filters",
+    "deblock-sao": "deblock+SAO",
+    "none": "no filter",
+}
+DECISIONS_NOTE = (
+    "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
+    "with Wiener: and filters behind it, fitted to the picture. The picture that is scored is made from the coded "
+    "bytes of all of these. Off: the network's output everywhere."
+)
+_PLACES: dict[str, str] = {
     "none": "replaces all in-loop filters",
-    "deblock-sao": "filters after deblocking and SAO",
     "all": "filters after all in-loop filters (post-filter)",
 }
 
@@ -33,10 +43,14 @@ def peak_note(conventions: Conventions) -> str:
 
 def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...]:
     """The notes of every table of the tool-by-tool experiment."""
+    places = dict.fromkeys((row.network, row.place) for row in results.networks.values())
+    has_decisions = any(variant.way in ("decisions", "wiener") for variant in results.variants)
     return (
-        *(f"{use.network} {_PLACES[use.after]}." for use in results.uses),
+        *(f"{network} {_PLACES[place]}." for network, place in places if place in _PLACES),
+        *weights_notes(tuple(results.networks.values())),
         *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
         peak_note(conventions),
+        *([DECISIONS_NOTE] if has_decisions else []),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",
         f"Rate: {conventions.rate}; Table 1 has the network's size.",
         seeds_note(conventions),
@@ -44,24 +58,21 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
     )
 
 
-def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str, ...]:
-    """The notes of every table of the in-loop experiment."""
-    places = dict.fromkeys((row.network, row.loop_filters) for row in results.networks.values())
-    return (
-        *(f"{network} {_PLACES[place]}." for network, place in places),
-        f"In-loop filters: {conventions.loop_filters}.",
-        "Classes: those of the common test conditions; another sequence has that of the nearest size.",
-        peak_note(conventions),
-        YUV_NOTE,
-        "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
-        "with Wiener: and filters behind it, fitted to the picture. The picture that is scored is made from the coded "
-        "bytes of all of these. Off: the network's output everywhere.",
-        f"Rate: {conventions.rate}.",
-        *_left_out_notes(results.left_out),
-    )
+def weights_notes(networks: Sequence[NetworkRow]) -> list[str]:
+    """What has to be known of networks whose weights as trained are not there, or not float32."""
+    trained = {row.network: row for row in networks if row.weights == ORIGINAL}
+    alone = [row.network for row in networks if row.weights == FILE and row.network not in trained]
+    coded = [f"{row.network} ({row.coding})" for row in trained.values() if row.coding != "float32"]
+    notes = []
+    if alone:
+        names = ", ".join(dict.fromkeys(alone))
+        notes.append(f"Only a coded file is given of {names}: there is no network as trained to compare it with.")
+    if coded:
+        notes.append(f"As trained is as the given file has it: {', '.join(coded)}.")
+    return notes
 
 
-def bd_rate_note(results: InLoopResults, method: Interpolation) -> str:
+def bd_rate_note(results: ToolResults, method: Interpolation) -> str:
     """What a BD-rate is made of."""
     return (
         f"BD-rate: {method} over PSNR, from mean kbit per picture and mean PSNR at {len(results.qps)} QPs "

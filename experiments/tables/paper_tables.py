@@ -3,60 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, SizeRow, ToolRow, unique_rows
+from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow
+from vvc_nnr.experiments.records.weights import ORIGINAL, weights_title
 from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.averages import LOOP_FILTERS, CnnUse, Score, ToolResults, Variant, tool_results
-from vvc_nnr.experiments.tables.image_averages import ImageMean, image_means
-from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes
-from vvc_nnr.experiments.tables.sequence_means import CTC_CLASSES, PlaneName, difference
+from vvc_nnr.experiments.tables.means import (
+    ANCHOR,
+    CTC_CLASSES,
+    MS_SSIM,
+    NO_FILTER,
+    PSNR,
+    SCORES,
+    SSIM,
+    WEAKER_ANCHOR,
+    ImageMean,
+    PlaneName,
+    Score,
+    ToolResults,
+    Variant,
+    difference,
+    image_means,
+    tool_results,
+)
+from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes, weights_notes
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PAPER_QPS = (32, 37)
+PAPER_WEIGHTS = "uniform8"
+"""What the paper's reconstructed network went through."""
 METHOD_TITLES: dict[ImageMethod, str] = {
     "jpeg-file": "JPEG, file",
     "jpeg-optimised": "JPEG, optimised",
     "jpeg-payload": "JPEG, payload",
     "cnn-ae": "CNN-AE",
-    "reconstructed-cnn-ae": "reconstructed CNN-AE",
 }
+RECONSTRUCTED = "reconstructed CNN-AE"
 PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
 
 _JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
-_AUTOENCODER: tuple[ImageMethod, ...] = ("cnn-ae", "reconstructed-cnn-ae")
 _FAR_RATE = 0.1
 """A JPEG rate that is off by more than this share is marked, and not compared."""
 _COLUMNS_NOTE = (
-    "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), "
-    "with none. CNN: with the network as trained; Rec. CNN: with the network as decoded from its compressed file."
+    "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), with none. "
+    "CNN: with the network as trained; Rec.: with the network as decoded from its compressed file; at full strength."
 )
+_SCORE_NOTES: dict[Score, str] = {
+    SSIM: "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
+    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; none of a plane below 176 samples either way.",
+}
 
 
-def size_table(rows: Iterable[SizeRow]) -> Table:
+def size_table(networks: Iterable[NetworkRow]) -> Table:
     """Table 1: the size of each network before and after compression."""
     columns = (
         Column("Network", text=True),
         Column("Parameters"),
         Column("Method", text=True),
-        Column("Weights", "bit"),
+        Column("Weights", "bit", digits=2),
         Column("Original", "KB", digits=1),
         Column("Compressed", "KB", digits=1),
         Column("Ratio", digits=2),
     )
     ratio = paper.ORIGINAL_KB / paper.COMPRESSED_KB
     theirs = ("paper", None, "uniform", 8, str(paper.ORIGINAL_KB), str(paper.COMPRESSED_KB), ratio)
+    rows = list(dict.fromkeys(networks))
+    compressed = [row for row in rows if row.weights != ORIGINAL]
     notes = (
         "1 KB = 1024 bytes, as in the paper (781 KB = 200,000 float32). Sizes are of whole files, "
         "with names, shapes and ranges.",
+        "Weights: bits per weight of the uniform quantiser; of NNC, whose levels take as many as they need, those of "
+        "the whole file per parameter.",
+        *weights_notes(rows),
         f"The paper's text says a ratio of about 3.89, its sizes give {ratio:.2f}.",
         PAPER_NOTE,
     )
-    return Table("Table 1: model size", columns, (*map(_size_cells, unique_rows(rows)), theirs), notes)
+    return Table("Table 1: model size", columns, (*map(_size_cells, compressed), theirs), notes)
 
 
 def psnr_table(
-    rows: Iterable[ToolRow],
+    rows: pd.DataFrame,
+    networks: Sequence[NetworkRow],
     conventions: Conventions,
     qps: Sequence[int] = PAPER_QPS,
     plane: PlaneName = "y",
@@ -65,6 +96,7 @@ def psnr_table(
 
     Args:
         rows: Rows of the tool-by-tool experiment; other QPs are ignored.
+        networks: The networks of the run.
         conventions: What the rows were made under.
         qps: The QPs to average over.
         plane: The plane to score.
@@ -72,49 +104,72 @@ def psnr_table(
     Raises:
         InputError: If two rows about the same thing differ.
     """
-    results = tool_results(rows, qps)
+    results = tool_results(rows, networks, qps)
     notes = (
-        _COLUMNS_NOTE,
-        *tool_notes(conventions, results),
         "The paper has JVET classes B, C, D and VTM 1.0 (deblocking and SAO): levels depend on the sequences, compare "
         "the differences. Its overall gain (0.21 dB) is above the gain of each of its classes.",
         PAPER_NOTE,
     )
-    title = f"Table 2: PSNR of {PLANE_TITLES[plane]}, mean of QP {listed(qps)}"
-    return Table(title, _score_columns("dB", 3, 4), _score_rows(results, "psnr_db", plane, paper.PSNR_DB), notes)
+    return _score_table("Table 2: PSNR", results, PSNR, plane, conventions, paper.PSNR_DB, notes)
 
 
 def ssim_table(
-    rows: Iterable[ToolRow],
+    rows: pd.DataFrame,
+    networks: Sequence[NetworkRow],
     conventions: Conventions,
     qps: Sequence[int] = PAPER_QPS,
     plane: PlaneName = "y",
 ) -> Table:
-    """Table 3: SSIM as Table 2 has PSNR; arguments and errors as for `psnr_table`."""
-    results = tool_results(rows, qps)
-    notes = (
-        "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
-        _COLUMNS_NOTE,
-        *tool_notes(conventions, results),
-        "The paper's text says a gain of 0.019, its table 0.0029.",
-        PAPER_NOTE,
+    """Table 3: SSIM as Table 2 has PSNR; see `psnr_table` for arguments and errors."""
+    results = tool_results(rows, networks, qps)
+    notes = ("The paper's text says a gain of 0.019, its table 0.0029.", PAPER_NOTE)
+    return _score_table("Table 3: SSIM", results, SSIM, plane, conventions, paper.SSIM, notes)
+
+
+def all_scores_table(
+    rows: pd.DataFrame, networks: Sequence[NetworkRow], conventions: Conventions, qps: Sequence[int] = PAPER_QPS
+) -> Table:
+    """PSNR, SSIM and MS-SSIM of all planes over all sequences, with the columns of Tables 2 and 3.
+
+    Args:
+        rows: Rows of the tool-by-tool experiment; other QPs are ignored.
+        networks: The networks of the run.
+        conventions: What the rows were made under.
+        qps: The QPs to average over.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    results = tool_results(rows, networks, qps)
+    weights = _weights(results)
+    columns = (Column("Score", text=True), Column("Plane", text=True), *_score_columns("", 5, 5, weights)[1:])
+    names = results.groups.get(paper.OVERALL, ())
+    cells = tuple(
+        (f"{score.name} [{score.unit}]" if score.unit else score.name, plane.capitalize(), *cells)
+        for score in SCORES
+        for plane in PLANE_TITLES
+        for network in results.network_names or ("",)
+        if names
+        for cells in (_score_cells(names, network, results, score.column(plane), weights),)
     )
-    title = f"Table 3: SSIM of {PLANE_TITLES[plane]}, mean of QP {listed(qps)}"
-    return Table(title, _score_columns("", 4, 5), _score_rows(results, "ssim", plane, paper.SSIM), notes)
+    notes = (*_SCORE_NOTES.values(), _COLUMNS_NOTE, *tool_notes(conventions, results))
+    title = f"All scores of all planes, mean of QP {listed(qps)} over {len(names)} sequences"
+    return Table(title, columns, cells, notes)
 
 
-def end_to_end_table(rows: Iterable[ImageRow], conventions: Conventions) -> Table:
+def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], conventions: Conventions) -> Table:
     """Table 4: each autoencoder before and after compression, and JPEG by its three rates near the same rate.
 
     Args:
         rows: Rows of the end-to-end experiment, with any number of JPEG settings.
+        networks: The autoencoders of the run, in the order of the table.
         conventions: What the rows were made under.
 
     Raises:
         InputError: If two rows about the same thing differ.
     """
     means = image_means(rows)
-    networks = dict.fromkeys(mean.setting for mean in means if mean.method in _AUTOENCODER)
+    weights = {name: [row.weights for row in networks if row.network == name] for name in _names(networks)}
     columns = (
         Column("At the rate of", text=True),
         Column("Method", text=True),
@@ -126,77 +181,109 @@ def end_to_end_table(rows: Iterable[ImageRow], conventions: Conventions) -> Tabl
         Column("SSIM", digits=4),
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
-    ours = [cells for network in networks for cells in _network_rows(network, means)]
-    return Table("Table 4: end to end", columns, (*ours, *_paper_end_to_end()), _image_notes(conventions))
+    ours = [cells for network, order in weights.items() for cells in _network_rows(network, order, means)]
+    notes = _image_notes(conventions, networks)
+    return Table("Table 4: end to end", columns, (*ours, *_paper_end_to_end()), notes)
 
 
-def _size_cells(row: SizeRow) -> tuple[Cell, ...]:
-    original_kb, compressed_kb = row.original_bytes / 1024, row.compressed_bytes / 1024
-    ratio = row.original_bytes / row.compressed_bytes
-    return (row.network, row.n_parameters, row.method, row.bits, original_kb, compressed_kb, ratio)
+def _names(networks: Iterable[NetworkRow]) -> list[str]:
+    return list(dict.fromkeys(row.network for row in networks))
 
 
-def _score_columns(unit: str, digits: int, difference_digits: int) -> tuple[Column, ...]:
-    levels = ("All", "D+SAO", "None", "CNN", "Rec. CNN")
-    differences = ("CNN-All", "CNN-D+SAO", "Rec.-CNN")
+def _size_cells(row: NetworkRow) -> tuple[Cell, ...]:
+    is_uniform = row.coding.startswith("uniform")
+    bits = int(row.coding.removeprefix("uniform")) if is_uniform else 8 * row.n_bytes / row.n_parameters
+    original = row.original_bytes
+    original_kb, ratio = (None, None) if original is None else (original / 1024, original / row.n_bytes)
+    return (row.network, row.n_parameters, row.title, bits, original_kb, row.n_bytes / 1024, ratio)
+
+
+def _score_table(
+    title: str,
+    results: ToolResults,
+    score: Score,
+    plane: PlaneName,
+    conventions: Conventions,
+    theirs: Mapping[str, paper.PaperScores],
+    last_notes: tuple[str, ...],
+) -> Table:
+    weights = _weights(results)
+    columns = _score_columns(score.unit, score.digits, score.difference_digits, weights)
+    first_notes = [_SCORE_NOTES[score]] if score in _SCORE_NOTES else []
+    notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results), *last_notes)
+    heading = f"{title} of {PLANE_TITLES[plane]}, mean of QP {listed(results.qps)}"
+    return Table(heading, columns, _score_rows(results, score.column(plane), weights, theirs), notes)
+
+
+def _weights(results: ToolResults) -> list[str]:
+    """The weights besides those as trained, in the order of the tables."""
+    return list(dict.fromkeys(weights for _, weights in results.networks if weights != ORIGINAL))
+
+
+def _score_columns(unit: str, digits: int, difference_digits: int, weights: Sequence[str]) -> tuple[Column, ...]:
+    titles = [weights_title(each) for each in weights]
+    decoded = [f"Rec. {title}" for title in titles]
+    differences = ("CNN-All", "CNN-D+SAO", *(f"Rec.-CNN, {title}" for title in titles))
     return (
         Column("Class", text=True),
         Column("Network", text=True),
-        *(Column(head, unit, digits) for head in levels),
+        *(Column(head, unit, digits) for head in ("All", "D+SAO", "None", "CNN", *decoded)),
         *(Column(head, unit, difference_digits, signed=True) for head in differences),
     )
 
 
 def _score_rows(
-    results: ToolResults, score: Score, plane: PlaneName, theirs: Mapping[str, paper.PaperScores]
+    results: ToolResults, column: str, weights: Sequence[str], theirs: Mapping[str, paper.PaperScores]
 ) -> tuple[tuple[Cell, ...], ...]:
     """Per class and overall: a row for each network in its place, then the paper's."""
-    groups = results.groups | {paper.OVERALL: tuple(results.sequences)}
-    order = [*CTC_CLASSES, *(name for name in groups if name not in CTC_CLASSES)]
+    groups = results.groups
+    order = [*CTC_CLASSES, *(name for name in (*groups, paper.OVERALL) if name not in CTC_CLASSES)]
     rows: list[tuple[Cell, ...]] = []
-    for group in order:
+    for group in dict.fromkeys(order):
         sequences = groups.get(group, ())
         if sequences:
             label = f"{group} ({len(sequences)})"
-            uses = results.uses or (None,)
-            rows += [(label, *_score_cells(sequences, use, results, score, plane)) for use in uses]
+            networks = results.network_names or ("",)
+            rows += [(label, *_score_cells(sequences, each, results, column, weights)) for each in networks]
         if group in theirs:
-            rows.append((group, *_paper_cells(theirs[group])))
+            rows.append((group, *_paper_cells(theirs[group], weights)))
     return tuple(rows)
 
 
 def _score_cells(
-    sequences: Sequence[str],
-    use: CnnUse | None,
-    results: ToolResults,
-    score: Score,
-    plane: PlaneName,
+    sequences: Sequence[str], network: str, results: ToolResults, column: str, weights: Sequence[str]
 ) -> tuple[Cell, ...]:
+    """Levels of the anchors and of the network with each of its weights, then their differences."""
+
     def mean(variant: Variant) -> float | None:
-        return results.mean_score(sequences, results.qps, variant, score, plane)
+        return results.mean(sequences, results.qps, variant, column)
 
-    anchors = [mean(Variant(loop_filters)) for loop_filters in LOOP_FILTERS]
-    original, reconstructed = (mean(use.original), mean(use.reconstructed)) if use else (None, None)
+    anchors = [mean(variant) for variant in (ANCHOR, WEAKER_ANCHOR, NO_FILTER)]
+    variants = {v.weights: v for v in results.variants if v.network == network and v.way == "full"}
+    original, *decoded = (mean(variants[each]) if each in variants else None for each in (ORIGINAL, *weights))
     gains = [difference(original, anchor) for anchor in anchors[:2]]
-    loss = difference(reconstructed, original)
-    return (results.label(use) if use else "none", *anchors, original, reconstructed, *gains, loss)
+    losses = [difference(value, original) for value in decoded]
+    return (network or "none", *anchors, original, *decoded, *gains, *losses)
 
 
-def _paper_cells(scores: paper.PaperScores) -> tuple[Cell, ...]:
-    """The paper's anchor is VTM 1.0: deblocking and SAO."""
+def _paper_cells(scores: paper.PaperScores, weights: Sequence[str]) -> tuple[Cell, ...]:
+    """The paper's anchor is VTM 1.0: deblocking and SAO; its network was compressed to 8 bit, uniform."""
     anchor, original, reconstructed = (
         float(text) for text in (scores.in_loop_filter, scores.original, scores.reconstructed)
     )
     digits = len(scores.original.partition(".")[2])
     gain, loss = f"{original - anchor:+.{digits}f}", f"{reconstructed - original:+.{digits}f}"
-    levels = (None, scores.in_loop_filter, None, scores.original, scores.reconstructed)
-    return ("paper", *levels, None, gain, loss)
+    decoded = [scores.reconstructed if each == PAPER_WEIGHTS else None for each in weights]
+    losses = [loss if each == PAPER_WEIGHTS else None for each in weights]
+    return ("paper", None, scores.in_loop_filter, None, scores.original, *decoded, None, gain, *losses)
 
 
-def _network_rows(network: str, means: Sequence[ImageMean]) -> list[tuple[Cell, ...]]:
+def _network_rows(network: str, weights: Sequence[str], means: Sequence[ImageMean]) -> list[tuple[Cell, ...]]:
     """JPEG by three rates, then the autoencoder; only settings with the same images are compared."""
-    coded = [mean for mean in means if mean.method in _AUTOENCODER and mean.setting == network]
-    coded.sort(key=lambda mean: _AUTOENCODER.index(mean.method))
+    coded = [mean for mean in means if mean.method == "cnn-ae" and mean.setting == network and mean.weights in weights]
+    if not coded:
+        return []
+    coded.sort(key=lambda mean: weights.index(mean.weights))
     reference = coded[0]
     near = [_nearest(method, reference, means) for method in _JPEG]
     same_images = [mean for mean in coded if mean.images == reference.images]
@@ -212,11 +299,10 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
 def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[Cell, ...]:
     is_jpeg = mean.method in _JPEG
     is_far = is_jpeg and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
-    setting = f"{mean.setting}: rate out of reach" if is_far else mean.setting
     return (
         network,
-        METHOD_TITLES[mean.method],
-        setting if is_jpeg else "",
+        METHOD_TITLES[mean.method] if is_jpeg or mean.weights == ORIGINAL else RECONSTRUCTED,
+        f"{mean.setting}: rate out of reach" if is_far else _setting(mean),
         len(mean.images),
         mean.bpp,
         mean.psnr_db,
@@ -226,18 +312,26 @@ def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[C
     )
 
 
+def _setting(mean: ImageMean) -> str:
+    """JPEG's quality, or which weights an autoencoder has."""
+    if mean.method in _JPEG:
+        return mean.setting
+    return "" if mean.weights == ORIGINAL else weights_title(mean.weights)
+
+
 def _paper_end_to_end() -> list[tuple[Cell, ...]]:
     reference = float(paper.END_TO_END[1].psnr_db)
     rows: list[tuple[Cell, ...]] = []
     for theirs in paper.END_TO_END:
         gap = None if theirs.label == "CNN-AE" else float(theirs.psnr_db) - reference
+        setting = PAPER_WEIGHTS if theirs.label == RECONSTRUCTED else ""
         rows.append(
-            ("paper", theirs.label, "", 1000, theirs.bpp, theirs.psnr_db, None, theirs.ssim, gap),
+            ("paper", theirs.label, setting, 1000, theirs.bpp, theirs.psnr_db, None, theirs.ssim, gap),
         )
     return rows
 
 
-def _image_notes(conventions: Conventions) -> tuple[str, ...]:
+def _image_notes(conventions: Conventions, networks: Sequence[NetworkRow]) -> tuple[str, ...]:
     return (
         "PSNR peak: 255. PSNR: mean of the images' PSNRs; MSE-PSNR: PSNR of the mean squared error. "
         "The paper does not say which it prints. SSIM: mean over channels, then over images.",
@@ -246,7 +340,9 @@ def _image_notes(conventions: Conventions) -> tuple[str, ...]:
         "rate is nearest to the autoencoder's. The paper does not say which rate it counts.",
         f"Rate out of reach: no quality comes within {100 * _FAR_RATE:.0f} % of the autoencoder's rate; the row has "
         "the nearest that was run, and no difference, since its rate is another.",
-        "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1.",
+        "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1. "
+        "Reconstructed: with the weights as decoded from the compressed file that the setting names.",
+        *weights_notes(networks),
         seeds_note(conventions),
         PAPER_NOTE,
     )

@@ -1,6 +1,7 @@
-"""What a folder holds of each experiment: tables made from its rows and settings alone.
+"""What a folder holds of each experiment: rows, networks, and the tables made from them and the settings alone.
 
-The experiments print these tables when they end, and the report shows them later, so both say what the rows say.
+The experiments print these tables when they end, the report shows them later, and a notebook loads them, so all say
+what the rows say.
 """
 
 from __future__ import annotations
@@ -8,24 +9,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.frames import frame_of
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow
 from vvc_nnr.experiments.records.settings import LastRun, read_last_run
 from vvc_nnr.experiments.records.tsv import read_rows
-from vvc_nnr.experiments.runs.model_zoo import ROWS, zoo_table
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.results import MIN_QPS_FOR_BD_RATE, end_to_end_tables, tool_tables
+from vvc_nnr.experiments.tables.bd_rate_tables import (
+    bd_rate_table,
+    complexity_table,
+    curve_table,
+    doubt_table,
+    network_bits_table,
+    sequence_table,
+)
+from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
+from vvc_nnr.experiments.tables.jvet import jvet_tables
+from vvc_nnr.experiments.tables.means import ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, tool_notes
+from vvc_nnr.experiments.tables.paper_tables import (
+    PAPER_QPS,
+    all_scores_table,
+    end_to_end_table,
+    psnr_table,
+    size_table,
+    ssim_table,
+)
+from vvc_nnr.experiments.tables.savings import Savings, sequence_savings
 from vvc_nnr.experiments.tables.table import Table
-from vvc_nnr.experiments.tables.tool_jvet import tool_jvet_tables
+from vvc_nnr.experiments.tables.zoo import zoo_table
 
-TOOL_ROWS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool.json"
-IMAGE_ROWS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end.json"
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOOL_ROWS, TOOL_NETWORKS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool_networks.tsv", "tool_by_tool.json"
+IMAGE_ROWS, IMAGE_NETWORKS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end_networks.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
-SIZE_FILES = ("sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
+NETWORK_FILES = (TOOL_NETWORKS, IMAGE_NETWORKS)
 """Table 1 has the networks of both experiments where both are in one folder."""
+OLD_FILES = ("in_loop.tsv", "sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
+"""Files of experiments that are no more: `in-loop`, and `tool-by-tool` when it knew one kind of compression."""
+MIN_QPS_FOR_BD_RATE = 4
 
 Header: TypeAlias = Mapping[str, str]
 
@@ -36,27 +63,52 @@ class StoredTools:
 
     Attributes:
         rows: Those that the last run asked for.
-        sizes: The networks of the folder.
+        networks: Its networks with each of their weights, in the order of the tables.
+        all_networks: The networks of all experiments of the folder.
         header: Where the rows come from, and their conventions.
         last_run: What the last run asked for.
         interpolation: How its BD-rate is computed.
     """
 
     rows: tuple[ToolRow, ...]
-    sizes: tuple[SizeRow, ...]
+    networks: tuple[NetworkRow, ...]
+    all_networks: tuple[NetworkRow, ...]
     header: Header
     last_run: LastRun
     interpolation: Interpolation
 
-    def tables(self) -> dict[str, Table]:
-        """The tables by file name."""
-        return tool_tables(self.rows, self.sizes, Conventions.from_header(self.header), self.interpolation)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        return frame_of(self.rows, ToolRow)
 
-    def jvet_tables(self) -> dict[str, Table]:
-        """BD-rates in the layout of JVET by file name, empty where there are too few QPs for any."""
-        if len({row.qp for row in self.rows}) < MIN_QPS_FOR_BD_RATE:
+    @property
+    def conventions(self) -> Conventions:
+        """What the rows were made under."""
+        return Conventions.from_header(self.header)
+
+    def results(self) -> ToolResults:
+        """The means of the rows.
+
+        Raises:
+            InputError: If two rows about the same thing differ.
+        """
+        return tool_results(self.frame, self.networks)
+
+    def savings(self, results: ToolResults) -> Savings:
+        """The BD-rates of all sequences, empty where there are too few QPs for any."""
+        return sequence_savings(results, self.interpolation) if len(results.qps) >= MIN_QPS_FOR_BD_RATE else {}
+
+    def tables(self) -> dict[str, Table]:
+        """The tables by file name; see `tool_tables`."""
+        return tool_tables(self.rows, self.networks, self.all_networks, self.conventions, self.interpolation)
+
+    def jvet_tables(self, results: ToolResults, savings: Savings) -> dict[tuple[Variant, Variant], Table]:
+        """BD-rates in the layout of JVET for each variant and anchor, empty where there are too few QPs for any."""
+        if not savings:
             return {}
-        return tool_jvet_tables(self.rows, Conventions.from_header(self.header), self.interpolation)
+        notes = (bd_rate_note(results, self.interpolation), TIME_NOTE, YUV_NOTE, *tool_notes(self.conventions, results))
+        return jvet_tables(results, savings, self.interpolation, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +116,23 @@ class StoredImages:
     """An end-to-end run; attributes as those of `StoredTools`."""
 
     rows: tuple[ImageRow, ...]
-    sizes: tuple[SizeRow, ...]
+    networks: tuple[NetworkRow, ...]
+    all_networks: tuple[NetworkRow, ...]
     header: Header
     last_run: LastRun
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        return frame_of(self.rows, ImageRow)
+
     def tables(self) -> dict[str, Table]:
         """The tables by file name."""
-        return end_to_end_tables(self.rows, self.sizes, Conventions.from_header(self.header))
+        conventions = Conventions.from_header(self.header)
+        return {
+            "table1_size": size_table(self.all_networks),
+            "table4_end_to_end": end_to_end_table(self.frame, self.networks, conventions),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +144,142 @@ class StoredZoo:
     header: Header
     last_run: LastRun
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        return frame_of(self.rows, ZooRow)
+
     def tables(self) -> dict[str, Table]:
         """The table by its file name."""
         has_peer = any(row.method == "nncodec" for row in self.rows)
         return {"model_zoo": zoo_table(self.rows, self.absent, has_peer=has_peer)}
 
 
+@dataclass(frozen=True, slots=True)
+class StoredResults:
+    """What a folder of results holds; None for an experiment that was not run there.
+
+    Attributes:
+        tools: The tool-by-tool run.
+        images: The end-to-end run.
+        zoo: The model-zoo run.
+    """
+
+    tools: StoredTools | None
+    images: StoredImages | None
+    zoo: StoredZoo | None
+
+    @property
+    def tool_by_tool(self) -> pd.DataFrame:
+        """The rows of the tool-by-tool run, none if there is no such run."""
+        return frame_of(self.tools.rows if self.tools else (), ToolRow)
+
+    @property
+    def end_to_end(self) -> pd.DataFrame:
+        """The rows of the end-to-end run, none if there is no such run."""
+        return frame_of(self.images.rows if self.images else (), ImageRow)
+
+    @property
+    def model_zoo(self) -> pd.DataFrame:
+        """The rows of the model zoo, none if there is no such run."""
+        return frame_of(self.zoo.rows if self.zoo else (), ZooRow)
+
+    @property
+    def networks(self) -> pd.DataFrame:
+        """The networks of the tool-by-tool and end-to-end runs: sizes, parameters, operations."""
+        runs = (run for run in (self.tools, self.images) if run is not None)
+        return frame_of([row for run in runs for row in run.networks], NetworkRow)
+
+    def tables(self) -> dict[str, Table]:
+        """All tables by file name; each has its numbers as a data frame too (`Table.frame`).
+
+        Raises:
+            InputError: If two rows about the same thing differ.
+        """
+        runs = (run for run in (self.tools, self.images, self.zoo) if run is not None)
+        return {name: table for run in runs for name, table in run.tables().items()}
+
+
+def load(folder: Path | str) -> StoredResults:
+    """What the experiments left in a folder of results, as data frames.
+
+    Args:
+        folder: The folder that `vvc-nnr experiment ... --out` wrote.
+
+    Raises:
+        InputError: If it is no such folder, or rows or settings cannot be read.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; must be a folder that an experiment wrote (--out)")
+    check_not_old(path)
+    found = StoredResults(
+        read_tools(path) if (path / TOOL_ROWS).exists() else None,
+        read_images(path) if (path / IMAGE_ROWS).exists() else None,
+        read_zoo(path) if (path / ZOO_ROWS).exists() else None,
+    )
+    if found.tools is None and found.images is None and found.zoo is None:
+        names = ", ".join((TOOL_ROWS, IMAGE_ROWS, ZOO_ROWS))
+        raise InputError(f"{path}: holds no results of an experiment (none of {names})")
+    return found
+
+
+def check_not_old(folder: Path) -> None:
+    """Refuses a folder with results of experiments that are no more.
+
+    Raises:
+        InputError: If there is a file of theirs.
+    """
+    old = [name for name in OLD_FILES if (folder / name).exists()]
+    if old:
+        raise InputError(
+            f"{folder / old[0]}: results of an earlier version (experiment in-loop, or tool-by-tool before both became "
+            "one) are not read: run experiment tool-by-tool or end-to-end again in another folder"
+        )
+
+
 def read_tools(folder: Path) -> StoredTools:
-    """The tool-by-tool run of a folder.
+    """The tool-by-tool run of a folder, without what earlier runs added for more sequences, QPs, pictures or networks.
 
     Raises:
         InputError: If rows or settings cannot be read.
     """
+    check_not_old(folder)
     found = read_rows(folder / TOOL_ROWS, ToolRow)
+    networks = read_rows(folder / TOOL_NETWORKS, NetworkRow).rows
     last_run = read_last_run(folder / TOOL_SETTINGS)
-    interpolation = _interpolation(folder / TOOL_SETTINGS, last_run)
-    rows = _asked_for(found.rows, last_run)
-    return StoredTools(rows, read_sizes(folder), found.header, last_run, interpolation)
+    asked = _asked_of_tools(folder / TOOL_SETTINGS, last_run)
+    used = {(row.network, row.weights, row.network_sha256, row.place) for row in networks}
+    rows = tuple(
+        row
+        for row in found.rows
+        if _is_shown(row.sequence, last_run)
+        and row.qp in asked.qps
+        and (asked.max_pictures is None or row.picture < asked.max_pictures)
+        and row.way in ("codec", *asked.ways)
+        and (row.way == "codec" or (row.network, row.weights, row.network_sha256, row.loop_filters) in used)
+    )
+    return StoredTools(rows, networks, read_networks(folder), found.header, last_run, asked.interpolation)
 
 
 def read_images(folder: Path) -> StoredImages:
-    """The end-to-end run of a folder.
+    """The end-to-end run of a folder, without what earlier runs added for more images or networks.
 
     Raises:
         InputError: If rows or settings cannot be read.
     """
+    check_not_old(folder)
     found = read_rows(folder / IMAGE_ROWS, ImageRow)
+    networks = read_rows(folder / IMAGE_NETWORKS, NetworkRow).rows
     last_run = read_last_run(folder / IMAGE_SETTINGS)
-    rows = tuple(row for row in found.rows if _is_shown(row.image, last_run))
-    return StoredImages(rows, read_sizes(folder), found.header, last_run)
+    used = {(row.network, row.weights, row.network_sha256) for row in networks}
+    rows = tuple(
+        row
+        for row in found.rows
+        if _is_shown(row.image, last_run)
+        and (row.method != "cnn-ae" or (row.setting, row.weights, row.network_sha256) in used)
+    )
+    return StoredImages(rows, networks, read_networks(folder), found.header, last_run)
 
 
 def read_zoo(folder: Path) -> StoredZoo:
@@ -121,44 +290,100 @@ def read_zoo(folder: Path) -> StoredZoo:
     """
     found = read_rows(folder / ZOO_ROWS, ZooRow)
     last_run = read_last_run(folder / ZOO_SETTINGS)
-    order = {row.name: place for place, row in enumerate(ROWS)}
+    order = {name: place for place, name in enumerate(last_run.settings.get("order", ()))}
     rows = [row for row in found.rows if _is_shown(row.network, last_run)]
     rows.sort(key=lambda row: order.get(row.network, len(order)))
     absent = last_run.settings.get("absent", {})
     if not isinstance(absent, dict) or not all(isinstance(reason, str) for reason in absent.values()):
-        raise InputError(f"{folder / ZOO_SETTINGS}: absent {absent!r}: a reason for each name is wanted")
+        raise InputError(f"{folder / ZOO_SETTINGS}: absent {absent!r}: must be a reason for each name")
     return StoredZoo(tuple(rows), absent, found.header, last_run)
 
 
-def read_sizes(folder: Path) -> tuple[SizeRow, ...]:
-    """The sizes of all networks of a folder.
+def read_networks(folder: Path) -> tuple[NetworkRow, ...]:
+    """The networks of all experiments of a folder, with each of their weights.
 
     Raises:
-        InputError: If a file of sizes cannot be read.
+        InputError: If a file of them cannot be read.
     """
-    present = [folder / name for name in SIZE_FILES if (folder / name).exists()]
-    return tuple(row for path in present for row in read_rows(path, SizeRow).rows)
+    present = [folder / name for name in NETWORK_FILES if (folder / name).exists()]
+    return tuple(row for path in present for row in read_rows(path, NetworkRow).rows)
 
 
-def _asked_for(rows: Sequence[ToolRow], last_run: LastRun) -> tuple[ToolRow, ...]:
-    """The rows of the last run, without those that earlier ones added for more sequences, QPs or pictures."""
-    qps, n_pictures = last_run.settings.get("qps"), last_run.settings.get("max_pictures")
-    return tuple(
-        row
-        for row in rows
-        if _is_shown(row.sequence, last_run)
-        and (not isinstance(qps, list) or row.qp in qps)
-        and (not isinstance(n_pictures, int) or row.picture < n_pictures)
-    )
+def tool_tables(
+    rows: Sequence[ToolRow],
+    networks: Sequence[NetworkRow],
+    all_networks: Sequence[NetworkRow],
+    conventions: Conventions,
+    interpolation: Interpolation = "pchip",
+) -> dict[str, Table]:
+    """The tables of a tool-by-tool run by file name; BD-rates where there are four QPs.
+
+    Scores of Tables 2 and 3 are averaged over QP 32 and 37 where one of them was run.
+
+    Args:
+        rows: The rows.
+        networks: The networks of the run, in the order of the tables.
+        all_networks: Those that Table 1 has.
+        conventions: What the rows were made under.
+        interpolation: How BD-rates are computed.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    frame = frame_of(rows, ToolRow)
+    results = tool_results(frame, networks)
+    shown = [qp for qp in results.qps if qp in PAPER_QPS] or list(results.qps)
+    has_curves = len(results.qps) >= MIN_QPS_FOR_BD_RATE and bool(results.sequences)
+    savings = sequence_savings(results, interpolation) if has_curves else {}
+    common = (YUV_NOTE, *tool_notes(conventions, results))
+    tables = {
+        "table1_size": size_table(all_networks),
+        "table2_psnr": psnr_table(frame, networks, conventions, shown),
+        "table3_ssim": ssim_table(frame, networks, conventions, shown),
+    }
+    if savings:
+        notes = (bd_rate_note(results, interpolation), *common)
+        tables["bd_rate"] = bd_rate_table(results, savings, interpolation, (TIME_NOTE, *notes))
+    tables["gain_per_qp"] = gain_table(results, common)
+    tables["complexity"] = complexity_table(results, (TIME_NOTE, *common))
+    if savings:
+        if coded_variants(results):
+            tables["coded_weights"] = weights_table(results, savings, interpolation, notes)
+        tables["bd_rate_with_network_bits"] = network_bits_table(results, savings, notes)
+        tables["bd_rate_of_mean_curves"] = curve_table(results, interpolation, notes)
+        tables["bd_rate_per_sequence"] = sequence_table(results, savings, notes)
+        doubts = doubt_table(results, savings)
+        if doubts.rows:
+            tables["doubts"] = doubts
+    tables["worse"] = worse_table(results, savings, common)
+    tables["all_scores"] = all_scores_table(frame, networks, conventions, shown)
+    return tables
 
 
 def _is_shown(name: str, last_run: LastRun) -> bool:
     return last_run.shown is None or name in last_run.shown
 
 
-def _interpolation(path: Path, last_run: LastRun) -> Interpolation:
-    found = last_run.settings.get("interpolation", "pchip")
-    for known in get_args(Interpolation):
-        if found == known:
-            return found  # type: ignore[no-any-return]
-    raise InputError(f"{path}: interpolation {found!r}: must be one of {', '.join(get_args(Interpolation))}")
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the last tool-by-tool run asked for, checked."""
+
+    qps: tuple[int, ...]
+    max_pictures: int | None
+    ways: tuple[Way, ...]
+    interpolation: Interpolation
+
+
+def _asked_of_tools(path: Path, last_run: LastRun) -> _Asked:
+    settings = last_run.settings
+    checks: tuple[tuple[str, Any], ...] = (
+        ("qps", lambda value: isinstance(value, list) and all(isinstance(qp, int) for qp in value)),
+        ("max_pictures", lambda value: value is None or isinstance(value, int)),
+        ("ways", lambda value: isinstance(value, list) and set(value) <= set(get_args(Way))),
+        ("interpolation", lambda value: value in get_args(Interpolation)),
+    )
+    for key, is_right in checks:
+        if key not in settings or not is_right(settings[key]):
+            found = repr(settings[key])[:80] if key in settings else "is missing"
+            raise InputError(f"{path}: {key} {found}: not the settings of a tool-by-tool run; run the experiment again")
+    return _Asked(tuple(settings["qps"]), settings["max_pictures"], tuple(settings["ways"]), settings["interpolation"])

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from string import ascii_lowercase
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from vvc_nnr.errors import ShapeError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cell: TypeAlias = str | int | float | None
 """A text (also a number quoted with its own digits), a number that the column formats, or None: no result."""
 
+_MAX_NAMES = 3
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -96,6 +100,18 @@ class Table:
             if len(row) != len(self.columns):
                 raise ShapeError(f"{self.title}: a row of {len(row)} cells, {len(self.columns)} columns")
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The numbers as a data frame, unrounded, its columns named with their units; None is NaN."""
+        import pandas as pd
+
+        cells = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        found = {}
+        for column, values in zip(self.columns, cells, strict=True):
+            numbers = [] if column.text else [value for value in values if not isinstance(value, str)]
+            found[column.title] = pd.Series(list(values), dtype="float64" if len(numbers) == len(values) else "object")
+        return pd.DataFrame(found)
+
     def marked_doubts(self) -> dict[tuple[int, int], tuple[str, str]]:
         """Mark (a, b, ...) and text of the doubt about each cell that has one; equal doubts have one mark."""
         texts = list(dict.fromkeys(doubt.text for doubt in self.doubts))
@@ -107,11 +123,46 @@ class Table:
         return list(dict.fromkeys(self.marked_doubts().values()))
 
 
+def without_empty_columns(table: Table) -> Table:
+    """The table without the columns in which no row has anything; texts of a row's head stay."""
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.text or any(r[place] is not None for r in table.rows)
+    ]
+    return replace(
+        table,
+        columns=tuple(table.columns[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
+        doubts=tuple(replace(each, column=kept.index(each.column)) for each in table.doubts if each.column in kept),
+    )
+
+
 def mark_of(number: int) -> str:
     """The mark of a doubt by its number: a, b, ..., z, aa, ab, ..."""
     letter = ascii_lowercase[number % len(ascii_lowercase)]
     earlier = number // len(ascii_lowercase)
     return mark_of(earlier - 1) + letter if earlier else letter
+
+
+def doubt_text(warnings: Iterable[tuple[str, Sequence[str]]], *, is_mean: bool) -> str:
+    """The doubts about a BD-rate or a mean of some; empty if there are none.
+
+    Args:
+        warnings: Each sequence and what is to be doubted about its own value.
+        is_mean: Whether the number is a mean over sequences, which are named then.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for sequence, texts in warnings:
+        for text in texts:
+            names[text].append(sequence)
+    return "; ".join(f"{text} ({some_of(there)})" if is_mean else text for text, there in names.items())
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:_MAX_NAMES])
+    return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES} more"
 
 
 def to_markdown(table: Table) -> str:

@@ -15,8 +15,9 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 
+from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.experiments.records.rows import ImageRow, LoopFilters, ToolMethod, ToolRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way
 from vvc_nnr.filters.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.latent_coding import integer_tables
@@ -31,24 +32,40 @@ QPS = (22, 27, 32, 37)
 ANCHOR_DB = {"all": 0.0, "deblock-sao": -0.2, "none": -0.25}
 
 
-def _tool_row(
+def tool_row(
     sequence: str,
     ctc_class: str,
     qp: int,
     filters: LoopFilters,
-    method: ToolMethod = "anchor",
     network: str = "",
+    weights: str = "none",
     gain_db: float = 0.0,
     picture: int = 0,
 ) -> ToolRow:
+    """A picture of the codec alone, or of a network at full strength."""
     level_db = 40.0 - (qp - 22) * 0.5 + (0.5 if picture else -0.5)
     y_db = level_db + ANCHOR_DB[filters] + gain_db
     n_bits = round(400_000 * 2 ** (-(qp - 22) / 5))
     ssim = 0.95 + gain_db / 100
+    way: Way = "full" if network else "codec"
     return ToolRow(
-        sequence, ctc_class, picture, 416, 240, 10, qp, filters, method, network, n_bits,
-        y_db, y_db + 2, y_db + 3, ssim, ssim, ssim,
+        sequence, ctc_class, picture, 416, 240, 10, qp, filters, way, network, weights, _sha256(network, weights),
+        n_bits, 0, y_db, y_db + 2, y_db + 3, ssim, ssim, ssim, ssim, None, None, 2.0, 0.1 if way == "codec" else 0.5,
     )  # fmt: skip
+
+
+def _sha256(network: str, weights: str) -> str:
+    return f"{network} {weights}".strip() if network else ""
+
+
+NETWORKS = tuple(
+    NetworkRow(name, weights, _sha256(name, weights), place, coding, n_bytes, 799_744, 199_936, 80.0)
+    for name, place in (("rep", "none"), ("post", "all"))
+    for weights, coding, n_bytes in (
+        ("original", "float32", 799_744), ("uniform8", "uniform8", 208_896), ("nnc:-32", "NNC", 124_960),
+    )
+)  # fmt: skip
+LOSSES_DB = {"original": 0.0, "uniform8": 0.01, "nnc:-32": 0.02}
 
 
 @pytest.fixture
@@ -72,12 +89,28 @@ def tool_rows() -> list[ToolRow]:
             for picture in (0, 1):
                 place = (sequence, ctc_class, qp)
                 for filters in ("all", "deblock-sao", "none"):
-                    rows.append(_tool_row(*place, filters, picture=picture))
+                    rows.append(tool_row(*place, filters, picture=picture))
                 for network, filters, gain_db in (("rep", "none", 0.5), ("post", "all", 0.2)):
                     gain_db += extra_db
-                    rows.append(_tool_row(*place, filters, "original", network, gain_db, picture))
-                    rows.append(_tool_row(*place, filters, "reconstructed", network, gain_db - 0.01, picture))
+                    for weights, loss_db in LOSSES_DB.items():
+                        rows.append(tool_row(*place, filters, network, weights, gain_db - loss_db, picture))
     return rows
+
+
+@pytest.fixture
+def tool_networks() -> tuple[NetworkRow, ...]:
+    """Those of the rows, in the order of the tables."""
+    return NETWORKS
+
+
+@pytest.fixture
+def autoencoders() -> tuple[NetworkRow, ...]:
+    """Those of the rows about images."""
+    return tuple(
+        NetworkRow(name, weights, _sha256(name, weights), "codec", coding, 1000, 4000, 1000, None)
+        for name in ("ae-small", "ae-large")
+        for weights, coding in (("original", "float32"), ("uniform8", "uniform8"), ("nnc:-32", "NNC"))
+    )
 
 
 @pytest.fixture
@@ -87,11 +120,14 @@ def image_rows() -> list[ImageRow]:
         for quality, payload, psnr_db in (("q50", 232, 29.5), ("q75", 352, 32.0), ("q90", 576, 36.5)):
             for method, header in (("jpeg-payload", 0), ("jpeg-optimised", 320), ("jpeg-file", 624)):
                 n_bytes = payload + header
-                rows.append(ImageRow(image, method, quality, n_bytes, n_bytes / 128, psnr_db + offset_db, 0.9))
+                rows.append(
+                    ImageRow(image, method, quality, "none", "", n_bytes, n_bytes / 128, psnr_db + offset_db, 0.9)
+                )
         for network, n_bytes, psnr_db in (("ae-small", 224, 32.0), ("ae-large", 544, 39.0)):
-            row = (network, n_bytes, n_bytes / 128)
-            rows.append(ImageRow(image, "cnn-ae", *row, psnr_db + offset_db, 0.95))
-            rows.append(ImageRow(image, "reconstructed-cnn-ae", *row, psnr_db - 0.01 + offset_db, 0.9495))
+            for weights, loss_db in LOSSES_DB.items():
+                key = (image, "cnn-ae", network, weights, _sha256(network, weights))
+                scores = (psnr_db - loss_db + offset_db, 0.95 - loss_db / 20)
+                rows.append(ImageRow(*key, n_bytes, n_bytes / 128, *scores))
     return rows
 
 

@@ -12,9 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance
-from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter
 
 Pixels = NDArray[np.uint8]
@@ -29,25 +28,37 @@ def provenance() -> Provenance:
 
 
 @pytest.fixture
-def in_loop_rows() -> list[InLoopRow]:
+def decided_rows() -> list[ToolRow]:
     """Straight curves, 2 dB per halving of the rate: full strength saves 10 %, decisions 15 %, Wiener filters 20 %."""
     return [
-        _in_loop_row(name, ctc_class, qp, method, rate)
+        _decided_row(name, ctc_class, qp, way, rate)
         for name, ctc_class in (("Cactus", "B"), ("BasketballPass", "D"))
         for qp in QPS
-        for method, rate in (("codec", 1.0), ("full", 0.9), ("decisions", 0.85), ("wiener", 0.8))
+        for way, rate in (("codec", 1.0), ("full", 0.9), ("decisions", 0.85), ("wiener", 0.8))
     ]
 
 
-def _in_loop_row(name: str, ctc_class: str, qp: int, method: InLoopMethod, rate: float) -> InLoopRow:
+DECIDED_NETWORK = NetworkRow("net", "file", "ab", "all", "NNC", 7500, None, 5000, 4.5)
+
+
+def _decided_row(name: str, ctc_class: str, qp: int, way: Way, rate: float) -> ToolRow:
     level_db = 42 - 0.4 * (qp - 22)
     n_bits = round((1 << 22) / 2 ** ((qp - 22) / 5) * rate)
-    is_codec = method == "codec"
-    return InLoopRow(
-        name, ctc_class, 0, 416, 240, 10, qp, "all", method, "" if is_codec else "net",
+    is_codec = way == "codec"
+    return ToolRow(
+        name, ctc_class, 0, 416, 240, 10, qp, "all", way, "" if is_codec else "net",
         "none" if is_codec else "file", "" if is_codec else "ab", n_bits, 0,
-        level_db, level_db + 2, level_db + 3, 2.0, 0.1 if is_codec else 5.0,
+        level_db, level_db + 2, level_db + 3, 0.9, 0.9, 0.9, 0.99, None, None, 2.0, 0.1 if is_codec else 5.0,
     )  # fmt: skip
+
+
+@pytest.fixture
+def decided(tmp_path: Path, decided_rows: list[ToolRow]) -> Path:
+    """A tool-by-tool run of one coded network with decisions and Wiener filters, in a folder of its own."""
+    folder = tmp_path / "decided"
+    folder.mkdir()
+    _write_tools(folder, decided_rows, [DECIDED_NETWORK], ["full", "decisions", "wiener"])
+    return folder
 
 
 @pytest.fixture
@@ -65,27 +76,31 @@ def results(
     tmp_path: Path,
     tool_rows: list[ToolRow],
     image_rows: list[ImageRow],
-    in_loop_rows: list[InLoopRow],
     zoo_rows: list[ZooRow],
+    tool_networks: tuple[NetworkRow, ...],
+    autoencoders: tuple[NetworkRow, ...],
 ) -> Path:
-    """All four experiments in one folder, without pictures."""
+    """All three experiments in one folder, without pictures."""
     folder = tmp_path / "results"
     folder.mkdir()
-    header = PROVENANCE.to_header() | Conventions(loop_filters="as they are").to_header()
-    network = NetworkRow("net", "file", "ab", "all", "NNC", 7500, 5000, 4.5)
-    sizes = [SizeRow("rep", 799_744, 208_896, "uniform8", 8, 199_936)]
-    _write(folder / "tool_by_tool.tsv", ToolRow, tool_rows, header)
-    _write(folder / "sizes_tool_by_tool.tsv", SizeRow, sizes, header)
-    _write(folder / "end_to_end.tsv", ImageRow, image_rows, header)
-    _write(folder / "model_zoo.tsv", ZooRow, zoo_rows, header)
-    _write(folder / "in_loop.tsv", InLoopRow, in_loop_rows, header)
-    _write(folder / "in_loop_networks.tsv", NetworkRow, [network], header)
-    settings = {"qps": QPS, "max_pictures": None, "sequences": ["Cactus", "BasketballPass"], "interpolation": "pchip"}
-    (folder / "in_loop.json").write_text(json.dumps({"settings": settings, "provenance": PROVENANCE.to_header()}))
+    _write_tools(folder, tool_rows, tool_networks, ["full"])
+    _write(folder / "end_to_end.tsv", ImageRow, image_rows)
+    _write(folder / "end_to_end_networks.tsv", NetworkRow, autoencoders)
+    _write(folder / "model_zoo.tsv", ZooRow, zoo_rows)
     return folder
 
 
-def _write(path: Path, row_type: type, rows: Iterable[object], header: dict[str, str]) -> None:
+def _write_tools(folder: Path, rows: Iterable[ToolRow], networks: Iterable[NetworkRow], ways: list[Way]) -> None:
+    _write(folder / "tool_by_tool.tsv", ToolRow, rows)
+    _write(folder / "tool_by_tool_networks.tsv", NetworkRow, networks)
+    settings = {"qps": QPS, "max_pictures": None, "ways": ways, "interpolation": "pchip"}
+    shown = ["Cactus", "BasketballPass"]
+    content = {"settings": settings, "provenance": PROVENANCE.to_header(), "shown": shown}
+    (folder / "tool_by_tool.json").write_text(json.dumps(content))
+
+
+def _write(path: Path, row_type: type, rows: Iterable[object]) -> None:
+    header = PROVENANCE.to_header() | Conventions(loop_filters="as they are").to_header()
     with RowWriter(path, row_type, header) as writer:
         writer.append(rows)
 

@@ -14,23 +14,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.experiments import load
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
-from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
-from vvc_nnr.experiments.runs import end_to_end
+from vvc_nnr.experiments.records.weights import parse_compressions
+from vvc_nnr.experiments.runs import end_to_end, tool_by_tool
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.experiments.tables.table import Table
-from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
 
 N_ENCODINGS = 2 * 3
-N_FILTERINGS = 2 * 2 * 2
-"""Two QPs, two networks, before and after compression."""
+N_STATES = 2 * 3
+"""Two networks, as trained and with both compressions."""
+N_FILTERINGS = 2 * N_STATES
+"""Two QPs."""
+N_READY = N_STATES
+"""Each network is made ready for a size of pictures before its times are taken."""
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +52,8 @@ def source(rgb: NDArray[np.uint8], tmp_path: Path) -> Source:
 
 @pytest.fixture
 def options(networks: Path) -> ToolOptions:
-    replacement, postfilter = (str(networks / f"{name}.safetensors") for name in ("rep", "post"))
-    return ToolOptions(qps=(32, 37), replacement=replacement, postfilter=postfilter, n_threads=1)
+    names = [str(networks / f"{name}.safetensors") for name in ("rep", "post")]
+    return ToolOptions(qps=(32, 37), networks=names, replacements=["rep"], n_threads=1)
 
 
 class Calls:
@@ -69,7 +75,7 @@ class Calls:
 
 @pytest.fixture
 def filterings(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    return Calls(monkeypatch, Runner, "filter_frame")
+    return Calls(monkeypatch, tool_by_tool, "correction_by")
 
 
 @pytest.fixture
@@ -90,19 +96,24 @@ def test_tool_by_tool_writes_rows_tables_and_plots(
     tables = run_tool_by_tool([source], folder, options, provenance)
     table = read_rows(folder / "tool_by_tool.tsv", ToolRow)
     assert table.header["command"] == "vvc-nnr test"
-    assert len(table.rows) == 2 * (3 + 2 * 2)
+    assert len(table.rows) == 2 * (3 + N_STATES)
     for row in table.rows:
         assert (row.sequence, row.picture, row.width, row.height, row.bit_depth) == ("astronaut", 0, 96, 64, 10)
         assert row.n_bits > 0
         assert 20 < row.psnr_y_db < 50
         assert 0.4 < row.ssim_y < 1
-    anchor = {(r.qp, r.loop_filters): r for r in table.rows if r.method == "anchor"}
+        assert row.ms_ssim_y is None  # too small for five scales
+    anchor = {(r.qp, r.loop_filters): r for r in table.rows if r.way == "codec"}
     assert set(anchor) == {(qp, filters) for qp in (32, 37) for filters in ("all", "deblock-sao", "none")}
     assert anchor[32, "all"].n_bits > anchor[37, "all"].n_bits
     assert {(r.network, r.loop_filters) for r in table.rows if r.network} == {("rep", "none"), ("post", "all")}
-    sizes = read_rows(folder / "sizes_tool_by_tool.tsv", SizeRow).rows
-    assert [(size.network, size.bits) for size in sizes] == [("post", 8), ("rep", 8)]
-    assert sizes[0].n_parameters == n_parameters(load_inloop_filter(options.postfilter))
+    costs = read_rows(folder / "tool_by_tool_networks.tsv", NetworkRow).rows
+    weights = ("original", "uniform8", "nnc:-32")
+    assert [(cost.network, cost.weights) for cost in costs] == [(n, w) for n in ("rep", "post") for w in weights]
+    assert costs[0].n_parameters == n_parameters(load_inloop_filter(options.networks[0]))
+    assert {path.stat().st_size for path in (folder / "networks").iterdir()} == {
+        cost.n_bytes for cost in costs if cost.weights != "original"
+    }
     names = {path.name for path in folder.iterdir()}
     assert {f"{name}{suffix}" for name in tables for suffix in (".md", ".csv", ".tex")} <= names
     assert {"tool_by_tool.json", "rd_class_d.png", "rd_class_d.svg"} <= names
@@ -110,7 +121,7 @@ def test_tool_by_tool_writes_rows_tables_and_plots(
     assert "Table 2" in (folder / "table2_psnr.md").read_text()
 
 
-@pytest.mark.parametrize("interrupt_at", [3, N_FILTERINGS - 1])
+@pytest.mark.parametrize("interrupt_at", [3, N_READY + N_FILTERINGS - 1])
 def test_a_cut_off_tool_run_goes_on(
     source: Source,
     options: ToolOptions,
@@ -124,73 +135,73 @@ def test_a_cut_off_tool_run_goes_on(
         return run_tool_by_tool([source], tmp_path / name, options, provenance)
 
     whole = run("whole")
-    assert (filterings.n, n_encodings()) == (N_FILTERINGS, N_ENCODINGS)
+    assert (filterings.n, n_encodings()) == (N_READY + N_FILTERINGS, N_ENCODINGS)
     filterings.n, filterings.interrupt_at = 0, interrupt_at
     with pytest.raises(KeyboardInterrupt):
         run("cut")
     filterings.interrupt_at = None
-    assert run("cut") == whole
+    assert set(run("cut")) == set(whole)
     assert n_encodings() == 2 * N_ENCODINGS
-    done = interrupt_at % 2  # a picture's rows are written together: the one that was cut runs again
-    assert filterings.n == N_FILTERINGS + done
-    rows = [read_rows(tmp_path / name / "tool_by_tool.tsv", ToolRow).rows for name in ("whole", "cut")]
-    assert rows[0] == rows[1]
-    assert run("cut") == whole
-    assert (filterings.n, n_encodings()) == (N_FILTERINGS + done, 2 * N_ENCODINGS)
+    tables = [read_rows(tmp_path / name / "tool_by_tool.tsv", ToolRow).rows for name in ("whole", "cut")]
+    assert [_untimed(row) for row in tables[0]] == [_untimed(row) for row in tables[1]]
+    n_filterings = filterings.n
+    assert n_filterings <= N_FILTERINGS + 2 * N_READY + 1
+    assert set(run("cut")) == set(whole)
+    assert (filterings.n, n_encodings()) == (n_filterings, 2 * N_ENCODINGS)
+
+
+def _untimed(row: ToolRow) -> ToolRow:
+    return replace(row, encode_s=None, decode_s=0.0)
 
 
 def test_a_cut_off_sequence_repeats_no_picture(
     options: ToolOptions, provenance: Provenance, y4m: Path, tmp_path: Path, filterings: Calls
 ) -> None:
-    one_qp = replace(options, qps=(37,))
-    filterings.interrupt_at = 2
+    one_qp = replace(options, qps=(37,), compressions=())
+    filterings.interrupt_at = 3  # post is ready, and has filtered both pictures; rep is not ready
     with pytest.raises(KeyboardInterrupt):
         run_tool_by_tool([open_source(y4m)], tmp_path / "out", one_qp, provenance)
     filterings.interrupt_at = None
     run_tool_by_tool([open_source(y4m)], tmp_path / "out", one_qp, provenance)
-    assert filterings.n == 2 * 2 * 2  # two pictures, two networks, before and after compression
+    assert filterings.n == 2 * (1 + 2)  # two networks are made ready, and filter two pictures
 
 
 def test_more_of_a_run_adds_rows_and_less_shows_fewer(
-    options: ToolOptions, provenance: Provenance, y4m: Path, source: Source, tmp_path: Path, filterings: Calls
+    options: ToolOptions, provenance: Provenance, y4m: Path, source: Source, tmp_path: Path
 ) -> None:
-    def run(sources: list[Source], **changes: object) -> dict[str, Table]:
-        changed = replace(options, **{"qps": (37,)} | changes)  # type: ignore[arg-type]
-        return run_tool_by_tool(sources, tmp_path / "out", changed, provenance)
+    rows = tmp_path / "out" / "tool_by_tool.tsv"
+    one = replace(options, qps=(37,), max_pictures=1, compressions=parse_compressions("uniform8"))
 
-    one = run([open_source(y4m)], max_pictures=1)
-    assert filterings.n == 4
-    run([open_source(y4m)], max_pictures=2)
-    assert filterings.n == 8
-    run([open_source(y4m), source], max_pictures=1)
-    assert filterings.n == 12
-    run([open_source(y4m)], max_pictures=1, qps=(37, 32))
-    assert filterings.n == 16
-    assert run([open_source(y4m)], max_pictures=1) == one
-    assert filterings.n == 16
+    def run(sources: list[Source], **changes: object) -> tuple[int, list[ToolRow]]:
+        run_tool_by_tool(sources, tmp_path / "out", replace(one, **changes), provenance)  # type: ignore[arg-type]
+        return len(read_rows(rows, ToolRow).rows), list(read_tools(tmp_path / "out").rows)
+
+    n_one, shown = run([open_source(y4m)])
+    assert n_one == len(shown) == 3 + 4
+    assert run([open_source(y4m)], max_pictures=2)[0] == 2 * n_one
+    assert run([open_source(y4m), source])[0] == 3 * n_one
+    assert run([open_source(y4m)], qps=(37, 32))[0] == 4 * n_one
+    assert run([open_source(y4m)], compressions=parse_compressions("nnc"))[0] == 4 * n_one + 2
+    assert run([open_source(y4m)], decisions="wiener")[0] == 4 * n_one + 2 + 2 * 4
+    assert run([open_source(y4m)]) == (4 * n_one + 2 + 2 * 4, shown)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"preset": "fast"}, "preset 'faster' there, 'fast' now"),
-        ({"bits": 6}, "bits 8 there, 6 now"),
-        ({"biases": "float"}, "biases"),
         ({"psnr_peak": "full"}, "psnr_peak"),
-        ({"replacement": "{post}"}, "replacement"),
+        ({"sao": "preset"}, "sao 'on' there, 'preset' now"),
     ],
 )
 def test_other_settings_in_the_same_folder_are_refused(
     source: Source, options: ToolOptions, provenance: Provenance, tmp_path: Path, changes: dict[str, object], named: str
 ) -> None:
-    anchor_only = replace(options, qps=(37,))
+    anchor_only = replace(options, qps=(37,), compressions=())
     run_tool_by_tool([source], tmp_path / "out", anchor_only, provenance)
     before = (tmp_path / "out" / "tool_by_tool.tsv").read_bytes()
-    other = {key: str(value).replace("{post}", options.postfilter) for key, value in changes.items()}
-    if "bits" in other:
-        other = changes  # type: ignore[assignment]
     with pytest.raises(InputError, match=f"holds results of other settings.*{named}.*choose another folder"):
-        run_tool_by_tool([source], tmp_path / "out", replace(anchor_only, **other), provenance)  # type: ignore[arg-type]
+        run_tool_by_tool([source], tmp_path / "out", replace(anchor_only, **changes), provenance)  # type: ignore[arg-type]
     assert (tmp_path / "out" / "tool_by_tool.tsv").read_bytes() == before
 
 
@@ -227,15 +238,6 @@ def test_bad_sequences_are_known_before_the_first_encoding(
     assert n_encodings() == 0
 
 
-def test_two_networks_of_one_name_are_told_apart(
-    source: Source, options: ToolOptions, provenance: Provenance, tmp_path: Path
-) -> None:
-    twin = tmp_path / "rep.safetensors"
-    twin.write_bytes(Path(options.postfilter).read_bytes())
-    with pytest.raises(InputError, match="another network is called rep too"):
-        run_tool_by_tool([source], tmp_path / "out", replace(options, postfilter=str(twin)), provenance)
-
-
 def test_a_grey_sequence_has_no_chroma_scores(
     options: ToolOptions, provenance: Provenance, frames: list[Frame], tmp_path: Path
 ) -> None:
@@ -244,7 +246,7 @@ def test_a_grey_sequence_has_no_chroma_scores(
         writer.write(grey)
     run_tool_by_tool([open_source(tmp_path / "grey.y4m")], tmp_path / "out", replace(options, qps=(37,)), provenance)
     rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
-    assert {(row.psnr_cb_db, row.ssim_cr) for row in rows} == {(None, None)}
+    assert {(row.psnr_cb_db, row.ssim_cr, row.ms_ssim_cb) for row in rows} == {(None, None, None)}
     assert all(row.psnr_y_db > 20 for row in rows)
 
 
@@ -279,13 +281,14 @@ def test_end_to_end_writes_rows_tables_and_a_plot(
         )
         assert file.n_bytes > optimised.n_bytes > payload.n_bytes
         assert file.psnr_db == optimised.psnr_db == payload.psnr_db
-    assert [row[1] for row in tables["table4_end_to_end"].rows[:5]] == [
+    assert [row[1] for row in tables["table4_end_to_end"].rows[:4]] == [
         "JPEG, file",
         "JPEG, optimised",
         "JPEG, payload",
         "CNN-AE",
-        "reconstructed CNN-AE",
     ]
+    decoded = [row[2] for row in tables["table4_end_to_end"].rows if row[1] == "reconstructed CNN-AE"]
+    assert decoded == [*["uniform8", "NNC QP -32"] * 2, "uniform8"]  # the last is the paper's
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"table1_size.md", "table4_end_to_end.csv", "end_to_end.png", "end_to_end.json"} <= names
 
@@ -306,7 +309,7 @@ def test_a_cut_off_end_to_end_run_goes_on(
         return run_end_to_end(patches, NAMES, tmp_path / name, image_options, provenance)
 
     whole = run("whole")
-    assert autoencodings.n == 4
+    assert autoencodings.n == 6
     n_jpegs = jpegs.n
     autoencodings.n, autoencodings.interrupt_at, jpegs.n = 0, interrupt_at, 0
     with pytest.raises(KeyboardInterrupt):
@@ -316,13 +319,13 @@ def test_a_cut_off_end_to_end_run_goes_on(
         run("cut")
     jpegs.interrupt_at = None
     assert run("cut") == whole
-    assert autoencodings.n == 4
+    assert autoencodings.n == 6
     assert n_jpegs <= jpegs.n < n_jpegs + 3 * 6  # rows are written quality by quality
     rows = [read_rows(tmp_path / name / "end_to_end.tsv", ImageRow).rows for name in ("whole", "cut")]
     assert rows[0] == rows[1]
     n_jpegs = jpegs.n
     assert run("cut") == whole
-    assert (autoencodings.n, jpegs.n) == (4, n_jpegs)
+    assert (autoencodings.n, jpegs.n) == (6, n_jpegs)
 
 
 def test_another_end_to_end_run_in_the_same_folder_is_refused(
@@ -348,7 +351,8 @@ def test_table_1_of_a_folder_has_the_networks_of_both_experiments(
 ) -> None:
     run_tool_by_tool([source], tmp_path / "out", replace(options, qps=(37,)), provenance)
     tables = run_end_to_end(patches[:1], NAMES[:1], tmp_path / "out", image_options, provenance)
-    assert [row[0] for row in tables["table1_size"].rows] == ["post", "rep", "small", "large", "paper"]
+    names = ["rep", "post", "small", "large"]
+    assert [row[0] for row in tables["table1_size"].rows] == [*(name for name in names for _ in range(2)), "paper"]
     assert "| large " in (tmp_path / "out" / "table1_size.md").read_text()
 
 
@@ -363,7 +367,7 @@ def test_the_same_autoencoder_twice_is_refused(
     patches: list[NDArray[np.uint8]], image_options: EndToEndOptions, provenance: Provenance, tmp_path: Path
 ) -> None:
     twice = EndToEndOptions(networks=[image_options.networks[0]] * 2)
-    with pytest.raises(InputError, match="a network called small is there already"):
+    with pytest.raises(InputError, match="another network is called small too"):
         run_end_to_end(patches, NAMES, tmp_path, twice, provenance)
 
 
@@ -373,3 +377,42 @@ def test_large_pictures_go_through_the_network_in_groups(monkeypatch: pytest.Mon
     named = [(str(i), picture) for i, picture in enumerate([small] * 4 + [large] * 2 + [small])]
     groups = [[name for name, _ in group] for group in end_to_end._groups(named)]
     assert groups == [["0", "1", "2"], ["3"], ["4"], ["5"], ["6"]]
+
+
+def test_folders_of_experiments_that_are_no_more_are_refused(
+    source: Source, options: ToolOptions, provenance: Provenance, tmp_path: Path
+) -> None:
+    for name in ("in_loop.tsv", "sizes_tool_by_tool.tsv"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("sequence\n")
+        with pytest.raises(InputError, match=rf"{name}: results of an earlier version .* are not read"):
+            run_tool_by_tool([source], folder, options, provenance)
+        with pytest.raises(InputError, match="run experiment tool-by-tool or end-to-end again in another folder"):
+            load(folder)
+        assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_a_notebook_loads_a_folder_of_results_as_data_frames(
+    source: Source,
+    options: ToolOptions,
+    patches: list[NDArray[np.uint8]],
+    image_options: EndToEndOptions,
+    provenance: Provenance,
+    tmp_path: Path,
+) -> None:
+    run_tool_by_tool([source], tmp_path, replace(options, qps=(37,), compressions=()), provenance)
+    run_end_to_end(patches[:1], NAMES[:1], tmp_path, image_options, provenance)
+    found = load(str(tmp_path))
+    rows = read_rows(tmp_path / "tool_by_tool.tsv", ToolRow).rows
+    assert list(found.tool_by_tool["psnr_y_db"]) == [row.psnr_y_db for row in rows]
+    means = found.tool_by_tool.groupby(["network", "qp"])["psnr_y_db"].mean()
+    assert means["rep", 37] == next(row.psnr_y_db for row in rows if row.network == "rep")
+    assert set(found.end_to_end["method"]) == {"jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"}
+    assert list(found.networks["network"].unique()) == ["rep", "post", "small", "large"]
+    assert found.model_zoo.empty
+    table = found.tables()["table2_psnr"]
+    assert list(table.frame["Network"])[-1] == "paper"
+    assert table.frame["CNN-All [dB]"].iloc[-2] == table.rows[-2][6]
+    with pytest.raises(InputError, match="no such folder"):
+        load(tmp_path / "none")

@@ -28,8 +28,9 @@ from vvc_nnr.experiments.networks.unet import UNet, dice
 from vvc_nnr.experiments.records.rows import ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.runs import model_zoo
-from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
+from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, run_zoo
 from vvc_nnr.experiments.tables.table import to_markdown
+from vvc_nnr.experiments.tables.zoo import zoo_table
 from vvc_nnr.quantize.calibration import Calibration, as_calibration
 
 

@@ -1,4 +1,4 @@
-"""Tables of the in-loop experiment from hand-made rows whose BD-rates, times and counts are known."""
+"""Tables of the tool-by-tool experiment from hand-made rows whose BD-rates, times and counts are known."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from vvc_nnr.experiments.records.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow, Weights
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.tables.in_loop_stored import in_loop_tables
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
+from vvc_nnr.experiments.tables.stored import tool_tables
 from vvc_nnr.experiments.tables.table import Cell, Table
 
 QPS = (22, 27, 32, 37)
-NETWORK = NetworkRow("net", "file", "ab", "all", "NNC", 7500, 5000, 4.5)
+NETWORK = NetworkRow("net", "file", "ab", "all", "NNC", 7500, 20_000, 5000, 4.5)
 FLOAT = replace(NETWORK, weights="original", network_sha256="cd", coding="float32", n_bytes=20_000)
 CONVENTIONS = Conventions(loop_filters="as they are")
 
@@ -21,27 +21,32 @@ CONVENTIONS = Conventions(loop_filters="as they are")
 def row(
     sequence: str,
     qp: int,
-    method: InLoopMethod = "codec",
-    weights: Weights = "none",
+    way: Way = "codec",
+    weights: str = "none",
     *,
     rate: float = 1.0,
     gain_db: float = 0.0,
     picture: int = 0,
-) -> InLoopRow:
+) -> ToolRow:
     """A picture of 2^19 bits at QP 22 and half of it for every 5 QPs, 2 dB less each; the second one half as large."""
     level_db = 42 - 0.4 * (qp - 22) + picture
     n_bits = round((1 << 19) / 2 ** ((qp - 22) / 5) / (1 + picture) * rate)
-    share = 1000 if method == "decisions" else 0
-    is_codec = method == "codec"
-    return InLoopRow(
-        sequence, "D" if sequence == "pass" else "B", picture, 416, 240, 10, qp, "all", method,
+    share = 1000 if way == "decisions" else 0
+    is_codec = way == "codec"
+    return ToolRow(
+        sequence, "D" if sequence == "pass" else "B", picture, 416, 240, 10, qp, "all", way,
         "" if is_codec else "net", weights, "" if is_codec else "ab" if weights == "file" else "cd",
         n_bits - share, share, level_db + gain_db, level_db + 2 + gain_db, level_db + 3 + 2 * gain_db,
+        0.9, 0.9, 0.9, 0.99, None, None,
         2.0 if is_codec else 3.0, 0.1 if is_codec else 5.0,
     )  # fmt: skip
 
 
-def run(*changed: Callable[[InLoopRow], InLoopRow], rates: tuple[float, float] = (0.9, 0.8)) -> list[InLoopRow]:
+def tables_of(rows: list[ToolRow], networks: list[NetworkRow], conventions: Conventions) -> dict[str, Table]:
+    return tool_tables(rows, networks, networks, conventions)
+
+
+def run(*changed: Callable[[ToolRow], ToolRow], rates: tuple[float, float] = (0.9, 0.8)) -> list[ToolRow]:
     """Two sequences of two pictures: the anchor, full strength at a rate, decisions at another, float at a third."""
     rows = [
         each
@@ -69,58 +74,58 @@ def cell(table: Table, head: str, **where: Cell) -> Cell:
 
 
 def test_rates_at_equal_quality_are_the_bd_rate_of_every_plane_group_and_average() -> None:
-    tables = in_loop_tables(run(), [NETWORK], CONVENTIONS)
-    for name in ("in_loop_bd_rate", "in_loop_bd_rate_of_mean_curves"):
+    tables = tables_of(run(), [NETWORK], CONVENTIONS)
+    for name in ("bd_rate", "bd_rate_of_mean_curves"):
         for group in ("B (1)", "D (1)", "Overall (2)"):
             for plane in ("Y", "Cb", "Cr", "YUV"):
                 assert cell(tables[name], plane, Decisions="off", Class=group) == pytest.approx(-10, abs=1e-3)
                 assert cell(tables[name], plane, Decisions="on", Class=group) == pytest.approx(-20, abs=1e-3)
-    per_sequence = tables["in_loop_bd_rate_per_sequence"]
+    per_sequence = tables["bd_rate_per_sequence"]
     assert cell(per_sequence, "YUV", Decisions="on", Sequence="cactus") == pytest.approx(-20, abs=1e-3)
-    assert "in_loop_doubts" not in tables
-    assert "in_loop_coded_weights" not in tables
+    assert "doubts" not in tables
+    assert "coded_weights" not in tables
 
 
 def test_the_two_ways_of_averaging_differ_where_sequences_do() -> None:
-    def larger(each: InLoopRow) -> InLoopRow:
+    def larger(each: ToolRow) -> ToolRow:
         """One sequence of nine times the bits, in which the network saves nothing."""
         if each.sequence == "pass":
             return each
         n_bits = 9 * row(each.sequence, each.qp, picture=each.picture).n_bits
         return replace(each, n_bits=n_bits - each.n_decision_bits)
 
-    tables = in_loop_tables(run(larger), [NETWORK], CONVENTIONS)
+    tables = tables_of(run(larger), [NETWORK], CONVENTIONS)
     overall = {"Decisions": "on", "Class": "Overall (2)"}
-    assert cell(tables["in_loop_bd_rate"], "Y", **overall) == pytest.approx(-10, abs=1e-3)
-    assert cell(tables["in_loop_bd_rate_of_mean_curves"], "Y", **overall) == pytest.approx(-2, abs=1e-3)
+    assert cell(tables["bd_rate"], "Y", **overall) == pytest.approx(-10, abs=1e-3)
+    assert cell(tables["bd_rate_of_mean_curves"], "Y", **overall) == pytest.approx(-2, abs=1e-3)
 
 
 def test_mean_curves_of_chroma_have_the_rates_of_the_sequences_with_chroma() -> None:
-    def grey(each: InLoopRow) -> InLoopRow:
+    def grey(each: ToolRow) -> ToolRow:
         """One sequence of nine times the bits without chroma, in which the network saves nothing."""
         if each.sequence == "pass":
             return each
         n_bits = 9 * row(each.sequence, each.qp, picture=each.picture).n_bits
         return replace(each, n_bits=n_bits - each.n_decision_bits, psnr_cb_db=None, psnr_cr_db=None)
 
-    tables = in_loop_tables(run(grey), [NETWORK], CONVENTIONS)
+    tables = tables_of(run(grey), [NETWORK], CONVENTIONS)
     overall = {"Decisions": "on", "Class": "Overall (2)"}
     for plane in ("Cb", "Cr"):
-        for name in ("in_loop_bd_rate", "in_loop_bd_rate_of_mean_curves"):
+        for name in ("bd_rate", "bd_rate_of_mean_curves"):
             assert cell(tables[name], plane, **overall) == pytest.approx(-20, abs=1e-3)
 
 
 def test_the_networks_bits_are_spread_over_the_stream() -> None:
     bits = 8 * NETWORK.n_bytes
 
-    def paid(each: InLoopRow) -> InLoopRow:
+    def paid(each: ToolRow) -> ToolRow:
         """So many bits saved that a network in 60 pictures costs exactly them."""
-        if each.method == "codec":
+        if each.way == "codec":
             return each
         n_bits = row(each.sequence, each.qp, picture=each.picture).n_bits - each.n_decision_bits - bits // 60
         return replace(each, n_bits=n_bits)
 
-    table = in_loop_tables(run(paid), [NETWORK], CONVENTIONS)["in_loop_bd_rate_with_network_bits"]
+    table = tables_of(run(paid), [NETWORK], CONVENTIONS)["bd_rate_with_network_bits"]
     shares = {r[4]: (r[5], r[6]) for r in table.rows if (r[2], r[3]) == ("on", "Overall (2)")}
     assert {name: share for name, (share, _) in shares.items()} == {
         "free": 0.0, "in 600 pictures": 0.1, "in 60 pictures": 1.0, "in 1 picture": 60.0,
@@ -130,55 +135,53 @@ def test_the_networks_bits_are_spread_over_the_stream() -> None:
 
 
 def test_times_are_ratios_of_geometric_means_and_unknown_where_one_is() -> None:
-    table = in_loop_tables(run(), [NETWORK], CONVENTIONS)["in_loop_bd_rate"]
+    table = tables_of(run(), [NETWORK], CONVENTIONS)["bd_rate"]
     where = {"Decisions": "on", "Class": "Overall (2)"}
     assert cell(table, "EncT", **where) == pytest.approx(150)
     assert cell(table, "DecT", **where) == pytest.approx(5000)
 
-    def forgotten(each: InLoopRow) -> InLoopRow:
+    def forgotten(each: ToolRow) -> ToolRow:
         is_one = (each.sequence, each.qp, each.picture) == ("pass", 27, 1)
         return replace(each, encode_s=None) if is_one else each
 
-    tables = in_loop_tables(run(forgotten), [NETWORK], CONVENTIONS)
-    assert cell(tables["in_loop_bd_rate"], "EncT", **where) is None
-    assert cell(tables["in_loop_bd_rate"], "EncT", Decisions="on", Class="B (1)") == pytest.approx(150)
-    assert cell(tables["in_loop_complexity"], "EncT, decisions", Network="net") is None
-    assert cell(tables["in_loop_complexity"], "DecT, decisions", Network="net") == pytest.approx(5000)
-    assert cell(tables["in_loop_complexity"], "Of float32", Network="net") == pytest.approx(37.5)
+    tables = tables_of(run(forgotten), [NETWORK], CONVENTIONS)
+    assert cell(tables["bd_rate"], "EncT", **where) is None
+    assert cell(tables["bd_rate"], "EncT", Decisions="on", Class="B (1)") == pytest.approx(150)
+    assert cell(tables["complexity"], "EncT, decisions", Network="net") is None
+    assert cell(tables["complexity"], "DecT, decisions", Network="net") == pytest.approx(5000)
+    assert cell(tables["complexity"], "Of float32", Network="net") == pytest.approx(37.5)
 
 
 def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> None:
-    quiet = in_loop_tables(run(), [NETWORK], CONVENTIONS)["in_loop_worse"]
+    quiet = tables_of(run(), [NETWORK], CONVENTIONS)["worse"]
     assert all(count == 0 for r in quiet.rows for count in r[5:])
     assert any("no picture and no sequence got worse" in note for note in quiet.notes)
 
-    def harmed(each: InLoopRow) -> InLoopRow:
-        is_one = (each.sequence, each.qp, each.picture) == ("pass", 27, 1) and each.method != "codec"
+    def harmed(each: ToolRow) -> ToolRow:
+        is_one = (each.sequence, each.qp, each.picture) == ("pass", 27, 1) and each.way != "codec"
         return replace(each, psnr_cb_db=each.psnr_cb_db - 0.5) if is_one and each.psnr_cb_db else each
 
-    table = in_loop_tables(run(harmed), [NETWORK], CONVENTIONS)["in_loop_worse"]
+    table = tables_of(run(harmed), [NETWORK], CONVENTIONS)["worse"]
     for decisions in ("on", "off"):
         counts = {r[3]: r[4:] for r in table.rows if r[2] == decisions}
         assert counts["pictures"] == (4, 0, 1, 0, 1)
         assert counts["sequences"] == (2, 0, 1, 0, 1)
         assert counts["sequences, BD-rate above 0"][:2] == (2, 0)
     alarms = [note for note in table.notes if note.startswith("ALARM")]
-    assert "ALARM: worse with decisions on, net (NNC), Cb, pictures: pass picture 1." in alarms
+    assert "ALARM: worse with decisions on, net (file (NNC)), Cb, pictures: pass picture 1." in alarms
     assert not any("no picture and no sequence" in note for note in table.notes)
 
 
 def test_doubts_are_listed_by_sequence_and_counted_under_the_table() -> None:
-    def crossing(each: InLoopRow) -> InLoopRow:
-        is_one = each.sequence == "pass" and each.method == "decisions" and each.qp == 37
+    def crossing(each: ToolRow) -> ToolRow:
+        is_one = each.sequence == "pass" and each.way == "decisions" and each.qp == 37
         return replace(each, n_bits=each.n_bits * 2) if is_one else each
 
-    tables = in_loop_tables(run(crossing), [NETWORK], CONVENTIONS)
-    doubts = tables["in_loop_doubts"]
-    assert ("net", "NNC", "on", "pass", "Y, Cb, Cr, YUV", "the curves cross") in doubts.rows
-    assert {r[3] for r in doubts.rows} == {"pass"}
-    assert any(
-        "Doubt in 4 of 16 pairs of curves: the curves cross." in note for note in tables["in_loop_bd_rate"].notes
-    )
+    tables = tables_of(run(crossing), [NETWORK], CONVENTIONS)
+    doubts = tables["doubts"]
+    assert ("net", "file (NNC)", "on", "all filters", "pass", "Y, Cb, Cr, YUV", "the curves cross") in doubts.rows
+    assert {r[4] for r in doubts.rows} == {"pass"}
+    assert any("Doubt in 4 of 16 pairs of curves: the curves cross." in note for note in tables["bd_rate"].notes)
 
 
 def test_coding_the_weights_is_compared_with_the_float_network() -> None:
@@ -188,15 +191,15 @@ def test_coding_the_weights_is_compared_with_the_float_network() -> None:
             each, weights="original", network_sha256="cd", n_bits=round((each.n_bits + each.n_decision_bits) / 1.01)
         )
         for each in rows
-        if each.method == "full"
+        if each.way == "full"
     ]
-    tables = in_loop_tables([*rows, *floats], [NETWORK, FLOAT], CONVENTIONS)
-    table = tables["in_loop_coded_weights"]
-    assert [r[:4] for r in table.rows] == [("net", "NNC", "off", g) for g in ("B (1)", "D (1)", "Overall (2)")]
+    tables = tables_of([*rows, *floats], [NETWORK, FLOAT], CONVENTIONS)
+    table = tables["coded_weights"]
+    assert [r[:4] for r in table.rows] == [("net", "file (NNC)", "off", g) for g in ("B (1)", "D (1)", "Overall (2)")]
     assert cell(table, "Y", Class="Overall (2)") == pytest.approx(1, abs=1e-3)
     assert cell(table, "Diff. of Y BD-rates", Class="Overall (2)") == pytest.approx(-10 + 100 - 90 / 1.01, abs=1e-3)
     assert cell(table, "PSNR diff. Y", Class="Overall (2)") == 0
-    assert {r[1] for r in tables["in_loop_bd_rate_with_network_bits"].rows} == {"NNC"}
+    assert {r[1] for r in tables["bd_rate_with_network_bits"].rows} == {"file (NNC)"}
 
 
 def test_gains_are_against_the_weaker_codec_too_where_a_network_replaces_the_filters() -> None:
@@ -210,32 +213,32 @@ def test_gains_are_against_the_weaker_codec_too_where_a_network_replaces_the_fil
             replace(row("pass", qp, "decisions", "file", gain_db=0.2), loop_filters="none"),
         )
     ]
-    tables = in_loop_tables(rows, [replace(NETWORK, loop_filters="none")], CONVENTIONS)
-    gains = tables["in_loop_gain_per_qp"]
+    tables = tables_of(rows, [replace(NETWORK, place="none")], CONVENTIONS)
+    gains = tables["gain_per_qp"]
     assert cell(gains, "Y", Network="net", Against="all filters", QP=32) == pytest.approx(0.2)
     assert cell(gains, "Cr", Network="net", Against="deblock+SAO", QP=32) == pytest.approx(1.0)
     assert cell(gains, "YUV", Network="net", Against="all filters", QP=32) == pytest.approx((7 * 0.2 + 0.4) / 8)
     assert cell(gains, "Cost of decisions", Network="net", Against="all filters", QP=32) == 1000
     assert cell(gains, "Y", Network="codec, no filter", QP=22) == pytest.approx(-0.5)
-    assert {r[0] for r in tables["in_loop_bd_rate"].rows} == {"codec, deblock+SAO", "codec, no filter", "net"}
+    assert {r[0] for r in tables["bd_rate"].rows} == {"codec, deblock+SAO", "codec, no filter", "net"}
 
 
 def test_unfinished_sequences_are_named_and_few_qps_have_no_bd_rate() -> None:
-    rows = [each for each in run() if (each.sequence, each.qp, each.method) != ("cactus", 32, "full")]
-    tables = in_loop_tables(rows, [NETWORK], CONVENTIONS)
-    assert {r[3] for r in tables["in_loop_bd_rate"].rows} == {"D (1)", "Overall (1)"}
-    assert any("Left out" in note and "cactus" in note for note in tables["in_loop_bd_rate"].notes)
-    few = in_loop_tables([each for each in run() if each.qp > 30], [NETWORK], CONVENTIONS)
-    assert set(few) == {"in_loop_complexity", "in_loop_gain_per_qp", "in_loop_worse"}
-    nothing = in_loop_tables([], [NETWORK], CONVENTIONS)
-    assert nothing["in_loop_worse"].rows == ()
+    rows = [each for each in run() if (each.sequence, each.qp, each.way) != ("cactus", 32, "full")]
+    tables = tables_of(rows, [NETWORK], CONVENTIONS)
+    assert {r[4] for r in tables["bd_rate"].rows} == {"D (1)", "Overall (1)"}
+    assert any("Left out" in note and "cactus" in note for note in tables["bd_rate"].notes)
+    few = tables_of([each for each in run() if each.qp > 30], [NETWORK], CONVENTIONS)
+    assert set(few) == {"table1_size", "table2_psnr", "table3_ssim", "complexity", "gain_per_qp", "worse", "all_scores"}
+    nothing = tables_of([], [NETWORK], CONVENTIONS)
+    assert nothing["worse"].rows == ()
 
 
 def test_pictures_without_chroma_have_luma_only() -> None:
-    def grey(each: InLoopRow) -> InLoopRow:
+    def grey(each: ToolRow) -> ToolRow:
         return replace(each, psnr_cb_db=None, psnr_cr_db=None)
 
-    table = in_loop_tables(run(grey), [NETWORK], CONVENTIONS)["in_loop_bd_rate"]
+    table = tables_of(run(grey), [NETWORK], CONVENTIONS)["bd_rate"]
     where = {"Decisions": "on", "Class": "Overall (2)"}
     assert cell(table, "Cb", **where) is None
     assert cell(table, "YUV", **where) == pytest.approx(-20, abs=1e-3)
@@ -244,15 +247,16 @@ def test_pictures_without_chroma_have_luma_only() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": "codec"},
+        {"way": "codec"},
         {"network": ""},
         {"weights": "none"},
-        {"method": "full"},
+        {"weights": "uniform17"},
+        {"way": "full"},
         {"n_decision_bits": -1},
         {"decode_s": -1.0},
         {"width": 0},
     ],
 )
 def test_rows_that_contradict_themselves_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"network|bits|at least"):
+    with pytest.raises(ValueError, match=r"network|bits|at least|weights"):
         replace(row("pass", 32, "decisions", "file"), **changes)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.in_loop_rows import InLoopRow
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
 from vvc_nnr.experiments.runs.viewer_pictures import (
     decoded_name,
     filtered_name,
@@ -20,14 +20,15 @@ from vvc_nnr.experiments.runs.viewer_pictures import (
 from vvc_nnr.sequences.frame import Frame
 
 
-def row(**changes: object) -> InLoopRow:
+def row(**changes: object) -> ToolRow:
     values: dict[str, object] = {
         "sequence": "a/b c", "ctc_class": "D", "picture": 0, "width": 96, "height": 64, "bit_depth": 10, "qp": 32,
-        "loop_filters": "all", "method": "codec", "network": "", "weights": "none", "network_sha256": "",
+        "loop_filters": "all", "way": "codec", "network": "", "weights": "none", "network_sha256": "",
         "n_bits": 800, "n_decision_bits": 0, "psnr_y_db": 35.0, "psnr_cb_db": 40.0, "psnr_cr_db": 40.0,
+        "ssim_y": 0.9, "ssim_cb": 0.9, "ssim_cr": 0.9, "ms_ssim_y": None, "ms_ssim_cb": None, "ms_ssim_cr": None,
         "encode_s": 1.0, "decode_s": 1.0,
     }  # fmt: skip
-    return InLoopRow(**values | changes)  # type: ignore[arg-type]
+    return ToolRow(**values | changes)  # type: ignore[arg-type]
 
 
 def test_names_are_plain_and_never_shared() -> None:
@@ -37,8 +38,9 @@ def test_names_are_plain_and_never_shared() -> None:
         original_name("a-b-c", 0),
         decoded_name("kodim01", 0, 32, "all"),
         decoded_name("kodim01", 0, 32, "none"),
-        filtered_name("kodim01", 0, 32, "all", "0123456789abcdef"),
-        filtered_name("kodim01", 0, 32, "all", "fedcba9876543210"),
+        filtered_name("kodim01", 0, 32, "full", "all", "0123456789abcdef"),
+        filtered_name("kodim01", 0, 32, "full", "all", "fedcba9876543210"),
+        filtered_name("kodim01", 0, 32, "wiener", "all", "fedcba9876543210"),
     ]
     assert names[0] == "kodim01_0_original.webp"
     assert names[3] == "kodim01_0_qp32_decoded_all.webp"
@@ -46,18 +48,20 @@ def test_names_are_plain_and_never_shared() -> None:
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-") for name in names)
 
 
-def test_the_index_has_the_networks_as_their_files_have_them_with_all_decisions(tmp_path: Path) -> None:
+def test_the_index_has_the_last_weights_of_each_network_in_the_way_of_the_run(tmp_path: Path) -> None:
     network = {"network": "net", "weights": "file", "network_sha256": "0123456789abcdef"}
     rows = [
         row(),
-        row(method="full", **network),
-        row(method="decisions", **network),
-        row(method="wiener", psnr_y_db=float("inf"), **network),
-        row(method="wiener", **network | {"weights": "original"}),
+        row(way="full", **network),
+        row(way="decisions", **network),
+        row(way="wiener", psnr_y_db=float("inf"), **network),
+        row(way="wiener", **network | {"weights": "original"}),
         row(picture=1),
-        row(picture=1, method="wiener", **network),
+        row(picture=1, way="wiener", **network),
     ]
-    write_index(tmp_path, rows, 0)
+    costs = ("ab", "all", "NNC", 100, 400, 100, 1.0)
+    networks = [NetworkRow("net", "original", *costs), NetworkRow("net", "file", "0123456789abcdef", *costs[1:])]
+    write_index(tmp_path, rows, networks, "wiener", 0)
     (entry,) = json.loads((tmp_path / "index.json").read_text())
     assert list(entry) == ["sequence", "qp", "network", "picture", "width", "height", "files", "psnr_y_db"]
     assert (entry["sequence"], entry["qp"], entry["network"], entry["picture"]) == ("a/b c", 32, "net", 0)

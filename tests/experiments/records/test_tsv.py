@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import os
@@ -14,28 +15,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import ImageRow, SizeRow, ToolRow, unique_rows
+from vvc_nnr.experiments.records.frames import frame_of, unique_rows
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.files import AtomicFile
 
 HEADER = {"version": "1", "command": "run\t--out x", "psnr_peak": "vtm", "seeds": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """A kind of rows of its own, with a rule."""
+
+    network: str
+    original_bytes: int
+    compressed_bytes: int
+    method: str
+    bits: int
+    n_parameters: int
+
+    def __post_init__(self) -> None:
+        if min(self.original_bytes, self.compressed_bytes) < 1:
+            raise ValueError("original_bytes and compressed_bytes must be at least 1")
+
+
 SIZE = SizeRow("net", 800, 200, "uniform8", 8, 100)
-IMAGE = ImageRow("cat", "jpeg-file", "q50", 100, 0.78125, 30.5, 0.9)
+IMAGE = ImageRow("cat", "jpeg-file", "q50", "none", "", 100, 0.78125, 30.5, 0.9)
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["\t", "\n", "\r", "\\", "\\t", "#", "\x85", "\u2028", ""])
 SCORES = st.floats(min_value=-1e300, allow_nan=False)
+TIMES = st.floats(min_value=0, allow_nan=False)
 COUNTS = st.integers(min_value=1, max_value=10**12)
 
 
 @st.composite
 def tool_rows(draw: st.DrawFn) -> ToolRow:
-    method = draw(st.sampled_from(["anchor", "original", "reconstructed"]))
-    network = "" if method == "anchor" else draw(TEXTS.filter(bool))
+    way = draw(st.sampled_from(["codec", "full", "decisions", "wiener"]))
+    network = "" if way == "codec" else draw(TEXTS.filter(bool))
+    weights = "none" if way == "codec" else draw(st.sampled_from(["original", "file", "uniform8", "nnc:-32"]))
+    n_decision_bits = draw(COUNTS) if way in ("decisions", "wiener") else 0
     chroma = SCORES | st.none()
     return ToolRow(
         draw(TEXTS), draw(TEXTS), draw(COUNTS), draw(COUNTS), draw(COUNTS), 10, draw(st.integers()),
-        draw(st.sampled_from(["all", "deblock-sao", "none"])), method, network, draw(COUNTS),
+        draw(st.sampled_from(["all", "deblock-sao", "none"])), way, network, weights, draw(TEXTS), draw(COUNTS),
+        n_decision_bits,
         draw(SCORES), draw(chroma), draw(chroma), draw(SCORES), draw(chroma), draw(chroma),
+        draw(chroma), draw(chroma), draw(chroma), draw(TIMES | st.none()), draw(TIMES),
     )  # fmt: skip
 
 
@@ -65,13 +90,13 @@ def test_rows_come_back_and_a_torn_line_costs_itself_only(rows: list[ToolRow], v
 def test_golden_file(tmp_path: Path) -> None:
     path = tmp_path / "images.tsv"
     with RowWriter(path, ImageRow, {"version": "1", "command": "a\nb"}) as writer:
-        writer.append([IMAGE, ImageRow("tab\there", "cnn-ae", "#net", 1, 0.1, math.inf, 1.0)])
+        writer.append([IMAGE, ImageRow("tab\there", "cnn-ae", "#net", "nnc:-32", "ab", 1, 0.1, math.inf, 1.0)])
     assert path.read_text() == (
         "# version: 1\n"
         "# command: a\\nb\n"
-        "image\tmethod\tsetting\tn_bytes\tbpp\tpsnr_db\tssim\n"
-        "cat\tjpeg-file\tq50\t100\t0.78125\t30.5\t0.9\n"
-        "tab\\there\tcnn-ae\t#net\t1\t0.1\tinf\t1.0\n"
+        "image\tmethod\tsetting\tweights\tnetwork_sha256\tn_bytes\tbpp\tpsnr_db\tssim\n"
+        "cat\tjpeg-file\tq50\tnone\t\t100\t0.78125\t30.5\t0.9\n"
+        "tab\\there\tcnn-ae\t#net\tnnc:-32\tab\t1\t0.1\tinf\t1.0\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["images.tsv"]
 
@@ -83,7 +108,7 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
 
 
 def test_numpy_scalars_are_written_as_numbers(tmp_path: Path) -> None:
-    row = ImageRow("cat", "jpeg-file", "q50", np.int64(100), np.float64(0.5), np.float64(np.inf), 0.9)  # type: ignore[arg-type]
+    row = ImageRow("cat", "jpeg-file", "q50", "none", "", np.int64(100), np.float64(0.5), np.float64(np.inf), 0.9)  # type: ignore[arg-type]
     assert read_rows(_file(tmp_path, row), ImageRow).rows == (row,)
 
 
@@ -103,7 +128,7 @@ def test_non_utf8_names_survive(tmp_path: Path) -> None:
         (b"net\t", b"n\\et\t", r"column 1 \(network\): '\\\\e' is no escape"),
         (b"net\t", b"net\\\t", r"column 1 \(network\): '\\\\' is no escape"),
         (b"uniform8\t8", b"\n", "line 6: 4 columns, wanted 6"),
-        (b"network\t", b"", "line 5: no results of this kind, wanted the columns network original_bytes"),
+        (b"network\t", b"", "line 5: no results of this kind, must be the columns network original_bytes"),
         (b"# version", b"version", "line 1: no results of this kind"),
         (b"run\\t", b"run\\x", r"line 2: '\\\\x' is no escape"),
     ],
@@ -123,7 +148,7 @@ def test_malformed_file_names_line_and_column(tmp_path: Path, old: bytes, new: b
 def test_numbers_that_are_none(tmp_path: Path, number: str) -> None:
     path = _file(tmp_path, IMAGE)
     path.write_text(path.read_text().replace("30.5", number))
-    with pytest.raises(InputError, match=r"line 6, column 6 \(psnr_db\): .* is no number"):
+    with pytest.raises(InputError, match=r"line 6, column 8 \(psnr_db\): .* is no number"):
         read_rows(path, ImageRow)
 
 
@@ -217,7 +242,7 @@ def test_full_disk_leaves_no_new_file(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_no_row_with_nan_is_written(tmp_path: Path, value: float) -> None:
     path = _file(tmp_path, IMAGE)
     with RowWriter(path, ImageRow, HEADER) as writer, pytest.raises(ValueError, match="is no result"):
-        writer.append([ImageRow("dog", "cnn-ae", "net", 1, 1.0, value, 1.0)])
+        writer.append([ImageRow("dog", "cnn-ae", "net", "file", "ab", 1, 1.0, value, 1.0)])
     assert read_rows(path, ImageRow).rows == (IMAGE,)
 
 
@@ -233,8 +258,9 @@ def test_a_field_of_another_type_is_a_programming_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "anchor"}, "only the anchor has none"),
-        ({"network": ""}, "only the anchor has none"),
+        ({"way": "codec"}, "way 'codec' with network 'rep'"),
+        ({"network": ""}, "way 'full' with network ''"),
+        ({"weights": "reconstructed"}, "must be original, file or a compression"),
         ({"n_bits": -1}, "must be at least 0"),
         ({"height": 0}, "must be at least 0, width and height at least 1"),
     ],
@@ -245,14 +271,33 @@ def test_rows_that_cannot_be(tool_rows: list[ToolRow], changes: dict[str, object
     with pytest.raises(ValueError, match=message):
         ToolRow(**values)
     with pytest.raises(ValueError, match="at least 0"):
-        ImageRow("a", "cnn-ae", "n", 1, -0.5, 1.0, 1.0)
+        ImageRow("a", "cnn-ae", "n", "file", "", 1, -0.5, 1.0, 1.0)
+    with pytest.raises(ValueError, match="with weights 'none'"):
+        ImageRow("a", "cnn-ae", "n", "none", "", 1, 0.5, 1.0, 1.0)
+    with pytest.raises(ValueError, match="at least 1"):
+        NetworkRow("n", "file", "", "all", "NNC", 0, None, 1, 1.0)
 
 
 def test_unique_rows() -> None:
     other = SizeRow("net", 800, 201, "uniform8", 8, 100)
-    assert unique_rows([SIZE, SIZE]) == [SIZE]
+    key = ["network", "method", "bits"]
+    assert len(unique_rows(frame_of([SIZE, SIZE], SizeRow), key)) == 1
     with pytest.raises(InputError, match=r"two different results for \('net', 'uniform8', 8\)"):
-        unique_rows([SIZE, other])
+        unique_rows(frame_of([SIZE, other], SizeRow), key)
+
+
+def test_a_frame_has_the_columns_of_the_rows_in_their_types(tool_rows: list[ToolRow]) -> None:
+    grey = [dataclasses.replace(row, psnr_cb_db=None, psnr_cr_db=None) for row in tool_rows]
+    frame = frame_of(grey, ToolRow)
+    assert list(frame.columns) == list(ToolRow.__slots__)
+    assert {column: str(frame[column].dtype) for column in ("qp", "psnr_y_db", "psnr_cb_db", "ms_ssim_y")} == {
+        "qp": "int64", "psnr_y_db": "float64", "psnr_cb_db": "float64", "ms_ssim_y": "float64",
+    }  # fmt: skip
+    assert frame["psnr_cb_db"].isna().all()
+    assert list(frame["network"]) == [row.network for row in grey]
+    assert list(frame_of([], ToolRow).columns) == list(ToolRow.__slots__)
+    alone = NetworkRow("n", "file", "ab", "all", "NNC", 100, None, 10, 1.0)
+    assert frame_of([alone], NetworkRow)["original_bytes"].isna().all()
 
 
 def _file(folder: Path, row: SizeRow | ImageRow) -> Path:

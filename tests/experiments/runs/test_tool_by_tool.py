@@ -1,4 +1,4 @@
-"""Tiny real runs of the in-loop experiment: what is measured, what a viewer gets, and that a cut-off run goes on."""
+"""Tiny real runs of the tool-by-tool experiment with decisions: what is measured, what a viewer gets, and that a cut-off run goes on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image
 
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.in_loop_rows import InLoopRow, NetworkRow
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
-from vvc_nnr.experiments.runs import in_loop
-from vvc_nnr.experiments.runs.in_loop import NETWORK_METHODS, InLoopOptions
-from vvc_nnr.experiments.runs.in_loop_run import run_in_loop
-from vvc_nnr.experiments.tables.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.runs import tool_by_tool
+from vvc_nnr.experiments.runs.run import run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import WAYS_OF, ToolOptions
+from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.correction import correction_by, correction_of
 from vvc_nnr.filters.decision_coding import encode_decisions
@@ -29,7 +29,8 @@ from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb, rgb_to_frame
-from vvc_nnr.sequences.metrics import frame_psnr_db
+from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim
+from vvc_nnr.sequences.ms_ssim import frame_ms_ssim
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
 
@@ -51,15 +52,19 @@ def source(y4m: Path) -> Source:
 
 
 @pytest.fixture
-def options(networks: Path) -> InLoopOptions:
-    return InLoopOptions(qps=(32, 37), networks=[str(networks / "post.safetensors")], n_threads=1)
+def options(networks: Path) -> ToolOptions:
+    return ToolOptions(
+        qps=(32, 37), networks=[str(networks / "post.safetensors")], compressions=(), decisions="wiener", n_threads=1
+    )
 
 
 def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
-    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path, frames: list[Frame]
+    source: Source, options: ToolOptions, provenance: Provenance, cache: Path, tmp_path: Path, frames: list[Frame]
 ) -> None:
-    tables = run_in_loop([source], tmp_path, options, provenance, cache=cache)
-    rows = {(r.picture, r.qp, r.method): r for r in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows}
+    tables = run_tool_by_tool([source], tmp_path, options, provenance, cache=cache)
+    every = read_rows(tmp_path / "tool_by_tool.tsv", ToolRow).rows
+    assert len(every) == 2 * 2 * (2 + 4)
+    rows = {(r.picture, r.qp, r.way): r for r in every if r.loop_filters == "all"}
     assert len(rows) == 2 * 2 * 4
     coded = VvcEncoder(VvcOptions(37, n_threads=1), cache).encode(frames, source.format.fps)
     network, original = load_inloop_filter(options.networks[0]), frames[1].to_bit_depth(10)
@@ -73,8 +78,9 @@ def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
         "decisions": apply_decisions(decoded, correction, decisions),
         "wiener": apply_decisions(decoded, correction, with_wieners),
     }
-    for method, picture in pictures.items():
-        row, psnr = rows[1, 37, method], frame_psnr_db(original, picture)
+    for way, picture in pictures.items():
+        row, psnr, ssim = rows[1, 37, way], frame_psnr_db(original, picture), frame_ssim(original, picture)
+        assert (row.ssim_y, row.ssim_cb, row.ssim_cr) == (ssim.y, ssim.cb, ssim.cr)
         assert (row.psnr_y_db, row.psnr_cb_db, row.psnr_cr_db) == (psnr.y, psnr.cb, psnr.cr)
         assert row.n_bits == coded.pictures[1].n_bits
     assert rows[1, 37, "decisions"].n_decision_bits == 8 * len(encode_decisions(decisions))
@@ -90,15 +96,15 @@ def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
 
 
 def test_wiener_filters_are_counted_and_shown(
-    options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path
+    options: ToolOptions, provenance: Provenance, cache: Path, tmp_path: Path
 ) -> None:
     """A picture large enough for a filter to pay."""
     picture = rgb_to_frame(np.ascontiguousarray(skimage.data.astronaut()[:256, :256]))
     with Y4mWriter(tmp_path / "large.y4m", picture.format()) as writer:
         writer.write(picture)
     one_qp = replace(options, qps=(27,))
-    run_in_loop([open_source(tmp_path / "large.y4m")], tmp_path / "out", one_qp, provenance, cache=cache)
-    rows = {row.method: row for row in read_in_loop(tmp_path / "out").rows}
+    run_tool_by_tool([open_source(tmp_path / "large.y4m")], tmp_path / "out", one_qp, provenance, cache=cache)
+    rows = {row.way: row for row in read_tools(tmp_path / "out").rows if row.loop_filters == "all"}
     assert rows["wiener"].n_decision_bits > rows["decisions"].n_decision_bits
     assert rows["wiener"].psnr_y_db > rows["decisions"].psnr_y_db
     (entry,) = json.loads((tmp_path / "out" / "pictures" / "index.json").read_text())
@@ -109,20 +115,24 @@ def test_wiener_filters_are_counted_and_shown(
     correction = correction_of(load_inloop_filter(one_qp.networks[0]), decoded, 27)
     decisions = decide(original, decoded, correction, 27)
     decisions = with_wiener_filters(decisions, original, decoded, correction, 27)
+    filtered = apply_decisions(decoded, correction, decisions)
     with Image.open(tmp_path / "out" / "pictures" / entry["files"]["filtered"]) as image:
-        expected = frame_to_rgb(apply_decisions(decoded, correction, decisions))
-        np.testing.assert_array_equal(np.asarray(image), expected)
-    settings = json.loads((tmp_path / "out" / "in_loop.json").read_text())
+        np.testing.assert_array_equal(np.asarray(image), frame_to_rgb(filtered))
+    row = rows["wiener"]
+    assert (row.ms_ssim_y, row.ms_ssim_cb, row.ms_ssim_cr) == frame_ms_ssim(original, filtered)
+    assert row.ms_ssim_y is not None
+    assert row.ms_ssim_cb is None
+    settings = json.loads((tmp_path / "out" / "tool_by_tool.json").read_text())
     del settings["settings"]["decisions_version"]
-    (tmp_path / "out" / "in_loop.json").write_text(json.dumps(settings))
+    (tmp_path / "out" / "tool_by_tool.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="decisions_version None there, 2 now"):
-        run_in_loop([open_source(tmp_path / "large.y4m")], tmp_path / "out", one_qp, provenance, cache=cache)
+        run_tool_by_tool([open_source(tmp_path / "large.y4m")], tmp_path / "out", one_qp, provenance, cache=cache)
 
 
 def test_the_viewer_gets_what_was_measured(
-    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path, frames: list[Frame]
+    source: Source, options: ToolOptions, provenance: Provenance, cache: Path, tmp_path: Path, frames: list[Frame]
 ) -> None:
-    run_in_loop([source], tmp_path, replace(options, qps=(37,), viewer_picture=1), provenance, cache=cache)
+    run_tool_by_tool([source], tmp_path, replace(options, qps=(37,), viewer_picture=1), provenance, cache=cache)
     entries = json.loads((tmp_path / "pictures" / "index.json").read_text())
     assert [{key: value for key, value in entry.items() if key not in ("files", "psnr_y_db")} for entry in entries] == [
         {"sequence": "in", "qp": 37, "network": "post", "picture": 1, "width": 96, "height": 64}
@@ -135,14 +145,15 @@ def test_the_viewer_gets_what_was_measured(
     assert list(pictures) == ["original", "decoded", "filtered"]
     np.testing.assert_array_equal(pictures["original"], frame_to_rgb(frames[1].to_bit_depth(10)))
     assert not np.array_equal(pictures["decoded"], pictures["original"])
-    rows = {r.method: r for r in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows if r.picture == 1}
+    every = read_rows(tmp_path / "tool_by_tool.tsv", ToolRow).rows
+    rows = {r.way: r for r in every if r.picture == 1 and r.loop_filters == "all"}
     assert entries[0]["psnr_y_db"] == {"decoded": rows["codec"].psnr_y_db, "filtered": rows["wiener"].psnr_y_db}
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {*entries[0]["files"].values(), "index.json"}
 
 
 def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
     source: Source,
-    options: InLoopOptions,
+    options: ToolOptions,
     provenance: Provenance,
     cache: Path,
     tmp_path: Path,
@@ -156,10 +167,10 @@ def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
         calls["n"] += 1
         return correction_by(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(in_loop, "correction_by", counted)
+    monkeypatch.setattr(tool_by_tool, "correction_by", counted)
 
     def run() -> dict[str, Table]:
-        return run_in_loop([source], tmp_path, options, provenance, cache=cache)
+        return run_tool_by_tool([source], tmp_path, options, provenance, cache=cache)
 
     calls["cut at"] = 3
     with pytest.raises(KeyboardInterrupt):
@@ -169,78 +180,74 @@ def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
     assert calls["n"] == 4 + 2  # each run makes its network ready for the size before it takes times
     assert run() == tables
     assert calls["n"] == 6
-    keys = [row.key for row in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows]
-    assert len(keys) == len(set(keys)) == 2 * 2 * 4
-    for lost in ("filtered", "original"):
+    keys = [row.key for row in read_rows(tmp_path / "tool_by_tool.tsv", ToolRow).rows]
+    assert len(keys) == len(set(keys)) == 2 * 2 * (2 + 4)
+    for lost in ("wiener", "original"):
         next((tmp_path / "pictures").glob(f"*{lost}*")).unlink()
         n_files = len(list((tmp_path / "pictures").iterdir()))
         assert run() == tables
         assert len(list((tmp_path / "pictures").iterdir())) == n_files + 1
     assert calls["n"] == 8
-    assert [row.key for row in read_rows(tmp_path / "in_loop.tsv", InLoopRow).rows] == keys
+    assert [row.key for row in read_rows(tmp_path / "tool_by_tool.tsv", ToolRow).rows] == keys
 
 
 def test_networks_may_be_added_changed_and_moved_in_one_folder(
-    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, networks: Path, tmp_path: Path
+    source: Source, options: ToolOptions, provenance: Provenance, cache: Path, networks: Path, tmp_path: Path
 ) -> None:
     one_qp = replace(options, qps=(37,), max_pictures=1)
 
     def shown(**changes: object) -> list[tuple[str, str, str]]:
-        run_in_loop([source], tmp_path / "out", replace(one_qp, **changes), provenance, cache=cache)  # type: ignore[arg-type]
-        return [(row.loop_filters, row.method, row.network) for row in read_in_loop(tmp_path / "out").rows]
+        run_tool_by_tool([source], tmp_path / "out", replace(one_qp, **changes), provenance, cache=cache)  # type: ignore[arg-type]
+        return [(row.loop_filters, row.way, row.network) for row in read_tools(tmp_path / "out").rows]
 
-    anchor, post = ("all", "codec", ""), [("all", method, "post") for method in NETWORK_METHODS]
-    assert shown() == [anchor, *post]
+    anchors = [(filters, "codec", "") for filters in ("all", "deblock-sao", "none")]
+    post = [("all", way, "post") for way in WAYS_OF["wiener"]]
+    assert shown() == [anchors[0], *post, *anchors[1:]]
     moved = shown(replacements=["post"])
-    assert moved == [
-        anchor,
-        ("deblock-sao", "codec", ""),
-        ("none", "codec", ""),
-        *(("none", method, "post") for method in NETWORK_METHODS),
-    ]
+    assert moved == [*anchors, *(("none", way, "post") for way in WAYS_OF["wiener"])]
     assert not list((tmp_path / "out" / "pictures").glob("*deblock-sao*"))
     other = tmp_path / "post.safetensors"
     other.write_bytes((networks / "rep.safetensors").read_bytes())
-    shas = {network.network_sha256 for network in read_in_loop(tmp_path / "out").networks}
+    shas = {network.network_sha256 for network in read_tools(tmp_path / "out").networks}
     changed = shown(networks=[str(other)])
     assert [each for each in changed if each[2]] == post
-    networks_now = read_rows(tmp_path / "out" / "in_loop_networks.tsv", NetworkRow).rows
+    networks_now = read_rows(tmp_path / "out" / "tool_by_tool_networks.tsv", NetworkRow).rows
     assert not shas & {network.network_sha256 for network in networks_now}
-    assert {row.network_sha256 for row in read_in_loop(tmp_path / "out").rows if row.network} != shas
+    assert {row.network_sha256 for row in read_tools(tmp_path / "out").rows if row.network} != shas
 
 
 def test_other_conditions_and_damaged_settings_are_refused(
-    source: Source, options: InLoopOptions, provenance: Provenance, cache: Path, tmp_path: Path
+    source: Source, options: ToolOptions, provenance: Provenance, cache: Path, tmp_path: Path
 ) -> None:
     one = replace(options, qps=(37,), max_pictures=1)
-    run_in_loop([source], tmp_path, one, provenance, cache=cache)
+    run_tool_by_tool([source], tmp_path, one, provenance, cache=cache)
     with pytest.raises(InputError, match=r"holds results of other settings.*preset 'faster' there, 'fast' now"):
-        run_in_loop([source], tmp_path, replace(one, preset="fast"), provenance, cache=cache)
+        run_tool_by_tool([source], tmp_path, replace(one, preset="fast"), provenance, cache=cache)
     with pytest.raises(InputError, match="must be at least 0"):
         replace(one, viewer_picture=-1)
-    path = tmp_path / "in_loop.json"
+    path = tmp_path / "tool_by_tool.json"
     settings = json.loads(path.read_text())
     for key, value, message in (
         ("qps", 3, r"qps 3"),
         ("interpolation", "line", r"interpolation 'line'"),
-        ("sequences", None, r"sequences None"),
+        ("ways", ["all"], r"ways \['all'\]"),
     ):
         path.write_text(json.dumps(settings | {"settings": settings["settings"] | {key: value}}))
         with pytest.raises(InputError, match=message):
-            read_in_loop(tmp_path)
+            read_tools(tmp_path)
     path.write_text("{")
-    with pytest.raises(InputError, match=r"in_loop\.json: no settings of an in-loop run"):
-        read_in_loop(tmp_path)
+    with pytest.raises(InputError, match=r"tool_by_tool\.json: no settings of a run"):
+        read_tools(tmp_path)
 
 
 def test_a_grey_sequence_is_decided_and_scored_in_luma(
-    options: InLoopOptions, provenance: Provenance, cache: Path, frames: list[Frame], tmp_path: Path
+    options: ToolOptions, provenance: Provenance, cache: Path, frames: list[Frame], tmp_path: Path
 ) -> None:
     grey = Frame(frames[0].planes[:1], 8, "400")
     with Y4mWriter(tmp_path / "grey.y4m", grey.format()) as writer:
         writer.write(grey)
     source = open_source(tmp_path / "grey.y4m")
-    run_in_loop([source], tmp_path / "out", replace(options, qps=(37,)), provenance, cache=cache)
-    rows = {row.method: row for row in read_in_loop(tmp_path / "out").rows}
+    run_tool_by_tool([source], tmp_path / "out", replace(options, qps=(37,)), provenance, cache=cache)
+    rows = {row.way: row for row in read_tools(tmp_path / "out").rows if row.loop_filters == "all"}
     assert {(row.psnr_cb_db, row.psnr_cr_db) for row in rows.values()} == {(None, None)}
     assert rows["wiener"].psnr_y_db >= rows["decisions"].psnr_y_db >= rows["codec"].psnr_y_db

@@ -1,0 +1,185 @@
+"""One network with each of its weights: as trained, as a given coded file has it, as decoded from new coded files.
+
+The new files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and
+so that they can be used by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+import vvc_nnr
+from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.compress import compress
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.naming import naming
+from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
+from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
+from vvc_nnr.experiments.runs.given_networks import GivenNetwork
+from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.calibration_pictures import (
+    IN_LOOP_QPS,
+    CropOptions,
+    autoencoder_calibration,
+    inloop_calibration,
+    patches,
+)
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.zoo import (
+    LOOP_FILTERS_KEY,
+    LoadedNetwork,
+    Network,
+    load_network,
+    n_parameters,
+    network_metadata,
+    network_tensors,
+)
+from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
+from vvc_nnr.quantize.calibration import Calibration
+from vvc_nnr.sequences.images import image_files
+
+BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_compression("nnc"))
+"""The compressions that every table shows unless others are asked for."""
+_CROP_SIDE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CodingOptions:
+    """How networks are compressed in an experiment.
+
+    Attributes:
+        compressions: What each network as trained is stored with, in the order of the tables.
+        folder: Where the coded files go; they are read from there if they are there already.
+        photographs: Folder of the photographs that "calibrated" looks at; None where no compression is of that kind.
+    """
+
+    compressions: Sequence[Compression]
+    folder: Path
+    photographs: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkState:
+    """A network with one kind of weights, ready to run.
+
+    Attributes:
+        row: Its name, weights, place and cost.
+        network: The module.
+    """
+
+    row: NetworkRow
+    network: Network
+
+
+def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
+    """Refuses calibrated compression without photographs, before anything runs.
+
+    Raises:
+        InputError: If photographs are missing or not there.
+    """
+    if any(each.kind == "calibrated" for each in compressions):
+        if photographs is None:
+            raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
+        image_files(photographs)
+
+
+def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:
+    """The networks with all of their weights, each of them in the order of `GivenNetwork.weights`.
+
+    Args:
+        networks: The networks.
+        options: The compressions, and where the coded files go.
+
+    Raises:
+        InputError: If a compression cannot be had, or a file not be written.
+    """
+    bar = tqdm(networks, desc="networks", unit="network", disable=None)
+    return [state for network in bar for state in _states(network, options)]
+
+
+def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkState]:
+    trained = network.trained
+    if trained is None:
+        yield _state(network, FILE, network.given, None)
+        return
+    original_bytes = trained.n_bytes if trained.coding == "float32" else len(_float_bytes(trained.network))
+    yield _state(network, ORIGINAL, trained, original_bytes)
+    if network.original is not None:
+        yield _state(network, FILE, network.given, original_bytes)
+    for compression in options.compressions:
+        coded = load_network(_coded_file(network.name, trained, network.place, compression, options))
+        yield _state(network, compression.text, coded, original_bytes)
+
+
+def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_bytes: int | None) -> NetworkState:
+    module = loaded.network
+    kmac = complexity(module).kmac_per_luma_sample if isinstance(module, InLoopNetwork) else None
+    n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
+    digest = hashlib.sha256(read_bytes(loaded.path)).hexdigest()[:16]
+    size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
+    return NetworkState(NetworkRow(network.name, weights, digest, network.place, *size), module)
+
+
+def _float_bytes(network: Network) -> bytes:
+    return float_bytes(network_tensors(network), network_metadata(network))
+
+
+def _coded_file(
+    name: str, trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+) -> Path:
+    """The coded file of a network, made if it is not there."""
+    key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
+    key.update(_float_bytes(trained.network))
+    if compression.kind == "calibrated":
+        for path in _photographs(options):
+            key.update(read_bytes(path))
+    plain = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in name)
+    suffix = ".safetensors" if compression.kind == "uniform" else ".nnc"
+    text = compression.text.replace(":", "_")
+    path = options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
+    if not path.exists():
+        with naming(trained.path):
+            data = _coded_bytes(trained.network, place, compression, options)
+        with AtomicFile(path) as file:
+            file.write(data)
+    return path
+
+
+def _coded_bytes(network: Network, place: NetworkPlace, compression: Compression, options: CodingOptions) -> bytes:
+    metadata: Mapping[str, str] = network_metadata(network)
+    if compression.bits is not None:
+        return uniform_bytes(network_tensors(network), metadata, compression.bits)
+    if place != "codec":
+        metadata = {**metadata, LOOP_FILTERS_KEY: place}
+    if compression.qp is not None:
+        return compress(network, qp=compression.qp, metadata=metadata)
+    found = compress_calibrated(
+        network,
+        _calibration(network, place, _photographs(options)),
+        max_loss_db=compression.max_loss_db,
+        max_bytes=compression.max_bytes,
+        metadata=metadata,
+    )
+    return found.data
+
+
+def _photographs(options: CodingOptions) -> list[Path]:
+    check_photographs(options.compressions, options.photographs)
+    assert options.photographs is not None
+    return image_files(options.photographs)
+
+
+def _calibration(network: Network, place: NetworkPlace, photographs: Sequence[Path]) -> Calibration:
+    """What a network gets to be compressed by: coded crops for a filter, patches for an autoencoder."""
+    if isinstance(network, Autoencoder):
+        return autoencoder_calibration(*patches(photographs, None))
+    before: LoopFilters = "none" if place == "none" else "all"
+    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE))

@@ -1,0 +1,137 @@
+"""Where networks stand, which network as trained belongs to which coded file, and what compressions make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import vvc_nnr
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.weights import parse_compressions
+from vvc_nnr.experiments.runs.given_networks import GivenNetwork, given_autoencoders, given_filters
+from vvc_nnr.experiments.runs.network_states import (
+    BOTH_MODES,
+    CodingOptions,
+    NetworkState,
+    check_photographs,
+    network_states,
+)
+from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.zoo import load_inloop_filter, load_network, network_metadata, network_tensors
+from vvc_nnr.model.safetensors import write_float, write_uniform
+
+
+@pytest.fixture
+def post(networks: Path) -> Path:
+    return networks / "post.safetensors"
+
+
+@pytest.fixture
+def coded(post: Path, tmp_path: Path) -> Path:
+    """The network `post` as `post.nnc`."""
+    network = load_inloop_filter(post)
+    path = tmp_path / "post.nnc"
+    path.write_bytes(vvc_nnr.compress(network_tensors(network), metadata=network_metadata(network)))
+    return path
+
+
+def states(tmp_path: Path, networks: list[GivenNetwork], compressions: str = "none") -> list[NetworkState]:
+    return network_states(networks, CodingOptions(parse_compressions(compressions), tmp_path))
+
+
+def test_the_place_is_that_of_the_option_else_of_the_file_else_of_the_bundled_name(post: Path, tmp_path: Path) -> None:
+    network = load_inloop_filter(post)
+    said = tmp_path / "said.safetensors"
+    write_float(said, network_tensors(network), network_metadata(network) | {"loop_filters": "none"})
+    placed = given_filters([str(post), str(said), "inloop-replacement", "inloop-postfilter"])
+    assert [(each.name, each.place) for each in placed] == [
+        ("post", "all"), ("said", "none"), ("inloop-replacement", "none"), ("inloop-postfilter", "all"),
+    ]  # fmt: skip
+    for given in (str(post), "post"):
+        assert [each.place for each in given_filters([str(post)], [given])] == ["none"]
+
+
+def test_files_are_run_and_counted_as_they_are(post: Path, coded: Path, tmp_path: Path) -> None:
+    network = load_inloop_filter(post)
+    small = tmp_path / "small.safetensors"
+    write_uniform(small, network_tensors(network), network_metadata(network), bits=6)
+    given = given_filters([str(coded), str(small)], originals=[str(post), f"small={post}"])
+    rows = [each.row for each in states(tmp_path, given)]
+    assert [(row.network, row.weights, row.coding) for row in rows] == [
+        ("post", "original", "float32"), ("post", "file", "NNC"),
+        ("small", "original", "float32"), ("small", "file", "uniform6"),
+    ]  # fmt: skip
+    assert [row.n_bytes for row in rows] == [path.stat().st_size for path in (post, coded, post, small)]
+    assert {row.original_bytes for row in rows} == {post.stat().st_size}
+    assert len({row.network_sha256 for row in rows}) == 3
+    assert rows[0].n_parameters == rows[1].n_parameters == sum(p.numel() for p in network.parameters())
+    assert rows[0].kmac_per_luma_sample == 9 * (7 * 8 + 3 * 8 * 8 + 8 * 6) / 4 / 1000
+
+
+def test_a_coded_file_alone_is_not_compressed_again(coded: Path, tmp_path: Path) -> None:
+    given = given_filters([str(coded)])
+    assert given[0].trained is None
+    (state,) = states(tmp_path, given, "uniform8,nnc")
+    assert (state.row.weights, state.row.original_bytes) == ("file", None)
+    assert given[0].weights(BOTH_MODES) == ["file"]
+
+
+def test_each_compression_is_a_file_that_is_decoded_and_kept(post: Path, tmp_path: Path) -> None:
+    given = given_filters([str(post)], ["post"])
+    found = states(tmp_path, given, "uniform8,nnc,uniform3")
+    assert [each.row.weights for each in found] == given[0].weights(parse_compressions("uniform8,nnc,uniform3"))
+    assert [each.row.coding for each in found] == ["float32", "uniform8", "NNC", "uniform3"]
+    files = {path.stat().st_size: path for path in tmp_path.iterdir()}
+    for each in found[1:]:
+        again = load_network(files[each.row.n_bytes])
+        for name, tensor in network_tensors(each.network).items():
+            np.testing.assert_array_equal(network_tensors(again.network)[name], tensor)
+        assert again.metadata.get("loop_filters", "none") == "none"
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert [each.row for each in states(tmp_path, given, "uniform8,nnc,uniform3")] == [each.row for each in found]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_calibrated_compression_keeps_to_its_size(post: Path, tmp_path: Path, rgb: NDArray[np.uint8]) -> None:
+    for number in range(4):
+        Image.fromarray(np.roll(np.tile(rgb, (3, 2, 1)), 9 * number, axis=0)).save(tmp_path / f"{number}.png")
+    given = given_filters([str(post)])
+    (tmp_path / "out").mkdir()
+    options = CodingOptions(parse_compressions("calibrated:2500B"), tmp_path / "out", tmp_path)
+    original, coded = network_states(given, options)
+    assert (coded.row.weights, coded.row.coding) == ("calibrated:2500B", "NNC")
+    assert coded.row.n_bytes <= 2500 < original.row.n_bytes
+    with pytest.raises(InputError, match="needs photographs to compress by"):
+        check_photographs(options.compressions, None)
+
+
+def test_an_original_of_another_name_is_paired_by_the_option(networks: Path, coded: Path) -> None:
+    (given,) = given_filters([str(coded)], originals=[f"post={networks / 'rep.safetensors'}"])
+    assert given.weights([]) == ["original", "file"]
+
+
+def test_what_does_not_fit_is_refused(networks: Path, post: Path, coded: Path, tmp_path: Path) -> None:
+    rep, larger = str(networks / "rep.safetensors"), tmp_path / "post.safetensors"
+    write_float(larger, network_tensors(InLoopFilter(8, 2)), network_metadata(InLoopFilter(8, 2)))
+    network = load_inloop_filter(post)
+    odd = tmp_path / "odd.safetensors"
+    write_float(odd, network_tensors(network), network_metadata(network) | {"loop_filters": "some"})
+    cases: list[tuple[list[str], list[str], list[str], str]] = [
+        ([], [], [], "name at least one"),
+        ([str(post), str(coded)], [], [], "another network is called post too"),
+        ([str(post)], ["rep"], [], "replacement rep: is none of the networks post"),
+        ([str(post)], [], [rep], "no network is called rep"),
+        ([str(coded)], [], [str(larger)], "another shape"),
+        ([str(odd)], [], [], "loop_filters 'some' in its metadata"),
+        ([str(networks / "small.safetensors")], [], [], "holds no in-loop filter"),
+        (["nothing"], [], [], "no such file, and no network of the zoo"),
+    ]
+    for names, replacements, originals, message in cases:
+        with pytest.raises(InputError, match=message):
+            given_filters(names, replacements, originals)
+    with pytest.raises(InputError, match="holds no autoencoder"):
+        given_autoencoders([str(post)])
