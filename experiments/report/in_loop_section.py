@@ -130,8 +130,8 @@ def _complexity_chart(results: InLoopResults, savings: Savings) -> PointChart:
         places = tuple((cost, value) for cost, value, _ in points)
         names = tuple(name for _, _, name in points)
         series.append(Series(label, places, colour, marker, "none", names, labelled=method == FINAL_METHOD))
-    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100))
-    y = Axis("BD-rate of luma [%]", with_zero=True)
+    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100), digits=2)
+    y = Axis("BD-rate of luma [%]", with_zero=True, digits=2, signed=True)
     return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 from vvc_nnr.experiments import paper
-from vvc_nnr.experiments.averages import LOOP_FILTERS, ToolResults, Variant, tool_results
+from vvc_nnr.experiments.averages import ToolResults, tool_results
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES, comparisons
 from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.plots import curve_points
-from vvc_nnr.experiments.report.charts import N_COLOURS, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
-from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
+from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, tool_rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
 from vvc_nnr.experiments.stored import StoredTools
 
@@ -20,7 +17,6 @@ _LEAD = (
     "A convolutional network in the place of, or after, the in-loop filters of VVC intra pictures, with its weights as "
     "trained and as decoded from a compressed file."
 )
-_ANCHOR_LOOKS: tuple[tuple[Marker, Line], ...] = (("circle", "solid"), ("square", "dashed"), ("diamond", "dotted"))
 
 
 def tool_section(stored: StoredTools) -> Section:
@@ -61,23 +57,6 @@ def _chart_groups(results: ToolResults, jvet: dict[str, Table]) -> Iterator[Char
     if len(groups) != 1:
         groups = {paper.OVERALL: tuple(results.sequences), **groups}
     groups |= {name: (name,) for name in results.sequences if (name,) not in groups.values()}
-    pairs = [chart for title, names in groups.items() if names for chart in _rd_pair(results, title, names)]
+    pairs = [chart for title, names in groups.items() if names for chart in tool_rd_pair(results, title, names)]
     if pairs:
         yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), GAIN_NOTE)
-
-
-def _rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
-    curves = [
-        replace(look, points=tuple(curve_points(results, sequences, variant, "y"))) for variant, look in _looks(results)
-    ]
-    return rd_pair(title, curve_points(results, sequences, Variant("all"), "y"), curves, results.qps)
-
-
-def _looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
-    """What is drawn and how: anchors neutral, one colour per network, dashes where it is reconstructed."""
-    for name, (marker, line) in zip(LOOP_FILTERS, _ANCHOR_LOOKS, strict=True):
-        yield Variant(name), Series(f"codec, {LOOP_FILTER_TITLES[name]}", (), 0, marker, line)
-    for number, use in enumerate(results.uses):
-        colour, marker = number % N_COLOURS + 1, NETWORK_MARKERS[number % len(NETWORK_MARKERS)]
-        yield use.original, Series(results.label(use), (), colour, marker)
-        yield use.reconstructed, Series(f"{results.label(use)}, reconstructed", (), colour, "cross", "dashed")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context, rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
@@ -19,7 +22,16 @@ def test_rd_figures(tool_rows: list[ToolRow]) -> None:
     figures = rd_figures(tool_rows)
     assert list(figures) == ["Class B", "Class D", "Overall"]
     curves, gains = figures["Overall"].axes
-    assert len(curves.lines) == 3 + 2 * 2
+    assert labels(curves) == [
+        "codec, all filters",
+        "codec, deblock+SAO",
+        "codec, no filter",
+        "rep",
+        "rep, reconstructed",
+        "post",
+        "post, reconstructed",
+    ]
+    assert [text.get_text() for text in figures["Overall"].legends[0].get_texts()] == labels(curves)
     assert curves.get_xlabel() == "rate [kbit per picture]"
     assert curves.get_ylabel() == "PSNR of luma [dB]"
     replacement = gains.lines[2]
@@ -28,9 +40,8 @@ def test_rd_figures(tool_rows: list[ToolRow]) -> None:
 
 def test_rd_figure_without_the_anchor(tool_rows: list[ToolRow], tmp_path: Path) -> None:
     rows = [row for row in tool_rows if row.method != "anchor"]
-    curves, gains = rd_figures(rows)["Overall"].axes
+    (curves,) = rd_figures(rows)["Overall"].axes
     assert len(curves.lines) == 4
-    assert not gains.get_visible()
     assert rd_figures([]) == {}
 
 
@@ -42,12 +53,14 @@ def test_names_from_outside_are_drawn_as_they_are(tool_rows: list[ToolRow], tmp_
     ]
     (figure,) = rd_figures(odd, "sequence").values()
     save_figure(figure, tmp_path / "odd.png")
-    assert figure.axes[0].lines[3].get_label() == r"CNN: \$_{\$ instead of all filters"
+    assert "$_{$ instead of all filters" in labels(figure.axes[0])
+    save_figure(figure, tmp_path / "odd.svg")
+    assert ">$_{$ instead of all filters<" in (tmp_path / "odd.svg").read_text()
 
 
 def test_end_to_end_figure(image_rows: list[ImageRow]) -> None:
     (axes,) = end_to_end_figure(image_rows).axes
-    assert [line.get_label() for line in axes.lines] == [
+    assert labels(axes) == [
         "JPEG, file",
         "JPEG, optimised",
         "JPEG, payload",
@@ -89,18 +102,54 @@ def test_infinite_points_are_named_and_not_in_the_legend(image_rows: list[ImageR
     """One image that JPEG codes exactly makes all of its means infinite."""
     exact = [replace(row, psnr_db=math.inf) if "jpeg" in row.method and row.image == "a" else row for row in image_rows]
     figure = end_to_end_figure(exact)
-    assert [line.get_label() for line in figure.axes[0].lines[:2]] == ["CNN-AE", "reconstructed CNN-AE"]
+    assert labels(figure.axes[0])[:2] == ["CNN-AE", "reconstructed CNN-AE"]
     all_of = "all of JPEG, file; all of JPEG, optimised; all of JPEG, payload."
-    assert figure.get_supxlabel() == f"Points of infinite PSNR are not drawn: {all_of}"
+    assert figure_note(figure) == f"Points of infinite PSNR are not drawn: {all_of}"
     rows = [
         replace(row, psnr_y_db=math.inf) if row.loop_filters == "all" and row.qp == 22 else row for row in tool_rows
     ]
     texts = figure_note(rd_figures(rows)["Overall"])
-    assert "not drawn: 1 of 4 of codec: all filters; 1 of 4 of CNN: post after all filters;" in texts
+    assert "not drawn: 1 of 4 of codec, all filters; 1 of 4 of post; 1 of 4 of post, reconstructed." in texts
     nothing = rd_figures([replace(row, psnr_y_db=math.inf) for row in tool_rows])["Overall"]
     assert not any(axes.get_visible() for axes in nothing.axes)
-    assert figure_note(nothing).endswith("No plot: there is no finite value to draw.")
+    assert "Overall: PSNR over rate: there is no finite value to draw." in figure_note(nothing)
+    assert figure_note(nothing).endswith("Overall: gain at the same rate: there is no finite value to draw.")
     assert figure_note(rd_figures(tool_rows)["Overall"]) == ""
+
+
+def test_no_setting_of_matplotlib_changes_a_figure(image_rows: list[ImageRow], tmp_path: Path) -> None:
+    """Neither one that is set, nor a file of them in the folder; and a figure leaves them as they were."""
+    save_figure(end_to_end_figure(image_rows), tmp_path / "a.svg")
+    with rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path", "lines.linewidth": 9}):
+        before = dict(rcParams)
+        save_figure(end_to_end_figure(image_rows), tmp_path / "b.svg")
+        assert dict(rcParams) == before
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_notebook_s_backend_does_not_matter(tmp_path: Path) -> None:
+    """Its variable names a package that need not be there; nothing that draws may look for it."""
+    code = """
+import sys
+from pathlib import Path
+from vvc_nnr.experiments.plots import charts_figure, save_figure
+from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.report.figure_svg import chart_svg
+from vvc_nnr.experiments.report.rd_charts import rd_pair
+anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
+charts = rd_pair("t", anchor, [Series("codec", anchor), Series("net", test)], (22, 27, 32, 37))
+for suffix in (".png", ".svg"):
+    save_figure(charts_figure("t", charts), Path(sys.argv[1] + suffix))
+assert len(list(map(chart_svg, charts))) == 2
+"""
+    run = [sys.executable, "-c", code, str(tmp_path / "a")]
+    subprocess.run(run, check=True, env=os.environ | {"MPLBACKEND": "module://no_such_package.backend_inline"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+def labels(axes: Axes) -> list[str]:
+    """Of the curves; a line at zero has none."""
+    return [str(line.get_label()) for line in axes.lines if not str(line.get_label()).startswith("_")]
 
 
 def figure_note(figure: Figure) -> str:

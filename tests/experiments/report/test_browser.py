@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from devtools import Browser, browser, find_browser
 
-from vvc_nnr.experiments.markup import Doubt
+from vvc_nnr.experiments.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.jvet_table import MEAN
+from vvc_nnr.experiments.markup import Doubt, cell_texts
 from vvc_nnr.experiments.provenance import Provenance
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
+from vvc_nnr.experiments.report.in_loop_section import in_loop_section
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.sections import read_sections
+from vvc_nnr.experiments.settings import LastRun
 from vvc_nnr.experiments.stored import read_tools
 
 Put = Callable[..., list[dict[str, object]]]
@@ -32,6 +36,10 @@ PIXEL = """(() => {{
   copy.drawImage(canvas, ...at, 1, 1, 0, 0, 1, 1);
   return [...copy.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }})()"""
+
+
+TIP = "(({hidden, textContent}) => hidden ? '' : textContent)(document.querySelector('.tip'))"
+RD = "[...document.querySelectorAll('#in-loop .chart')].find((each) => each.textContent.includes('PSNR over rate'))"
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +225,117 @@ def test_tables_sort_by_their_heads(chrome: Browser, page: Path) -> None:
         chrome.run(f"{button}.querySelector('button').click()")
         assert chrome.run(values) == expected
     assert chrome.run(f"{button}.getAttribute('aria-sort')") is None
+
+
+def middle_of_point(chrome: Browser, number: int) -> tuple[float, float]:
+    """A point of the first chart of rate and quality, in the window."""
+    chrome.run(f"{RD}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
+    chrome.settle()
+    box = chrome.run(f"""(() => {{
+      const box = [...{RD}.querySelectorAll('path[transform]')][{number}].getBoundingClientRect();
+      return [box.left + box.width / 2, box.top + box.height / 2];
+    }})()""")
+    return box[0], box[1]
+
+
+def test_points_say_their_values_by_mouse(chrome: Browser, page: Path, results: Path) -> None:
+    """What a point says is what the charts' rows have: kbit per picture and PSNR at its QP."""
+    opened(chrome, page)
+    assert chrome.run(TIP) == ""
+    rows = [row for row in read_in_loop(results).rows if row.method == "codec"]
+    for number, qp in enumerate((37, 32, 27, 22)):
+        x, y = middle_of_point(chrome, number)
+        chrome.move(x + 3, y + 1)
+        at_qp = [row for row in rows if row.qp == qp]
+        kbit = sum(row.n_bits for row in at_qp) / len(at_qp) / 1000
+        psnr_db = sum(row.psnr_y_db for row in at_qp) / len(at_qp)
+        text = f"QP {qp}, codec, all filters: rate {kbit:.1f} kbit per picture, PSNR of luma {psnr_db:.3f} dB"
+        assert chrome.run(TIP) == text
+        box = chrome.run("Object.values(document.querySelector('.tip').getBoundingClientRect().toJSON())")
+        assert box[0] >= 0
+        assert box[0] + box[2] <= 1280
+        assert abs(box[1] + box[3] - y) < 30  # beside its point
+    chrome.move(x - 60, y + 60)
+    assert chrome.run(TIP) == ""
+    assert chrome.complaints() == []
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_points_say_their_values_by_keyboard(chrome: Browser, page: Path, width: int) -> None:
+    opened(chrome, page, width=width)
+    middle_of_point(chrome, 0)
+    chrome.run(f"{RD}.querySelector('svg').focus({{preventScroll: true}})")
+    starts = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        chrome.press(key)
+        starts.append(chrome.run(TIP).partition(":")[0])
+        box = chrome.run("Object.values(document.querySelector('.tip').getBoundingClientRect().toJSON())")
+        assert box[0] >= 0
+        assert box[0] + box[2] <= width
+    codec, net = "codec, all filters", "net, NNC, decisions off"
+    assert starts == [f"QP 37, {codec}", f"QP 32, {codec}", f"QP 32, {net}", f"QP 37, {net}", f"QP 37, {codec}"]
+    chrome.press("Escape")
+    assert chrome.run(TIP) == ""
+    assert chrome.complaints() == []
+
+
+def test_bars_say_the_numbers_of_their_tables(chrome: Browser, page: Path, results: Path) -> None:
+    opened(chrome, page)
+    (table, *_) = in_loop_section(read_in_loop(results), LastRun()).jvet_tables.values()
+    column = [column.head for column in table.columns].index("Y")
+    texts = [(row[:2], cells[column]) for row, cells in zip(table.rows, cell_texts(table), strict=True)]
+    expected = [f"{name}, Y: {text} %" for (name, mean), text in texts if mean == MEAN]
+    assert expected
+    chart = "[...document.querySelectorAll('#in-loop .chart')].find((each) => each.textContent.includes('Class B'))"
+    for place, text in enumerate(expected):
+        chrome.run(f"{chart}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
+        chrome.settle()
+        x, y = chrome.run(f"""(() => {{
+          const box = {chart}.querySelectorAll('[data-series=Y] path')[{place}].getBoundingClientRect();
+          return [box.left + box.width / 2, box.top + box.height / 2];
+        }})()""")
+        chrome.move(x, y)
+        assert chrome.run(TIP) == text
+
+
+def test_keys_of_legends_switch_series_off_and_on(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    group = f"{RD}.closest('.charts')"
+    drawn = f"[...{group}.querySelectorAll('.chart g[data-series]')]"
+    seen = f"new Set({drawn}.filter((each) => getComputedStyle(each).display !== 'none').map((e) => e.dataset.series))"
+    before = chrome.run(f"[...{seen}]")
+    assert len(before) == 4
+    button = f"{group}.querySelector('.legend button')"
+    assert chrome.run(f"{button}.textContent.trim()") == before[0]
+    chrome.run(f"{button}.click()")
+    assert chrome.run(f"[...{seen}]") == before[1:]
+    assert chrome.run(f"{button}.getAttribute('aria-pressed')") == "false"
+    middle_of_point(chrome, 0)
+    chrome.run(f"{RD}.querySelector('svg').focus({{preventScroll: true}})")
+    chrome.press("ArrowRight")
+    assert before[1] in chrome.run(TIP)  # a series that is off says nothing
+    chrome.run(f"{button}.click()")
+    assert chrome.run(f"[...{seen}]") == before
+    chrome.run(f"{button}.focus()")
+    dim = f"new Set({drawn}.filter((each) => each.classList.contains('dim')).map((each) => each.dataset.series))"
+    assert chrome.run(f"[...{dim}]") == before[1:]
+    chrome.run(f"{button}.blur()")
+    assert chrome.run(f"{dim}.size") == 0
+
+
+def test_charts_have_the_fonts_and_colours_of_the_page(chrome: Browser, page: Path) -> None:
+    """In both themes: what is drawn is seen on its ground, and letters are the page's."""
+    colour = f"getComputedStyle({RD}.querySelector('g[data-series] path')).stroke"
+    ground = f"getComputedStyle({RD}).backgroundColor"
+    text = f"(({{fontFamily, fill}}) => [fontFamily, fill])(getComputedStyle({RD}.querySelector('text')))"
+    found = []
+    for dark in (False, True):
+        opened(chrome, page, dark=dark)
+        font, fill = chrome.run(text)
+        assert font == chrome.run("getComputedStyle(document.body).fontFamily")
+        found.append((chrome.run(colour), fill, chrome.run(ground)))
+    assert found[0] == ("rgb(74, 79, 88)", "rgb(86, 91, 101)", "rgb(255, 255, 255)")
+    assert found[1] == ("rgb(180, 185, 194)", "rgb(166, 171, 181)", "rgb(27, 30, 36)")
 
 
 def test_controls_have_names(chrome: Browser, page: Path) -> None:
