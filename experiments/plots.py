@@ -281,6 +281,8 @@ def _page_axes(height: float, left: float, right: float) -> Axes:
     total = _TOP + height + _BOTTOM
     figure = Figure(figsize=(_WIDTH / _PIXELS_PER_INCH, total / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
     axes = figure.add_axes((left / _WIDTH, _BOTTOM / total, (_WIDTH - left - right) / _WIDTH, height / total))
+    axes.xaxis.set_label_coords((left + _WIDTH - right) / 2, 7, IdentityTransform())
+    axes.yaxis.set_label_coords(14, _BOTTOM + height / 2, IdentityTransform())
     for patch in (figure.patch, axes.patch):  # the page's own ground shows through
         patch.set_visible(False)
     return axes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from matplotlib.figure import Figure
@@ -35,11 +36,13 @@ def chart_svg(chart: Chart) -> str:
     return tostring(root, encoding="unicode")
 
 
+@cache  # a page has the same few keys in many legends
 def key_svg(colour: int, marker: Marker, line: Line) -> str:
     """The key of a series in a legend."""
     return _key(draw_key(colour, marker, line), "swatch")
 
 
+@cache
 def bar_key_svg(colour: int) -> str:
     """The key of a kind of bar in a legend."""
     return _key(draw_bar_key(colour), "swatch square")
