@@ -80,7 +80,7 @@ _MARKERS: Mapping[Marker, tuple[str, float]] = {
 }
 """matplotlib's letter and size in points; shapes and lines differ as well as colours."""
 _LINES: Mapping[Line, str] = {"solid": "-", "dashed": "--", "dotted": ":", "none": "none"}
-_STYLE: Mapping[str, object] = {
+_STYLE: Mapping[Any, Any] = {
     "font.size": 11,
     "text.color": COLOURS["ink"],
     "text.parse_math": False,
@@ -149,12 +149,12 @@ def draw_chart(chart: Chart) -> Drawing:
     """A chart for the page, which sets title and legend itself."""
     with drawing_style():
         if isinstance(chart, BarChart):
-            axes = _bar_axes(chart)
+            figure, axes = _bar_axes(chart)
             marks = _draw_bars(axes, chart)
         else:
-            axes = _page_axes(_HEIGHT, _LEFT, _RIGHT)
+            figure, axes = _page_axes(_HEIGHT, _LEFT, _RIGHT)
             marks = _draw_points(axes, chart)
-        return Drawing(axes.get_figure(), marks)
+        return Drawing(figure, marks)
 
 
 def draw_key(colour: int, marker: Marker, line: Line) -> Figure:
@@ -276,16 +276,16 @@ def _note(charts: Sequence[PointChart]) -> str:
     return one_line(" ".join(filter(None, dict.fromkeys([*(chart.note for chart in charts), *empty]))))
 
 
-def _page_axes(height: float, left: float, right: float) -> Axes:
+def _page_axes(height: float, left: float, right: float) -> tuple[Figure, Axes]:
     """Axes of a height in a figure of the page's width, with fixed margins: charts side by side line up."""
     total = _TOP + height + _BOTTOM
     figure = Figure(figsize=(_WIDTH / _PIXELS_PER_INCH, total / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
     axes = figure.add_axes((left / _WIDTH, _BOTTOM / total, (_WIDTH - left - right) / _WIDTH, height / total))
-    axes.xaxis.set_label_coords((left + _WIDTH - right) / 2, 7, IdentityTransform())
+    axes.xaxis.set_label_coords((left + _WIDTH - right) / 2, 19, IdentityTransform())
     axes.yaxis.set_label_coords(14, _BOTTOM + height / 2, IdentityTransform())
     for patch in (figure.patch, axes.patch):  # the page's own ground shows through
         patch.set_visible(False)
-    return axes
+    return figure, axes
 
 
 def _draw_points(axes: Axes, chart: PointChart) -> dict[str, Mark]:
@@ -297,8 +297,8 @@ def _draw_points(axes: Axes, chart: PointChart) -> dict[str, Mark]:
         axes.plot(*_columns(places), label=label, gid=gid, clip_on=False, **_look(series))
         has_markers = series.marker != "none"
         marks[gid] = Mark(label, tuple(_point_text(chart, series, *each) for each in drawn) if has_markers else ())
-    _set_up(axes.xaxis, chart.x)
-    _set_up(axes.yaxis, chart.y)
+    _set_up(axes, axes.xaxis, chart.x)
+    _set_up(axes, axes.yaxis, chart.y)
     for number, series in enumerate(chart.series):
         if series.labelled:
             _name_points(axes, chart.drawn(series), f"names-{number}")
@@ -335,9 +335,9 @@ def _point_text(chart: PointChart, series: Series, point: tuple[float, float], n
     return one_line(f"{heads}: {chart.x.text(point[0])}, {chart.y.text(point[1])}")
 
 
-def _set_up(drawn: DrawnAxis, axis: Axis) -> None:
+def _set_up(axes: Axes, drawn: DrawnAxis, axis: Axis) -> None:
     """Label, range and round ticks of an axis whose curves are drawn."""
-    axes, is_x = drawn.axes, drawn.axis_name == "x"
+    is_x = drawn is axes.xaxis
     extra = [value for value in (*axis.includes, *((0.0,) if axis.with_zero else ())) if axis.has(value)]
     if extra:
         pairs = [(value, value) for value in extra]
@@ -390,7 +390,7 @@ def _name_points(axes: Axes, drawn: Sequence[tuple[tuple[float, float], str]], g
         text.set(ha=side, va="center_baseline", gid=gid)
 
 
-def _bar_axes(chart: BarChart) -> Axes:
+def _bar_axes(chart: BarChart) -> tuple[Figure, Axes]:
     """Space for the groups' names on the left, and for values beyond the ends of bars on either side."""
     values = [value for bars in chart.bars for value in bars.values if _is_drawn(value)]
     longest = max((min(len(name), _MAX_NAME) for name in chart.groups), default=0)
@@ -423,7 +423,7 @@ def _draw_bars(axes: Axes, chart: BarChart) -> dict[str, Mark]:
             axes.add_patch(_bar(value, middle, _colour(number % N_COLOURS + 1), gid))
             _value_text(axes, text, value, middle, gid)
             marks[gid] = Mark(one_line(bars.label), (one_line(f"{group}, {bars.label}: {text} {chart.unit}"),))
-    _set_up(axes.xaxis, Axis(f"[{chart.unit}]", with_zero=True))
+    _set_up(axes, axes.xaxis, Axis(f"[{chart.unit}]", with_zero=True))
     return marks | _name_groups(axes, chart)
 
 
@@ -436,7 +436,7 @@ def _bar(value: float, middle: float, colour: str, gid: str) -> Rectangle:
 
 def _name_groups(axes: Axes, chart: BarChart) -> dict[str, Mark]:
     """Names beside their groups; one that had to be cut says all of itself."""
-    beside = blended_transform_factory(axes.get_figure().transFigure, axes.transData)
+    beside = blended_transform_factory(IdentityTransform(), axes.transData)
     height, marks = _group_height(chart), {}
     for place, name in enumerate(map(one_line, chart.groups)):
         gid, is_short = f"group-{place}", len(name) <= _MAX_NAME

@@ -16,18 +16,25 @@
     tip.hidden = true;
   };
 
+  const place = () => {
+    if (!shown) return;
+    const [box, own] = [shown.shape.getBoundingClientRect(), tip.getBoundingClientRect()];
+    const left = box.left + box.width / 2 - own.width / 2;
+    const top = box.top - own.height - 8;
+    tip.style.left = `${Math.max(4, Math.min(left, document.documentElement.clientWidth - own.width - 4))}px`;
+    tip.style.top = `${top < 4 ? box.bottom + 8 : top}px`;
+  };
+
   const show = (point) => {
     if (point === shown) return;
     hide();
     shown = point;
     point.shape.classList.add("at");
+    const group = point.shape.closest("[data-series]");
+    if (point.shape.hasAttribute("transform")) group.parentNode.append(group); // over the curves that would hide it
     tip.textContent = point.text;
     tip.hidden = false;
-    const [box, own] = [point.shape.getBoundingClientRect(), tip.getBoundingClientRect()];
-    const left = box.left + box.width / 2 - own.width / 2;
-    const top = box.top - own.height - 8;
-    tip.style.left = `${Math.max(4, Math.min(left, document.documentElement.clientWidth - own.width - 4))}px`;
-    tip.style.top = `${top < 4 ? box.bottom + 8 : top}px`;
+    place();
   };
 
   const distance = ({ shape }, x, y) => {
@@ -84,7 +91,7 @@
       return show(found);
     });
   }
-  addEventListener("scroll", hide, { passive: true });
+  addEventListener("scroll", place, { passive: true });
 
   for (const group of document.querySelectorAll(".charts")) {
     const series = [...group.querySelectorAll(".chart [data-series]")];

@@ -96,13 +96,14 @@ def _converted(element: Element, shapes: Mapping[str, str], marks: Mapping[str, 
             yield Element("path", {"d": _rounded(element.get("d", "")), **_look(element)})
         case "use":
             shape = shapes[element.get(_XLINK, "").removeprefix("#")]
-            place = f"translate({_number(element.get('x', '0'))} {_number(element.get('y', '0'))})"
-            yield Element("path", {"d": _rounded(shape), "transform": place, **_look(element)})
+            x, y = (_number(element.get(name, "0")) for name in ("x", "y"))
+            yield Element("path", {"d": _rounded(shape), "transform": f"translate({x} {y})", **_look(element)})
         case "text":
-            place = {name: _number(element.get(name, "0")) for name in ("x", "y")}
-            text = Element("text", place | _look(element))
-            if not element.get("transform", "rotate(-0").startswith("rotate(-0"):
-                text.set("transform", element.get("transform", ""))
+            x, y = (_number(element.get(name, "0")) for name in ("x", "y"))
+            text = Element("text", {"x": x, "y": y, **_look(element)})
+            rotation = element.get("transform", "")
+            if not rotation.startswith("rotate(-0 "):
+                text.set("transform", rotation)
             text.text = element.text
             yield text
 
