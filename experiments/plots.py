@@ -227,7 +227,9 @@ def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:
                 keys |= {str(line.get_label()): line for line in _curves(axes) if line.get_label() not in keys}
         figure.suptitle(one_line(title), fontsize="medium", x=0.01, ha="left")
         columns = 3 if len(charts) > 1 else 2
-        legend = figure.legend(list(keys.values()), list(keys), loc="outside lower center", ncols=columns)
+        legend = figure.legend(list(keys.values()), [""] * len(keys), loc="outside lower center", ncols=columns)
+        for text, label in zip(legend.get_texts(), keys, strict=True):
+            text.set_text(label)  # only now: matplotlib before 3.10 leaves out a label that begins with an underscore
         if note := _note(charts):
             lines = fill(note, round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
             legend.set_title(lines, prop=FontProperties(size="small"))

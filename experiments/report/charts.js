@@ -32,8 +32,8 @@
     point.shape.classList.add("at");
     const group = point.shape.closest("[data-series]");
     if (point.shape.hasAttribute("transform")) group.parentNode.append(group); // over the curves that would hide it
-    tip.textContent = point.text;
     tip.hidden = false;
+    tip.textContent = point.text; // seen before it changes, so that screen readers say it
     place();
   };
 

@@ -13,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.plots import end_to_end_figure, rd_figures, save_figure
+from vvc_nnr.experiments.plots import charts_figure, end_to_end_figure, rd_figures, save_figure
+from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.report.rd_charts import rd_pair
 from vvc_nnr.experiments.rows import ImageRow, ToolRow
 
 
@@ -145,6 +147,13 @@ assert len(list(map(chart_svg, charts))) == 2
     run = [sys.executable, "-c", code, str(tmp_path / "a")]
     subprocess.run(run, check=True, env=os.environ | {"MPLBACKEND": "module://no_such_package.backend_inline"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+def test_a_legend_has_every_name() -> None:
+    """One that begins with an underscore is a name as others are."""
+    anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
+    figure = charts_figure("t", rd_pair("t", anchor, [Series("codec", anchor), Series("_net", test)], (22, 27, 32, 37)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["codec", "_net"]
 
 
 def labels(axes: Axes) -> list[str]:
