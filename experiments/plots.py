@@ -1,28 +1,41 @@
-"""Curves of rate and quality from the rows, as matplotlib figures without pyplot and its global state."""
+"""Charts drawn by matplotlib, for files and for the page: figures without pyplot, its backend and its global state."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis as DrawnAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.ticker import NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.transforms import IdentityTransform, blended_transform_factory
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.infinite_points import finite_points, infinite_note
-from vvc_nnr.experiments.records.rows import ImageMethod
-from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.report.charts import (
+    N_COLOURS,
+    Axis,
+    BarChart,
+    Chart,
+    Line,
+    Marker,
+    PointChart,
+    Series,
+    has_data,
+)
+from vvc_nnr.experiments.report.rd_charts import image_chart, tool_rd_pair
 from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
-from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
-from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, PlaneName, ToolResults, Variant, image_means
-from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PLANE_TITLES, RECONSTRUCTED
+from vvc_nnr.experiments.tables.means import PlaneName, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
 
@@ -31,27 +44,139 @@ if TYPE_CHECKING:
 
 Grouping: TypeAlias = Literal["sequence", "class"]
 
-_ANCHOR_COLOURS = {"all": "#000000", "deblock-sao": "#7f7f7f", "none": "#b5b5b5"}
-_CNN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette: told apart with any colour vision; dashes and markers differ as well."""
+COLOURS: Mapping[str, str] = {
+    "ink": "#1a1c20",
+    "soft": "#565b65",
+    "grid": "#e7e7e1",
+    "raised": "#ffffff",
+    "c0": "#4a4f58",
+    "c1": "#0068a8",
+    "c2": "#c24e00",
+    "c3": "#008560",
+    "c4": "#ae4a86",
+    "c5": "#946300",
+    "c6": "#5a55c8",
+}
+"""Every colour of a figure, by its name in the page's style; `c0` is that of anchors, `c1` to `c6` are of series."""
+_PIXELS_PER_INCH = 72
+"""Of figures for the page: one point is one unit of their SVG."""
+_WIDTH, _HEIGHT = 440, 248
+"""Of a figure for the page, and of the axes in it, in points."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
+_BAR_HEIGHT, _GROUP_GAP, _BAR_VALUES, _LETTER = 13, 12, 46, 6.3
+_MAX_NAME, _NAME_HEIGHT = 24, 12
+_MIN_TICKS, _MAX_TICKS = 3, 6
+_LOG_STEPS = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
 _NOTE_LETTERS_PER_INCH = 13
 """In lines of notes, so that they stay in the figure."""
-_IMAGE_STYLES: dict[ImageMethod, dict[str, str]] = {
-    "jpeg-file": {"color": "#b5b5b5", "marker": "s", "linestyle": ":"},
-    "jpeg-optimised": {"color": "#7f7f7f", "marker": "D", "linestyle": "--"},
-    "jpeg-payload": {"color": "#000000", "marker": "o", "linestyle": "-"},
-    "cnn-ae": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+_MARKERS: Mapping[Marker, tuple[str, float]] = {
+    "circle": ("o", 7.2),
+    "square": ("s", 6.6),
+    "triangle": ("^", 7.6),
+    "diamond": ("D", 6.4),
+    "cross": ("x", 7.2),
+    "star": ("*", 12),
+    "none": ("", 0),
 }
+"""matplotlib's letter and size in points; shapes and lines differ as well as colours."""
+_LINES: Mapping[Line, str] = {"solid": "-", "dashed": "--", "dotted": ":", "none": "none"}
+_STYLE: Mapping[Any, Any] = {
+    "font.size": 11,
+    "text.color": COLOURS["ink"],
+    "text.parse_math": False,
+    "axes.labelcolor": COLOURS["soft"],
+    "axes.labelpad": 6,
+    "axes.unicode_minus": False,
+    "xtick.labelcolor": COLOURS["soft"],
+    "ytick.labelcolor": COLOURS["soft"],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.xmargin": 0.04,
+    "axes.ymargin": 0.04,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.spines.bottom": False,
+    "xtick.bottom": False,
+    "ytick.left": False,
+    "lines.linewidth": 1.75,
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    # SVG: texts as texts, and the same bytes each time
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vvc-nnr",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What an artist of a drawing stands for.
+
+    Attributes:
+        series: Label of its series; empty if it is of none.
+        texts: What each of its points says, in their order.
+    """
+
+    series: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One chart as a figure, without title and legend.
+
+    Attributes:
+        figure: The figure, 72 dots per inch.
+        marks: By the artists' `gid`.
+    """
+
+    figure: Figure
+    marks: Mapping[str, Mark]
+
+
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    """Figures are made and written in this style, whatever the user's own settings of matplotlib are."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(_STYLE)
+        yield
+
+
+def draw_chart(chart: Chart) -> Drawing:
+    """A chart for the page, which sets title and legend itself."""
+    with drawing_style():
+        if isinstance(chart, BarChart):
+            figure, axes = _bar_axes(chart)
+            marks = _draw_bars(axes, chart)
+        else:
+            figure, axes = _page_axes(_HEIGHT, _LEFT, _RIGHT)
+            marks = _draw_points(axes, chart)
+        return Drawing(figure, marks)
+
+
+def draw_key(colour: int, marker: Marker, line: Line) -> Figure:
+    """The key of a series in a legend, 32 x 14 points."""
+    with drawing_style():
+        figure = Figure(figsize=(32 / _PIXELS_PER_INCH, 14 / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
+        look = _look(Series("", (), colour, marker, line))
+        figure.add_artist(Line2D([1, 16, 31], [7, 7, 7], markevery=[1], transform=IdentityTransform(), **look))
+        return figure
+
+
+def draw_bar_key(colour: int) -> Figure:
+    """The key of a kind of bar in a legend, 14 x 14 points."""
+    with drawing_style():
+        figure = Figure(figsize=(14 / _PIXELS_PER_INCH, 14 / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
+        figure.add_artist(Rectangle((0, 0), 1, 1, facecolor=_colour(colour), transform=figure.transFigure))
+        return figure
 
 
 def tool_figures(results: ToolResults) -> dict[str, Figure]:
     """Rate-distortion plots of a tool-by-tool run by file name, per class and overall."""
     return {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
-
-
-def end_to_end_figures(rows: pd.DataFrame) -> dict[str, Figure]:
-    """The plot of an end-to-end run by file name."""
-    return {"end_to_end": end_to_end_figure(rows)}
 
 
 def rd_figures(results: ToolResults, by: Grouping = "class", plane: PlaneName = "y") -> dict[str, Figure]:
@@ -63,11 +188,20 @@ def rd_figures(results: ToolResults, by: Grouping = "class", plane: PlaneName = 
         plane: The plane to score.
     """
     if by == "sequence":
-        return {name: _rd_figure(results, name, (name,), plane) for name in results.sequences}
-    groups = {f"Class {name}": names for name, names in results.classes.items()}
-    if len(groups) > 1:
-        groups[paper.OVERALL] = tuple(results.sequences)
-    return {title: _rd_figure(results, title, names, plane) for title, names in groups.items()}
+        groups: dict[str, tuple[str, ...]] = {name: (name,) for name in results.sequences}
+    else:
+        groups = {f"Class {name}": names for name, names in results.classes.items()}
+        if len(groups) > 1:
+            groups[paper.OVERALL] = tuple(results.sequences)
+    return {
+        title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names, plane))
+        for title, names in groups.items()
+    }
+
+
+def end_to_end_figures(rows: pd.DataFrame) -> dict[str, Figure]:
+    """The plot of an end-to-end run by file name."""
+    return {"end_to_end": end_to_end_figure(rows)}
 
 
 def end_to_end_figure(rows: pd.DataFrame) -> Figure:
@@ -77,27 +211,36 @@ def end_to_end_figure(rows: pd.DataFrame) -> Figure:
         InputError: If two rows about the same thing differ.
     """
     means = image_means(rows)
-    figure = Figure(figsize=(8.6, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    curves = [(METHOD_TITLES[method], style, _image_points(means, method)) for method, style in _IMAGE_STYLES.items()]
-    decoded = {"color": "#D55E00", "marker": "x", "linestyle": "none"}
-    curves.append((RECONSTRUCTED, decoded, _image_points(means, "cnn-ae", decoded=True)))
-    for label, style, all_points in curves:
-        if points := finite_points(all_points):
-            rates, scores = zip(*points, strict=True)
-            axes.plot(rates, scores, label=label, markersize=5, linewidth=1.4, **style)  # type: ignore[arg-type]
-    for theirs, marker in zip(paper.END_TO_END[:2], ("^", "*"), strict=True):
-        label = f"{theirs.label}, in the paper"
-        axes.plot(float(theirs.bpp), float(theirs.psnr_db), marker, color="#009E73", markersize=9, label=label)
-    _dress(axes, "rate [bit per pixel]", "mean PSNR, RGB [dB]")
     n_images = len(frozenset[str]().union(*(mean.images for mean in means)))
-    axes.set_title(f"End to end, {n_images} images", fontsize="medium", loc="left")
-    axes.set_xlim(left=0)
-    figure.legend(frameon=False, fontsize="small", loc="outside right upper")
-    note = infinite_note((label, points) for label, _, points in curves)
-    if note:
-        figure.supxlabel(_in_lines(note, figure), fontsize="small", x=0.01, ha="left")
-    return figure
+    return charts_figure(f"End to end, {n_images} images", [image_chart(means)])
+
+
+def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:
+    """Charts side by side with one legend below; what is not drawn is said there.
+
+    Args:
+        title: What all of them show.
+        charts: At least one; one without a finite value leaves its place empty.
+    """
+    with drawing_style():
+        figure = Figure(figsize=(5.5 + 4.5 * (len(charts) - 1), 4.8), layout="constrained")
+        keys: dict[str, Line2D] = {}
+        for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
+            axes.set_visible(has_data(chart))
+            if has_data(chart):
+                _draw_points(axes, chart)
+                # the first chart's key, with markers, stands for the curve of gains as well
+                keys |= {str(line.get_label()): line for line in _curves(axes) if line.get_label() not in keys}
+        figure.suptitle(one_line(title), fontsize="medium", x=0.01, ha="left")
+        columns = 3 if len(charts) > 1 else 2
+        legend = figure.legend(list(keys.values()), [""] * len(keys), loc="outside lower center", ncols=columns)
+        for text, label in zip(legend.get_texts(), keys, strict=True):
+            text.set_text(label)  # only now: matplotlib before 3.10 leaves out a label that begins with an underscore
+        if note := _note(charts):
+            lines = fill(note, round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
+            legend.set_title(lines, prop=FontProperties(size="small"))
+            legend.set_alignment("left")
+        return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -109,107 +252,210 @@ def save_figure(figure: Figure, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".png", ".svg"):
         raise InputError(f"{path}: plots are written as .png or .svg")
-    # SVG carries its date and random ids otherwise; a PNG has neither
-    metadata = {"Date": None} if suffix == ".svg" else {}
-    data = io.BytesIO()
-    with rc_context({"svg.hashsalt": "vvc-nnr"}):
-        figure.savefig(data, format=suffix[1:], dpi=150, metadata=metadata)
+    data = figure_bytes(figure, "svg" if suffix == ".svg" else "png")
     with AtomicFile(path) as file:
-        file.write(data.getvalue())
+        file.write(data)
 
 
-def _rd_figure(results: ToolResults, title: str, sequences: Sequence[str], plane: PlaneName) -> Figure:
-    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
-    curves, gains = figure.subplots(1, 2)
-    anchor = sorted(finite_points(results.curve(sequences, ANCHOR, plane)))
-    ticks: tuple[float, ...] = ()
-    all_points = []
-    for variant, style in _variant_styles(results):
-        all_points.append((str(style["label"]), sorted(results.curve(sequences, variant, plane))))
-        points = finite_points(all_points[-1][1])
-        if not points:
-            continue
-        rates, scores = zip(*points, strict=True)
-        ticks = ticks or rates
-        curves.plot(rates, scores, **style)
-        if variant != ANCHOR:
-            gain_rates, gain_db = gain_curve(anchor, points)
-            if gain_rates:
-                gains.plot(gain_rates, gain_db, **(style | {"marker": ""}))
-    for axes in (curves, gains):
-        axes.set_visible(bool(axes.lines))
-    gains.axhline(0, color=_ANCHOR_COLOURS["all"], linewidth=1.2)
-    _dress(curves, "rate [kbit per picture]", f"PSNR of {PLANE_TITLES[plane]} [dB]")
-    _dress(gains, "rate [kbit per picture]", "gain over all filters at the same rate [dB]")
-    for axes in (curves, gains):
-        _log_rate_axis(axes, ticks)
-    n_sequences = f"{len(sequences)} sequences" if len(sequences) > 1 else "1 sequence"
-    heading = title if sequences == (title,) else f"{title}, mean of {n_sequences}"
-    figure.suptitle(_plain(heading), fontsize="medium", x=0.01, ha="left")
-    handles = curves.get_legend_handles_labels()
-    legend = figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
-    sentences = [infinite_note(all_points), *_missing(bool(curves.get_visible()), bool(gains.get_visible()))]
-    if note := " ".join(sentences).strip():
-        legend.set_title(_in_lines(note, figure), prop=FontProperties(size="small"))
-        legend.set_alignment("left")
-    return figure
+def figure_bytes(figure: Figure, format: Literal["png", "svg"]) -> bytes:
+    """The figure as a file, the same bytes for the same figure."""
+    # SVG carries its date otherwise; a PNG has none
+    metadata = {"Date": None} if format == "svg" else {}
+    data = io.BytesIO()
+    with drawing_style():
+        figure.savefig(data, format=format, dpi=150, metadata=metadata)
+    return data.getvalue()
 
 
-def _variant_styles(results: ToolResults) -> list[tuple[Variant, dict[str, str | float]]]:
-    """What is drawn and how: anchors in greys, one colour per network, dashes where its weights are decoded."""
-    styles: list[tuple[Variant, dict[str, str | float]]] = []
-    names = results.network_names
-    for variant in results.variants:
-        style: dict[str, str | float]
-        label = _plain(variant_label(results, variant))
-        if not variant.network:
-            marker = {"all": "o", "deblock-sao": "s", "none": "v"}[variant.loop_filters]
-            style = {"color": _ANCHOR_COLOURS[variant.loop_filters], "marker": marker, "label": label}
-        elif variant.way != "full":
-            continue
-        else:
-            colour = _CNN_COLOURS[names.index(variant.network) % len(_CNN_COLOURS)]
-            style = {"color": colour, "marker": "o", "label": label}
-            if variant.weights != ORIGINAL:
-                style |= {"marker": "x", "linestyle": "--", "linewidth": 2.4, "alpha": 0.7}
-        styles.append((variant, style))
-    return styles
+def _curves(axes: Axes) -> list[Line2D]:
+    """What is drawn of series; a line at zero is of none."""
+    return [line for line in axes.lines if line.get_gid()]
 
 
-def _image_points(means: Iterable[ImageMean], method: ImageMethod, *, decoded: bool = False) -> list[Point]:
-    """(bit per pixel, dB) of a method, by rising rate; of an autoencoder with its weights as trained, or decoded."""
-    weights = [mean for mean in means if mean.method == method]
-    return sorted((m.bpp, m.psnr_db) for m in weights if method != "cnn-ae" or (m.weights != ORIGINAL) == decoded)
+def _heading(title: str, sequences: Sequence[str]) -> str:
+    if tuple(sequences) == (title,):
+        return title
+    return f"{title}, mean of {len(sequences)} sequences" if len(sequences) > 1 else f"{title}, mean of 1 sequence"
 
 
-def _missing(has_curves: bool, has_gains: bool) -> list[str]:
-    """Which half of a figure is not there."""
-    if not has_curves:
-        return ["No plot: there is no finite value to draw."]
-    return [] if has_gains else ["No gain over all filters can be drawn."]
+def _note(charts: Sequence[PointChart]) -> str:
+    """What is not drawn, each sentence once."""
+    empty = [f"{chart.title}: there is no finite value to draw." for chart in charts if not has_data(chart)]
+    return one_line(" ".join(filter(None, dict.fromkeys([*(chart.note for chart in charts), *empty]))))
 
 
-def _in_lines(note: str, figure: Figure) -> str:
-    """A note in lines that the figure has space for."""
-    return fill(note, round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
+def _page_axes(height: float, left: float, right: float) -> tuple[Figure, Axes]:
+    """Axes of a height in a figure of the page's width, with fixed margins: charts side by side line up."""
+    total = _TOP + height + _BOTTOM
+    figure = Figure(figsize=(_WIDTH / _PIXELS_PER_INCH, total / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
+    axes = figure.add_axes((left / _WIDTH, _BOTTOM / total, (_WIDTH - left - right) / _WIDTH, height / total))
+    axes.xaxis.set_label_coords((left + _WIDTH - right) / 2, 19, IdentityTransform())
+    axes.yaxis.set_label_coords(14, _BOTTOM + height / 2, IdentityTransform())
+    for patch in (figure.patch, axes.patch):  # the page's own ground shows through
+        patch.set_visible(False)
+    return figure, axes
 
 
-def _plain(text: str) -> str:
-    """A name from outside as matplotlib prints it, its dollars no formula."""
-    return one_line(text).replace("$", r"\$")
+def _draw_points(axes: Axes, chart: PointChart) -> dict[str, Mark]:
+    marks: dict[str, Mark] = {}
+    for number, series in enumerate(chart.series):
+        drawn = chart.drawn(series)
+        gid, label = f"series-{number}", one_line(series.label)
+        places = [point for point, _ in drawn]
+        axes.plot(*_columns(places), label=label, gid=gid, clip_on=False, **_look(series))
+        has_markers = series.marker != "none"
+        marks[gid] = Mark(label, tuple(_point_text(chart, series, *each) for each in drawn) if has_markers else ())
+    _set_up(axes, axes.xaxis, chart.x)
+    _set_up(axes, axes.yaxis, chart.y)
+    for number, series in enumerate(chart.series):
+        if series.labelled:
+            _name_points(axes, chart.drawn(series), f"names-{number}")
+            marks[f"names-{number}"] = Mark(one_line(series.label), ())
+    return marks
 
 
-def _dress(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(visible=True, color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
-def _log_rate_axis(axes: Axes, rates: Sequence[float]) -> None:
-    """A logarithmic rate axis with the first curve's rates as its ticks, about six of them."""
-    ticks = rates[:: max(1, len(rates) // 6)]
-    axes.set_xscale("log")
-    axes.set_xticks(list(ticks), labels=[f"{rate:.3g}" for rate in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
+def _look(series: Series) -> dict[str, Any]:
+    """How matplotlib draws a series."""
+    colour = _colour(series.colour)
+    marker, size = _MARKERS[series.marker]
+    is_open = series.marker == "cross"
+    return {
+        "color": colour,
+        "linestyle": _LINES[series.line],
+        "marker": marker,
+        "markersize": size,
+        "markeredgecolor": colour if is_open else COLOURS["raised"],
+        "markeredgewidth": 2 if is_open else 1,
+    }
+
+
+def _colour(number: int) -> str:
+    return COLOURS[f"c{number}"]
+
+
+def _point_text(chart: PointChart, series: Series, point: tuple[float, float], name: str) -> str:
+    """What a point says: its name, its series, and its values as the tables print them."""
+    heads = ", ".join(filter(None, (name, series.label)))
+    return one_line(f"{heads}: {chart.x.text(point[0])}, {chart.y.text(point[1])}")
+
+
+def _set_up(axes: Axes, drawn: DrawnAxis, axis: Axis) -> None:
+    """Label, range and round ticks of an axis whose curves are drawn."""
+    is_x = drawn is axes.xaxis
+    extra = [value for value in (*axis.includes, *((0.0,) if axis.with_zero else ())) if axis.has(value)]
+    if extra:
+        pairs = [(value, value) for value in extra]
+        axes.update_datalim(pairs, updatex=is_x, updatey=not is_x)
+    drawn.set_label_text(one_line(axis.label))
+    if axis.logarithmic:
+        (axes.set_xscale if is_x else axes.set_yscale)("log")
+    axes.autoscale_view()
+    low, high = drawn.get_view_interval()
+    drawn.set_major_locator(FixedLocator(_log_ticks(low, high)) if axis.logarithmic else _linear_locator())
+    drawn.set_minor_locator(NullLocator())
+    if axis.logarithmic:
+        drawn.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if axis.with_zero:
+        (axes.axvline if is_x else axes.axhline)(0, color=COLOURS["soft"], linewidth=1, zorder=1)
+
+
+def _linear_locator() -> MaxNLocator:
+    return MaxNLocator(_MAX_TICKS, steps=[1, 2, 2.5, 5, 10])
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round values on a logarithmic axis, neither few nor many; matplotlib's own choice often has one or two."""
+    locators: list[Locator] = [LogLocator(subs=steps, numticks=_MAX_TICKS) for steps in _LOG_STEPS]
+    if high < 10 * low:
+        locators.append(_linear_locator())
+    ticks: list[float] = []
+    for locator in locators:
+        ticks = [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+        if _MIN_TICKS <= len(ticks) <= _MAX_TICKS:
+            break
+    return ticks
+
+
+def _name_points(axes: Axes, drawn: Sequence[tuple[tuple[float, float], str]], gid: str) -> None:
+    """Names on the side of their points with more space: the lowest in its place, others moved up out of its way."""
+    box = axes.get_window_extent()
+    placed: list[tuple[float, float, float]] = []
+    for point, name in sorted(drawn, key=lambda each: each[0][1]):
+        x, y = axes.transData.transform(point)
+        is_left = x < (box.x0 + box.x1) / 2
+        start = x + 8 if is_left else x - 8 - _LETTER * len(name)
+        end, at = start + _LETTER * len(name), y
+        for other_start, other_end, other in sorted(placed, key=lambda each: each[2]):
+            if start < other_end and other_start < end and abs(at - other) < _NAME_HEIGHT:
+                at = other + _NAME_HEIGHT
+        placed.append((start, end, at))
+        offset, side = (8 if is_left else -8, at - y), "left" if is_left else "right"
+        text = axes.annotate(one_line(name), point, offset, textcoords="offset points", annotation_clip=False)
+        text.set(ha=side, va="center_baseline", gid=gid)
+
+
+def _bar_axes(chart: BarChart) -> tuple[Figure, Axes]:
+    """Space for the groups' names on the left, and for values beyond the ends of bars on either side."""
+    values = [value for bars in chart.bars for value in bars.values if _is_drawn(value)]
+    longest = max((min(len(name), _MAX_NAME) for name in chart.groups), default=0)
+    left = _LETTER * longest + 8 + _BAR_VALUES * (min(values, default=0) < 0)
+    right = _RIGHT + _BAR_VALUES * (max(values, default=0) > 0)
+    return _page_axes(_group_height(chart) * len(chart.groups), left, right)
+
+
+def _group_height(chart: BarChart) -> int:
+    return _BAR_HEIGHT * len(chart.bars) + _GROUP_GAP
+
+
+def _is_drawn(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def _draw_bars(axes: Axes, chart: BarChart) -> dict[str, Mark]:
+    """Groups from the top; a bar's value stands at its end, a group's name beside its bars on the left."""
+    height = _group_height(chart)
+    axes.set_ylim(height * len(chart.groups), 0)
+    axes.yaxis.set_major_locator(NullLocator())
+    marks = {}
+    for number, bars in enumerate(chart.bars):
+        for place, (group, value) in enumerate(zip(chart.groups, bars.values, strict=True)):
+            middle = place * height + (_GROUP_GAP + _BAR_HEIGHT) / 2 + number * _BAR_HEIGHT
+            if not _is_drawn(value):
+                _value_text(axes, "-", 0, middle)
+                continue
+            gid, text = f"bar-{number}-{place}", chart.text(value)
+            axes.add_patch(_bar(value, middle, _colour(number % N_COLOURS + 1), gid))
+            _value_text(axes, text, value, middle, gid)
+            marks[gid] = Mark(one_line(bars.label), (one_line(f"{group}, {bars.label}: {text} {chart.unit}"),))
+    _set_up(axes, axes.xaxis, Axis(f"[{chart.unit}]", with_zero=True))
+    return marks | _name_groups(axes, chart)
+
+
+def _bar(value: float, middle: float, colour: str, gid: str) -> Rectangle:
+    bar = Rectangle((0, middle - _BAR_HEIGHT / 2 + 1), value, _BAR_HEIGHT - 2)
+    # the edge keeps a bar of nothing visible
+    bar.set(facecolor=colour, edgecolor=colour, linewidth=0.5, zorder=2, clip_on=False, gid=gid)
+    return bar
+
+
+def _name_groups(axes: Axes, chart: BarChart) -> dict[str, Mark]:
+    """Names beside their groups; one that had to be cut says all of itself."""
+    beside = blended_transform_factory(IdentityTransform(), axes.transData)
+    height, marks = _group_height(chart), {}
+    for place, name in enumerate(map(one_line, chart.groups)):
+        gid, is_short = f"group-{place}", len(name) <= _MAX_NAME
+        text = name if is_short else name[: _MAX_NAME - 1] + "…"
+        axes.text(0, (place + 0.5) * height, text, transform=beside, va="center_baseline", gid=gid)
+        if not is_short:
+            marks[gid] = Mark("", (name,))
+    return marks
+
+
+def _value_text(axes: Axes, value: str, end: float, middle: float, gid: str = "") -> None:
+    offset, side = ((-4, 0), "right") if end < 0 else ((4, 0), "left")
+    text = axes.annotate(value, (end, middle), offset, textcoords="offset points", annotation_clip=False)
+    text.set(ha=side, va="center_baseline", gid=gid)

@@ -46,16 +46,29 @@ class Axis:
     """One axis of a chart of points.
 
     Attributes:
-        label: What is along it, with unit.
+        label: What is along it, with its unit in brackets at the end.
         logarithmic: Whether equal ratios are equally far apart; values are positive then.
         with_zero: Whether zero is in its range and drawn as a line.
         includes: Other values that are in its range.
+        digits: Digits after the point of its values, those of the tables.
+        signed: Write a plus before positive values.
     """
 
     label: str
     logarithmic: bool = False
     with_zero: bool = False
     includes: tuple[float, ...] = ()
+    digits: int = 3
+    signed: bool = False
+
+    def text(self, value: float) -> str:
+        """A value with what it is and its unit, such as "rate 56.1 kbit per picture"."""
+        quantity, _, unit = self.label.partition(" [")
+        return f"{quantity} {number_text(value, self.digits, signed=self.signed)} {unit.removesuffix(']')}".rstrip()
+
+    def has(self, value: float) -> bool:
+        """Whether a value has a place on it."""
+        return math.isfinite(value) and (value > 0 or not self.logarithmic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,12 @@ class PointChart:
     y: Axis
     series: tuple[Series, ...]
     note: str = ""
+
+    def drawn(self, series: Series) -> list[tuple[Point, str]]:
+        """The points of a series that have a place on both axes, each with its name (empty if it has none)."""
+        names = series.names or ("",) * len(series.points)
+        pairs = zip(series.points, names, strict=True)
+        return [(point, name) for point, name in pairs if self.x.has(point[0]) and self.y.has(point[1])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +129,10 @@ class BarChart:
     digits: int = 2
     signed: bool = True
 
+    def text(self, value: float) -> str:
+        """A value as it stands in the tables, without its unit."""
+        return number_text(value, self.digits, signed=self.signed)
+
 
 Chart: TypeAlias = PointChart | BarChart
 
@@ -119,6 +142,11 @@ def has_data(chart: Chart) -> bool:
     if isinstance(chart, PointChart):
         return any(map(is_finite, (point for series in chart.series for point in series.points)))
     return any(value is not None and math.isfinite(value) for bars in chart.bars for value in bars.values)
+
+
+def number_text(value: float, digits: int, *, signed: bool = False) -> str:
+    """A number as the tables print it; what rounds to nothing is 0, never -0."""
+    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
 
 
 def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], str]:

@@ -20,8 +20,8 @@ from markupsafe import Markup
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.report.charts import Chart, PointChart, has_data
 from vvc_nnr.experiments.report.embedding import EmbeddedEntry, EmbeddedPictures
+from vvc_nnr.experiments.report.figure_svg import bar_key_svg, chart_svg, key_svg
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.report.svg import bar_swatch_svg, chart_svg, swatch_svg
 from vvc_nnr.experiments.report.table_view import TableView, table_view
 from vvc_nnr.experiments.tables.table import Table, one_line, some_of
 
@@ -93,7 +93,7 @@ def render_page(title: str, sections: Sequence[Section], pictures: EmbeddedPictu
         provenance: Where the page comes from.
     """
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
-    style, script = _own("style.css"), _own("page.js")
+    style, script = _own("style.css"), _own("page.js") + _own("charts.js")
     if pictures.entries:
         script += _own("picture_tools.js") + _own("viewer.js")
     page = environment.get_template("page.html").render(
@@ -178,11 +178,11 @@ def _legend(charts: Sequence[Chart]) -> tuple[_Key, ...]:
         if isinstance(chart, PointChart):
             for series in chart.series:
                 if series.label not in keys or series.marker != "none":
-                    swatch = swatch_svg(series.colour, series.marker, series.line)
+                    swatch = key_svg(series.colour, series.marker, series.line)
                     keys.setdefault(series.label, _Key(Markup(swatch), one_line(series.label)))
         else:
             for number, bars in enumerate(chart.bars, start=1):
-                keys.setdefault(bars.label, _Key(Markup(bar_swatch_svg(number)), one_line(bars.label)))
+                keys.setdefault(bars.label, _Key(Markup(bar_key_svg(number)), one_line(bars.label)))
     return tuple(keys.values())
 
 

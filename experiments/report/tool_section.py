@@ -7,11 +7,10 @@ from itertools import chain
 
 from vvc_nnr.experiments.records.rows import Way
 from vvc_nnr.experiments.records.weights import ORIGINAL
-from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, BarChart, Bars, Line, Marker, PointChart, Series
+from vvc_nnr.experiments.report.charts import Axis, BarChart, Bars, Marker, PointChart, Series
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
-from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, NETWORK_MARKERS, rd_pair
+from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, tool_rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
 from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.savings import STREAM_LENGTHS, Comparison, Savings, mean_saving, stream_lengths
@@ -24,16 +23,10 @@ _LEAD = (
 )
 _UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
 _FIRST = ("bd_rate", "table1_size", "table2_psnr", "table3_ssim", "complexity", "coded_weights")
-_LINES: Mapping[Way, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
 _WAY_TITLES: Mapping[Way, str] = {
     "wiener": "decisions and Wiener filters",
     "decisions": "decisions",
     "full": "full strength",
-}
-_CODEC_LINES: Mapping[str, tuple[Marker, Line]] = {
-    "all": ("circle", "solid"),
-    "deblock-sao": ("square", "dashed"),
-    "none": ("diamond", "dotted"),
 }
 _NETWORK_BITS_NOTE = (
     "In N pictures: the network's whole file once in a stream of N pictures. The table has a single picture as well."
@@ -112,7 +105,8 @@ def _chart_groups(
     groups = {**results.groups, **singles} if len(results.sequences) > 1 else singles
     # Overall comes last among the groups of the results, and first here.
     ordered = sorted(groups.items(), key=lambda item: item[1] != tuple(results.sequences))
-    pairs = list(chain.from_iterable(_rd_pair(results, title, names) for title, names in ordered))
+    titles = {title if title in (*results.sequences, OVERALL) else f"Class {title}": names for title, names in ordered}
+    pairs = list(chain.from_iterable(tool_rd_pair(results, title, names) for title, names in titles.items()))
     if pairs:
         yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), GAIN_NOTE)
 
@@ -130,8 +124,8 @@ def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
         places = tuple((cost, value) for cost, value, _ in points)
         names = tuple(name for _, _, name in points)
         series.append(Series(_WAY_TITLES[way], places, colour, marker, "none", names, labelled=way in strongest))
-    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100))
-    y = Axis("BD-rate of luma [%]", with_zero=True)
+    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100), digits=2)
+    y = Axis("BD-rate of luma [%]", with_zero=True, digits=2, signed=True)
     return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
 
 
@@ -152,20 +146,3 @@ def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[V
     )
     labels = tuple(f"{v.network}, {results.networks[v.network, v.weights].title}" for v in variants)
     return BarChart("Luma BD-rate by length of stream", "%", labels, bars)
-
-
-def _rd_pair(results: ToolResults, title: str, names: tuple[str, ...]) -> list[PointChart]:
-    curves = [_curve(results, variant, names) for variant in results.variants]
-    label = title if title in (*results.sequences, OVERALL) else f"Class {title}"
-    return rd_pair(label, results.curve(names, ANCHOR, "y"), curves, results.qps)
-
-
-def _curve(results: ToolResults, variant: Variant, names: tuple[str, ...]) -> Series:
-    """Anchors are neutral, each network has a colour, each way a line; decoded weights have crosses."""
-    points = tuple(results.curve(names, variant, "y"))
-    label = variant_label(results, variant)
-    if not variant.network:
-        return Series(label, points, 0, *_CODEC_LINES[variant.loop_filters])
-    number = results.network_names.index(variant.network)
-    marker: Marker = NETWORK_MARKERS[number % len(NETWORK_MARKERS)] if variant.weights == ORIGINAL else "cross"
-    return Series(label, points, number % N_COLOURS + 1, marker, _LINES[variant.way])

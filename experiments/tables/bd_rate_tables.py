@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.records.rows import NetworkRow, Way
+from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
 from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, SIDES, PlaneOrAll, ToolResults, Variant
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
@@ -44,9 +44,12 @@ def way_cells(results: ToolResults, variant: Variant) -> tuple[Cell, ...]:
 
 
 def variant_label(results: ToolResults, variant: Variant) -> str:
-    """The network of a variant, its weights and whether the encoder decides, in a few words."""
+    """The network of a variant and its weights; and whether the encoder decides, where it does in some variant."""
     name, weights, decisions = map(str, way_cells(results, variant))
-    return f"{name}, {weights}, decisions {decisions}" if variant.network else name
+    if not variant.network:
+        return name
+    is_decided = any(each.way in DECIDED_WAYS for each in results.variants)
+    return f"{name}, {weights}, decisions {decisions}" if is_decided else f"{name}, {weights}"
 
 
 def complexity_table(results: ToolResults, notes: Notes) -> Table:

@@ -115,6 +115,11 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
             self.settle()
 
+    def move(self, x: float, y: float) -> None:
+        """Moves the mouse, no button held."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.settle()
+
     def settle(self) -> None:
         """Waits until the page has drawn what was done to it."""
         self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)))")

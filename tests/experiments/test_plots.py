@@ -1,53 +1,84 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context, rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.plots import end_to_end_figure, rd_figures, save_figure
-from vvc_nnr.experiments.records.rows import ImageRow, ToolRow
+from vvc_nnr.experiments import plots
+from vvc_nnr.experiments.plots import charts_figure, save_figure
+from vvc_nnr.experiments.records.frames import frame_of
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
+from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.report.rd_charts import rd_pair
+from vvc_nnr.experiments.tables.means import tool_results
 
 
-def test_rd_figures(tool_rows: list[ToolRow]) -> None:
-    assert list(rd_figures(tool_rows, "sequence")) == ["Cactus", "BasketballPass"]
-    figures = rd_figures(tool_rows)
+def rd_figures(
+    rows: Sequence[ToolRow], networks: Sequence[NetworkRow], by: plots.Grouping = "class"
+) -> dict[str, Figure]:
+    return plots.rd_figures(tool_results(frame_of(rows, ToolRow), networks), by)
+
+
+def end_to_end_figure(rows: Sequence[ImageRow]) -> Figure:
+    return plots.end_to_end_figure(frame_of(rows, ImageRow))
+
+
+def test_rd_figures(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
+    assert list(rd_figures(tool_rows, tool_networks, "sequence")) == ["Cactus", "BasketballPass"]
+    figures = rd_figures(tool_rows, tool_networks)
     assert list(figures) == ["Class B", "Class D", "Overall"]
     curves, gains = figures["Overall"].axes
-    assert len(curves.lines) == 3 + 2 * 2
+    assert labels(curves) == [
+        "codec, all filters",
+        "codec, deblock+SAO",
+        "codec, no filter",
+        *(f"{name}, {weights}" for name in ("rep", "post") for weights in ("original", "uniform8", "NNC QP -32")),
+    ]
+    assert [text.get_text() for text in figures["Overall"].legends[0].get_texts()] == labels(curves)
     assert curves.get_xlabel() == "rate [kbit per picture]"
     assert curves.get_ylabel() == "PSNR of luma [dB]"
     replacement = gains.lines[2]
     assert list(replacement.get_ydata()) == pytest.approx([0.3] * 64, abs=1e-3)
 
 
-def test_rd_figure_without_the_anchor(tool_rows: list[ToolRow], tmp_path: Path) -> None:
-    rows = [row for row in tool_rows if row.method != "anchor"]
-    curves, gains = rd_figures(rows)["Overall"].axes
-    assert len(curves.lines) == 4
-    assert not gains.get_visible()
-    assert rd_figures([]) == {}
+def test_rd_figure_without_the_anchor(
+    tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow], tmp_path: Path
+) -> None:
+    rows = [row for row in tool_rows if row.way != "codec"]
+    (curves,) = rd_figures(rows, tool_networks)["Overall"].axes
+    assert len(curves.lines) == 6
+    assert rd_figures([], tool_networks) == {}
 
 
-def test_names_from_outside_are_drawn_as_they_are(tool_rows: list[ToolRow], tmp_path: Path) -> None:
+def test_names_from_outside_are_drawn_as_they_are(
+    tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow], tmp_path: Path
+) -> None:
     odd = [
-        replace(row, sequence="_a$^$\udcff", network="$_{$" if row.network else "")
+        replace(row, sequence="_a$^$\udcff", network=row.network.replace("rep", "$_{$"))
         for row in tool_rows
         if row.sequence == "Cactus"
     ]
-    (figure,) = rd_figures(odd, "sequence").values()
+    networks = [replace(row, network=row.network.replace("rep", "$_{$")) for row in tool_networks]
+    (figure,) = rd_figures(odd, networks, "sequence").values()
     save_figure(figure, tmp_path / "odd.png")
-    assert figure.axes[0].lines[3].get_label() == r"CNN: \$_{\$ instead of all filters"
+    assert "$_{$, original" in labels(figure.axes[0])
+    save_figure(figure, tmp_path / "odd.svg")
+    assert ">$_{$, original<" in (tmp_path / "odd.svg").read_text()
 
 
 def test_end_to_end_figure(image_rows: list[ImageRow]) -> None:
     (axes,) = end_to_end_figure(image_rows).axes
-    assert [line.get_label() for line in axes.lines] == [
+    assert labels(axes) == [
         "JPEG, file",
         "JPEG, optimised",
         "JPEG, payload",
@@ -61,13 +92,17 @@ def test_end_to_end_figure(image_rows: list[ImageRow]) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_saving_twice_gives_the_same_bytes(
-    image_rows: list[ImageRow], tool_rows: list[ToolRow], tmp_path: Path, suffix: str
+    image_rows: list[ImageRow],
+    tool_rows: list[ToolRow],
+    tool_networks: Sequence[NetworkRow],
+    tmp_path: Path,
+    suffix: str,
 ) -> None:
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     save_figure(end_to_end_figure(image_rows), first)
     save_figure(end_to_end_figure(image_rows), second)
     assert first.read_bytes() == second.read_bytes()
-    save_figure(rd_figures(tool_rows)["Overall"], first)
+    save_figure(rd_figures(tool_rows, tool_networks)["Overall"], first)
     assert len(first.read_bytes()) > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, second.name]
 
@@ -85,22 +120,67 @@ def test_importing_touches_no_pyplot() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_infinite_points_are_named_and_not_in_the_legend(image_rows: list[ImageRow], tool_rows: list[ToolRow]) -> None:
+def test_infinite_points_are_named_and_not_in_the_legend(
+    image_rows: list[ImageRow], tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]
+) -> None:
     """One image that JPEG codes exactly makes all of its means infinite."""
     exact = [replace(row, psnr_db=math.inf) if "jpeg" in row.method and row.image == "a" else row for row in image_rows]
     figure = end_to_end_figure(exact)
-    assert [line.get_label() for line in figure.axes[0].lines[:2]] == ["CNN-AE", "reconstructed CNN-AE"]
+    assert labels(figure.axes[0])[:2] == ["CNN-AE", "reconstructed CNN-AE"]
     all_of = "all of JPEG, file; all of JPEG, optimised; all of JPEG, payload."
-    assert figure.get_supxlabel() == f"Points of infinite PSNR are not drawn: {all_of}"
+    assert figure_note(figure) == f"Points of infinite PSNR are not drawn: {all_of}"
     rows = [
         replace(row, psnr_y_db=math.inf) if row.loop_filters == "all" and row.qp == 22 else row for row in tool_rows
     ]
-    texts = figure_note(rd_figures(rows)["Overall"])
-    assert "not drawn: 1 of 4 of codec: all filters; 1 of 4 of CNN: post after all filters;" in texts
-    nothing = rd_figures([replace(row, psnr_y_db=math.inf) for row in tool_rows])["Overall"]
+    texts = figure_note(rd_figures(rows, tool_networks)["Overall"])
+    assert "not drawn: 1 of 4 of codec, all filters; 1 of 4 of post, original; 1 of 4 of post, uniform8;" in texts
+    nothing = rd_figures([replace(row, psnr_y_db=math.inf) for row in tool_rows], tool_networks)["Overall"]
     assert not any(axes.get_visible() for axes in nothing.axes)
-    assert figure_note(nothing).endswith("No plot: there is no finite value to draw.")
-    assert figure_note(rd_figures(tool_rows)["Overall"]) == ""
+    assert "Overall: PSNR over rate: there is no finite value to draw." in figure_note(nothing)
+    assert figure_note(nothing).endswith("Overall: gain at the same rate: there is no finite value to draw.")
+    assert figure_note(rd_figures(tool_rows, tool_networks)["Overall"]) == ""
+
+
+def test_no_setting_of_matplotlib_changes_a_figure(image_rows: list[ImageRow], tmp_path: Path) -> None:
+    """Neither one that is set, nor a file of them in the folder; and a figure leaves them as they were."""
+    save_figure(end_to_end_figure(image_rows), tmp_path / "a.svg")
+    with rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path", "lines.linewidth": 9}):
+        before = dict(rcParams)
+        save_figure(end_to_end_figure(image_rows), tmp_path / "b.svg")
+        assert dict(rcParams) == before
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_notebook_s_backend_does_not_matter(tmp_path: Path) -> None:
+    """Its variable names a package that need not be there; nothing that draws may look for it."""
+    code = """
+import sys
+from pathlib import Path
+from vvc_nnr.experiments.plots import charts_figure, save_figure
+from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.report.figure_svg import chart_svg
+from vvc_nnr.experiments.report.rd_charts import rd_pair
+anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
+charts = rd_pair("t", anchor, [Series("codec", anchor), Series("net", test)], (22, 27, 32, 37))
+for suffix in (".png", ".svg"):
+    save_figure(charts_figure("t", charts), Path(sys.argv[1] + suffix))
+assert len(list(map(chart_svg, charts))) == 2
+"""
+    run = [sys.executable, "-c", code, str(tmp_path / "a")]
+    subprocess.run(run, check=True, env=os.environ | {"MPLBACKEND": "module://no_such_package.backend_inline"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
+
+
+def test_a_legend_has_every_name() -> None:
+    """One that begins with an underscore is a name as others are."""
+    anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
+    figure = charts_figure("t", rd_pair("t", anchor, [Series("codec", anchor), Series("_net", test)], (22, 27, 32, 37)))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["codec", "_net"]
+
+
+def labels(axes: Axes) -> list[str]:
+    """Of the curves; a line at zero has none."""
+    return [str(line.get_label()) for line in axes.lines if not str(line.get_label()).startswith("_")]
 
 
 def figure_note(figure: Figure) -> str:

@@ -15,8 +15,10 @@ from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.sections import read_sections
+from vvc_nnr.experiments.report.tool_section import tool_section
+from vvc_nnr.experiments.tables.jvet import MEAN
 from vvc_nnr.experiments.tables.stored import read_tools
-from vvc_nnr.experiments.tables.table import Doubt
+from vvc_nnr.experiments.tables.table import Doubt, cell_texts
 
 Put = Callable[..., list[dict[str, object]]]
 PROGRAM = find_browser()
@@ -34,6 +36,10 @@ PIXEL = """(() => {{
 }})()"""
 
 
+TIP = "(({hidden, textContent}) => hidden ? '' : textContent)(document.querySelector('.tip'))"
+RD = "[...document.querySelectorAll('#tool-by-tool .chart')].find((each) => each.textContent.includes('PSNR over rate'))"
+
+
 @pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert PROGRAM is not None
@@ -41,12 +47,23 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def rendered() -> list[bytes]:
+    """The page once it has been made: the same rows make the same page."""
+    return []
+
+
 @pytest.fixture
-def page(results: Path, provenance: Provenance, put_pictures: Put, tmp_path: Path) -> Path:
-    put_pictures(results, ("Cactus", "BasketballPass"), (22, 37))
+def page(
+    results: Path, decided: Path, provenance: Provenance, put_pictures: Put, tmp_path: Path, rendered: list[bytes]
+) -> Path:
+    if not rendered:
+        put_pictures(results, ("Cactus", "BasketballPass"), (22, 37))
+        pictures = embed_pictures(read_index(results), PictureLimits())
+        sections = [tool_section(read_tools(decided)), *read_sections(results)[1:]]
+        rendered.append(render_page("Results", sections, pictures, provenance))
     path = tmp_path / "report.html"
-    pictures = embed_pictures(read_index(results), PictureLimits())
-    path.write_bytes(render_page("Results", read_sections(results), pictures, provenance))
+    path.write_bytes(rendered[0])
     return path
 
 
@@ -208,7 +225,7 @@ def test_texts_have_contrast(chrome: Browser, page: Path) -> None:
 
 def test_tables_sort_by_their_heads(chrome: Browser, page: Path) -> None:
     opened(chrome, page)
-    table = "document.querySelector('#table-in-loop-in_loop_bd_rate table')"
+    table = "document.querySelector('#table-tool-by-tool-bd_rate table')"
     column = f"[...{table}.tHead.rows[0].cells].findIndex((cell) => cell.textContent.startsWith('Y'))"
     values = f"[...{table}.tBodies[0].rows].map((row) => Number(row.cells[{column}].dataset.value))"
     before = chrome.run(values)
@@ -217,6 +234,117 @@ def test_tables_sort_by_their_heads(chrome: Browser, page: Path) -> None:
         chrome.run(f"{button}.querySelector('button').click()")
         assert chrome.run(values) == expected
     assert chrome.run(f"{button}.getAttribute('aria-sort')") is None
+
+
+def middle_of_point(chrome: Browser, number: int) -> tuple[float, float]:
+    """A point of the codec in the first chart of rate and quality, in the window."""
+    chrome.run(f"{RD}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
+    chrome.settle()
+    box = chrome.run(f"""(() => {{
+      const series = {RD}.querySelector('[data-series="codec, all filters"]');
+      const box = series.querySelectorAll('path[transform]')[{number}].getBoundingClientRect();
+      return [box.left + box.width / 2, box.top + box.height / 2];
+    }})()""")
+    return box[0], box[1]
+
+
+def test_points_say_their_values_by_mouse(chrome: Browser, page: Path, decided: Path) -> None:
+    """What a point says is what the charts' rows have: kbit per picture and PSNR at its QP."""
+    opened(chrome, page)
+    assert chrome.run(TIP) == ""
+    rows = [row for row in read_tools(decided).rows if row.way == "codec"]
+    for number, qp in enumerate((37, 32, 27, 22)):
+        x, y = middle_of_point(chrome, number)
+        chrome.move(x + 3, y + 1)
+        at_qp = [row for row in rows if row.qp == qp]
+        kbit = sum(row.n_bits for row in at_qp) / len(at_qp) / 1000
+        psnr_db = sum(row.psnr_y_db for row in at_qp) / len(at_qp)
+        text = f"QP {qp}, codec, all filters: rate {kbit:.1f} kbit per picture, PSNR of luma {psnr_db:.3f} dB"
+        assert chrome.run(TIP) == text
+        box = chrome.run("Object.values(document.querySelector('.tip').getBoundingClientRect().toJSON())")
+        assert box[0] >= 0
+        assert box[0] + box[2] <= 1280
+        assert abs(box[1] + box[3] - y) < 30  # beside its point
+    chrome.move(x - 60, y + 60)
+    assert chrome.run(TIP) == ""
+    assert chrome.complaints() == []
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_points_say_their_values_by_keyboard(chrome: Browser, page: Path, width: int) -> None:
+    opened(chrome, page, width=width)
+    middle_of_point(chrome, 0)
+    chrome.run(f"{RD}.querySelector('svg').focus({{preventScroll: true}})")
+    starts = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        chrome.press(key)
+        starts.append(chrome.run(TIP).partition(":")[0])
+        box = chrome.run("Object.values(document.querySelector('.tip').getBoundingClientRect().toJSON())")
+        assert box[0] >= 0
+        assert box[0] + box[2] <= width
+    codec, net = "codec, all filters", "net, file (NNC), decisions off"
+    assert starts == [f"QP 37, {codec}", f"QP 32, {codec}", f"QP 32, {net}", f"QP 37, {net}", f"QP 37, {codec}"]
+    chrome.press("Escape")
+    assert chrome.run(TIP) == ""
+    assert chrome.complaints() == []
+
+
+def test_bars_say_the_numbers_of_their_tables(chrome: Browser, page: Path, decided: Path) -> None:
+    opened(chrome, page)
+    (table, *_) = tool_section(read_tools(decided)).jvet_tables.values()
+    column = [column.head for column in table.columns].index("Y")
+    texts = [(row[:2], cells[column]) for row, cells in zip(table.rows, cell_texts(table), strict=True)]
+    expected = [f"{name}, Y: {text} %" for (name, mean), text in texts if mean == MEAN]
+    assert expected
+    chart = "[...document.querySelectorAll('#tool-by-tool .chart')].find((each) => each.textContent.includes('Class B'))"
+    for place, text in enumerate(expected):
+        chrome.run(f"{chart}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
+        chrome.settle()
+        x, y = chrome.run(f"""(() => {{
+          const box = {chart}.querySelectorAll('[data-series=Y] path')[{place}].getBoundingClientRect();
+          return [box.left + box.width / 2, box.top + box.height / 2];
+        }})()""")
+        chrome.move(x, y)
+        assert chrome.run(TIP) == text
+
+
+def test_keys_of_legends_switch_series_off_and_on(chrome: Browser, page: Path) -> None:
+    opened(chrome, page)
+    group = f"{RD}.closest('.charts')"
+    drawn = f"[...{group}.querySelectorAll('.chart g[data-series]')]"
+    seen = f"new Set({drawn}.filter((each) => getComputedStyle(each).display !== 'none').map((e) => e.dataset.series))"
+    before = chrome.run(f"[...{seen}]")
+    assert len(before) == 4
+    button = f"{group}.querySelector('.legend button')"
+    assert chrome.run(f"{button}.textContent.trim()") == before[0]
+    chrome.run(f"{button}.click()")
+    assert chrome.run(f"[...{seen}]") == before[1:]
+    assert chrome.run(f"{button}.getAttribute('aria-pressed')") == "false"
+    chrome.run(f"{RD}.querySelector('svg').focus()")  # which scrolls there, meanwhile
+    chrome.press("ArrowRight")
+    assert before[1] in chrome.run(TIP)  # a series that is off says nothing
+    chrome.run(f"{button}.click()")
+    assert sorted(chrome.run(f"[...{seen}]")) == sorted(before)
+    chrome.run(f"{button}.focus()")
+    dim = f"new Set({drawn}.filter((each) => each.classList.contains('dim')).map((each) => each.dataset.series))"
+    assert sorted(chrome.run(f"[...{dim}]")) == sorted(before[1:])
+    chrome.run(f"{button}.blur()")
+    assert chrome.run(f"{dim}.size") == 0
+
+
+def test_charts_have_the_fonts_and_colours_of_the_page(chrome: Browser, page: Path) -> None:
+    """In both themes: what is drawn is seen on its ground, and letters are the page's."""
+    colour = f"getComputedStyle({RD}.querySelector('g[data-series] path')).stroke"
+    ground = f"getComputedStyle({RD}).backgroundColor"
+    text = f"(({{fontFamily, fill}}) => [fontFamily, fill])(getComputedStyle({RD}.querySelector('text')))"
+    found = []
+    for dark in (False, True):
+        opened(chrome, page, dark=dark)
+        font, fill = chrome.run(text)
+        assert font == chrome.run("getComputedStyle(document.body).fontFamily")
+        found.append((chrome.run(colour), fill, chrome.run(ground)))
+    assert found[0] == ("rgb(74, 79, 88)", "rgb(86, 91, 101)", "rgb(255, 255, 255)")
+    assert found[1] == ("rgb(180, 185, 194)", "rgb(166, 171, 181)", "rgb(27, 30, 36)")
 
 
 def test_controls_have_names(chrome: Browser, page: Path) -> None:
@@ -255,9 +383,9 @@ def test_marks_of_doubts_hide_no_digit(
     chrome: Browser, results: Path, provenance: Provenance, tmp_path: Path, width: int
 ) -> None:
     """A number ends before its mark begins, and numbers of a column end at one place, with and without marks."""
-    path, table = tmp_path / "doubts.html", read_tools(results).jvet_tables()["jvet_1"]
+    path, table = tmp_path / "doubts.html", read_sections(results)[0].jvet_tables["jvet_1"]
     doubts = tuple(Doubt(row, column, f"doubt {row}") for row in (0, 2) for column in (2, 3))
-    section = replace(read_sections(results)[1], tables={"t": replace(table, doubts=doubts)})
+    section = replace(read_sections(results)[0], tables={"t": replace(table, doubts=doubts)})
     path.write_bytes(render_page("t", [section], EmbeddedPictures(), provenance))
     chrome.open(path, width=width)
     for media in ("screen", "print"):

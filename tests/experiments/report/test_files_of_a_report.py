@@ -50,14 +50,14 @@ def test_every_format_by_its_suffix(results: Path, run: Run, tmp_path: Path) -> 
         assert answer["n_tables"] > 10
         assert (answer["path"], answer["n_pictures"]) == (str(out), 0)
     text = run("report", results, "-o", tmp_path / "odd.name", "--format", "markdown")
-    assert "tables of in-loop, tool-by-tool, end-to-end, model-zoo" in text
+    assert "tables of tool-by-tool, end-to-end, model-zoo" in text
     assert (tmp_path / "odd.name").read_bytes() == (tmp_path / "report.md").read_bytes()
 
 
 def test_markdown_and_csv_have_the_numbers_of_the_rows(results: Path, run: Run, tmp_path: Path) -> None:
     run("report", results, "-o", tmp_path / "r.csv")
     text = (tmp_path / "r.csv").read_text()
-    blocks = text.split("# BD-rate (pchip) of rep against all filters\n")
+    blocks = text.split("# BD-rate (pchip) of rep, uniform8 against all filters\n")
     table = [line for line in blocks[1].split("\n\n")[0].splitlines() if not line.startswith("#")]
     lines = list(csv.DictReader(io.StringIO("\n".join(table))))
     assert lines[0]["Sequence"] == "Cactus"
@@ -70,14 +70,14 @@ def test_markdown_and_csv_have_the_numbers_of_the_rows(results: Path, run: Run, 
 def test_an_experiment_refuses_a_report_without_format_before_it_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["experiment", "in-loop", "--out", str(tmp_path / "out"), "--report", "r.docx"]) == 2
+    assert main(["experiment", "tool-by-tool", "--out", str(tmp_path / "out"), "--report", "r.docx"]) == 2
     assert "no format of a report has this suffix" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_runs_that_are_not_finished_make_reports(results: Path, run: Run, tmp_path: Path) -> None:
     """Cut after its head, after some rows, and in the middle of one."""
-    for name in ("tool_by_tool.tsv", "end_to_end.tsv", "model_zoo.tsv", "in_loop.tsv"):
+    for name in ("tool_by_tool.tsv", "end_to_end.tsv", "model_zoo.tsv"):
         path = results / name
         lines = path.read_bytes().splitlines(keepends=True)
         n_head = sum(line.startswith(b"#") for line in lines) + 1

@@ -15,20 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr.experiments.records.in_loop_rows import InLoopRow
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, ToolRow
-from vvc_nnr.experiments.records.settings import LastRun
 from vvc_nnr.experiments.report.charts import Series
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.image_section import image_section
-from vvc_nnr.experiments.report.in_loop_section import in_loop_section
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.rd_charts import rd_pair
 from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.tables.in_loop_stored import read_in_loop
-from vvc_nnr.experiments.tables.stored import read_images
+from vvc_nnr.experiments.report.tool_section import tool_section
+from vvc_nnr.experiments.tables.stored import read_images, read_tools
 from vvc_nnr.experiments.tables.table import cell_texts
 
 Put = Callable[..., list[dict[str, object]]]
@@ -117,15 +114,12 @@ def test_names_from_outside_stay_texts(
     put_pictures(results, (NASTY,))
     index = results / "pictures" / "index.json"
     index.write_text(index.read_text().replace('"net"', json.dumps(NASTY)))
-    from vvc_nnr.experiments.report.tool_section import tool_section
-    from vvc_nnr.experiments.tables.stored import read_tools
-
     stored = read_tools(results)
-    renamed = tuple(
-        replace(row, sequence=NASTY, network=row.network and NASTY) for row in stored.rows if row.ctc_class == "B"
-    )
-    renamed = tuple(dict.fromkeys(row for row in renamed if row.loop_filters == "all"))
-    sections[1] = tool_section(replace(stored, rows=renamed, header={**stored.header, "command": NASTY}))
+    rows = [row for row in stored.rows if row.ctc_class == "B" and row.loop_filters == "all"]
+    renamed = tuple(replace(row, sequence=NASTY, network=row.network and NASTY) for row in rows)
+    networks = tuple(replace(row, network=NASTY) for row in stored.networks if row.network == "post")
+    header = {**stored.header, "command": NASTY}
+    sections[0] = tool_section(replace(stored, rows=renamed, networks=networks, all_networks=networks, header=header))
     page = render_page(NASTY, sections, embed_pictures(read_index(results), PictureLimits()), provenance).decode()
     found = tree(page)
     assert [tag for tag, _ in found.elements if tag == "img"] == []
@@ -144,12 +138,11 @@ def test_doubts_are_marked_and_explained(results: Path, provenance: Provenance) 
     path = results / "tool_by_tool.tsv"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "\t27\t" not in line and "\t22\t" not in line))
-    (results / "in_loop.tsv").unlink()
     lowered = lines[:]  # at QP 22 the test loses what it gains elsewhere: the curves cross
     for place, line in enumerate(lowered):
         cells = line.split("\t")
-        if len(cells) > 10 and cells[6] == "22" and cells[8] != "anchor":
-            cells[11] = str(float(cells[11]) - 1)
+        if len(cells) > 10 and cells[6] == "22" and cells[8] != "codec":
+            cells[14] = str(float(cells[14]) - 1)
             lowered[place] = "\t".join(cells)
     path.write_text("".join(lowered))
     page = render_page("t", read_sections(results), NO_PICTURES, provenance).decode()
@@ -181,16 +174,15 @@ def test_the_same_results_make_the_same_page(results: Path, provenance: Provenan
 
 
 def test_points_of_infinite_psnr_are_named(
-    results: Path, provenance: Provenance, image_rows: list[ImageRow], in_loop_rows: list[InLoopRow]
+    results: Path, provenance: Provenance, image_rows: list[ImageRow], decided: Path
 ) -> None:
     """What is coded exactly has no point, no key and no headline; a chart without points is a sentence."""
     sections = {section.name: section for section in read_sections(results)}
     exact = [replace(row, psnr_db=math.inf) if "jpeg" in row.method else row for row in image_rows]
-    images = image_section(replace(read_images(results), rows=exact))
-    in_loop = [
-        replace(row, psnr_y_db=math.inf) if row.method != "full" or row.qp == 22 else row for row in in_loop_rows
-    ]
-    filters = in_loop_section(replace(read_in_loop(results), rows=in_loop), LastRun())
+    images = image_section(replace(read_images(results), rows=tuple(exact)))
+    stored = read_tools(decided)
+    rows = tuple(replace(r, psnr_y_db=math.inf) if r.way != "full" or r.qp == 22 else r for r in stored.rows)
+    filters = tool_section(replace(stored, rows=rows))
     page = render_page("t", [images, filters, sections["model-zoo"]], NO_PICTURES, provenance).decode()
     assert "not drawn: all of JPEG, file; all of JPEG, optimised; all of JPEG, payload.</p>" in page
     assert "</svg> JPEG, payload</li>" not in page
@@ -198,11 +190,11 @@ def test_points_of_infinite_psnr_are_named(
     assert {(each.value, each.unit) for each in images.findings} == {("n/a", "")}
     assert filters.findings == ()
     assert "</svg> codec, all filters</li>" not in page
-    assert "1 of 4 of net, NNC, decisions off" in page
+    assert "1 of 4 of net, file (NNC), decisions off" in page
     gains = unescape(page).partition("Overall: gain at the same rate</figcaption>")[2].partition("</figure>")[0]
     assert "<svg" not in gains
     assert "No chart: there is no finite value to draw. Points of infinite PSNR are not drawn: all of codec" in gains
-    assert "1 of 4 of net, NNC, decisions off" in gains
+    assert "1 of 4 of net, file (NNC), decisions off" in gains
 
 
 def test_gains_are_read_between_finite_points() -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.experiments.records.in_loop_rows import InLoopRow
-from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ToolRow
-from vvc_nnr.experiments.records.settings import LastRun
-from vvc_nnr.experiments.report.in_loop_section import in_loop_section
+from vvc_nnr.experiments.records.frames import frame_of
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.table_view import table_view
-from vvc_nnr.experiments.tables.doubts import doubt_text
-from vvc_nnr.experiments.tables.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.report.tool_section import tool_section
+from vvc_nnr.experiments.tables import jvet
+from vvc_nnr.experiments.tables.means import tool_results
+from vvc_nnr.experiments.tables.savings import sequence_savings
 from vvc_nnr.experiments.tables.stored import read_images, read_tools
-from vvc_nnr.experiments.tables.table import Column, Doubt, Table, mark_of, to_csv, to_latex, to_markdown
-from vvc_nnr.experiments.tables.tool_jvet import tool_jvet_tables
+from vvc_nnr.experiments.tables.table import Column, Doubt, Table, doubt_text, mark_of, to_csv, to_latex, to_markdown
 
-CONVENTIONS = Conventions(seeds="1")
 TABLE = Table(
     "T",
     (Column("Class", text=True), Column("Sequence", text=True), Column("Y", "%", digits=2, signed=True)),
@@ -31,15 +30,23 @@ TABLE = Table(
 )
 
 
-def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow]) -> None:
-    """The curves are straight, 2.5 dB for a factor of 2 in rate: 0.49 dB of the reconstructed network and so on."""
-    tables = tool_jvet_tables(tool_rows, CONVENTIONS)
-    assert [table.title.partition(") ")[2] for table in tables.values()] == [
-        "of rep against all filters",
-        "of rep against deblock+SAO",
-        "of post against all filters",
+def jvet_tables(rows: Sequence[ToolRow], networks: Sequence[NetworkRow]) -> list[Table]:
+    results = tool_results(frame_of(rows, ToolRow), networks)
+    return list(jvet.jvet_tables(results, sequence_savings(results, "pchip"), "pchip", ()).values())
+
+
+def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
+    """The curves are straight, 2.5 dB for a factor of 2 in rate: 0.34 dB after uniform8 in Cactus and so on."""
+    tables = {table.title.partition(") of ")[2]: table for table in jvet_tables(tool_rows, tool_networks)}
+    assert list(tables)[:4] == [
+        "codec, deblock+SAO against all filters",
+        "codec, no filter against all filters",
+        "rep, original against all filters",
+        "rep, original against deblock+SAO",
     ]
-    table = tables["jvet_1"]
+    assert "post, NNC QP -32 against all filters" in tables
+    assert "post, NNC QP -32 against deblock+SAO" not in tables
+    table = tables["rep, uniform8 against all filters"]
     assert [row[:2] for row in table.rows] == [
         ("B", "Cactus"),
         ("Class B", "mean"),
@@ -48,7 +55,9 @@ def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow]) -> None:
         ("Overall", "mean"),
     ]
     saved = {name: 100 * (2 ** (-gain_db / 2.5) - 1) for name, gain_db in (("Cactus", 0.34), ("BasketballPass", 0.24))}
-    assert table.rows[0][2:] == (*[pytest.approx(saved["Cactus"], abs=1e-3)] * 4, None, None)
+    assert table.rows[0][2:6] == (*[pytest.approx(saved["Cactus"], abs=1e-3)] * 4,)
+    assert table.rows[0][6:] == (pytest.approx(100), pytest.approx(500))
+    assert tables["rep, uniform8 against deblock+SAO"].rows[0][6:] == (None, None)
     assert table.rows[4][2:6] == pytest.approx([sum(saved.values()) / 2] * 4, abs=1e-3)
     assert [column.title for column in table.columns[2:]] == [
         "Y [%]",
@@ -60,24 +69,26 @@ def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow]) -> None:
     ]
 
 
-def test_grey_sequences_have_no_chroma(tool_rows: list[ToolRow]) -> None:
+def test_grey_sequences_have_no_chroma(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
     grey = [replace(row, psnr_cb_db=None, psnr_cr_db=None, ssim_cb=None, ssim_cr=None) for row in tool_rows]
-    row = tool_jvet_tables(grey, CONVENTIONS)["jvet_1"].rows[0]
+    row = jvet_tables(grey, tool_networks)[2].rows[0]
     assert row[3:5] == (None, None)
     assert row[5] == pytest.approx(row[2])
 
 
-def test_in_loop_in_the_layout_of_jvet(results: Path, in_loop_rows: list[InLoopRow]) -> None:
-    tables = in_loop_section(read_in_loop(results), LastRun()).jvet_tables
+def test_what_a_codec_would_run_comes_first(decided: Path) -> None:
+    section = tool_section(read_tools(decided))
+    tables = section.jvet_tables
     assert ["Wiener" in table.title for table in tables.values()] == [True, False, False]
     overall = next(iter(tables.values())).rows[-1]
     assert overall[2:6] == pytest.approx([-20] * 4, abs=0.01)
     assert overall[6:] == (pytest.approx(100), pytest.approx(5000))
+    assert [finding.value for finding in section.findings] == ["-20.00"]
 
 
-def test_doubts_stand_beside_their_numbers(tool_rows: list[ToolRow]) -> None:
+def test_doubts_stand_beside_their_numbers(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
     two = [row for row in tool_rows if row.qp in (22, 37)]
-    table = tool_jvet_tables(two, CONVENTIONS)["jvet_1"]
+    table = jvet_tables(two, tool_networks)[0]
     few = "anchor: 2 points, fewer than 4; test: 2 points, fewer than 4"
     assert table.doubts[0] == Doubt(0, 2, few)
     assert {doubt.row for doubt in table.doubts} == {0, 1, 2, 3, 4}
@@ -113,11 +124,13 @@ def test_rows_of_a_page() -> None:
 
 def test_a_report_shows_what_the_last_run_asked_for(results: Path) -> None:
     assert {row.qp for row in read_tools(results).rows} == {22, 27, 32, 37}
-    content = {"settings": {"qps": [22, 37], "max_pictures": 1}, "provenance": {}, "shown": ["Cactus"]}
-    (results / "tool_by_tool.json").write_text(str(content).replace("'", '"'))
+    path = results / "tool_by_tool.json"
+    content = json.loads(path.read_text())
+    content["settings"] |= {"qps": [22, 37], "max_pictures": 1}
+    path.write_text(json.dumps(content | {"shown": ["Cactus"]}))
     shown = read_tools(results)
     assert {(row.sequence, row.qp, row.picture) for row in shown.rows} == {("Cactus", 22, 0), ("Cactus", 37, 0)}
-    assert shown.jvet_tables() == {}
+    assert shown.savings(shown.results()) == {}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 1, "provenance": {}}', "[" * 100_000])
@@ -129,12 +142,11 @@ def test_damaged_settings_are_refused(results: Path, text: str) -> None:
 
 def test_every_experiment_has_its_section(results: Path) -> None:
     sections = {section.name: section for section in read_sections(results)}
-    assert list(sections) == ["in-loop", "tool-by-tool", "end-to-end", "model-zoo"]
+    assert list(sections) == ["tool-by-tool", "end-to-end", "model-zoo"]
     for section in sections.values():
         assert section.findings
         assert section.charts
         assert section.tables
-    assert sections["in-loop"].findings[0].value == "-20.00"
     assert [finding.value for finding in sections["model-zoo"].findings] == ["10.00", "15.00"]
     assert sections["model-zoo"].findings[1].doubt
     # -29.5 + 32 dB at the nearest rate of JPEG's payload

@@ -1,4 +1,4 @@
-"""Tiny real runs of the tool-by-tool experiment with decisions: what is measured, what a viewer gets, and that a cut-off run goes on."""
+"""Tiny real runs of the experiment with decisions: what is measured, what a viewer gets, how a cut-off run goes on."""
 
 from __future__ import annotations
 
