@@ -19,6 +19,7 @@ from vvc_nnr.experiments.settings import InputDigests, RunIdentity, source_diges
 from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import FOLDER, write_index
+from vvc_nnr.files import remove_torn_files
 from vvc_nnr.filters.decision_file import VERSION
 from vvc_nnr.sequences.source import Source
 
@@ -76,7 +77,7 @@ def run_in_loop(
     provenance = replace(provenance, inference=experiment.inference)
     plan = _plan(inputs, options.qps, experiment.networks)
     with open_run(folder, IN_LOOP_FILES, InLoopRow, identity, plan, provenance, conventions.to_header()) as run:
-        make_folder(pictures)
+        remove_torn_files(make_folder(pictures))
         header = provenance.to_header() | conventions.to_header()
         _write_networks(folder / IN_LOOP_NETWORKS, experiment.networks, header)
         experiment.run(sources, run.writer)

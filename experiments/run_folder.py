@@ -13,7 +13,8 @@ from vvc_nnr.experiments.planned import Plan
 from vvc_nnr.experiments.provenance import Provenance
 from vvc_nnr.experiments.rows import KeyedRow
 from vvc_nnr.experiments.settings import InputDigests, RunIdentity, known_inputs, write_settings
-from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.tsv import RowWriter, rows_to_continue
+from vvc_nnr.files import remove_torn_files
 from vvc_nnr.folder_lock import locked_folder
 
 RowT = TypeVar("RowT", bound=KeyedRow)
@@ -100,8 +101,10 @@ def open_run(
     path, rows = folder / files.settings, folder / files.rows
     with locked_folder(folder):
         inputs = known_inputs(path, identity)
-        with RowWriter(rows, row_type, provenance.to_header() | conventions) as writer:
-            if writer.existing and not path.exists():
-                raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
-            write_settings(path, identity, inputs, provenance, plan, has_ended=False)
+        header = provenance.to_header() | conventions
+        if rows_to_continue(rows, row_type, header) and not path.exists():
+            raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
+        write_settings(path, identity, inputs, provenance, plan, has_ended=False)
+        remove_torn_files(folder)
+        with RowWriter(rows, row_type, header) as writer:
             yield OpenRun(writer, path, identity, inputs, provenance, plan)

@@ -47,9 +47,7 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One table; `doubts` are marks with their texts, `n_mark_letters` is the length of the longest mark, `remarks`
-    stand above the numbers.
-    """
+    """One table; `doubts` are marks with their texts, `n_mark_letters` is the longest mark's, `remarks` come first."""
 
     title: str
     columns: tuple[Column, ...]
