@@ -219,7 +219,7 @@ def test_no_row_with_nan_is_written(tmp_path: Path, value: float) -> None:
     path = _file(tmp_path, IMAGE)
     with (
         RowWriter(path, ImageRow, HEADER) as writer,
-        pytest.raises(ValueError, match="psnr_db is (nan|-inf), must be at least 0"),
+        pytest.raises(ValueError, match=f"psnr_db is {value}, must be at least 0"),
     ):
         writer.append([ImageRow("dog", "cnn-ae", "net", 1, 1.0, value, 1.0)])
     assert read_rows(path, ImageRow).rows == (IMAGE,)
