@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
@@ -16,6 +19,50 @@ DECIDED_WAYS: tuple[Way, ...] = ("decisions", "wiener")
 NetworkPlace: TypeAlias = Literal["all", "none", "codec"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"]
+
+
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+"""Lowest and highest value of fields by name, both allowed."""
+
+MAX_COUNT, MAX_FINITE = 1 << 62, sys.float_info.max
+PICTURE_RANGES: Ranges = {
+    "picture": (0, MAX_COUNT),
+    "width": (1, MAX_COUNT),
+    "height": (1, MAX_COUNT),
+    "bit_depth": (8, 16),
+    "qp": (0, 63),
+    "n_bits": (0, MAX_COUNT),
+    # At 10 bit the peak of VTM, 1020, is below the largest error, 1023.
+    **dict.fromkeys(("psnr_y_db", "psnr_cb_db", "psnr_cr_db"), (-0.1, math.inf)),
+}
+"""Of what all rows about pictures of sequences have."""
+_SSIM_RANGE = (-1.0, 1.0)
+
+
+class RangeError(ValueError):
+    """A field of a row that is out of its range.
+
+    Args:
+        field: Its name.
+        message: What it is and what it must be.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def check_ranges(row: object, ranges: Ranges) -> None:
+    """Refuses a row with a number out of its range; None is no number.
+
+    Raises:
+        RangeError: Naming the first such field.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(row, name)
+        if value is not None and not low <= value <= high:
+            most = f"{low:g} to {high:g}" if high < MAX_COUNT else f"at least {low:g}"
+            raise RangeError(name, f"{name} is {value}, must be {most}" + (" and finite" if high == MAX_FINITE else ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +98,7 @@ class ToolRow:
         decode_s: Processor time of the whole decoder.
 
     Raises:
-        ValueError: If a count, size or time is negative, or way, network and weights do not go together.
+        ValueError: If a number is out of its range, or way, network and weights do not go together.
     """
 
     sequence: str
@@ -88,9 +135,10 @@ class ToolRow:
             raise ValueError(f"weights {self.weights!r}: must be original, file or a compression such as uniform8")
         if self.n_decision_bits and self.way not in DECIDED_WAYS:
             raise ValueError(f"{self.n_decision_bits} bits of decisions with way {self.way!r}")
-        counts = (self.picture, self.n_bits, self.n_decision_bits, self.encode_s or 0, self.decode_s)
-        if min(counts) < 0 or min(self.width, self.height) < 1:
-            raise ValueError("counts and times must be at least 0, width and height at least 1")
+        times = dict.fromkeys(("encode_s", "decode_s"), (0, MAX_FINITE))
+        scores = dict.fromkeys(("ssim_y", "ssim_cb", "ssim_cr"), _SSIM_RANGE)
+        ms_ssim = dict.fromkeys(("ms_ssim_y", "ms_ssim_cb", "ms_ssim_cr"), (0, 1))
+        check_ranges(self, {**PICTURE_RANGES, **times, **scores, **ms_ssim, "n_decision_bits": (0, MAX_COUNT)})
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -115,7 +163,7 @@ class ImageRow:
         ssim: SSIM, mean over the three channels.
 
     Raises:
-        ValueError: If the rate is negative, or method and weights do not go together.
+        ValueError: If a number is out of its range, or method and weights do not go together.
     """
 
     image: str
@@ -129,10 +177,10 @@ class ImageRow:
     ssim: float
 
     def __post_init__(self) -> None:
-        if self.n_bytes < 0 or self.bpp < 0:
-            raise ValueError("n_bytes and bpp must be at least 0")
         if (self.method == "cnn-ae") != is_weights(self.weights):
             raise ValueError(f"method {self.method!r} with weights {self.weights!r}")
+        ranges: Ranges = {"n_bytes": (0, MAX_COUNT), "bpp": (0, MAX_FINITE), "psnr_db": (0, math.inf)}
+        check_ranges(self, {**ranges, "ssim": _SSIM_RANGE})
 
     @property
     def key(self) -> tuple[str, ImageMethod, str, str, str]:
@@ -158,7 +206,7 @@ class NetworkRow:
             for an autoencoder.
 
     Raises:
-        ValueError: If a size is not positive, or the weights are unknown.
+        ValueError: If a number is out of its range, or the weights are unknown.
     """
 
     network: str
@@ -172,10 +220,10 @@ class NetworkRow:
     kmac_per_luma_sample: float | None
 
     def __post_init__(self) -> None:
-        if min(self.n_bytes, self.n_parameters, 1 if self.original_bytes is None else self.original_bytes) < 1:
-            raise ValueError("n_bytes, original_bytes and n_parameters must be at least 1")
         if not is_weights(self.weights):
             raise ValueError(f"weights {self.weights!r}: must be original, file or a compression such as uniform8")
+        counts = dict.fromkeys(("n_bytes", "original_bytes", "n_parameters"), (1, MAX_COUNT))
+        check_ranges(self, {**counts, "kmac_per_luma_sample": (0, MAX_FINITE)})
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -212,6 +260,17 @@ class ZooCoding:
         return f"{self.method}, QP {self.qp}"
 
 
+_ZOO_RANGES: Ranges = {
+    "n_parameters": (0, MAX_COUNT),
+    "original_bytes": (1, MAX_COUNT),
+    "n_bytes": (1, MAX_COUNT),
+    **dict.fromkeys(("max_loss_db", "encode_s", "decode_s", "memory_mib", "bpp"), (0, MAX_FINITE)),
+    **dict.fromkeys(("accuracy_percent", "average_precision_percent", "pixel_accuracy_percent"), (0, 100)),
+    **dict.fromkeys(("iou", "dice"), (0, 1)),
+    "psnr_db": (-MAX_FINITE, math.inf),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ZooRow:
     """One network of the model zoo, as it was or through one codec.
@@ -239,7 +298,7 @@ class ZooRow:
         fault: Names of scores that are NaN or infinite, empty if none is.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a number is out of its range.
     """
 
     network: str
@@ -264,8 +323,7 @@ class ZooRow:
     fault: str
 
     def __post_init__(self) -> None:
-        if self.original_bytes < 1 or (self.n_bytes is not None and self.n_bytes < 1):
-            raise ValueError("original_bytes and n_bytes must be at least 1")
+        check_ranges(self, _ZOO_RANGES)
 
     @property
     def key(self) -> tuple[str | int | float, ...]:
@@ -276,3 +334,12 @@ class ZooRow:
     def coding(self) -> ZooCoding:
         """How the network was coded."""
         return ZooCoding(self.method, self.qp, self.max_loss_db)
+
+
+class KeyedRow(Protocol):
+    """A row that knows what it is about."""
+
+    @property
+    def key(self) -> tuple[str | int | float, ...]:
+        """What the row is about."""
+        ...

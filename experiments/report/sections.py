@@ -20,9 +20,9 @@ def read_sections(folder: Path) -> list[Section]:
     found = load(folder)
     sections = []
     if found.tools is not None:
-        sections.append(tool_section(found.tools))
+        sections.append(tool_section(found.tools).with_remarks(found.tools.remarks))
     if found.images is not None:
-        sections.append(image_section(found.images))
+        sections.append(image_section(found.images).with_remarks(found.images.remarks))
     if found.zoo is not None:
-        sections.append(zoo_section(found.zoo))
+        sections.append(zoo_section(found.zoo).with_remarks(found.zoo.remarks))
     return sections

@@ -12,44 +12,45 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vvc_nnr.codec.encoders import encoder_identity
+from vvc_nnr.codec.jpeg import jpeg_version
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.plots import end_to_end_figures, save_figure, tool_figures
+from vvc_nnr.experiments.records.planned import Plan, sequence_plan
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
-from vvc_nnr.experiments.records.settings import picture_digests, settle_settings, source_digests, write_json
+from vvc_nnr.experiments.records.settings import InputDigests, RunIdentity, picture_digests, source_digests
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.runs.given_networks import GivenNetwork, given_autoencoders, given_filters
-from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
-from vvc_nnr.experiments.runs.network_states import CodingOptions, network_states
-from vvc_nnr.experiments.runs.tool_by_tool import ToolExperiment, ToolOptions
+from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_inputs
+from vvc_nnr.experiments.runs.network_states import CodingOptions, NetworkState, network_states
+from vvc_nnr.experiments.runs.run_folder import open_run
+from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, ToolExperiment, ToolOptions
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, write_index
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.stored import (
+    IMAGE_FILES,
     IMAGE_NETWORKS,
-    IMAGE_ROWS,
-    IMAGE_SETTINGS,
+    TOOL_FILES,
     TOOL_NETWORKS,
-    TOOL_ROWS,
-    TOOL_SETTINGS,
-    ZOO_ROWS,
-    ZOO_SETTINGS,
+    ZOO_FILES,
     check_not_old,
     read_images,
     read_tools,
     read_zoo,
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
-from vvc_nnr.files import AtomicFile, make_folder
+from vvc_nnr.files import AtomicFile, make_folder, remove_torn_files
 from vvc_nnr.filters.decision_file import VERSION
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.sequences.source import Source
 
 SETTLED_OF_TOOLS = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+    "inference",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
-SETTLED_OF_IMAGES = ("subsampling",)
+SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
 """The same for end-to-end."""
 TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 IMAGE_AVERAGING = "mean of the images' scores"
@@ -88,28 +89,33 @@ def run_tool_by_tool(
     """
     check_not_old(folder)
     networks = given_filters(options.networks, options.replacements, options.originals)
-    encoder = encoder_identity(options.encoder, options.encoder_config)
+    encoder, inference = encoder_identity(options.encoder, options.encoder_config), _inference(networks, options)
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
         "ways": list(options.ways),
         "encoder_identity": encoder,
         "decisions_version": VERSION,
+        "inference": inference,
         "interpolation": interpolation,
     }
-    _settle(folder / TOOL_SETTINGS, settings, source_digests(sources), provenance, SETTLED_OF_TOOLS)
+    inputs = source_digests(sources, options.max_pictures)
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
-    conventions = Conventions(psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding)
-    provenance = replace(provenance, inference=_inference(networks, options))
-    header = provenance.to_header() | conventions.to_header()
-    pictures, coded = make_folder(folder / FOLDER), make_folder(folder / CODED_FOLDER)
-    with RowWriter(folder / TOOL_ROWS, ToolRow, header) as writer:
+    conventions = Conventions(psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding).to_header()
+    provenance = replace(provenance, inference=inference)
+    plan = _tool_plan(inputs, options, networks)
+    with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
+        pictures, coded = make_folder(folder / FOLDER), make_folder(folder / CODED_FOLDER)
+        remove_torn_files(pictures)
+        remove_torn_files(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
-        _write_networks(folder / TOOL_NETWORKS, [state.row for state in states], header)
-        ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, writer)
-    stored = read_tools(folder)
-    write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
-    tables = stored.tables()
-    write_results(folder, tables, tool_figures(stored.results()))
+        _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
+        ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, run.writer)
+        stored = read_tools(folder)
+        write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
+        tables = stored.tables()
+        write_results(folder, tables, tool_figures(stored.results()))
+        run.end(len({row.key for row in stored.rows}))
     return tables
 
 
@@ -137,18 +143,21 @@ def run_end_to_end(
     """
     check_not_old(folder)
     networks = given_autoencoders(options.networks, options.originals)
-    settings = _plain(asdict(options)) | {"compressions": [each.text for each in options.compressions]}
-    _settle(folder / IMAGE_SETTINGS, settings, picture_digests(pictures, names), provenance, SETTLED_OF_IMAGES)
-    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE)
-    header = provenance.to_header() | conventions.to_header()
-    coded = make_folder(folder / CODED_FOLDER)
-    with RowWriter(folder / IMAGE_ROWS, ImageRow, header) as writer:
+    own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
+    settings = _plain(asdict(options)) | own
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
+    with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
+        coded = make_folder(folder / CODED_FOLDER)
+        remove_torn_files(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
-        _write_networks(folder / IMAGE_NETWORKS, [state.row for state in states], header)
-        EndToEndExperiment(options, states).run(pictures, names, writer)
-    stored = read_images(folder)
-    tables = stored.tables()
-    write_results(folder, tables, end_to_end_figures(stored.frame))
+        _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
+        EndToEndExperiment(options, states).run(pictures, names, run.writer)
+        stored = read_images(folder)
+        tables = stored.tables()
+        write_results(folder, tables, end_to_end_figures(stored.frame))
+        run.end(len({row.key for row in stored.rows}))
     return tables
 
 
@@ -172,17 +181,18 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
     unknown = [name for name in options.rows if name not in known]
     if unknown:
         raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
-    header = provenance.to_header() | Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     chosen = chosen_rows(options)
-    with RowWriter(make_folder(folder) / ZOO_ROWS, ZooRow, header) as writer:
-        absent = run_zoo(chosen, options, writer)
-    settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "absent": absent}
-    shown = [row.name for row in chosen]
-    settings["order"] = [row.name for row in ROWS]
-    content = {"settings": settings, "provenance": provenance.to_header(), "shown": shown}
-    write_json(folder / ZOO_SETTINGS, content)
-    tables = read_zoo(folder).tables()
-    write_results(folder, tables, {})
+    settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "order": known}
+    identity = RunIdentity(settings, ("qps", "peer", "order", "absent"), zoo_inputs(options.folder))
+    plan = Plan({"networks": tuple(row.name for row in chosen)})
+    with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions) as run:
+        absent = run_zoo(chosen, options, run.writer)
+        run = run.noting({"absent": absent})
+        stored = read_zoo(folder)
+        tables = stored.tables()
+        write_results(folder, tables, {})
+        run.end(len({row.key for row in stored.rows}))
     return tables
 
 
@@ -201,16 +211,16 @@ def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[st
             save_figure(figure, folder / (name + suffix))
 
 
-def _settle(
-    path: Path,
-    settings: Mapping[str, object],
-    inputs: Mapping[str, str],
-    provenance: Provenance,
-    settled: Sequence[str],
-) -> None:
-    """Settles the settings of a run, of which only some have to agree with those of an earlier one."""
-    make_folder(path.parent)
-    settle_settings(path, settings, inputs, provenance, free=[key for key in settings if key not in settled])
+def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:
+    """The settings that may differ between runs in one folder."""
+    return [key for key in settings if key not in settled]
+
+
+def _tool_plan(inputs: InputDigests, options: ToolOptions, networks: Sequence[GivenNetwork]) -> Plan:
+    n_states = sum(len(network.weights(options.compressions)) for network in networks)
+    n_per_picture = len(LOOP_FILTER_SETS) + len(options.ways) * n_states
+    n_pictures = {name: len(digests) for name, digests in inputs.items()}
+    return sequence_plan(n_pictures, options.qps, [network.name for network in networks], n_per_picture)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, object]:
@@ -226,8 +236,8 @@ def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
     return options.runner(network).description
 
 
-def _write_networks(path: Path, networks: Sequence[NetworkRow], header: Mapping[str, str]) -> None:
+def _write_networks(path: Path, states: Sequence[NetworkState], header: Mapping[str, str]) -> None:
     """Writes the networks of this run in the place of those of an earlier one."""
     path.unlink(missing_ok=True)
     with RowWriter(path, NetworkRow, header) as writer:
-        writer.append(networks)
+        writer.append(state.row for state in states)

@@ -239,9 +239,12 @@ class ImageMean:
         weights: Which weights of the network.
         images: Names of the images.
         bpp: Mean rate in bits per pixel.
-        psnr_db: Mean of the images' PSNR in dB.
-        psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size).
+        psnr_db: Mean of the images' PSNR in dB; infinite if one of them is exact.
+        psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size); infinite if all of
+            them are exact.
         ssim: Mean SSIM.
+        n_exact: How many images are exact, which is an infinite PSNR.
+        psnr_of_others_db: Mean PSNR in dB of the images that are not exact, None if all are.
     """
 
     method: ImageMethod
@@ -252,6 +255,8 @@ class ImageMean:
     psnr_db: float
     psnr_of_mean_mse_db: float
     ssim: float
+    n_exact: int
+    psnr_of_others_db: float | None
 
 
 def image_means(rows: pd.DataFrame) -> list[ImageMean]:
@@ -269,6 +274,7 @@ def image_means(rows: pd.DataFrame) -> list[ImageMean]:
 
 def _image_mean(rows: pd.DataFrame) -> ImageMean:
     first = rows.iloc[0]
+    finite_db = [float(value) for value in rows["psnr_db"] if math.isfinite(value)]
     relative_mse = float((10 ** (-rows["psnr_db"] / 10)).mean())
     return ImageMean(
         first["method"],
@@ -279,6 +285,8 @@ def _image_mean(rows: pd.DataFrame) -> ImageMean:
         float(rows["psnr_db"].mean()),
         -10 * math.log10(relative_mse) if relative_mse else math.inf,
         float(rows["ssim"].mean()),
+        len(rows) - len(finite_db),
+        fmean(finite_db) if finite_db else None,
     )
 
 

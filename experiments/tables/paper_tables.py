@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vvc_nnr.experiments.records.provenance import Conventions
@@ -28,7 +29,7 @@ from vvc_nnr.experiments.tables.means import (
     tool_results,
 )
 from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes, weights_notes
-from vvc_nnr.experiments.tables.table import Cell, Column, Table
+from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,8 @@ RECONSTRUCTED = "reconstructed CNN-AE"
 PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
 
 _JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
+_PSNR_COLUMN = 5
+"""Of Table 4; the next one is that of the mean squared error."""
 _FAR_RATE = 0.1
 """A JPEG rate that is off by more than this share is marked, and not compared."""
 _COLUMNS_NOTE = (
@@ -181,9 +184,10 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         Column("SSIM", digits=4),
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
-    ours = [cells for network, order in weights.items() for cells in _network_rows(network, order, means)]
-    notes = _image_notes(conventions, networks)
-    return Table("Table 4: end to end", columns, (*ours, *_paper_end_to_end()), notes)
+    ours = [found for network, order in weights.items() for found in _network_rows(network, order, means)]
+    rows = (*(cells for cells, _ in ours), *_paper_end_to_end())
+    doubts = [Doubt(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_doubts(mean)]
+    return Table("Table 4: end to end", columns, rows, _image_notes(conventions, networks), tuple(doubts))
 
 
 def _names(networks: Iterable[NetworkRow]) -> list[str]:
@@ -278,7 +282,9 @@ def _paper_cells(scores: paper.PaperScores, weights: Sequence[str]) -> tuple[Cel
     return ("paper", None, scores.in_loop_filter, None, scores.original, *decoded, None, gain, *losses)
 
 
-def _network_rows(network: str, weights: Sequence[str], means: Sequence[ImageMean]) -> list[tuple[Cell, ...]]:
+def _network_rows(
+    network: str, weights: Sequence[str], means: Sequence[ImageMean]
+) -> list[tuple[tuple[Cell, ...], ImageMean]]:
     """JPEG by three rates, then the autoencoder; only settings with the same images are compared."""
     coded = [mean for mean in means if mean.method == "cnn-ae" and mean.setting == network and mean.weights in weights]
     if not coded:
@@ -287,7 +293,18 @@ def _network_rows(network: str, weights: Sequence[str], means: Sequence[ImageMea
     reference = coded[0]
     near = [_nearest(method, reference, means) for method in _JPEG]
     same_images = [mean for mean in coded if mean.images == reference.images]
-    return [_image_cells(network, mean, reference) for mean in (*near, *same_images) if mean]
+    return [(_image_cells(network, mean, reference), mean) for mean in (*near, *same_images) if mean]
+
+
+def _exact_doubts(mean: ImageMean) -> Iterator[tuple[int, str]]:
+    """Columns of PSNRs that exact images have no part in, and what to know about them."""
+    n_images = len(mean.images)
+    if mean.n_exact == n_images:
+        text = "it is exact" if n_images == 1 else f"all {n_images} images are exact"
+        yield from ((column, f"{text}: the PSNR is infinite") for column in (_PSNR_COLUMN, _PSNR_COLUMN + 1))
+    elif mean.n_exact:
+        which = f"{mean.n_exact} of {n_images} images {'is' if mean.n_exact == 1 else 'are'} exact (infinite PSNR)"
+        yield _PSNR_COLUMN, f"{which}; the mean, without a difference to others, is of the rest"
 
 
 def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMean]) -> ImageMean | None:
@@ -299,16 +316,17 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
 def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[Cell, ...]:
     is_jpeg = mean.method in _JPEG
     is_far = is_jpeg and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
+    has_exact = mean.n_exact > 0 or reference.n_exact > 0  # means of other images than the reference's
     return (
         network,
         METHOD_TITLES[mean.method] if is_jpeg or mean.weights == ORIGINAL else RECONSTRUCTED,
         f"{mean.setting}: rate out of reach" if is_far else _setting(mean),
         len(mean.images),
         mean.bpp,
-        mean.psnr_db,
-        mean.psnr_of_mean_mse_db,
+        mean.psnr_of_others_db,
+        mean.psnr_of_mean_mse_db if math.isfinite(mean.psnr_of_mean_mse_db) else None,
         mean.ssim,
-        None if mean is reference or is_far else difference(mean.psnr_db, reference.psnr_db),
+        None if mean is reference or is_far or has_exact else difference(mean.psnr_db, reference.psnr_db),
     )
 
 

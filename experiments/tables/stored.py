@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.frames import frame_of
+from vvc_nnr.experiments.records.planned import image_axes, run_remarks, sequence_axes, zoo_axes
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow
-from vvc_nnr.experiments.records.settings import LastRun, read_last_run
+from vvc_nnr.experiments.records.settings import LastRun, RunFiles, read_last_run
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import (
@@ -39,7 +40,7 @@ from vvc_nnr.experiments.tables.paper_tables import (
     ssim_table,
 )
 from vvc_nnr.experiments.tables.savings import Savings, sequence_savings
-from vvc_nnr.experiments.tables.table import Table
+from vvc_nnr.experiments.tables.table import Table, with_remarks
 from vvc_nnr.experiments.tables.zoo import zoo_table
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 TOOL_ROWS, TOOL_NETWORKS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool_networks.tsv", "tool_by_tool.json"
 IMAGE_ROWS, IMAGE_NETWORKS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end_networks.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
+TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
+    RunFiles(TOOL_ROWS, TOOL_SETTINGS),
+    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS),
+    RunFiles(ZOO_ROWS, ZOO_SETTINGS),
+)
 NETWORK_FILES = (TOOL_NETWORKS, IMAGE_NETWORKS)
 """Table 1 has the networks of both experiments where both are in one folder."""
 OLD_FILES = ("in_loop.tsv", "sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
@@ -76,6 +82,12 @@ class StoredTools:
     header: Header
     last_run: LastRun
     interpolation: Interpolation
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be known before any number: what was planned and is not there, rows of another version."""
+        run = self.last_run
+        return run_remarks(run.plan, self.rows, sequence_axes, self.header, has_ended=run.has_ended)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -122,6 +134,12 @@ class StoredImages:
     last_run: LastRun
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be known before any number: what was planned and is not there, rows of another version."""
+        run = self.last_run
+        return run_remarks(run.plan, self.rows, image_axes, self.header, has_ended=run.has_ended)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame."""
         return frame_of(self.rows, ImageRow)
@@ -143,6 +161,12 @@ class StoredZoo:
     absent: Mapping[str, str]
     header: Header
     last_run: LastRun
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be known before any number: what was planned and is not there, rows of another version."""
+        run = self.last_run
+        return run_remarks(run.plan, self.rows, zoo_axes, self.header, has_ended=run.has_ended)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -197,7 +221,7 @@ class StoredResults:
             InputError: If two rows about the same thing differ.
         """
         runs = (run for run in (self.tools, self.images, self.zoo) if run is not None)
-        return {name: table for run in runs for name, table in run.tables().items()}
+        return {name: table for run in runs for name, table in with_remarks(run.tables(), run.remarks).items()}
 
 
 def load(folder: Path | str) -> StoredResults:

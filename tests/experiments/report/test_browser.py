@@ -37,7 +37,9 @@ PIXEL = """(() => {{
 
 
 TIP = "(({hidden, textContent}) => hidden ? '' : textContent)(document.querySelector('.tip'))"
-RD = "[...document.querySelectorAll('#tool-by-tool .chart')].find((each) => each.textContent.includes('PSNR over rate'))"
+RD = (
+    "[...document.querySelectorAll('#tool-by-tool .chart')].find((each) => each.textContent.includes('PSNR over rate'))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +298,9 @@ def test_bars_say_the_numbers_of_their_tables(chrome: Browser, page: Path, decid
     texts = [(row[:2], cells[column]) for row, cells in zip(table.rows, cell_texts(table), strict=True)]
     expected = [f"{name}, Y: {text} %" for (name, mean), text in texts if mean == MEAN]
     assert expected
-    chart = "[...document.querySelectorAll('#tool-by-tool .chart')].find((each) => each.textContent.includes('Class B'))"
+    chart = (
+        "[...document.querySelectorAll('#tool-by-tool .chart')].find((each) => each.textContent.includes('Class B'))"
+    )
     for place, text in enumerate(expected):
         chrome.run(f"{chart}.scrollIntoView({{behavior: 'instant', block: 'center'}})")
         chrome.settle()

@@ -249,6 +249,32 @@ def test_identical_images(image_rows: list[ImageRow], autoencoders: Networks) ->
     assert end_to_end_table(rows, autoencoders).rows[0][8] is None
 
 
+def test_exact_images_are_counted_and_have_no_part_in_a_mean(
+    image_rows: list[ImageRow], autoencoders: Networks
+) -> None:
+    first = image_rows[0].image
+    images = {row.image for row in image_rows}
+    some = [replace(row, psnr_db=math.inf) if row.image == first else row for row in image_rows]
+    others = [row for row in image_rows if row.image != first]
+    table, without = (end_to_end_table(rows, autoencoders) for rows in (some, others))
+    assert "inf" not in to_markdown(table).replace("infinite", "")
+    doubts = {(doubt.row, doubt.column): doubt.text for doubt in table.doubts}
+    for number, row in enumerate(table.rows):
+        if row[0] == "paper":
+            continue
+        assert doubts[number, 5].startswith(f"1 of {len(images)} images is exact (infinite PSNR)")
+        assert isinstance(row[6], float)
+        assert row[8] is None
+    ours, same = (
+        [row[5] for row in each.rows if str(row[1]).endswith("CNN-AE") and row[0] != "paper"]
+        for each in (table, without)
+    )
+    assert ours == pytest.approx(same)
+    every = end_to_end_table([replace(row, psnr_db=math.inf) for row in image_rows], autoencoders)
+    assert every.rows[0][5:7] == (None, None)
+    assert every.doubts[0].text == f"all {len(images)} images are exact: the PSNR is infinite"
+
+
 def test_contradicting_rows_are_refused(tool_rows: list[ToolRow], tool_networks: Networks) -> None:
     with pytest.raises(InputError, match="two different results"):
         psnr_table([*tool_rows, replace(tool_rows[0], n_bits=1)], tool_networks)
