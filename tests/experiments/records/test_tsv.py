@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.frames import frame_of, unique_rows
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
+from vvc_nnr.experiments.records.rows import MAX_COUNT, ImageRow, NetworkRow, ToolRow, check_ranges
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows, rows_to_continue
 from vvc_nnr.files import AtomicFile
 
@@ -35,8 +35,11 @@ class SizeRow:
     n_parameters: int
 
     def __post_init__(self) -> None:
-        if min(self.original_bytes, self.compressed_bytes) < 1:
-            raise ValueError("original_bytes and compressed_bytes must be at least 1")
+        check_ranges(self, {"original_bytes": (1, MAX_COUNT)})
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        return (self.network, self.method, self.bits)
 
 
 SIZE = SizeRow("net", 800, 200, "uniform8", 8, 100)
@@ -313,7 +316,7 @@ def test_two_results_about_the_same_thing_name_both_lines(tmp_path: Path) -> Non
     path.write_text(path.read_text() + line)
     assert read_rows(path, ImageRow).rows == (IMAGE, IMAGE)
     path.write_text(path.read_text() + line.replace("30.5", "31.5"))
-    with pytest.raises(InputError, match=r"net\.tsv line 8, column 6 \(psnr_db\): another result than line 6"):
+    with pytest.raises(InputError, match=r"net\.tsv line 8, column 8 \(psnr_db\): another result than line 6"):
         read_rows(path, ImageRow)
 
 
@@ -321,7 +324,7 @@ def test_a_file_torn_in_the_middle_names_the_line(tmp_path: Path) -> None:
     path = _file(tmp_path, IMAGE)
     line = path.read_text().splitlines(keepends=True)[-1]
     path.write_text(path.read_text() + line.replace("dog", "cat")[:9] + line.replace("dog", "cow"))
-    with pytest.raises(InputError, match=r"net\.tsv line 7: \d+ columns, wanted 7"):
+    with pytest.raises(InputError, match=r"net\.tsv line 7: \d+ columns, wanted 9"):
         read_rows(path, ImageRow)
     path.write_bytes(path.read_bytes()[:-40] + b"\0" * 40 + b"\n")
     with pytest.raises(InputError, match=r"net\.tsv line 7"):

@@ -37,8 +37,8 @@ class Kind:
 
 KINDS = {
     "tool-by-tool": Kind(
-        ("experiment", "tool-by-tool", "--sequences", "{data}/0.png", "--qps", "32,37", "--networks", "inloop-postfilter",
-         "--decisions", "wiener"),
+        ("experiment", "tool-by-tool", "--sequences", "{data}/0.png", "--qps", "32,37", "--decisions", "wiener",
+         "--networks", "inloop-postfilter"),
         has_times=True,
     ),
     "end-to-end": Kind(("experiment", "end-to-end", "--images", "{small}", "--networks", "autoencoder-1.8bpp")),
