@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> str:
     from vvc_nnr.experiments.cli_common import json_text
 
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:2] == ["experiment", "in-loop"]:
+        raise InputError("experiment in-loop is now experiment tool-by-tool --decisions wiener (see its --help)")
+    arguments = build_parser().parse_args(words)
     outcome = arguments.run(arguments)
     return json_text(outcome.data) if arguments.json else str(outcome.text)
 

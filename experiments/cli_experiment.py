@@ -57,7 +57,6 @@ def add_commands(commands: Commands) -> None:
         "vvc-nnr experiment tool-by-tool --out results/",
     )
     _add_tool_by_tool(kinds)
-    _add_in_loop(kinds)
     _add_end_to_end(kinds)
     _add_model_zoo(kinds)
 
@@ -96,17 +95,6 @@ def _add_tool_by_tool(kinds: Commands) -> None:
     add_sweep_options(tool, preset="faster")
     add_format_option(tool)
     add_report_option(tool)
-
-
-def _add_in_loop(kinds: Commands) -> None:
-    """The name of an experiment that is no more: whatever follows it, it is answered by where it went."""
-    parser = kinds.add_parser("in-loop", prefix_chars="\0", add_help=False)
-    parser.add_argument("anything", nargs="*")
-    parser.set_defaults(run=_in_loop, json=False)
-
-
-def _in_loop(arguments: argparse.Namespace) -> Outcome:
-    raise InputError("experiment in-loop is now experiment tool-by-tool --decisions wiener (see --help of that)")
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from vvc_nnr.experiments.outputs import check_outputs, check_writable
 from vvc_nnr.experiments.report.embedding import PictureLimits
 from vvc_nnr.experiments.report.write import FORMATS, WrittenReport, format_of, write_report
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER
+from vvc_nnr.experiments.tables.stored import CODED_FOLDER
 
 _LIMITS = PictureLimits()
 
@@ -79,8 +80,9 @@ def _report(arguments: argparse.Namespace) -> Outcome:
 
 
 def _stored(results: Path) -> list[Path]:
-    """The rows, settings and pictures of a folder of results, which no one can make anew from the tables."""
-    return [*results.glob("*.tsv"), *results.glob("*.json"), *(results / FOLDER).glob("*")]
+    """Rows, settings, pictures and networks of a folder of results, which no one can make anew from the tables."""
+    folders = (results / FOLDER, results / CODED_FOLDER)
+    return [*results.glob("*.tsv"), *results.glob("*.json"), *(path for each in folders for path in each.glob("*"))]
 
 
 def _text(written: WrittenReport) -> str:

@@ -29,6 +29,7 @@ from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, ToolExperime
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, write_index
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.stored import (
+    CODED_FOLDER,
     IMAGE_FILES,
     IMAGE_NETWORKS,
     TOOL_FILES,
@@ -55,8 +56,6 @@ SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
 TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
-CODED_FOLDER = "networks"
-"""Where a folder of results has the coded files of its networks."""
 
 
 def run_tool_by_tool(

@@ -56,6 +56,8 @@ TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
 )
 NETWORK_FILES = (TOOL_NETWORKS, IMAGE_NETWORKS)
 """Table 1 has the networks of both experiments where both are in one folder."""
+CODED_FOLDER = "networks"
+"""Where a folder of results has the coded files of its networks."""
 OLD_FILES = ("in_loop.tsv", "sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
 """Files of experiments that are no more: `in-loop`, and `tool-by-tool` when it knew one kind of compression."""
 MIN_QPS_FOR_BD_RATE = 4

@@ -247,8 +247,8 @@ def test_demo_prints_the_four_tables_and_keeps_them(
     """The demo as it is, but for its pictures and networks, which take a minute."""
     tool = ToolOptions(
         qps=(32, 37),
-        replacement=str(networks / "rep.safetensors"),
-        postfilter=str(networks / "post.safetensors"),
+        networks=[str(networks / f"{name}.safetensors") for name in ("rep", "post")],
+        replacements=["rep"],
         max_pictures=1,
     )
     end = EndToEndOptions(networks=[str(networks / "small.safetensors")])
@@ -268,7 +268,12 @@ def test_demo_prints_the_four_tables_and_keeps_them(
         p.name for p in (tmp_path / "results").iterdir()
     }
     data = json.loads(run("demo", "--out", tmp_path / "results", "--json"))
-    assert [row["Network"] for row in data["tables"]["table1_size"]["rows"]] == ["post", "rep", "small", "paper"]
+    sizes = [(row["Network"], row["Method"]) for row in data["tables"]["table1_size"]["rows"]]
+    both = [(name, mode) for name in ("rep", "post", "small") for mode in ("uniform8", "NNC QP -32")]
+    assert sizes == [*both, ("paper", "uniform")]
+    for mode in ("uniform8", "NNC QP -32"):
+        assert all(f"Rec. {mode}" in text.partition(title)[2] for title in ("**Table 2", "**Table 3"))
+        assert f"| reconstructed CNN-AE | {mode} " in text.partition("**Table 4")[2]
 
 
 def test_experiments_say_what_they_run_on_by_default(
@@ -282,7 +287,7 @@ def test_experiments_say_what_they_run_on_by_default(
     monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path / "absent"))
     sources: list[Source] = [open_source(y4m)]
     monkeypatch.setattr(cli_tables, "default_sources", lambda: sources)
-    filters = ("--replacement", networks / "rep.safetensors", "--postfilter", networks / "post.safetensors")
+    filters = ("--networks", networks / "rep.safetensors", networks / "post.safetensors", "--compress", "uniform6")
     options = ("--out", tmp_path / "out", "--qps", "37", "--pictures", "1", "--cache", tmp_path / "cache")
     text = run("experiment", "tool-by-tool", *options, *filters)
     assert text.endswith("Pictures: 1 sequence of scikit-image, since there is no data folder (VVC_NNR_DATA).\n")
@@ -290,25 +295,25 @@ def test_experiments_say_what_they_run_on_by_default(
     assert list((tmp_path / "cache").iterdir())
 
 
-def test_in_loop_codes_pairs_and_prints_its_tables(run: Run, networks: Path, y4m: Path, tmp_path: Path) -> None:
-    """From a float network to the table that says what coding it changed, by commands alone."""
+def test_tool_by_tool_codes_pairs_and_prints_its_tables(run: Run, networks: Path, y4m: Path, tmp_path: Path) -> None:
+    """From a network as trained to the table that says what coding it changed, by commands alone."""
     post, coded = networks / "post.safetensors", tmp_path / "post.nnc"
     run("compress", post, "-o", coded, "--qp", "-24")
-    options = ("--sequences", y4m, "--out", tmp_path / "out", "--pictures", "1", "--threads", "1")
-    named = ("--networks", coded, "--original", post, "--preset", "faster", "--cache", tmp_path / "cache")
-    data = json.loads(run("experiment", "in-loop", *options, *named, "--json"))["tables"]
-    sizes = [(row["Weights"], row["Size of file [byte]"]) for row in data["in_loop_complexity"]["rows"]]
-    assert sizes == [("NNC", coded.stat().st_size), ("float32", post.stat().st_size)]
-    assert {row["Decisions"] for row in data["in_loop_coded_weights"]["rows"]} == {"off", "on", "on + Wiener"}
-    rates = [row for row in data["in_loop_bd_rate"]["rows"] if row["Decisions"] == "on"]
+    options = ("--sequences", y4m, "--out", tmp_path / "out", "--pictures", "1", "--threads", "1", "--compress", "none")
+    named = ("--networks", coded, "--original", post, "--decisions", "wiener", "--cache", tmp_path / "cache")
+    data = json.loads(run("experiment", "tool-by-tool", *options, *named, "--json"))["tables"]
+    sizes = [(row["Weights"], row["Size of file [byte]"]) for row in data["complexity"]["rows"]]
+    assert sizes == [("original", post.stat().st_size), ("file (NNC)", coded.stat().st_size)]
+    assert {row["Decisions"] for row in data["coded_weights"]["rows"]} == {"off", "on", "on + Wiener"}
+    rates = [row for row in data["bd_rate"]["rows"] if row["Decisions"] == "on"]
     assert len(rates) == 4
     assert all(row[f"{plane} [%]"] is not None for row in rates for plane in ("Y", "Cb", "Cr", "YUV"))
-    text = run("experiment", "in-loop", *options, *named, "--bd-rate", "akima", "--report", tmp_path / "report.html")
+    page = tmp_path / "report.html"
+    text = run("experiment", "tool-by-tool", *options, *named, "--bd-rate", "akima", "--report", page)
     assert "BD-rate: akima over PSNR" in text
     assert text.count("All intra, libvvenc in ffmpeg") == 1
-    page = (tmp_path / "report.html").read_text()
-    assert "BD-rate (akima) of post, NNC, decisions on against all filters" in page
-    assert "4 of 4, 0." in page  # a picture at each QP
+    assert "BD-rate (akima) of post, file (NNC), decisions on against all filters" in page.read_text()
+    assert "4 of 4, 0." in page.read_text()  # a picture at each QP
 
 
 def test_end_to_end_on_a_folder_of_images(run: Run, networks: Path, rgb: NDArray[np.uint8], tmp_path: Path) -> None:

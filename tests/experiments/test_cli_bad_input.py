@@ -86,7 +86,6 @@ def stream(y4m: Path, capsys: pytest.CaptureFixture[str]) -> Path:
         "decompress {} -o out.safetensors",
         "inspect {}",
         "experiment tool-by-tool --sequences {} --out out",
-        "experiment in-loop --sequences {} --out out",
         "experiment end-to-end --images {} --out out",
         "train inloop --data {} --out out",
         "train autoencoder --data {} --out out",
@@ -153,7 +152,7 @@ def test_chroma_formats_that_the_codec_and_the_filters_do_not_take(
     model = ("--model", networks / "rep.safetensors")
     said = refused("filter", path, *model, "--qp", "32", "-o", tmp_path / "out.y4m")
     assert f"{path}: the filters take 4:2:0 and 4:0:0, got {named}" in said
-    filters = ("--replacement", networks / "rep.safetensors", "--postfilter", networks / "post.safetensors")
+    filters = ("--networks", networks / "rep.safetensors", networks / "post.safetensors")
     said = refused("experiment", "tool-by-tool", "--sequences", path, "--out", tmp_path / "out", *filters)
     assert f"{path}: the encoder takes" in said
 
@@ -226,7 +225,7 @@ def test_images_of_sides_that_the_autoencoder_does_not_take(refused: Refused, ne
 def test_pictures_too_small_to_score(refused: Refused, rgb: NDArray[np.uint8], networks: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.png"
     Image.fromarray(rgb[:20, :40]).save(path)
-    filters = ("--replacement", networks / "rep.safetensors", "--postfilter", networks / "post.safetensors")
+    filters = ("--networks", networks / "rep.safetensors", networks / "post.safetensors")
     said = refused("experiment", "tool-by-tool", "--sequences", path, "--out", tmp_path / "out", *filters)
     assert f"{path}: 40x20 is too small for SSIM" in said
 
@@ -331,15 +330,26 @@ def test_output_that_cannot_be_opened_is_known_before_the_work(refused: Refused,
         ("experiment tool-by-tool --out x --qps 22,99", "--qps"),
         ("experiment tool-by-tool --out x --qps 22;27", "--qps"),
         ("experiment tool-by-tool --out x --qps 22,22 --sequences in.y4m", "QPs [22, 22]"),
-        ("experiment tool-by-tool --out x --bits 17", "--bits"),
+        ("experiment tool-by-tool --out x --compress uniform17", "uniform17: must be 1 to 16 bit"),
+        ("experiment tool-by-tool --out x --compress uniform8,zip", "compression 'zip': must be uniform8"),
+        (
+            "experiment tool-by-tool --out x --compress calibrated --sequences in.y4m",
+            "needs photographs to compress by",
+        ),
+        ("experiment tool-by-tool --out x --decisions some", "--decisions"),
+        ("experiment end-to-end --out x --compress nnc,nnc:-32", "nnc:-32 must be there once"),
         ("experiment tool-by-tool --out x --psnr-peak 1", "--psnr-peak"),
-        ("experiment in-loop", "--out"),
-        ("experiment in-loop --out x --networks", "--networks"),
-        ("experiment in-loop --out x --networks nothing.nnc --sequences in.y4m", "nothing.nnc: no such file"),
-        ("experiment in-loop --out x --networks {net} --replacement lop --sequences in.y4m", "replacement lop"),
-        ("experiment in-loop --out x --networks {net} --original {net}x --sequences in.y4m", "safetensorsx: no such"),
-        ("experiment in-loop --out x --viewer-picture -1", "--viewer-picture"),
-        ("experiment in-loop --out x --bd-rate cubic", "--bd-rate"),
+        ("experiment in-loop", "experiment in-loop is now experiment tool-by-tool"),
+        ("experiment in-loop --out x --networks a b --qps 37", "experiment in-loop is now experiment tool-by-tool"),
+        ("experiment tool-by-tool --out x --networks", "--networks"),
+        ("experiment tool-by-tool --out x --networks nothing.nnc --sequences in.y4m", "nothing.nnc: no such file"),
+        ("experiment tool-by-tool --out x --networks {net} --replacement lop --sequences in.y4m", "replacement lop"),
+        (
+            "experiment tool-by-tool --out x --networks {net} --original {net}x --sequences in.y4m",
+            "safetensorsx: no such",
+        ),
+        ("experiment tool-by-tool --out x --viewer-picture -1", "--viewer-picture"),
+        ("experiment tool-by-tool --out x --bd-rate cubic", "--bd-rate"),
         ("experiment end-to-end --out x --count 0", "--count"),
         ("experiment end-to-end --out x --subsampling 411", "--subsampling"),
         ("experiment end-to-end --out x --format html", "--format"),
@@ -373,9 +383,10 @@ def test_bad_options(
         ("filter in.266 --qp 32 --model a.nnc -o o.y4m --original in.y4m --decisions-out a.nnc", "a.nnc: is the input"),
         ("filter in.266 {filtering} -o c.y4m --decisions c.y4m", "c.y4m: is the input"),
         ("compress {net} --method nnc --calibrate . --max-bytes 9 --cifar a.nnc -o a.nnc", "a.nnc: is the input"),
-        ("report results -o results/in_loop.tsv --format csv", "in_loop.tsv: is the input"),
-        ("report results -o results/in_loop.json --format csv", "in_loop.json: is the input"),
+        ("report results -o results/tool_by_tool.tsv --format csv", "tool_by_tool.tsv: is the input"),
+        ("report results -o results/tool_by_tool.json --format csv", "tool_by_tool.json: is the input"),
         ("report results -o results/pictures/index.json --format html", "index.json: is the input"),
+        ("report results -o results/networks/a.nnc --format csv", "a.nnc: is the input"),
     ],
 )
 def test_outputs_that_would_replace_what_is_read(
@@ -386,11 +397,12 @@ def test_outputs_that_would_replace_what_is_read(
     (folder / "link.y4m").symlink_to("in.y4m")
     (folder / "link.yuv").symlink_to("in.266")
     (folder / "results" / "pictures").mkdir(parents=True)
+    (folder / "results" / "networks").mkdir()
     names = (
         "c.cfg",
         "c.y4m",
         "a.nnc",
-        *(f"results/{n}" for n in ("in_loop.tsv", "in_loop.json", "pictures/index.json")),
+        *(f"results/{n}" for n in ("tool_by_tool.tsv", "tool_by_tool.json", "pictures/index.json", "networks/a.nnc")),
     )
     for name in names:
         (folder / name).write_bytes(b"precious")
@@ -405,7 +417,7 @@ def test_devices_may_take_several_outputs(stream: Path, y4m: Path, networks: Pat
     assert main([*filtering, "-o", str(stream.with_name("null.y4m")), *making]) == 0
 
 
-@pytest.mark.parametrize("kind", ["tool-by-tool", "in-loop", "end-to-end", "model-zoo"])
+@pytest.mark.parametrize("kind", ["tool-by-tool", "end-to-end", "model-zoo"])
 def test_report_that_cannot_be_written_is_known_before_the_work(refused: Refused, tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder.html").mkdir()
@@ -529,3 +541,26 @@ def test_a_shape_beside_a_network_that_has_one(
 def test_presets_that_do_not_exist(refused: Refused, tmp_path: Path) -> None:
     said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", "--presets", "medium,swift")
     assert "'swift': wanted are faster" in said
+
+
+def test_folders_of_experiments_that_are_no_more(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
+    (tmp_path / "in_loop.tsv").write_text("sequence\n")
+    for argv in (
+        ("report", tmp_path, "-o", tmp_path / "x.html"),
+        (
+            "experiment",
+            "tool-by-tool",
+            "--networks",
+            networks / "rep.safetensors",
+            "--out",
+            tmp_path,
+            "--sequences",
+            y4m,
+        ),
+    ):
+        said = refused(*argv)
+        assert "in_loop.tsv: results of an earlier version (experiment in-loop, or tool-by-tool before both" in said
+    (tmp_path / "in_loop.tsv").rename(tmp_path / "tool_by_tool.tsv")
+    said = refused("report", tmp_path, "-o", tmp_path / "x.html")
+    assert "tool_by_tool.tsv line 1: no results of this kind" in said
+    assert "results of an earlier version are not read: run the experiment again in another folder" in said
