@@ -58,17 +58,18 @@ class OpenRun(Generic[RowT]):
         write_settings(self.path, found.identity, self.inputs, self.provenance, self.plan, has_ended=False)
         return found
 
-    def end(self, n_results: int) -> None:
+    def end(self, n_results: int, plan: Plan | None = None) -> None:
         """Notes that the run came to its end, the last thing that it does.
 
         Args:
             n_results: Rows that it asked for and that are there.
+            plan: What it was to measure, without what turned out not to be possible; None for what was planned.
 
         Raises:
             InputError: If that cannot be written.
         """
-        plan = replace(self.plan, n_results=n_results)
-        write_settings(self.path, self.identity, self.inputs, self.provenance, plan, has_ended=True)
+        measured = replace(plan or self.plan, n_results=n_results)
+        write_settings(self.path, self.identity, self.inputs, self.provenance, measured, has_ended=True)
 
 
 @contextmanager
