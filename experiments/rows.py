@@ -108,7 +108,7 @@ class ToolRow:
     def __post_init__(self) -> None:
         if (self.method == "anchor") != (self.network == ""):
             raise ValueError(f"method {self.method!r} with network {self.network!r}: only the anchor has none")
-        check_ranges(self, PICTURE_RANGES | dict.fromkeys(("ssim_y", "ssim_cb", "ssim_cr"), _SSIM_RANGE))
+        check_ranges(self, {**PICTURE_RANGES, **dict.fromkeys(("ssim_y", "ssim_cb", "ssim_cr"), _SSIM_RANGE)})
 
     @property
     def key(self) -> tuple[str | int, ...]:

@@ -203,7 +203,7 @@ def digest_of(what: str, data: bytes) -> str:
 
 
 def _source_digests(source: Source, max_pictures: int | None) -> tuple[str, ...]:
-    digests = []
+    digests: list[str] = []
     with naming(source.path):
         for frame in source.frames(count=max_pictures):
             if not digests:

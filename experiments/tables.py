@@ -130,9 +130,9 @@ def end_to_end_table(rows: Iterable[ImageRow], conventions: Conventions) -> Tabl
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
     ours = [found for network in networks for found in _network_rows(network, means)]
-    rows = (*(cells for cells, _ in ours), *_paper_end_to_end())
+    body = (*(cells for cells, _ in ours), *_paper_end_to_end())
     doubts = [Doubt(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_doubts(mean)]
-    return Table("Table 4: end to end", columns, rows, _image_notes(conventions), tuple(doubts))
+    return Table("Table 4: end to end", columns, body, _image_notes(conventions), tuple(doubts))
 
 
 def _size_cells(row: SizeRow) -> tuple[Cell, ...]:
