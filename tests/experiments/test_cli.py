@@ -61,7 +61,7 @@ def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
 
 def test_every_help_has_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
     parsers = list(leaf_parsers(build_parser()))
-    assert len(parsers) == 1 + 13 + 4  # the program, its commands, and where two kinds follow
+    assert len(parsers) == 1 + 12 + 4  # the program, its commands, and where two kinds follow
     for parser in parsers:
         with pytest.raises(SystemExit, match=r"^0$"):
             main([*parser.prog.split()[1:], "--help"])
@@ -233,6 +233,8 @@ def test_training_keeps_to_the_pictures_of_its_run(
     card = json.loads(run(*options, "--data", folders[1]))
     assert (card["training_pictures"], card["validation_pictures"]) == (["0000_c_0000_x1"], ["0001_d_0000_x1"])
     (folders[1] / "c.png").write_bytes((folders[1] / "d.png").read_bytes())
+    assert "checkpoint.pt: a checkpoint of a run on other pictures (0000_c_0000_x1 has changed)" in said(folders[1])
+    (out / "checkpoint.pt").unlink()
     assert "holds pairs of another picture called 0000_c_0000_x1" in said(folders[1])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 import vvc_nnr
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.records.planned import Plan, image_axes, progress, run_remarks
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow
@@ -28,7 +30,7 @@ from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import FORMATS, write_report
 from vvc_nnr.experiments.runs.run_folder import open_run
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS
-from vvc_nnr.folder_lock import LOCK
+from vvc_nnr.folder_lock import LOCK, locked_folder
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
@@ -183,6 +185,31 @@ def test_digests_of_images_and_files(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     assert len({files_digest([tmp_path / name]) for name in "ab"}) == 2
     assert files_digest([]) != files_digest([tmp_path / "a"])
+
+
+COMMANDS = {
+    "tool-by-tool": ("experiment", "tool-by-tool", "--sequences", "{data}/0.png", "--qps", "37"),
+    "end-to-end": ("experiment", "end-to-end", "--images", "{data}", "--networks", "autoencoder-1.8bpp"),
+    "model-zoo": ("experiment", "model-zoo", "--row", "inloop-postfilter"),
+    "inloop": ("train", "inloop", "--data", "{data}"),
+    "autoencoder": ("train", "autoencoder", "--data", "{data}"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_one_lock_for_all_commands_that_fill_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((64, 64, 3), 50 * i, np.uint8)).save(tmp_path / "data" / f"{i}.png")
+    words = [word.format(data=tmp_path / "data") for word in COMMANDS[name]]
+    with locked_folder(tmp_path / "out"):
+        before = contents(tmp_path / "out")
+        assert main([*words, "--out", str(tmp_path / "out")]) == 2
+        assert contents(tmp_path / "out") == before
+    assert f"out: another run is writing it (process {os.getpid()} on " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------- what is there
