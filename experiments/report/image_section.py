@@ -38,7 +38,7 @@ def image_section(stored: StoredImages) -> Section:
 def _findings(table: Table) -> Iterator[Finding]:
     """What each autoencoder gains over JPEG's payload where their rates are near."""
     place = len(table.columns) - 1
-    exact = {table.rows[doubt.row][0] for doubt in table.doubts}
+    exact = {table.rows[warning.row][0] for warning in table.warnings}
     for row, texts in zip(table.rows, cell_texts(table), strict=True):
         gap = row[place]
         if row[1] == METHOD_TITLES["jpeg-payload"]:

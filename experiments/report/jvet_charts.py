@@ -21,8 +21,8 @@ def overall_finding(table: Table, label: str) -> Finding | None:
     """The luma BD-rate over all sequences; None if there is none."""
     for number, (row, texts) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
         if row[:2] == (paper.OVERALL, MEAN) and row[2] is not None:
-            doubts = [doubt.text for doubt in table.doubts if (doubt.row, doubt.column) == (number, 2)]
-            return Finding(texts[2], "%", label, "; ".join(doubts))
+            warnings = [warning.text for warning in table.warnings if (warning.row, warning.column) == (number, 2)]
+            return Finding(texts[2], "%", label, "; ".join(warnings))
     return None
 
 

@@ -23,7 +23,7 @@ _LAST_KNOWN = "\u017f"
 
 
 def to_latex_document(tables: Sequence[Table]) -> str:
-    """A document with one long table after the other; doubts are letters above the numbers that they concern."""
+    """A document with one long table after the other; warnings are letters above the numbers that they concern."""
     body = "\n\\bigskip\n".join(_long_table(table) for table in tables)
     return _HEAD + _known(body) + _TAIL
 

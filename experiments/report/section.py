@@ -17,13 +17,13 @@ class Finding:
         value: The number as a text.
         unit: Its unit.
         label: What it is.
-        doubt: What to doubt about it, empty if nothing.
+        warning: The warning about it, empty if nothing.
     """
 
     value: str
     unit: str
     label: str
-    doubt: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

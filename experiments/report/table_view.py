@@ -1,4 +1,4 @@
-"""A table as a page shows it: texts with their numbers for sorting, and doubts as marks beside what they concern."""
+"""A table as a page shows it: texts with their numbers for sorting, and warnings as marks beside what they concern."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class CellView:
         heads: Whether it names its row.
         kind: "number" (stands on the right), "long" (a text that may break) or empty.
         value: What it sorts by, None for texts.
-        mark: Letter of its doubt, empty if there is none.
-        doubt: The doubt.
+        mark: Letter of its warning, empty if there is none.
+        warning: The warning.
         has_slot: Whether there is space for a mark, as in all cells of a column with marks, so that numbers align.
     """
 
@@ -33,7 +33,7 @@ class CellView:
     kind: str
     value: float | None
     mark: str
-    doubt: str
+    warning: str
     has_slot: bool
 
 
@@ -47,12 +47,12 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One table; `doubts` are marks with their texts, `n_mark_letters` is the longest mark's, `remarks` come first."""
+    """One table; `warnings` are marks with texts, `n_mark_letters` is the longest mark's, `remarks` come first."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[RowView, ...]
-    doubts: tuple[tuple[str, str], ...]
+    warnings: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     n_mark_letters: int
     remarks: tuple[str, ...]
@@ -60,22 +60,22 @@ class TableView:
 
 def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
     """The table without the notes that are said elsewhere."""
-    doubts = table.marked_doubts()
-    marked = {place for _, place in doubts}
+    warnings = table.marked_warnings()
+    marked = {place for _, place in warnings}
     rows = []
     for number, (cells, shown) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
         views = []
         for place, (cell, text, column) in enumerate(zip(cells, shown, table.columns, strict=True)):
             heads = place == 0 and column.text
-            mark, doubt = doubts.get((number, place), ("", ""))
+            mark, warning = warnings.get((number, place), ("", ""))
             kind = "number" if not column.text else "long" if len(text) > _MAX_UNBROKEN else ""
-            views.append(CellView(one_line(text), heads, kind, _value(cell), mark, doubt, place in marked))
+            views.append(CellView(one_line(text), heads, kind, _value(cell), mark, warning, place in marked))
         previous = table.rows[number - 1] if number else None
         rows.append(RowView(row_kind(cells, previous), tuple(views)))
     notes = tuple(note for note in table.notes if note not in set(shared_notes))
-    n_letters = max((len(mark) for mark, _ in doubts.values()), default=0)
+    n_letters = max((len(mark) for mark, _ in warnings.values()), default=0)
     return TableView(
-        table.title, table.columns, tuple(rows), tuple(table.doubt_texts()), notes, n_letters, table.remarks
+        table.title, table.columns, tuple(rows), tuple(table.warning_texts()), notes, n_letters, table.remarks
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables as a spreadsheet (.xlsx): numbers are numbers with formats, doubts are comments on their cells."""
+"""Tables as a spreadsheet (.xlsx): numbers are numbers with formats, warnings are comments on their cells."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def _write_table(workbook: Workbook, sheet: Worksheet, table: Table) -> None:
         for place, cell in enumerate(cells):
             cell_format = formats[place, is_bold, isinstance(cell, int)]
             _write_cell(sheet, row + _FIRST_ROW, place, cell, cell_format)
-    for doubt in table.doubts:
-        sheet.write_comment(doubt.row + _FIRST_ROW, doubt.column, one_line(f"Doubt: {doubt.text}."))
+    for warning in table.warnings:
+        sheet.write_comment(warning.row + _FIRST_ROW, warning.column, one_line(f"Warning: {warning.text}."))
     for number, note in enumerate(table.notes):
         sheet.write_string(_FIRST_ROW + len(table.rows) + 1 + number, 0, one_line(note))
     sheet.freeze_panes(_FIRST_ROW, sum(column.text for column in table.columns[:2]))

@@ -47,9 +47,9 @@ def _findings(rows: Sequence[ZooRow]) -> Iterator[Finding]:
         shares = [share for share in map(_share_percent, coded) if share is not None]
         if shares:
             n_faults = sum(bool(row.fault) for row in coded)
-            doubt = f"{n_faults} of them with scores that are NaN or infinite" if n_faults else ""
+            warning = f"{n_faults} of them with scores that are NaN or infinite" if n_faults else ""
             label = f"mean size of {len(shares)} networks, {codec}"
-            yield Finding(f"{fmean(shares):.2f}", "%", label, doubt)
+            yield Finding(f"{fmean(shares):.2f}", "%", label, warning)
 
 
 def _codecs(rows: Sequence[ZooRow]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bjontegaard deltas between two rate-quality curves, with every doubt about them as data.
+"""Bjontegaard deltas between two rate-quality curves, with every warning about them as data.
 
 Source: G. Bjontegaard, VCEG-M33; JVET-H0030 (pchip, as in the JVET spreadsheet); computed by the PyPI package
 `bjontegaard`.
@@ -7,11 +7,11 @@ Source: G. Bjontegaard, VCEG-M33; JVET-H0030 (pchip, as in the JVET spreadsheet)
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class BdRate:
 
     Attributes:
         value_percent: The difference; None if the curves have none, and the warnings say why.
-        warnings: What to doubt about the value.
+        warnings: The warning about the value.
     """
 
     value_percent: float | None
@@ -46,7 +46,7 @@ class BdPsnr:
 
     Attributes:
         value_db: The difference; None if the curves have none, and the warnings say why.
-        warnings: What to doubt about the value.
+        warnings: The warning about the value.
     """
 
     value_db: float | None
@@ -64,29 +64,29 @@ def bd_rate_percent(
         method: Interpolation of log10(rate) over quality.
     """
     anchor, test = (sorted(points, key=lambda p: (p[1], p[0])) for points in (anchor_points, test_points))
-    doubts = _doubts(anchor, test)
+    warnings = _warnings(anchor, test)
     axes = [[point[1] for point in points] for points in (anchor, test)]
     refusal = _refusal(anchor, test, axes)
     if refusal:
-        return BdRate(None, (*doubts, refusal))
+        return BdRate(None, (*warnings, refusal))
     from bjontegaard import bd_rate  # here: it imports pyplot
 
     value, more = _run(bd_rate, anchor, test, axes, method)
-    return BdRate(value, (*doubts, *more))
+    return BdRate(value, (*warnings, *more))
 
 
 def bd_psnr_db(anchor_points: Sequence[Point], test_points: Sequence[Point], method: Interpolation = "pchip") -> BdPsnr:
     """BD-PSNR of the test against the anchor in dB; arguments as for `bd_rate_percent`."""
     anchor, test = sorted(anchor_points), sorted(test_points)
-    doubts = _doubts(anchor, test)
+    warnings = _warnings(anchor, test)
     axes = [[_log_rate(point) for point in points] for points in (anchor, test)]
     refusal = _refusal(anchor, test, axes)
     if refusal:
-        return BdPsnr(None, (*doubts, refusal))
+        return BdPsnr(None, (*warnings, refusal))
     from bjontegaard import bd_psnr  # here: it imports pyplot
 
     value, more = _run(bd_psnr, anchor, test, axes, method)
-    return BdPsnr(value, (*doubts, *more))
+    return BdPsnr(value, (*warnings, *more))
 
 
 def gain_curve(
@@ -109,7 +109,7 @@ def gain_curve(
     return [float(rate) for rate in 10**steps], [float(gain) for gain in gains]
 
 
-def _doubts(anchor: Sequence[Point], test: Sequence[Point]) -> tuple[str, ...]:
+def _warnings(anchor: Sequence[Point], test: Sequence[Point]) -> tuple[str, ...]:
     """What is wrong with either curve by itself."""
     found = []
     for name, points in (("anchor", anchor), ("test", test)):
@@ -142,9 +142,9 @@ def _run(
     axes: Sequence[Sequence[float]],
     method: Interpolation,
 ) -> tuple[float, tuple[str, ...]]:
-    """The package's value, and the doubts that need both curves."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    """The package's value, and the warnings that need both curves."""
+    with catch_warnings(record=True) as caught:
+        simplefilter("always")
         value, f_anchor, f_test = function(*_columns(anchor, test), method, False, True, 0)
         steps = _common_axis(axes, _CROSS_STEPS)
         difference = f_test(steps) - f_anchor(steps)

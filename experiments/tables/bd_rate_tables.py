@@ -19,7 +19,7 @@ from vvc_nnr.experiments.tables.savings import (
     mean_saving,
     stream_lengths,
 )
-from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table, doubt_text
+from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text
 
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
@@ -99,10 +99,10 @@ def bd_rate_table(results: ToolResults, savings: Savings, method: Interpolation,
             times = [results.time_percent(names, variant, side) if anchor == ANCHOR else None for side in SIDES]
             rows.append((*head, *_plane_savings(savings, names, comparison), psnr_db, *times))
             places.append((names, comparison))
-    doubts = doubt_notes(savings[key] for key in savings if key[1].length is None)
-    marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 2)
+    warnings = warning_notes(savings[key] for key in savings if key[1].length is None)
+    marks = _rate_warnings(savings, places, len(WAY_COLUMNS) + 2)
     title = "BD-rate, mean of the sequences' BD-rates"
-    return Table(title, columns, tuple(rows), (_MEAN_NOTE, *notes, *doubts), marks)
+    return Table(title, columns, tuple(rows), (_MEAN_NOTE, *notes, *warnings), marks)
 
 
 def sequence_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
@@ -122,9 +122,9 @@ def sequence_table(results: ToolResults, savings: Savings, notes: Notes) -> Tabl
             head = (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], ctc_class, name)
             rows.append((*head, *_plane_savings(savings, (name,), comparison)))
             places.append(((name,), comparison))
-    doubts = doubt_notes(savings[key] for key in savings if key[1].length is None)
-    marks = _rate_doubts(savings, places, len(WAY_COLUMNS) + 3)
-    return Table("BD-rate per sequence", columns, tuple(rows), (*notes, *doubts), marks)
+    warnings = warning_notes(savings[key] for key in savings if key[1].length is None)
+    marks = _rate_warnings(savings, places, len(WAY_COLUMNS) + 3)
+    return Table("BD-rate per sequence", columns, tuple(rows), (*notes, *warnings), marks)
 
 
 def curve_table(results: ToolResults, method: Interpolation, notes: Notes) -> Table:
@@ -143,7 +143,7 @@ def curve_table(results: ToolResults, method: Interpolation, notes: Notes) -> Ta
         for group, names in results.groups.items()
     )
     title = "BD-rate against all in-loop filters, of mean curves"
-    return Table(title, columns, rows, (_CURVE_NOTE, *notes, *doubt_notes(found)))
+    return Table(title, columns, rows, (_CURVE_NOTE, *notes, *warning_notes(found)))
 
 
 def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
@@ -174,11 +174,11 @@ def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> 
     )
     sent = (saving for (_, comparison), saving in savings.items() if len(stream_lengths(comparison.variant)) > 1)
     title = "BD-rate against all in-loop filters with the network's bits, mean of the sequences' BD-rates"
-    return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *doubt_notes(sent)))
+    return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *warning_notes(sent)))
 
 
-def doubt_table(results: ToolResults, savings: Savings) -> Table:
-    """Every doubt about a BD-rate of a sequence, the network's bits being free."""
+def warning_table(results: ToolResults, savings: Savings) -> Table:
+    """Every warning about a BD-rate of a sequence, the network's bits being free."""
     planes: dict[tuple[str, Variant, Variant, str], list[str]] = {}
     for (name, comparison), saving in savings.items():
         for text in saving.warnings if comparison.length is None else ():
@@ -189,25 +189,25 @@ def doubt_table(results: ToolResults, savings: Savings) -> Table:
         Column("Against", text=True),
         Column("Sequence", text=True),
         Column("Planes", text=True),
-        Column("Doubt", text=True),
+        Column("Warning", text=True),
     )
     rows = [
         (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], name, ", ".join(found), text)
         for (name, variant, anchor, text), found in planes.items()
     ]
     notes = ("Anchor: the curve of the codec with the filters under 'Against'; test: that of the network.",)
-    return Table("Doubts about BD-rates of sequences", columns, tuple(rows), notes)
+    return Table("Warnings about BD-rates of sequences", columns, tuple(rows), notes)
 
 
-def doubt_notes(savings: Iterable[BdRate | None]) -> list[str]:
-    """How many curves each doubt is about."""
+def warning_notes(savings: Iterable[BdRate | None]) -> list[str]:
+    """How many curves each warning is about."""
     found = [saving for saving in savings if saving is not None]
     counts: dict[str, int] = {}
     for saving in found:
         for text in saving.warnings:
             kind = "the curves overlap by less than half" if "overlap by" in text else text
             counts[kind] = counts.get(kind, 0) + 1
-    notes = [f"Doubt in {number} of {len(found)} pairs of curves: {text}." for text, number in counts.items()]
+    notes = [f"Warning about {number} of {len(found)} pairs of curves: {text}." for text, number in counts.items()]
     if any(saving.value_percent is None for saving in found):
         notes.append("A pair of curves without a value is in no mean.")
     return notes
@@ -232,17 +232,17 @@ def _plane_savings(savings: Savings, names: Iterable[str], comparison: Compariso
     return [mean_saving(savings, sequences, comparison._replace(plane=plane)) for plane in PLANES]
 
 
-def _rate_doubts(
+def _rate_warnings(
     savings: Savings, places: Iterable[tuple[tuple[str, ...], Comparison]], first: int
-) -> tuple[Doubt, ...]:
-    """What to doubt about the BD-rates of each row; those of the planes stand from the column `first` on."""
+) -> tuple[CellWarning, ...]:
+    """The warning about the BD-rates of each row; those of the planes stand from the column `first` on."""
     found = []
     for row, (names, comparison) in enumerate(places):
         for column, plane in enumerate(PLANES, start=first):
             values = [(name, savings.get((name, comparison._replace(plane=plane)))) for name in names]
-            text = doubt_text(((name, value.warnings) for name, value in values if value), is_mean=len(names) > 1)
+            text = warning_text(((name, value.warnings) for name, value in values if value), is_mean=len(names) > 1)
             if text:
-                found.append(Doubt(row, column, text))
+                found.append(CellWarning(row, column, text))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
 from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, ToolResults, Variant, mean_or_none
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.savings import Comparison, Savings
-from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table, doubt_text
+from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text
 
 JVET_COLUMNS = (
     Column("Class", text=True),
@@ -73,31 +73,31 @@ def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple
         notes: What has to be known to read the numbers.
     """
     rows: list[tuple[Cell, ...]] = []
-    doubts: list[Doubt] = []
+    warnings: list[CellWarning] = []
 
     def add_mean(label: str, members: Sequence[JvetLine]) -> None:
-        doubts.extend(_doubts(len(rows), members, is_mean=True))
+        warnings.extend(_warnings(len(rows), members, is_mean=True))
         rows.append((label, MEAN, *_means(members), *times([line.sequence for line in members])))
 
     for ctc_class in dict.fromkeys(line.ctc_class for line in lines):
         members = [line for line in lines if line.ctc_class == ctc_class]
         for line in members:
-            doubts.extend(_doubts(len(rows), [line], is_mean=False))
+            warnings.extend(_warnings(len(rows), [line], is_mean=False))
             values = (rate.value_percent if rate else None for rate in line.rates)
             rows.append((ctc_class, line.sequence, *values, *times([line.sequence])))
         add_mean(f"Class {ctc_class}", members)
     if lines:
         add_mean(paper.OVERALL, lines)
-    return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(doubts))
+    return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(warnings))
 
 
-def _doubts(row: int, lines: Sequence[JvetLine], *, is_mean: bool) -> list[Doubt]:
+def _warnings(row: int, lines: Sequence[JvetLine], *, is_mean: bool) -> list[CellWarning]:
     found = []
     for place in range(_N_RATES):
         warnings = [(line.sequence, rate.warnings) for line in lines if (rate := line.rates[place])]
-        text = doubt_text(warnings, is_mean=is_mean)
+        text = warning_text(warnings, is_mean=is_mean)
         if text:
-            found.append(Doubt(row, place + _N_LABELS, text))
+            found.append(CellWarning(row, place + _N_LABELS, text))
     return found
 
 

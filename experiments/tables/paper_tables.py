@@ -29,7 +29,7 @@ from vvc_nnr.experiments.tables.means import (
     tool_results,
 )
 from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes, weights_notes
-from vvc_nnr.experiments.tables.table import Cell, Column, Doubt, Table
+from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,8 +186,10 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
     )
     ours = [found for network, order in weights.items() for found in _network_rows(network, order, means)]
     rows = (*(cells for cells, _ in ours), *_paper_end_to_end())
-    doubts = [Doubt(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_doubts(mean)]
-    return Table("Table 4: end to end", columns, rows, _image_notes(conventions, networks), tuple(doubts))
+    warnings = [
+        CellWarning(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_warnings(mean)
+    ]
+    return Table("Table 4: end to end", columns, rows, _image_notes(conventions, networks), tuple(warnings))
 
 
 def _names(networks: Iterable[NetworkRow]) -> list[str]:
@@ -296,7 +298,7 @@ def _network_rows(
     return [(_image_cells(network, mean, reference), mean) for mean in (*near, *same_images) if mean]
 
 
-def _exact_doubts(mean: ImageMean) -> Iterator[tuple[int, str]]:
+def _exact_warnings(mean: ImageMean) -> Iterator[tuple[int, str]]:
     """Columns of PSNRs that exact images have no part in, and what to know about them."""
     n_images = len(mean.images)
     if mean.n_exact == n_images:

@@ -23,9 +23,9 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     bd_rate_table,
     complexity_table,
     curve_table,
-    doubt_table,
     network_bits_table,
     sequence_table,
+    warning_table,
 )
 from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
 from vvc_nnr.experiments.tables.jvet import jvet_tables
@@ -378,9 +378,9 @@ def tool_tables(
         tables["bd_rate_with_network_bits"] = network_bits_table(results, savings, notes)
         tables["bd_rate_of_mean_curves"] = curve_table(results, interpolation, notes)
         tables["bd_rate_per_sequence"] = sequence_table(results, savings, notes)
-        doubts = doubt_table(results, savings)
-        if doubts.rows:
-            tables["doubts"] = doubts
+        warnings = warning_table(results, savings)
+        if warnings.rows:
+            tables["warnings"] = warnings
     tables["worse"] = worse_table(results, savings, common)
     tables["all_scores"] = all_scores_table(frame, networks, conventions, shown)
     return tables

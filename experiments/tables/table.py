@@ -57,13 +57,13 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """What to doubt about one number of a table.
+class CellWarning:
+    """The warning about one number of a table.
 
     Attributes:
         row: Its row, from 0.
         column: Its column, from 0.
-        text: The doubt, without a full stop.
+        text: The warning, without a full stop.
     """
 
     row: int
@@ -80,25 +80,27 @@ class Table:
         columns: The columns.
         rows: One cell per column each.
         notes: What has to be known to read the numbers, a sentence or two each.
-        doubts: What to doubt about single numbers, at most one each.
+        warnings: The warning about single numbers, at most one each.
         remarks: What has to be known before any number is read, such as that the run is not finished; a sentence each,
             written above the numbers.
 
     Raises:
-        ShapeError: If a row has not one cell per column, or a doubt is about a cell that is not there.
+        ShapeError: If a row has not one cell per column, or a warning is about a cell that is not there.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
+    warnings: tuple[CellWarning, ...] = ()
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for doubt in self.doubts:
-            if not (0 <= doubt.row < len(self.rows) and 0 <= doubt.column < len(self.columns)):
-                raise ShapeError(f"{self.title}: a doubt about row {doubt.row}, column {doubt.column}: no such cell")
+        for warning in self.warnings:
+            if not (0 <= warning.row < len(self.rows) and 0 <= warning.column < len(self.columns)):
+                raise ShapeError(
+                    f"{self.title}: a warning about row {warning.row}, column {warning.column}: no such cell"
+                )
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ShapeError(f"{self.title}: a row of {len(row)} cells, {len(self.columns)} columns")
@@ -115,15 +117,15 @@ class Table:
             found[column.title] = pd.Series(list(values), dtype="float64" if len(numbers) == len(values) else "object")
         return pd.DataFrame(found)
 
-    def marked_doubts(self) -> dict[tuple[int, int], tuple[str, str]]:
-        """Mark (a, b, ...) and text of the doubt about each cell that has one; equal doubts have one mark."""
-        texts = list(dict.fromkeys(doubt.text for doubt in self.doubts))
+    def marked_warnings(self) -> dict[tuple[int, int], tuple[str, str]]:
+        """Mark (a, b, ...) and text of the warning about each cell that has one; equal warnings have one mark."""
+        texts = list(dict.fromkeys(warning.text for warning in self.warnings))
         marks = {text: mark_of(number) for number, text in enumerate(texts)}
-        return {(doubt.row, doubt.column): (marks[doubt.text], doubt.text) for doubt in self.doubts}
+        return {(warning.row, warning.column): (marks[warning.text], warning.text) for warning in self.warnings}
 
-    def doubt_texts(self) -> list[tuple[str, str]]:
-        """Mark and text of each doubt once."""
-        return list(dict.fromkeys(self.marked_doubts().values()))
+    def warning_texts(self) -> list[tuple[str, str]]:
+        """Mark and text of each warning once."""
+        return list(dict.fromkeys(self.marked_warnings().values()))
 
 
 def with_remarks(tables: Mapping[str, Table], remarks: tuple[str, ...]) -> dict[str, Table]:
@@ -142,22 +144,22 @@ def without_empty_columns(table: Table) -> Table:
         table,
         columns=tuple(table.columns[place] for place in kept),
         rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
-        doubts=tuple(replace(each, column=kept.index(each.column)) for each in table.doubts if each.column in kept),
+        warnings=tuple(replace(each, column=kept.index(each.column)) for each in table.warnings if each.column in kept),
     )
 
 
 def mark_of(number: int) -> str:
-    """The mark of a doubt by its number: a, b, ..., z, aa, ab, ..."""
+    """The mark of a warning by its number: a, b, ..., z, aa, ab, ..."""
     letter = ascii_lowercase[number % len(ascii_lowercase)]
     earlier = number // len(ascii_lowercase)
     return mark_of(earlier - 1) + letter if earlier else letter
 
 
-def doubt_text(warnings: Iterable[tuple[str, Sequence[str]]], *, is_mean: bool) -> str:
-    """The doubts about a BD-rate or a mean of some; empty if there are none.
+def warning_text(warnings: Iterable[tuple[str, Sequence[str]]], *, is_mean: bool) -> str:
+    """The warnings about a BD-rate or a mean of some; empty if there are none.
 
     Args:
-        warnings: Each sequence and what is to be doubted about its own value.
+        warnings: Each sequence and the warnings about its own value.
         is_mean: Whether the number is a mean over sequences, which are named then.
     """
     names: dict[str, list[str]] = defaultdict(list)
@@ -185,7 +187,7 @@ def to_markdown(table: Table) -> str:
     lines = [_markdown_line(cells, table.columns, widths) for cells in (heads, rules, *body)]
     remarks = [part for remark in table.remarks for part in (f"> **{one_line(remark)}**", "")]
     parts = [f"**{one_line(table.title)}**", "", *remarks, *lines]
-    notes = [f"({mark}) {text}." for mark, text in table.doubt_texts()] + list(table.notes)
+    notes = [f"({mark}) {text}." for mark, text in table.warning_texts()] + list(table.notes)
     if notes:
         parts += ["", *(f"- {one_line(note)}" for note in notes)]
     return "\n".join(parts) + "\n"
@@ -204,9 +206,9 @@ def to_markdown_page(tables: Sequence[Table]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV with unrounded numbers; title, remarks, notes and doubts are `#` lines above it."""
+    """The table as CSV with unrounded numbers; title, remarks, notes and warnings are `#` lines above it."""
     out = io.StringIO()
-    for line in (table.title, *table.remarks, *table.notes, *map(partial(_csv_doubt, table), table.doubts)):
+    for line in (table.title, *table.remarks, *table.notes, *map(partial(_csv_warning, table), table.warnings)):
         out.write(f"# {one_line(line)}\n")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(column.title for column in table.columns)
@@ -237,9 +239,9 @@ def to_latex(table: Table) -> str:
 
 
 def latex_cells(table: Table) -> list[list[str]]:
-    """The cells as LaTeX, doubted ones with the mark of their doubt."""
+    """The cells as LaTeX, the mark of a warning above what it is about."""
     cells = [[latex_text(text) for text in row] for row in cell_texts(table)]
-    for (row, column), (mark, _) in table.marked_doubts().items():
+    for (row, column), (mark, _) in table.marked_warnings().items():
         cells[row][column] += rf"\textsuperscript{{{mark}}}"
     return cells
 
@@ -250,9 +252,9 @@ def latex_remarks(table: Table) -> list[str]:
 
 
 def latex_notes(table: Table) -> list[str]:
-    """Doubts and notes as LaTeX, a paragraph each."""
-    doubts = [rf"\textsuperscript{{{mark}}} {latex_text(text)}.\par" for mark, text in table.doubt_texts()]
-    return [*doubts, *(latex_text(note) + r"\par" for note in table.notes)]
+    """Warnings and notes as LaTeX, a paragraph each."""
+    warnings = [rf"\textsuperscript{{{mark}}} {latex_text(text)}.\par" for mark, text in table.warning_texts()]
+    return [*warnings, *(latex_text(note) + r"\par" for note in table.notes)]
 
 
 def one_line(text: str) -> str:
@@ -268,7 +270,7 @@ def cell_texts(table: Table) -> list[list[str]]:
 
 def _marked_texts(table: Table) -> list[list[str]]:
     cells = cell_texts(table)
-    for (row, column), (mark, _) in table.marked_doubts().items():
+    for (row, column), (mark, _) in table.marked_warnings().items():
         cells[row][column] += f" ({mark})"
     return cells
 
@@ -289,9 +291,9 @@ def _text(cell: Cell, column: Column) -> str:
             return f"{round(cell, column.digits) + 0.0:{sign}.{column.digits}f}"
 
 
-def _csv_doubt(table: Table, doubt: Doubt) -> str:
-    """A doubt with the place of its number, counted from the row below the heads."""
-    return f"Doubt about row {doubt.row + 1}, {table.columns[doubt.column].title}: {doubt.text}."
+def _csv_warning(table: Table, warning: CellWarning) -> str:
+    """A warning with the place of its number, counted from the row below the heads."""
+    return f"Warning about row {warning.row + 1}, {table.columns[warning.column].title}: {warning.text}."
 
 
 def _csv(cell: Cell) -> str | int | float:

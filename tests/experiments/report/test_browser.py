@@ -18,7 +18,7 @@ from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.tool_section import tool_section
 from vvc_nnr.experiments.tables.jvet import MEAN
 from vvc_nnr.experiments.tables.stored import read_tools
-from vvc_nnr.experiments.tables.table import Doubt, cell_texts
+from vvc_nnr.experiments.tables.table import CellWarning, cell_texts
 
 Put = Callable[..., list[dict[str, object]]]
 PROGRAM = find_browser()
@@ -214,9 +214,9 @@ def test_texts_have_contrast(chrome: Browser, page: Path) -> None:
       const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
       const found = {};
       for (const ground of ['paper', 'raised', 'sunk'])
-        for (const name of ['ink', 'soft', 'accent', 'doubt', 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6'])
+        for (const name of ['ink', 'soft', 'accent', 'warning', 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6'])
           found[`${name} ${ground}`] = ratio(name, ground);
-      found['doubt doubt-paper'] = ratio('doubt', 'doubt-paper');
+      found['warning warning-paper'] = ratio('warning', 'warning-paper');
       return found;
     })()"""
     for dark in (False, True):
@@ -383,13 +383,13 @@ def test_it_prints(chrome: Browser, page: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1300, 380])
-def test_marks_of_doubts_hide_no_digit(
+def test_marks_of_warnings_hide_no_digit(
     chrome: Browser, results: Path, provenance: Provenance, tmp_path: Path, width: int
 ) -> None:
     """A number ends before its mark begins, and numbers of a column end at one place, with and without marks."""
-    path, table = tmp_path / "doubts.html", read_sections(results)[0].jvet_tables["jvet_1"]
-    doubts = tuple(Doubt(row, column, f"doubt {row}") for row in (0, 2) for column in (2, 3))
-    section = replace(read_sections(results)[0], tables={"t": replace(table, doubts=doubts)})
+    path, table = tmp_path / "warnings.html", read_sections(results)[0].jvet_tables["jvet_1"]
+    warnings = tuple(CellWarning(row, column, f"warning {row}") for row in (0, 2) for column in (2, 3))
+    section = replace(read_sections(results)[0], tables={"t": replace(table, warnings=warnings)})
     path.write_bytes(render_page("t", [section], EmbeddedPictures(), provenance))
     chrome.open(path, width=width)
     for media in ("screen", "print"):

@@ -19,7 +19,7 @@ from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.workbook import number_format, sheet_name, to_workbook
-from vvc_nnr.experiments.tables.table import Column, Doubt, Table, to_markdown
+from vvc_nnr.experiments.tables.table import CellWarning, Column, Table, to_markdown
 
 Run = Callable[..., str]
 ODD = Table(
@@ -31,7 +31,7 @@ ODD = Table(
         ("日本 é \\x_{y}", "", "7", 0),
     ),
     ("@note #1 100 %",),
-    (Doubt(0, 2, "the curves cross"),),
+    (CellWarning(0, 2, "the curves cross"),),
 )
 
 
@@ -112,14 +112,14 @@ def test_wrong_input_is_refused(
     assert sorted(results.parent.rglob("*")) == before
 
 
-def test_a_spreadsheet_has_numbers_formats_and_doubts(results: Path) -> None:
+def test_a_spreadsheet_has_numbers_formats_and_warnings(results: Path) -> None:
     data = to_workbook({"odd": ODD}, read_sections(results))
     sheet = openpyxl.load_workbook(io.BytesIO(data))["odd"]
     assert sheet.freeze_panes == "C4"
     assert [cell.value for cell in sheet[3]] == ["Class", "Sequence", "Y [%]", "N"]
     assert (sheet["C4"].value, sheet["C4"].data_type, sheet["C4"].number_format) == (-1.234, "n", "+0.00;-0.00;0.00")
     assert (sheet["D4"].value, sheet["D4"].number_format) == (3, "0")
-    assert sheet["C4"].comment.text == "Doubt: the curves cross."
+    assert sheet["C4"].comment.text == "Warning: the curves cross."
     assert [sheet[place].data_type for place in ("A1", "A4", "B4")] == ["s", "s", "s"]  # neither formulas nor links
     assert sheet["B4"].hyperlink is None
     assert (sheet["C5"].value, sheet["D5"].value, sheet["A5"].font.bold) == ("inf", None, True)

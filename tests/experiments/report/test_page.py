@@ -131,10 +131,10 @@ def test_names_from_outside_stay_texts(
     assert json.loads(data[1])["entries"][0]["sequence"] == NASTY
 
 
-def test_doubts_are_marked_and_explained(results: Path, provenance: Provenance) -> None:
+def test_warnings_are_marked_and_explained(results: Path, provenance: Provenance) -> None:
     sections = read_sections(results)
     page = render_page("t", sections, NO_PICTURES, provenance).decode()
-    assert 'class="doubt" href="#doubt-' not in page
+    assert 'class="warning" href="#warning-' not in page
     path = results / "tool_by_tool.tsv"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "\t27\t" not in line and "\t22\t" not in line))
@@ -146,7 +146,7 @@ def test_doubts_are_marked_and_explained(results: Path, provenance: Provenance) 
             lowered[place] = "\t".join(cells)
     path.write_text("".join(lowered))
     page = render_page("t", read_sections(results), NO_PICTURES, provenance).decode()
-    marks = re.findall(r'class="doubt" href="#(doubt-[^"]*)" title="([^"]*)"', page)
+    marks = re.findall(r'class="warning" href="#(warning-[^"]*)" title="([^"]*)"', page)
     assert marks
     assert all(f'id="{target}"' in page for target, _ in marks)
     assert any("the curves cross" in text for _, text in marks)

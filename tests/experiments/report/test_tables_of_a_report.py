@@ -1,4 +1,4 @@
-"""Tables in the layout of JVET, doubts beside numbers, and tables as a page has them."""
+"""Tables in the layout of JVET, warnings beside numbers, and tables as a page has them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ from vvc_nnr.experiments.tables import jvet
 from vvc_nnr.experiments.tables.means import tool_results
 from vvc_nnr.experiments.tables.savings import sequence_savings
 from vvc_nnr.experiments.tables.stored import read_images, read_tools
-from vvc_nnr.experiments.tables.table import Column, Doubt, Table, doubt_text, mark_of, to_csv, to_latex, to_markdown
+from vvc_nnr.experiments.tables.table import (
+    CellWarning,
+    Column,
+    Table,
+    mark_of,
+    to_csv,
+    to_latex,
+    to_markdown,
+    warning_text,
+)
 
 TABLE = Table(
     "T",
     (Column("Class", text=True), Column("Sequence", text=True), Column("Y", "%", digits=2, signed=True)),
     (("B", "Cactus", -1.0), ("Class B", "mean", -1.0), ("paper", "", "-0.5"), ("D", "x" * 40, None)),
     ("A note.",),
-    (Doubt(0, 2, "the curves cross"), Doubt(1, 2, "the curves cross"), Doubt(3, 2, "no value")),
+    (CellWarning(0, 2, "the curves cross"), CellWarning(1, 2, "the curves cross"), CellWarning(3, 2, "no value")),
 )
 
 
@@ -86,24 +95,24 @@ def test_what_a_codec_would_run_comes_first(decided: Path) -> None:
     assert [finding.value for finding in section.findings] == ["-20.00"]
 
 
-def test_doubts_stand_beside_their_numbers(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
+def test_warnings_stand_beside_their_numbers(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
     two = [row for row in tool_rows if row.qp in (22, 37)]
     table = jvet_tables(two, tool_networks)[0]
     few = "anchor: 2 points, fewer than 4; test: 2 points, fewer than 4"
-    assert table.doubts[0] == Doubt(0, 2, few)
-    assert {doubt.row for doubt in table.doubts} == {0, 1, 2, 3, 4}
-    assert doubt_text([("a", ["x"]), ("b", []), ("c", ["x", "y"])], is_mean=True) == "x (a, c); y (c)"
-    assert doubt_text([(name, ["x"]) for name in "abcde"], is_mean=True) == "x (a, b, c and 2 more)"
-    assert doubt_text([], is_mean=True) == ""
+    assert table.warnings[0] == CellWarning(0, 2, few)
+    assert {warning.row for warning in table.warnings} == {0, 1, 2, 3, 4}
+    assert warning_text([("a", ["x"]), ("b", []), ("c", ["x", "y"])], is_mean=True) == "x (a, c); y (c)"
+    assert warning_text([(name, ["x"]) for name in "abcde"], is_mean=True) == "x (a, b, c and 2 more)"
+    assert warning_text([], is_mean=True) == ""
 
 
-def test_doubts_in_every_format() -> None:
+def test_warnings_in_every_format() -> None:
     assert "| -1.00 (a) |" in to_markdown(TABLE)
     assert "- (a) the curves cross.\n- (b) no value.\n- A note.\n" in to_markdown(TABLE)
-    assert "# Doubt about row 4, Y [%]: no value.\n" in to_csv(TABLE)
+    assert "# Warning about row 4, Y [%]: no value.\n" in to_csv(TABLE)
     assert r"-1.00\textsuperscript{a}" in to_latex(TABLE)
     with pytest.raises(ShapeError, match="row 4"):
-        replace(TABLE, doubts=(Doubt(4, 0, "x"),))
+        replace(TABLE, warnings=(CellWarning(4, 0, "x"),))
 
 
 def test_marks_never_end() -> None:
@@ -118,7 +127,7 @@ def test_rows_of_a_page() -> None:
     assert [cell.has_slot for cell in view.rows[2].cells] == [False, False, True]
     assert view.n_mark_letters == 1
     assert view.rows[3].cells[1].kind == "long"
-    assert view.doubts == (("a", "the curves cross"), ("b", "no value"))
+    assert view.warnings == (("a", "the curves cross"), ("b", "no value"))
     assert view.notes == ()
 
 
@@ -148,7 +157,7 @@ def test_every_experiment_has_its_section(results: Path) -> None:
         assert section.charts
         assert section.tables
     assert [finding.value for finding in sections["model-zoo"].findings] == ["10.00", "15.00"]
-    assert sections["model-zoo"].findings[1].doubt
+    assert sections["model-zoo"].findings[1].warning
     # -29.5 + 32 dB at the nearest rate of JPEG's payload
     assert sections["end-to-end"].findings[0].value == "+2.500"
 

@@ -72,7 +72,7 @@ def test_the_order_of_points_does_not_matter() -> None:
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
-def test_doubtful_curves_have_a_value_and_a_warning(test: list[Point], warning: str, method: Interpolation) -> None:
+def test_warningful_curves_have_a_value_and_a_warning(test: list[Point], warning: str, method: Interpolation) -> None:
     result = bd_rate_percent(ALL, test, method)
     assert result.value_percent is not None
     assert math.isfinite(result.value_percent)

@@ -134,11 +134,11 @@ def test_bd_rate_table(tool_rows: list[ToolRow], tool_networks: Networks) -> Non
     overall = rows["rep", "original", "all filters", "Overall (2)"]
     assert overall[:4] == pytest.approx([sum(saved) / 2] * 4, abs=1e-3)
     assert overall[4] == pytest.approx(0.3, abs=1e-3)
-    assert not any("Doubt" in note for note in table.notes)
+    assert not any("Warning" in note for note in table.notes)
     assert bd_rates(tool_rows, tool_networks, "akima").rows != ()
 
 
-def test_bd_rate_table_tells_its_doubts(tool_rows: list[ToolRow], tool_networks: Networks) -> None:
+def test_bd_rate_table_tells_its_warnings(tool_rows: list[ToolRow], tool_networks: Networks) -> None:
     table = bd_rates([row for row in tool_rows if row.qp in (22, 37)], tool_networks)
     assert any("test: 2 points, fewer than 4" in note for note in table.notes)
     one = bd_rates([row for row in tool_rows if row.qp == 22], tool_networks)
@@ -258,11 +258,11 @@ def test_exact_images_are_counted_and_have_no_part_in_a_mean(
     others = [row for row in image_rows if row.image != first]
     table, without = (end_to_end_table(rows, autoencoders) for rows in (some, others))
     assert "inf" not in to_markdown(table).replace("infinite", "")
-    doubts = {(doubt.row, doubt.column): doubt.text for doubt in table.doubts}
+    warnings = {(warning.row, warning.column): warning.text for warning in table.warnings}
     for number, row in enumerate(table.rows):
         if row[0] == "paper":
             continue
-        assert doubts[number, 5].startswith(f"1 of {len(images)} images is exact (infinite PSNR)")
+        assert warnings[number, 5].startswith(f"1 of {len(images)} images is exact (infinite PSNR)")
         assert isinstance(row[6], float)
         assert row[8] is None
     ours, same = (
@@ -272,7 +272,7 @@ def test_exact_images_are_counted_and_have_no_part_in_a_mean(
     assert ours == pytest.approx(same)
     every = end_to_end_table([replace(row, psnr_db=math.inf) for row in image_rows], autoencoders)
     assert every.rows[0][5:7] == (None, None)
-    assert every.doubts[0].text == f"all {len(images)} images are exact: the PSNR is infinite"
+    assert every.warnings[0].text == f"all {len(images)} images are exact: the PSNR is infinite"
 
 
 def test_contradicting_rows_are_refused(tool_rows: list[ToolRow], tool_networks: Networks) -> None:

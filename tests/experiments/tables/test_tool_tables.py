@@ -82,7 +82,7 @@ def test_rates_at_equal_quality_are_the_bd_rate_of_every_plane_group_and_average
                 assert cell(tables[name], plane, Decisions="on", Class=group) == pytest.approx(-20, abs=1e-3)
     per_sequence = tables["bd_rate_per_sequence"]
     assert cell(per_sequence, "YUV", Decisions="on", Sequence="cactus") == pytest.approx(-20, abs=1e-3)
-    assert "doubts" not in tables
+    assert "warnings" not in tables
     assert "coded_weights" not in tables
 
 
@@ -172,16 +172,16 @@ def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> 
     assert not any("no picture and no sequence" in note for note in table.notes)
 
 
-def test_doubts_are_listed_by_sequence_and_counted_under_the_table() -> None:
+def test_warnings_are_listed_by_sequence_and_counted_under_the_table() -> None:
     def crossing(each: ToolRow) -> ToolRow:
         is_one = each.sequence == "pass" and each.way == "decisions" and each.qp == 37
         return replace(each, n_bits=each.n_bits * 2) if is_one else each
 
     tables = tables_of(run(crossing), [NETWORK], CONVENTIONS)
-    doubts = tables["doubts"]
-    assert ("net", "file (NNC)", "on", "all filters", "pass", "Y, Cb, Cr, YUV", "the curves cross") in doubts.rows
-    assert {r[4] for r in doubts.rows} == {"pass"}
-    assert any("Doubt in 4 of 16 pairs of curves: the curves cross." in note for note in tables["bd_rate"].notes)
+    warnings = tables["warnings"]
+    assert ("net", "file (NNC)", "on", "all filters", "pass", "Y, Cb, Cr, YUV", "the curves cross") in warnings.rows
+    assert {r[4] for r in warnings.rows} == {"pass"}
+    assert any("Warning about 4 of 16 pairs of curves: the curves cross." in note for note in tables["bd_rate"].notes)
 
 
 def test_coding_the_weights_is_compared_with_the_float_network() -> None:
