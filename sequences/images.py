@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.files import open_input
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+from vvc_nnr.sequences.listing import has_suffix, list_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 
@@ -95,17 +96,16 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly in a folder, by name.
+    """The image files directly in a folder, by name; the log says what else was in it.
 
     Raises:
         InputError: If there is no such folder or it has no image.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return paths
+    listing = list_files(folder, has_suffix(IMAGE_SUFFIXES), enter=False)
+    if not listing.paths:
+        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}){listing.words_if_empty()}")
+    listing.left_out.tell(folder)
+    return list(listing.paths)
 
 
 def rgb_to_frame(rgb: NDArray[np.uint8], chroma_format: ChromaFormat = "420", bit_depth: int = 8) -> Frame:

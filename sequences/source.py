@@ -13,6 +13,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
+from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.video import probe_video, read_video
 from vvc_nnr.sequences.y4m import Y4mWriter, count_y4m_pictures, read_y4m, read_y4m_header
 from vvc_nnr.sequences.yuv import (
@@ -127,6 +128,8 @@ def open_sources(
 ) -> list[Source]:
     """All sequences of a folder and its subfolders in order of their paths, or the one in a file.
 
+    Linked folders are entered; the log says what was left out (`listing`).
+
     Each image is a sequence of its own. Options are for the files that do not know better: they are as in
     `open_source` for `.yuv` files and images. Sequences of the same name get their paths as names.
 
@@ -139,12 +142,13 @@ def open_sources(
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
     if not root.is_dir():
         return [_open(root, options)]
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_visible(path, root))
-    if not paths:
-        raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)})")
+    listing = list_files(root, has_suffix(SUFFIXES))
+    if not listing.paths:
+        raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)}){listing.words_if_empty()}")
+    listing.left_out.tell(root)
     rate_only = PartialFormat(fps=fps)
     needs_format = (".yuv", *IMAGE_SUFFIXES)
-    sources = [_open(path, options if path.suffix.lower() in needs_format else rate_only) for path in paths]
+    sources = [_open(path, options if path.suffix.lower() in needs_format else rate_only) for path in listing.paths]
     n_of_name = Counter(source.name for source in sources)
     return [
         source if n_of_name[source.name] == 1 else replace(source, name=str(source.path.relative_to(root).as_posix()))
@@ -165,10 +169,6 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
     if suffix == ".yuv":
         return YuvWriter(path, format)
     raise InputError(f"{path}: pictures are written as .y4m or .yuv; choose one of these suffixes")
-
-
-def _is_visible(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _open(path: Path, options: PartialFormat) -> Source:
