@@ -29,6 +29,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.packing import N_PLANES, pack
 from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.listing import list_folders
 
 Packed = NDArray[np.uint16]
 ORIGINAL = "original.npy"
@@ -91,7 +92,9 @@ def pair_name(loop_filters: LoopFilters, qp: int) -> str:
 
 def pair_names(folder: Path) -> list[str]:
     """Names of the pictures of a pair set, in the order they were made."""
-    return sorted(p.parent.name for p in folder.glob(f"*/{ORIGINAL}"))
+    if not folder.is_dir():
+        return []
+    return [each.name for each in list_folders(folder) if (each / ORIGINAL).is_file()]
 
 
 def load_original(folder: Path) -> Packed:

@@ -34,6 +34,8 @@ def read_python_batch(data: bytes, where: str) -> tuple[NDArray[np.uint8], NDArr
     batch = _unpickle(data, where)
     if not isinstance(batch, dict):
         raise BitstreamError(f"{where}: holds a {type(batch).__name__}, a CIFAR-10 batch is a dictionary")
+    if any(key in batch for key in (b"fine_labels", "fine_labels", b"coarse_labels", "coarse_labels")):
+        raise InputError(f"{where}: is a batch of CIFAR-100, which has 100 classes; must be one of CIFAR-10")
     images = _images(_entry(batch, "data", where), where)
     labels = _labels(_entry(batch, "labels", where), where)
     if len(images) != len(labels):

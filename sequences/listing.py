@@ -8,6 +8,7 @@
 | repeated | links to a file or folder that is in the list already |
 | upward | links to a folder above them, which have no end |
 | broken | links to nothing |
+| links | links in archives but hard links to a file of the archive |
 | folders | sub-folders where only the files directly in a folder are taken |
 
 Linked folders are entered. A file that several links lead to is in the list once, under its own name if it has
@@ -50,6 +51,7 @@ _WORDS = {
     "repeated": ("link to what is there already", "links to what is there already"),
     "upward": ("link to a folder above it", "links to folders above them"),
     "broken": ("broken link", "broken links"),
+    "links": ("link that is not followed", "links that are not followed"),
     "folders": ("folder that is not entered", "folders that are not entered"),
 }
 
@@ -64,6 +66,7 @@ class LeftOut:
     repeated: tuple[str, ...] = ()
     upward: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
