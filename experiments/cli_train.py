@@ -59,6 +59,7 @@ from vvc_nnr.filters.zoo import (
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
+from vvc_nnr.sequences.listing import distinct_files
 
 CHECKPOINT = "checkpoint.pt"
 PICTURES_NOTE = "pictures.json"
@@ -200,7 +201,9 @@ def _make_pairs(folder: Path, arguments: argparse.Namespace) -> None:
     checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / "pairs"
     before = pictures_before(checkpoint, note, pairs)
     encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
-    names = make_pairs(filter_pictures(sources_of(arguments.data, arguments)), pairs, encodings)
+    sources = sources_of(arguments.data, arguments)
+    distinct = set(distinct_files([source.path for source in sources]))
+    names = make_pairs(filter_pictures([each for each in sources if each.path in distinct]), pairs, encodings)
     pictures = picture_digests(pairs, names)
     if before is not None:
         check_same_pictures(before, pictures, checkpoint)
@@ -246,7 +249,7 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     if not arguments.cifar_share < 1:
         raise InputError(f"--cifar-share {arguments.cifar_share}: must be between 0 and 1")
     folder = make_folder(arguments.out)
-    paths = image_files(arguments.data)
+    paths = distinct_files(image_files(arguments.data))
     kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
     held_out = reduced_pictures(kept)
     trained_on = [path for path in paths if path not in kept]

@@ -20,14 +20,17 @@ The order is that of the code points in the parts of the paths, whatever the loc
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeAlias
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import open_input
 
 _log = logging.getLogger(__name__)
 
@@ -123,13 +126,41 @@ def list_files(folder: Path, is_taken: IsTaken, *, enter: bool = True) -> Listin
     )
 
 
+def distinct_files(paths: Sequence[Path], besides: Sequence[Path] = ()) -> list[Path]:
+    """The files whose bytes are not those of one before, nor of `besides`; the log names the others.
+
+    So no picture is trained on under one name and tested with under another.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    n_of_size = Counter(_size_bytes(path) for path in {*besides, *paths})
+
+    def identity(path: Path) -> bytes:
+        return _digest(path) if n_of_size[_size_bytes(path)] > 1 else os.fsencode(path)
+
+    first = {identity(path): path for path in reversed(besides)}
+    distinct, copies = [], []
+    for path in paths:
+        before = first.setdefault(identity(path), path)
+        if before is path and path not in besides:
+            distinct.append(path)
+        elif before.resolve() != path.resolve():
+            copies.append(f"{printable(path.name)} equals {printable(before.name)}")
+    if copies:
+        words = "1 copy" if len(copies) == 1 else f"{len(copies)} copies"
+        _log.warning("left out of %s: %s (%s)", printable(str(paths[0].parent)), words, _shown(copies))
+    return distinct
+
+
 def list_folders(folder: Path) -> list[Path]:
     """The folders and links to folders directly in a folder but hidden ones, by name.
 
     Raises:
         InputError: If it cannot be listed.
     """
-    return [folder / entry.name for entry in _entries(folder) if not is_hidden(entry.name) and entry.is_dir()]
+    visible = [folder / entry.name for entry in _entries(folder) if not is_hidden(entry.name)]
+    return [path for path in visible if path.is_dir()]
 
 
 def choose_names(names: Iterable[str], is_taken: IsTaken) -> tuple[list[str], LeftOut]:
@@ -171,8 +202,23 @@ def _counted(reason: str, names: tuple[str, ...]) -> str:
     words = f"{len(names)} {_WORDS[reason][len(names) > 1]}"
     if reason == "hidden":
         return words
-    shown = ", ".join(printable(name) for name in names[:_N_NAMES_SHOWN])
-    return f"{words} ({shown}{', ...' if len(names) > _N_NAMES_SHOWN else ''})"
+    return f"{words} ({_shown([printable(name) for name in names])})"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_N_NAMES_SHOWN]) + (", ..." if len(names) > _N_NAMES_SHOWN else "")
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _digest(path: Path) -> bytes:
+    with open_input(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.sequences.listing import LeftOut, choose_names, has_suffix, list_files, list_folders
+from vvc_nnr.sequences.listing import LeftOut, choose_names, distinct_files, has_suffix, list_files, list_folders
 
 IS_PICTURE = has_suffix((".png", ".yuv"))
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -292,3 +292,31 @@ def test_random_trees_are_listed_as_they_were_made(tmp_path):
         assert list_files(tree.root, IS_PICTURE) == listing
         n_files += len(real)
     assert n_files > 500
+
+
+def test_copies_of_files_are_left_out_and_named(tmp_path, caplog):
+    contents = {"a.png": b"one", "b.png": b"two", "c.png": b"one", "d.png": b"three", "e.png": b"two"}
+    paths = [put(tmp_path / name, content) for name, content in contents.items()]
+    assert [path.name for path in distinct_files(paths)] == ["a.png", "b.png", "d.png"]
+    (record,) = caplog.records
+    assert record.message == f"left out of {tmp_path}: 2 copies (c.png equals a.png, e.png equals b.png)"
+    assert [path.name for path in distinct_files(paths[:2] + paths[3:], paths[2:3])] == ["b.png", "d.png"]
+    assert distinct_files(paths[:2], paths[:2]) == distinct_files([]) == []
+
+
+@needs_links
+def test_what_is_beside_is_found_by_its_links_without_a_word(tmp_path, caplog):
+    path = put(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(path)
+    assert distinct_files([path, tmp_path / "b.png"], [path]) == []
+    assert not caplog.records
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read"):
+        distinct_files([tmp_path / "gone.png"])
+
+
+@needs_links
+def test_folders_that_are_links_without_end_are_no_folders(tmp_path):
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "sub").mkdir()
+    assert list_folders(tmp_path) == [tmp_path / "sub"]
