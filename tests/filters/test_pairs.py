@@ -58,6 +58,15 @@ def test_files_of_a_pair_set(folder):
     assert pair_names(folder) == ["0000_a", "0001_b", "0002_c"]
 
 
+def test_hidden_folders_hold_no_pairs_and_linked_ones_do(folder, tmp_path):
+    assert pair_names(tmp_path / "missing") == []
+    (tmp_path / ".0000_a").mkdir()
+    (tmp_path / ".0000_a" / "original.npy").touch()
+    (tmp_path / "0001_b").symlink_to(folder / "0001_b")
+    (tmp_path / "unfinished").mkdir()
+    assert pair_names(tmp_path) == ["0001_b"]
+
+
 def test_pairs_are_what_the_codec_makes(folder, pictures):
     for loop_filters in OPTIONS.loop_filters:
         pair_set = PairSet(folder, loop_filters, OPTIONS.qps)
