@@ -149,10 +149,11 @@ def open_sources(
     rate_only = PartialFormat(fps=fps)
     needs_format = (".yuv", *IMAGE_SUFFIXES)
     sources = [_open(path, options if path.suffix.lower() in needs_format else rate_only) for path in listing.paths]
-    n_of_name = Counter(source.name for source in sources)
+    below_root = [source.path.relative_to(root).as_posix() for source in sources]
+    n_of_name = Counter([*(source.name for source in sources), *below_root])
     return [
-        source if n_of_name[source.name] == 1 else replace(source, name=str(source.path.relative_to(root).as_posix()))
-        for source in sources
+        source if n_of_name[source.name] == 1 else replace(source, name=path)
+        for source, path in zip(sources, below_root, strict=True)
     ]
 
 

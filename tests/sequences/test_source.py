@@ -132,6 +132,27 @@ def test_folder_gives_each_file_in_order_and_tells_equal_names_apart(tmp_path, r
     assert [(s.format.width, s.format.height) for s in sources[3:]] == [(5, 5), (6, 4)]
 
 
+def test_path_that_tells_equal_names_apart_is_no_other_ones_name(tmp_path, random_frame):
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.jpg")
+    write(tmp_path / "x.png.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
+    assert [source.name for source in open_sources(tmp_path)] == ["x.jpg", "x.png", "x.png.y4m"]
+
+
+def test_linked_folder_is_entered_and_what_is_left_out_is_said(tmp_path, caplog):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set").mkdir()
+    for name in ("real/a.png", "set/own.png", "set/._own.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "set" / "kodak").symlink_to(tmp_path / "real")
+    assert [source.name for source in open_sources(tmp_path / "set")] == ["a", "own"]
+    assert f"left out of {tmp_path / 'set'}: 1 hidden file" in caplog.text
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.png").symlink_to("gone")
+    with pytest.raises(InputError, match=r"holds no sequence .*left out: 1 broken link \(a\.png\)"):
+        open_sources(tmp_path / "none")
+
+
 def test_file_alone_is_a_list_of_one(tmp_path, random_frame):
     path = write(tmp_path / "x.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
     assert open_sources(path) == [open_source(path)] == [open_source(str(path))]
