@@ -70,7 +70,9 @@ def arrays_of_npz(names: tuple[str, ...], read: Callable[[str], bytes], where: s
             f"{where}: has several arrays of images ({names_found}); keep one, or one each of train and test"
         )
     return [
-        _arrays(part, x.removesuffix(".npy"), read_npy(read(x), x, where), y and read_npy(read(y), y, where), where)
+        _arrays(
+            part, x.removesuffix(".npy"), read_npy(read(x), x, where), read_npy(read(y), y, where) if y else None, where
+        )
         for part, x, y in found
     ]
 

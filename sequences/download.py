@@ -20,8 +20,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -137,7 +138,7 @@ class _Wanted:
         with open_input(self.target) as file:
             return self.fault(file) is None
 
-    def fault(self, file: BinaryIO) -> str | None:
+    def fault(self, file: BufferedRandom | BufferedReader) -> str | None:
         """What is wrong with a file, None if nothing."""
         got_bytes = os.fstat(file.fileno()).st_size
         if self.size_bytes is not None and got_bytes != self.size_bytes:
@@ -149,7 +150,7 @@ class _Wanted:
                 return f"got SHA-256 {got}, want {self.sha256}"
         return None
 
-    def is_known_right(self, file: BinaryIO) -> bool:
+    def is_known_right(self, file: BufferedRandom) -> bool:
         return (self.size_bytes is not None or self.sha256 is not None) and self.fault(file) is None
 
 
@@ -169,7 +170,7 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 @contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
+def _locked(part: Path) -> Iterator[BufferedRandom]:
     """The file, made if needed, for reading and writing by this process alone; removed at the end if empty.
 
     Raises:
@@ -189,7 +190,7 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
             file.close()
 
 
-def _open_locked(part: Path) -> BinaryIO:
+def _open_locked(part: Path) -> BufferedRandom:
     while True:
         with ExitStack() as closing:
             file = closing.enter_context(open(part, "r+b", opener=_open_or_make))
@@ -203,7 +204,7 @@ def _open_or_make(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT, 0o666)
 
 
-def _lock(file: BinaryIO, part: Path) -> None:
+def _lock(file: BufferedRandom, part: Path) -> None:
     """Waits until no other process has the lock; where there are no locks, does nothing."""
     if sys.platform == "win32":
         return
@@ -220,7 +221,7 @@ def _lock(file: BinaryIO, part: Path) -> None:
             raise
 
 
-def _is_still(path: Path, file: BinaryIO) -> bool:
+def _is_still(path: Path, file: BufferedRandom) -> bool:
     """Whether the open file is the one of that name."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
@@ -228,7 +229,7 @@ def _is_still(path: Path, file: BinaryIO) -> bool:
         return False
 
 
-def _complete(wanted: _Wanted, file: BinaryIO) -> None:
+def _complete(wanted: _Wanted, file: BufferedRandom) -> None:
     """Fetches what the file lacks, and all of it anew if what was there before turns out to be wrong."""
     is_old = os.fstat(file.fileno()).st_size > 0
     while True:
@@ -254,7 +255,7 @@ def _unreachable(wanted: _Wanted, error: urllib.error.URLError) -> str:
     return f"{wanted.url}: download failed: {error.reason}; {words} {wanted.target}"
 
 
-def _fetched_fault(wanted: _Wanted, file: BinaryIO) -> str | None:
+def _fetched_fault(wanted: _Wanted, file: BufferedRandom) -> str | None:
     """Appends what the file lacks; returns what is wrong with it then.
 
     Raises:
@@ -309,7 +310,7 @@ def _refuse_web_page(url: str, response: Any) -> None:
         raise InputError(f"{url}: the server sent a web page, not the file; is there a login or proxy on the way?")
 
 
-def _append(response: Any, wanted: _Wanted, file: BinaryIO) -> str:
+def _append(response: Any, wanted: _Wanted, file: BufferedRandom) -> str:
     """Appends what the server sends; returns in words how it was cut off, empty if it was not."""
     have_bytes = file.seek(0, os.SEEK_END)
     stated_bytes = None if _is_packed(response) else response.length
@@ -329,7 +330,7 @@ def _append(response: Any, wanted: _Wanted, file: BinaryIO) -> str:
     return ""
 
 
-def _write(file: BinaryIO, chunk: bytes, target: Path) -> None:
+def _write(file: BufferedRandom, chunk: bytes, target: Path) -> None:
     try:
         file.write(chunk)
         file.flush()

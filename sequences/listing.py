@@ -166,7 +166,7 @@ def list_folders(folder: Path) -> list[Path]:
 def choose_names(names: Iterable[str], is_taken: IsTaken) -> tuple[list[str], LeftOut]:
     """The names of an archive's files that are taken, in their order, and what is left out, as in a folder."""
     left_out: dict[str, list[str]] = {"hidden": [], "partial": [], "unknown": []}
-    taken = []
+    taken: list[str] = []
     for name in names:
         reason = _reason(name, is_taken)
         (taken if reason is None else left_out[reason]).append(name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import signal
@@ -294,3 +295,15 @@ def test_fetchers_pass_their_pins_on(tmp_path, monkeypatch):
     assert calls[0][2:] == (170498071, "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
     assert calls[24][:2] == ("https://r0k.us/graphics/kodak/kodak/kodim24.png", "kodim24.png")
     assert all(len(call[3]) == 64 for call in calls)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_folder_without_locks_still_takes_files(tmp_path, server, monkeypatch):
+    import fcntl
+
+    def unsupported(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    fetch(server, tmp_path / "file.bin")
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
