@@ -5,7 +5,7 @@ Source: Krizhevsky, 2014; Szegedy et al., CVPR 2016.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,9 @@ def _labelled(folder: Path) -> list[tuple[Path, int]]:
     if folder.is_dir():
         classes = {path.name: label for label, path in enumerate(list_folders(folder))}
         listing = list_files(folder, has_suffix(IMAGE_SUFFIXES))
-        listing.left_out.tell(folder)
         inside = [path for path in listing.paths if path.parent != folder]
+        beside = tuple(path.name for path in listing.paths if path.parent == folder)
+        replace(listing.left_out, unknown=(*listing.left_out.unknown, *beside)).tell(folder)
         found = [(path, classes[path.relative_to(folder).parts[0]]) for path in inside]
     if not found:
         raise NotHereError(f"weights are there, no picture in {folder}/<class>/")

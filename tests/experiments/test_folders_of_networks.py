@@ -50,7 +50,7 @@ def test_classes_are_the_visible_folders_in_order(tmp_path: Path, caplog: pytest
     (val / "n04").symlink_to(tmp_path / "elsewhere")
     found = [(path.relative_to(val).as_posix(), label) for path, label in _labelled(val)]
     assert found == [("n02/b.JPEG", 1), ("n03/c.JPEG", 2), ("n03/deeper/d.JPEG", 2), ("n04/f.JPEG", 3)]
-    assert "3 hidden files" in caplog.text
+    assert "3 hidden files, 1 of unknown kind (e.JPEG)" in caplog.text
 
 
 def test_no_pictures_of_classes(tmp_path: Path) -> None:
