@@ -204,8 +204,8 @@ class YuvWriter:
 
 def check_frame_format(frame: Frame, format: VideoFormat, path: Path) -> None:
     """Raise ShapeError if a picture differs from its file's format, InputError if its samples exceed it."""
-    got = frame.format(format.fps)
-    if got != format:
+    got = frame.format()
+    if _short(got) != _short(format):
         raise ShapeError(f"{path}: got a picture of {_short(got)}, the file holds {_short(format)}")
     check_sample_range(frame, f"{path}: the picture to write")
 
