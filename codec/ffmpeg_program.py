@@ -50,7 +50,18 @@ def _new_enough_ffmpeg() -> str:
 
 def _decode(executable: str, coded: Path, decoded: Path) -> None:
     """Writes the pictures with their padding; what goes wrong shows in how many there are."""
-    command = [executable, "-nostdin", "-v", "error", "-apply_cropping", "none", "-export_side_data", "film_grain"]
+    command = [
+        executable,
+        "-nostdin",
+        "-v",
+        "error",
+        "-threads",
+        "1",
+        "-apply_cropping",
+        "none",
+        "-export_side_data",
+        "film_grain",
+    ]
     command += ["-f", "vvc", "-i", str(coded), "-fps_mode", "passthrough", "-noautoscale"]
     try:
         done = subprocess.run([*command, "-f", "rawvideo", "-y", str(decoded)], capture_output=True, check=False)

@@ -3,7 +3,9 @@
 Surprises to know first: FFmpeg's decoder may drop a damaged picture without a word, and it does not look at the
 hash of a picture. So this package derives from the headers which pictures must come (`vvc_stream`), numbers them,
 and holds every picture that comes out against its own headers and hash. FFmpeg before version 9 decodes 8-bit
-streams wrongly, so these go through the ffmpeg program of imageio-ffmpeg.
+streams wrongly, so these go through the ffmpeg program of imageio-ffmpeg. And on several threads FFmpeg decodes some
+pictures (noise at low QPs) differently from run to run, so only streams whose pictures all have hashes are decoded
+so, and on one thread from the beginning where a hash differs.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
 _END_OF_SEQUENCE = b"\x00\x00\x01\x00\xa9"
 _BIT_DEPTHS = (8, 10, 12)
+_AS_MANY_AS_CORES = 0
 
 
 def decode_vvc(
@@ -51,8 +54,24 @@ def decode_vvc(
     _check_supported(known)
     if width is not None or height is not None:
         _check_one_size(known)
+    is_hashed = check and len(known.hashed) == len(known.pictures)
+    n_yielded = 0
+    for n_threads in (_AS_MANY_AS_CORES, 1) if is_hashed else (1,):
+        try:
+            for number, frame in enumerate(_checked_pictures(known, n_threads, check=check)):
+                if number == n_yielded:
+                    n_yielded += 1
+                    yield frame.cropped(width or frame.width, height or frame.height)
+            return
+        except BitstreamError:
+            if n_threads == 1:
+                raise
+
+
+def _checked_pictures(known: VvcStream, n_threads: int, *, check: bool) -> Iterator[Frame]:
+    """Yields the pictures in output order, each held against its headers and its hash, inside its window."""
     n_decoded = 0
-    for coded, index in _decode_uncropped(known):
+    for coded, index in _decode_uncropped(known, n_threads):
         if n_decoded == len(known.output_order) or index != known.output_order[n_decoded]:
             raise BitstreamError(f"picture {index} came as number {n_decoded}: damaged or lost pictures")
         picture = known.pictures[index]
@@ -60,8 +79,7 @@ def decode_vvc(
         if check and index in known.hashed:
             _check_hash(coded, picture, index)
         n_decoded += 1
-        shown = _windowed(coded, picture)
-        yield shown.cropped(width or shown.width, height or shown.height)
+        yield _windowed(coded, picture)
     if n_decoded != len(known.output_order):
         raise BitstreamError(f"{n_decoded} of {len(known.output_order)} pictures decoded: the stream is damaged")
 
@@ -82,13 +100,14 @@ def _check_one_size(stream: VvcStream) -> None:
             raise InputError(f"picture {number} changes the {changed}: no one size fits all, give none")
 
 
-def _decode_uncropped(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
+def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame, int]]:
     """Yields each decoded picture with its padding, and the index of its unit."""
     if any(picture.format.bit_depth == 8 for picture in stream.pictures):
         yield from decode_by_program(stream)
         return
     try:
         decoder = av.CodecContext.create("vvc", "r")
+        decoder.thread_count = n_threads
         decoder.options = {"apply_cropping": "0", "export_side_data": "film_grain"}
         for packet in _packets(stream):
             for picture in decoder.decode(packet):
