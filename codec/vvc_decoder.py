@@ -19,8 +19,8 @@ import numpy as np
 
 from vvc_nnr.codec.ffmpeg_program import decode_by_program
 from vvc_nnr.codec.picture_hash import hash_of_plane
-from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, read_vvc_stream
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, check_one_size, read_vvc_stream
+from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
 _END_OF_SEQUENCE = b"\x00\x00\x01\x00\xa9"
@@ -53,7 +53,7 @@ def decode_vvc(
     known = stream if isinstance(stream, VvcStream) else read_vvc_stream(stream)
     _check_supported(known)
     if width is not None or height is not None:
-        _check_one_size(known)
+        check_one_size(known)
     is_hashed = check and len(known.hashed) == len(known.pictures)
     n_yielded = 0
     for n_threads in (_AS_MANY_AS_CORES, 1) if is_hashed else (1,):
@@ -89,15 +89,6 @@ def _check_supported(stream: VvcStream) -> None:
         if picture.format.bit_depth not in _BIT_DEPTHS:
             message = f"picture {index} has {picture.format.bit_depth} bit; FFmpeg decodes VVC of 8, 10 and 12 bit"
             raise UnsupportedError(message)
-
-
-def _check_one_size(stream: VvcStream) -> None:
-    first = stream.first.format
-    for number, index in enumerate(stream.output_order):
-        other = stream.pictures[index].format
-        if (other.width, other.height) != (first.width, first.height):
-            changed = changed_format(first, other)
-            raise InputError(f"picture {number} changes the {changed}: no one size fits all, give none")
 
 
 def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame, int]]:

@@ -38,7 +38,7 @@ from vvc_nnr.codec.vvc_parameter_sets import (
     read_sps,
     skip_boundaries,
 )
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import read_bytes
 from vvc_nnr.sequences.frame import VideoFormat
 
@@ -105,11 +105,7 @@ class VvcStream:
     def new_beginnings(self) -> tuple[int, ...]:
         """Indices of pictures after the first that follow an end of sequence, or begin one of another format."""
         pairs = enumerate(pairwise(self.pictures), start=1)
-        return tuple(
-            i
-            for i, (a, b) in pairs
-            if b.unit.is_first or (a.sequence != b.sequence and a.coded_format != b.coded_format)
-        )
+        return tuple(i for i, (a, b) in pairs if b.unit.is_first or (a.sequence != b.sequence and not _are_alike(a, b)))
 
     @cached_property
     def hashed(self) -> frozenset[int]:
@@ -142,8 +138,8 @@ class VvcStream:
             begins: Indices of pictures that begin a sequence, ascending, without 0.
 
         Returns:
-            The bytes of each part, which begin with the parameter sets before it, and the indices of the pictures
-            that it outputs, in the order of output.
+            The bytes of each part that outputs pictures, which begin with the parameter sets before it, and the
+            indices of those pictures in the order of output.
         """
         sets = [(u.offset_bytes, u.payload, u.nal_unit_type, u.temporal_id) for u in _parameter_sets(self.data)]
         found = []
@@ -156,7 +152,8 @@ class VvcStream:
                 if offset < begin_bytes
             )
             shown = tuple(index for index in self.output_order if begin <= index < end)
-            found.append((earlier + self.data[begin_bytes:end_bytes], shown))
+            if shown:
+                found.append((earlier + self.data[begin_bytes:end_bytes], shown))
         return found
 
 
@@ -187,6 +184,24 @@ def changed_format(first: VideoFormat, other: VideoFormat) -> str | None:
     if first.chroma_format != other.chroma_format:
         changes.append(f"chroma format from {':'.join(first.chroma_format)} to {':'.join(other.chroma_format)}")
     return " and ".join(changes) or None
+
+
+def check_one_size(stream: VvcStream) -> None:
+    """Checks that all pictures that are output have one size, so that they can be cropped to another.
+
+    Raises:
+        InputError: If they have not.
+    """
+    first = stream.first.format
+    for number, index in enumerate(stream.output_order):
+        other = stream.pictures[index].format
+        if (other.width, other.height) != (first.width, first.height):
+            changed = changed_format(first, other)
+            raise InputError(f"picture {number} changes the {changed}: no one size fits all, give none")
+
+
+def _are_alike(a: StreamPicture, b: StreamPicture) -> bool:
+    return (a.coded_format, a.window) == (b.coded_format, b.window)
 
 
 def _parameter_sets(data: bytes) -> list[NalUnit]:
