@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.files import naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
 from vvc_nnr.sequences.video import probe_video, read_video
 from vvc_nnr.sequences.y4m import Y4mWriter, count_y4m_pictures, read_y4m, read_y4m_header
-from vvc_nnr.sequences.yuv import (
-    PartialFormat,
-    YuvWriter,
-    count_yuv_pictures,
-    format_from_name,
-    looks_like_16_bit,
-    read_yuv,
-)
+from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, looks_like_16_bit, read_yuv
+from vvc_nnr.sequences.yuv_name import NamedFormat, PartialFormat, parse_yuv_name
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -156,13 +151,14 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
     """A writer of `.yuv` or `.y4m`, to be used in a `with` block.
 
     Raises:
-        InputError: If the name has another suffix.
+        InputError: If the name has another suffix, or is that of a raw file and states another format.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".y4m":
         return Y4mWriter(path, format)
     if suffix == ".yuv":
+        _check_name_says(path, format)
         return YuvWriter(path, format)
     raise InputError(f"{path}: pictures are written as .y4m or .yuv; choose one of these suffixes")
 
@@ -193,26 +189,81 @@ def _open(path: Path, options: PartialFormat) -> Source:
 
 
 def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
-    named = format_from_name(path.name)
-    width, height = _first(options.width, named.width, None), _first(options.height, named.height, None)
+    named = parse_yuv_name(path.name)
+    if named.unreadable:
+        raise UnsupportedError(
+            f"{path}: its name says {named.unreadable[0]!r}; only progressive planar Y, Cb, Cr (or Y alone) is read, "
+            "little endian: convert it (ffmpeg -f rawvideo -pix_fmt ...), or rename it if the name is wrong"
+        )
+    width, height = _size_of(path, options, named)
     known = find_ctc_sequence(path.name, width, height)
     if known:
         width, height = known.width, known.height
     if width is None or height is None:
-        raise InputError(f"{path}: picture size not known; give it, or name the file like x_416x240_50fps_8bit_420.yuv")
-    return VideoFormat(
-        width,
-        height,
-        _first(options.bit_depth, named.bit_depth, known.bit_depth if known else 8),
-        _first(options.chroma_format, named.chroma_format, "420"),
-        _first(options.fps, named.fps, known.fps if known else Fraction(30)),
+        raise InputError(
+            f"{path}: picture size not known; give it (--size), or name the file like x_416x240_50fps_8bit_420.yuv"
+        )
+    _refuse_unsure(path, named, options)
+    depth = _one_of(path, options.bit_depth, named.bit_depths, "bit depths", "--bit-depth")
+    chroma_format = _one_of(path, options.chroma_format, named.chroma_formats, "chroma formats", "--chroma-format")
+    fps = _one_of(path, options.fps, named.rates, "picture rates", "--fps")
+    with naming(path):
+        return VideoFormat(
+            width,
+            height,
+            depth if depth is not None else known.bit_depth if known else 8,
+            chroma_format or "420",
+            fps or (known.fps if known else Fraction(30)),
+            named.colour_ranges[0] if len(named.colour_ranges) == 1 else None,
+        )
+
+
+def _check_name_says(path: Path, format: VideoFormat) -> None:
+    """Refuses to write under a name that says something else, since the file would be read as that."""
+    named = parse_yuv_name(path.name)
+    written = {
+        "picture size": ((format.width, format.height), named.sizes),
+        "bit depth": (format.bit_depth, named.bit_depths),
+        "chroma format": (format.chroma_format, named.chroma_formats),
+        "layout": ("planar", named.unreadable),
+    }
+    for what, (value, said) in written.items():
+        if said and value not in said:
+            detail = f"its name says {what} {_shown(said[0])}, the pictures are {_shown(value)}"
+            raise InputError(f"{path}: {detail}; choose another name")
+
+
+def _size_of(path: Path, options: PartialFormat, named: NamedFormat) -> tuple[int | None, int | None]:
+    if options.width is not None and options.height is not None:
+        return options.width, options.height
+    found = _one_of(path, None, named.sizes, "picture sizes", "--size")
+    width, height = found or (None, None)
+    return (
+        options.width if options.width is not None else width,
+        options.height if options.height is not None else height,
     )
 
 
-def _first(preferred: _Value | None, second: _Value | None, default: _Value) -> _Value:
-    if preferred is not None:
-        return preferred
-    return default if second is None else second
+def _one_of(path: Path, option: _Value | None, named: Sequence[_Value], what: str, flag: str) -> _Value | None:
+    """The option, else what the name says; InputError if it says several things."""
+    if option is not None or not named:
+        return option
+    if len(named) > 1:
+        raise InputError(f"{path}: its name has {len(named)} {what} ({', '.join(map(_shown, named))}); give {flag}")
+    return named[0]
+
+
+def _shown(value: object) -> str:
+    return f"{value[0]}x{value[1]}" if isinstance(value, tuple) else str(value)
+
+
+def _refuse_unsure(path: Path, named: NamedFormat, options: PartialFormat) -> None:
+    for given, words, what, flag in (
+        (options.bit_depth, named.unsure_depth, "a bit depth", "--bit-depth"),
+        (options.chroma_format, named.unsure_chroma, "a chroma format", "--chroma-format"),
+    ):
+        if given is None and words:
+            raise InputError(f"{path}: {words[0]!r} in its name may state {what}, or not; give {flag}")
 
 
 def _checked_yuv_count(path: Path, format: VideoFormat) -> int:
