@@ -48,6 +48,8 @@ class Source:
         format: What `frames` yields.
         n_pictures: How many there are; for a video the container's word, None if it has none.
         ctc_class: Class of the common test conditions, by size where the sequence is not one of theirs.
+        stream: The track of a video file, None for its only video.
+        allow_damaged: Whether damaged pictures of a video are taken as FFmpeg conceals them.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Source:
     format: VideoFormat
     n_pictures: int | None
     ctc_class: str
+    stream: int | None = None
+    allow_damaged: bool = False
 
     def frames(self, start: int = 0, count: int | None = None) -> Iterator[Frame]:
         """The pictures from index `start`, at most `count`, one in memory at a time; each call reads anew.
@@ -73,7 +77,7 @@ class Source:
             return read_y4m(self.path, start, count)
         if suffix in IMAGE_SUFFIXES:
             return self._image_frames(start, count)
-        return read_video(self.path, start, count)
+        return read_video(self.path, start, count, stream=self.stream, allow_damaged=self.allow_damaged)
 
     def _image_frames(self, start: int, count: int | None) -> Iterator[Frame]:
         if start == 0 and count != 0:
@@ -88,6 +92,8 @@ def open_source(
     bit_depth: int | None = None,
     chroma_format: ChromaFormat | None = None,
     fps: Fraction | None = None,
+    stream: int | None = None,
+    allow_damaged: bool = False,
 ) -> Source:
     """The sequence in a `.yuv`, `.y4m`, video or image file.
 
@@ -102,13 +108,16 @@ def open_source(
         bit_depth: 8 to 16.
         chroma_format: "400", "420", "422" or "444".
         fps: Pictures per second.
+        stream: Of a video file with several videos the one to read: its index in the file, from 0 (ffprobe's #0:N).
+        allow_damaged: Whether a damaged video is taken as FFmpeg conceals the damage.
 
     Raises:
         InputError: If the file is missing or of an unknown kind, its format is not known or does not fit.
         BitstreamError: If the file is damaged.
         UnsupportedError: If the file is legal but not readable here.
     """
-    return _open(Path(path), PartialFormat(width, height, bit_depth, chroma_format, fps))
+    options = PartialFormat(width, height, bit_depth, chroma_format, fps)
+    return _open(Path(path), options, stream, allow_damaged)
 
 
 def open_sources(
@@ -119,6 +128,8 @@ def open_sources(
     bit_depth: int | None = None,
     chroma_format: ChromaFormat | None = None,
     fps: Fraction | None = None,
+    stream: int | None = None,
+    allow_damaged: bool = False,
 ) -> list[Source]:
     """All sequences of a folder and its subfolders in order of their paths, or the one in a file.
 
@@ -133,13 +144,18 @@ def open_sources(
     root = Path(folder_or_file)
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
     if not root.is_dir():
-        return [_open(root, options)]
+        return [_open(root, options, stream, allow_damaged)]
+    if stream is not None:
+        raise InputError(f"{root}: --stream {stream} is for one video file, this is a folder")
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_visible(path, root))
     if not paths:
         raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)})")
     rate_only = PartialFormat(fps=fps)
     needs_format = (".yuv", *IMAGE_SUFFIXES)
-    sources = [_open(path, options if path.suffix.lower() in needs_format else rate_only) for path in paths]
+    sources = [
+        _open(path, options if path.suffix.lower() in needs_format else rate_only, None, allow_damaged)
+        for path in paths
+    ]
     n_of_name = Counter(source.name for source in sources)
     return [
         source if n_of_name[source.name] == 1 else replace(source, name=str(source.path.relative_to(root).as_posix()))
@@ -167,12 +183,14 @@ def _is_visible(path: Path, root: Path) -> bool:
     return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _open(path: Path, options: PartialFormat) -> Source:
+def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged: bool) -> Source:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, a file is wanted' if path.is_dir() else 'no such file'}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
+    if stream is not None and suffix not in VIDEO_SUFFIXES:
+        raise InputError(f"{path}: --stream {stream} is for video files ({', '.join(VIDEO_SUFFIXES)})")
     if suffix == ".yuv":
         format = _yuv_format(path, options)
         n_pictures: int | None = _checked_yuv_count(path, format)
@@ -181,11 +199,12 @@ def _open(path: Path, options: PartialFormat) -> Source:
     elif suffix in IMAGE_SUFFIXES:
         format, n_pictures = _image_format(path, options), 1
     else:
-        probe = probe_video(path)
+        probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
         format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
-    return Source(sequence.name if sequence else path.stem, path, format, n_pictures, ctc_class)
+    name = sequence.name if sequence else path.stem
+    return Source(name, path, format, n_pictures, ctc_class, stream, allow_damaged and suffix in VIDEO_SUFFIXES)
 
 
 def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
