@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -84,6 +84,12 @@ class VideoFormat:
     def picture_bytes(self) -> int:
         """Size of one raw picture in bytes: one byte per sample at 8 bit, two above."""
         return self.dtype.itemsize * sum(h * w for h, w in self.plane_shapes)
+
+    def holding(self, frame: Frame) -> VideoFormat:
+        """This format at the frame's size, bit depth and chroma format: what a copy of such pictures states."""
+        return replace(
+            self, width=frame.width, height=frame.height, bit_depth=frame.bit_depth, chroma_format=frame.chroma_format
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
