@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
 
+from vvc_nnr.children import run_child
 from vvc_nnr.codec.programs import work_folder
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, UnsupportedError
@@ -39,7 +39,7 @@ def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
 def _new_enough_ffmpeg() -> str:
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
-        log = subprocess.run([executable, "-version"], capture_output=True, check=False).stdout
+        log = run_child([executable, "-version"]).stdout
     except (RuntimeError, OSError) as error:
         raise ExternalToolError(f"no ffmpeg binary: {error}") from error
     version = re.search(r"libavcodec\s+(\d+)", log.decode(errors="replace"))
@@ -64,7 +64,7 @@ def _decode(executable: str, coded: Path, decoded: Path) -> None:
     ]
     command += ["-f", "vvc", "-i", str(coded), "-fps_mode", "passthrough", "-noautoscale"]
     try:
-        done = subprocess.run([*command, "-f", "rawvideo", "-y", str(decoded)], capture_output=True, check=False)
+        done = run_child([*command, "-f", "rawvideo", "-y", str(decoded)])
     except OSError as error:
         raise ExternalToolError(f"ffmpeg cannot be run: {error}", command=command) from error
     if done.returncode != 0:

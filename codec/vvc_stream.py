@@ -200,6 +200,18 @@ def check_one_size(stream: VvcStream) -> None:
             raise InputError(f"picture {number} changes the {changed}: no one size fits all, give none")
 
 
+def check_one_format(stream: VvcStream) -> None:
+    """Checks that all pictures that are output have one size, bit depth and chroma format, so that one file holds them.
+
+    Raises:
+        InputError: If they have not.
+    """
+    for number, index in enumerate(stream.output_order):
+        changed = changed_format(stream.first.format, stream.pictures[index].format)
+        if changed is not None:
+            raise InputError(f"picture {number} changes the {changed}: one file holds one format; in Python `decode_vvc` yields each")
+
+
 def _are_alike(a: StreamPicture, b: StreamPicture) -> bool:
     return (a.coded_format, a.window) == (b.coded_format, b.window)
 
