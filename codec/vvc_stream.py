@@ -209,7 +209,8 @@ def check_one_format(stream: VvcStream) -> None:
     for number, index in enumerate(stream.output_order):
         changed = changed_format(stream.first.format, stream.pictures[index].format)
         if changed is not None:
-            raise InputError(f"picture {number} changes the {changed}: one file holds one format; in Python `decode_vvc` yields each")
+            advice = "one file holds one format; in Python `decode_vvc` yields each"
+            raise InputError(f"picture {number} changes the {changed}: {advice}")
 
 
 def _are_alike(a: StreamPicture, b: StreamPicture) -> bool:
