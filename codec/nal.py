@@ -22,7 +22,9 @@ LAST_SLICE_TYPE = 11
 RESERVED_SLICE_TYPES = frozenset({4, 5, 6, 11})
 """Slices of a later version of H.266; a decoder passes over them (clause 7.4.2.2)."""
 SPS, PPS = 15, 16
-PARAMETER_SETS = range(12, 18)
+PARAMETER_SET_ID_BITS = {14: 4, 15: 4, 16: 6, 17: 8}
+"""Bits at the beginning of a video, sequence, picture or prefix adaptation parameter set that tell it from others."""
+
 PICTURE_HEADER = 19
 ACCESS_UNIT_DELIMITER = 20
 END_OF_SEQUENCE, END_OF_BITSTREAM = 21, 22

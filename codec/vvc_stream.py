@@ -13,10 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from vvc_nnr.codec.nal import (
+    ACCESS_UNIT_DELIMITER,
     GDR,
     IDR_TYPES,
     INTRA_TYPES,
-    PARAMETER_SETS,
+    LAST_SLICE_TYPE,
+    PARAMETER_SET_ID_BITS,
     PICTURE_HEADER,
     PPS,
     RADL,
@@ -138,22 +140,16 @@ class VvcStream:
             begins: Indices of pictures that begin a sequence, ascending, without 0.
 
         Returns:
-            The bytes of each part that outputs pictures, which begin with the parameter sets before it, and the
-            indices of those pictures in the order of output.
+            The bytes of each part that outputs pictures, with the parameter sets that it needs, and the indices of
+            those pictures in the order of output.
         """
-        sets = [(u.offset_bytes, u.payload, u.nal_unit_type, u.temporal_id) for u in _parameter_sets(self.data)]
         found = []
         for begin, end in zip((0, *begins), (*begins, len(self.pictures)), strict=True):
             begin_bytes = self.pictures[begin].unit.begin_bytes if begin else 0
             end_bytes = self.pictures[end].unit.begin_bytes if end < len(self.pictures) else len(self.data)
-            earlier = b"".join(
-                bytes((0, 0, 1, 0, kind << 3 | layer + 1)) + payload
-                for offset, payload, kind, layer in sets
-                if offset < begin_bytes
-            )
             shown = tuple(index for index in self.output_order if begin <= index < end)
             if shown:
-                found.append((earlier + self.data[begin_bytes:end_bytes], shown))
+                found.append((_with_parameter_sets(self.data, begin_bytes, end_bytes), shown))
         return found
 
 
@@ -217,8 +213,30 @@ def _are_alike(a: StreamPicture, b: StreamPicture) -> bool:
     return (a.coded_format, a.window) == (b.coded_format, b.window)
 
 
-def _parameter_sets(data: bytes) -> list[NalUnit]:
-    return [unit for unit in nal_units(data) if unit.nal_unit_type in PARAMETER_SETS]
+def _with_parameter_sets(data: bytes, begin_bytes: int, end_bytes: int) -> bytes:
+    """A part of a stream, behind its delimiter the earlier parameter sets that its first access unit lacks."""
+    part = data[begin_bytes:end_bytes]
+    own = set()
+    for unit in nal_units(part):
+        if unit.nal_unit_type <= LAST_SLICE_TYPE:
+            break
+        own.add(_parameter_set_key(unit))
+    earlier = {_parameter_set_key(unit): unit for unit in nal_units(data[:begin_bytes])} if begin_bytes else {}
+    sets = b"".join(
+        b"\x00\x00\x01" + data[unit.offset_bytes : unit.offset_bytes + 2] + unit.payload
+        for key, unit in earlier.items()
+        if key is not None and key not in own
+    )
+    first = next(nal_units(part))
+    is_delimiter = first.nal_unit_type == ACCESS_UNIT_DELIMITER
+    place = first.offset_bytes + 2 + len(first.payload) if is_delimiter else 0
+    return part[:place] + sets + part[place:]
+
+
+def _parameter_set_key(unit: NalUnit) -> tuple[int, int] | None:
+    """What tells a parameter set from others: type and identifier; None for other units."""
+    id_bits = PARAMETER_SET_ID_BITS.get(unit.nal_unit_type)
+    return (unit.nal_unit_type, unit.payload[0] >> (8 - id_bits)) if id_bits and unit.payload else None
 
 
 @dataclass(frozen=True, slots=True)

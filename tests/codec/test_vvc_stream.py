@@ -305,6 +305,20 @@ def test_formats_that_change_in_mid_stream(formats, second, change):
                 next(decode_vvc(stream, width=16, height=16))
 
 
+@pytest.mark.parametrize("name", ["plain", "8 bit"])
+def test_parameter_sets_outlive_a_sequence(formats, name):
+    """The second picture, a CRA picture, after an end of sequence and without parameter sets of its own."""
+    units = list(nal_units(formats[name]))
+    second = [i for i, u in enumerate(units) if u.nal_unit_type == AUD][1]
+    rest = [u for u in units[second:] if u.nal_unit_type not in (SPS, PPS)]
+    assert any(u.nal_unit_type == CRA for u in rest)
+    first, rest = (b"".join(nal(u.nal_unit_type, u.payload) for u in us) for us in (units[:second], rest))
+    assert samples(first + nal(EOS) + rest) == samples(formats[name])
+    ((whole, _), (part, shown)) = read_vvc_stream(first + nal(EOS) + rest).parts((1,))
+    assert (whole, shown) == (first + nal(EOS), (1,))
+    assert [u.nal_unit_type for u in nal_units(part)][:3] == [AUD, SPS, PPS]
+
+
 def test_streams_with_and_without_hashes_joined(formats):
     first = formats["plain"]
     bare = b"".join(
