@@ -162,9 +162,9 @@ def _check_hash(frame: Frame, picture: StreamPicture, index: int) -> None:
 def _windowed(frame: Frame, picture: StreamPicture) -> Frame:
     """The part of a decoded picture inside its conformance window."""
     window, format = picture.window, picture.format
-    planes = []
+    planes: list[Plane] = []
     for i, (plane, (height, width)) in enumerate(zip(frame.planes, format.plane_shapes, strict=True)):
         dx, dy = CHROMA_SHIFTS[format.chroma_format] if i else (0, 0)
         left, top = window.left >> dx, window.top >> dy
-        planes.append(cast(Plane, plane[top : top + height, left : left + width]))
+        planes.append(plane[top : top + height, left : left + width])
     return Frame(tuple(planes), frame.bit_depth, frame.chroma_format)

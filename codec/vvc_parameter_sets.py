@@ -22,6 +22,9 @@ _SAMPLE_ASPECTS = (
 )
 """Width and height of a sample by vui_aspect_ratio_idc, from 1 on."""
 
+_MAX_TICKS = 1_000_000_000
+"""Seconds for one picture that are no rate any more, and which no file format takes."""
+
 PictureKind: TypeAlias = Literal["frames", "fields"]
 
 
@@ -482,7 +485,9 @@ def _read_timing(r: SyntaxReader, n_sublayers: int) -> Fraction | None:
             if has_sub_units:
                 r.numbers("cpb_size_du_value_minus1", "bit_rate_du_value_minus1")
             r.flag("cbr_flag")
-    return Fraction(per_second, n_units * n_ticks) if per_second and n_units else None
+    if not (per_second and n_units):
+        return None
+    return Fraction(per_second, n_units * n_ticks).limit_denominator(_MAX_TICKS) or None
 
 
 def _read_vui(r: SyntaxReader) -> Vui:

@@ -129,9 +129,7 @@ def _add_decode(commands: Commands) -> None:
     parser.add_argument("input", type=Path, help="a VVC byte stream")
     parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--size", type=size, metavar="WxH", help="crop to the size before padding")
-    parser.add_argument(
-        "--fps", type=fraction, metavar="F", help="rate for the .y4m; default: the stream's, or 30"
-    )
+    parser.add_argument("--fps", type=fraction, metavar="F", help="rate for the .y4m; default: the stream's, or 30")
     parser.add_argument(
         "--decoder", choices=("ffmpeg", *get_args(DecoderTool)), default="ffmpeg", help="or a program on the PATH"
     )
@@ -166,7 +164,7 @@ def _verified(stream: VvcStream) -> tuple[str, dict[str, object]]:
     names = {"md5": "MD5", "crc": "CRC", "checksum": "checksum"}
     found = [kind for kind in stream.hash_types if kind is not None]
     kinds = [name for kind, name in names.items() if kind in found]
-    data = {"n_verified": len(found), "picture_hash": " ".join(kinds) or None}
+    data: dict[str, object] = {"n_verified": len(found), "picture_hash": " ".join(kinds) or None}
     if not found:
         return "not verified: the stream has no picture hashes", data
     what = "all" if len(found) == len(stream.hash_types) else f"{len(found)} of {len(stream.hash_types)}"
