@@ -23,7 +23,6 @@ from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, c
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
-_END_OF_SEQUENCE = b"\x00\x00\x01\x00\xa9"
 _BIT_DEPTHS = (8, 10, 12)
 _AS_MANY_AS_CORES = 0
 
@@ -92,7 +91,11 @@ def _check_supported(stream: VvcStream) -> None:
 
 
 def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame, int]]:
-    """Yields each decoded picture with its padding, and the index of its unit."""
+    """Yields each decoded picture with its padding, and the index of its unit, which is its packet's time stamp.
+
+    The decoder is emptied before each sequence: it would pass over the end of one where that comes last in a packet,
+    and drop pictures that wait for their output where a sequence says that no earlier ones are output.
+    """
     if any(picture.format.bit_depth == 8 for picture in stream.pictures):
         yield from decode_by_program(stream)
         return
@@ -100,27 +103,25 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
         decoder = av.CodecContext.create("vvc", "r")
         decoder.thread_count = n_threads
         decoder.options = {"apply_cropping": "0", "export_side_data": "film_grain"}
-        for packet in _packets(stream):
-            for picture in decoder.decode(packet):
-                assert picture.pts is not None
-                yield _frame(picture), picture.pts
+        for index, picture in enumerate(stream.pictures):
+            if index and picture.sequence != stream.pictures[index - 1].sequence:
+                yield from _decoded(decoder, None)
+                decoder.flush_buffers()
+            packet = av.Packet(stream.access_unit(index))
+            packet.pts = index
+            yield from _decoded(decoder, packet)
+        yield from _decoded(decoder, None)
     except av.error.PatchWelcomeError as error:
         raise UnsupportedError(f"FFmpeg does not decode this VVC stream: {error}") from error
     except av.error.FFmpegError as error:
         raise BitstreamError(f"the VVC stream does not decode: {error}") from error
 
 
-def _packets(stream: VvcStream) -> Iterator[av.Packet[Any] | None]:
-    """The access units with their index as time stamp, then None to flush the decoder.
-
-    FFmpeg heeds the end of a sequence only where it comes before the slices of a packet.
-    """
-    for index, picture in enumerate(stream.pictures):
-        begins_anew = index > 0 and picture.unit.is_first
-        packet = av.Packet((_END_OF_SEQUENCE if begins_anew else b"") + stream.access_unit(index))
-        packet.pts = index
-        yield packet
-    yield None
+def _decoded(decoder: av.VideoCodecContext, packet: av.Packet[Any] | None) -> Iterator[tuple[Frame, int]]:
+    """What the decoder gives for a packet, or, for None, all that it still holds."""
+    for picture in decoder.decode(packet):
+        assert picture.pts is not None
+        yield _frame(picture), picture.pts
 
 
 def _frame(picture: av.VideoFrame) -> Frame:

@@ -202,7 +202,7 @@ def _filter(arguments: argparse.Namespace) -> Outcome:
         tile=arguments.tile,
         device=arguments.device,
     )
-    decoded, n_pictures, format_of = _decoded_pictures(arguments)
+    decoded, n_pictures, format_of, (verified, counts) = _decoded_pictures(arguments)
     frames = _shown(decoded, "filter", n_pictures)
     if by_decisions:
         correct = partial(correction_by, runner, qp=arguments.qp)
@@ -212,18 +212,21 @@ def _filter(arguments: argparse.Namespace) -> Outcome:
     else:
         written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), format_of)
     inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-    return Outcome(f"{written.text}; {runner.description}", written.data | inference)
+    text = "; ".join(filter(None, (written.text, verified, runner.description)))
+    return Outcome(text, written.data | counts | inference)
 
 
-def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, _FormatOf]:
-    """The pictures to filter, their number where it is known, and what their file states of each."""
+def _decoded_pictures(
+    arguments: argparse.Namespace,
+) -> tuple[Iterator[Frame], int | None, _FormatOf, tuple[str, dict[str, object]]]:
+    """The pictures to filter, their number where it is known, what their file states of each, and what is verified."""
     if arguments.input.suffix.lower() in VVC_SUFFIXES:
         width, height = arguments.size or (None, None)
         stream = _vvc_stream(arguments.input)
         decoded = decode_vvc(stream, width=width, height=height)
-        return decoded, len(stream.output_order), _stated(stream, arguments.fps).holding
+        return decoded, len(stream.output_order), _stated(stream, arguments.fps).holding, _verified(stream)
     source = source_of(arguments.input, arguments)
-    return source.frames(), source.n_pictures, source.format.holding
+    return source.frames(), source.n_pictures, source.format.holding, ("", {})
 
 
 def _shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:

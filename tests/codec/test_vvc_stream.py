@@ -24,7 +24,7 @@ from vvc_nnr.codec.vvc_stream import check_one_format, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
-RASL, CRA, GDR, SPS, PPS, AUD, EOS, SUFFIX_SEI = 3, 9, 10, 15, 16, 20, 21, 24
+TRAIL, RADL, RASL, CRA, GDR, SPS, PPS, AUD, EOS, SUFFIX_SEI = 0, 2, 3, 9, 10, 15, 16, 20, 21, 24
 OPTIONS = VvcOptions(37, n_threads=1)
 
 
@@ -222,6 +222,86 @@ def test_pictures_before_the_recovery_point_are_not_output(real_pictures, tmp_pa
     path.write_bytes(stream)
     assert b"".join(samples(stream)) == decoded_by_program(path)
     assert samples(stream) == samples(whole)[2:]
+
+
+# ---------------------------------------------------------------- headers made by hand
+
+
+@pytest.fixture(scope="module")
+def sps(tmp_path_factory):
+    """A real sequence parameter set of identifier 0; its order counts have eight bits."""
+    stream = encoded(tmp_path_factory.mktemp("sps"), "ALF=0")
+    return next(nal(SPS, u.payload) for u in nal_units(stream) if u.nal_unit_type == SPS)
+
+
+PPS_BITS = f"{0:06b}{0:04b}0" + ue(64) + ue(48) + "0" + "0" + "0" + "1"
+PPS_WITH_OUTPUT_FLAG = f"{0:06b}{0:04b}0" + ue(64) + ue(48) + "0" + "0" + "1" + "1"
+
+
+def pps_unit(bits):
+    return nal(PPS, protected(bytes_of(bits + "1")))
+
+
+def slice_of(kind, poc_lsb, *, reference=True, end="1", own_header=False):
+    """A slice with its picture header, of which `end` follows the order count; or both as units of their own."""
+    access_point = 7 <= kind <= GDR
+    bits = ("1" if access_point else "0") + ("0" if reference else "1")
+    bits += (("1" if kind == GDR else "0") if access_point else "") + "0" + ue(0) + f"{poc_lsb:08b}" + end
+    if own_header:
+        return nal(19, protected(bytes_of(bits + "1"))) + nal(kind, b"\x40\x80")
+    return nal(kind, protected(bytes_of("1" + bits + "1")))
+
+
+def placed(data):
+    return [(p.sequence, p.poc, p.is_output) for p in read_vvc_stream(data).pictures]
+
+
+@pytest.mark.parametrize("own_header", [False, True])
+def test_order_counts_pass_their_largest_value_both_ways(sps, own_header):
+    lsbs = [250, 2, 254, 4, 130, 5, 120]
+    pictures = [slice_of(CRA if i == 0 else TRAIL, lsb, own_header=own_header) for i, lsb in enumerate(lsbs)]
+    found = placed(sps + pps_unit(PPS_BITS) + b"".join(pictures))
+    assert [poc for _, poc, _ in found] == [250, 258, 254, 260, 386, 517 - 256, 376]
+    stream = read_vvc_stream(sps + pps_unit(PPS_BITS) + b"".join(pictures))
+    assert [stream.pictures[i].poc for i in stream.output_order] == sorted(poc for _, poc, _ in found)
+
+
+def test_leading_and_unreferenced_pictures_do_not_count(sps):
+    """The order count is told from the last reference picture of the lowest sublayer that leads nothing."""
+    pictures = [
+        (slice_of(CRA, 100), 100),
+        (slice_of(RASL, 90), 90),
+        (slice_of(RADL, 95), 95),
+        (slice_of(TRAIL, 220, reference=False), 220),
+        (slice_of(TRAIL, 240), 240 - 256),
+    ]
+    found = placed(sps + pps_unit(PPS_BITS) + b"".join(data for data, _ in pictures))
+    assert [poc for _, poc, _ in found] == [poc for _, poc in pictures]
+    assert [is_output for *_, is_output in found] == [True, False, True, True, True]
+
+
+def test_pictures_that_their_header_keeps_back(sps):
+    units = [slice_of(8, 0, end="1"), slice_of(TRAIL, 1, end="0"), slice_of(TRAIL, 2, reference=False, end="0")]
+    found = placed(sps + pps_unit(PPS_WITH_OUTPUT_FLAG) + b"".join(units))
+    assert [is_output for *_, is_output in found] == [True, False, True]
+    with pytest.raises(BitstreamError, match="no picture that is output"):
+        read_vvc_stream(sps + pps_unit(PPS_WITH_OUTPUT_FLAG) + slice_of(8, 0, end="0"))
+
+
+def test_sequences_and_parameter_sets_of_one_identifier(sps):
+    small = pps_unit(PPS_BITS.replace(ue(64), ue(32), 1))
+    data = sps + pps_unit(PPS_BITS) + slice_of(8, 0) + sps + small + slice_of(8, 0) + slice_of(TRAIL, 1)
+    stream = read_vvc_stream(data)
+    assert [p.format.width for p in stream.pictures] == [64, 32, 32]
+    assert [p.sequence for p in stream.pictures] == [0, 1, 1]
+    assert stream.new_beginnings == (1,)
+
+
+@pytest.mark.parametrize("kind", [TRAIL, RADL, RASL])
+def test_what_follows_an_end_of_sequence_must_be_an_access_point(sps, kind):
+    data = sps + pps_unit(PPS_BITS) + slice_of(8, 0) + nal(EOS) + slice_of(kind, 1)
+    with pytest.raises(BitstreamError, match="needs earlier ones"):
+        read_vvc_stream(data)
 
 
 # ---------------------------------------------------------------- beginnings, ends and changes
