@@ -43,6 +43,8 @@ _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+_PROGRESSIVE = 1
+"""FFmpeg's AVFieldOrder: 0 is not known, above 1 are the orders of fields."""
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 _FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
 _COLOUR_RANGES: dict[int, ColourRange] = {int(ColorRange.MPEG): "limited", int(ColorRange.JPEG): "full"}
@@ -154,6 +156,8 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
                 raise BitstreamError(f"{path}: its video has no known picture format")
             if track.metadata.get("alpha_mode") == "1":
                 raise UnsupportedError(f"{path}: has an alpha layer, which would be lost; lay it over a background")
+            if context.field_order > _PROGRESSIVE:
+                raise UnsupportedError(f"{path}: its container says interlaced; only progressive pictures are read")
             if context.name != "libdav1d":  # all others: FFmpeg's messages must come on this thread
                 context.thread_count = 1
             if not allow_damaged:
