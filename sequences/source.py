@@ -296,11 +296,14 @@ def _image_format(path: Path, options: PartialFormat) -> VideoFormat:
     width, height = read_image_size(path)
     wanted = PartialFormat(options.width, options.height)
     format = _agreeing(path, VideoFormat(width, height), wanted)
+    chroma_format = options.chroma_format or "420"
     return replace(
         format,
         bit_depth=options.bit_depth or 8,
-        chroma_format=options.chroma_format or "420",
+        chroma_format=chroma_format,
         fps=options.fps or format.fps,
+        colour_range="limited",  # as `rgb_to_frame` makes it
+        chroma_location="left" if chroma_format == "420" else None,
     )
 
 
