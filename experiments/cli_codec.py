@@ -85,7 +85,7 @@ def _encode(arguments: argparse.Namespace) -> Outcome:
         with naming(arguments.input):
             coded = encoder.encode(frames, source.format.fps)
         file.write(coded.stream)
-    return _encoded(arguments, coded)
+    return _with_damage(_encoded(arguments, coded), source.damage(arguments.pictures))
 
 
 def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
@@ -114,6 +114,14 @@ def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
         "picture_bits": [picture.n_bits for picture in coded.pictures],
     }
     return Outcome(text, data)
+
+
+def _with_damage(outcome: Outcome, damage: str | None) -> Outcome:
+    """The outcome with what was damaged of the pictures that it was made from."""
+    if damage is None:
+        return outcome
+    text = f"{outcome.text}; its input is damaged and was taken as FFmpeg conceals it: {damage}"
+    return Outcome(text, outcome.data | {"damage": damage})
 
 
 def _add_decode(commands: Commands) -> None:
@@ -172,7 +180,7 @@ def _filter(arguments: argparse.Namespace) -> Outcome:
         tile=arguments.tile,
         device=arguments.device,
     )
-    decoded, n_pictures, format_of = _decoded_pictures(arguments)
+    decoded, n_pictures, format_of, damage = _decoded_pictures(arguments)
     frames = _shown(decoded, "filter", n_pictures)
     if by_decisions:
         correct = partial(correction_by, runner, qp=arguments.qp)
@@ -182,17 +190,19 @@ def _filter(arguments: argparse.Namespace) -> Outcome:
     else:
         written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), format_of)
     inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-    return Outcome(f"{written.text}; {runner.description}", written.data | inference)
+    return _with_damage(Outcome(f"{written.text}; {runner.description}", written.data | inference), damage)
 
 
-def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, _FormatOf]:
-    """The pictures to filter, their number where it is known, and what their file states of each."""
+def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, _FormatOf, str | None]:
+    """The pictures to filter, their number where known, what their file states of each, and what is damaged."""
     if arguments.input.suffix.lower() in VVC_SUFFIXES:
+        if arguments.stream is not None or arguments.allow_damaged:
+            raise InputError(f"{arguments.input}: --stream and --allow-damaged are for video files, this is a stream")
         width, height = arguments.size or (None, None)
         decoded = decode_vvc(arguments.input, width=width, height=height)
-        return decoded, None, partial(Frame.format, fps=arguments.fps or Fraction(30))
+        return decoded, None, partial(Frame.format, fps=arguments.fps or Fraction(30)), None
     source = source_of(arguments.input, arguments)
-    return source.frames(), source.n_pictures, source.format.holding
+    return source.frames(), source.n_pictures, source.format.holding, source.damage()
 
 
 def _shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
@@ -78,6 +78,21 @@ class Source:
         if suffix in IMAGE_SUFFIXES:
             return self._image_frames(start, count)
         return read_video(self.path, start, count, stream=self.stream, allow_damaged=self.allow_damaged)
+
+    def damage(self, count: int | None = None) -> str | None:
+        """What is damaged among the first `count` pictures of a video that was opened with `allow_damaged`.
+
+        Returns:
+            What FFmpeg says of the first damage; None if there is none. The pictures are decoded for it.
+        """
+        if not self.allow_damaged:
+            return None
+        try:
+            for _ in read_video(self.path, count=count, stream=self.stream):
+                pass
+        except BitstreamError as error:
+            return str(error).removeprefix(f"{self.path}: ").partition("; --allow-damaged")[0]
+        return None
 
     def _image_frames(self, start: int, count: int | None) -> Iterator[Frame]:
         if start == 0 and count != 0:
