@@ -70,7 +70,8 @@ class _Turn:
 
     def __call__(self, plane: Plane) -> Plane:
         plane = plane.T if self.transposed else plane
-        return np.ascontiguousarray(plane[:: -1 if self.flipped_down else 1, :: -1 if self.flipped_across else 1])
+        flipped = plane[:: -1 if self.flipped_down else 1, :: -1 if self.flipped_across else 1]
+        return cast(Plane, np.ascontiguousarray(flipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,33 +198,39 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
     """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
     promised = _n_promised(container, track, shown_only=False)
     packets = container.demux(track)
-    n_packets, n_shown, is_known = 0, 0, False
-    while True:
-        damage, packet, pictures = "", None, []
-        with av.logging.Capture() as messages, _messages_of_errors():
-            try:
-                packet = next(packets, None)
-                pictures = packet.decode() if packet is not None else []
-            except av.FFmpegError as error:
-                damage = error.strerror
-        damage = damage or next((text.strip() for level, _, text in messages if level <= av.logging.ERROR), "")
+    n_packets, n_shown, is_said = 0, 0, False
+    at_end = False
+    while not at_end:
+        packet, pictures, damage = _next_pictures(packets)
+        at_end = packet is None
         n_packets += packet is not None and packet.size > 0
-        if packet is None and not damage and promised and n_packets < promised:
-            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
         where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
-        for offset, picture in enumerate(pictures):
-            if picture.is_corrupt and not damage:
-                damage, where = "FFmpeg marks it as corrupt", f"at picture {n_shown + offset}"
+        corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
+        if not damage and corrupt is not None:
+            damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"
+        if not damage and at_end and promised and n_packets < promised:
+            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
         if damage and not allow_damaged:
             hint = "--allow-damaged takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
-        if damage and not is_known:
+        if damage and not is_said:
             _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", path, where, damage)
-            is_known = True
+            is_said = True
         yield from pictures
         n_shown += len(pictures)
-        if packet is None:
-            return
+
+
+def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
+    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage."""
+    packet, pictures, damage = None, list[Any](), ""
+    with av.logging.Capture() as messages, _messages_of_errors():
+        try:
+            packet = next(packets, None)
+            pictures = packet.decode() if packet is not None else []
+        except av.FFmpegError as error:
+            damage = error.strerror or str(error)
+    said = [" ".join(text.split()) for level, _, text in messages if level <= av.logging.ERROR]
+    return packet, pictures, damage or " ".join(said[:1])
 
 
 @contextmanager

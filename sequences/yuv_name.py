@@ -158,8 +158,19 @@ def parse_fps(text: str) -> Fraction:
 
 
 _Kind: TypeAlias = Literal[
-    *("size", "resampled size", "size word", "lines", "rate", "bare rate", "depth", "chroma", "weak 420", "range"),
-    *("unreadable", "unsure depth", "unsure chroma"),
+    "size",
+    "resampled size",
+    "size word",
+    "lines",
+    "rate",
+    "bare rate",
+    "depth",
+    "chroma",
+    "weak 420",
+    "range",
+    "unreadable",
+    "unsure depth",
+    "unsure chroma",
 ]
 _Statement: TypeAlias = tuple[_Kind, object]
 
