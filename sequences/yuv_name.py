@@ -49,7 +49,7 @@ _PLANAR_WORDS: dict[str, tuple[ChromaFormat, int | None]] = {
 _UNSURE_GREY = {"mono", "luma", "grey", "yonly", "y8", "y800", "y16"}
 
 _SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
-_DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+)?p?\d{1,3}\.\d{1,3}(?:fps|hz|p)?")
+_DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+)?p?\d{1,3}\.(?!4[024][024])\d{1,3}(?:fps|hz|p)?")
 _NTSC_POINT = re.compile(r"(?<!\d)(23|29|47|59|119)\.(976|97|98|95|94|88)(?!\d)")
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})(?!\d)(.*)")
 _LINES = re.compile(r"(\d{3,4})([pi])(\d.*)?")

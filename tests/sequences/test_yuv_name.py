@@ -55,6 +55,8 @@ from vvc_nnr.sequences.yuv_name import PartialFormat, format_from_name, parse_fp
         ("x-1920x1080@60-HLG.yuv", (1920, 1080, None, None, 60)),
         ("x.416x240.50.8bit.yuv", (416, 240, 8, None, 50)),
         ("take7.416x240_29.97p.i444.8b.yuv", (416, 240, 8, "444", Fraction(30000, 1001))),
+        ("x.12bpc.416x240_24.400.yuv", (416, 240, 12, "400", 24)),
+        ("x_416x240_12.5.yuv", (416, 240, None, None, Fraction(25, 2))),
         ("x_416x240_709_10b_420.yuv", (416, 240, 10, "420", None)),
         ("x.416x240.59.94.10bit.yuv", (416, 240, 10, None, Fraction(60000, 1001))),
         ("10bit_x_416x240.yuv", (416, 240, 10, None, None)),
