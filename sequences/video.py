@@ -105,7 +105,8 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         fps = Fraction(track.average_rate or track.guessed_rate or _DEFAULT_FPS)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
-        return VideoProbe(stated.holding(frame), _n_promised(container, track, shown_only=True))
+        _say_varying_rate(container, track, fps, path)
+        return VideoProbe(stated.holding(frame), _n_shown(container, track))
 
 
 def read_video(
@@ -196,7 +197,7 @@ def _listed(tracks: Any) -> str:
 
 def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> Iterator[Any]:
     """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
-    promised = _n_promised(container, track, shown_only=False)
+    promised = _n_promised(track)
     packets = container.demux(track)
     n_packets, n_shown, is_said = 0, 0, False
     at_end = False
@@ -244,14 +245,21 @@ def _messages_of_errors() -> Iterator[None]:
         av.logging.set_level(before)
 
 
-def _n_promised(container: Any, track: Any, *, shown_only: bool) -> int | None:
-    """How many pictures the container lists, None if it does not; of MP4's list the edit list may hide some."""
-    if not container.format.name.startswith("mov"):
-        return track.frames or None
+def _n_promised(track: Any) -> int | None:
+    """How many coded pictures the container's index lists, or else its header; None if neither does.
+
+    An index goes first: AVI's header also counts empty places, and of MP4's pictures the edit list cuts some off.
+    The index of Matroska lists only some pictures, which makes it a weaker promise, but no false one.
+    """
+    return len(track.index_entries) or track.frames or None
+
+
+def _n_shown(container: Any, track: Any) -> int | None:
+    """How many pictures will be seen by the container's word, None if it has none."""
     entries = track.index_entries
-    if len(entries) < track.frames or not track.frames:  # the edit list cut some off, or there are fragments
-        return len(entries) or None if track.frames else None
-    return sum(not entry.is_discard for entry in entries) if shown_only else len(entries)
+    if container.format.name.startswith("mov") and track.frames:  # without fragments: the index is whole
+        return sum(not entry.is_discard for entry in entries)
+    return track.frames or None
 
 
 def _kind_of(picture: Any, where: Path | str) -> _Kind:
@@ -335,6 +343,16 @@ def _say_conversion(source: Any, path: Path) -> None:
     if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
         matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
         _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
+
+
+def _say_varying_rate(container: Any, track: Any, fps: Fraction, path: Path) -> None:
+    """A line of the log where an MP4's index has pictures at varying intervals."""
+    if not container.format.name.startswith("mov"):
+        return
+    times = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+    steps = [later - earlier for earlier, later in zip(times[:-2], times[1:-1], strict=True)]
+    if steps and max(steps) > 1.5 * min(steps):
+        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second, the mean", path, float(fps))
 
 
 def _to_frame(picture: Any, where: Path | str) -> Frame:

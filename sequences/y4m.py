@@ -148,10 +148,10 @@ def _named(comments: Mapping[str, str], name: str, values: Mapping[str, _ValueT]
     """The value of a comment that must be one of a few words, None if there is no such comment."""
     if name not in comments:
         return None
-    if comments[name] not in values:
+    if comments[name].upper() not in values:
         shown = f"X{name}={comments[name][:40]}"
         raise BitstreamError(f"{path}: {shown!r} must be one of {', '.join(values)}", field="header")
-    return values[comments[name]]
+    return values[comments[name].upper()]
 
 
 def _read_line(file: BufferedReader, path: Path, field: str) -> bytes:

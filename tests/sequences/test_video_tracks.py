@@ -178,6 +178,15 @@ def test_an_edit_list_is_obeyed(tmp_path, ffmpeg, decoded, clip, start_s):
     assert source.n_pictures == len(frames) < 6
 
 
+def test_a_varying_rate_is_said(tmp_path, ffmpeg, clip, caplog):
+    probe_video(clip)
+    assert not caplog.records
+    filters = ("-vf", r"select=not(eq(mod(n\,5)\,3))", "-fps_mode", "vfr")
+    ffmpeg(*PICTURE, "-frames:v", 20, *filters, *X264, tmp_path / "x.mp4")
+    assert probe_video(tmp_path / "x.mp4").n_pictures == 20
+    assert "varying intervals" in caplog.text
+
+
 def test_pictures_that_change_on_the_way_are_refused(tmp_path, ffmpeg):
     parts = []
     for index, (size, pixel_format) in enumerate([("64x48", "yuv420p"), ("32x32", "yuv420p"), ("64x48", "yuv422p")]):
