@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -350,7 +350,7 @@ def _say_varying_rate(container: Any, track: Any, fps: Fraction, path: Path) -> 
     if not container.format.name.startswith("mov"):
         return
     times = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
-    steps = [later - earlier for earlier, later in zip(times[:-2], times[1:-1], strict=True)]
+    steps = [later - earlier for earlier, later in pairwise(times)]
     if steps and max(steps) > 1.5 * min(steps):
         _log.warning("%s: pictures come at varying intervals; taken at %.5g a second, the mean", path, float(fps))
 
