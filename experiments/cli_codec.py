@@ -85,7 +85,8 @@ def _encode(arguments: argparse.Namespace) -> Outcome:
         with naming(arguments.input):
             coded = encoder.encode(frames, source.format.fps)
         file.write(coded.stream)
-    return _with_damage(_encoded(arguments, coded), source.damage(arguments.pictures))
+    outcome = _with_unstated(_encoded(arguments, coded), source.format)
+    return _with_damage(outcome, source.damage(arguments.pictures))
 
 
 def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
@@ -114,6 +115,20 @@ def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
         "picture_bits": [picture.n_bits for picture in coded.pictures],
     }
     return Outcome(text, data)
+
+
+def _with_unstated(outcome: Outcome, source: VideoFormat) -> Outcome:
+    """The outcome with what the source states and a decoder of the stream, which has no VUI, would take otherwise."""
+    unstated = {
+        "colour_range": source.colour_range if source.colour_range == "full" else None,
+        "chroma_location": source.chroma_location if source.chroma_location != "left" else None,
+        "pixel_aspect": str(source.pixel_aspect) if source.pixel_aspect not in (None, 1) else None,
+    }
+    lost = {key: value for key, value in unstated.items() if value is not None}
+    if not lost:
+        return outcome
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in lost.items())
+    return Outcome(f"{outcome.text}; the stream does not state {words}", outcome.data | {"unstated": lost})
 
 
 def _with_damage(outcome: Outcome, damage: str | None) -> Outcome:
