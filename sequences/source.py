@@ -20,18 +20,8 @@ from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, looks_like_16_b
 from vvc_nnr.sequences.yuv_name import NamedFormat, PartialFormat, parse_yuv_name
 
 VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mkv",
-    ".mov",
-    ".avi",
-    ".webm",
-    ".m4v",
-    ".mpg",
-    ".ts",
-    ".264",
-    ".h264",
-    ".265",
-    ".hevc",
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv", ".mxf", ".ivf"),
+    *(".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".264", ".h264", ".265", ".hevc"),
 )
 SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 

@@ -176,7 +176,11 @@ _Statement: TypeAlias = tuple[_Kind, object]
 
 
 def _words(stem: str) -> list[str]:
-    """The words of a name; `29,97` and `29_97fps` become `29.97`, `full_range` one word, `416x240p50` two."""
+    """The words of a name, in small letters.
+
+    `29,97` and `29_97fps` become `29.97`, `4:2:2` becomes `422`, `full_range` one word, `416x240p50` two.
+    """
+    stem = re.sub(r"(?<![\d:.])4[:.]([024])[:.]([024])(?![\d:.])", r"4\1\2", stem)
     stem = re.sub(r"(?<=\d),(?=\d)", ".", stem)
     stem = re.sub(r"(?<!\d)(23|29|47|59|119)[_p](97\d?|98|95|94|88)(?=fps|hz|p?(?:_|$))", r"\1.\2", stem)
     stem = re.sub(r"(full|jpeg|pc|limited|video|mpeg|tv)[_\- ]range", r"\1range", stem)
@@ -229,6 +233,8 @@ def _of_word(
         yield "unreadable", word
     elif previous & {"rate", "bare rate"} and word in ("8", "9", "10", "12", "14", "16") and _CHROMA.fullmatch(behind):
         yield "depth", int(word)
+    elif previous & {"rate", "bare rate", "chroma"} and word in ("9", "10", "12", "14", "16"):
+        yield "unsure depth", word
     elif previous & {"size", "resampled size", "size word", "lines"} and "rate" not in previous:
         yield from _behind_size(word)
     else:
