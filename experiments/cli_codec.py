@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -87,7 +87,8 @@ def _encode(arguments: argparse.Namespace) -> Outcome:
         with naming(arguments.input):
             coded = encoder.encode(frames, source.format.fps)
         file.write(coded.stream)
-    return _encoded(arguments, coded)
+    outcome = _with_unstated(_encoded(arguments, coded), source.format)
+    return _with_damage(outcome, source.damage(arguments.pictures))
 
 
 def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
@@ -116,6 +117,28 @@ def _encoded(arguments: argparse.Namespace, coded: EncodedSequence) -> Outcome:
         "picture_bits": [picture.n_bits for picture in coded.pictures],
     }
     return Outcome(text, data)
+
+
+def _with_unstated(outcome: Outcome, source: VideoFormat) -> Outcome:
+    """The outcome with what the source states and a decoder of the stream, which has no VUI, would take otherwise."""
+    unstated = {
+        "colour_range": source.colour_range if source.colour_range == "full" else None,
+        "chroma_location": source.chroma_location if source.chroma_location != "left" else None,
+        "pixel_aspect": str(source.pixel_aspect) if source.pixel_aspect not in (None, 1) else None,
+    }
+    lost = {key: value for key, value in unstated.items() if value is not None}
+    if not lost:
+        return outcome
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in lost.items())
+    return Outcome(f"{outcome.text}; the stream does not state {words}", outcome.data | {"unstated": lost})
+
+
+def _with_damage(outcome: Outcome, damage: str | None) -> Outcome:
+    """The outcome with what was damaged of the pictures that it was made from."""
+    if damage is None:
+        return outcome
+    text = f"{outcome.text}; its input is damaged and was taken as FFmpeg conceals it: {damage}"
+    return Outcome(text, outcome.data | {"damage": damage})
 
 
 def _add_decode(commands: Commands) -> None:
@@ -202,31 +225,53 @@ def _filter(arguments: argparse.Namespace) -> Outcome:
         tile=arguments.tile,
         device=arguments.device,
     )
-    decoded, n_pictures, format_of, (verified, counts) = _decoded_pictures(arguments)
-    frames = _shown(decoded, "filter", n_pictures)
+    decoded = _decoded_pictures(arguments)
+    frames = _shown(decoded.frames, "filter", decoded.n_pictures)
     if by_decisions:
         correct = partial(correction_by, runner, qp=arguments.qp)
         written = filter_by_decisions(
-            arguments, frames, correct, lambda filtered: _write(arguments, filtered, format_of)
+            arguments, frames, correct, lambda filtered: _write(arguments, filtered, decoded.format_of)
         )
     else:
-        written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), format_of)
+        written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), decoded.format_of)
     inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-    text = "; ".join(filter(None, (written.text, verified, runner.description)))
-    return Outcome(text, written.data | counts | inference)
+    text = "; ".join(filter(None, (written.text, decoded.verified, runner.description)))
+    return _with_damage(Outcome(text, {**written.data, **decoded.verified_data} | inference), decoded.damage)
 
 
-def _decoded_pictures(
-    arguments: argparse.Namespace,
-) -> tuple[Iterator[Frame], int | None, _FormatOf, tuple[str, dict[str, object]]]:
-    """The pictures to filter, their number where it is known, what their file states of each, and what is verified."""
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """The pictures to filter.
+
+    Attributes:
+        frames: The pictures.
+        n_pictures: How many, None where it is not known.
+        format_of: What their file states of each.
+        damage: What is damaged in their file.
+        verified: How many of a stream's pictures are held against a hash, as text.
+        verified_data: The same as data.
+    """
+
+    frames: Iterator[Frame]
+    n_pictures: int | None
+    format_of: _FormatOf
+    damage: str | None = None
+    verified: str = ""
+    verified_data: Mapping[str, object] = field(default_factory=dict)
+
+
+def _decoded_pictures(arguments: argparse.Namespace) -> _Decoded:
     if arguments.input.suffix.lower() in VVC_SUFFIXES:
+        if arguments.stream is not None or arguments.allow_damaged:
+            raise InputError(f"{arguments.input}: --stream and --allow-damaged are for video files, this is a stream")
         width, height = arguments.size or (None, None)
         stream = _vvc_stream(arguments.input)
-        decoded = decode_vvc(stream, width=width, height=height)
-        return decoded, len(stream.output_order), _stated(stream, arguments.fps).holding, _verified(stream)
+        frames = decode_vvc(stream, width=width, height=height)
+        format_of = _stated(stream, arguments.fps).holding
+        verified, data = _verified(stream)
+        return _Decoded(frames, len(stream.output_order), format_of, verified=verified, verified_data=data)
     source = source_of(arguments.input, arguments)
-    return source.frames(), source.n_pictures, source.format.holding, ("", {})
+    return _Decoded(source.frames(), source.n_pictures, source.format.holding, damage=source.damage())
 
 
 def _shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:

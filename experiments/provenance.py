@@ -70,6 +70,7 @@ class Conventions:
         rate: Which bits are counted.
         seeds: Seeds of everything random in the run, empty if nothing was.
         loop_filters: What the codec's filter sets have, empty if there is no such codec.
+        originals: Which originals were damaged and how they were taken, empty if none was.
     """
 
     psnr_peak: PsnrPeak = "vtm"
@@ -77,6 +78,7 @@ class Conventions:
     rate: str = RATE
     seeds: str = ""
     loop_filters: str = ""
+    originals: str = ""
 
     def to_header(self) -> dict[str, str]:
         """This as texts for the header of a file of rows."""
@@ -101,6 +103,7 @@ class Conventions:
             header["rate"],
             header["seeds"],
             header.get("loop_filters", ""),
+            header.get("originals", ""),
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a video file is as long as its container says: MP4 and MOV, Matroska and WebM, AVI.
+"""Whether a video file is as long as its container says: MP4 and MOV, Matroska and WebM, AVI, MPEG-TS.
 
 FFmpeg reads what is there of a file that was cut off, and for Matroska and AVI says nothing.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from vvc_nnr.errors import BitstreamError
 from vvc_nnr.files import open_input
 
+_SYNC, _TS_PACKET_BYTES = b"\x47", 188
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -31,6 +32,8 @@ def check_container_end(path: Path) -> None:
             end_bytes = _end_of_segment(file)
         elif head[:4] == b"RIFF":
             end_bytes = 8 + int.from_bytes(head[4:8], "little")
+        elif head[:1] == _SYNC and _is_transport_stream(file):
+            end_bytes = -(-size_bytes // _TS_PACKET_BYTES) * _TS_PACKET_BYTES
         else:
             return
     if end_bytes > size_bytes:
@@ -38,6 +41,13 @@ def check_container_end(path: Path) -> None:
             f"{path}: truncated, its container ends at byte {end_bytes} and the file at {size_bytes}; "
             "--allow-damaged reads what is there"
         )
+
+
+def _is_transport_stream(file: BufferedReader) -> bool:
+    """Whether the first packets each begin with the byte of synchronisation."""
+    file.seek(0)
+    head = file.read(4 * _TS_PACKET_BYTES)
+    return len(head) >= 2 * _TS_PACKET_BYTES and set(head[::_TS_PACKET_BYTES]) == set(_SYNC)
 
 
 def _end_of_boxes(file: BufferedReader, size_bytes: int) -> int:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
@@ -20,18 +20,8 @@ from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, looks_like_16_b
 from vvc_nnr.sequences.yuv_name import NamedFormat, PartialFormat, parse_yuv_name
 
 VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mkv",
-    ".mov",
-    ".avi",
-    ".webm",
-    ".m4v",
-    ".mpg",
-    ".ts",
-    ".264",
-    ".h264",
-    ".265",
-    ".hevc",
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv", ".mxf", ".ivf"),
+    *(".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".264", ".h264", ".265", ".hevc"),
 )
 SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
@@ -78,6 +68,21 @@ class Source:
         if suffix in IMAGE_SUFFIXES:
             return self._image_frames(start, count)
         return read_video(self.path, start, count, stream=self.stream, allow_damaged=self.allow_damaged)
+
+    def damage(self, count: int | None = None) -> str | None:
+        """What is damaged among the first `count` pictures of a video that was opened with `allow_damaged`.
+
+        Returns:
+            What FFmpeg says of the first damage; None if there is none. The pictures are decoded for it.
+        """
+        if not self.allow_damaged:
+            return None
+        try:
+            for _ in read_video(self.path, count=count, stream=self.stream):
+                pass
+        except BitstreamError as error:
+            return str(error).removeprefix(f"{self.path}: ").partition("; --allow-damaged")[0]
+        return None
 
     def _image_frames(self, start: int, count: int | None) -> Iterator[Frame]:
         if start == 0 and count != 0:
@@ -296,11 +301,14 @@ def _image_format(path: Path, options: PartialFormat) -> VideoFormat:
     width, height = read_image_size(path)
     wanted = PartialFormat(options.width, options.height)
     format = _agreeing(path, VideoFormat(width, height), wanted)
+    chroma_format = options.chroma_format or "420"
     return replace(
         format,
         bit_depth=options.bit_depth or 8,
-        chroma_format=options.chroma_format or "420",
+        chroma_format=chroma_format,
         fps=options.fps or format.fps,
+        colour_range="limited",  # as `rgb_to_frame` makes it
+        chroma_location="left" if chroma_format == "420" else None,
     )
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,8 @@ _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+_PROGRESSIVE = 1
+"""FFmpeg's AVFieldOrder: 0 is not known, above 1 are the orders of fields."""
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 _FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
 _COLOUR_RANGES: dict[int, ColourRange] = {int(ColorRange.MPEG): "limited", int(ColorRange.JPEG): "full"}
@@ -68,7 +70,8 @@ class _Turn:
 
     def __call__(self, plane: Plane) -> Plane:
         plane = plane.T if self.transposed else plane
-        return np.ascontiguousarray(plane[:: -1 if self.flipped_down else 1, :: -1 if self.flipped_across else 1])
+        flipped = plane[:: -1 if self.flipped_down else 1, :: -1 if self.flipped_across else 1]
+        return cast(Plane, np.ascontiguousarray(flipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         fps = Fraction(track.average_rate or track.guessed_rate or _DEFAULT_FPS)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
-        return VideoProbe(stated.holding(frame), _n_promised(container, track, shown_only=True))
+        _say_varying_rate(container, track, fps, path)
+        return VideoProbe(stated.holding(frame), _n_shown(container, track))
 
 
 def read_video(
@@ -154,6 +158,11 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
                 raise BitstreamError(f"{path}: its video has no known picture format")
             if track.metadata.get("alpha_mode") == "1":
                 raise UnsupportedError(f"{path}: has an alpha layer, which would be lost; lay it over a background")
+            if context.field_order > _PROGRESSIVE:
+                raise UnsupportedError(f"{path}: its container says interlaced; only progressive pictures are read")
+            if context.name == "vvc" and context.format.components[0].bits == 8:
+                advice = "take its stream out (ffmpeg -i FILE -c copy -f vvc out.266) and decode that"
+                raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
             if context.name != "libdav1d":  # all others: FFmpeg's messages must come on this thread
                 context.thread_count = 1
             if not allow_damaged:
@@ -191,35 +200,41 @@ def _listed(tracks: Any) -> str:
 
 def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> Iterator[Any]:
     """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
-    promised = _n_promised(container, track, shown_only=False)
+    promised = _n_promised(track)
     packets = container.demux(track)
-    n_packets, n_shown, is_known = 0, 0, False
-    while True:
-        damage, packet, pictures = "", None, []
-        with av.logging.Capture() as messages, _messages_of_errors():
-            try:
-                packet = next(packets, None)
-                pictures = packet.decode() if packet is not None else []
-            except av.FFmpegError as error:
-                damage = error.strerror
-        damage = damage or next((text.strip() for level, _, text in messages if level <= av.logging.ERROR), "")
+    n_packets, n_shown, is_said = 0, 0, False
+    at_end = False
+    while not at_end:
+        packet, pictures, damage = _next_pictures(packets)
+        at_end = packet is None
         n_packets += packet is not None and packet.size > 0
-        if packet is None and not damage and promised and n_packets < promised:
-            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
         where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
-        for offset, picture in enumerate(pictures):
-            if picture.is_corrupt and not damage:
-                damage, where = "FFmpeg marks it as corrupt", f"at picture {n_shown + offset}"
+        corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
+        if not damage and corrupt is not None:
+            damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"
+        if not damage and at_end and promised and n_packets < promised:
+            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
         if damage and not allow_damaged:
             hint = "--allow-damaged takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
-        if damage and not is_known:
+        if damage and not is_said:
             _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", path, where, damage)
-            is_known = True
+            is_said = True
         yield from pictures
         n_shown += len(pictures)
-        if packet is None:
-            return
+
+
+def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
+    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage."""
+    packet, pictures, damage = None, list[Any](), ""
+    with av.logging.Capture() as messages, _messages_of_errors():
+        try:
+            packet = next(packets, None)
+            pictures = packet.decode() if packet is not None else []
+        except av.FFmpegError as error:
+            damage = error.strerror or str(error)
+    said = [" ".join(text.split()) for level, _, text in messages if level <= av.logging.ERROR]
+    return packet, pictures, damage or " ".join(said[:1])
 
 
 @contextmanager
@@ -233,14 +248,21 @@ def _messages_of_errors() -> Iterator[None]:
         av.logging.set_level(before)
 
 
-def _n_promised(container: Any, track: Any, *, shown_only: bool) -> int | None:
-    """How many pictures the container lists, None if it does not; of MP4's list the edit list may hide some."""
-    if not container.format.name.startswith("mov"):
-        return track.frames or None
+def _n_promised(track: Any) -> int | None:
+    """How many coded pictures the container's index lists, or else its header; None if neither does.
+
+    An index goes first: AVI's header also counts empty places, and of MP4's pictures the edit list cuts some off.
+    The index of Matroska lists only some pictures, which makes it a weaker promise, but no false one.
+    """
+    return len(track.index_entries) or track.frames or None
+
+
+def _n_shown(container: Any, track: Any) -> int | None:
+    """How many pictures will be seen by the container's word, None if it has none."""
     entries = track.index_entries
-    if len(entries) < track.frames or not track.frames:  # the edit list cut some off, or there are fragments
-        return len(entries) or None if track.frames else None
-    return sum(not entry.is_discard for entry in entries) if shown_only else len(entries)
+    if container.format.name.startswith("mov") and track.frames:  # without fragments: the index is whole
+        return sum(not entry.is_discard for entry in entries)
+    return track.frames or None
 
 
 def _kind_of(picture: Any, where: Path | str) -> _Kind:
@@ -324,6 +346,16 @@ def _say_conversion(source: Any, path: Path) -> None:
     if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
         matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
         _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
+
+
+def _say_varying_rate(container: Any, track: Any, fps: Fraction, path: Path) -> None:
+    """A line of the log where an MP4's index has pictures at varying intervals."""
+    if not container.format.name.startswith("mov"):
+        return
+    times = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    if steps and max(steps) > 1.5 * min(steps):
+        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second, the mean", path, float(fps))
 
 
 def _to_frame(picture: Any, where: Path | str) -> Frame:

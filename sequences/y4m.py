@@ -38,7 +38,7 @@ _MAX_SIDE = 999_999
 _CHROMA_TAG = re.compile(r"(420|422|444)(?:p(9|1[0-6]))?|mono(9|1[0-6])?")
 _LAYOUT_COMMENT = re.compile(r"(400|420|422|444)(?:P(9|1[0-6]))?")
 _SITED_420: dict[str, ChromaLocation] = {"420jpeg": "center", "420mpeg2": "left", "420paldv": "top_left"}
-_TAG_OF_LOCATION = {location: tag for tag, location in _SITED_420.items()}
+_TAG_OF_LOCATION: dict[ChromaLocation | None, str] = {location: tag for tag, location in _SITED_420.items()}
 _COLOUR_RANGES: dict[str, ColourRange] = {"FULL": "full", "LIMITED": "limited"}
 _LOCATIONS: dict[str, ChromaLocation] = {name.upper(): name for name in get_args(ChromaLocation)}
 _PROGRESSIVE_FRAME = re.compile(r"p|\?|[123?][p?][p?]")
@@ -148,10 +148,10 @@ def _named(comments: Mapping[str, str], name: str, values: Mapping[str, _ValueT]
     """The value of a comment that must be one of a few words, None if there is no such comment."""
     if name not in comments:
         return None
-    if comments[name] not in values:
+    if comments[name].upper() not in values:
         shown = f"X{name}={comments[name][:40]}"
         raise BitstreamError(f"{path}: {shown!r} must be one of {', '.join(values)}", field="header")
-    return values[comments[name]]
+    return values[comments[name].upper()]
 
 
 def _read_line(file: BufferedReader, path: Path, field: str) -> bytes:

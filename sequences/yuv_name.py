@@ -30,6 +30,8 @@ Size: TypeAlias = tuple[int, int]
 _NTSC_FPS = {"23.97": 24, "23.976": 24, "23.98": 24, "29.97": 30, "47.95": 48, "59.94": 60, "119.88": 120}
 _WHOLE_NTSC = {text.replace(".", ""): text for text in _NTSC_FPS}
 _USUAL_FPS = {12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 144, 240}
+_MAX_BARE_FPS = 480
+"""Above it a bare number behind the size is something else, such as the 709 of BT.709."""
 _SIZE_WORDS = {
     **{"sqcif": (128, 96), "qcif": (176, 144), "cif": (352, 288), "4cif": (704, 576), "16cif": (1408, 1152)},
     **{"qvga": (320, 240), "vga": (640, 480), "hd720": (1280, 720), "hd1080": (1920, 1080)},
@@ -47,7 +49,8 @@ _PLANAR_WORDS: dict[str, tuple[ChromaFormat, int | None]] = {
 _UNSURE_GREY = {"mono", "luma", "grey", "yonly", "y8", "y800", "y16"}
 
 _SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
-_DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+)?p?\d{1,3}\.\d{1,3}(?:fps|hz|p)?")
+_DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+)?p?\d{1,3}\.(?!4[024][024])\d{1,3}(?:fps|hz|p)?")
+_NTSC_POINT = re.compile(r"(?<!\d)(23|29|47|59|119)\.(976|97|98|95|94|88)(?!\d)")
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})(?!\d)(.*)")
 _LINES = re.compile(r"(\d{3,4})([pi])(\d.*)?")
 _RESAMPLED = re.compile(r"(?:down|up)(?:to|sampled?|scaled?)?|scaled|resized|cropped")
@@ -155,20 +158,36 @@ def parse_fps(text: str) -> Fraction:
 
 
 _Kind: TypeAlias = Literal[
-    *("size", "resampled size", "size word", "lines", "rate", "bare rate", "depth", "chroma", "weak 420", "range"),
-    *("unreadable", "unsure depth", "unsure chroma"),
+    "size",
+    "resampled size",
+    "size word",
+    "lines",
+    "rate",
+    "bare rate",
+    "depth",
+    "chroma",
+    "weak 420",
+    "range",
+    "unreadable",
+    "unsure depth",
+    "unsure chroma",
 ]
 _Statement: TypeAlias = tuple[_Kind, object]
 
 
 def _words(stem: str) -> list[str]:
-    """The words of a name; `29,97` and `29_97fps` become `29.97`, `full_range` one word, `416x240p50` two."""
+    """The words of a name, in small letters.
+
+    `29,97` and `29_97fps` become `29.97`, `4:2:2` becomes `422`, `full_range` one word, `416x240p50` two.
+    """
+    stem = re.sub(r"(?<![\d:.])4[:.]([024])[:.]([024])(?![\d:.])", r"4\1\2", stem)
     stem = re.sub(r"(?<=\d),(?=\d)", ".", stem)
     stem = re.sub(r"(?<!\d)(23|29|47|59|119)[_p](97\d?|98|95|94|88)(?=fps|hz|p?(?:_|$))", r"\1.\2", stem)
     stem = re.sub(r"(full|jpeg|pc|limited|video|mpeg|tv)[_\- ]range", r"\1range", stem)
     words: list[str] = []
-    for word in re.findall(r"[a-z\d*.]+", stem):
-        for part in [word] if _DECIMAL_WORD.fullmatch(word) else word.split("."):
+    for whole in re.findall(r"[a-z\d*.]+", stem):
+        whole = whole if _DECIMAL_WORD.fullmatch(whole) else _NTSC_POINT.sub(r"\1,\2", whole).replace(".", " ")
+        for part in whole.replace(",", ".").split():
             size = _SIZE.fullmatch(part)
             words += [f"{size[1]}x{size[2]}", size[3]] if size else [part]
     return [word for word in words if word]
@@ -214,6 +233,8 @@ def _of_word(
         yield "unreadable", word
     elif previous & {"rate", "bare rate"} and word in ("8", "9", "10", "12", "14", "16") and _CHROMA.fullmatch(behind):
         yield "depth", int(word)
+    elif previous & {"rate", "bare rate", "chroma"} and word in ("9", "10", "12", "14", "16"):
+        yield "unsure depth", word
     elif previous & {"size", "resampled size", "size word", "lines"} and "rate" not in previous:
         yield from _behind_size(word)
     else:
@@ -227,7 +248,7 @@ def _behind_size(word: str) -> Iterator[_Statement]:
         yield "unreadable", word
     elif word in _WHOLE_NTSC:
         yield "bare rate", parse_fps(_WHOLE_NTSC[word])
-    elif rate and float(rate[1]) and not _CHROMA.fullmatch(word):
+    elif rate and 0 < float(rate[1]) <= _MAX_BARE_FPS and not _CHROMA.fullmatch(word):
         yield "bare rate", parse_fps(rate[1])
     else:
         yield from _anywhere(word, is_before_size=False)

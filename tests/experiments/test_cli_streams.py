@@ -100,3 +100,15 @@ def test_verified_pictures_are_counted(encode: Encode, tmp_path: Path, capsys: p
         assert (found["n_verified"], found["picture_hash"]) == (n_verified, kind)
         assert main(["filter", str(path), "--model", "inloop-vlop", "--qp", "37", "-o", target]) == 0
         assert text in capsys.readouterr().out
+
+
+def test_8_bit_streams_in_containers_are_refused(
+    encode: Encode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FFmpeg 8 decodes them wrongly; 10 bit goes through as it is in the stream."""
+    for params, code in (("InternalBitDepth=8", 2), ("Verbosity=0", 0)):
+        stream, video, target = encode("a.266", params), tmp_path / "a.mp4", tmp_path / "out.y4m"
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "vvc", "-i", str(stream), "-c", "copy"]
+        subprocess.run([*command, str(video)], check=True, capture_output=True)
+        assert main(["filter", str(video), "--model", "inloop-vlop", "--qp", "37", "-o", str(target)]) == code
+        assert ("8-bit VVC, which this FFmpeg decodes wrongly" in capsys.readouterr().err) == (code == 2)

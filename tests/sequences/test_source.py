@@ -148,12 +148,14 @@ def test_image_is_a_sequence_of_one_picture(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "x.png")
     source = open_source(tmp_path / "x.png")
-    assert (source.format, source.n_pictures) == (VideoFormat(9, 7), 1)
+    stated = VideoFormat(9, 7, colour_range="limited", chroma_location="left")
+    assert (source.format, source.n_pictures) == (stated, 1)
     assert same(source.frames(), [rgb_to_frame(rgb)])
     assert list(source.frames(start=1)) == list(source.frames(count=0)) == []
     source = open_source(tmp_path / "x.png", bit_depth=10, chroma_format="444")
     assert same(source.frames(), [rgb_to_frame(rgb, "444", 10)])
-    assert next(source.frames()).format() == source.format
+    assert source.format.holding(next(source.frames())) == source.format
+    assert source.format.chroma_location is None
 
 
 def test_folder_gives_each_file_in_order_and_tells_equal_names_apart(tmp_path, random_frame):
@@ -218,4 +220,4 @@ def test_real_images(data_folder):
     sources = open_sources(data_folder / "kodak")
     assert [source.name for source in sources] == [f"kodim{n:02d}" for n in range(1, 13)]
     assert {source.ctc_class for source in sources} == {"C"}
-    assert next(sources[3].frames()).format() == sources[3].format
+    assert sources[3].format.holding(next(sources[3].frames())) == sources[3].format

@@ -54,6 +54,13 @@ from vvc_nnr.sequences.yuv_name import PartialFormat, format_from_name, parse_fp
         ("x_416x240_5994_10bit.yuv", (416, 240, 10, None, Fraction(60000, 1001))),
         ("x-1920x1080@60-HLG.yuv", (1920, 1080, None, None, 60)),
         ("x.416x240.50.8bit.yuv", (416, 240, 8, None, 50)),
+        ("take7.416x240_29.97p.i444.8b.yuv", (416, 240, 8, "444", Fraction(30000, 1001))),
+        ("x.12bpc.416x240_24.400.yuv", (416, 240, 12, "400", 24)),
+        ("x_416x240_4:2:2_10bit.yuv", (416, 240, 10, "422", None)),
+        ("Traffic_2560x1600_30_12bit_444_crop.yuv", (2560, 1600, 12, "444", 30)),
+        ("x_416x240_12.5.yuv", (416, 240, None, None, Fraction(25, 2))),
+        ("x_416x240_709_10b_420.yuv", (416, 240, 10, "420", None)),
+        ("x.416x240.59.94.10bit.yuv", (416, 240, 10, None, Fraction(60000, 1001))),
         ("10bit_x_416x240.yuv", (416, 240, 10, None, None)),
         ("x_416x240yuv420p10le.yuv", (416, 240, 10, "420", None)),
         ("graycat_rgbworld_416x240.yuv", (416, 240, None, None, None)),
@@ -108,3 +115,12 @@ def test_other_layouts_are_noticed_behind_a_size_or_a_depth():
 )
 def test_ranges(word, expected):
     assert parse_yuv_name(f"x_416x240_{word}.yuv").colour_ranges == (expected,)
+
+
+def test_words_that_may_be_free_text_or_not():
+    assert parse_yuv_name("x_416x240_50_420_10.yuv").unsure_depth == ("10",)
+    assert parse_yuv_name("x_416x240_50_10.yuv").unsure_depth == ("10",)
+    assert parse_yuv_name("x_416x240_50_22.yuv").unsure_depth == ()
+    assert parse_yuv_name("x_416x240_50_10_8bit.yuv").unsure_depth == ()
+    assert parse_yuv_name("mono_416x240.yuv").unsure_chroma == ("mono",)
+    assert parse_yuv_name("mono_416x240_420.yuv").unsure_chroma == ()
