@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError, InputError
 
 
@@ -37,9 +37,7 @@ def printed(command: list[str]) -> str:
     """
     name = Path(command[0]).name
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
+        done = run_child(command, merge_output=True)
     except OSError as error:
         raise ExternalToolError(f"{name} cannot be started: {error.strerror}", command=command) from error
     log = done.stdout.decode(errors="replace")

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from vvc_nnr.experiments.bd_rate import Interpolation
+from vvc_nnr.experiments.damaged_originals import damage_note
 from vvc_nnr.experiments.in_loop import InLoopExperiment, InLoopOptions
 from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
 from vvc_nnr.experiments.in_loop_stored import IN_LOOP_NETWORKS, IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
@@ -22,6 +23,7 @@ from vvc_nnr.sequences.source import Source
 RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 SETTLED = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+    "originals",
 )  # fmt: skip
 """What has to be the same in every run in one folder; all else adds rows, or changes none."""
 
@@ -57,7 +59,8 @@ def run_in_loop(
     pictures = make_folder(folder / FOLDER)
     experiment = InLoopExperiment(options, cache or make_folder(folder / "cache"), pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {experiment.encoder}, preset {options.preset}"
-    conventions = Conventions(psnr_peak=options.psnr_peak, rate=RATE, loop_filters=coding)
+    originals = damage_note(sources, options.max_pictures)
+    conventions = Conventions(psnr_peak=options.psnr_peak, rate=RATE, loop_filters=coding, originals=originals)
     settings = asdict(options) | {
         "encoder_config": str(options.encoder_config or ""),
         "encoder_identity": experiment.encoder,
@@ -65,6 +68,7 @@ def run_in_loop(
         "interpolation": interpolation,
         "sequences": [source.name for source in sources],
     }
+    settings |= {"originals": originals} if originals else {}
     free = [key for key in settings if key not in SETTLED]
     settle_settings(folder / IN_LOOP_SETTINGS, settings, source_digests(sources), provenance, free=free)
     header = replace(provenance, inference=experiment.inference).to_header() | conventions.to_header()

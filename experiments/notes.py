@@ -31,11 +31,16 @@ def peak_note(conventions: Conventions) -> str:
     return "PSNR peak: 2**bit_depth - 1: 255 at 8 bit, 1023 at 10 bit."
 
 
+def _originals_notes(conventions: Conventions) -> tuple[str, ...]:
+    return (f"Originals: {conventions.originals}.",) if conventions.originals else ()
+
+
 def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...]:
     """The notes of every table of the tool-by-tool experiment."""
     return (
         *(f"{use.network} {_PLACES[use.after]}." for use in results.uses),
         *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
+        *_originals_notes(conventions),
         peak_note(conventions),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",
         f"Rate: {conventions.rate}; Table 1 has the network's size.",
@@ -50,6 +55,7 @@ def in_loop_notes(conventions: Conventions, results: InLoopResults) -> tuple[str
     return (
         *(f"{network} {_PLACES[place]}." for network, place in places),
         f"In-loop filters: {conventions.loop_filters}.",
+        *_originals_notes(conventions),
         "Classes: those of the common test conditions; another sequence has that of the nearest size.",
         peak_note(conventions),
         YUV_NOTE,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
+from vvc_nnr.experiments.damaged_originals import damage_note
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
@@ -68,7 +69,8 @@ def run_tool_by_tool(
         UnsupportedError: If a source has a format that VVC intra coding here does not take.
         ExternalToolError: If the encoder fails.
     """
-    conventions = Conventions(psnr_peak=options.psnr_peak, loop_filters=SAO_NOTES[options.sao])
+    originals = damage_note(sources, options.max_pictures)
+    conventions = Conventions(psnr_peak=options.psnr_peak, loop_filters=SAO_NOTES[options.sao], originals=originals)
     experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
     own = {
         "networks_sha256": experiment.networks_sha256,
@@ -76,6 +78,7 @@ def run_tool_by_tool(
         "interpolation": interpolation,
     }
     settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
+    settings |= {"originals": originals} if originals else {}
     provenance = replace(provenance, inference=experiment.inference)
     settle_settings(
         make_folder(folder) / TOOL_SETTINGS, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS
