@@ -13,6 +13,9 @@ from vvc_nnr.errors import BitstreamError
 from vvc_nnr.files import open_input
 
 _SYNC, _TS_PACKET_BYTES = b"\x47", 188
+_BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix meta uuid free skip wide pnot udta".split())
+_RIFF_UNKNOWN = 0x7FFFF000
+"""From here on sizes stand for a recording whose end was never written."""
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -26,12 +29,13 @@ def check_container_end(path: Path) -> None:
     with open_input(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         head = file.read(12)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        if head[4:8] in _BOXES:
             end_bytes = _end_of_boxes(file, size_bytes)
         elif head[:4] == _EBML:
             end_bytes = _end_of_segment(file)
         elif head[:4] == b"RIFF":
-            end_bytes = 8 + int.from_bytes(head[4:8], "little")
+            length = int.from_bytes(head[4:8], "little")
+            end_bytes = 8 + length if length < _RIFF_UNKNOWN else 0
         elif head[:1] == _SYNC and _is_transport_stream(file):
             end_bytes = -(-size_bytes // _TS_PACKET_BYTES) * _TS_PACKET_BYTES
         else:
@@ -56,6 +60,8 @@ def _end_of_boxes(file: BufferedReader, size_bytes: int) -> int:
     while at + 8 <= size_bytes:
         file.seek(at)
         head = file.read(16)
+        if head[4:8] not in _BOXES:  # what a phone or an editor has put behind the last box
+            return size_bytes
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
