@@ -19,6 +19,18 @@ CHROMA_SHIFTS: dict[ChromaFormat, tuple[int, int]] = {"420": (1, 1), "422": (1, 
 """Right shifts (width, height) from luma to chroma size; 400 has no chroma and no entry."""
 
 
+MAX_RATE_TERM = 9_999_999_999
+"""Largest numerator and denominator of a picture rate: ten digits, as in the header of a .y4m file."""
+
+
+def check_rate(fps: Fraction) -> None:
+    """Raises InputError unless a picture rate is positive, its numerator and denominator at most `MAX_RATE_TERM`."""
+    if max(abs(fps.numerator), fps.denominator) > MAX_RATE_TERM:
+        raise InputError("pictures per second: out of range, numerator and denominator must have at most ten digits")
+    if fps <= 0:
+        raise InputError(f"{fps} pictures per second: must be positive")
+
+
 @dataclass(frozen=True, slots=True)
 class VideoFormat:
     """What all pictures of a sequence have in common.
@@ -38,14 +50,13 @@ class VideoFormat:
     fps: Fraction = Fraction(30)
 
     def __post_init__(self) -> None:
+        check_rate(self.fps)
         if self.width < 1 or self.height < 1:
             raise InputError(f"picture size {self.width}x{self.height}: both sides must be at least 1")
         if not 8 <= self.bit_depth <= 16:
             raise InputError(f"bit depth {self.bit_depth}: must be 8 to 16")
         if self.chroma_format not in ("400", "420", "422", "444"):
             raise InputError(f"chroma format {self.chroma_format!r}: must be 400, 420, 422 or 444")
-        if self.fps <= 0:
-            raise InputError(f"{self.fps} pictures per second: must be positive")
 
     @property
     def plane_shapes(self) -> tuple[tuple[int, int], ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import is_stream
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
@@ -153,7 +154,7 @@ def open_sources(
 
 
 def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
-    """A writer of `.yuv` or `.y4m`, to be used in a `with` block.
+    """A writer of `.yuv` or `.y4m`, to be used in a `with` block; pipes and devices of other names get `.y4m`.
 
     Raises:
         InputError: If the name has another suffix.
@@ -164,6 +165,8 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
         return Y4mWriter(path, format)
     if suffix == ".yuv":
         return YuvWriter(path, format)
+    if is_stream(path):
+        return Y4mWriter(path, format)
     raise InputError(f"{path}: pictures are written as .y4m or .yuv; choose one of these suffixes")
 
 
