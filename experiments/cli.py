@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import vvc_nnr
 from vvc_nnr.errors import InputError, VvcNnrError
@@ -44,9 +44,16 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         _give_up_output()  # the reader has seen enough, as in `vvc-nnr inspect ... | head`
     except OSError as error:
         return _refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
-    except MemoryError as error:
-        return _refused(f"not enough memory: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        return _refused("not enough memory for this size")
     return 0
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether memory is missing; torch says so by a plain RuntimeError."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _outcome(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[str, TextIO | None]:
@@ -118,7 +125,14 @@ def _plots_without_window() -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong options as every other bad input: one line, exit code 2."""
+    """Checks all names and numbers, and reports wrong ones as every other bad input: one line, exit code 2."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        from vvc_nnr.experiments.cli_common import path, real, whole_number
+
+        super().__init__(*arguments, **named)
+        for plain, checked in ((Path, path), (int, whole_number), (float, real)):
+            self.register("type", plain, checked)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")

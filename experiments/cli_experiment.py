@@ -15,6 +15,7 @@ from vvc_nnr.experiments.cli_common import (
     add_group,
     positive,
     weight_bits,
+    whole_number,
 )
 from vvc_nnr.experiments.cli_in_loop import add_in_loop
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
@@ -118,9 +119,9 @@ def _add_model_zoo(kinds: Commands) -> None:
 
 def _zoo_qps(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers with commas between them are wanted") from None
+        return tuple(whole_number(word) for word in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: whole numbers with commas between them are wanted") from None
 
 
 def _model_zoo(arguments: argparse.Namespace) -> Outcome:
