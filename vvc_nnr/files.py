@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
@@ -91,6 +92,15 @@ def open_file_number(path: Path | str) -> int | None:
             return None
         text = os.path.join(os.path.dirname(text), os.readlink(text))
     return None
+
+
+def short_name(name: str, max_bytes: int = 200) -> str:
+    """A name that leaves room for what is added to it: itself, or its beginning with a hash of the whole."""
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= max_bytes:
+        return name
+    end = f"-{hashlib.sha256(data).hexdigest()[:8]}"
+    return data[: max_bytes - len(end)].decode("utf-8", "ignore") + end
 
 
 class AtomicFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile, is_stream, open_file_number, open_input
+from vvc_nnr.files import AtomicFile, is_stream, open_file_number, open_input, short_name
 
 
 @contextmanager
@@ -162,3 +162,11 @@ def test_numbers_of_open_files():
     assert open_file_number(f"/proc/{os.getpid()}/fd/1") == 1
     assert open_file_number("/proc/1/fd/1") is None
     assert open_file_number("x/dev/fd/1") is open_file_number("fd/1") is open_file_number("-") is None
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", os.fsdecode(b"\xff")])
+def test_short_names_differ_and_leave_room(letter):
+    assert short_name(letter * 50) == letter * 50
+    names = {short_name(letter * n) for n in range(250, 256)}
+    assert len(names) == 6
+    assert all(len(name.encode("utf-8", "surrogatepass")) <= 200 for name in names)
