@@ -50,8 +50,10 @@ def _leave_threads(code: int) -> None:
 
 def _open_standard_files() -> None:
     """Opens what the caller closed (`>&-`), or the first files that are written would take the numbers 0 to 2."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue
             os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
