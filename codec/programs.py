@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError, InputError
+from vvc_nnr.temporary import temporary_folder
 
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
     """A temporary folder; a full disk and the like become InputError."""
     try:
-        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-            yield Path(folder)
+        with temporary_folder() as folder:
+            yield folder
     except OSError as error:
-        place = error.filename or tempfile.gettempdir()
+        place = error.filename or "the folder for temporary files"
         raise InputError(f"{place}: {error.strerror or error}") from error
 
 

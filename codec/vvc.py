@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from vvc_nnr.codec.programs import children_cpu_s
 from vvc_nnr.codec.vvc_decoder import decode_vvc as decode_vvc
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.temporary import temporary_folder
 
 LoopFilters: TypeAlias = Literal["all", "deblock-sao", "none"]
 Sao: TypeAlias = Literal["on", "preset"]
@@ -321,8 +321,8 @@ def encoder_version() -> str:
 def _run_encoder(command: list[str], raw: bytes, frame: Frame) -> EncoderRun:
     """Runs the command on raw pictures like `frame` from standard input."""
     try:
-        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-            target = Path(folder) / "out.266"
+        with temporary_folder() as folder:
+            target = folder / "out.266"
             start_s, start_cpu_s = time.perf_counter(), children_cpu_s()
             command = [*command, "-y", "-f", "vvc", str(target)]
             done = run_child(command, input=raw)

@@ -28,10 +28,12 @@ from vvc_nnr.experiments.cli_common import (
     add_inference_options,
     add_raw_options,
     fraction,
+    output_path,
     positive,
     qp,
     size,
     source_of,
+    threads,
 )
 from vvc_nnr.experiments.cli_decisions import add_decision_options, filter_by_decisions, wants_decisions
 from vvc_nnr.experiments.cli_inspect_nnc import network_path
@@ -65,14 +67,14 @@ def _add_encode(commands: Commands) -> None:
         _encode,
     )
     parser.add_argument("input", type=Path, help=".yuv, .y4m, video or image")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the VVC byte stream to write")
+    parser.add_argument("-o", "--output", type=output_path, required=True, help="the VVC byte stream to write")
     parser.add_argument("--qp", type=qp, required=True, help="0 to 63")
     parser.add_argument("--preset", choices=get_args(Preset), default="faster", help="libvvenc's preset")
     parser.add_argument(
         "--loop-filters", choices=get_args(LoopFilters), default="all", help="in-loop filters of the codec"
     )
     parser.add_argument("--pictures", type=positive, metavar="N", help="at most N pictures")
-    parser.add_argument("--threads", type=positive, default=2, help="encoder threads")
+    parser.add_argument("--threads", type=threads, default=2, help="encoder threads")
     add_encoder_options(parser)
     add_raw_options(parser)
 
@@ -150,7 +152,7 @@ def _add_decode(commands: Commands) -> None:
         _decode,
     )
     parser.add_argument("input", type=Path, help="a VVC byte stream")
-    parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
+    parser.add_argument("-o", "--output", type=output_path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--size", type=size, metavar="WxH", help="crop to the size before padding")
     parser.add_argument("--fps", type=fraction, metavar="F", help="rate for the .y4m; default: the stream's, or 30")
     parser.add_argument(
@@ -203,11 +205,11 @@ def _add_filter(commands: Commands) -> None:
         _filter,
     )
     parser.add_argument("input", type=Path, help="decoded .yuv or .y4m, video, image, or a VVC stream (.266)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
+    parser.add_argument("-o", "--output", type=output_path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--model", required=True, help="name of a bundled network, or a network file")
     parser.add_argument("--qp", type=qp, required=True, help="QP that the pictures were coded with, 0 to 63")
     parser.add_argument("--tile", type=positive, default=DEFAULT_TILE, help="side of the tiles, luma samples")
-    parser.add_argument("--threads", type=positive, help="threads of the network; default: one per core")
+    parser.add_argument("--threads", type=threads, help="threads of the network; default: one per core")
     add_inference_options(parser)
     add_decision_options(parser)
     add_raw_options(parser)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli_common import Outcome, bit_depth, natural
+from vvc_nnr.experiments.cli_common import Outcome, bit_depth, natural, output_path
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.correction import Correction
@@ -33,7 +33,9 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--original", type=Path, metavar="FILE", help="encoder: the pictures before coding")
     group.add_argument("--original-bit-depth", type=bit_depth, metavar="B", help="of an --original that is raw .yuv")
     group.add_argument("--original-stream", type=natural, metavar="N", help="of an --original with several videos")
-    group.add_argument("--decisions-out", type=Path, metavar="FILE", help="encoder: the coded decisions to write")
+    group.add_argument(
+        "--decisions-out", type=output_path, metavar="FILE", help="encoder: the coded decisions to write"
+    )
     group.add_argument(
         "--wiener",
         action=argparse.BooleanOptionalAction,

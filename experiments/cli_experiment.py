@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import tempfile
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
@@ -16,6 +15,7 @@ from vvc_nnr.experiments.cli_common import (
     add_group,
     positive,
     weight_bits,
+    whole_number,
 )
 from vvc_nnr.experiments.cli_in_loop import add_in_loop
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
@@ -33,6 +33,7 @@ from vvc_nnr.experiments.pictures import (
 from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.experiments.runner import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
+from vvc_nnr.temporary import temporary_folder
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
 
@@ -118,9 +119,9 @@ def _add_model_zoo(kinds: Commands) -> None:
 
 def _zoo_qps(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers with commas between them are wanted") from None
+        return tuple(whole_number(word) for word in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: whole numbers with commas between them are wanted") from None
 
 
 def _model_zoo(arguments: argparse.Namespace) -> Outcome:
@@ -146,8 +147,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _demo(arguments: argparse.Namespace) -> Outcome:
     if arguments.out is not None:
         return _demo_in(arguments.out, f"Rows, tables and plots: {arguments.out}")
-    with tempfile.TemporaryDirectory(prefix="vvc_nnr_demo_") as folder:
-        return _demo_in(Path(folder), "Run it with --out FOLDER to keep rows, tables and plots.")
+    with temporary_folder() as folder:
+        return _demo_in(folder, "Run it with --out FOLDER to keep rows, tables and plots.")
 
 
 def _demo_in(folder: Path, farewell: str) -> Outcome:

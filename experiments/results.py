@@ -65,7 +65,7 @@ def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[st
     for name, table in tables.items():
         for suffix, text in ((".md", to_markdown(table)), (".csv", to_csv(table)), (".tex", to_latex(table))):
             with AtomicFile(folder / (name + suffix)) as file:
-                file.write(text.encode())
+                file.write(text.encode("utf-8", "replace"))
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / (name + suffix))

@@ -87,7 +87,8 @@ def zoo_names() -> list[str]:
 
 def zoo_path(name: str) -> Path | None:
     """The file of a network that ships with this package, None if none has that name."""
-    return next((path for suffix in ZOO_SUFFIXES if (path := ZOO / f"{name}{suffix}").is_file()), None)
+    present = {path.name: path for path in ZOO.iterdir()}  # not asked for by name, which may be any user's path
+    return next((present[file] for suffix in ZOO_SUFFIXES if (file := f"{name}{suffix}") in present), None)
 
 
 def load_network(name_or_path: str | Path) -> LoadedNetwork:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.number_formats import Array, NamedArrays
+from vvc_nnr.temporary import temporary_folder
 
 WORKER = Path(__file__).with_name("codec_worker.py")
 PEER_VARIABLE = "VVC_NNR_PEER"
@@ -84,8 +84,8 @@ def _for_peer(array: Array) -> Array:
 
 
 def _run(python: str, arrays: Mapping[str, Array], request: dict[str, Any]) -> Coded:
-    with tempfile.TemporaryDirectory(prefix="vvc_nnr_zoo_") as folder:
-        network, decoded = Path(folder) / "network.npz", Path(folder) / "decoded.npz"
+    with temporary_folder() as folder:
+        network, decoded = folder / "network.npz", folder / "decoded.npz"
         _save(network, arrays)
         paths = {"network": str(network), "decoded": str(decoded)}
         command = [python, str(WORKER)]

@@ -88,7 +88,8 @@ def main() -> None:
     os.dup2(2, 1)
     with np.load(request["network"]) as file:
         network = {name: file[name] for name in file.files}
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    place = Path(request["decoded"]).parent
+    with tempfile.TemporaryDirectory(dir=place) as folder, contextlib.chdir(folder):
         code = code_with_ours if request["codec"] == "ours" else code_with_peer
         reset_peak()
         before = peak_bytes()
