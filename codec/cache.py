@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,8 @@ class EncoderRun:
 class EncodingCache:
     """A folder of `<first two hex digits>/<hash>.266` files with a `.json` beside each.
 
-    The JSON is written last and holds the stream's hash, so an entry that a crash cut short or that was damaged
-    since is no entry.
+    The JSON is written last and holds a hash of all that the entry says and of its key, so an entry that a crash cut
+    short, that was damaged since or that has another's name is no entry; nor is one with a time below 0 or not finite.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,9 +45,9 @@ class EncodingCache:
         try:
             entry = json.loads(log_path.read_text())
             stream = stream_path.read_bytes()
-            log, encode_s, cpu_s = str(entry["log"]), float(entry["encode_s"]), entry.get("encode_cpu_s")
-            found = EncoderRun(stream, log, encode_s, None if cpu_s is None else float(cpu_s))
-            return found if entry["sha256"] == _digest(stream, log) else None
+            found = EncoderRun(stream, str(entry["log"]), entry["encode_s"], entry["encode_cpu_s"])
+            is_possible = _is_time(found.encode_s) and (found.encode_cpu_s is None or _is_time(found.encode_cpu_s))
+            return found if is_possible and entry["sha256"] == _digest(key, found) else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -62,9 +63,9 @@ class EncodingCache:
         except OSError as error:
             raise InputError(f"{stream_path.parent}: cannot be made: {error.strerror}") from error
         entry = {
-            "sha256": _digest(encoding.stream, encoding.log),
-            "encode_s": encoding.encode_s,
-            "encode_cpu_s": encoding.encode_cpu_s,
+            "sha256": _digest(key, encoding),
+            "encode_s": float(encoding.encode_s),
+            "encode_cpu_s": None if encoding.encode_cpu_s is None else float(encoding.encode_cpu_s),
             "log": encoding.log,
         }
         for path, data in ((stream_path, encoding.stream), (log_path, json.dumps(entry).encode())):
@@ -76,5 +77,13 @@ class EncodingCache:
         return folder / f"{key}.266", folder / f"{key}.json"
 
 
-def _digest(stream: bytes, log: str) -> str:
-    return hashlib.sha256(hashlib.sha256(stream).digest() + log.encode()).hexdigest()
+def _is_time(value_s: object) -> bool:
+    """Whether a value out of a file is a time: JSON has texts, true and NaN as well."""
+    return isinstance(value_s, float) and math.isfinite(value_s) and value_s >= 0
+
+
+def _digest(key: str, run: EncoderRun) -> str:
+    """Of all that an entry says: JSON gives every float back as it was."""
+    cpu_s = None if run.encode_cpu_s is None else float(run.encode_cpu_s)
+    said = json.dumps([key, run.log, float(run.encode_s), cpu_s]).encode()
+    return hashlib.sha256(hashlib.sha256(run.stream).digest() + said).hexdigest()
