@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
+from vvc_nnr.json_text import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,12 @@ class EncodingCache:
         """The encoding under a key; None if absent or damaged."""
         stream_path, log_path = self._paths(key)
         try:
-            entry = json.loads(log_path.read_text())
+            entry = parse_json(log_path.read_bytes())
             stream = stream_path.read_bytes()
             log, encode_s, cpu_s = str(entry["log"]), float(entry["encode_s"]), entry.get("encode_cpu_s")
             found = EncoderRun(stream, log, encode_s, None if cpu_s is None else float(cpu_s))
             return found if entry["sha256"] == _digest(stream, log) else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def put(self, key: str, encoding: EncoderRun) -> None:

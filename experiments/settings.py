@@ -18,6 +18,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.provenance import Provenance
 from vvc_nnr.files import AtomicFile
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import Source
@@ -87,11 +88,11 @@ def read_last_run(path: Path) -> LastRun:
     if not path.exists():
         return LastRun()
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
         shown = content.get("shown")
         provenance = {str(key): str(value) for key, value in content["provenance"].items()}
         return LastRun(dict(content["settings"]), provenance, None if shown is None else frozenset(map(str, shown)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of a run: {error!r}; run the experiment again") from error
 
 
@@ -163,7 +164,7 @@ def _old(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
         return {"settings": dict(content["settings"]), "inputs": dict(content.get("inputs", {}))}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of an earlier run: {error}; choose another folder") from error

@@ -29,8 +29,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.files import open_input
+from vvc_nnr.npy import parse_npy
 from vvc_nnr.sequences.cifar_pickle import read_python_batch
 from vvc_nnr.sequences.images import decode_image
 
@@ -226,11 +227,10 @@ def _from_npz(members: _Members, path: Path) -> CifarImages:
 def _npy(members: _Members, field: str, path: Path) -> NDArray[Any]:
     if f"{field}.npy" not in members.names:
         raise InputError(f"{path}: has no array {field!r}; it holds {', '.join(members.names)}")
-    data = members.read(f"{field}.npy")
     try:
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # numpy parses the header as Python text: damage ends in many exceptions
-        raise BitstreamError(f"{path}: cannot be read: {error}", field=field) from error
+        return parse_npy(members.read(f"{field}.npy"))
+    except (BitstreamError, UnsupportedError) as error:
+        raise error.prefixed(f"{path}: {field}") from error
 
 
 def _checked_labels(labels: NDArray[Any], where: str) -> NDArray[np.int64]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.experiments.viewer_pictures import FOLDER, INDEX
 from vvc_nnr.files import read_bytes
+from vvc_nnr.json_text import parse_json
 
 KINDS = ("original", "decoded", "filtered")
 _MAX_SIDE = 1 << 16
@@ -50,9 +50,9 @@ def read_index(results: Path) -> list[PictureEntry]:
     if not path.exists():
         return []
     try:
-        content = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON: {error}; run the experiment again") from error
+        content = parse_json(read_bytes(path))
+    except BitstreamError as error:
+        raise InputError(f"{path}: {error}; run the experiment again") from error
     if not isinstance(content, list):
         raise InputError(f"{path}: a list of pictures is wanted, got {type(content).__name__}")
     return [_entry(_Fields(f"{path}, entry {number}", each), path.parent) for number, each in enumerate(content)]

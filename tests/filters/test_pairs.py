@@ -119,7 +119,7 @@ def test_a_folder_takes_one_picture_per_name_and_keeps_those_of_others(pictures,
     assert make_pairs([("b", second)], tmp_path, options) == ["0000_b"]
     assert make_pairs([("a", first)], tmp_path, options) == ["0000_a"]
     (tmp_path / "0000_a" / "original.npy").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"original\.npy: cannot be read"):
+    with pytest.raises(InputError, match=r"original\.npy: no \.npy file"):
         make_pairs([("a", first)], tmp_path, options)
 
 
@@ -190,7 +190,7 @@ def test_the_codecs_error_per_qp_and_plane(folder):
 
 def test_some_of_the_pictures(folder):
     assert len(PairSet(folder, "all", (42,), ["0002_c"])) == 1
-    with pytest.raises(InputError, match="incomplete training pairs"):
+    with pytest.raises(InputError, match=r"original\.npy: no such file"):
         PairSet(folder, "all", (42,), ["0003_d"])
 
 
