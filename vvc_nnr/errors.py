@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 
 def shown(text: str, n_characters: int = 80) -> str:
-    r"""Text of a file or a user as a message shows it: on one line, what does not print escaped, a long middle left out.
+    r"""Text of a file or a user as a message shows it: one line, what does not print escaped, a long middle left out.
 
     Args:
         text: Any text, lone surrogates and control characters among it.
