@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ class EncoderRun:
 class EncodingCache:
     """A folder of `<first two hex digits>/<hash>.266` files with a `.json` beside each.
 
-    The JSON is written last and holds the stream's hash, so an entry that a crash cut short or that was damaged
-    since is no entry.
+    The JSON is written last and holds a hash of all that the entry says and of its key, so an entry that a crash cut
+    short, that was damaged since or that has another's name is no entry; nor is one with a time below 0 or not finite.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +46,12 @@ class EncodingCache:
         try:
             entry = parse_json(log_path.read_bytes())
             stream = stream_path.read_bytes()
-            log, encode_s, cpu_s = str(entry["log"]), float(entry["encode_s"]), entry.get("encode_cpu_s")
-            found = EncoderRun(stream, log, encode_s, None if cpu_s is None else float(cpu_s))
-            return found if entry["sha256"] == _digest(stream, log) else None
+            cpu_s = entry["encode_cpu_s"]
+            found = EncoderRun(
+                stream, str(entry["log"]), float(entry["encode_s"]), None if cpu_s is None else float(cpu_s)
+            )
+            is_whole = entry["sha256"] == _digest(key, found) and all(map(_is_time, (found.encode_s, cpu_s)))
+            return found if is_whole else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -63,7 +67,7 @@ class EncodingCache:
         except OSError as error:
             raise InputError(f"{stream_path.parent}: cannot be made: {error.strerror}") from error
         entry = {
-            "sha256": _digest(encoding.stream, encoding.log),
+            "sha256": _digest(key, encoding),
             "encode_s": encoding.encode_s,
             "encode_cpu_s": encoding.encode_cpu_s,
             "log": encoding.log,
@@ -77,5 +81,12 @@ class EncodingCache:
         return folder / f"{key}.266", folder / f"{key}.json"
 
 
-def _digest(stream: bytes, log: str) -> str:
-    return hashlib.sha256(hashlib.sha256(stream).digest() + log.encode()).hexdigest()
+def _is_time(value_s: float | None) -> bool:
+    return value_s is None or (math.isfinite(value_s) and value_s >= 0)
+
+
+def _digest(key: str, run: EncoderRun) -> str:
+    """Of all that an entry says: JSON gives every float back as it was."""
+    cpu_s = None if run.encode_cpu_s is None else float(run.encode_cpu_s)
+    said = json.dumps([key, run.log, float(run.encode_s), cpu_s]).encode()
+    return hashlib.sha256(hashlib.sha256(run.stream).digest() + said).hexdigest()

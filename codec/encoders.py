@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from vvc_nnr.codec.command_lines import EncoderTool, find_encoder
 from vvc_nnr.codec.external import ExternalEncoder
-from vvc_nnr.codec.vvc import EncodedSequence, VvcEncoder, VvcOptions, encoder_version
+from vvc_nnr.codec.vvc import EncodedSequence, VvcEncoder, VvcOptions, encoder_sha256, encoder_version
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.frame import Frame
 
@@ -55,7 +55,7 @@ def encoder_identity(name: EncoderName, config: Path | None = None) -> str:
         ExternalToolError: If the program is not on the PATH.
     """
     if name == "libvvenc":
-        return encoder_version()
+        return f"{encoder_version()} {encoder_sha256()[:16]}"
     parts = [find_encoder(_tool(name)), *([config] if config is not None else [])]
     try:
         digests = [hashlib.sha256(part.read_bytes()).hexdigest()[:16] for part in parts]

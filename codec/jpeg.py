@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 
@@ -49,6 +49,12 @@ class JpegSet:
     rate: JpegRate
     mean_bpp: float
     streams: tuple[bytes, ...]
+
+
+def jpeg_version() -> str:
+    """Name and version of the encoder, by which its bytes may differ."""
+    turbo = features.version_feature("libjpeg_turbo")
+    return f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version_codec('jpg')}"
 
 
 def encode_jpeg(

@@ -183,7 +183,7 @@ class VvcEncoder:
 
     def _key(self, raw: bytes, frame: Frame, fps: Fraction) -> str:
         command = self._command(frame, fps, n_threads=1)[1:]
-        settings = "|".join([encoder_version(), *command, ""])
+        settings = "|".join([encoder_version(), encoder_sha256(), *command, ""])
         return hashlib.sha256(settings.encode() + raw).hexdigest()
 
     def _run_verified(self, raw: bytes, frames: list[Frame], fps: Fraction) -> EncoderRun:
@@ -226,6 +226,27 @@ def encoder_version() -> str:
         raise ExternalToolError(f"no ffmpeg binary: {error}") from error
     first_line = log.decode(errors="replace").splitlines()[0] if log else "unknown"
     return "libvvenc in " + " ".join(first_line.split()[:3])
+
+
+def encoder_sha256() -> str:
+    """SHA-256 of the encoder binary, part of every cache key: two builds of one version may code differently.
+
+    Raises:
+        ExternalToolError: If it is not there.
+    """
+    try:
+        executable = Path(imageio_ffmpeg.get_ffmpeg_exe())
+        status = executable.stat()
+        return _file_sha256(executable, status.st_size, status.st_mtime_ns)
+    except (RuntimeError, OSError) as error:
+        raise ExternalToolError(f"no ffmpeg binary: {error}") from error
+
+
+@cache
+def _file_sha256(path: Path, n_bytes: int, mtime_ns: int) -> str:
+    """Of a file that has this size and time, so that it is read once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _run_encoder(command: list[str], raw: bytes) -> EncoderRun:

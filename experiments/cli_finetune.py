@@ -17,6 +17,8 @@ from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size
+from vvc_nnr.filters.run_identity import weights_sha256
+from vvc_nnr.filters.train import check_checkpoint
 from vvc_nnr.filters.tuning import Tuning
 from vvc_nnr.json_text import parse_json
 
@@ -56,6 +58,9 @@ def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments
     """
     network = copy.deepcopy(model)
     checkpoint = beside(arguments.output, "checkpoint")
+    # Of the price six digits: the last ones may depend on the number of threads.
+    identity = {"weights": weights_sha256(model), "price_per_bit": f"{before.price_per_bit:.6g}", **tuning.identity()}
+    check_checkpoint(checkpoint, identity)
     task = tuning.task(network, before)
     options = TuneOptions(
         n_steps=_n_steps(task, tuning.batch_size, arguments, checkpoint),
@@ -63,7 +68,7 @@ def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments
         learning_rate=tuning.learning_rate,
     )
     print(f"fine-tuning: {options.n_steps} steps, checkpoint {checkpoint}", file=sys.stderr)
-    tune_for_size(task, options, checkpoint)
+    tune_for_size(task, options, checkpoint, identity)
     tuning.finish(network, model)
     return network.eval()
 

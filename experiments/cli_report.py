@@ -88,7 +88,8 @@ def _text(written: WrittenReport) -> str:
         f"{written.path}: {written.n_bytes / 1e6:.2f} MB, {written.n_tables} tables of {', '.join(written.experiments)}"
     )
     n_pictures = written.n_pictures + written.n_pictures_left_out
-    return text + (f", {written.n_pictures} of {n_pictures} pictures" if n_pictures else "")
+    text += f", {written.n_pictures} of {n_pictures} pictures" if n_pictures else ""
+    return "\n".join([text, *written.remarks])
 
 
 def _report_file(text: str) -> Path:

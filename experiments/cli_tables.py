@@ -48,4 +48,5 @@ def tables_outcome(tables: Mapping[str, Table], pictures: str, format: str) -> O
 def _table_data(table: Table) -> dict[str, object]:
     heads = [column.title for column in table.columns]
     rows = [dict(zip(heads, row, strict=True)) for row in table.rows]
-    return {"title": table.title, "rows": rows, "notes": list(table.notes)}
+    remarks = {"remarks": list(table.remarks)} if table.remarks else {}
+    return {"title": table.title, **remarks, "rows": rows, "notes": list(table.notes)}

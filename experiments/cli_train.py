@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -12,6 +13,7 @@ from typing import cast, get_args
 import numpy as np
 import torch
 
+from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
@@ -29,8 +31,7 @@ from vvc_nnr.experiments.cli_common import (
     sources_of,
 )
 from vvc_nnr.experiments.provenance import gather_provenance
-from vvc_nnr.experiments.results import make_folder
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, remove_torn_files
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.data_parallel import Workers, worker_group
@@ -38,15 +39,17 @@ from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import DEFAULT_CHROMA_WEIGHT, InLoopTask
 from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.optimiser import OptimiserName, has_muon
-from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs
+from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs, pair_names, pairs_digest
+from vvc_nnr.filters.run_identity import files_sha256, pictures_sha256, weights_sha256
 from vvc_nnr.filters.run_pictures import (
     check_same_pictures,
+    frame_digests,
     note_pictures,
     noted_pictures,
     picture_digests,
     pictures_before,
 )
-from vvc_nnr.filters.train import TrainOptions, train
+from vvc_nnr.filters.train import Identity, TrainOptions, check_checkpoint, train
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
 from vvc_nnr.filters.zoo import (
     LOOP_FILTERS_KEY,
@@ -56,11 +59,12 @@ from vvc_nnr.filters.zoo import (
     network_metadata,
     network_tensors,
 )
+from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, QUANTISED_CHECKPOINT = "checkpoint.pt", "checkpoint_quantised.pt"
 PICTURES_NOTE = "pictures.json"
 VALIDATION_PATCHES = 500
 VALIDATION_EVERY = 30
@@ -168,43 +172,58 @@ def _add_common(parser: argparse.ArgumentParser, *, n_steps: int, batch_size: in
 
 
 def _train_inloop(arguments: argparse.Namespace) -> Outcome:
-    with worker_group() as workers:
+    with worker_group() as workers, _lock(arguments.out, workers):
         return _train_inloop_together(arguments, workers)
+
+
+def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
+    """The folder of a training, held by the process that writes."""
+    return nullcontext() if workers.rank else locked_folder(folder)
 
 
 def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> Outcome:
     _check_shape_options(arguments)
-    folder = make_folder(arguments.out)
+    folder = arguments.out
     torch.manual_seed(arguments.seed)
     network = _inloop_network(arguments)
+    options = replace(_options(arguments), quantised_share=arguments.quantised_share, optimiser=arguments.optimiser)
+    encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
+    identity = {"network": "inloop", **network_metadata(network), "initial_weights": _initial(arguments, network)}
+    identity |= asdict(encodings) | {"chroma_weight": arguments.chroma_weight}
+    identity |= {"encoder": encoder_identity("libvvenc"), "n_processes": workers.size}
     if workers.rank == 0:
-        _make_pairs(folder, arguments)
+        check_checkpoint(folder / CHECKPOINT, identity, options)
+        _make_pairs(folder, arguments, encodings)
     workers.wait()
     names = sorted(noted_pictures(folder / PICTURES_NOTE))
+    identity["pairs"] = pairs_digest(folder / "pairs", names, encodings)
     training, validation = split(names)
     pairs, held_out = (
         PairSet(folder / "pairs", arguments.loop_filters, arguments.qps, [names[i] for i in indices])
         for indices in (training, validation)
     )
     task = InLoopTask(network, pairs, held_out, seed=arguments.seed, chroma_weight=arguments.chroma_weight)
-    options = replace(_options(arguments), quantised_share=arguments.quantised_share, optimiser=arguments.optimiser)
-    figures = train(task, options, folder / CHECKPOINT, workers)
+    figures = train(task, options, folder / CHECKPOINT, workers, identity)
     if workers.rank:
         return Outcome("", {})
     metadata = {LOOP_FILTERS_KEY: arguments.loop_filters}
-    return _finish(folder, network, figures, options, (pairs.names, held_out.names), metadata)
+    return _finish(folder, network, figures, options, identity, (pairs.names, held_out.names), metadata)
 
 
-def _make_pairs(folder: Path, arguments: argparse.Namespace) -> None:
+def _make_pairs(folder: Path, arguments: argparse.Namespace, encodings: PairOptions) -> None:
     """Makes the pairs of a run and notes its pictures, which must be those of its checkpoint if it has one."""
     checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / "pairs"
-    before = pictures_before(checkpoint, note, pairs)
-    encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
-    names = make_pairs(filter_pictures(sources_of(arguments.data, arguments)), pairs, encodings)
-    pictures = picture_digests(pairs, names)
+    before = pictures_before(checkpoint, note)
+    sources = sources_of(arguments.data, arguments)
     if before is not None:
-        check_same_pictures(before, pictures, checkpoint)
-    note_pictures(note, pictures)
+        check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
+    if pairs.exists():
+        check_pairs(filter_pictures(sources), pairs, encodings)
+    remove_torn_files(folder)
+    for each in (pairs, *(pairs / name for name in pair_names(pairs))):
+        remove_torn_files(each)
+    names = make_pairs(filter_pictures(sources), pairs, encodings)
+    note_pictures(note, picture_digests(pairs, names))
 
 
 def _check_shape_options(arguments: argparse.Namespace) -> None:
@@ -245,7 +264,11 @@ def _presets(text: str) -> list[Preset]:
 def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     if not arguments.cifar_share < 1:
         raise InputError(f"--cifar-share {arguments.cifar_share}: must be between 0 and 1")
-    folder = make_folder(arguments.out)
+    with locked_folder(arguments.out):
+        return _train_autoencoder_in(arguments.out, arguments)
+
+
+def _train_autoencoder_in(folder: Path, arguments: argparse.Namespace) -> Outcome:
     paths = image_files(arguments.data)
     kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
     held_out = reduced_pictures(kept)
@@ -253,22 +276,40 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
     pictures = reduced_pictures(trained_on)
     validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(arguments.seed), VALIDATION_PATCHES)
     sources = [PatchSource(pictures, 1.0)]
-    if arguments.cifar is not None:
-        images = load_cifar10(arguments.cifar).images
+    images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
+    if images is not None:
         sources = [
             PatchSource(pictures, 1 - arguments.cifar_share),
             PatchSource(list(images), arguments.cifar_share),
         ]
     torch.manual_seed(arguments.seed)
     network = load_autoencoder(arguments.init) if arguments.init else Autoencoder(arguments.latents)
+    options, quantised = _options(arguments), _quantised_options(arguments)
+    identity = {"network": "autoencoder", **network_metadata(network), "initial_weights": _initial(arguments, network)}
+    identity |= {
+        "pictures": files_sha256(paths),
+        "cifar": "" if images is None else pictures_sha256([images]),
+        "cifar_share": 0.0 if images is None else arguments.cifar_share,
+        "distortion_weight": arguments.distortion_weight,
+        "quantised_steps": arguments.quantised_steps,
+    }
+    check_checkpoint(folder / CHECKPOINT, identity, options)
+    if quantised is not None:
+        check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
+    remove_torn_files(folder)
     task = AutoencoderTask(network, sources, validation, arguments.distortion_weight, arguments.seed)
-    figures = train(task, _options(arguments), folder / CHECKPOINT)
+    figures = train(task, options, folder / CHECKPOINT, identity=identity)
     equalise_latents(network)
-    if arguments.quantised_steps:
-        figures = train(task, _quantised_options(arguments), folder / "checkpoint_quantised.pt")
+    if quantised is not None:
+        figures = train(task, quantised, folder / QUANTISED_CHECKPOINT, identity=identity)
     task.fit_tables()
     names = ([path.name for path in trained_on], [path.name for path in kept])
-    return _finish(folder, network, figures, _options(arguments), names, {})
+    return _finish(folder, network, figures, options, identity, names, {})
+
+
+def _initial(arguments: argparse.Namespace, network: Network) -> str:
+    """SHA-256 of the weights that --init gave; empty for random ones, which follow from the seed."""
+    return weights_sha256(network) if arguments.init else ""
 
 
 def _options(arguments: argparse.Namespace) -> TrainOptions:
@@ -282,8 +323,10 @@ def _options(arguments: argparse.Namespace) -> TrainOptions:
     )
 
 
-def _quantised_options(arguments: argparse.Namespace) -> TrainOptions:
-    """The last steps: at a lower rate, with the weights as the 8-bit quantiser leaves them."""
+def _quantised_options(arguments: argparse.Namespace) -> TrainOptions | None:
+    """The last steps: at a lower rate, with the weights as the 8-bit quantiser leaves them; None for no such steps."""
+    if not arguments.quantised_steps:
+        return None
     return replace(
         _options(arguments),
         n_steps=arguments.quantised_steps,
@@ -297,6 +340,7 @@ def _finish(
     network: Network,
     figures: Mapping[str, float],
     options: TrainOptions,
+    identity: Identity,
     pictures: tuple[Sequence[str], Sequence[str]],
     metadata: Mapping[str, str],
 ) -> Outcome:
@@ -311,6 +355,7 @@ def _finish(
         "training_pictures": list(training),
         "validation_pictures": list(validation),
         "training": asdict(options),
+        "identity": identity,
         "provenance": gather_provenance(device=options.device).to_header(),
     }
     with AtomicFile(folder / "card.json") as file:

@@ -7,21 +7,26 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from vvc_nnr.experiments.bd_rate import Interpolation
-from vvc_nnr.experiments.in_loop import InLoopExperiment, InLoopOptions
+from vvc_nnr.experiments.in_loop import NETWORK_METHODS, InLoopExperiment, InLoopOptions
 from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
-from vvc_nnr.experiments.in_loop_stored import IN_LOOP_NETWORKS, IN_LOOP_ROWS, IN_LOOP_SETTINGS, read_in_loop
+from vvc_nnr.experiments.in_loop_stored import IN_LOOP_FILES, IN_LOOP_NETWORKS, read_in_loop
 from vvc_nnr.experiments.markup import Table
+from vvc_nnr.experiments.planned import Plan, sequence_plan
 from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.results import make_folder, write_results
-from vvc_nnr.experiments.settings import settle_settings, source_digests
+from vvc_nnr.experiments.run_folder import open_run
+from vvc_nnr.experiments.settings import InputDigests, RunIdentity, source_digests
+from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import FOLDER, write_index
+from vvc_nnr.files import remove_torn_files
 from vvc_nnr.filters.decision_file import VERSION
 from vvc_nnr.sequences.source import Source
 
 RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 SETTLED = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+    "inference",
 )  # fmt: skip
 """What has to be the same in every run in one folder; all else adds rows, or changes none."""
 
@@ -54,28 +59,41 @@ def run_in_loop(
         UnsupportedError: If a source has a format that VVC intra coding here does not take.
         ExternalToolError: If the encoder fails.
     """
-    pictures = make_folder(folder / FOLDER)
-    experiment = InLoopExperiment(options, cache or make_folder(folder / "cache"), pictures)
+    pictures = folder / FOLDER
+    experiment = InLoopExperiment(options, cache or folder / "cache", pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {experiment.encoder}, preset {options.preset}"
     conventions = Conventions(psnr_peak=options.psnr_peak, rate=RATE, loop_filters=coding)
     settings = asdict(options) | {
         "encoder_config": str(options.encoder_config or ""),
         "encoder_identity": experiment.encoder,
         "decisions_version": VERSION,
+        "inference": experiment.inference,
         "interpolation": interpolation,
         "sequences": [source.name for source in sources],
     }
     free = [key for key in settings if key not in SETTLED]
-    settle_settings(folder / IN_LOOP_SETTINGS, settings, source_digests(sources), provenance, free=free)
-    header = replace(provenance, inference=experiment.inference).to_header() | conventions.to_header()
-    with RowWriter(folder / IN_LOOP_ROWS, InLoopRow, header) as writer:
+    inputs = source_digests(sources, options.max_pictures)
+    identity = RunIdentity(settings, free, inputs, options.max_pictures)
+    provenance = replace(provenance, inference=experiment.inference)
+    plan = _plan(inputs, options.qps, experiment.networks)
+    with open_run(folder, IN_LOOP_FILES, InLoopRow, identity, plan, provenance, conventions.to_header()) as run:
+        remove_torn_files(make_folder(pictures))
+        header = provenance.to_header() | conventions.to_header()
         _write_networks(folder / IN_LOOP_NETWORKS, experiment.networks, header)
-        experiment.run(sources, writer)
-    stored = read_in_loop(folder)
-    write_index(pictures, stored.rows, options.viewer_picture)
-    tables = stored.tables()
-    write_results(folder, tables, {})
+        experiment.run(sources, run.writer)
+        stored = read_in_loop(folder)
+        write_index(pictures, stored.rows, options.viewer_picture)
+        tables = stored.tables()
+        write_results(folder, tables, {})
+        run.end(len({row.key for row in stored.rows}))
     return tables
+
+
+def _plan(inputs: InputDigests, qps: Sequence[int], networks: Sequence[NetworkRow]) -> Plan:
+    replaces = any(row.loop_filters == "none" for row in networks)
+    n_per_picture = (len(LOOP_FILTER_SETS) if replaces else 1) + len(NETWORK_METHODS) * len(networks)
+    n_pictures = {name: len(digests) for name, digests in inputs.items()}
+    return sequence_plan(n_pictures, qps, [row.network for row in networks], n_per_picture)
 
 
 def _write_networks(path: Path, networks: Sequence[NetworkRow], header: Mapping[str, str]) -> None:

@@ -25,10 +25,12 @@ from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.notes import TIME_NOTE, bd_rate_note, in_loop_notes
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE
+from vvc_nnr.experiments.run_folder import RunFiles
 from vvc_nnr.experiments.tsv import read_rows
 from vvc_nnr.json_text import parse_json
 
 IN_LOOP_ROWS, IN_LOOP_NETWORKS, IN_LOOP_SETTINGS = "in_loop.tsv", "in_loop_networks.tsv", "in_loop.json"
+IN_LOOP_FILES = RunFiles(IN_LOOP_ROWS, IN_LOOP_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class Table:
         rows: One cell per column each.
         notes: What has to be known to read the numbers, a sentence or two each.
         doubts: What to doubt about single numbers, at most one each.
+        remarks: What has to be known before any number is read, such as that the run is not finished; a sentence each,
+            written above the numbers.
 
     Raises:
         ShapeError: If a row has not one cell per column, or a doubt is about a cell that is not there.
@@ -87,6 +89,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for doubt in self.doubts:
@@ -124,7 +127,8 @@ def to_markdown(table: Table) -> str:
         for column, width in zip(table.columns, widths, strict=True)
     ]
     lines = [_markdown_line(cells, table.columns, widths) for cells in (heads, rules, *body)]
-    parts = [f"**{one_line(table.title)}**", "", *lines]
+    remarks = [part for remark in table.remarks for part in (f"> **{one_line(remark)}**", "")]
+    parts = [f"**{one_line(table.title)}**", "", *remarks, *lines]
     notes = [f"({mark}) {text}." for mark, text in table.doubt_texts()] + list(table.notes)
     if notes:
         parts += ["", *(f"- {one_line(note)}" for note in notes)]
@@ -144,9 +148,9 @@ def to_markdown_page(tables: Sequence[Table]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV with unrounded numbers; title, notes and doubts are `#` lines above it."""
+    """The table as CSV with unrounded numbers; title, remarks, notes and doubts are `#` lines above it."""
     out = io.StringIO()
-    for line in (table.title, *table.notes, *map(partial(_csv_doubt, table), table.doubts)):
+    for line in (table.title, *table.remarks, *table.notes, *map(partial(_csv_doubt, table), table.doubts)):
         out.write(f"# {one_line(line)}\n")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(column.title for column in table.columns)
@@ -161,7 +165,7 @@ def to_latex(table: Table) -> str:
     parts = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(table.title)}}}",
+        rf"\caption{{{' '.join([latex_text(table.title), *latex_remarks(table)])}}}",
         rf"\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in table.columns)}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
@@ -182,6 +186,11 @@ def latex_cells(table: Table) -> list[list[str]]:
     for (row, column), (mark, _) in table.marked_doubts().items():
         cells[row][column] += rf"\textsuperscript{{{mark}}}"
     return cells
+
+
+def latex_remarks(table: Table) -> list[str]:
+    """Remarks as LaTeX, bold."""
+    return [rf"\textbf{{{latex_text(remark)}}}" for remark in table.remarks]
 
 
 def latex_notes(table: Table) -> list[str]:

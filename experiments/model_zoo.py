@@ -21,11 +21,13 @@ from vvc_nnr.experiments.networks.codec_process import Coded, code_with_ours, co
 from vvc_nnr.experiments.networks.detection_coco import YoloRow
 from vvc_nnr.experiments.networks.dncnn import DeblockingRow, DenoisingRow
 from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, SmallCodecRow
+from vvc_nnr.experiments.networks.pictures import DATA_SETS, colour_files, data_set_here
 from vvc_nnr.experiments.networks.row import CalibratedRow, Metrics, NotHereError, Row, Subject
 from vvc_nnr.experiments.networks.segmentation_coco import DeepLabRow
 from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
 from vvc_nnr.experiments.networks.text_recognition import TextRow
 from vvc_nnr.experiments.rows import ZooCoding, ZooRow
+from vvc_nnr.experiments.settings import files_digest
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.model.any_file import plain_bytes
 from vvc_nnr.model.role_names import named_roles
@@ -79,6 +81,24 @@ class ZooOptions:
 def chosen_rows(options: ZooOptions) -> list[Row]:
     """The rows to run."""
     return [row for row in ROWS if not options.rows or row.name in options.rows]
+
+
+def zoo_inputs(folder: Path | None) -> dict[str, tuple[str, ...]]:
+    """A digest of each thing that rows are made from: published weights, data sets, pictures.
+
+    Args:
+        folder: The user's folder of weights and data sets.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    own = {} if folder is None else {path.name: path for path in sorted(folder.iterdir())}
+    sets = {f"data set {name}": data_set_here(name) for name in DATA_SETS}
+    places = own | {name: path for name, path in sets.items() if path is not None}
+    return {"colour pictures": files_digest(colour_files()[0])} | {
+        name: files_digest([path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()))
+        for name, path in places.items()
+    }
 
 
 def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow]) -> dict[str, str]:

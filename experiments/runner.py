@@ -9,28 +9,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.codec.jpeg import jpeg_version
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.bd_rate import Interpolation
 from vvc_nnr.experiments.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.markup import Table
-from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo
+from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_inputs
+from vvc_nnr.experiments.planned import Plan, sequence_plan
 from vvc_nnr.experiments.provenance import SAO_NOTES, Conventions, Provenance
-from vvc_nnr.experiments.results import end_to_end_figures, make_folder, tool_figures, write_results
+from vvc_nnr.experiments.results import end_to_end_figures, tool_figures, write_results
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
-from vvc_nnr.experiments.settings import picture_digests, settle_settings, source_digests, write_json
+from vvc_nnr.experiments.run_folder import open_run
+from vvc_nnr.experiments.settings import RunIdentity, picture_digests, source_digests
 from vvc_nnr.experiments.stored import (
-    IMAGE_ROWS,
-    IMAGE_SETTINGS,
+    IMAGE_FILES,
     SIZE_FILES,
-    TOOL_ROWS,
-    TOOL_SETTINGS,
-    ZOO_ROWS,
-    ZOO_SETTINGS,
+    TOOL_FILES,
+    ZOO_FILES,
     read_images,
     read_tools,
     read_zoo,
 )
-from vvc_nnr.experiments.tool_by_tool import ToolExperiment, ToolOptions
+from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS, NETWORK_OF, ToolExperiment, ToolOptions
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.sequences.source import Source
 
@@ -69,24 +69,27 @@ def run_tool_by_tool(
         ExternalToolError: If the encoder fails.
     """
     conventions = Conventions(psnr_peak=options.psnr_peak, loop_filters=SAO_NOTES[options.sao])
-    experiment = ToolExperiment(options, cache or make_folder(folder) / "cache")
+    experiment = ToolExperiment(options, cache or folder / "cache")
     own = {
         "networks_sha256": experiment.networks_sha256,
         "encoder": experiment.encoder,
+        "inference": experiment.inference,
         "interpolation": interpolation,
     }
     settings = asdict(options) | own | {"encoder_config": str(options.encoder_config or "")}
+    inputs = source_digests(sources, options.max_pictures)
+    identity = RunIdentity(settings, FREE_TOOL_SETTINGS, inputs, options.max_pictures)
     provenance = replace(provenance, inference=experiment.inference)
-    settle_settings(
-        make_folder(folder) / TOOL_SETTINGS, settings, source_digests(sources), provenance, free=FREE_TOOL_SETTINGS
-    )
-    header = provenance.to_header() | conventions.to_header()
-    with RowWriter(folder / TOOL_ROWS, ToolRow, header) as writer:
-        experiment.run(sources, writer)
-    _write_sizes(folder / SIZE_FILES[0], experiment.sizes, header)
-    stored = read_tools(folder)
-    tables = stored.tables()
-    write_results(folder, tables, tool_figures(stored.rows))
+    n_pictures = {name: len(digests) for name, digests in inputs.items()}
+    n_per_picture = len(LOOP_FILTER_SETS) + 2 * len(NETWORK_OF)
+    plan = sequence_plan(n_pictures, options.qps, experiment.networks_sha256, n_per_picture)
+    with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions.to_header()) as run:
+        experiment.run(sources, run.writer)
+        _write_sizes(folder / SIZE_FILES[0], experiment.sizes, provenance.to_header() | conventions.to_header())
+        stored = read_tools(folder)
+        tables = stored.tables()
+        write_results(folder, tables, tool_figures(stored.rows))
+        run.end(len({row.key for row in stored.rows}))
     return tables
 
 
@@ -114,16 +117,16 @@ def run_end_to_end(
     """
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE)
     experiment = EndToEndExperiment(options)
-    settings = asdict(options) | {"networks_sha256": experiment.networks_sha256}
-    inputs = picture_digests(pictures, names)
-    settle_settings(make_folder(folder) / IMAGE_SETTINGS, settings, inputs, provenance, free=())
-    header = provenance.to_header() | conventions.to_header()
-    with RowWriter(folder / IMAGE_ROWS, ImageRow, header) as writer:
-        experiment.run(pictures, names, writer)
-    _write_sizes(folder / SIZE_FILES[1], experiment.sizes, header)
-    stored = read_images(folder)
-    tables = stored.tables()
-    write_results(folder, tables, end_to_end_figures(stored.rows))
+    own = {"networks_sha256": experiment.networks_sha256, "jpeg_encoder": jpeg_version()}
+    identity = RunIdentity(asdict(options) | own, (), picture_digests(pictures, names))
+    plan = Plan({"images": tuple(names), "networks": tuple(experiment.networks_sha256)})
+    with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions.to_header()) as run:
+        experiment.run(pictures, names, run.writer)
+        _write_sizes(folder / SIZE_FILES[1], experiment.sizes, provenance.to_header() | conventions.to_header())
+        stored = read_images(folder)
+        tables = stored.tables()
+        write_results(folder, tables, end_to_end_figures(stored.rows))
+        run.end(len({row.key for row in stored.rows}))
     return tables
 
 
@@ -147,16 +150,18 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
     unknown = [name for name in options.rows if name not in known]
     if unknown:
         raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
-    header = provenance.to_header() | Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE)
     chosen = chosen_rows(options)
-    with RowWriter(make_folder(folder) / ZOO_ROWS, ZooRow, header) as writer:
-        absent = run_zoo(chosen, options, writer)
-    settings = {"qps": list(options.qps), "peer": bool(options.peer), "absent": absent}
-    shown = [row.name for row in chosen]
-    content = {"settings": settings, "provenance": provenance.to_header(), "shown": shown}
-    write_json(folder / ZOO_SETTINGS, content)
-    tables = read_zoo(folder).tables()
-    write_results(folder, tables, {})
+    settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer)}
+    identity = RunIdentity(settings, ("qps", "peer", "absent"), zoo_inputs(options.folder))
+    plan = Plan({"networks": tuple(row.name for row in chosen)})
+    with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions.to_header()) as run:
+        absent = run_zoo(chosen, options, run.writer)
+        run = run.noting({"absent": absent})
+        stored = read_zoo(folder)
+        tables = stored.tables()
+        write_results(folder, tables, {})
+        run.end(len({row.key for row in stored.rows}))
     return tables
 
 

@@ -7,8 +7,9 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,52 +17,33 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.pictures import check_encodable
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
+from vvc_nnr.experiments.planned import Plan
 from vvc_nnr.experiments.provenance import Provenance
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, open_input
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import Source
 
+InputDigests: TypeAlias = Mapping[str, Sequence[str]]
+"""A digest of each picture of a sequence by the sequence's name; an image has one."""
 
-def settle_settings(
-    path: Path,
-    settings: Mapping[str, object],
-    inputs: Mapping[str, str],
-    provenance: Provenance,
-    *,
-    free: Collection[str],
-) -> None:
-    """Writes the resolved settings beside the results, after holding them against those of an earlier run.
 
-    Args:
-        path: The JSON file.
-        settings: What the run does.
-        inputs: A digest of each sequence or picture by its name; an earlier run may have had others besides.
-        provenance: Where the run comes from.
-        free: Settings that may differ from the earlier run's.
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What makes a run the same run: with another identity its rows would not go with those that are there.
 
-    Raises:
-        InputError: If the folder holds results of other settings or of other pictures of the same name.
+    Attributes:
+        settings: What the run does, as it goes into the JSON file.
+        free: Settings that may differ from an earlier run's: more rows come of it, or the same ones.
+        inputs: The pictures that the run is about; an earlier run may have been about others besides.
+        max_pictures: Pictures per sequence at most; None for all.
     """
-    wanted = json.loads(json.dumps(settings, default=list))
-    old = _old(path)
-    old_settings, old_inputs = old.get("settings", wanted), old.get("inputs", {})
-    different = [key for key in wanted if key not in free and old_settings.get(key) != wanted[key]]
-    if different:
-        detail = ", ".join(f"{key} {old_settings.get(key)!r} there, {wanted[key]!r} now" for key in different)
-        raise InputError(f"{path.parent}: holds results of other settings ({detail}); choose another folder")
-    changed = [name for name, digest in inputs.items() if old_inputs.get(name, digest) != digest]
-    if changed:
-        detail = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-        raise InputError(f"{path.parent}: holds results of other pictures called {detail}; choose another folder")
-    content = {
-        "settings": wanted,
-        "provenance": provenance.to_header(),
-        "inputs": {**old_inputs, **inputs},
-        "shown": list(inputs),
-    }
-    write_json(path, content)
+
+    settings: Mapping[str, object]
+    free: Collection[str]
+    inputs: InputDigests
+    max_pictures: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +54,68 @@ class LastRun:
         settings: What it did, as in the JSON file.
         provenance: Where it came from.
         shown: Names of its inputs; None if the file does not say, which stands for all.
+        plan: What it was to measure; None if the file does not say.
+        has_ended: Whether it came to its end.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     shown: frozenset[str] | None = None
+    plan: Plan | None = None
+    has_ended: bool = False
+
+
+def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
+    """Holds a run against the one that a folder holds; nothing is written.
+
+    Args:
+        path: The JSON file of the folder.
+        identity: The run.
+
+    Returns:
+        The inputs of all runs in the folder, with this one.
+
+    Raises:
+        InputError: If the folder holds results of other settings, or of other pictures of the same name.
+    """
+    wanted, old = _as_json(identity.settings), _old(path)
+    if old is None:
+        return identity.inputs
+    different = [key for key in wanted if key not in identity.free and old.settings.get(key) != wanted[key]]
+    if different:
+        detail = ", ".join(f"{key} {_there(old.settings, key)}, {wanted[key]!r} now" for key in different)
+        raise InputError(f"{path.parent}: holds results of other settings ({detail}); choose another folder")
+    for name, digests in identity.inputs.items():
+        _check_same_pictures(path.parent, name, old.inputs.get(name, ()), digests, identity.max_pictures)
+    known = {**identity.inputs, **old.inputs}
+    return {name: max(known[name], identity.inputs.get(name, ()), key=len) for name in (*old.inputs, *known)}
+
+
+def write_settings(
+    path: Path, identity: RunIdentity, inputs: InputDigests, provenance: Provenance, plan: Plan, *, has_ended: bool
+) -> None:
+    """Notes a run beside its results.
+
+    Args:
+        path: The JSON file.
+        identity: The run.
+        inputs: From `known_inputs`.
+        provenance: Where the run comes from.
+        plan: What it is to measure.
+        has_ended: Whether it came to its end.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    content = {
+        "settings": _as_json(identity.settings),
+        "provenance": provenance.to_header(),
+        "inputs": {name: list(digests) for name, digests in inputs.items()},
+        "shown": list(next(iter(plan.axes.values()))),
+        "planned": {"axes": {name: list(values) for name, values in plan.axes.items()}, "n_results": plan.n_results},
+        "has_ended": has_ended,
+    }
+    write_json(path, content)
 
 
 def read_last_run(path: Path) -> LastRun:
@@ -90,8 +129,13 @@ def read_last_run(path: Path) -> LastRun:
     try:
         content = parse_json(path.read_bytes())
         shown = content.get("shown")
-        provenance = {str(key): str(value) for key, value in content["provenance"].items()}
-        return LastRun(dict(content["settings"]), provenance, None if shown is None else frozenset(map(str, shown)))
+        return LastRun(
+            dict(content["settings"]),
+            {str(key): str(value) for key, value in content["provenance"].items()},
+            None if shown is None else frozenset(map(str, shown)),
+            _plan(content["planned"]) if "planned" in content else None,
+            content.get("has_ended") is True,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of a run: {error!r}; run the experiment again") from error
 
@@ -106,19 +150,25 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 
-def source_digests(sources: Sequence[Source]) -> dict[str, str]:
-    """A digest of each sequence's first picture by the sequence's name; refuses what would fail hours later.
+def source_digests(sources: Sequence[Source], max_pictures: int | None = None) -> dict[str, tuple[str, ...]]:
+    """A digest of each picture of each sequence; refuses what would fail hours later.
+
+    Args:
+        sources: The sequences.
+        max_pictures: Pictures per sequence that are used at most; None for all.
 
     Raises:
         InputError: If two sequences have one name, or one cannot be read or is too small to score.
-        BitstreamError: If a sequence is damaged at its start.
+        BitstreamError: If a sequence is damaged.
         UnsupportedError: If a sequence has a format that VVC intra coding here does not take.
     """
     _check_unique([source.name for source in sources])
-    return {source.name: _source_digest(source) for source in sources}
+    for source in sources:  # what is wrong with the last one is known before all of the first one is read
+        _source_digests(source, 1)
+    return {source.name: _source_digests(source, max_pictures) for source in sources}
 
 
-def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> dict[str, str]:
+def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """A digest of each picture by its name.
 
     Raises:
@@ -129,17 +179,46 @@ def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str])
         height, width = picture.shape[:2]
         if width % 4 or height % 4 or min(width, height) < SSIM_WINDOW:
             raise InputError(f"{name}: {width}x{height}, sides must be multiples of 4 and at least {SSIM_WINDOW}")
-    return {name: _digest(picture.tobytes()) for name, picture in zip(names, pictures, strict=True)}
+    return {
+        name: (digest_of(str(picture.shape), picture.tobytes()),) for name, picture in zip(names, pictures, strict=True)
+    }
 
 
-def _source_digest(source: Source) -> str:
+def files_digest(paths: Sequence[Path]) -> tuple[str, ...]:
+    """One digest of the names and contents of files, as that of one input.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    found = hashlib.sha256()
+    for path in paths:
+        with open_input(path) as file:
+            found.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return (found.hexdigest()[:16],)
+
+
+def digest_of(what: str, data: bytes) -> str:
+    """A digest of data and of what it is, such as its size and format: equal bytes may be other pictures."""
+    return hashlib.sha256(what.encode() + b"\0" + data).hexdigest()[:16]
+
+
+def _source_digests(source: Source, max_pictures: int | None) -> tuple[str, ...]:
+    digests = []
     with naming(source.path):
-        first = next(source.frames(count=1), None)
-        if first is None:
+        for frame in source.frames(count=max_pictures):
+            if not digests:
+                check_encodable(frame, source.format)
+                _check_scorable(frame)
+            digests.append(_frame_digest(frame, source.format.fps))
+        if not digests:
             raise InputError("holds no picture")
-        check_encodable(first, source.format)
-        _check_scorable(first)
-        return _digest(first.tobytes())
+    return tuple(digests)
+
+
+def _frame_digest(frame: Frame, fps: Fraction) -> str:
+    what = f"{frame.width}x{frame.height} {frame.bit_depth} bit {frame.chroma_format} {fps} fps"
+    return digest_of(what, frame.tobytes())
 
 
 def _check_scorable(frame: Frame) -> None:
@@ -155,16 +234,61 @@ def _check_unique(names: Sequence[str]) -> None:
         raise InputError(f"{len(twice)} names stand for two inputs each ({', '.join(twice[:3])}): rename one of them")
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def _check_same_pictures(
+    folder: Path, name: str, before: Sequence[str], now: Sequence[str], max_pictures: int | None
+) -> None:
+    """Pictures that were measured must still be there and be the same; more of them may have come."""
+    changed = [number for number, (old, new) in enumerate(zip(before, now, strict=False)) if old != new]
+    if changed:
+        which = f", picture {changed[0]} differs" if len(before) > 1 else ""
+        raise InputError(f"{folder}: holds results of other pictures called {name}{which}; choose another folder")
+    is_cut = max_pictures is not None and len(now) == max_pictures
+    if len(now) < len(before) and not is_cut:
+        n_both = f"it had {len(before)} pictures and has {len(now)} now"
+        raise InputError(f"{folder}: holds results of other pictures called {name}, {n_both}; choose another folder")
 
 
-def _old(path: Path) -> dict[str, Any]:
-    """What an earlier run left there, empty if there was none."""
+def _as_json(settings: Mapping[str, object]) -> dict[str, Any]:
+    """The settings as they come back from the JSON file."""
+    found: dict[str, Any] = json.loads(json.dumps(settings, default=list))
+    return found
+
+
+def _there(settings: Mapping[str, object], key: str) -> str:
+    return f"{settings[key]!r} there" if key in settings else "not noted there"
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """What earlier runs left in the JSON file."""
+
+    settings: Mapping[str, object]
+    inputs: Mapping[str, tuple[str, ...]]
+
+
+def _old(path: Path) -> _Noted | None:
+    """What earlier runs left there, None if there were none."""
     if not path.exists():
-        return {}
+        return None
     try:
         content = parse_json(path.read_bytes())
-        return {"settings": dict(content["settings"]), "inputs": dict(content.get("inputs", {}))}
+        settings, inputs = dict(content["settings"]), dict(content["inputs"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no settings of an earlier run: {error}; choose another folder") from error
+        raise InputError(f"{path}: no settings of an earlier run: {error!r}; choose another folder") from error
+    for name, digests in inputs.items():
+        if not isinstance(digests, list) or not all(isinstance(digest, str) for digest in digests):
+            raise InputError(
+                f"{path}: no digest of every picture of {name} (the run of an older version): choose another folder"
+            )
+    return _Noted(settings, {name: tuple(digests) for name, digests in inputs.items()})
+
+
+def _plan(content: Any) -> Plan:
+    """The plan in a JSON file; raises ValueError and the like for anything else."""
+    axes = {str(name): tuple(values) for name, values in content["axes"].items()}
+    n_results = content["n_results"]
+    if not all(isinstance(value, str | int) for values in axes.values() for value in values):
+        raise ValueError("axes of a plan must be texts and whole numbers")
+    if n_results is not None and (type(n_results) is not int or n_results < 0):
+        raise ValueError(f"n_results {n_results!r} of a plan")
+    return Plan(axes, n_results)

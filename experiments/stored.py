@@ -17,6 +17,7 @@ from vvc_nnr.experiments.model_zoo import ROWS, zoo_table
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE, end_to_end_tables, tool_tables
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, ZooRow
+from vvc_nnr.experiments.run_folder import RunFiles
 from vvc_nnr.experiments.settings import LastRun, read_last_run
 from vvc_nnr.experiments.tool_jvet import tool_jvet_tables
 from vvc_nnr.experiments.tsv import read_rows
@@ -24,6 +25,11 @@ from vvc_nnr.experiments.tsv import read_rows
 TOOL_ROWS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool.json"
 IMAGE_ROWS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
+TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
+    RunFiles(TOOL_ROWS, TOOL_SETTINGS),
+    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS),
+    RunFiles(ZOO_ROWS, ZOO_SETTINGS),
+)
 SIZE_FILES = ("sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
 """Table 1 has the networks of both experiments where both are in one folder."""
 

@@ -55,6 +55,22 @@ def read_rows(path: Path, row_type: type[RowT]) -> RowTable[RowT]:
     return _parse(path, _read_bytes(path), row_type)[0]
 
 
+def rows_to_continue(path: Path, row_type: type[RowT], header: Mapping[str, str]) -> tuple[RowT, ...]:
+    """The rows of a file that a run with this header may continue; none if there is no file. Nothing is written.
+
+    Raises:
+        InputError: If the file cannot be read or is malformed, or was made under other conventions.
+    """
+    if not path.exists():
+        return ()
+    data = _read_bytes(path)
+    if not data:
+        return ()
+    table, _ = _parse(path, data, row_type)
+    _check_header(path, table.header, header)
+    return table.rows
+
+
 class RowWriter(Generic[RowT]):
     """Appends rows to a TSV file, or continues one; a context manager.
 

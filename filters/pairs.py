@@ -6,12 +6,13 @@ A pair set is a folder with one sub-folder per picture:
  pairs/0000_<name>/original.npy      uint16 (6, H/2, W/2), 10 bit, see packing.py
                    all_qp32.npy      the decoded picture, loop filters "all", QP 32
                    none_qp32.npy     ...
- pairs/presets.json                  the encoder's presets, which the pictures took in turn
+ pairs/pairs.json                    the encoder, and its presets, which the pictures took in turn
 ```
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,17 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import AtomicFile, open_input, read_bytes
 from vvc_nnr.filters.packing import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
 from vvc_nnr.sequences.frame import Frame
 
 Packed = NDArray[np.uint16]
-ORIGINAL = "original.npy"
+ORIGINAL, NOTE = "original.npy", "pairs.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,19 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
         Names of these pictures' sub-folders, sorted.
 
     Raises:
-        InputError: If the folder cannot be written, its pairs were made with other presets, or it holds pairs of
-            another picture under one of these names.
+        InputError: If the folder cannot be written, its pairs were made by another encoder or with other presets, or
+            it holds pairs of another picture under one of these names.
         UnsupportedError: For other chroma formats and more than 10 bit.
         ExternalToolError: If the encoder fails.
     """
-    _claim(folder, options.presets)
+    check_note(folder, options)
+    _note(folder, options)
     names = []
     for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
-        target = folder / f"{index:04d}_{name}"
+        target = folder / folder_name(index, name)
         preset = options.presets[index % len(options.presets)]
         _make_folder(target)
-        _keep_original(target, pack(frame.to_bit_depth(CODED_BIT_DEPTH)))
+        _keep_original(target, packed_original(frame))
         for loop_filters in options.loop_filters:
             for qp in options.qps:
                 path = target / pair_name(loop_filters, qp)
@@ -169,10 +172,16 @@ class PairSet:
         return originals, decoded, qp_indices
 
     def mean_squared_errors(self) -> NDArray[np.float64]:
-        """Mean squared error of the codec per QP and (luma, Cb, Cr), samples scaled to 0..1; shape (n_qps, 3)."""
+        """Mean squared error of the codec per QP and (luma, Cb, Cr), samples scaled to 0..1; shape (n_qps, 3).
+
+        Raises:
+            InputError: If a sample has more than 10 bits.
+        """
         peak = (1 << CODED_BIT_DEPTH) - 1
         errors = np.zeros((len(self.qps), 6))
-        for original, decoded in zip(self._originals, self._decoded, strict=True):
+        for name, original, decoded in zip(self.names, self._originals, self._decoded, strict=True):
+            if max(int(picture.max()) for picture in (original, *decoded)) > peak:
+                raise InputError(f"{name}: a pair with a sample above {peak}: damaged; remove it, to be made anew")
             for i, picture in enumerate(decoded):
                 difference = (picture.astype(np.float32) - original.astype(np.float32)) / peak
                 errors[i] += np.mean(difference**2, axis=(1, 2), dtype=np.float64)
@@ -210,27 +219,105 @@ def turned(packed: Packed, turn: int) -> Packed:
     return np.stack([a, b, c, d, cb, cr])
 
 
-def _claim(folder: Path, presets: Sequence[Preset]) -> None:
-    """Notes the presets of a new pair set; an old one must have been made with the same."""
-    _make_folder(folder)
-    note = folder / "presets.json"
+def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> None:
+    """Refuses what `make_pairs` would refuse half-way; nothing is written.
+
+    Args:
+        pictures: As of `make_pairs`.
+        folder: The pair set, which need not be there yet.
+        options: The encodings to make.
+
+    Raises:
+        InputError: As `make_pairs`.
+    """
+    check_note(folder, options)
+    for index, (name, frame) in enumerate(pictures):
+        target = folder / folder_name(index, name)
+        if (target / ORIGINAL).exists():
+            _check_same(target, packed_original(frame))
+
+
+def packed_original(frame: Frame) -> Packed:
+    """A picture as a pair set holds it."""
+    return pack(frame.to_bit_depth(CODED_BIT_DEPTH))
+
+
+def folder_name(index: int, name: str) -> str:
+    """Name of a picture's sub-folder.
+
+    Args:
+        index: Its place among the pictures, from 0.
+        name: Its name.
+    """
+    return f"{index:04d}_{name}"
+
+
+def pairs_digest(folder: Path, names: Sequence[str], options: PairOptions) -> str:
+    """SHA-256 of all pairs of a set with these options: originals and what the codec made of them.
+
+    Args:
+        folder: The pair set.
+        names: Names of the pictures' sub-folders.
+        options: Which encodings.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    found = hashlib.sha256()
+    files = [ORIGINAL, *(pair_name(loop_filters, qp) for loop_filters in options.loop_filters for qp in options.qps)]
+    for name in names:
+        for file in files:
+            with open_input(folder / name / file) as data:
+                found.update(hashlib.file_digest(data, "sha256").digest())
+    return found.hexdigest()
+
+
+def check_note(folder: Path, options: PairOptions) -> None:
+    """Refuses a pair set that was made by another encoder or with other presets; nothing is written.
+
+    Raises:
+        InputError: If it was, or its note cannot be read.
+    """
+    note, old = folder / NOTE, folder / "presets.json"
     if not note.exists():
-        with AtomicFile(note) as file:
-            file.write(json.dumps(list(presets)).encode())
+        if old.exists():
+            raise InputError(
+                f"{folder}: holds pairs of an older version, which does not note the encoder; use another folder"
+            )
         return
     try:
-        found = parse_json(read_bytes(note))
-    except BitstreamError as error:
+        found = dict(parse_json(read_bytes(note)))
+    except (BitstreamError, ValueError, TypeError) as error:
         raise InputError(f"{note}: cannot be read: {error}") from error
-    if found != list(presets):
-        raise InputError(f"{folder}: holds pairs of the presets {found}, asked for {list(presets)}; use another folder")
+    for key, value in _note_of(options).items():
+        if found.get(key) != value:
+            raise InputError(
+                f"{folder}: holds pairs of the {key} {found.get(key)}, asked for {value}; use another folder"
+            )
+
+
+def _note(folder: Path, options: PairOptions) -> None:
+    """Notes how a new pair set is made."""
+    _make_folder(folder)
+    if not (folder / NOTE).exists():
+        with AtomicFile(folder / NOTE) as file:
+            file.write(json.dumps(_note_of(options)).encode())
+
+
+def _note_of(options: PairOptions) -> dict[str, object]:
+    return {"encoder": encoder_identity("libvvenc"), "presets": list(options.presets)}
 
 
 def _keep_original(target: Path, original: Packed) -> None:
     """Saves a new picture; one that is there already must be the same."""
-    if not (target / ORIGINAL).exists():
+    if (target / ORIGINAL).exists():
+        _check_same(target, original)
+    else:
         _save(target / ORIGINAL, original)
-    elif not np.array_equal(load_original(target), original):
+
+
+def _check_same(target: Path, original: Packed) -> None:
+    if not np.array_equal(load_original(target), original):
         raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vvc_nnr.calibrated_network import CalibratedNetwork
-from vvc_nnr.filters.train import TrainingTask, TrainOptions, train
+from vvc_nnr.filters.train import Identity, TrainingTask, TrainOptions, train
 from vvc_nnr.quantize.rate_proxy import RateProxy
 
 # Steps over which weights are averaged, at the end of short and of long runs.
@@ -85,13 +85,16 @@ class TuneOptions:
     checkpoint_every: int = 100
 
 
-def tune_for_size(task: RateTask, options: TuneOptions, checkpoint: Path) -> Mapping[str, float]:
+def tune_for_size(
+    task: RateTask, options: TuneOptions, checkpoint: Path, identity: Identity | None = None
+) -> Mapping[str, float]:
     """Trains the task's network in place; returns the last validation figures.
 
     Args:
         task: From `priced`.
         options: Length.
         checkpoint: File to save to and, when it exists, to go on from.
+        identity: What determines the result besides the options, see `train`.
 
     Raises:
         InputError: If the checkpoint is damaged or of another run, or an option is out of range.
@@ -108,4 +111,4 @@ def tune_for_size(task: RateTask, options: TuneOptions, checkpoint: Path) -> Map
         seed=options.seed,
         checkpoint_every=options.checkpoint_every,
     )
-    return train(task, training, checkpoint)
+    return train(task, training, checkpoint, identity=identity)

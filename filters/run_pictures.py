@@ -1,20 +1,21 @@
 """Which pictures a training run began with, so that it never goes on with others.
 
 The note `pictures.json` lies beside the run's checkpoint: the name of each picture's sub-folder in the pair set, and a
-digest of its samples. Runs from before there were notes trained on all pictures of their pair set.
+digest of its samples.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, read_bytes
-from vvc_nnr.filters.pairs import load_original, pair_names
+from vvc_nnr.filters.pairs import folder_name, load_original, packed_original
 from vvc_nnr.json_text import parse_json
+from vvc_nnr.sequences.frame import Frame
 
 Digests = Mapping[str, str]
 
@@ -28,22 +29,29 @@ def picture_digests(pairs: Path, names: Sequence[str]) -> Digests:
     return {name: hashlib.sha256(load_original(pairs / name).tobytes()).hexdigest() for name in names}
 
 
-def pictures_before(checkpoint: Path, note: Path, pairs: Path) -> Digests | None:
+def frame_digests(pictures: Iterable[tuple[str, Frame]]) -> Digests:
+    """The same of pictures that need not be in a pair set yet.
+
+    Args:
+        pictures: Names and pictures, as of `make_pairs`.
+    """
+    return {
+        folder_name(index, name): hashlib.sha256(packed_original(frame).tobytes()).hexdigest()
+        for index, (name, frame) in enumerate(pictures)
+    }
+
+
+def pictures_before(checkpoint: Path, note: Path) -> Digests | None:
     """The pictures of the run that a checkpoint is of; None without a checkpoint.
 
     Args:
         checkpoint: The run's checkpoint.
-        note: Where the run's pictures are noted. A run without a note gets one, before its pair set grows.
-        pairs: The run's pair set.
+        note: Where the run's pictures are noted.
 
     Raises:
-        InputError: If note or pair set cannot be read, or the note cannot be written.
+        InputError: If the note is missing or cannot be read.
     """
-    if not checkpoint.exists():
-        return None
-    if not note.exists():
-        note_pictures(note, picture_digests(pairs, pair_names(pairs)))
-    return noted_pictures(note)
+    return noted_pictures(note) if checkpoint.exists() else None
 
 
 def check_same_pictures(before: Digests, now: Digests, checkpoint: Path) -> None:

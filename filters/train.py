@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,17 @@ class _State:
     average: dict[str, Tensor]
 
 
-def train(task: TrainingTask, options: TrainOptions, checkpoint: Path, workers: Workers = ALONE) -> Mapping[str, float]:
+Identity: TypeAlias = Mapping[str, object]
+"""What determines the result of a training besides `TrainOptions`: texts, numbers, lists and maps of them, by name."""
+
+
+def train(
+    task: TrainingTask,
+    options: TrainOptions,
+    checkpoint: Path,
+    workers: Workers = ALONE,
+    identity: Identity | None = None,
+) -> Mapping[str, float]:
     """Trains the task's network in place and leaves the averaged weights in it.
 
     A run that was cut off goes on from its checkpoint and ends with the same weights as an uncut one
@@ -103,6 +114,8 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path, workers: 
         options: Length, rates, seed.
         checkpoint: File to save to and, when it exists, to go on from.
         workers: The processes that train together: each takes a batch of its own per step.
+        identity: What determines the result besides the options, such as the pictures; a checkpoint of another
+            identity is refused.
 
     Returns:
         The last validation figures.
@@ -112,13 +125,14 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path, workers: 
         VvcNnrError: If the loss becomes NaN or infinite.
     """
     device = choose_device(options.device)
+    noted = _as_json({**(identity or {}), "n_processes": workers.size})
     network = task.network.to(device=device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = Optimiser(options.optimiser, network, options.weight_decay)
     state = _State(0, optimiser, {k: v.detach().clone() for k, v in network.state_dict().items()})
     if checkpoint.exists():
-        _load(checkpoint, network, state, options, device)
+        _load(checkpoint, network, state, options, noted, device)
     figures: Mapping[str, float] = {}
     with tqdm(
         total=options.n_steps,
@@ -133,12 +147,29 @@ def train(task: TrainingTask, options: TrainOptions, checkpoint: Path, workers: 
             bar.update()
             if state.step % options.checkpoint_every == 0 or state.step == options.n_steps:
                 if workers.rank == 0:
-                    _save(checkpoint, network, state, options)
+                    _save(checkpoint, network, state, options, noted)
                 figures = _validate_average(task, network, state.average, device)
                 bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
                 _log.info("step %d: %s", state.step, " ".join(f"{k}={v:.4f}" for k, v in figures.items()))
     network.load_state_dict(state.average)
     return figures or _validate_average(task, network, state.average, device)
+
+
+def check_checkpoint(checkpoint: Path, identity: Identity, options: TrainOptions | None = None) -> None:
+    """Refuses a checkpoint that a training could not go on from, before anything is written.
+
+    Args:
+        checkpoint: The file; where there is none, nothing is wrong with it.
+        identity: As of `train`, or what is known of it by now.
+        options: Those of the training; None if they are not known yet.
+
+    Raises:
+        InputError: If the checkpoint is damaged, or of other options or another identity.
+    """
+    if not checkpoint.exists():
+        return
+    content = _content(checkpoint, torch.device("cpu"))
+    _check_same_run(content, options, _as_json(identity), checkpoint)
 
 
 def choose_device(name: str) -> torch.device:
@@ -218,13 +249,14 @@ def _validate_average(
     return figures
 
 
-def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions) -> None:
+def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions, identity: Identity) -> None:
     content = {
         "step": state.step,
         "network": network.state_dict(),
         "average": state.average,
         "optimiser": state.optimiser.state_dict(),
         "options": asdict(options),
+        "identity": dict(identity),
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -236,16 +268,18 @@ def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions) 
         file.write(buffer.getbuffer())
 
 
-def _load(path: Path, network: nn.Module, state: _State, options: TrainOptions, device: torch.device) -> None:
+def _load(
+    path: Path, network: nn.Module, state: _State, options: TrainOptions, identity: Identity, device: torch.device
+) -> None:
     content = _content(path, device)
+    _check_same_run(content, options, identity, path)
     try:
-        _check_same_run(content["options"], options, path)
         network.load_state_dict(content["network"])
         state.optimiser.load_state_dict(content["optimiser"])
         state.average = {k: v.to(device) for k, v in content["average"].items()}
         state.step = int(content["step"])
-    except InputError:
-        raise
+        if not 0 < state.step <= options.n_steps:
+            raise ValueError(f"step {state.step} of {options.n_steps}")
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint of this network: {error}") from error
 
@@ -259,10 +293,41 @@ def _content(path: Path, device: torch.device) -> dict[str, Any]:
             raise InputError(f"{path}: not a checkpoint, or damaged; remove it to train anew") from error
 
 
-def _check_same_run(saved: dict[str, Any], options: TrainOptions, path: Path) -> None:
+def _check_same_run(content: dict[str, Any], options: TrainOptions | None, identity: Identity, path: Path) -> None:
+    """Holds a checkpoint against what is asked for."""
+    try:
+        saved, noted = dict(content["options"]), content.get("identity")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not a checkpoint of this network: {error!r}") from error
     free = ("device", "checkpoint_every", "channels_last")
-    wanted = asdict(options)
-    different = [k for k in wanted if k not in free and saved.get(k) != wanted[k]]
+    asked = {} if options is None else asdict(options)
+    wanted = {key: value for key, value in asked.items() if key not in free}
+    different = _differences(saved, wanted)
+    if not different and not isinstance(noted, dict):
+        names = ", ".join(identity)
+        raise InputError(f"{path}: a checkpoint of an older version, which does not note {names}; use another folder")
+    different = different or _differences(cast(dict[str, Any], noted), identity)
     if different:
-        detail = ", ".join(f"{k} {saved.get(k)} there, {wanted[k]} asked for" for k in different)
+        detail = ", ".join(different)
         raise InputError(f"{path}: a checkpoint of another run ({detail}); use the same options or another folder")
+
+
+def _differences(there: Mapping[str, object], asked: Identity) -> list[str]:
+    """What differs, in words; of a map only the first of its names."""
+    found = []
+    for key, value in asked.items():
+        old = there.get(key)
+        if old == value:
+            continue
+        if isinstance(old, dict) and isinstance(value, dict):
+            name = next(name for name in sorted({*old, *value}) if old.get(name) != value.get(name))
+            how = "is new" if name not in old else "is missing" if name not in value else "has changed"
+            found.append(f"{key}: {name} {how}")
+        else:
+            found.append(f"{key} {old} there, {value} asked for")
+    return found
+
+
+def _as_json(identity: Identity) -> dict[str, Any]:
+    """The identity as a checkpoint gives it back: tuples are lists, and there is nothing but data."""
+    return cast(dict[str, Any], json.loads(json.dumps(identity, default=list)))

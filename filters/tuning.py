@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from vvc_nnr.calibrated_network import CalibratedNetwork
+from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import (
@@ -24,9 +27,11 @@ from vvc_nnr.filters.autoencoder_training import (
 from vvc_nnr.filters.calibration_pictures import Crop, Degrade
 from vvc_nnr.filters.inloop_training import InLoopTask
 from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.pairs import PairOptions, PairSet, make_pairs
+from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs
 from vvc_nnr.filters.rate_training import RateTask, priced
 from vvc_nnr.filters.restoration_training import RestorationTask, read_pictures
+from vvc_nnr.filters.run_identity import files_sha256, pictures_sha256
+from vvc_nnr.filters.train import Identity
 from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
 from vvc_nnr.sequences.source import open_source
 
@@ -39,6 +44,9 @@ class Tuning(Protocol):
 
     batch_size: ClassVar[int]
     learning_rate: ClassVar[float]
+
+    def identity(self) -> Identity:
+        """What it learns from, by which one run is told from another; raises InputError if that cannot be read."""
 
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """What the network learns, with the bits priced as they were when it was compressed before."""
@@ -62,6 +70,13 @@ class RestorationTuning:
     n_planes: int
     batch_size: ClassVar[int] = 8
     learning_rate: ClassVar[float] = 2e-4
+
+    def identity(self) -> Identity:
+        """Photographs, planes, and what the degradation makes of one picture."""
+        example = torch.linspace(0, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)[:, : self.n_planes].contiguous()
+        seen = example if self.degrade is None else self.degrade(example, torch.Generator().manual_seed(0))
+        degraded = "" if self.degrade is None else hashlib.sha256(seen.numpy().tobytes()).hexdigest()
+        return {"pictures": files_sha256(self.photographs), "n_planes": self.n_planes, "degraded_example": degraded}
 
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """Squared error over that of the network as it was."""
@@ -93,11 +108,23 @@ class InLoopTuning:
     batch_size: ClassVar[int] = 8
     learning_rate: ClassVar[float] = 6e-4
 
+    def identity(self) -> Identity:
+        """Photographs, in-loop filters, QPs and the encoder."""
+        return {
+            "pictures": files_sha256(self.photographs),
+            "loop_filters": self.loop_filters,
+            "qps": list(self.qps),
+            "encoder": encoder_identity("libvvenc"),
+        }
+
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """Squared error over that of the codec."""
         assert isinstance(network, InLoopNetwork)
         sources = [open_source(path) for path in self.photographs]
-        names = make_pairs(filter_pictures(sources), self.folder, PairOptions(self.qps, (self.loop_filters,)))
+        encodings = PairOptions(self.qps, (self.loop_filters,))
+        if self.folder.exists():
+            check_pairs(filter_pictures(sources), self.folder, encodings)
+        names = make_pairs(filter_pictures(sources), self.folder, encodings)
         training, validation = (
             PairSet(self.folder, self.loop_filters, self.qps, [names[i] for i in part]) for part in split(names)
         )
@@ -120,6 +147,10 @@ class AutoencoderTuning:
     images: Sequence[Crop]
     batch_size: ClassVar[int] = 32
     learning_rate: ClassVar[float] = 3e-4
+
+    def identity(self) -> Identity:
+        """Photographs and small pictures."""
+        return {"pictures": files_sha256(self.photographs), "small_pictures": pictures_sha256(self.images)}
 
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """Rate and distortion, weighed as the network's quantiser steps weigh them."""

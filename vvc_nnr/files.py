@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from types import TracebackType
 from typing import BinaryIO
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+
+_TORN = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
+"""Names of unfinished files, see `AtomicFile`."""
 
 
 def open_input(path: Path | str) -> BufferedReader:
@@ -51,6 +55,18 @@ def naming(path: Path | str) -> Iterator[None]:
         raise BitstreamError(f"{path}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from error
+
+
+def remove_torn_files(folder: Path) -> None:
+    """Removes what `AtomicFile` left in a folder when its process was killed; only for who holds the folder alone.
+
+    Args:
+        folder: The folder; it need not be there.
+    """
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _TORN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def remaining_bytes(file: BufferedReader) -> int:

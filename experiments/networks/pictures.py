@@ -13,17 +13,23 @@ from vvc_nnr.sequences.images import image_files, read_image
 
 Picture = NDArray[np.uint8]
 CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
+DATA_SETS = ("set12", "classic5", "dncnn", CALIBRATION_SET)
+"""What networks of the zoo are made of and scored on, of the data folder, besides `colour_files`."""
 
 
 def colour_pictures(multiple: int) -> tuple[list[Picture], str]:
     """RGB pictures with sides cut to a multiple, and what they are: the Kodak pictures, else scikit-image's."""
+    paths, words = colour_files()
+    return [_cut(read_image(path), multiple) for path in paths], words
+
+
+def colour_files() -> tuple[list[Path], str]:
+    """The files of these pictures, and what they are."""
     folder = data_folder()
     kodak = folder / "kodak" if folder else None
     if kodak is not None and kodak.is_dir():
-        paths, words = image_files(kodak), "Kodak"
-    else:
-        paths, words = bundled_paths(), f"{len(BUNDLED)} pictures of scikit-image"
-    return [_cut(read_image(path), multiple) for path in paths], words
+        return image_files(kodak), "Kodak"
+    return bundled_paths(), f"{len(BUNDLED)} pictures of scikit-image"
 
 
 def grey_pictures(folder_name: str) -> list[Picture]:
@@ -53,16 +59,22 @@ def calibration_photographs(folder: Path | None) -> list[Path]:
         raise NotHereError(f"no photographs to compress by: no folder {CALIBRATION_FOLDER} of yours, {error}") from None
 
 
+def data_set_here(name: str) -> Path | None:
+    """A file or folder of the data folder, None if it is not there."""
+    folder = data_folder()
+    return folder / name if folder is not None and (folder / name).exists() else None
+
+
 def data_path(name: str) -> Path:
     """A file or folder of the data folder.
 
     Raises:
         NotHereError: If it is not there.
     """
-    folder = data_folder()
-    if folder is None or not (folder / name).exists():
+    found = data_set_here(name)
+    if found is None:
         raise NotHereError(f"no {name} in the data folder ({DATA_VARIABLE})")
-    return folder / name
+    return found
 
 
 def _cut(picture: Picture, multiple: int) -> Picture:

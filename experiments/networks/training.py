@@ -19,6 +19,7 @@ from vvc_nnr.experiments.networks.learned_codec_training import LearnedCodecTask
 from vvc_nnr.experiments.networks.optional import COMPRESSAI, import_optional
 from vvc_nnr.experiments.networks.pasted import Picture, SegmentationTask
 from vvc_nnr.experiments.networks.unet import UNet
+from vvc_nnr.filters.run_identity import files_sha256
 from vvc_nnr.filters.train import TrainingTask, TrainOptions, train
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.images import image_files, read_image
@@ -79,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=SEED,
             channels_last=False,
         )
-        figures = train(task, options, arguments.out.with_suffix(".checkpoint"))
+        identity = {"network": arguments.network, "pictures": files_sha256(image_files(arguments.data))}
+        figures = train(task, options, arguments.out.with_suffix(".checkpoint"), identity=identity)
         write_float(arguments.out, stored_tensors(task.network), {"architecture": arguments.network})
     except VvcNnrError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vvc_nnr.experiments.markup import Table, latex_cells, latex_notes, latex_text
+from vvc_nnr.experiments.markup import Table, latex_cells, latex_notes, latex_remarks, latex_text
 
 _HEAD = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -32,7 +32,7 @@ def _long_table(table: Table) -> str:
     heads = " & ".join(latex_text(column.title) for column in table.columns) + r" \\"
     lines = [
         rf"\begin{{longtable}}{{{''.join('l' if column.text else 'r' for column in table.columns)}}}",
-        rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textbf{{{latex_text(table.title)}}}}} \\",
+        *_across(table, [rf"\textbf{{{latex_text(table.title)}}}", *latex_remarks(table)]),
         r"\toprule",
         heads,
         r"\midrule",
@@ -48,6 +48,11 @@ def _long_table(table: Table) -> str:
         *latex_notes(table),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _across(table: Table, texts: Sequence[str]) -> list[str]:
+    """Lines over all columns."""
+    return [rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{text}}} \\" for text in texts]
 
 
 def _known(text: str) -> str:

@@ -100,6 +100,7 @@ def render_page(title: str, sections: Sequence[Section], pictures: EmbeddedPictu
     page = environment.get_template("page.html").render(
         title=one_line(title),
         summary=_summary(sections),
+        remarks=[(section.title, remark) for section in sections for remark in section.remarks],
         style=Markup(style),
         style_hash=_csp_hash(style),
         script=Markup(script),

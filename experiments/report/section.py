@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vvc_nnr.experiments.markup import Table
+from vvc_nnr.experiments.planned import with_remarks
 from vvc_nnr.experiments.report.charts import Chart
 
 
@@ -58,6 +59,7 @@ class Section:
         header: Where the rows come from, and their conventions.
         settings: What the last run did.
         jvet_tables: Those of its tables that have the layout of JVET, by file name.
+        remarks: What has to be known before any number is read, such as that the run is not finished.
     """
 
     name: str
@@ -70,6 +72,17 @@ class Section:
     header: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     jvet_tables: Mapping[str, Table] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def with_remarks(self, remarks: tuple[str, ...]) -> Section:
+        """The section with remarks at its head and at the heads of its tables."""
+        return replace(
+            self,
+            tables=with_remarks(self.tables, remarks),
+            more_tables=with_remarks(self.more_tables, remarks),
+            jvet_tables=with_remarks(self.jvet_tables, remarks),
+            remarks=(*remarks, *self.remarks),
+        )
 
     @property
     def all_tables(self) -> dict[str, Table]:

@@ -47,7 +47,7 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One table; `doubts` are marks with their texts, `n_mark_letters` is the length of the longest mark."""
+    """One table; `doubts` are marks with their texts, `n_mark_letters` is the longest mark's, `remarks` come first."""
 
     title: str
     columns: tuple[Column, ...]
@@ -55,6 +55,7 @@ class TableView:
     doubts: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     n_mark_letters: int
+    remarks: tuple[str, ...]
 
 
 def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
@@ -73,7 +74,9 @@ def table_view(table: Table, shared_notes: Iterable[str] = ()) -> TableView:
         rows.append(RowView(row_kind(cells, previous), tuple(views)))
     notes = tuple(note for note in table.notes if note not in set(shared_notes))
     n_letters = max((len(mark) for mark, _ in doubts.values()), default=0)
-    return TableView(table.title, table.columns, tuple(rows), tuple(table.doubt_texts()), notes, n_letters)
+    return TableView(
+        table.title, table.columns, tuple(rows), tuple(table.doubt_texts()), notes, n_letters, table.remarks
+    )
 
 
 def row_kind(cells: tuple[Cell, ...], previous: tuple[Cell, ...] | None) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
 
 _FIRST_ROW = 3
-"""Of the numbers: below the title, an empty line and the heads."""
+"""Of the numbers: below the title, a line of remarks (often empty) and the heads."""
 _MAX_SHEET_NAME = 31
 _MAX_WIDTH = 44
 
@@ -59,6 +59,7 @@ def number_format(column: Column) -> str:
 def _write_table(workbook: Workbook, sheet: Worksheet, table: Table) -> None:
     title, head = workbook.add_format({"bold": True, "font_size": 13}), {"bold": True, "bottom": 1, "text_wrap": True}
     sheet.write_string(0, 0, one_line(table.title), title)
+    sheet.write_string(1, 0, one_line(" ".join(table.remarks)), workbook.add_format({"bold": True}))
     for place, column in enumerate(table.columns):
         aligned = workbook.add_format(head | {"align": "left" if column.text else "right", "valign": "bottom"})
         sheet.write_string(_FIRST_ROW - 1, place, one_line(column.title), aligned)
@@ -111,6 +112,7 @@ def _write_provenance(workbook: Workbook, sheet: Worksheet, sections: Sequence[S
     row = 0
     for section in sections:
         sheet.write_string(row, 0, section.title, bold)
+        sheet.write_string(row, 1, one_line(" ".join(section.remarks)), bold)
         for key, value in section.header.items():
             row += 1
             sheet.write_string(row, 0, one_line(key.replace("_", " ")))

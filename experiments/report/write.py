@@ -43,6 +43,7 @@ class WrittenReport:
         experiments: Names of its experiments.
         n_pictures: Pictures in its viewer.
         n_pictures_left_out: Pictures that had to stay out.
+        remarks: What has to be known before its numbers are read, such as that a run is not finished.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class WrittenReport:
     experiments: tuple[str, ...]
     n_pictures: int = 0
     n_pictures_left_out: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 def format_of(path: Path) -> ReportFormat:
@@ -101,8 +103,9 @@ def write_report(
     with AtomicFile(out) as file:
         file.write(content)
     names = tuple(section.name for section in sections)
+    remarks = tuple(f"{section.name}: {remark}" for section in sections for remark in section.remarks)
     n_pictures, n_left_out = len(pictures.entries), len(pictures.left_out)
-    return WrittenReport(out, chosen, len(content), len(tables), names, n_pictures, n_left_out)
+    return WrittenReport(out, chosen, len(content), len(tables), names, n_pictures, n_left_out, remarks)
 
 
 def _tables(sections: Sequence[Section]) -> dict[str, Table]:

@@ -115,7 +115,7 @@ def test_wiener_filters_are_counted_and_shown(
     settings = json.loads((tmp_path / "out" / "in_loop.json").read_text())
     del settings["settings"]["decisions_version"]
     (tmp_path / "out" / "in_loop.json").write_text(json.dumps(settings))
-    with pytest.raises(InputError, match="decisions_version None there, 2 now"):
+    with pytest.raises(InputError, match="decisions_version not noted there, 2 now"):
         run_in_loop([open_source(tmp_path / "large.y4m")], tmp_path / "out", one_qp, provenance, cache=cache)
 
 

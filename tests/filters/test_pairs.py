@@ -54,7 +54,7 @@ def test_the_eight_turns_differ(random_frame):
 def test_files_of_a_pair_set(folder):
     names = {f"{kind}_qp{qp}.npy" for kind in ("all", "none") for qp in (32, 42)} | {"original.npy"}
     files = {f"000{i}_{n}/{f}" for i, n in enumerate("abc") for f in names}
-    assert set(contents(folder)) == files | {"presets.json"}
+    assert set(contents(folder)) == files | {"pairs.json"}
     assert pair_names(folder) == ["0000_a", "0001_b", "0002_c"]
 
 
@@ -103,7 +103,7 @@ def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
     make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
     with pytest.raises(InputError, match=r"holds pairs of the presets \['faster'\], asked for \['fast'\]"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",), ("fast",)))
-    (tmp_path / "presets.json").write_text("[")
+    (tmp_path / "pairs.json").write_text("[")
     with pytest.raises(InputError, match=r"presets\.json: cannot be read"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
 

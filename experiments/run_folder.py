@@ -1,0 +1,110 @@
+"""A folder of results while an experiment runs: locked, checked before anything in it changes, noted when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.planned import Plan
+from vvc_nnr.experiments.provenance import Provenance
+from vvc_nnr.experiments.rows import KeyedRow
+from vvc_nnr.experiments.settings import InputDigests, RunIdentity, known_inputs, write_settings
+from vvc_nnr.experiments.tsv import RowWriter, rows_to_continue
+from vvc_nnr.files import remove_torn_files
+from vvc_nnr.folder_lock import locked_folder
+
+RowT = TypeVar("RowT", bound=KeyedRow)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Names of an experiment's files in a folder of results."""
+
+    rows: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun(Generic[RowT]):
+    """A run that may write.
+
+    Attributes:
+        writer: Its rows.
+        path: The JSON file of its settings.
+        identity: What makes it this run.
+        inputs: Those of all runs of the folder.
+        provenance: Where it comes from.
+        plan: What it is to measure.
+    """
+
+    writer: RowWriter[RowT]
+    path: Path
+    identity: RunIdentity
+    inputs: InputDigests
+    provenance: Provenance
+    plan: Plan
+
+    def noting(self, findings: Mapping[str, object]) -> OpenRun[RowT]:
+        """The run with what turned out on the way among its settings, which are written at once.
+
+        Raises:
+            InputError: If they cannot be written.
+        """
+        found = replace(self, identity=replace(self.identity, settings={**self.identity.settings, **findings}))
+        write_settings(self.path, found.identity, self.inputs, self.provenance, self.plan, has_ended=False)
+        return found
+
+    def end(self, n_results: int) -> None:
+        """Notes that the run came to its end, the last thing that it does.
+
+        Args:
+            n_results: Rows that it asked for and that are there.
+
+        Raises:
+            InputError: If that cannot be written.
+        """
+        plan = replace(self.plan, n_results=n_results)
+        write_settings(self.path, self.identity, self.inputs, self.provenance, plan, has_ended=True)
+
+
+@contextmanager
+def open_run(
+    folder: Path,
+    files: RunFiles,
+    row_type: type[RowT],
+    identity: RunIdentity,
+    plan: Plan,
+    provenance: Provenance,
+    conventions: Mapping[str, str],
+) -> Iterator[OpenRun[RowT]]:
+    """Opens a folder for a run, which goes on where an earlier one with the same identity was cut off.
+
+    The folder is locked, and everything is checked, before anything in it changes.
+
+    Args:
+        folder: The folder of results; it is made if need be.
+        files: Its files.
+        row_type: The dataclass of the rows.
+        identity: What makes this run the same as the one in the folder.
+        plan: What it is to measure.
+        provenance: Where it comes from.
+        conventions: What else goes into the header of the rows.
+
+    Raises:
+        InputError: If another run is writing the folder, it holds results of another identity, or it cannot be
+            written.
+    """
+    path, rows = folder / files.settings, folder / files.rows
+    with locked_folder(folder):
+        inputs = known_inputs(path, identity)
+        header = provenance.to_header() | conventions
+        if rows_to_continue(rows, row_type, header) and not path.exists():
+            raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
+        write_settings(path, identity, inputs, provenance, plan, has_ended=False)
+        remove_torn_files(folder)
+        with RowWriter(rows, row_type, header) as writer:
+            yield OpenRun(writer, path, identity, inputs, provenance, plan)
