@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from tqdm import tqdm
 
@@ -39,8 +39,10 @@ from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.correction import correction_by
 from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.zoo import load_inloop_filter
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import open_writer
+
+_FormatOf: TypeAlias = Callable[[Frame], VideoFormat]
 
 VVC_SUFFIXES = (".266", ".vvc")
 
@@ -136,7 +138,7 @@ def _decode(arguments: argparse.Namespace) -> Outcome:
     width, height = arguments.size or (None, None)
     decode = decode_vvc if arguments.decoder == "ffmpeg" else ExternalDecoder(arguments.decoder).decode
     pictures = decode(arguments.input, width=width, height=height)
-    return _write(arguments, _shown(pictures, "decode", None), arguments.fps)
+    return _write(arguments, _shown(pictures, "decode", None), partial(Frame.format, fps=arguments.fps))
 
 
 def _add_filter(commands: Commands) -> None:
@@ -170,24 +172,27 @@ def _filter(arguments: argparse.Namespace) -> Outcome:
         tile=arguments.tile,
         device=arguments.device,
     )
-    decoded, n_pictures, fps = _decoded_pictures(arguments)
+    decoded, n_pictures, format_of = _decoded_pictures(arguments)
     frames = _shown(decoded, "filter", n_pictures)
     if by_decisions:
         correct = partial(correction_by, runner, qp=arguments.qp)
-        written = filter_by_decisions(arguments, frames, correct, lambda filtered: _write(arguments, filtered, fps))
+        written = filter_by_decisions(
+            arguments, frames, correct, lambda filtered: _write(arguments, filtered, format_of)
+        )
     else:
-        written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), fps)
+        written = _write(arguments, runner.filter_frames((frame, arguments.qp) for frame in frames), format_of)
     inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
     return Outcome(f"{written.text}; {runner.description}", written.data | inference)
 
 
-def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, Fraction]:
-    """The pictures to filter, their number where it is known, and their rate."""
+def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], int | None, _FormatOf]:
+    """The pictures to filter, their number where it is known, and what their file states of each."""
     if arguments.input.suffix.lower() in VVC_SUFFIXES:
         width, height = arguments.size or (None, None)
-        return decode_vvc(arguments.input, width=width, height=height), None, arguments.fps or Fraction(30)
+        decoded = decode_vvc(arguments.input, width=width, height=height)
+        return decoded, None, partial(Frame.format, fps=arguments.fps or Fraction(30))
     source = source_of(arguments.input, arguments)
-    return source.frames(), source.n_pictures, source.format.fps
+    return source.frames(), source.n_pictures, source.format.holding
 
 
 def _shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:
@@ -199,15 +204,15 @@ def _named(path: Path, frames: Iterator[Frame]) -> Iterator[Frame]:
         yield from frames
 
 
-def _write(arguments: argparse.Namespace, frames: Iterator[Frame], fps: Fraction) -> Outcome:
-    """Writes the pictures of the command's input to its output."""
+def _write(arguments: argparse.Namespace, frames: Iterator[Frame], format_of: _FormatOf) -> Outcome:
+    """Writes the pictures of the command's input to its output, with what `format_of` the first one states."""
     start_s = time.perf_counter()
     path, frames = arguments.output, _named(arguments.input, frames)
     first = next(frames, None)
     if first is None:
         raise InputError(f"{arguments.input}: holds no picture, nothing written")
     n_pictures = 1
-    with open_writer(path, first.format(fps)) as writer:
+    with open_writer(path, format_of(first)) as writer:
         writer.write(first)
         for frame in frames:
             writer.write(frame)

@@ -63,12 +63,17 @@ def json_text(data: Mapping[str, Any]) -> str:
 
 
 def add_raw_options(parser: argparse.ArgumentParser) -> None:
-    """Options for pictures whose file does not say what it holds (.yuv)."""
+    """Options for pictures whose file does not say what it holds (.yuv), or holds more or less than it should."""
     group = parser.add_argument_group("raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv)")
     group.add_argument("--size", type=size, metavar="WxH", help="luma samples per row and rows")
     group.add_argument("--bit-depth", type=bit_depth, metavar="B", help="8 to 16")
     group.add_argument("--chroma-format", choices=get_args(ChromaFormat), help="400, 420, 422 or 444")
     group.add_argument("--fps", type=fraction, metavar="F", help="pictures per second")
+    videos = parser.add_argument_group("video files")
+    videos.add_argument("--stream", type=natural, metavar="N", help="of several videos the one at this place, from 0")
+    videos.add_argument(
+        "--allow-damaged", action="store_true", help="take damaged pictures as FFmpeg conceals them; results say so"
+    )
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +117,8 @@ def source_of(path: Path, arguments: argparse.Namespace) -> Source:
         bit_depth=arguments.bit_depth,
         chroma_format=arguments.chroma_format,
         fps=arguments.fps,
+        stream=arguments.stream,
+        allow_damaged=arguments.allow_damaged,
     )
 
 
@@ -125,6 +132,8 @@ def sources_of(path: Path, arguments: argparse.Namespace) -> list[Source]:
         bit_depth=arguments.bit_depth,
         chroma_format=arguments.chroma_format,
         fps=arguments.fps,
+        stream=arguments.stream,
+        allow_damaged=arguments.allow_damaged,
     )
 
 

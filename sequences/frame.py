@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError, ShapeError
 
 ChromaFormat: TypeAlias = Literal["400", "420", "422", "444"]
+ColourRange: TypeAlias = Literal["limited", "full"]
+ChromaLocation: TypeAlias = Literal["left", "center", "top_left", "top", "bottom_left", "bottom"]
 Plane: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 CHROMA_SHIFTS: dict[ChromaFormat, tuple[int, int]] = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}
@@ -29,6 +31,13 @@ class VideoFormat:
         bit_depth: Bits per sample, 8 to 16.
         chroma_format: "400", "420", "422" or "444".
         fps: Pictures per second.
+        colour_range: "limited" (luma 16..235 at 8 bit), "full" (0..255), or None if the file does not say.
+        chroma_location: Where a 4:2:0 chroma sample sits among its four luma samples, or None if the file does
+            not say. In the order of H.266's vui_chroma_sample_loc_type: "left" (0), "center" (1), "top_left" (2),
+            "top" (3), "bottom_left" (4), "bottom" (5).
+        pixel_aspect: Width of a sample over its height (sample aspect ratio), or None if the file does not say.
+
+    The last three change no sample; they are kept where pictures are copied.
     """
 
     width: int
@@ -36,6 +45,9 @@ class VideoFormat:
     bit_depth: int = 8
     chroma_format: ChromaFormat = "420"
     fps: Fraction = Fraction(30)
+    colour_range: ColourRange | None = None
+    chroma_location: ChromaLocation | None = None
+    pixel_aspect: Fraction | None = None
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -46,6 +58,12 @@ class VideoFormat:
             raise InputError(f"chroma format {self.chroma_format!r}: must be 400, 420, 422 or 444")
         if self.fps <= 0:
             raise InputError(f"{self.fps} pictures per second: must be positive")
+        if self.colour_range not in (None, *get_args(ColourRange)):
+            raise InputError(f"colour range {self.colour_range!r}: must be {_or_list(ColourRange)}")
+        if self.chroma_location not in (None, *get_args(ChromaLocation)):
+            raise InputError(f"chroma location {self.chroma_location!r}: must be {_or_list(ChromaLocation)}")
+        if self.pixel_aspect is not None and self.pixel_aspect <= 0:
+            raise InputError(f"pixel aspect {self.pixel_aspect}: must be positive")
 
     @property
     def plane_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -66,6 +84,12 @@ class VideoFormat:
     def picture_bytes(self) -> int:
         """Size of one raw picture in bytes: one byte per sample at 8 bit, two above."""
         return self.dtype.itemsize * sum(h * w for h, w in self.plane_shapes)
+
+    def holding(self, frame: Frame) -> VideoFormat:
+        """This format at the frame's size, bit depth and chroma format: what a copy of such pictures states."""
+        return replace(
+            self, width=frame.width, height=frame.height, bit_depth=frame.bit_depth, chroma_format=frame.chroma_format
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,3 +173,8 @@ class Frame:
 
     def _with(self, planes: Iterable[Plane]) -> Frame:
         return Frame(tuple(planes), self.bit_depth, self.chroma_format)
+
+
+def _or_list(literal: object) -> str:
+    *first, last = get_args(literal)
+    return f"{', '.join(first)} or {last}"

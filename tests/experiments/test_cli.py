@@ -110,6 +110,17 @@ def test_odd_sizes_are_padded_and_cropped_again(run: Run, rgb: NDArray[np.uint8]
     assert frame_psnr_db(original.to_bit_depth(10), decoded).y > 30
 
 
+@pytest.mark.parametrize(
+    "tags", ["A4:3 C420jpeg XCOLORRANGE=FULL", "C420paldv XCOLORRANGE=LIMITED", "C420", "A1:1 Cmono"]
+)
+def test_filter_writes_what_the_header_states_and_no_more(run: Run, networks: Path, tmp_path: Path, tags: str) -> None:
+    samples = bytes(32 * 32 if "mono" in tags else 32 * 48)
+    (tmp_path / "in.y4m").write_bytes(f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}\nFRAME\n".encode() + samples)
+    run("filter", tmp_path / "in.y4m", "--model", networks / "post.safetensors", "--qp", "32", "-o", tmp_path / "o.y4m")
+    header = (tmp_path / "o.y4m").read_bytes().partition(b"\n")[0].decode()
+    assert header == f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}"
+
+
 def test_filter_gives_the_samples_of_the_library_on_another_decoders_8_bit_yuv(
     run: Run, y4m: Path, networks: Path, tmp_path: Path
 ) -> None:
