@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Literal, TypeAlias, get_args
 
 import imageio_ffmpeg
 
+from vvc_nnr.children import run_child
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.encoder_log import parse_encoder_log
 from vvc_nnr.codec.nal import picture_units
@@ -29,6 +28,7 @@ from vvc_nnr.codec.programs import children_cpu_s
 from vvc_nnr.codec.vvc_decoder import decode_vvc as decode_vvc
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.temporary import temporary_folder
 
 LoopFilters: TypeAlias = Literal["all", "deblock-sao", "none"]
 Sao: TypeAlias = Literal["on", "preset"]
@@ -221,7 +221,7 @@ def encoder_version() -> str:
     """Name and version of the encoder binary, part of every cache key."""
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
-        log = subprocess.run([executable, "-version"], capture_output=True, check=False).stdout
+        log = run_child([executable, "-version"]).stdout
     except (RuntimeError, OSError) as error:
         raise ExternalToolError(f"no ffmpeg binary: {error}") from error
     first_line = log.decode(errors="replace").splitlines()[0] if log else "unknown"
@@ -252,11 +252,11 @@ def _file_sha256(path: Path, n_bytes: int, mtime_ns: int) -> str:
 def _run_encoder(command: list[str], raw: bytes) -> EncoderRun:
     """Runs the command on raw pictures from standard input."""
     try:
-        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-            target = Path(folder) / "out.266"
+        with temporary_folder() as folder:
+            target = folder / "out.266"
             start_s, start_cpu_s = time.perf_counter(), children_cpu_s()
             command = [*command, "-y", "-f", "vvc", str(target)]
-            done = subprocess.run(command, input=raw, capture_output=True, check=False)
+            done = run_child(command, input=raw)
             encode_s, cpu_s = time.perf_counter() - start_s, children_cpu_s() - start_cpu_s
             stream = target.read_bytes() if target.exists() else b""
     except OSError as error:

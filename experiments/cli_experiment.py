@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import tempfile
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
@@ -33,6 +32,7 @@ from vvc_nnr.experiments.pictures import (
 from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.experiments.runner import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
+from vvc_nnr.temporary import temporary_folder
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
 
@@ -146,8 +146,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _demo(arguments: argparse.Namespace) -> Outcome:
     if arguments.out is not None:
         return _demo_in(arguments.out, f"Rows, tables and plots: {arguments.out}")
-    with tempfile.TemporaryDirectory(prefix="vvc_nnr_demo_") as folder:
-        return _demo_in(Path(folder), "Run it with --out FOLDER to keep rows, tables and plots.")
+    with temporary_folder() as folder:
+        return _demo_in(folder, "Run it with --out FOLDER to keep rows, tables and plots.")
 
 
 def _demo_in(folder: Path, farewell: str) -> Outcome:

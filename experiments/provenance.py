@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import vvc_nnr
+from vvc_nnr.children import run_child
 from vvc_nnr.codec.vvc import Sao
 from vvc_nnr.errors import InputError
 
@@ -154,7 +155,7 @@ def _n_cores() -> int:
 def _output(command: Sequence[str]) -> str:
     """Standard output of a short command, empty if it fails or is not there."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = run_child(command, timeout_s=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

@@ -21,6 +21,18 @@ CHROMA_SHIFTS: dict[ChromaFormat, tuple[int, int]] = {"420": (1, 1), "422": (1, 
 """Right shifts (width, height) from luma to chroma size; 400 has no chroma and no entry."""
 
 
+MAX_RATE_TERM = 9_999_999_999
+"""Largest numerator and denominator of a picture rate: ten digits, as in the header of a .y4m file."""
+
+
+def check_rate(fps: Fraction) -> None:
+    """Raises InputError unless a picture rate is positive, its numerator and denominator at most `MAX_RATE_TERM`."""
+    if max(abs(fps.numerator), fps.denominator) > MAX_RATE_TERM:
+        raise InputError("pictures per second: out of range, numerator and denominator must have at most ten digits")
+    if fps <= 0:
+        raise InputError(f"{fps} pictures per second: must be positive")
+
+
 @dataclass(frozen=True, slots=True)
 class VideoFormat:
     """What all pictures of a sequence have in common.
@@ -50,14 +62,13 @@ class VideoFormat:
     pixel_aspect: Fraction | None = None
 
     def __post_init__(self) -> None:
+        check_rate(self.fps)
         if self.width < 1 or self.height < 1:
             raise InputError(f"picture size {self.width}x{self.height}: both sides must be at least 1")
         if not 8 <= self.bit_depth <= 16:
             raise InputError(f"bit depth {self.bit_depth}: must be 8 to 16")
         if self.chroma_format not in ("400", "420", "422", "444"):
             raise InputError(f"chroma format {self.chroma_format!r}: must be 400, 420, 422 or 444")
-        if self.fps <= 0:
-            raise InputError(f"{self.fps} pictures per second: must be positive")
         if self.colour_range not in (None, *get_args(ColourRange)):
             raise InputError(f"colour range {self.colour_range!r}: must be {_or_list(ColourRange)}")
         if self.chroma_location not in (None, *get_args(ChromaLocation)):

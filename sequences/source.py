@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.files import naming
+from vvc_nnr.files import is_stream, naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
@@ -164,7 +164,7 @@ def open_sources(
 
 
 def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
-    """A writer of `.yuv` or `.y4m`, to be used in a `with` block.
+    """A writer of `.yuv` or `.y4m`, to be used in a `with` block; pipes and devices of other names get `.y4m`.
 
     Raises:
         InputError: If the name has another suffix, or is that of a raw file and states another format.
@@ -176,6 +176,8 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
     if suffix == ".yuv":
         _check_name_says(path, format)
         return YuvWriter(path, format)
+    if is_stream(path):
+        return Y4mWriter(path, format)
     raise InputError(f"{path}: pictures are written as .y4m or .yuv; choose one of these suffixes")
 
 
