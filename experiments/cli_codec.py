@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from vvc_nnr.codec.encoders import make_encoder
 from vvc_nnr.codec.external_decoder import ExternalDecoder
 from vvc_nnr.codec.pictures import MIN_SIDE
 from vvc_nnr.codec.vvc import EncodedSequence, LoopFilters, Preset, VvcOptions, decode_vvc
+from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
     Commands,
@@ -127,7 +129,9 @@ def _add_decode(commands: Commands) -> None:
     parser.add_argument("input", type=Path, help="a VVC byte stream")
     parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--size", type=size, metavar="WxH", help="crop to the size before padding")
-    parser.add_argument("--fps", type=fraction, default=Fraction(30), metavar="F", help="rate to write into .y4m")
+    parser.add_argument(
+        "--fps", type=fraction, metavar="F", help="rate for the .y4m; default: the stream's, or 30"
+    )
     parser.add_argument(
         "--decoder", choices=("ffmpeg", *get_args(DecoderTool)), default="ffmpeg", help="or a program on the PATH"
     )
@@ -137,8 +141,36 @@ def _decode(arguments: argparse.Namespace) -> Outcome:
     check_outputs([arguments.input], [arguments.output])
     width, height = arguments.size or (None, None)
     decode = decode_vvc if arguments.decoder == "ffmpeg" else ExternalDecoder(arguments.decoder).decode
-    pictures = decode(arguments.input, width=width, height=height)
-    return _write(arguments, _shown(pictures, "decode", None), partial(Frame.format, fps=arguments.fps))
+    stream = _vvc_stream(arguments.input)
+    pictures = _shown(decode(stream, width=width, height=height), "decode", len(stream.output_order))
+    written = _write(arguments, pictures, _stated(stream, arguments.fps).holding)
+    text, data = _verified(stream)
+    return Outcome(f"{written.text}; {text}", written.data | data)
+
+
+def _vvc_stream(path: Path) -> VvcStream:
+    """What the headers of a stream say, once one file can hold all its pictures."""
+    with naming(path):
+        stream = read_vvc_stream(path)
+        check_one_format(stream)
+    return stream
+
+
+def _stated(stream: VvcStream, fps: Fraction | None) -> VideoFormat:
+    """What the stream says of its pictures, at the rate that the user gives."""
+    return replace(stream.first.format, fps=fps) if fps is not None else stream.first.format
+
+
+def _verified(stream: VvcStream) -> tuple[str, dict[str, object]]:
+    """How many pictures were held against a hash of the stream, as text and as data."""
+    names = {"md5": "MD5", "crc": "CRC", "checksum": "checksum"}
+    found = [kind for kind in stream.hash_types if kind is not None]
+    kinds = [name for kind, name in names.items() if kind in found]
+    data = {"n_verified": len(found), "picture_hash": " ".join(kinds) or None}
+    if not found:
+        return "not verified: the stream has no picture hashes", data
+    what = "all" if len(found) == len(stream.hash_types) else f"{len(found)} of {len(stream.hash_types)}"
+    return f"{what} verified by {' and '.join(kinds)}", data
 
 
 def _add_filter(commands: Commands) -> None:
@@ -189,8 +221,9 @@ def _decoded_pictures(arguments: argparse.Namespace) -> tuple[Iterator[Frame], i
     """The pictures to filter, their number where it is known, and what their file states of each."""
     if arguments.input.suffix.lower() in VVC_SUFFIXES:
         width, height = arguments.size or (None, None)
-        decoded = decode_vvc(arguments.input, width=width, height=height)
-        return decoded, None, partial(Frame.format, fps=arguments.fps or Fraction(30))
+        stream = _vvc_stream(arguments.input)
+        decoded = decode_vvc(stream, width=width, height=height)
+        return decoded, len(stream.output_order), _stated(stream, arguments.fps).holding
     source = source_of(arguments.input, arguments)
     return source.frames(), source.n_pictures, source.format.holding
 

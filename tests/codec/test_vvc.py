@@ -334,7 +334,7 @@ def test_a_wrong_hash_matters_only_where_it_is_checked(small):
 
 def test_a_lost_hash_is_noticed_where_others_are_there(small):
     units = parts(small[0])
-    with pytest.raises(BitstreamError, match="picture 1 has no MD5 SEI, others have"):
+    with pytest.raises(BitstreamError, match="picture 1 has no hash SEI, others have"):
         list(decode_vvc(b"".join(units[:9] + units[10:])))
 
 
