@@ -43,6 +43,7 @@ from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
 from vvc_nnr.codec.vvc_decoder import decode_vvc
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.experiments.cli_inspect import inspect_plain
 from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
 from vvc_nnr.experiments.in_loop_stored import read_in_loop
@@ -77,7 +78,7 @@ from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import read_image, read_image_size
 from vvc_nnr.sequences.source import open_source
-from vvc_nnr.sequences.yuv import format_from_name, parse_fps
+from vvc_nnr.sequences.yuv_name import format_from_name, parse_fps
 
 UNTRUSTED = (BitstreamError, UnsupportedError)
 FILES = (BitstreamError, UnsupportedError, InputError)
@@ -328,6 +329,7 @@ def _checkpoint_seeds() -> list[bytes]:
         "average": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "options": asdict(_OPTIONS),
+        "identity": {"pictures": {"a": "00"}},
     }
     return [_saved(content)]
 
@@ -335,13 +337,14 @@ def _checkpoint_seeds() -> list[bytes]:
 def _read_checkpoint(path: Path) -> object:
     network = _small_network()
     state = _State(0, Optimiser("adamw", network, 1e-4), {})
-    _load(path, network, state, _OPTIONS, torch.device("cpu"))
+    _load(path, network, state, _OPTIONS, {"pictures": {"a": "00"}}, torch.device("cpu"))
     own = network.state_dict()
     assert state.average.keys() == own.keys()
     assert all(state.average[name].shape == value.shape for name, value in own.items())
     assert 0 <= state.step <= _OPTIONS.n_steps
     network(torch.ones(1, 1, 5, 5)).sum().backward()
     state.optimiser.step(1e-3)
+    assert list(state.optimiser.state_dict()[0]["state"][0]) == ["step", "exp_avg", "exp_avg_sq"]
     return state
 
 
@@ -489,7 +492,7 @@ NAL_TOKENS = (
 def _read_nal(data: bytes, folder: Path) -> object:
     units = picture_units(data)
     assert all(0 <= unit.begin_bytes <= unit.offset_bytes < len(data) for unit in units)
-    return units
+    return units, read_vvc_stream(data)
 
 
 def _read_vvc(data: bytes, folder: Path) -> object:
@@ -501,7 +504,7 @@ def _y4m_seeds() -> list[bytes]:
     for head in (
         b"W4 H2 F30:1 Ip A1:1 C420mpeg2",
         b"W3 H3 C444",
-        b"W2 H2 F30000:1001 Cmono XYSCSS=MONO",
+        b"W2 H2 F30000:1001 Cmono",
         b"W4 H2 C420p10",
     ):
         size = {b"W4": 12, b"W3": 27, b"W2": 4}[head[:2]] * (2 if head.endswith(b"p10") else 1)
@@ -520,8 +523,9 @@ def _y4m_tokens() -> tuple[bytes, ...]:
 def _read_pictures(path: Path) -> object:
     source = open_source(path)
     frames = list(source.frames(count=5))
-    assert all(frame.format(source.format.fps) == source.format for frame in frames)
-    assert source.n_pictures is None or len(frames) <= source.n_pictures
+    format = source.format
+    assert all((frame.width, frame.height) == (format.width, format.height) for frame in frames)
+    assert all((each.bit_depth, each.chroma_format) == (format.bit_depth, format.chroma_format) for each in frames)
     return frames
 
 
@@ -686,7 +690,7 @@ def _rows_of(row_type: type[Any], rows: list[Any]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.tsv"
         with RowWriter(
-            path, row_type, {"version": "1", "psnr_peak": "x", "averaging": "y", "rate": "z", "seeds": "0"}
+            path, row_type, {"version": "1", "psnr_peak": "vtm", "averaging": "y", "rate": "z", "seeds": "0"}
         ) as out:
             out.append(rows)
         return path.read_bytes()
