@@ -129,9 +129,7 @@ def _add_decode(commands: Commands) -> None:
     parser.add_argument("input", type=Path, help="a VVC byte stream")
     parser.add_argument("-o", "--output", type=Path, required=True, help=".y4m or .yuv to write")
     parser.add_argument("--size", type=size, metavar="WxH", help="crop to the size before padding")
-    parser.add_argument(
-        "--fps", type=fraction, metavar="F", help="rate for the .y4m; default: the stream's, or 30"
-    )
+    parser.add_argument("--fps", type=fraction, metavar="F", help="rate for the .y4m; default: the stream's, or 30")
     parser.add_argument(
         "--decoder", choices=("ffmpeg", *get_args(DecoderTool)), default="ffmpeg", help="or a program on the PATH"
     )

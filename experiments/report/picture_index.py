@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.viewer_pictures import FOLDER, INDEX
 from vvc_nnr.files import read_bytes
 from vvc_nnr.json_text import parse_json
@@ -113,8 +113,12 @@ def _file(files: _Fields, kind: str, folder: Path) -> Path:
     """A file of the folder; the index may not lead out of it."""
     name = files.text(kind)
     path = folder / name
-    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{files.where}: {kind} {name!r} is outside of {folder}")
-    if not path.is_file():
+    try:
+        is_inside, is_file = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError) as error:  # too long, or letters that no name has
+        raise InputError(f"{files.where}: {kind} {shown(repr(name))}: cannot be the name of a file: {error}") from error
+    if not is_inside:
+        raise InputError(f"{files.where}: {kind} {shown(repr(name))} is outside of {folder}")
+    if not is_file:
         raise InputError(f"{files.where}: {kind}: {path}: no such file")
     return path

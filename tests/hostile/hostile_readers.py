@@ -98,6 +98,7 @@ class Reader:
         tokens: Texts and numbers of the format.
         inside: Damages what is inside: half of the bytes are made by it.
         longest_s: Processor time that no bytes may take.
+        may_print: Whether a library writes to the terminal past Python, which cannot be helped: libtiff does.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Reader:
     tokens: tuple[bytes, ...] = ()
     inside: Mutator | None = None
     longest_s: float = 2.0
+    may_print: bool = False
 
 
 def _random() -> np.random.Generator:
@@ -933,7 +935,7 @@ READERS: tuple[Reader, ...] = (
     Reader("cifar-pickle", _cifar_seeds, _file("", _read_cifar), FILES, PICKLE_TOKENS),
     Reader("cifar-zip", _cifar_zip_seeds, _read_any_zip, FILES, _ZIP_TOKENS, zip_damaged(_png_in_zip)),
     Reader("cifar-tar", _cifar_tar_seeds, _file(".tar.gz", _read_cifar), FILES, (b"ustar", b"././@LongLink", b"path="), gzip_damaged(_pickle_damaged)),
-    Reader("images", _image_seeds, _file(".png", _read_image), FILES, IMAGE_TOKENS),
+    Reader("images", _image_seeds, _file(".png", _read_image), FILES, IMAGE_TOKENS, may_print=True),
     Reader("jpeg", _jpeg_seeds, _read_jpeg, UNTRUSTED, IMAGE_TOKENS),
     Reader("video", _video_seeds, _file(".mkv", _read_pictures), FILES, VIDEO_TOKENS, longest_s=10.0),
     Reader("rows", _row_seeds, _read_rows, (InputError,), (b"# ", b"\t", b"\n", b"\\t", b"inf"), cells_damaged),

@@ -117,7 +117,7 @@ class ReaderTrials:
         if grown > MAX_GROWTH_BYTES:
             self._peak_bytes += grown
             return Fault(self.reader.name, seed, "too much memory", f"{grown >> 20} MiB for {len(data)} bytes")
-        if self._terminal >= 0 and os.fstat(self._terminal).st_size > printed:
+        if self._terminal >= 0 and not self.reader.may_print and os.fstat(self._terminal).st_size > printed:
             text = os.pread(self._terminal, 200, printed).decode("utf-8", "replace")
             return Fault(self.reader.name, seed, "printed", text)
         return None
