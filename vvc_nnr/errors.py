@@ -41,7 +41,7 @@ class VvcNnrError(Exception):
     def prefixed(self, where: str) -> Self:
         """The same error with a file's name before its message; all that it carries stays."""
         found = copy.copy(self)
-        found.args = (shown(f"{where}: {self}", self._n_characters),)
+        found.args = (f"{shown(where, len(where))}: {self}",)
         return found
 
 

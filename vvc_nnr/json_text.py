@@ -46,9 +46,9 @@ def parse_json(text: str | bytes | bytearray) -> Any:
 def _check_depth(content: object) -> None:
     """Level by level, since a function that calls itself has the limit that is to be kept here."""
     level = [content]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [inner for each in level for inner in _inside(each)]
-    if level:
+    if any(isinstance(each, dict | list) for each in level):
         raise BitstreamError(f"no JSON that is read: nested deeper than {MAX_DEPTH}")
 
 

@@ -98,6 +98,8 @@ class Reader:
         tokens: Texts and numbers of the format.
         inside: Damages what is inside: half of the bytes are made by it.
         longest_s: Processor time that no bytes may take.
+        may_reserve: Whether a library reserves the address space that a file claims before it looks how much is there, and
+            does not touch it: torch does for its old files.
         may_print: Whether a library writes to the terminal past Python, which cannot be helped: libtiff does.
     """
 
@@ -109,6 +111,7 @@ class Reader:
     inside: Mutator | None = None
     longest_s: float = 2.0
     may_print: bool = False
+    may_reserve: bool = False
 
 
 def _random() -> np.random.Generator:
@@ -918,7 +921,7 @@ _png_in_zip = _token_damaged((*NPY_TOKENS, *IMAGE_TOKENS))
 READERS: tuple[Reader, ...] = (
     Reader("safetensors", _safetensors_seeds, _file(".safetensors", _read_safetensors), FILES, _JSON_TOKENS, header_damaged),
     Reader("torch-zip", partial(_torch_seeds, is_zip=True), _file(".pt", _inspected), FILES, _ZIP_TOKENS, zip_damaged(_pickle_damaged)),
-    Reader("torch-pickle", partial(_torch_seeds, is_zip=False), _file(".pth", _inspected), FILES, PICKLE_TOKENS),
+    Reader("torch-pickle", partial(_torch_seeds, is_zip=False), _file(".pth", _inspected), FILES, PICKLE_TOKENS, may_reserve=True),
     Reader("onnx", _onnx_seeds, _file(".onnx", _read_onnx), FILES, (b"Conv", b"Gemm", b"", b"BatchNormalization", b"ai.onnx"), message_damaged(onnx.ModelProto)),
     Reader("onnx-external", _external_seeds, _read_external, FILES, (b"location", b"offset", b"length", b"../x", b"/etc/passwd", b"."), message_damaged(onnx.ModelProto)),
     Reader("nnc", _coded_seeds, _read_coded, FILES),

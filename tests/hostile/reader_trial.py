@@ -127,7 +127,7 @@ class ReaderTrials:
             return
         if not isinstance(error, self.reader.errors):
             yield f"{type(error).__name__} {_place(error)}", str(error)[:300]
-        for inner in _chain(error):
+        for inner in () if self.reader.may_reserve else _chain(error):
             if isinstance(inner, MemoryError) or any(word in str(inner)[:2000].lower() for word in _OUT_OF_MEMORY):
                 yield f"wild allocation {_place(inner)}", repr(inner)[:300]
         message = str(error)
