@@ -85,7 +85,7 @@ class Optimiser:
 
 
 def _check_averages(part: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Raises ValueError or another error unless a state is one of that optimiser: torch would not look, and run with it.
+    """Raises ValueError or another error unless a state is one of that optimiser: torch would take it as it is.
 
     Settings must be the same but for the learning rate, which each step sets; averages must be all there.
     """

@@ -104,7 +104,7 @@ def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
     with pytest.raises(InputError, match=r"holds pairs of the presets \['faster'\], asked for \['fast'\]"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",), ("fast",)))
     (tmp_path / "pairs.json").write_text("[")
-    with pytest.raises(InputError, match=r"presets\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"pairs\.json: cannot be read"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
 
 

@@ -141,9 +141,9 @@ def _value_changed(random: Random, content: Any) -> Any:
             case 0:
                 return content[:at] + content[at + 1 :]
             case 1:
-                return content[:at] + [content[at]] + content[at:]
+                return [*content[:at], content[at], *content[at:]]
             case _:
-                return content[:at] + [_value_changed(random, content[at])] + content[at + 1 :]
+                return [*content[:at], _value_changed(random, content[at]), *content[at + 1 :]]
     if isinstance(content, str) and random.random() < 0.3:
         return content + random.choice(("x", "\x00", "\x1b[2J", "\ud800", "a" * 3000))
     return random.choice(ODD_VALUES)

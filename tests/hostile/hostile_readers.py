@@ -98,8 +98,8 @@ class Reader:
         tokens: Texts and numbers of the format.
         inside: Damages what is inside: half of the bytes are made by it.
         longest_s: Processor time that no bytes may take.
-        may_reserve: Whether a library reserves the address space that a file claims before it looks how much is there, and
-            does not touch it: torch does for its old files.
+        may_reserve: Whether a library reserves the address space that a file claims before it looks how much is there,
+            and does not touch it: torch does for its old files.
         may_print: Whether a library writes to the terminal past Python, which cannot be helped: libtiff does.
     """
 
@@ -174,8 +174,12 @@ def _torch_seeds(*, is_zip: bool) -> list[bytes]:
         layer.state_dict(),
         {"state_dict": layer.state_dict(), "optimizer": optimiser.state_dict(), "epoch": 3, "args": ["x", (1, 2.5)]},
         {"tied": weights["half"], "also": weights["half"], "b": torch.ones(3, dtype=torch.bfloat16)},
-        {"wide": torch.ones(1).expand(4, 5), "view": torch.arange(12.0).view(3, 4).T, "p": torch.nn.Parameter(weights["half"])},
-    ]  # fmt: skip
+        {
+            "wide": torch.ones(1).expand(4, 5),
+            "view": torch.arange(12.0).view(3, 4).T,
+            "p": torch.nn.Parameter(weights["half"]),
+        },
+    ]
     return [_saved(content, is_zip=is_zip) for content in contents]
 
 
@@ -187,24 +191,51 @@ def _saved(content: object, *, is_zip: bool = True) -> bytes:
 
 PICKLE_TOKENS = (
     *(pickle.GLOBAL + b"os\nsystem\n", pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BUILD, pickle.NEWOBJ, pickle.INST),
-    *(pickle.OBJ, pickle.EXT1, pickle.PERSID, pickle.BINPERSID, pickle.MARK, pickle.TUPLE, pickle.DICT, pickle.SETITEMS),
+    *(
+        pickle.OBJ,
+        pickle.EXT1,
+        pickle.PERSID,
+        pickle.BINPERSID,
+        pickle.MARK,
+        pickle.TUPLE,
+        pickle.DICT,
+        pickle.SETITEMS,
+    ),
     *(pickle.MEMOIZE, pickle.LONG_BINPUT + b"\xff\xff\xff\x7f", pickle.LONG_BINGET + b"\xff\xff\xff\x7f", pickle.STOP),
     *(pickle.LONG4 + b"\xff\xff\xff\x7f", pickle.LONG1 + b"\xff", pickle.BINBYTES8 + b"\xff" * 7 + b"\x7f"),
     *(pickle.FRAME + b"\xff" * 8, pickle.EMPTY_LIST * 3000 + pickle.APPEND * 2999, pickle.BINUNICODE + b"\xff" * 4),
-    *(pickle.INT + b"9" * 6000 + b"\n", pickle.BININT + b"\xff\xff\xff\x7f", pickle.NEWOBJ_EX, pickle.BYTEARRAY8 + b"\xff" * 8),
+    *(
+        pickle.INT + b"9" * 6000 + b"\n",
+        pickle.BININT + b"\xff\xff\xff\x7f",
+        pickle.NEWOBJ_EX,
+        pickle.BYTEARRAY8 + b"\xff" * 8,
+    ),
     *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"cbuiltins\neval\n", b"cnumpy\nndarray\n"),
-    *(b"ccollections\nOrderedDict\n", b"K\x00", b"J\x00\x00\x00\x80", b"\x85", b"\x86", b"\x87", b"0", b"(", b"t", b"}", b"]"),
-)  # fmt: skip
+    *(
+        b"ccollections\nOrderedDict\n",
+        b"K\x00",
+        b"J\x00\x00\x00\x80",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"0",
+        b"(",
+        b"t",
+        b"}",
+        b"]",
+    ),
+)
 """Opcodes that call, build, import, number their memory, nest, and claim sizes."""
 
 
 def _onnx_model(nodes: list[Any], arrays: Mapping[str, Any], **more: Any) -> Any:
     graph = helper.make_graph(
-        nodes, "g",
+        nodes,
+        "g",
         [helper.make_tensor_value_info("x", 1, [1, 3, 8, 8])],
         [helper.make_tensor_value_info("y", 1, None)],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", more.get("opset", 17))])
 
 
@@ -227,9 +258,11 @@ def _onnx_models() -> list[Any]:
         {"shape": np.array([0, -1]), "b": random.normal(size=4), **norm},
     )
     branch = helper.make_graph(
-        [node("Constant", [], ["z"], value=numpy_helper.from_array(np.arange(9.0)))], "then",
-        [], [helper.make_tensor_value_info("z", 11, [9])],
-    )  # fmt: skip
+        [node("Constant", [], ["z"], value=numpy_helper.from_array(np.arange(9.0)))],
+        "then",
+        [],
+        [helper.make_tensor_value_info("z", 11, [9])],
+    )
     inner = _onnx_model(
         [node("If", ["x"], ["y"], then_branch=branch, else_branch=branch), node("Div", ["y", "d"], ["e"])],
         {"d": np.arange(1, 17, dtype=np.float16).reshape(1, 16), "i": np.arange(9, dtype=np.int64)},
@@ -415,9 +448,12 @@ def _wiener(component: int, random: np.random.Generator) -> WienerFilter:
 
 
 def _decision_seeds() -> list[bytes]:
-    plain = Decisions(BLOCK_SIZES[0], (0, 0, 0), tuple(
-        np.full(block_grid(300, 200, BLOCK_SIZES[0]), UNIT_CHOICE, np.uint8) for _ in range(3)
-    ), (None, None, None))  # fmt: skip
+    plain = Decisions(
+        BLOCK_SIZES[0],
+        (0, 0, 0),
+        tuple(np.full(block_grid(300, 200, BLOCK_SIZES[0]), UNIT_CHOICE, np.uint8) for _ in range(3)),
+        (None, None, None),
+    )
     return [encode_sequence([_random_decisions(seed) for seed in range(n)], _FORMAT) for n in (1, 3)] + [
         encode_sequence([plain], _FORMAT),
         encode_sequence([], _FORMAT),
@@ -536,9 +572,14 @@ def _read_pictures(path: Path) -> object:
 
 def _name_seeds() -> list[bytes]:
     names = (
-        "BasketballPass_416x240_50fps_8bit_420", "x_8x8_29.97_10bit_444", "RaceHorses_832x480_30", "a_4x2_yuv420p10le",
-        "Kimono1_1920x1080_24", "foreman_4x2", "x-4x2-60hz-16b-400",
-    )  # fmt: skip
+        "BasketballPass_416x240_50fps_8bit_420",
+        "x_8x8_29.97_10bit_444",
+        "RaceHorses_832x480_30",
+        "a_4x2_yuv420p10le",
+        "Kimono1_1920x1080_24",
+        "foreman_4x2",
+        "x-4x2-60hz-16b-400",
+    )
     return [name.encode() for name in names]
 
 
@@ -622,20 +663,53 @@ def _image_seeds() -> list[bytes]:
     exif[0x0112] = 6
     saved = []
     for image, kind, more in (
-        (rgb, "png", {"exif": exif}), (rgb.convert("P"), "png", {}), (rgb.convert("LA"), "png", {}),
-        (rgb, "jpeg", {"exif": exif}), (rgb.convert("CMYK"), "jpeg", {"progressive": True}), (rgb, "webp", {}),
-        (rgb, "webp", {"lossless": True, "exif": exif}), (rgb, "bmp", {}), (rgb, "tiff", {}),
-        (rgb, "tiff", {"compression": "tiff_lzw"}), (rgb.convert("L"), "tiff", {"exif": exif}), (rgb, "ppm", {}),
-        (rgb.convert("1"), "png", {}), (rgb.convert("I;16"), "png", {}),
-    ):  # fmt: skip
+        (rgb, "png", {"exif": exif}),
+        (rgb.convert("P"), "png", {}),
+        (rgb.convert("LA"), "png", {}),
+        (rgb, "jpeg", {"exif": exif}),
+        (rgb.convert("CMYK"), "jpeg", {"progressive": True}),
+        (rgb, "webp", {}),
+        (rgb, "webp", {"lossless": True, "exif": exif}),
+        (rgb, "bmp", {}),
+        (rgb, "tiff", {}),
+        (rgb, "tiff", {"compression": "tiff_lzw"}),
+        (rgb.convert("L"), "tiff", {"exif": exif}),
+        (rgb, "ppm", {}),
+        (rgb.convert("1"), "png", {}),
+        (rgb.convert("I;16"), "png", {}),
+    ):
         out = io.BytesIO()
         image.save(out, kind, **more)
         saved.append(out.getvalue())
     return saved
 
 
-IMAGE_TOKENS = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"Exif\0\0", b"\xff\xd8", b"\xff\xda", b"\xff\xc4",
-                b"\xff\xdb", b"II*\0", b"MM\0*", b"RIFF", b"WEBP", b"VP8L", b"VP8X", b"BM", b"P6", b"P5", b"P3", b"P7")  # fmt: skip
+IMAGE_TOKENS = (
+    b"IHDR",
+    b"IDAT",
+    b"PLTE",
+    b"tRNS",
+    b"iCCP",
+    b"eXIf",
+    b"acTL",
+    b"fcTL",
+    b"Exif\0\0",
+    b"\xff\xd8",
+    b"\xff\xda",
+    b"\xff\xc4",
+    b"\xff\xdb",
+    b"II*\0",
+    b"MM\0*",
+    b"RIFF",
+    b"WEBP",
+    b"VP8L",
+    b"VP8X",
+    b"BM",
+    b"P6",
+    b"P5",
+    b"P3",
+    b"P7",
+)
 
 
 def _read_image(path: Path) -> object:
@@ -682,8 +756,24 @@ def _video_seeds() -> list[bytes]:
     return found
 
 
-VIDEO_TOKENS = (b"ftyp", b"moov", b"mdat", b"trak", b"stsz", b"stco", b"avc1", b"mp4v", b"V_MPEG4/ISO/ASP", b"V_FFV1", b"RIFF", b"AVI ",
-                b"strh", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xb3", b"\x47")  # fmt: skip
+VIDEO_TOKENS = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"trak",
+    b"stsz",
+    b"stco",
+    b"avc1",
+    b"mp4v",
+    b"V_MPEG4/ISO/ASP",
+    b"V_FFV1",
+    b"RIFF",
+    b"AVI ",
+    b"strh",
+    b"\x1aE\xdf\xa3",
+    b"\x00\x00\x01\xb3",
+    b"\x47",
+)
 
 
 # What experiments leave
@@ -814,10 +904,15 @@ def _in_loop_once() -> dict[str, bytes]:
 
 def _index_seeds() -> list[bytes]:
     entry = {
-        "sequence": "s", "qp": 37, "network": "n", "picture": 0, "width": 8, "height": 8,
+        "sequence": "s",
+        "qp": 37,
+        "network": "n",
+        "picture": 0,
+        "width": 8,
+        "height": 8,
         "files": {"original": "o.png", "decoded": "d.png", "filtered": "f.png"},
         "psnr_y_db": {"decoded": 31.5, "filtered": "inf"},
-    }  # fmt: skip
+    }
     return [json.dumps([entry, entry]).encode()]
 
 
@@ -919,25 +1014,81 @@ _pickle_damaged = _token_damaged(PICKLE_TOKENS)
 _png_in_zip = _token_damaged((*NPY_TOKENS, *IMAGE_TOKENS))
 
 READERS: tuple[Reader, ...] = (
-    Reader("safetensors", _safetensors_seeds, _file(".safetensors", _read_safetensors), FILES, _JSON_TOKENS, header_damaged),
-    Reader("torch-zip", partial(_torch_seeds, is_zip=True), _file(".pt", _inspected), FILES, _ZIP_TOKENS, zip_damaged(_pickle_damaged)),
-    Reader("torch-pickle", partial(_torch_seeds, is_zip=False), _file(".pth", _inspected), FILES, PICKLE_TOKENS, may_reserve=True),
-    Reader("onnx", _onnx_seeds, _file(".onnx", _read_onnx), FILES, (b"Conv", b"Gemm", b"", b"BatchNormalization", b"ai.onnx"), message_damaged(onnx.ModelProto)),
-    Reader("onnx-external", _external_seeds, _read_external, FILES, (b"location", b"offset", b"length", b"../x", b"/etc/passwd", b"."), message_damaged(onnx.ModelProto)),
+    Reader(
+        "safetensors", _safetensors_seeds, _file(".safetensors", _read_safetensors), FILES, _JSON_TOKENS, header_damaged
+    ),
+    Reader(
+        "torch-zip",
+        partial(_torch_seeds, is_zip=True),
+        _file(".pt", _inspected),
+        FILES,
+        _ZIP_TOKENS,
+        zip_damaged(_pickle_damaged),
+    ),
+    Reader(
+        "torch-pickle",
+        partial(_torch_seeds, is_zip=False),
+        _file(".pth", _inspected),
+        FILES,
+        PICKLE_TOKENS,
+        may_reserve=True,
+    ),
+    Reader(
+        "onnx",
+        _onnx_seeds,
+        _file(".onnx", _read_onnx),
+        FILES,
+        (b"Conv", b"Gemm", b"", b"BatchNormalization", b"ai.onnx"),
+        message_damaged(onnx.ModelProto),
+    ),
+    Reader(
+        "onnx-external",
+        _external_seeds,
+        _read_external,
+        FILES,
+        (b"location", b"offset", b"length", b"../x", b"/etc/passwd", b"."),
+        message_damaged(onnx.ModelProto),
+    ),
     Reader("nnc", _coded_seeds, _read_coded, FILES),
     Reader("zoo", _zoo_seeds, _file(".safetensors", load_network), FILES, _JSON_TOKENS, header_damaged),
-    Reader("checkpoint", _checkpoint_seeds, _file(".ckpt", _read_checkpoint), (InputError,), _ZIP_TOKENS, zip_damaged(_pickle_damaged)),
+    Reader(
+        "checkpoint",
+        _checkpoint_seeds,
+        _file(".ckpt", _read_checkpoint),
+        (InputError,),
+        _ZIP_TOKENS,
+        zip_damaged(_pickle_damaged),
+    ),
     Reader("npy", _npy_seeds, _read_npy, FILES, NPY_TOKENS),
     Reader("decisions", _decision_seeds, _read_decisions, UNTRUSTED, (), _resealed),
     Reader("latents", _latent_seeds, _read_latent, UNTRUSTED),
     Reader("nal", _vvc_seeds, _read_nal, UNTRUSTED, NAL_TOKENS),
     Reader("vvc", _vvc_seeds, _read_vvc, UNTRUSTED, NAL_TOKENS, longest_s=10.0),
     Reader("y4m", _y4m_seeds, _file(".y4m", _read_pictures), FILES, _y4m_tokens()),
-    Reader("yuv-names", _name_seeds, _read_name, FILES, tuple(b"_ 8x8 99999x99999 0x0 10bit 99bit 444 411 0fps 1e9fps nv12 p010le".split())),
-    Reader("rates", lambda: [b"50", b"29.97", b"30000/1001"], _read_rate, (InputError,), (b"/", b".", b"e", b"_", b"-", b" ")),
+    Reader(
+        "yuv-names",
+        _name_seeds,
+        _read_name,
+        FILES,
+        tuple(b"_ 8x8 99999x99999 0x0 10bit 99bit 444 411 0fps 1e9fps nv12 p010le".split()),
+    ),
+    Reader(
+        "rates",
+        lambda: [b"50", b"29.97", b"30000/1001"],
+        _read_rate,
+        (InputError,),
+        (b"/", b".", b"e", b"_", b"-", b" "),
+    ),
     Reader("cifar-pickle", _cifar_seeds, _file("", _read_cifar), FILES, PICKLE_TOKENS),
     Reader("cifar-zip", _cifar_zip_seeds, _read_any_zip, FILES, _ZIP_TOKENS, zip_damaged(_png_in_zip)),
-    Reader("cifar-tar", _cifar_tar_seeds, _file(".tar.gz", _read_cifar), FILES, (b"ustar", b"././@LongLink", b"path="), gzip_damaged(_pickle_damaged)),
+    Reader(
+        "cifar-tar",
+        _cifar_tar_seeds,
+        _file(".tar.gz", _read_cifar),
+        FILES,
+        (b"ustar", b"././@LongLink", b"path="),
+        gzip_damaged(_pickle_damaged),
+    ),
     Reader("images", _image_seeds, _file(".png", _read_image), FILES, IMAGE_TOKENS, may_print=True),
     Reader("jpeg", _jpeg_seeds, _read_jpeg, UNTRUSTED, IMAGE_TOKENS),
     Reader("video", _video_seeds, _file(".mkv", _read_pictures), FILES, VIDEO_TOKENS, longest_s=10.0),
@@ -950,4 +1101,4 @@ READERS: tuple[Reader, ...] = (
     Reader("run-note", _digest_seeds, _file(".json", noted_pictures), (InputError,), _JSON_TOKENS, json_damaged),
     Reader("encoder-log", _log_seeds, _read_log, (BitstreamError,), (b"POC", b"bits", b"QP", b"(", b")")),
     Reader("json", _json_seeds, _read_json, UNTRUSTED, _JSON_TOKENS, json_damaged),
-)  # fmt: skip
+)

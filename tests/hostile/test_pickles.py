@@ -39,22 +39,42 @@ ORDERED = named("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDU
 HARMFUL: dict[str, bytes] = {
     "reduce": named("os", "system") + CALL + pickle.REDUCE,
     "reduce of posix": named("posix", "system") + CALL + pickle.REDUCE,
-    "reduce of eval": named("builtins", "eval") + text(f"__import__('os').system('{TOUCH}')") + pickle.TUPLE1 + pickle.REDUCE,
-    "reduce of getattr": named("builtins", "getattr") + named("os", "system") + text("__call__") + pickle.TUPLE2 + pickle.REDUCE,
+    "reduce of eval": named("builtins", "eval")
+    + text(f"__import__('os').system('{TOUCH}')")
+    + pickle.TUPLE1
+    + pickle.REDUCE,
+    "reduce of getattr": named("builtins", "getattr")
+    + named("os", "system")
+    + text("__call__")
+    + pickle.TUPLE2
+    + pickle.REDUCE,
     "stack global": text("os") + text("system") + pickle.STACK_GLOBAL + CALL + pickle.REDUCE,
     "inst": pickle.MARK + text(TOUCH) + pickle.INST + b"os\nsystem\n",
     "obj": pickle.MARK + named("os", "system") + text(TOUCH) + pickle.OBJ,
     "newobj": named("subprocess", "Popen") + text(TOUCH) + pickle.TUPLE1 + pickle.NEWOBJ,
     "newobj_ex": named("subprocess", "Popen") + CALL + pickle.EMPTY_DICT + pickle.NEWOBJ_EX,
     "build": ORDERED + pickle.EMPTY_DICT + text("__class__") + named("os", "system") + pickle.SETITEM + pickle.BUILD,
-    "build of a module": named("collections", "OrderedDict") + pickle.EMPTY_DICT + text("fromkeys") + named("os", "system") + pickle.SETITEM + pickle.BUILD,
+    "build of a module": named("collections", "OrderedDict")
+    + pickle.EMPTY_DICT
+    + text("fromkeys")
+    + named("os", "system")
+    + pickle.SETITEM
+    + pickle.BUILD,
     "dotted name": text("torch") + text("serialization.os.system") + pickle.STACK_GLOBAL + CALL + pickle.REDUCE,
     "torch's own door": named("torch.serialization", "os.system") + CALL + pickle.REDUCE,
     "torch hub": named("torch.hub", "load") + CALL + pickle.REDUCE,
     "numpy": named("numpy", "load") + text("/etc/passwd") + pickle.TUPLE1 + pickle.REDUCE,
-    "numpy testing": named("numpy.testing._private.utils", "runstring") + text(TOUCH) + pickle.EMPTY_DICT + pickle.TUPLE2 + pickle.REDUCE,
+    "numpy testing": named("numpy.testing._private.utils", "runstring")
+    + text(TOUCH)
+    + pickle.EMPTY_DICT
+    + pickle.TUPLE2
+    + pickle.REDUCE,
     "codecs": named("_codecs", "lookup") + text("x") + pickle.TUPLE1 + pickle.REDUCE,
-    "codec of its own": named("_codecs", "encode") + text("x" * 100) + text("zip_codec") + pickle.TUPLE2 + pickle.REDUCE,
+    "codec of its own": named("_codecs", "encode")
+    + text("x" * 100)
+    + text("zip_codec")
+    + pickle.TUPLE2
+    + pickle.REDUCE,
     "extension": pickle.EXT1 + b"\x01",
     "persistent": pickle.PERSID + b"os.system\n",
     "binary persistent": text("storage") + pickle.BINPERSID,
@@ -64,9 +84,16 @@ HARMFUL: dict[str, bytes] = {
     "deep list": pickle.EMPTY_LIST * 100_000 + pickle.APPEND * 99_999,
     "deep tuple": pickle.EMPTY_TUPLE + pickle.TUPLE1 * 100_000,
     "deep dict": (pickle.EMPTY_DICT + text("k")) * 50_000 + pickle.NONE + pickle.SETITEM * 50_000,
-    "billion laughs": pickle.NONE + b"".join(pickle.BINPUT + bytes([i]) + (pickle.BINGET + bytes([i])) * 2 + pickle.TUPLE3 for i in range(60)),
+    "billion laughs": pickle.NONE
+    + b"".join(pickle.BINPUT + bytes([i]) + (pickle.BINGET + bytes([i])) * 2 + pickle.TUPLE3 for i in range(60)),
     "list in itself": pickle.EMPTY_LIST + pickle.BINPUT + b"\0" + pickle.BINGET + b"\0" + pickle.APPEND,
-    "dict in itself": pickle.EMPTY_DICT + pickle.BINPUT + b"\0" + text("state_dict") + pickle.BINGET + b"\0" + pickle.SETITEM,
+    "dict in itself": pickle.EMPTY_DICT
+    + pickle.BINPUT
+    + b"\0"
+    + text("state_dict")
+    + pickle.BINGET
+    + b"\0"
+    + pickle.SETITEM,
     "huge int": pickle.LONG + b"9" * 100_000 + b"L\n",
     "huge long": pickle.LONG4 + (1 << 20).to_bytes(4, "little") + b"\x7f" * (1 << 20),
     "negative long": pickle.LONG4 + b"\xff\xff\xff\xff",
@@ -77,7 +104,7 @@ HARMFUL: dict[str, bytes] = {
     "empty stack": pickle.APPEND,
     "unhashable key": pickle.EMPTY_DICT + pickle.EMPTY_LIST + pickle.NONE + pickle.SETITEM,
     "no stop": b"",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=HARMFUL)

@@ -70,7 +70,11 @@ def test_every_truncation_and_what_is_too_much(tmp_path: Path) -> None:
         (saved(np.zeros(2, "M8[s]")), UnsupportedError, "plain numbers"),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999,), }"), BitstreamError, "takes"),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1 << 60,), }"), BitstreamError, "no header"),
-        (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 1" + "0" * 30 + "), }"), BitstreamError, "larger"),
+        (
+            with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 1" + "0" * 30 + "), }"),
+            BitstreamError,
+            "larger",
+        ),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"), BitstreamError, "shape"),
         (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (True,), }"), BitstreamError, "shape"),
         (with_header("{'descr': '<f4', 'fortran_order': 1, 'shape': (), }"), BitstreamError, "no header"),
@@ -79,7 +83,7 @@ def test_every_truncation_and_what_is_too_much(tmp_path: Path) -> None:
         (with_header("'\\d'"), BitstreamError, "no header"),
         (with_header("__import__('os').system('x')"), BitstreamError, "no header"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(data: bytes, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         parse_npy(data)

@@ -374,7 +374,7 @@ def read_onnx_of(model: Any, folder: Path) -> Any:
 def test_models_beyond_two_gib_are_refused_before_they_are_made(tmp_path: Path) -> None:
     model = read_onnx_of(make_model(), tmp_path)
     large = {"w": np.broadcast_to(np.zeros(1, np.float32), (1 << 15, 1 << 15))}
-    with pytest.raises(UnsupportedError, match="4294.* bytes, an ONNX file at most 2147483647"):
+    with pytest.raises(UnsupportedError, match=r"4294.* bytes, an ONNX file at most 2147483647"):
         write_arrays(tmp_path / "y.onnx", replace(model, arrays=model.arrays | large))
     assert not (tmp_path / "y.onnx").exists()
 

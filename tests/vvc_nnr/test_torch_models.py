@@ -78,7 +78,7 @@ ODD_TENSORS = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", ODD_TENSORS.values(), ids=ODD_TENSORS)
 def test_tensors_without_one_plain_array_are_refused_by_name(make) -> None:
-    with pytest.raises(InputError, match="^tensor 'odd'"):
+    with pytest.raises(InputError, match=r"^tensor 'odd'"):
         compress({"w": torch.ones(3), "odd": make()})
 
 

@@ -80,7 +80,8 @@ def _loaded(path: Path | str, name: str, tensor: Any) -> int:
     except Exception as error:  # a missing file, a path out of the folder, a size beyond the file's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: tensor {name!r} is in the file {shown(repr(location))}, which cannot be read ({reason}): put it beside"
+            f"{path}: tensor {name!r} is in the file {shown(repr(location))}, "
+            f"which cannot be read ({reason}): put it beside"
         ) from error
     tensor.ClearField("external_data")
     tensor.data_location = importlib.import_module("onnx").TensorProto.DEFAULT
