@@ -46,12 +46,9 @@ class EncodingCache:
         try:
             entry = parse_json(log_path.read_bytes())
             stream = stream_path.read_bytes()
-            cpu_s = entry["encode_cpu_s"]
-            found = EncoderRun(
-                stream, str(entry["log"]), float(entry["encode_s"]), None if cpu_s is None else float(cpu_s)
-            )
-            is_whole = entry["sha256"] == _digest(key, found) and all(map(_is_time, (found.encode_s, cpu_s)))
-            return found if is_whole else None
+            found = EncoderRun(stream, str(entry["log"]), entry["encode_s"], entry["encode_cpu_s"])
+            is_possible = _is_time(found.encode_s) and (found.encode_cpu_s is None or _is_time(found.encode_cpu_s))
+            return found if is_possible and entry["sha256"] == _digest(key, found) else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -68,8 +65,8 @@ class EncodingCache:
             raise InputError(f"{stream_path.parent}: cannot be made: {error.strerror}") from error
         entry = {
             "sha256": _digest(key, encoding),
-            "encode_s": encoding.encode_s,
-            "encode_cpu_s": encoding.encode_cpu_s,
+            "encode_s": float(encoding.encode_s),
+            "encode_cpu_s": None if encoding.encode_cpu_s is None else float(encoding.encode_cpu_s),
             "log": encoding.log,
         }
         for path, data in ((stream_path, encoding.stream), (log_path, json.dumps(entry).encode())):
@@ -81,8 +78,9 @@ class EncodingCache:
         return folder / f"{key}.266", folder / f"{key}.json"
 
 
-def _is_time(value_s: float | None) -> bool:
-    return value_s is None or (math.isfinite(value_s) and value_s >= 0)
+def _is_time(value_s: object) -> bool:
+    """Whether a value out of a file is a time: JSON has texts, true and NaN as well."""
+    return isinstance(value_s, float) and math.isfinite(value_s) and value_s >= 0
 
 
 def _digest(key: str, run: EncoderRun) -> str:

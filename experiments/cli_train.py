@@ -188,7 +188,11 @@ def _train_inloop_together(arguments: argparse.Namespace, workers: Workers) -> O
     network = _inloop_network(arguments)
     options = replace(_options(arguments), quantised_share=arguments.quantised_share, optimiser=arguments.optimiser)
     encodings = PairOptions(arguments.qps, (arguments.loop_filters,), arguments.presets)
-    identity = {"network": "inloop", **network_metadata(network), "initial_weights": _initial(arguments, network)}
+    identity: dict[str, object] = {
+        "network": "inloop",
+        **network_metadata(network),
+        "initial_weights": _initial(arguments, network),
+    }
     identity |= asdict(encodings) | {"chroma_weight": arguments.chroma_weight}
     identity |= {"encoder": encoder_identity("libvvenc"), "n_processes": workers.size}
     if workers.rank == 0:
@@ -285,7 +289,11 @@ def _train_autoencoder_in(folder: Path, arguments: argparse.Namespace) -> Outcom
     torch.manual_seed(arguments.seed)
     network = load_autoencoder(arguments.init) if arguments.init else Autoencoder(arguments.latents)
     options, quantised = _options(arguments), _quantised_options(arguments)
-    identity = {"network": "autoencoder", **network_metadata(network), "initial_weights": _initial(arguments, network)}
+    identity: dict[str, object] = {
+        "network": "autoencoder",
+        **network_metadata(network),
+        "initial_weights": _initial(arguments, network),
+    }
     identity |= {
         "pictures": files_sha256(paths),
         "cifar": "" if images is None else pictures_sha256([images]),

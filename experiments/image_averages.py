@@ -20,9 +20,12 @@ class ImageMean:
         setting: Its quality or network.
         images: Names of the images.
         bpp: Mean rate in bits per pixel.
-        psnr_db: Mean of the images' PSNR in dB.
-        psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size).
+        psnr_db: Mean of the images' PSNR in dB; infinite if one of them is exact.
+        psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size); infinite if all of
+            them are exact.
         ssim: Mean SSIM.
+        n_exact: How many images are exact, which is an infinite PSNR.
+        psnr_of_others_db: Mean PSNR in dB of the images that are not exact, None if all are.
     """
 
     method: ImageMethod
@@ -32,6 +35,8 @@ class ImageMean:
     psnr_db: float
     psnr_of_mean_mse_db: float
     ssim: float
+    n_exact: int
+    psnr_of_others_db: float | None
 
 
 def image_means(rows: Iterable[ImageRow]) -> list[ImageMean]:
@@ -47,6 +52,7 @@ def image_means(rows: Iterable[ImageRow]) -> list[ImageMean]:
 
 
 def _image_mean(rows: Sequence[ImageRow]) -> ImageMean:
+    finite_db = [row.psnr_db for row in rows if math.isfinite(row.psnr_db)]
     relative_mse = fmean(10 ** (-row.psnr_db / 10) for row in rows)
     return ImageMean(
         rows[0].method,
@@ -56,4 +62,6 @@ def _image_mean(rows: Sequence[ImageRow]) -> ImageMean:
         fmean(row.psnr_db for row in rows),
         -10 * math.log10(relative_mse) if relative_mse else math.inf,
         fmean(row.ssim for row in rows),
+        len(rows) - len(finite_db),
+        fmean(finite_db) if finite_db else None,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.experiments.rows import MAX_COUNT, MAX_FINITE, PICTURE_RANGES, check_ranges
 
 InLoopMethod: TypeAlias = Literal["codec", "full", "decisions", "wiener"]
 """The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block; the same
@@ -44,7 +45,7 @@ class InLoopRow:
         decode_s: Processor time of the whole decoder.
 
     Raises:
-        ValueError: If a count, size or time is negative, or method, network and weights do not go together.
+        ValueError: If a number is out of its range, or method, network and weights do not go together.
     """
 
     sequence: str
@@ -73,9 +74,8 @@ class InLoopRow:
             raise ValueError(f"method {self.method!r} with network {self.network!r} and weights {self.weights!r}")
         if self.n_decision_bits and self.method not in DECIDED_METHODS:
             raise ValueError(f"{self.n_decision_bits} bits of decisions with method {self.method!r}")
-        counts = (self.picture, self.n_bits, self.n_decision_bits, self.encode_s or 0, self.decode_s)
-        if min(counts) < 0 or min(self.width, self.height) < 1:
-            raise ValueError("counts and times must be at least 0, width and height at least 1")
+        times = dict.fromkeys(("encode_s", "decode_s"), (0, MAX_FINITE))
+        check_ranges(self, {**PICTURE_RANGES, **times, "n_decision_bits": (0, MAX_COUNT)})
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -99,7 +99,7 @@ class NetworkRow:
         kmac_per_luma_sample: Thousand multiplications with addition per luma sample, see `filters.complexity`.
 
     Raises:
-        ValueError: If the size is not positive, or there are no weights.
+        ValueError: If a number is out of its range, or there are no weights.
     """
 
     network: str
@@ -112,8 +112,10 @@ class NetworkRow:
     kmac_per_luma_sample: float
 
     def __post_init__(self) -> None:
-        if self.n_bytes < 1 or self.weights == "none":
-            raise ValueError("n_bytes must be at least 1, and a network has weights")
+        if self.weights == "none":
+            raise ValueError("a network has weights")
+        ranges = {"n_bytes": (1, MAX_COUNT), "n_parameters": (0, MAX_COUNT)}
+        check_ranges(self, {**ranges, "kmac_per_luma_sample": (0, MAX_FINITE)})
 
     @property
     def key(self) -> tuple[str | int, ...]:

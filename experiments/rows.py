@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
@@ -12,6 +14,50 @@ from vvc_nnr.errors import InputError
 ToolMethod: TypeAlias = Literal["anchor", "original", "reconstructed"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae", "reconstructed-cnn-ae"]
+
+
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+"""Lowest and highest value of fields by name, both allowed."""
+
+MAX_COUNT, MAX_FINITE = 1 << 62, sys.float_info.max
+PICTURE_RANGES: Ranges = {
+    "picture": (0, MAX_COUNT),
+    "width": (1, MAX_COUNT),
+    "height": (1, MAX_COUNT),
+    "bit_depth": (8, 16),
+    "qp": (0, 63),
+    "n_bits": (0, MAX_COUNT),
+    # At 10 bit the peak of VTM, 1020, is below the largest error, 1023.
+    **dict.fromkeys(("psnr_y_db", "psnr_cb_db", "psnr_cr_db"), (-0.1, math.inf)),
+}
+"""Of what all rows about pictures of sequences have."""
+_SSIM_RANGE = (-1.0, 1.0)
+
+
+class RangeError(ValueError):
+    """A field of a row that is out of its range.
+
+    Args:
+        field: Its name.
+        message: What it is and what it must be.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def check_ranges(row: object, ranges: Ranges) -> None:
+    """Refuses a row with a number out of its range; None is no number.
+
+    Raises:
+        RangeError: Naming the first such field.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(row, name)
+        if value is not None and not low <= value <= high:
+            most = f"{low:g} to {high:g}" if high < MAX_COUNT else f"at least {low:g}"
+            raise RangeError(name, f"{name} is {value}, must be {most}" + (" and finite" if high == MAX_FINITE else ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +84,7 @@ class ToolRow:
         ssim_cr: SSIM of Cr, None for a picture without chroma.
 
     Raises:
-        ValueError: If a count or size is negative, or the network's name does not go with the method.
+        ValueError: If a number is out of its range, or the network's name does not go with the method.
     """
 
     sequence: str
@@ -62,8 +108,7 @@ class ToolRow:
     def __post_init__(self) -> None:
         if (self.method == "anchor") != (self.network == ""):
             raise ValueError(f"method {self.method!r} with network {self.network!r}: only the anchor has none")
-        if min(self.picture, self.n_bits) < 0 or min(self.width, self.height) < 1:
-            raise ValueError("picture and n_bits must be at least 0, width and height at least 1")
+        check_ranges(self, {**PICTURE_RANGES, **dict.fromkeys(("ssim_y", "ssim_cb", "ssim_cr"), _SSIM_RANGE)})
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -85,7 +130,7 @@ class ImageRow:
         ssim: SSIM, mean over the three channels.
 
     Raises:
-        ValueError: If the rate is negative.
+        ValueError: If a number is out of its range.
     """
 
     image: str
@@ -97,8 +142,8 @@ class ImageRow:
     ssim: float
 
     def __post_init__(self) -> None:
-        if self.n_bytes < 0 or self.bpp < 0:
-            raise ValueError("n_bytes and bpp must be at least 0")
+        ranges: Ranges = {"n_bytes": (0, MAX_COUNT), "bpp": (0, MAX_FINITE), "psnr_db": (0, math.inf)}
+        check_ranges(self, {**ranges, "ssim": _SSIM_RANGE})
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -119,7 +164,7 @@ class SizeRow:
         n_parameters: Weights and biases.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a number is out of its range.
     """
 
     network: str
@@ -130,8 +175,8 @@ class SizeRow:
     n_parameters: int
 
     def __post_init__(self) -> None:
-        if min(self.original_bytes, self.compressed_bytes) < 1:
-            raise ValueError("original_bytes and compressed_bytes must be at least 1")
+        sizes = dict.fromkeys(("original_bytes", "compressed_bytes", "bits"), (1, MAX_COUNT))
+        check_ranges(self, {**sizes, "n_parameters": (0, MAX_COUNT)})
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -163,6 +208,17 @@ class ZooCoding:
         return f"{self.method}, QP {self.qp}"
 
 
+_ZOO_RANGES: Ranges = {
+    "n_parameters": (0, MAX_COUNT),
+    "original_bytes": (1, MAX_COUNT),
+    "n_bytes": (1, MAX_COUNT),
+    **dict.fromkeys(("max_loss_db", "encode_s", "decode_s", "memory_mib", "bpp"), (0, MAX_FINITE)),
+    **dict.fromkeys(("accuracy_percent", "average_precision_percent", "pixel_accuracy_percent"), (0, 100)),
+    **dict.fromkeys(("iou", "dice"), (0, 1)),
+    "psnr_db": (-MAX_FINITE, math.inf),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ZooRow:
     """One network of the model zoo, as it was or through one codec.
@@ -190,7 +246,7 @@ class ZooRow:
         fault: Names of scores that are NaN or infinite, empty if none is.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a number is out of its range.
     """
 
     network: str
@@ -215,8 +271,7 @@ class ZooRow:
     fault: str
 
     def __post_init__(self) -> None:
-        if self.original_bytes < 1 or (self.n_bytes is not None and self.n_bytes < 1):
-            raise ValueError("original_bytes and n_bytes must be at least 1")
+        check_ranges(self, _ZOO_RANGES)
 
     @property
     def key(self) -> tuple[str | int | float, ...]:

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.planned import Plan
 from vvc_nnr.experiments.provenance import Provenance
-from vvc_nnr.experiments.rows import KeyedRow
 from vvc_nnr.experiments.settings import InputDigests, RunIdentity, known_inputs, write_settings
-from vvc_nnr.experiments.tsv import RowWriter, rows_to_continue
+from vvc_nnr.experiments.tsv import RowT, RowWriter, rows_to_continue
 from vvc_nnr.files import remove_torn_files
 from vvc_nnr.folder_lock import locked_folder
-
-RowT = TypeVar("RowT", bound=KeyedRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +55,18 @@ class OpenRun(Generic[RowT]):
         write_settings(self.path, found.identity, self.inputs, self.provenance, self.plan, has_ended=False)
         return found
 
-    def end(self, n_results: int) -> None:
+    def end(self, n_results: int, plan: Plan | None = None) -> None:
         """Notes that the run came to its end, the last thing that it does.
 
         Args:
             n_results: Rows that it asked for and that are there.
+            plan: What it was to measure, without what turned out not to be possible; None for what was planned.
 
         Raises:
             InputError: If that cannot be written.
         """
-        plan = replace(self.plan, n_results=n_results)
-        write_settings(self.path, self.identity, self.inputs, self.provenance, plan, has_ended=True)
+        measured = replace(plan or self.plan, n_results=n_results)
+        write_settings(self.path, self.identity, self.inputs, self.provenance, measured, has_ended=True)
 
 
 @contextmanager
@@ -101,7 +99,7 @@ def open_run(
     path, rows = folder / files.settings, folder / files.rows
     with locked_folder(folder):
         inputs = known_inputs(path, identity)
-        header = provenance.to_header() | conventions
+        header = {**provenance.to_header(), **conventions}
         if rows_to_continue(rows, row_type, header) and not path.exists():
             raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
         write_settings(path, identity, inputs, provenance, plan, has_ended=False)

@@ -161,7 +161,9 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
         stored = read_zoo(folder)
         tables = stored.tables()
         write_results(folder, tables, {})
-        run.end(len({row.key for row in stored.rows}))
+        found = {row.network for row in stored.rows}
+        here = tuple(row.name for row in chosen if row.name in found or row.name not in absent)
+        run.end(len({row.key for row in stored.rows}), Plan({"networks": here}))
     return tables
 
 

@@ -204,7 +204,7 @@ def digest_of(what: str, data: bytes) -> str:
 
 
 def _source_digests(source: Source, max_pictures: int | None) -> tuple[str, ...]:
-    digests = []
+    digests: list[str] = []
     with naming(source.path):
         for frame in source.frames(count=max_pictures):
             if not digests:
@@ -272,9 +272,12 @@ def _old(path: Path) -> _Noted | None:
         return None
     try:
         content = parse_json(path.read_bytes())
-        settings, inputs = dict(content["settings"]), dict(content["inputs"])
+        settings, inputs = dict(content["settings"]), content.get("inputs")
+        inputs = None if inputs is None else dict(inputs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of an earlier run: {error!r}; choose another folder") from error
+    if inputs is None:
+        raise InputError(f"{path}: no digests of inputs (the run of an older version): choose another folder")
     for name, digests in inputs.items():
         if not isinstance(digests, list) or not all(isinstance(digest, str) for digest in digests):
             raise InputError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import LOOP_FILTERS, CnnUse, Score, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.image_averages import ImageMean, image_means
-from vvc_nnr.experiments.markup import Cell, Column, Table
+from vvc_nnr.experiments.markup import Cell, Column, Doubt, Table
 from vvc_nnr.experiments.notes import PAPER_NOTE, listed, seeds_note, tool_notes
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.rows import ImageMethod, ImageRow, SizeRow, ToolRow, unique_rows
@@ -24,6 +25,8 @@ METHOD_TITLES: dict[ImageMethod, str] = {
 PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
 
 _JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
+_PSNR_COLUMN = 5
+"""Of Table 4; the next one is that of the mean squared error."""
 _AUTOENCODER: tuple[ImageMethod, ...] = ("cnn-ae", "reconstructed-cnn-ae")
 _FAR_RATE = 0.1
 """A JPEG rate that is off by more than this share is marked, and not compared."""
@@ -126,8 +129,10 @@ def end_to_end_table(rows: Iterable[ImageRow], conventions: Conventions) -> Tabl
         Column("SSIM", digits=4),
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
-    ours = [cells for network in networks for cells in _network_rows(network, means)]
-    return Table("Table 4: end to end", columns, (*ours, *_paper_end_to_end()), _image_notes(conventions))
+    ours = [found for network in networks for found in _network_rows(network, means)]
+    body = (*(cells for cells, _ in ours), *_paper_end_to_end())
+    doubts = [Doubt(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_doubts(mean)]
+    return Table("Table 4: end to end", columns, body, _image_notes(conventions), tuple(doubts))
 
 
 def _size_cells(row: SizeRow) -> tuple[Cell, ...]:
@@ -193,14 +198,25 @@ def _paper_cells(scores: paper.PaperScores) -> tuple[Cell, ...]:
     return ("paper", *levels, None, gain, loss)
 
 
-def _network_rows(network: str, means: Sequence[ImageMean]) -> list[tuple[Cell, ...]]:
+def _network_rows(network: str, means: Sequence[ImageMean]) -> list[tuple[tuple[Cell, ...], ImageMean]]:
     """JPEG by three rates, then the autoencoder; only settings with the same images are compared."""
     coded = [mean for mean in means if mean.method in _AUTOENCODER and mean.setting == network]
     coded.sort(key=lambda mean: _AUTOENCODER.index(mean.method))
     reference = coded[0]
     near = [_nearest(method, reference, means) for method in _JPEG]
     same_images = [mean for mean in coded if mean.images == reference.images]
-    return [_image_cells(network, mean, reference) for mean in (*near, *same_images) if mean]
+    return [(_image_cells(network, mean, reference), mean) for mean in (*near, *same_images) if mean]
+
+
+def _exact_doubts(mean: ImageMean) -> Iterator[tuple[int, str]]:
+    """Columns of PSNRs that exact images have no part in, and what to know about them."""
+    n_images = len(mean.images)
+    if mean.n_exact == n_images:
+        text = "it is exact" if n_images == 1 else f"all {n_images} images are exact"
+        yield from ((column, f"{text}: the PSNR is infinite") for column in (_PSNR_COLUMN, _PSNR_COLUMN + 1))
+    elif mean.n_exact:
+        which = f"{mean.n_exact} of {n_images} images {'is' if mean.n_exact == 1 else 'are'} exact (infinite PSNR)"
+        yield _PSNR_COLUMN, f"{which}; the mean, without a difference to others, is of the rest"
 
 
 def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMean]) -> ImageMean | None:
@@ -212,6 +228,7 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
 def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[Cell, ...]:
     is_jpeg = mean.method in _JPEG
     is_far = is_jpeg and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
+    has_exact = mean.n_exact > 0 or reference.n_exact > 0  # means of other images than the reference's
     setting = f"{mean.setting}: rate out of reach" if is_far else mean.setting
     return (
         network,
@@ -219,10 +236,10 @@ def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[C
         setting if is_jpeg else "",
         len(mean.images),
         mean.bpp,
-        mean.psnr_db,
-        mean.psnr_of_mean_mse_db,
+        mean.psnr_of_others_db,
+        mean.psnr_of_mean_mse_db if math.isfinite(mean.psnr_of_mean_mse_db) else None,
         mean.ssim,
-        None if mean is reference or is_far else difference(mean.psnr_db, reference.psnr_db),
+        None if mean is reference or is_far or has_exact else difference(mean.psnr_db, reference.psnr_db),
     )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.rows import RangeError
 from vvc_nnr.files import AtomicFile
 
 if TYPE_CHECKING:
@@ -222,7 +223,27 @@ def _parse(path: Path, data: bytes, row_type: type[RowT]) -> tuple[RowTable[RowT
     header = dict(_comment(path, i, line) for i, line in enumerate(lines[:n_comments], start=1) if ":" in line)
     body = enumerate(lines[n_comments + 1 :], start=n_comments + 2)
     rows = tuple(_row(path, number, line, row_type, parsers) for number, line in body)
+    _check_one_result_each(path, rows, n_comments + 2)
     return RowTable(header, rows), end_bytes
+
+
+def _check_one_result_each(path: Path, rows: tuple[RowT, ...], first_line: int) -> None:
+    """Refuses two rows about the same thing that differ; the same row twice says nothing new."""
+    seen: dict[object, tuple[int, RowT]] = {}
+    for line, row in enumerate(rows, start=first_line):
+        key = getattr(row, "key", None)
+        if key is None:
+            return
+        first_at, first = seen.setdefault(key, (line, row))
+        if row != first:
+            names = [field.name for field in fields(row)]
+            place, name = next(
+                (place, name) for place, name in enumerate(names, 1) if getattr(row, name) != getattr(first, name)
+            )
+            raise InputError(
+                f"{path} line {line}, column {place} ({name}): another result than line {first_at} about the same "
+                "thing; keep one of the two lines"
+            )
 
 
 def _comment(path: Path, number: int, line: str) -> tuple[str, str]:
@@ -245,6 +266,9 @@ def _row(path: Path, number: int, line: str, row_type: type[RowT], parsers: dict
             raise InputError(f"{path} line {number}, column {column} ({name}): {error}") from error
     try:
         return row_type(*values)
+    except RangeError as error:
+        column = list(parsers).index(error.field) + 1
+        raise InputError(f"{path} line {number}, column {column} ({error.field}): {error}") from error
     except ValueError as error:
         raise InputError(f"{path} line {number}: {error}") from error
 

@@ -40,12 +40,36 @@ def test_putting_again_replaces(filled):
     assert filled.get(KEY) == other
 
 
-def test_an_entry_from_before_processor_times_has_none(filled, tmp_path):
+@pytest.mark.parametrize("field", ["encode_s", "encode_cpu_s", "log", "sha256"])
+def test_an_entry_that_says_less_is_no_entry(filled, tmp_path, field):
     path = files(tmp_path)[".json"]
     entry = json.loads(path.read_text())
-    del entry["encode_cpu_s"]
+    del entry[field]
     path.write_text(json.dumps(entry))
-    assert filled.get(KEY) == EncoderRun(STREAM, LOG, 1.5, None)
+    assert filled.get(KEY) is None
+
+
+@pytest.mark.parametrize("field", ["encode_s", "encode_cpu_s"])
+@pytest.mark.parametrize("value", [0.5, -1.5, 1e300, None, "1.5", True, float("nan"), float("inf")])
+def test_another_time_is_no_entry(filled, tmp_path, field, value):
+    path = files(tmp_path)[".json"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    assert filled.get(KEY) is None
+
+
+@pytest.mark.parametrize("time_s", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_time_is_no_entry_whatever_its_hash(filled, time_s):
+    filled.put(KEY, EncoderRun(STREAM, LOG, time_s, None))
+    assert filled.get(KEY) is None
+    filled.put(KEY, EncoderRun(STREAM, LOG, 1.5, time_s))
+    assert filled.get(KEY) is None
+
+
+def test_an_entry_under_another_key_is_no_entry(filled, tmp_path):
+    other = "ab" + "1" * 62
+    for path in files(tmp_path).values():
+        path.rename(path.with_name(other + path.suffix))
+    assert filled.get(other) is None
 
 
 @pytest.mark.parametrize("suffix", [".266", ".json"])

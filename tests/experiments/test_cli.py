@@ -244,6 +244,8 @@ def test_training_keeps_to_the_pictures_of_its_run(
     card = json.loads(run(*options, "--data", folders[1]))
     assert (card["training_pictures"], card["validation_pictures"]) == (["0000_c_0000_x1"], ["0001_d_0000_x1"])
     (folders[1] / "c.png").write_bytes((folders[1] / "d.png").read_bytes())
+    assert "checkpoint.pt: a checkpoint of a run on other pictures (0000_c_0000_x1 has changed)" in said(folders[1])
+    (out / "checkpoint.pt").unlink()
     assert "holds pairs of another picture called 0000_c_0000_x1" in said(folders[1])
 
 

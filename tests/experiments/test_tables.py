@@ -189,6 +189,29 @@ def test_identical_images(image_rows: list[ImageRow]) -> None:
     assert end_to_end_table(rows, CONVENTIONS).rows[0][8] is None
 
 
+def test_exact_images_are_counted_and_have_no_part_in_a_mean(image_rows: list[ImageRow]) -> None:
+    first = image_rows[0].image
+    images = {row.image for row in image_rows}
+    some = [replace(row, psnr_db=math.inf) if row.image == first else row for row in image_rows]
+    table, without = (
+        end_to_end_table(rows, CONVENTIONS) for rows in (some, [row for row in image_rows if row.image != first])
+    )
+    assert "inf" not in to_markdown(table).replace("infinite", "")
+    doubts = {(doubt.row, doubt.column): doubt.text for doubt in table.doubts}
+    for number, row in enumerate(table.rows):
+        if row[0] == "paper":
+            continue
+        assert doubts[number, 5].startswith(f"1 of {len(images)} images is exact (infinite PSNR)")
+        assert isinstance(row[6], float)
+        assert row[8] is None
+    same = [row for row in without.rows if row[1] in ("CNN-AE", "reconstructed CNN-AE") and row[0] != "paper"]
+    ours = [row for row in table.rows if row[1] in ("CNN-AE", "reconstructed CNN-AE") and row[0] != "paper"]
+    assert [row[5] for row in ours] == pytest.approx([row[5] for row in same])
+    every = end_to_end_table([replace(row, psnr_db=math.inf) for row in image_rows], CONVENTIONS)
+    assert every.rows[0][5:7] == (None, None)
+    assert every.doubts[0].text == f"all {len(images)} images are exact: the PSNR is infinite"
+
+
 def test_one_network_in_two_places_is_told_apart(tool_rows: list[ToolRow]) -> None:
     rows = [replace(row, network="net") if row.network else row for row in tool_rows]
     names = [row[1] for row in psnr_table(rows, CONVENTIONS).rows[:2]]

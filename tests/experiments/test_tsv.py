@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow, unique_rows
-from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.tsv import RowWriter, read_rows, rows_to_continue
 from vvc_nnr.files import AtomicFile
 
 HEADER = {"version": "1", "command": "run\t--out x", "psnr_peak": "vtm", "seeds": ""}
@@ -23,7 +23,8 @@ SIZE = SizeRow("net", 800, 200, "uniform8", 8, 100)
 IMAGE = ImageRow("cat", "jpeg-file", "q50", 100, 0.78125, 30.5, 0.9)
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["\t", "\n", "\r", "\\", "\\t", "#", "\x85", "\u2028", ""])
-SCORES = st.floats(min_value=-1e300, allow_nan=False)
+SCORES = st.floats(min_value=0, allow_nan=False)
+SSIMS = st.floats(min_value=-1, max_value=1)
 COUNTS = st.integers(min_value=1, max_value=10**12)
 
 
@@ -33,13 +34,13 @@ def tool_rows(draw: st.DrawFn) -> ToolRow:
     network = "" if method == "anchor" else draw(TEXTS.filter(bool))
     chroma = SCORES | st.none()
     return ToolRow(
-        draw(TEXTS), draw(TEXTS), draw(COUNTS), draw(COUNTS), draw(COUNTS), 10, draw(st.integers()),
+        draw(TEXTS), draw(TEXTS), draw(COUNTS), draw(COUNTS), draw(COUNTS), 10, draw(st.integers(0, 63)),
         draw(st.sampled_from(["all", "deblock-sao", "none"])), method, network, draw(COUNTS),
-        draw(SCORES), draw(chroma), draw(chroma), draw(SCORES), draw(chroma), draw(chroma),
+        draw(SCORES), draw(chroma), draw(chroma), *(draw(SSIMS) for _ in range(3)),
     )  # fmt: skip
 
 
-@given(rows=st.lists(tool_rows(), max_size=4), value=TEXTS, n_torn=st.integers(0, 400))
+@given(rows=st.lists(tool_rows(), max_size=4, unique_by=lambda row: row.key), value=TEXTS, n_torn=st.integers(0, 400))
 def test_rows_come_back_and_a_torn_line_costs_itself_only(rows: list[ToolRow], value: str, n_torn: int) -> None:
     header = HEADER | {"note": value}
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +100,7 @@ def test_non_utf8_names_survive(tmp_path: Path) -> None:
         (b"\t800\t", b"\t8_0\t", r"column 2 \(original_bytes\): '8_0' is no whole number"),
         (b"\t800\t", b"\t" + b"9" * 5000 + b"\t", r"column 2 \(original_bytes\)"),
         (b"\t800\t", b"\t", "line 6: 5 columns, wanted 6"),
-        (b"\t800\t", b"\t0\t", "line 6: original_bytes and compressed_bytes must be at least 1"),
+        (b"\t800\t", b"\t0\t", "line 6, column 2 \\(original_bytes\\): original_bytes is 0, must be at least 1"),
         (b"net\t", b"n\\et\t", r"column 1 \(network\): '\\\\e' is no escape"),
         (b"net\t", b"net\\\t", r"column 1 \(network\): '\\\\' is no escape"),
         (b"uniform8\t8", b"\n", "line 6: 4 columns, wanted 6"),
@@ -216,7 +217,10 @@ def test_full_disk_leaves_no_new_file(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_no_row_with_nan_is_written(tmp_path: Path, value: float) -> None:
     path = _file(tmp_path, IMAGE)
-    with RowWriter(path, ImageRow, HEADER) as writer, pytest.raises(ValueError, match="is no result"):
+    with (
+        RowWriter(path, ImageRow, HEADER) as writer,
+        pytest.raises(ValueError, match=f"psnr_db is {value}, must be at least 0"),
+    ):
         writer.append([ImageRow("dog", "cnn-ae", "net", 1, 1.0, value, 1.0)])
     assert read_rows(path, ImageRow).rows == (IMAGE,)
 
@@ -235,8 +239,8 @@ def test_a_field_of_another_type_is_a_programming_error(tmp_path: Path) -> None:
     [
         ({"method": "anchor"}, "only the anchor has none"),
         ({"network": ""}, "only the anchor has none"),
-        ({"n_bits": -1}, "must be at least 0"),
-        ({"height": 0}, "must be at least 0, width and height at least 1"),
+        ({"n_bits": -1}, "n_bits is -1, must be at least 0"),
+        ({"height": 0}, "height is 0, must be at least 1"),
     ],
 )
 def test_rows_that_cannot_be(tool_rows: list[ToolRow], changes: dict[str, object], message: str) -> None:
@@ -246,6 +250,61 @@ def test_rows_that_cannot_be(tool_rows: list[ToolRow], changes: dict[str, object
         ToolRow(**values)
     with pytest.raises(ValueError, match="at least 0"):
         ImageRow("a", "cnn-ae", "n", 1, -0.5, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("qp", "64"), ("bit_depth", "99"), ("picture", "-1"), ("n_bits", "-8"), ("psnr_y_db", "-300"), ("ssim_cb", "5")],
+)
+def test_a_value_out_of_its_range_names_line_and_column(
+    tool_rows: list[ToolRow], tmp_path: Path, name: str, value: str
+) -> None:
+    path = tmp_path / "rows.tsv"
+    with RowWriter(path, ToolRow, HEADER) as writer:
+        writer.append(tool_rows[:3])
+    lines = path.read_text().splitlines(keepends=True)
+    column = lines[-4].rstrip("\n").split("\t").index(name)
+    cells = lines[-2].split("\t")
+    lines[-2] = "\t".join([*cells[:column], value, *cells[column + 1 :]])
+    path.write_text("".join(lines))
+    number = len(lines) - 1
+    with pytest.raises(
+        InputError, match=rf"rows\.tsv line {number}, column {column + 1} \({name}\): {name} is {value}"
+    ):
+        read_rows(path, ToolRow)
+
+
+def test_two_results_about_the_same_thing_name_both_lines(tmp_path: Path) -> None:
+    path = _file(tmp_path, IMAGE)
+    line = path.read_text().splitlines(keepends=True)[-1]
+    path.write_text(path.read_text() + line)
+    assert read_rows(path, ImageRow).rows == (IMAGE, IMAGE)
+    path.write_text(path.read_text() + line.replace("30.5", "31.5"))
+    with pytest.raises(InputError, match=r"net\.tsv line 8, column 6 \(psnr_db\): another result than line 6"):
+        read_rows(path, ImageRow)
+
+
+def test_a_file_torn_in_the_middle_names_the_line(tmp_path: Path) -> None:
+    path = _file(tmp_path, IMAGE)
+    line = path.read_text().splitlines(keepends=True)[-1]
+    path.write_text(path.read_text() + line.replace("dog", "cat")[:9] + line.replace("dog", "cow"))
+    with pytest.raises(InputError, match=r"net\.tsv line 7: \d+ columns, wanted 7"):
+        read_rows(path, ImageRow)
+    path.write_bytes(path.read_bytes()[:-40] + b"\0" * 40 + b"\n")
+    with pytest.raises(InputError, match=r"net\.tsv line 7"):
+        read_rows(path, ImageRow)
+
+
+def test_what_a_run_may_continue_is_known_before_it_writes(tmp_path: Path) -> None:
+    path = _file(tmp_path, SIZE)
+    path.write_bytes(path.read_bytes() + b"torn")
+    before = path.read_bytes()
+    assert rows_to_continue(path, SizeRow, HEADER) == (SIZE,)
+    with pytest.raises(InputError, match="use another folder"):
+        rows_to_continue(path, SizeRow, HEADER | {"version": "9"})
+    assert path.read_bytes() == before
+    assert rows_to_continue(tmp_path / "none.tsv", SizeRow, HEADER) == ()
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_unique_rows() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,16 @@ from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters import pairs
 from vvc_nnr.filters.packing import pack, unpack
-from vvc_nnr.filters.pairs import PairOptions, PairSet, load_original, make_pairs, pair_names, turned
+from vvc_nnr.filters.pairs import (
+    PairOptions,
+    PairSet,
+    check_pairs,
+    load_original,
+    make_pairs,
+    pair_names,
+    pairs_digest,
+    turned,
+)
 from vvc_nnr.sequences.frame import Frame
 
 OPTIONS = PairOptions(qps=(32, 42), loop_filters=("all", "none"))
@@ -103,6 +114,13 @@ def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
     make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
     with pytest.raises(InputError, match=r"holds pairs of the presets \['faster'\], asked for \['fast'\]"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",), ("fast",)))
+    note = json.loads((tmp_path / "pairs.json").read_text())
+    (tmp_path / "pairs.json").write_text(json.dumps(note | {"encoder": "another"}))
+    with pytest.raises(InputError, match="holds pairs of the encoder another, asked for libvvenc in"):
+        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+    (tmp_path / "pairs.json").rename(tmp_path / "presets.json")
+    with pytest.raises(InputError, match="pairs of an older version, which does not note the encoder"):
+        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
     (tmp_path / "pairs.json").write_text("[")
     with pytest.raises(InputError, match=r"pairs\.json: cannot be read"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
@@ -121,6 +139,29 @@ def test_a_folder_takes_one_picture_per_name_and_keeps_those_of_others(pictures,
     (tmp_path / "0000_a" / "original.npy").write_bytes(b"junk")
     with pytest.raises(InputError, match=r"original\.npy: no \.npy file"):
         make_pairs([("a", first)], tmp_path, options)
+
+
+def test_a_pair_set_is_checked_before_anything_is_written(folder, pictures):
+    before = contents(folder)
+    others = [pictures[0], ("b", pictures[2][1])]
+    more = PairOptions((32, 37), ("all",))
+    with pytest.raises(InputError, match="another picture called 0001_b"):
+        check_pairs(others, folder, more)
+    check_pairs(pictures, folder, more)
+    assert contents(folder) == before
+
+
+def test_the_digest_of_pairs_follows_every_sample(pictures, tmp_path):
+    options = PairOptions((42,), ("all",))
+    names = make_pairs(pictures[:1], tmp_path, options)
+    digests = {pairs_digest(tmp_path, names, options)}
+    path = tmp_path / names[0] / "all_qp42.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    digests.add(pairs_digest(tmp_path, names, options))
+    assert len(digests) == 2
+    path.write_bytes(path.read_bytes()[:-1] + b"\x40")
+    with pytest.raises(InputError, match="0000_a: a pair with a sample above 1023"):
+        PairSet(tmp_path, "all", (42,)).mean_squared_errors()
 
 
 def test_odd_sizes_and_10_bit(random_frame, tmp_path):

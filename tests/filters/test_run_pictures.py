@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.filters.pairs import PairOptions, make_pairs
 from vvc_nnr.filters.run_pictures import (
     check_same_pictures,
+    frame_digests,
     note_pictures,
     noted_pictures,
     picture_digests,
@@ -31,17 +33,20 @@ def test_digests_follow_the_samples(save, tmp_path):
 def test_without_a_checkpoint_there_were_no_pictures(save, tmp_path):
     save("0000_a", 1)
     note_pictures(tmp_path / "note.json", {"0000_a": "x"})
-    assert pictures_before(tmp_path / "a.pt", tmp_path / "note.json", tmp_path / "pairs") is None
+    assert pictures_before(tmp_path / "a.pt", tmp_path / "note.json") is None
 
 
-def test_a_run_without_a_note_had_all_pictures_of_its_pair_set(save, tmp_path):
-    save("0000_a", 1)
+def test_a_run_without_a_note_cannot_go_on(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"")
-    paths = (tmp_path / "a.pt", tmp_path / "note.json", tmp_path / "pairs")
-    before = pictures_before(*paths)
-    assert before == picture_digests(tmp_path / "pairs", ["0000_a"])
-    save("0001_b", 1)
-    assert pictures_before(*paths) == before
+    with pytest.raises(InputError, match=r"note\.json: cannot be read"):
+        pictures_before(tmp_path / "a.pt", tmp_path / "note.json")
+    assert not (tmp_path / "note.json").exists()
+
+
+def test_pictures_have_the_digests_that_they_get_in_a_pair_set(photographs, tmp_path):
+    pictures = [(name, frame) for name, frame in zip("ab", photographs(2, 128, 96), strict=True)]
+    names = make_pairs(pictures, tmp_path, PairOptions(qps=(), loop_filters=()))
+    assert frame_digests(pictures) == picture_digests(tmp_path, names)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,14 @@ from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import InLoopTask
 from vvc_nnr.filters.packing import pack
 from vvc_nnr.filters.pairs import PairSet
-from vvc_nnr.filters.train import TrainOptions, choose_device, learning_rate_at, quantised_weights, train
+from vvc_nnr.filters.train import (
+    TrainOptions,
+    check_checkpoint,
+    choose_device,
+    learning_rate_at,
+    quantised_weights,
+    train,
+)
 from vvc_nnr.quantize.uniform import quantize_uniform
 
 OPTIONS = TrainOptions(n_steps=9, batch_size=2, warmup_steps=3, checkpoint_every=4, device="cpu")
@@ -197,6 +204,53 @@ def test_a_checkpoint_of_another_network(inloop_task, autoencoder_task, tmp_path
     for other in (inloop_task(n_channels=5), autoencoder_task()):
         with pytest.raises(InputError, match=r"a\.pt: not a checkpoint of this network"):
             train(other, OPTIONS, tmp_path / "a.pt")
+
+
+IDENTITY = {"pictures": {"a.png": "1", "b.png": "2"}, "qps": (22, 37), "weight": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"pictures": {"a.png": "1"}}, "pictures: b.png is missing"),
+        ({"pictures": {"a.png": "1", "b.png": "3"}}, "pictures: b.png has changed"),
+        ({"pictures": {"a.png": "1", "b.png": "2", "c.png": "3"}}, "pictures: c.png is new"),
+        ({"qps": (37, 22)}, r"qps \[22, 37\] there, \[37, 22\] asked for"),
+        ({"weight": 0.2}, "weight 0.1 there, 0.2 asked for"),
+        ({"more": "x"}, "more None there, x asked for"),
+    ],
+)
+def test_a_checkpoint_of_another_identity(inloop_task, tmp_path, change, named):
+    train(inloop_task(), OPTIONS, tmp_path / "a.pt", identity=IDENTITY)
+    train(inloop_task(), OPTIONS, tmp_path / "a.pt", identity=IDENTITY)
+    check_checkpoint(tmp_path / "a.pt", IDENTITY, OPTIONS)
+    before = (tmp_path / "a.pt").read_bytes()
+    for go_on in (
+        lambda: train(inloop_task(), OPTIONS, tmp_path / "a.pt", identity=IDENTITY | change),
+        lambda: check_checkpoint(tmp_path / "a.pt", IDENTITY | change),
+    ):
+        with pytest.raises(InputError, match=rf"a\.pt: a checkpoint of another run \({named}\)"):
+            go_on()
+    assert (tmp_path / "a.pt").read_bytes() == before
+
+
+def test_a_checkpoint_that_does_not_note_its_identity(inloop_task, tmp_path):
+    path = tmp_path / "a.pt"
+    train(inloop_task(), OPTIONS, path, identity=IDENTITY)
+    content = torch.load(path, weights_only=True)
+    del content["identity"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="of an older version, which does not note pictures, qps, weight"):
+        train(inloop_task(), OPTIONS, path, identity=IDENTITY)
+
+
+@pytest.mark.parametrize("step", [-1, 0, 10, 1 << 40])
+def test_a_checkpoint_of_an_impossible_step(inloop_task, tmp_path, step):
+    path = tmp_path / "a.pt"
+    train(inloop_task(), OPTIONS, path)
+    torch.save(torch.load(path, weights_only=True) | {"step": step}, path)
+    with pytest.raises(InputError, match=rf"a\.pt: not a checkpoint of this network: step {step} of 9"):
+        train(inloop_task(), OPTIONS, path)
 
 
 class Malice:
