@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from vvc_nnr.calibrated_network import CalibratedNetwork
-from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size
 from vvc_nnr.filters.run_identity import weights_sha256
 from vvc_nnr.filters.train import check_checkpoint
 from vvc_nnr.filters.tuning import Tuning
+from vvc_nnr.json_text import parse_json
 
 MAX_HOURS = 1000.0
 N_TIMED_STEPS = 5
@@ -83,10 +84,10 @@ def _n_steps(task: RateTask, batch_size: int, arguments: argparse.Namespace, che
     hours = 1.0 if arguments.hours is None else arguments.hours
     if plan.exists():
         try:
-            found = json.loads(plan.read_text())
+            found = parse_json(read_bytes(plan))
             if found["hours"] == hours:
                 return int(found["n_steps"])
-        except (ValueError, KeyError, TypeError):
+        except (BitstreamError, ValueError, KeyError, TypeError):
             raise InputError(f"{plan}: not the plan of a fine-tuning; remove it to begin anew") from None
         raise InputError(f"{plan}: {found['hours']} hours were planned there, {hours} are asked for; remove it")
     n_steps = max(1, round(3600 * hours / _seconds_per_step(task, batch_size)))

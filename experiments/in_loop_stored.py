@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE
 from vvc_nnr.experiments.run_folder import RunFiles
 from vvc_nnr.experiments.tsv import read_rows
+from vvc_nnr.json_text import parse_json
 
 IN_LOOP_ROWS, IN_LOOP_NETWORKS, IN_LOOP_SETTINGS = "in_loop.tsv", "in_loop_networks.tsv", "in_loop.json"
 IN_LOOP_FILES = RunFiles(IN_LOOP_ROWS, IN_LOOP_SETTINGS)
@@ -110,9 +110,9 @@ def in_loop_tables(
 def _settings(path: Path) -> dict[str, Any]:
     """What the last run asked for, checked."""
     try:
-        settings = dict(json.loads(path.read_text())["settings"])
+        settings = dict(parse_json(path.read_bytes())["settings"])
         found = {key: settings[key] for key in ("qps", "max_pictures", "sequences", "interpolation")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no settings of an in-loop run: {error!r}; run the experiment again") from error
     for key, kinds in (("qps", list), ("max_pictures", (int, type(None))), ("sequences", list)):
         if not isinstance(found[key], kinds):

@@ -12,7 +12,6 @@ were rounded, no one can tell.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.npy import parse_npy
 
 _NAMES = (
     *(("", "images", "labels"), ("", "data", "labels"), ("", "x", "y"), ("", "arr_0", "arr_1")),
@@ -86,12 +86,13 @@ def read_npy(data: bytes, name: str, where: str) -> NDArray[Any]:
     """One array.
 
     Raises:
-        BitstreamError: If it is damaged or holds pickled objects.
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it holds pickled objects or records.
     """
     try:
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # numpy parses the header as Python text: damage ends in many exceptions
-        raise BitstreamError(f"{where}: cannot be read: {error}", field=name.removesuffix(".npy")) from error
+        return parse_npy(data)
+    except (BitstreamError, UnsupportedError) as error:
+        raise error.prefixed(f"{where}: {name.removesuffix('.npy')}") from error
 
 
 def _arrays(part: str, name: str, images: NDArray[Any], labels: NDArray[Any] | None, where: str) -> Arrays:

@@ -142,12 +142,19 @@ def _n_pictures(image: ImageFile.ImageFile) -> int:
     return sum(is_whole) if is_whole[0] else n_frames
 
 
+# Pillow's warnings that a TIFF's tag on size, samples or colours is not there, or where a picture is turned: it goes on
+# with a default. Others (a camera's notes among them) change no sample.
+_LOST_TAG = r".*Skipping tag (?:2[5-9][0-9]|3[0-3][0-9]|5[23][0-9])\b"
+
+
 @contextmanager
 def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
     """The image, not yet decoded, of 8 bits per sample; what Pillow raises on damage becomes BitstreamError."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("error", _LOST_TAG)
             with Image.open(file) as image:
                 _check_kind(image, where)
                 yield image

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.temporary import open_temporary_file
 
 _MAX_LINKS = 40
@@ -56,12 +56,10 @@ def naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
-    except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
-    except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{path}: {error}") from error
+    except (InputError, BitstreamError, UnsupportedError) as error:
+        if str(error).startswith(shown(str(path), len(str(path)))):
+            raise
+        raise error.prefixed(str(path)) from error
 
 
 def remaining_bytes(file: BufferedReader) -> int:
