@@ -227,8 +227,8 @@ def real(text: str) -> float:
 
 def path(text: str) -> Path:
     """The name of a file or folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("'' is no name of a file or folder")
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no name of a file or folder")
     if text == "-":
         raise argparse.ArgumentTypeError("'-' is for standard output alone; ./- is a file or folder of that name")
     return Path(text)

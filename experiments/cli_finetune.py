@@ -15,7 +15,7 @@ from torch import nn
 
 from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size
 from vvc_nnr.filters.run_identity import weights_sha256
 from vvc_nnr.filters.train import check_checkpoint
@@ -48,6 +48,8 @@ def check_finetuning(arguments: argparse.Namespace) -> None:
         return
     if arguments.hours is not None and not 0 < arguments.hours <= MAX_HOURS:
         raise InputError(f"--hours {arguments.hours}: above 0, at most {MAX_HOURS:g} is wanted")
+    if is_stream(arguments.output):
+        raise InputError(f"{arguments.output}: --finetune keeps its checkpoint beside the output, which must be a file")
 
 
 def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments: argparse.Namespace) -> nn.Module:
@@ -75,7 +77,7 @@ def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments
 
 def beside(output: Path, suffix: str) -> Path:
     """Where fine-tuning keeps what it has."""
-    return output.with_name(f"{output.name}.{suffix}")
+    return output.with_name(f"{short_name(output.name)}.{suffix}")
 
 
 def _n_steps(task: RateTask, batch_size: int, arguments: argparse.Namespace, checkpoint: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli_finetune import check_finetuning
 
 
 @pytest.fixture
@@ -136,6 +139,13 @@ def test_values_pass_a_door(words, said, capsys):
     assert err.count("\n") == 1
 
 
-def test_an_empty_name(capsys):
-    assert main(["decode", "x.266", "-o", ""]) == 2
+def test_what_lies_beside_an_output_needs_a_file():
+    asked = argparse.Namespace(finetune=True, hours=1.0, data=None, output=Path("/dev/stdout"))
+    with pytest.raises(InputError, match="must be a file"):
+        check_finetuning(asked)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_what_is_no_name(name, capsys):
+    assert main(["decode", "x.266", "-o", name]) == 2
     assert "is no name of a file" in capsys.readouterr().err
