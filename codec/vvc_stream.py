@@ -58,9 +58,9 @@ class StreamPicture:
         coded_height: Luma rows before the window is applied.
         window: What its conformance window cuts off.
         format: What is output of it; 30 pictures per second where the stream gives no rate.
-        has_fps: Whether the stream gives a rate.
         sequence: Number of its coded layer video sequence, which begins at each picture that needs no earlier one.
         poc: Picture order count within its sequence.
+        is_field: Whether it is one field of an interlaced video.
         is_output: Whether a decoder outputs it. Pictures that lean on ones before the stream's beginning are not.
     """
 
@@ -69,7 +69,7 @@ class StreamPicture:
     coded_height: int
     window: Window
     format: VideoFormat
-    has_fps: bool
+    is_field: bool
     sequence: int
     poc: int
     is_output: bool
@@ -197,11 +197,14 @@ def check_one_size(stream: VvcStream) -> None:
 
 
 def check_one_format(stream: VvcStream) -> None:
-    """Checks that all pictures that are output have one size, bit depth and chroma format, so that one file holds them.
+    """Checks that all pictures that are output are frames of one size, bit depth and chroma format, as in one file.
 
     Raises:
-        InputError: If they have not.
+        InputError: If they differ.
+        UnsupportedError: If they are fields of an interlaced video.
     """
+    if stream.first.is_field:
+        raise UnsupportedError("its pictures are fields of an interlaced video; only progressive pictures are written")
     for number, index in enumerate(stream.output_order):
         changed = changed_format(stream.first.format, stream.pictures[index].format)
         if changed is not None:
@@ -294,7 +297,8 @@ def _stream_picture(
     )
     if sps.fps is not None:
         format = replace(format, fps=sps.fps)
-    return StreamPicture(unit, pps.width, pps.height, window, format, sps.fps is not None, sequence, poc, is_output)
+    is_field = sps.pictures_are == "fields"
+    return StreamPicture(unit, pps.width, pps.height, window, format, is_field, sequence, poc, is_output)
 
 
 def _read_header(

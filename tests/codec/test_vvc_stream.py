@@ -410,6 +410,19 @@ def test_streams_with_and_without_hashes_joined(formats):
     assert samples(stream) == samples(first) + samples(formats["small"])
 
 
+def test_fields_are_no_frames_for_a_file(formats, monkeypatch):
+    stream = formats["plain"]
+    unit = next(u for u in nal_units(formats["plain"]) if u.nal_unit_type == SPS)
+    bits = bits_of(remove_emulation_prevention(unit.payload))
+    place = places(bytes_of(bits), monkeypatch)["sps_field_seq_flag"]
+    changed = protected(bytes_of(bits[:place] + "1" + bits[place + 1 :]))
+    known = read_vvc_stream(stream.replace(unit.payload, changed))
+    assert known.first.is_field
+    with pytest.raises(UnsupportedError, match="fields of an interlaced video"):
+        check_one_format(known)
+    assert not read_vvc_stream(formats["plain"]).first.is_field
+
+
 # ---------------------------------------------------------------- a decoder in trouble
 
 
