@@ -141,8 +141,8 @@ def _n_pictures(image: ImageFile.ImageFile) -> int:
     return sum(is_whole) if is_whole[0] else n_frames
 
 
-# Pillow's warnings that a baseline tag of a TIFF (size, samples, colours, orientation) points beyond the end of the file:
-# it goes on with a default. Others, such as a camera's notes, change no sample.
+# Warnings of Pillow that a baseline tag of a TIFF (size, samples, colours, orientation) points beyond the end of the
+# file: it goes on with a default. Others, such as a note of a camera, change no sample.
 _LOST_TAG = r".*Skipping tag (?:2[5-9][0-9]|3[0-3][0-9]|5[23][0-9])\b"
 
 
