@@ -16,6 +16,7 @@ from vvc_nnr.errors import InputError
 
 OptimiserName: TypeAlias = Literal["adamw", "muon"]
 BETAS = (0.9, 0.99)
+_MAX_STEPS = 1 << 40
 # What torch's optimisers note of each parameter.
 _AVERAGES = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "Muon": {"momentum_buffer"}}
 
@@ -99,6 +100,8 @@ def _check_averages(part: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
         shape = parameters[place].shape
         if averages.keys() != names or any(averages[name].shape not in (shape, ()) for name in names):
             raise ValueError(f"the optimiser's averages of parameter {place} are not those of its shape")
+        if "step" in names and not 0 < float(averages["step"]) < _MAX_STEPS:
+            raise ValueError(f"the optimiser's step of parameter {place} is {float(averages['step'])}")
 
 
 def check_optimiser(name: str) -> None:

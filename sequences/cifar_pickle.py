@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -45,8 +46,10 @@ def read_python_batch(data: bytes, where: str) -> tuple[NDArray[np.uint8], NDArr
 
 def _unpickle(data: bytes, where: str) -> object:
     try:
-        _check_memo(data)
-        return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on escapes in texts of old pickles
+            _check_memo(data)
+            return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # damaged pickles end in almost any exception
         raise BitstreamError(f"{where}: is no readable CIFAR-10 batch: {error}") from error
 

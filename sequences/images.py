@@ -142,8 +142,8 @@ def _n_pictures(image: ImageFile.ImageFile) -> int:
     return sum(is_whole) if is_whole[0] else n_frames
 
 
-# Pillow's warnings that a TIFF's tag on size, samples or colours is not there, or where a picture is turned: it goes on
-# with a default. Others (a camera's notes among them) change no sample.
+# Warnings of Pillow that a baseline tag of a TIFF (size, samples, colours, orientation) points beyond the end of the
+# file: it goes on with a default. Others, such as a note of a camera, change no sample.
 _LOST_TAG = r".*Skipping tag (?:2[5-9][0-9]|3[0-3][0-9]|5[23][0-9])\b"
 
 

@@ -339,3 +339,23 @@ def test_damaged_images_end_in_an_image_or_a_stated_error(tmp_path_factory, kind
         return
     assert rgb.dtype == np.uint8
     assert rgb.shape[2] == 3
+
+
+@pytest.mark.parametrize(("tag", "is_refused"), [(258, True), (262, True), (305, True), (37500, False)])
+def test_a_tiff_whose_tag_lies_beyond_its_end(tmp_path, tag, is_refused):
+    path = tmp_path / "x.tif"
+    path.write_bytes(np_tiff(tag))
+    if is_refused:
+        with pytest.raises(BitstreamError, match=f"Skipping tag {tag}"):
+            read_image(path)
+    else:
+        assert read_image(path).shape == (2, 3, 3)
+
+
+def np_tiff(tag):
+    """A grey TIFF of 3x2 with one more entry, or another in its place, that points beyond the end of the file."""
+    entries = {256: (3, 1, 3), 257: (3, 1, 2), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 200)}
+    entries |= {277: (3, 1, 1), 278: (3, 1, 2), 279: (4, 1, 6), tag: (2, 1000, 1 << 20)}
+    packed = b"".join(struct.pack("<HHII", number, *entry) for number, entry in sorted(entries.items()))
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+    return head.ljust(200, b"\0") + bytes(6)

@@ -357,3 +357,26 @@ def test_names_that_are_no_utf8_are_refused_in_a_model_too() -> None:
     damaged.ParseFromString(model.SerializeToString().replace(b"scale", b"scal\x81"))
     with pytest.raises(BitstreamError, match="no UTF-8 in graph"):
         vvc_nnr.fold_batch_norms(damaged)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "group", "kernel_shape"])
+def test_attributes_of_another_type_are_refused(name: str) -> None:
+    tensors = {"w": normal(N_CHANNELS, 3, 1, 1)} | norm_tensors()
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], group=1, kernel_shape=[1, 1])
+    model = model_of([conv, norm_node()], tensors, (1, 3, 4, 4))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == name:
+                attribute.CopyFrom(onnx.AttributeProto(name=name))
+    if name == "kernel_shape":  # nothing that folding asks for
+        assert len(vvc_nnr.fold_batch_norms(model).graph.node) == 1
+        return
+    with pytest.raises(BitstreamError, match=f"attribute '{name}' of a .* is no "):
+        vvc_nnr.fold_batch_norms(model)
+
+
+def test_signalling_nan_in_a_weight_is_no_warning() -> None:
+    tensors = {"w": normal(N_CHANNELS, 3, 1, 1)} | norm_tensors()
+    tensors["w"].reshape(-1).view(np.uint32)[0] = 0x7FA00000
+    model = model_of([helper.make_node("Conv", ["x", "w"], ["c"]), norm_node()], tensors, (1, 3, 4, 4))
+    assert len(vvc_nnr.fold_batch_norms(model).graph.node) == 2

@@ -50,7 +50,8 @@ class EditedGraph:
         tensor = self.fixed[name]
         if tensor.data_location == import_onnx().TensorProto.EXTERNAL:
             raise InputError(f"tensor {name!r} has its values in another file: load them before")
-        return np.asarray(constant_array(name, tensor), np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
+            return np.asarray(constant_array(name, tensor), np.float64)
 
     def number_format(self, name: str) -> np.dtype[Any]:
         """That of a fixed tensor."""
