@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
+from vvc_nnr.json_text import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,12 @@ class EncodingCache:
         """The encoding under a key; None if absent or damaged."""
         stream_path, log_path = self._paths(key)
         try:
-            entry = json.loads(log_path.read_text())
+            entry = parse_json(log_path.read_bytes())
             stream = stream_path.read_bytes()
             found = EncoderRun(stream, str(entry["log"]), entry["encode_s"], entry["encode_cpu_s"])
             is_possible = _is_time(found.encode_s) and (found.encode_cpu_s is None or _is_time(found.encode_cpu_s))
             return found if is_possible and entry["sha256"] == _digest(key, found) else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def put(self, key: str, encoding: EncoderRun) -> None:

@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 
 _PICTURE = re.compile(
-    r"POC\s+(\d+)\s[^(]*\(\s*(?:\w+,\s*)?([IPBipb])-SLICE,\s*(?:nQP\s+-?\d+\s+)?QP\s+(-?\d+)\s*\)\s*(\d+)\s+bits"
+    r"POC\s+([0-9]{1,12})\s[^(]*\(\s*(?:\w+,\s*)?([IPBipb])-SLICE,"
+    r"\s*(?:nQP\s+-?[0-9]{1,3}\s+)?QP\s+(-?[0-9]{1,3})\s*\)\s*([0-9]{1,15})\s+bits"
 )
 
 

@@ -129,7 +129,12 @@ class ExternalEncoder:
         """Hash of all that determines the bytes: program, options, configuration file and pictures."""
         arguments = [a for a in self._arguments(job) if a not in (str(job.raw), str(job.target))]
         config = self._config.read_bytes() if self._config is not None else b""
-        parts = (self.executable.read_bytes(), "\0".join(arguments).encode(), config, digest.encode())
+        parts = (
+            self.executable.read_bytes(),
+            "\0".join(arguments).encode("utf-8", "surrogateescape"),
+            config,
+            digest.encode(),
+        )
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from vvc_nnr.codec.command_lines import DecoderTool, decoder_arguments, find_decoder
-from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.programs import printed, work_folder
-from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError
-from vvc_nnr.files import read_bytes
+from vvc_nnr.codec.vvc_stream import VvcStream, changed_format, check_one_size, read_vvc_stream
+from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import count_y4m_pictures, read_y4m, read_y4m_header
 from vvc_nnr.sequences.yuv import count_yuv_pictures, read_yuv
@@ -36,33 +35,48 @@ class ExternalDecoder:
         self.tool = tool
         self.executable = find_decoder(tool)
 
-    def decode(self, stream: bytes | Path, *, width: int | None = None, height: int | None = None) -> Iterator[Frame]:
-        """Yields the decoded pictures, one at a time, at the stream's own bit depth.
+    def decode(
+        self, stream: bytes | Path | VvcStream, *, width: int | None = None, height: int | None = None
+    ) -> Iterator[Frame]:
+        """Yields the decoded pictures in output order, one at a time, at the stream's own bit depth.
 
-        The program checks the MD5 SEI.
+        The program checks the MD5 SEI. Its files have pictures of one size, so it runs once for each part of the
+        stream that has another format.
 
         Args:
-            stream: The byte stream, or the path of a file that holds it.
+            stream: The byte stream, the path of a file that holds it, or what `read_vvc_stream` made of it.
             width: Crops to this luma width, for pictures that were padded before encoding; None: as coded.
             height: Crops to this luma height; None: as coded.
 
         Raises:
-            InputError: If the file cannot be read.
+            InputError: If the file cannot be read, or pictures of several sizes are to be cropped to one.
             BitstreamError: If the stream holds no picture, or pictures are missing in the output.
-            UnsupportedError: If the stream has more than one layer.
-            ExternalToolError: If the program fails or writes nothing.
+            UnsupportedError: If the stream has more than one layer, or the size changes inside a sequence.
+            ExternalToolError: If the program fails, writes nothing, or writes pictures of another size.
         """
-        data = read_bytes(stream) if isinstance(stream, Path) else stream
-        n_pictures = len(picture_units(data))
-        if n_pictures == 0:
-            raise BitstreamError("the stream holds no picture")
-        with work_folder() as folder:
-            n_decoded = 0
-            for frame in read_y4m(self._decoded_file(data, folder)):
-                n_decoded += 1
-                yield frame.cropped(width or frame.width, height or frame.height)
-            if n_decoded != n_pictures:
+        known = stream if isinstance(stream, VvcStream) else read_vvc_stream(stream)
+        if width is not None or height is not None:
+            check_one_size(known)
+        parts = known.parts(known.new_beginnings)
+        for _, shown in parts:
+            _check_one_format(known, shown)
+        n_decoded = 0
+        for data, shown in parts:
+            with work_folder() as folder:
+                n_here = 0
+                for frame in read_y4m(self._decoded_file(data, folder)):
+                    n_here += 1
+                    self._check_size(frame, known.pictures[shown[0]].format)
+                    yield frame.cropped(width or frame.width, height or frame.height)
+            n_decoded += n_here
+            if n_here != len(shown):
+                n_pictures = len(known.output_order)
                 raise BitstreamError(f"{n_decoded} of {n_pictures} pictures decoded: the stream is damaged")
+
+    def _check_size(self, frame: Frame, format: VideoFormat) -> None:
+        if (frame.width, frame.height) != (format.width, format.height):
+            got, wanted = f"{frame.width}x{frame.height}", f"{format.width}x{format.height}"
+            raise ExternalToolError(f"{self.executable.name} wrote a picture of {got}, its headers say {wanted}")
 
     def _decoded_file(self, data: bytes, folder: Path) -> Path:
         coded, decoded = folder / "in.266", folder / "out.y4m"
@@ -72,6 +86,15 @@ class ExternalDecoder:
         if not decoded.exists() or decoded.stat().st_size == 0:
             raise ExternalToolError(f"{self.executable.name} wrote nothing", command=command, exit_code=0, log=log)
         return decoded
+
+
+def _check_one_format(stream: VvcStream, shown: tuple[int, ...]) -> None:
+    """Checks that pictures of one part, which go into one file, have one format."""
+    for index in shown:
+        changed = changed_format(stream.pictures[shown[0]].format, stream.pictures[index].format)
+        if changed is not None:
+            number = stream.output_order.index(index)
+            raise UnsupportedError(f"picture {number} changes the {changed} inside a sequence: decode it by ffmpeg")
 
 
 def read_decoded(path: Path, format: VideoFormat, n_pictures: int) -> Iterator[Frame]:

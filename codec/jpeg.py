@@ -10,14 +10,16 @@ On small pictures the answer depends on what is counted. Every number names its 
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 
@@ -27,6 +29,14 @@ JpegSubsampling: TypeAlias = Literal["444", "422", "420"]
 _PILLOW_SUBSAMPLING: dict[JpegSubsampling, str] = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0"}
 MIN_QUALITY = 1
 MAX_QUALITY = 100
+MAX_SIDE = 65_500
+"""libjpeg's limit."""
+
+_MAX_BYTES_PER_PIXEL = 12
+"""Each of three samples takes at most 26 bits, a code of 16 and a value of 10; the rest is for stuffing."""
+
+_HEADER_BYTES = 1 << 16
+_BUFFER_LOCK = threading.Lock()
 _START_OF_IMAGE = 0xD8
 _END_OF_IMAGE = 0xD9
 _START_OF_SCAN = 0xDA
@@ -77,11 +87,15 @@ def encode_jpeg(
         raise InputError(f"JPEG quality {quality}: must be {MIN_QUALITY} to {MAX_QUALITY}")
     if subsampling not in _PILLOW_SUBSAMPLING:
         raise InputError(f"JPEG subsampling {subsampling!r}: must be one of {', '.join(_PILLOW_SUBSAMPLING)}")
+    if max(rgb.shape[:2]) > MAX_SIDE:
+        size = f"{rgb.shape[1]}x{rgb.shape[0]}"
+        raise InputError(f"an image of {size} cannot be a JPEG: sides of at most {MAX_SIDE} can")
     file = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(rgb))
     chroma = _PILLOW_SUBSAMPLING[subsampling]
     try:
-        image.save(file, "JPEG", quality=quality, subsampling=chroma, optimize=optimise)
+        with _pillow_buffer(_MAX_BYTES_PER_PIXEL * image.width * image.height) if optimise else nullcontext():
+            image.save(file, "JPEG", quality=quality, subsampling=chroma, optimize=optimise)
     except OSError as error:
         raise InputError(f"an image of {rgb.shape[1]}x{rgb.shape[0]} cannot be a JPEG: {error}") from error
     return file.getvalue()
@@ -159,6 +173,22 @@ def encode_at_bpp(
         else:
             high = middle
     return best
+
+
+@contextmanager
+def _pillow_buffer(n_bytes: int) -> Iterator[None]:
+    """Lets Pillow's writers use a buffer of at least so many bytes, and what a header takes.
+
+    Optimised tables need the whole file in one buffer, and Pillow's guess is too small for noise at high qualities.
+    The size is a setting of Pillow's module that changes no byte; two threads must not restore each other's.
+    """
+    with _BUFFER_LOCK:
+        before = ImageFile.MAXBLOCK
+        ImageFile.MAXBLOCK = max(before, n_bytes + _HEADER_BYTES)
+        try:
+            yield
+        finally:
+            ImageFile.MAXBLOCK = before
 
 
 def _check_rgb(rgb: NDArray[np.uint8]) -> None:

@@ -1,4 +1,4 @@
-"""VVC NAL units of a byte stream: where the pictures are, and the MD5 of each (ITU-T H.266, annex B and clause 7).
+"""VVC NAL units of a byte stream: where the pictures are, and the hash of each (ITU-T H.266, annex B and clause 7).
 
 Only what checking a decode needs: nothing here decodes samples.
 """
@@ -7,21 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 
+HashType: TypeAlias = Literal["md5", "crc", "checksum"]
+
 START_CODE_BYTES = 3
+RADL, RASL = 2, 3
+IDR_TYPES = (7, 8)
 INTRA_TYPES = range(7, 10)
+GDR = 10
 LAST_SLICE_TYPE = 11
+RESERVED_SLICE_TYPES = frozenset({4, 5, 6, 11})
+"""Slices of a later version of H.266; a decoder passes over them (clause 7.4.2.2)."""
+SPS, PPS = 15, 16
+PARAMETER_SET_ID_BITS = {14: 4, 15: 4, 16: 6, 17: 8}
+"""Bits at the beginning of a video, sequence, picture or prefix adaptation parameter set that tell it from others."""
+
 PICTURE_HEADER = 19
 ACCESS_UNIT_DELIMITER = 20
+END_OF_SEQUENCE, END_OF_BITSTREAM = 21, 22
 SUFFIX_SEI = 24
 BEFORE_SLICES = frozenset({12, 13, 14, 15, 16, 17, 20, 23, 26, 28, 29})
 """Units that come before the slices of a picture: information on decoding, parameter sets, delimiter, prefix SEI."""
 
 DECODED_PICTURE_HASH = 132
-HASH_BYTES = (16, 2, 4)
-"""Size of one plane's hash by hash_type: MD5, CRC, checksum."""
+HASHES: tuple[tuple[HashType, int], ...] = (("md5", 16), ("crc", 2), ("checksum", 4))
+"""Name and size in bytes of one plane's hash by hash_type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +45,13 @@ class NalUnit:
         nal_unit_type: Table 5 of H.266: 0 to 11 are slices, 19 a picture header, 24 a suffix SEI.
         offset_bytes: Where its two-byte header starts in the stream.
         payload: The bytes after the header, emulation prevention still in.
+        temporal_id: Its temporal sublayer, 0 to 6.
     """
 
     nal_unit_type: int
     offset_bytes: int
     payload: bytes
+    temporal_id: int = 0
 
 
 def nal_units(stream: bytes) -> Iterator[NalUnit]:
@@ -54,7 +69,7 @@ def nal_units(stream: bytes) -> Iterator[NalUnit]:
         start = stream.find(b"\x00\x00\x01", begin)
         unit = stream[begin : start if start >= 0 else len(stream)].rstrip(b"\x00")
         _check_header(unit, begin)
-        yield NalUnit(unit[1] >> 3, begin, unit[2:])
+        yield NalUnit(unit[1] >> 3, begin, unit[2:], (unit[1] & 7) - 1)
 
 
 def _check_header(unit: bytes, offset_bytes: int) -> None:
@@ -82,18 +97,34 @@ class PictureUnit:
     Attributes:
         begin_bytes: Where its access unit starts, with delimiter and parameter sets.
         offset_bytes: Where its first slice or picture header starts.
-        is_intra: Whether its first unit is a slice of an intra random access point.
-        md5: One digest per plane from the decoded picture hash SEI, empty if the stream has none.
+        nal_unit_type: The type of its first slice.
+        is_first: Whether the stream begins with it, or begins anew after an end of sequence.
+        has_sps: Whether a sequence parameter set comes with it.
+        hash_type: The kind of its decoded picture hash, None if it has none.
+        digests: One hash per plane, empty if it has none.
     """
 
     begin_bytes: int
     offset_bytes: int
-    is_intra: bool
-    md5: tuple[bytes, ...] = ()
+    nal_unit_type: int
+    is_first: bool = False
+    has_sps: bool = False
+    hash_type: HashType | None = None
+    digests: tuple[bytes, ...] = ()
+
+    @property
+    def is_intra(self) -> bool:
+        """Whether it is an intra random access point."""
+        return self.nal_unit_type in INTRA_TYPES
+
+    @property
+    def md5(self) -> tuple[bytes, ...]:
+        """One MD5 per plane, empty if it has none."""
+        return self.digests if self.hash_type == "md5" else ()
 
 
 def picture_units(stream: bytes) -> list[PictureUnit]:
-    """The coded pictures of a single-layer stream in decoding order, with their MD5 digests.
+    """The coded pictures of a single-layer stream in decoding order, with their hashes.
 
     A picture starts with a picture header NAL unit or with a slice that carries its picture header
     (sh_picture_header_in_slice_header_flag, the slice's first bit). A delimiter, parameter set or hash whose
@@ -105,19 +136,32 @@ def picture_units(stream: bytes) -> list[PictureUnit]:
     """
     pictures: list[PictureUnit] = []
     opened: int | None = None  # where the access unit began whose slices are still to come
-    is_delimited = True  # from a delimiter to the first slice behind it
+    is_delimited = is_first = True  # from a delimiter, or the end of a sequence, to the first slice behind it
+    has_sps = False  # from a sequence parameter set to the picture behind it
+    is_headed = False  # from a picture header to its first slice
     for unit in nal_units(stream):
         kind, begin = unit.nal_unit_type, unit.offset_bytes - START_CODE_BYTES
+        if kind in RESERVED_SLICE_TYPES:
+            continue
         is_slice = kind <= LAST_SLICE_TYPE
         if kind == PICTURE_HEADER or (is_slice and unit.payload[:1] >= b"\x80"):
-            pictures.append(PictureUnit(begin if opened is None else opened, unit.offset_bytes, kind in INTRA_TYPES))
-        elif is_slice and (is_delimited or pictures[-1].md5):
+            begin = begin if opened is None else opened
+            pictures.append(PictureUnit(begin, unit.offset_bytes, kind, is_first, has_sps))
+            is_first, has_sps, is_headed = False, False, kind == PICTURE_HEADER
+        elif is_slice and (is_delimited or pictures[-1].digests):
             raise BitstreamError("a slice of no picture", offset_bytes=begin)
+        elif is_slice and is_headed:
+            pictures[-1], is_headed = replace(pictures[-1], nal_unit_type=kind), False
         elif kind in BEFORE_SLICES:
             if opened is not None and kind == ACCESS_UNIT_DELIMITER:
                 raise BitstreamError("an access unit without a picture", offset_bytes=opened)
             opened = begin if opened is None else opened
             is_delimited |= kind == ACCESS_UNIT_DELIMITER
+            has_sps |= kind == SPS
+        elif kind in (END_OF_SEQUENCE, END_OF_BITSTREAM):
+            if opened is not None:
+                raise BitstreamError("an access unit without a picture", offset_bytes=opened)
+            is_delimited = is_first = True
         elif kind == SUFFIX_SEI:
             _add_hash(pictures, unit, is_late=opened is not None)
         if is_slice or kind == PICTURE_HEADER:
@@ -129,17 +173,17 @@ def picture_units(stream: bytes) -> list[PictureUnit]:
 
 def _add_hash(pictures: list[PictureUnit], unit: NalUnit, *, is_late: bool) -> None:
     """Gives the hash of a suffix SEI to the last picture."""
-    kind, digests = _picture_hash(remove_emulation_prevention(unit.payload), unit.offset_bytes)
-    if kind is None:
+    found = _picture_hash(remove_emulation_prevention(unit.payload), unit.offset_bytes)
+    if found is None:
         return
-    if not pictures or is_late or pictures[-1].md5:
+    if not pictures or is_late or pictures[-1].digests:
         raise BitstreamError("a hash of no picture", field="pic_md5", offset_bytes=unit.offset_bytes)
-    if kind == 0:
-        pictures[-1] = replace(pictures[-1], md5=digests)
+    hash_type, digests = found
+    pictures[-1] = replace(pictures[-1], hash_type=hash_type, digests=digests)
 
 
-def _picture_hash(rbsp: bytes, offset_bytes: int) -> tuple[int | None, tuple[bytes, ...]]:
-    """The type and digests of a suffix SEI's picture hash, (None, ()) without one (H.274, clause 8.12.2)."""
+def _picture_hash(rbsp: bytes, offset_bytes: int) -> tuple[HashType, tuple[bytes, ...]] | None:
+    """The type and digests of a suffix SEI's picture hash, None without one (H.274, clause 8.12.2)."""
     position = 0
     while position < len(rbsp) - 1:
         payload_type, position = _run_of_ff(rbsp, position)
@@ -150,16 +194,17 @@ def _picture_hash(rbsp: bytes, offset_bytes: int) -> tuple[int | None, tuple[byt
         if payload_type == DECODED_PICTURE_HASH:
             return _hash_fields(body, offset_bytes)
         position += size_bytes
-    return None, ()
+    return None
 
 
-def _hash_fields(body: bytes, offset_bytes: int) -> tuple[int, tuple[bytes, ...]]:
-    if len(body) < 2 or body[0] >= len(HASH_BYTES):
+def _hash_fields(body: bytes, offset_bytes: int) -> tuple[HashType, tuple[bytes, ...]]:
+    if len(body) < 2 or body[0] >= len(HASHES):
         raise BitstreamError("a picture hash of unknown type", field="hash_type", offset_bytes=offset_bytes)
-    n_planes, size = 1 if body[1] & 0x80 else 3, HASH_BYTES[body[0]]
+    hash_type, size = HASHES[body[0]]
+    n_planes = 1 if body[1] & 0x80 else 3
     if len(body) != 2 + n_planes * size:
         raise BitstreamError(f"{len(body)} bytes for {n_planes} hashes", field="pic_md5", offset_bytes=offset_bytes)
-    return body[0], tuple(body[2 + i * size : 2 + (i + 1) * size] for i in range(n_planes))
+    return hash_type, tuple(body[2 + i * size : 2 + (i + 1) * size] for i in range(n_planes))
 
 
 def _run_of_ff(data: bytes, position: int) -> tuple[int, int]:

@@ -18,8 +18,8 @@ def check_encodable(frame: Frame, source: VideoFormat) -> None:
         InputError: If its format is not that of the sequence.
         UnsupportedError: For 4:2:2, 4:4:4 and more than 10 bit.
     """
-    if frame.format(source.fps) != source:
-        raise InputError(f"pictures differ in format: {frame.format(source.fps)} after {source}")
+    if source.holding(frame) != source:
+        raise InputError(f"pictures differ in format: {source.holding(frame)} after {source}")
     if source.chroma_format not in ("400", "420"):
         named = ":".join(source.chroma_format)
         raise UnsupportedError(f"the encoder takes 4:0:0 and 4:2:0, got {named}")

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError, InputError
+from vvc_nnr.temporary import temporary_folder
 
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
     """A temporary folder; a full disk and the like become InputError."""
     try:
-        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-            yield Path(folder)
+        with temporary_folder() as folder:
+            yield folder
     except OSError as error:
-        place = error.filename or tempfile.gettempdir()
+        place = error.filename or "the folder for temporary files"
         raise InputError(f"{place}: {error.strerror or error}") from error
 
 
@@ -37,9 +37,7 @@ def printed(command: list[str]) -> str:
     """
     name = Path(command[0]).name
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
+        done = run_child(command, merge_output=True)
     except OSError as error:
         raise ExternalToolError(f"{name} cannot be started: {error.strerror}", command=command) from error
     log = done.stdout.decode(errors="replace")

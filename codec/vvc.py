@@ -3,14 +3,15 @@
 A surprise to know first: libvvenc may end with return code 0 and an empty file when it gets more than four
 intra pictures. So pictures go in chunks of at most four, and after every run the pictures are decoded,
 counted and held against the MD5 that the encoder wrote.
+
+Another: ffmpeg gives libvvenc a buffer of one byte for each luma sample, too small for noise at low QPs. Such a
+picture is coded at the top left of a taller one, whose flat rest the stream's conformance window cuts off again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import imageio_ffmpeg
+import numpy as np
 
+from vvc_nnr.children import run_child
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.encoder_log import parse_encoder_log
 from vvc_nnr.codec.nal import picture_units
@@ -29,12 +32,20 @@ from vvc_nnr.codec.programs import children_cpu_s
 from vvc_nnr.codec.vvc_decoder import decode_vvc as decode_vvc
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.temporary import temporary_folder
 
 LoopFilters: TypeAlias = Literal["all", "deblock-sao", "none"]
 Sao: TypeAlias = Literal["on", "preset"]
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 MAX_PICTURES_PER_RUN = 4
+_CANVAS_STEP = 8
+_CANVAS_BYTES = 1024
+"""Room for what a canvas adds to the code of a picture."""
+
+_SEI_BYTES = 100
+"""At least what the encoder writes for a picture and does not log: hash and start codes."""
+
 _LOOP_FILTER_PARAMS: dict[LoopFilters, str] = {
     "all": ":ALF=1:CCALF=1",
     "deblock-sao": ":ALF=0:CCALF=0",
@@ -176,7 +187,7 @@ class VvcEncoder:
         key = self._key(raw, frames[0], fps)
         if self._cache is not None and (found := self._cache.get(key)) is not None:
             return found, True
-        chunk = self._run_verified(raw, frames, fps)
+        chunk = self._run_on_canvas(frames, fps)
         if self._cache is not None:
             self._cache.put(key, chunk)
         return chunk, False
@@ -186,19 +197,34 @@ class VvcEncoder:
         settings = "|".join([encoder_version(), encoder_sha256(), *command, ""])
         return hashlib.sha256(settings.encode() + raw).hexdigest()
 
-    def _run_verified(self, raw: bytes, frames: list[Frame], fps: Fraction) -> EncoderRun:
+    def _run_on_canvas(self, frames: list[Frame], fps: Fraction) -> EncoderRun:
+        """Runs the encoder; pictures too large for its buffer are coded one by one, each on a canvas if need be."""
+        canvas = None
+        while True:
+            try:
+                return self._run_verified(frames, fps, canvas)
+            except _BufferTooSmallError as error:
+                if len(frames) > 1:
+                    return _joined([self._run_on_canvas([frame], fps) for frame in frames])
+                if canvas is not None and canvas.height >= 4 * (frames[0].height + _CANVAS_STEP):
+                    raise
+                canvas = _Canvas.for_bytes(frames[0], error.picture_bytes, canvas)
+
+    def _run_verified(self, frames: list[Frame], fps: Fraction, canvas: _Canvas | None) -> EncoderRun:
         """Runs the encoder; a silent failure (no error, pictures missing) is tried once more on one thread."""
+        sent = frames if canvas is None else [canvas.around(frame) for frame in frames]
+        raw = b"".join(frame.tobytes() for frame in sent)
         for n_threads in (self.options.n_threads, 1):
-            command = self._command(frames[0], fps, n_threads)
-            run = _run_encoder(command, raw)
+            command = self._command(sent[0], fps, n_threads, canvas.params if canvas is not None else "")
+            run = _run_encoder(command, raw, sent[0])
             problem = _problem(run.stream, run.log, frames, self.options.qp)
             if problem is None:
                 return run
         raise ExternalToolError(f"libvvenc: {problem}", command=command, exit_code=0, log=run.log)
 
-    def _command(self, frame: Frame, fps: Fraction, n_threads: int) -> list[str]:
+    def _command(self, frame: Frame, fps: Fraction, n_threads: int, window: str = "") -> list[str]:
         o = self.options
-        params = "IntraPeriod=1:GOPSize=1:IntraQPOffset=0:MCTF=0:BIM=0:Verbosity=5:SEIDecodedPictureHash=md5"
+        params = "IntraPeriod=1:GOPSize=1:IntraQPOffset=0:MCTF=0:BIM=0:Verbosity=5:SEIDecodedPictureHash=md5" + window
         source = f"-f rawvideo -pix_fmt yuv420p10le -s {frame.width}x{frame.height} -r {fps} -i pipe:0"
         coding = f"-c:v libvvenc -preset {o.preset} -qp {o.qp} -qpa 0 -threads {n_threads}"
         return [
@@ -207,6 +233,70 @@ class VvcEncoder:
             *coding.split(),
             *("-vvenc-params", params + o.loop_filter_params),
         ]
+
+
+class _BufferTooSmallError(ExternalToolError):
+    """A coded picture that does not fit into the buffer of ffmpeg's libvvenc, a byte for each luma sample."""
+
+    def __init__(self, picture_bytes: int, frame: Frame, command: list[str], exit_code: int) -> None:
+        super().__init__(
+            f"libvvenc: a coded picture of {frame.width}x{frame.height} has {picture_bytes} bytes and ffmpeg's buffer "
+            f"{frame.width * frame.height}: take a higher QP, or the encoder vvencapp",
+            command=command,
+            exit_code=exit_code,
+        )
+        self.picture_bytes = picture_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """A larger picture around one whose code would not fit into the encoder's buffer.
+
+    What is added is flat, at the right and at the bottom, and cut off again by the stream's conformance window.
+
+    Attributes:
+        width: Luma samples per row, a multiple of the smallest block.
+        height: Luma rows, a multiple of the smallest block.
+        right: Luma columns that the window cuts off.
+        bottom: Luma rows that the window cuts off.
+    """
+
+    width: int
+    height: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def for_bytes(cls, frame: Frame, picture_bytes: int, tried: _Canvas | None) -> _Canvas:
+        """A canvas around the picture, larger than the one tried, whose luma has as many samples as the code bytes."""
+        width = -(-frame.width // _CANVAS_STEP) * _CANVAS_STEP
+        rows = -(-(picture_bytes + picture_bytes // 8 + _CANVAS_BYTES) // width)
+        rows = max(rows, tried.height + _CANVAS_STEP if tried is not None else frame.height)
+        height = -(-rows // _CANVAS_STEP) * _CANVAS_STEP
+        return cls(width, height, width - frame.width, height - frame.height)
+
+    @property
+    def params(self) -> str:
+        """The conformance window as the encoder's parameters, each with a colon in front."""
+        return f":ConformanceWindowMode=3:ConfWinRight={self.right}:ConfWinBottom={self.bottom}"
+
+    def around(self, frame: Frame) -> Frame:
+        """The picture at the top left of the canvas."""
+        shapes = VideoFormat(self.width, self.height, frame.bit_depth, frame.chroma_format).plane_shapes
+        planes = tuple(np.full(shape, 1 << (frame.bit_depth - 1), np.uint16) for shape in shapes)
+        for whole, plane in zip(planes, frame.planes, strict=True):
+            whole[: plane.shape[0], : plane.shape[1]] = plane
+        return Frame(planes, frame.bit_depth, frame.chroma_format)
+
+
+def _joined(runs: list[EncoderRun]) -> EncoderRun:
+    """Runs over consecutive pictures as one."""
+    return EncoderRun(
+        stream=b"".join(run.stream for run in runs),
+        log="".join(run.log for run in runs),
+        encode_s=sum(run.encode_s for run in runs),
+        encode_cpu_s=total_cpu_s(run.encode_cpu_s for run in runs),
+    )
 
 
 def total_cpu_s(times_s: Iterable[float | None]) -> float | None:
@@ -221,7 +311,7 @@ def encoder_version() -> str:
     """Name and version of the encoder binary, part of every cache key."""
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
-        log = subprocess.run([executable, "-version"], capture_output=True, check=False).stdout
+        log = run_child([executable, "-version"]).stdout
     except (RuntimeError, OSError) as error:
         raise ExternalToolError(f"no ffmpeg binary: {error}") from error
     first_line = log.decode(errors="replace").splitlines()[0] if log else "unknown"
@@ -249,20 +339,23 @@ def _file_sha256(path: Path, n_bytes: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _run_encoder(command: list[str], raw: bytes) -> EncoderRun:
-    """Runs the command on raw pictures from standard input."""
+def _run_encoder(command: list[str], raw: bytes, frame: Frame) -> EncoderRun:
+    """Runs the command on raw pictures like `frame` from standard input."""
     try:
-        with tempfile.TemporaryDirectory(prefix="vvc_nnr_") as folder:
-            target = Path(folder) / "out.266"
+        with temporary_folder() as folder:
+            target = folder / "out.266"
             start_s, start_cpu_s = time.perf_counter(), children_cpu_s()
             command = [*command, "-y", "-f", "vvc", str(target)]
-            done = subprocess.run(command, input=raw, capture_output=True, check=False)
+            done = run_child(command, input=raw)
             encode_s, cpu_s = time.perf_counter() - start_s, children_cpu_s() - start_cpu_s
             stream = target.read_bytes() if target.exists() else b""
     except OSError as error:
         raise ExternalToolError(f"the encoder cannot be run: {error}", command=command) from error
     log = done.stdout.decode(errors="replace")
     if done.returncode != 0:
+        picture_bytes = max((p.n_bits // 8 + _SEI_BYTES for p in parse_encoder_log(log)), default=0)
+        if picture_bytes > frame.width * frame.height:
+            raise _BufferTooSmallError(picture_bytes, frame, command, done.returncode)
         everything = log + done.stderr.decode(errors="replace")
         raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
     return EncoderRun(stream, log, encode_s, cpu_s)
@@ -280,7 +373,9 @@ def _problem(stream: bytes, log: str, frames: list[Frame], qp: int) -> str | Non
     try:
         if not all(u.md5 for u in picture_units(stream)):
             return "a picture without an MD5 SEI"
-        n_decoded = sum(1 for _ in decode_vvc(stream))
+        sizes = [(frame.width, frame.height) for frame in decode_vvc(stream)]
     except (BitstreamError, UnsupportedError) as error:
         return f"what it wrote does not decode: {error}"
-    return None if n_decoded == len(frames) else f"{n_decoded} of {len(frames)} pictures decoded"
+    if len(sizes) != len(frames):
+        return f"{len(sizes)} of {len(frames)} pictures decoded"
+    return None if set(sizes) == {(frames[0].width, frames[0].height)} else f"it wrote pictures of {sizes[0]}"

@@ -1,13 +1,15 @@
 """VVC decoding by FFmpeg's own decoder (PyAV), each picture checked.
 
-A surprise to know first: FFmpeg's decoder may drop a damaged picture without a word, and it does not look at the
-MD5 of a picture. So this package cuts the stream into access units itself, numbers them, and holds every
-picture that comes out against its own unit.
+Surprises to know first: FFmpeg's decoder may drop a damaged picture without a word, and it does not look at the
+hash of a picture. So this package derives from the headers which pictures must come (`vvc_stream`), numbers them,
+and holds every picture that comes out against its own headers and hash. FFmpeg before version 9 decodes 8-bit
+streams wrongly, so these go through the ffmpeg program of imageio-ffmpeg. And on several threads FFmpeg decodes some
+pictures (noise at low QPs) differently from run to run, so only streams whose pictures all have hashes are decoded
+so, and on one thread from the beginning where a hash differs.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,72 +17,111 @@ from typing import Any, cast, get_args
 import av
 import numpy as np
 
-from vvc_nnr.codec.nal import PictureUnit, picture_units
+from vvc_nnr.codec.ffmpeg_program import decode_by_program
+from vvc_nnr.codec.picture_hash import hash_of_plane
+from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, check_one_size, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.files import read_bytes
-from vvc_nnr.sequences.frame import ChromaFormat, Frame, Plane
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+
+_BIT_DEPTHS = (8, 10, 12)
+_AS_MANY_AS_CORES = 0
 
 
 def decode_vvc(
-    stream: bytes | Path, *, width: int | None = None, height: int | None = None, check: bool = True
+    stream: bytes | Path | VvcStream, *, width: int | None = None, height: int | None = None, check: bool = True
 ) -> Iterator[Frame]:
-    """Yields the decoded pictures of a VVC byte stream, one at a time, at the stream's own bit depth.
+    """Yields the decoded pictures of a VVC byte stream in output order, one at a time, as they are coded.
 
-    What breaks the stream as a whole is noticed before the first picture, what breaks one picture at its turn.
-    A stream that was cut exactly between two access units cannot be told from a shorter one.
+    Each picture has its own size, bit depth and chroma format, which may change in mid-stream, and is cropped by
+    its conformance window. Pictures that lean on ones before the beginning of the stream are not output (H.266,
+    clause 8.1.1). Film grain is not added. What breaks the stream as a whole is noticed before the first picture,
+    what breaks one picture at its turn. A stream that was cut exactly between two access units cannot be told from
+    a shorter one.
 
     Args:
-        stream: The byte stream, or the path of a file that holds it.
+        stream: The byte stream, the path of a file that holds it, or what `read_vvc_stream` made of it.
         width: Crops to this luma width, for pictures that were padded before encoding; None: as coded.
         height: Crops to this luma height; None: as coded.
-        check: Hold each picture against its MD5 SEI where the stream has one.
+        check: Hold each picture against its hash SEI (MD5, CRC or checksum) where the stream has them.
 
     Raises:
-        InputError: If the file cannot be read.
-        BitstreamError: If the stream is damaged: undecodable, pictures missing, or an MD5 that differs.
+        InputError: If the file cannot be read, or pictures of several sizes are to be cropped to one.
+        BitstreamError: If the stream is damaged: undecodable, pictures missing, or a hash that differs.
         UnsupportedError: If FFmpeg does not implement a tool that the stream uses.
     """
-    data = read_bytes(stream) if isinstance(stream, Path) else stream
-    units = picture_units(data)
-    if not units:
-        raise BitstreamError("the stream holds no picture")
-    has_md5 = check and any(u.md5 for u in units)
-    is_intra = all(u.is_intra for u in units)
-    decoded: set[int] = set()
-    for coded, index, (crop_width, crop_height) in _decode_uncropped(data, units):
-        if index in decoded or (is_intra and index != len(decoded)):
-            raise BitstreamError(f"picture {index} came as number {len(decoded)}: damaged or lost pictures")
-        if has_md5:
-            _check_md5(coded, units[index], index)
-        decoded.add(index)
-        yield coded.cropped(width or crop_width, height or crop_height)
-    if len(decoded) != len(units):
-        raise BitstreamError(f"{len(decoded)} of {len(units)} pictures decoded: the stream is damaged")
+    known = stream if isinstance(stream, VvcStream) else read_vvc_stream(stream)
+    _check_supported(known)
+    if width is not None or height is not None:
+        check_one_size(known)
+    is_hashed = check and len(known.hashed) == len(known.pictures)
+    n_yielded = 0
+    for n_threads in (_AS_MANY_AS_CORES, 1) if is_hashed else (1,):
+        try:
+            for number, frame in enumerate(_checked_pictures(known, n_threads, check=check)):
+                if number == n_yielded:
+                    n_yielded += 1
+                    yield frame.cropped(width or frame.width, height or frame.height)
+            return
+        except BitstreamError:
+            if n_threads == 1:
+                raise
 
 
-def _decode_uncropped(data: bytes, units: list[PictureUnit]) -> Iterator[tuple[Frame, int, tuple[int, int]]]:
-    """Yields each decoded picture with its padding, the index of its unit, and the (width, height) to crop to."""
+def _checked_pictures(known: VvcStream, n_threads: int, *, check: bool) -> Iterator[Frame]:
+    """Yields the pictures in output order, each held against its headers and its hash, inside its window."""
+    n_decoded = 0
+    for coded, index in _decode_uncropped(known, n_threads):
+        if n_decoded == len(known.output_order) or index != known.output_order[n_decoded]:
+            raise BitstreamError(f"picture {index} came as number {n_decoded}: damaged or lost pictures")
+        picture = known.pictures[index]
+        _check_format(coded, picture, index)
+        if check and index in known.hashed:
+            _check_hash(coded, picture, index)
+        n_decoded += 1
+        yield _windowed(coded, picture)
+    if n_decoded != len(known.output_order):
+        raise BitstreamError(f"{n_decoded} of {len(known.output_order)} pictures decoded: the stream is damaged")
+
+
+def _check_supported(stream: VvcStream) -> None:
+    for index, picture in enumerate(stream.pictures):
+        if picture.format.bit_depth not in _BIT_DEPTHS:
+            message = f"picture {index} has {picture.format.bit_depth} bit; FFmpeg decodes VVC of 8, 10 and 12 bit"
+            raise UnsupportedError(message)
+
+
+def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame, int]]:
+    """Yields each decoded picture with its padding, and the index of its unit, which is its packet's time stamp.
+
+    The decoder is emptied before each sequence: it would pass over the end of one where that comes last in a packet,
+    and drop pictures that wait for their output where a sequence says that no earlier ones are output.
+    """
+    if any(picture.format.bit_depth == 8 for picture in stream.pictures):
+        yield from decode_by_program(stream)
+        return
     try:
         decoder = av.CodecContext.create("vvc", "r")
-        decoder.options = {"apply_cropping": "0"}
-        for packet in _packets(data, units):
-            for picture in decoder.decode(packet):
-                assert picture.pts is not None
-                yield _frame(picture), picture.pts, (decoder.width, decoder.height)
+        decoder.thread_count = n_threads
+        decoder.options = {"apply_cropping": "0", "export_side_data": "film_grain"}
+        for index, picture in enumerate(stream.pictures):
+            if index and picture.sequence != stream.pictures[index - 1].sequence:
+                yield from _decoded(decoder, None)
+                decoder.flush_buffers()
+            packet = av.Packet(stream.access_unit(index))
+            packet.pts = index
+            yield from _decoded(decoder, packet)
+        yield from _decoded(decoder, None)
     except av.error.PatchWelcomeError as error:
         raise UnsupportedError(f"FFmpeg does not decode this VVC stream: {error}") from error
     except av.error.FFmpegError as error:
         raise BitstreamError(f"the VVC stream does not decode: {error}") from error
 
 
-def _packets(data: bytes, units: list[PictureUnit]) -> Iterator[av.Packet[Any] | None]:
-    """The access units with their index as time stamp, then None to flush the decoder."""
-    ends = [*(unit.begin_bytes for unit in units[1:]), len(data)]
-    for index, (unit, end) in enumerate(zip(units, ends, strict=True)):
-        packet = av.Packet(data[unit.begin_bytes : end])
-        packet.pts = index
-        yield packet
-    yield None
+def _decoded(decoder: av.VideoCodecContext, packet: av.Packet[Any] | None) -> Iterator[tuple[Frame, int]]:
+    """What the decoder gives for a packet, or, for None, all that it still holds."""
+    for picture in decoder.decode(packet):
+        assert picture.pts is not None
+        yield _frame(picture), picture.pts
 
 
 def _frame(picture: av.VideoFrame) -> Frame:
@@ -102,9 +143,29 @@ def _chroma_format(pixel_format: str) -> ChromaFormat:
     raise UnsupportedError(f"pixel format {pixel_format} of the VVC stream")
 
 
-def _check_md5(frame: Frame, unit: PictureUnit, index: int) -> None:
-    if not unit.md5:
-        raise BitstreamError(f"picture {index} has no MD5 SEI, others have", offset_bytes=unit.offset_bytes)
-    planes = (np.ascontiguousarray(plane) for plane in frame.planes)
-    if tuple(hashlib.md5(p.tobytes(), usedforsecurity=False).digest() for p in planes) != unit.md5:
-        raise BitstreamError(f"picture {index} does not match its MD5 SEI", offset_bytes=unit.offset_bytes)
+def _check_format(frame: Frame, picture: StreamPicture, index: int) -> None:
+    """Checks that the decoder read the same format from the headers as this package."""
+    changed = changed_format(picture.coded_format, frame.format())
+    if changed is not None:
+        raise BitstreamError(f"picture {index} decodes with another {changed} than in its headers: a damaged stream")
+
+
+def _check_hash(frame: Frame, picture: StreamPicture, index: int) -> None:
+    unit = picture.unit
+    if unit.hash_type is None:
+        raise BitstreamError(f"picture {index} has no hash SEI, others have", offset_bytes=unit.offset_bytes)
+    found = tuple(hash_of_plane(plane, unit.hash_type) for plane in frame.planes)
+    if found != unit.digests:
+        name = {"md5": "MD5", "crc": "CRC", "checksum": "checksum"}[unit.hash_type]
+        raise BitstreamError(f"picture {index} does not match its {name} SEI", offset_bytes=unit.offset_bytes)
+
+
+def _windowed(frame: Frame, picture: StreamPicture) -> Frame:
+    """The part of a decoded picture inside its conformance window."""
+    window, format = picture.window, picture.format
+    planes: list[Plane] = []
+    for i, (plane, (height, width)) in enumerate(zip(frame.planes, format.plane_shapes, strict=True)):
+        dx, dy = CHROMA_SHIFTS[format.chroma_format] if i else (0, 0)
+        left, top = window.left >> dx, window.top >> dy
+        planes.append(plane[top : top + height, left : left + width])
+    return Frame(tuple(planes), frame.bit_depth, frame.chroma_format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
@@ -46,6 +46,7 @@ from vvc_nnr.number_formats import format_of
 from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
+from vvc_nnr.sequences.listing import distinct_files
 
 _CALIBRATION_OPTIONS = (
     "max_loss_db", "max_bytes", "arch", "noise_sigma", "jpeg_quality", "loop_filters", "qps", "cifar", "crops",
@@ -120,7 +121,8 @@ def compress_by_pictures(path: Path, stored: StoredNetwork, arguments: argparse.
     given = network_of(stored, arguments)
     model = with_folded_norms(given) if arguments.fold_batch_norms else given
     check_finetuning(arguments)
-    pictures = _pictures(model, stored.metadata, arguments)
+    photographs = distinct_files(image_files(arguments.calibrate))
+    pictures = _pictures(model, stored.metadata, photographs, arguments)
     pictures = replace(pictures, accepts_small=True) if arguments.accept_small else pictures
 
     def compress(network: nn.Module) -> CalibratedNetwork:
@@ -137,7 +139,7 @@ def compress_by_pictures(path: Path, stored: StoredNetwork, arguments: argparse.
 
     found = compress(model)
     if arguments.finetune:
-        network = tuned(model, found, _tuning(model, stored.metadata, arguments), arguments)
+        network = tuned(model, found, _tuning(model, stored.metadata, photographs, arguments), arguments)
         found = _better(found, lambda: compress(network), by_size=arguments.max_bytes is None)
     with AtomicFile(arguments.output) as file:
         file.write(found.data)
@@ -171,8 +173,9 @@ def _latent_rates(
     return original, coded
 
 
-def _pictures(model: nn.Module, metadata: Mapping[str, str], arguments: argparse.Namespace) -> Calibration:
-    paths = image_files(arguments.calibrate)
+def _pictures(
+    model: nn.Module, metadata: Mapping[str, str], paths: Sequence[Path], arguments: argparse.Namespace
+) -> Calibration:
     crops = CropOptions() if arguments.crops is None else CropOptions(arguments.crops, max(4, arguments.crops))
     if crops.n_fitted < 1:
         raise InputError(f"--crops {arguments.crops}: at least 1 is wanted")
@@ -192,13 +195,14 @@ def _pictures(model: nn.Module, metadata: Mapping[str, str], arguments: argparse
     return restoration_calibration(paths, _n_planes(model), _degradation(arguments), crops)
 
 
-def _tuning(model: nn.Module, metadata: Mapping[str, str], arguments: argparse.Namespace) -> Tuning:
-    """How to train it on; photographs and small pictures that measure the loss are left out."""
+def _tuning(
+    model: nn.Module, metadata: Mapping[str, str], photographs: Sequence[Path], arguments: argparse.Namespace
+) -> Tuning:
+    """How to train it on; photographs and small pictures that measure the loss are left out, and copies of them."""
     images = None if arguments.cifar is None else load_cifar10(arguments.cifar).images
-    photographs, small = divided(image_files(arguments.calibrate), images)
-    measuring = {path.resolve() for path in photographs.held_out}
+    parts, small = divided(photographs, images)
     data = arguments.data or arguments.calibrate
-    paths = [path for path in image_files(data) if path.resolve() not in measuring]
+    paths = distinct_files(photographs if arguments.data is None else image_files(data), parts.held_out)
     if not paths:
         raise InputError(f"--data {data}: all of its photographs measure the loss, others are wanted")
     if isinstance(model, InLoopNetwork):

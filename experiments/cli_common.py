@@ -16,8 +16,10 @@ import platformdirs
 
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.vvc import Sao
+from vvc_nnr.errors import InputError
 from vvc_nnr.filters.backends.backend import BackendName, Precision
-from vvc_nnr.sequences.frame import ChromaFormat
+from vvc_nnr.options import MAX_THREADS
+from vvc_nnr.sequences.frame import ChromaFormat, check_rate
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ else:
     Commands = argparse._SubParsersAction  # not subscriptable at run time
 
 MAX_SIDE = 1 << 16
+MAX_COUNT = (1 << 31) - 1
+_RATE = re.compile(
+    r"\+?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,4})?|[0-9]{1,20}/[0-9]{1,20}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,17 @@ def json_text(data: Mapping[str, Any]) -> str:
 
 
 def add_raw_options(parser: argparse.ArgumentParser) -> None:
-    """Options for pictures whose file does not say what it holds (.yuv)."""
+    """Options for pictures whose file does not say what it holds (.yuv), or holds more or less than it should."""
     group = parser.add_argument_group("raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv)")
     group.add_argument("--size", type=size, metavar="WxH", help="luma samples per row and rows")
     group.add_argument("--bit-depth", type=bit_depth, metavar="B", help="8 to 16")
     group.add_argument("--chroma-format", choices=get_args(ChromaFormat), help="400, 420, 422 or 444")
     group.add_argument("--fps", type=fraction, metavar="F", help="pictures per second")
+    videos = parser.add_argument_group("video files")
+    videos.add_argument("--stream", type=natural, metavar="N", help="of several videos the one at this place, from 0")
+    videos.add_argument(
+        "--allow-damaged", action="store_true", help="take damaged pictures as FFmpeg conceals them; results say so"
+    )
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +123,8 @@ def source_of(path: Path, arguments: argparse.Namespace) -> Source:
         bit_depth=arguments.bit_depth,
         chroma_format=arguments.chroma_format,
         fps=arguments.fps,
+        stream=arguments.stream,
+        allow_damaged=arguments.allow_damaged,
     )
 
 
@@ -125,6 +138,8 @@ def sources_of(path: Path, arguments: argparse.Namespace) -> list[Source]:
         bit_depth=arguments.bit_depth,
         chroma_format=arguments.chroma_format,
         fps=arguments.fps,
+        stream=arguments.stream,
+        allow_damaged=arguments.allow_damaged,
     )
 
 
@@ -138,18 +153,22 @@ def size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
     width, height = (int(match[1]), int(match[2])) if match else (0, 0)
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size like 416x240")
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no size like 416x240")
     return width, height
 
 
 def fraction(text: str) -> Fraction:
-    """A positive number such as 50, 29.97 or 30000/1001."""
+    """A picture rate such as 50, 29.97 or 30000/1001."""
     try:
+        if not _RATE.fullmatch(text):
+            raise ValueError
         value = Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 50 or 30000/1001") from error
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be positive")
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no number such as 50 or 30000/1001") from error
+    try:
+        check_rate(value)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{_short(text)}: {error}") from error
     return value
 
 
@@ -174,13 +193,50 @@ def weight_bits(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    return _whole_number(text, 1, None)
+    """A count of at least 1."""
+    return _whole_number(text, 1, MAX_COUNT)
 
 
 def natural(text: str) -> int:
-    """A whole number of at least 0."""
-    return _whole_number(text, 0, None)
+    """A count of at least 0."""
+    return _whole_number(text, 0, MAX_COUNT)
+
+
+def threads(text: str) -> int:
+    """A number of threads."""
+    return _whole_number(text, 1, MAX_THREADS)
+
+
+def whole_number(text: str) -> int:
+    """A whole number, negative ones too; what takes it has limits of its own."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{_short(text)} must be a whole number of at most 18 digits")
+    return int(text)
+
+
+def real(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no number") from error
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{_short(text)} must be finite")
+    return value
+
+
+def path(text: str) -> Path:
+    """The name of a file or folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is no name of a file or folder")
+    if text == "-":
+        raise argparse.ArgumentTypeError("'-' is for standard output alone; ./- is a file or folder of that name")
+    return Path(text)
+
+
+def output_path(text: str) -> Path:
+    """The name of a file to write; - is standard output."""
+    return Path("/dev/stdout") if text == "-" else path(text)
 
 
 def seed(text: str) -> int:
@@ -190,12 +246,9 @@ def seed(text: str) -> int:
 
 def positive_real(text: str) -> float:
     """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} must be above 0 and finite")
+    value = real(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{_short(text)} must be above 0 and finite")
     return value
 
 
@@ -206,16 +259,22 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{_short(text)} must be a number from 0 to 1")
     return value
 
 
-def _whole_number(text: str, minimum: int, maximum: int | None) -> int:
-    wanted = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
+def _whole_number(text: str, minimum: int, maximum: int) -> int:
+    wanted = f"at least {minimum}" if maximum == MAX_COUNT else f"{minimum} to {maximum}"
     # At most 20 digits: Python refuses to read very long numbers with an error of its own.
-    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) < minimum or (maximum is not None and int(text) > maximum):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a whole number, {wanted}")
+    if not re.fullmatch(r"[0-9]{1,20}", text) or not minimum <= int(text) <= maximum:
+        large = f" and at most {MAX_COUNT}" if maximum == MAX_COUNT and len(text) > 9 else ""
+        raise argparse.ArgumentTypeError(f"{_short(text)} must be a whole number, {wanted}{large}")
     return int(text)
+
+
+def _short(text: str) -> str:
+    """What was typed, in quotes, as much of it as a line bears."""
+    return repr(text[:40])
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli_common import Outcome, bit_depth
+from vvc_nnr.experiments.cli_common import Outcome, bit_depth, natural, output_path
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.correction import Correction
@@ -32,7 +32,10 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("decisions by block: how strongly to filter, if at all")
     group.add_argument("--original", type=Path, metavar="FILE", help="encoder: the pictures before coding")
     group.add_argument("--original-bit-depth", type=bit_depth, metavar="B", help="of an --original that is raw .yuv")
-    group.add_argument("--decisions-out", type=Path, metavar="FILE", help="encoder: the coded decisions to write")
+    group.add_argument("--original-stream", type=natural, metavar="N", help="of an --original with several videos")
+    group.add_argument(
+        "--decisions-out", type=output_path, metavar="FILE", help="encoder: the coded decisions to write"
+    )
     group.add_argument(
         "--wiener",
         action=argparse.BooleanOptionalAction,
@@ -54,6 +57,8 @@ def wants_decisions(arguments: argparse.Namespace) -> bool:
         raise InputError("--decisions: is the decoder's, and --original the encoder's; give one of them")
     if arguments.original_bit_depth is not None and not makes:
         raise InputError("--original-bit-depth: there is no --original")
+    if arguments.original_stream is not None and not makes:
+        raise InputError("--original-stream: there is no --original")
     if arguments.wiener is not None and not makes:
         raise InputError("--wiener, --no-wiener: are the encoder's, and there is no --original")
     return makes or arguments.decisions is not None
@@ -153,6 +158,7 @@ def _original(arguments: argparse.Namespace) -> Source:
         height=height,
         bit_depth=arguments.original_bit_depth,
         chroma_format=arguments.chroma_format,
+        stream=arguments.original_stream,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +16,7 @@ from vvc_nnr.experiments.cli_common import (
     add_group,
     natural,
     positive,
+    whole_number,
 )
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
@@ -36,6 +36,7 @@ from vvc_nnr.experiments.runs.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
 from vvc_nnr.experiments.runs.network_states import BOTH_MODES
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import DecisionMode, ToolOptions
+from vvc_nnr.temporary import temporary_folder
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
 
@@ -169,9 +170,9 @@ def _add_model_zoo(kinds: Commands) -> None:
 
 def _zoo_qps(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers with commas between them are wanted") from None
+        return tuple(whole_number(word) for word in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: whole numbers with commas between them are wanted") from None
 
 
 def _model_zoo(arguments: argparse.Namespace) -> Outcome:
@@ -190,8 +191,8 @@ def _model_zoo(arguments: argparse.Namespace) -> Outcome:
 def _demo(arguments: argparse.Namespace) -> Outcome:
     if arguments.out is not None:
         return _demo_in(arguments.out, f"Rows, tables and plots: {arguments.out}")
-    with tempfile.TemporaryDirectory(prefix="vvc_nnr_demo_") as folder:
-        return _demo_in(Path(folder), "Run it with --out FOLDER to keep rows, tables and plots.")
+    with temporary_folder() as folder:
+        return _demo_in(folder, "Run it with --out FOLDER to keep rows, tables and plots.")
 
 
 def _demo_in(folder: Path, farewell: str) -> Outcome:

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from vvc_nnr.calibrated_network import CalibratedNetwork
-from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size
 from vvc_nnr.filters.run_identity import weights_sha256
 from vvc_nnr.filters.train import check_checkpoint
 from vvc_nnr.filters.tuning import Tuning
+from vvc_nnr.json_text import parse_json
 
 MAX_HOURS = 1000.0
 N_TIMED_STEPS = 5
@@ -47,6 +48,8 @@ def check_finetuning(arguments: argparse.Namespace) -> None:
         return
     if arguments.hours is not None and not 0 < arguments.hours <= MAX_HOURS:
         raise InputError(f"--hours {arguments.hours}: above 0, at most {MAX_HOURS:g} is wanted")
+    if is_stream(arguments.output):
+        raise InputError(f"{arguments.output}: --finetune keeps its checkpoint beside the output, which must be a file")
 
 
 def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments: argparse.Namespace) -> nn.Module:
@@ -74,7 +77,7 @@ def tuned(model: nn.Module, before: CalibratedNetwork, tuning: Tuning, arguments
 
 def beside(output: Path, suffix: str) -> Path:
     """Where fine-tuning keeps what it has."""
-    return output.with_name(f"{output.name}.{suffix}")
+    return output.with_name(f"{short_name(output.name)}.{suffix}")
 
 
 def _n_steps(task: RateTask, batch_size: int, arguments: argparse.Namespace, checkpoint: Path) -> int:
@@ -83,10 +86,10 @@ def _n_steps(task: RateTask, batch_size: int, arguments: argparse.Namespace, che
     hours = 1.0 if arguments.hours is None else arguments.hours
     if plan.exists():
         try:
-            found = json.loads(plan.read_text())
+            found = parse_json(read_bytes(plan))
             if found["hours"] == hours:
                 return int(found["n_steps"])
-        except (ValueError, KeyError, TypeError):
+        except (BitstreamError, ValueError, KeyError, TypeError):
             raise InputError(f"{plan}: not the plan of a fine-tuning; remove it to begin anew") from None
         raise InputError(f"{plan}: {found['hours']} hours were planned there, {hours} are asked for; remove it")
     n_steps = max(1, round(3600 * hours / _seconds_per_step(task, batch_size)))

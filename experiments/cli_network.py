@@ -9,7 +9,7 @@ from typing import get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_calibrate import add_calibration_options, compress_by_pictures, wants_calibration
-from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command
+from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, output_path
 from vvc_nnr.experiments.cli_constants import with_constants
 from vvc_nnr.experiments.cli_inspect import inspect_plain, left_out_notes
 from vvc_nnr.experiments.cli_inspect_nnc import inspect_nnc, network_path, note_on
@@ -55,7 +55,7 @@ def add_commands(commands: Commands) -> None:
     )
     decompress.add_argument("input", help=_INPUT)
     decompress.add_argument(
-        "-o", "--output", type=Path, required=True, help=".safetensors, .pt, .pth or .onnx to write"
+        "-o", "--output", type=output_path, required=True, help=".safetensors, .pt, .pth or .onnx to write"
     )
     add_reading_options(decompress)
     inspect = add_command(
@@ -78,7 +78,7 @@ def _add_compress(commands: Commands) -> None:
         _compress,
     )
     compress.add_argument("input", help=_INPUT)
-    compress.add_argument("-o", "--output", type=Path, required=True, help=".safetensors or .nnc to write")
+    compress.add_argument("-o", "--output", type=output_path, required=True, help=".safetensors or .nnc to write")
     compress.add_argument(
         "--method",
         choices=["nnc", *(f"uniform{bits}" for bits in range(1, 17))],

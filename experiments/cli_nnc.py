@@ -126,14 +126,14 @@ def add_inspect_options(parser: argparse.ArgumentParser) -> None:
 def _named_qp(text: str) -> tuple[str, int]:
     name, _, qp = text.rpartition("=")
     if not name or not re.fullmatch(r"-?[0-9]{1,9}", qp):
-        raise argparse.ArgumentTypeError(f"{text!r}: NAME=QP is wanted")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: NAME=QP is wanted")
     return name, int(qp)
 
 
 def _named_role(text: str) -> tuple[str, str]:
     pattern, _, role = text.rpartition("=")
     if not pattern or not role:
-        raise argparse.ArgumentTypeError(f"{text!r}: PATTERN=ROLE is wanted")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: PATTERN=ROLE is wanted")
     return pattern, role
 
 

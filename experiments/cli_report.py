@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natural, size
+from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, natural, output_path, size
 from vvc_nnr.experiments.outputs import check_outputs, check_writable
 from vvc_nnr.experiments.report.embedding import PictureLimits
 from vvc_nnr.experiments.report.write import FORMATS, WrittenReport, format_of, write_report
@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
         _report,
     )
     report.add_argument("results", type=Path, help="folder that experiments wrote (--out)")
-    report.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the report")
+    report.add_argument("-o", "--out", type=output_path, required=True, metavar="FILE", help="the report")
     report.add_argument("--format", choices=FORMATS, help="default: by the name of FILE (.html .md .csv .tex .xlsx)")
     report.add_argument("--title", help="title of the page, default: the folder's name")
     pictures = report.add_argument_group("pictures of the web page's viewer")

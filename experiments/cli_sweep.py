@@ -16,6 +16,7 @@ from vvc_nnr.experiments.cli_common import (
     cache_folder,
     positive,
     qp_list,
+    threads,
 )
 from vvc_nnr.experiments.records.provenance import PsnrPeak
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
@@ -32,7 +33,7 @@ def add_sweep_options(parser: argparse.ArgumentParser, *, preset: Preset) -> Non
     parser.add_argument("--psnr-peak", choices=get_args(PsnrPeak), default="vtm", help="1020 or 1023 at 10 bit")
     parser.add_argument("--bd-rate", choices=get_args(Interpolation), default="pchip", help="interpolation of BD-rate")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="folder of finished encodings")
-    parser.add_argument("--threads", type=positive, default=2, help="threads of the encoder and of the networks")
+    parser.add_argument("--threads", type=threads, default=2, help="threads of the encoder and of the networks")
     add_encoder_options(parser)
     add_inference_options(parser)
     add_raw_options(parser)

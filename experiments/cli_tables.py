@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from vvc_nnr.experiments.cli_common import Outcome, sources_of
 from vvc_nnr.experiments.pictures import DATA_VARIABLE, data_folder, default_sources
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
-from vvc_nnr.sequences.source import Source
+from vvc_nnr.sequences.listing import has_suffix, list_files
+from vvc_nnr.sequences.source import SUFFIXES, Source
 
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
     "markdown": to_markdown_page,
@@ -27,6 +28,9 @@ def chosen_sources(arguments: argparse.Namespace) -> tuple[list[Source], str]:
     named = arguments.sequences is not None
     sources = sources_of(arguments.sequences, arguments) if named else default_sources()
     origin = str(arguments.sequences) if named else default_origin()
+    if named and arguments.sequences.is_dir():
+        left_out = list_files(arguments.sequences, has_suffix(SUFFIXES)).left_out
+        origin += f" (left out: {left_out})" if left_out else ""
     number = len(sources)
     return sources, f"{number} sequence{'' if number == 1 else 's'} of {origin}"
 

@@ -31,7 +31,7 @@ from vvc_nnr.experiments.cli_common import (
     sources_of,
 )
 from vvc_nnr.experiments.records.provenance import gather_provenance
-from vvc_nnr.files import AtomicFile, remove_torn_files
+from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.data_parallel import Workers, worker_group
@@ -63,6 +63,8 @@ from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
+from vvc_nnr.sequences.listing import distinct_files
+from vvc_nnr.temporary import remove_leftovers
 
 CHECKPOINT, QUANTISED_CHECKPOINT = "checkpoint.pt", "checkpoint_quantised.pt"
 PICTURES_NOTE = "pictures.json"
@@ -219,13 +221,15 @@ def _make_pairs(folder: Path, arguments: argparse.Namespace, encodings: PairOpti
     checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / "pairs"
     before = pictures_before(checkpoint, note)
     sources = sources_of(arguments.data, arguments)
+    distinct = set(distinct_files([source.path for source in sources]))
+    sources = [each for each in sources if each.path in distinct]
     if before is not None:
         check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
     if pairs.exists():
         check_pairs(filter_pictures(sources), pairs, encodings)
-    remove_torn_files(folder)
+    remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
-        remove_torn_files(each)
+        remove_leftovers(each)
     names = make_pairs(filter_pictures(sources), pairs, encodings)
     note_pictures(note, picture_digests(pairs, names))
 
@@ -273,7 +277,7 @@ def _train_autoencoder(arguments: argparse.Namespace) -> Outcome:
 
 
 def _train_autoencoder_in(folder: Path, arguments: argparse.Namespace) -> Outcome:
-    paths = image_files(arguments.data)
+    paths = distinct_files(image_files(arguments.data))
     kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
     held_out = reduced_pictures(kept)
     trained_on = [path for path in paths if path not in kept]
@@ -304,7 +308,7 @@ def _train_autoencoder_in(folder: Path, arguments: argparse.Namespace) -> Outcom
     check_checkpoint(folder / CHECKPOINT, identity, options)
     if quantised is not None:
         check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
-    remove_torn_files(folder)
+    remove_leftovers(folder)
     task = AutoencoderTask(network, sources, validation, arguments.distortion_weight, arguments.seed)
     figures = train(task, options, folder / CHECKPOINT, identity=identity)
     equalise_latents(network)

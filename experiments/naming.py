@@ -16,5 +16,5 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except VvcNnrError as error:
         if str(path) not in str(error):
-            error.args = (f"{path}: {error}",)
+            error.args = error.prefixed(str(path)).args
         raise

@@ -8,10 +8,11 @@ from itertools import combinations
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import is_stream, open_file_number
 
 
 def check_outputs(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
-    """Checks that no output takes the place of an input or of another output; devices and pipes may be shared.
+    """Checks that no output takes the place of an input or of another output; devices may be shared.
 
     Args:
         inputs: The files that a command reads, None for an option that was not given.
@@ -21,9 +22,9 @@ def check_outputs(inputs: Iterable[Path | None], outputs: Iterable[Path | None])
         InputError: If two of them are one file.
     """
     read = [path for path in inputs if path is not None]
-    written = [path for path in outputs if path is not None and not _is_special(path)]
+    written = [path for path in outputs if path is not None and not _is_device(path)]
     for output in written:
-        if any(_is_same(output, path) for path in read):
+        if not is_stream(output) and any(_is_same(output, path) for path in read):
             raise InputError(f"{output}: is the input itself, which would be lost; write to another name")
     for first, second in combinations(written, 2):
         if _is_same(first, second):
@@ -38,17 +39,29 @@ def check_writable(path: Path) -> None:
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder, a file name is wanted")
-    target = os.path.realpath(path)
-    place = target if _is_special(path) else os.path.dirname(target)
-    if place != target and not os.path.isdir(place):
+    if is_stream(path):
+        return
+    place = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(place):
         raise InputError(f"{path}: cannot be written: there is no folder {place}")
     if not os.access(place, os.W_OK):
         raise InputError(f"{path}: cannot be written: {place} is write-protected")
 
 
-def _is_special(path: Path) -> bool:
-    """Whether it is a device or a pipe, which holds nothing that could be lost."""
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+def is_standard_output(path: Path) -> bool:
+    """Whether what is written there mixes with what is printed."""
+    try:
+        return open_file_number(path) == 1 or (path.is_fifo() and os.path.samestat(path.stat(), os.fstat(1)))
+    except OSError:
+        return False
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a terminal, /dev/null or the like, where nothing can be lost."""
+    try:
+        return path.is_char_device()
+    except OSError:
+        return False
 
 
 def _is_same(first: Path, second: Path) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, image_files, read_image
+from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.source import SUFFIXES, Source, open_source, open_sources
 
 DATA_VARIABLE = "VVC_NNR_DATA"
@@ -89,7 +90,7 @@ def small_pictures(path: Path) -> SmallPictures:
     """
     if (path / FETCHED_CIFAR10).is_file():
         path = path / FETCHED_CIFAR10
-    if path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
+    if path.is_dir() and list_files(path, has_suffix(IMAGE_SUFFIXES), enter=False).paths:
         return _image_folder(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise InputError(f"{path}: is one picture or video; a folder of images, or CIFAR-10, is wanted")
@@ -133,7 +134,7 @@ def bundled_paths() -> list[Path]:
         InputError: If it does not carry them.
     """
     folder = Path(skimage.data.__file__).parent
-    present = {path.name: path for path in image_files(folder)}
+    present = {path.name: path for path in list_files(folder, BUNDLED.__contains__, enter=False).paths}
     missing = [name for name in BUNDLED if name not in present]
     if missing:
         raise InputError(f"scikit-image does not carry {', '.join(missing)}: install scikit-image 0.24 or newer")

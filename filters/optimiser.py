@@ -16,6 +16,9 @@ from vvc_nnr.errors import InputError
 
 OptimiserName: TypeAlias = Literal["adamw", "muon"]
 BETAS = (0.9, 0.99)
+_MAX_STEPS = 1 << 40
+# What torch's optimisers note of each parameter.
+_AVERAGES = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "Muon": {"momentum_buffer"}}
 
 
 def has_muon() -> bool:
@@ -75,10 +78,30 @@ class Optimiser:
         """Takes up the averages of a run that was cut off.
 
         Raises:
-            ValueError: If they are those of another network or optimiser.
+            ValueError: If they are those of another network or optimiser, or a part of them is missing.
         """
         for part, saved in zip(self._parts, state, strict=True):
+            _check_averages(part, saved)
             part.load_state_dict(saved)
+
+
+def _check_averages(part: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Raises ValueError or another error unless a state is one of that optimiser: torch would take it as it is.
+
+    Settings must be the same but for the learning rate, which each step sets; averages must be all there.
+    """
+    for own, other in zip(part.state_dict()["param_groups"], saved["param_groups"], strict=True):
+        different = [key for key in own if key != "lr" and own[key] != other[key]]
+        if different:
+            raise ValueError(f"the optimiser's {', '.join(different)} differ")
+    parameters = [parameter for group in part.param_groups for parameter in group["params"]]
+    names = _AVERAGES[type(part).__name__]
+    for place, averages in saved["state"].items():
+        shape = parameters[place].shape
+        if averages.keys() != names or any(averages[name].shape not in (shape, ()) for name in names):
+            raise ValueError(f"the optimiser's averages of parameter {place} are not those of its shape")
+        if "step" in names and not 0 < float(averages["step"]) < _MAX_STEPS:
+            raise ValueError(f"the optimiser's step of parameter {place} is {float(averages['step'])}")
 
 
 def check_optimiser(name: str) -> None:

@@ -18,7 +18,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,13 @@ from tqdm import tqdm
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
-from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.files import AtomicFile, open_input, read_bytes
 from vvc_nnr.filters.packing import N_PLANES, pack
+from vvc_nnr.json_text import parse_json
+from vvc_nnr.npy import map_npy
 from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.listing import list_folders
 
 Packed = NDArray[np.uint16]
 ORIGINAL, NOTE = "original.npy", "pairs.json"
@@ -94,7 +96,9 @@ def pair_name(loop_filters: LoopFilters, qp: int) -> str:
 
 def pair_names(folder: Path) -> list[str]:
     """Names of the pictures of a pair set, in the order they were made."""
-    return sorted(p.parent.name for p in folder.glob(f"*/{ORIGINAL}"))
+    if not folder.is_dir():
+        return []
+    return [each.name for each in list_folders(folder) if (each / ORIGINAL).is_file()]
 
 
 def load_original(folder: Path) -> Packed:
@@ -103,11 +107,7 @@ def load_original(folder: Path) -> Packed:
     Raises:
         InputError: If it is missing or damaged.
     """
-    path = folder / ORIGINAL
-    try:
-        return cast(Packed, np.load(path, mmap_mode="r"))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    return _packed(folder / ORIGINAL)
 
 
 class PairSet:
@@ -135,16 +135,11 @@ class PairSet:
         folders = [folder / name for name in self.names]
         if not folders:
             raise InputError(f"{folder}: holds no training pairs; make them first")
-        try:
-            self._originals = [np.load(f / ORIGINAL, mmap_mode="r") for f in folders]
-            self._decoded = [
-                [np.load(f / pair_name(loop_filters, qp), mmap_mode="r") for qp in self.qps] for f in folders
-            ]
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{folder}: incomplete training pairs: {error}") from error
+        self._originals = [_packed(f / ORIGINAL) for f in folders]
+        self._decoded = [[_packed(f / pair_name(loop_filters, qp)) for qp in self.qps] for f in folders]
         for name, original, decoded in zip(self.names, self._originals, self._decoded, strict=True):
-            if any(a.dtype != np.uint16 or a.shape != (N_PLANES, *original.shape[1:]) for a in (original, *decoded)):
-                raise InputError(f"{folder / name}: its pictures are no uint16 (6, height, width) of one size")
+            if any(each.shape != original.shape for each in decoded):
+                raise InputError(f"{folder / name}: its pictures are not of one size; remove it and make it anew")
 
     def __len__(self) -> int:
         return len(self._originals)
@@ -195,6 +190,24 @@ class PairSet:
                 errors[i] += np.mean(difference**2, axis=(1, 2), dtype=np.float64)
         errors /= len(self)
         return np.column_stack([errors[:, :4].mean(axis=1), errors[:, 4], errors[:, 5]])
+
+
+def _packed(path: Path) -> Packed:
+    """A packed picture in a file, memory-mapped.
+
+    Raises:
+        InputError: If it is missing, damaged or no packed picture.
+    """
+    try:
+        found = map_npy(path)
+    except (BitstreamError, UnsupportedError) as error:
+        raise InputError(f"{error}; remove it and make the pairs anew") from error
+    if found.dtype != np.uint16 or found.ndim != 3 or found.shape[0] != N_PLANES or 0 in found.shape:
+        raise InputError(
+            f"{path}: holds {found.dtype} {found.shape}, a packed picture is uint16 ({N_PLANES}, height, width); "
+            "remove it and make the pairs anew"
+        )
+    return found
 
 
 def turned(packed: Packed, turn: int) -> Packed:
@@ -276,8 +289,8 @@ def check_note(folder: Path, options: PairOptions) -> None:
             )
         return
     try:
-        found = dict(json.loads(note.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        found = dict(parse_json(read_bytes(note)))
+    except (BitstreamError, ValueError, TypeError) as error:
         raise InputError(f"{note}: cannot be read: {error}") from error
     for key, value in _note_of(options).items():
         if found.get(key) != value:

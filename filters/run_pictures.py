@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.pairs import folder_name, load_original, packed_original
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 
 Digests = Mapping[str, str]
@@ -86,8 +87,8 @@ def noted_pictures(note: Path) -> Digests:
         InputError: If it cannot be read or is no such note.
     """
     try:
-        found = json.loads(note.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        found = parse_json(read_bytes(note))
+    except BitstreamError as error:
         raise InputError(f"{note}: cannot be read: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(digest, str) for digest in found.values()):
         raise InputError(f"{note}: not a list of a run's pictures")

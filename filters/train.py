@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -272,23 +273,38 @@ def _load(
     path: Path, network: nn.Module, state: _State, options: TrainOptions, identity: Identity, device: torch.device
 ) -> None:
     content = _content(path, device)
-    _check_same_run(content, options, identity, path)
     try:
+        _check_same_run(content, options, identity, path)
         network.load_state_dict(content["network"])
         state.optimiser.load_state_dict(content["optimiser"])
-        state.average = {k: v.to(device) for k, v in content["average"].items()}
+        state.average = _average(content["average"], network, device)
         state.step = int(content["step"])
         if not 0 < state.step <= options.n_steps:
             raise ValueError(f"step {state.step} of {options.n_steps}")
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint of this network: {error}") from error
+
+
+def _average(saved: Mapping[str, Tensor], network: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint; raises ValueError or another error unless they are the network's."""
+    own = network.state_dict()
+    if saved.keys() != own.keys():
+        raise ValueError(f"the averaged weights lack or have too many of {sorted(saved.keys() ^ own.keys())[:3]}")
+    for name, value in own.items():
+        if saved[name].shape != value.shape or saved[name].dtype != value.dtype:
+            raise ValueError(f"the averaged {name} is {saved[name].dtype} {tuple(saved[name].shape)}")
+    return {name: saved[name].to(device) for name in own}
 
 
 def _content(path: Path, device: torch.device) -> dict[str, Any]:
     """What a checkpoint file holds; torch's own words on a damaged one would advise to trust it."""
     with open_input(path) as file:
         try:
-            return cast(dict[str, Any], torch.load(file, map_location=device, weights_only=True))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on the protocol of a pickle
+                return cast(dict[str, Any], torch.load(file, map_location=device, weights_only=True))
         except Exception as error:
             raise InputError(f"{path}: not a checkpoint, or damaged; remove it to train anew") from error
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import short_name
 from vvc_nnr.sequences.frame import Frame, Plane
 from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.source import Source
@@ -34,7 +35,7 @@ def filter_pictures(sources: Sequence[Source], every: int = 8) -> Iterator[tuple
         for index, frame in enumerate(source.frames()):
             if index % every:
                 continue
-            name = f"{source.name}_{index:04d}".replace("/", "_")
+            name = f"{short_name(source.name)}_{index:04d}".replace("/", "_")
             whole = _multiple_of_16(frame)
             if whole is not None:
                 yield f"{name}_x1", whole

@@ -12,10 +12,11 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.network_file import read_network_file
@@ -87,7 +88,8 @@ def zoo_names() -> list[str]:
 
 def zoo_path(name: str) -> Path | None:
     """The file of a network that ships with this package, None if none has that name."""
-    return next((path for suffix in ZOO_SUFFIXES if (path := ZOO / f"{name}{suffix}").is_file()), None)
+    present = {path.name: path for path in ZOO.iterdir()}  # not asked for by name, which may be any user's path
+    return next((present[file] for suffix in ZOO_SUFFIXES if (file := f"{name}{suffix}") in present), None)
 
 
 def load_network(name_or_path: str | Path) -> LoadedNetwork:
@@ -189,8 +191,8 @@ def _architecture(network: Network) -> str:
 def _constructed(architecture: str, config_json: str, where: str) -> Network:
     """The module of a config, with each number checked: the text is untrusted."""
     try:
-        config = json.loads(config_json)
-    except (ValueError, RecursionError) as error:
+        config = parse_json(config_json)
+    except BitstreamError as error:
         raise InputError(f"{where}: its config is no JSON: {config_json[:80]!r}") from error
     names = set(ARCHITECTURES[architecture]().config)
     if not isinstance(config, dict) or set(config) != names:

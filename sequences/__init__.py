@@ -10,6 +10,7 @@ picture in memory. `source.open_source` makes one from a `.yuv`, `.y4m`, video o
 | `source` | any file or folder as sequences; writers by suffix |
 | `yuv`, `y4m`, `video`, `images` | one kind of file each |
 | `catalogue` | the sequences of the JVET common test conditions and their classes |
+| `listing`, `members` | the files of a folder that a command takes, and those in an archive |
 | `cifar` | CIFAR-10 from each of its forms; `download` fetches it and the Kodak images |
 | `metrics` | PSNR and SSIM per plane; MS-SSIM is in `ms_ssim` |
 | `files` | opening a user's file; writing that leaves a whole file or none |

@@ -4,8 +4,14 @@
 | --- | --- |
 | python batches | `data_batch_1` to `_5` and `test_batch`: one of them, a folder or the `.tar.gz` of them |
 | binary batches | the same with `.bin` files: 3073 bytes per image, label then RGB planes |
-| `.npz` | `images` uint8 (N, 32, 32, 3) and `labels`, numbers 0..9 or class names |
-| images | a folder or `.zip` of `[train/ or test/]<class>/<name>.png` or `.jpg` |
+| `.npz` | arrays `images` and `labels`, or the names of `cifar_arrays` |
+| images | a folder or `.zip` of `[train/ or test/][<class>/]<name>.png` or `.jpg` |
+
+Labels are class numbers or names, and need not be there: images in no folder of a class have labels if a file
+`trainLabels.csv` gives them. A folder may hold the published `.tar.gz` instead of what is in it.
+
+Of two copies of a batch or image in different folders one is taken, and the log says so; two batches of one name
+that differ are refused. Archives are read in memory: nothing in them is written anywhere.
 
 Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009;
 cs.toronto.edu/~kriz/cifar.html.
@@ -13,41 +19,41 @@ cs.toronto.edu/~kriz/cifar.html.
 
 from __future__ import annotations
 
+import csv
 import io
-import lzma
+import logging
 import re
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
-from vvc_nnr.files import open_input
+from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.sequences.cifar_arrays import Arrays, arrays_of_npy, arrays_of_npz
 from vvc_nnr.sequences.cifar_pickle import read_python_batch
 from vvc_nnr.sequences.images import decode_image
+from vvc_nnr.sequences.listing import printable
+from vvc_nnr.sequences.members import Members, is_archive, open_members, read_limited
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+PUBLISHED_ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 Split: TypeAlias = Literal["all", "train", "test"]
 
+_log = logging.getLogger(__name__)
+
 _RECORD_BYTES = 1 + 3 * 32 * 32
-_MAX_MEMBER_BYTES = 256 << 20  # all 60,000 images are 184 MB
 _BATCH_NAME = re.compile(r"(?:data_batch_\d+|test_batch)(\.bin)?")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_ARCHIVE_ERRORS = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, OSError, RuntimeError, ValueError),
-)
+_LABEL_FILES = ("trainlabels.csv", "train_labels.csv", "labels.csv")
+_COMPANIONS = ("batches.meta", "batches.meta.txt", "readme.html")
+_N_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,138 +62,205 @@ class CifarImages:
 
     Attributes:
         images: RGB, uint8 (N, 32, 32, 3).
-        labels: Class numbers 0..9 in the order of `CIFAR10_CLASSES`, int64 (N,).
+        labels: Class numbers 0..9 in the order of `CIFAR10_CLASSES`, int64 (N,); None if not all are known.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | None
 
 
 def load_cifar10(path: Path | str, split: Split = "all") -> CifarImages:
     """The images at `path` in the order of their batches or file names, the training set first.
 
+    The log names what a folder or archive holds besides, copies that were left out, and images that are there
+    more than once.
+
     Args:
         path: A file or folder in one of the forms above.
-        split: "train" or "test" needs batches or images in `train/` and `test/` folders.
+        split: "train" or "test" needs batches, arrays or images whose names or folders say so.
 
     Raises:
         InputError: If nothing of the kind is there, or a file or image has the wrong size.
         BitstreamError: If a file is damaged, or a python batch holds more than numbers and names.
+        UnsupportedError: If it is an archive of another kind.
     """
     path = Path(path)
-    with _opened(path) as members:
-        if path.suffix.lower() == ".npz":
-            if split != "all":
-                raise InputError(f"{path}: an .npz file has no {split} part; load all of it")
-            return _from_npz(members, path)
-        chosen = [name for name in _batches_or_images(members.names) if split in ("all", _split_of(name))]
-        if not chosen:
-            part = "CIFAR-10 batch or image" if split == "all" else f"{split} part of CIFAR-10"
-            raise InputError(f"{path}: holds no {part}; see the forms that are read in the documentation")
-        parts = {name: _read_part(name, members.read(name), f"{path}/{name}") for name in chosen}
-    ordered = [parts[name] for name in sorted(parts, key=lambda name: (_split_of(name) == "test", name))]
+    named = _named_parts(path, split)
+    if not named:
+        part = "CIFAR-10 batch or image" if split == "all" else f"{split} part of CIFAR-10"
+        raise InputError(f"{path}: holds no {part}; see the forms that are read in the documentation")
+    _tell_of_repeated_images(named, path)
+    parts = list(named.values())
+    labels = [part.labels for part in parts if part.labels is not None]
     return CifarImages(
-        np.concatenate([part.images for part in ordered]), np.concatenate([part.labels for part in ordered])
+        np.concatenate([part.images for part in parts]),
+        np.concatenate(labels) if len(labels) == len(parts) else None,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Members:
-    """The files in a folder or archive: names with forward slashes, in the order they are best read."""
-
-    names: list[str]
-    read: Callable[[str], bytes]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[_Members]:
-    """The members at `path`; what damaged archives raise becomes BitstreamError."""
-    if path.is_dir():
-        yield _folder_members(path)
-        return
-    with open_input(path) as file:
-        magic = file.read(4)
-    try:
-        if magic == b"PK\x03\x04":
-            with zipfile.ZipFile(path) as archive:
-                yield _zip_members(archive)
-        elif magic[:2] == b"\x1f\x8b" or path.suffix.lower() == ".tar":
-            with tarfile.open(path) as archive_tar:
-                yield _tar_members(archive_tar)
-        else:
-            yield _single_member(path)
-    except VvcNnrError:
-        raise
-    except _ARCHIVE_ERRORS as error:
-        raise BitstreamError(f"{path}: cannot be unpacked: {error}") from error
+def _named_parts(path: Path, split: Split) -> dict[str, CifarImages]:
+    """Batches, arrays or images by their names, in order."""
+    if not path.is_dir() and not is_archive(path):
+        return _single_file(path, split)
+    if path.suffix.lower() == ".npz":
+        with open_members(path, lambda _: True) as members:
+            return _of_arrays(arrays_of_npz(members.names, members.read, str(path)), path, split)
+    with open_members(path, _is_known) as members:
+        archive = _published_archive(path, members)
+        if archive is None:
+            return _of_members(path, members, split)
+    return _named_parts(archive, split)
 
 
-def _folder_members(root: Path) -> _Members:
-    names = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*")) if file.is_file()]
-
-    def read(name: str) -> bytes:
-        with open_input(root / name) as file:
-            return file.read(_MAX_MEMBER_BYTES)
-
-    return _Members(names, read)
-
-
-def _single_member(path: Path) -> _Members:
-    """A single batch, python or binary by its suffix, whatever else its name is."""
+def _single_file(path: Path, split: Split) -> dict[str, CifarImages]:
+    """One `.npy` file, or one batch, python or binary by its suffix, whatever else its name is."""
+    data = read_limited(path)
+    if path.suffix.lower() == ".npy":
+        return _of_arrays([arrays_of_npy(data, str(path))], path, split)
     name = path.name
     if not _BATCH_NAME.fullmatch(name):
         name = "data_batch_0.bin" if path.suffix.lower() == ".bin" else "data_batch_0"
-    with open_input(path) as file:
-        data = file.read(_MAX_MEMBER_BYTES)
-    return _Members([name], lambda _: data)
+    if split not in ("all", _split_of(name)):
+        return {}
+    return {path.name: _read_batch(name, data, str(path))}
 
 
-def _zip_members(archive: zipfile.ZipFile) -> _Members:
-    def read(name: str) -> bytes:
-        _check_member_size(name, archive.getinfo(name).file_size)
-        return archive.read(name)
-
-    return _Members([info.filename for info in archive.infolist() if not info.is_dir()], read)
-
-
-def _tar_members(archive: tarfile.TarFile) -> _Members:
-    files = {info.name: info for info in archive if info.isfile()}
-
-    def read(name: str) -> bytes:
-        _check_member_size(name, files[name].size)
-        file = archive.extractfile(files[name])
-        assert file is not None, name
-        return file.read()
-
-    return _Members(list(files), read)
+def _of_arrays(arrays: Sequence[Arrays], path: Path, split: Split) -> dict[str, CifarImages]:
+    chosen = [each for each in arrays if split in ("all", each.part)]
+    if not chosen:
+        raise InputError(f"{path}: an .npz file of {arrays[0].name} has no {split} part; load all of it")
+    return {
+        each.name: CifarImages(each.images, None if each.labels is None else _checked_labels(each.labels, str(path)))
+        for each in chosen
+    }
 
 
-def _check_member_size(name: str, n_bytes: int) -> None:
-    if n_bytes > _MAX_MEMBER_BYTES:
-        raise BitstreamError(f"{name} would unpack to {n_bytes} bytes; no part of CIFAR-10 is that large")
+def _published_archive(folder: Path, members: Members) -> Path | None:
+    """The archive in a folder that holds nothing else of CIFAR-10, as a download leaves it."""
+    archives = [name for name in members.names if PurePosixPath(name).name in PUBLISHED_ARCHIVES]
+    if not folder.is_dir() or not archives or _batches_or_images(members.names):
+        return None
+    return folder / archives[0]
 
 
-def _batches_or_images(names: list[str]) -> list[str]:
+def _of_members(path: Path, members: Members, split: Split) -> dict[str, CifarImages]:
+    found = _batches_or_images(members.names)
+    _refuse_cifar_100(path, [*members.names, *members.left_out.unknown], found)
+    data = _without_copies(found, members.read, path)
+    label_files = [name for name in members.names if _is_label_file(PurePosixPath(name).name)]
+    is_quiet = {*found, *label_files, *(name for name in members.names if PurePosixPath(name).name in _COMPANIONS)}
+    others = tuple(name for name in members.names if name not in is_quiet)
+    replace(members.left_out, unknown=(*members.left_out.unknown, *others)).tell(path)
+    chosen = [name for name in data if split in ("all", _split_of(name))]
+    labels = _labels_by_id(members.read(label_files[0]), f"{path}/{label_files[0]}") if label_files else {}
+    ordered = sorted(chosen, key=lambda name: (_split_of(name) == "test", name))
+    return {
+        name: _read_batch(name, data[name](), f"{path}/{name}")
+        if _is_batch(name)
+        else _read_image(name, data[name](), f"{path}/{name}", labels)
+        for name in ordered
+    }
+
+
+def _is_known(name: str) -> bool:
+    """Whether a file, by its name without folders, is or goes with CIFAR-10."""
+    return (
+        _is_batch(name)
+        or name.lower().endswith(_IMAGE_SUFFIXES)
+        or _is_label_file(name)
+        or name in _COMPANIONS
+        or name in PUBLISHED_ARCHIVES
+    )
+
+
+def _is_batch(name: str) -> bool:
+    return _BATCH_NAME.fullmatch(PurePosixPath(name).name) is not None
+
+
+def _is_label_file(name: str) -> bool:
+    return name.lower() in _LABEL_FILES
+
+
+def _batches_or_images(names: Iterable[str]) -> list[str]:
     """The python batches among the names, else the binary batches, else the images."""
-    batches = [name for name in names if _BATCH_NAME.fullmatch(PurePosixPath(name).name)]
+    names = list(names)
+    batches = [name for name in names if _is_batch(name)]
     python = [name for name in batches if not name.endswith(".bin")]
     return python or batches or [name for name in names if name.lower().endswith(_IMAGE_SUFFIXES)]
+
+
+def _without_copies(names: Sequence[str], read: Callable[[str], bytes], path: Path) -> dict[str, Callable[[], bytes]]:
+    """Ways to read the parts by name; of equal ones in several folders the first, which the log says.
+
+    Raises:
+        InputError: If two batches of one name differ.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        groups.setdefault(_identity(name), []).append(name)
+    kept: dict[str, Callable[[], bytes]] = {}
+    copies = []
+    for group in groups.values():
+        different: dict[bytes, str] = {}
+        for name in sorted(group, key=lambda name: (name.count("/"), name)):
+            data = read(name) if len(group) > 1 else b""
+            if data in different:
+                copies.append((different[data], name))
+                continue
+            different[data] = name
+            kept[name] = partial(read, name)
+        if len(different) > 1 and _is_batch(group[0]):
+            raise InputError(
+                f"{path}: holds different batches {' and '.join(different.values())}; name the folder of one"
+            )
+    if copies:
+        _log.warning("%s: %s", printable(str(path)), _counted(copies, "copy is left out", "copies are left out"))
+    return kept
+
+
+def _identity(name: str) -> tuple[str, ...]:
+    """What two files have in common that may be copies of one: batch, or part, class and name of an image."""
+    file = PurePosixPath(name)
+    return (file.name,) if _is_batch(name) else (_split_of(name), file.parent.name, file.name)
+
+
+def _counted(pairs: Sequence[tuple[str, str]], one: str, several: str) -> str:
+    shown = ", ".join(f"{printable(second)} equals {printable(first)}" for first, second in pairs[:_N_NAMES_SHOWN])
+    more = ", ..." if len(pairs) > _N_NAMES_SHOWN else ""
+    return f"{len(pairs)} {one if len(pairs) == 1 else several} ({shown}{more})"
+
+
+def _tell_of_repeated_images(parts: Mapping[str, CifarImages], path: Path) -> None:
+    """Names images of equal samples in the log: they count twice, or are trained on and tested with."""
+    first: dict[bytes, str] = {}
+    repeated = []
+    for name, part in parts.items():
+        for place, image in enumerate(part.images):
+            here = name if len(part.images) == 1 else f"{name}[{place}]"
+            before = first.setdefault(image.tobytes(), here)
+            if before != here:
+                repeated.append((before, here))
+    if repeated:
+        words = _counted(repeated, "image is there more than once", "images are there more than once")
+        _log.warning("%s: %s", printable(str(path)), words)
+
+
+def _refuse_cifar_100(path: Path, names: Iterable[str], found: Sequence[str]) -> None:
+    words = (path.name, *names)
+    if not found and any(re.search(r"cifar-?100|fine_label_names", word, re.IGNORECASE) for word in words):
+        raise InputError(f"{path}: holds CIFAR-100, which has 100 classes; must be CIFAR-10")
 
 
 def _split_of(name: str) -> str:
     """The part of the data set that a member belongs to; empty if its name does not tell."""
     file = PurePosixPath(name)
-    if _BATCH_NAME.fullmatch(file.name):
+    if _is_batch(name):
         return "test" if file.name.startswith("test") else "train"
     return next((part for part in file.parts if part in ("train", "test")), "")
 
 
-def _read_part(name: str, data: bytes, where: str) -> CifarImages:
-    if name.lower().endswith(_IMAGE_SUFFIXES):
-        return _image_part(name, data, where)
-    if name.endswith(".bin"):
-        return _binary_part(data, where)
-    return CifarImages(*read_python_batch(data, where))
+def _read_batch(name: str, data: bytes, where: str) -> CifarImages:
+    return _binary_part(data, where) if name.endswith(".bin") else CifarImages(*read_python_batch(data, where))
 
 
 def _binary_part(data: bytes, where: str) -> CifarImages:
@@ -198,39 +271,41 @@ def _binary_part(data: bytes, where: str) -> CifarImages:
     return CifarImages(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), _checked_labels(records[:, 0], where))
 
 
-def _image_part(name: str, data: bytes, where: str) -> CifarImages:
-    label = _class_number(PurePosixPath(name).parent.name)
-    if label is None:
-        raise InputError(f"{where}: lies in no folder of a CIFAR-10 class ({', '.join(CIFAR10_CLASSES)})")
+def _read_image(name: str, data: bytes, where: str, label_by_id: Mapping[str, int]) -> CifarImages:
+    file = PurePosixPath(name)
+    label = _class_number(file.parent.name)
+    if label is None and _split_of(name) != "test":
+        label = label_by_id.get(file.stem)
+    if label is None and file.parent.name not in ("train", "test"):
+        raise InputError(
+            f"{where}: lies in no folder of a CIFAR-10 class ({', '.join(CIFAR10_CLASSES)}), "
+            "and no trainLabels.csv above it tells its class"
+        )
     image = decode_image(io.BytesIO(data), where)
     if image.shape != (32, 32, 3):
         raise InputError(f"{where}: wrong size {image.shape[1]}x{image.shape[0]}, CIFAR-10's images are 32x32")
-    return CifarImages(image[None], np.array([label], np.int64))
+    return CifarImages(image[None], None if label is None else np.array([label], np.int64))
+
+
+def _labels_by_id(data: bytes, where: str) -> dict[str, int]:
+    """Class numbers by the names of images without suffix, from lines `id,label` under a line of heads."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig")), strict=True) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BitstreamError(f"{where}: cannot be read: {error}") from error
+    labels = {}
+    for row in rows[1:]:
+        number = _class_number(row[1].strip()) if len(row) == 2 else None
+        if number is None:
+            raise BitstreamError(f"{where}: line {','.join(row)[:80]!r} is no id and CIFAR-10 class", field="labels")
+        labels[PurePosixPath(row[0].strip()).stem] = number
+    return labels
 
 
 def _class_number(word: str) -> int | None:
     if word in CIFAR10_CLASSES:
         return CIFAR10_CLASSES.index(word)
     return int(word) if re.fullmatch("[0-9]", word) else None
-
-
-def _from_npz(members: _Members, path: Path) -> CifarImages:
-    images, labels = (_npy(members, field, path) for field in ("images", "labels"))
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (32, 32, 3):
-        raise InputError(f"{path}: wrong size, images are {images.dtype} {images.shape}, want uint8 (N, 32, 32, 3)")
-    if labels.shape != images.shape[:1]:
-        raise InputError(f"{path}: wrong size, {len(images)} images and labels {labels.shape}")
-    return CifarImages(images, _checked_labels(labels, str(path)))
-
-
-def _npy(members: _Members, field: str, path: Path) -> NDArray[Any]:
-    if f"{field}.npy" not in members.names:
-        raise InputError(f"{path}: has no array {field!r}; it holds {', '.join(members.names)}")
-    data = members.read(f"{field}.npy")
-    try:
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # numpy parses the header as Python text: damage ends in many exceptions
-        raise BitstreamError(f"{path}: cannot be read: {error}", field=field) from error
 
 
 def _checked_labels(labels: NDArray[Any], where: str) -> NDArray[np.int64]:

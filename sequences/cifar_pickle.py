@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,8 @@ def read_python_batch(data: bytes, where: str) -> tuple[NDArray[np.uint8], NDArr
     batch = _unpickle(data, where)
     if not isinstance(batch, dict):
         raise BitstreamError(f"{where}: holds a {type(batch).__name__}, a CIFAR-10 batch is a dictionary")
+    if any(key in batch for key in (b"fine_labels", "fine_labels", b"coarse_labels", "coarse_labels")):
+        raise InputError(f"{where}: is a batch of CIFAR-100, which has 100 classes; must be one of CIFAR-10")
     images = _images(_entry(batch, "data", where), where)
     labels = _labels(_entry(batch, "labels", where), where)
     if len(images) != len(labels):
@@ -43,8 +46,10 @@ def read_python_batch(data: bytes, where: str) -> tuple[NDArray[np.uint8], NDArr
 
 def _unpickle(data: bytes, where: str) -> object:
     try:
-        _check_memo(data)
-        return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on escapes in texts of old pickles
+            _check_memo(data)
+            return _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # damaged pickles end in almost any exception
         raise BitstreamError(f"{where}: is no readable CIFAR-10 batch: {error}") from error
 

@@ -1,19 +1,33 @@
-"""Fetching public test data: resumable, with a progress bar, checked by size and SHA-256."""
+"""Fetching public test data: resumable, with a progress bar, checked by size and SHA-256.
+
+Bytes go to `<target>.part`, which is renamed when it is complete and right. Who writes to it holds a lock on it,
+which ends with its process: others that want the same file wait, then find it there or go on with what is left.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
+import logging
 import os
+import re
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import open_input
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_BYTES = 170498071
@@ -48,6 +62,11 @@ KODAK_SHA256 = {
 
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 30
+_GZIP_SUFFIXES = (".gz", ".tgz")
+_GZIP_WINDOW_BITS = 47
+"""zlib's word for a gzip or zlib header."""
+
+_log = logging.getLogger(__name__)
 
 
 def fetch_cifar10(folder: Path | str, progress: bool = True) -> Path:
@@ -67,7 +86,8 @@ def fetch_kodak(folder: Path | str, progress: bool = True) -> list[Path]:
 def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | None, progress: bool = True) -> Path:
     """The path `target`, whose content is that of `url`; nothing is fetched if it is there already.
 
-    A download that breaks off leaves `<target>.part`, and the next call goes on from there.
+    A download that breaks off leaves `<target>.part`, and the next call goes on from there. Several processes
+    may ask for one file at once: one fetches it, the others wait.
 
     Args:
         url: An http or https address.
@@ -81,21 +101,57 @@ def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | No
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url}: only http and https addresses are downloaded")
-    if target.is_file() and _fault(target, size_bytes, sha256) is None:
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; the file of this name from {url} has no place")
+    wanted = _Wanted(url, target, size_bytes, sha256, progress)
+    if wanted.is_there():
         return target
     part = target.with_name(target.name + ".part")
     _make_folder(part.parent)
-    try:
-        _fetch(url, part, size_bytes, progress)
-        fault = _fault(part, size_bytes, sha256)
-        if fault:
-            part.unlink()
-            raise InputError(f"{url}: {fault}; it was removed, try again or download it by hand to {target}")
-        os.replace(part, target)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise InputError(f"{url}: download failed: {reason}; run again to go on where it stopped") from error
+    with _locked(part) as file:
+        if wanted.is_there():  # fetched by another process while this one waited
+            file.truncate(0)
+            return target
+        _complete(wanted, file)
+        if sys.platform == "win32":
+            file.close()  # no open file is renamed there
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            raise _unwritable(target, error) from error
     return target
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The arguments of `download`."""
+
+    url: str
+    target: Path
+    size_bytes: int | None
+    sha256: str | None
+    progress: bool
+
+    def is_there(self) -> bool:
+        if not self.target.is_file():
+            return False
+        with open_input(self.target) as file:
+            return self.fault(file) is None
+
+    def fault(self, file: BufferedRandom | BufferedReader) -> str | None:
+        """What is wrong with a file, None if nothing."""
+        got_bytes = os.fstat(file.fileno()).st_size
+        if self.size_bytes is not None and got_bytes != self.size_bytes:
+            return f"got {got_bytes} bytes, want {self.size_bytes}"
+        if self.sha256 is not None:
+            file.seek(0)
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+            if got != self.sha256:
+                return f"got SHA-256 {got}, want {self.sha256}"
+        return None
+
+    def is_known_right(self, file: BufferedRandom) -> bool:
+        return (self.size_bytes is not None or self.sha256 is not None) and self.fault(file) is None
 
 
 def _make_folder(folder: Path) -> None:
@@ -107,49 +163,195 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made: {error.strerror}; a folder is wanted") from error
 
 
-def _fault(path: Path, size_bytes: int | None, sha256: str | None) -> str | None:
-    """What is wrong with the file, None if nothing."""
-    got_bytes = path.stat().st_size
-    if size_bytes is not None and got_bytes != size_bytes:
-        return f"got {got_bytes} bytes, want {size_bytes}"
-    if sha256 is not None:
-        with open(path, "rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-        if got != sha256:
-            return f"got SHA-256 {got}, want {sha256}"
-    return None
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written: {error.strerror or error}; make room or choose another folder, then run again"
+    )
 
 
-def _fetch(url: str, part: Path, size_bytes: int | None, progress: bool) -> None:
-    """Append what is missing of `url` to `part`."""
-    have_bytes = part.stat().st_size if part.exists() else 0
-    if size_bytes is not None and have_bytes >= size_bytes:
-        return
-    headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
+@contextmanager
+def _locked(part: Path) -> Iterator[BufferedRandom]:
+    """The file, made if needed, for reading and writing by this process alone; removed at the end if empty.
+
+    Raises:
+        InputError: If the system refuses.
+    """
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+        file = _open_locked(part)
+    except OSError as error:
+        raise _unwritable(part, error) from error
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what a full disk refused cannot be flushed either
+            if not file.closed and os.fstat(file.fileno()).st_size == 0 and _is_still(part, file):
+                part.unlink()
+        with suppress(OSError):
+            file.close()
+
+
+def _open_locked(part: Path) -> BufferedRandom:
+    while True:
+        with ExitStack() as closing:
+            file = closing.enter_context(open(part, "r+b", opener=_open_or_make))
+            _lock(file, part)
+            if _is_still(part, file):  # and no other process renamed or removed it before the lock was free
+                closing.pop_all()
+                return file
+
+
+def _open_or_make(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _lock(file: BufferedRandom, part: Path) -> None:
+    """Waits until no other process has the lock; where there are no locks, does nothing."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("%s: another process fetches it; waiting", part.with_suffix(""))
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+            raise
+
+
+def _is_still(path: Path, file: BufferedRandom) -> bool:
+    """Whether the open file is the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _complete(wanted: _Wanted, file: BufferedRandom) -> None:
+    """Fetches what the file lacks, and all of it anew if what was there before turns out to be wrong."""
+    is_old = os.fstat(file.fileno()).st_size > 0
+    while True:
+        try:
+            fault = _fetched_fault(wanted, file)
+        except urllib.error.URLError as error:
+            raise InputError(_unreachable(wanted, error)) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise InputError(f"{wanted.url}: download failed: {error}; run again to go on where it stopped") from error
+        if fault is None:
+            return
+        file.truncate(0)
+        if not is_old:
+            by_hand = f"it was removed, try again or download it by hand to {wanted.target}"
+            raise InputError(f"{wanted.url}: {fault}; {by_hand}")
+        is_old = False
+
+
+def _unreachable(wanted: _Wanted, error: urllib.error.URLError) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{wanted.url}: download failed: {error}; try again later or download it by hand to {wanted.target}"
+    words = "run again when the server can be reached, or download it by hand to"
+    return f"{wanted.url}: download failed: {error.reason}; {words} {wanted.target}"
+
+
+def _fetched_fault(wanted: _Wanted, file: BufferedRandom) -> str | None:
+    """Appends what the file lacks; returns what is wrong with it then.
+
+    Raises:
+        OSError: If the connection fails; what is in the file can be gone on with.
+        InputError: If the disk fails or the server sends a web page.
+    """
+    have_bytes = os.fstat(file.fileno()).st_size
+    if have_bytes and wanted.is_known_right(file):
+        return None
+    if wanted.size_bytes is not None and have_bytes >= wanted.size_bytes:
+        file.truncate(0)
+        have_bytes = 0
+    try:
+        response = _opened(wanted.url, have_bytes)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have_bytes:
-            return  # nothing is left to send; the checks decide
+            return wanted.fault(file)  # nothing is left to send
         raise
     with response:
-        is_resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
-        _append(response, part, have_bytes if is_resumed else 0, progress)
+        _refuse_web_page(wanted.url, response)
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT and not _continues(response, have_bytes):
+            return "the server sent another part of the file than it was asked for"
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            file.truncate(0)
+        cut = _append(response, wanted, file)
+    if cut and not wanted.is_known_right(file):
+        raise ConnectionError(cut)
+    return wanted.fault(file)
 
 
-def _append(response: Any, part: Path, have_bytes: int, progress: bool) -> None:
-    left_bytes = int(response.headers.get("Content-Length") or 0)
-    total_bytes = have_bytes + left_bytes if left_bytes else None
-    with (
-        open(part, "ab" if have_bytes else "wb") as file,
-        tqdm(
-            desc=part.stem, total=total_bytes, initial=have_bytes, unit="B", unit_scale=True,
-            disable=None if progress else True, file=sys.stderr,
-        ) as bar,
-    ):  # fmt: skip
-        while chunk := response.read(_CHUNK_BYTES):
-            file.write(chunk)
+def _opened(url: str, have_bytes: int) -> Any:
+    headers = {"Range": f"bytes={have_bytes}-"} if have_bytes else {}
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+
+
+def _continues(response: Any, have_bytes: int) -> bool:
+    """Whether a part of the file is the one asked for, as sent and not packed."""
+    stated = re.match(r"bytes (\d{1,20})-", response.headers.get("Content-Range") or f"bytes {have_bytes}-")
+    return stated is not None and int(stated[1]) == have_bytes and not _is_packed(response)
+
+
+def _is_packed(response: Any) -> bool:
+    """Whether the server packed the file on the way; many say so of files that are `.gz` themselves."""
+    encoding = (response.headers.get("Content-Encoding") or "").lower()
+    is_gzip_file = urllib.parse.urlsplit(response.url).path.lower().endswith(_GZIP_SUFFIXES)
+    return encoding in ("gzip", "x-gzip", "deflate") and not is_gzip_file
+
+
+def _refuse_web_page(url: str, response: Any) -> None:
+    if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+        raise InputError(f"{url}: the server sent a web page, not the file; is there a login or proxy on the way?")
+
+
+def _append(response: Any, wanted: _Wanted, file: BufferedRandom) -> str:
+    """Appends what the server sends; returns in words how it was cut off, empty if it was not."""
+    have_bytes = file.seek(0, os.SEEK_END)
+    stated_bytes = None if _is_packed(response) else response.length
+    total_bytes = wanted.size_bytes if stated_bytes is None else have_bytes + stated_bytes
+    with tqdm(
+        desc=wanted.target.name, total=total_bytes, initial=have_bytes, unit="B", unit_scale=True,
+        disable=None if wanted.progress else True, file=sys.stderr,
+    ) as bar:  # fmt: skip
+        for chunk in _chunks(response):
+            _write(file, chunk, wanted.target)
+            have_bytes += len(chunk)
             bar.update(len(chunk))
-    if total_bytes is not None and part.stat().st_size != total_bytes:
-        raise OSError(f"the connection ended after {part.stat().st_size} of {total_bytes} bytes")
+            if wanted.size_bytes is not None and have_bytes > wanted.size_bytes:
+                return ""  # wrong, and perhaps without end
+    if total_bytes is not None and have_bytes < total_bytes:
+        return f"the connection ended after {have_bytes} of {total_bytes} bytes"
+    return ""
+
+
+def _write(file: BufferedRandom, chunk: bytes, target: Path) -> None:
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """What the server sends, unpacked if it packed the file on the way."""
+    if not _is_packed(response):
+        while chunk := response.read(_CHUNK_BYTES):
+            yield chunk
+        return
+    unpacker = zlib.decompressobj(_GZIP_WINDOW_BITS)
+    while packed := response.read(_CHUNK_BYTES):
+        while packed:
+            try:
+                yield unpacker.decompress(packed, _CHUNK_BYTES)
+            except zlib.error as error:
+                raise ConnectionError(f"what the server packed cannot be unpacked: {error}") from error
+            packed = unpacker.unconsumed_tail
+    yield unpacker.flush()
+    if not unpacker.eof:
+        raise ConnectionError("the connection ended in what the server packed")

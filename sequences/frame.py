@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,24 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError, ShapeError
 
 ChromaFormat: TypeAlias = Literal["400", "420", "422", "444"]
+ColourRange: TypeAlias = Literal["limited", "full"]
+ChromaLocation: TypeAlias = Literal["left", "center", "top_left", "top", "bottom_left", "bottom"]
 Plane: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 CHROMA_SHIFTS: dict[ChromaFormat, tuple[int, int]] = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}
 """Right shifts (width, height) from luma to chroma size; 400 has no chroma and no entry."""
+
+
+MAX_RATE_TERM = 9_999_999_999
+"""Largest numerator and denominator of a picture rate: ten digits, as in the header of a .y4m file."""
+
+
+def check_rate(fps: Fraction) -> None:
+    """Raises InputError unless a picture rate is positive, its numerator and denominator at most `MAX_RATE_TERM`."""
+    if max(abs(fps.numerator), fps.denominator) > MAX_RATE_TERM:
+        raise InputError("pictures per second: out of range, numerator and denominator must have at most ten digits")
+    if fps <= 0:
+        raise InputError(f"{fps} pictures per second: must be positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,13 @@ class VideoFormat:
         bit_depth: Bits per sample, 8 to 16.
         chroma_format: "400", "420", "422" or "444".
         fps: Pictures per second.
+        colour_range: "limited" (luma 16..235 at 8 bit), "full" (0..255), or None if the file does not say.
+        chroma_location: Where a 4:2:0 chroma sample sits among its four luma samples, or None if the file does
+            not say. In the order of H.266's vui_chroma_sample_loc_type: "left" (0), "center" (1), "top_left" (2),
+            "top" (3), "bottom_left" (4), "bottom" (5).
+        pixel_aspect: Width of a sample over its height (sample aspect ratio), or None if the file does not say.
+
+    The last three change no sample; they are kept where pictures are copied.
     """
 
     width: int
@@ -36,16 +57,24 @@ class VideoFormat:
     bit_depth: int = 8
     chroma_format: ChromaFormat = "420"
     fps: Fraction = Fraction(30)
+    colour_range: ColourRange | None = None
+    chroma_location: ChromaLocation | None = None
+    pixel_aspect: Fraction | None = None
 
     def __post_init__(self) -> None:
+        check_rate(self.fps)
         if self.width < 1 or self.height < 1:
             raise InputError(f"picture size {self.width}x{self.height}: both sides must be at least 1")
         if not 8 <= self.bit_depth <= 16:
             raise InputError(f"bit depth {self.bit_depth}: must be 8 to 16")
         if self.chroma_format not in ("400", "420", "422", "444"):
             raise InputError(f"chroma format {self.chroma_format!r}: must be 400, 420, 422 or 444")
-        if self.fps <= 0:
-            raise InputError(f"{self.fps} pictures per second: must be positive")
+        if self.colour_range not in (None, *get_args(ColourRange)):
+            raise InputError(f"colour range {self.colour_range!r}: must be {_or_list(ColourRange)}")
+        if self.chroma_location not in (None, *get_args(ChromaLocation)):
+            raise InputError(f"chroma location {self.chroma_location!r}: must be {_or_list(ChromaLocation)}")
+        if self.pixel_aspect is not None and self.pixel_aspect <= 0:
+            raise InputError(f"pixel aspect {self.pixel_aspect}: must be positive")
 
     @property
     def plane_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -66,6 +95,12 @@ class VideoFormat:
     def picture_bytes(self) -> int:
         """Size of one raw picture in bytes: one byte per sample at 8 bit, two above."""
         return self.dtype.itemsize * sum(h * w for h, w in self.plane_shapes)
+
+    def holding(self, frame: Frame) -> VideoFormat:
+        """This format at the frame's size, bit depth and chroma format: what a copy of such pictures states."""
+        return replace(
+            self, width=frame.width, height=frame.height, bit_depth=frame.bit_depth, chroma_format=frame.chroma_format
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,3 +184,8 @@ class Frame:
 
     def _with(self, planes: Iterable[Plane]) -> Frame:
         return Frame(tuple(planes), self.bit_depth, self.chroma_format)
+
+
+def _or_list(literal: object) -> str:
+    *first, last = get_args(literal)
+    return f"{', '.join(first)} or {last}"

@@ -18,11 +18,12 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, ImageOps, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.files import open_input
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+from vvc_nnr.sequences.listing import has_suffix, list_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 
@@ -35,16 +36,24 @@ _RGB_TO_YUV = np.array(
         [0.5, (_KR + _KB - 1) / (2 - 2 * _KR), -_KB / (2 - 2 * _KR)],
     ]
 )
-_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "La", "RGBa")
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF")
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "La", "RGBa")
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_REDUCED_OR_MASK = 0b101
+"""Bits of TIFF's NewSubfileType: another page at lower resolution, and a transparency mask."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """The image as RGB, uint8 (H, W, 3): upright after its EXIF tag, grey repeated, transparency ignored.
+    """The image as RGB, uint8 (H, W, 3): upright after its orientation tag (Exif or XMP), grey repeated.
+
+    The values are those of the file: a colour profile is not applied. An alpha channel must be opaque. JPEG has
+    no checksum: damage that libjpeg conceals is not noticed.
 
     Raises:
         InputError: If the file is missing.
         BitstreamError: If it is no image, damaged or implausibly large.
-        UnsupportedError: If it has more than 8 bits per sample.
+        UnsupportedError: If it has more than 8 bits per sample, transparent samples, no RGB or grey colours (CMYK),
+            several pictures (animations, pages), or is of another format (such as AVIF or JPEG 2000).
     """
     with open_input(path) as file:
         return decode_image(file, str(path))
@@ -53,14 +62,48 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            _check_png(file)
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
+        return np.array(upright.convert("RGB"))
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
     """Width and height of `read_image`'s result, from the file's header; raises as `read_image`."""
     with open_input(path) as file, _opened(file, str(path)) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return (image.height, image.width) if turned else image.size
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size may be upright already
+            width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+        on_its_side = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+        return (height, width) if on_its_side else (width, height)
+
+
+def _check_png(file: BinaryIO) -> None:
+    """Checks the CRC of every chunk, which Pillow's decoder does not; the file's position stays."""
+    at = file.tell()
+    file.seek(0)
+    with Image.open(file, formats=("PNG",)) as image:
+        image.verify()
+        file.seek(at)
+
+
+def _check_kind(image: ImageFile.ImageFile, where: str) -> None:
+    """Refuses what would be read in part or guessed at."""
+    if image.format not in _FORMATS:
+        raise UnsupportedError(f"{where}: image format {image.format}; {', '.join(_FORMATS)} are read: convert it")
+    if image.mode == "CMYK":
+        raise UnsupportedError(f"{where}: colours for print (CMYK), which are no RGB without a profile: convert it")
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
+    if _is_cut_to_8_bits(image):
+        raise UnsupportedError(f"{where}: image of 16 bits per sample; only 8 bits per sample are read")
+    if _is_signed(image):
+        raise UnsupportedError(f"{where}: image of signed samples; only unsigned ones are read")
+    n_pictures = _n_pictures(image)
+    if n_pictures > 1:
+        raise UnsupportedError(f"{where}: holds {n_pictures} pictures; write each to a file of its own, or a video")
 
 
 def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
@@ -76,17 +119,44 @@ def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
     return False
 
 
+def _is_signed(image: ImageFile.ImageFile) -> bool:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    kinds: tuple[int, ...] = image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    return not set(kinds) <= {1, 4}  # unsigned, undefined
+
+
+def _n_pictures(image: ImageFile.ImageFile) -> int:
+    """How many pictures a file holds, without a TIFF's thumbnails and masks and what belongs to a phone's JPEG."""
+    n_frames = int(getattr(image, "n_frames", 1))
+    if isinstance(image, MpoImagePlugin.MpoImageFile):
+        kinds = [entry["Attribute"]["MPType"] for entry in (image.mpinfo or {}).get(0xB002, ())]
+        return sum("Multi-Frame" in kind for kind in kinds) or 1
+    if n_frames == 1 or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return n_frames
+    is_whole = []
+    for page in range(n_frames):
+        image.seek(page)
+        is_whole.append(not image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & _REDUCED_OR_MASK)
+    image.seek(0)
+    return sum(is_whole) if is_whole[0] else n_frames
+
+
+# Warnings of Pillow that a baseline tag of a TIFF (size, samples, colours, orientation) points beyond the end of the
+# file: it goes on with a default. Others, such as a note of a camera, change no sample.
+_LOST_TAG = r".*Skipping tag (?:2[5-9][0-9]|3[0-3][0-9]|5[23][0-9])\b"
+
+
 @contextmanager
 def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
     """The image, not yet decoded, of 8 bits per sample; what Pillow raises on damage becomes BitstreamError."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.filterwarnings("error", _LOST_TAG)
             with Image.open(file) as image:
-                if image.mode not in _EIGHT_BIT_MODES:
-                    raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
-                if _is_cut_to_8_bits(image):
-                    raise UnsupportedError(f"{where}: image of 16 bits per sample; only 8 bits per sample are read")
+                _check_kind(image, where)
                 yield image
     except UnsupportedError:
         raise
@@ -95,17 +165,16 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly in a folder, by name.
+    """The image files directly in a folder, by name; the log says what else was in it.
 
     Raises:
         InputError: If there is no such folder or it has no image.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return paths
+    listing = list_files(folder, has_suffix(IMAGE_SUFFIXES), enter=False)
+    if not listing.paths:
+        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}){listing.words_if_empty()}")
+    listing.left_out.tell(folder)
+    return list(listing.paths)
 
 
 def rgb_to_frame(rgb: NDArray[np.uint8], chroma_format: ChromaFormat = "420", bit_depth: int = 8) -> Frame:

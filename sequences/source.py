@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.files import is_stream, naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
+from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.video import probe_video, read_video
 from vvc_nnr.sequences.y4m import Y4mWriter, count_y4m_pictures, read_y4m, read_y4m_header
-from vvc_nnr.sequences.yuv import (
-    PartialFormat,
-    YuvWriter,
-    count_yuv_pictures,
-    format_from_name,
-    looks_like_16_bit,
-    read_yuv,
-)
+from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, looks_like_16_bit, read_yuv
+from vvc_nnr.sequences.yuv_name import NamedFormat, PartialFormat, parse_yuv_name
 
 VIDEO_SUFFIXES = (
-    ".mp4",
-    ".mkv",
-    ".mov",
-    ".avi",
-    ".webm",
-    ".m4v",
-    ".mpg",
-    ".ts",
-    ".264",
-    ".h264",
-    ".265",
-    ".hevc",
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv", ".mxf", ".ivf"),
+    *(".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".264", ".h264", ".265", ".hevc"),
 )
 SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
@@ -53,6 +39,8 @@ class Source:
         format: What `frames` yields.
         n_pictures: How many there are; for a video the container's word, None if it has none.
         ctc_class: Class of the common test conditions, by size where the sequence is not one of theirs.
+        stream: The track of a video file, None for its only video.
+        allow_damaged: Whether damaged pictures of a video are taken as FFmpeg conceals them.
     """
 
     name: str
@@ -60,6 +48,8 @@ class Source:
     format: VideoFormat
     n_pictures: int | None
     ctc_class: str
+    stream: int | None = None
+    allow_damaged: bool = False
 
     def frames(self, start: int = 0, count: int | None = None) -> Iterator[Frame]:
         """The pictures from index `start`, at most `count`, one in memory at a time; each call reads anew.
@@ -78,7 +68,22 @@ class Source:
             return read_y4m(self.path, start, count)
         if suffix in IMAGE_SUFFIXES:
             return self._image_frames(start, count)
-        return read_video(self.path, start, count)
+        return read_video(self.path, start, count, stream=self.stream, allow_damaged=self.allow_damaged)
+
+    def damage(self, count: int | None = None) -> str | None:
+        """What is damaged among the first `count` pictures of a video that was opened with `allow_damaged`.
+
+        Returns:
+            What FFmpeg says of the first damage; None if there is none. The pictures are decoded for it.
+        """
+        if not self.allow_damaged:
+            return None
+        try:
+            for _ in read_video(self.path, count=count, stream=self.stream):
+                pass
+        except BitstreamError as error:
+            return str(error).removeprefix(f"{self.path}: ").partition("; --allow-damaged")[0]
+        return None
 
     def _image_frames(self, start: int, count: int | None) -> Iterator[Frame]:
         if start == 0 and count != 0:
@@ -93,6 +98,8 @@ def open_source(
     bit_depth: int | None = None,
     chroma_format: ChromaFormat | None = None,
     fps: Fraction | None = None,
+    stream: int | None = None,
+    allow_damaged: bool = False,
 ) -> Source:
     """The sequence in a `.yuv`, `.y4m`, video or image file.
 
@@ -107,13 +114,16 @@ def open_source(
         bit_depth: 8 to 16.
         chroma_format: "400", "420", "422" or "444".
         fps: Pictures per second.
+        stream: Of a video file with several videos the one to read: its index in the file, from 0 (ffprobe's #0:N).
+        allow_damaged: Whether a damaged video is taken as FFmpeg conceals the damage.
 
     Raises:
         InputError: If the file is missing or of an unknown kind, its format is not known or does not fit.
         BitstreamError: If the file is damaged.
         UnsupportedError: If the file is legal but not readable here.
     """
-    return _open(Path(path), PartialFormat(width, height, bit_depth, chroma_format, fps))
+    options = PartialFormat(width, height, bit_depth, chroma_format, fps)
+    return _open(Path(path), options, stream, allow_damaged)
 
 
 def open_sources(
@@ -124,8 +134,12 @@ def open_sources(
     bit_depth: int | None = None,
     chroma_format: ChromaFormat | None = None,
     fps: Fraction | None = None,
+    stream: int | None = None,
+    allow_damaged: bool = False,
 ) -> list[Source]:
     """All sequences of a folder and its subfolders in order of their paths, or the one in a file.
+
+    Linked folders are entered; the log says what was left out (`listing`).
 
     Each image is a sequence of its own. Options are for the files that do not know better: they are as in
     `open_source` for `.yuv` files and images. Sequences of the same name get their paths as names.
@@ -138,45 +152,53 @@ def open_sources(
     root = Path(folder_or_file)
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
     if not root.is_dir():
-        return [_open(root, options)]
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and _is_visible(path, root))
-    if not paths:
-        raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)})")
+        return [_open(root, options, stream, allow_damaged)]
+    if stream is not None:
+        raise InputError(f"{root}: --stream {stream} is for one video file, this is a folder")
+    listing = list_files(root, has_suffix(SUFFIXES))
+    if not listing.paths:
+        raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)}){listing.words_if_empty()}")
+    listing.left_out.tell(root)
     rate_only = PartialFormat(fps=fps)
     needs_format = (".yuv", *IMAGE_SUFFIXES)
-    sources = [_open(path, options if path.suffix.lower() in needs_format else rate_only) for path in paths]
-    n_of_name = Counter(source.name for source in sources)
+    sources = [
+        _open(path, options if path.suffix.lower() in needs_format else rate_only, None, allow_damaged)
+        for path in listing.paths
+    ]
+    below_root = [source.path.relative_to(root).as_posix() for source in sources]
+    n_of_name = Counter([*(source.name for source in sources), *below_root])
     return [
-        source if n_of_name[source.name] == 1 else replace(source, name=str(source.path.relative_to(root).as_posix()))
-        for source in sources
+        source if n_of_name[source.name] == 1 else replace(source, name=path)
+        for source, path in zip(sources, below_root, strict=True)
     ]
 
 
 def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
-    """A writer of `.yuv` or `.y4m`, to be used in a `with` block.
+    """A writer of `.yuv` or `.y4m`, to be used in a `with` block; pipes and devices of other names get `.y4m`.
 
     Raises:
-        InputError: If the name has another suffix.
+        InputError: If the name has another suffix, or is that of a raw file and states another format.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".y4m":
         return Y4mWriter(path, format)
     if suffix == ".yuv":
+        _check_name_says(path, format)
         return YuvWriter(path, format)
+    if is_stream(path):
+        return Y4mWriter(path, format)
     raise InputError(f"{path}: pictures are written as .y4m or .yuv; choose one of these suffixes")
 
 
-def _is_visible(path: Path, root: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _open(path: Path, options: PartialFormat) -> Source:
+def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged: bool) -> Source:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, a file is wanted' if path.is_dir() else 'no such file'}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
+    if stream is not None and suffix not in VIDEO_SUFFIXES:
+        raise InputError(f"{path}: --stream {stream} is for video files ({', '.join(VIDEO_SUFFIXES)})")
     if suffix == ".yuv":
         format = _yuv_format(path, options)
         n_pictures: int | None = _checked_yuv_count(path, format)
@@ -185,34 +207,90 @@ def _open(path: Path, options: PartialFormat) -> Source:
     elif suffix in IMAGE_SUFFIXES:
         format, n_pictures = _image_format(path, options), 1
     else:
-        probe = probe_video(path)
+        probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
         format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
-    return Source(sequence.name if sequence else path.stem, path, format, n_pictures, ctc_class)
+    name = sequence.name if sequence else path.stem
+    return Source(name, path, format, n_pictures, ctc_class, stream, allow_damaged and suffix in VIDEO_SUFFIXES)
 
 
 def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
-    named = format_from_name(path.name)
-    width, height = _first(options.width, named.width, None), _first(options.height, named.height, None)
+    named = parse_yuv_name(path.name)
+    if named.unreadable:
+        raise UnsupportedError(
+            f"{path}: its name says {named.unreadable[0]!r}; only progressive planar Y, Cb, Cr (or Y alone) is read, "
+            "little endian: convert it (ffmpeg -f rawvideo -pix_fmt ...), or rename it if the name is wrong"
+        )
+    width, height = _size_of(path, options, named)
     known = find_ctc_sequence(path.name, width, height)
     if known:
         width, height = known.width, known.height
     if width is None or height is None:
-        raise InputError(f"{path}: picture size not known; give it, or name the file like x_416x240_50fps_8bit_420.yuv")
-    return VideoFormat(
-        width,
-        height,
-        _first(options.bit_depth, named.bit_depth, known.bit_depth if known else 8),
-        _first(options.chroma_format, named.chroma_format, "420"),
-        _first(options.fps, named.fps, known.fps if known else Fraction(30)),
+        raise InputError(
+            f"{path}: picture size not known; give it (--size), or name the file like x_416x240_50fps_8bit_420.yuv"
+        )
+    _refuse_unsure(path, named, options)
+    depth = _one_of(path, options.bit_depth, named.bit_depths, "bit depths", "--bit-depth")
+    chroma_format = _one_of(path, options.chroma_format, named.chroma_formats, "chroma formats", "--chroma-format")
+    fps = _one_of(path, options.fps, named.rates, "picture rates", "--fps")
+    with naming(path):
+        return VideoFormat(
+            width,
+            height,
+            depth if depth is not None else known.bit_depth if known else 8,
+            chroma_format or "420",
+            fps or (known.fps if known else Fraction(30)),
+            named.colour_ranges[0] if len(named.colour_ranges) == 1 else None,
+        )
+
+
+def _check_name_says(path: Path, format: VideoFormat) -> None:
+    """Refuses to write under a name that says something else, since the file would be read as that."""
+    named = parse_yuv_name(path.name)
+    written = {
+        "picture size": ((format.width, format.height), named.sizes),
+        "bit depth": (format.bit_depth, named.bit_depths),
+        "chroma format": (format.chroma_format, named.chroma_formats),
+        "layout": ("planar", named.unreadable),
+    }
+    for what, (value, said) in written.items():
+        if said and value not in said:
+            detail = f"its name says {what} {_shown(said[0])}, the pictures are {_shown(value)}"
+            raise InputError(f"{path}: {detail}; choose another name")
+
+
+def _size_of(path: Path, options: PartialFormat, named: NamedFormat) -> tuple[int | None, int | None]:
+    if options.width is not None and options.height is not None:
+        return options.width, options.height
+    found = _one_of(path, None, named.sizes, "picture sizes", "--size")
+    width, height = found or (None, None)
+    return (
+        options.width if options.width is not None else width,
+        options.height if options.height is not None else height,
     )
 
 
-def _first(preferred: _Value | None, second: _Value | None, default: _Value) -> _Value:
-    if preferred is not None:
-        return preferred
-    return default if second is None else second
+def _one_of(path: Path, option: _Value | None, named: Sequence[_Value], what: str, flag: str) -> _Value | None:
+    """The option, else what the name says; InputError if it says several things."""
+    if option is not None or not named:
+        return option
+    if len(named) > 1:
+        raise InputError(f"{path}: its name has {len(named)} {what} ({', '.join(map(_shown, named))}); give {flag}")
+    return named[0]
+
+
+def _shown(value: object) -> str:
+    return f"{value[0]}x{value[1]}" if isinstance(value, tuple) else str(value)
+
+
+def _refuse_unsure(path: Path, named: NamedFormat, options: PartialFormat) -> None:
+    for given, words, what, flag in (
+        (options.bit_depth, named.unsure_depth, "a bit depth", "--bit-depth"),
+        (options.chroma_format, named.unsure_chroma, "a chroma format", "--chroma-format"),
+    ):
+        if given is None and words:
+            raise InputError(f"{path}: {words[0]!r} in its name may state {what}, or not; give {flag}")
 
 
 def _checked_yuv_count(path: Path, format: VideoFormat) -> int:
@@ -226,11 +304,14 @@ def _image_format(path: Path, options: PartialFormat) -> VideoFormat:
     width, height = read_image_size(path)
     wanted = PartialFormat(options.width, options.height)
     format = _agreeing(path, VideoFormat(width, height), wanted)
+    chroma_format = options.chroma_format or "420"
     return replace(
         format,
         bit_depth=options.bit_depth or 8,
-        chroma_format=options.chroma_format or "420",
+        chroma_format=chroma_format,
         fps=options.fps or format.fps,
+        colour_range="limited",  # as `rgb_to_frame` makes it
+        chroma_location="left" if chroma_format == "420" else None,
     )
 
 

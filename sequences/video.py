@@ -1,35 +1,55 @@
 """Video files (`.mp4`, `.mkv`, ...) decoded by FFmpeg through PyAV, one picture at a time.
 
-Rule for pixel formats. Planar YUV and grey of 8 to 16 bit, limited or full range (`yuvj`), is taken as it is.
-Any other format is converted to the nearest planar YUV: the same depth (or the next of 8, 9, 10, 12, 14, 16);
-no chroma if grey, 4:2:0 if chroma is coarser both ways, 4:2:2 if coarser across only, else 4:4:4. RGB becomes
-BT.709 limited-range 4:4:4, and alpha is dropped.
+What is taken, and what is not:
+
+* Track: the only video. Cover art and thumbnails are no video; of several videos one has to be chosen (`stream`).
+* Pixel format: planar YUV and grey of 8 to 16 bit, limited or full range (`yuvj`), is taken as it is. Any other is
+  converted to the nearest planar YUV: the same depth (or the next of 8, 9, 10, 12, 14, 16); no chroma if grey, 4:2:0
+  if chroma is coarser both ways, 4:2:2 if coarser across only, else 4:4:4; RGB becomes BT.709 limited-range 4:4:4.
+  Where that changes samples (and not only their order) the log says so. An alpha channel must be opaque.
+* Pictures are turned and flipped upright as the container says (display matrix), and its edit list is obeyed.
+* Colour range and pixel aspect are kept in the format. Interlaced pictures, and pictures that change in size, format
+  or direction on the way, are refused.
+* Damage: FFmpeg would conceal it. Here any message of an error in FFmpeg's log, a picture marked as corrupt, a file
+  that ends too early or fewer pictures than the container promises end in `BitstreamError`, unless
+  `allow_damaged`. A codec without checksums (MPEG-4, VP9, JPEG) can be damaged so that no decoder notices.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.files import open_input
-from vvc_nnr.sequences.frame import ChromaFormat, Frame, Plane, VideoFormat
+from vvc_nnr.sequences.container_end import check_container_end
+from vvc_nnr.sequences.frame import ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 
 _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
+_NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+_PROGRESSIVE = 1
+"""FFmpeg's AVFieldOrder: 0 is not known, above 1 are the orders of fields."""
+_STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+_FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
+_COLOUR_RANGES: dict[int, ColourRange] = {int(ColorRange.MPEG): "limited", int(ColorRange.JPEG): "full"}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,68 +60,258 @@ class VideoProbe:
     n_pictures: int | None
 
 
-def probe_video(path: Path) -> VideoProbe:
-    """Format and picture count of the file's first video stream.
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How stored pictures become upright: transposed first, then flipped."""
+
+    transposed: bool = False
+    flipped_across: bool = False
+    flipped_down: bool = False
+
+    def __call__(self, plane: Plane) -> Plane:
+        plane = plane.T if self.transposed else plane
+        flipped = plane[:: -1 if self.flipped_down else 1, :: -1 if self.flipped_across else 1]
+        return cast(Plane, np.ascontiguousarray(flipped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What all pictures of one video must have in common."""
+
+    width: int
+    height: int
+    pixel_format: str
+    turn: _Turn
+
+
+def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = False) -> VideoProbe:
+    """Format and picture count of the file's video; its first picture is decoded.
+
+    Args:
+        path: The file.
+        stream: Index of the track in the file, from 0, as ffprobe shows it (#0:N); None for its only video.
+        allow_damaged: Whether a file is taken that ends too early or is damaged at its start.
 
     Raises:
-        InputError: If the file is missing.
-        BitstreamError: If FFmpeg cannot read it or finds no video in it.
+        InputError: If the file is missing, holds several videos and none is chosen, or not the chosen one.
+        BitstreamError: If FFmpeg cannot read it, finds no video in it, or it is damaged there.
+        UnsupportedError: If its pictures are of a kind that is not read; see the module.
     """
-    with _opened(path) as (_, stream):
-        target = _target_format(stream.codec_context.format, path)
-        chroma_format, bit_depth = _parse_planar(target)
-        fps = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
-        format = VideoFormat(stream.width, stream.height, bit_depth, chroma_format, Fraction(fps))
-        return VideoProbe(format, stream.frames or None)
+    with _opened(path, stream, allow_damaged) as (container, track):
+        picture = next(_pictures(container, track, path, allow_damaged), None)
+        if picture is None:
+            raise BitstreamError(f"{path}: FFmpeg decodes no picture of its video")
+        frame = _to_frame(picture, path)
+        fps = Fraction(track.average_rate or track.guessed_rate or _DEFAULT_FPS)
+        stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
+        _say_conversion(picture.format, path)
+        _say_varying_rate(container, track, fps, path)
+        return VideoProbe(stated.holding(frame), _n_shown(container, track))
 
 
-def read_video(path: Path, start: int = 0, count: int | None = None) -> Iterator[Frame]:
-    """The pictures of the first video stream in display order.
+def read_video(
+    path: Path,
+    start: int = 0,
+    count: int | None = None,
+    *,
+    stream: int | None = None,
+    allow_damaged: bool = False,
+) -> Iterator[Frame]:
+    """The pictures of the file's video in display order.
 
     Args:
         path: The file.
         start: Index of the first picture wanted; earlier ones are decoded and dropped.
         count: Number of pictures wanted at most; None for all.
+        stream: As in `probe_video`.
+        allow_damaged: Whether damaged pictures are taken as FFmpeg conceals them, and missing ones left out.
 
     Raises:
-        InputError: If the file is missing.
-        BitstreamError: If FFmpeg cannot decode it.
-        UnsupportedError: If the picture size changes on the way.
+        InputError: As `probe_video`.
+        BitstreamError: If FFmpeg cannot decode it, or a picture up to the last one wanted is damaged.
+        UnsupportedError: As `probe_video`, or if the pictures change on the way.
     """
     stop = None if count is None else start + count
-    with _opened(path) as (container, stream):
-        size = (stream.width, stream.height)
-        for picture in islice(container.decode(stream), start, stop):
-            if (picture.width, picture.height) != size:
-                raise UnsupportedError(
-                    f"{path}: the picture size changes from {size} to {(picture.width, picture.height)}"
-                )
-            yield _to_frame(picture, path)
+    first: _Kind | None = None
+    with _opened(path, stream, allow_damaged) as (container, track):
+        for index, picture in enumerate(islice(_pictures(container, track, path, allow_damaged), stop)):
+            kind = _kind_of(picture, path)
+            first = first or kind
+            if kind != first:
+                raise UnsupportedError(f"{path}: picture {index} differs from the first: {_difference(first, kind)}")
+            if index >= start:
+                yield _to_frame(picture, f"{path}: picture {index}")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream; FFmpeg's errors become BitstreamError."""
+def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tuple[Any, Any]]:
+    """The container and its video track; FFmpeg's errors become BitstreamError."""
     open_input(path).close()
+    if not allow_damaged:
+        check_container_end(path)
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise BitstreamError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context.format is None or not stream.width or not stream.height:
+        # "file:" since a name may have a colon, and tags may be in any encoding
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            track = _video_track(container, index, path)
+            context = track.codec_context
+            if context is None or context.format is None or not track.width or not track.height:
                 raise BitstreamError(f"{path}: its video has no known picture format")
-            yield container, stream
-    except av.FFmpegError as error:
-        raise BitstreamError(f"{path}: FFmpeg cannot decode it: {error.strerror}") from error
+            if track.metadata.get("alpha_mode") == "1":
+                raise UnsupportedError(f"{path}: has an alpha layer, which would be lost; lay it over a background")
+            if context.field_order > _PROGRESSIVE:
+                raise UnsupportedError(f"{path}: its container says interlaced; only progressive pictures are read")
+            if context.name == "vvc" and context.format.components[0].bits == 8:
+                advice = "take its stream out (ffmpeg -i FILE -c copy -f vvc out.266) and decode that"
+                raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
+            if context.name != "libdav1d":  # all others: FFmpeg's messages must come on this thread
+                context.thread_count = 1
+            if not allow_damaged:
+                context.options = _STRICT
+            yield container, track
+    except VvcNnrError:
+        raise
+    except (av.FFmpegError, UnicodeError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise _undecodable(path, error) from error
 
 
-def _target_format(source: Any, path: Path) -> str:
+def _undecodable(path: Path | str, error: Exception) -> BitstreamError:
+    return BitstreamError(f"{path}: FFmpeg cannot decode it: {getattr(error, 'strerror', None) or error}")
+
+
+def _video_track(container: Any, index: int | None, path: Path) -> Any:
+    """The chosen track, else the only one that is a video and no cover picture."""
+    if index is not None:
+        chosen = [track for track in container.streams.video if track.index == index]
+        if not chosen:
+            raise InputError(f"{path}: stream {index} is no video; the videos are {_listed(container.streams.video)}")
+        return chosen[0]
+    videos = [track for track in container.streams.video if not track.disposition & _NO_VIDEO]
+    if not videos:
+        covers = _listed(container.streams.video)
+        raise BitstreamError(f"{path}: has no video stream" + (f", only cover pictures ({covers})" if covers else ""))
+    if len(videos) > 1:
+        raise InputError(f"{path}: holds {len(videos)} videos ({_listed(videos)}); give --stream N")
+    return videos[0]
+
+
+def _listed(tracks: Any) -> str:
+    return ", ".join(f"{each.index}: {each.codec_context.name} {each.width}x{each.height}" for each in tracks)
+
+
+def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> Iterator[Any]:
+    """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
+    promised = _n_promised(track)
+    packets = container.demux(track)
+    n_packets, n_shown, is_said = 0, 0, False
+    at_end = False
+    while not at_end:
+        packet, pictures, damage = _next_pictures(packets)
+        at_end = packet is None
+        n_packets += packet is not None and packet.size > 0
+        where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
+        corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
+        if not damage and corrupt is not None:
+            damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"
+        if not damage and at_end and promised and n_packets < promised:
+            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
+        if damage and not allow_damaged:
+            hint = "--allow-damaged takes what FFmpeg makes of it"
+            raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
+        if damage and not is_said:
+            _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", path, where, damage)
+            is_said = True
+        yield from pictures
+        n_shown += len(pictures)
+
+
+def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
+    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage."""
+    packet, pictures, damage = None, list[Any](), ""
+    with av.logging.Capture() as messages, _messages_of_errors():
+        try:
+            packet = next(packets, None)
+            pictures = packet.decode() if packet is not None else []
+        except av.FFmpegError as error:
+            damage = error.strerror or str(error)
+    said = [" ".join(text.split()) for level, _, text in messages if level <= av.logging.ERROR]
+    return packet, pictures, damage or " ".join(said[:1])
+
+
+@contextmanager
+def _messages_of_errors() -> Iterator[None]:
+    """Inside the block FFmpeg's messages of errors reach PyAV, which else drops them."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        yield
+    finally:
+        av.logging.set_level(before)
+
+
+def _n_promised(track: Any) -> int | None:
+    """How many coded pictures the container's index lists, or else its header; None if neither does.
+
+    An index goes first: AVI's header also counts empty places, and of MP4's pictures the edit list cuts some off.
+    The index of Matroska lists only some pictures, which makes it a weaker promise, but no false one.
+    """
+    return len(track.index_entries) or track.frames or None
+
+
+def _n_shown(container: Any, track: Any) -> int | None:
+    """How many pictures will be seen by the container's word, None if it has none."""
+    entries = track.index_entries
+    if container.format.name.startswith("mov") and track.frames:  # without fragments: the index is whole
+        return sum(not entry.is_discard for entry in entries)
+    return track.frames or None
+
+
+def _kind_of(picture: Any, where: Path | str) -> _Kind:
+    if picture.interlaced_frame:
+        raise UnsupportedError(f"{where}: its pictures are interlaced; only progressive ones are read")
+    return _Kind(picture.width, picture.height, picture.format.name, _turn_of(picture, where))
+
+
+def _difference(first: _Kind, other: _Kind) -> str:
+    before, after = (
+        f"{kind.width}x{kind.height} {kind.pixel_format}{' turned' if kind.turn != _Turn() else ''}"
+        for kind in (first, other)
+    )
+    return f"{before}, then {after}" if before != after else "it is turned another way"
+
+
+def _turn_of(picture: Any, where: Path | str) -> _Turn:
+    """The display matrix as a turn; of its nine numbers the first two of the first two rows turn."""
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return _Turn()
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if b == c == 0 and a and d:
+        return _Turn(False, a < 0, d < 0)
+    if a == d == 0 and b and c:
+        return _Turn(True, c < 0, b < 0)
+    raise UnsupportedError(f"{where}: is to be shown turned by {picture.rotation} degrees; quarter turns are read")
+
+
+def _colour_range(picture: Any) -> ColourRange | None:
+    if picture.format.is_rgb or picture.format.has_palette:
+        return "limited"
+    return "full" if picture.format.name.startswith("yuvj") else _COLOUR_RANGES.get(int(picture.color_range))
+
+
+def _aspect(track: Any, picture: Any) -> Fraction | None:
+    aspect = track.sample_aspect_ratio
+    if not aspect or aspect < 0:
+        return None
+    return Fraction(1 / aspect if _turn_of(picture, "").transposed else aspect)
+
+
+def _target_format(source: Any, where: Path | str) -> str:
     """Name of the planar YUV format nearest to the source format."""
     if _PLANAR.fullmatch(source.name) and not source.name.endswith("le" if _ENDIAN == "be" else "be"):
         return str(source.name)
     deepest_bits = max(component.bits for component in source.components)
-    if deepest_bits > _BIT_DEPTHS[-1]:
-        raise UnsupportedError(f"{path}: {source.name} has {deepest_bits} bits per sample, at most 16 are read")
+    if deepest_bits > _BIT_DEPTHS[-1] or _FLOAT_OR_RAW.fullmatch(source.name):
+        raise UnsupportedError(f"{where}: pixel format {source.name}; YUV, grey and RGB of at most 16 bit are read")
     bit_depth = min(depth for depth in _BIT_DEPTHS if depth >= deepest_bits)
     suffix = "" if bit_depth == 8 else f"{bit_depth}{_ENDIAN}"
     chroma_format = _nearest_chroma(source)
@@ -126,8 +336,32 @@ def _parse_planar(name: str) -> tuple[ChromaFormat, int]:
     return cast(ChromaFormat, match[1] or "400"), int(match[2] or 8)
 
 
-def _to_frame(picture: Any, path: Path) -> Frame:
-    target = _target_format(picture.format, path)
+def _say_conversion(source: Any, path: Path) -> None:
+    """A line of the log where more than the order of the samples changes."""
+    target = _target_format(source, path)
+    chroma_format, bit_depth = _parse_planar(target)
+    wide, tall = source.chroma_width(16), source.chroma_height(16)
+    sizes = {"420": (8, 8), "422": (8, 16), "444": (16, 16), "400": (wide, tall)}
+    same_depth = max(component.bits for component in source.components) == bit_depth
+    if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
+        matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
+        _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
+
+
+def _say_varying_rate(container: Any, track: Any, fps: Fraction, path: Path) -> None:
+    """A line of the log where an MP4's index has pictures at varying intervals."""
+    if not container.format.name.startswith("mov"):
+        return
+    times = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    if steps and max(steps) > 1.5 * min(steps):
+        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second, the mean", path, float(fps))
+
+
+def _to_frame(picture: Any, where: Path | str) -> Frame:
+    kind = _kind_of(picture, where)
+    target = _target_format(picture.format, where)
+    _check_opaque(picture, where)
     if target != picture.format.name:
         rgb = picture.format.is_rgb or picture.format.has_palette
         picture = picture.reformat(
@@ -136,12 +370,28 @@ def _to_frame(picture: Any, path: Path) -> Frame:
             dst_color_range=ColorRange.MPEG if rgb else None,
         )
     chroma_format, bit_depth = _parse_planar(target)
+    if chroma_format == "422" and kind.turn.transposed:
+        raise UnsupportedError(f"{where}: 4:2:2 is to be shown on its side, where its chroma would be no 4:2:2")
     format = VideoFormat(picture.width, picture.height, bit_depth, chroma_format)
     planes = tuple(
-        _copy_plane(plane, shape, format.dtype)
+        kind.turn(_copy_plane(plane, shape, format.dtype))
         for plane, shape in zip(picture.planes, format.plane_shapes, strict=True)
     )
     return Frame(planes, bit_depth, chroma_format)
+
+
+def _check_opaque(picture: Any, where: Path | str) -> None:
+    """Refuses a picture with transparent samples, since the rest would not be the picture."""
+    alphas = [component for component in picture.format.components if component.is_alpha]
+    if not alphas and not picture.format.has_palette:
+        return
+    deep = bool(alphas) and alphas[0].bits > 8
+    planar = picture.reformat(format=f"yuva444p16{_ENDIAN}" if deep else "yuva444p")
+    dtype = np.dtype(np.uint16 if deep else np.uint8)
+    alpha = _copy_plane(planar.planes[3], (planar.height, planar.width), dtype)
+    opaque = (1 << alphas[0].bits) - 1 << (16 - alphas[0].bits) if deep else 255
+    if int(alpha.min()) < opaque:
+        raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
 
 
 def _copy_plane(plane: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> Plane:

@@ -5,10 +5,7 @@ Samples are one byte at 8 bit and two bytes, little endian, at 9 to 16 bit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, cast
@@ -17,66 +14,7 @@ import numpy as np
 
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.files import AtomicFile, open_input
-from vvc_nnr.sequences.frame import ChromaFormat, Frame, Plane, VideoFormat
-
-_SIZE = re.compile(r"(?<![a-z\d])(\d{1,5})x(\d{1,5})(?!\d)", re.IGNORECASE)
-_FPS_WITH_UNIT = re.compile(r"(?<![\d.])(\d{1,3}(?:\.\d+)?)_?(?:fps|hz)", re.IGNORECASE)
-_FPS_AFTER_SIZE = re.compile(r"^[pi_-](\d{1,3}(?:\.\d+)?)(?![\d.]*[a-z\d])", re.IGNORECASE)
-_BIT_DEPTH = re.compile(r"(?<!\d)(\d{1,2})_?(?:bits?|b)(?![a-z])|4\d\dp(\d{2})(?!\d)", re.IGNORECASE)
-_CHROMA = re.compile(r"(?<!\d)(400|420|422|444)(?!\d)")
-_SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
-_NTSC_FPS = {"23.976": 24, "23.98": 24, "29.97": 30, "59.94": 60, "119.88": 120}
-
-
-@dataclass(frozen=True, slots=True)
-class PartialFormat:
-    """The fields of a `VideoFormat` that a file name or the options give; None where they are silent."""
-
-    width: int | None = None
-    height: int | None = None
-    bit_depth: int | None = None
-    chroma_format: ChromaFormat | None = None
-    fps: Fraction | None = None
-
-
-def format_from_name(name: str) -> PartialFormat:
-    """What a JVET-style file name says, such as `BasketballPass_416x240_50fps_8bit_420.yuv`.
-
-    A bare number right after the size is the rate (`BasketballPass_416x240_50.yuv`).
-    """
-    stem = _SUFFIX.sub("", Path(name).name)
-    size = _SIZE.search(stem)
-    rest = stem[size.end() :] if size else stem
-    depth = _BIT_DEPTH.search(rest)
-    chroma = _CHROMA.search(rest)
-    return PartialFormat(
-        width=int(size[1]) if size else None,
-        height=int(size[2]) if size else None,
-        bit_depth=int(depth[1] or depth[2]) if depth else None,
-        chroma_format=cast(ChromaFormat, chroma[1]) if chroma else None,
-        fps=_fps_from(stem, rest if size else ""),
-    )
-
-
-def parse_fps(text: str) -> Fraction:
-    """Pictures per second from `50`, `29.97` (read as 30000/1001) or `30000/1001`.
-
-    Raises:
-        InputError: If it is no positive number.
-    """
-    if text in _NTSC_FPS:
-        return Fraction(_NTSC_FPS[text] * 1000, 1001)
-    is_number = re.fullmatch(r"\d{1,9}(\.\d{1,9})?|\d{1,9}/\d{1,9}", text)
-    if not is_number or re.match(r"[0.]+(/|$)", text) or re.search("/0+$", text):
-        raise InputError(f"picture rate {text!r}: want a positive number such as 50, 29.97 or 30000/1001")
-    return Fraction(text)
-
-
-def _fps_from(stem: str, after_size: str) -> Fraction | None:
-    with_unit = _FPS_WITH_UNIT.search(stem)
-    bare = _FPS_AFTER_SIZE.search(after_size)
-    found = with_unit or (bare if bare and not _CHROMA.fullmatch(bare[1]) else None)
-    return parse_fps(found[1]) if found and float(found[1]) > 0 else None
+from vvc_nnr.sequences.frame import Frame, Plane, VideoFormat
 
 
 def count_yuv_pictures(path: Path, format: VideoFormat) -> int:
@@ -204,8 +142,8 @@ class YuvWriter:
 
 def check_frame_format(frame: Frame, format: VideoFormat, path: Path) -> None:
     """Raise ShapeError if a picture differs from its file's format, InputError if its samples exceed it."""
-    got = frame.format(format.fps)
-    if got != format:
+    got = frame.format()
+    if _short(got) != _short(format):
         raise ShapeError(f"{path}: got a picture of {_short(got)}, the file holds {_short(format)}")
     check_sample_range(frame, f"{path}: the picture to write")
 

@@ -157,6 +157,11 @@ def test_declared_packages_are_the_folders_with_an_init():
     assert set(FOLDER_OF) == set(ROOMS)
 
 
+def test_modules_beside_the_packages_are_files_at_the_root():
+    names = {path.stem for path in ROOT.glob("*.py")} - {"setup"}
+    assert set(SETUPTOOLS["py-modules"]) == names
+
+
 def test_no_module_is_hidden_by_a_package_of_its_name():
     hidden = [path for path in modules().values() if (path.with_suffix("") / "__init__.py").exists()]
     assert hidden == []

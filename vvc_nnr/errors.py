@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import ClassVar, Self
+
+
+def shown(text: str, n_characters: int = 80) -> str:
+    r"""Text of a file or a user as a message shows it: one line, what does not print escaped, a long middle left out.
+
+    Args:
+        text: Any text, lone surrogates and control characters among it.
+        n_characters: About how many are shown; what is left out counts them.
+
+    >>> shown("a\n" + "b" * 500, 9)
+    'a\\nbbbb ... bbb'
+    """
+    head, tail = text, ""
+    if len(text) > n_characters:
+        head, tail = text[: n_characters * 2 // 3], text[len(text) - n_characters // 3 :]
+    plain = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in (head, tail))
+    return " ... ".join(part for part in plain if part)
 
 
 class VvcNnrError(Exception):
-    """Base of all errors that this package raises on purpose; the command line ends with code 2 on it."""
+    """Base of all errors that this package raises on purpose; the command line ends with code 2 on it.
+
+    Its message is one line of printable characters, and never long, whatever a file or a user put into it.
+
+    Args:
+        message: What was got, what must be, what to do.
+    """
+
+    _n_characters: ClassVar[int] = 700
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message, self._n_characters))
+
+    def prefixed(self, where: str) -> Self:
+        """The same error with a file's name before its message; all that it carries stays."""
+        found = copy.copy(self)
+        found.args = (f"{shown(where, len(where))}: {self}",)
+        return found
 
 
 class InputError(VvcNnrError, ValueError):
@@ -48,6 +84,8 @@ class ExternalToolError(VvcNnrError, RuntimeError):
         exit_code: Its return code, None if it never started.
         log: Its output; the last lines go into the message.
     """
+
+    _n_characters = 2000
 
     def __init__(
         self, message: str, *, command: Sequence[str] = (), exit_code: int | None = None, log: str = ""

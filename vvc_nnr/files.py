@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
-import secrets
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -12,10 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.temporary import open_temporary_file
 
-_TORN = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
-"""Names of unfinished files, see `AtomicFile`."""
+_MAX_LINKS = 40
+_STANDARD_FILES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_NUMBERED_FILE = re.compile(r"(?:/dev|/proc/([^/]+))/fd/([0-9]{1,9})")
 
 
 def open_input(path: Path | str) -> BufferedReader:
@@ -32,6 +37,8 @@ def open_input(path: Path | str) -> BufferedReader:
         raise InputError(f"{path}: is a folder, a file is wanted") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero in it, or letters that no name can have
+        raise InputError(f"{str(path)!r}: cannot be the name of a file: {error}") from error
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -49,12 +56,10 @@ def naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
-    except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
-    except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from error
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{path}: {error}") from error
+    except (InputError, BitstreamError, UnsupportedError) as error:
+        if str(error).startswith(shown(str(path), len(str(path)))):
+            raise
+        raise error.prefixed(str(path)) from error
 
 
 def make_folder(folder: Path) -> Path:
@@ -70,28 +75,50 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def remove_torn_files(folder: Path) -> None:
-    """Removes what `AtomicFile` left in a folder when its process was killed; only for who holds the folder alone.
-
-    Args:
-        folder: The folder; it need not be there.
-    """
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if _TORN.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-
 def remaining_bytes(file: BufferedReader) -> int:
     """How many bytes of an open regular file are left to read."""
     return os.fstat(file.fileno()).st_size - file.tell()
 
 
+def is_stream(path: Path | str) -> bool:
+    """Whether what is written there cannot be taken back: a device, a pipe, or an open file such as /dev/stdout."""
+    if open_file_number(path) is not None:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def open_file_number(path: Path | str) -> int | None:
+    """The number of the open file of this process that a path such as /dev/stdout or /dev/fd/63 stands for, or None."""
+    text = os.fspath(path)
+    for _ in range(_MAX_LINKS):
+        if text in _STANDARD_FILES:
+            return _STANDARD_FILES[text]
+        if found := _NUMBERED_FILE.fullmatch(text):
+            return int(found[2]) if found[1] in (None, "self", "thread-self", str(os.getpid())) else None
+        if not os.path.islink(text):
+            return None
+        text = os.path.join(os.path.dirname(text), os.readlink(text))
+    return None
+
+
+def short_name(name: str, max_bytes: int = 200) -> str:
+    """A name that leaves room for what is added to it: itself, or its beginning with a hash of the whole."""
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= max_bytes:
+        return name
+    end = f"-{hashlib.sha256(data).hexdigest()[:8]}"
+    return data[: max_bytes - len(end)].decode("utf-8", "ignore") + end
+
+
 class AtomicFile:
     """A file that appears under its name only when it is complete.
 
-    Bytes go to a temporary name in the same folder, which is renamed when the `with` block ends and removed
-    when it raises. A device or pipe (such as /dev/stdout) is written directly.
+    Bytes go to a temporary file in the same folder, which is renamed when the `with` block ends and removed when it
+    raises. A device, pipe or open file (/dev/null, a FIFO, /dev/stdout, /dev/fd/63) gets its bytes at once.
 
     Args:
         path: The final name; a file of that name is replaced.
@@ -101,20 +128,20 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        target = self.path.resolve()
-        self._target = target
-        self._direct = target.exists() and not target.is_file() and not target.is_dir()
-        self._written = target if self._direct else target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self.path = self._target = Path(path)
+        self._temporary: Path | None = None
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> AtomicFile:
-        if self._target.is_dir():
+        if os.path.isdir(self.path):
             raise InputError(f"{self.path}: is a folder, a file name is wanted")
         try:
-            self._file = open(self._written, "wb")
-        except OSError as error:
-            raise self._refused(error) from error
+            self._open()
+        except BaseException as error:
+            self._discard()
+            if isinstance(error, OSError | ValueError):
+                raise self._refused(error) from error
+            raise
         return self
 
     def write(self, data: bytes | memoryview) -> None:
@@ -130,20 +157,47 @@ class AtomicFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._close()
-            if kind is None and not self._direct:
-                os.replace(self._written, self._target)
-        except OSError as failure:
             if kind is None:
-                raise self._refused(failure) from failure
+                self._finish()
+        except OSError as failure:
+            raise self._refused(failure) from failure
         finally:
-            if not self._direct:
-                self._written.unlink(missing_ok=True)
+            self._discard()
 
-    def _close(self) -> None:
+    def _open(self) -> None:
+        number = open_file_number(self.path)
+        if number is not None:
+            self._file = os.fdopen(os.dup(number), "wb")
+        elif is_stream(self.path):
+            self._file = open(self.path, "wb")  # noqa: SIM115
+        else:
+            self._target = Path(os.path.realpath(self.path)) if self.path.is_symlink() else self.path
+            with contextlib.suppress(FileNotFoundError):
+                self._target.lstat()  # a name that is too long is known now, not when all is written
+            self._temporary, number = open_temporary_file(self._target)
+            self._file = os.fdopen(number, "wb")
+
+    def _finish(self) -> None:
+        """Writes out what is left, and gives the file its name."""
+        assert self._file is not None
+        self._file.flush()
+        os.close(os.dup(self._file.fileno()))  # some systems tell here that the disk is full
+        if self._temporary is not None:
+            if sys.platform == "win32":
+                self._file.close()
+            os.replace(self._temporary, self._target)
+            self._temporary = None
+
+    def _discard(self) -> None:
+        """Closes the file, and removes it if it has no name."""
         file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        temporary, self._temporary = self._temporary, None
+        with contextlib.suppress(OSError), contextlib.ExitStack() as rest:
+            if file is not None:
+                rest.callback(file.close)  # last: this frees the lock
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
-    def _refused(self, error: OSError) -> InputError:
-        return InputError(f"{self.path}: cannot be written: {error.strerror}")
+    def _refused(self, error: OSError | ValueError) -> InputError:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        return InputError(f"{self.path}: cannot be written: {reason}")

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vvc_nnr.data_unit_syntax import MAX_N_DIMENSIONS
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.number_formats import FORMATS
 from vvc_nnr.ties import Tie
 
@@ -132,13 +133,13 @@ def _damaged(message: str, offset: int) -> BitstreamError:
 
 def _parse(text: bytes, offset: int, n_data_units: int) -> Manifest:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _damaged("it is no JSON", offset) from None
+        content = parse_json(text)
+    except BitstreamError as error:
+        raise _damaged(f"it is {error}", offset) from None
     if content.get("vvc_nnr") != VERSION:
-        raise UnsupportedError(f"manifest of version {content.get('vvc_nnr')!r}; {VERSION} is known")
+        raise UnsupportedError(f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {VERSION} is known")
     if content.get("units") != n_data_units:
-        raise _damaged(f"the stream has {n_data_units} data units of {content.get('units')!r}", offset)
+        raise _damaged(f"the stream has {n_data_units} data units of {shown(repr(content.get('units')))}", offset)
     try:
         return _checked(content, n_data_units)
     except (TypeError, ValueError, AttributeError):

@@ -67,13 +67,15 @@ def _run_batches(
     if n_threads == 1 or len(batches) < 2:
         yield from map(run, batches)
         return
-    with ThreadPoolExecutor(min(n_threads, len(batches)), "tensors") as pool:
+    pool = ThreadPoolExecutor(min(n_threads, len(batches)), "tensors")
+    try:
         waiting: set[Future[tuple[list[int], list[Result]]]] = {pool.submit(run, batch) for batch in batches}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BaseException as error:
+        # An interrupt does not wait for tensors in work, which may take minutes.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()

@@ -5,7 +5,7 @@ Source: Krizhevsky, 2014; Szegedy et al., CVPR 2016.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from vvc_nnr.experiments.networks.optional import import_optional
 from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject, module_subject
 from vvc_nnr.model.torch import as_torch
 from vvc_nnr.model.torch_file import read_checkpoint
-from vvc_nnr.sequences.images import read_image
+from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image
+from vvc_nnr.sequences.listing import has_suffix, list_files, list_folders
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 N_PICTURES = 2000
@@ -83,9 +84,16 @@ def _labelled(folder: Path) -> list[tuple[Path, int]]:
 
     Raises:
         NotHereError: If there are none.
+        InputError: If a folder cannot be listed.
     """
-    classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    found = [(path, label) for label, each in enumerate(classes) for path in sorted(each.iterdir())]
+    found = []
+    if folder.is_dir():
+        classes = {path.name: label for label, path in enumerate(list_folders(folder))}
+        listing = list_files(folder, has_suffix(IMAGE_SUFFIXES))
+        inside = [path for path in listing.paths if path.parent != folder]
+        beside = tuple(path.name for path in listing.paths if path.parent == folder)
+        replace(listing.left_out, unknown=(*listing.left_out.unknown, *beside)).tell(folder)
+        found = [(path, classes[path.relative_to(folder).parts[0]]) for path in inside]
     if not found:
         raise NotHereError(f"weights are there, no picture in {folder}/<class>/")
     return found[:: max(1, len(found) // N_PICTURES)][:N_PICTURES]

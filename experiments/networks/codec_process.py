@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.number_formats import Array, NamedArrays
+from vvc_nnr.temporary import temporary_folder
 
 WORKER = Path(__file__).with_name("codec_worker.py")
 PEER_VARIABLE = "VVC_NNR_PEER"
@@ -83,22 +84,21 @@ def _for_peer(array: Array) -> Array:
 
 
 def _run(python: str, arrays: Mapping[str, Array], request: dict[str, Any]) -> Coded:
-    with tempfile.TemporaryDirectory(prefix="vvc_nnr_zoo_") as folder:
-        network, decoded = Path(folder) / "network.npz", Path(folder) / "decoded.npz"
+    with temporary_folder() as folder:
+        network, decoded = folder / "network.npz", folder / "decoded.npz"
         _save(network, arrays)
         paths = {"network": str(network), "decoded": str(decoded)}
-        command = [python, str(WORKER), json.dumps(request | paths)]
+        command = [python, str(WORKER)]
         environment = os.environ | ({"PYTHONPATH": ""} if request["codec"] == "peer" else {})
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
-            )
+            asked = json.dumps(request | paths).encode()
+            done = run_child(command, input=asked, timeout_s=TIMEOUT_S, environment=environment)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ExternalToolError(f"{python}: {error}", command=command[:2]) from error
+            raise ExternalToolError(f"{python}: {error}", command=command) from error
         if done.returncode != 0 or not done.stdout:
-            raise ExternalToolError(
-                f"the {request['codec']} codec failed", command=command[:2], exit_code=done.returncode, log=done.stderr
-            )
+            log = done.stderr.decode(errors="replace")
+            failure = f"the {request['codec']} codec failed"
+            raise ExternalToolError(failure, command=command, exit_code=done.returncode, log=log)
         with np.load(decoded) as file:
             found: NamedArrays = {name: file[name] for name in file.files}
         return Coded(found, **json.loads(done.stdout))

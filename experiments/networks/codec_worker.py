@@ -1,7 +1,7 @@
 """One network through one codec in a process of its own: bytes, times, memory, and the tensors that come back.
 
 Runs under the Python of this package or of the reference software, and needs numpy beside the codec. Takes a JSON
-object as its argument and prints one:
+object from standard input and prints one:
 
     codec      "ours" or "peer"
     network    .npz file of the tensors
@@ -83,12 +83,13 @@ def code_with_peer(network: dict[str, Any], request: dict[str, Any]) -> tuple[by
 
 def main() -> None:
     """Codes in a temporary folder, since the peer leaves files; what the peer prints goes to standard error."""
-    request = json.loads(sys.argv[1])
+    request = json.load(sys.stdin)
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with np.load(request["network"]) as file:
         network = {name: file[name] for name in file.files}
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    place = Path(request["decoded"]).parent
+    with tempfile.TemporaryDirectory(dir=place) as folder, contextlib.chdir(folder):
         code = code_with_ours if request["codec"] == "ours" else code_with_peer
         reset_peak()
         before = peak_bytes()

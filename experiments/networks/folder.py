@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.networks.row import NotHereError
 from vvc_nnr.sequences.images import image_files, read_image
+from vvc_nnr.sequences.listing import list_files
 
 
 def find_weights(folder: Path | None, pattern: str) -> Path | None:
-    """The first file in the folder that fits a shell pattern, None if there is none."""
-    return next(iter(sorted(folder.glob(pattern))), None) if folder is not None else None
+    """The first file in the folder that fits a shell pattern, None if there is none; hidden files do not count.
+
+    Raises:
+        InputError: If there is only a broken link, or the folder cannot be listed.
+    """
+    if folder is None or not folder.is_dir():
+        return None
+    listing = list_files(folder, lambda name: fnmatch.fnmatchcase(name, pattern), enter=False)
+    broken = fnmatch.filter(listing.left_out.broken, pattern)
+    if broken and not listing.paths:
+        raise InputError(f"{folder / broken[0]}: is a link to nothing; mend or remove it")
+    return listing.paths[0] if listing.paths else None
 
 
 def data_set(folder: Path | None, name: str) -> Path:

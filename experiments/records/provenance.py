@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import vvc_nnr
+from vvc_nnr.children import run_child
 from vvc_nnr.codec.vvc import Sao
 from vvc_nnr.errors import InputError
 
@@ -69,6 +70,7 @@ class Conventions:
         rate: Which bits are counted.
         seeds: Seeds of everything random in the run, empty if nothing was.
         loop_filters: What the codec's filter sets have, empty if there is no such codec.
+        originals: Which originals were damaged and how they were taken, empty if none was.
     """
 
     psnr_peak: PsnrPeak = "vtm"
@@ -76,6 +78,7 @@ class Conventions:
     rate: str = RATE
     seeds: str = ""
     loop_filters: str = ""
+    originals: str = ""
 
     def to_header(self) -> dict[str, str]:
         """This as texts for the header of a file of rows."""
@@ -100,6 +103,7 @@ class Conventions:
             header["rate"],
             header["seeds"],
             header.get("loop_filters", ""),
+            header.get("originals", ""),
         )
 
 
@@ -154,7 +158,7 @@ def _n_cores() -> int:
 def _output(command: Sequence[str]) -> str:
     """Standard output of a short command, empty if it fails or is not there."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = run_child(command, timeout_s=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

@@ -20,6 +20,7 @@ from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.planned import Plan
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import Source
@@ -134,7 +135,7 @@ def read_last_run(path: Path) -> LastRun:
     if not path.exists():
         return LastRun()
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
         shown = content.get("shown")
         return LastRun(
             dict(content["settings"]),
@@ -143,7 +144,7 @@ def read_last_run(path: Path) -> LastRun:
             _plan(content["planned"]) if "planned" in content else None,
             content.get("has_ended") is True,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of a run: {error!r}; run the experiment again") from error
 
 
@@ -278,10 +279,10 @@ def _old(path: Path) -> _Noted | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
         settings, inputs = dict(content["settings"]), content.get("inputs")
         inputs = None if inputs is None else dict(inputs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of an earlier run: {error!r}; choose another folder") from error
     if inputs is None:
         raise InputError(f"{path}: no digests of inputs (the run of an older version): choose another folder")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, INDEX
 from vvc_nnr.files import read_bytes
+from vvc_nnr.json_text import parse_json
 
 KINDS = ("original", "decoded", "filtered")
 _MAX_SIDE = 1 << 16
@@ -50,9 +50,9 @@ def read_index(results: Path) -> list[PictureEntry]:
     if not path.exists():
         return []
     try:
-        content = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON: {error}; run the experiment again") from error
+        content = parse_json(read_bytes(path))
+    except BitstreamError as error:
+        raise InputError(f"{path}: {error}; run the experiment again") from error
     if not isinstance(content, list):
         raise InputError(f"{path}: a list of pictures is wanted, got {type(content).__name__}")
     return [_entry(_Fields(f"{path}, entry {number}", each), path.parent) for number, each in enumerate(content)]
@@ -113,8 +113,12 @@ def _file(files: _Fields, kind: str, folder: Path) -> Path:
     """A file of the folder; the index may not lead out of it."""
     name = files.text(kind)
     path = folder / name
-    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{files.where}: {kind} {name!r} is outside of {folder}")
-    if not path.is_file():
+    try:
+        is_inside, is_file = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError) as error:  # too long, or letters that no name has
+        raise InputError(f"{files.where}: {kind} {shown(repr(name))}: cannot be the name of a file: {error}") from error
+    if not is_inside:
+        raise InputError(f"{files.where}: {kind} {shown(repr(name))} is outside of {folder}")
+    if not is_file:
         raise InputError(f"{files.where}: {kind}: {path}: no such file")
     return path

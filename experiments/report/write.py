@@ -64,7 +64,8 @@ def format_of(path: Path) -> ReportFormat:
     """
     found = _SUFFIXES.get(path.suffix.lower())
     if found is None:
-        raise InputError(f"{path}: no format of a report has this suffix; there are {' '.join(_SUFFIXES)}")
+        known = " ".join(_SUFFIXES)
+        raise InputError(f"{path}: no format of a report has this suffix; there are {known}, or name one by --format")
     return found
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.jpeg import jpeg_version
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.damaged_originals import damage_note
 from vvc_nnr.experiments.plots import end_to_end_figures, save_figure, tool_figures
 from vvc_nnr.experiments.records.planned import Plan, sequence_plan
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
@@ -41,14 +42,15 @@ from vvc_nnr.experiments.tables.stored import (
     read_zoo,
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
-from vvc_nnr.files import AtomicFile, make_folder, remove_torn_files
+from vvc_nnr.files import AtomicFile, make_folder
 from vvc_nnr.filters.decision_file import VERSION
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.sequences.source import Source
+from vvc_nnr.temporary import remove_leftovers
 
 SETTLED_OF_TOOLS = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
-    "inference",
+    "originals", "inference",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
@@ -97,16 +99,20 @@ def run_tool_by_tool(
         "inference": inference,
         "interpolation": interpolation,
     }
+    originals = damage_note(sources, options.max_pictures)
+    settings |= {"originals": originals} if originals else {}
     inputs = source_digests(sources, options.max_pictures)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
-    conventions = Conventions(psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding).to_header()
+    conventions = Conventions(
+        psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding, originals=originals
+    ).to_header()
     provenance = replace(provenance, inference=inference)
     plan = _tool_plan(inputs, options, networks)
     with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
         pictures, coded = make_folder(folder / FOLDER), make_folder(folder / CODED_FOLDER)
-        remove_torn_files(pictures)
-        remove_torn_files(coded)
+        remove_leftovers(pictures)
+        remove_leftovers(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
         _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
         ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, run.writer)
@@ -149,7 +155,7 @@ def run_end_to_end(
     plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
         coded = make_folder(folder / CODED_FOLDER)
-        remove_torn_files(coded)
+        remove_leftovers(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
         _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
@@ -206,7 +212,7 @@ def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[st
     for name, table in tables.items():
         for suffix, text in ((".md", to_markdown(table)), (".csv", to_csv(table)), (".tex", to_latex(table))):
             with AtomicFile(folder / (name + suffix)) as file:
-                file.write(text.encode())
+                file.write(text.encode("utf-8", "replace"))
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / (name + suffix))

@@ -13,8 +13,8 @@ from vvc_nnr.experiments.records.planned import Plan
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.settings import InputDigests, RunFiles, RunIdentity, known_inputs, write_settings
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
-from vvc_nnr.files import remove_torn_files
 from vvc_nnr.folder_lock import locked_folder
+from vvc_nnr.temporary import remove_leftovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,6 @@ def open_run(
         if rows_to_continue(rows, row_type, header) and not path.exists():
             raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
         write_settings(path, identity, inputs, provenance, plan, has_ended=False)
-        remove_torn_files(folder)
+        remove_leftovers(folder)
         with RowWriter(rows, row_type, header) as writer:
             yield OpenRun(writer, path, identity, inputs, provenance, plan)

@@ -37,6 +37,8 @@ from vvc_nnr.sequences.images import frame_to_rgb
 
 FOLDER = "pictures"
 INDEX = "index.json"
+_MAX_LETTERS = 80
+"""Of a sequence and of a network in the name of a file, which may have 255 in all."""
 
 
 def original_name(sequence: str, picture: int) -> str:
@@ -115,6 +117,8 @@ def _finite(value_db: float) -> float | str:
 
 
 def _plain(name: str) -> str:
-    """The name as part of a file name on any system; two names never give the same one."""
-    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """The name as part of a file name on any system, not too long; two names never give the same one."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)[:_MAX_LETTERS]
+    return (
+        plain if plain == name else f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    )

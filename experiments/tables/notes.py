@@ -41,6 +41,10 @@ def peak_note(conventions: Conventions) -> str:
     return "PSNR peak: 2**bit_depth - 1: 255 at 8 bit, 1023 at 10 bit."
 
 
+def _originals_notes(conventions: Conventions) -> tuple[str, ...]:
+    return (f"Originals: {conventions.originals}.",) if conventions.originals else ()
+
+
 def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...]:
     """The notes of every table of the tool-by-tool experiment."""
     places = dict.fromkeys((row.network, row.place) for row in results.networks.values())
@@ -49,6 +53,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
         *(f"{network} {_PLACES[place]}." for network, place in places if place in _PLACES),
         *weights_notes(tuple(results.networks.values())),
         *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
+        *_originals_notes(conventions),
         peak_note(conventions),
         *([DECISIONS_NOTE] if has_decisions else []),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",

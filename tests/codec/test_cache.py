@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.errors import InputError
+from vvc_nnr.temporary import remove_leftovers
 
 KEY = "ab" + "0" * 62
 STREAM = bytes(range(256))
@@ -115,3 +117,22 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert cache.get(KEY) is None
     with pytest.raises(InputError, match=r"file.*cannot be made"):
         cache.put(KEY, RUN)
+
+
+def test_many_that_write_and_read_one_entry_at_once(tmp_path):
+    """Their encodings are equal, their logs and times are not; what is read is always one of theirs, whole."""
+    runs = [EncoderRun(b"stream" * 1000, f"log {i}" * (i + 1), float(i), None) for i in range(4)]
+    found: list[EncoderRun] = []
+
+    def use(run: EncoderRun) -> None:
+        cache = EncodingCache(tmp_path)
+        for _ in range(50):
+            remove_leftovers.cache_clear()
+            cache.put("ab" * 32, run)
+            found.extend(filter(None, [cache.get("ab" * 32)]))
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(use, runs))
+    assert found
+    assert all(any(each.log == run.log and each.stream == run.stream for run in runs) for each in found)
+    assert sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file()) == [".266", ".json"]

@@ -58,3 +58,10 @@ def test_other_lines_are_passed_over(line):
 def test_a_log_that_was_cut_short_gives_whole_pictures_only(cut):
     text = VVENC + EARLY_VTM[:cut]
     assert len(parse_encoder_log(text)) == 2 + (" bits" in EARLY_VTM[:cut])
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u0663"])
+def test_numbers_that_no_encoder_prints_are_passed_over(number: str) -> None:
+    line = "POC {} TId: 0 ( IDR_N_LP, I-SLICE, QP 32 ) {} bits"
+    assert parse_encoder_log(line.format(number, 5)) == []
+    assert parse_encoder_log(line.format(5, number)) == []

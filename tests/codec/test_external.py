@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from vvc_nnr.codec.command_lines import EncoderJob, vtm_arguments, vvenc_argumen
 from vvc_nnr.codec.external import ExternalEncoder
 from vvc_nnr.codec.external_decoder import ExternalDecoder, read_decoded
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import Y4mWriter
@@ -183,6 +185,33 @@ def test_decoders_stand_in_for_ours(programs, tmp_path, name, tool):
     same(list(ExternalDecoder(tool).decode(stream, width=35, height=19)), expected)
     same(list(ExternalDecoder(tool).decode(path)), list(decode_vvc(stream)))
     assert calls_of(calls)[0][4:] == (["-d", "0"] if tool == "vtm" else ["-dph"])
+
+
+def test_a_decoder_runs_once_for_each_format_of_a_stream(programs):
+    """Its file has one header, so that pictures of a second size in it would be read as others."""
+    parts = [VvcEncoder(OPTIONS).encode(frames(2, *size)).stream for size in ((32, 24), (48, 24), (48, 24))]
+    calls = programs("vvdecapp", DECODE, drop=0)
+    same(list(ExternalDecoder("vvdecapp").decode(b"".join(parts))), [f for p in parts for f in decode_vvc(p)])
+    assert len(calls_of(calls)) == 2
+    with pytest.raises(InputError, match="picture 2 changes the size from 32x24 to 48x24: no one size"):
+        list(ExternalDecoder("vvdecapp").decode(b"".join(parts), width=16, height=16))
+
+
+def test_a_size_that_changes_inside_a_sequence(programs):
+    stream = read_vvc_stream(VvcEncoder(OPTIONS).encode(frames(2, 32, 24)).stream)
+    first, second = stream.pictures
+    changed = replace(second, format=replace(second.format, width=16), sequence=first.sequence)
+    calls = programs("vvdecapp", DECODE, drop=0)
+    with pytest.raises(UnsupportedError, match="picture 1 changes the size from 32x24 to 16x24 inside a sequence"):
+        list(ExternalDecoder("vvdecapp").decode(replace(stream, pictures=(first, changed))))
+    assert not calls.exists()
+
+
+def test_a_decoder_that_does_not_crop(programs):
+    stream = VvcEncoder(OPTIONS).encode(frames(1, 34, 26)).stream
+    programs("vvdecapp", DECODE.replace("[{drop}:]", "; frames = [f.padded(40, 32) for f in frames]"))
+    with pytest.raises(ExternalToolError, match="vvdecapp wrote a picture of 40x32, its headers say 34x26"):
+        list(ExternalDecoder("vvdecapp").decode(stream))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
-from PIL import Image
+from PIL import Image, ImageFile
 
 from vvc_nnr.codec.jpeg import (
     decode_jpeg,
@@ -121,6 +122,37 @@ def test_target_rate_finds_the_best_quality_of_all(patches, rate):
         assert found.rate == rate
         assert found.mean_bpp == max(r for r in rates_bpp.values() if r <= target)
         assert rates_bpp[found.quality] == found.mean_bpp
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (8, 8), (17, 33), (257, 3), (320, 160)])
+@pytest.mark.parametrize("subsampling", ["444", "422", "420"])
+def test_noise_at_every_quality_in_optimised_tables(width, height, subsampling):
+    rng = np.random.default_rng(width)
+    before = ImageFile.MAXBLOCK
+    for black_and_white in (False, True):
+        noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = np.where(noise < 128, 0, 255).astype(np.uint8) if black_and_white else noise
+        for quality in (*range(1, 100, 9), *range(85, 101)):
+            optimised = encode_jpeg(image, quality, subsampling, optimise=True)
+            standard = encode_jpeg(image, quality, subsampling)
+            np.testing.assert_array_equal(decode_jpeg(optimised), decode_jpeg(standard))
+    assert before == ImageFile.MAXBLOCK
+
+
+def test_threads_that_encode_noise_restore_pillows_buffer():
+    before = ImageFile.MAXBLOCK
+    noise = [np.random.default_rng(i).integers(0, 256, (200, 200, 3), dtype=np.uint8) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        sizes = list(pool.map(lambda image: jpeg_rate_bytes(image, 100, "optimised"), noise))
+    assert sizes == [jpeg_rate_bytes(image, 100, "optimised") for image in noise]
+    assert before == ImageFile.MAXBLOCK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (7680, 4320)])
+def test_large_noise_at_quality_100(width, height):
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert decode_jpeg(encode_jpeg(noise, 100, optimise=True)).shape == noise.shape
 
 
 def test_mean_rate_counts_each_image_alike():

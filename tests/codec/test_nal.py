@@ -14,6 +14,7 @@ from vvc_nnr.errors import BitstreamError, UnsupportedError
 
 FIRST_SLICE, NEXT_SLICE = b"\xc4\x11\x22", b"\x44\x11\x22"
 CRA, TRAIL, SPS, PPS, HEADER, DELIMITER, PREFIX_SEI, SEI = 9, 0, 15, 16, 19, 20, 23, 24
+RASL, END_OF_SEQUENCE, END_OF_BITSTREAM = 3, 21, 22
 MD5 = bytes(range(16, 64))
 DIGESTS = (MD5[:16], MD5[16:32], MD5[32:])
 
@@ -101,6 +102,37 @@ def test_one_hash_for_one_plane():
 @pytest.mark.parametrize("body", [b"\x01\x00" + bytes(6), b"\x02\x00" + bytes(12), b"\x02\x80" + bytes(4)])
 def test_hashes_of_other_types_are_passed_over(body):
     assert picture_units(PICTURE + sei(body))[0].md5 == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "size"), [(b"\x01\x00", "crc", 2), (b"\x02\x00", "checksum", 4), (b"\x00\x00", "md5", 16)]
+)
+def test_hashes_of_all_types_are_kept(body, kind, size):
+    values = bytes(range(3 * size))
+    (picture,) = picture_units(PICTURE + sei(body + values))
+    assert picture.hash_type == kind
+    assert picture.digests == tuple(values[i * size : (i + 1) * size] for i in range(3))
+
+
+@pytest.mark.parametrize("end", [nal(END_OF_SEQUENCE, b""), nal(END_OF_SEQUENCE, b"") + nal(END_OF_BITSTREAM, b"")])
+def test_ends_of_sequences(end):
+    pictures = picture_units(UNIT + end + UNIT + UNIT + end)
+    assert [p.is_first for p in pictures] == [True, True, False]
+    assert [p.has_sps for p in pictures] == [True] * 3
+    with pytest.raises(BitstreamError, match="a slice of no picture"):
+        picture_units(PICTURE + end + nal(CRA, NEXT_SLICE))
+    with pytest.raises(BitstreamError, match="access unit without a picture"):
+        picture_units(UNIT + nal(SPS) + end + UNIT)
+
+
+@pytest.mark.parametrize("kind", [4, 5, 6, 11])
+def test_slices_of_reserved_types_are_passed_over(kind):
+    assert len(picture_units(UNIT + nal(kind, FIRST_SLICE) + UNIT)) == 2
+
+
+def test_the_type_of_a_picture_with_a_header_of_its_own():
+    (picture,) = picture_units(nal(HEADER) + nal(RASL, NEXT_SLICE) + nal(CRA, NEXT_SLICE))
+    assert picture.nal_unit_type == RASL
 
 
 def test_hash_behind_other_messages_of_one_sei():

@@ -16,7 +16,7 @@ import pytest
 from vvc_nnr.codec.nal import SUFFIX_SEI, nal_units, picture_units
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc, encoder_version
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.sequences.frame import VideoFormat
+from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import psnr_db
 
 OPTIONS = VvcOptions(qp=37, n_threads=1)
@@ -178,6 +178,47 @@ def test_the_ends_of_the_qp_range(real_pictures):
     assert luma_psnr_db(frames[0], decoded) > 55
 
 
+def noise(rng, width, height):
+    shapes = VideoFormat(width, height, 10).plane_shapes
+    return Frame(tuple(rng.integers(0, 1024, shape).astype(np.uint16) for shape in shapes), 10, "420")
+
+
+@pytest.mark.parametrize("qp", [0, 9, 22])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (8, 8), (16, 16), (17, 31), (64, 64), (130, 70)])
+def test_noise_that_exceeds_the_encoders_buffer(width, height, qp):
+    """Two such pictures around one that fits."""
+    rng = np.random.default_rng(qp)
+    flat = noise(rng, width, height)
+    flat = flat._with(np.full_like(plane, 300) for plane in flat.planes)
+    frames = [noise(rng, width, height), flat, noise(rng, width, height)]
+    coded = VvcEncoder(VvcOptions(qp, n_threads=1)).encode(frames)
+    assert [p.poc for p in coded.pictures] == [0, 1, 2]
+    assert {p.qp for p in coded.pictures} == {qp}
+    decoded = list(decode_vvc(coded.stream, width=width, height=height))
+    assert len(decoded) == 3
+    limit_db = {0: 58, 9: 46, 22: 32}[qp]
+    for frame, picture in zip(frames, decoded, strict=True):
+        assert psnr_db(frame.planes[0], picture.planes[0], bit_depth=10) > limit_db
+    plain = {(p.width, p.height) for p in decode_vvc(coded.stream)}
+    assert plain == {(max(16, width + width % 2), max(16, height + height % 2))}
+
+
+def test_a_picture_that_fits_is_coded_as_before(real_pictures):
+    """The canvas is for those alone that need one."""
+    fits = real_pictures(1, 64, 64, bit_depth=10)
+    alone = VvcEncoder(VvcOptions(3, n_threads=1)).encode(fits).stream
+    both = VvcEncoder(VvcOptions(3, n_threads=1)).encode([*fits, noise(np.random.default_rng(0), 64, 64)]).stream
+    assert both.startswith(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (7680, 4320)])
+def test_large_noise_at_qp_0(width, height):
+    frame = noise(np.random.default_rng(0), width, height)
+    (decoded,) = decode_vvc(VvcEncoder(VvcOptions(0)).encode([frame]).stream)
+    assert psnr_db(frame.planes[0], decoded.planes[0], bit_depth=10) > 58
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -334,7 +375,7 @@ def test_a_wrong_hash_matters_only_where_it_is_checked(small):
 
 def test_a_lost_hash_is_noticed_where_others_are_there(small):
     units = parts(small[0])
-    with pytest.raises(BitstreamError, match="picture 1 has no MD5 SEI, others have"):
+    with pytest.raises(BitstreamError, match="picture 1 has no hash SEI, others have"):
         list(decode_vvc(b"".join(units[:9] + units[10:])))
 
 

@@ -110,6 +110,29 @@ def test_odd_sizes_are_padded_and_cropped_again(run: Run, rgb: NDArray[np.uint8]
     assert frame_psnr_db(original.to_bit_depth(10), decoded).y > 30
 
 
+def test_encode_says_what_the_stream_does_not_state(run: Run, tmp_path: Path) -> None:
+    words = ("encode", tmp_path / "in.y4m", "--qp", "40", "-o", tmp_path / "out.266", "--threads", "1")
+    for tags, expected in (
+        ("C420mpeg2 A1:1 XCOLORRANGE=LIMITED", ""),
+        ("C420jpeg A4:3 XCOLORRANGE=FULL", "colour range full, chroma location center, pixel aspect 4/3"),
+    ):
+        header = f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}\nFRAME\n"
+        (tmp_path / "in.y4m").write_bytes(header.encode() + bytes(32 * 48))
+        text = run(*words)
+        assert text.strip().partition("; the stream does not state ")[2] == expected
+
+
+@pytest.mark.parametrize(
+    "tags", ["A4:3 C420jpeg XCOLORRANGE=FULL", "C420paldv XCOLORRANGE=LIMITED", "C420", "A1:1 Cmono"]
+)
+def test_filter_writes_what_the_header_states_and_no_more(run: Run, networks: Path, tmp_path: Path, tags: str) -> None:
+    samples = bytes(32 * 32 if "mono" in tags else 32 * 48)
+    (tmp_path / "in.y4m").write_bytes(f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}\nFRAME\n".encode() + samples)
+    run("filter", tmp_path / "in.y4m", "--model", networks / "post.safetensors", "--qp", "32", "-o", tmp_path / "o.y4m")
+    header = (tmp_path / "o.y4m").read_bytes().partition(b"\n")[0].decode()
+    assert header == f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}"
+
+
 def test_filter_gives_the_samples_of_the_library_on_another_decoders_8_bit_yuv(
     run: Run, y4m: Path, networks: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 from pathlib import Path
@@ -16,8 +17,10 @@ from torch import nn
 from vvc_nnr.compress import decompress, inspect
 from vvc_nnr.experiments import cli_calibrate
 from vvc_nnr.experiments.cli import main
+from vvc_nnr.filters.calibration_pictures import divided
 from vvc_nnr.filters.dncnn import DnCnn
 from vvc_nnr.model.safetensors import write_float
+from vvc_nnr.sequences.images import image_files
 
 ARCHITECTURE = """
 from torch import nn
@@ -251,3 +254,19 @@ def test_bad_input_ends_in_one_line_and_no_file(
     assert last.startswith("vvc-nnr: error: ")
     assert message in last
     assert not list(tmp_path.iterdir())
+
+
+def test_copies_of_photographs_that_measure_are_not_trained_on(tmp_path: Path) -> None:
+    for place in range(5):
+        rgb = np.random.default_rng(place).integers(0, 256, (40, 40, 3), np.uint8)
+        for folder, prefix in (("measured", ""), ("data", "copy_of_")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(rgb).save(tmp_path / folder / f"{prefix}{place}.png")
+    photographs = image_files(tmp_path / "measured")
+    held_out = {path.name for path in divided(photographs)[0].held_out}
+    options = dict.fromkeys(("cifar", "loop_filters", "qps", "noise_sigma", "jpeg_quality", "arch"))
+    for data, prefix in ((None, ""), (tmp_path / "data", "copy_of_")):
+        arguments = argparse.Namespace(calibrate=tmp_path / "measured", data=data, **options)
+        tuning = cli_calibrate._tuning(nn.Conv2d(3, 3, 3), {}, photographs, arguments)
+        trained_on = {path.name.removeprefix(prefix) for path in tuning.photographs}
+        assert trained_on == {path.name for path in photographs} - held_out

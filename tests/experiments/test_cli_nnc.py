@@ -238,7 +238,7 @@ def test_no_changed_byte_goes_unnoticed(coded: Path) -> None:
         ("--qp-of head.weight=x -o x.nnc", "--qp-of"),
         ("--qp-of nothing=-32 -o x.nnc", "nothing"),
         ("--lambda-rd -1 -o x.nnc", "lambda_rd"),
-        ("--lambda-rd nan -o x.nnc", "lambda_rd"),
+        ("--lambda-rd nan -o x.nnc", "--lambda-rd"),
         ("--search slow -o x.nnc", "--search"),
         ("--search thorough --no-dq -o x.nnc", "use_dq=False"),
         ("--scan-order 5 -o x.nnc", "--scan-order"),

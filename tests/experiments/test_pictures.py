@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import io
 import pickle
 import tarfile
@@ -12,6 +13,7 @@ from PIL import Image
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import pictures
+from vvc_nnr.experiments.cli_tables import chosen_sources
 from vvc_nnr.experiments.pictures import (
     bundled_patches,
     bundled_sources,
@@ -95,6 +97,23 @@ def test_a_folder_of_images_is_taken_as_it_is(rgb: NDArray[np.uint8], tmp_path: 
     found = small_pictures(tmp_path)
     assert found.names == ("a.png", "b.png")
     assert [image.shape for image in found.images] == [(32, 96, 3), (64, 96, 3)]
+
+
+def test_what_is_left_out_is_said_in_the_log_and_the_outcome(
+    rgb: NDArray[np.uint8], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    for name in ("._a.png", "Thumbs.db", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert small_pictures(tmp_path).names == ("a.png",)
+    arguments = argparse.Namespace(
+        sequences=tmp_path, size=None, bit_depth=None, chroma_format=None, fps=None, allow_damaged=False
+    )
+    sources, words = chosen_sources(arguments)
+    assert [source.name for source in sources] == ["a"]
+    left_out = "2 hidden files, 1 of unknown kind (notes.txt)"
+    assert words == f"1 sequence of {tmp_path} (left out: {left_out})"
+    assert [record.message for record in caplog.records] == [f"left out of {tmp_path}: {left_out}"] * 2
 
 
 def test_nothing_of_the_kind(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters import pairs
 from vvc_nnr.filters.packing import pack, unpack
-from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs, pair_names, pairs_digest, turned
+from vvc_nnr.filters.pairs import (
+    PairOptions,
+    PairSet,
+    check_pairs,
+    load_original,
+    make_pairs,
+    pair_names,
+    pairs_digest,
+    turned,
+)
 from vvc_nnr.sequences.frame import Frame
 
 OPTIONS = PairOptions(qps=(32, 42), loop_filters=("all", "none"))
@@ -58,6 +67,15 @@ def test_files_of_a_pair_set(folder):
     files = {f"000{i}_{n}/{f}" for i, n in enumerate("abc") for f in names}
     assert set(contents(folder)) == files | {"pairs.json"}
     assert pair_names(folder) == ["0000_a", "0001_b", "0002_c"]
+
+
+def test_hidden_folders_hold_no_pairs_and_linked_ones_do(folder, tmp_path):
+    assert pair_names(tmp_path / "missing") == []
+    (tmp_path / ".0000_a").mkdir()
+    (tmp_path / ".0000_a" / "original.npy").touch()
+    (tmp_path / "0001_b").symlink_to(folder / "0001_b")
+    (tmp_path / "unfinished").mkdir()
+    assert pair_names(tmp_path) == ["0001_b"]
 
 
 def test_pairs_are_what_the_codec_makes(folder, pictures):
@@ -128,7 +146,7 @@ def test_a_folder_takes_one_picture_per_name_and_keeps_those_of_others(pictures,
     assert make_pairs([("b", second)], tmp_path, options) == ["0000_b"]
     assert make_pairs([("a", first)], tmp_path, options) == ["0000_a"]
     (tmp_path / "0000_a" / "original.npy").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"original\.npy: cannot be read"):
+    with pytest.raises(InputError, match=r"original\.npy: no \.npy file"):
         make_pairs([("a", first)], tmp_path, options)
 
 
@@ -222,7 +240,7 @@ def test_the_codecs_error_per_qp_and_plane(folder):
 
 def test_some_of_the_pictures(folder):
     assert len(PairSet(folder, "all", (42,), ["0002_c"])) == 1
-    with pytest.raises(InputError, match="incomplete training pairs"):
+    with pytest.raises(InputError, match=r"original\.npy: no such file"):
         PairSet(folder, "all", (42,), ["0003_d"])
 
 
@@ -256,3 +274,42 @@ def test_damaged_pairs(pictures, tmp_path, damaged, name):
         np.save(path, damaged)
     with pytest.raises(InputError, match=str(tmp_path)):
         PairSet(tmp_path, "all", (32,))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((6, 8), np.uint16),
+        np.zeros((5, 8, 8), np.uint16),
+        np.zeros((6, 0, 8), np.uint16),
+        np.zeros((), np.uint16),
+        np.zeros((6, 8, 8), np.int16),
+        np.zeros((6, 8, 8), ">u2"),
+        np.array([{}], object),
+        np.zeros(3, "<u2,<u2"),
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_arrays_that_are_no_packed_pictures(array, tmp_path):
+    (tmp_path / "0000_a").mkdir()
+    np.save(tmp_path / "0000_a" / "original.npy", array)
+    np.save(tmp_path / "0000_a" / "all_qp22.npy", array)
+    with pytest.raises(InputError, match=r"original\.npy: "):
+        PairSet(tmp_path, "all", [22])
+    with pytest.raises(InputError, match=r"original\.npy: "):
+        load_original(tmp_path / "0000_a")
+
+
+def test_archives_and_cut_files_are_no_packed_pictures(tmp_path):
+    (tmp_path / "0000_a").mkdir()
+    path = tmp_path / "0000_a" / "original.npy"
+    with path.open("wb") as file:
+        np.savez(file, np.zeros((6, 8, 8), np.uint16))
+    with pytest.raises(InputError, match=r"original\.npy: no \.npy file"):
+        load_original(path.parent)
+    np.save(path, np.zeros((6, 8, 8), np.uint16))
+    data = path.read_bytes()
+    for size in (0, 7, 60, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(InputError, match=r"original\.npy: "):
+            load_original(path.parent)

@@ -272,6 +272,64 @@ def test_damaged_checkpoints(inloop_task, tmp_path, capsys):
     assert "run by a pickle" not in capsys.readouterr().out
 
 
+def other_averages(content):
+    del content["average"][next(iter(content["average"]))]
+
+
+def averages_of_another_shape(content):
+    content["average"][next(iter(content["average"]))] = torch.zeros(3)
+
+
+def no_averages(content):
+    del content["average"]
+
+
+def a_step_beyond_the_end(content):
+    content["step"] = 10**6
+
+
+def no_momentum(content):
+    for averages in content["optimiser"][0]["state"].values():
+        averages["exp_avh"] = averages.pop("exp_avg")
+
+
+def momentum_of_another_shape(content):
+    content["optimiser"][0]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def momentum_of_no_parameter(content):
+    content["optimiser"][0]["state"][10**6] = content["optimiser"][0]["state"][0]
+
+
+def other_betas(content):
+    content["optimiser"][0]["param_groups"][0]["betas"] = (0.5, 0.5)
+
+
+def no_decay(content):
+    del content["optimiser"][0]["param_groups"][0]["weight_decay"]
+
+
+def a_tensor_for_an_option(content):
+    content["options"]["seed"] = torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(other_averages, averages_of_another_shape, no_averages, a_step_beyond_the_end, no_momentum),
+        *(momentum_of_another_shape, momentum_of_no_parameter, other_betas, no_decay, a_tensor_for_an_option),
+    ],
+)
+def test_checkpoints_with_a_part_changed_or_missing(inloop_task, tmp_path, damage):
+    path = tmp_path / "a.pt"
+    train(inloop_task(), OPTIONS, path)
+    content = torch.load(path)
+    damage(content)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"a\.pt: (not a checkpoint of this network|a checkpoint of another run)"):
+        train(inloop_task(), OPTIONS, path)
+
+
 def test_a_damaged_checkpoint_gives_one_short_line(inloop_task, tmp_path):
     path = tmp_path / "a.pt"
     path.write_bytes(pickle.dumps(Malice()))

@@ -27,7 +27,17 @@ def test_odd_sizes_round_chroma_up(chroma_format, shapes):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"width": 0}, {"height": -1}, {"bit_depth": 7}, {"bit_depth": 17}, {"chroma_format": "411"}, {"fps": 0}],
+    [
+        {"width": 0},
+        {"height": -1},
+        {"bit_depth": 7},
+        {"bit_depth": 17},
+        {"chroma_format": "411"},
+        {"fps": 0},
+        {"colour_range": "tv"},
+        {"chroma_location": "centre"},
+        {"pixel_aspect": 0},
+    ],
 )
 def test_format_refuses_values_outside_its_ranges(wrong):
     with pytest.raises(InputError):

@@ -140,10 +140,10 @@ def save(image: Image.Image, path, **options):
     return path
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA", "YCbCr"])
 def test_kinds_of_images_become_rgb(tmp_path, mode):
     image = Image.fromarray(data.astronaut()[:20, :30]).convert(mode)
-    path = save(image, tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
+    path = save(image, tmp_path / ("x.tif" if mode == "YCbCr" else "x.png"))
     rgb = read_image(path)
     assert rgb.shape == (20, 30, 3)
     assert (rgb == np.array(image.convert("RGB"))).all()
@@ -158,6 +158,120 @@ def test_image_is_turned_upright(tmp_path):
     assert read_image(path).shape == (30, 20, 3)
     assert (read_image(path) == np.rot90(np.array(image), -1)).all()
     assert read_image_size(path) == (20, 30)
+
+
+def exif_of(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+UPRIGHT = {
+    **{1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1)},
+    **{6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: np.rot90},
+}
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.tif", "deflate.tif", "lzw.tif", "xmp.jpg"])
+def test_every_orientation_in_every_format(tmp_path, name, orientation):
+    image = Image.fromarray(data.astronaut()[:20, :30])
+    path = tmp_path / name
+    if name in ("deflate.tif", "lzw.tif") and orientation not in UPRIGHT:
+        pytest.skip("libtiff writes no such tag")
+    if name == "xmp.jpg":
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation}"/></x:xmpmeta>'
+        image.save(path, quality=100, xmp=xmp.encode())
+    elif name.endswith("tif"):
+        options = {"deflate.tif": {"compression": "tiff_deflate"}, "lzw.tif": {"compression": "tiff_lzw"}}
+        image.save(path, tiffinfo={274: orientation}, **options.get(name, {}))
+    else:
+        image.save(path, exif=exif_of(orientation), **({"lossless": True} if name == "x.webp" else {"quality": 100}))
+    stored = np.array(Image.open(path).convert("RGB")) if name.endswith("jpg") else np.array(image)
+    expected = UPRIGHT.get(orientation, UPRIGHT[1])(stored)
+    assert np.array_equal(read_image(path), expected)
+    assert read_image_size(path) == expected.shape[1::-1]
+
+
+def test_exif_goes_before_xmp(tmp_path):
+    image = Image.fromarray(data.astronaut()[:20, :30])
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"/></x:xmpmeta>'
+    for name in ("x.jpg", "x.webp", "x.tif"):
+        path = tmp_path / name
+        image.save(path, exif=exif_of(6), **({"tiffinfo": {274: 6, 700: xmp}} if name == "x.tif" else {"xmp": xmp}))
+        assert read_image_size(path) == (20, 30) == read_image(path).shape[1::-1]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
+def test_transparent_samples_are_not_lost_silently(tmp_path, mode):
+    image = Image.fromarray(data.astronaut()[:20, :30]).convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(Image.fromarray(np.full((20, 30), 254, np.uint8)))
+        save(image, tmp_path / "x.png")
+    else:
+        transparent = {"P": image.getpixel((3, 3)), "L": image.getpixel((3, 3)), "RGB": image.getpixel((3, 3))}[mode]
+        save(image, tmp_path / "x.png", transparency=transparent)
+    with pytest.raises(UnsupportedError, match="transparent samples"):
+        read_image(tmp_path / "x.png")
+
+
+def test_colours_for_print_are_refused(tmp_path):
+    image = Image.fromarray(data.astronaut()[:20, :30]).convert("CMYK")
+    for name in ("x.jpg", "x.tif"):
+        for read in (read_image, read_image_size):
+            with pytest.raises(UnsupportedError, match="CMYK"):
+                read(save(image, tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("x.png", "AVIF"), ("x.jpg", "JPEG2000"), ("x.bmp", "ICO"), ("x.tif", "TGA")]
+)
+def test_other_formats_are_refused_by_name(tmp_path, name, kind):
+    Image.fromarray(data.astronaut()[:32, :32]).save(tmp_path / name, kind)
+    with pytest.raises(UnsupportedError, match=f"image format {kind}; "):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.webp", "x.tif", "gif.png", "x.jpg"])
+def test_several_pictures_in_one_file_are_refused(tmp_path, name):
+    first, second = (Image.fromarray(data.astronaut()[at : at + 20, :30]) for at in (0, 40))
+    kind = {"gif.png": "GIF", "x.jpg": "MPO"}.get(name)
+    first.save(tmp_path / name, kind, save_all=True, append_images=[second])
+    if name == "x.jpg":  # a phone's JPEG with more behind it is still that picture
+        assert read_image(tmp_path / name).shape == (20, 30, 3)
+        return
+    for read in (read_image, read_image_size):
+        with pytest.raises(UnsupportedError, match="holds 2 pictures"):
+            read(tmp_path / name)
+
+
+def test_a_thumbnail_page_is_no_second_picture(tmp_path):
+    whole, small = Image.fromarray(data.astronaut()[:20, :30]), Image.fromarray(data.astronaut()[:10, :15])
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    whole.save(tmp_path / "x.tif", save_all=True, append_images=[small])
+    assert np.array_equal(read_image(tmp_path / "x.tif"), np.array(whole))
+
+
+def test_signed_samples_are_refused(tmp_path):
+    Image.fromarray(data.astronaut()[:20, :30, 0]).save(tmp_path / "x.tif", tiffinfo={339: 2})
+    with pytest.raises(UnsupportedError, match="signed"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_a_png_whose_checksum_fails_is_damaged(tmp_path):
+    """Stored blocks: every flipped bit would be a legal, other picture."""
+    path = save(Image.fromarray(data.astronaut()[:20, :30]), tmp_path / "x.png", compress_level=0)
+    good = path.read_bytes()
+    for at in range(good.index(b"IDAT") + 30, len(good) - 30, 97):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+        with pytest.raises(BitstreamError):
+            read_image(path)
+
+
+def test_deep_and_float_images_are_refused_by_name(tmp_path):
+    for name, array in (("x.tif", np.zeros((4, 4), np.float32)), ("y.tif", np.zeros((4, 4), np.int32))):
+        with pytest.raises(UnsupportedError, match=r"mode [FI]"):
+            read_image(save(Image.fromarray(array), tmp_path / name))
 
 
 def test_16_bit_image_is_not_clipped_silently(tmp_path):
@@ -225,3 +339,23 @@ def test_damaged_images_end_in_an_image_or_a_stated_error(tmp_path_factory, kind
         return
     assert rgb.dtype == np.uint8
     assert rgb.shape[2] == 3
+
+
+@pytest.mark.parametrize(("tag", "is_refused"), [(258, True), (262, True), (305, True), (37500, False)])
+def test_a_tiff_whose_tag_lies_beyond_its_end(tmp_path, tag, is_refused):
+    path = tmp_path / "x.tif"
+    path.write_bytes(np_tiff(tag))
+    if is_refused:
+        with pytest.raises(BitstreamError, match=f"Skipping tag {tag}"):
+            read_image(path)
+    else:
+        assert read_image(path).shape == (2, 3, 3)
+
+
+def np_tiff(tag):
+    """A grey TIFF of 3x2 with one more entry, or another in its place, that points beyond the end of the file."""
+    entries = {256: (3, 1, 3), 257: (3, 1, 2), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 200)}
+    entries |= {277: (3, 1, 1), 278: (3, 1, 2), 279: (4, 1, 6), tag: (2, 1000, 1 << 20)}
+    packed = b"".join(struct.pack("<HHII", number, *entry) for number, entry in sorted(entries.items()))
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+    return head.ljust(200, b"\0") + bytes(6)

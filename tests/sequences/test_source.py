@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import VideoFormat
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.source import open_source, open_sources, open_writer
@@ -56,7 +56,7 @@ def test_race_horses_of_two_classes(tmp_path, random_frame):
 
 def test_options_go_before_the_name(tmp_path, random_frame):
     format = VideoFormat(12, 10, 10, "444", Fraction(25))
-    path = write(tmp_path / "x_6x5_8bit_420_50fps.yuv", format, [random_frame(format)])
+    path = write(tmp_path / "x.yuv", format, [random_frame(format)]).rename(tmp_path / "x_6x5_8bit_420_50fps.yuv")
     source = open_source(path, width=12, height=10, bit_depth=10, chroma_format="444", fps=Fraction(25))
     assert source.format == format
 
@@ -68,6 +68,45 @@ def test_yuv_without_a_size_asks_for_it(tmp_path):
     assert open_source(tmp_path / "x.yuv", width=8, height=8).format == VideoFormat(8, 8)
     with pytest.raises(InputError, match="at least 1"):
         open_source(tmp_path / "x.yuv", width=0, height=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x_8x8_16x16.yuv", {"width": 8, "height": 8}, r"2 picture sizes \(8x8, 16x16\); give --size"),
+        ("x_8x8_8bit_10bit.yuv", {"bit_depth": 8}, r"2 bit depths \(8, 10\); give --bit-depth"),
+        ("x_8x8_420_444.yuv", {"chroma_format": "420"}, r"2 chroma formats \(420, 444\); give --chroma-format"),
+        ("x_8x8_30fps_60hz.yuv", {"fps": Fraction(30)}, r"2 picture rates \(30, 60\); give --fps"),
+        ("mono_lake_8x8.yuv", {"chroma_format": "420"}, "'mono' in its name may state a chroma format"),
+        ("shot_444_8x8.yuv", {"chroma_format": "420"}, "'444' in its name may state a chroma format"),
+        ("x_8x8_12bpp.yuv", {"bit_depth": 8}, "'12bpp' in its name may state a bit depth"),
+        ("x_8x8_32bit.yuv", {"bit_depth": 8}, "bit depth 32: must be 8 to 16"),
+    ],
+)
+def test_what_a_name_leaves_open_is_asked_for(tmp_path, name, options, message):
+    (tmp_path / name).write_bytes(bytes(384))
+    with pytest.raises(InputError, match=message):
+        open_source(tmp_path / name)
+    assert open_source(tmp_path / name, **options).n_pictures == 4
+
+
+@pytest.mark.parametrize("word", ["nv12", "10be", "1080i", "yuva420p", "v210", "rgb24"])
+def test_layouts_that_are_not_read_are_refused_by_their_name(tmp_path, word):
+    path = tmp_path / f"x_8x8_{word}.yuv"
+    path.write_bytes(bytes(96))
+    with pytest.raises(UnsupportedError, match=rf"its name says '{word}'"):
+        open_source(path, width=8, height=8, bit_depth=8, chroma_format="420")
+    if word != "1080i":
+        with pytest.raises(InputError, match=f"its name says layout {word}"):
+            open_writer(path, VideoFormat(8, 8))
+
+
+def test_nothing_is_written_under_a_name_that_says_something_else(tmp_path):
+    for name in ("x_8x6.yuv", "x_10bit.yuv", "x_444.yuv"):
+        with pytest.raises(InputError, match="choose another name"):
+            open_writer(tmp_path / name, VideoFormat(8, 8))
+    assert list(tmp_path.iterdir()) == []
+    open_writer(tmp_path / "x_8x8_50fps_8bit_420.yuv", VideoFormat(8, 8))
 
 
 def test_yuv_size_that_does_not_fit(tmp_path):
@@ -82,7 +121,8 @@ def test_wrong_bit_depth_is_noticed_both_ways(tmp_path, random_frame):
     with pytest.raises(InputError, match="wrong bit depth"):
         open_source(path)
     assert open_source(path, bit_depth=10).n_pictures == 1
-    path = write(tmp_path / "eight_16x16_10bit.yuv", eight, [random_frame(eight, seed) for seed in range(2)])
+    path = write(tmp_path / "eight_16x16.yuv", eight, [random_frame(eight, seed) for seed in range(2)])
+    path = path.rename(tmp_path / "eight_16x16_10bit.yuv")
     with pytest.raises(InputError, match="wrong bit depth"):
         list(open_source(path).frames())
     path = write(tmp_path / "x.y4m", ten, [random_frame(ten)])
@@ -108,12 +148,14 @@ def test_image_is_a_sequence_of_one_picture(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "x.png")
     source = open_source(tmp_path / "x.png")
-    assert (source.format, source.n_pictures) == (VideoFormat(9, 7), 1)
+    stated = VideoFormat(9, 7, colour_range="limited", chroma_location="left")
+    assert (source.format, source.n_pictures) == (stated, 1)
     assert same(source.frames(), [rgb_to_frame(rgb)])
     assert list(source.frames(start=1)) == list(source.frames(count=0)) == []
     source = open_source(tmp_path / "x.png", bit_depth=10, chroma_format="444")
     assert same(source.frames(), [rgb_to_frame(rgb, "444", 10)])
-    assert next(source.frames()).format() == source.format
+    assert source.format.holding(next(source.frames())) == source.format
+    assert source.format.chroma_location is None
 
 
 def test_folder_gives_each_file_in_order_and_tells_equal_names_apart(tmp_path, random_frame):
@@ -130,6 +172,27 @@ def test_folder_gives_each_file_in_order_and_tells_equal_names_apart(tmp_path, r
     assert {source.format.bit_depth for source in sources} == {10}
     assert {source.format.fps for source in sources} == {24}
     assert [(s.format.width, s.format.height) for s in sources[3:]] == [(5, 5), (6, 4)]
+
+
+def test_path_that_tells_equal_names_apart_is_no_other_ones_name(tmp_path, random_frame):
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.jpg")
+    write(tmp_path / "x.png.y4m", VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
+    assert [source.name for source in open_sources(tmp_path)] == ["x.jpg", "x.png", "x.png.y4m"]
+
+
+def test_linked_folder_is_entered_and_what_is_left_out_is_said(tmp_path, caplog):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set").mkdir()
+    for name in ("real/a.png", "set/own.png", "set/._own.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "set" / "kodak").symlink_to(tmp_path / "real")
+    assert [source.name for source in open_sources(tmp_path / "set")] == ["a", "own"]
+    assert f"left out of {tmp_path / 'set'}: 1 hidden file" in caplog.text
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.png").symlink_to("gone")
+    with pytest.raises(InputError, match=r"holds no sequence .*left out: 1 broken link \(a\.png\)"):
+        open_sources(tmp_path / "none")
 
 
 def test_file_alone_is_a_list_of_one(tmp_path, random_frame):
@@ -167,7 +230,8 @@ def test_video_is_a_source(tmp_path, ffmpeg):
     path = tmp_path / "clip.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "5", "-c:v", "mpeg4", path)
     source = open_source(path)
-    assert (source.format, source.n_pictures) == (VideoFormat(64, 48, fps=Fraction(25)), 5)
+    stated = VideoFormat(64, 48, fps=Fraction(25), pixel_aspect=Fraction(1))
+    assert (source.format, source.n_pictures) == (stated, 5)
     frames = list(source.frames())
     assert len(frames) == 5
     assert same(source.frames(2, 2), frames[2:4])
@@ -177,4 +241,4 @@ def test_real_images(data_folder):
     sources = open_sources(data_folder / "kodak")
     assert [source.name for source in sources] == [f"kodim{n:02d}" for n in range(1, 13)]
     assert {source.ctc_class for source in sources} == {"C"}
-    assert next(sources[3].frames()).format() == sources[3].format
+    assert sources[3].format.holding(next(sources[3].frames())) == sources[3].format

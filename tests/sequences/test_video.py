@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,11 @@ from vvc_nnr.sequences.images import frame_to_rgb
 from vvc_nnr.sequences.video import probe_video, read_video
 from vvc_nnr.sequences.y4m import Y4mWriter
 from vvc_nnr.sequences.yuv import read_yuv
+
+
+def samples_of(format):
+    """The format without what does not change samples."""
+    return replace(format, colour_range=None, pixel_aspect=None)
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def coded(tmp_path, ffmpeg, random_frame):
 def test_planar_pictures_are_exact(coded, bit_depth, chroma_format, pix_fmt):
     format = VideoFormat(37, 23, bit_depth, chroma_format, Fraction(30000, 1001))
     path, frames = coded(format, pix_fmt)
-    assert probe_video(path).format == format
+    assert samples_of(probe_video(path).format) == format
     assert [frame.tobytes() for frame in read_video(path)] == [frame.tobytes() for frame in frames]
 
 
@@ -63,7 +69,7 @@ def test_others_become_the_nearest_planar_one(tmp_path, ffmpeg, pix_fmt, codec, 
     path = tmp_path / "x.nut"
     picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "2")
     ffmpeg(*picture, "-pix_fmt", pix_fmt, "-c:v", codec, "-strict", "-2", path)
-    probed = probe_video(path).format
+    probed = samples_of(probe_video(path).format)
     assert probed == VideoFormat(64, 48, bit_depth, chroma_format, Fraction(25))
     frames = list(read_video(path))
     assert len(frames) == 2
@@ -128,5 +134,5 @@ def test_sound_alone_is_no_video(tmp_path, ffmpeg):
 def test_real_clip(data_folder):
     path = data_folder / "clips" / "carphone_pristine.mp4"
     probe = probe_video(path)
-    assert probe.format == VideoFormat(176, 144, fps=Fraction(30000, 1001))
+    assert samples_of(probe.format) == VideoFormat(176, 144, fps=Fraction(30000, 1001))
     assert sum(1 for _ in read_video(path)) == probe.n_pictures == 120

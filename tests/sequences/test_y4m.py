@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -20,6 +21,8 @@ formats = st.builds(
     bit_depth=st.integers(8, 16),
     chroma_format=st.sampled_from(["400", "420", "422", "444"]),
     fps=st.sampled_from([Fraction(50), Fraction(30000, 1001)]),
+    colour_range=st.sampled_from([None, "limited", "full"]),
+    pixel_aspect=st.sampled_from([None, Fraction(1), Fraction(4, 3)]),
 )
 counts = st.none() | st.integers(0, 4)
 
@@ -35,7 +38,7 @@ def test_golden_bytes(tmp_path):
     format = VideoFormat(3, 1, 8, "420", Fraction(30000, 1001))
     luma, chroma = np.array([[65, 66, 67]], np.uint8), np.array([[68, 69]], np.uint8)
     write(path, format, [Frame((luma, chroma, chroma), 8, "420")] * 2)
-    header = b"YUV4MPEG2 W3 H1 F30000:1001 Ip C420mpeg2\n"
+    header = b"YUV4MPEG2 W3 H1 F30000:1001 Ip C420\n"
     assert path.read_bytes() == header + 2 * b"FRAME\nABCDEDE"
 
 
@@ -50,7 +53,15 @@ def test_round_trip(tmp_path_factory, random_frame, format, n_pictures, start, c
     wanted = frames[start:] if count is None else frames[start : start + count]
     read = list(read_y4m(path, start, count))
     assert [frame.tobytes() for frame in read] == [frame.tobytes() for frame in wanted]
-    assert all(frame.format(format.fps) == format for frame in read)
+    assert all(format.holding(frame) == format for frame in read)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("location", [None, "left", "center", "top_left", "top", "bottom_left", "bottom"])
+def test_each_chroma_location_is_written_and_read_again(tmp_path, bit_depth, location):
+    format = VideoFormat(4, 2, bit_depth, chroma_location=location)
+    write(tmp_path / "x.y4m", format, [])
+    assert read_y4m_header(tmp_path / "x.y4m") == format
 
 
 @pytest.mark.parametrize(
@@ -67,8 +78,9 @@ def test_reads_what_ffmpeg_writes_and_ffmpeg_reads_what_we_write(tmp_path, ffmpe
     picture = "testsrc2=size=48x32:rate=24000/1001,format=yuv444p,crop=37:23:exact=1"
     ffmpeg("-f", "lavfi", "-i", picture, "-frames:v", "3", "-pix_fmt", pix_fmt, "-strict", "-1", theirs)
     ffmpeg("-i", theirs, "-f", "rawvideo", "-pix_fmt", pix_fmt, raw)
-    format = VideoFormat(37, 23, bit_depth, chroma_format, Fraction(24000, 1001))
-    assert read_y4m_header(theirs) == format
+    siting = "center" if pix_fmt == "yuv420p" else None
+    format = VideoFormat(37, 23, bit_depth, chroma_format, Fraction(24000, 1001), None, siting, Fraction(1))
+    assert replace(read_y4m_header(theirs), colour_range=None) == format
     frames = list(read_y4m(theirs))
     assert b"".join(frame.tobytes() for frame in frames) == raw.read_bytes()
     assert [frame.tobytes() for frame in frames] == [frame.tobytes() for frame in read_yuv(raw, format)]
@@ -82,8 +94,18 @@ def test_reads_what_ffmpeg_writes_and_ffmpeg_reads_what_we_write(tmp_path, ffmpe
     ("header", "expected"),
     [
         (b"W4 H2", VideoFormat(4, 2)),
-        (b"W4 H2 F0:0 Ip A1:1 C420jpeg XYSCSS=420JPEG XCOLORRANGE=LIMITED", VideoFormat(4, 2)),
-        (b"W4 H2 F25:1 I? C420paldv", VideoFormat(4, 2, fps=Fraction(25))),
+        (
+            b"W4 H2 F0:0 Ip A1:1 C420jpeg XYSCSS=420JPEG XCOLORRANGE=LIMITED",
+            VideoFormat(4, 2, 8, "420", Fraction(30), "limited", "center", Fraction(1)),
+        ),
+        (b"W4 H2 F25:1 I? C420paldv", VideoFormat(4, 2, fps=Fraction(25), chroma_location="top_left")),
+        (b"W4 H2 XYSCSS=420MPEG2 A0:0 XLENGTH=9", VideoFormat(4, 2, chroma_location="left")),
+        (
+            b"W4 H2 A40:33 XCOLORRANGE=FULL C420p10 XYSCSS=420P10",
+            VideoFormat(4, 2, 10, colour_range="full", pixel_aspect=Fraction(40, 33)),
+        ),
+        (b"W4 H2 XYSCSS=444P12", VideoFormat(4, 2, 12, "444")),
+        (b"W4 H2 H2 C420 XYSCSS=420JPEG", VideoFormat(4, 2, chroma_location="center")),
         (b"C420 H2 W4", VideoFormat(4, 2)),
         (b"W4 H2 Cmono12", VideoFormat(4, 2, 12, "400")),
         (b"W4 H2 C444p16", VideoFormat(4, 2, 16, "444")),
@@ -116,6 +138,17 @@ def test_frame_line_may_have_parameters(tmp_path):
         (b"YUV4MPEG2 W4 H2 C411\n", UnsupportedError, "C411"),
         (b"YUV4MPEG2 W4 H2 C444alpha\n", UnsupportedError, "C444alpha"),
         (b"YUV4MPEG2 W4 H2 C420p17\n", UnsupportedError, "C420p17"),
+        (b"YUV4MPEG2 W4 H2 C420p10be\n", UnsupportedError, "C420p10be"),
+        (b"YUV4MPEG2 W4 H2 C440\n", UnsupportedError, "C440"),
+        (b"YUV4MPEG2 W4 H2 XYSCSS=411\n", UnsupportedError, "XYSCSS=411"),
+        (b"YUV4MPEG2 W4 H2 C422 XYSCSS=444\n", BitstreamError, "contradict each other"),
+        (b"YUV4MPEG2 W4 H2 W8\n", BitstreamError, "two values for W"),
+        (b"YUV4MPEG2 W4 H2 A4/3\n", BitstreamError, "pixel aspect"),
+        (b"YUV4MPEG2 W4 H2 XCOLORRANGE=TV\n", BitstreamError, "must be one of FULL, LIMITED"),
+        (b"YUV4MPEG2 W4 H2 R90\n", UnsupportedError, "unknown tag 'R90'"),
+        (b"YUV4MPEG2 W4 H2 Im\nFRAME Itii\n" + bytes(12), UnsupportedError, "interlaced"),
+        (b"YUV4MPEG2 W4 H2\nFRAME It\n" + bytes(12), UnsupportedError, "interlaced picture"),
+        (b"YUV4MPEG2 W4 H2\nFRAME W8\n" + bytes(12), UnsupportedError, "unknown tag 'W8' in a FRAME line"),
         (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(11), BitstreamError, "truncated, 11 of 12"),
         (b"YUV4MPEG2 W999999 H999999 C444p16\nFRAME\n", BitstreamError, "truncated"),
         (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"FRA", BitstreamError, "no end of line"),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,14 +7,7 @@ from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
-from vvc_nnr.sequences.yuv import (
-    PartialFormat,
-    YuvWriter,
-    count_yuv_pictures,
-    format_from_name,
-    parse_fps,
-    read_yuv,
-)
+from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, read_yuv
 
 formats = st.builds(
     VideoFormat,
@@ -32,45 +23,6 @@ def write(path, format, *frames):
     with YuvWriter(path, format) as writer:
         for frame in frames:
             writer.write(frame)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("BasketballPass_416x240_50fps_8bit_420.yuv", (416, 240, 8, "420", 50)),
-        ("BasketballPass_416x240_50.yuv", (416, 240, None, None, 50)),
-        ("Tango2_3840x2160_60fps_10bit_420.yuv", (3840, 2160, 10, "420", 60)),
-        ("Campfire_3840x2160_30fps_10bit_bt709_420_videoRange.yuv", (3840, 2160, 10, "420", 30)),
-        ("/data/x_100x50_25fps/BQMall_832x480_60.yuv", (832, 480, None, None, 60)),
-        ("ParkScene_1920x1080_24", (1920, 1080, None, None, 24)),
-        ("clip_1920x1080_29.97_422_12b.yuv", (1920, 1080, 12, "422", Fraction(30000, 1001))),
-        ("clip_1920x1080p59.94.yuv", (1920, 1080, None, None, Fraction(60000, 1001))),
-        ("rec_1280x720_yuv444p10le.yuv", (1280, 720, 10, "444", None)),
-        ("rec_1280x720_420.yuv", (1280, 720, None, "420", None)),
-        ("rec_1280x720_10bit_420.yuv", (1280, 720, 10, "420", None)),
-        ("rec_1280X720_400_16bits_120hz.yuv", (1280, 720, 16, "400", 120)),
-        ("SlideShow.yuv", (None, None, None, None, None)),
-        ("tiny_8x6_420.yuv", (8, 6, None, "420", None)),
-        ("x264_crf20.yuv", (None, None, None, None, None)),
-        ("", (None, None, None, None, None)),
-    ],
-)
-def test_names(name, expected):
-    width, height, bit_depth, chroma_format, fps = expected
-    assert format_from_name(name) == PartialFormat(width, height, bit_depth, chroma_format, fps)
-
-
-@given(name=st.text(alphabet="x0123456789_.-pfsbit", max_size=40))
-def test_any_name_is_read_without_an_error(name):
-    fields = format_from_name(name)
-    assert fields.fps is None or fields.fps > 0
-    assert (fields.width is None) == (fields.height is None)
-
-
-@pytest.mark.parametrize("text", ["0", "0/5", "-5", "abc", "", "30/0", "nan", "1e999999999"])
-def test_rates_that_are_none(text):
-    with pytest.raises(InputError, match="picture rate"):
-        parse_fps(text)
 
 
 def test_golden_bytes_of_an_odd_sized_10_bit_picture(tmp_path):

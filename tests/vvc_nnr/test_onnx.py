@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +327,63 @@ def test_external_data_of_branches_outside_the_folder_is_not_read(tmp_path: Path
     (tmp_path / "in" / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="cannot be read"):
         read_arrays(tmp_path / "in" / "model.onnx")
+
+
+def all_texts() -> Any:
+    """A model with a text in every place that has one."""
+    model = make_model()
+    model.producer_name = model.domain = "PLACE"
+    model.doc_string = model.graph.doc_string = model.graph.name = "PLACE"
+    model.metadata_props.add(key="PLACE", value="PLACE")
+    model.graph.node[0].name = model.graph.node[0].doc_string = model.graph.node[0].domain = "PLACE"
+    model.graph.node[0].attribute[0].name = "PLACE"
+    model.graph.node[1].op_type = model.graph.node[1].output[0] = model.graph.node[2].input[0] = "PLACE"
+    model.graph.initializer[0].name = model.graph.initializer[0].doc_string = "PLACE"
+    model.graph.input[0].name = model.graph.output[0].name = "PLACE"
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "PLACE"
+    branch = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["PLACE"], ["z"])], "b", [], [])
+    model.graph.node.append(onnx.helper.make_node("If", ["x"], ["q"], then_branch=branch, else_branch=branch))
+    model.functions.add(name="PLACE", domain="PLACE").input.append("PLACE")
+    return model
+
+
+def test_texts_that_are_no_utf8_are_refused_wherever_they_are(tmp_path: Path) -> None:
+    data = all_texts().SerializeToString()
+    places = [at for at in range(len(data)) if data.startswith(b"PLACE", at)]
+    assert len(places) > 20
+    for at in places:
+        (tmp_path / "x.onnx").write_bytes(data[:at] + b"PLA\x81E" + data[at + 5 :])
+        with pytest.raises(BitstreamError, match=r"x\.onnx: the text b'PLA\\x81E' is no UTF-8 in ") as caught:
+            read_arrays(tmp_path / "x.onnx")
+        assert caught.value.field
+
+
+def test_a_graph_in_a_coded_file_whose_texts_are_no_utf8(tmp_path: Path) -> None:
+    model = read_onnx_of(make_model(), tmp_path)
+    data = compress_arrays(model.arrays, CompressOptions(), graph=Graph(model.graph.replace(b"head", b"hea\x81")))
+    network = decoded_arrays(data, 1 << 20, 1)
+    with pytest.raises(BitstreamError, match="no UTF-8"):
+        write_arrays(tmp_path / "y.onnx", network)
+
+
+def read_onnx_of(model: Any, folder: Path) -> Any:
+    (folder / "x.onnx").write_bytes(model.SerializeToString())
+    return read_arrays(folder / "x.onnx")
+
+
+def test_models_beyond_two_gib_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    model = read_onnx_of(make_model(), tmp_path)
+    large = {"w": np.broadcast_to(np.zeros(1, np.float32), (1 << 15, 1 << 15))}
+    with pytest.raises(UnsupportedError, match=r"4294.* bytes, an ONNX file at most 2147483647"):
+        write_arrays(tmp_path / "y.onnx", replace(model, arrays=model.arrays | large))
+    assert not (tmp_path / "y.onnx").exists()
+
+
+def test_external_data_with_keys_that_are_not_known(tmp_path: Path) -> None:
+    model = make_model()
+    tensor = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(tensor, "x.data", offset=0, length=len(tensor.raw_data))
+    (tmp_path / "x.data").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.external_data.add(key="locetion", value="y")
+    assert read_onnx_of(model, tmp_path).arrays["w"].shape == (8, 3, 3, 3)

@@ -338,3 +338,45 @@ def test_refused(
     assert main([*words, *options]) == 2
     assert message in capsys.readouterr().err
     assert not path.with_name(output).exists()
+
+
+@pytest.mark.parametrize("outputs", [[], [""]])
+def test_a_norm_without_outputs_is_left_as_it_is(outputs: list[str], tmp_path: Path) -> None:
+    tensors = {"w": normal(N_CHANNELS, 3, 1, 1)} | norm_tensors()
+    model = model_of([helper.make_node("Conv", ["x", "w"], ["c"]), norm_node()], tensors, (1, 3, 4, 4))
+    model.graph.node[1].output[:] = outputs
+    (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="no batch norm can be folded"):
+        with_folded_norms(read_arrays(tmp_path / "x.onnx"))
+    assert len(vvc_nnr.fold_batch_norms(model).graph.node) == 2
+
+
+def test_names_that_are_no_utf8_are_refused_in_a_model_too() -> None:
+    model = model_of([norm_node("x")], norm_tensors(), (1, N_CHANNELS, 4, 4))
+    damaged = onnx.ModelProto()
+    damaged.ParseFromString(model.SerializeToString().replace(b"scale", b"scal\x81"))
+    with pytest.raises(BitstreamError, match="no UTF-8 in graph"):
+        vvc_nnr.fold_batch_norms(damaged)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "group", "kernel_shape"])
+def test_attributes_of_another_type_are_refused(name: str) -> None:
+    tensors = {"w": normal(N_CHANNELS, 3, 1, 1)} | norm_tensors()
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], group=1, kernel_shape=[1, 1])
+    model = model_of([conv, norm_node()], tensors, (1, 3, 4, 4))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == name:
+                attribute.CopyFrom(onnx.AttributeProto(name=name))
+    if name == "kernel_shape":  # nothing that folding asks for
+        assert len(vvc_nnr.fold_batch_norms(model).graph.node) == 1
+        return
+    with pytest.raises(BitstreamError, match=f"attribute '{name}' of a .* is no "):
+        vvc_nnr.fold_batch_norms(model)
+
+
+def test_signalling_nan_in_a_weight_is_no_warning() -> None:
+    tensors = {"w": normal(N_CHANNELS, 3, 1, 1)} | norm_tensors()
+    tensors["w"].reshape(-1).view(np.uint32)[0] = 0x7FA00000
+    model = model_of([helper.make_node("Conv", ["x", "w"], ["c"]), norm_node()], tensors, (1, 3, 4, 4))
+    assert len(vvc_nnr.fold_batch_norms(model).graph.node) == 2

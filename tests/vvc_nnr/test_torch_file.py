@@ -147,3 +147,22 @@ def test_written_checkpoints_keep_formats_and_ties(tmp_path: Path) -> None:
     half = again.arrays["h"]
     assert isinstance(half, Bfloat16Bits)
     assert again.metadata == {"k": "v"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("key", ["n", "state_dict", "other"])
+def test_nested_tensors_are_refused(key: str, tmp_path: Path) -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(3), torch.zeros(5)])
+    content = {key: nested} if key == "n" else {key: {"w": torch.ones(3), "n": nested}}
+    with pytest.raises((InputError, UnsupportedError), match=r"x\.pt: "):
+        read_arrays(saved(tmp_path / "x.pt", content))
+
+
+def test_few_values_shown_as_very_many_are_refused(tmp_path: Path) -> None:
+    one, many = torch.ones(1), torch.ones(1 << 12)
+    with pytest.raises(UnsupportedError, match="repeated or overlapping values"):
+        read_arrays(saved(tmp_path / "x.pt", {"w": one.expand(1 << 40)}))
+    views = {f"w{i}": many[: (1 << 12) - i].expand(1 << 12, -1) for i in range(20)}
+    with pytest.raises(UnsupportedError, match="repeated or overlapping values"):
+        read_arrays(saved(tmp_path / "x.pt", views))
+    assert read_arrays(saved(tmp_path / "x.pt", {"w": one.expand(30, 40)})).arrays["w"].shape == (30, 40)

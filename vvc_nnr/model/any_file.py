@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.files import is_stream, naming, read_bytes
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.safetensors import read_exact, write_exact
 from vvc_nnr.network_decoder import decode_network
@@ -153,8 +153,8 @@ def check_plain_suffix(path: Path | str) -> None:
 
 
 def is_special(path: Path | str) -> bool:
-    """Whether it is there and no file, but a device, a pipe or a folder, whose name tells nothing."""
-    return os.path.exists(path) and not os.path.isfile(path)
+    """Whether it is no file, but a device, a pipe or a folder, whose name tells nothing."""
+    return is_stream(path) or os.path.isdir(path)
 
 
 def with_folded_norms(network: NetworkArrays) -> NetworkArrays:

@@ -18,6 +18,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.number_formats import Bfloat16Bits, shape_of
 
 Tensor: TypeAlias = NDArray[Any]
@@ -106,10 +107,10 @@ def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
     raw = {name: RawTensor(e["dtype"], tuple(e["shape"]), e["data"]) for name, e in entries}
     header_bytes = int.from_bytes(data[:8], "little")
     try:
-        header = json.loads(data[8 : 8 + header_bytes])
-        metadata = header.get("__metadata__") or {}
-    except (ValueError, RecursionError) as error:
+        header = parse_json(data[8 : 8 + header_bytes])
+    except BitstreamError as error:
         raise BitstreamError(f"no safetensors header: {error}", offset_bytes=8) from error
+    metadata = header.get("__metadata__") or {}
     return {name: raw[name] for name in header if name in raw}, metadata
 
 

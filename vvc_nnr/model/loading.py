@@ -50,6 +50,8 @@ def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
 
 
 def _check_tensor(name: str, own: Any, tensor: Any) -> None:
+    if own.is_nested:
+        raise InputError(f"load_into: tensor {name!r} of the module is nested, it has no one shape")
     if own.dtype != tensor.dtype:
         wanted = str(tensor.dtype).removeprefix("torch.")
         raise InputError(

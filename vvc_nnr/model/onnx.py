@@ -9,6 +9,7 @@ files beside it are read into it.
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,16 @@ from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.graph import MANIFEST_KEY
 from vvc_nnr.model.onnx_external import load_external_data
 from vvc_nnr.model.onnx_roles import operator_roles
+from vvc_nnr.model.onnx_texts import check_texts
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_array
-from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, shape_of
+from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
 
 # Smaller constants stay in the graph: a data unit of their own would take more.
 MIN_VALUES = 8
+# Of a serialised protocol buffer.
+_MAX_FILE_BYTES = (1 << 31) - 1
 # Number formats that are coded, by their names in ONNX.
 _FORMATS = (
     *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
@@ -73,8 +77,15 @@ def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
     Raises:
         InputError: If the package onnx is not installed, or the file cannot be written.
         BitstreamError: If the tensors do not fit the graph.
+        UnsupportedError: If they are beyond 2 GiB together, the limit of such a file.
     """
-    data = put_together(graph, arrays).SerializeToString()
+    n_bytes = len(graph) + sum(itemsize_of(array) * math.prod(shape_of(array)) for array in arrays.values())
+    if n_bytes > _MAX_FILE_BYTES:
+        raise UnsupportedError(
+            f"{path}: graph and tensors take {n_bytes} bytes, an ONNX file at most {_MAX_FILE_BYTES} (2 GiB): "
+            "write .safetensors or .pt"
+        )
+    data = _serialised(put_together(graph, arrays))
     with AtomicFile(path) as file:
         file.write(data)
     return len(data)
@@ -162,6 +173,7 @@ def _parsed(data: bytes) -> Any:
         raise BitstreamError(f"no ONNX model: {error}") from error
     if not model.HasField("graph"):
         raise BitstreamError("no ONNX model: it has no graph")
+    check_texts(model)
     return model
 
 
@@ -169,7 +181,7 @@ def _serialised(model: Any) -> bytes:
     try:
         data: bytes = model.SerializeToString()
     except Exception as error:  # protobuf's own kinds, by the version of it
-        raise UnsupportedError(f"the constants that stay in the graph are too large: {error}") from error
+        raise UnsupportedError(f"the model is too large for a file of ONNX (2 GiB): {error}") from error
     return data
 
 

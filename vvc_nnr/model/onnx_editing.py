@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.model.onnx import constant_array, constants, import_onnx
 from vvc_nnr.number_formats import Array
 
@@ -50,7 +50,8 @@ class EditedGraph:
         tensor = self.fixed[name]
         if tensor.data_location == import_onnx().TensorProto.EXTERNAL:
             raise InputError(f"tensor {name!r} has its values in another file: load them before")
-        return np.asarray(constant_array(name, tensor), np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
+            return np.asarray(constant_array(name, tensor), np.float64)
 
     def number_format(self, name: str) -> np.dtype[Any]:
         """That of a fixed tensor."""
@@ -111,9 +112,18 @@ def edited(model: Any) -> EditedGraph:
 
 
 def attribute_of(node: Any, name: str, default: Any) -> Any:
-    """The value of a node's attribute."""
+    """The value of a node's attribute, a number.
+
+    Raises:
+        BitstreamError: If it is no number of the default's type.
+    """
     found = next((each for each in node.attribute if each.name == name), None)
-    return default if found is None else import_onnx().helper.get_attribute_value(found)
+    if found is None:
+        return default
+    value = import_onnx().helper.get_attribute_value(found)
+    if type(value) is not type(default):
+        raise BitstreamError(f"attribute {name!r} of a {node.op_type} is no {type(default).__name__}", field="graph")
+    return value
 
 
 def _with_subgraphs(graph: Any) -> Iterator[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, shown
 
 
 def load_external_data(path: Path | str, model: Any) -> int:
@@ -73,11 +74,14 @@ def _loaded(path: Path | str, name: str, tensor: Any) -> int:
     helper = importlib.import_module("onnx.external_data_helper")
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     try:
-        helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # keys that onnx does not know
+            helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
     except Exception as error:  # a missing file, a path out of the folder, a size beyond the file's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: tensor {name!r} is in the file {location!r}, which cannot be read ({reason}): put it beside"
+            f"{path}: tensor {name!r} is in the file {shown(repr(location))}, "
+            f"which cannot be read ({reason}): put it beside"
         ) from error
     tensor.ClearField("external_data")
     tensor.data_location = importlib.import_module("onnx").TensorProto.DEFAULT

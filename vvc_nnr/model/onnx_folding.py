@@ -19,6 +19,7 @@ import numpy as np
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.model.onnx import OnnxModel, import_onnx, put_together, take_apart
 from vvc_nnr.model.onnx_editing import DEFAULT_DOMAINS, EditedGraph, Values, attribute_of, edited
+from vvc_nnr.model.onnx_texts import check_texts
 from vvc_nnr.number_formats import Array, Bfloat16Bits
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
@@ -31,8 +32,9 @@ def fold_onnx(model: Any) -> Any:
 
     Raises:
         InputError: If the values of a tensor are in another file and were not loaded.
-        BitstreamError: If a tensor is damaged, or a norm has not the channels of its layer.
+        BitstreamError: If a tensor is damaged, a name is no UTF-8, or a norm has not the channels of its layer.
     """
+    check_texts(model)
     folded = import_onnx().ModelProto()
     folded.CopyFrom(model)
     _fold_all(folded)
@@ -74,7 +76,9 @@ def _fold_all(model: Any) -> int:
 
 def _is_norm(model: Any, node: Any) -> bool:
     """Whether a node is a batch norm in inference mode, in any version of the operator."""
-    if node.op_type != "BatchNormalization" or node.domain not in DEFAULT_DOMAINS or len(node.input) != 5:
+    if node.op_type != "BatchNormalization" or node.domain not in DEFAULT_DOMAINS:
+        return False
+    if len(node.input) != 5 or not any(node.output[:1]):
         return False
     opset = next((entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS), 1)
     is_training = attribute_of(node, "training_mode", 0) or any(node.output[1:])

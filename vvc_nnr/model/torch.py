@@ -81,12 +81,17 @@ def as_torch(arrays: Mapping[str, Array | Bfloat16Bits], formats: Mapping[str, s
 def _torch_tensor(torch: Any, array: Array | Bfloat16Bits, *, is_bfloat16: bool) -> Any:
     plain = array.bits.view(np.int16) if isinstance(array, Bfloat16Bits) else array
     try:
-        tensor = torch.from_numpy(np.ascontiguousarray(plain).reshape(plain.shape))
+        tensor = torch.from_numpy(_writable(np.ascontiguousarray(plain)).reshape(plain.shape))
     except TypeError as error:
         raise InputError(f"torch cannot hold a tensor: {error}") from None
     if isinstance(array, Bfloat16Bits):
         return tensor.view(torch.bfloat16)
     return tensor.to(torch.bfloat16) if is_bfloat16 else tensor
+
+
+def _writable(array: Array) -> Array:
+    """The array, or a copy of one that is read-only, as those of an ONNX model are: torch knows no such tensors."""
+    return array if array.flags.writeable else array.copy()
 
 
 def import_torch() -> Any:
@@ -128,10 +133,12 @@ def _from_torch(name: str, tensor: Any) -> Array | Bfloat16Bits:
     if plain.dtype == torch.bfloat16:
         return Bfloat16Bits(plain.contiguous().view(torch.int16).numpy().view(np.uint16))
     try:
-        array: Array = plain.numpy()
-    except (TypeError, RuntimeError):
+        array: Array = plain.resolve_neg().numpy()
+    except TypeError:
         known = ", ".join((*INTEGERS, *FLOATS))
         raise InputError(f"tensor {name!r}: cannot code {plain.dtype}, only {known}: convert it first") from None
+    except RuntimeError as error:
+        raise InputError(f"tensor {name!r}: torch does not give its values: {error}") from error
     return array
 
 
@@ -140,8 +147,16 @@ def _refusal(tensor: Any) -> str | None:
     torch = sys.modules["torch"]
     if torch.nn.parameter.is_lazy(tensor):
         return "has no shape yet, it is of a lazy module: run that once first"
+    if tensor.is_nested:
+        return "nested, it has no one shape: pad it, or give its parts names of their own"
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return f"a {type(tensor).__name__} is no plain tensor: make it one first"
     if tensor.is_meta:
         return "has no values, it is on the device meta: load the network first"
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "is inside a transform such as vmap: compress the network outside it"
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
         return "sparse, quantised and complex torch tensors cannot be coded: make it dense and real first"
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        return "has no values, its memory was given back: gather the network first"
     return None

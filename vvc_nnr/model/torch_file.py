@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
+# Views may show a file's values so many times: tied tensors are views too.
+_MOST_REPEATED = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +49,13 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         InputError: If the file cannot be opened, a tensor or its name not be coded, or torch is not installed.
         BitstreamError: If it is damaged.
-        UnsupportedError: If it holds code or objects in place of tensors, no state dict, or one under a key that is
-            not usual.
+        UnsupportedError: If it holds code or objects in place of tensors, no state dict, one under a key that is
+            not usual, or tensors that show a few values as very many.
     """
     with naming(path):
         data = read_bytes(path)
         state, left_out = _state_dict(_load(data))
+        _check_views(state, len(data))
         return Checkpoint(named_arrays(state), left_out, len(data))
 
 
@@ -92,8 +96,8 @@ def _load(data: bytes) -> Any:
 
 def _no_checkpoint(error: Exception) -> str:
     """What is wrong, in torch's words if they are any."""
-    words = str(error)[:200]
-    told = words if " " in words else type(error).__name__
+    words = str(error)
+    told = shown(words, 200) if " " in words else type(error).__name__
     return f"no checkpoint of torch (what `torch.save` writes): {told}"
 
 
@@ -125,6 +129,17 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     if not tensors and content:
         raise UnsupportedError("holds no tensor by name: a state dict is wanted")
     return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _check_views(state: Mapping[str, Any], n_bytes: int) -> None:
+    """Raises UnsupportedError if the tensors show the values of a file of so many bytes again and again."""
+    n_values = sum(value.numel() for value in state.values())
+    shown_bytes = sum(value.numel() * value.element_size() for value in state.values())
+    if n_values > DEFAULT_MAX_ELEMENTS and shown_bytes > _MOST_REPEATED * n_bytes:
+        raise UnsupportedError(
+            f"its tensors show {n_bytes} bytes as {shown_bytes} (repeated or overlapping values): "
+            "save the few values that they repeat"
+        )
 
 
 def _n_floats(content: Any) -> int:

@@ -18,7 +18,8 @@ from typing import Literal, TypeAlias, TypeGuard, cast, get_args
 
 import numpy as np
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.quantize.uniform import check_bits, check_range
 
 Biases: TypeAlias = Literal["quantised", "float"]
@@ -85,9 +86,9 @@ def metadata_from_json(text: str) -> UniformMetadata:
         UnsupportedError: If its version is not 1.
     """
     try:
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(f"no JSON: {error}") from error
+        content = parse_json(text)
+    except BitstreamError as error:
+        raise _damaged(str(error)) from error
     if not isinstance(content, dict) or not _is_int(content.get("version")):
         raise _damaged("no version")
     if content["version"] != VERSION:
@@ -113,7 +114,7 @@ def _shortest(value: float) -> float:
 
 def _bits(value: object) -> int:
     if not _is_int(value):
-        raise _damaged(f"bits is {value!r}")
+        raise _damaged(f"bits is {shown(repr(value))}")
     try:
         check_bits(value)
     except InputError as error:
@@ -125,7 +126,7 @@ def _biases(value: object) -> Biases:
     for choice in get_args(Biases):
         if value == choice:
             return cast(Biases, choice)
-    raise _damaged(f"biases is {value!r}, must be one of {', '.join(get_args(Biases))}")
+    raise _damaged(f"biases is {shown(repr(value))}, must be one of {', '.join(get_args(Biases))}")
 
 
 def _stored_range(name: str, entry: object, bits: int) -> StoredRange:
@@ -151,15 +152,8 @@ def _shape(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MAX_DIMENSIONS:
         raise _damaged(f"{name}: its shape is no list of at most {MAX_DIMENSIONS} sizes")
     if not all(_is_int(size) and 0 <= size < 1 << 48 for size in value):
-        raise _damaged(f"{name}: shape {value} has a size that is no integer from 0 to 2**48 - 1")
+        raise _damaged(f"{name}: shape {shown(repr(value))} has a size that is no integer from 0 to 2**48 - 1")
     return tuple(value)
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a name stands twice")
-    return content
 
 
 def _is_int(value: object) -> TypeGuard[int]:

@@ -1,0 +1,199 @@
+"""Damage that FFmpeg conceals: an error for an original, unless the user allows it, and then the log says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vvc_nnr.errors import BitstreamError
+from vvc_nnr.sequences.container_end import check_container_end
+from vvc_nnr.sequences.source import open_source
+from vvc_nnr.sequences.video import probe_video, read_video
+
+N_PICTURES = 12
+FILES = {
+    "h264.mp4": ("-c:v", "libx264", "-bf", "0"),
+    "h264.mkv": ("-c:v", "libx264", "-bf", "2"),
+    "h264.ts": ("-c:v", "libx264", "-bf", "0"),
+    "h264.264": ("-c:v", "libx264", "-bf", "0"),
+    "hevc.mp4": ("-c:v", "libx265", "-x265-params", "log-level=none"),
+    "mpeg4.avi": ("-c:v", "mpeg4"),
+    "mpeg2.mpg": ("-c:v", "mpeg2video"),
+    "mjpeg.avi": ("-c:v", "mjpeg"),
+    "vp9.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8"),
+    "av1.mp4": ("-c:v", "libsvtav1", "-preset", "12"),
+    "ffv1.mkv": ("-c:v", "ffv1", "-level", "3", "-slicecrc", "1"),
+    "prores.mov": ("-c:v", "prores_ks", "-pix_fmt", "yuv422p10le"),
+    "png.mov": ("-c:v", "png", "-pix_fmt", "rgb24"),
+}
+MUST_NOTICE = {
+    **{"h264.mp4": 3, "h264.mkv": 3, "h264.ts": 3, "h264.264": 3, "mpeg4.avi": 9, "mpeg2.mpg": 9, "mjpeg.avi": 2},
+    **{"av1.mp4": 5, "ffv1.mkv": 12, "prores.mov": 2, "png.mov": 12},
+}
+"""Of twelve damaged files how many FFmpeg can tell at least; HEVC's and VP9's entropy codes have nothing to check."""
+
+
+@pytest.fixture(scope="module", params=FILES)
+def video(request, tmp_path_factory, ffmpeg):
+    path = tmp_path_factory.mktemp("video") / request.param
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25", "-frames:v", N_PICTURES, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, *FILES[request.param], path)
+    return path
+
+
+def samples(path, **options):
+    return [frame.tobytes() for frame in read_video(path, **options)]
+
+
+def test_damage_inside_is_never_passed_over_where_the_decoder_notices(video, tmp_path, caplog):
+    """Sixteen random bytes in the middle third: BitstreamError, or FFmpeg itself decodes without a complaint."""
+    good = video.read_bytes()
+    n_noticed, noticed = 0, []
+    for seed in range(12):
+        print(f"{video.name}, seed {seed}")
+        rng = np.random.default_rng(seed)
+        bad = bytearray(good)
+        at = len(good) // 3 + int(rng.integers(0, len(good) // 3))
+        bad[at : at + 16] = rng.bytes(16)
+        path = tmp_path / video.name
+        path.write_bytes(bad)
+        caplog.clear()
+        try:
+            strict = samples(path)
+        except BitstreamError as error:
+            n_noticed += 1
+            noticed.append(str(error))
+            continue
+        assert samples(path, allow_damaged=True) == strict
+        assert "damaged" not in caplog.text
+    assert all("FFmpeg cannot decode it" in text or "truncated" in text for text in noticed)
+    assert all(("--allow-damaged" in text) == ("at picture" in text or "truncated" in text) for text in noticed)
+    assert n_noticed >= MUST_NOTICE.get(video.name, 0)
+
+
+def test_a_file_that_was_cut_off_is_never_taken_for_a_short_one(video, tmp_path):
+    """But a transport stream that was cut between two of its packets of 188 bytes is a legal one."""
+    data, path = video.read_bytes(), tmp_path / video.name
+    for tenths in range(3, 10):
+        path.write_bytes(data[: len(data) * tenths // 10 // 188 * 188 + 100])
+        with pytest.raises(BitstreamError):
+            samples(path)
+
+
+def test_the_undamaged_file_has_nothing_to_say(video, caplog):
+    source = open_source(video)
+    assert len(list(source.frames())) == N_PICTURES
+    assert source.n_pictures in (None, N_PICTURES)
+    check_container_end(video)
+    assert "damaged" not in caplog.text
+
+
+def test_allowed_damage_is_said_once_and_read_to_the_end(tmp_path, ffmpeg, caplog):
+    path = tmp_path / "x.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25", "-frames:v", N_PICTURES, "-c:v", "mpeg4", path)
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) // 4, len(data) * 3 // 4, len(data) // 16):
+        data[at : at + 8] = bytes(range(at % 200, at % 200 + 8))
+    path.write_bytes(data)
+    with pytest.raises(BitstreamError, match="FFmpeg cannot decode it at picture"):
+        samples(path)
+    source = open_source(path, allow_damaged=True)
+    caplog.clear()
+    assert len(list(source.frames())) >= N_PICTURES - 2
+    assert caplog.text.count("damaged at picture") == 1
+
+
+def test_pictures_that_the_container_promises_and_lacks(tmp_path, ffmpeg, caplog):
+    """An AVI with the last picture in its index, but no longer in its data."""
+    path = tmp_path / "x.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 6, "-c:v", "ffv1", path)
+    data = path.read_bytes()
+    last = data.rindex(b"00dc", 0, data.rindex(b"idx1"))
+    path.write_bytes(data[:last] + b"JUNK" + data[last + 4 :])
+    with pytest.raises(BitstreamError, match="promises 6 coded pictures, 5 are there"):
+        samples(path)
+    assert len(samples(path, count=3)) == 3
+    assert len(samples(path, allow_damaged=True)) == 5
+    assert "promises 6" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("empty_places.avi", ("-vf", r"select=not(eq(mod(n\,3)\,1))", "-fps_mode", "vfr", "-c:v", "mpeg4")),
+        ("packed.avi", ("-c:v", "libxvid", "-bf", 2)),
+        ("hidden.webm", ("-c:v", "libvpx", "-auto-alt-ref", 1, "-lag-in-frames", 8)),
+        ("slices.mkv", ("-c:v", "ffv1", "-slices", 4, "-level", 3)),
+        ("open_gop.ts", ("-c:v", "libx264", "-x264-params", "open-gop=1:keyint=5:bframes=3")),
+    ],
+)
+def test_legal_but_unusual_videos_are_not_called_damaged(tmp_path, ffmpeg, caplog, name, options):
+    """Empty places in an AVI, two pictures in one packet, packets without a picture, slices, open groups."""
+    path = tmp_path / name
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 20, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, *options, path)
+    assert b"".join(samples(path)) == ffmpeg("-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-")
+    assert "damaged" not in caplog.text
+
+
+def test_a_damaged_first_picture_is_noticed_when_the_file_is_opened(tmp_path, ffmpeg):
+    path = tmp_path / "x.mov"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 2, "-c:v", "png", path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"IDAT") + 200
+    data[at : at + 4] = b"\xff\x00\xff\x00"
+    path.write_bytes(data)
+    with pytest.raises(BitstreamError, match="at picture 0"):
+        probe_video(path)
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mov", "x.mkv", "x.webm", "x.avi"])
+def test_where_containers_end(tmp_path, ffmpeg, name):
+    codec = ("-c:v", "libvpx") if name == "x.webm" else ("-c:v", "libx264", "-bf", "0")
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=64x48:rate=25",
+        "-frames:v",
+        3,
+        "-pix_fmt",
+        "yuv420p",
+        *codec,
+        tmp_path / name,
+    )
+    check_container_end(tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    for cut in (1, 20, 300):
+        (tmp_path / name).write_bytes(data[:-cut])
+        with pytest.raises(BitstreamError, match="truncated, its container ends at byte"):
+            check_container_end(tmp_path / name)
+    for n_bytes in range(64):  # nothing else is ever raised
+        (tmp_path / name).write_bytes(data[:n_bytes])
+        try:
+            check_container_end(tmp_path / name)
+        except BitstreamError:
+            continue
+
+
+def test_what_stands_behind_a_container_is_no_damage(tmp_path, ffmpeg):
+    for name in ("x.mp4", "x.avi", "x.mkv"):
+        picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 3, "-pix_fmt", "yuv420p")
+        ffmpeg(*picture, "-c:v", "mpeg4", tmp_path / name)
+        expected = samples(tmp_path / name)
+        data = (tmp_path / name).read_bytes()
+        for behind in (bytes(50), b"SEFT trailer of a phone, of no length"):
+            (tmp_path / name).write_bytes(data + behind)
+            check_container_end(tmp_path / name)
+            if name != "x.mkv":
+                assert samples(tmp_path / name) == expected
+
+
+def test_a_live_recording_has_no_stated_end(tmp_path, ffmpeg):
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 3)
+    ffmpeg(*picture, "-c:v", "libvpx", "-live", 1, tmp_path / "x.webm")
+    ffmpeg(
+        *picture, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "frag_keyframe+empty_moov", tmp_path / "x.mp4"
+    )
+    for name in ("x.webm", "x.mp4"):
+        assert len(samples(tmp_path / name)) == 3

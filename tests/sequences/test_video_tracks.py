@@ -1,0 +1,284 @@
+"""Video files as cameras, editors and archives write them: tracks, directions, flags, and pictures that change."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.sequences.frame import VideoFormat
+from vvc_nnr.sequences.source import open_source, open_sources
+from vvc_nnr.sequences.video import probe_video, read_video
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25")
+X264 = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-bf", "2")
+
+
+@pytest.fixture
+def clip(tmp_path, ffmpeg):
+    """Six pictures of 64x48 in H.264."""
+    ffmpeg(*PICTURE, "-frames:v", 6, *X264, tmp_path / "clip.mp4")
+    return tmp_path / "clip.mp4"
+
+
+@pytest.fixture
+def decoded(ffmpeg):
+    """The samples of FFmpeg's own rawvideo; further options choose and filter."""
+
+    def run(path, *options) -> bytes:
+        return ffmpeg("-i", path, *options, "-fps_mode", "passthrough", "-f", "rawvideo", "-")
+
+    return run
+
+
+def samples(path, **options) -> bytes:
+    return b"".join(frame.tobytes() for frame in read_video(path, **options))
+
+
+def tags_first(data: bytes) -> bytes:
+    """An MP4 whose tags, and so its cover picture, stand before its tracks."""
+
+    def boxes(part: bytes):
+        at = 0
+        while at < len(part):
+            length, kind = struct.unpack(">I4s", part[at : at + 8])
+            yield kind, part[at : at + length]
+            at += length
+
+    out = b""
+    for kind, box in boxes(data):
+        if kind == b"moov":
+            inner = sorted(boxes(box[8:]), key=lambda item: {b"mvhd": 0, b"udta": 1}.get(item[0], 2))
+            box = box[:8] + b"".join(part for _, part in inner)
+        out += box
+    return out
+
+
+@pytest.mark.parametrize("name", ["art.mp4", "art.mkv", "art.mov"])
+def test_cover_art_is_no_video(tmp_path, ffmpeg, clip, name):
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "cover.jpg")
+    art = tmp_path / name
+    if name == "art.mkv":
+        ffmpeg("-i", clip, "-attach", tmp_path / "cover.jpg", "-metadata:s:t", "mimetype=image/jpeg", "-c", "copy", art)
+    else:
+        ffmpeg(*("-i", tmp_path / "cover.jpg", "-i", clip, "-map", 1, "-map", 0, "-c", "copy"),
+               *("-disposition:v:1", "attached_pic", "-movflags", "+faststart", art))  # fmt: skip
+    if name == "art.mp4":
+        art.write_bytes(tags_first(art.read_bytes()))
+    assert samples(art) == samples(clip)
+    assert open_source(art).format.width == 64
+
+
+def test_a_song_with_a_cover_is_no_video(tmp_path, ffmpeg):
+    Image.new("RGB", (32, 32)).save(tmp_path / "cover.png")
+    song = tmp_path / "song.m4v"
+    ffmpeg(*("-f", "lavfi", "-i", "sine=duration=0.1", "-i", tmp_path / "cover.png", "-map", 0, "-map", 1),
+           *("-c:v", "copy", "-c:a", "aac", "-disposition:v", "attached_pic", "-f", "mp4", song))  # fmt: skip
+    with pytest.raises(BitstreamError, match="no video stream, only cover pictures"):
+        probe_video(song)
+
+
+@pytest.mark.parametrize("name", ["two.mp4", "two.mkv", "two.ts"])
+def test_of_several_videos_one_is_chosen(tmp_path, ffmpeg, decoded, clip, name):
+    two = tmp_path / name
+    second = ("-f", "lavfi", "-i", "testsrc=size=32x32:rate=25", "-f", "lavfi", "-i", "sine=duration=0.2")
+    maps = ("-map", 0, "-map", 2, "-map", 1, "-c:a", "aac", "-frames:v", 4)
+    ffmpeg("-i", clip, *second, *maps, *X264, two)
+    with pytest.raises(InputError, match=r"holds 2 videos \(0: h264 64x48, 2: h264 32x32\); give --stream N"):
+        open_source(two)
+    for index, width in ((0, 64), (2, 32)):
+        source = open_source(two, stream=index)
+        assert source.format.width == width
+        assert b"".join(frame.tobytes() for frame in source.frames()) == decoded(two, "-map", f"0:{index}")
+    for index in (1, 3):
+        with pytest.raises(InputError, match=f"stream {index} is no video"):
+            open_source(two, stream=index)
+
+
+def test_stream_is_for_video_files(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    with pytest.raises(InputError, match="is for video files"):
+        open_source(tmp_path / "x.png", stream=0)
+    with pytest.raises(InputError, match="this is a folder"):
+        open_sources(tmp_path, stream=0)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "codec"),
+    [("yuv420p", "libx264"), ("yuv444p10le", "libx264"), ("gray", "ffv1"), ("yuv420p", "mjpeg")],
+)
+@pytest.mark.parametrize(
+    "turn", [(90,), (180,), (-90,), (0, "-display_hflip"), (0, "-display_vflip"), (90, "-display_hflip")]
+)
+def test_pictures_are_turned_upright(tmp_path, ffmpeg, decoded, pixel_format, codec, turn):
+    plain, turned = tmp_path / "plain.mov", tmp_path / "turned.mov"
+    plain = plain.with_suffix(".mkv") if codec == "ffv1" else plain
+    turned = turned.with_suffix(plain.suffix)
+    full = ("-color_range", "pc") if codec == "mjpeg" else ()
+    ffmpeg(*PICTURE, "-frames:v", 2, "-vf", "setsar=4/3", "-pix_fmt", pixel_format, *full, "-c:v", codec, plain)
+    ffmpeg("-display_rotation", *turn, "-i", plain, "-c", "copy", turned)
+    format = probe_video(turned).format
+    upright = abs(turn[0]) != 90
+    assert (format.width, format.height) == ((64, 48) if upright else (48, 64))
+    assert format.pixel_aspect == (Fraction(4, 3) if upright else Fraction(3, 4))
+    assert samples(turned) == decoded(turned)
+
+
+def test_turns_that_cannot_be_made_are_refused(tmp_path, ffmpeg, clip):
+    ffmpeg("-display_rotation", 30, "-i", clip, "-c", "copy", tmp_path / "x.mp4")
+    with pytest.raises(UnsupportedError, match="turned by"):
+        probe_video(tmp_path / "x.mp4")
+    ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", "yuv422p", "-c:v", "libx264", tmp_path / "plain.mp4")
+    ffmpeg("-display_rotation", 90, "-i", tmp_path / "plain.mp4", "-c", "copy", tmp_path / "x.mp4")
+    with pytest.raises(UnsupportedError, match="4:2:2 is to be shown on its side"):
+        probe_video(tmp_path / "x.mp4")
+
+
+@pytest.mark.parametrize("colour_range", ["limited", "full"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "yuv422p", "gray"])
+def test_range_and_pixel_aspect_are_kept(tmp_path, ffmpeg, colour_range, pixel_format):
+    path = tmp_path / "x.mkv"
+    range_word = {"limited": "tv", "full": "pc"}[colour_range]
+    filters = f"setsar=40/33,format={pixel_format},setrange={range_word}"
+    ffmpeg(*PICTURE, "-frames:v", 1, "-vf", filters, "-color_range", range_word, "-c:v", "ffv1", path)
+    format = probe_video(path).format
+    assert (format.colour_range, format.pixel_aspect) == (colour_range, Fraction(40, 33))
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", ("-flags", "+ildct+ilme")),
+        ("mpeg2video", ("-flags", "+ildct+ilme")),
+        ("prores_ks", ("-flags", "+ildct")),
+        ("ffv1", ("-field_order", "tt")),
+        ("rawvideo", ("-field_order", "bb")),
+    ],
+)
+def test_interlaced_pictures_are_refused(tmp_path, ffmpeg, codec, options):
+    """By the flag of the pictures, or by the container's where the codec has none."""
+    path = tmp_path / ("x.mov" if codec in ("prores_ks", "rawvideo") else "x.mkv")
+    pixel_format = {"prores_ks": "yuv422p10le", "rawvideo": "yuyv422"}.get(codec, "yuv420p")
+    filters = ("-vf", "tinterlace=interleave_top,setfield=tff", "-pix_fmt", pixel_format)
+    ffmpeg(*PICTURE, "-frames:v", 2, *filters, "-c:v", codec, *options, path)
+    with pytest.raises(UnsupportedError, match="interlaced"):
+        probe_video(path)
+
+
+@pytest.mark.parametrize("start_s", [0.05, 0.1, 0.15])
+def test_an_edit_list_is_obeyed(tmp_path, ffmpeg, decoded, clip, start_s):
+    ffmpeg("-ss", start_s, "-i", clip, "-c", "copy", tmp_path / "cut.mp4")
+    source = open_source(tmp_path / "cut.mp4")
+    frames = list(source.frames())
+    assert b"".join(frame.tobytes() for frame in frames) == decoded(tmp_path / "cut.mp4")
+    assert source.n_pictures == len(frames) < 6
+
+
+def test_a_varying_rate_is_said(tmp_path, ffmpeg, clip, caplog):
+    probe_video(clip)
+    assert not caplog.records
+    filters = ("-vf", r"select=not(eq(mod(n\,5)\,3))", "-fps_mode", "vfr")
+    ffmpeg(*PICTURE, "-frames:v", 20, *filters, *X264, tmp_path / "x.mp4")
+    assert probe_video(tmp_path / "x.mp4").n_pictures == 20
+    assert "varying intervals" in caplog.text
+
+
+def test_pictures_that_change_on_the_way_are_refused(tmp_path, ffmpeg):
+    parts = []
+    for index, (size, pixel_format) in enumerate([("64x48", "yuv420p"), ("32x32", "yuv420p"), ("64x48", "yuv422p")]):
+        part = tmp_path / f"{index}.264"
+        picture = ("-f", "lavfi", "-i", f"testsrc2=size={size}", "-frames:v", 2)
+        ffmpeg(*picture, "-pix_fmt", pixel_format, "-c:v", "libx264", part)
+        parts.append(part.read_bytes())
+    for other, words in ((parts[1], "64x48 yuv420p, then 32x32 yuv420p"), (parts[2], "yuv420p, then 64x48 yuv422p")):
+        (tmp_path / "x.264").write_bytes(parts[0] + other)
+        with pytest.raises(UnsupportedError, match=f"picture 2 differs from the first: .*{words}"):
+            list(read_video(tmp_path / "x.264"))
+
+
+def test_an_alpha_channel_must_be_opaque(tmp_path, ffmpeg):
+    for name, codec, pixel_format in (
+        *(("a.mkv", "ffv1", "yuva420p"), ("b.mkv", "ffv1", "yuva444p10le"), ("c.mov", "png", "rgba")),
+        *(("d.mov", "prores_ks", "yuva444p10le"), ("e.mov", "qtrle", "argb"), ("f.mkv", "ffv1", "gbrap")),
+    ):
+        path = tmp_path / name
+        ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", codec, path)
+        assert len(list(read_video(path))) == 1
+        filters = "format=yuva444p,colorchannelmixer=aa=0.99"
+        ffmpeg(*PICTURE, "-frames:v", 1, "-vf", filters, "-pix_fmt", pixel_format, "-c:v", codec, path)
+        with pytest.raises(UnsupportedError, match="transparent samples"):
+            probe_video(path)
+
+
+def test_an_alpha_layer_is_refused(tmp_path, ffmpeg):
+    ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", "yuva420p", "-c:v", "libvpx-vp9", tmp_path / "x.webm")
+    with pytest.raises(UnsupportedError, match="alpha layer"):
+        probe_video(tmp_path / "x.webm")
+
+
+def test_conversions_that_change_samples_are_said(tmp_path, ffmpeg, caplog):
+    for pixel_format, words in (
+        *(("yuv420p", ""), ("nv12", ""), ("yuyv422", ""), ("yuv420p10be", ""), ("gray10be", "")),
+        *(("rgb24", "converted to yuv444p by the matrix of BT.709"), ("yuv411p", "converted to yuv422p")),
+        *(("yuv440p", "converted to yuv444p"), ("monow", "converted to gray")),
+    ):
+        caplog.clear()
+        ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", "rawvideo", tmp_path / "x.nut")
+        probe_video(tmp_path / "x.nut")
+        assert words in caplog.text
+        assert bool(words) == bool(caplog.records), pixel_format
+    for pixel_format in ("gbrpf32le", "xyz12le"):
+        ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", "rawvideo", tmp_path / "x.nut")
+        with pytest.raises(UnsupportedError, match=f"pixel format {pixel_format}"):
+            probe_video(tmp_path / "x.nut")
+
+
+@pytest.mark.parametrize("pixel_format", ["nv12", "nv21", "uyvy422", "yuyv422", "yvyu422", "y210le", "yuv422p10be"])
+def test_repacked_formats_keep_every_sample(tmp_path, ffmpeg, pixel_format):
+    """Against the raw bytes, taken apart by hand."""
+    path = tmp_path / "x.nut"
+    ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", "rawvideo", path)
+    raw = ffmpeg("-i", path, "-c", "copy", "-f", "rawvideo", "-")
+    if pixel_format.startswith("nv"):
+        luma, chroma = raw[: 64 * 48], raw[64 * 48 :]
+        expected = luma + (chroma[::2] + chroma[1::2] if pixel_format == "nv12" else chroma[1::2] + chroma[::2])
+    elif pixel_format.endswith("be"):
+        expected = np.frombuffer(raw, ">u2").astype("<u2").tobytes()
+    else:
+        order = {"uyvy422": (1, 3, 0, 2), "yuyv422": (0, 2, 1, 3), "yvyu422": (0, 2, 3, 1), "y210le": (0, 2, 1, 3)}
+        dtype = "<u2" if pixel_format == "y210le" else "u1"
+        words = np.frombuffer(raw, dtype).reshape(-1, 4) >> (6 if dtype == "<u2" else 0)
+        y0, y1, cb, cr = (words[:, place] for place in order[pixel_format])
+        expected = np.stack([y0, y1], 1).tobytes() + cb.tobytes() + cr.tobytes()
+    assert samples(path) == expected
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "%03d.mp4", "pipe:0.mp4", "é.mp4"])
+def test_names_are_only_names(tmp_path, clip, name):
+    assert samples(clip.rename(tmp_path / name))
+
+
+def test_tags_in_any_encoding(tmp_path, ffmpeg, clip):
+    ffmpeg("-i", clip, "-c", "copy", "-metadata", "title=XXXXYYYY", "-metadata:s:v", "title=ZZZZ", tmp_path / "x.mkv")
+    data = (
+        (tmp_path / "x.mkv").read_bytes().replace(b"XXXXYYYY", b"caf\xe9 \x8c\xfcz").replace(b"ZZZZ", b"\xff\xfe\xe9 ")
+    )
+    (tmp_path / "x.mkv").write_bytes(data)
+    assert samples(tmp_path / "x.mkv") == samples(clip)
+
+
+def test_mkv_and_avi_formats_stay_plain(tmp_path, ffmpeg):
+    ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", "yuv420p", "-c:v", "ffv1", tmp_path / "x.avi")
+    assert probe_video(tmp_path / "x.avi").format.holding(next(read_video(tmp_path / "x.avi"))) == VideoFormat(
+        64, 48, 8, "420", Fraction(25), None, None, Fraction(1)
+    )
+
+
+def test_two_readers_at_once(clip):
+    """Messages of one file's damage must not be taken for the other's."""
+    both = zip(read_video(clip), read_video(clip), strict=True)
+    assert all((a.planes[0] == b.planes[0]).all() and isinstance(a.planes[0], np.ndarray) for a, b in both)

@@ -1,0 +1,76 @@
+"""Messages of errors: one short line of printable characters, whatever a file put into them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+from vvc_nnr.errors import (
+    BitstreamError,
+    ExternalToolError,
+    InputError,
+    ShapeError,
+    UnsupportedError,
+    VvcNnrError,
+    shown,
+)
+from vvc_nnr.files import naming
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("as it is: é 日本", "as it is: é 日本"),
+        ("\x1b[2J\n\t\0\x9b", r"\x1b[2J\n\t\x00\x9b"),
+        ("\u202e\u2028\udc81", r"\u202e\u2028\udc81"),
+        ("", ""),
+    ],
+)
+def test_what_does_not_print_is_escaped(text: str, expected: str) -> None:
+    assert shown(text) == expected
+
+
+def test_long_texts_lose_their_middle() -> None:
+    assert shown("a" * 80) == "a" * 80
+    assert shown("a" * 500 + "b" * 500, 9) == "aaaaaa ... bbb"
+    assert len(shown("\0" * 10**6, 80)) < 400
+
+
+@pytest.mark.parametrize("kind", [VvcNnrError, InputError, BitstreamError, UnsupportedError, ShapeError])
+def test_no_message_is_long_or_odd(kind: type[VvcNnrError]) -> None:
+    error = kind("path.nnc: " + "\x1b[31m" * 10**5 + ": do this")
+    assert str(error).isprintable()
+    assert len(str(error)) < 4000
+    assert str(error).startswith("path.nnc: ")
+    assert str(error).endswith(": do this")
+    assert len(str(kind("x" * 10**6))) < 800
+
+
+def test_a_file_is_named_and_nothing_is_lost() -> None:
+    error = BitstreamError("too short", field="width", offset_bytes=7)
+    named = error.prefixed("x\n.nnc")
+    assert str(named) == "x\\n.nnc: too short in width at byte 7"
+    assert (type(named), named.field, named.offset_bytes) == (BitstreamError, "width", 7)
+    assert str(error) == "too short in width at byte 7"
+    for again in (copy.copy(named), pickle.loads(pickle.dumps(named))):
+        assert (str(again), again.field, again.offset_bytes) == (str(named), "width", 7)
+    tool = ExternalToolError("failed", command=["vvenc"], exit_code=3, log="a\nb").prefixed("y")
+    assert str(BitstreamError("x" * 5000).prefixed("p" * 3000)).startswith("p" * 3000 + ": xx")
+    assert (tool.command, tool.exit_code, tool.log) == (("vvenc",), 3, "a\nb")
+
+
+@pytest.mark.parametrize("name", ["a.nnc", "odd\n\udc81\x1b.nnc", "long" * 100])
+def test_naming(name: str) -> None:
+    with pytest.raises(BitstreamError) as caught, naming(Path(name)):
+        raise BitstreamError("damaged", field="shape", offset_bytes=3)
+    assert (caught.value.field, caught.value.offset_bytes) == ("shape", 3)
+    once = str(caught.value)
+    assert once.startswith(f"{shown(name, 400)}: damaged")
+    for error in (InputError(f"{name}: no such file"), UnsupportedError(f"{name}: what?")):
+        with pytest.raises(type(error)) as again, naming(Path(name)):
+            raise error
+        assert again.value is error
+        assert error.__cause__ is None
