@@ -142,9 +142,9 @@ def _worse_counts(results: ToolResults, savings: Savings, variant: Variant) -> l
 
 def _worse_pictures(results: ToolResults, variant: Variant, plane: PlaneOrAll) -> list[str]:
     """The pictures that are worse than the anchor's at any QP."""
-    rows = results.rows.set_index(["loop_filters", "way", "network", "weights"]).sort_index()
+    rows = results.rows.set_index(["loop_filters", "way", "network", "weights"])
     place, column = ["sequence", "picture", "qp"], psnr_column(plane)
-    scores_db, anchor_db = (rows.loc[[each]].set_index(place)[column] for each in (variant, ANCHOR))
+    scores_db, anchor_db = (rows[rows.index.isin([each])].set_index(place)[column] for each in (variant, ANCHOR))
     worse = scores_db[scores_db < anchor_db.reindex(scores_db.index)].index
     return [f"{name} picture {picture}" for name, picture in sorted({(name, picture) for name, picture, _ in worse})]
 
