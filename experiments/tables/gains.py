@@ -150,7 +150,9 @@ def _worse_pictures(results: ToolResults, variant: Variant, plane: PlaneOrAll) -
 
 
 def _worse_sequences(results: ToolResults, variant: Variant, plane: PlaneOrAll) -> list[str]:
-    """The sequences whose mean is worse than the anchor's at any QP."""
+    """The sequences whose mean is worse than the anchor's at any QP; none where no sequence is complete."""
+    if not results.sequences:
+        return []
     scores_db, anchor_db = (results.grids[each, psnr_column(plane)] for each in (variant, ANCHOR))
     is_worse = (scores_db < anchor_db).any(axis=1)
     return [name for name in results.sequences if is_worse[name]]
