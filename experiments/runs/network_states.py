@@ -7,6 +7,7 @@ so that they can be used by themselves.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +168,15 @@ def _coded_bytes(network: Network, place: NetworkPlace, compression: Compression
         max_loss_db=compression.max_loss_db,
         max_bytes=compression.max_bytes,
         metadata=metadata,
+        report=_tell,
     )
     return found.data
+
+
+def _tell(line: str) -> None:
+    """Calibration takes minutes: each candidate is told to who watches."""
+    if sys.stderr.isatty():
+        tqdm.write(line, file=sys.stderr)
 
 
 def _photographs(options: CodingOptions) -> list[Path]:

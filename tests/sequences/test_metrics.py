@@ -21,7 +21,7 @@ from vvc_nnr.sequences.metrics import (
     ssim_rgb,
     yuv_psnr_db,
 )
-from vvc_nnr.sequences.ms_ssim import ms_ssim
+from vvc_nnr.sequences.ms_ssim import frame_ms_ssim, ms_ssim
 
 
 def noisy(plane, seed=0, sigma=8.0, top=255):
@@ -175,3 +175,19 @@ def test_ms_ssim_at_its_ends():
     assert 0 < low < high < 1
     with pytest.raises(ShapeError, match="at least 176"):
         ms_ssim(a[:175], a[:175], bit_depth=8)
+
+
+def test_ms_ssim_of_a_picture_is_that_of_its_planes_that_are_large_enough() -> None:
+    rng = np.random.default_rng(3)
+    planes = [rng.integers(0, 1024, shape, dtype=np.uint16) for shape in ((352, 360), (176, 180), (176, 180))]
+    worse = [np.clip(plane.astype(int) + 40, 0, 1023).astype(np.uint16) for plane in planes]
+    a, b = Frame(tuple(planes), 10, "420"), Frame(tuple(worse), 10, "420")
+    assert frame_ms_ssim(a, b) == tuple(ms_ssim(x, y, bit_depth=10) for x, y in zip(planes, worse, strict=True))
+    small = Frame(
+        tuple(plane[:200, :200] for plane in planes[:1]) + tuple(p[:100, :100] for p in planes[1:]), 10, "420"
+    )
+    assert frame_ms_ssim(small, small) == (pytest.approx(1), None, None)
+    grey = Frame((planes[0],), 10, "400")
+    assert frame_ms_ssim(grey, grey) == (pytest.approx(1), None, None)
+    with pytest.raises(ShapeError, match="differ in format"):
+        frame_ms_ssim(a, grey)
