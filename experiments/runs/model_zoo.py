@@ -29,7 +29,7 @@ from vvc_nnr.experiments.networks.text_recognition import TextRow
 from vvc_nnr.experiments.records.rows import ZooCoding, ZooRow
 from vvc_nnr.experiments.records.settings import files_digest
 from vvc_nnr.experiments.records.tsv import RowWriter
-from vvc_nnr.model.any_file import plain_bytes
+from vvc_nnr.network_file import plain_bytes
 from vvc_nnr.roles.by_name import named_roles
 
 OUR_QPS, PEER_QP = (-32, -36), -38
