@@ -15,7 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
@@ -44,7 +45,6 @@ from vvc_nnr.filters.zoo import (
     network_tensors,
 )
 from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
-from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.images import image_files
 
 BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_compression("nnc"))

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vvc_nnr.calibrate.calibration import Calibration, as_calibration
 from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.networks.classification import ClassificationRow
@@ -31,7 +32,6 @@ from vvc_nnr.experiments.runs import model_zoo
 from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, run_zoo
 from vvc_nnr.experiments.tables.table import to_markdown
 from vvc_nnr.experiments.tables.zoo import zoo_table
-from vvc_nnr.quantize.calibration import Calibration, as_calibration
 
 
 @dataclass(frozen=True, slots=True)
