@@ -33,7 +33,7 @@ from vvc_nnr.experiments.runs.network_states import (
     NetworkState,
     check_photographs,
 )
-from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.sequences.metrics import psnr_db, ssim_rgb
 

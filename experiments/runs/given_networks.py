@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import NetworkPlace
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression
-from vvc_nnr.filters.autoencoder import Autoencoder
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_network
 
 PAPER_NETWORKS = ("inloop-replacement", "inloop-postfilter")

@@ -42,7 +42,7 @@ from vvc_nnr.filters.decisions import (
     apply_decisions,
     block_grid,
 )
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.runner import Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim

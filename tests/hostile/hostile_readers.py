@@ -53,10 +53,10 @@ from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, INDEX
 from vvc_nnr.experiments.tables.stored import TOOL_NETWORKS, read_tools
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.decision_file import encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions import BLOCK_SIZES, MAX_STRENGTH, SCALES, UNIT_CHOICE, Decisions, block_grid
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.optimiser import Optimiser
 from vvc_nnr.filters.pairs import PairSet
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures

@@ -20,7 +20,7 @@ from vvc_nnr.experiments.runs.network_states import (
     check_photographs,
     network_states,
 )
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.zoo import load_inloop_filter, load_network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
