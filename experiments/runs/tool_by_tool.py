@@ -42,8 +42,8 @@ from vvc_nnr.filters.decisions import (
     apply_decisions,
     block_grid,
 )
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.runner import Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim
 from vvc_nnr.sequences.ms_ssim import frame_ms_ssim
