@@ -43,7 +43,7 @@ from vvc_nnr.experiments.tables.stored import (
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import AtomicFile, make_folder
-from vvc_nnr.filters.decision_file import VERSION
+from vvc_nnr.filters.decisions.file import VERSION
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.sequences.source import Source
 from vvc_nnr.temporary import remove_leftovers

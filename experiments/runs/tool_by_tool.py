@@ -31,17 +31,18 @@ from vvc_nnr.experiments.runs.given_networks import PAPER_NETWORKS
 from vvc_nnr.experiments.runs.network_states import BOTH_MODES, NetworkState, check_photographs
 from vvc_nnr.experiments.runs.sweep import Place, SweepOptions, SweptPicture, sweep
 from vvc_nnr.experiments.runs.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
-from vvc_nnr.filters.correction import Correction, correction_by
-from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decision_search import decide, with_wiener_filters
-from vvc_nnr.filters.decisions import (
+from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     STRENGTH_UNIT,
     UNIT_CHOICE,
+    Correction,
     Decisions,
     apply_decisions,
     block_grid,
+    correction_by,
 )
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.sequences.frame import Frame

@@ -21,10 +21,9 @@ from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import WAYS_OF, ToolOptions
 from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.experiments.tables.table import Table
-from vvc_nnr.filters.correction import correction_by, correction_of
-from vvc_nnr.filters.decision_coding import encode_decisions
-from vvc_nnr.filters.decision_search import decide, with_wiener_filters
-from vvc_nnr.filters.decisions import apply_decisions
+from vvc_nnr.filters.decisions.block_decisions import apply_decisions, correction_by, correction_of
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
