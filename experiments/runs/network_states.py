@@ -25,16 +25,16 @@ from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
 from vvc_nnr.experiments.runs.given_networks import GivenNetwork
 from vvc_nnr.files import AtomicFile, read_bytes
-from vvc_nnr.filters.calibration_pictures import (
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
     autoencoder_calibration,
     inloop_calibration,
     patches,
 )
-from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import (
     LOOP_FILTERS_KEY,
     LoadedNetwork,
