@@ -46,8 +46,7 @@ from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim
-from vvc_nnr.sequences.ms_ssim import frame_ms_ssim
+from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim
 from vvc_nnr.sequences.source import Source
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]

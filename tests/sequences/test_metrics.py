@@ -14,14 +14,15 @@ from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import (
     PlaneScores,
+    frame_ms_ssim,
     frame_psnr_db,
     frame_ssim,
+    ms_ssim,
     psnr_db,
     ssim,
     ssim_rgb,
     yuv_psnr_db,
 )
-from vvc_nnr.sequences.ms_ssim import frame_ms_ssim, ms_ssim
 
 
 def noisy(plane, seed=0, sigma=8.0, top=255):

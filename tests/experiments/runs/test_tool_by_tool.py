@@ -28,8 +28,7 @@ from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb, rgb_to_frame
-from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim
-from vvc_nnr.sequences.ms_ssim import frame_ms_ssim
+from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
 
