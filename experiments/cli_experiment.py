@@ -21,7 +21,6 @@ from vvc_nnr.experiments.cli_common import (
 from vvc_nnr.experiments.cli_report import add_report_option, check_asked_report, write_asked_report
 from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
-from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
     bundled_patches,
     bundled_sources,
@@ -36,6 +35,7 @@ from vvc_nnr.experiments.runs.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
 from vvc_nnr.experiments.runs.network_states import BOTH_MODES
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import DecisionMode, ToolOptions
+from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.temporary import temporary_folder
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
