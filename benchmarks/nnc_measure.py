@@ -20,10 +20,10 @@ from nnc_networks import Network, n_values, one_matrix
 from peer import Peer, PeerError
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.options import Search
 from vvc_nnr.quantize.indices import quantize_indices
-from vvc_nnr.quantize.step import step_size
 from vvc_nnr.tensor_coding import TensorInput, decode_payload, encode_payload
 from vvc_nnr.tensor_params import TensorParams
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeAlias, get_args
 
-from vvc_nnr.bits import BitReader
+from vvc_nnr.bitstream.bits import BitReader
 from vvc_nnr.errors import BitstreamError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ChromaLocation, ColourRange
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from vvc_nnr.bitstream.number_formats import FLOATS
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.dncnn import dncnn_of
 from vvc_nnr.filters.zoo import build_network
@@ -18,7 +19,6 @@ from vvc_nnr.model.copies import copied_module
 from vvc_nnr.model.folding import fold_batch_norms
 from vvc_nnr.model.norm_pairs import find_norm_pairs
 from vvc_nnr.model.safetensors import StoredNetwork
-from vvc_nnr.number_formats import FLOATS
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -62,7 +62,7 @@ def in_formats(network: AnyModule, formats: Mapping[str, str]) -> AnyModule:
 
     Args:
         network: The network.
-        formats: Names of its tensors to number formats, as of `vvc_nnr.number_formats`.
+        formats: Names of its tensors to number formats, as of `vvc_nnr.bitstream.number_formats`.
 
     Raises:
         UnsupportedError: If it cannot be copied.

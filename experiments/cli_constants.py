@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from vvc_nnr.bitstream.number_formats import format_of, itemsize_of, shape_of
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.model.any_file import NetworkArrays
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import Role, override_roles
-from vvc_nnr.number_formats import format_of, itemsize_of, shape_of
 from vvc_nnr.options import CompressOptions
 
 # From this share of a network's bytes on a line tells of them.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, format_of
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.experiments.markup import Cell, Column, Table, to_markdown
@@ -17,7 +18,6 @@ from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import RULES, TensorRole, override_roles
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
-from vvc_nnr.number_formats import Array, Bfloat16Bits, format_of
 
 # Keys that a line tells.
 _SHOWN = 20

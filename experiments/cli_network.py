@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_calibrate import add_calibration_options, compress_by_pictures, wants_calibration
 from vvc_nnr.experiments.cli_common import Commands, Outcome, add_command, output_path
@@ -37,7 +38,6 @@ from vvc_nnr.model.container import Tensor, float32_size
 from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.safetensors import uniform_bytes
 from vvc_nnr.model.uniform_metadata import Biases
-from vvc_nnr.number_formats import Bfloat16Bits
 from vvc_nnr.options import CompressOptions
 
 _INPUT = "a .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network"

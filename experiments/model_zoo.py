@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
 from vvc_nnr.experiments.markup import Cell, Column, Table
 from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
 from vvc_nnr.experiments.networks.calibrated_coding import code_by_pictures
@@ -31,7 +32,6 @@ from vvc_nnr.experiments.settings import files_digest
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.model.any_file import plain_bytes
 from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.number_formats import Bfloat16Bits, shape_of
 
 OUR_QPS, PEER_QP = (-32, -36), -38
 """This package's default QP and one whose files are smaller than those of the reference software at its default."""

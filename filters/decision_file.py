@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from vvc_nnr.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions import Decisions

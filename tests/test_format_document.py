@@ -29,13 +29,12 @@ from reference_contexts import (
 from reference_values import NEXT_STATE, level_of
 
 import vvc_nnr
-from vvc_nnr.data_unit import DEFAULT_UNARY_LENGTH_MINUS1, DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.manifest import Manifest, write_manifest
-from vvc_nnr.number_formats import FORMATS
-from vvc_nnr.parameter_sets import ModelParameterSet
-from vvc_nnr.quantize.step import step_size
-from vvc_nnr.ties import Tie
-from vvc_nnr.units import StartUnit, TopologyUnit, UnitType, write_units
+from vvc_nnr.bitstream.data_unit import DEFAULT_UNARY_LENGTH_MINUS1, DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.bitstream.manifest import Manifest, Tie, write_manifest
+from vvc_nnr.bitstream.number_formats import FORMATS
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
+from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, UnitType, write_units
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "FORMAT.md").read_text()
 

@@ -21,8 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.number_formats import NamedArrays, coded_shape, itemsize_of, shape_of
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.calibrated_network import CalibratedNetwork, allocations
-from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.copies import copied_module
@@ -34,13 +37,10 @@ from vvc_nnr.model.roles import Rule
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import make_job, tensor_rules, write_network
-from vvc_nnr.number_formats import NamedArrays, coded_shape, itemsize_of, shape_of
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
-from vvc_nnr.parameter_sets import ModelParameterSet
 from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
 from vvc_nnr.quantize.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights
 from vvc_nnr.quantize.quadratic_form import damped, shifted_target
-from vvc_nnr.stream import read_stream
 from vvc_nnr.unit_coding import encode_indices, make_params
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.number_formats import NamedArrays, shape_of
+from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.encoding import EncodedTensor
-from vvc_nnr.number_formats import NamedArrays, shape_of
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.allocation import AllocatedTensor
-from vvc_nnr.quantize.step import step_size
 
 
 @dataclass(frozen=True, slots=True)

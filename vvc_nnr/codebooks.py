@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.data_unit_fields import Codebook
-from vvc_nnr.number_formats import extremes
+from vvc_nnr.bitstream.data_unit_fields import Codebook
+from vvc_nnr.bitstream.number_formats import extremes
 
 # Levels further apart are not looked at.
 MAX_SPAN = 1 << 22

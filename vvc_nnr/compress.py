@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from vvc_nnr.bitstream.manifest import with_ties
+from vvc_nnr.bitstream.number_formats import Array
+from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.inspection import Inspection, inspect_stream
 from vvc_nnr.model.loading import load_arrays
@@ -13,7 +16,6 @@ from vvc_nnr.model.roles import RoleMode
 from vvc_nnr.model.torch import is_module, named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import compress_arrays
-from vvc_nnr.number_formats import Array
 from vvc_nnr.options import (
     DEFAULT_MAX_ELEMENTS,
     CodebookMode,
@@ -24,8 +26,6 @@ from vvc_nnr.options import (
     thread_count,
 )
 from vvc_nnr.parallel import Progress
-from vvc_nnr.stream import Buffer, read_stream
-from vvc_nnr.ties import with_ties
 
 
 def compress(

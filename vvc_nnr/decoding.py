@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.data_unit import DataUnit, PartKind, PayloadType, UnitPart
+from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType, UnitPart
+from vvc_nnr.bitstream.number_formats import Array
+from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.number_formats import Array
-from vvc_nnr.parameter_sets import ParameterSets
 from vvc_nnr.tensor_coding import DecodedTensor, Output
 from vvc_nnr.unit_coding import TensorPast, coded_step, decode_unit
 

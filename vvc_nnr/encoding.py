@@ -9,11 +9,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.codebooks import codebook_bits, make_codebook
-from vvc_nnr.data_unit import DataUnit, PayloadType
-from vvc_nnr.data_unit_fields import NodeId, ParentNode
-from vvc_nnr.model.roles import EXACT, Rule
-from vvc_nnr.number_formats import (
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.data_unit_fields import NodeId, ParentNode
+from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGER_FORMATS,
     INTEGERS,
@@ -29,12 +27,14 @@ from vvc_nnr.number_formats import (
     nonzero,
     shape_of,
 )
+from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
+from vvc_nnr.codebooks import codebook_bits, make_codebook
+from vvc_nnr.model.roles import EXACT, Rule
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
 from vvc_nnr.quantize.indices import QuantizedTensor, quantize_indices
 from vvc_nnr.quantize.low_rate import FAST, THOROUGH, UNIFORM
 from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
-from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
 from vvc_nnr.quantize.thorough import quantize_thoroughly
 from vvc_nnr.tensor_params import TensorParams
 from vvc_nnr.unit_coding import TensorPast, encode_indices, make_params

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from vvc_nnr.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.number_formats import FLOAT64_BITS, Array, from_float32, from_int32
+from vvc_nnr.bitstream.stream import CodedTensor
+from vvc_nnr.bitstream.units import PlacedUnit
 from vvc_nnr.decoding import decode_arrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.number_formats import FLOAT64_BITS, Array, from_float32, from_int32
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.stream import CodedTensor
-from vvc_nnr.units import PlacedUnit
 
 # Tensors of this many values that have entry points are decoded one at a time, by all threads.
 SPLIT_ELEMENTS = 1 << 20

@@ -7,14 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vvc_nnr.data_unit_fields import NodeId
-from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
-from vvc_nnr.errors import InputError
-from vvc_nnr.graph import Graph
-from vvc_nnr.manifest import Manifest
-from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.model.roles import RULES, Rule, TensorRole, override_roles
-from vvc_nnr.number_formats import (
+from vvc_nnr.bitstream.data_unit_fields import NodeId
+from vvc_nnr.bitstream.graph import Graph
+from vvc_nnr.bitstream.manifest import Manifest, Tie, find_ties
+from vvc_nnr.bitstream.number_formats import (
     FLOAT64_BITS,
     WIDE_FORMATS,
     Array,
@@ -24,12 +20,15 @@ from vvc_nnr.number_formats import (
     format_of,
     shape_of,
 )
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
+from vvc_nnr.bitstream.stream import write_stream
+from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.errors import InputError
+from vvc_nnr.model.role_names import named_roles
+from vvc_nnr.model.roles import RULES, Rule, TensorRole, override_roles
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.parameter_sets import ModelParameterSet
 from vvc_nnr.quantize.size_offsets import size_offsets
-from vvc_nnr.stream import write_stream
-from vvc_nnr.ties import Tie, find_ties
 
 # What a data unit says itself.
 _PLAIN_FORMATS = ("int32", "float32")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, check_qp, qp_at_density
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.roles import RoleMode, check_role_mode
-from vvc_nnr.quantize.step import MAX_QP_DENSITY, check_qp, qp_at_density
 
 CodebookMode = Literal["off", "auto", "force"]
 Float64Mode = Literal["float32", "exact"]

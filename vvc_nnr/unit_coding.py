@@ -9,12 +9,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.data_unit import DataUnit, PartKind, UnitPart
-from vvc_nnr.data_unit_fields import EntryPoint
+from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, UnitPart
+from vvc_nnr.bitstream.data_unit_fields import EntryPoint
+from vvc_nnr.bitstream.parameter_sets import ParameterSets
+from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.errors import BitstreamError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.parameter_sets import ParameterSets
-from vvc_nnr.quantize.step import step_size
 from vvc_nnr.tensor_coding import DecodedTensor, Output, TensorInput, decode_payload, encode_payload
 from vvc_nnr.tensor_params import EntryPoint as KernelEntryPoint
 from vvc_nnr.tensor_params import TensorChoices, TensorParams

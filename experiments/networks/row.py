@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import VvcNnrError
 from vvc_nnr.model.role_modules import module_roles
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_torch, named_arrays
-from vvc_nnr.number_formats import NamedArrays
 from vvc_nnr.quantize.calibration import Calibration
 
 Weights = Literal["published", "bundled", "trained here", "random"]

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.experiments.networks.optional import import_optional
 from vvc_nnr.experiments.networks.pictures import Picture, colour_pictures
 from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject
 from vvc_nnr.model.onnx import put_together, read_onnx
-from vvc_nnr.number_formats import NamedArrays
 
 PACKAGE = "rapidocr_onnxruntime"
 MODEL = "models/ch_PP-OCRv4_rec_infer.onnx"

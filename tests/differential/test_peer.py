@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from peer import Peer
 
+from vvc_nnr.bitstream.number_formats import coded_shape
 from vvc_nnr.compress import compress, decompress
-from vvc_nnr.number_formats import coded_shape
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.update import BaseState, apply_update, compress_update
 

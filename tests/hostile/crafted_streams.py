@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.bitstream.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
+from vvc_nnr.bitstream.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, write_unit, write_units
 from vvc_nnr.errors import InputError
-from vvc_nnr.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
-from vvc_nnr.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, write_unit, write_units
 
 _SIZES = (1, 2, 3, 5, 7, 8, 9, 31, 64, 65, 300, 1 << 14, 20_000, 1 << 20, 1 << 31, 1 << 32, 1 << 40)
 

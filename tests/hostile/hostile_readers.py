@@ -37,6 +37,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from vvc_nnr import BitstreamError, InputError, UnsupportedError, VvcNnrError
+from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.encoder_log import parse_encoder_log
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
@@ -64,7 +65,6 @@ from vvc_nnr.filters.run_pictures import noted_pictures
 from vvc_nnr.filters.train import TrainOptions, _load, _State
 from vvc_nnr.filters.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
-from vvc_nnr.graph import Graph
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.any_file import read_arrays, with_folded_norms, write_arrays
 from vvc_nnr.model.network_file import read_network_file

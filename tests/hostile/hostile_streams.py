@@ -17,10 +17,10 @@ import numpy as np
 from crafted_streams import crafted_stream
 
 from vvc_nnr import BaseState, CompressOptions, compress, compress_update
-from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.manifest import DIGEST_DIGITS, digest
-from vvc_nnr.parameter_sets import ModelParameterSet
-from vvc_nnr.units import StartUnit, TopologyUnit, read_units, write_units
+from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.bitstream.manifest import DIGEST_DIGITS, digest
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
+from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, read_units, write_units
 from vvc_nnr.update import TensorState
 
 VECTORS = Path(__file__).parents[1] / "golden" / "nnc_vectors.json"

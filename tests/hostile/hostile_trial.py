@@ -15,7 +15,7 @@ import numpy as np
 from hostile_streams import Case, Source, hostile_case, sources
 
 from vvc_nnr import BitstreamError, UnsupportedError, apply_update, decompress, inspect
-from vvc_nnr.number_formats import Array
+from vvc_nnr.bitstream.number_formats import Array
 
 MAX_ELEMENTS = 50_000
 LONGEST_S = 1.0

@@ -10,9 +10,9 @@ import numpy as np
 from reference_contexts import TensorParams
 from reference_payload import DecodedPayload, TensorInput, decode_payload, encode_payload
 
-from vvc_nnr.data_unit import DataUnit, PayloadType, UnitPart
-from vvc_nnr.parameter_sets import ParameterSets
-from vvc_nnr.units import read_units
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType, UnitPart
+from vvc_nnr.bitstream.parameter_sets import ParameterSets
+from vvc_nnr.bitstream.units import read_units
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from vvc_nnr.bitstream.manifest import Manifest, Tie, with_ties, write_manifest
 from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.manifest import Manifest, write_manifest
-from vvc_nnr.ties import Tie, with_ties
 
 DTYPES = [
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
+from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.number_formats import Bfloat16Bits, bfloat16_bits
-from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
-from vvc_nnr.stream import read_stream
 
 INTEGERS = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 FLOATS = ["float16", "float32", "float64"]

@@ -13,10 +13,10 @@ from format_decoder import Decoded, decode_stream
 from format_payload import Past
 
 from vvc_nnr import BaseState, CompressOptions, apply_update, compress, compress_update, decompress
-from vvc_nnr.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.data_unit_fields import EntryPoint
-from vvc_nnr.parameter_sets import LayerParameterSet, ModelParameterSet
-from vvc_nnr.performance_maps import (
+from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
+from vvc_nnr.bitstream.data_unit_fields import EntryPoint
+from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet
+from vvc_nnr.bitstream.performance_maps import (
     ClassAccuracies,
     DecompositionPerformance,
     PerformanceMaps,
@@ -24,9 +24,9 @@ from vvc_nnr.performance_maps import (
     SparsificationPerformance,
     UnificationPerformance,
 )
+from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, read_units, write_units
 from vvc_nnr.tensor_coding import TensorInput, encode_payload
 from vvc_nnr.unit_coding import decode_unit, make_params
-from vvc_nnr.units import StartUnit, TopologyUnit, read_units, write_units
 
 VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.manifest import Manifest
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
+from vvc_nnr.bitstream.stream import read_stream, write_stream
+from vvc_nnr.bitstream.units import OpaqueUnit, StartUnit, TopologyUnit, write_units
 from vvc_nnr.compress import compress, decompress, inspect
-from vvc_nnr.data_unit import DataUnit, PayloadType
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.manifest import Manifest
-from vvc_nnr.parameter_sets import ModelParameterSet
-from vvc_nnr.stream import read_stream, write_stream
-from vvc_nnr.units import OpaqueUnit, StartUnit, TopologyUnit, write_units
 
 RANDOM = np.random.default_rng(5)
 NETWORK = {

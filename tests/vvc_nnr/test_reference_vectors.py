@@ -18,9 +18,9 @@ from reference_stream import Base, DecodedUnit, decode_units
 from reference_tensor import TensorChoices
 from reference_values import index_of, level_of
 
-from vvc_nnr.data_unit import DataUnit
+from vvc_nnr.bitstream.data_unit import DataUnit
+from vvc_nnr.bitstream.units import read_units, write_units
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.units import read_units, write_units
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
 Case = dict[str, Any]

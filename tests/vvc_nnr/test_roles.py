@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.role_modules import module_roles
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import Role, override_roles
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.number_formats import Bfloat16Bits
 from vvc_nnr.quantize.grid import exact_qp, has_whole_values
 from vvc_nnr.quantize.size_offsets import size_offsets
-from vvc_nnr.quantize.step import step_size
 
 RANDOM = np.random.default_rng(3)
 

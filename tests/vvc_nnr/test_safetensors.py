@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vvc_nnr import files
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import (
@@ -30,7 +31,6 @@ from vvc_nnr.model.safetensors import (
     write_float,
     write_uniform,
 )
-from vvc_nnr.number_formats import Bfloat16Bits
 from vvc_nnr.quantize.uniform import quantize_uniform
 
 KEY = "vvc_nnr.uniform"

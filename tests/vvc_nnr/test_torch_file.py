@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model.any_file import NetworkArrays, read_arrays, write_arrays
 from vvc_nnr.model.network_file import read_network_file
-from vvc_nnr.number_formats import Bfloat16Bits
 
 
 def saved(path: Path, content: Any) -> Path:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
-from vvc_nnr.number_formats import Bfloat16Bits, bfloat16_bits
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.stream import read_stream
 from vvc_nnr.update import BaseState, apply_update, compress_update
 
 Network = dict[str, Any]

@@ -17,9 +17,9 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.number_formats import Bfloat16Bits, shape_of
 
 Tensor: TypeAlias = NDArray[Any]
 

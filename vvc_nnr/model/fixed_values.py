@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.number_formats import Array, Bfloat16Bits, exact_float32
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, exact_float32
 
 # Fewer values cost little however they are coded.
 _MIN_VALUES = 64

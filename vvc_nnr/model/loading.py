@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import as_torch, is_module
-from vvc_nnr.number_formats import Array
 
 _SHOWN = 5
 

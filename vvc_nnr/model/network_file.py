@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, exact_float32
 from vvc_nnr.errors import UnsupportedError
 from vvc_nnr.files import naming
 from vvc_nnr.model.any_file import NNC_SUFFIX, ONNX_SUFFIX, TORCH_SUFFIXES, read_arrays, telling_suffixes
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, read_network
-from vvc_nnr.number_formats import Array, Bfloat16Bits, exact_float32
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 OTHER_SUFFIXES = (NNC_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)

@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from vvc_nnr.bitstream.graph import MANIFEST_KEY
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
-from vvc_nnr.graph import MANIFEST_KEY
 from vvc_nnr.model.onnx_external import load_external_data
 from vvc_nnr.model.onnx_roles import operator_roles
 from vvc_nnr.model.onnx_texts import check_texts
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_array
-from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
 
 # Smaller constants stay in the graph: a data unit of their own would take more.
 MIN_VALUES = 8

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.model.onnx import constant_array, constants, import_onnx
-from vvc_nnr.number_formats import Array
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 # Before it every initialiser is an input too, which no caller can replace. From it on those that are can be replaced.

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.model.onnx import OnnxModel, import_onnx, put_together, take_apart
 from vvc_nnr.model.onnx_editing import DEFAULT_DOMAINS, EditedGraph, Values, attribute_of, edited
 from vvc_nnr.model.onnx_texts import check_texts
-from vvc_nnr.number_formats import Array, Bfloat16Bits
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 # Before it the attribute is_test tells what a norm does.

@@ -11,9 +11,9 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, format_of, shape_of
 from vvc_nnr.model.fixed_values import looks_trained
 from vvc_nnr.model.roles import Role, TensorRole
-from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays, format_of, shape_of
 from vvc_nnr.quantize.grid import has_whole_values
 
 # Own names in an entropy model of CompressAI, older ones with numbers in place of lists.

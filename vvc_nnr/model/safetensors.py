@@ -16,6 +16,7 @@ from typing import get_args
 
 import numpy as np
 
+from vvc_nnr.bitstream.number_formats import LOSSLESS_CODES_THEM, Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.container import (
@@ -39,7 +40,6 @@ from vvc_nnr.model.uniform_metadata import (
     metadata_from_json,
     metadata_to_json,
 )
-from vvc_nnr.number_formats import LOSSLESS_CODES_THEM, Bfloat16Bits
 from vvc_nnr.quantize.uniform import (
     UniformTensor,
     check_bits,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from vvc_nnr.bitstream.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import InputError
-from vvc_nnr.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
 
 
 def named_arrays(model: Any) -> NamedArrays:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
-from vvc_nnr.number_formats import Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.

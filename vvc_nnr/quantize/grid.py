@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.number_formats import Array, Bfloat16Bits
-from vvc_nnr.quantize.step import qp_limits
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
+from vvc_nnr.bitstream.qp import qp_limits
 
 # Largest level of an exact tensor, and of one on a coarse grid.
 MAX_LEVEL = 1 << 30

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.model.roles import Rule
-from vvc_nnr.quantize.step import qp_limits, qp_of_step, step_size
 
 
 def qp_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> int | None:

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vvc_nnr.bits import BitWriter
-from vvc_nnr.data_unit import DataUnit, ParameterTypes, PartKind, PayloadType
-from vvc_nnr.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
-from vvc_nnr.performance_maps import (
+from vvc_nnr.bitstream.bits import BitWriter
+from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PartKind, PayloadType
+from vvc_nnr.bitstream.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
+from vvc_nnr.bitstream.performance_maps import (
     ClassAccuracies,
     DecompositionPerformance,
     PerformanceMaps,
@@ -22,9 +21,10 @@ from vvc_nnr.performance_maps import (
     SparsificationPerformance,
     UnificationPerformance,
 )
-from vvc_nnr.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
+from vvc_nnr.bitstream.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 START, MPS, TOPOLOGY = bytes.fromhex("00040201"), bytes.fromhex("0008068100400080"), bytes.fromhex("00060e000000")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
-from vvc_nnr.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode
+from vvc_nnr.bitstream.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode
 
 DEFAULT_UNARY_LENGTH_MINUS1 = 9
 MAX_SCAN_ORDER = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vvc_nnr.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.performance_maps import PerformanceMaps, read_maps, write_maps
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.performance_maps import PerformanceMaps, read_maps, write_maps
 
 QUANTIZATION_UNIFORM = 1
 QUANTIZATION_CODEBOOK = 2

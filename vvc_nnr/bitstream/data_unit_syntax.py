@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vvc_nnr.bits import BitReader, BitWriter
-from vvc_nnr.data_unit import MAX_SCAN_ORDER, DataUnit, ParameterTypes, PayloadType, count_entry_points
-from vvc_nnr.data_unit_fields import (
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.data_unit import MAX_SCAN_ORDER, DataUnit, ParameterTypes, PayloadType, count_entry_points
+from vvc_nnr.bitstream.data_unit_fields import (
     NodeId,
     ParentNode,
     read_codebook,
@@ -16,8 +16,8 @@ from vvc_nnr.data_unit_fields import (
     write_node_id,
     write_parent,
 )
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.parameter_sets import ModelParameterSet, ParameterSets
 
 # A tensor of more dimensions than numpy's arrays may have.
 MAX_N_DIMENSIONS = 64

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vvc_nnr.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vvc_nnr.bits import MAX_PREFIX_BITS, BitReader, BitWriter
+from vvc_nnr.bitstream.bits import MAX_PREFIX_BITS, BitReader, BitWriter
 from vvc_nnr.errors import BitstreamError, InputError
 
 

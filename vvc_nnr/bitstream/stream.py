@@ -7,14 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from vvc_nnr.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, graph_text, topology_unit
+from vvc_nnr.bitstream.manifest import (
+    DIGEST_DIGITS,
+    Manifest,
+    Tie,
+    digest,
+    fits_coded,
+    is_manifest,
+    read_manifest,
+    write_manifest,
+)
+from vvc_nnr.bitstream.number_formats import BITS_SUFFIX, FLOATS, INTEGER_FORMATS, WIDE_FORMATS
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
+from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.graph import Graph, graph_of_text, graph_of_unit, graph_text, topology_unit
-from vvc_nnr.manifest import DIGEST_DIGITS, Manifest, digest, fits_coded, is_manifest, read_manifest, write_manifest
-from vvc_nnr.number_formats import BITS_SUFFIX, FLOATS, INTEGER_FORMATS, WIDE_FORMATS
-from vvc_nnr.parameter_sets import ModelParameterSet
-from vvc_nnr.ties import Tie
-from vvc_nnr.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
-from vvc_nnr.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
 from vvc_nnr.errors import InputError, UnsupportedError
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from vvc_nnr.bits import BitReader, BitWriter
-from vvc_nnr.data_unit import DataUnit
-from vvc_nnr.data_unit_syntax import read_data_unit, write_data_unit_header
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.parameter_sets import (
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
+from vvc_nnr.bitstream.data_unit import DataUnit
+from vvc_nnr.bitstream.data_unit_syntax import read_data_unit, write_data_unit_header
+from vvc_nnr.bitstream.parameter_sets import (
     LayerParameterSet,
     ModelParameterSet,
     ParameterSets,
@@ -23,6 +22,7 @@ from vvc_nnr.parameter_sets import (
     write_lps,
     write_mps,
 )
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 MAX_SHORT_SIZE_BYTES = 2**15 - 1
 MAX_LONG_SIZE_BYTES = 2**31 - 1

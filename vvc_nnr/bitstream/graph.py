@@ -13,8 +13,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+from vvc_nnr.bitstream.units import TopologyUnit
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.units import TopologyUnit
 
 GraphCarriage = Literal["onnx", "manifest"]
 ONNX_FORMAT = 2
