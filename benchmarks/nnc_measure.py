@@ -22,10 +22,10 @@ from peer import Peer, PeerError
 from vvc_nnr import _kernels
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.compress import compress, decompress
+from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_payload
+from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import Search
 from vvc_nnr.quantize.indices import quantize_indices
-from vvc_nnr.tensor_coding import TensorInput, decode_payload, encode_payload
-from vvc_nnr.tensor_params import TensorParams
 
 Codec = Literal["peer", "ours"]
 Action = Literal["encode", "decode"]

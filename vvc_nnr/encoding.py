@@ -29,6 +29,7 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.codebooks import codebook_bits, make_codebook
+from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.model.roles import EXACT, Rule
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
@@ -36,7 +37,6 @@ from vvc_nnr.quantize.indices import QuantizedTensor, quantize_indices
 from vvc_nnr.quantize.low_rate import FAST, THOROUGH, UNIFORM
 from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
 from vvc_nnr.quantize.thorough import quantize_thoroughly
-from vvc_nnr.tensor_params import TensorParams
 from vvc_nnr.unit_coding import TensorPast, encode_indices, make_params
 
 # Larger multiples of the step are not coded: the QP is raised.

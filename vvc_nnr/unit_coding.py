@@ -14,10 +14,10 @@ from vvc_nnr.bitstream.data_unit_fields import EntryPoint
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.errors import BitstreamError
+from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output, TensorInput, decode_payload, encode_payload
+from vvc_nnr.kernels.tensor_params import EntryPoint as KernelEntryPoint
+from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.tensor_coding import DecodedTensor, Output, TensorInput, decode_payload, encode_payload
-from vvc_nnr.tensor_params import EntryPoint as KernelEntryPoint
-from vvc_nnr.tensor_params import TensorChoices, TensorParams
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -120,7 +120,7 @@ std::pair<int64_t, Array<uint8_t>> small_rows(const Layout& layout, const Array<
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
-  m.doc() = "Kernels for coded tensors; unchecked, see vvc_nnr.tensor_coding.";
+  m.doc() = "Kernels for coded tensors; unchecked, see vvc_nnr.kernels.entropy_coding.";
   py::class_<Layout>(m, "Layout")
       .def(py::init(&make_layout), py::kw_only(), py::arg("n_rows"), py::arg("n_columns"), py::arg("unary_length"),
            py::arg("block_side"), py::arg("dependent"), py::arg("row_skip_allowed"), py::arg("parent_present"),

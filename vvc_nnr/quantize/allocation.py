@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
+from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.quantize.quadratic_form import damped, error_cost, feedback_of
 from vvc_nnr.quantize.rate_distortion import MAX_STEPS, RoundedTensor, round_tensor
-from vvc_nnr.tensor_params import TensorParams
 
 # Squared step over price per bit and weight of an error: where the search for the QP begins. Of vectors, which are few
 # and not searched, half of it.

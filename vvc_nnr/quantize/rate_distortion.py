@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.kernel_status import require_status
+from vvc_nnr.kernels.status import require_status
+from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.quantize.indices import levels_of
 from vvc_nnr.quantize.quadratic_form import Feedback
-from vvc_nnr.tensor_params import TensorParams
 
 # Largest weight in steps: float32 still tells a sixteenth of a step.
 MAX_STEPS = 1 << 19

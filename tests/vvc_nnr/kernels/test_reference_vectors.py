@@ -22,7 +22,7 @@ from vvc_nnr.bitstream.data_unit import DataUnit
 from vvc_nnr.bitstream.units import read_units, write_units
 from vvc_nnr.errors import BitstreamError
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 Case = dict[str, Any]
 
 

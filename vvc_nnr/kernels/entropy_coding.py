@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
-from vvc_nnr.kernel_status import MESSAGES, require_status
-from vvc_nnr.tensor_choices import choose
-from vvc_nnr.tensor_params import EntryPoint, TensorChoices, TensorParams
+from vvc_nnr.kernels.status import MESSAGES, require_status
+from vvc_nnr.kernels.tensor_params import EntryPoint, TensorChoices, TensorParams, choose
 
 Output = Literal["indices", "levels", "values"]
 

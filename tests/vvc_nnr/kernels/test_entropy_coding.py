@@ -18,11 +18,10 @@ from reference_tensor import TensorChoices as ReferenceChoices
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
-from vvc_nnr.tensor_choices import bits_by_kind, choose
-from vvc_nnr.tensor_coding import EncodedPayload, TensorInput, decode_payload, encode_payload
-from vvc_nnr.tensor_params import EntryPoint, TensorChoices, TensorParams
+from vvc_nnr.kernels.entropy_coding import EncodedPayload, TensorInput, decode_payload, encode_payload
+from vvc_nnr.kernels.tensor_params import EntryPoint, TensorChoices, TensorParams, bits_by_kind, choose
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 LIMIT = 1 << 20
 FIELDS = [*TensorParams.__dataclass_fields__]
 
