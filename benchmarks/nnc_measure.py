@@ -25,7 +25,7 @@ from vvc_nnr.compress import compress, decompress
 from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import Search
-from vvc_nnr.quantize.indices import quantize_indices
+from vvc_nnr.quantize.dependent import quantize_indices
 
 Codec = Literal["peer", "ours"]
 Action = Literal["encode", "decode"]

@@ -22,27 +22,26 @@ from vvc_nnr.bitstream.number_formats import (
     as_int32,
     coded_shape,
     exact_float32,
-    extremes,
     itemsize_of,
     nonzero,
     shape_of,
 )
-from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
-from vvc_nnr.codebooks import codebook_bits, make_codebook
+from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.model.roles import EXACT, Rule
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.grid import COARSE_LEVEL, MAX_LEVEL, exact_qp
-from vvc_nnr.quantize.indices import QuantizedTensor, quantize_indices
-from vvc_nnr.quantize.low_rate import FAST, THOROUGH, UNIFORM
-from vvc_nnr.quantize.role_steps import qp_of_values, with_signs
+from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
+from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, quantize_indices
+from vvc_nnr.quantize.step_choice import (
+    MAX_LEVEL,
+    Quantiser,
+    choose_quantiser,
+    exact_qp,
+    with_signs,
+)
 from vvc_nnr.quantize.thorough import quantize_thoroughly
 from vvc_nnr.unit_coding import TensorPast, encode_indices, make_params
 
-# Larger multiples of the step are not coded: the QP is raised.
-MAX_STEPS = 2.0**30 - 64
-PERCENTILE = 99.95
-MIN_VECTOR_BITDEPTH = 8
 # A block row should have this many values before another decoder is started for it.
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Block rows that are wanted, the best first: what two threads of 16 decoders each share, or one, or half of one.
@@ -75,25 +74,6 @@ class TensorJob:
     past: TensorPast | None = None
     n_threads: int = 1
     rule: Rule | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiser:
-    """How a float tensor is quantised.
-
-    Args:
-        qp: Of the step.
-        use_dq: Dependent or uniform.
-        max_level: The largest level, None if it is not limited.
-        keeps_sign: Only zero becomes zero; uniform only.
-        by_role: The step follows from the tensor's role, not from an option: no codebook, no weight of the rate.
-    """
-
-    qp: int
-    use_dq: bool
-    max_level: int | None = None
-    keeps_sign: bool = False
-    by_role: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,55 +131,6 @@ def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions
     is_unchanged = job.parent is not None and number_format in INTEGERS and not any(part.any() for part in parts)
     named = [] if is_unchanged else zip((job.name, job.high_name), parts, strict=False)
     return EncodedTensor(tuple(_encode_integers(job, name, part, options) for name, part in named), number_format)
-
-
-def choose_quantiser(
-    name: str, values: NDArray[np.float32], options: CompressOptions, rule: Rule | None = None
-) -> Quantiser | None:
-    """How a float tensor is quantised; None if no step will do for its values."""
-    low, high = extremes(values)
-    largest = max(-float(low), float(high))
-    if largest > MAX_STEPS * step_size(qp_limits(options.qp_density)[1], options.qp_density):
-        return None
-    is_named = name in options.qp_per_tensor
-    if rule is not None and rule.step != "qp" and not is_named:
-        by_values = _quantiser_of_values(values, rule, options.qp_density)
-        if by_values is not None or rule.step == "values":
-            return by_values
-    if options.bitdepth is not None and not is_named:
-        return _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
-    is_weight = values.ndim > 1 if rule is None else rule.step == "qp"
-    qp = options.qp_of(name, 2 if is_weight else 1)
-    if rule is not None and rule.qp_offset and not is_named:
-        low_qp, high_qp = qp_limits(options.qp_density)
-        qp = min(max(qp + rule.qp_offset, low_qp), high_qp)
-    if largest > MAX_STEPS * step_size(qp, options.qp_density):
-        qp = qp_of_step(largest / MAX_STEPS, options.qp_density)
-    keeps_sign = rule is not None and rule.keeps_sign
-    return Quantiser(qp, options.use_dq and not keeps_sign, keeps_sign=keeps_sign)
-
-
-def _quantiser_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> Quantiser | None:
-    """The quantiser that a tensor's own values ask for; None if there is none, or options are to say."""
-    if not values.any() and rule.step != "values":
-        return None
-    qp = exact_qp(values, qp_density, COARSE_LEVEL)
-    if qp is None and rule.step == "values":
-        qp = qp_of_values(values, rule, qp_density)
-    if qp is None or float(np.abs(values).max()) > MAX_STEPS * step_size(qp, qp_density):
-        return None
-    return Quantiser(qp, use_dq=False, keeps_sign=rule.keeps_sign, by_role=True)
-
-
-def _quantiser_of_bitdepth(values: NDArray[np.float32], bitdepth: int, qp_density: int) -> Quantiser:
-    bits = bitdepth if values.ndim > 1 else max(bitdepth, MIN_VECTOR_BITDEPTH)
-    has_negatives = bool(extremes(values)[0] < 0)
-    max_level = (1 << (bits - 1)) - 1 if has_negatives else (1 << bits) - 1
-    sizes = np.abs(values).reshape(-1)
-    rank = math.ceil(PERCENTILE / 100 * (sizes.size - 1))
-    wide = float(np.partition(sizes, rank)[rank]) or float(sizes.max())
-    qp = qp_of_step(wide / max_level, qp_density) if wide > 0 else qp_limits(qp_density)[0]
-    return Quantiser(qp, False, max_level)
 
 
 def scan_order_of(shape: tuple[int, ...], options: CompressOptions) -> int:

@@ -28,7 +28,7 @@ from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import RULES, Rule, TensorRole, override_roles
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.quantize.size_offsets import size_offsets
+from vvc_nnr.quantize.step_choice import size_offsets
 
 # What a data unit says itself.
 _PLAIN_FORMATS = ("int32", "float32")

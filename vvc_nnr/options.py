@@ -59,7 +59,7 @@ class CompressOptions:
             dimensions alone, as the reference software does.
         role_of: Roles by patterns of names, above those that were found.
         qp_by_size: The QP of a weight tensor grows with its number of weights, two octaves of that being one of its
-            step (`vvc_nnr.quantize.size_offsets`); `qp` is that of the average weight.
+            step (`vvc_nnr.quantize.step_choice`); `qp` is that of the average weight.
         lossless: Every bit of every tensor comes back; the options above for floats have no effect.
     """
 

@@ -19,8 +19,7 @@ from vvc_nnr.model.role_modules import module_roles
 from vvc_nnr.model.role_names import named_roles
 from vvc_nnr.model.roles import Role, override_roles
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.quantize.grid import exact_qp, has_whole_values
-from vvc_nnr.quantize.size_offsets import size_offsets
+from vvc_nnr.quantize.step_choice import exact_qp, has_whole_values, size_offsets
 
 RANDOM = np.random.default_rng(3)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, format_of, shape_of
 from vvc_nnr.model.fixed_values import looks_trained
 from vvc_nnr.model.roles import Role, TensorRole
-from vvc_nnr.quantize.grid import has_whole_values
+from vvc_nnr.quantize.step_choice import has_whole_values
 
 # Own names in an entropy model of CompressAI, older ones with numbers in place of lists.
 _ENTROPY_MARKS = frozenset({"quantiles", "_quantized_cdf", "_cdf_length", "scale_table"})

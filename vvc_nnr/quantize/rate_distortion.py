@@ -16,7 +16,7 @@ from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.status import require_status
 from vvc_nnr.kernels.tensor_params import TensorParams
-from vvc_nnr.quantize.indices import levels_of
+from vvc_nnr.quantize.dependent import levels_of
 from vvc_nnr.quantize.quadratic_form import Feedback
 
 # Largest weight in steps: float32 still tells a sixteenth of a step.

@@ -17,7 +17,7 @@ from reference_values import NEXT_STATE, level_of
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
-from vvc_nnr.quantize.indices import levels_of, quantize_indices
+from vvc_nnr.quantize.dependent import levels_of, quantize_indices
 
 UNIFORM, DEPENDENT = TensorParams(1, 6, False, 11), TensorParams(1, 6, True, 11)
 

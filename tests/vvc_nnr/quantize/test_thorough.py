@@ -14,7 +14,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams, bits_by_kind
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.indices import DEPENDENT_BIT_WEIGHT, levels_of, quantize_indices
+from vvc_nnr.quantize.dependent import DEPENDENT_BIT_WEIGHT, levels_of, quantize_indices
 from vvc_nnr.quantize.thorough import MAX_TRIAL_VALUES, quantize_thoroughly, search_by_paths
 from vvc_nnr.update import compress_update
 

@@ -1,0 +1,193 @@
+"""Float tensors that whole multiples of a power of two give exactly: their step, and how coarse it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.bitstream.number_formats import (
+    Array,
+    Bfloat16Bits,
+    extremes,
+)
+from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
+from vvc_nnr.model.roles import Rule
+from vvc_nnr.options import CompressOptions
+
+
+def qp_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> int | None:
+    """The largest QP whose step is as fine as the rule asks; None if no step is, or all values are zero.
+
+    Args:
+        values: float32, finite.
+        rule: One with a step of "values".
+        qp_density: QP steps per octave as a power of two.
+    """
+    sizes = np.abs(values[values != 0])
+    if not sizes.size:
+        return None
+    step = max(rule.of_smallest * float(sizes.min()), rule.of_largest * float(sizes.max()))
+    low = qp_limits(qp_density)[0]
+    if step < step_size(low, qp_density) or math.isinf(step):
+        return None
+    qp = qp_of_step(step, qp_density)
+    return qp - 1 if step_size(qp, qp_density) > step else qp
+
+
+def with_signs(indices: NDArray[np.int32], values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Indices of a uniform quantiser where no value but zero has become zero: those are one step away from it."""
+    flat = values.reshape(indices.shape)
+    lost = (indices == 0) & (flat != 0)
+    return np.where(lost, np.sign(flat).astype(np.int32), indices) if lost.any() else indices
+
+
+# Largest level of an exact tensor, and of one on a coarse grid.
+MAX_LEVEL = 1 << 30
+COARSE_LEVEL = 255
+# So many values tell most tensors that are on no coarse grid.
+SAMPLE = 64
+_MANTISSA_BITS = 23
+_MANTISSA = np.uint32((1 << _MANTISSA_BITS) - 1)
+_NEGATIVE_ZERO = np.uint32(1 << 31)
+
+
+def exact_qp(values: NDArray[np.float32], qp_density: int, max_level: int = MAX_LEVEL) -> int | None:
+    """The QP of the coarsest power of two of which all values are whole multiples; None if there is none.
+
+    Args:
+        values: float32, C order; NaN, infinity and negative zero have no level.
+        qp_density: QP steps per octave as a power of two.
+        max_level: Largest multiple.
+    """
+    low, high = (limit >> qp_density for limit in qp_limits(qp_density))
+    exponent = _grid_exponent(values)
+    if exponent is None or exponent < low:
+        return None
+    exponent = min(exponent, high)
+    is_small = float(np.abs(values).max(initial=0)) <= max_level * 2.0**exponent
+    return exponent << qp_density if is_small else None
+
+
+def has_whole_values(array: Array | Bfloat16Bits) -> bool:
+    """Whether a float tensor of several values has only whole and half numbers up to 127: no trained weights."""
+    if isinstance(array, Bfloat16Bits):
+        values = (array.bits.reshape(-1).astype(np.uint32) << 16).view(np.float32)
+    elif array.dtype.kind != "f" or array.dtype.itemsize > 4:
+        return False
+    else:
+        values = np.ascontiguousarray(array, dtype=np.float32).reshape(-1)
+    if values.size < 2 or not _is_whole(values[:SAMPLE]):
+        return False
+    return _is_whole(values)
+
+
+def _is_whole(values: NDArray[np.float32]) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        doubled = 2 * values
+    return bool((np.abs(doubled) < COARSE_LEVEL).all() and (doubled == np.rint(doubled)).all())
+
+
+def _grid_exponent(values: NDArray[np.float32]) -> int | None:
+    """The exponent of the grid; None if a value has no level; 0 if all are zero."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint32)
+    if not np.isfinite(values).all() or (bits == _NEGATIVE_ZERO).any():
+        return None
+    bits = bits[bits != 0]
+    if not bits.size:
+        return 0
+    exponents = (bits >> _MANTISSA_BITS & np.uint32(0xFF)).astype(np.int32)
+    mantissas = (bits & _MANTISSA) | (exponents > 0).astype(np.uint32) << _MANTISSA_BITS
+    last_bits = mantissas & (~mantissas + np.uint32(1))
+    zeros = np.frexp(last_bits.astype(np.float64))[1] - 1
+    return int((np.maximum(exponents, 1) - 127 - _MANTISSA_BITS + zeros).min())
+
+
+# Larger multiples of the step are not coded: the QP is raised.
+MAX_STEPS = 2.0**30 - 64
+PERCENTILE = 99.95
+MIN_VECTOR_BITDEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiser:
+    """How a float tensor is quantised.
+
+    Args:
+        qp: Of the step.
+        use_dq: Dependent or uniform.
+        max_level: The largest level, None if it is not limited.
+        keeps_sign: Only zero becomes zero; uniform only.
+        by_role: The step follows from the tensor's role, not from an option: no codebook, no weight of the rate.
+    """
+
+    qp: int
+    use_dq: bool
+    max_level: int | None = None
+    keeps_sign: bool = False
+    by_role: bool = False
+
+
+def choose_quantiser(
+    name: str, values: NDArray[np.float32], options: CompressOptions, rule: Rule | None = None
+) -> Quantiser | None:
+    """How a float tensor is quantised; None if no step will do for its values."""
+    low, high = extremes(values)
+    largest = max(-float(low), float(high))
+    if largest > MAX_STEPS * step_size(qp_limits(options.qp_density)[1], options.qp_density):
+        return None
+    is_named = name in options.qp_per_tensor
+    if rule is not None and rule.step != "qp" and not is_named:
+        by_values = _quantiser_of_values(values, rule, options.qp_density)
+        if by_values is not None or rule.step == "values":
+            return by_values
+    if options.bitdepth is not None and not is_named:
+        return _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
+    is_weight = values.ndim > 1 if rule is None else rule.step == "qp"
+    qp = options.qp_of(name, 2 if is_weight else 1)
+    if rule is not None and rule.qp_offset and not is_named:
+        low_qp, high_qp = qp_limits(options.qp_density)
+        qp = min(max(qp + rule.qp_offset, low_qp), high_qp)
+    if largest > MAX_STEPS * step_size(qp, options.qp_density):
+        qp = qp_of_step(largest / MAX_STEPS, options.qp_density)
+    keeps_sign = rule is not None and rule.keeps_sign
+    return Quantiser(qp, options.use_dq and not keeps_sign, keeps_sign=keeps_sign)
+
+
+def _quantiser_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> Quantiser | None:
+    """The quantiser that a tensor's own values ask for; None if there is none, or options are to say."""
+    if not values.any() and rule.step != "values":
+        return None
+    qp = exact_qp(values, qp_density, COARSE_LEVEL)
+    if qp is None and rule.step == "values":
+        qp = qp_of_values(values, rule, qp_density)
+    if qp is None or float(np.abs(values).max()) > MAX_STEPS * step_size(qp, qp_density):
+        return None
+    return Quantiser(qp, use_dq=False, keeps_sign=rule.keeps_sign, by_role=True)
+
+
+def _quantiser_of_bitdepth(values: NDArray[np.float32], bitdepth: int, qp_density: int) -> Quantiser:
+    bits = bitdepth if values.ndim > 1 else max(bitdepth, MIN_VECTOR_BITDEPTH)
+    has_negatives = bool(extremes(values)[0] < 0)
+    max_level = (1 << (bits - 1)) - 1 if has_negatives else (1 << bits) - 1
+    sizes = np.abs(values).reshape(-1)
+    rank = math.ceil(PERCENTILE / 100 * (sizes.size - 1))
+    wide = float(np.partition(sizes, rank)[rank]) or float(sizes.max())
+    qp = qp_of_step(wide / max_level, qp_density) if wide > 0 else qp_limits(qp_density)[0]
+    return Quantiser(qp, False, max_level)
+
+
+def size_offsets(sizes: Mapping[str, int], qp_density: int) -> dict[str, int]:
+    """What to add to the QP of each weight tensor; its mean over all weights is zero but for rounding.
+
+    Args:
+        sizes: Name to number of weights.
+        qp_density: QP steps per octave as a power of two.
+    """
+    present = {name: size for name, size in sizes.items() if size}
+    total = sum(present.values())
+    mean = sum(size * math.log2(size) for size in present.values()) / total if total else 0.0
+    return {name: round((math.log2(size) - mean) / 2 * (1 << qp_density)) for name, size in present.items()}
