@@ -7,9 +7,9 @@ import math
 from vvc_nnr.bitstream.number_formats import format_of, itemsize_of, shape_of
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.model.any_file import NetworkArrays
-from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.model.roles import Role, override_roles
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.roles.roles import Role, override_roles
 
 # From this share of a network's bytes on a line tells of them.
 _MUCH = 0.1

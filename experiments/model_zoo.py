@@ -31,7 +31,7 @@ from vvc_nnr.experiments.rows import ZooCoding, ZooRow
 from vvc_nnr.experiments.settings import files_digest
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.model.any_file import plain_bytes
-from vvc_nnr.model.role_names import named_roles
+from vvc_nnr.roles.by_name import named_roles
 
 OUR_QPS, PEER_QP = (-32, -36), -38
 """This package's default QP and one whose files are smaller than those of the reference software at its default."""

@@ -32,8 +32,6 @@ from vvc_nnr.model.copies import copied_module
 from vvc_nnr.model.layers import MatrixLayer, find_layers
 from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
 from vvc_nnr.model.paused_passes import PausedPasses
-from vvc_nnr.model.role_modules import module_roles
-from vvc_nnr.model.roles import Rule
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import make_job, tensor_rules, write_network
@@ -41,6 +39,8 @@ from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
 from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
 from vvc_nnr.quantize.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights
 from vvc_nnr.quantize.quadratic_form import damped, shifted_target
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.roles import Rule
 from vvc_nnr.unit_coding import encode_indices, make_params
 
 

@@ -11,8 +11,6 @@ from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.inspection import Inspection, inspect_stream
 from vvc_nnr.model.loading import load_arrays
-from vvc_nnr.model.role_modules import module_roles
-from vvc_nnr.model.roles import RoleMode
 from vvc_nnr.model.torch import is_module, named_arrays
 from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.network_encoder import compress_arrays
@@ -26,6 +24,8 @@ from vvc_nnr.options import (
     thread_count,
 )
 from vvc_nnr.parallel import Progress
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.roles import RoleMode
 
 
 def compress(

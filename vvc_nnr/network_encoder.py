@@ -24,11 +24,11 @@ from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import write_stream
 from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.model.roles import RULES, Rule, TensorRole, override_roles
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.step_choice import size_offsets
+from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.roles.roles import RULES, Rule, TensorRole, override_roles
 
 # What a data unit says itself.
 _PLAIN_FORMATS = ("int32", "float32")

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, check_qp, qp_at_density
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.roles import RoleMode, check_role_mode
+from vvc_nnr.roles.roles import RoleMode, check_role_mode
 
 CodebookMode = Literal["off", "auto", "force"]
 Float64Mode = Literal["float32", "exact"]
@@ -55,7 +55,7 @@ class CompressOptions:
             QP: the step follows from the 99.95th percentile of the absolute values, larger ones are clipped.
         float64: "exact" keeps all bits of float64 tensors; "float32" codes them like float32.
         n_threads: Tensors coded at a time; None: one per processor.
-        roles: "auto": each tensor is coded by the rule of its role (`vvc_nnr.model.roles`); "off": by its number of
+        roles: "auto": each tensor is coded by the rule of its role (`vvc_nnr.roles.roles`); "off": by its number of
             dimensions alone, as the reference software does.
         role_of: Roles by patterns of names, above those that were found.
         qp_by_size: The QP of a weight tensor grows with its number of weights, two octaves of that being one of its

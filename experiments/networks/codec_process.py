@@ -17,7 +17,7 @@ import numpy as np
 from vvc_nnr.bitstream.number_formats import Array, NamedArrays
 from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError
-from vvc_nnr.model.roles import TensorRole
+from vvc_nnr.roles.roles import TensorRole
 from vvc_nnr.temporary import temporary_folder
 
 WORKER = Path(__file__).with_name("codec_worker.py")

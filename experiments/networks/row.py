@@ -13,10 +13,10 @@ from torch import nn
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import VvcNnrError
-from vvc_nnr.model.role_modules import module_roles
-from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.quantize.calibration import Calibration
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.roles import TensorRole
 
 Weights = Literal["published", "bundled", "trained here", "random"]
 """Where a network's weights come from; "random": real layout, no task."""

@@ -15,9 +15,9 @@ from vvc_nnr.experiments.networks.pasted import pasted_crops
 from vvc_nnr.experiments.networks.row import NotHereError
 from vvc_nnr.experiments.networks.segmentation_unet import small_unet
 from vvc_nnr.experiments.networks.unet import dice
-from vvc_nnr.model.role_modules import module_roles
-from vvc_nnr.model.roles import Role
 from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.roles import Role
 
 ARCHITECTURES: list[Architecture] = ["bmshj2018-factorized", "cheng2020-anchor"]
 PICTURES = [pictures.astronaut()[:256, 128:384], pictures.coffee()[64:320, 192:448]]

@@ -16,9 +16,9 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model import onnx_external
 from vvc_nnr.model.any_file import decoded_arrays, read_arrays, write_arrays
 from vvc_nnr.model.onnx import graph_roles
-from vvc_nnr.model.roles import Role
 from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.roles.roles import Role
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")

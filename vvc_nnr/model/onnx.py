@@ -23,11 +23,11 @@ from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, i
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.onnx_external import load_external_data
-from vvc_nnr.model.onnx_roles import operator_roles
 from vvc_nnr.model.onnx_texts import check_texts
-from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.model.roles import TensorRole
 from vvc_nnr.model.torch import as_array
+from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.roles.by_onnx_node import operator_roles
+from vvc_nnr.roles.roles import TensorRole
 
 # Smaller constants stay in the graph: a data unit of their own would take more.
 MIN_VALUES = 8

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import (
-    Array,
-    Bfloat16Bits,
     extremes,
 )
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
-from vvc_nnr.model.roles import Rule
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.roles.by_name import COARSE_LEVEL
+from vvc_nnr.roles.roles import Rule
 
 
 def qp_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> int | None:
@@ -47,9 +46,6 @@ def with_signs(indices: NDArray[np.int32], values: NDArray[np.float32]) -> NDArr
 
 # Largest level of an exact tensor, and of one on a coarse grid.
 MAX_LEVEL = 1 << 30
-COARSE_LEVEL = 255
-# So many values tell most tensors that are on no coarse grid.
-SAMPLE = 64
 _MANTISSA_BITS = 23
 _MANTISSA = np.uint32((1 << _MANTISSA_BITS) - 1)
 _NEGATIVE_ZERO = np.uint32(1 << 31)
@@ -70,25 +66,6 @@ def exact_qp(values: NDArray[np.float32], qp_density: int, max_level: int = MAX_
     exponent = min(exponent, high)
     is_small = float(np.abs(values).max(initial=0)) <= max_level * 2.0**exponent
     return exponent << qp_density if is_small else None
-
-
-def has_whole_values(array: Array | Bfloat16Bits) -> bool:
-    """Whether a float tensor of several values has only whole and half numbers up to 127: no trained weights."""
-    if isinstance(array, Bfloat16Bits):
-        values = (array.bits.reshape(-1).astype(np.uint32) << 16).view(np.float32)
-    elif array.dtype.kind != "f" or array.dtype.itemsize > 4:
-        return False
-    else:
-        values = np.ascontiguousarray(array, dtype=np.float32).reshape(-1)
-    if values.size < 2 or not _is_whole(values[:SAMPLE]):
-        return False
-    return _is_whole(values)
-
-
-def _is_whole(values: NDArray[np.float32]) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):
-        doubled = 2 * values
-    return bool((np.abs(doubled) < COARSE_LEVEL).all() and (doubled == np.rint(doubled)).all())
 
 
 def _grid_exponent(values: NDArray[np.float32]) -> int | None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import NamedArrays, format_of, shape_of
-from vvc_nnr.model.role_names import by_values
-from vvc_nnr.model.roles import Role, TensorRole
+from vvc_nnr.roles.by_name import by_values
+from vvc_nnr.roles.roles import Role, TensorRole
 
 _NORM = (None, Role.NORM_SCALE, Role.NORM_SHIFT)
 _RECURRENT = (None, Role.WEIGHT, Role.WEIGHT, Role.BIAS)

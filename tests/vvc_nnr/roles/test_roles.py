@@ -15,11 +15,11 @@ from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.role_modules import module_roles
-from vvc_nnr.model.role_names import named_roles
-from vvc_nnr.model.roles import Role, override_roles
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.quantize.step_choice import exact_qp, has_whole_values, size_offsets
+from vvc_nnr.quantize.step_choice import exact_qp, size_offsets
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.by_name import has_whole_values, named_roles
+from vvc_nnr.roles.roles import Role, override_roles
 
 RANDOM = np.random.default_rng(3)
 

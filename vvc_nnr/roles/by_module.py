@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, format_of, shape_of
-from vvc_nnr.model.role_names import by_values, entropy_role, named_roles
-from vvc_nnr.model.roles import Role, TensorRole
+from vvc_nnr.roles.by_name import by_values, entropy_role, named_roles
+from vvc_nnr.roles.roles import Role, TensorRole
 
 _NORMS = frozenset({"_NormBase", "_BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "LayerNorm2d", "FrozenBatchNorm2d"})
 _LINEAR = frozenset(
