@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome
@@ -12,7 +13,6 @@ from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.zoo import zoo_path
-from vvc_nnr.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.model.any_file import read_arrays
 
 _BIN_KINDS = ("significance", "sign", "greater", "remainder", "others")

@@ -1,5 +1,7 @@
 """Compress the CNNs inside video and image codecs, and see what that does to pictures."""
 
+from vvc_nnr.coding.inspection import Inspection
+from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import (
     BitstreamError,
@@ -9,10 +11,8 @@ from vvc_nnr.errors import (
     UnsupportedError,
     VvcNnrError,
 )
-from vvc_nnr.inspection import Inspection
 from vvc_nnr.model.folding import fold_batch_norms
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.update import BaseState, apply_update, compress_update
 
 __version__ = "0.1.0"
 

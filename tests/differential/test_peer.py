@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from peer import Peer
 
 from vvc_nnr.bitstream.number_formats import coded_shape
+from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.update import BaseState, apply_update, compress_update
 
 N_CASES = int(os.environ.get("VVC_NNR_PEER_CASES", "2000"))
 SEED = int(os.environ.get("VVC_NNR_PEER_SEED", "1"))

@@ -18,9 +18,9 @@ from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.data_unit_fields import EntryPoint
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
+from vvc_nnr.coding.unit_coding import make_params
 from vvc_nnr.compress import decompress
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
-from vvc_nnr.unit_coding import make_params
 
 PYTHON = os.environ.get("VVC_NNR_PEER", "")
 SHAPE = (18, 10)

@@ -15,9 +15,9 @@ from peer import Peer
 
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.number_formats import coded_shape
+from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.options import CompressOptions
 
 N_CASES = int(os.environ.get("VVC_NNR_PEER_CASES", "2000")) // 10

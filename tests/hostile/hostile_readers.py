@@ -45,6 +45,7 @@ from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
 from vvc_nnr.codec.vvc_decoder import decode_vvc
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.experiments.cli_inspect import inspect_plain
 from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
 from vvc_nnr.experiments.in_loop_stored import read_in_loop
@@ -70,7 +71,6 @@ from vvc_nnr.model.any_file import read_arrays, with_folded_norms, write_arrays
 from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.onnx import read_onnx
 from vvc_nnr.model.safetensors import float_bytes, read_network, uniform_bytes
-from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.npy import map_npy, parse_npy
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence

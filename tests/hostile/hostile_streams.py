@@ -21,7 +21,7 @@ from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.manifest import DIGEST_DIGITS, digest
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, read_units, write_units
-from vvc_nnr.update import TensorState
+from vvc_nnr.coding.update import TensorState
 
 VECTORS = Path(__file__).parents[1] / "golden" / "nnc_vectors.json"
 _DIGEST_KEY = b'"sha256":"'

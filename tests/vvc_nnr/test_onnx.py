@@ -12,11 +12,11 @@ import pytest
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage, graph_of_text, graph_of_unit
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.bitstream.units import TopologyUnit
+from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model import onnx_external
 from vvc_nnr.model.any_file import decoded_arrays, read_arrays, write_arrays
 from vvc_nnr.model.onnx import graph_roles
-from vvc_nnr.network_encoder import compress_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import Role
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, bfloat16_bits, itemsize_of, shape_of
 from vvc_nnr.bitstream.stream import Stream, read_stream
+from vvc_nnr.coding.network_decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import is_stream, naming, read_bytes
 from vvc_nnr.model.safetensors import read_exact, write_exact
-from vvc_nnr.network_decoder import decode_network
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
 from vvc_nnr.roles.roles import TensorRole
 

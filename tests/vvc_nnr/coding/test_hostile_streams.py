@@ -31,7 +31,7 @@ NETWORK = {
 }
 OURS = compress(NETWORK, scan_order=1, n_threads=1)
 RESULT = decompress(OURS)
-VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
+VECTORS = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 FOREIGN = [bytes.fromhex(case["bitstream_hex"]) for case in VECTORS]
 MAX_ELEMENTS = 100_000
 LONGEST_S = 1.0

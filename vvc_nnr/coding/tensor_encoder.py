@@ -27,6 +27,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
@@ -40,7 +41,6 @@ from vvc_nnr.quantize.step_choice import (
 )
 from vvc_nnr.quantize.thorough import quantize_thoroughly
 from vvc_nnr.roles.roles import EXACT, Rule
-from vvc_nnr.unit_coding import TensorPast, encode_indices, make_params
 
 # A block row should have this many values before another decoder is started for it.
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14

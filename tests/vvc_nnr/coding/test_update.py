@@ -9,10 +9,10 @@ import pytest
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.update import BaseState, apply_update, compress_update
 
 Network = dict[str, Any]
 

@@ -15,13 +15,13 @@ from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, as_float32
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
+from vvc_nnr.coding.network_decoder import check_size, decode_tensor
+from vvc_nnr.coding.unit_coding import coded_step, decode_unit, make_params
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
-from vvc_nnr.network_decoder import check_size, decode_tensor
 from vvc_nnr.options import thread_count
 from vvc_nnr.parallel import run_all
-from vvc_nnr.unit_coding import coded_step, decode_unit, make_params
 
 _NAMES = {StartUnit: "STR", TopologyUnit: "TPL", DataUnit: "NDU"}
 # First context of each kind of bin; the greater flags end where the remainder begins.

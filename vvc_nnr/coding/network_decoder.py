@@ -10,7 +10,7 @@ from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.number_formats import FLOAT64_BITS, Array, from_float32, from_int32
 from vvc_nnr.bitstream.stream import CodedTensor
 from vvc_nnr.bitstream.units import PlacedUnit
-from vvc_nnr.decoding import decode_arrays
+from vvc_nnr.coding.tensor_decoder import decode_arrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.parallel import Progress, run_all
 

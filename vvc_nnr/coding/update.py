@@ -28,15 +28,15 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
-from vvc_nnr.decoding import decode_update
-from vvc_nnr.encoding import TensorJob
+from vvc_nnr.coding.network_decoder import check_size, restored
+from vvc_nnr.coding.network_encoder import encode_all, make_job, write_network
+from vvc_nnr.coding.tensor_decoder import decode_update
+from vvc_nnr.coding.tensor_encoder import TensorJob
+from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.network_decoder import check_size, restored
-from vvc_nnr.network_encoder import encode_all, make_job, write_network
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.unit_coding import TensorPast
 
 _DIGEST_DIGITS = 32
 

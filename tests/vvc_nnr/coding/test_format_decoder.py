@@ -25,10 +25,10 @@ from vvc_nnr.bitstream.performance_maps import (
     UnificationPerformance,
 )
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, read_units, write_units
+from vvc_nnr.coding.unit_coding import decode_unit, make_params
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
-from vvc_nnr.unit_coding import decode_unit, make_params
 
-VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "nnc_vectors.json").read_text())["cases"]
+VECTORS = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 
 
 def pasts_of(case: dict[str, Any]) -> dict[str, Past]:

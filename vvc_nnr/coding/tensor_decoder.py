@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType, UnitPart
 from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
+from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
 from vvc_nnr.errors import BitstreamError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
-from vvc_nnr.unit_coding import TensorPast, coded_step, decode_unit
 
 SCALING_SUFFIX, G_SUFFIX = "_scaling", "_G"
 

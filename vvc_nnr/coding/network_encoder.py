@@ -22,7 +22,7 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import write_stream
-from vvc_nnr.encoding import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all

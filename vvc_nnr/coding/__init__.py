@@ -1,0 +1,1 @@
+"""Tensors and networks to and from NNC data units; updates; inspection."""
