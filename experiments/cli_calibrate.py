@@ -41,8 +41,8 @@ from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network
-from vvc_nnr.model.any_file import read_arrays
 from vvc_nnr.model.safetensors import StoredNetwork
+from vvc_nnr.network_file import read_arrays
 from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files

@@ -6,7 +6,7 @@ import math
 
 from vvc_nnr.bitstream.number_formats import format_of, itemsize_of, shape_of
 from vvc_nnr.experiments.cli_common import Outcome
-from vvc_nnr.model.any_file import NetworkArrays
+from vvc_nnr.network_file import NetworkArrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, override_roles

@@ -13,9 +13,9 @@ from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, format_of
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome
 from vvc_nnr.experiments.markup import Cell, Column, Table, to_markdown
-from vvc_nnr.model.any_file import ONNX_SUFFIX, TORCH_SUFFIXES, NetworkArrays, plain_bytes, read_arrays
 from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
+from vvc_nnr.network_file import ONNX_SUFFIX, TORCH_SUFFIXES, NetworkArrays, plain_bytes, read_arrays
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import RULES, TensorRole, override_roles
 

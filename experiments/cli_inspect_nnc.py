@@ -13,7 +13,7 @@ from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.zoo import zoo_path
-from vvc_nnr.model.any_file import read_arrays
+from vvc_nnr.network_file import read_arrays
 
 _BIN_KINDS = ("significance", "sign", "greater", "remainder", "others")
 

@@ -24,20 +24,20 @@ from vvc_nnr.experiments.cli_nnc import (
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.outputs import check_outputs
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.model.any_file import (
+from vvc_nnr.model.container import Tensor, float32_size
+from vvc_nnr.model.safetensors import uniform_bytes
+from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.network_file import (
     NNC_SUFFIX,
     SAFETENSORS_SUFFIX,
     check_plain_suffix,
     is_nnc,
     is_special,
     read_arrays,
+    read_network_file,
     with_folded_norms,
     write_arrays,
 )
-from vvc_nnr.model.container import Tensor, float32_size
-from vvc_nnr.model.network_file import read_network_file
-from vvc_nnr.model.safetensors import uniform_bytes
-from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.options import CompressOptions
 
 _INPUT = "a .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network"

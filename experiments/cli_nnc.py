@@ -16,7 +16,7 @@ from vvc_nnr.bitstream.number_formats import NamedArrays, shape_of
 from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.model.any_file import NetworkArrays
+from vvc_nnr.network_file import NetworkArrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, Search
 from vvc_nnr.parallel import Progress
 

@@ -30,7 +30,7 @@ from vvc_nnr.experiments.networks.text_recognition import TextRow
 from vvc_nnr.experiments.rows import ZooCoding, ZooRow
 from vvc_nnr.experiments.settings import files_digest
 from vvc_nnr.experiments.tsv import RowWriter
-from vvc_nnr.model.any_file import plain_bytes
+from vvc_nnr.network_file import plain_bytes
 from vvc_nnr.roles.by_name import named_roles
 
 OUR_QPS, PEER_QP = (-32, -36), -38

@@ -17,9 +17,7 @@ from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.model.any_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.safetensors import (
     StoredNetwork,
     float_bytes,
@@ -27,6 +25,7 @@ from vvc_nnr.model.safetensors import (
     uniform_bytes,
 )
 from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.network_file import NNC_SUFFIX, is_nnc, read_network_file
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
 

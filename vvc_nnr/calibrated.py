@@ -21,7 +21,7 @@ from vvc_nnr.calibrated_attempt import Attempts, prepare
 from vvc_nnr.calibrated_network import CalibratedNetwork
 from vvc_nnr.coding.network_encoder import check_metadata
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.copies import copied_module
+from vvc_nnr.model.torch import copied_module
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.calibration import as_calibration, loss_meter
 from vvc_nnr.quantize.price_search import Limit, search_price

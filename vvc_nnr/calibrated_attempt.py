@@ -31,11 +31,10 @@ from vvc_nnr.coding.network_encoder import make_job, tensor_rules, write_network
 from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.copies import copied_module
 from vvc_nnr.model.layers import MatrixLayer, find_layers
 from vvc_nnr.model.moments import InputMoments, input_moments, output_moments
 from vvc_nnr.model.paused_passes import PausedPasses
-from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.model.torch import copied_module, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
 from vvc_nnr.quantize.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
 from vvc_nnr.quantize.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights

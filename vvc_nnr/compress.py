@@ -12,8 +12,7 @@ from vvc_nnr.coding.inspection import Inspection, inspect_stream
 from vvc_nnr.coding.network_decoder import decode_network
 from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.loading import load_arrays
-from vvc_nnr.model.torch import is_module, named_arrays
+from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.options import (
     DEFAULT_MAX_ELEMENTS,
     CodebookMode,

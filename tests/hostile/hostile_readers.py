@@ -67,10 +67,9 @@ from vvc_nnr.filters.train import TrainOptions, _load, _State
 from vvc_nnr.filters.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.model.any_file import read_arrays, with_folded_norms, write_arrays
-from vvc_nnr.model.network_file import read_network_file
 from vvc_nnr.model.onnx import read_onnx
 from vvc_nnr.model.safetensors import float_bytes, read_network, uniform_bytes
+from vvc_nnr.network_file import read_arrays, read_network_file, with_folded_norms, write_arrays
 from vvc_nnr.npy import map_npy, parse_npy
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence

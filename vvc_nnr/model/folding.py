@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.copies import copied_module
 from vvc_nnr.model.norm_pairs import LAYERS, NORMS, fault_of_pair, find_norm_pairs, memory_owners
-from vvc_nnr.model.torch import import_torch, is_module
+from vvc_nnr.model.torch import copied_module, import_torch, is_module
 
 _SHOWN = 5
 _log = logging.getLogger(__name__)

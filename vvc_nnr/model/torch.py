@@ -5,6 +5,7 @@ Nothing here imports torch: whoever has a torch object has imported it.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, UnsupportedError
 
 
 def named_arrays(model: Any) -> NamedArrays:
@@ -160,3 +161,68 @@ def _refusal(tensor: Any) -> str | None:
     if tensor.numel() and not tensor.untyped_storage().nbytes():
         return "has no values, its memory was given back: gather the network first"
     return None
+
+
+_SHOWN = 5
+
+
+def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, str]) -> None:
+    """Gives a module the tensors of a coded network.
+
+    Args:
+        module: A torch module with the same names, shapes and number formats; tables that it does not have yet (empty
+            tensors, as of an entropy model) may have any shape that it takes.
+        arrays: What `decompress` returns.
+        formats: Name to number format, for tensors that were bfloat16.
+
+    Raises:
+        InputError: If it is no module, or names, shapes or number formats do not fit. It is as it was then.
+    """
+    if not is_module(module):
+        raise InputError(f"load_into: a torch module is wanted, got {type(module).__name__}")
+    state = module.state_dict()
+    _check_names(state, arrays)
+    tensors = as_torch(arrays, formats)
+    for name, tensor in tensors.items():
+        _check_tensor(name, state[name], tensor)
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    try:
+        module.load_state_dict(tensors)
+    except Exception as error:
+        if all(before[name].shape == tensor.shape for name, tensor in module.state_dict().items()):
+            module.load_state_dict(before)
+        raise InputError(f"load_into: the module does not take its tensors: {error}") from error
+
+
+def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    missing = [name for name in state if name not in arrays]
+    unknown = [name for name in arrays if name not in state]
+    faults = [("the file lacks", missing), ("the module lacks", unknown)]
+    told = [f"{what} {len(names)}: {', '.join(map(repr, names[:_SHOWN]))}" for what, names in faults if names]
+    if told:
+        raise InputError(f"load_into: names do not fit; {'; '.join(told)}")
+
+
+def _check_tensor(name: str, own: Any, tensor: Any) -> None:
+    if own.is_nested:
+        raise InputError(f"load_into: tensor {name!r} of the module is nested, it has no one shape")
+    if own.dtype != tensor.dtype:
+        wanted = str(tensor.dtype).removeprefix("torch.")
+        raise InputError(
+            f"load_into: tensor {name!r} is {tensor.dtype}, the module's {own.dtype}: make it {wanted} first"
+        )
+    if own.shape != tensor.shape and own.numel():
+        raise InputError(f"load_into: tensor {name!r} is {tuple(tensor.shape)}, the module's {tuple(own.shape)}")
+
+
+def copied_module(module: Any) -> Any:
+    """A deep copy of a torch module; tensors in its attributes that hang on a graph of gradients are cut off there.
+
+    Raises:
+        UnsupportedError: If it holds something that cannot be copied.
+    """
+    computed = [v for part in module.modules() for v in vars(part).values() if is_tensor(v) and not v.is_leaf]
+    try:
+        return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+    except Exception as error:  # whatever the module's own parts raise
+        raise UnsupportedError(f"the module cannot be copied: {' '.join(str(error).split())[:300]}") from error

@@ -15,8 +15,8 @@ from vvc_nnr.bitstream.units import TopologyUnit
 from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model import onnx_external
-from vvc_nnr.model.any_file import decoded_arrays, read_arrays, write_arrays
 from vvc_nnr.model.onnx import graph_roles
+from vvc_nnr.network_file import decoded_arrays, read_arrays, write_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import Role
 

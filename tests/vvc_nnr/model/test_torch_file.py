@@ -12,8 +12,7 @@ import torch
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.model.any_file import NetworkArrays, read_arrays, write_arrays
-from vvc_nnr.model.network_file import read_network_file
+from vvc_nnr.network_file import NetworkArrays, read_arrays, read_network_file, write_arrays
 
 
 def saved(path: Path, content: Any) -> Path:
