@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.norm_pairs import LAYERS, NORMS, fault_of_pair, find_norm_pairs, memory_owners
+from vvc_nnr.folding.norm_pairs import LAYERS, NORMS, fault_of_pair, find_norm_pairs, memory_owners
 from vvc_nnr.model.torch import copied_module, import_torch, is_module
 
 _SHOWN = 5
@@ -24,11 +24,11 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
     """A copy of a module whose batch norms are folded as far as they directly follow a convolution or linear layer.
 
     Those that cannot be folded with equal outputs stay as they are, and a logged warning names them
-    (`vvc_nnr.model.norm_pairs` tells when).
+    (`vvc_nnr.folding.norm_pairs` tells when).
 
     Args:
         module: A torch module, in evaluation mode as it computes in evaluation mode; or an ONNX `ModelProto`, whose
-            folded norms leave its graph (`vvc_nnr.model.onnx_folding` tells more).
+            folded norms leave its graph (`vvc_nnr.folding.onnx_norms` tells more).
         pairs: Names of layers and of the norms that alone use their outputs, one of two dimensions for linear layers;
             None: found by tracing the module. A graph tells them itself.
 
@@ -86,7 +86,7 @@ def _listed(kept: Mapping[str, str]) -> str:
 def _folded_onnx(model: Any, pairs: Iterable[tuple[str, str]] | None) -> Any:
     if pairs is not None:
         raise InputError("fold_batch_norms: pairs are for torch modules, an ONNX graph tells them itself")
-    from vvc_nnr.model.onnx_folding import fold_onnx
+    from vvc_nnr.folding.onnx_norms import fold_onnx
 
     return fold_onnx(model)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from vvc_nnr.compress import compress, load_into
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.folding import fold_batch_norms, traced_pairs
+from vvc_nnr.folding.torch_norms import fold_batch_norms, traced_pairs
 
 
 class Network(nn.Module):

@@ -18,8 +18,8 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.folding.onnx_editing import DEFAULT_DOMAINS, EditedGraph, Values, attribute_of, edited
 from vvc_nnr.model.onnx import OnnxModel, import_onnx, put_together, take_apart
-from vvc_nnr.model.onnx_editing import DEFAULT_DOMAINS, EditedGraph, Values, attribute_of, edited
 from vvc_nnr.model.onnx_texts import check_texts
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
