@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from peer import Peer
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
-from vvc_nnr.calibrated_attempt import Attempts
+from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.coding_at_lambda import Attempts
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
 from vvc_nnr.filters.calibration_pictures import (
     GREY,
@@ -40,7 +41,6 @@ from vvc_nnr.filters.calibration_pictures import (
 from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
 from vvc_nnr.model.safetensors import parse_network as parse
 from vvc_nnr.model.safetensors import read_network, uniform_bytes
-from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.images import image_files, read_image
 
 TASKS: dict[str, Degrade] = {"sigma25": gaussian_noise(25), "jpeg10": jpeg_artefacts(10)}

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import format_of
-from vvc_nnr.calibrated import calibrated_options, compress_calibrated
-from vvc_nnr.calibrated_network import CalibratedNetwork, TensorAllocation
+from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork, TensorAllocation
+from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.compress_calibrated import calibrated_options, compress_calibrated
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import InputError
@@ -43,7 +44,6 @@ from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationT
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.network_file import read_arrays
-from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 from vvc_nnr.sequences.listing import distinct_files

@@ -13,7 +13,7 @@ from statistics import mean
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size

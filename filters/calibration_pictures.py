@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vvc_nnr.calibrate.calibration import Calibration, Sample
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
@@ -23,7 +24,6 @@ from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import PatchSource, random_patches
 from vvc_nnr.filters.packing import pack, sample_scale
 from vvc_nnr.filters.training_data import reduced_pictures
-from vvc_nnr.quantize.calibration import Calibration, Sample
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 HOLD_OUT_EVERY = 4

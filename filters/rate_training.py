@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.rate_proxy import RateProxy
 from vvc_nnr.filters.train import Identity, TrainingTask, TrainOptions, train
-from vvc_nnr.quantize.rate_proxy import RateProxy
 
 # Steps over which weights are averaged, at the end of short and of long runs.
 MIN_AVERAGED_STEPS, MAX_AVERAGED_STEPS = 50, 1000

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
 from vvc_nnr.filters.autoencoder import Autoencoder

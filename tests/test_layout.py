@@ -55,14 +55,14 @@ sys.exit(f"importing changed: {{changed}}" if changed else 0)
 
 # What runs a user's torch module; nobody else imports these but on call.
 TORCH_ADAPTORS = {
-    "vvc_nnr.calibrated",
-    "vvc_nnr.calibrated_attempt",
-    "vvc_nnr.model.layers",
-    "vvc_nnr.model.moments",
-    "vvc_nnr.model.patches",
-    "vvc_nnr.model.paused_passes",
-    "vvc_nnr.quantize.calibration",
-    "vvc_nnr.quantize.rate_proxy",
+    "vvc_nnr.calibrate.compress_calibrated",
+    "vvc_nnr.calibrate.coding_at_lambda",
+    "vvc_nnr.calibrate.layers",
+    "vvc_nnr.calibrate.moments",
+    "vvc_nnr.calibrate.layers",
+    "vvc_nnr.calibrate.layerwise_pass",
+    "vvc_nnr.calibrate.calibration",
+    "vvc_nnr.calibrate.rate_proxy",
 }
 
 # Words of a workplace and paths of one machine; nothing of the kind helps a reader of this repository.

@@ -83,7 +83,7 @@ def compress(
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has (None: a step of 2**-13, QP -52
             at density 2), `lambda_rd` and `scan_order` not at all. Not with `bitdepth`, `codebook`, `lossless`,
-            `qp_by_size`, or search "thorough". `vvc_nnr.calibrated.compress_calibrated` tells more.
+            `qp_by_size`, or search "thorough". `vvc_nnr.calibrate.compress_calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
         max_bytes: With `calibration`: the least loss of a file that is no larger.
 
@@ -100,7 +100,7 @@ def compress(
         arrays = named_arrays(model)
         found = module_roles(model, arrays) if is_module(model) else None
         return compress_arrays(arrays, options, progress, metadata, found)
-    from vvc_nnr.calibrated import compress_calibrated
+    from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 
     return compress_calibrated(
         model, calibration, max_loss_db=max_loss_db, max_bytes=max_bytes, options=options, metadata=metadata

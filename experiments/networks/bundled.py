@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.experiments.networks.pictures import calibration_photographs, colour_pictures
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
@@ -23,7 +24,6 @@ from vvc_nnr.filters.infer import filter_frame
 from vvc_nnr.filters.ladder import InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
-from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.metrics import frame_psnr_db, psnr_db

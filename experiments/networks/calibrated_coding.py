@@ -7,13 +7,13 @@ import time
 import torch
 from torch import nn
 
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.compress import decompress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.networks.codec_process import Coded
 from vvc_nnr.experiments.networks.row import NotHereError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.calibration import Calibration
 
 
 def code_by_pictures(network: nn.Module, pictures: Calibration, max_loss_db: float) -> Coded:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
+from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.errors import VvcNnrError
 from vvc_nnr.model.torch import as_torch, named_arrays
-from vvc_nnr.quantize.calibration import Calibration
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import TensorRole
 

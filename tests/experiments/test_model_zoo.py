@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vvc_nnr.calibrate.calibration import Calibration, as_calibration
 from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.experiments import model_zoo
 from vvc_nnr.experiments.cli import main
@@ -30,7 +31,6 @@ from vvc_nnr.experiments.networks.text_recognition import edit_distance
 from vvc_nnr.experiments.networks.unet import UNet, dice
 from vvc_nnr.experiments.rows import ZooRow
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
-from vvc_nnr.quantize.calibration import Calibration, as_calibration
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vvc_nnr.calibrated import compress_calibrated
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
+from vvc_nnr.calibrate.rate_proxy import N_SIZES, RateProxy, code_lengths
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.calibration_pictures import (
@@ -29,7 +30,6 @@ from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
 from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.rate_training import TuneOptions, priced, tune_for_size
 from vvc_nnr.filters.restoration_training import RestorationTask
-from vvc_nnr.quantize.rate_proxy import N_SIZES, RateProxy, code_lengths
 
 FEW = CropOptions(n_fitted=6, n_held_out=2, side=32)
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vvc_nnr.calibrate.layers import Run, checked_output, run_forward
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.layers import Run, checked_output, run_forward
 
 Picture: TypeAlias = Any
 """A tensor or array, a tuple of them for a network of several inputs, or a `Sample`."""

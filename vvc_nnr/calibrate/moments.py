@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.model.layers import MatrixLayer, Run
-from vvc_nnr.model.patches import MatrixModule, n_groups, rows_of, weight_order, windows
-from vvc_nnr.model.paused_passes import PausedPasses
+from vvc_nnr.calibrate.layers import MatrixLayer, MatrixModule, Run, n_groups, rows_of, weight_order, windows
+from vvc_nnr.calibrate.layerwise_pass import PausedPasses
 
 Inputs: TypeAlias = Sequence[Tensor]
 # Moments of n columns are over this many times n places at least, if the pictures have as many.

@@ -17,14 +17,14 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from vvc_nnr.bitstream.qp import qp_at_density
-from vvc_nnr.calibrated_attempt import Attempts, prepare
-from vvc_nnr.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.calibration import as_calibration, loss_meter
+from vvc_nnr.calibrate.coding_at_lambda import Attempts, prepare
+from vvc_nnr.calibrate.lambda_search import Limit, search_price
 from vvc_nnr.coding.network_encoder import check_metadata
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.calibration import as_calibration, loss_meter
-from vvc_nnr.quantize.price_search import Limit, search_price
 
 # QP (at density 2) of matrices that no layer here knows: their errors are not weighed, so they are coded finely.
 UNKNOWN_QP = -52

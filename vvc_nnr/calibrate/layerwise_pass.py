@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.model.layers import MatrixLayer, Run
+from vvc_nnr.calibrate.layers import MatrixLayer, Run
 
 
 class _CancelledError(Exception):

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import NamedArrays, shape_of
 from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.calibrate.allocation import AllocatedTensor
 from vvc_nnr.coding.tensor_encoder import EncodedTensor
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.allocation import AllocatedTensor
 
 
 @dataclass(frozen=True, slots=True)

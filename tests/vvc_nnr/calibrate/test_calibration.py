@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import vvc_nnr
-from vvc_nnr.calibrated import compress_calibrated, prepare_calibrated
+from vvc_nnr.calibrate.calibration import Calibration, Sample, as_calibration
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
+from vvc_nnr.calibrate.layers import find_layers, rows_of, run_forward, weight_order, windows
+from vvc_nnr.calibrate.layerwise_pass import PausedPasses
+from vvc_nnr.calibrate.moments import input_moments, output_moments
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.model.layers import find_layers, run_forward
-from vvc_nnr.model.moments import input_moments, output_moments
-from vvc_nnr.model.patches import rows_of, weight_order, windows
-from vvc_nnr.model.paused_passes import PausedPasses
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.calibration import Calibration, Sample, as_calibration
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Levels chosen by what they do to a network's output."""
