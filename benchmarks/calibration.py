@@ -38,7 +38,7 @@ from vvc_nnr.filters.calibration_pictures import (
     jpeg_artefacts,
     restoration_calibration,
 )
-from vvc_nnr.filters.dncnn import DnCnn, dncnn_of
+from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
 from vvc_nnr.model.safetensors import parse_network as parse
 from vvc_nnr.model.safetensors import read_network, uniform_bytes
 from vvc_nnr.sequences.images import image_files, read_image

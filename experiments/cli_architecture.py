@@ -13,7 +13,7 @@ from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FLOATS
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.dncnn import dncnn_of
+from vvc_nnr.filters.networks.dncnn import dncnn_of
 from vvc_nnr.filters.zoo import build_network
 from vvc_nnr.folding.norm_pairs import find_norm_pairs
 from vvc_nnr.folding.torch_norms import fold_batch_norms

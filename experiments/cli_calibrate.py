@@ -25,7 +25,6 @@ from vvc_nnr.experiments.cli_finetune import add_finetuning_options, beside, che
 from vvc_nnr.experiments.cli_nnc import options_of
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
@@ -38,7 +37,8 @@ from vvc_nnr.filters.calibration_pictures import (
     patches,
     restoration_calibration,
 )
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network

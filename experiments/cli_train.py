@@ -32,12 +32,11 @@ from vvc_nnr.experiments.cli_common import (
 )
 from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
 from vvc_nnr.filters.data_parallel import Workers, worker_group
-from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import DEFAULT_CHROMA_WEIGHT, InLoopTask
-from vvc_nnr.filters.ladder import RUNGS, InLoopNetwork, LadderFilter, Rung, deepened
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.optimiser import OptimiserName, has_muon
 from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs, pair_names, pairs_digest
 from vvc_nnr.filters.run_identity import files_sha256, pictures_sha256, weights_sha256

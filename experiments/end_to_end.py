@@ -27,7 +27,7 @@ from vvc_nnr.codec.jpeg import (
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.rows import ImageMethod, ImageRow, SizeRow
 from vvc_nnr.experiments.tsv import RowWriter
-from vvc_nnr.filters.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, n_parameters, reconstruct
 from vvc_nnr.model.uniform_metadata import Biases

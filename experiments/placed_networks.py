@@ -12,7 +12,7 @@ from vvc_nnr.experiments.in_loop_rows import NetworkRow, Weights
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_network
 
 _PLACES: Mapping[str, LoopFilters] = {"all": "all", "none": "none"}

@@ -20,7 +20,7 @@ from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.provenance import PsnrPeak
 from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.choice import BackendChoice
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.packing import N_LUMA_PLANES, N_PLANES
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, N_PLANES
 from vvc_nnr.filters.zoo import n_parameters
 
 HALF_SIDE = 64

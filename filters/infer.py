@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
 from vvc_nnr.sequences.frame import Frame
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.packing import N_LUMA_PLANES, sample_scale
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, sample_scale
 from vvc_nnr.filters.pairs import Packed, PairSet
 
 DEFAULT_CHROMA_WEIGHT = 0.1

@@ -15,8 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.filters.inloop import INPUT_SCALES, OUTPUT_SCALE, QP_CENTRE, QP_SCALE, InLoopFilter
-from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
+from vvc_nnr.filters.networks.in_loop import (
+    INPUT_SCALES,
+    OUTPUT_SCALE,
+    QP_CENTRE,
+    QP_SCALE,
+    InLoopFilter,
+    InLoopNetwork,
+    LadderFilter,
+)
 
 MAX_LEVEL = 255
 MAX_WEIGHT = 127

@@ -28,7 +28,7 @@ from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, open_input, read_bytes
-from vvc_nnr.filters.packing import N_PLANES, pack
+from vvc_nnr.filters.networks.packing import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
 from vvc_nnr.sequences.frame import Frame

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import ShapeError, VvcNnrError
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.latent_coding import LatentCoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
 
 Pictures = NDArray[np.uint8]
 BATCH = 100

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import UnsupportedError, VvcNnrError
 from vvc_nnr.filters import _kernels
-from vvc_nnr.filters.packing import sample_scale
+from vvc_nnr.filters.networks.packing import sample_scale
 from vvc_nnr.filters.tiles import Rectangle, Tile
 from vvc_nnr.sequences.frame import Frame
 

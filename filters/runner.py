@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.choice import BackendChoice, chosen_backend, make_backend
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.plane_windows import check_format, empty_like, read_planes, write_samples
 from vvc_nnr.filters.tiles import Tile, half_side, tiles_of
 from vvc_nnr.sequences.frame import Frame

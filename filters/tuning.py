@@ -15,7 +15,6 @@ from torch import nn
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import (
     AutoencoderTask,
     PatchSource,
@@ -26,7 +25,8 @@ from vvc_nnr.filters.autoencoder_training import (
 )
 from vvc_nnr.filters.calibration_pictures import Crop, Degrade
 from vvc_nnr.filters.inloop_training import InLoopTask
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs
 from vvc_nnr.filters.rate_training import RateTask, priced
 from vvc_nnr.filters.restoration_training import RestorationTask, read_pictures

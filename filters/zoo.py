@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.filters.autoencoder import Autoencoder
-from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.ladder import InLoopNetwork, LadderFilter
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (

@@ -12,7 +12,6 @@ from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.experiments.networks.pictures import calibration_photographs, colour_pictures
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
 from vvc_nnr.experiments.pictures import default_small_pictures
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
@@ -21,7 +20,8 @@ from vvc_nnr.filters.calibration_pictures import (
     patches,
 )
 from vvc_nnr.filters.infer import filter_frame
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
 from vvc_nnr.sequences.frame import Frame

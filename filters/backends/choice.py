@@ -12,7 +12,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.filters.backends.backend import Backend, BackendName, Precision
 from vvc_nnr.filters.backends.native_backend import NativeBackend
 from vvc_nnr.filters.backends.torch_backend import TorchBackend
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 
 BackendChoice: TypeAlias = Literal["auto"] | BackendName
 FASTEST_FIRST: dict[Precision, tuple[BackendName, ...]] = {

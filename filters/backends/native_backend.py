@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vvc_nnr.filters import _kernels
-from vvc_nnr.filters.inloop import QP_CENTRE, QP_SCALE
 from vvc_nnr.filters.integer import (
     QP_LEVELS,
     TILE,
@@ -26,8 +25,8 @@ from vvc_nnr.filters.integer import (
     measure_levels,
     to_integers,
 )
-from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.packing import N_PLANES
+from vvc_nnr.filters.networks.in_loop import QP_CENTRE, QP_SCALE, InLoopNetwork
+from vvc_nnr.filters.networks.packing import N_PLANES
 from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 

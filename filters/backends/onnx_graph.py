@@ -8,8 +8,8 @@ from copy import deepcopy
 
 import torch
 
-from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.packing import N_PLANES
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.packing import N_PLANES
 
 INPUTS = ("planes", "qp")
 OPSET = 17

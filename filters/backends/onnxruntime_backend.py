@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from vvc_nnr.filters.backends.onnx_graph import INPUTS, to_onnx
-from vvc_nnr.filters.ladder import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 
 ERRORS_ONLY = 3
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vvc_nnr.filters.backends.backend import Precision
 from vvc_nnr.filters.backends.onnx_graph import INPUTS, to_onnx
-from vvc_nnr.filters.ladder import InLoopNetwork
-from vvc_nnr.filters.packing import N_PLANES
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.packing import N_PLANES
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 _Shape: TypeAlias = tuple[int, int]

@@ -9,7 +9,7 @@ import pytest
 import vvc_nnr
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.placed_networks import place_networks
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.zoo import load_inloop_filter, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float, write_uniform
 

@@ -9,8 +9,7 @@ from vvc_nnr.filters.backends import choice
 from vvc_nnr.filters.backends.backend import BackendName
 from vvc_nnr.filters.backends.choice import chosen_backend, make_backend, missing_for
 from vvc_nnr.filters.infer import filter_frame
-from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.ladder import LadderFilter
+from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
 from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter

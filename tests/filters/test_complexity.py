@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.ladder import RUNGS, LadderFilter, Rung
+from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, LadderFilter, Rung
 
 
 def test_the_bundled_shape_costs_what_its_layers_cost() -> None:

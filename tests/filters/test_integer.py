@@ -6,9 +6,8 @@ import torch
 
 from vvc_nnr.filters.backends.choice import chosen_backend
 from vvc_nnr.filters.backends.native_backend import NativeBackend, kernel_of, numbers_of
-from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.integer import FeatureLevels, convolutions, measure_levels, to_integers
-from vvc_nnr.filters.ladder import LadderFilter
+from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
 from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter

@@ -8,7 +8,7 @@ import pytest
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters import pairs
-from vvc_nnr.filters.packing import pack, unpack
+from vvc_nnr.filters.networks.packing import pack, unpack
 from vvc_nnr.filters.pairs import (
     PairOptions,
     PairSet,

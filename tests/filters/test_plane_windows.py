@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import UnsupportedError, VvcNnrError
-from vvc_nnr.filters.packing import pack, sample_scale, unpack
+from vvc_nnr.filters.networks.packing import pack, sample_scale, unpack
 from vvc_nnr.filters.plane_windows import check_format, empty_like, read_planes, write_samples
 from vvc_nnr.filters.tiles import Tile
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource
-from vvc_nnr.filters.inloop import InLoopFilter
 from vvc_nnr.filters.inloop_training import InLoopTask
-from vvc_nnr.filters.packing import pack
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
+from vvc_nnr.filters.networks.packing import pack
 from vvc_nnr.filters.pairs import PairSet
 from vvc_nnr.filters.train import (
     TrainOptions,

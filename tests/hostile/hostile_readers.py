@@ -55,10 +55,10 @@ from vvc_nnr.experiments.settings import read_last_run
 from vvc_nnr.experiments.stored import read_tools
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.viewer_pictures import FOLDER, INDEX
-from vvc_nnr.filters.autoencoder import Autoencoder
 from vvc_nnr.filters.decision_file import encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions import BLOCK_SIZES, MAX_STRENGTH, SCALES, UNIT_CHOICE, Decisions, block_grid
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.optimiser import Optimiser
 from vvc_nnr.filters.pairs import PairSet
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures

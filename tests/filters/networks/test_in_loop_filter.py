@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from vvc_nnr.filters.inloop import InLoopFilter
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.zoo import n_parameters
 
 

@@ -9,7 +9,6 @@ import skimage.data
 import torch
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.autoencoder import MIN_LIKELIHOOD, TABLE_RADIUS, Autoencoder, FactorisedPrior
 from vvc_nnr.filters.autoencoder_training import (
     AutoencoderTask,
     PatchSource,
@@ -20,6 +19,7 @@ from vvc_nnr.filters.autoencoder_training import (
     keep_rate,
     random_patches,
 )
+from vvc_nnr.filters.networks.autoencoder import MIN_LIKELIHOOD, TABLE_RADIUS, Autoencoder, FactorisedPrior
 from vvc_nnr.filters.zoo import load_autoencoder
 
 CPU = torch.device("cpu")

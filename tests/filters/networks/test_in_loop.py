@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vvc_nnr.filters.inloop import InLoopFilter
-from vvc_nnr.filters.ladder import RUNGS, LadderFilter, deepened
+from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, LadderFilter, deepened
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The CNNs: one torch module per file."""
