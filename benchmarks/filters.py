@@ -28,10 +28,10 @@ import torch
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import cache_folder, size
-from vvc_nnr.filters.backends.backend import BackendName, Precision
-from vvc_nnr.filters.backends.choice import chosen_backend
+from vvc_nnr.filters.inference.backend import BackendName, Precision
+from vvc_nnr.filters.inference.choice import chosen_backend
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopNetwork, LadderFilter
-from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_network
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import image_files, read_image, rgb_to_frame

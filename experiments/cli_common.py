@@ -17,7 +17,7 @@ import platformdirs
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.vvc import Sao
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.backends.backend import BackendName, Precision
+from vvc_nnr.filters.inference.backend import BackendName, Precision
 from vvc_nnr.options import MAX_THREADS
 from vvc_nnr.sequences.frame import ChromaFormat, check_rate
 from vvc_nnr.sequences.source import Source, open_source, open_sources

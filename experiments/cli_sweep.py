@@ -20,8 +20,8 @@ from vvc_nnr.experiments.cli_common import (
     threads,
 )
 from vvc_nnr.experiments.provenance import PsnrPeak
-from vvc_nnr.filters.backends.backend import Precision
-from vvc_nnr.filters.backends.choice import BackendChoice
+from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.choice import BackendChoice
 
 
 def add_sweep_options(parser: argparse.ArgumentParser, *, preset: Preset) -> None:

@@ -41,7 +41,7 @@ from vvc_nnr.filters.decisions import (
     apply_decisions,
     block_grid,
 )
-from vvc_nnr.filters.runner import Runner
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source

@@ -18,10 +18,10 @@ from vvc_nnr.codec.vvc import LoopFilters, Preset, Sao, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.provenance import PsnrPeak
-from vvc_nnr.filters.backends.backend import Precision
-from vvc_nnr.filters.backends.choice import BackendChoice
+from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.choice import BackendChoice
+from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.runner import DEFAULT_TILE, Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 

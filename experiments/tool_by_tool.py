@@ -22,8 +22,8 @@ from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.rows import SizeRow, ToolMethod, ToolRow
 from vvc_nnr.experiments.sweep import Place, SweepOptions, SweptPicture, sweep
 from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters, reconstruct
 from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.sequences.metrics import frame_psnr_db, frame_ssim

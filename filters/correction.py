@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import VvcNnrError
+from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner, check_qp
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.packing import pack, sample_scale, unpacked_planes
-from vvc_nnr.filters.runner import DEFAULT_TILE, Runner, check_qp
 from vvc_nnr.sequences.frame import Frame
 
 Correction: TypeAlias = tuple[NDArray[np.float32], ...]

@@ -19,7 +19,7 @@ from vvc_nnr.filters.calibration_pictures import (
     inloop_calibration,
     patches,
 )
-from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures

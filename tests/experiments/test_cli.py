@@ -26,7 +26,7 @@ from vvc_nnr.experiments.cli_common import json_text
 from vvc_nnr.experiments.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.pictures import SmallPictures
 from vvc_nnr.experiments.tool_by_tool import ToolOptions
-from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import RUNGS
 from vvc_nnr.filters.optimiser import has_muon
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network

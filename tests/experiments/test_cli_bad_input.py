@@ -24,7 +24,7 @@ from PIL import Image
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import cli_codec
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.filters.runner import Runner
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 

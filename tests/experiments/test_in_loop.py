@@ -25,7 +25,7 @@ from vvc_nnr.filters.correction import correction_by, correction_of
 from vvc_nnr.filters.decision_coding import encode_decisions
 from vvc_nnr.filters.decision_search import decide, with_wiener_filters
 from vvc_nnr.filters.decisions import apply_decisions
-from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb, rgb_to_frame

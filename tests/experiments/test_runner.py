@@ -22,7 +22,7 @@ from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
 from vvc_nnr.experiments.runner import run_end_to_end, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tsv import read_rows
-from vvc_nnr.filters.runner import Runner
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source

@@ -9,7 +9,7 @@ import torch
 
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.filters.correction import correction_of
-from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.sequences.frame import Frame
 

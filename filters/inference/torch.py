@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vvc_nnr.filters.backends.backend import Precision
+from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.train import choose_device
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.backends.choice import missing_for
-from vvc_nnr.filters.infer import filter_frame
-from vvc_nnr.filters.runner import Runner
+from vvc_nnr.filters.inference.choice import missing_for
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
 
 SIDE_BY_SIDE = "onnxruntime"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vvc_nnr.filters import _kernels
-from vvc_nnr.filters.integer import (
+from vvc_nnr.filters.inference.integer import (
     QP_LEVELS,
     TILE,
     FeatureLevels,
@@ -25,9 +25,9 @@ from vvc_nnr.filters.integer import (
     measure_levels,
     to_integers,
 )
+from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import QP_CENTRE, QP_SCALE, InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_PLANES
-from vvc_nnr.filters.plane_windows import read_planes
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 CALIBRATION_QPS = (17, 27, 37, 47)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import UnsupportedError, VvcNnrError
+from vvc_nnr.filters.inference.tiles import Tile, check_format, empty_like, read_planes, write_samples
 from vvc_nnr.filters.networks.packing import pack, sample_scale, unpack
-from vvc_nnr.filters.plane_windows import check_format, empty_like, read_planes, write_samples
-from vvc_nnr.filters.tiles import Tile
 
 SIZES = [(40, 24), (39, 23), (1, 1), (2, 7), (131, 5)]
 FORMATS = [(8, "420"), (10, "420"), (16, "420"), (8, "400"), (10, "400")]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from vvc_nnr.filters.backends.choice import chosen_backend
-from vvc_nnr.filters.backends.native_backend import NativeBackend, kernel_of, numbers_of
-from vvc_nnr.filters.integer import FeatureLevels, convolutions, measure_levels, to_integers
+from vvc_nnr.filters.inference.choice import chosen_backend
+from vvc_nnr.filters.inference.integer import FeatureLevels, convolutions, measure_levels, to_integers
+from vvc_nnr.filters.inference.native import NativeBackend, kernel_of, numbers_of
+from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
-from vvc_nnr.filters.plane_windows import read_planes
-from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter
 
 

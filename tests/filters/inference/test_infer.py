@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
-from vvc_nnr.filters.infer import filter_frame, filter_planes
+from vvc_nnr.filters.inference.runner import filter_frame, filter_planes
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.packing import pack, sample_scale
 from vvc_nnr.sequences.frame import Frame

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.tiles import half_side, tiles_of
+from vvc_nnr.filters.inference.tiles import half_side, tiles_of
 
 sides = st.integers(1, 70)
 

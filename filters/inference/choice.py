@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.backends.backend import Backend, BackendName, Precision
-from vvc_nnr.filters.backends.native_backend import NativeBackend
-from vvc_nnr.filters.backends.torch_backend import TorchBackend
+from vvc_nnr.filters.inference.backend import Backend, BackendName, Precision
+from vvc_nnr.filters.inference.native import NativeBackend
+from vvc_nnr.filters.inference.torch import TorchBackend
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 
 BackendChoice: TypeAlias = Literal["auto"] | BackendName
@@ -102,12 +102,12 @@ def make_backend(
 
 
 def _onnxruntime(network: InLoopNetwork, n_threads: int) -> Backend:
-    from vvc_nnr.filters.backends.onnxruntime_backend import OnnxRuntimeBackend
+    from vvc_nnr.filters.inference.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(network, n_threads)
 
 
 def _openvino(network: InLoopNetwork, precision: Precision, n_threads: int) -> Backend:
-    from vvc_nnr.filters.backends.openvino_backend import OpenVinoBackend
+    from vvc_nnr.filters.inference.openvino import OpenVinoBackend
 
     return OpenVinoBackend(network, precision, n_threads)

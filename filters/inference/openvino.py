@@ -9,8 +9,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.backends.backend import Precision
-from vvc_nnr.filters.backends.onnx_graph import INPUTS, to_onnx
+from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.onnxruntime import INPUTS, to_onnx
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_PLANES
 

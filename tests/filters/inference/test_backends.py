@@ -5,13 +5,12 @@ import pytest
 import torch
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.backends import choice
-from vvc_nnr.filters.backends.backend import BackendName
-from vvc_nnr.filters.backends.choice import chosen_backend, make_backend, missing_for
-from vvc_nnr.filters.infer import filter_frame
+from vvc_nnr.filters.inference import choice
+from vvc_nnr.filters.inference.backend import BackendName
+from vvc_nnr.filters.inference.choice import chosen_backend, make_backend, missing_for
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
+from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
-from vvc_nnr.filters.plane_windows import read_planes
-from vvc_nnr.filters.runner import Runner
 from vvc_nnr.filters.zoo import load_inloop_filter
 
 BACKENDS: list[BackendName] = ["torch", "onnxruntime", "openvino"]

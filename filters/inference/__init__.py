@@ -1,0 +1,1 @@
+"""A network over a picture, by any backend, integers included."""
