@@ -40,7 +40,7 @@ from vvc_nnr.experiments.cli_inspect_nnc import network_path
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.outputs import check_outputs
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.correction import correction_by
+from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat

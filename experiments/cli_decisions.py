@@ -14,11 +14,10 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import Outcome, bit_depth, natural, output_path
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile, read_bytes
-from vvc_nnr.filters.correction import Correction
-from vvc_nnr.filters.decision_coding import encode_decisions
-from vvc_nnr.filters.decision_file import DecisionSequence, encode_sequence, parse_sequence
-from vvc_nnr.filters.decision_search import decide, with_wiener_filters
-from vvc_nnr.filters.decisions import Decisions, apply_decisions
+from vvc_nnr.filters.decisions.block_decisions import Correction, Decisions, apply_decisions
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.file import DecisionSequence, encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import Source, open_source
 

@@ -30,17 +30,18 @@ from vvc_nnr.experiments.sweep import Place, SweepOptions, SweptPicture, sweep
 from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
-from vvc_nnr.filters.correction import Correction, correction_by
-from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decision_search import decide, with_wiener_filters
-from vvc_nnr.filters.decisions import (
+from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     STRENGTH_UNIT,
     UNIT_CHOICE,
+    Correction,
     Decisions,
     apply_decisions,
     block_grid,
+    correction_by,
 )
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db

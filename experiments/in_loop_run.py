@@ -20,7 +20,7 @@ from vvc_nnr.experiments.settings import InputDigests, RunIdentity, source_diges
 from vvc_nnr.experiments.tool_by_tool import LOOP_FILTER_SETS
 from vvc_nnr.experiments.tsv import RowWriter
 from vvc_nnr.experiments.viewer_pictures import FOLDER, write_index
-from vvc_nnr.filters.decision_file import VERSION
+from vvc_nnr.filters.decisions.file import VERSION
 from vvc_nnr.sequences.source import Source
 from vvc_nnr.temporary import remove_leftovers
 

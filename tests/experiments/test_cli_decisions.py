@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.filters.decision_file import encode_sequence, parse_sequence
-from vvc_nnr.filters.decisions import switched_off
+from vvc_nnr.filters.decisions.block_decisions import switched_off
+from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m

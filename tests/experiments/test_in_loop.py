@@ -21,10 +21,9 @@ from vvc_nnr.experiments.in_loop_stored import read_in_loop
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.tsv import read_rows
-from vvc_nnr.filters.correction import correction_by, correction_of
-from vvc_nnr.filters.decision_coding import encode_decisions
-from vvc_nnr.filters.decision_search import decide, with_wiener_filters
-from vvc_nnr.filters.decisions import apply_decisions
+from vvc_nnr.filters.decisions.block_decisions import apply_decisions, correction_by, correction_of
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame

@@ -7,9 +7,16 @@ import pytest
 import skimage.data
 import torch
 
+from vvc_nnr.filters.decisions.wiener import (
+    MAX_CLIP_LOG2,
+    MAX_COEFFICIENT,
+    SHIFTS,
+    WienerFilter,
+    n_classes_of,
+    terms_of,
+)
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
-from vvc_nnr.filters.wiener import MAX_CLIP_LOG2, MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import rgb_to_frame
 

@@ -55,8 +55,16 @@ from vvc_nnr.experiments.settings import read_last_run
 from vvc_nnr.experiments.stored import read_tools
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.viewer_pictures import FOLDER, INDEX
-from vvc_nnr.filters.decision_file import encode_sequence, parse_sequence
-from vvc_nnr.filters.decisions import BLOCK_SIZES, MAX_STRENGTH, SCALES, UNIT_CHOICE, Decisions, block_grid
+from vvc_nnr.filters.decisions.block_decisions import (
+    BLOCK_SIZES,
+    MAX_STRENGTH,
+    SCALES,
+    UNIT_CHOICE,
+    Decisions,
+    block_grid,
+)
+from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.optimiser import Optimiser
@@ -64,7 +72,6 @@ from vvc_nnr.filters.pairs import PairSet
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.run_pictures import noted_pictures
 from vvc_nnr.filters.train import TrainOptions, _load, _State
-from vvc_nnr.filters.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.onnx import read_onnx

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.filters.wiener import (
+from vvc_nnr.filters.decisions.wiener import (
     CHROMA_TERMS,
     LUMA_TERMS,
     MAX_COEFFICIENT,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.filters.correction import Correction
-from vvc_nnr.filters.decisions import (
+from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
     SCALES,
     UNIT_CHOICE,
+    Correction,
     Decisions,
     apply_decisions,
     block_grid,

@@ -13,8 +13,8 @@ from typing import get_args
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decisions import Decisions
+from vvc_nnr.filters.decisions.block_decisions import Decisions
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.sequences.frame import ChromaFormat, VideoFormat
 
 VERSION = 2

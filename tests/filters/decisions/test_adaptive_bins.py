@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vvc_nnr.filters.adaptive_bins import BinDecoder, BinEncoder, Context
+from vvc_nnr.filters.decisions.adaptive_bins import BinDecoder, BinEncoder, Context
 
 BINS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=400)
 

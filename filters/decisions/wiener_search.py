@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.wiener import (
+from vvc_nnr.filters.decisions.wiener import (
     BLOCK,
     CLIPPED_PAIR,
     DECODED,

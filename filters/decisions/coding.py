@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.filters.adaptive_bins import BinCoder, BinDecoder, BinEncoder, Context, code_number, expecting
-from vvc_nnr.filters.decisions import (
+from vvc_nnr.filters.decisions.adaptive_bins import BinCoder, BinDecoder, BinEncoder, Context, code_number, expecting
+from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
     SCALES,
@@ -20,8 +20,8 @@ from vvc_nnr.filters.decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.wiener import WienerFilter
-from vvc_nnr.filters.wiener_coding import MOST_BINS, code_filters
+from vvc_nnr.filters.decisions.wiener import WienerFilter
+from vvc_nnr.filters.decisions.wiener_coding import MOST_BINS, code_filters
 from vvc_nnr.sequences.frame import VideoFormat
 
 STRENGTH_BITS = (MAX_STRENGTH - 1).bit_length()

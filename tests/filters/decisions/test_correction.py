@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
-from vvc_nnr.filters.correction import correction_of
+from vvc_nnr.filters.decisions.block_decisions import correction_of
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.sequences.frame import Frame

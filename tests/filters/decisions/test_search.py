@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.filters.correction import Correction
-from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decision_search import bit_weight, decide
-from vvc_nnr.filters.decisions import (
+from vvc_nnr.filters.decisions.block_decisions import (
     MAX_STRENGTH,
     SCALES,
     UNIT_CHOICE,
+    Correction,
     Decisions,
     apply_decisions,
     block_grid,
     switched_off,
 )
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decisions.search import bit_weight, decide
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
 

@@ -17,22 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.filters.correction import Correction
-from vvc_nnr.filters.decision_coding import STRENGTH_BITS, encode_decisions
-from vvc_nnr.filters.decisions import (
+from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
     SCALES,
     STRENGTH_UNIT,
     UNIT_CHOICE,
+    Correction,
     Decisions,
     apply_decisions,
     block_sides,
     check_correction,
     switched_off,
 )
-from vvc_nnr.filters.wiener import wiener_filtered
-from vvc_nnr.filters.wiener_search import fitted
+from vvc_nnr.filters.decisions.coding import STRENGTH_BITS, encode_decisions
+from vvc_nnr.filters.decisions.wiener import wiener_filtered
+from vvc_nnr.filters.decisions.wiener_search import fitted
 from vvc_nnr.sequences.frame import Frame, Plane
 
 _STRENGTHS = np.arange(1, MAX_STRENGTH + 1, dtype=np.float64) * STRENGTH_UNIT

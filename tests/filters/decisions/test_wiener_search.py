@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.filters import wiener_search
-from vvc_nnr.filters.correction import Correction
-from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decision_search import bit_weight, decide, with_wiener_filters
-from vvc_nnr.filters.decisions import Decisions, apply_decisions, switched_off
-from vvc_nnr.filters.wiener import (
+from vvc_nnr.filters.decisions import wiener_search
+from vvc_nnr.filters.decisions.block_decisions import Correction, Decisions, apply_decisions, switched_off
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decisions.search import bit_weight, decide, with_wiener_filters
+from vvc_nnr.filters.decisions.wiener import (
     LUMA_TERMS,
     MAX_COEFFICIENT,
     N_CLASSES,

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vvc_nnr.filters.decision_coding import encode_decisions
-from vvc_nnr.filters.decision_file import encode_sequence
-from vvc_nnr.filters.decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
-from vvc_nnr.filters.wiener import WienerFilter
+from vvc_nnr.filters.decisions.block_decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.file import encode_sequence
+from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.sequences.frame import VideoFormat
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "decisions.md").read_text()
 GOLDEN = "65604fca56ca14ad93e48c16b6e72345ec32f8f810f6000000000160a60f14ae42f880"
 BELOW, ABOVE = [3 / 4, 1 / 2, 0], [5 / 4, 3 / 2]
 

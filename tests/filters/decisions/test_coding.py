@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.filters.decision_coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decision_file import encode_sequence, parse_sequence
-from vvc_nnr.filters.decisions import BLOCK_SIZES, MAX_STRENGTH, SCALES, UNIT_CHOICE, Decisions, block_grid
-from vvc_nnr.filters.wiener import WienerFilter
+from vvc_nnr.filters.decisions.block_decisions import (
+    BLOCK_SIZES,
+    MAX_STRENGTH,
+    SCALES,
+    UNIT_CHOICE,
+    Decisions,
+    block_grid,
+)
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.sequences.frame import VideoFormat
 
 MakeWiener = Callable[..., WienerFilter]

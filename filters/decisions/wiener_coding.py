@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vvc_nnr.filters.adaptive_bins import BinCoder, Context, code_number, expecting
-from vvc_nnr.filters.wiener import (
+from vvc_nnr.filters.decisions.adaptive_bins import BinCoder, Context, code_number, expecting
+from vvc_nnr.filters.decisions.wiener import (
     CLIPPED_PAIR,
     DECODED,
     DECODED_PAIR,
