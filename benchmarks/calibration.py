@@ -30,7 +30,8 @@ from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.coding_at_lambda import Attempts
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
-from vvc_nnr.filters.calibration_pictures import (
+from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
+from vvc_nnr.filters.training.calibration_pictures import (
     GREY,
     CropOptions,
     Degrade,
@@ -38,7 +39,6 @@ from vvc_nnr.filters.calibration_pictures import (
     jpeg_artefacts,
     restoration_calibration,
 )
-from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
 from vvc_nnr.model.safetensors import parse_network as parse
 from vvc_nnr.model.safetensors import read_network, uniform_bytes
 from vvc_nnr.sequences.images import image_files, read_image

@@ -25,7 +25,10 @@ from vvc_nnr.experiments.cli_finetune import add_finetuning_options, beside, che
 from vvc_nnr.experiments.cli_nnc import options_of
 from vvc_nnr.experiments.markup import Column, Table, to_markdown
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.calibration_pictures import (
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.picture_coding import encode_pictures
+from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
     Degrade,
@@ -37,10 +40,7 @@ from vvc_nnr.filters.calibration_pictures import (
     patches,
     restoration_calibration,
 )
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.picture_coding import encode_pictures
-from vvc_nnr.filters.tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
+from vvc_nnr.filters.training.fine_tuning import AutoencoderTuning, InLoopTuning, RestorationTuning, Tuning
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.network_file import read_arrays

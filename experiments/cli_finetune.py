@@ -16,10 +16,9 @@ from torch import nn
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
-from vvc_nnr.filters.rate_training import RateTask, TuneOptions, tune_for_size
-from vvc_nnr.filters.run_identity import weights_sha256
-from vvc_nnr.filters.train import check_checkpoint
-from vvc_nnr.filters.tuning import Tuning
+from vvc_nnr.filters.training.fine_tuning import RateTask, TuneOptions, Tuning, tune_for_size
+from vvc_nnr.filters.training.loop import check_checkpoint
+from vvc_nnr.filters.training.run_identity import weights_sha256
 from vvc_nnr.json_text import parse_json
 
 MAX_HOURS = 1000.0

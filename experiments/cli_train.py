@@ -32,15 +32,17 @@ from vvc_nnr.experiments.cli_common import (
 )
 from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource, equalise_latents, random_patches
-from vvc_nnr.filters.data_parallel import Workers, worker_group
-from vvc_nnr.filters.inloop_training import DEFAULT_CHROMA_WEIGHT, InLoopTask
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
-from vvc_nnr.filters.optimiser import OptimiserName, has_muon
-from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs, pair_names, pairs_digest
-from vvc_nnr.filters.run_identity import files_sha256, pictures_sha256, weights_sha256
-from vvc_nnr.filters.run_pictures import (
+from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource, equalise_latents, random_patches
+from vvc_nnr.filters.training.data_parallel import Workers, worker_group
+from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT, InLoopTask
+from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
+from vvc_nnr.filters.training.optimiser import OptimiserName, has_muon
+from vvc_nnr.filters.training.pairs import PairOptions, PairSet, check_pairs, make_pairs, pair_names, pairs_digest
+from vvc_nnr.filters.training.patches import filter_pictures, reduced_pictures, split
+from vvc_nnr.filters.training.run_identity import files_sha256, pictures_sha256, weights_sha256
+from vvc_nnr.filters.training.run_pictures import (
     check_same_pictures,
     frame_digests,
     note_pictures,
@@ -48,8 +50,6 @@ from vvc_nnr.filters.run_pictures import (
     picture_digests,
     pictures_before,
 )
-from vvc_nnr.filters.train import Identity, TrainOptions, check_checkpoint, train
-from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
 from vvc_nnr.filters.zoo import (
     LOOP_FILTERS_KEY,
     Network,

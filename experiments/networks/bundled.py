@@ -12,17 +12,17 @@ from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.experiments.networks.pictures import calibration_photographs, colour_pictures
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
 from vvc_nnr.experiments.pictures import default_small_pictures
-from vvc_nnr.filters.calibration_pictures import (
+from vvc_nnr.filters.inference.runner import filter_frame
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
+from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
     autoencoder_calibration,
     inloop_calibration,
     patches,
 )
-from vvc_nnr.filters.inference.runner import filter_frame
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame

@@ -15,8 +15,13 @@ import torch
 from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.experiments.networks.pictures import Picture, calibration_photographs, data_path, grey_pictures
 from vvc_nnr.experiments.networks.row import Metrics, Subject, module_subject
-from vvc_nnr.filters.calibration_pictures import CropOptions, gaussian_noise, jpeg_artefacts, restoration_calibration
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
+from vvc_nnr.filters.training.calibration_pictures import (
+    CropOptions,
+    gaussian_noise,
+    jpeg_artefacts,
+    restoration_calibration,
+)
 from vvc_nnr.model.safetensors import read_network
 from vvc_nnr.sequences.metrics import psnr_db
 

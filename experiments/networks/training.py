@@ -19,8 +19,8 @@ from vvc_nnr.experiments.networks.learned_codec_training import LearnedCodecTask
 from vvc_nnr.experiments.networks.optional import COMPRESSAI, import_optional
 from vvc_nnr.experiments.networks.pasted import Picture, SegmentationTask
 from vvc_nnr.experiments.networks.unet import UNet
-from vvc_nnr.filters.run_identity import files_sha256
-from vvc_nnr.filters.train import TrainingTask, TrainOptions, train
+from vvc_nnr.filters.training.loop import TrainingTask, TrainOptions, train
+from vvc_nnr.filters.training.run_identity import files_sha256
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.images import image_files, read_image
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.train import choose_device
+from vvc_nnr.filters.training.loop import choose_device
 
 
 class TorchBackend:

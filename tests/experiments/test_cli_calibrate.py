@@ -17,8 +17,8 @@ from torch import nn
 from vvc_nnr.compress import decompress, inspect
 from vvc_nnr.experiments import cli_calibrate
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.filters.calibration_pictures import divided
 from vvc_nnr.filters.networks.dncnn import DnCnn
+from vvc_nnr.filters.training.calibration_pictures import divided
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.images import image_files
 

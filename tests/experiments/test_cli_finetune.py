@@ -14,11 +14,11 @@ from PIL import Image
 
 from vvc_nnr.experiments import cli_finetune
 from vvc_nnr.experiments.cli import main
-from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource
-from vvc_nnr.filters.calibration_pictures import divided
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import LadderFilter
-from vvc_nnr.filters.train import TrainOptions, train
+from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource
+from vvc_nnr.filters.training.calibration_pictures import divided
+from vvc_nnr.filters.training.loop import TrainOptions, train
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.images import image_files

@@ -67,11 +67,11 @@ from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
-from vvc_nnr.filters.optimiser import Optimiser
-from vvc_nnr.filters.pairs import PairSet
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
-from vvc_nnr.filters.run_pictures import noted_pictures
-from vvc_nnr.filters.train import TrainOptions, _load, _State
+from vvc_nnr.filters.training.loop import TrainOptions, _load, _State
+from vvc_nnr.filters.training.optimiser import Optimiser
+from vvc_nnr.filters.training.pairs import PairSet
+from vvc_nnr.filters.training.run_pictures import noted_pictures
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.onnx import read_onnx

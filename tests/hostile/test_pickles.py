@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.filters.train import _content
+from vvc_nnr.filters.training.loop import _content
 from vvc_nnr.model.torch_file import read_checkpoint
 from vvc_nnr.sequences.cifar import load_cifar10
 

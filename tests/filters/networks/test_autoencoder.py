@@ -9,7 +9,8 @@ import skimage.data
 import torch
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.autoencoder_training import (
+from vvc_nnr.filters.networks.autoencoder import MIN_LIKELIHOOD, TABLE_RADIUS, Autoencoder, FactorisedPrior
+from vvc_nnr.filters.training.autoencoder import (
     AutoencoderTask,
     PatchSource,
     bits_per_pixel,
@@ -19,7 +20,6 @@ from vvc_nnr.filters.autoencoder_training import (
     keep_rate,
     random_patches,
 )
-from vvc_nnr.filters.networks.autoencoder import MIN_LIKELIHOOD, TABLE_RADIUS, Autoencoder, FactorisedPrior
 from vvc_nnr.filters.zoo import load_autoencoder
 
 CPU = torch.device("cpu")

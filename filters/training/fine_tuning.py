@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.rate_proxy import RateProxy
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.filters.autoencoder_training import (
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.training.autoencoder import (
     AutoencoderTask,
     PatchSource,
     distortion_weight,
@@ -23,17 +26,110 @@ from vvc_nnr.filters.autoencoder_training import (
     keep_rate,
     random_patches,
 )
-from vvc_nnr.filters.calibration_pictures import Crop, Degrade
-from vvc_nnr.filters.inloop_training import InLoopTask
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.pairs import PairOptions, PairSet, check_pairs, make_pairs
-from vvc_nnr.filters.rate_training import RateTask, priced
-from vvc_nnr.filters.restoration_training import RestorationTask, read_pictures
-from vvc_nnr.filters.run_identity import files_sha256, pictures_sha256
-from vvc_nnr.filters.train import Identity
-from vvc_nnr.filters.training_data import filter_pictures, reduced_pictures, split
+from vvc_nnr.filters.training.calibration_pictures import Crop, Degrade
+from vvc_nnr.filters.training.in_loop import InLoopTask, RestorationTask, read_pictures
+from vvc_nnr.filters.training.loop import Identity, TrainingTask, TrainOptions, train
+from vvc_nnr.filters.training.pairs import PairOptions, PairSet, check_pairs, make_pairs
+from vvc_nnr.filters.training.patches import filter_pictures, reduced_pictures, split
+from vvc_nnr.filters.training.run_identity import files_sha256, pictures_sha256
 from vvc_nnr.sequences.source import open_source
+
+# Steps over which weights are averaged, at the end of short and of long runs.
+MIN_AVERAGED_STEPS, MAX_AVERAGED_STEPS = 50, 1000
+AVERAGED_SHARE = 0.05
+
+
+class RateTask:
+    """Another task with the price of the weights' bits in its loss.
+
+    Args:
+        task: What the network learns.
+        proxy: What the bits are.
+        price_per_bit: In units of the task's loss.
+    """
+
+    def __init__(self, task: TrainingTask, proxy: RateProxy, price_per_bit: float) -> None:
+        self._task, self._proxy, self._price = task, proxy, price_per_bit
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        return self._task.network
+
+    def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
+        """Loss of the task, and bits times their price."""
+        bits = self._proxy.bits(self.network)
+        return self._task.loss(step, batch_size, device) + self._price * bits
+
+    def validate(self, device: torch.device) -> Mapping[str, float]:
+        """The task's figures and the bits, in KB."""
+        return {**self._task.validate(device), "size_kb": float(self._proxy.bits(self.network)) / 8192}
+
+
+def priced(
+    task: TrainingTask, compressed: CalibratedNetwork, *, error_weight: float | None = None, pressure: float = 1.0
+) -> RateTask:
+    """A task whose bits cost what they did when its network was compressed.
+
+    Args:
+        task: What the network learns.
+        compressed: What calibrated compression made of the network before: the steps and the price.
+        error_weight: What the task's loss gives for a squared error of 1 per sample; None: its loss is relative to
+            the error that the network leaves, about 1.
+        pressure: Price of a bit, times that at which the network was compressed.
+    """
+    steps = {t.name: t.step for t in compressed.tensors if t.step is not None and t.sensitivity is not None}
+    weight = 1 / compressed.reference_mse if error_weight is None else error_weight
+    return RateTask(task, RateProxy(steps), pressure * compressed.price_per_bit * weight)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """How long a network is tuned.
+
+    Attributes:
+        n_steps: Optimiser steps.
+        batch_size: Samples per step.
+        learning_rate: Peak rate.
+        seed: Of all random choices.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    n_steps: int = 2000
+    batch_size: int = 8
+    learning_rate: float = 2e-4
+    seed: int = 0
+    checkpoint_every: int = 100
+
+
+def tune_for_size(
+    task: RateTask, options: TuneOptions, checkpoint: Path, identity: Identity | None = None
+) -> Mapping[str, float]:
+    """Trains the task's network in place; returns the last validation figures.
+
+    Args:
+        task: From `priced`.
+        options: Length.
+        checkpoint: File to save to and, when it exists, to go on from.
+        identity: What determines the result besides the options, see `train`.
+
+    Raises:
+        InputError: If the checkpoint is damaged or of another run, or an option is out of range.
+        VvcNnrError: If the loss becomes NaN.
+    """
+    averaged = min(max(AVERAGED_SHARE * options.n_steps, MIN_AVERAGED_STEPS), MAX_AVERAGED_STEPS)
+    training = TrainOptions(
+        n_steps=options.n_steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        warmup_steps=min(50, options.n_steps // 10 + 1),
+        weight_decay=0.0,
+        ema_decay=1 - 1 / averaged,
+        seed=options.seed,
+        checkpoint_every=options.checkpoint_every,
+    )
+    return train(task, training, checkpoint, identity=identity)
+
 
 N_RATE_PATCHES = 1000
 PEAK = 255

@@ -7,8 +7,8 @@ import sys
 
 import torch
 
-from vvc_nnr.filters.data_parallel import Workers, worker_group
-from vvc_nnr.filters.train import TrainOptions, train
+from vvc_nnr.filters.training.data_parallel import Workers, worker_group
+from vvc_nnr.filters.training.loop import TrainOptions, train
 
 OPTIONS = TrainOptions(n_steps=6, warmup_steps=2, checkpoint_every=6, device="cpu", channels_last=False)
 

@@ -7,9 +7,9 @@ import pytest
 
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.filters import pairs
 from vvc_nnr.filters.networks.packing import pack, unpack
-from vvc_nnr.filters.pairs import (
+from vvc_nnr.filters.training import pairs
+from vvc_nnr.filters.training.pairs import (
     PairOptions,
     PairSet,
     check_pairs,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.pairs import PairOptions, make_pairs
-from vvc_nnr.filters.run_pictures import (
+from vvc_nnr.filters.training.pairs import PairOptions, make_pairs
+from vvc_nnr.filters.training.run_pictures import (
     check_same_pictures,
     frame_digests,
     note_pictures,

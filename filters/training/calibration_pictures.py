@@ -20,10 +20,10 @@ from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
 from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.autoencoder_training import PatchSource, random_patches
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.packing import pack, sample_scale
-from vvc_nnr.filters.training_data import reduced_pictures
+from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
+from vvc_nnr.filters.training.patches import reduced_pictures
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 HOLD_OUT_EVERY = 4

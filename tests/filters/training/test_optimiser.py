@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.optimiser import Optimiser, has_muon
-from vvc_nnr.filters.train import TrainOptions, train
+from vvc_nnr.filters.training.loop import TrainOptions, train
+from vvc_nnr.filters.training.optimiser import Optimiser, has_muon
 
 needs_muon = pytest.mark.skipif(not has_muon(), reason="this torch has no Muon")
 

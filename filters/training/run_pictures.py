@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, read_bytes
-from vvc_nnr.filters.pairs import folder_name, load_original, packed_original
+from vvc_nnr.filters.training.pairs import folder_name, load_original, packed_original
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 

@@ -13,13 +13,12 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.autoencoder_training import AutoencoderTask, PatchSource
-from vvc_nnr.filters.inloop_training import InLoopTask
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.packing import pack
-from vvc_nnr.filters.pairs import PairSet
-from vvc_nnr.filters.train import (
+from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource
+from vvc_nnr.filters.training.in_loop import InLoopTask
+from vvc_nnr.filters.training.loop import (
     TrainOptions,
     check_checkpoint,
     choose_device,
@@ -27,6 +26,7 @@ from vvc_nnr.filters.train import (
     quantised_weights,
     train,
 )
+from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.quantize.uniform import quantize_uniform
 
 OPTIONS = TrainOptions(n_steps=9, batch_size=2, warmup_steps=3, checkpoint_every=4, device="cpu")

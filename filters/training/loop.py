@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, open_input
-from vvc_nnr.filters.data_parallel import Workers
-from vvc_nnr.filters.optimiser import Optimiser, OptimiserName, check_optimiser
+from vvc_nnr.filters.training.data_parallel import Workers
+from vvc_nnr.filters.training.optimiser import Optimiser, OptimiserName, check_optimiser
 
 ALONE = Workers()
 

@@ -15,7 +15,10 @@ from torch import nn
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.calibrate.rate_proxy import N_SIZES, RateProxy, code_lengths
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.calibration_pictures import (
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
+from vvc_nnr.filters.networks.in_loop import InLoopFilter
+from vvc_nnr.filters.training.calibration_pictures import (
     CropOptions,
     autoencoder_calibration,
     crops,
@@ -25,11 +28,8 @@ from vvc_nnr.filters.calibration_pictures import (
     patches,
     restoration_calibration,
 )
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
-from vvc_nnr.filters.networks.in_loop import InLoopFilter
-from vvc_nnr.filters.rate_training import TuneOptions, priced, tune_for_size
-from vvc_nnr.filters.restoration_training import RestorationTask
+from vvc_nnr.filters.training.fine_tuning import TuneOptions, priced, tune_for_size
+from vvc_nnr.filters.training.in_loop import RestorationTask
 
 FEW = CropOptions(n_fitted=6, n_held_out=2, side=32)
 

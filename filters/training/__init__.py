@@ -1,0 +1,1 @@
+"""Pairs from the real codec, the training loop, its tasks, fine-tuning."""
