@@ -4,13 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import constriction
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import ShapeError, VvcNnrError
-from vvc_nnr.filters.latent_coding import LatentCoder
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+
+PRECISION_BITS = 16
+STATE_BITS = 64
+_SEAL = (1 << 32) - 1
+Symbols = NDArray[np.int32]
+
+
+def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Frequencies of each channel's symbols, every one at least 1, that sum to 2**16.
+
+    Args:
+        counts: How often each symbol occurred, (n_channels, n_symbols).
+        prior: Probabilities that smooth the counts, the same shape; weighs as much as 20 symbols.
+    """
+    n_symbols = counts.shape[1]
+    weights = counts + 20 * prior / prior.sum(axis=1, keepdims=True)
+    spare = (1 << PRECISION_BITS) - n_symbols
+    ideal = weights / weights.sum(axis=1, keepdims=True) * spare
+    tables = np.floor(ideal).astype(np.int64)
+    for row, fractions in zip(tables, ideal - tables, strict=True):
+        row[np.argsort(-fractions, kind="stable")[: spare - row.sum()]] += 1
+    positive: NDArray[np.uint16] = (tables + 1).astype(np.uint16)
+    return positive
+
+
+class LatentCoder:
+    """Codes latents with one table per channel.
+
+    Args:
+        frequencies: uint16 (n_channels, n_symbols), each row summing to 2**16; symbol 0 is the middle column.
+
+    Raises:
+        InputError: If the tables are not of that kind.
+    """
+
+    def __init__(self, frequencies: NDArray[np.uint16]) -> None:
+        if frequencies.ndim != 2 or frequencies.shape[1] % 2 == 0:
+            raise InputError(f"entropy tables of shape {frequencies.shape}: want (channels, an odd number)")
+        if frequencies.min(initial=1) == 0 or np.any(frequencies.sum(axis=1, dtype=np.int64) != 1 << PRECISION_BITS):
+            raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
+        self._radius = frequencies.shape[1] // 2
+        probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
+        self._models = [constriction.stream.model.Categorical(p, perfect=False) for p in probabilities]
+
+    def encode(self, latent: Symbols) -> bytes:
+        """The bytes of a latent (n_channels, H, W), values clipped to the tables' range."""
+        coder = constriction.stream.queue.RangeEncoder()
+        symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        for channel, model in zip(symbols, self._models, strict=True):
+            coder.encode(channel.ravel(), model)
+        return _shortest_bytes(coder)
+
+    def decode(self, data: bytes, height: int, width: int) -> Symbols:
+        """The latent (n_channels, height, width) of its bytes.
+
+        There is no checksum: damaged bytes are either refused or another latent's.
+
+        Raises:
+            BitstreamError: If the bytes are not those that `encode` writes for any such latent.
+        """
+        coder = constriction.stream.queue.RangeDecoder(_words_of_bytes(data))
+        out = np.empty((len(self._models), height, width), np.int32)
+        try:
+            for channel, model in zip(out, self._models, strict=True):
+                channel[:] = coder.decode(model, height * width).reshape(height, width)
+        except (AssertionError, ValueError) as error:
+            raise BitstreamError(f"the latent does not decode: {error}") from error
+        if self.encode(out - self._radius) != data:
+            raise BitstreamError("the bytes are not those of any latent of this size: damaged or too long")
+        return out - np.int32(self._radius)
+
+
+def _shortest_bytes(coder: constriction.stream.queue.RangeEncoder) -> bytes:
+    """The shortest bytes that decode to what was encoded, zero bytes at the end left to the decoder.
+
+    The symbols so far are one interval of binary fractions, and every number in it decodes to them. The coder
+    itself seals with the number `lower + 2**32 - 1`, cut to whole words, which spends about 3 bytes too many.
+    """
+    words: NDArray[np.uint32] = coder.get_compressed()
+    n_words: int
+    n_words, (lower, size) = coder.pos()
+    # get_compressed has carried that number's overflow into the words; its 64 low bits are known from `lower`.
+    sealed = int.from_bytes(words[:n_words].astype(">u4").tobytes(), "big") << STATE_BITS
+    sealed |= (lower + _SEAL) % (1 << STATE_BITS)
+    first: int = sealed - _SEAL
+    last: int = first + size - 1
+    n_bits = 32 * n_words + STATE_BITS
+    n_zeros = ((first - 1) ^ last).bit_length() - 1 if first else n_bits
+    roundest = last >> n_zeros << n_zeros  # the number of first..last with the most zero bits at its end
+    return roundest.to_bytes(n_bits // 8, "big").rstrip(b"\x00")
+
+
+def _words_of_bytes(data: bytes) -> NDArray[np.uint32]:
+    """The decoder's words; it reads zeros behind them."""
+    return np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)
+
 
 Pictures = NDArray[np.uint8]
 BATCH = 100

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.training.loop import choose_device
 
 
 class TorchBackend:
@@ -71,3 +71,16 @@ def _threads(n_threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(previous)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU when there is one, else the CPU.
+
+    Raises:
+        InputError: If it is unknown or not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"device {name!r} is not available; use cpu or auto")
+    return torch.device(name)

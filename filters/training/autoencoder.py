@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.latent_coding import integer_tables
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
+from vvc_nnr.filters.picture_coding import integer_tables
 
 Picture = NDArray[np.uint8]
 PATCH = 32

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.training.data_parallel import Workers
 from vvc_nnr.filters.training.optimiser import Optimiser, OptimiserName, check_optimiser
 
@@ -171,19 +172,6 @@ def check_checkpoint(checkpoint: Path, identity: Identity, options: TrainOptions
         return
     content = _content(checkpoint, torch.device("cpu"))
     _check_same_run(content, options, _as_json(identity), checkpoint)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU when there is one, else the CPU.
-
-    Raises:
-        InputError: If it is unknown or not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device {name!r} is not available; use cpu or auto")
-    return torch.device(name)
 
 
 def learning_rate_at(step: int, options: TrainOptions) -> float:

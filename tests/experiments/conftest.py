@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.rows import ImageRow, LoopFilters, ToolMethod, ToolRow
-from vvc_nnr.filters.latent_coding import integer_tables
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
+from vvc_nnr.filters.picture_coding import integer_tables
 from vvc_nnr.filters.zoo import Network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.frame import Frame

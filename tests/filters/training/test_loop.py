@@ -13,19 +13,13 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.packing import pack
 from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource
 from vvc_nnr.filters.training.in_loop import InLoopTask
-from vvc_nnr.filters.training.loop import (
-    TrainOptions,
-    check_checkpoint,
-    choose_device,
-    learning_rate_at,
-    quantised_weights,
-    train,
-)
+from vvc_nnr.filters.training.loop import TrainOptions, check_checkpoint, learning_rate_at, quantised_weights, train
 from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.quantize.uniform import quantize_uniform
 
