@@ -16,12 +16,12 @@ from vvc_nnr.sequences.metrics import (
     PlaneScores,
     frame_psnr_db,
     frame_ssim,
+    ms_ssim,
     psnr_db,
     ssim,
     ssim_rgb,
     yuv_psnr_db,
 )
-from vvc_nnr.sequences.ms_ssim import ms_ssim
 
 
 def noisy(plane, seed=0, sigma=8.0, top=255):
