@@ -23,7 +23,6 @@ from vvc_nnr.experiments.cli_sweep import add_sweep_options, sweep_settings
 from vvc_nnr.experiments.cli_tables import add_format_option, chosen_sources, default_origin, tables_outcome
 from vvc_nnr.experiments.end_to_end import NETWORKS, EndToEndOptions
 from vvc_nnr.experiments.model_zoo import MAX_LOSS_DB, OUR_QPS, ZooOptions
-from vvc_nnr.experiments.networks.codec_process import PEER_VARIABLE
 from vvc_nnr.experiments.pictures import (
     bundled_patches,
     bundled_sources,
@@ -33,6 +32,7 @@ from vvc_nnr.experiments.pictures import (
 from vvc_nnr.experiments.provenance import gather_provenance
 from vvc_nnr.experiments.runner import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF, ToolOptions
+from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.temporary import temporary_folder
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")

@@ -15,21 +15,25 @@ from tqdm import tqdm
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
 from vvc_nnr.experiments.markup import Cell, Column, Table
-from vvc_nnr.experiments.networks.bundled import AutoencoderRow, InLoopRow
-from vvc_nnr.experiments.networks.calibrated_coding import code_by_pictures
-from vvc_nnr.experiments.networks.classification import ClassificationRow
-from vvc_nnr.experiments.networks.codec_process import Coded, code_with_ours, code_with_peer
-from vvc_nnr.experiments.networks.detection_coco import YoloRow
-from vvc_nnr.experiments.networks.dncnn import DeblockingRow, DenoisingRow
-from vvc_nnr.experiments.networks.learned_codecs import PublishedCodecRow, SmallCodecRow
-from vvc_nnr.experiments.networks.pictures import DATA_SETS, colour_files, data_set_here
-from vvc_nnr.experiments.networks.row import CalibratedRow, Metrics, NotHereError, Row, Subject
-from vvc_nnr.experiments.networks.segmentation_coco import DeepLabRow
-from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, PastedRow
-from vvc_nnr.experiments.networks.text_recognition import TextRow
 from vvc_nnr.experiments.rows import ZooCoding, ZooRow
 from vvc_nnr.experiments.settings import files_digest
 from vvc_nnr.experiments.tsv import RowWriter
+from vvc_nnr.experiments.zoo.bundled import AutoencoderRow, DeblockingRow, DenoisingRow, InLoopRow
+from vvc_nnr.experiments.zoo.codec_process import Coded, code_by_pictures, code_with_ours, code_with_peer
+from vvc_nnr.experiments.zoo.learned_codecs import PublishedCodecRow, SmallCodecRow
+from vvc_nnr.experiments.zoo.row import (
+    DATA_SETS,
+    CalibratedRow,
+    Metrics,
+    NotHereError,
+    Row,
+    Subject,
+    colour_files,
+    data_set_here,
+)
+from vvc_nnr.experiments.zoo.text_recognition import TextRow
+from vvc_nnr.experiments.zoo.torchvision import ClassificationRow, DeepLabRow, YoloRow
+from vvc_nnr.experiments.zoo.unet import CarvanaRow, PastedRow
 from vvc_nnr.network_file import plain_bytes
 from vvc_nnr.roles.by_name import named_roles
 

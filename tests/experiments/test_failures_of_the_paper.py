@@ -10,11 +10,9 @@ import torch
 from skimage import data as pictures
 
 from vvc_nnr.compress import compress, decompress, load_into
-from vvc_nnr.experiments.networks.learned_codecs import Architecture, code_pictures, small_codec
-from vvc_nnr.experiments.networks.pasted import pasted_crops
-from vvc_nnr.experiments.networks.row import NotHereError
-from vvc_nnr.experiments.networks.segmentation_unet import small_unet
-from vvc_nnr.experiments.networks.unet import dice
+from vvc_nnr.experiments.zoo.learned_codecs import Architecture, code_pictures, small_codec
+from vvc_nnr.experiments.zoo.row import NotHereError
+from vvc_nnr.experiments.zoo.unet import dice, pasted_crops, small_unet
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Role

@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.networks.classification import _labelled
-from vvc_nnr.experiments.networks.folder import find_weights
-from vvc_nnr.experiments.networks.row import NotHereError
+from vvc_nnr.experiments.zoo.row import NotHereError, find_weights
+from vvc_nnr.experiments.zoo.torchvision import _labelled
 
 
 def test_weights_are_neither_hidden_nor_unfinished(tmp_path: Path) -> None:

@@ -20,17 +20,14 @@ from vvc_nnr.experiments import model_zoo
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.markup import to_markdown
 from vvc_nnr.experiments.model_zoo import ROWS, ZooOptions, run_zoo, zoo_table
-from vvc_nnr.experiments.networks.classification import ClassificationRow
-from vvc_nnr.experiments.networks.codec_process import code_with_ours, code_with_peer
-from vvc_nnr.experiments.networks.dncnn import DenoisingRow
-from vvc_nnr.experiments.networks.pasted import pasted
-from vvc_nnr.experiments.networks.row import Metrics, NotHereError, Subject, module_subject
-from vvc_nnr.experiments.networks.segmentation_coco import confusion, segmentation_metrics
-from vvc_nnr.experiments.networks.segmentation_unet import CarvanaRow, CarvanaUNet, PastedRow
-from vvc_nnr.experiments.networks.text_recognition import edit_distance
-from vvc_nnr.experiments.networks.unet import UNet, dice
 from vvc_nnr.experiments.rows import ZooRow
 from vvc_nnr.experiments.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.zoo.bundled import DenoisingRow
+from vvc_nnr.experiments.zoo.codec_process import code_with_ours, code_with_peer
+from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Subject, module_subject
+from vvc_nnr.experiments.zoo.text_recognition import edit_distance
+from vvc_nnr.experiments.zoo.torchvision import ClassificationRow, confusion, segmentation_metrics
+from vvc_nnr.experiments.zoo.unet import CarvanaRow, CarvanaUNet, PastedRow, UNet, dice, pasted
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +167,7 @@ def test_random_weights_are_called_so() -> None:
 
 def test_the_bundled_unet_runs_on_the_pictures_of_scikit_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path))
-    monkeypatch.setattr("vvc_nnr.experiments.networks.segmentation_unet.N_CROPS", 8)
+    monkeypatch.setattr("vvc_nnr.experiments.zoo.unet.N_CROPS", 8)
     subject = PastedRow().load(None)
     assert subject.evaluate is not None
     found = subject.evaluate(subject.arrays)

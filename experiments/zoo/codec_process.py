@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from vvc_nnr.bitstream.number_formats import Array, NamedArrays
+from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.children import run_child
-from vvc_nnr.errors import ExternalToolError
+from vvc_nnr.compress import decompress
+from vvc_nnr.errors import ExternalToolError, InputError
+from vvc_nnr.experiments.zoo.row import NotHereError
+from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import TensorRole
 from vvc_nnr.temporary import temporary_folder
 
@@ -110,3 +118,25 @@ def _save(path: Path, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
+def code_by_pictures(network: nn.Module, pictures: Calibration, max_loss_db: float) -> Coded:
+    """The smallest file whose network loses no more than a PSNR on the pictures that are held out; one thread.
+
+    Raises:
+        NotHereError: If the pictures cannot be used, or the loss cannot be kept.
+    """
+    options = CompressOptions(n_threads=1)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = time.process_time()
+        data = compress_calibrated(network, pictures, max_loss_db=max_loss_db, options=options).data
+        middle = time.process_time()
+        arrays = decompress(data, n_threads=1)
+        end = time.process_time()
+    except InputError as error:
+        raise NotHereError(str(error)) from error
+    finally:
+        torch.set_num_threads(n_threads)
+    return Coded(dict(arrays), len(data), middle - start, end - middle, None)

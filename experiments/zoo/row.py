@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.calibrate.calibration import Calibration
-from vvc_nnr.errors import VvcNnrError
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, data_folder
 from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import TensorRole
+from vvc_nnr.sequences.images import image_files, read_image
+from vvc_nnr.sequences.listing import list_files
 
 Weights = Literal["published", "bundled", "trained here", "random"]
 """Where a network's weights come from; "random": real layout, no task."""
@@ -132,3 +138,109 @@ def _evaluated(module: nn.Module, arrays: NamedArrays, evaluate: Callable[[Any],
     other.load_state_dict(as_torch(arrays))
     with torch.no_grad():
         return evaluate(other)
+
+
+def find_weights(folder: Path | None, pattern: str) -> Path | None:
+    """The first file in the folder that fits a shell pattern, None if there is none; hidden files do not count.
+
+    Raises:
+        InputError: If there is only a broken link, or the folder cannot be listed.
+    """
+    if folder is None or not folder.is_dir():
+        return None
+    listing = list_files(folder, lambda name: fnmatch.fnmatchcase(name, pattern), enter=False)
+    broken = fnmatch.filter(listing.left_out.broken, pattern)
+    if broken and not listing.paths:
+        raise InputError(f"{folder / broken[0]}: is a link to nothing; mend or remove it")
+    return listing.paths[0] if listing.paths else None
+
+
+def data_set(folder: Path | None, name: str) -> Path:
+    """The folder of a data set.
+
+    Raises:
+        NotHereError: If it is not there.
+    """
+    if folder is None or not (folder / name).is_dir():
+        raise NotHereError(f"weights are there, the data set is not: a folder {name} beside them is wanted")
+    return folder / name
+
+
+def pictures_in(folder: Path | None, name: str) -> list[NDArray[np.uint8]]:
+    """The pictures of a data set that is a folder of images, RGB.
+
+    Raises:
+        NotHereError: If it is not there.
+    """
+    return [read_image(path) for path in image_files(data_set(folder, name))]
+
+
+Picture = NDArray[np.uint8]
+CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
+DATA_SETS = ("set12", "classic5", "dncnn", CALIBRATION_SET)
+"""What networks of the zoo are made of and scored on, of the data folder, besides `colour_files`."""
+
+
+def colour_pictures(multiple: int) -> tuple[list[Picture], str]:
+    """RGB pictures with sides cut to a multiple, and what they are: the Kodak pictures, else scikit-image's."""
+    paths, words = colour_files()
+    return [_cut(read_image(path), multiple) for path in paths], words
+
+
+def colour_files() -> tuple[list[Path], str]:
+    """The files of these pictures, and what they are."""
+    folder = data_folder()
+    kodak = folder / "kodak" if folder else None
+    if kodak is not None and kodak.is_dir():
+        return image_files(kodak), "Kodak"
+    return bundled_paths(), f"{len(BUNDLED)} pictures of scikit-image"
+
+
+def grey_pictures(folder_name: str) -> list[Picture]:
+    """The grey pictures of a folder of the data folder.
+
+    Raises:
+        NotHereError: If it is not there.
+    """
+    return [read_image(path)[..., 0] for path in image_files(data_path(folder_name))]
+
+
+def calibration_photographs(folder: Path | None) -> list[Path]:
+    """Photographs to compress by, none of which a network is scored on.
+
+    Args:
+        folder: The user's folder, whose folder `calibration` comes first.
+
+    Raises:
+        NotHereError: If there are none.
+    """
+    own = None if folder is None else folder / CALIBRATION_FOLDER
+    if own is not None and own.is_dir():
+        return image_files(own)
+    try:
+        return image_files(data_path(CALIBRATION_SET))
+    except NotHereError as error:
+        raise NotHereError(f"no photographs to compress by: no folder {CALIBRATION_FOLDER} of yours, {error}") from None
+
+
+def data_set_here(name: str) -> Path | None:
+    """A file or folder of the data folder, None if it is not there."""
+    folder = data_folder()
+    return folder / name if folder is not None and (folder / name).exists() else None
+
+
+def data_path(name: str) -> Path:
+    """A file or folder of the data folder.
+
+    Raises:
+        NotHereError: If it is not there.
+    """
+    found = data_set_here(name)
+    if found is None:
+        raise NotHereError(f"no {name} in the data folder ({DATA_VARIABLE})")
+    return found
+
+
+def _cut(picture: Picture, multiple: int) -> Picture:
+    height, width = (side // multiple * multiple for side in picture.shape[:2])
+    return picture[:height, :width]

@@ -15,11 +15,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.experiments.networks.folder import find_weights, pictures_in
-from vvc_nnr.experiments.networks.learned_codec_training import make_tables
-from vvc_nnr.experiments.networks.optional import COMPRESSAI, import_optional
-from vvc_nnr.experiments.networks.pictures import Picture, colour_pictures
-from vvc_nnr.experiments.networks.row import Metrics, Subject, Weights, module_subject
+from vvc_nnr.experiments.zoo.optional import COMPRESSAI, import_optional
+from vvc_nnr.experiments.zoo.row import (
+    Metrics,
+    Picture,
+    Subject,
+    Weights,
+    colour_pictures,
+    find_weights,
+    module_subject,
+    pictures_in,
+)
+from vvc_nnr.experiments.zoo.training import make_tables
 from vvc_nnr.model.safetensors import read_network
 from vvc_nnr.model.torch import as_torch
 from vvc_nnr.model.torch_file import read_checkpoint
