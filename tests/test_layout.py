@@ -59,7 +59,6 @@ TORCH_ADAPTORS = {
     "vvc_nnr.calibrate.coding_at_lambda",
     "vvc_nnr.calibrate.layers",
     "vvc_nnr.calibrate.moments",
-    "vvc_nnr.calibrate.layers",
     "vvc_nnr.calibrate.layerwise_pass",
     "vvc_nnr.calibrate.calibration",
     "vvc_nnr.calibrate.rate_proxy",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vvc_nnr.errors import VvcNnrError
 from vvc_nnr.experiments.zoo.optional import COMPRESSAI, import_optional
-from vvc_nnr.experiments.zoo.unet import Picture, SegmentationTask, UNet
+from vvc_nnr.experiments.zoo.unet import SegmentationTask, UNet
 from vvc_nnr.filters.training.loop import TrainingTask, TrainOptions, train
 from vvc_nnr.filters.training.run_identity import files_sha256
 from vvc_nnr.model.safetensors import write_float
