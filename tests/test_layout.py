@@ -17,6 +17,44 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setup
 FOLDER_OF = {package: ROOT / folder for package, folder in SETUPTOOLS["package-dir"].items()}
 ROOMS = ["vvc_nnr", "vvc_nnr.sequences", "vvc_nnr.codec", "vvc_nnr.filters", "vvc_nnr.experiments"]
 MAPPED = [room for room in ROOMS if room != "vvc_nnr"]
+# Folders and files at the root of a room: each imports only those before it.
+FOLDERS_IN_ORDER = {
+    "vvc_nnr": [
+        "_kernels",
+        "errors",
+        "temporary",
+        "files",
+        "children",
+        "folder_lock",
+        "parallel",
+        "json_text",
+        "npy",
+        "bitstream",
+        "kernels",
+        "roles",
+        "options",
+        "quantize",
+        "model",
+        "coding",
+        "folding",
+        "calibrate",
+        "network_file",
+        "compress",
+        "",
+    ],
+    "vvc_nnr.filters": [
+        "",
+        "_kernels",
+        "networks",
+        "zoo",
+        "complexity",
+        "picture_coding",
+        "inference",
+        "decisions",
+        "training",
+    ],
+}
+MAX_FILES_OF_A_FOLDER = 16
 
 BEFORE_AND_AFTER = """
 import importlib, json, logging, os, random, signal, sys, threading, warnings
@@ -191,6 +229,37 @@ def test_rooms_import_one_way_and_by_full_names():
             if is_relative or is_short or (is_ours and room_of(name) > room_of(module)):
                 wrong.append(f"{module} imports {name}")
     assert wrong == []
+
+
+def place_in_room(module: str, room: str) -> str:
+    """The folder, or the file at the root, of a module inside its room; the room's own name is the empty one."""
+    return module.removeprefix(room).strip(".").split(".")[0]
+
+
+@pytest.mark.parametrize("room", FOLDERS_IN_ORDER)
+def test_folders_of_a_room_import_one_way(room):
+    order, wrong = FOLDERS_IN_ORDER[room], []
+    known = set(modules()) | {f"{room}._kernels"}
+    for module, path in modules().items():
+        if ROOMS[room_of(module)] != room:
+            continue
+        own = place_in_room(module, room)
+        for name in imported_names(path):
+            if name in known and ROOMS[room_of(name)] == room and name != room:
+                other = place_in_room(name, room)
+                if order.index(other) > order.index(own):
+                    wrong.append(f"{module} imports {name}")
+    assert wrong == []
+
+
+def test_a_folder_is_one_sentence():
+    """At most about fifteen files: more are several ideas."""
+    crowded = {}
+    for package in SETUPTOOLS["packages"]:
+        count = len([p for p in folder_of(package).glob("*.py") if p.stem != "__init__"])
+        if count > MAX_FILES_OF_A_FOLDER:
+            crowded[package] = count
+    assert crowded == {}
 
 
 def test_the_walk_sees_every_kind_of_import(tmp_path):
