@@ -272,7 +272,7 @@ def read_tools(folder: Path) -> StoredTools:
     """
     check_not_old(folder)
     found = read_rows(folder / TOOL_ROWS, ToolRow)
-    networks = read_rows(folder / TOOL_NETWORKS, NetworkRow).rows
+    networks = _networks(folder / TOOL_NETWORKS)
     last_run = read_last_run(folder / TOOL_SETTINGS)
     asked = _asked_of_tools(folder / TOOL_SETTINGS, last_run)
     used = {(row.network, row.weights, row.network_sha256, row.place) for row in networks}
@@ -296,7 +296,7 @@ def read_images(folder: Path) -> StoredImages:
     """
     check_not_old(folder)
     found = read_rows(folder / IMAGE_ROWS, ImageRow)
-    networks = read_rows(folder / IMAGE_NETWORKS, NetworkRow).rows
+    networks = _networks(folder / IMAGE_NETWORKS)
     last_run = read_last_run(folder / IMAGE_SETTINGS)
     used = {(row.network, row.weights, row.network_sha256) for row in networks}
     rows = tuple(
@@ -331,8 +331,12 @@ def read_networks(folder: Path) -> tuple[NetworkRow, ...]:
     Raises:
         InputError: If a file of them cannot be read.
     """
-    present = [folder / name for name in NETWORK_FILES if (folder / name).exists()]
-    return tuple(row for path in present for row in read_rows(path, NetworkRow).rows)
+    return tuple(row for name in NETWORK_FILES for row in _networks(folder / name))
+
+
+def _networks(path: Path) -> tuple[NetworkRow, ...]:
+    """The networks of a file; none where a run was cut off before it had coded them."""
+    return read_rows(path, NetworkRow).rows if path.exists() else ()
 
 
 def tool_tables(

@@ -15,6 +15,7 @@ import openpyxl
 import pytest
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments import load
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.sections import read_sections
@@ -86,6 +87,18 @@ def test_runs_that_are_not_finished_make_reports(results: Path, run: Run, tmp_pa
             path.write_bytes(b"".join(content))
             run("report", results, "-o", tmp_path / "r.html")
             run("report", results, "-o", tmp_path / "r.xlsx")
+
+
+def test_runs_that_were_cut_off_before_their_networks_were_coded_make_reports(
+    results: Path, run: Run, tmp_path: Path
+) -> None:
+    for name in ("tool_by_tool", "end_to_end"):
+        (results / f"{name}_networks.tsv").unlink()
+        lines = (results / f"{name}.tsv").read_bytes().splitlines(keepends=True)
+        n_head = sum(line.startswith(b"#") for line in lines) + 1
+        (results / f"{name}.tsv").write_bytes(b"".join(lines[:n_head]))
+    run("report", results, "-o", tmp_path / "r.html")
+    assert set(load(results).tables()) >= {"table1_size", "table4_end_to_end"}
 
 
 @pytest.mark.parametrize(
