@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import is_stream, naming
+from vvc_nnr.files import check_regular_file, is_stream, naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
@@ -151,7 +152,7 @@ def open_sources(
     """
     root = Path(folder_or_file)
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return [_open(root, options, stream, allow_damaged)]
     if stream is not None:
         raise InputError(f"{root}: --stream {stream} is for one video file, this is a folder")
@@ -192,8 +193,7 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
 
 
 def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged: bool) -> Source:
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, a file is wanted' if path.is_dir() else 'no such file'}")
+    check_regular_file(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
