@@ -199,16 +199,17 @@ def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
     if stream is not None and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{path}: --stream {stream} is for video files ({', '.join(VIDEO_SUFFIXES)})")
-    if suffix == ".yuv":
-        format = _yuv_format(path, options)
-        n_pictures: int | None = _checked_yuv_count(path, format)
-    elif suffix == ".y4m":
-        format, n_pictures = _agreeing(path, read_y4m_header(path), options), count_y4m_pictures(path)
-    elif suffix in IMAGE_SUFFIXES:
-        format, n_pictures = _image_format(path, options), 1
-    else:
-        probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
-        format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
+    with naming(path):
+        if suffix == ".yuv":
+            format = _yuv_format(path, options)
+            n_pictures: int | None = _checked_yuv_count(path, format)
+        elif suffix == ".y4m":
+            format, n_pictures = _agreeing(path, read_y4m_header(path), options), count_y4m_pictures(path)
+        elif suffix in IMAGE_SUFFIXES:
+            format, n_pictures = _image_format(path, options), 1
+        else:
+            probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
+            format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
     name = sequence.name if sequence else path.stem
@@ -240,7 +241,7 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
             height,
             depth if depth is not None else known.bit_depth if known else 8,
             chroma_format or "420",
-            fps or (known.fps if known else Fraction(30)),
+            fps if fps is not None else known.fps if known else Fraction(30),
             named.colour_ranges[0] if len(named.colour_ranges) == 1 else None,
         )
 
@@ -307,9 +308,9 @@ def _image_format(path: Path, options: PartialFormat) -> VideoFormat:
     chroma_format = options.chroma_format or "420"
     return replace(
         format,
-        bit_depth=options.bit_depth or 8,
+        bit_depth=8 if options.bit_depth is None else options.bit_depth,
         chroma_format=chroma_format,
-        fps=options.fps or format.fps,
+        fps=format.fps if options.fps is None else options.fps,
         colour_range="limited",  # as `rgb_to_frame` makes it
         chroma_location="left" if chroma_format == "420" else None,
     )
@@ -322,4 +323,4 @@ def _agreeing(path: Path, format: VideoFormat, options: PartialFormat) -> VideoF
         if wanted is not None and wanted != getattr(format, field):
             name = field.replace("_", " ")
             raise InputError(f"{path}: wrong {name}: {wanted} asked for, the file has {getattr(format, field)}")
-    return replace(format, fps=options.fps or format.fps)
+    return replace(format, fps=format.fps if options.fps is None else options.fps)

@@ -147,6 +147,24 @@ def test_options_that_contradict_a_header_are_refused(tmp_path, random_frame):
     assert open_source(path, width=8, fps=Fraction(24)).format.fps == 24
 
 
+@pytest.mark.parametrize("fps", [0, -1, 29.97, "25"])
+@pytest.mark.parametrize("name", ["x.y4m", "x_8x8.yuv", "x.png"])
+def test_rates_that_are_none_are_refused_for_every_kind_of_file(tmp_path, random_frame, name, fps):
+    if name == "x.png":
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    else:
+        write(tmp_path / name, VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
+    with pytest.raises(InputError, match=rf"{name}: .* pictures per second: must be"):
+        open_source(tmp_path / name, fps=fps)
+
+
+@pytest.mark.parametrize("options", [{"bit_depth": 0}, {"bit_depth": 17}, {"chroma_format": "440"}])
+def test_an_image_becomes_nothing_that_is_not_a_format(tmp_path, options):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"x\.png: (bit depth|chroma format) .*: must be"):
+        open_source(tmp_path / "x.png", **options)
+
+
 def test_image_is_a_sequence_of_one_picture(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "x.png")
