@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -143,7 +144,7 @@ def _check_config(tool: EncoderTool, config: Path | None) -> None:
         raise InputError("VTM needs its configuration file: name cfg/encoder_intra_vtm.cfg of your VTM")
     if tool != "vtm" and config is not None:
         raise InputError(f"{tool} takes no configuration file, got {config}")
-    if config is not None and not config.is_file():
+    if config is not None and not os.path.isfile(config):
         raise InputError(f"{config}: no such configuration file")
 
 

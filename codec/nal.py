@@ -59,7 +59,7 @@ def nal_units(stream: bytes) -> Iterator[NalUnit]:
 
     Raises:
         BitstreamError: If the data does not begin with a start code, or a NAL unit's header breaks the format.
-        UnsupportedError: If there is more than one layer.
+        UnsupportedError: If there is more than one layer, or a header is of another kind (H.264, HEVC).
     """
     start = stream.find(b"\x00\x00\x01")
     if start < 0 or stream[:start].strip(b"\x00"):
@@ -76,6 +76,9 @@ def _check_header(unit: bytes, offset_bytes: int) -> None:
     """Checks forbidden_zero_bit, nuh_reserved_zero_bit, nuh_layer_id and nuh_temporal_id_plus1."""
     if len(unit) < 2 or unit[0] & 0x80 or unit[1] & 7 == 0:
         raise BitstreamError("not a NAL unit header", field="nal_unit_header", offset_bytes=offset_bytes)
+    if unit[0] & 0x40:
+        detail = "as in a stream of H.264 or HEVC; a VVC stream must be given"
+        raise UnsupportedError(f"nuh_reserved_zero_bit of the NAL unit at byte {offset_bytes} is 1, {detail}")
     if unit[0]:
         raise UnsupportedError(f"a NAL unit of layer {unit[0] & 63} at byte {offset_bytes}: only one layer is decoded")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.files import check_regular_file
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
 from vvc_nnr.json_text import parse_json
@@ -177,7 +179,9 @@ def n_parameters(network: nn.Module) -> int:
 
 def _find(name_or_path: str | Path) -> Path:
     path = zoo_path(str(name_or_path)) or Path(name_or_path)
-    if not path.is_file():
+    if os.path.exists(path) and not os.path.isdir(path):
+        check_regular_file(path)
+    else:
         raise InputError(f"{name_or_path}: no such file, and no network of the zoo ({', '.join(zoo_names())})")
     return path
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ def load_cifar10(path: Path | str, split: Split = "all") -> CifarImages:
 
 def _named_parts(path: Path, split: Split) -> dict[str, CifarImages]:
     """Batches, arrays or images by their names, in order."""
-    if not path.is_dir() and not is_archive(path):
+    if not os.path.isdir(path) and not is_archive(path):
         return _single_file(path, split)
     if path.suffix.lower() == ".npz":
         with open_members(path, lambda _: True) as members:
@@ -138,7 +139,7 @@ def _of_arrays(arrays: Sequence[Arrays], path: Path, split: Split) -> dict[str, 
 def _published_archive(folder: Path, members: Members) -> Path | None:
     """The archive in a folder that holds nothing else of CIFAR-10, as a download leaves it."""
     archives = [name for name in members.names if PurePosixPath(name).name in PUBLISHED_ARCHIVES]
-    if not folder.is_dir() or not archives or _batches_or_images(members.names):
+    if not os.path.isdir(folder) or not archives or _batches_or_images(members.names):
         return None
     return folder / archives[0]
 

@@ -101,7 +101,7 @@ def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | No
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url}: only http and https addresses are downloaded")
-    if target.is_dir():
+    if os.path.isdir(target):
         raise InputError(f"{target}: is a folder; the file of this name from {url} has no place")
     wanted = _Wanted(url, target, size_bytes, sha256, progress)
     if wanted.is_there():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Rational
 from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -26,7 +27,9 @@ MAX_RATE_TERM = 9_999_999_999
 
 
 def check_rate(fps: Fraction) -> None:
-    """Raises InputError unless a picture rate is positive, its numerator and denominator at most `MAX_RATE_TERM`."""
+    """Raises InputError unless a picture rate is exact and positive, its terms at most `MAX_RATE_TERM`."""
+    if not isinstance(fps, Rational):
+        raise InputError(f"{fps!r} pictures per second: must be a whole number or a Fraction, such as 30000/1001")
     if max(abs(fps.numerator), fps.denominator) > MAX_RATE_TERM:
         raise InputError("pictures per second: out of range, numerator and denominator must have at most ten digits")
     if fps <= 0:

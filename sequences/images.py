@@ -103,7 +103,10 @@ def _check_kind(image: ImageFile.ImageFile, where: str) -> None:
         raise UnsupportedError(f"{where}: image of signed samples; only unsigned ones are read")
     n_pictures = _n_pictures(image)
     if n_pictures > 1:
-        raise UnsupportedError(f"{where}: holds {n_pictures} pictures; write each to a file of its own, or a video")
+        more = " or more" if image.format == "PPM" else ""
+        raise UnsupportedError(
+            f"{where}: holds {n_pictures} pictures{more}; write each to a file of its own, or a video"
+        )
 
 
 def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
@@ -129,6 +132,8 @@ def _is_signed(image: ImageFile.ImageFile) -> bool:
 def _n_pictures(image: ImageFile.ImageFile) -> int:
     """How many pictures a file holds, without a TIFF's thumbnails and masks and what belongs to a phone's JPEG."""
     n_frames = int(getattr(image, "n_frames", 1))
+    if image.format == "PPM":
+        return 1 + _another_follows(image)
     if isinstance(image, MpoImagePlugin.MpoImageFile):
         kinds = [entry["Attribute"]["MPType"] for entry in (image.mpinfo or {}).get(0xB002, ())]
         return sum("Multi-Frame" in kind for kind in kinds) or 1
@@ -140,6 +145,19 @@ def _n_pictures(image: ImageFile.ImageFile) -> int:
         is_whole.append(not image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & _REDUCED_OR_MASK)
     image.seek(0)
     return sum(is_whole) if is_whole[0] else n_frames
+
+
+def _another_follows(image: ImageFile.ImageFile) -> bool:
+    """Whether a raw PBM, PGM or PPM file goes on with another picture, which Pillow does not tell."""
+    if image.fp is None or not image.tile or image.tile[0][0] == "ppm_plain":  # plain ones hold one picture
+        return False
+    width, height = image.size
+    row_bytes = (width + 7) // 8 if image.mode == "1" else width * len(image.getbands())
+    at = image.fp.tell()
+    image.fp.seek(image.tile[0][2] + row_bytes * height)
+    head = image.fp.read(3)
+    image.fp.seek(at)
+    return head[:1] == b"P" and head[1:2] in b"123456" and head[2:].isspace()
 
 
 # Warnings of Pillow that a baseline tag of a TIFF (size, samples, colours, orientation) points beyond the end of the

@@ -116,8 +116,8 @@ def list_files(folder: Path, is_taken: IsTaken, *, enter: bool = True) -> Listin
     Raises:
         InputError: If there is no such folder, or one in it cannot be listed.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: {'is a file, must be a folder' if folder.exists() else 'no such folder'}")
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder}: {'is a file, must be a folder' if os.path.exists(folder) else 'no such folder'}")
     walk = _Walk(folder, is_taken, enter)
     walk.run()
     paths = tuple(folder / name for name in sorted(walk.taken, key=_parts))

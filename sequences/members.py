@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import stat
 import struct
 import tarfile
@@ -84,7 +85,7 @@ def open_members(path: Path, is_taken: IsTaken) -> Iterator[Members]:
         InputError: If it cannot be read.
         BitstreamError: If the archive is damaged or would unpack to too much; from the block as well.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         yield _folder_members(path, is_taken)
         return
     try:

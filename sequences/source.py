@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import is_stream, naming
+from vvc_nnr.files import check_regular_file, is_stream, naming
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
@@ -151,7 +152,7 @@ def open_sources(
     """
     root = Path(folder_or_file)
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return [_open(root, options, stream, allow_damaged)]
     if stream is not None:
         raise InputError(f"{root}: --stream {stream} is for one video file, this is a folder")
@@ -192,23 +193,23 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
 
 
 def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged: bool) -> Source:
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, a file is wanted' if path.is_dir() else 'no such file'}")
+    check_regular_file(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
     if stream is not None and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{path}: --stream {stream} is for video files ({', '.join(VIDEO_SUFFIXES)})")
-    if suffix == ".yuv":
-        format = _yuv_format(path, options)
-        n_pictures: int | None = _checked_yuv_count(path, format)
-    elif suffix == ".y4m":
-        format, n_pictures = _agreeing(path, read_y4m_header(path), options), count_y4m_pictures(path)
-    elif suffix in IMAGE_SUFFIXES:
-        format, n_pictures = _image_format(path, options), 1
-    else:
-        probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
-        format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
+    with naming(path):
+        if suffix == ".yuv":
+            format = _yuv_format(path, options)
+            n_pictures: int | None = _checked_yuv_count(path, format)
+        elif suffix == ".y4m":
+            format, n_pictures = _agreeing(path, read_y4m_header(path), options), count_y4m_pictures(path)
+        elif suffix in IMAGE_SUFFIXES:
+            format, n_pictures = _image_format(path, options), 1
+        else:
+            probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
+            format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
     name = sequence.name if sequence else path.stem
@@ -240,7 +241,7 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
             height,
             depth if depth is not None else known.bit_depth if known else 8,
             chroma_format or "420",
-            fps or (known.fps if known else Fraction(30)),
+            fps if fps is not None else known.fps if known else Fraction(30),
             named.colour_ranges[0] if len(named.colour_ranges) == 1 else None,
         )
 
@@ -307,9 +308,9 @@ def _image_format(path: Path, options: PartialFormat) -> VideoFormat:
     chroma_format = options.chroma_format or "420"
     return replace(
         format,
-        bit_depth=options.bit_depth or 8,
+        bit_depth=8 if options.bit_depth is None else options.bit_depth,
         chroma_format=chroma_format,
-        fps=options.fps or format.fps,
+        fps=format.fps if options.fps is None else options.fps,
         colour_range="limited",  # as `rgb_to_frame` makes it
         chroma_location="left" if chroma_format == "420" else None,
     )
@@ -322,4 +323,4 @@ def _agreeing(path: Path, format: VideoFormat, options: PartialFormat) -> VideoF
         if wanted is not None and wanted != getattr(format, field):
             name = field.replace("_", " ")
             raise InputError(f"{path}: wrong {name}: {wanted} asked for, the file has {getattr(format, field)}")
-    return replace(format, fps=options.fps or format.fps)
+    return replace(format, fps=format.fps if options.fps is None else options.fps)

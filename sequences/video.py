@@ -10,6 +10,7 @@ What is taken, and what is not:
 * Pictures are turned and flipped upright as the container says (display matrix), and its edit list is obeyed.
 * Colour range and pixel aspect are kept in the format. Interlaced pictures, and pictures that change in size, format
   or direction on the way, are refused.
+* Lists of other files (`ffconcat`, playlists) under a video's name are refused: the file is what is read.
 * Damage: FFmpeg would conceal it. Here any message of an error in FFmpeg's log, a picture marked as corrupt, a file
   that ends too early or fewer pictures than the container promises end in `BitstreamError`, unless
   `allow_damaged`. A codec without checksums (MPEG-4, VP9, JPEG) can be damaged so that no decoder notices.
@@ -42,6 +43,8 @@ _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
+_LISTS_OF_FILES = frozenset({"concat", "dash", "hls", "imf", "sdp"})
+"""FFmpeg's names of the formats that hold no pictures but say where these are."""
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _PROGRESSIVE = 1
 """FFmpeg's AVFieldOrder: 0 is not known, above 1 are the orders of fields."""
@@ -151,7 +154,13 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
         check_container_end(path)
     try:
         # "file:" since a name may have a colon, and tags may be in any encoding
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
+        with av.logging.Capture() as messages, _messages_of_errors():
+            opened = av.open(f"file:{path}", metadata_errors="replace")
+        with opened as container:
+            if container.format.name in _LISTS_OF_FILES:
+                advice = "give the videos themselves"
+                raise UnsupportedError(f"{path}: is a list of other files ({container.format.name}); {advice}")
+            _check_opening(container, messages, path, allow_damaged)
             track = _video_track(container, index, path)
             context = track.codec_context
             if context is None or context.format is None or not track.width or not track.height:
@@ -172,6 +181,23 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
         raise
     except (av.FFmpegError, UnicodeError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise _undecodable(path, error) from error
+
+
+def _check_opening(container: Any, messages: Any, path: Path, allow_damaged: bool) -> None:
+    """Hears the demuxer's complaints about what it read ahead when it was opened: of a small file that is all of it.
+
+    Those of decoders are left out; they come again with the picture, and those of other tracks do not matter.
+    """
+    name = container.format.name
+    decoders = {track.codec_context.name for track in container.streams.video if track.codec_context}
+    said = [text for level, source, text in messages if level <= av.logging.ERROR and source == name]
+    if not said or name in decoders:  # a raw stream, where one name stands for both
+        return
+    damage = " ".join(said[0].split())
+    if not allow_damaged:
+        hint = "--allow-damaged takes what FFmpeg makes of it"
+        raise BitstreamError(f"{path}: FFmpeg cannot read its container: {damage}; {hint}")
+    _log.warning("%s: damaged container (%s); taken as FFmpeg conceals it", path, damage)
 
 
 def _undecodable(path: Path | str, error: Exception) -> BitstreamError:
@@ -239,13 +265,15 @@ def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
 
 @contextmanager
 def _messages_of_errors() -> Iterator[None]:
-    """Inside the block FFmpeg's messages of errors reach PyAV, which else drops them."""
-    before = av.logging.get_level()
+    """Inside the block all messages of errors reach PyAV, which else drops them, and what repeats the last one."""
+    level, skips_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
         yield
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips_repeated)
 
 
 def _n_promised(track: Any) -> int | None:

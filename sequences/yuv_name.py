@@ -4,11 +4,12 @@ Understood are, in words that stand between other characters than letters and di
 
 * sizes: `416x240`, `1920x1080p50`, `416*240`; `720p`, `1080p`, `2160p`, `qcif`, `cif`, `4cif`; `down_960x540`;
 * rates: `50fps`, `60Hz`, `60p`, `2997fps`, `29.97`, and a bare number right behind the size (`416x240_50`);
-* bit depths: `8bit`, `10b`, `12bpc`, `10le`, and a bare one between rate and chroma format (`_60_10_420`);
+* bit depths: `8bit`, `10b`, `10-bit`, `bitdepth10`, `12bpc`, `10le`, and a bare one between rate and chroma format
+  (`_60_10_420`);
 * chroma formats: `420`, `yuv444`, `i420`, `P420`, `422p`, `gray`, with a depth: `yuv420p10le`, `8b444`, `i010`;
 * ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`;
 * layouts that are not read: semi-planar (`nv12`, `p010`), Cr first (`yv12`), packed (`uyvy422`, `v210`, `rgb24`),
-  big endian (`10be`), with alpha (`yuva420p`), other chroma (`yuv411p`), interlaced (`1080i`).
+  big endian (`10be`), with alpha (`yuva420p`), other chroma (`yuv411p`), interlaced (`1080i`, `60i`), `float32`.
 
 Other words are free text. Where a name says two things of one field both are kept, since neither is sure.
 """
@@ -46,7 +47,7 @@ _PLANAR_WORDS: dict[str, tuple[ChromaFormat, int | None]] = {
     **{"iyuv": ("420", 8), "y42b": ("422", 8), "y444": ("444", 8)},
     **{"i010": ("420", 10), "i012": ("420", 12), "i210": ("422", 10), "i212": ("422", 12)},
 }
-_UNSURE_GREY = {"mono", "luma", "grey", "yonly", "y8", "y800", "y16"}
+_UNSURE_GREY = {"mono", "luma", "grey", "yonly", "lumaonly", "y8", "y800", "y16"}
 
 _SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
 _DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+)?p?\d{1,3}\.(?!4[024][024])\d{1,3}(?:fps|hz|p)?")
@@ -57,7 +58,7 @@ _RESAMPLED = re.compile(r"(?:down|up)(?:to|sampled?|scaled?)?|scaled|resized|cro
 _FPS = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)(fps|hz|p)")
 _FPS_BEHIND_SIZE = re.compile(r"p?(\d{1,3}(?:\.\d{1,3})?)")
 _DEPTH = re.compile(r"(\d{1,2})(bits?|b|bpc)?(le|be)?|p(9|1[02456])(le|be)")
-_UNSURE_DEPTH = re.compile(r"p1[0246]|\d{1,2}bpp")
+_UNSURE_DEPTH = re.compile(r"p1[0246]|\d{1,2}bpp|bd(?:8|9|1[0-6])|hdr10")
 _GREY = re.compile(r"gray(8|9|1[02456])?(le)?")
 _CHROMA = re.compile(
     r"(?:(\d{1,2})(?:bits?|b|bpc))?(yuvj?|ycbcr|yuva|yvu|[ip])?(4[0-4][0-4])"
@@ -68,7 +69,8 @@ _OTHER_LAYOUT = re.compile(
     r"nv[1246]\d|yv[12][246]|yuv9|yvu9|p[024]1[0246](?:le|be)?|[yv](?:210|212|216|308|408|410|412|416)(?:le|be)?"
     r"|(?:yuyv|uyvy|yvyu|vyuy|uyyvyy)\w*|yuy2|2vuy|yuvs|y41[1bp]|y211|xv3[06]\w*|ayuv\w*|vuy[ax]|uyva"
     r"|(?:rgb|bgr|gbr)(?:ap?|p|0|x)?(?:f?\d{1,3}(?:le|be)?)?|[ax0](?:rgb|bgr)(?:\d\w*)?|x2(?:rgb|bgr)\w*|xyz12(?:le|be)?"
-    r"|gray\w+|ya(?:8|16\w*)|pal8|mono[wb]|bayer\w*|interlaced|tff|bff"
+    r"|gray\w+|ya(?:8|16\w*)|pal8|mono[wb]|bayer\w*|interlaced?|tff|bff|(?:25|29\.?97|30|50|59\.?94|60)i"
+    r"|semiplanar|interleaved|bigendian|f(?:loat|p)(?:16|32)(?:le|be)?|f(?:16|32)(?:le|be)"
 )
 
 
@@ -178,12 +180,16 @@ _Statement: TypeAlias = tuple[_Kind, object]
 def _words(stem: str) -> list[str]:
     """The words of a name, in small letters.
 
-    `29,97` and `29_97fps` become `29.97`, `4:2:2` becomes `422`, `full_range` one word, `416x240p50` two.
+    `29,97` and `29_97fps` become `29.97`, `4:2:2` becomes `422`, `full_range` one word, `416x240p50` two; `10-bit` and
+    `bit_depth_10` become `10bit`.
     """
     stem = re.sub(r"(?<![\d:.])4[:.]([024])[:.]([024])(?![\d:.])", r"4\1\2", stem)
     stem = re.sub(r"(?<=\d),(?=\d)", ".", stem)
     stem = re.sub(r"(?<!\d)(23|29|47|59|119)[_p](97\d?|98|95|94|88)(?=fps|hz|p?(?:_|$))", r"\1.\2", stem)
     stem = re.sub(r"(full|jpeg|pc|limited|video|mpeg|tv)[_\- ]range", r"\1range", stem)
+    stem = re.sub(r"(?<![a-z\d])(big|semi|y|luma)[_\- ](endian|planar|only)(?![a-z\d])", r"\1\2", stem)
+    stem = re.sub(r"(?<![\d.])(8|9|1[0-6])[_\- ](bits?)(?![a-z\d])", r"\1\2", stem)
+    stem = re.sub(r"(?<![a-z\d])bit(?:s|[_\- ]?depth)?[_\- ]?(8|9|1[0-6])(?![a-z\d])", r"\1bit", stem)
     words: list[str] = []
     for whole in re.findall(r"[a-z\d*.]+", stem):
         whole = whole if _DECIMAL_WORD.fullmatch(whole) else _NTSC_POINT.sub(r"\1,\2", whole).replace(".", " ")
@@ -229,7 +235,7 @@ def _of_word(
             yield "depth", int(grey[1])
     elif word in _UNSURE_GREY:
         yield "unsure chroma", word
-    elif _OTHER_LAYOUT.fullmatch(word) or (word in ("be", "msb") and "depth" in previous):
+    elif _OTHER_LAYOUT.fullmatch(word) or (word in ("be", "msb") and previous & {"depth", "chroma"}):
         yield "unreadable", word
     elif previous & {"rate", "bare rate"} and word in ("8", "9", "10", "12", "14", "16") and _CHROMA.fullmatch(behind):
         yield "depth", int(word)

@@ -41,6 +41,26 @@ def open_input(path: Path | str) -> BufferedReader:
         raise InputError(f"{str(path)!r}: cannot be the name of a file: {error}") from error
 
 
+def check_regular_file(path: Path | str) -> None:
+    """Refuses what cannot be read again and again.
+
+    Raises:
+        InputError: If there is no such file, or it is a folder, a pipe or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # as in `open_input`
+        raise InputError(f"{str(path)!r}: cannot be the name of a file: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder, a file is wanted")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is a pipe or device, and must be read more than once; write it to a file first")
+
+
 def read_bytes(path: Path | str) -> bytes:
     """A whole file.
 

@@ -61,10 +61,16 @@ def test_headers_that_break_the_format(header):
         list(nal_units(nal(SPS) + b"\x00\x00\x01" + header))
 
 
-@pytest.mark.parametrize("layer", [1, 63, 64])
-def test_other_layers_and_reserved_headers_are_refused(layer):
+@pytest.mark.parametrize("layer", [1, 63])
+def test_other_layers_are_refused(layer):
     with pytest.raises(UnsupportedError, match="layer"):
         list(nal_units(nal(SPS, layer=layer)))
+
+
+@pytest.mark.parametrize("unit", [b"\x67\x64\x00\x0a", b"\x40\x01\x0c\x01"], ids=["H.264", "HEVC"])
+def test_streams_of_other_codecs_are_called_so(unit):
+    with pytest.raises(UnsupportedError, match=r"at byte 4 is 1, as in a stream of H\.264 or HEVC; a VVC stream must"):
+        list(nal_units(b"\x00\x00\x00\x01" + unit))
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 4, 255])).map(bytes))

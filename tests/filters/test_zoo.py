@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -128,6 +129,14 @@ def test_names_and_files_that_are_not_there(tmp_path):
     for missing in ("inloop-nothing", tmp_path / "none.safetensors", tmp_path, ""):
         with pytest.raises(InputError, match="no such file, and no network of the zoo"):
             load_network(missing)
+
+
+def test_a_pipe_and_a_name_that_no_file_can_have(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nnc")
+    with pytest.raises(InputError, match="is a pipe or device"):
+        load_inloop_filter(tmp_path / "pipe.nnc")
+    with pytest.raises(InputError, match="no such file, and no network of the zoo"):
+        load_inloop_filter("x" * 300)
 
 
 def test_damaged_files(saved):

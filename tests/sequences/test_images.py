@@ -245,6 +245,21 @@ def test_several_pictures_in_one_file_are_refused(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_netpbm_files_of_several_pictures_are_refused(tmp_path, mode):
+    """FFmpeg's image2pipe and netpbm's tools write them; one picture with something else behind it is one."""
+    path = tmp_path / "x.pnm"
+    image = Image.fromarray(data.astronaut()[:20, :29]).convert(mode)
+    image.save(path, "PPM")
+    one = path.read_bytes()
+    path.write_bytes(one + b"\nPixels")
+    assert np.array_equal(read_image(path), np.array(image.convert("RGB")))
+    path.write_bytes(one * 2)
+    for read in (read_image, read_image_size):
+        with pytest.raises(UnsupportedError, match="holds 2 pictures or more; write each"):
+            read(path)
+
+
 def test_a_thumbnail_page_is_no_second_picture(tmp_path):
     whole, small = Image.fromarray(data.astronaut()[:20, :30]), Image.fromarray(data.astronaut()[:10, :15])
     small.encoderinfo = {"tiffinfo": {254: 1}}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from PIL import Image
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.frame import VideoFormat
-from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.images import image_files, rgb_to_frame
+from vvc_nnr.sequences.listing import list_files
 from vvc_nnr.sequences.source import open_source, open_sources, open_writer
 
 
@@ -144,6 +147,24 @@ def test_options_that_contradict_a_header_are_refused(tmp_path, random_frame):
     assert open_source(path, width=8, fps=Fraction(24)).format.fps == 24
 
 
+@pytest.mark.parametrize("fps", [0, -1, 29.97, "25"])
+@pytest.mark.parametrize("name", ["x.y4m", "x_8x8.yuv", "x.png"])
+def test_rates_that_are_none_are_refused_for_every_kind_of_file(tmp_path, random_frame, name, fps):
+    if name == "x.png":
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    else:
+        write(tmp_path / name, VideoFormat(8, 8), [random_frame(VideoFormat(8, 8))])
+    with pytest.raises(InputError, match=rf"{name}: .* pictures per second: must be"):
+        open_source(tmp_path / name, fps=fps)
+
+
+@pytest.mark.parametrize("options", [{"bit_depth": 0}, {"bit_depth": 17}, {"chroma_format": "440"}])
+def test_an_image_becomes_nothing_that_is_not_a_format(tmp_path, options):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"x\.png: (bit depth|chroma format) .*: must be"):
+        open_source(tmp_path / "x.png", **options)
+
+
 def test_image_is_a_sequence_of_one_picture(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "x.png")
@@ -217,6 +238,21 @@ def test_what_cannot_be_opened(tmp_path):
     (tmp_path / "x.mp4").touch()
     with pytest.raises(BitstreamError):
         open_source(tmp_path / "x.mp4")
+
+
+def test_a_pipe_is_refused_since_pictures_are_read_again(tmp_path):
+    os.mkfifo(tmp_path / "x.y4m")
+    for open_it in (open_source, open_sources):
+        with pytest.raises(InputError, match=r"x.y4m: is a pipe or device, .*; write it to a file first"):
+            open_it(tmp_path / "x.y4m")
+
+
+@pytest.mark.parametrize("reader", [open_source, open_sources, list_files, load_cifar10, image_files])
+@pytest.mark.parametrize("name", ["x" * 300 + ".y4m", "\0.y4m", "\ud800.y4m"])
+def test_names_that_no_file_can_have(tmp_path, reader, name):
+    options = (lambda _: True,) if reader is list_files else ()
+    with pytest.raises(InputError, match=r"\.y4m"):
+        reader(tmp_path / name, *options)
 
 
 def test_negative_range_is_refused(tmp_path, random_frame):

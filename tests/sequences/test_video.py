@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import VideoFormat
 from vvc_nnr.sequences.images import frame_to_rgb
 from vvc_nnr.sequences.video import probe_video, read_video
@@ -136,3 +136,11 @@ def test_real_clip(data_folder):
     probe = probe_video(path)
     assert samples_of(probe.format) == VideoFormat(176, 144, fps=Fraction(30000, 1001))
     assert sum(1 for _ in read_video(path)) == probe.n_pictures == 120
+
+
+def test_a_list_of_other_files_is_no_video(tmp_path, ffmpeg):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=25", "-frames:v", 2, "-c:v", "mpeg4", tmp_path / "video.mp4")
+    path = tmp_path / "list.mp4"
+    path.write_text("ffconcat version 1.0\nfile video.mp4\n")
+    with pytest.raises(UnsupportedError, match=r"list.mp4: is a list of other files \(concat\); give the videos"):
+        list(read_video(path))

@@ -197,3 +197,32 @@ def test_a_live_recording_has_no_stated_end(tmp_path, ffmpeg):
     )
     for name in ("x.webm", "x.mp4"):
         assert len(samples(tmp_path / name)) == 3
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9])
+def test_a_live_recording_that_ends_within_a_picture(tmp_path, ffmpeg, caplog, share):
+    """The demuxer reads a small file whole when it is opened, and complains of its end only then."""
+    whole = tmp_path / "live.mkv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 10, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "ffv1", "-live", "1", whole)
+    assert len(samples(whole)) == 10
+    assert not caplog.messages
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    with pytest.raises(BitstreamError, match="File ended prematurely; --allow-damaged"):
+        samples(cut)
+    assert 0 < len(samples(cut, allow_damaged=True)) < 10
+    assert any("damaged" in message for message in caplog.messages)
+    assert "File ended prematurely" in open_source(cut, allow_damaged=True).damage()
+
+
+def test_damage_is_noticed_each_time_and_in_each_file(tmp_path, ffmpeg):
+    """PyAV by itself passes over a message that is the same as the last one, of whatever file."""
+    whole = tmp_path / "live.mkv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 10, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "ffv1", "-live", "1", whole)
+    for name in ("first.mkv", "second.mkv"):
+        (tmp_path / name).write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    for name in ("first.mkv", "second.mkv", "second.mkv"):
+        with pytest.raises(BitstreamError, match=f"{name}: .*File ended prematurely"):
+            samples(tmp_path / name)

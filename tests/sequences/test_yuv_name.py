@@ -65,6 +65,13 @@ from vvc_nnr.sequences.yuv_name import PartialFormat, format_from_name, parse_fp
         ("x_416x240yuv420p10le.yuv", (416, 240, 10, "420", None)),
         ("graycat_rgbworld_416x240.yuv", (416, 240, None, None, None)),
         ("x_416x240_8b_10b.yuv", (416, 240, None, None, None)),
+        ("x_416x240_10-bit_422.yuv", (416, 240, 10, "422", None)),
+        ("x_416x240_50_16_bits.yuv", (416, 240, 16, None, 50)),
+        ("x_416x240_50fps_bit12_420.yuv", (416, 240, 12, "420", 50)),
+        ("x_416x240_bitdepth10.yuv", (416, 240, 10, None, None)),
+        ("bit-depth-14_x_416x240.yuv", (416, 240, 14, None, None)),
+        ("x_416x240_8bit_10.yuv", (416, 240, 8, None, None)),
+        ("orbit9_416x240_50_rabbit_8.yuv", (416, 240, None, None, 50)),
     ],
 )
 def test_names(name, expected):
@@ -94,6 +101,8 @@ def test_rates_that_are_none(text):
         *("10be", "12bitbe", "yuv420p10be", "p10be", "gray10be", "yuva420p", "yuva444p10le", "ya8", "gray8a"),
         *("yuv411p", "yuv410p", "yuv440p", "411", "yuv420p10msb", "yuv444p10msble", "422p25", "1080i", "tff"),
         *("interlaced", "bayer_rggb8", "pal8", "xyz12le", "grayf32", "x2rgb10le", "yuv9"),
+        *("60i", "50i", "59.94i", "5994i", "interlace", "float32", "fp16", "f32le", "big-endian", "semi-planar"),
+        *("16bit_420_be", "420_16bit_msb", "10bit_yuv422_be", "interleaved"),
     ],
 )
 def test_other_layouts_are_noticed(word):
@@ -122,5 +131,9 @@ def test_words_that_may_be_free_text_or_not():
     assert parse_yuv_name("x_416x240_50_10.yuv").unsure_depth == ("10",)
     assert parse_yuv_name("x_416x240_50_22.yuv").unsure_depth == ()
     assert parse_yuv_name("x_416x240_50_10_8bit.yuv").unsure_depth == ()
+    assert parse_yuv_name("x_416x240_hdr10.yuv").unsure_depth == ("hdr10",)
+    assert parse_yuv_name("x_416x240_50_bd12_420.yuv").unsure_depth == ("bd12",)
+    assert parse_yuv_name("x_416x240_hdr10_10bit.yuv").unsure_depth == ()
+    assert parse_yuv_name("x_416x240_y_only.yuv").unsure_chroma == ("yonly",)
     assert parse_yuv_name("mono_416x240.yuv").unsure_chroma == ("mono",)
     assert parse_yuv_name("mono_416x240_420.yuv").unsure_chroma == ()
