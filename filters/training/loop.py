@@ -22,6 +22,7 @@ from vvc_nnr.files import AtomicFile, open_input
 from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.training.data_parallel import Workers
 from vvc_nnr.filters.training.optimiser import Optimiser, OptimiserName, check_optimiser
+from vvc_nnr.model.torch_records import check_records
 
 ALONE = Workers()
 
@@ -290,6 +291,7 @@ def _content(path: Path, device: torch.device) -> dict[str, Any]:
     """What a checkpoint file holds; torch's own words on a damaged one would advise to trust it."""
     with open_input(path) as file:
         try:
+            check_records(file)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # on the protocol of a pickle
                 return cast(dict[str, Any], torch.load(file, map_location=device, weights_only=True))

@@ -18,6 +18,7 @@ from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
+from vvc_nnr.model.torch_records import check_records
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
@@ -79,7 +80,7 @@ def _load(data: bytes) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "WeightsUnpickler error" in str(error) or "Weights only load failed" in str(error):
             raise UnsupportedError(
@@ -92,6 +93,8 @@ def _load(data: bytes) -> Any:
         if "TorchScript" in str(error):
             raise UnsupportedError("holds a TorchScript program: save `model.state_dict()` instead") from error
         raise BitstreamError(_no_checkpoint(error)) from error
+    check_records(io.BytesIO(data))
+    return content
 
 
 def _no_checkpoint(error: Exception) -> str:

@@ -332,6 +332,17 @@ def test_a_damaged_checkpoint_gives_one_short_line(inloop_task, tmp_path):
     assert str(caught.value) == f"{path}: not a checkpoint, or damaged; remove it to train anew"
 
 
+def test_a_changed_byte_in_the_weights_of_a_checkpoint(inloop_task, tmp_path):
+    path = tmp_path / "a.pt"
+    train(inloop_task(), OPTIONS, path)
+    content = bytearray(path.read_bytes())
+    some_weights = next(v for v in torch.load(path)["average"].values() if v.dim() == 1 and v.any()).numpy().tobytes()
+    content[content.index(some_weights) + 3] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged; remove it to train anew"):
+        train(inloop_task(), OPTIONS, path)
+
+
 def test_a_checkpoint_that_cannot_be_written(inloop_task, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):

@@ -165,3 +165,33 @@ def test_few_values_shown_as_very_many_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="repeated or overlapping values"):
         read_arrays(saved(tmp_path / "x.pt", views))
     assert read_arrays(saved(tmp_path / "x.pt", {"w": one.expand(30, 40)})).arrays["w"].shape == (30, 40)
+
+
+def changed_byte(path: Path, marker: bytes, offset: int = 0) -> None:
+    """Changes one byte of a file, counted from some bytes that occur in it once."""
+    content = bytearray(path.read_bytes())
+    assert content.count(marker) == 1
+    content[content.index(marker) + offset] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_a_changed_byte_of_a_tensor_is_noticed(tmp_path: Path) -> None:
+    state = {"w": torch.arange(1, 65, dtype=torch.float32), "b": torch.full((3,), 7.0)}
+    for name, tensor in state.items():
+        path = saved(tmp_path / f"{name}.pt", {"state_dict": state, "epoch": 3})
+        changed_byte(path, tensor.numpy().tobytes(), offset=5)
+        assert not torch.equal(torch.load(path)["state_dict"][name], tensor)  # torch itself reads another value
+        with pytest.raises(BitstreamError, match=rf"{name}\.pt: damaged: the record .*another checksum.*copy"):
+            read_arrays(path)
+
+
+def test_checkpoints_without_checksums_are_read(tmp_path: Path) -> None:
+    state = {"w": torch.arange(8, dtype=torch.float32)}
+    torch.serialization.set_crc32_options(False)
+    try:
+        unchecked = saved(tmp_path / "unchecked.pt", state)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for path in (unchecked, tmp_path / "old.pt"):
+        np.testing.assert_array_equal(read_arrays(path).arrays["w"], state["w"].numpy())
