@@ -12,8 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.codec.vvc import LoopFilters, VvcOptions
+from vvc_nnr.codec.libvvenc import LoopFilters, VvcOptions
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH
 from vvc_nnr.errors import ExternalToolError, InputError
 
 EncoderTool: TypeAlias = Literal["vtm", "vvencapp"]

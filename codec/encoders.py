@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from vvc_nnr.codec.command_lines import EncoderTool, find_encoder
 from vvc_nnr.codec.external import ExternalEncoder
-from vvc_nnr.codec.vvc import EncodedSequence, VvcEncoder, VvcOptions, encoder_sha256, encoder_version
+from vvc_nnr.codec.libvvenc import EncodedSequence, VvcEncoder, VvcOptions, encoder_sha256, encoder_version
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.frame import Frame
 

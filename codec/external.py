@@ -23,10 +23,10 @@ from vvc_nnr.codec.command_lines import (
     vvenc_arguments,
 )
 from vvc_nnr.codec.encoder_log import parse_encoder_log
+from vvc_nnr.codec.libvvenc import CodedPicture, EncodedSequence, VvcOptions, total_cpu_s
 from vvc_nnr.codec.nal import picture_units
-from vvc_nnr.codec.pictures import check_encodable, coded_picture
 from vvc_nnr.codec.programs import children_cpu_s, printed, work_folder
-from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions, total_cpu_s
+from vvc_nnr.codec.sequence import check_encodable, coded_picture
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from vvc_nnr.codec.command_lines import DecoderTool
 from vvc_nnr.codec.encoders import make_encoder
 from vvc_nnr.codec.external_decoder import ExternalDecoder
-from vvc_nnr.codec.pictures import MIN_SIDE
+from vvc_nnr.codec.sequence import MIN_SIDE
 from vvc_nnr.codec.vvc import EncodedSequence, LoopFilters, Preset, VvcOptions, decode_vvc
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError

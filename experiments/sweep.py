@@ -13,7 +13,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from vvc_nnr.codec.encoders import EncoderName, make_encoder
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH
 from vvc_nnr.codec.vvc import LoopFilters, Preset, Sao, VvcOptions, decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming

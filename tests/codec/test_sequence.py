@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH, check_encodable, coded_picture
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, check_encodable, coded_picture
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
