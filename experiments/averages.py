@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeAlias
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.rows import ToolMethod, ToolRow
 from vvc_nnr.experiments.sequence_means import (
     PlaneMeans,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.bd_rate import Interpolation, bd_psnr_db, bd_rate_percent

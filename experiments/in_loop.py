@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.in_loop_rows import DECIDED_METHODS, InLoopMethod, InLoopRow, NetworkRow
 from vvc_nnr.experiments.naming import naming

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import Literal, TypeAlias
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.bd_rate import Point
 from vvc_nnr.experiments.in_loop_rows import InLoopMethod, InLoopRow, NetworkRow, Weights
 from vvc_nnr.experiments.sequence_means import PlaneMeans, class_groups, mean_or_none, plane_means, sequence_grid

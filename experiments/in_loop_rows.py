@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.rows import MAX_COUNT, MAX_FINITE, PICTURE_RANGES, check_ranges
 
 InLoopMethod: TypeAlias = Literal["codec", "full", "decisions", "wiener"]

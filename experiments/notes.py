@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments import paper
 from vvc_nnr.experiments.averages import ToolResults
 from vvc_nnr.experiments.bd_rate import Interpolation

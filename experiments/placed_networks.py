@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.in_loop_rows import NetworkRow, Weights
 from vvc_nnr.experiments.tool_by_tool import NETWORK_OF

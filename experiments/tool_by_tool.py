@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.rows import SizeRow, ToolMethod, ToolRow

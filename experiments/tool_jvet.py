@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.averages import CnnUse, ToolResults, Variant, tool_results
 from vvc_nnr.experiments.bd_rate import Interpolation, Point, bd_rate_percent
 from vvc_nnr.experiments.gain_tables import LOOP_FILTER_TITLES, comparisons

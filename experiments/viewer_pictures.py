@@ -28,7 +28,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.in_loop_rows import FINAL_METHOD, InLoopRow
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.sequences.frame import Frame

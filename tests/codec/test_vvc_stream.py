@@ -440,7 +440,7 @@ def test_a_race_of_the_decoders_threads_is_decoded_again_on_one(formats, monkeyp
                 frame.planes[0][3, 3] ^= 1
             yield frame, index
 
-    monkeypatch.setattr(vvc_decoder, "_decode_uncropped", racing)
+    monkeypatch.setattr(decoder, "_decode_uncropped", racing)
     assert samples(stream) == expected
     assert calls == [0, 1]
     calls.clear()
