@@ -47,3 +47,10 @@ def programs(tmp_path, monkeypatch):
         return calls
 
     return install
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "encoder_intra_vtm.cfg"
+    path.write_text("IntraPeriod : 1\nTemporalSubsampleRatio : 8\n")
+    return path

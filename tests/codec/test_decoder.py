@@ -296,3 +296,8 @@ def test_output_of_any_decoder(tmp_path):
         read_decoded(raw, VideoFormat(34, 24, 10), 3)
     with pytest.raises(InputError, match="no such file"):
         read_decoded(tmp_path / "b.yuv", format, 3)
+
+
+def test_a_decoder_that_there_is_not():
+    with pytest.raises(InputError, match="decoder 'vvencapp': must be one of vtm, vvdecapp"):
+        ExternalDecoder("vvencapp")

@@ -7,7 +7,6 @@ a wrong option, depth or size shows in the pictures.
 from __future__ import annotations
 
 import os
-import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from stand_ins import calls_of, frames, same
 
 from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc
-from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
+from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.external import vtm_arguments, vvencapp_arguments
 from vvc_nnr.codec.sequence import EncoderJob, VvcOptions
 from vvc_nnr.errors import ExternalToolError, InputError, UnsupportedError
@@ -61,13 +60,6 @@ pictures = encode(value("--input"), *size, value("--fps"), int(value("--qp")), n
 for p in pictures:
     print(f"POC     {{p.poc}} TId: 0 (       CRA, I-SLICE, QP {{p.qp}})      {{p.n_bits}} bits [Y 9 dB")
 """
-
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "encoder_intra_vtm.cfg"
-    path.write_text("IntraPeriod : 1\nTemporalSubsampleRatio : 8\n")
-    return path
 
 
 def test_vtm_stands_in_for_the_encoder(programs, config):
@@ -169,19 +161,6 @@ def test_programs_that_are_missing_or_cannot_start(programs, config, tmp_path):
         encoder.encode(frames(1))
 
 
-def test_options_that_do_not_fit(config):
-    with pytest.raises(InputError, match="vtm must have a configuration file: name its cfg/encoder_intra_vtm"):
-        VvcEncoder(OPTIONS, encoder="vtm")
-    with pytest.raises(InputError, match="takes no configuration file"):
-        VvcEncoder(OPTIONS, encoder="vvencapp", config=config)
-    with pytest.raises(InputError, match="no such configuration file"):
-        VvcEncoder(OPTIONS, encoder="vtm", config=config.with_name("no.cfg"))
-    with pytest.raises(InputError, match="encoder 'x265'"):
-        VvcEncoder(OPTIONS, encoder="x265")
-    with pytest.raises(InputError, match="decoder 'vvencapp'"):
-        ExternalDecoder("vvencapp")
-
-
 def test_pictures_that_cannot_be_encoded(programs, config):
     programs("EncoderApp", "pass")
     encoder = VvcEncoder(OPTIONS, encoder="vtm", config=config)
@@ -226,20 +205,6 @@ def test_loop_filters_on_the_command_lines(loop_filters, vtm, vvenc):
     assert pairs["--additional"] == "IntraQPOffset=0:MCTF=0:BIM=0" + vvenc
     assert (pairs["--size"], pairs["--fps"], pairs["--qp"]) == ("416x240", "30000/1001", "22")
     assert (pairs["--preset"], pairs["--threads"], pairs["--qpa"]) == ("slow", "3", "0")
-
-
-def test_the_identity_changes_with_the_program_and_its_configuration(programs, config):
-    programs("EncoderApp", "pass")
-    first = encoder_identity("vtm", config)
-    assert re.fullmatch("vtm [0-9a-f]{16} [0-9a-f]{16}", first)
-    assert encoder_identity("vtm", config) == first
-    config.write_text("IntraPeriod : 1\n")
-    second = encoder_identity("vtm", config)
-    programs("EncoderApp", "pass  # another build")
-    assert len({first, second, encoder_identity("vtm", config)}) == 3
-    assert re.fullmatch("libvvenc in ffmpeg version .* [0-9a-f]{16}", encoder_identity("libvvenc"))
-    with pytest.raises(InputError, match="encoder 'x265': must be one of libvvenc, vtm, vvencapp"):
-        encoder_identity("x265")
 
 
 def test_sao_as_the_preset_has_it():

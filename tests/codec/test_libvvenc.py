@@ -292,8 +292,8 @@ def test_a_silent_failure_is_tried_once_more(real_pictures, lookalike):
     assert len(calls.read_text()) == 2
 
 
-def test_an_encoder_that_is_not_there(real_pictures, tmp_path, monkeypatch, lookalike):
-    frames = real_pictures(1)
+@pytest.mark.parametrize("has_cache", [False, True])
+def test_an_encoder_that_is_not_there(real_pictures, tmp_path, monkeypatch, has_cache):
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "gone"))
-    with pytest.raises(ExternalToolError, match="no ffmpeg binary"):
-        VvcEncoder(OPTIONS).encode(frames)
+    with pytest.raises(ExternalToolError, match=r"(no ffmpeg binary|cannot be run): .*No such file.*gone"):
+        VvcEncoder(OPTIONS, tmp_path / "cache" if has_cache else None).encode(real_pictures(1))
