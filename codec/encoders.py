@@ -66,7 +66,7 @@ def encoder_identity(encoder: EncoderName, config: Path | None = None) -> str:
         InputError: If there is no such encoder, or its configuration file is missing or cannot be read.
         ExternalToolError: If the program is not on the PATH.
     """
-    return _program(encoder, config).identity
+    return _program(encoder, config).identity()
 
 
 def _program(encoder: EncoderName, config: Path | None) -> EncoderProgram:

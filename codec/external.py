@@ -122,20 +122,12 @@ class ExternalEncoder:
     def __init__(self, row: ExternalRow, config: Path | None = None) -> None:
         _check_config(row, config)
         self.executable = find_program(row.executables)
+        self.name = self.executable.name
+        self.max_pictures = row.max_pictures
+        self.logged_pictures = row.logged_pictures
         self._row = row
         self._config = config
 
-    @property
-    def name(self) -> str:
-        """The name of its executable."""
-        return self.executable.name
-
-    @property
-    def max_pictures(self) -> int | None:
-        """Pictures that one run takes; None: any number."""
-        return self._row.max_pictures
-
-    @property
     def identity(self) -> str:
         """Its name, and hashes of its executable and its configuration file."""
         return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests())])
@@ -154,10 +146,6 @@ class ExternalEncoder:
         """Codes the job; raises ExternalToolError if the program cannot be started or says that it failed."""
         command = self.command(options, job)
         return measured(lambda: printed(command), job.target)
-
-    def logged_pictures(self, log: str) -> list[LoggedPicture]:
-        """The pictures of its log, in order."""
-        return self._row.logged_pictures(log)
 
     def version(self, log: str) -> str:
         """Its name and version as it prints them, else the name of its executable."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from vvc_nnr.children import run_child
 from vvc_nnr.codec.cache import EncoderRun
-from vvc_nnr.codec.programs import LoggedPicture, ffmpeg_executable, ffmpeg_versions, parse_encoder_log
+from vvc_nnr.codec.programs import ffmpeg_executable, ffmpeg_versions, parse_encoder_log
 from vvc_nnr.codec.sequence import EncoderJob, LoopFilters, VvcOptions, joined, measured
 from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -52,10 +52,10 @@ class Libvvenc:
     """libvvenc inside ffmpeg, an `EncoderProgram`."""
 
     name = "libvvenc"
-    max_pictures = MAX_PICTURES
+    max_pictures: int | None = MAX_PICTURES
     fails_silently = True
+    logged_pictures = staticmethod(parse_encoder_log)
 
-    @property
     def identity(self) -> str:
         """Version and hash of the ffmpeg that it is in."""
         return f"{self.version()} {_ffmpeg_sha256()[:16]}"
@@ -77,10 +77,6 @@ class Libvvenc:
     def run(self, options: VvcOptions, job: EncoderJob) -> EncoderRun:
         """Codes the job; pictures too large for the buffer one by one, each on a canvas if need be."""
         return _run_on_canvas(options, list(read_yuv(job.raw, job.format)), job)
-
-    def logged_pictures(self, log: str) -> list[LoggedPicture]:
-        """The pictures of its log, in order."""
-        return parse_encoder_log(log)
 
 
 class _BufferTooSmallError(ExternalToolError):

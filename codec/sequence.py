@@ -136,29 +136,29 @@ class EncoderJob:
 
 
 class EncoderProgram(Protocol):
-    """What the loop must know of an encoder."""
+    """What the loop must know of an encoder.
 
-    @property
-    def name(self) -> str:
-        """By which messages call it."""
-        ...
+    Attributes:
+        name: By which messages call it.
+        max_pictures: Pictures that one run takes; None: any number.
+        fails_silently: Whether it may report success and write damaged pictures or none. What it writes is then
+            decoded as a check, and a run that failed is repeated once on one thread.
+    """
 
-    @property
+    name: str
+    max_pictures: int | None
+    fails_silently: bool
+
     def identity(self) -> str:
         """What tells it, its build and its configuration from others: rows of two encoders must not mix."""
         ...
 
-    @property
-    def max_pictures(self) -> int | None:
-        """Pictures that one run takes; None: any number."""
+    def version(self, log: str) -> str:
+        """Its name and version, which its log may tell."""
         ...
 
-    @property
-    def fails_silently(self) -> bool:
-        """Whether it may report success and write damaged pictures or none.
-
-        What it writes is then decoded as a check, and a run that failed is repeated once on one thread.
-        """
+    def logged_pictures(self, log: str, /) -> list[LoggedPicture]:
+        """The pictures of its log, in order."""
         ...
 
     def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
@@ -171,14 +171,6 @@ class EncoderProgram(Protocol):
 
     def run(self, options: VvcOptions, job: EncoderJob) -> EncoderRun:
         """Codes the job; raises ExternalToolError if the program says that it failed."""
-        ...
-
-    def logged_pictures(self, log: str) -> list[LoggedPicture]:
-        """The pictures of its log, in order."""
-        ...
-
-    def version(self, log: str) -> str:
-        """Its name and version, which its log may tell."""
         ...
 
 
