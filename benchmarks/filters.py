@@ -25,7 +25,9 @@ from typing import cast, get_args
 import numpy as np
 import torch
 
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import cache_folder, size
 from vvc_nnr.filters.inference.backend import BackendName, Precision

@@ -1,196 +1,170 @@
-"""VVC by programs on the PATH: VTM and vvencapp in the place of the built-in encoder.
+"""VVC encoders on the PATH as rows: VTM and vvencapp, each its command line, its log and its limits.
 
-Pictures go to the encoder as 10-bit 4:2:0 raw video.
+Pictures go to them as a file of raw video. A further program is a row here and a name in `encoders`.
+
+Source: VTM software manual (all-intra of the common test conditions); vvencapp --fullhelp.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from vvc_nnr.codec.cache import EncoderRun, EncodingCache
-from vvc_nnr.codec.command_lines import (
-    EncoderJob,
-    EncoderTool,
-    find_encoder,
-    vtm_arguments,
-    vvenc_arguments,
+from vvc_nnr.codec.cache import EncoderRun
+from vvc_nnr.codec.libvvenc import MAX_PICTURES, loop_filter_params
+from vvc_nnr.codec.programs import LoggedPicture, find_program, parse_encoder_log, printed
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, EncoderJob, LoopFilters, VvcOptions, measured
+from vvc_nnr.errors import InputError
+
+_VTM_FILTERS: dict[LoopFilters, tuple[str, ...]] = {
+    "all": ("--DeblockingFilterDisable=0", "--SAO=1", "--ALF=1", "--CCALF=1"),
+    "deblock-sao": ("--SAO=1", "--ALF=0", "--CCALF=0"),
+    "none": ("--DeblockingFilterDisable=1", "--SAO=0", "--ALF=0", "--CCALF=0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRow:
+    """One encoder program.
+
+    Attributes:
+        name: What it is called here.
+        executables: What it may be called on the PATH, the best first.
+        arguments: Its command line for a job, without executable and configuration file.
+        version: Finds its name and version in what it prints.
+        logged_pictures: Reads the pictures out of what it prints.
+        max_pictures: Pictures that one run takes; None: any number.
+        config_option: The option for the configuration file that it must have; None: it takes none.
+        config_file: What that file is called in the program's source tree.
+    """
+
+    name: str
+    executables: tuple[str, ...]
+    arguments: Callable[[VvcOptions, EncoderJob], list[str]]
+    version: re.Pattern[str]
+    logged_pictures: Callable[[str], list[LoggedPicture]] = parse_encoder_log
+    max_pictures: int | None = None
+    config_option: str | None = None
+    config_file: str | None = None
+
+
+def vtm_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
+    """VTM's encoder arguments: 10 bit inside, sizes padded to whole coding units, an MD5 for each picture.
+
+    The all-intra configuration of the common test conditions codes every eighth picture only; here each is coded.
+    VTM's rate is a whole number here; it changes the printed kbit/s and nothing else.
+
+    Raises:
+        InputError: If SAO is to be as the preset has it.
+    """
+    if options.sao == "preset":
+        raise InputError("SAO as the preset has it: VTM has no presets, its SAO is on or off by the filter set")
+    rate = max(1, round(job.fps))
+    picture = f"-wdt {job.width} -hgt {job.height} -fr {rate} -f {job.n_pictures} -q {options.qp}"
+    depths = " ".join(f"--{place}BitDepth={CODED_BIT_DEPTH}" for place in ("Input", "Internal", "Output"))
+    return [
+        *("-i", str(job.raw), "-b", str(job.target), "-o", os.devnull),
+        *(*picture.split(), "--TemporalSubsampleRatio=1", *depths.split()),
+        *("--InputChromaFormat=420", "--ConformanceWindowMode=1", "--SEIDecodedPictureHash=1"),
+        *_VTM_FILTERS[options.loop_filters],
+    ]
+
+
+def vvencapp_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
+    """Arguments of vvencapp: intra pictures of one QP, no pre-filter, an MD5 and a log line for each picture.
+
+    `--intraperiod 1` makes the group of pictures one picture long; since vvenc 1.6 there is no `--gopsize`.
+    """
+    source = f"--size {job.width}x{job.height} --fps {job.fps} --format yuv420_10 --frames {job.n_pictures}"
+    coding = f"--preset {options.preset} --qp {options.qp} --qpa 0 --threads {options.n_threads}"
+    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + loop_filter_params(options)
+    return [
+        *("--input", str(job.raw), *source.split(), "--output", str(job.target), *coding.split()),
+        *("--intraperiod", "1", "--decodedpicturehash", "1", "--verbosity", "5", "--additional", expert),
+    ]
+
+
+VTM = ExternalRow(
+    name="vtm",
+    executables=("EncoderApp", "EncoderAppStatic"),
+    arguments=vtm_arguments,
+    version=re.compile(r"VTM Encoder Version\s*\[?[\w.-]+"),
+    config_option="-c",
+    config_file="cfg/encoder_intra_vtm.cfg",
 )
-from vvc_nnr.codec.encoder_log import parse_encoder_log
-from vvc_nnr.codec.nal import picture_units
-from vvc_nnr.codec.pictures import check_encodable, coded_picture
-from vvc_nnr.codec.programs import children_cpu_s, printed, work_folder
-from vvc_nnr.codec.vvc import CodedPicture, EncodedSequence, VvcOptions, total_cpu_s
-from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.sequences.frame import Frame, VideoFormat
-
-_MAX_PICTURES: dict[EncoderTool, int | None] = {"vtm": None, "vvencapp": 4}
-"""Pictures per process: vvenc may write nothing at all when it gets more than a few intra pictures."""
-
-_VERSION = re.compile(r"(?:VTM Encoder Version|VVC Encoder ver\.?)\s*\[?[\w.-]+")
+VVENCAPP = ExternalRow(
+    name="vvencapp",
+    executables=("vvencapp",),
+    arguments=vvencapp_arguments,
+    version=re.compile(r"VVC Encoder ver\.?\s*\[?[\w.-]+"),
+    max_pictures=MAX_PICTURES,
+)
 
 
 class ExternalEncoder:
-    """Encodes sequences with a program on the PATH; used like `VvcEncoder`.
+    """A row with its executable and its configuration file, an `EncoderProgram`.
 
     Args:
-        options: What to encode with. VTM has no presets and one thread: those two options do not reach it.
-        tool: "vtm" (EncoderApp or EncoderAppStatic) or "vvencapp".
-        config: VTM only: the configuration file, normally cfg/encoder_intra_vtm.cfg of its source tree.
-        cache: Folder of finished encodings, None to encode every time.
+        row: The program.
+        config: Its configuration file, None for a program that takes none.
 
     Raises:
-        InputError: If VTM has no configuration file, or vvencapp is given one.
+        InputError: If the program has no configuration file and must have one, or has one and takes none.
         ExternalToolError: If the program is not on the PATH.
     """
 
-    def __init__(
-        self,
-        options: VvcOptions,
-        tool: EncoderTool = "vtm",
-        config: Path | None = None,
-        cache: Path | None = None,
-    ) -> None:
-        if tool not in get_args(EncoderTool):
-            raise InputError(f"encoder {tool!r}: must be one of {', '.join(get_args(EncoderTool))}")
-        _check_config(tool, config)
-        self.options = options
-        self.tool = tool
-        self.executable = find_encoder(tool)
+    fails_silently = False
+
+    def __init__(self, row: ExternalRow, config: Path | None = None) -> None:
+        _check_config(row, config)
+        self.executable = find_program(row.executables)
+        self.name = self.executable.name
+        self.max_pictures = row.max_pictures
+        self.logged_pictures = row.logged_pictures
+        self._row = row
         self._config = config
-        self._cache = EncodingCache(cache) if cache is not None else None
 
-    def encode(self, frames: Iterable[Frame], fps: Fraction = Fraction(30)) -> EncodedSequence:
-        """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 intra pictures, any size.
+    def identity(self) -> str:
+        """Its name, and hashes of its executable and its configuration file."""
+        return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests())])
 
-        Padding is as in `VvcEncoder.encode`. The pictures' MD5 SEI are checked by the decoder.
+    def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
+        """The command line that codes the job."""
+        config = (self._row.config_option, str(self._config)) if self._row.config_option is not None else ()
+        return [str(self.executable), *config, *self._row.arguments(options, job)]
 
-        Raises:
-            InputError: If there is no picture, or the pictures differ in format.
-            UnsupportedError: For 4:2:2, 4:4:4 and more than 10 bit.
-            ExternalToolError: If the program fails, writes nothing, or codes anything else than asked.
-        """
-        iterator = iter(frames)
-        first = next(iterator, None)
-        if first is None:
-            raise InputError("no picture to encode")
-        source = first.format(fps)
-        iterator = itertools.chain([first], iterator)
-        runs: list[EncoderRun] = []
-        n_cached = 0
-        while (found := self._next_run(iterator, source)) is not None:
-            run, was_cached = found
-            runs.append(run)
-            n_cached += was_cached
-        return self._sequence(runs, source, cached=n_cached == len(runs))
+    def cache_key(self, options: VvcOptions, job: EncoderJob) -> bytes:
+        """Hashes of executable and configuration file, and the arguments without paths."""
+        arguments = (a for a in self._row.arguments(options, job) if a not in (str(job.raw), str(job.target)))
+        return "|".join([*self._file_digests(), *arguments, ""]).encode()
 
-    def _sequence(self, runs: list[EncoderRun], source: VideoFormat, *, cached: bool) -> EncodedSequence:
-        logged = [picture for run in runs for picture in parse_encoder_log(run.log)]
-        version = _VERSION.search(runs[0].log)
-        return EncodedSequence(
-            stream=b"".join(run.stream for run in runs),
-            pictures=tuple(CodedPicture(poc, p.qp, p.n_bits) for poc, p in enumerate(logged)),
-            format=source,
-            encoder=version[0] if version else self.executable.name,
-            encode_s=sum(run.encode_s for run in runs),
-            cached=cached,
-            encode_cpu_s=total_cpu_s(run.encode_cpu_s for run in runs),
-        )
+    def run(self, options: VvcOptions, job: EncoderJob) -> EncoderRun:
+        """Codes the job; raises ExternalToolError if the program cannot be started or says that it failed."""
+        command = self.command(options, job)
+        return measured(lambda: printed(command), job.target)
 
-    def _next_run(self, frames: Iterator[Frame], source: VideoFormat) -> tuple[EncoderRun, bool] | None:
-        """The run over as many pictures as one process takes, and whether it is an old one; None if none are left."""
-        with work_folder() as folder:
-            raw = folder / "in.yuv"
-            batch = itertools.islice(frames, _MAX_PICTURES[self.tool])
-            n_pictures, size, digest = _write_raw(raw, batch, source)
-            if n_pictures == 0:
-                return None
-            job = EncoderJob(raw, folder / "out.266", *size, source.fps, n_pictures)
-            key = self._key(job, digest)
-            if self._cache is not None and (found := self._cache.get(key)) is not None:
-                return found, True
-            run = _encode([str(self.executable), *self._arguments(job)], job, self.options.qp)
-            if self._cache is not None:
-                self._cache.put(key, run)
-            return run, False
+    def version(self, log: str) -> str:
+        """Its name and version as it prints them, else the name of its executable."""
+        found = self._row.version.search(log)
+        return found[0] if found else self.name
 
-    def _arguments(self, job: EncoderJob) -> list[str]:
-        if self._config is not None:
-            return vtm_arguments(self.options, self._config, job)
-        return vvenc_arguments(self.options, job)
-
-    def _key(self, job: EncoderJob, digest: str) -> str:
-        """Hash of all that determines the bytes: program, options, configuration file and pictures."""
-        arguments = [a for a in self._arguments(job) if a not in (str(job.raw), str(job.target))]
-        config = self._config.read_bytes() if self._config is not None else b""
-        parts = (
-            self.executable.read_bytes(),
-            "\0".join(arguments).encode("utf-8", "surrogateescape"),
-            config,
-            digest.encode(),
-        )
-        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    def _file_digests(self) -> list[str]:
+        """SHA-256 of the executable and of the configuration file, if it has one."""
+        paths = [self.executable, *([self._config] if self._config is not None else [])]
+        try:
+            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _check_config(tool: EncoderTool, config: Path | None) -> None:
-    if tool == "vtm" and config is None:
-        raise InputError("VTM needs its configuration file: name cfg/encoder_intra_vtm.cfg of your VTM")
-    if tool != "vtm" and config is not None:
-        raise InputError(f"{tool} takes no configuration file, got {config}")
+def _check_config(row: ExternalRow, config: Path | None) -> None:
+    if row.config_option is not None and config is None:
+        raise InputError(f"the encoder {row.name} must have a configuration file: name its {row.config_file}")
+    if row.config_option is None and config is not None:
+        raise InputError(f"the encoder {row.name} takes no configuration file, got {config}")
     if config is not None and not os.path.isfile(config):
         raise InputError(f"{config}: no such configuration file")
-
-
-def _write_raw(path: Path, frames: Iterable[Frame], source: VideoFormat) -> tuple[int, tuple[int, int], str]:
-    """Writes the pictures as the encoder gets them; returns their number, (width, height) and a hash."""
-    n_pictures, size, digest = 0, (0, 0), hashlib.sha256()
-    with path.open("wb") as file:
-        for frame in frames:
-            check_encodable(frame, source)
-            coded = coded_picture(frame)
-            samples = coded.tobytes()
-            digest.update(samples)
-            file.write(samples)
-            n_pictures, size = n_pictures + 1, (coded.width, coded.height)
-    return n_pictures, size, digest.hexdigest()
-
-
-def _encode(command: list[str], job: EncoderJob, qp: int) -> EncoderRun:
-    """Runs an encoder; raises ExternalToolError unless it succeeds and did what it was asked."""
-    start_s, start_cpu_s = time.perf_counter(), children_cpu_s()
-    log = printed(command)
-    encode_s, cpu_s = time.perf_counter() - start_s, children_cpu_s() - start_cpu_s
-    stream = job.target.read_bytes() if job.target.exists() else b""
-    run = EncoderRun(stream, log, encode_s, cpu_s)
-    problem = _problem(run, job.n_pictures, qp)
-    if problem is not None:
-        name = Path(command[0]).name
-        raise ExternalToolError(f"{name}: {problem}", command=command, exit_code=0, log=log)
-    return run
-
-
-def _problem(run: EncoderRun, n_pictures: int, qp: int) -> str | None:
-    """What is wrong with an encoder run that reported success, None if nothing is."""
-    if not run.stream:
-        return "it wrote nothing"
-    pictures = parse_encoder_log(run.log)
-    if len(pictures) != n_pictures:
-        return f"{len(pictures)} of {n_pictures} pictures in its log"
-    if any(p.slice_type != "I" for p in pictures):
-        return "it coded inter pictures: give it an all-intra configuration"
-    if any(p.qp != qp for p in pictures):
-        return f"coded at QP {[p.qp for p in pictures]}, asked for {qp}"
-    try:
-        units = picture_units(run.stream)
-    except (BitstreamError, UnsupportedError) as error:
-        return f"what it wrote is no VVC stream: {error}"
-    if len(units) != n_pictures:
-        return f"{len(units)} of {n_pictures} pictures in its stream"
-    return None if all(unit.md5 for unit in units) else "a picture without an MD5 SEI"

@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import imageio_ffmpeg
-
 from vvc_nnr.children import run_child
-from vvc_nnr.codec.programs import work_folder
+from vvc_nnr.codec.programs import ffmpeg_executable, ffmpeg_versions, work_folder
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame
@@ -37,34 +35,20 @@ def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
 
 
 def _new_enough_ffmpeg() -> str:
-    try:
-        executable = imageio_ffmpeg.get_ffmpeg_exe()
-        log = run_child([executable, "-version"]).stdout
-    except (RuntimeError, OSError) as error:
-        raise ExternalToolError(f"no ffmpeg binary: {error}") from error
-    version = re.search(r"libavcodec\s+(\d+)", log.decode(errors="replace"))
+    executable = ffmpeg_executable()
+    version = re.search(r"libavcodec\s+(\d+)", ffmpeg_versions(executable))
     if version is None or int(version[1]) < _FIRST_RIGHT_LIBAVCODEC:
         raise UnsupportedError(f"8-bit VVC needs ffmpeg 9 or newer, {executable} is older: update imageio-ffmpeg")
-    return str(executable)
+    return executable
 
 
 def _decode(executable: str, coded: Path, decoded: Path) -> None:
     """Writes the pictures with their padding; what goes wrong shows in how many there are."""
-    command = [
-        executable,
-        "-nostdin",
-        "-v",
-        "error",
-        "-threads",
-        "1",
-        "-apply_cropping",
-        "none",
-        "-export_side_data",
-        "film_grain",
-    ]
-    command += ["-f", "vvc", "-i", str(coded), "-fps_mode", "passthrough", "-noautoscale"]
+    reading = "-nostdin -v error -threads 1 -apply_cropping none -export_side_data film_grain -f vvc"
+    writing = "-fps_mode passthrough -noautoscale -f rawvideo -y"
+    command = [executable, *reading.split(), "-i", str(coded), *writing.split(), str(decoded)]
     try:
-        done = run_child([*command, "-f", "rawvideo", "-y", str(decoded)])
+        done = run_child(command)
     except OSError as error:
         raise ExternalToolError(f"ffmpeg cannot be run: {error}", command=command) from error
     if done.returncode != 0:

@@ -1,15 +1,93 @@
-"""Running somebody else's program: a folder for its files, what it printed, and what it cost."""
+"""Other people's programs: finding one, a folder for its files, running it, and what it printed and cost."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import imageio_ffmpeg
 
 from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError, InputError
 from vvc_nnr.temporary import temporary_folder
+
+_PICTURE = re.compile(
+    r"POC\s+([0-9]{1,12})\s[^(]*\(\s*(?:\w+,\s*)?([IPBipb])-SLICE,"
+    r"\s*(?:nQP\s+-?[0-9]{1,3}\s+)?QP\s+(-?[0-9]{1,3})\s*\)\s*([0-9]{1,15})\s+bits"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedPicture:
+    """One picture of an encoder's log.
+
+    Attributes:
+        poc: Picture order count.
+        slice_type: "I", "P" or "B".
+        qp: The picture's QP.
+        n_bits: Its size in bits: slices, parameter sets and delimiters with start codes, SEI not counted.
+    """
+
+    poc: int
+    slice_type: str
+    qp: int
+    n_bits: int
+
+
+def parse_encoder_log(text: str) -> list[LoggedPicture]:
+    """The pictures of a log of VTM, vvencapp or libvvenc in the order they are printed; other lines are passed over.
+
+    The three share the form of a picture's line:
+
+        POC    0 LId:  0 TId: 0 ( IDR_N_LP, I-SLICE, QP 37 )     398392 bits [Y 36.6308 dB ...     (VTM)
+        POC    0 TId: 0 ( I-SLICE, nQP 37 QP 37 )     398392 bits [Y 36.6308 dB ...            (early VTM)
+        POC     0 TId: 0 (  IDR_N_LP, I-SLICE, QP 32)            23320 bits [Y 30.7334 dB ...     (vvenc)
+    """
+    matches = (_PICTURE.search(line) for line in text.splitlines())
+    return [LoggedPicture(int(m[1]), m[2].upper(), int(m[3]), int(m[4])) for m in matches if m]
+
+
+def find_program(names: Sequence[str]) -> Path:
+    """The executable of the first of these names that is on the PATH.
+
+    Raises:
+        ExternalToolError: If none is.
+    """
+    for name in names:
+        if (found := shutil.which(name)) is not None:
+            return Path(found)
+    raise ExternalToolError(f"none of {', '.join(names)} is on the PATH: install it or add its folder")
+
+
+def ffmpeg_executable() -> str:
+    """The ffmpeg of imageio-ffmpeg.
+
+    Raises:
+        ExternalToolError: If there is none.
+    """
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (RuntimeError, OSError) as error:
+        raise ExternalToolError(f"no ffmpeg binary: {error}") from error
+
+
+@cache
+def ffmpeg_versions(executable: str) -> str:
+    """What an ffmpeg says of its version and those of its libraries.
+
+    Raises:
+        ExternalToolError: If it cannot be run.
+    """
+    try:
+        return run_child([executable, "-version"]).stdout.decode(errors="replace")
+    except OSError as error:
+        raise ExternalToolError(f"no ffmpeg binary: {error}") from error
 
 
 @contextmanager

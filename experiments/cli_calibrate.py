@@ -16,7 +16,7 @@ from vvc_nnr.bitstream.number_formats import format_of
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork, TensorAllocation
 from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import calibrated_options, compress_calibrated
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_architecture import in_formats, network_of, with_folded_norms

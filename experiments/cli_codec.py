@@ -13,11 +13,9 @@ from typing import TypeAlias, get_args
 
 from tqdm import tqdm
 
-from vvc_nnr.codec.command_lines import DecoderTool
-from vvc_nnr.codec.encoders import make_encoder
-from vvc_nnr.codec.external_decoder import ExternalDecoder
-from vvc_nnr.codec.pictures import MIN_SIDE
-from vvc_nnr.codec.vvc import EncodedSequence, LoopFilters, Preset, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import MIN_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
@@ -83,7 +81,7 @@ def _encode(arguments: argparse.Namespace) -> Outcome:
     check_outputs([arguments.input, arguments.vtm_config], [arguments.output])
     source = source_of(arguments.input, arguments)
     options = VvcOptions(arguments.qp, arguments.preset, arguments.loop_filters, arguments.threads, arguments.sao)
-    encoder = make_encoder(arguments.encoder, options, config=arguments.vtm_config)
+    encoder = VvcEncoder(options, encoder=arguments.encoder, config=arguments.vtm_config)
     frames = _shown(source.frames(count=arguments.pictures), "encode", arguments.pictures or source.n_pictures)
     with AtomicFile(arguments.output) as file:  # first: a place that cannot be written is known at once
         with naming(arguments.input):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, get_args
 import platformdirs
 
 from vvc_nnr.codec.encoders import EncoderName
-from vvc_nnr.codec.vvc import Sao
+from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.inference.backend import BackendName, Precision
 from vvc_nnr.options import MAX_THREADS

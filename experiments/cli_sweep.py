@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict, get_args
 
 from vvc_nnr.codec.encoders import EncoderName
-from vvc_nnr.codec.vvc import Preset, Sao
+from vvc_nnr.codec.sequence import Preset, Sao
 from vvc_nnr.experiments.cli_common import (
     add_encoder_options,
     add_inference_options,

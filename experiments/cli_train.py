@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.vvc import LoopFilters, Preset
+from vvc_nnr.codec.sequence import LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli_common import (
     Commands,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -22,6 +23,21 @@ def shown(text: str, n_characters: int = 80) -> str:
         head, tail = text[: n_characters * 2 // 3], text[len(text) - n_characters // 3 :]
     plain = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in (head, tail))
     return " ... ".join(part for part in plain if part)
+
+
+_ERROR_LINE = re.compile(
+    r"\berrors?\b|\bunknown\b|\bunrecogni[sz]ed\b|\bunhandled\b|\binvalid\b|\bcannot\b|\bfailed\b|mismatch",
+    re.IGNORECASE,
+)
+_TELLING_LINES = 3
+
+
+def _telling_lines(log: str) -> list[str]:
+    """Up to three lines of a program's output that say why it failed: errors, which are no warnings, then the last."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR_LINE.search(line) and "warning" not in line.lower()][:2]
+    others = [line for line in lines if line not in errors]
+    return errors + others[len(errors) - _TELLING_LINES :]
 
 
 class VvcNnrError(Exception):
@@ -82,7 +98,7 @@ class ExternalToolError(VvcNnrError, RuntimeError):
         message: What went wrong.
         command: The command line that was run.
         exit_code: Its return code, None if it never started.
-        log: Its output; the last lines go into the message.
+        log: Its output; up to three lines of it go into the message, those that name an error first.
     """
 
     _n_characters = 2000
@@ -93,9 +109,9 @@ class ExternalToolError(VvcNnrError, RuntimeError):
         parts = [message]
         if exit_code is not None:
             parts.append(f"exit code {exit_code}")
-        tail = [line.strip() for line in log.splitlines() if line.strip()][-3:]
-        if tail:
-            parts.append("last lines: " + " | ".join(tail))
+        telling = _telling_lines(log)
+        if telling:
+            parts.append("log: " + " | ".join(telling))
         super().__init__("; ".join(parts))
         self.command = tuple(command)
         self.exit_code = exit_code

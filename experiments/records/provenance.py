@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import vvc_nnr
 from vvc_nnr.children import run_child
-from vvc_nnr.codec.vvc import Sao
+from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.errors import InputError
 
 PsnrPeak: TypeAlias = Literal["vtm", "full"]

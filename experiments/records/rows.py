@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
 
 Way: TypeAlias = Literal["codec", "full", "decisions", "wiener"]

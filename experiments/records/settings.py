@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.codec.pictures import check_encodable
+from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.planned import Plan

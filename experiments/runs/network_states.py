@@ -17,7 +17,7 @@ from tqdm import tqdm
 import vvc_nnr
 from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from vvc_nnr.codec.encoders import EncoderName, make_encoder
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.codec.vvc import LoopFilters, Preset, Sao, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import EncoderName, VvcEncoder
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.provenance import PsnrPeak
@@ -175,7 +175,7 @@ def _coded(first: Place, o: SweepOptions, cache: Path) -> Iterator[SweptPicture]
     """Encodes a sequence and yields its pictures one by one."""
     source = first.source
     options = VvcOptions(first.qp, o.preset, first.loop_filters, o.n_threads, o.sao)
-    encoder = make_encoder(o.encoder, options, config=o.encoder_config, cache=cache)
+    encoder = VvcEncoder(options, cache, encoder=o.encoder, config=o.encoder_config)
     coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
     encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
     decoded = timed(decode_vvc(coded.stream, width=source.format.width, height=source.format.height))

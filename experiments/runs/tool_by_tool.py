@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.rows import ToolRow, Way

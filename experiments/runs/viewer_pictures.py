@@ -29,7 +29,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.sequences.frame import Frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
 from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, SIDES, PlaneOrAll, ToolResults, Variant

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.frames import unique_rows
 from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way

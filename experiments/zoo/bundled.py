@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from vvc_nnr.calibrate.calibration import Calibration
-from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import LoopFilters, VvcOptions
 from vvc_nnr.experiments.pictures import default_small_pictures
 from vvc_nnr.experiments.zoo.row import (
     Metrics,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.calibrate.calibration import Calibration, Sample
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.codec.vvc import LoopFilters, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.packing import pack, sample_scale

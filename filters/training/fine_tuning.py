@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
 from vvc_nnr.calibrate.rate_proxy import RateProxy
 from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.training.autoencoder import (

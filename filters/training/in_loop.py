@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, sample_scale

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH
-from vvc_nnr.codec.vvc import LoopFilters, Preset, VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, open_input, read_bytes
 from vvc_nnr.filters.networks.packing import N_PLANES, pack

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import skimage.data
+from stand_ins import COMMON
 
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame
@@ -27,3 +29,28 @@ def real_pictures() -> Callable[..., list[Frame]]:
         return frames
 
     return make
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Installs scripts as programs; returns a function (name, body) -> file of the calls made."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def install(name, body, **fields):
+        calls = tmp_path / f"{name}.calls"
+        script = folder / name
+        text = (COMMON + body).format(calls=str(calls), **fields)
+        script.write_text(f"#!{sys.executable}\n{text}")
+        script.chmod(0o755)
+        return calls
+
+    return install
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "encoder_intra_vtm.cfg"
+    path.write_text("IntraPeriod : 1\nTemporalSubsampleRatio : 8\n")
+    return path

@@ -10,7 +10,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from vvc_nnr.codec import ffmpeg_program, vvc_decoder, vvc_parameter_sets
+from vvc_nnr.codec import decoder, ffmpeg_program, vvc_parameter_sets
 from vvc_nnr.codec.nal import nal_units, remove_emulation_prevention
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
 from vvc_nnr.codec.vvc_parameter_sets import (
@@ -152,7 +152,7 @@ def test_planes_inside_the_window(tmp_path, chroma_format):
     changed = replace(stream.first, window=window, format=VideoFormat(*inside, 10, chroma_format))
     planes = tuple(np.arange(h * w, dtype=np.uint16).reshape(h, w) % 1024 for h, w in format.plane_shapes)
     coded = Frame(planes, 10, chroma_format)
-    shown = vvc_decoder._windowed(coded, changed)
+    shown = decoder._windowed(coded, changed)
     luma = coded.planes[0][window.top : 48 - window.bottom, window.left : 64 - window.right]
     np.testing.assert_array_equal(shown.planes[0], luma)
     for plane, whole in zip(shown.planes[1:], coded.planes[1:], strict=True):
@@ -430,7 +430,7 @@ def test_a_race_of_the_decoders_threads_is_decoded_again_on_one(formats, monkeyp
     """FFmpeg on several threads gave another picture; only the second of two, so the first must not come twice."""
     stream = formats["plain"]
     expected = samples(stream)
-    honest = vvc_decoder._decode_uncropped
+    honest = decoder._decode_uncropped
     calls = []
 
     def racing(known, n_threads):
@@ -440,7 +440,7 @@ def test_a_race_of_the_decoders_threads_is_decoded_again_on_one(formats, monkeyp
                 frame.planes[0][3, 3] ^= 1
             yield frame, index
 
-    monkeypatch.setattr(vvc_decoder, "_decode_uncropped", racing)
+    monkeypatch.setattr(decoder, "_decode_uncropped", racing)
     assert samples(stream) == expected
     assert calls == [0, 1]
     calls.clear()

@@ -39,11 +39,11 @@ from PIL import Image
 from vvc_nnr import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
-from vvc_nnr.codec.encoder_log import parse_encoder_log
+from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
+from vvc_nnr.codec.programs import parse_encoder_log
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
-from vvc_nnr.codec.vvc_decoder import decode_vvc
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.experiments.cli_inspect import inspect_plain

@@ -62,6 +62,23 @@ def test_a_file_is_named_and_nothing_is_lost() -> None:
     assert (tool.command, tool.exit_code, tool.log) == (("vvenc",), 3, "a\nb")
 
 
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("", "failed; exit code 1"),
+        ("a\n\nb\nc\nd\n", "failed; exit code 1; log: b | c | d"),
+        (
+            "x error: Unknown option\nno error warning\na\nb\n",
+            "failed; exit code 1; log: x error: Unknown option | a | b",
+        ),
+        ("error 1\nfailed 2\nERROR 3\nlast", "failed; exit code 1; log: error 1 | failed 2 | last"),
+        ("a\nerror 1", "failed; exit code 1; log: error 1 | a"),
+    ],
+)
+def test_lines_that_name_an_error_come_first(log: str, told: str) -> None:
+    assert str(ExternalToolError("failed", exit_code=1, log=log)) == told
+
+
 @pytest.mark.parametrize("name", ["a.nnc", "odd\n\udc81\x1b.nnc", "long" * 100])
 def test_naming(name: str) -> None:
     with pytest.raises(BitstreamError) as caught, naming(Path(name)):

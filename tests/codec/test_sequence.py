@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vvc_nnr.codec.pictures import CODED_BIT_DEPTH, check_encodable, coded_picture
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, VvcOptions, check_encodable, coded_picture
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
@@ -73,3 +73,19 @@ def test_sizes_become_even_and_at_least_16_by_repeating_the_border(width, height
     assert coded.cropped(width, height).tobytes() == frame.tobytes()
     assert (coded.planes[0][height - 1 :, :width] == frame.planes[0][-1]).all()
     assert (coded.planes[0][:height, width - 1 :] == frame.planes[0][:, -1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"qp": -1}, "QP -1"),
+        ({"qp": 64}, "QP 64"),
+        ({"preset": "fastest"}, "preset 'fastest'"),
+        ({"loop_filters": "some"}, "loop filters 'some'"),
+        ({"n_threads": 0}, "0 threads"),
+        ({"sao": "off"}, "SAO 'off'"),
+    ],
+)
+def test_options_out_of_range(change, named):
+    with pytest.raises(InputError, match=named):
+        VvcOptions(**{"qp": 32, **change})

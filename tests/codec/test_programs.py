@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vvc_nnr.codec.encoder_log import LoggedPicture, parse_encoder_log
+from vvc_nnr.codec.programs import LoggedPicture, parse_encoder_log
 
 VTM = """\
 VVCSoftware: VTM Encoder Version 23.0 [Linux][GCC 11.4.0][64 bit] [SIMD=AVX2]
