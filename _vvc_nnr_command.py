@@ -22,9 +22,9 @@ def main() -> int:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     _open_standard_files()
-    from vvc_nnr.experiments.cli import build_parser, run
+    from vvc_nnr.experiments.cli.main import main as run
 
-    code = run(build_parser())
+    code = run()
     if code > 128:
         _leave_threads(code)
     return code

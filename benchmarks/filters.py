@@ -29,7 +29,8 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli_common import cache_folder, size
+from vvc_nnr.experiments.cli.kinds import size
+from vvc_nnr.experiments.cli.pictures import cache_folder
 from vvc_nnr.filters.inference.backend import BackendName, Precision
 from vvc_nnr.filters.inference.choice import chosen_backend
 from vvc_nnr.filters.inference.runner import Runner

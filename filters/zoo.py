@@ -15,6 +15,7 @@ from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file
+from vvc_nnr.filters.bundled import network_path, zoo_names
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
 from vvc_nnr.json_text import parse_json
@@ -26,17 +27,15 @@ from vvc_nnr.model.safetensors import (
     uniform_bytes,
 )
 from vvc_nnr.model.uniform_metadata import Biases
-from vvc_nnr.network_file import NNC_SUFFIX, is_nnc, read_network_file
+from vvc_nnr.network_file import is_nnc, read_network_file
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
 
-ZOO = Path(__file__).parent / "zoo"
 ARCHITECTURES: dict[str, type[Network]] = {
     "inloop-filter": InLoopFilter,
     "ladder-filter": LadderFilter,
     "autoencoder": Autoencoder,
 }
-ZOO_SUFFIXES = (".safetensors", NNC_SUFFIX)
 LOOP_FILTERS_KEY = "loop_filters"
 """Metadata of an in-loop filter that says which in-loop filters the codec runs before it: "all" or "none"."""
 MAX_WIDTH = 4096
@@ -79,17 +78,6 @@ class Reconstruction:
     original_bytes: int
     original_sha256: str
     compressed_bytes: int
-
-
-def zoo_names() -> list[str]:
-    """Names of the networks that ship with this package."""
-    return sorted(path.stem for path in ZOO.iterdir() if path.suffix in ZOO_SUFFIXES)
-
-
-def zoo_path(name: str) -> Path | None:
-    """The file of a network that ships with this package, None if none has that name."""
-    present = {path.name: path for path in ZOO.iterdir()}  # not asked for by name, which may be any user's path
-    return next((present[file] for suffix in ZOO_SUFFIXES if (file := f"{name}{suffix}") in present), None)
 
 
 def load_network(name_or_path: str | Path) -> LoadedNetwork:
@@ -178,7 +166,7 @@ def n_parameters(network: nn.Module) -> int:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    path = zoo_path(str(name_or_path)) or Path(name_or_path)
+    path = network_path(name_or_path)
     if os.path.exists(path) and not os.path.isdir(path):
         check_regular_file(path)
     else:

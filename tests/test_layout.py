@@ -22,13 +22,13 @@ FOLDERS_IN_ORDER = {
     "vvc_nnr": [
         "_kernels",
         "errors",
+        "children",
         "temporary",
         "files",
-        "children",
-        "folder_lock",
-        "parallel",
         "json_text",
         "npy",
+        "folder_lock",
+        "parallel",
         "bitstream",
         "kernels",
         "roles",
@@ -62,6 +62,9 @@ FOLDERS_IN_ORDER = {
     "vvc_nnr.filters": [
         "",
         "_kernels",
+        "bundled",
+        "picture_options",
+        "run_identity",
         "networks",
         "zoo",
         "complexity",
@@ -69,6 +72,7 @@ FOLDERS_IN_ORDER = {
         "inference",
         "decisions",
         "training",
+        "compress",
     ],
 }
 MAX_FILES_OF_A_FOLDER = 16

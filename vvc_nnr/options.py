@@ -32,35 +32,35 @@ class CompressOptions:
         qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step. None: the QP of a step of
             2**-8, -32 at density 2.
         qp_density: QP steps per octave as a power of two, 0 to 7.
-        nonweight_qp: QP of the other float tensors; None: two octaves below `qp`; "fine": the QP of a step of
-            5 * 2**-21 (or the next finer that the density has), -75 at density 2.
-        qp_per_tensor: QP by name, above both. A name that the network does not have is an error.
+        nonweight_qp: QP of the other float tensors. "fine" is the QP of a step of 5 * 2**-21 (or the next finer that
+            the density has), -75 at density 2; without a value it is two octaves below `qp`.
+        qp_per_tensor: QP of one tensor by its name, above both. A name that the network does not have is an error.
         use_dq: Dependent quantisation of float tensors (not with a codebook, nor with `bitdepth`).
-        lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 0.75 (without
-            use_dq 1) for tensors below about 2 bits per value, where that saves several per cent of the bytes at equal
-            error; else 0. With search "thorough": 0.9 below about 3 bits per value.
-        search: How the levels that `lambda_rd` weighs are looked for with dependent quantisation. "thorough": each path
+        lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 0.75 for tensors
+            below about 2 bits per value, else 0. Without `use_dq` it is 1 there; with search "thorough" 0.9 below about
+            3 bits per value. That saves several per cent of the bytes at equal error.
+        search: "thorough" takes more time for fewer bytes at equal error, where `lambda_rd` counts. There, each path
             of the trellis knows the very probabilities that the coder will have at its end. At equal error this saves
             2 to 5 % of the bytes of small tensors and up to 0.5 % of large ones more than "fast", where all paths share
             a model; encoding takes about 2.5 times as long (small tensors: six times). Tensors without a rate term are
             coded as ever. Not with what leaves nothing to search: use_dq=False, lambda_rd=0, `bitdepth`,
             codebook="force", lossless; nor with calibration, nor in updates.
         row_skipping: Empty rows of a matrix are one bin each.
-        scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64, "auto": blocks for matrices that are so large that
+        scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64. "auto": blocks for matrices that are so large that
             decoding their block rows in parallel pays.
-        codebook: "force" codes float tensors of two or more dimensions by a codebook of their levels, "auto" those
-            which it makes smaller.
+        codebook: Codebooks of levels for float tensors of two or more dimensions; "auto": for those which it makes
+            smaller.
         param_opt: Estimators of the contexts are chosen per tensor.
-        bitdepth: If given, levels of float tensors have this many bits (of one dimension: 8 at least) in place of a
-            QP: the step follows from the 99.95th percentile of the absolute values, larger ones are clipped.
+        bitdepth: Levels of this many bits in place of a QP. For float tensors (of one dimension: 8 at least): the step
+            follows from the 99.95th percentile of the absolute values, larger ones are clipped.
         float64: "exact" keeps all bits of float64 tensors; "float32" codes them like float32.
-        n_threads: Tensors coded at a time; None: one per processor.
+        n_threads: Tensors coded at a time. None: one per processor.
         roles: "auto": each tensor is coded by the rule of its role (`vvc_nnr.roles.roles`); "off": by its number of
             dimensions alone, as the reference software does.
-        role_of: Roles by patterns of names, above those that were found.
-        qp_by_size: The QP of a weight tensor grows with its number of weights, two octaves of that being one of its
-            step (`vvc_nnr.quantize.step_choice`); `qp` is that of the average weight.
-        lossless: Every bit of every tensor comes back; the options above for floats have no effect.
+        role_of: Role of the tensors whose names fit a pattern, such as "*.gamma" to "gdn"; above those found.
+        qp_by_size: Finer QPs for small weight tensors, coarser for large ones, `qp` on average. Two octaves of the
+            number of weights are one of the step (`vvc_nnr.quantize.step_choice`).
+        lossless: Every bit of every tensor comes back; options for floats have no effect.
     """
 
     qp: int | None = None

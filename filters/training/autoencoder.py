@@ -1,10 +1,11 @@
-"""How the autoencoder learns: patches, rate-distortion loss, and the integer tables at the end."""
+"""How the autoencoder learns: patches, rate-distortion loss, the integer tables at the end; and its runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,12 +15,115 @@ from torch import Tensor, nn
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.picture_coding import integer_tables
+from vvc_nnr.filters.run_identity import files_sha256, pictures_sha256
+from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
+from vvc_nnr.filters.training.patches import reduced_pictures
+from vvc_nnr.filters.training.run import CHECKPOINT, QUANTISED_CHECKPOINT, RunOptions, Trained, finish_run
+from vvc_nnr.filters.zoo import load_autoencoder, network_metadata
+from vvc_nnr.folder_lock import locked_folder
+from vvc_nnr.sequences.cifar import load_cifar10
+from vvc_nnr.sequences.images import image_files
+from vvc_nnr.sequences.listing import distinct_files
+from vvc_nnr.temporary import remove_leftovers
 
 Picture = NDArray[np.uint8]
 PATCH = 32
+VALIDATION_PATCHES = 500
+VALIDATION_EVERY = 30
+QUANTISED_RATE_SHARE = 0.3
 MIN_RANGE = 1e-6
 # How much finer and coarser than they are quantiser steps are made to see what they do.
 GAIN_RATIO = 1.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderRun(RunOptions):
+    """How an autoencoder is trained.
+
+    Attributes:
+        cifar: CIFAR-10 training images in any of their forms, mixed in.
+        cifar_share: Share of the patches that comes from them.
+        distortion_weight: Weight of the mean squared error (of 0 to 255) against 1 bit per pixel.
+        n_latents: Latent channels.
+        quantised_steps: Further steps with 8-bit weights, so that the network bears them.
+    """
+
+    n_steps: int = 22000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    cifar: Path | None = None
+    cifar_share: float = 0.45
+    distortion_weight: float = 0.029
+    n_latents: int = 64
+    quantised_steps: int = 2500
+
+    def quantised_training(self) -> TrainOptions | None:
+        """The last steps: at a lower rate, with weights as the 8-bit quantiser leaves them; None for no such steps."""
+        if not self.quantised_steps:
+            return None
+        return replace(
+            self.training(),
+            n_steps=self.quantised_steps,
+            learning_rate=QUANTISED_RATE_SHARE * self.learning_rate,
+            quantised_share=1.0,
+        )
+
+
+def train_autoencoder(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trained:
+    """Trains an autoencoder on patches of reduced photographs; goes on where a run in the folder was cut off.
+
+    Args:
+        options: How, the folder of photographs, and that of the run.
+        provenance: Where the run comes from, for the card.
+
+    Raises:
+        InputError: If an option is out of range or not that of the run in the folder, or pictures cannot be used.
+        BitstreamError: If a picture or the network to start from is damaged.
+        VvcNnrError: If the loss becomes NaN.
+    """
+    if not 0 < options.cifar_share < 1:
+        raise InputError(f"cifar_share {options.cifar_share}: must be between 0 and 1")
+    with locked_folder(options.out):
+        return _train_alone(options, provenance)
+
+
+def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trained:
+    folder = options.out
+    paths = distinct_files(image_files(options.data))
+    kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
+    held_out = reduced_pictures(kept)
+    trained_on = [path for path in paths if path not in kept]
+    pictures = reduced_pictures(trained_on)
+    validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(options.seed), VALIDATION_PATCHES)
+    images = None if options.cifar is None else load_cifar10(options.cifar).images
+    cifar_share = 0.0 if images is None else options.cifar_share
+    sources = [PatchSource(pictures, 1 - cifar_share)]
+    sources += [] if images is None else [PatchSource(list(images), cifar_share)]
+    torch.manual_seed(options.seed)
+    network = load_autoencoder(options.init) if options.init else Autoencoder(options.n_latents)
+    training, quantised = options.training(), options.quantised_training()
+    identity: Identity = {
+        "network": "autoencoder",
+        **network_metadata(network),
+        "initial_weights": options.initial_weights(network),
+        "pictures": files_sha256(paths),
+        "cifar": "" if images is None else pictures_sha256([images]),
+        "cifar_share": cifar_share,
+        "distortion_weight": options.distortion_weight,
+        "quantised_steps": options.quantised_steps,
+    }
+    check_checkpoint(folder / CHECKPOINT, identity, training)
+    if quantised is not None:
+        check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
+    remove_leftovers(folder)
+    task = AutoencoderTask(network, sources, validation, options.distortion_weight, options.seed)
+    figures = train(task, training, folder / CHECKPOINT, identity=identity)
+    equalise_latents(network)
+    if quantised is not None:
+        figures = train(task, quantised, folder / QUANTISED_CHECKPOINT, identity=identity)
+    task.fit_tables()
+    names = ([path.name for path in trained_on], [path.name for path in kept])
+    return finish_run(folder, network, figures, training, identity, names, {}, provenance)
 
 
 @dataclass(frozen=True, slots=True)

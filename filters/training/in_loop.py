@@ -1,9 +1,12 @@
-"""How the in-loop filter learns: crops of pairs from the real codec, a loss that weighs all QPs alike."""
+"""How the in-loop filter learns: crops of pairs from the real codec, a loss that weighs all QPs alike; and its runs."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +14,191 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH
+from vvc_nnr.codec.encoders import encoder_identity
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, sample_scale
 from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture
-from vvc_nnr.filters.training.pairs import Packed, PairSet
+from vvc_nnr.filters.training.data_parallel import Workers, worker_group
+from vvc_nnr.filters.training.loop import Identity, check_checkpoint, train
+from vvc_nnr.filters.training.optimiser import OptimiserName, has_muon
+from vvc_nnr.filters.training.pairs import (
+    Packed,
+    PairOptions,
+    PairSet,
+    check_pairs,
+    make_pairs,
+    pair_names,
+    pairs_digest,
+)
+from vvc_nnr.filters.training.patches import filter_pictures, split
+from vvc_nnr.filters.training.run import CHECKPOINT, RunOptions, Trained, finish_run
+from vvc_nnr.filters.training.run_pictures import (
+    check_same_pictures,
+    frame_digests,
+    note_pictures,
+    noted_pictures,
+    picture_digests,
+    pictures_before,
+)
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_inloop_filter, network_metadata
+from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.images import read_image
+from vvc_nnr.sequences.listing import distinct_files
+from vvc_nnr.sequences.source import Source, open_sources
+from vvc_nnr.temporary import remove_leftovers
 
+PICTURES_NOTE, PAIRS = "pictures.json", "pairs"
+DEFAULT_CHANNELS, DEFAULT_BLOCKS = 64, 2
 DEFAULT_CHROMA_WEIGHT = 0.1
 VALIDATION_SIDE = 256
 MIN_MSE = 1e-8
 """Floor of the codec's error, a tenth of a 10-bit step squared: grey pictures have chroma without any error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InLoopRun(RunOptions):
+    """How an in-loop filter is trained.
+
+    Attributes:
+        loop_filters: In-loop filters of the codec: none for a replacement, all for a post-filter.
+        qps: QPs to train on.
+        presets: Presets of libvvenc, taken in turn.
+        chroma_weight: Weight of each chroma plane against 1 for luma.
+        optimiser: What trains the convolutions; muon (torch 2.9) learns faster, most so from random weights.
+        rung: A shape of the ladder, by complexity.
+        n_channels: Width of the hidden layers, without a rung and a network to start from. Default: 64.
+        n_blocks: Residual blocks, likewise. Default: 2.
+        quantised_share: Share of the steps, at the end, with 8-bit weights, for a network that loses too much by them.
+
+    Raises:
+        InputError: If a shape is given beside a rung or a network, which have one.
+    """
+
+    n_steps: int = 36000
+    batch_size: int = 8
+    learning_rate: float = 1.5e-3
+    loop_filters: LoopFilters = "none"
+    qps: Sequence[int] = (22, 27, 32, 37)
+    presets: Sequence[Preset] = ("faster",)
+    chroma_weight: float = DEFAULT_CHROMA_WEIGHT
+    optimiser: OptimiserName = "muon" if has_muon() else "adamw"
+    rung: Rung | None = None
+    n_channels: int | None = None
+    n_blocks: int | None = None
+    quantised_share: float = 0.0
+
+    def check(self) -> None:
+        """Raises InputError if a shape is given beside a rung or a network to start from, which have one."""
+        shaped_by = "rung" if self.rung is not None else "init" if self.init else None
+        for name, value in (("n_channels", self.n_channels), ("n_blocks", self.n_blocks)):
+            if shaped_by is not None and value is not None:
+                raise InputError(f"{name} {value}, {shaped_by}: both set the shape of the network; give one of the two")
+
+
+def train_inloop(
+    options: InLoopRun, provenance: Mapping[str, str], opened: Callable[[], Sequence[Source]] | None = None
+) -> Trained | None:
+    """Trains an in-loop filter on pairs that the real codec makes; goes on where a run in the folder was cut off.
+
+    Under torchrun all its processes train one network together, and the first of them makes the pairs.
+
+    Args:
+        options: How, the folder of pictures, and that of the run.
+        provenance: Where the run comes from, for the card.
+        opened: Opens the training pictures, once all else is checked; None: those of the options' folder. Copies of a
+            file count once.
+
+    Returns:
+        What was made; None in a process of torchrun that is not the first.
+
+    Raises:
+        InputError: If options contradict each other or the folder, or pictures cannot be used.
+        BitstreamError: If a picture, a pair or the network to start from is damaged.
+        VvcNnrError: If the loss becomes NaN.
+    """
+    options.check()
+    opened = opened or partial(open_sources, options.data)
+    with worker_group() as workers, _lock(options.out, workers):
+        return _train_together(options, opened, provenance, workers)
+
+
+def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
+    """The folder of a training, held by the process that writes."""
+    return nullcontext() if workers.rank else locked_folder(folder)
+
+
+def _train_together(
+    options: InLoopRun, opened: Callable[[], Sequence[Source]], provenance: Mapping[str, str], workers: Workers
+) -> Trained | None:
+    folder = options.out
+    torch.manual_seed(options.seed)
+    network = _initial_network(options)
+    training = replace(options.training(), quantised_share=options.quantised_share, optimiser=options.optimiser)
+    encodings = PairOptions(options.qps, (options.loop_filters,), options.presets)
+    identity: Identity = {
+        "network": "inloop",
+        **network_metadata(network),
+        "initial_weights": options.initial_weights(network),
+        **asdict(encodings),
+        "chroma_weight": options.chroma_weight,
+        "encoder": encoder_identity("libvvenc"),
+        "n_processes": workers.size,
+    }
+    if workers.rank == 0:
+        check_checkpoint(folder / CHECKPOINT, identity, training)
+        _make_pairs(folder, opened(), encodings)
+    workers.wait()
+    names = sorted(noted_pictures(folder / PICTURES_NOTE))
+    identity = {**identity, "pairs": pairs_digest(folder / PAIRS, names, encodings)}
+    pairs, held_out = (
+        PairSet(folder / PAIRS, options.loop_filters, options.qps, [names[i] for i in indices])
+        for indices in split(names)
+    )
+    task = InLoopTask(network, pairs, held_out, seed=options.seed, chroma_weight=options.chroma_weight)
+    figures = train(task, training, folder / CHECKPOINT, workers, identity)
+    if workers.rank:
+        return None
+    pictures = (pairs.names, held_out.names)
+    metadata = {LOOP_FILTERS_KEY: options.loop_filters}
+    return finish_run(folder, network, figures, training, identity, pictures, metadata, provenance)
+
+
+def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -> None:
+    """Makes the pairs of a run and notes its pictures, which must be those of its checkpoint if it has one."""
+    checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / PAIRS
+    before = pictures_before(checkpoint, note)
+    distinct = set(distinct_files([source.path for source in found]))
+    sources = [source for source in found if source.path in distinct]
+    if before is not None:
+        check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
+    if pairs.exists():
+        check_pairs(filter_pictures(sources), pairs, encodings)
+    remove_leftovers(folder)
+    for each in (pairs, *(pairs / name for name in pair_names(pairs))):
+        remove_leftovers(each)
+    names = make_pairs(filter_pictures(sources), pairs, encodings)
+    note_pictures(note, picture_digests(pairs, names))
+
+
+def _initial_network(options: InLoopRun) -> InLoopNetwork:
+    """The network to start from: new, or the given one, deepened if the rung has more blocks than it."""
+    rung = None if options.rung is None else RUNGS[options.rung]
+    if not options.init:
+        if rung is not None:
+            return LadderFilter(**rung)
+        return InLoopFilter(options.n_channels or DEFAULT_CHANNELS, options.n_blocks or DEFAULT_BLOCKS)
+    network = load_inloop_filter(options.init)
+    if rung is None:
+        return network
+    if network.n_channels != rung["n_channels"] or network.n_blocks > rung["n_blocks"]:
+        shape = f"{network.n_channels} channels and {network.n_blocks} blocks"
+        raise InputError(
+            f"init {options.init}: has {shape}; rung {options.rung} goes on from a network of "
+            f"{rung['n_channels']} channels and at most {rung['n_blocks']} blocks"
+        )
+    return deepened(network, rung["n_blocks"])
 
 
 class InLoopTask:

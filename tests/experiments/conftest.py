@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from vvc_nnr.codec.vvc import LoopFilters
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter

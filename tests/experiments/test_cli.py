@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
 import shlex
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vvc_nnr.experiments import cli_experiment, cli_tables, cli_train
-from vvc_nnr.experiments.cli import build_parser, main
-from vvc_nnr.experiments.cli_common import json_text
+import vvc_nnr
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli import experiment
+from vvc_nnr.experiments.cli.common import json_text
+from vvc_nnr.experiments.cli.main import COMMANDS, FAMILIES, Asked, asked_command, main, parsed
 from vvc_nnr.experiments.pictures import SmallPictures
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.model_zoo import ZooOptions
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import RUNGS
+from vvc_nnr.filters.training import autoencoder
+from vvc_nnr.filters.training.in_loop import InLoopRun
 from vvc_nnr.filters.training.optimiser import has_muon
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network
 from vvc_nnr.model.safetensors import read_network, write_float
@@ -50,27 +55,120 @@ def raw(frames: list[Frame]) -> bytes:
     return b"".join(frame.tobytes() for frame in frames)
 
 
-def leaf_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parser and those of all its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in action.choices.values():
-                yield from leaf_parsers(child)
+def said_help(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main([*words, "--help"]) == 0
+    return capsys.readouterr().out
 
 
-def test_every_help_has_an_example_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
-    parsers = list(leaf_parsers(build_parser()))
-    assert len(parsers) == 1 + 12 + 4  # the program, its commands, and where two kinds follow
-    for parser in parsers:
-        with pytest.raises(SystemExit, match=r"^0$"):
-            main([*parser.prog.split()[1:], "--help"])
-        help_text = capsys.readouterr().out
-        assert "(default: None)" not in help_text
-        found = re.search(r"^example: (vvc-nnr .+)$", help_text, re.MULTILINE)
-        assert found, parser.prog
-        assert callable(build_parser().parse_args(shlex.split(found[1])[1:]).run)
-        assert found[1].startswith(parser.prog)
+def test_every_help_has_examples_that_parse(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(COMMANDS) == 14
+    for name in ("", *FAMILIES, *COMMANDS):
+        help_text = said_help(capsys, *name.split())
+        examples = help_text.partition("\nexamples:\n")[2].replace("\\\n", " ").splitlines()
+        assert examples, name
+        for example in examples:
+            asked = asked_command(shlex.split(example)[1:])
+            assert isinstance(asked, Asked)
+            assert asked.name.startswith(name)
+            assert callable(parsed(asked).run)
+
+
+def test_help_fits_a_terminal_and_tells_every_option(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 80 columns; without the words of an empty default; a few words at least behind each option."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("", *FAMILIES, *COMMANDS):
+        help_text = said_help(capsys, *name.split())
+        assert max(map(len, help_text.splitlines())) <= 80, name
+        assert "None)" not in help_text
+        assert "if used" not in help_text
+        assert not re.search("[│─╭]", help_text)
+        options = re.findall(r"^  (-\S.*(?:\n {6,}\S.*)*)$", help_text, re.MULTILINE)
+        assert len(options) >= 2 or name in FAMILIES
+        for option in options:
+            words = re.sub(r"\(default:[^)]*\)|\(required\)|\(repeatable\)", "", option).split()
+            assert len([word for word in words if re.fullmatch("[A-Za-z].*[a-z.,;:)]", word)]) >= 2, (name, option)
+    # What the whole help lists is what a command takes.
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in COMMANDS:
+        assert "--json" in said_help(capsys, *name.split())
+
+
+def test_near_misses_are_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, suggestion in (
+        (["encode", "in.y4m", "--qp", "32", "-o", "x.266", "--presett", "fast"], "perhaps --preset was meant"),
+        (["enkode"], "perhaps encode was meant"),
+        (["train", "inlop"], "perhaps train inloop was meant"),
+    ):
+        assert main(words) == 2
+        assert suggestion in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vvc-nnr {vvc_nnr.__version__}\n"
+
+
+HEAVY = ("torch", "matplotlib", "cv2", "scipy")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["inspect", "inloop-postfilter"]])
+def test_a_light_command_imports_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys; from vvc_nnr.experiments.cli.main import main; assert main(sys.argv[1:]) == 0\n"
+        f"sys.exit(' '.join(name for name in {HEAVY} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "\n")  # the list of what is loaded is empty
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from vvc_nnr.experiments.cli.main import main; assert main(['--help']) == 0\n"
+        "print([n for n in sys.modules if n.startswith('vvc_nnr.experiments.cli.')], 'tyro' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    package = "vvc_nnr.experiments.cli"
+    loaded = [f"{package}.{name}" for name in ("common", "interrupts", "outputs", "main")]
+    assert sorted(eval(done.stdout.splitlines()[-1].rpartition(" ")[0])) == sorted(loaded)
+    assert done.stdout.endswith(" False\n")
+
+
+def test_commands_run_from_python(y4m: Path, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a dataclass of its options; nothing is parsed."""
+    from vvc_nnr.experiments.cli import codec, compress, fetch, filter, inspect, report, train
+
+    rep, stream = networks / "rep.safetensors", tmp_path / "a.266"
+    made = compress.Compress(input=str(rep), output=tmp_path / "a.nnc").run()
+    assert made.data["n_bytes"] == (tmp_path / "a.nnc").stat().st_size
+    assert inspect.Inspect(input=str(tmp_path / "a.nnc"), bins=True).run().data["tensors"]
+    compress.Decompress(input=str(tmp_path / "a.nnc"), output=tmp_path / "b.safetensors").run()
+    assert codec.Encode(input=y4m, output=stream, qp=37, pictures=1).run().data["n_pictures"] == 1
+    assert codec.Decode(input=stream, output=tmp_path / "a.y4m").run().data["n_verified"] == 1
+    filtered = filter.Filter(input=stream, output=tmp_path / "b.y4m", model=str(rep), qp=37).run()
+    assert filtered.data["n_pictures"] == 1
+    small = EndToEndOptions(networks=(str(networks / "small.safetensors"),))
+    results = tmp_path / "results"
+    assert experiment.EndToEnd(out=results, count=1, options=small).run().data["tables"]
+    assert report.Report(results=results, out=tmp_path / "r.md").run().data["n_tables"] > 0
+    tool = ToolOptions(qps=(37,), networks=(str(rep),), max_pictures=1)
+    run = experiment.ToolByTool(out=tmp_path / "tools", sequences=y4m, cache=tmp_path / "cache", options=tool)
+    assert run.run().data["tables"]
+    with pytest.raises(InputError, match="no row is called x"):
+        experiment.ModelZoo(out=tmp_path / "zoo", options=ZooOptions(rows=("x",))).run()
+    runs = (
+        train.TrainInLoop(training=InLoopRun(data=tmp_path / "none", out=tmp_path / "run")),
+        train.TrainAutoencoder(training=autoencoder.AutoencoderRun(data=tmp_path / "none", out=tmp_path / "run")),
+    )
+    for command in runs:
+        with pytest.raises(InputError, match="no such"):
+            command.run()
+    monkeypatch.setattr(fetch, "fetch_kodak", lambda folder: [y4m])
+    assert fetch.Fetch(what="kodak", folder=tmp_path).run().data["files"] == [str(y4m)]
 
 
 def test_encode_decode_round_trip(run: Run, y4m: Path, frames: list[Frame], tmp_path: Path) -> None:
@@ -224,8 +322,8 @@ def test_train_both_kinds(run: Run, rgb: NDArray[np.uint8], tmp_path: Path, monk
     result = json.loads(run("train", "inloop", *common, *rung, "--rung", "vlop", "--optimiser", "adamw"))
     assert result["training"]["optimiser"] == "adamw"
     assert load_inloop_filter(result["network"]).config == RUNGS["vlop"]
-    monkeypatch.setattr(cli_train, "VALIDATION_PATCHES", 2)
-    monkeypatch.setattr(cli_train.AutoencoderTask, "fit_tables", lambda self: None)  # 20,000 patches
+    monkeypatch.setattr(autoencoder, "VALIDATION_PATCHES", 2)
+    monkeypatch.setattr(autoencoder.AutoencoderTask, "fit_tables", lambda self: None)  # 20,000 patches
     result = json.loads(run("train", "autoencoder", *common, "--out", tmp_path / "autoencoder", "--latents", "4"))
     assert result["validation"]["estimated_bpp"] > 0
     assert load_autoencoder(result["network"]).n_latents == 4
@@ -278,11 +376,11 @@ def test_demo_prints_the_four_tables_and_keeps_them(
     )
     end = EndToEndOptions(networks=[str(networks / "small.safetensors")])
     patches = SmallPictures((rgb[:32, :32], rgb[32:, 32:64]), ("a", "b"), "2 patches")
-    monkeypatch.setattr(cli_experiment, "bundled_sources", lambda: [open_source(y4m)])
-    monkeypatch.setattr(cli_experiment, "bundled_patches", lambda: patches)
-    monkeypatch.setattr(cli_experiment, "ToolOptions", lambda: tool)
-    monkeypatch.setattr(cli_experiment, "EndToEndOptions", lambda: end)
-    monkeypatch.setattr(cli_experiment, "DEMO_TABLES", cli_experiment.DEMO_TABLES[:5])
+    monkeypatch.setattr(experiment, "bundled_sources", lambda: [open_source(y4m)])
+    monkeypatch.setattr(experiment, "bundled_patches", lambda: patches)
+    monkeypatch.setattr(experiment, "ToolOptions", lambda: tool)
+    monkeypatch.setattr(experiment, "EndToEndOptions", lambda: end)
+    monkeypatch.setattr(experiment, "DEMO_TABLES", experiment.DEMO_TABLES[:5])
     text = run("demo", "--out", tmp_path / "results")
     for title in ("Table 1", "Table 2", "Table 3", "Table 4", "PSNR gain per QP"):
         assert f"**{title}" in text
@@ -311,7 +409,7 @@ def test_experiments_say_what_they_run_on_by_default(
     """The bundled pictures are whole photographs: here smaller ones stand in for them."""
     monkeypatch.setenv("VVC_NNR_DATA", str(tmp_path / "absent"))
     sources: list[Source] = [open_source(y4m)]
-    monkeypatch.setattr(cli_tables, "default_sources", lambda: sources)
+    monkeypatch.setattr(experiment, "default_sources", lambda: sources)
     filters = ("--networks", networks / "rep.safetensors", networks / "post.safetensors", "--compress", "uniform6")
     options = ("--out", tmp_path / "out", "--qps", "37", "--pictures", "1", "--cache", tmp_path / "cache")
     text = run("experiment", "tool-by-tool", *options, *filters)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments import cli_codec
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli import codec
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
@@ -516,7 +516,7 @@ def test_an_unexpected_error_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch, 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli_codec, "source_of", broken)
+    monkeypatch.setattr(codec, "source_of", broken)
     with pytest.raises(ZeroDivisionError):
         main(["encode", str(y4m), "--qp", "32", "-o", "x.266"])
     assert issubclass(InputError, ValueError)
@@ -534,13 +534,13 @@ def test_a_shape_beside_a_network_that_has_one(
     refused: Refused, tmp_path: Path, option: str, shaped_by: tuple[str, str]
 ) -> None:
     said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", *shaped_by, option, "8")
-    assert f"{option} 8: {shaped_by[0]} sets the shape of the network" in said
+    assert f"{option} 8, {shaped_by[0]}: both set the shape of the network" in said
     assert not (tmp_path / "run").exists()
 
 
 def test_presets_that_do_not_exist(refused: Refused, tmp_path: Path) -> None:
     said = refused("train", "inloop", "--data", tmp_path, "--out", tmp_path / "run", "--presets", "medium,swift")
-    assert "'swift': wanted are faster" in said
+    assert "--presets: 'swift' must be one of faster" in said
 
 
 def test_folders_of_experiments_that_are_no_more(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:

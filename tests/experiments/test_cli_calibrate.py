@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 from pathlib import Path
@@ -15,9 +14,10 @@ from PIL import Image
 from torch import nn
 
 from vvc_nnr.compress import decompress, inspect
-from vvc_nnr.experiments import cli_calibrate
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters import compress as compress_module
 from vvc_nnr.filters.networks.dncnn import DnCnn
+from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.filters.training.calibration_pictures import divided
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.images import image_files
@@ -102,7 +102,7 @@ def test_the_loss_of_folded_norms_counts_against_the_network_as_given(
         nn.init.constant_(folded[2].bias, 0.5)
         return folded
 
-    monkeypatch.setattr(cli_calibrate, "with_folded_norms", wrong)
+    monkeypatch.setattr(compress_module, "with_folded_norms", wrong)
     options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'own.py'}:make", "--max-loss-db", "0.1")
     assert compress(folder, tmp_path / "a.nnc", "own", *options, "--fold-batch-norms") == 2
     assert "cannot be kept" in capsys.readouterr().err
@@ -232,7 +232,7 @@ BAD = {
     "QPs by size": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--qp-by-size"],
-        "not with qp_by_size",
+        "not with --qp-by-size",
     ),
     "uniform": (
         "own",
@@ -264,9 +264,9 @@ def test_copies_of_photographs_that_measure_are_not_trained_on(tmp_path: Path) -
             Image.fromarray(rgb).save(tmp_path / folder / f"{prefix}{place}.png")
     photographs = image_files(tmp_path / "measured")
     held_out = {path.name for path in divided(photographs)[0].held_out}
-    options = dict.fromkeys(("cifar", "loop_filters", "qps", "noise_sigma", "jpeg_quality", "arch"))
     for data, prefix in ((None, ""), (tmp_path / "data", "copy_of_")):
-        arguments = argparse.Namespace(calibrate=tmp_path / "measured", data=data, **options)
-        tuning = cli_calibrate._tuning(nn.Conv2d(3, 3, 3), {}, photographs, arguments)
+        options = PictureOptions(max_bytes=1, finetune=True, data=data)
+        job = compress_module._Job(tmp_path / "a.pt", tmp_path / "a.nnc", options, {}, photographs)
+        tuning = job.tuning(nn.Conv2d(3, 3, 3), tmp_path / "measured")
         trained_on = {path.name.removeprefix(prefix) for path in tuning.photographs}
         assert trained_on == {path.name for path in photographs} - held_out

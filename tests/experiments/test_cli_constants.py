@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 
 
 def test_constants_that_are_much_of_a_network_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.decisions.block_decisions import switched_off
 from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
 from vvc_nnr.sequences.frame import Frame

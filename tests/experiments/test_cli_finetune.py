@@ -12,8 +12,8 @@ import skimage.data
 import torch
 from PIL import Image
 
-from vvc_nnr.experiments import cli_finetune
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters import compress as compress_module
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import LadderFilter
 from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource
@@ -63,7 +63,7 @@ def test_an_in_loop_filter_learns_on_pairs_of_photographs_that_do_not_measure(fo
 def test_an_autoencoder_keeps_its_rate(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_finetune, "_seconds_per_step", lambda *_: 1.44 / 40)  # as many steps on any machine
+    monkeypatch.setattr(compress_module, "_seconds_per_step", lambda *_: 1.44 / 40)  # as many steps on any machine
     assert compress(folder, tmp_path / "a.nnc", "autoencoder", "--max-loss-db", "0.3", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["latents_bpp"] == pytest.approx(report["original_latents_bpp"], rel=0.05)
@@ -78,7 +78,7 @@ def test_photographs_that_all_measure_leave_none_to_train_on(
     data.mkdir()
     (data / measuring.name).symlink_to(measuring)
     assert compress(folder, tmp_path / "a.nnc", "filter", "--max-loss-db", "0.05", "--data", str(data)) == 2
-    assert "others are wanted" in capsys.readouterr().err
+    assert "all of its photographs measure the loss" in capsys.readouterr().err
     assert not (tmp_path / "a.nnc").exists()
 
 
@@ -95,7 +95,7 @@ def test_a_tuned_network_that_is_worse_leaves_the_file_of_before(
     options = ["--max-loss-db", "0.001", "--qps", "37"]
     plain = ["--calibrate", str(folder / "pictures"), "--crops", "4", *options]
     assert main(["compress", str(folder / "filter.safetensors"), "-o", str(tmp_path / "a.nnc"), *plain]) == 0
-    monkeypatch.setattr("vvc_nnr.experiments.cli_calibrate.tuned", spoil)
+    monkeypatch.setattr(compress_module, "tuned", spoil)
     assert compress(folder, tmp_path / "b.nnc", "filter", *options) == 0
     assert "the file of before is written" in capsys.readouterr().err
     assert (tmp_path / "b.nnc").read_bytes() == (tmp_path / "a.nnc").read_bytes()

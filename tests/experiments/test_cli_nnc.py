@@ -16,7 +16,7 @@ from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import write_stream
 from vvc_nnr.coding.update import compress_update
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network, network_tensors
 from vvc_nnr.model.safetensors import read_network, write_exact, write_float
 from vvc_nnr.network_file import read_network_file

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
 from vvc_nnr.temporary import remove_leftovers

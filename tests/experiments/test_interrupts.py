@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr.experiments.interrupts import SIGNALS, Interrupted, run_interruptible
+from vvc_nnr.experiments.cli.interrupts import SIGNALS, Interrupted, run_interruptible
 
 ENTRY = Path(__file__).resolve().parents[2] / "_vvc_nnr_command.py"
 FOR_EVER_S = 60

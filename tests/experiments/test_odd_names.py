@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
@@ -82,7 +82,7 @@ def test_experiments_and_reports(frames, rgb, networks, tmp_path, monkeypatch):
 def _experiments(networks: Path, results: str) -> None:
     common = ("--sequences", "sequences", "--qps", "37", "--out", results, "--cache", "ca:che", "--threads", "1")
     rep, post = networks / "rep.safetensors", networks / "post.safetensors"
-    tool = ("--networks", post, rep, "--decisions", "wiener", "--preset", "faster", "--backend", "torch")
+    tool = ("--networks", post, rep, "--compress", "uniform8", "--decisions", "wiener", "--backend", "torch")
     quiet("experiment", "tool-by-tool", *common, *tool)
     quiet("experiment", "tool-by-tool", *common, *tool)  # goes on, with the rows as they were read
     quiet(
@@ -133,7 +133,7 @@ def test_locales(locale, networks, tmp_path):
         (tmp_path / f"{word}.safetensors").write_bytes((networks / "rep.safetensors").read_bytes())
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
     code = (
-        "import sys; from vvc_nnr.experiments.cli import main; names = [n for n in sys.argv[1:]]\n"
+        "import sys; from vvc_nnr.experiments.cli.main import main; names = [n for n in sys.argv[1:]]\n"
         "codes = [main(['compress', n, '-o', n.replace('.safe', 'b.safe')]) for n in names]\n"
         "sys.exit(codes != [0, 0])"
     )
@@ -149,7 +149,8 @@ def test_locales(locale, networks, tmp_path):
 def test_a_notebook_s_backend_of_plots():
     environment = os.environ | {"MPLBACKEND": "module://not_installed.backend_inline"}
     code = (
-        "import os; from vvc_nnr.experiments.cli import build_parser; build_parser(); print(os.environ['MPLBACKEND'])"
+        "import os; from vvc_nnr.experiments.cli.main import COMMANDS, command_class\n"
+        "[command_class(name) for name in COMMANDS]; print(os.environ['MPLBACKEND'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{environment['MPLBACKEND']}\n", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -13,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli import main
-from vvc_nnr.experiments.cli_finetune import check_finetuning
+from vvc_nnr.experiments.cli.main import main
 
 
 @pytest.fixture
@@ -139,10 +136,11 @@ def test_values_pass_a_door(words, said, capsys):
     assert err.count("\n") == 1
 
 
-def test_what_lies_beside_an_output_needs_a_file():
-    asked = argparse.Namespace(finetune=True, hours=1.0, data=None, output=Path("/dev/stdout"))
-    with pytest.raises(InputError, match="must be a file"):
-        check_finetuning(asked)
+def test_what_lies_beside_an_output_needs_a_file(networks, tmp_path, capfdbinary):
+    options = ("--method", "nnc", "--calibrate", tmp_path, "--max-loss-db", "1", "--finetune")
+    argv = ["compress", networks / "rep.safetensors", "-o", "/dev/stdout", *options]
+    assert main([str(word) for word in argv]) == 2
+    assert b"must be a file" in capfdbinary.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import io
 import pickle
 import tarfile
@@ -13,7 +12,8 @@ from PIL import Image
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import pictures
-from vvc_nnr.experiments.cli_tables import chosen_sources
+from vvc_nnr.experiments.cli.experiment import chosen_sources
+from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags
 from vvc_nnr.experiments.pictures import (
     bundled_patches,
     bundled_sources,
@@ -106,10 +106,7 @@ def test_what_is_left_out_is_said_in_the_log_and_the_outcome(
     for name in ("._a.png", "Thumbs.db", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     assert small_pictures(tmp_path).names == ("a.png",)
-    arguments = argparse.Namespace(
-        sequences=tmp_path, size=None, bit_depth=None, chroma_format=None, fps=None, allow_damaged=False
-    )
-    sources, words = chosen_sources(arguments)
+    sources, words = chosen_sources(tmp_path, RawFlags(), VideoFlags())
     assert [source.name for source in sources] == ["a"]
     left_out = "2 hidden files, 1 of unknown kind (notes.txt)"
     assert words == f"1 sequence of {tmp_path} (left out: {left_out})"

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
+from vvc_nnr.filters.bundled import ZOO, zoo_names
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import (
-    ZOO,
     build_network,
     load_autoencoder,
     load_inloop_filter,
@@ -24,7 +24,6 @@ from vvc_nnr.filters.zoo import (
     network_metadata,
     network_tensors,
     reconstruct,
-    zoo_names,
 )
 from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, write_float, write_uniform
 

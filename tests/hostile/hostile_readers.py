@@ -46,7 +46,7 @@ from vvc_nnr.codec.programs import parse_encoder_log
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.network_encoder import compress_arrays
-from vvc_nnr.experiments.cli_inspect import inspect_plain
+from vvc_nnr.experiments.cli.inspect import inspect_plain
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import read_last_run
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows

@@ -16,7 +16,7 @@ import pytest
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import load
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.workbook import number_format, sheet_name, to_workbook

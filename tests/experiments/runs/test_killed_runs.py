@@ -24,7 +24,7 @@ from vvc_nnr.folder_lock import LOCK
 MEASURED = ("encode_s", "decode_s", "memory_mib")
 """Columns that differ from run to run."""
 POLL_S = 0.005
-MAIN = "from vvc_nnr.experiments.cli import main; raise SystemExit(main())"
+MAIN = "from vvc_nnr.experiments.cli.main import main; raise SystemExit(main())"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 
 from vvc_nnr.calibrate.calibration import Calibration, as_calibration
 from vvc_nnr.errors import ExternalToolError
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.runs import model_zoo

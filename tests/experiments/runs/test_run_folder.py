@@ -14,7 +14,7 @@ from PIL import Image
 
 import vvc_nnr
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.planned import Plan, image_axes, progress, run_remarks
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow

@@ -1,0 +1,231 @@
+"""The commands encode and decode, and what filter shares with them: streams read, pictures written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from tqdm import tqdm
+from tyro.conf import Positional, arg
+
+from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import MIN_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
+from vvc_nnr.experiments.cli.outputs import check_outputs
+from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
+from vvc_nnr.experiments.naming import naming
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.sequences.source import open_writer
+
+FormatOf: TypeAlias = Callable[[Frame], VideoFormat]
+"""What a file states of a picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encode(Command):
+    """Code pictures as VVC intra pictures.
+
+    Attributes:
+        input: .yuv, .y4m, video or image.
+        output: The VVC byte stream to write.
+        qp: Quantisation parameter, 0 to 63.
+        preset: Preset of libvvenc.
+        loop_filters: In-loop filters of the codec.
+        pictures: At most N pictures.
+        threads: Encoder threads.
+        encoding: The VVC encoder.
+        raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
+        video: Video files.
+    """
+
+    input: Positional[Path]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    qp: Annotated[int, QP]
+    preset: Preset = "faster"
+    loop_filters: LoopFilters = "all"
+    pictures: Annotated[int | None, POSITIVE] = None
+    threads: Annotated[int, THREADS] = 2
+    encoding: EncoderFlags = field(default_factory=EncoderFlags)
+    raw: RawFlags = field(default_factory=RawFlags)
+    video: VideoFlags = field(default_factory=VideoFlags)
+
+    def run(self) -> Outcome:
+        """Writes the stream.
+
+        Raises:
+            InputError: If the input or an option cannot be used, or the stream not be written.
+            BitstreamError, UnsupportedError: If the input cannot be read or coded.
+            ExternalToolError: If the encoder fails.
+        """
+        config = self.encoding.vtm_config
+        check_outputs([self.input, config], [self.output])
+        source = source_of(self.input, self.raw, self.video)
+        options = VvcOptions(self.qp, self.preset, self.loop_filters, self.threads, self.encoding.sao)
+        encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=config)
+        frames = shown(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
+        with AtomicFile(self.output) as file:  # first: a place that cannot be written is known at once
+            with naming(self.input):
+                coded = encoder.encode(frames, source.format.fps)
+            file.write(coded.stream)
+        outcome = _with_unstated(_encoded(self, coded), source.format)
+        return with_damage(outcome, source.damage(self.pictures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode(Command):
+    """Decode a VVC byte stream and check every picture against its hash.
+
+    Attributes:
+        input: A VVC byte stream.
+        output: .y4m or .yuv to write.
+        size: Crop to the size before padding.
+        fps: Rate for the .y4m; default: the stream's, or 30.
+        decoder: FFmpeg's, or a program on the PATH.
+    """
+
+    input: Positional[Path]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    size: Annotated[tuple[int, int] | None, SIZE] = None
+    fps: Fraction | None = None
+    decoder: Literal["ffmpeg"] | DecoderTool = "ffmpeg"
+
+    def run(self) -> Outcome:
+        """Writes the pictures.
+
+        Raises:
+            InputError: If the stream or an option cannot be used, or the pictures not be written.
+            BitstreamError, UnsupportedError: If the stream is damaged, or holds what is not decoded.
+            ExternalToolError: If a decoder's program fails.
+        """
+        check_outputs([self.input], [self.output])
+        width, height = self.size or (None, None)
+        decode = decode_vvc if self.decoder == "ffmpeg" else ExternalDecoder(self.decoder).decode
+        stream = vvc_stream(self.input)
+        pictures = shown(decode(stream, width=width, height=height), "decode", len(stream.output_order))
+        written = write_pictures(self.input, self.output, pictures, stated(stream, self.fps).holding)
+        text, data = verified(stream)
+        return Outcome(f"{written.text}; {text}", written.data | data)
+
+
+def vvc_stream(path: Path) -> VvcStream:
+    """What the headers of a stream say, once one file can hold all its pictures."""
+    with naming(path):
+        stream = read_vvc_stream(path)
+        check_one_format(stream)
+    return stream
+
+
+def stated(stream: VvcStream, fps: Fraction | None) -> VideoFormat:
+    """What the stream says of its pictures, at the rate that the user gives."""
+    return replace(stream.first.format, fps=fps) if fps is not None else stream.first.format
+
+
+def shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:
+    """The pictures as they come, with a bar on standard error where that is a terminal."""
+    yield from tqdm(frames, desc=what, unit="picture", total=total, disable=True if total == 1 else None)
+
+
+def _named(path: Path, frames: Iterator[Frame]) -> Iterator[Frame]:
+    with naming(path):
+        yield from frames
+
+
+def write_pictures(source: Path, path: Path, frames: Iterator[Frame], format_of: FormatOf) -> Outcome:
+    """Writes pictures of a source to a file, with what `format_of` the first one states."""
+    start_s = time.perf_counter()
+    frames = _named(source, frames)
+    first = next(frames, None)
+    if first is None:
+        raise InputError(f"{source}: holds no picture, nothing written")
+    n_pictures = 1
+    with open_writer(path, format_of(first)) as writer:
+        writer.write(first)
+        for frame in frames:
+            writer.write(frame)
+            n_pictures += 1
+    elapsed_s = time.perf_counter() - start_s
+    text = (
+        f"{path}: {n_pictures} pictures, {first.width}x{first.height}, {first.bit_depth} bit, "
+        f"{':'.join(first.chroma_format)}, {elapsed_s:.2f} s"
+    )
+    data = {
+        "output": str(path),
+        "n_pictures": n_pictures,
+        "width": first.width,
+        "height": first.height,
+        "bit_depth": first.bit_depth,
+        "chroma_format": first.chroma_format,
+        "elapsed_s": elapsed_s,
+    }
+    return Outcome(text, data)
+
+
+def with_damage(outcome: Outcome, damage: str | None) -> Outcome:
+    """The outcome with what was damaged of the pictures that it was made from."""
+    if damage is None:
+        return outcome
+    text = f"{outcome.text}; its input is damaged and was taken as FFmpeg conceals it: {damage}"
+    return Outcome(text, outcome.data | {"damage": damage})
+
+
+def _with_unstated(outcome: Outcome, source: VideoFormat) -> Outcome:
+    """The outcome with what the source states and a decoder of the stream, which has no VUI, would take otherwise."""
+    unstated = {
+        "colour_range": source.colour_range if source.colour_range == "full" else None,
+        "chroma_location": source.chroma_location if source.chroma_location != "left" else None,
+        "pixel_aspect": str(source.pixel_aspect) if source.pixel_aspect not in (None, 1) else None,
+    }
+    lost = {key: value for key, value in unstated.items() if value is not None}
+    if not lost:
+        return outcome
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in lost.items())
+    return Outcome(f"{outcome.text}; the stream does not state {words}", outcome.data | {"unstated": lost})
+
+
+def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
+    width, height, fps = coded.format.width, coded.format.height, coded.format.fps
+    n_pictures = len(coded.pictures)
+    kbps = coded.n_bits / n_pictures * float(fps) / 1000
+    is_padded = width % 2 or height % 2 or min(width, height) < MIN_SIDE
+    text = (
+        f"{command.output}: {n_pictures} pictures, {coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
+        f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s"
+        + (f"; decode with --size {width}x{height}, since it was padded" if is_padded else "")
+    )
+    data = {
+        "output": str(command.output),
+        "n_pictures": n_pictures,
+        "width": width,
+        "height": height,
+        "n_bits": coded.n_bits,
+        "rate_kbps": kbps,
+        "stream_bytes": len(coded.stream),
+        "encode_s": coded.encode_s,
+        "encoder": coded.encoder,
+        "qp": command.qp,
+        "preset": command.preset,
+        "loop_filters": command.loop_filters,
+        "picture_bits": [picture.n_bits for picture in coded.pictures],
+    }
+    return Outcome(text, data)
+
+
+def verified(stream: VvcStream) -> tuple[str, dict[str, object]]:
+    """How many pictures were held against a hash of the stream, as text and as data."""
+    names = {"md5": "MD5", "crc": "CRC", "checksum": "checksum"}
+    found = [kind for kind in stream.hash_types if kind is not None]
+    kinds = [name for kind, name in names.items() if kind in found]
+    data: dict[str, object] = {"n_verified": len(found), "picture_hash": " ".join(kinds) or None}
+    if not found:
+        return "not verified: the stream has no picture hashes", data
+    what = "all" if len(found) == len(stream.hash_types) else f"{len(found)} of {len(stream.hash_types)}"
+    return f"{what} verified by {' and '.join(kinds)}", data

@@ -1,0 +1,363 @@
+"""The commands compress and decompress: network files to coded ones and back."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tqdm import tqdm
+from tyro.conf import Positional, UseAppendAction, arg
+
+from vvc_nnr.bitstream.graph import Graph, GraphCarriage
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, format_of, itemsize_of, shape_of
+from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
+from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
+from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
+from vvc_nnr.experiments.cli.outputs import check_outputs
+from vvc_nnr.experiments.naming import naming
+from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.picture_options import PictureOptions
+from vvc_nnr.model.container import Tensor, float32_size
+from vvc_nnr.model.safetensors import uniform_bytes
+from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.network_file import (
+    NNC_SUFFIX,
+    SAFETENSORS_SUFFIX,
+    NetworkArrays,
+    check_plain_suffix,
+    is_nnc,
+    is_special,
+    read_arrays,
+    read_network_file,
+    with_folded_norms,
+    write_arrays,
+)
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.parallel import Progress
+from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.roles.roles import Role, override_roles
+
+if TYPE_CHECKING:
+    from vvc_nnr.calibrate.calibrated_network import TensorAllocation
+    from vvc_nnr.experiments.tables.table import Cell
+    from vvc_nnr.filters.compress import PictureCompression
+
+# Networks from this many values on show how far their coding is.
+_PROGRESS_ELEMENTS = 5_000_000
+# From this share of a network's bytes on a line tells of constants, floats that are kept exact.
+_MUCH = 0.1
+METHODS = ("nnc", *(f"uniform{bits}" for bits in range(1, 17)))
+
+
+def _scan_order(text: str) -> int | str:
+    word = choice("auto", "0", "1", "2", "3", "4")(text)
+    return word if word == "auto" else int(word)
+
+
+_NAMED_QP = Annotated[tuple[str, int], door(named(whole_number, "NAME=QP"), "NAME=QP")]
+_NAMED_ROLE = Annotated[tuple[str, str], ROLE]
+NNC_FLAGS = Flags(
+    CompressOptions,
+    names={"qp_per_tensor": "qp_of", "use_dq": "dq", "n_threads": "threads"},
+    kinds={
+        "nonweight_qp": door(whole_number, "QP"),
+        "qp_per_tensor": UseAppendAction[tuple[_NAMED_QP, ...]],
+        "scan_order": door(_scan_order, "{auto,0,1,2,3,4}"),
+        "role_of": UseAppendAction[tuple[_NAMED_ROLE, ...]],
+        "float64": HIDDEN,
+    },
+    converted={"qp_per_tensor": dict, "role_of": dict},
+)
+PICTURE_FLAGS = Flags(
+    PictureOptions,
+    names={"n_crops": "crops"},
+    kinds={"qps": QPS, "data": FOLDER, "fold_batch_norms": HIDDEN},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compress(Command):
+    """Quantise or code a network file.
+
+    Attributes:
+        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        output: .safetensors or .nnc to write.
+        method: nnc (default for .nnc), or uniform1 to uniform16 bit (default for .safetensors: uniform8).
+        biases: Biases in --method uniform; default: quantised.
+        graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
+        fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
+        calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
+        coding: --method nnc.
+        pictures: --method nnc --calibrate, by what the network does to pictures.
+    """
+
+    input: Positional[str]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    method: Annotated[str | None, door(choice(*METHODS), "M")] = None
+    biases: Biases | None = None
+    graph: GraphCarriage = "onnx"
+    fold_batch_norms: bool = False
+    calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
+    coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
+    pictures: Annotated[PictureOptions, PICTURE_FLAGS.arg] = field(default_factory=PictureOptions)
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If the input, an option or a limit cannot be used, or the file not be written.
+            BitstreamError, UnsupportedError: If the input cannot be read or coded.
+        """
+        method = self._method()
+        path = network_path(self.input)
+        check_outputs([path, self.pictures.cifar], [self.output])
+        if self.calibrate is not None:
+            if method != "nnc":
+                raise InputError(f"--calibrate: only for --method nnc, not {method}")
+            return self._by_pictures(path, self.calibrate)
+        first = PICTURE_FLAGS.first_given(self.pictures)
+        if first is not None:
+            raise InputError(f"{first}: needs --calibrate DIR, photographs to compress by")
+        return self._nnc(path) if method == "nnc" else self._uniform(path, method)
+
+    def _method(self) -> str:
+        """The method that was named, or that of the output's name.
+
+        Raises:
+            InputError: If the output's name is none that it writes, or an option is one of another method.
+        """
+        output = self.output
+        method = self.method or ("nnc" if is_nnc(output) else "uniform8")
+        written = NNC_SUFFIX if method == "nnc" else SAFETENSORS_SUFFIX
+        suffix = output.suffix.lower()
+        if suffix not in (NNC_SUFFIX, SAFETENSORS_SUFFIX) and not is_special(output):
+            raise InputError(f"{output}: compress writes {NNC_SUFFIX} or {SAFETENSORS_SUFFIX} files; change the name")
+        if suffix in {NNC_SUFFIX, SAFETENSORS_SUFFIX} - {written}:
+            raise InputError(f"{output}: --method {method} writes {written} files; change the name or the method")
+        if method == "nnc" and self.biases is not None:
+            raise InputError("--biases: only for --method uniform1 to uniform16")
+        if method != "nnc" and self.fold_batch_norms:
+            raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
+        first = NNC_FLAGS.first_given(self.coding)
+        if method != "nnc" and first is not None:
+            raise InputError(f"--method {method} takes none of the options of --method nnc, such as {first}")
+        return method
+
+    def _nnc(self, path: Path) -> Outcome:
+        network = read_arrays(path)
+        with naming(path):
+            coded = with_folded_norms(network) if self.fold_batch_norms else network
+        graph = None if coded.graph is None else Graph(coded.graph, self.graph)
+        with naming(path), _ProgressBar(coded.arrays) as progress:
+            data = compress_arrays(
+                coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
+            )
+        with AtomicFile(self.output) as file:
+            file.write(data)
+        outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
+        return _with_left_out(_with_constants(outcome, coded, self.coding), network.left_out)
+
+    def _uniform(self, path: Path, method: str) -> Outcome:
+        stored = read_network_file(path)
+        with naming(path):
+            bits = int(method.removeprefix("uniform"))
+            data = uniform_bytes(stored.tensors, stored.metadata, bits, self.biases or "quantised")
+        with AtomicFile(self.output) as file:
+            file.write(data)
+        outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
+        return _with_left_out(outcome, stored.left_out)
+
+    def _by_pictures(self, path: Path, photographs: Path) -> Outcome:
+        from vvc_nnr.filters.compress import compress_by_pictures  # here: it imports torch and the codec
+
+        left_out = read_network_file(path).left_out
+        options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms)
+        with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
+            made = compress_by_pictures(path, photographs, self.output, options, self.coding, _tell)
+        return _with_left_out(_calibrated(self.input, self.output, made), left_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decompress(Command):
+    """Turn a quantised or coded network file into a plain one.
+
+    Attributes:
+        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        output: .safetensors, .pt, .pth or .onnx to write.
+        reading: Coded networks (.nnc).
+    """
+
+    input: Positional[str]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    reading: ReadingFlags = field(default_factory=ReadingFlags)
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If the input or an option cannot be used, or the file not be written.
+            BitstreamError, UnsupportedError: If the input cannot be read.
+        """
+        path = network_path(self.input)
+        check_plain_suffix(self.output)
+        check_outputs([path], [self.output])
+        network = read_arrays(path, max_elements=self.reading.max_elements, n_threads=self.reading.threads)
+        n_bytes = write_arrays(self.output, network)
+        outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
+        outcome = _with_left_out(outcome, network.left_out)
+        return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _sizes(
+    output: Path,
+    method: str,
+    arrays: Mapping[str, Tensor | Bfloat16Bits],
+    metadata: Mapping[str, str],
+    n_bytes: int,
+) -> Outcome:
+    """The size of what was written, against that of the network as a safetensors file of float32."""
+    float_size = float32_size(arrays, metadata)
+    ratio = float_size / n_bytes
+    text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}"
+    data = {
+        "output": str(output),
+        "method": method,
+        "n_bytes": n_bytes,
+        "float32_bytes": float_size,
+        "ratio": ratio,
+    }
+    return Outcome(text, data)
+
+
+def _with_left_out(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
+    """The outcome with what the input holds beside the network."""
+    text = "\n".join([outcome.text, *left_out_notes(left_out)])
+    return Outcome(text, outcome.data | {"left_out": list(left_out)})
+
+
+def _with_constants(outcome: Outcome, network: NetworkArrays, options: CompressOptions) -> Outcome:
+    """The outcome with the bytes of the float tensors that are kept exact as constants, and a line if they are many."""
+    sizes = _sizes_of_constants(network, options)
+    n_bytes = sum(sizes.values())
+    data = outcome.data | {"constant_bytes": n_bytes}
+    if n_bytes <= _MUCH * sum(itemsize_of(each) * math.prod(shape_of(each)) for each in network.arrays.values()):
+        return Outcome(outcome.text, data)
+    largest = max(sizes, key=sizes.__getitem__)
+    line = (
+        f"kept exact: {len(sizes)} constants of {n_bytes} bytes; "
+        f"the largest is {largest}, which --role-of '{largest}=weight' would quantise"
+    )
+    return Outcome(f"{outcome.text}\n{line}", data)
+
+
+def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dict[str, int]:
+    """Bytes of the float tensors that are constants, by name; none where no role counts."""
+    if options.lossless or options.roles == "off":
+        return {}
+    roles = override_roles(network.roles or named_roles(network.arrays), options.role_of)
+    return {
+        name: itemsize_of(array) * math.prod(shape_of(array))
+        for name, array in network.arrays.items()
+        if roles[name].role is Role.CONSTANT and format_of(name, array).startswith(("float", "bfloat"))
+    }
+
+
+def _calibrated(input: str, output: Path, made: PictureCompression) -> Outcome:
+    """What calibration gave each tensor, as a table."""
+    from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
+
+    found = made.network
+    columns = (
+        Column("Tensor", text=True),
+        Column("Shape", text=True),
+        Column("QP"),
+        Column("Step", digits=8),
+        Column("Size", "byte"),
+        Column("Size", "bit/value", digits=3),
+        Column("Sensitivity", "dB", digits=1),
+        Column("Share of the error", "%", digits=1),
+        Column("Zeros", "%", digits=1),
+    )
+    share = 100 * len(found.data) / found.n_original_bytes
+    notes = [
+        f"{output}: {len(found.data)} bytes, {share:.2f} % of {found.n_original_bytes}; "
+        f"loss {found.loss_db:.4f} dB, mean over {found.n_held_out} pictures that were held out.",
+        "Sensitivity: squared error of the output for a squared error of 1 of one weight, after feedback. "
+        f"{found.n_attempts} prices per bit tried.",
+    ]
+    latents: dict[str, Any] = {}
+    if made.latents_bpp is not None:
+        latents = {"original_latents_bpp": made.original_latents_bpp, "latents_bpp": made.latents_bpp}
+        notes.append(
+            f"Its latents take {made.latents_bpp:.4f} bpp there, those of the original {made.original_latents_bpp:.4f}."
+        )
+    table = Table(output.name, columns, tuple(map(_calibrated_row, found.tensors)), tuple(notes))
+    data = {
+        "input": input,
+        "output": str(output),
+        "original_bytes": found.n_original_bytes,
+        "output_bytes": len(found.data),
+        "loss_db": found.loss_db,
+        "held_out_pictures": found.n_held_out,
+        "attempts": found.n_attempts,
+        **latents,
+        "tensors": list(map(_calibrated_json, found.tensors)),
+    }
+    return Outcome(to_markdown(table).rstrip(), data)
+
+
+def _calibrated_row(tensor: TensorAllocation) -> tuple[Cell, ...]:
+    percent = (None if share is None else 100 * share for share in (tensor.error_share, tensor.zero_share))
+    shape = " x ".join(map(str, tensor.shape)) or "scalar"
+    bits = 8 * tensor.size_bytes / tensor.n_values
+    return (tensor.name, shape, tensor.qp, tensor.step, tensor.size_bytes, bits, tensor.sensitivity_db, *percent)
+
+
+def _calibrated_json(tensor: TensorAllocation) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "qp": tensor.qp,
+        "step": tensor.step,
+        "size_bytes": tensor.size_bytes,
+        "sensitivity_db": tensor.sensitivity_db,
+        "error_share": tensor.error_share,
+        "zero_share": tensor.zero_share,
+    }
+
+
+class _ProgressBar:
+    """A bar on standard error for large networks, nothing for small ones."""
+
+    def __init__(self, arrays: NamedArrays) -> None:
+        n_values = sum(math.prod(shape_of(array)) for array in arrays.values())
+        is_shown = n_values >= _PROGRESS_ELEMENTS and sys.stderr.isatty()
+        self.bar = tqdm(total=n_values, unit="value", unit_scale=True, file=sys.stderr) if is_shown else None
+
+    def __enter__(self) -> _ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    @property
+    def report(self) -> Progress | None:
+        """What coding calls."""
+        return None if self.bar is None else self._update
+
+    def _update(self, n_done: int, n_total: int) -> None:
+        assert self.bar is not None
+        self.bar.update(n_done - self.bar.n)

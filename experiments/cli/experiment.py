@@ -1,0 +1,265 @@
+"""The commands demo and experiment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
+from vvc_nnr.experiments.cli.kinds import (
+    FOLDER,
+    NAMES,
+    NATURAL,
+    NOT_NEGATIVE,
+    POSITIVE,
+    QPS,
+    THREADS,
+    WHOLE_NUMBERS,
+    Texts,
+    choice,
+    door,
+)
+from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
+from vvc_nnr.experiments.cli.report import ReportFile, check_asked_report
+from vvc_nnr.experiments.pictures import (
+    DATA_VARIABLE,
+    bundled_patches,
+    bundled_sources,
+    data_folder,
+    default_small_pictures,
+    default_sources,
+    small_pictures,
+)
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.records.weights import Compression, parse_compressions
+from vvc_nnr.experiments.report.write import write_report
+from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.model_zoo import ZooOptions
+from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
+from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
+from vvc_nnr.sequences.listing import has_suffix, list_files
+from vvc_nnr.sequences.source import SUFFIXES, Source
+from vvc_nnr.temporary import temporary_folder
+
+PrintFormat: TypeAlias = Literal["markdown", "csv", "latex"]
+"""Format of the printed tables."""
+_PRINTED: dict[PrintFormat, Callable[[Sequence[Table]], str]] = {
+    "markdown": to_markdown_page,
+    "csv": lambda tables: "\n".join(map(to_csv, tables)),
+    "latex": lambda tables: "\n".join(map(to_latex, tables)),
+}
+
+DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")
+
+
+def _compressions_text(compressions: tuple[Compression, ...]) -> str:
+    return ",".join(each.text for each in compressions) or "none"
+
+
+_COMPRESSIONS = door(parse_compressions, "LIST", _compressions_text)
+_NETWORK_NAMES = {"originals": "original", "compressions": "compress", "photographs": "calibrate"}
+_NETWORK_KINDS = {"originals": Texts, "compressions": _COMPRESSIONS, "photographs": FOLDER}
+TOOL_FLAGS = Flags(
+    ToolOptions,
+    names=_NETWORK_NAMES
+    | {
+        "replacements": "replacement",
+        "max_pictures": "pictures",
+        "n_threads": "threads",
+        "encoder_config": "vtm_config",
+    },
+    kinds=_NETWORK_KINDS
+    | {
+        "networks": NAMES,
+        "replacements": Texts,
+        "qps": QPS,
+        "max_pictures": POSITIVE,
+        "n_threads": THREADS,
+        "viewer_picture": NATURAL,
+        "device": door(choice("cpu", "cuda"), "{cpu,cuda}"),
+        "tile": HIDDEN,
+    },
+)
+END_FLAGS = Flags(EndToEndOptions, names=_NETWORK_NAMES, kinds=_NETWORK_KINDS | {"networks": NAMES})
+_PEER = os.environ.get(PEER_VARIABLE, "")
+ZOO_FLAGS = Flags(
+    ZooOptions,
+    names={"rows": "row", "folder": "weights"},
+    kinds={"rows": Texts, "folder": FOLDER, "qps": WHOLE_NUMBERS, "max_loss_db": NOT_NEGATIVE},
+    converted={"max_loss_db": lambda loss_db: loss_db or None},
+    defaults={"peer": _PEER},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Command):
+    """What every experiment takes.
+
+    Attributes:
+        out: Folder of results; an unfinished run goes on there.
+        format: Format of the printed tables.
+        report: Write a report (.html ...) at the end.
+    """
+
+    out: Annotated[Path, FOLDER]
+    format: PrintFormat = "markdown"
+    report: ReportFile = None
+
+    def run(self) -> Outcome:
+        """Runs what is missing in the folder, and prints the tables of all that is there.
+
+        Raises:
+            VvcNnrError: If the folder, pictures, networks or options cannot be used, or a program fails.
+        """
+        check_asked_report(self.report, self.out)
+        tables, pictures = self._run()
+        if self.report is not None:
+            write_report(self.out, self.report)
+        return tables_outcome(tables, pictures, self.format)
+
+    def _run(self) -> tuple[Mapping[str, Table], str]:
+        """The tables by name, and the pictures in words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolByTool(Experiment):
+    """CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times.
+
+    Attributes:
+        sequences: Folder or file of pictures; default: the data folder, else scikit-image.
+        bd_rate: Interpolation of BD-rate.
+        cache: Folder of finished encodings.
+        options: What is run.
+        raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
+        video: Video files.
+    """
+
+    sequences: Path | None = None
+    bd_rate: Interpolation = "pchip"
+    cache: Annotated[Path, FOLDER] = field(default_factory=cache_folder)
+    options: Annotated[ToolOptions, TOOL_FLAGS.arg] = field(default_factory=ToolOptions)
+    raw: RawFlags = field(default_factory=RawFlags)
+    video: VideoFlags = field(default_factory=VideoFlags)
+
+    def _run(self) -> tuple[Mapping[str, Table], str]:
+        sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
+        tables = run_tool_by_tool(
+            sources,
+            self.out,
+            self.options,
+            gather_provenance(device=self.options.device),
+            cache=self.cache,
+            interpolation=self.bd_rate,
+        )
+        return tables, pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndToEnd(Experiment):
+    """A CNN autoencoder against JPEG: Table 4.
+
+    Attributes:
+        images: CIFAR-10 in any of its forms, or a folder of images; default: the data folder, else scikit-image.
+        count: The first N images.
+        options: What is run.
+    """
+
+    images: Path | None = None
+    count: Annotated[int | None, POSITIVE] = None
+    options: Annotated[EndToEndOptions, END_FLAGS.arg] = field(default_factory=EndToEndOptions)
+
+    def _run(self) -> tuple[Mapping[str, Table], str]:
+        pictures = default_small_pictures() if self.images is None else small_pictures(self.images)
+        pictures = pictures.first(self.count)
+        tables = run_end_to_end(pictures.images, pictures.names, self.out, self.options, gather_provenance())
+        return tables, pictures.origin if self.images is not None else f"{pictures.origin}, of {default_origin()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelZoo(Experiment):
+    """Networks of many kinds and their tasks before and after coding, the reference software beside.
+
+    Attributes:
+        options: What is run.
+    """
+
+    options: Annotated[ZooOptions, ZOO_FLAGS.arg] = field(default_factory=lambda: ZooOptions(peer=_PEER))
+
+    def _run(self) -> tuple[Mapping[str, Table], str]:
+        folder = self.options.folder
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"--weights {folder}: no such folder")
+        return run_model_zoo(self.out, self.options, gather_provenance()), default_origin()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """Run both use cases on pictures inside scikit-image and print the paper's four tables.
+
+    Attributes:
+        out: Keep rows, tables and plots in this folder.
+    """
+
+    out: Annotated[Path | None, FOLDER] = None
+
+    def run(self) -> Outcome:
+        """Runs them, in a folder that goes unless one is named.
+
+        Raises:
+            VvcNnrError: If the folder cannot be used.
+        """
+        if self.out is not None:
+            return _demo_in(self.out, f"Rows, tables and plots: {self.out}")
+        with temporary_folder() as folder:
+            return _demo_in(folder, "Run it with --out FOLDER to keep rows, tables and plots.")
+
+
+def _demo_in(folder: Path, farewell: str) -> Outcome:
+    provenance = gather_provenance()
+    tables = run_tool_by_tool(bundled_sources(), folder, ToolOptions(), provenance)
+    patches = bundled_patches()
+    tables |= run_end_to_end(patches.images, patches.names, folder, EndToEndOptions(), provenance)
+    pictures = f"five photographs inside scikit-image for Tables 1 to 3, {patches.origin} for Table 4"
+    outcome = tables_outcome({name: tables[name] for name in DEMO_TABLES}, pictures, "markdown")
+    return Outcome(f"{outcome.text}\n{farewell}", outcome.data)
+
+
+def chosen_sources(sequences: Path | None, raw: RawFlags, video: VideoFlags) -> tuple[list[Source], str]:
+    """The sequences of a folder or file, or the default ones, and where they come from in words."""
+    sources = default_sources() if sequences is None else sources_of(sequences, raw, video)
+    origin = default_origin() if sequences is None else str(sequences)
+    if sequences is not None and sequences.is_dir():
+        left_out = list_files(sequences, has_suffix(SUFFIXES)).left_out
+        origin += f" (left out: {left_out})" if left_out else ""
+    number = len(sources)
+    return sources, f"{number} sequence{'' if number == 1 else 's'} of {origin}"
+
+
+def default_origin() -> str:
+    """Where the pictures come from when the user names none."""
+    folder = data_folder()
+    return f"the data folder {folder}" if folder else f"scikit-image, since there is no data folder ({DATA_VARIABLE})"
+
+
+def tables_outcome(tables: Mapping[str, Table], pictures: str, format: PrintFormat) -> Outcome:
+    """The tables in a format for a person, and as data for a script."""
+    text = _PRINTED[format](list(tables.values())).rstrip()
+    if format == "markdown":
+        text += f"\n\nPictures: {pictures}."
+    return Outcome(text, {"pictures": pictures, "tables": {name: _table_data(table) for name, table in tables.items()}})
+
+
+def _table_data(table: Table) -> dict[str, object]:
+    heads = [column.title for column in table.columns]
+    rows = [dict(zip(heads, row, strict=True)) for row in table.rows]
+    remarks = {"remarks": list(table.remarks)} if table.remarks else {}
+    return {"title": table.title, **remarks, "rows": rows, "notes": list(table.notes)}

@@ -1,0 +1,255 @@
+"""Flags from documented dataclasses, by tyro: what is typed becomes an instance, or one line says what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+
+import docstring_parser
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.experiments.cli.common import example_lines
+from vvc_nnr.experiments.cli.kinds import checked_types
+
+HIDDEN = object()
+"""For a field of a library's options that has no flag."""
+
+_CONFIG = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.DisallowNone,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_TOP = re.compile(r"╭─ (.+?) ─*╮")
+_INSIDE = re.compile(r"│ (.*) │")
+_RULE = re.compile(r"─{3,}")
+_DEFAULT = re.compile(r"\s*\(default(?:\s+if\s+used)?:\s+(?:None|False|True|)\)")
+_SENTENCE = re.compile(r"(?<=[^.][.])\s+(?=[A-Z2\"(])")
+_IF_USED = re.compile(r"\(default\s+if\s+used:")
+_Options = TypeVar("_Options")
+
+
+class _Captured(io.StringIO):
+    """What tyro prints, in the boxes that it draws where letters of all kinds can be shown."""
+
+    encoding = "utf-8"
+
+
+class HelpAsked(Exception):
+    """The user asked for help.
+
+    Args:
+        text: The help.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def parse(kind: type[_Options], words: Sequence[str], *, prog: str, examples: Sequence[str]) -> _Options:
+    """The instance of a command's dataclass that the words after the command's name make.
+
+    Args:
+        kind: The dataclass; its fields are the flags, its docstring is their help.
+        words: What was typed.
+        prog: The command, such as "vvc-nnr encode".
+        examples: Command lines that end its help.
+
+    Raises:
+        HelpAsked: If -h or --help is among the words.
+        InputError: If a word is no option, or no value for its option.
+    """
+    is_help = any(word in ("-h", "--help") for word in words)
+    said, refused = _Captured(), _Captured()
+    with _terminal_width(None if is_help else 10**5), contextlib.redirect_stderr(refused):
+        try:
+            with contextlib.redirect_stdout(said):
+                return tyro.cli(kind, prog=prog, args=list(words), config=_CONFIG, registry=checked_types())
+        except SystemExit:
+            pass
+    if said.getvalue():
+        raise HelpAsked(f"{_plain_help(said.getvalue())}\n\n{example_lines(examples)}")
+    raise InputError(f"{_refusal(refused.getvalue())} (see {prog} --help)")
+
+
+class Flags(Generic[_Options]):
+    """The flags of a library's options: one for each field, with the first sentence of its documentation as help.
+
+    Args:
+        kind: The library's dataclass.
+        names: Flags that are called other than their fields.
+        kinds: What tyro takes in the place of a field's type: a door, an annotation, or HIDDEN.
+        converted: Makes the field's value from what its door gave.
+        defaults: Defaults that differ on the command line.
+    """
+
+    def __init__(
+        self,
+        kind: type[_Options],
+        *,
+        names: Mapping[str, str] | None = None,
+        kinds: Mapping[str, Any] | None = None,
+        converted: Mapping[str, Callable[[Any], Any]] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._kind = kind
+        self._converted = dict(converted or {})
+        called = dict(names or {})
+        self._flags = {field.name: f"--{called.get(field.name, field.name).replace('_', '-')}" for field in _of(kind)}
+        hints, helps = get_type_hints(kind, include_extras=True), _help_of_fields(kind)
+        parameters = []
+        for field in _of(kind):
+            asked = (kinds or {}).get(field.name, hints[field.name])
+            annotation: Any = asked
+            if asked is HIDDEN:
+                annotation = tyro.conf.Suppress[hints[field.name]]
+            elif isinstance(asked, PrimitiveConstructorSpec):
+                annotation = Annotated[hints[field.name], asked]
+            default = (defaults or {}).get(field.name, self._default(field))
+            said = self._with_flags(helps.get(field.name, ""))
+            said = f"Do without: {said[0].lower()}{said[1:]}" if default is True else said
+            asked_with = Annotated[annotation, tyro.conf.arg(name=called.get(field.name), help=said)]
+            parameters.append(inspect.Parameter(field.name, _KEYWORD, default=default, annotation=asked_with))
+
+        def constructor(**values: Any) -> _Options:
+            return kind(**{name: self._converted.get(name, _same)(value) for name, value in values.items()})
+
+        constructor.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        constructor.__annotations__ = {each.name: each.annotation for each in parameters}
+        self.arg = tyro.conf.arg(constructor=constructor)
+
+    @contextlib.contextmanager
+    def as_typed(self) -> Iterator[None]:
+        """Inside the block an error that names one of the fields names its flag instead."""
+        try:
+            yield
+        except VvcNnrError as error:
+            error.args = (self.in_flags(str(error)),)
+            raise
+
+    def in_flags(self, message: str) -> str:
+        """A message with flags in the place of fields: where it begins with one, and where names have several words."""
+        head, colon, rest = message.partition(":")
+        if re.match(rf"(?:{'|'.join(self._flags)})(?![\w./-])", head):
+            for name, flag in self._flags.items():
+                head = re.sub(rf"(?<![\w./-]){name}(?![\w./-])", flag, head)
+        return self._with_flags(head) + colon + self._with_flags(rest)
+
+    def _with_flags(self, text: str) -> str:
+        """A text with flags in the place of fields whose names have several words."""
+        for name, flag in self._flags.items():
+            text = re.sub(rf"(?<![\w*./-]){name}(?![\w/-]|\.\w)", flag, text) if "_" in name else text
+        return text
+
+    def first_given(self, options: _Options) -> str | None:
+        """The first flag whose value is not its default; None if all are defaults."""
+        changed = [field for field in _of(self._kind) if getattr(options, field.name) != self._plain_default(field)]
+        return self._flags[changed[0].name] if changed else None
+
+    def _default(self, field: Field[Any]) -> Any:
+        plain = self._plain_default(field)
+        if isinstance(plain, Mapping):
+            return tuple(plain.items())
+        return inspect.Parameter.empty if plain is MISSING else plain
+
+    @staticmethod
+    def _plain_default(field: Field[Any]) -> Any:
+        return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _of(kind: type[Any]) -> tuple[Field[Any], ...]:
+    assert is_dataclass(kind)
+    return fields(kind)
+
+
+def _help_of_fields(kind: type[Any]) -> dict[str, str]:
+    """What a line of help says of each field, from the docstrings of the class and its bases."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if is_dataclass(each):
+            for field in docstring_parser.parse(inspect.cleandoc(each.__doc__ or "")).params:
+                found[field.arg_name] = _short_help(field.description or "")
+    return found
+
+
+def _short_help(text: str) -> str:
+    """The first sentence, and the one about the default if there is one."""
+    text = re.sub(r"\s*\(vvc_nnr[\w.]*\)", "", " ".join(text.replace("`", "").split()))
+    first, *others = _SENTENCE.split(text.replace("None: ", "Default: "))
+    return " ".join([first, *(each for each in others if each.startswith("Default: "))])
+
+
+@contextlib.contextmanager
+def _terminal_width(n_columns: int | None) -> Iterator[None]:
+    """Lets tyro lay its text out for a terminal of some width; None: as it is."""
+    before = os.environ.get("COLUMNS")
+    if n_columns is not None:
+        os.environ["COLUMNS"] = str(n_columns)
+    try:
+        yield
+    finally:
+        if n_columns is not None:
+            os.environ.pop("COLUMNS", None)
+            os.environ.update({} if before is None else {"COLUMNS": before})
+
+
+def _plain_help(text: str) -> str:
+    """Help without boxes: headings, and the lines of each group below its own."""
+    width = shutil.get_terminal_size().columns - 1
+    lines: list[str] = []
+    group: list[str] = []
+    for line in text.splitlines():
+        if top := _TOP.fullmatch(line):
+            group = ["", f"{top[1]}:"]
+        elif not group:
+            indent = "  " if line.startswith("usage:") else ""
+            lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+        elif inside := _INSIDE.fullmatch(line):
+            if _RULE.fullmatch(inside[1].strip()):
+                group = ["", " ".join(each.strip() for each in group[2:]).rstrip(".") + ":"]  # said in words
+            else:
+                group.append(f"  {inside[1]}".rstrip())
+        else:
+            lines += group
+            group = []
+    plain = re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, *group]).strip())
+    return _IF_USED.sub("(default:", _DEFAULT.sub("", plain))
+
+
+def _refusal(text: str) -> str:
+    """The one line that matters of tyro's box of words."""
+    found: list[str] = []
+    suggestion = ""
+    parts: list[list[str]] = [[]]
+    for line in text.splitlines():
+        inside = _INSIDE.fullmatch(line)
+        if inside and _RULE.fullmatch(inside[1].strip()):
+            parts.append([])
+        elif inside:
+            parts[-1].append(inside[1].strip())
+    for part in parts:
+        if part and part[0].startswith("Perhaps you meant"):
+            near = re.search(r"--[\w-]+", part[1])
+            suggestion = f"; perhaps {near[0]} was meant" if near else ""
+        elif part and part[0].startswith("Missing from"):
+            found.append(f"missing: {', '.join(each for each in part[1:] if re.match(r'-|[A-Z_-]+$', each))}")
+        elif (part and part[0].startswith("Unrecognized options:")) or not found:
+            found.append(" ".join(part))
+    message = "; ".join(found).removeprefix("Error parsing ")
+    return message.replace("Unrecognized options: ", "unknown: ", 1) + suggestion

@@ -1,0 +1,285 @@
+"""The command inspect: the tensors of a network file, and what coding did to them or may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tyro.conf import Positional, UseAppendAction
+
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, format_of
+from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
+from vvc_nnr.compress import inspect
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.kinds import door, named
+from vvc_nnr.experiments.naming import naming
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
+from vvc_nnr.files import read_bytes
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.model.container import float32_size
+from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
+from vvc_nnr.network_file import (
+    NNC_SUFFIX,
+    ONNX_SUFFIX,
+    TORCH_SUFFIXES,
+    NetworkArrays,
+    is_nnc,
+    plain_bytes,
+    read_arrays,
+)
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
+from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.roles.roles import RULES, TensorRole, override_roles
+
+ROLE = door(named(str, "PATTERN=ROLE"), "PATTERN=ROLE")
+_BIN_KINDS = ("significance", "sign", "greater", "remainder", "others")
+# Keys that a line tells.
+_SHOWN = 20
+_STEP_WORDS = {"qp": "QP", "nonweight_qp": "non-weight QP", "values": "relative", "exact": "exact"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingFlags:
+    """Coded networks (.nnc).
+
+    Attributes:
+        max_elements: Refuse networks of more values.
+        threads: Threads; default: one per processor.
+    """
+
+    max_elements: int = DEFAULT_MAX_ELEMENTS
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Command):
+    """List the tensors of a network file.
+
+    Attributes:
+        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        reading: Coded networks (.nnc).
+        bins: Bits by kind of bin (.nnc).
+        original: Network file it was made from, or the name of a bundled network, for the MSE (.nnc).
+        role_of: Role of the tensors whose names fit, such as '*.gamma=gdn'.
+    """
+
+    input: Positional[str]
+    bins: bool = False
+    original: str | None = None
+    role_of: UseAppendAction[tuple[Annotated[tuple[str, str], ROLE], ...]] = ()
+    reading: ReadingFlags = field(default_factory=ReadingFlags)
+
+    def run(self) -> Outcome:
+        """The tensors as a table.
+
+        Raises:
+            InputError: If the file cannot be opened, or an option does not fit it.
+            BitstreamError, UnsupportedError: If it cannot be read.
+        """
+        path = network_path(self.input)
+        if is_nnc(path):
+            return inspect_nnc(path, self)
+        if self.bins or self.original:
+            raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
+        return inspect_plain(path, dict(self.role_of))
+
+
+def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:
+    """The tensors of a file that is not coded, with their roles unless the uniform quantiser made levels of them.
+
+    Raises:
+        InputError: If the file cannot be opened, or a role does not exist or fits no name.
+        BitstreamError, UnsupportedError: If it cannot be read.
+    """
+    if path.suffix.lower() in (*TORCH_SUFFIXES, ONNX_SUFFIX):
+        return _inspect_arrays(path, role_of)
+    network = read_arrays(path)
+    tensors, uniform = describe_network(path), read_uniform_metadata(path)
+    if uniform is not None and role_of:
+        raise InputError(f"{path}: holds levels of the uniform quantiser, which have no roles")
+    roles = override_roles(named_roles(network.arrays), role_of) if uniform is None else {}
+    float_size = float32_size(network.arrays, network.metadata)
+    payload_bytes = sum(t.n_bytes for t in tensors)
+    notes = [
+        f"File: {network.n_bytes} bytes, {payload_bytes} of them tensors, the rest names, shapes and ranges.",
+        f"As a float32 file: {float_size} bytes, ratio {float_size / network.n_bytes:.2f}.",
+        *(f"{key}: {value}" for key, value in sorted(network.metadata.items())),
+    ]
+    bits, biases = (uniform.bits, uniform.biases) if uniform else (None, None)
+    data = {"bits": bits, "biases": biases, "metadata": network.metadata, "float32_bytes": float_size}
+    return _outcome(path, tensors, roles, notes, data | {"n_bytes": network.n_bytes})
+
+
+def _inspect_arrays(path: Path, role_of: Mapping[str, str]) -> Outcome:
+    network = read_arrays(path)
+    roles = override_roles(network.roles or named_roles(network.arrays), role_of)
+    tensors = [_described(name, array) for name, array in network.arrays.items()]
+    data = {
+        "n_bytes": network.n_bytes,
+        "float32_bytes": float32_size(network.arrays, network.metadata),
+        "left_out": list(network.left_out),
+    }
+    return _outcome(path, tensors, roles, _notes(network), data)
+
+
+def _notes(network: NetworkArrays) -> list[str]:
+    notes = [f"File: {network.n_bytes} bytes, {plain_bytes(network.arrays)} of them tensors."]
+    if network.graph is not None:
+        notes.append(f"Graph: {len(network.graph)} bytes; it travels with the tensors.")
+    return notes + left_out_notes(network.left_out)
+
+
+def left_out_notes(left_out: Sequence[str]) -> list[str]:
+    """One line on what a file holds beside the network, none if that is nothing."""
+    if not left_out:
+        return []
+    more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+    return [f"Not part of the network, and not coded: {', '.join(left_out[:_SHOWN])}{more}."]
+
+
+def _outcome(
+    path: Path,
+    tensors: Sequence[StoredTensor],
+    roles: Mapping[str, TensorRole],
+    notes: Sequence[str],
+    data: Mapping[str, Any],
+) -> Outcome:
+    columns = [Column("Tensor", text=True), Column("Shape", text=True), Column("Type", text=True)]
+    columns += [Column(head, text=True) for head in ("Role", "Told by", "Coded by") if roles]
+    columns += [Column("Size", "bit/element"), Column("Size", "byte"), Column("Min", digits=6), Column("Max", digits=6)]
+    rows = tuple(_cells(tensor, roles.get(tensor.name)) for tensor in tensors)
+    table = Table(path.name, tuple(columns), rows, tuple(notes))
+    listed = [_json(tensor, roles.get(tensor.name)) for tensor in tensors]
+    return Outcome(to_markdown(table).rstrip(), {"file": str(path)} | dict(data) | {"tensors": listed})
+
+
+def _cells(tensor: StoredTensor, role: TensorRole | None) -> tuple[Cell, ...]:
+    shape = " x ".join(str(side) for side in tensor.shape) or "scalar"
+    told = (str(role.role), role.reason, _words(role, tensor)) if role else ()
+    return (tensor.name, shape, tensor.dtype, *told, tensor.bits, tensor.n_bytes, tensor.minimum, tensor.maximum)
+
+
+def _words(role: TensorRole, tensor: StoredTensor) -> str:
+    """How a tensor of a role is coded, in a few words."""
+    if "F" not in tensor.dtype:
+        return "exact"
+    rule = RULES[role.role]
+    return _STEP_WORDS[rule.step] + (", never zero" if rule.keeps_sign else "")
+
+
+def _json(tensor: StoredTensor, role: TensorRole | None) -> dict[str, Any]:
+    told = {"role": str(role.role), "told_by": role.reason} if role else {}
+    return asdict(tensor) | {"shape": list(tensor.shape)} | told
+
+
+def _described(name: str, array: Array | Bfloat16Bits) -> StoredTensor:
+    """A tensor of a file of another kind, in the words of safetensors."""
+    number_format = format_of(name, array)
+    plain: Array = (
+        (array.bits.astype(np.uint32) << 16).view(np.float32) if isinstance(array, Bfloat16Bits) else np.asarray(array)
+    )
+    bits = 16 if isinstance(array, Bfloat16Bits) else 8 * plain.dtype.itemsize
+    dtype = "BOOL" if number_format == "bool" else _short(number_format)
+    with np.errstate(invalid="ignore"):
+        ends = (float(plain.min()), float(plain.max())) if plain.size else (None, None)
+    return StoredTensor(name, plain.shape, dtype, bits, plain.size * bits // 8, *ends)
+
+
+def _short(number_format: str) -> str:
+    return number_format.upper().replace("BFLOAT", "BF").replace("FLOAT", "F").replace("UINT", "U").replace("INT", "I")
+
+
+def note_on(path: Path) -> str:
+    """One line on whether damage of a coded file would have been noticed.
+
+    Raises:
+        BitstreamError, UnsupportedError: If the file cannot be read.
+        InputError: If it cannot be opened.
+    """
+    with naming(path):
+        return _verdict(inspect(read_bytes(path)))
+
+
+def inspect_nnc(path: Path, command: Inspect) -> Outcome:
+    """The tensors of a coded file as a table.
+
+    Raises:
+        BitstreamError, UnsupportedError: If the file cannot be read.
+        InputError: If it or the original cannot be opened, have no tensor in common, or a role is given.
+    """
+    if command.role_of:
+        raise InputError(f"{path}: --role-of is for networks that are not coded, a coded one has no roles")
+    original = read_arrays(network_path(command.original)).arrays if command.original else None
+    data = read_bytes(path)
+    limits = command.reading
+    with naming(path):
+        report = inspect(data, original, bins=command.bins, max_elements=limits.max_elements, n_threads=limits.threads)
+    return Outcome(table_of(path.name, report), {"file": str(path)} | as_json(report))
+
+
+def table_of(title: str, report: Inspection) -> str:
+    """A report as a Markdown table with its notes; columns that say nothing are left out."""
+    has_bins = any(tensor.bin_bits for tensor in report.tensors)
+    has_error = any(tensor.mse is not None for tensor in report.tensors)
+    columns = [
+        Column("Tensor", text=True),
+        Column("Shape", text=True),
+        Column("Type", text=True),
+        Column("Coded as", text=True),
+        Column("QP"),
+        Column("Step", digits=8),
+        Column("Size", "byte"),
+        Column("Size", "bit/value", digits=3),
+    ]
+    columns += [Column(kind.capitalize(), "%", digits=1) for kind in _BIN_KINDS if has_bins]
+    columns += [Column("MSE", digits=10)] if has_error else []
+    rows = tuple(_coded_row(tensor, has_bins, has_error) for tensor in report.tensors)
+    return to_markdown(Table(title, tuple(columns), rows, tuple(_coded_notes(report)))).rstrip()
+
+
+def _coded_row(tensor: TensorReport, has_bins: bool, has_error: bool) -> tuple[str | int | float | None, ...]:
+    shape = " x ".join(map(str, tensor.shape)) or "scalar"
+    size = tensor.size_bytes
+    cells: list[str | int | float | None] = [tensor.name, shape, tensor.number_format, _tools(tensor), tensor.qp]
+    cells += [tensor.step, size, tensor.bits_per_value]
+    if has_bins:
+        total = sum(tensor.bin_bits.values())
+        cells += [100 * tensor.bin_bits.get(kind, 0.0) / total if total else None for kind in _BIN_KINDS]
+    return (*cells, tensor.mse) if has_error else tuple(cells)
+
+
+def _tools(tensor: TensorReport) -> str:
+    """Payload type and tools of a tensor in a few words."""
+    words = [tensor.payload_type]
+    words += ["DQ"] if tensor.dq else []
+    words += [f"scan {tensor.scan_order}"] if tensor.scan_order else []
+    words += [f"{tensor.codebook_size} codes"] if tensor.codebook_size is not None else []
+    words += [f"{tensor.n_estimator_sets} sets"] if tensor.n_estimator_sets is not None else []
+    return ", ".join([*words, "update"] if tensor.is_update else words)
+
+
+def _coded_notes(report: Inspection) -> list[str]:
+    sizes: dict[str, int] = {}
+    for unit in report.units:
+        sizes[unit.kind] = sizes.get(unit.kind, 0) + unit.size_bytes
+    parts = ", ".join(f"{kind} {size}" for kind, size in sizes.items())
+    headers = sum(tensor.header_bytes for tensor in report.tensors)
+    per_value = f", {8 * report.size_bytes / report.n_values:.3f} bit/value" if report.n_values else ""
+    return [
+        f"File: {report.size_bytes} bytes for {report.n_values} values{per_value}.",
+        f"Units: {parts} bytes; headers of data units {headers}.",
+        f"Profile {report.profile}, QP density {report.qp_density}.",
+        _verdict(report),
+        *(f"Not understood: {text}." for text in report.skipped),
+        *(f"{key}: {value}" for key, value in sorted(report.metadata.items())),
+    ]
+
+
+def _verdict(report: Inspection) -> str:
+    if report.is_verifiable:
+        return "Checked: number of units and checksum are right."
+    return "Not verifiable: the file has no manifest, so a missing unit would not be noticed."

@@ -1,0 +1,344 @@
+"""The command line: `vvc-nnr <command>`.
+
+Results go to standard output (as JSON with --json), or to standard error where standard output is the output file
+(`-o -`); progress to standard error where that is a terminal. Exit code 0 is success, 2 is bad input or options with
+one line that says what to do, 130 is Ctrl-C, 143 SIGTERM (128 + the signal's number).
+
+A command's module is imported when the command is asked for, and no other: help and version need none of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import logging
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import vvc_nnr
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.experiments.cli.common import Command, example_lines, json_text
+from vvc_nnr.experiments.cli.interrupts import Interrupted, run_interruptible
+from vvc_nnr.experiments.cli.outputs import is_standard_output
+
+PROGRAM = "vvc-nnr"
+DESCRIPTION = "Compress the CNNs inside video and image codecs, and see what that does to pictures."
+_BACKEND = "MPLBACKEND"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command in the list of them.
+
+    Attributes:
+        summary: One line.
+        place: Module of `vvc_nnr.experiments.cli` and dataclass.
+        examples: Command lines that work.
+    """
+
+    summary: str
+    place: str
+    examples: tuple[str, ...]
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "demo": Entry(
+        "run both use cases on bundled pictures and print the paper's four tables",
+        "experiment:Demo",
+        ("vvc-nnr demo --out demo_results",),
+    ),
+    "experiment tool-by-tool": Entry(
+        "CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate",
+        "experiment:ToolByTool",
+        (
+            "vvc-nnr experiment tool-by-tool --sequences jvet/ --pictures 4 --out results/",
+            "vvc-nnr experiment tool-by-tool --compress uniform8,nnc:-32 --decisions wiener --out results/",
+        ),
+    ),
+    "experiment end-to-end": Entry(
+        "a CNN autoencoder against JPEG: Table 4",
+        "experiment:EndToEnd",
+        ("vvc-nnr experiment end-to-end --images cifar-10-python.tar.gz --count 1000 --out results/",),
+    ),
+    "experiment model-zoo": Entry(
+        "networks of many kinds before and after coding, the reference software beside",
+        "experiment:ModelZoo",
+        ("vvc-nnr experiment model-zoo --out results/",),
+    ),
+    "report": Entry(
+        "a folder of results as one web page that stands alone, or as tables",
+        "report:Report",
+        ("vvc-nnr report results/ -o report.html", "vvc-nnr report results/ -o tables.xlsx"),
+    ),
+    "compress": Entry(
+        "quantise or code a network file",
+        "compress:Compress",
+        (
+            "vvc-nnr compress model.safetensors -o small.nnc --qp -32",
+            "vvc-nnr compress inloop-postfilter -o small.nnc --calibrate photographs/ --max-loss-db 0.02",
+        ),
+    ),
+    "decompress": Entry(
+        "turn a quantised or coded network file into a plain one",
+        "compress:Decompress",
+        ("vvc-nnr decompress small.nnc -o model.safetensors",),
+    ),
+    "inspect": Entry(
+        "list the tensors of a network file",
+        "inspect:Inspect",
+        ("vvc-nnr inspect inloop-postfilter", "vvc-nnr inspect small.nnc --bins --original model.safetensors"),
+    ),
+    "encode": Entry(
+        "code pictures as VVC intra pictures",
+        "codec:Encode",
+        ("vvc-nnr encode in.y4m --qp 32 -o out.266",),
+    ),
+    "decode": Entry(
+        "decode a VVC byte stream and check every picture against its hash",
+        "codec:Decode",
+        ("vvc-nnr decode out.266 -o out.y4m",),
+    ),
+    "filter": Entry(
+        "run a CNN filter over any decoder's output",
+        "filter:Filter",
+        (
+            "vvc-nnr filter decoded.y4m --model inloop-postfilter --qp 32 -o filtered.y4m",
+            "vvc-nnr filter out.266 --model inloop-lop --qp 32 -o filtered.y4m --decisions decisions.bin",
+        ),
+    ),
+    "train inloop": Entry(
+        "an in-loop filter, on pairs made by the real codec",
+        "train:TrainInLoop",
+        ("vvc-nnr train inloop --data photographs/ --out runs/replacement --loop-filters none",),
+    ),
+    "train autoencoder": Entry(
+        "an autoencoder for small RGB pictures, on patches of reduced photographs",
+        "train:TrainAutoencoder",
+        ("vvc-nnr train autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/autoencoder",),
+    ),
+    "fetch": Entry(
+        "download public test pictures, checked by SHA-256; goes on where it was cut off",
+        "fetch:Fetch",
+        ("vvc-nnr fetch kodak data/kodak",),
+    ),
+}
+FAMILIES: Mapping[str, str] = {
+    "experiment": "run an experiment and print its tables",
+    "train": "train a network on your own pictures; resumes where it was cut off",
+}
+MOVED: Mapping[str, str] = {
+    "experiment in-loop": "experiment in-loop is now experiment tool-by-tool --decisions wiener (see --help of that)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command whose module is there, and what was typed after its name.
+
+    Attributes:
+        name: Such as "train inloop".
+        kind: Its dataclass.
+        words: The rest of the command line.
+    """
+
+    name: str
+    kind: type[Command]
+    words: tuple[str, ...]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code.
+
+    Args:
+        argv: The words after the program's name; None: those of this process.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        asked = asked_command(sys.argv[1:] if argv is None else argv)
+        if isinstance(asked, str):
+            _print(asked, sys.stdout)
+        else:
+            _print(*run_interruptible(lambda: _outcome(asked)))
+    except VvcNnrError as error:
+        return _refused(str(error))
+    except Interrupted as error:
+        return _refused(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _refused("interrupted", 130)
+    except BrokenPipeError:
+        _give_up_output()  # the reader has seen enough, as in `vvc-nnr inspect ... | head`
+    except OSError as error:
+        return _refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        return _refused("not enough memory for this size")
+    return 0
+
+
+def asked_command(words: Sequence[str]) -> Asked | str:
+    """The command that is asked for, its module imported; or a text to print: help or version.
+
+    Raises:
+        InputError: If there is no such command.
+    """
+    if words and words[0] in ("-h", "--help"):
+        return program_help()
+    if list(words) == ["--version"]:
+        return f"{PROGRAM} {vvc_nnr.__version__}"
+    if not words:
+        raise InputError(f"a command is missing (see {PROGRAM} --help)")
+    name, n_words = words[0], 1
+    if name in FAMILIES:
+        if len(words) > 1 and words[1] in ("-h", "--help"):
+            return family_help(name)
+        if len(words) == 1:
+            kinds = ", ".join(kind.split()[1] for kind in COMMANDS if kind.startswith(f"{name} "))
+            raise InputError(f"{name}: its kind is missing: {kinds} (see {PROGRAM} {name} --help)")
+        name, n_words = f"{name} {words[1]}", 2
+    if name in MOVED:
+        raise InputError(MOVED[name])
+    if name not in COMMANDS:
+        raise InputError(f"{' '.join(words[:n_words])!r} is no command{_nearest(name)} (see {PROGRAM} --help)")
+    return Asked(name, command_class(name), tuple(words[n_words:]))
+
+
+def command_class(name: str) -> type[Command]:
+    """The dataclass of a command, from its module, which is imported."""
+    module, _, kind = COMMANDS[name].place.partition(":")
+    with _plots_without_window():
+        found: type[Command] = getattr(importlib.import_module(f"vvc_nnr.experiments.cli.{module}"), kind)
+    return found
+
+
+def parsed(asked: Asked) -> Command:
+    """The command with what was typed.
+
+    Raises:
+        HelpAsked: If help was.
+        InputError: If a word is no option, or no value for its option.
+    """
+    from vvc_nnr.experiments.cli.flags import parse  # here: --help and --version do without
+
+    return parse(asked.kind, asked.words, prog=f"{PROGRAM} {asked.name}", examples=COMMANDS[asked.name].examples)
+
+
+def program_help() -> str:
+    """All commands with a line for each."""
+    one_word = {name: entry.summary for name, entry in COMMANDS.items() if " " not in name}
+    listed = {"demo": one_word.pop("demo")} | FAMILIES | one_word
+    options = {"-h, --help": "show this help message and exit", "--version": "show the version and exit"}
+    return (
+        f"usage: {PROGRAM} [-h] [--version] command ...\n\n{textwrap.fill(DESCRIPTION, 79)}\n\n"
+        f"commands:\n{_table(listed)}\n\noptions:\n{_table(options)}\n\n{example_lines([f'{PROGRAM} demo'])}"
+    )
+
+
+def family_help(family: str) -> str:
+    """The commands of a family with a line for each."""
+    kinds = {name: entry for name, entry in COMMANDS.items() if name.startswith(f"{family} ")}
+    listed = {name.split()[1]: entry.summary for name, entry in kinds.items()}
+    examples = example_lines([entry.examples[0] for entry in kinds.values()])
+    summary = FAMILIES[family]
+    return (
+        f"usage: {PROGRAM} {family} [-h] kind ...\n\n{summary[0].upper()}{summary[1:]}.\n\n"
+        f"kinds:\n{_table(listed)}\n\n{examples}"
+    )
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    left = max(map(len, rows)) + 4
+    width = max(shutil.get_terminal_size().columns, left + 20)
+    lines = []
+    for name, text in rows.items():
+        first, *others = textwrap.wrap(text, width - left) or [""]
+        lines += [f"  {name:{left - 2}}{first}", *(" " * left + other for other in others)]
+    return "\n".join(lines)
+
+
+def _nearest(name: str) -> str:
+    known = [*COMMANDS, *FAMILIES]
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; perhaps {near[0]} was meant" if near else ""
+
+
+def _outcome(asked: Asked) -> tuple[str, TextIO | None]:
+    """What a command says, and where it goes: not to standard output if that is its output file; None: nowhere."""
+    from vvc_nnr.experiments.cli.flags import HelpAsked
+
+    try:
+        command = parsed(asked)
+    except HelpAsked as help_:
+        return help_.text, sys.stdout
+    outcome = command.run()
+    stream = sys.stderr if any(map(is_standard_output, _paths(command))) else sys.stdout
+    return json_text(outcome.data) if command.json else outcome.text, stream
+
+
+def _paths(options: Any) -> Iterator[Path]:
+    """All paths among the values of options and of options inside them."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            yield value
+        elif is_dataclass(value):
+            yield from _paths(value)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether memory is missing; torch says so by a plain RuntimeError."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    try:
+        if stream is not None:
+            print(printable(text, stream.encoding), file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise InputError(f"standard output: cannot be written: {error.strerror}") from error
+
+
+def printable(text: str, encoding: str | None) -> str:
+    r"""The text with what an encoding lacks, and what would command a terminal, as escapes such as \xe4 and \x1b."""
+    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else _escaped(letter) for letter in text)
+    return shown.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode() if ord(letter) < 0xA0 else letter
+
+
+def _give_up_output() -> None:
+    """Keeps the interpreter from failing once more when it flushes standard output at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _plots_without_window() -> Iterator[None]:
+    """Lets matplotlib be imported where MPLBACKEND names what is not installed here, as a notebook's does."""
+    before = os.environ.get(_BACKEND)
+    os.environ[_BACKEND] = "agg"
+    try:
+        yield
+    finally:
+        del os.environ[_BACKEND]
+        if before is not None:
+            os.environ[_BACKEND] = before
+
+
+def _refused(message: str, exit_code: int = 2) -> int:
+    one_line = printable(" ".join(message.split()), getattr(sys.stderr, "encoding", None))
+    with contextlib.suppress(OSError):
+        print(f"{PROGRAM}: error: {one_line}", file=sys.stderr)
+    return exit_code

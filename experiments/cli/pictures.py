@@ -1,0 +1,110 @@
+"""The options of every command that reads pictures, encodes them or runs networks over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+
+from vvc_nnr.codec.encoders import EncoderName
+from vvc_nnr.codec.sequence import Sao
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, SIZE
+from vvc_nnr.filters.inference.backend import BackendName, Precision
+from vvc_nnr.sequences.frame import ChromaFormat
+from vvc_nnr.sequences.source import Source, open_source, open_sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawFlags:
+    """Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
+
+    Attributes:
+        size: Luma samples per row and rows.
+        bit_depth: Bits per sample, 8 to 16.
+        chroma_format: Chroma format.
+        fps: Pictures per second.
+    """
+
+    size: Annotated[tuple[int, int] | None, SIZE] = None
+    bit_depth: Annotated[int | None, BIT_DEPTH] = None
+    chroma_format: ChromaFormat | None = None
+    fps: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFlags:
+    """Video files.
+
+    Attributes:
+        stream: Of several videos in the file the one at this place, from 0.
+        allow_damaged: Take damaged pictures as FFmpeg conceals them; results say so.
+    """
+
+    stream: Annotated[int | None, NATURAL] = None
+    allow_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderFlags:
+    """The VVC encoder.
+
+    Attributes:
+        encoder: libvvenc comes with this package; VTM's EncoderApp and vvencapp are looked for on the PATH.
+        sao: SAO in the filter sets that have it: on, or as libvvenc's preset has it (faster: off).
+        vtm_config: VTM's cfg/encoder_intra_vtm.cfg.
+    """
+
+    encoder: EncoderName = "libvvenc"
+    sao: Sao = "on"
+    vtm_config: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceFlags:
+    """What computes the networks.
+
+    Attributes:
+        device: Where the networks run.
+        backend: What computes them; auto: the fastest that is installed.
+        precision: What they are computed in.
+    """
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    backend: Literal["auto"] | BackendName = "auto"
+    precision: Precision = "float32"
+
+
+def source_of(path: Path, raw: RawFlags, video: VideoFlags) -> Source:
+    """The sequence of a file.
+
+    Raises:
+        InputError: If there is no such file, or its format is not known or not as the options have it.
+        BitstreamError, UnsupportedError: If it cannot be read.
+    """
+    return open_source(path, **_named(raw, video))
+
+
+def sources_of(path: Path, raw: RawFlags, video: VideoFlags) -> list[Source]:
+    """The sequences of a folder, or of one file; raises as `source_of`."""
+    return open_sources(path, **_named(raw, video))
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for finished encodings."""
+    return Path(platformdirs.user_cache_dir("vvc-nnr")) / "encodings"
+
+
+def _named(raw: RawFlags, video: VideoFlags) -> dict[str, Any]:
+    width, height = raw.size or (None, None)
+    return {
+        "width": width,
+        "height": height,
+        "bit_depth": raw.bit_depth,
+        "chroma_format": raw.chroma_format,
+        "fps": raw.fps,
+        "stream": video.stream,
+        "allow_damaged": video.allow_damaged,
+    }

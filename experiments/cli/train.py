@@ -1,0 +1,114 @@
+"""The command train: new in-loop filters and autoencoders from the user's own pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, get_args
+
+from vvc_nnr.codec.sequence import Preset
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.flags import Flags
+from vvc_nnr.experiments.cli.kinds import (
+    FOLDER,
+    NATURAL,
+    POSITIVE,
+    POSITIVE_REAL,
+    QPS,
+    SEED,
+    SHARE,
+    choices,
+    door,
+)
+from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, sources_of
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
+from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
+from vvc_nnr.filters.training.run import Trained
+
+_NAMES = {"n_steps": "steps"}
+_KINDS = {
+    "data": FOLDER,
+    "out": FOLDER,
+    "n_steps": POSITIVE,
+    "batch_size": POSITIVE,
+    "learning_rate": POSITIVE_REAL,
+    "seed": SEED,
+    "checkpoint_every": POSITIVE,
+}
+INLOOP_FLAGS = Flags(
+    InLoopRun,
+    names=_NAMES | {"n_channels": "channels", "n_blocks": "blocks"},
+    kinds=_KINDS
+    | {
+        "qps": QPS,
+        "presets": door(choices(*get_args(Preset)), "NAME,...", ",".join),
+        "chroma_weight": POSITIVE_REAL,
+        "n_channels": POSITIVE,
+        "n_blocks": POSITIVE,
+        "quantised_share": SHARE,
+    },
+)
+AUTOENCODER_FLAGS = Flags(
+    AutoencoderRun,
+    names=_NAMES | {"n_latents": "latents"},
+    kinds=_KINDS
+    | {
+        "cifar_share": POSITIVE_REAL,
+        "distortion_weight": POSITIVE_REAL,
+        "n_latents": POSITIVE,
+        "quantised_steps": NATURAL,
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainInLoop(Command):
+    """Train an in-loop filter, on pairs made by the real codec; resumes where it was cut off.
+
+    Attributes:
+        training: How it is trained.
+        raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
+        video: Video files.
+    """
+
+    training: Annotated[InLoopRun, INLOOP_FLAGS.arg]
+    raw: RawFlags = field(default_factory=RawFlags)
+    video: VideoFlags = field(default_factory=VideoFlags)
+
+    def run(self) -> Outcome:
+        """Trains; a process of torchrun that is not the first says nothing.
+
+        Raises:
+            VvcNnrError: If pictures, options or the folder cannot be used, or the training fails.
+        """
+        options = self.training
+        with INLOOP_FLAGS.as_typed():
+            provenance = gather_provenance(device=options.device).to_header()
+            trained = train_inloop(options, provenance, lambda: sources_of(options.data, self.raw, self.video))
+        return Outcome("", {}) if trained is None else _outcome(trained)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAutoencoder(Command):
+    """Train an autoencoder for small RGB pictures, on patches of reduced photographs; resumes where it was cut off.
+
+    Attributes:
+        training: How it is trained.
+    """
+
+    training: Annotated[AutoencoderRun, AUTOENCODER_FLAGS.arg]
+
+    def run(self) -> Outcome:
+        """Trains.
+
+        Raises:
+            VvcNnrError: If pictures, options or the folder cannot be used, or the training fails.
+        """
+        with AUTOENCODER_FLAGS.as_typed():
+            provenance = gather_provenance(device=self.training.device).to_header()
+            return _outcome(train_autoencoder(self.training, provenance))
+
+
+def _outcome(trained: Trained) -> Outcome:
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in trained.validation.items())
+    return Outcome(f"{trained.network}: {trained.n_bytes} bytes; validation: {figures}", dict(trained.card))

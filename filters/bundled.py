@@ -1,0 +1,26 @@
+"""The files of the networks that ship with this package, by name; needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vvc_nnr.network_file import NNC_SUFFIX
+
+ZOO = Path(__file__).parent / "zoo"
+ZOO_SUFFIXES = (".safetensors", NNC_SUFFIX)
+
+
+def zoo_names() -> list[str]:
+    """Names of the networks that ship with this package."""
+    return sorted(path.stem for path in ZOO.iterdir() if path.suffix in ZOO_SUFFIXES)
+
+
+def zoo_path(name: str) -> Path | None:
+    """The file of a network that ships with this package, None if none has that name."""
+    present = {path.name: path for path in ZOO.iterdir()}  # not asked for by name, which may be any user's path
+    return next((present[file] for suffix in ZOO_SUFFIXES if (file := f"{name}{suffix}") in present), None)
+
+
+def network_path(name_or_path: str | Path) -> Path:
+    """The file of a network that ships with this package by its name, else the path itself."""
+    return zoo_path(str(name_or_path)) or Path(name_or_path)
