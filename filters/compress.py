@@ -35,7 +35,6 @@ from vvc_nnr.filters.networks.dncnn import dncnn_of
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.picture_options import PictureOptions
-from vvc_nnr.filters.run_identity import weights_sha256
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
@@ -58,6 +57,7 @@ from vvc_nnr.filters.training.fine_tuning import (
     tune_for_size,
 )
 from vvc_nnr.filters.training.loop import check_checkpoint
+from vvc_nnr.filters.training.run_identity import weights_sha256
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
 from vvc_nnr.folding.norm_pairs import find_norm_pairs
 from vvc_nnr.folding.torch_norms import fold_batch_norms

@@ -64,7 +64,6 @@ FOLDERS_IN_ORDER = {
         "_kernels",
         "bundled",
         "picture_options",
-        "run_identity",
         "networks",
         "zoo",
         "complexity",

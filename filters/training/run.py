@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vvc_nnr.files import AtomicFile
-from vvc_nnr.filters.run_identity import weights_sha256
 from vvc_nnr.filters.training.loop import Identity, TrainOptions
+from vvc_nnr.filters.training.run_identity import weights_sha256
 from vvc_nnr.filters.zoo import Network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 
