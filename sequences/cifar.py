@@ -115,6 +115,8 @@ def _named_parts(path: Path, split: Split) -> dict[str, CifarImages]:
 
 def _single_file(path: Path, split: Split) -> dict[str, CifarImages]:
     """One `.npy` file, or one batch, python or binary by its suffix, whatever else its name is."""
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        raise InputError(f"{path}: is one image; give the folder that holds the folders of the classes")
     data = read_limited(path)
     if path.suffix.lower() == ".npy":
         return _of_arrays([arrays_of_npy(data, str(path))], path, split)

@@ -1,4 +1,4 @@
-"""Whether a video file is as long as its container says: MP4 and MOV, Matroska and WebM, AVI, MPEG-TS.
+"""Whether a video file is as long as its container says: MP4 and MOV, Matroska and WebM, AVI, Ogg, MPEG-TS.
 
 FFmpeg reads what is there of a file that was cut off, and for Matroska and AVI says nothing.
 """
@@ -16,6 +16,7 @@ _SYNC, _TS_PACKET_BYTES = b"\x47", 188
 _BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix meta uuid free skip wide pnot udta".split())
 _RIFF_UNKNOWN = 0x7FFFF000
 """From here on sizes stand for a recording whose end was never written."""
+_OGG_PAGE, _OGG_HEAD_BYTES, _OGG_IS_LAST = b"OggS", 27, 4
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -33,6 +34,8 @@ def check_container_end(path: Path) -> None:
             end_bytes = _end_of_boxes(file, size_bytes)
         elif head[:4] == _EBML:
             end_bytes = _end_of_segment(file)
+        elif head[:4] == _OGG_PAGE:
+            end_bytes = _end_of_pages(file)
         elif head[:4] == b"RIFF":
             length = int.from_bytes(head[4:8], "little")
             end_bytes = 8 + length if length < _RIFF_UNKNOWN else 0
@@ -69,6 +72,21 @@ def _end_of_boxes(file: BufferedReader, size_bytes: int) -> int:
             return size_bytes
         at += length
     return at
+
+
+def _end_of_pages(file: BufferedReader) -> int:
+    """Where the last page of an Ogg file ends; one byte more if a stream lacks the page that is marked as its last."""
+    at, opened = 0, set[bytes]()
+    while True:
+        file.seek(at)
+        head = file.read(_OGG_HEAD_BYTES)
+        if head[:4] != _OGG_PAGE[: max(len(head), 1)]:  # the end, or what stands behind the last page
+            return at + bool(opened)
+        if len(head) < _OGG_HEAD_BYTES:
+            return at + _OGG_HEAD_BYTES
+        serial_number, n_segments = head[14:18], head[26]
+        at += _OGG_HEAD_BYTES + n_segments + sum(file.read(n_segments))
+        (opened.discard if head[5] & _OGG_IS_LAST else opened.add)(serial_number)
 
 
 def _end_of_segment(file: BufferedReader) -> int:

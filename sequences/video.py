@@ -229,11 +229,15 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
     promised = _n_promised(track)
     packets = container.demux(track)
     n_packets, n_shown, is_said = 0, 0, False
-    at_end = False
+    at_end = is_cut = False
     while not at_end:
         packet, pictures, damage = _next_pictures(packets)
         at_end = packet is None
         n_packets += packet is not None and packet.size > 0
+        if at_end and is_cut and not damage:
+            damage = "its last coded picture is cut short"
+        if packet is not None and packet.size > 0:
+            is_cut = packet.is_corrupt
         where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
         corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
         if not damage and corrupt is not None:

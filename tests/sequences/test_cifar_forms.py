@@ -332,3 +332,10 @@ def test_empty_archives(tmp_path):
     for form in ("zip", "tar", "tar.gz"):
         with pytest.raises(InputError, match="holds no CIFAR-10 batch or image"):
             load_cifar10(packed(tmp_path / f"x{form}", form, {}))
+
+
+@pytest.mark.parametrize("name", ["0001.png", "x.JPG"])
+def test_one_image_is_no_batch(tmp_path, name):
+    Image.fromarray(IMAGES[0]).save(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: is one image; give the folder"):
+        load_cifar10(tmp_path / name)

@@ -147,9 +147,9 @@ def test_a_damaged_first_picture_is_noticed_when_the_file_is_opened(tmp_path, ff
         probe_video(path)
 
 
-@pytest.mark.parametrize("name", ["x.mp4", "x.mov", "x.mkv", "x.webm", "x.avi"])
+@pytest.mark.parametrize("name", ["x.mp4", "x.mov", "x.mkv", "x.webm", "x.avi", "x.ogv"])
 def test_where_containers_end(tmp_path, ffmpeg, name):
-    codec = ("-c:v", "libvpx") if name == "x.webm" else ("-c:v", "libx264", "-bf", "0")
+    codec = {"x.webm": ("-c:v", "libvpx"), "x.ogv": ("-c:v", "libtheora")}.get(name, ("-c:v", "libx264", "-bf", "0"))
     ffmpeg(
         "-f",
         "lavfi",
@@ -226,3 +226,35 @@ def test_damage_is_noticed_each_time_and_in_each_file(tmp_path, ffmpeg):
     for name in ("first.mkv", "second.mkv", "second.mkv"):
         with pytest.raises(BitstreamError, match=f"{name}: .*File ended prematurely"):
             samples(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.ogv", "libtheora"), ("vp8.ivf", "libvpx"), ("vp9.ivf", "libvpx-vp9"), ("x.flv", "libx264")]
+)
+def test_a_file_that_ends_within_its_last_picture(tmp_path, ffmpeg, name, codec):
+    """Also where the codec has nothing to check and the container counts the picture."""
+    path = tmp_path / name
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 6, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", codec, path)
+    whole = path.read_bytes()
+    assert len(samples(path)) == 6
+    for n_lost_bytes in (40, len(whole) // 4):
+        path.write_bytes(whole[:-n_lost_bytes])
+        with pytest.raises(BitstreamError):
+            samples(path)
+
+
+def test_every_page_of_an_ogg_file_is_held_against_the_mark_of_the_last(tmp_path, ffmpeg):
+    path = tmp_path / "x.ogv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 6, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "libtheora", "-page_duration", 1, path)
+    whole = path.read_bytes()
+    pages = [at for at in range(1, len(whole)) if whole.startswith(b"OggS", at)]
+    assert len(pages) > 3
+    for at in pages:
+        path.write_bytes(whole[:at])
+        with pytest.raises(BitstreamError, match="truncated"):
+            check_container_end(path)
+    for good in (whole, whole * 2, whole + b"ID3 tag"):
+        path.write_bytes(good)
+        check_container_end(path)
