@@ -30,7 +30,15 @@ from vvc_nnr.experiments.tsv import read_rows
 from vvc_nnr.json_text import parse_json
 
 IN_LOOP_ROWS, IN_LOOP_NETWORKS, IN_LOOP_SETTINGS = "in_loop.tsv", "in_loop_networks.tsv", "in_loop.json"
-IN_LOOP_FILES = RunFiles(IN_LOOP_ROWS, IN_LOOP_SETTINGS)
+IN_LOOP_FILES = RunFiles(
+    IN_LOOP_ROWS,
+    IN_LOOP_SETTINGS,
+    (
+        *("in_loop_complexity", "in_loop_gain_per_qp", "in_loop_worse", "in_loop_coded_weights", "in_loop_doubts"),
+        *("in_loop_bd_rate", "in_loop_bd_rate_of_mean_curves", "in_loop_bd_rate_with_network_bits"),
+        "in_loop_bd_rate_per_sequence",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

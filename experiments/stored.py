@@ -26,9 +26,13 @@ TOOL_ROWS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool.json"
 IMAGE_ROWS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
 TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
-    RunFiles(TOOL_ROWS, TOOL_SETTINGS),
-    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS),
-    RunFiles(ZOO_ROWS, ZOO_SETTINGS),
+    RunFiles(
+        TOOL_ROWS,
+        TOOL_SETTINGS,
+        ("table2_psnr", "table3_ssim", "gain_per_qp", "bd_rate", "bd_rate_per_sequence", "rd_class_*", "rd_overall"),
+    ),
+    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "end_to_end")),
+    RunFiles(ZOO_ROWS, ZOO_SETTINGS, ("model_zoo",)),
 )
 SIZE_FILES = ("sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
 """Table 1 has the networks of both experiments where both are in one folder."""

@@ -17,7 +17,7 @@ from vvc_nnr.experiments import in_loop
 from vvc_nnr.experiments.in_loop import NETWORK_METHODS, InLoopOptions
 from vvc_nnr.experiments.in_loop_rows import InLoopRow, NetworkRow
 from vvc_nnr.experiments.in_loop_run import run_in_loop
-from vvc_nnr.experiments.in_loop_stored import read_in_loop
+from vvc_nnr.experiments.in_loop_stored import IN_LOOP_FILES, read_in_loop
 from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.tsv import read_rows
@@ -86,6 +86,7 @@ def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
         assert (row.decode_s > anchor.decode_s) == (row.encode_s > anchor.encode_s) == (row is not anchor)
     written = {path.name for path in tmp_path.iterdir()}
     assert {f"{name}{suffix}" for name in tables for suffix in (".md", ".csv", ".tex")} <= written
+    assert tables.keys() <= set(IN_LOOP_FILES.results)
 
 
 def test_wiener_filters_are_counted_and_shown(

@@ -10,18 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import vvc_nnr
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli import main
+from vvc_nnr.experiments.in_loop_stored import IN_LOOP_FILES
+from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.planned import Plan, image_axes, progress, run_remarks
 from vvc_nnr.experiments.provenance import Conventions, Provenance, gather_provenance
 from vvc_nnr.experiments.report.write import FORMATS, write_report
+from vvc_nnr.experiments.results import write_results
 from vvc_nnr.experiments.rows import ImageRow
-from vvc_nnr.experiments.run_folder import RunFiles, open_run
+from vvc_nnr.experiments.run_folder import RESULT_SUFFIXES, RunFiles, open_run
 from vvc_nnr.experiments.settings import RunIdentity, files_digest, picture_digests, read_last_run, source_digests
-from vvc_nnr.experiments.stored import IMAGE_FILES
+from vvc_nnr.experiments.stored import IMAGE_FILES, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tsv import read_rows
 from vvc_nnr.folder_lock import LOCK, locked_folder
 from vvc_nnr.sequences.frame import Frame
@@ -131,6 +135,42 @@ def test_rows_without_their_settings_and_folders_of_an_older_version(run: Callab
     path.unlink()
     with pytest.raises(InputError, match=r"rows\.tsv: rows\.json with its settings is missing"):
         run()
+
+
+@pytest.mark.parametrize("files", [TOOL_FILES, IMAGE_FILES, ZOO_FILES, IN_LOOP_FILES], ids=lambda files: files.rows)
+def test_tables_of_an_earlier_end_do_not_stay_beside_the_rows_of_an_unfinished_run(
+    tmp_path: Path, provenance: Provenance, files: RunFiles
+) -> None:
+    names = [name.replace("*", "d") for name in files.results]
+    assert names
+    own = tmp_path / "out" / "notes.md"
+    own.parent.mkdir()
+    own.write_text("of the user")
+    plots: dict[str, Figure] = {name: Figure() for name in names}
+    conventions = Conventions().to_header()
+    for end in (True, False):
+        with open_run(tmp_path / "out", files, ImageRow, IDENTITY, PLAN, provenance, conventions) as opened:
+            if end:
+                write_results(tmp_path / "out", dict.fromkeys(names, Table("A title", (), ())), plots)
+                written = {path.name for path in (tmp_path / "out").iterdir()}
+                assert {name + suffix for name in names for suffix in RESULT_SUFFIXES} <= written
+                opened.end(0)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {own.name, files.rows, files.settings}
+    assert own.read_text() == "of the user"
+
+
+def test_a_refused_run_leaves_the_tables(run: Callable[..., None], tmp_path: Path, provenance: Provenance) -> None:
+    files = replace(FILES, results=("table",))
+    table = tmp_path / "out" / "table.md"
+    run()
+    table.write_text("a table")
+    other = replace(IDENTITY, inputs={"a": ("9",)})
+    with (
+        pytest.raises(InputError, match="other pictures called a"),
+        open_run(table.parent, files, ImageRow, other, PLAN, provenance, Conventions().to_header()),
+    ):
+        pass
+    assert table.read_text() == "a table"
 
 
 def test_one_run_at_a_time(run: Callable[..., None], tmp_path: Path, provenance: Provenance) -> None:

@@ -20,6 +20,7 @@ from vvc_nnr.experiments.markup import Table
 from vvc_nnr.experiments.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.rows import ImageRow, SizeRow, ToolRow
 from vvc_nnr.experiments.runner import run_end_to_end, run_tool_by_tool
+from vvc_nnr.experiments.stored import TOOL_FILES
 from vvc_nnr.experiments.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tsv import read_rows
 from vvc_nnr.filters.inference.runner import Runner
@@ -106,6 +107,7 @@ def test_tool_by_tool_writes_rows_tables_and_plots(
     names = {path.name for path in folder.iterdir()}
     assert {f"{name}{suffix}" for name in tables for suffix in (".md", ".csv", ".tex")} <= names
     assert {"tool_by_tool.json", "rd_class_d.png", "rd_class_d.svg"} <= names
+    assert tables.keys() - {"table1_size"} <= set(TOOL_FILES.results)  # sizes are measured at once
     assert not [name for name in names if name.endswith(".part")]
     assert "Table 2" in (folder / "table2_psnr.md").read_text()
 
