@@ -26,6 +26,7 @@ from vvc_nnr.experiments.notes import TIME_NOTE, bd_rate_note, in_loop_notes
 from vvc_nnr.experiments.provenance import Conventions
 from vvc_nnr.experiments.results import MIN_QPS_FOR_BD_RATE
 from vvc_nnr.experiments.run_folder import RunFiles
+from vvc_nnr.experiments.settings import fault_of_json
 from vvc_nnr.experiments.tsv import read_rows
 from vvc_nnr.json_text import parse_json
 
@@ -121,7 +122,8 @@ def _settings(path: Path) -> dict[str, Any]:
         settings = dict(parse_json(path.read_bytes())["settings"])
         found = {key: settings[key] for key in ("qps", "max_pictures", "sequences", "interpolation")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no settings of an in-loop run: {error!r}; run the experiment again") from error
+        fault = fault_of_json(error)
+        raise InputError(f"{path}: no settings of an in-loop run: {fault}; run it into another folder") from error
     for key, kinds in (("qps", list), ("max_pictures", (int, type(None))), ("sequences", list)):
         if not isinstance(found[key], kinds):
             raise InputError(f"{path}: {key} {found[key]!r}: run the experiment again")

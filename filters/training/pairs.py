@@ -291,7 +291,7 @@ def check_note(folder: Path, options: PairOptions) -> None:
     try:
         found = dict(parse_json(read_bytes(note)))
     except (BitstreamError, ValueError, TypeError) as error:
-        raise InputError(f"{note}: cannot be read: {error}") from error
+        raise InputError(f"{note}: cannot be read: {error}; make the pairs anew in another folder") from error
     for key, value in _note_of(options).items():
         if found.get(key) != value:
             raise InputError(

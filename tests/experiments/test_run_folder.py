@@ -173,6 +173,28 @@ def test_a_refused_run_leaves_the_tables(run: Callable[..., None], tmp_path: Pat
     assert table.read_text() == "a table"
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no JSON: Expecting value"),
+        ("null", "an entry has another form than this program writes"),
+        ("[]", "an entry has another form than this program writes"),
+        ('{"settings": 3}', "an entry has another form than this program writes"),
+        ("{}", "'settings' is missing"),
+    ],
+)
+def test_what_is_wrong_with_settings_is_said_in_words(
+    run: Callable[..., None], tmp_path: Path, text: str, fault: str
+) -> None:
+    run(rows=(A,))
+    path = tmp_path / "out" / FILES.settings
+    path.write_text(text)
+    for read in (run, lambda: read_last_run(path)):
+        with pytest.raises(InputError, match=f": {fault}.*another folder") as caught:
+            read()
+        assert "Error(" not in str(caught.value)
+
+
 def test_one_run_at_a_time(run: Callable[..., None], tmp_path: Path, provenance: Provenance) -> None:
     with open_run(tmp_path / "out", FILES, ImageRow, IDENTITY, PLAN, provenance, Conventions().to_header()) as opened:
         before = contents(tmp_path / "out")
