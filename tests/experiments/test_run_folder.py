@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import vvc_nnr
+from vvc_nnr import temporary
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli import main
 from vvc_nnr.experiments.in_loop_stored import IN_LOOP_FILES
@@ -209,7 +210,10 @@ def test_one_run_at_a_time(run: Callable[..., None], tmp_path: Path, provenance:
 def test_unfinished_files_of_a_killed_run_go(run: Callable[..., None], tmp_path: Path) -> None:
     run()
     before = sorted(contents(tmp_path / "out"))
-    (tmp_path / "out" / ".table.md.0123abcd.part").touch()
+    path, number = temporary.open_temporary_file(tmp_path / "out" / "table.md")
+    os.close(number)  # the process has died
+    assert path.exists()
+    temporary.remove_leftovers.cache_clear()  # and this is another
     run()
     assert sorted(contents(tmp_path / "out")) == before
 
