@@ -136,9 +136,12 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
     Raises:
         InputError: If there is no such kind, it lacks a number format or the network its graph, or a package is not
             installed, or the file cannot be written.
+        UnsupportedError: If weights are in the graph, and the kind has none.
     """
     check_plain_suffix(path)
     suffix = Path(path).suffix.lower()
+    if suffix != ONNX_SUFFIX:
+        _check_without_graph(path, network)
     if suffix in TORCH_SUFFIXES:
         from vvc_nnr.model.torch_file import write_checkpoint
 
@@ -214,15 +217,27 @@ def read_network_file(
     Raises:
         InputError: If the file cannot be read, an option is out of range, or a package for its kind is not installed.
         BitstreamError: If its content is damaged, or a coded network is larger than `max_elements`.
-        UnsupportedError: If it holds something that this package does not read, or a value beyond float32.
+        UnsupportedError: If it holds something that this package does not read, a value beyond float32, or weights in
+            the graph of an ONNX model.
     """
     if Path(path).suffix.lower() not in OTHER_SUFFIXES:
         with telling_suffixes(path):
             return read_network(path)
     network = read_arrays(path, max_elements=max_elements, n_threads=n_threads)
+    _check_without_graph(path, network)
     with naming(path):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
     return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes, network.left_out)
+
+
+def _check_without_graph(path: Path | str, network: NetworkArrays) -> None:
+    """Raises UnsupportedError if the network is not all there without its graph."""
+    if network.graph is None:
+        return
+    from vvc_nnr.model.onnx import check_only_tensors_matter
+
+    with naming(path):
+        check_only_tensors_matter(network.graph)
 
 
 def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:

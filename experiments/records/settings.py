@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.codec.sequence import check_encodable
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.planned import Plan
 from vvc_nnr.experiments.records.provenance import Provenance
@@ -31,10 +31,17 @@ InputDigests: TypeAlias = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """Names of an experiment's files in a folder of results."""
+    """Names of an experiment's files in a folder of results.
+
+    Attributes:
+        rows: The measured rows.
+        settings: What they were measured under.
+        results: Tables and figures that are made from the rows, without suffix; `*` stands for any text.
+    """
 
     rows: str
     settings: str
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,24 @@ def read_last_run(path: Path) -> LastRun:
             content.get("has_ended") is True,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no settings of a run: {error!r}; run the experiment again") from error
+        raise InputError(f"{path}: no settings of a run: {fault_of_json(error)}; run it into another folder") from error
+
+
+def fault_of_json(error: Exception) -> str:
+    """What is wrong with a JSON file, in words and not as Python has it.
+
+    Args:
+        error: What reading it, or taking the settings out of its content, raised.
+    """
+    if isinstance(error, BitstreamError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, KeyError):
+        return f"{shown(str(error))} is missing"
+    return "an entry has another form than this program writes"
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -283,7 +307,8 @@ def _old(path: Path) -> _Noted | None:
         settings, inputs = dict(content["settings"]), content.get("inputs")
         inputs = None if inputs is None else dict(inputs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no settings of an earlier run: {error!r}; choose another folder") from error
+        fault = fault_of_json(error)
+        raise InputError(f"{path}: no settings of an earlier run: {fault}; choose another folder") from error
     if inputs is None:
         raise InputError(f"{path}: no digests of inputs (the run of an older version): choose another folder")
     for name, digests in inputs.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,9 @@ from vvc_nnr.experiments.records.settings import InputDigests, RunFiles, RunIden
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.temporary import remove_leftovers
+
+RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
+"""Of tables and figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ def open_run(
 ) -> Iterator[OpenRun[RowT]]:
     """Opens a folder for a run, which goes on where an earlier one with the same identity was cut off.
 
-    The folder is locked, and everything is checked, before anything in it changes.
+    The folder is locked, and everything is checked, before anything in it changes. Then tables and figures of an
+    earlier end go: they would not be those of the rows, and nothing in them would say that this run has not ended.
 
     Args:
         folder: The folder of results; it is made if need be.
@@ -96,5 +100,19 @@ def open_run(
             raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
         write_settings(path, identity, inputs, provenance, plan, has_ended=False)
         remove_leftovers(folder)
+        _remove_results(folder, files.results)
         with RowWriter(rows, row_type, header) as writer:
             yield OpenRun(writer, path, identity, inputs, provenance, plan)
+
+
+def _remove_results(folder: Path, names: Iterable[str]) -> None:
+    """Removes what `vvc_nnr.experiments.results.write_results` wrote under such names.
+
+    Raises:
+        InputError: If a file cannot be removed.
+    """
+    for path in sorted(each for name in names for suffix in RESULT_SUFFIXES for each in folder.glob(name + suffix)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be replaced: {error.strerror}") from error

@@ -50,10 +50,19 @@ TOOL_ROWS, TOOL_NETWORKS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool_netw
 IMAGE_ROWS, IMAGE_NETWORKS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end_networks.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
 TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
-    RunFiles(TOOL_ROWS, TOOL_SETTINGS),
-    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS),
-    RunFiles(ZOO_ROWS, ZOO_SETTINGS),
+    RunFiles(
+        TOOL_ROWS,
+        TOOL_SETTINGS,
+        (
+            *("table2_psnr", "table3_ssim", "gain_per_qp", "complexity", "worse", "all_scores", "warnings"),
+            *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
+            *("coded_weights", "rd_class_*", "rd_overall"),
+        ),
+    ),
+    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "end_to_end")),
+    RunFiles(ZOO_ROWS, ZOO_SETTINGS, ("model_zoo",)),
 )
+"""`table1_size` is not among them: it follows from the networks, and two experiments share it."""
 NETWORK_FILES = (TOOL_NETWORKS, IMAGE_NETWORKS)
 """Table 1 has the networks of both experiments where both are in one folder."""
 CODED_FOLDER = "networks"

@@ -279,7 +279,7 @@ def check_note(folder: Path, options: PairOptions) -> None:
     """Refuses a pair set that was made by another encoder or with other presets; nothing is written.
 
     Raises:
-        InputError: If it was, or its note cannot be read.
+        InputError: If it was, or its note is missing or cannot be read.
     """
     note, old = folder / NOTE, folder / "presets.json"
     if not note.exists():
@@ -287,11 +287,15 @@ def check_note(folder: Path, options: PairOptions) -> None:
             raise InputError(
                 f"{folder}: holds pairs of an older version, which does not note the encoder; use another folder"
             )
+        if any(folder.glob(f"*/{ORIGINAL}")):
+            raise InputError(
+                f"{folder}: holds pairs without {NOTE}, which tells their encoder: bring it back, or use another folder"
+            )
         return
     try:
         found = dict(parse_json(read_bytes(note)))
     except (BitstreamError, ValueError, TypeError) as error:
-        raise InputError(f"{note}: cannot be read: {error}") from error
+        raise InputError(f"{note}: cannot be read: {error}; make the pairs anew in another folder") from error
     for key, value in _note_of(options).items():
         if found.get(key) != value:
             raise InputError(

@@ -51,7 +51,14 @@ def pictures_before(checkpoint: Path, note: Path) -> Digests | None:
     Raises:
         InputError: If the note is missing or cannot be read.
     """
-    return noted_pictures(note) if checkpoint.exists() else None
+    if not checkpoint.exists():
+        return None
+    if not note.exists():
+        raise InputError(
+            f"{note}: is missing, which pictures {checkpoint.name} was trained on is not known: "
+            "bring it back, or train in another folder"
+        )
+    return noted_pictures(note)
 
 
 def check_same_pictures(before: Digests, now: Digests, checkpoint: Path) -> None:
@@ -89,7 +96,7 @@ def noted_pictures(note: Path) -> Digests:
     try:
         found = parse_json(read_bytes(note))
     except BitstreamError as error:
-        raise InputError(f"{note}: cannot be read: {error}") from error
+        raise InputError(f"{note}: cannot be read: {error}; bring it back, or train in another folder") from error
     if not isinstance(found, dict) or not all(isinstance(digest, str) for digest in found.values()):
-        raise InputError(f"{note}: not a list of a run's pictures")
+        raise InputError(f"{note}: not a list of a run's pictures; bring it back, or train in another folder")
     return found

@@ -20,9 +20,9 @@ import numpy as np
 
 from vvc_nnr.bitstream.graph import MANIFEST_KEY
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
-from vvc_nnr.model.onnx_external import load_external_data
+from vvc_nnr.model.onnx_external import every_tensor, load_external_data
 from vvc_nnr.model.onnx_texts import check_texts
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.roles.by_name import named_roles
@@ -129,6 +129,35 @@ def graph_roles(graph: bytes, arrays: NamedArrays) -> dict[str, TensorRole]:
     return named_roles(arrays) | told
 
 
+def check_only_tensors_matter(graph: bytes) -> None:
+    """Checks that a graph holds no weights itself, so that its network is all there without it.
+
+    Args:
+        graph: The model without the tensors that left it, serialised; one that is no ONNX model, or cannot be read
+            since the package onnx is not installed, is not checked.
+
+    Raises:
+        UnsupportedError: If it has numbers of some size in it: constants of branches, loops and functions, sparse
+            ones, and those of number formats that are not coded.
+    """
+    try:
+        model = _parsed(graph)
+    except (BitstreamError, InputError):
+        return
+    text = import_onnx().TensorProto.STRING
+    kept = [
+        name
+        for name, tensor in every_tensor(model)
+        if _has_data(tensor) and tensor.data_type != text and _n_values(tensor) >= MIN_VALUES
+    ]
+    if kept:
+        names = ", ".join(shown(repr(name), 60) for name in kept[:3])
+        raise UnsupportedError(
+            f"{len(kept)} of its constants ({names}) stay in the graph of the ONNX model (branches, loops, functions, "
+            "sparse values, other number formats) and would be lost without it: write .nnc, or .onnx from .nnc"
+        )
+
+
 def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> Any:
     """The `ModelProto` of a graph and its constants.
 
@@ -198,9 +227,12 @@ def constants(model: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_coded(tensor: Any) -> bool:
     onnx = import_onnx()
-    n_values = int(np.prod(tensor.dims, dtype=object)) if tensor.dims else 1
     known = {onnx.TensorProto.DataType.Value(name) for name in _FORMATS}
-    return n_values >= MIN_VALUES and tensor.data_type in known
+    return _n_values(tensor) >= MIN_VALUES and tensor.data_type in known
+
+
+def _n_values(tensor: Any) -> int:
+    return math.prod(tensor.dims)
 
 
 def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:

@@ -23,10 +23,10 @@ def load_external_data(path: Path | str, model: Any) -> int:
         BitstreamError: If the values do not fit a tensor's type and shape.
     """
     external = importlib.import_module("onnx").TensorProto.EXTERNAL
-    return sum(_loaded(path, name, tensor) for name, tensor in _tensors(model) if tensor.data_location == external)
+    return sum(_loaded(path, name, tensor) for name, tensor in every_tensor(model) if tensor.data_location == external)
 
 
-def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
+def every_tensor(model: Any) -> Iterator[tuple[str, Any]]:
     """Name and `TensorProto` of everything in a model."""
     yield from _tensors_of_graph(model.graph)
     for training in model.training_info:

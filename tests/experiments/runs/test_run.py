@@ -23,7 +23,7 @@ from vvc_nnr.experiments.runs import end_to_end, tool_by_tool
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
-from vvc_nnr.experiments.tables.stored import read_tools
+from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters
 from vvc_nnr.sequences.frame import Frame
@@ -117,6 +117,7 @@ def test_tool_by_tool_writes_rows_tables_and_plots(
     names = {path.name for path in folder.iterdir()}
     assert {f"{name}{suffix}" for name in tables for suffix in (".md", ".csv", ".tex")} <= names
     assert {"tool_by_tool.json", "rd_class_d.png", "rd_class_d.svg"} <= names
+    assert tables.keys() - {"table1_size"} <= set(TOOL_FILES.results)  # sizes are measured at once
     assert not [name for name in names if name.endswith(".part")]
     assert "Table 2" in (folder / "table2_psnr.md").read_text()
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import vvc_nnr
+from vvc_nnr import temporary
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.planned import Plan, image_axes, progress, run_remarks
@@ -28,8 +30,10 @@ from vvc_nnr.experiments.records.settings import (
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import FORMATS, write_report
-from vvc_nnr.experiments.runs.run_folder import open_run
-from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS
+from vvc_nnr.experiments.runs.run import write_results
+from vvc_nnr.experiments.runs.run_folder import RESULT_SUFFIXES, open_run
+from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.folder_lock import LOCK, locked_folder
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import open_source
@@ -140,6 +144,64 @@ def test_rows_without_their_settings_and_folders_of_an_older_version(run: Callab
         run()
 
 
+@pytest.mark.parametrize("files", [TOOL_FILES, IMAGE_FILES, ZOO_FILES], ids=lambda files: files.rows)
+def test_tables_of_an_earlier_end_do_not_stay_beside_the_rows_of_an_unfinished_run(
+    tmp_path: Path, provenance: Provenance, files: RunFiles
+) -> None:
+    names = [name.replace("*", "d") for name in files.results]
+    assert names
+    own = tmp_path / "out" / "notes.md"
+    own.parent.mkdir()
+    own.write_text("of the user")
+    plots: dict[str, Figure] = {name: Figure() for name in names}
+    conventions = Conventions().to_header()
+    for end in (True, False):
+        with open_run(tmp_path / "out", files, ImageRow, IDENTITY, PLAN, provenance, conventions) as opened:
+            if end:
+                write_results(tmp_path / "out", dict.fromkeys(names, Table("A title", (), ())), plots)
+                written = {path.name for path in (tmp_path / "out").iterdir()}
+                assert {name + suffix for name in names for suffix in RESULT_SUFFIXES} <= written
+                opened.end(0)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {own.name, files.rows, files.settings}
+    assert own.read_text() == "of the user"
+
+
+def test_a_refused_run_leaves_the_tables(run: Callable[..., None], tmp_path: Path, provenance: Provenance) -> None:
+    files = replace(FILES, results=("table",))
+    table = tmp_path / "out" / "table.md"
+    run()
+    table.write_text("a table")
+    other = replace(IDENTITY, inputs={"a": ("9",)})
+    with (
+        pytest.raises(InputError, match="other pictures called a"),
+        open_run(table.parent, files, ImageRow, other, PLAN, provenance, Conventions().to_header()),
+    ):
+        pass
+    assert table.read_text() == "a table"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no JSON: Expecting value"),
+        ("null", "an entry has another form than this program writes"),
+        ("[]", "an entry has another form than this program writes"),
+        ('{"settings": 3}', "an entry has another form than this program writes"),
+        ("{}", "'settings' is missing"),
+    ],
+)
+def test_what_is_wrong_with_settings_is_said_in_words(
+    run: Callable[..., None], tmp_path: Path, text: str, fault: str
+) -> None:
+    run(rows=(A,))
+    path = tmp_path / "out" / FILES.settings
+    path.write_text(text)
+    for read in (run, lambda: read_last_run(path)):
+        with pytest.raises(InputError, match=f": {fault}.*another folder") as caught:
+            read()
+        assert "Error(" not in str(caught.value)
+
+
 def test_one_run_at_a_time(run: Callable[..., None], tmp_path: Path, provenance: Provenance) -> None:
     with open_run(tmp_path / "out", FILES, ImageRow, IDENTITY, PLAN, provenance, Conventions().to_header()) as opened:
         before = contents(tmp_path / "out")
@@ -154,7 +216,10 @@ def test_one_run_at_a_time(run: Callable[..., None], tmp_path: Path, provenance:
 def test_unfinished_files_of_a_killed_run_go(run: Callable[..., None], tmp_path: Path) -> None:
     run()
     before = sorted(contents(tmp_path / "out"))
-    (tmp_path / "out" / ".table.md.0123abcd.part").touch()
+    path, number = temporary.open_temporary_file(tmp_path / "out" / "table.md")
+    os.close(number)  # the process has died
+    assert path.exists()
+    temporary.remove_leftovers.cache_clear()  # and this is another
     run()
     assert sorted(contents(tmp_path / "out")) == before
 

@@ -19,7 +19,7 @@ from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.runs import tool_by_tool
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import WAYS_OF, ToolOptions
-from vvc_nnr.experiments.tables.stored import read_tools
+from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.decisions.block_decisions import apply_decisions, correction_by, correction_of
 from vvc_nnr.filters.decisions.coding import encode_decisions
@@ -91,6 +91,7 @@ def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
         assert (row.decode_s > anchor.decode_s) == (row.encode_s > anchor.encode_s) == (row is not anchor)
     written = {path.name for path in tmp_path.iterdir()}
     assert {f"{name}{suffix}" for name in tables for suffix in (".md", ".csv", ".tex")} <= written
+    assert tables.keys() - {"table1_size"} <= set(TOOL_FILES.results)
 
 
 def test_wiener_filters_are_counted_and_shown(

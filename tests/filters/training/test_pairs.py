@@ -127,6 +127,10 @@ def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
     (tmp_path / "pairs.json").write_text(json.dumps(note | {"encoder": "another"}))
     with pytest.raises(InputError, match="holds pairs of the encoder another, asked for libvvenc in"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+    (tmp_path / "pairs.json").unlink()
+    with pytest.raises(InputError, match=r"holds pairs without pairs\.json.*another folder"):
+        make_pairs(pictures, tmp_path, PairOptions((32,), ("none",)))
+    (tmp_path / "pairs.json").write_text(json.dumps(note))
     (tmp_path / "pairs.json").rename(tmp_path / "presets.json")
     with pytest.raises(InputError, match="pairs of an older version, which does not note the encoder"):
         make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))

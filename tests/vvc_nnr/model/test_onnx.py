@@ -16,7 +16,7 @@ from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model import onnx_external
 from vvc_nnr.model.onnx import graph_roles
-from vvc_nnr.network_file import decoded_arrays, read_arrays, write_arrays
+from vvc_nnr.network_file import decoded_arrays, read_arrays, read_network_file, write_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import Role
 
@@ -294,7 +294,7 @@ def test_external_data_of_branches_and_functions_comes_into_the_graph(tmp_path: 
     whole, beside, again = (tmp_path / name for name in ("whole.onnx", "beside.onnx", "again.onnx"))
     onnx.save(nested_model(), whole)
     model = nested_model()
-    for name, tensor in onnx_external._tensors(model):
+    for name, tensor in onnx_external.every_tensor(model):
         onnx.external_data_helper.set_external_data(tensor, f"{name}.bin")
         (tmp_path / f"{name}.bin").write_bytes(tensor.raw_data)
         tensor.ClearField("raw_data")
@@ -387,3 +387,56 @@ def test_external_data_with_keys_that_are_not_known(tmp_path: Path) -> None:
     tensor.ClearField("raw_data")
     tensor.external_data.add(key="locetion", value="y")
     assert read_onnx_of(model, tmp_path).arrays["w"].shape == (8, 3, 3, 3)
+
+
+def branch_with_weights() -> Any:
+    weights = onnx.numpy_helper.from_array(np.arange(16, dtype=np.float32), "w")
+    info = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [16])]
+    branch = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["w"], ["y"])], "branch", [], info, [weights])
+    return onnx.helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=branch)
+
+
+WEIGHTS_IN_THE_GRAPH = {
+    "w": ([branch_with_weights], []),
+    "f8": (
+        [],
+        [lambda: onnx.helper.make_tensor("f8", onnx.TensorProto.FLOAT8E4M3FN, [8], bytes(8), raw=True)],
+    ),
+    "c": ([], [lambda: onnx.numpy_helper.from_array(np.ones(8, np.complex64), "c")]),
+    "s": (
+        [
+            lambda: onnx.helper.make_node(
+                *("Constant", [], ["s"]),
+                sparse_value=onnx.helper.make_sparse_tensor(
+                    *(onnx.numpy_helper.from_array(np.ones(8, np.float32), "v"),),
+                    *(onnx.numpy_helper.from_array(np.arange(8), "i"), [64]),
+                ),
+            )
+        ],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS_IN_THE_GRAPH)
+def test_weights_that_stay_in_the_graph_are_not_lost_with_it(tmp_path: Path, name: str) -> None:
+    nodes, tensors = ([make() for make in makers] for makers in WEIGHTS_IN_THE_GRAPH[name])
+    info = [onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, None)]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], info, tensors)), tmp_path / "a.onnx")
+    network = read_arrays(tmp_path / "a.onnx")
+    for suffix in (".safetensors", ".pt"):
+        with pytest.raises(UnsupportedError, match=rf"b{suffix}: . of its constants \('{name}'.*would be lost"):
+            write_arrays(tmp_path / f"b{suffix}", network)
+        assert not (tmp_path / f"b{suffix}").exists()
+    with pytest.raises(UnsupportedError, match=rf"a\.onnx: . of its constants \('{name}'"):
+        read_network_file(tmp_path / "a.onnx")
+    write_arrays(tmp_path / "b.onnx", network)
+    assert onnx.load(tmp_path / "b.onnx") == onnx.load(tmp_path / "a.onnx")
+
+
+def test_small_constants_and_texts_may_go_with_the_graph(path: Path, tmp_path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.helper.make_tensor("labels", onnx.TensorProto.STRING, [9], [b"a"] * 9))
+    onnx.save(model, path)
+    write_arrays(tmp_path / "b.safetensors", read_arrays(path))
+    assert set(read_network_file(path).tensors) == set(read_network_file(tmp_path / "b.safetensors").tensors)
