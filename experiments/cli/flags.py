@@ -21,6 +21,7 @@ from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.cli.common import example_lines
 from vvc_nnr.experiments.cli.kinds import checked_types
 
+_SUPPRESSED: Any = tyro.conf.Suppress
 HIDDEN = object()
 """For a field of a library's options that has no flag."""
 
@@ -114,7 +115,7 @@ class Flags(Generic[_Options]):
             asked = (kinds or {}).get(field.name, hints[field.name])
             annotation: Any = asked
             if asked is HIDDEN:
-                annotation = tyro.conf.Suppress[hints[field.name]]
+                annotation = _SUPPRESSED[hints[field.name]]
             elif isinstance(asked, PrimitiveConstructorSpec):
                 annotation = Annotated[hints[field.name], asked]
             default = (defaults or {}).get(field.name, self._default(field))

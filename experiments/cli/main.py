@@ -233,7 +233,7 @@ def parsed(asked: Asked) -> Command:
 def program_help() -> str:
     """All commands with a line for each."""
     one_word = {name: entry.summary for name, entry in COMMANDS.items() if " " not in name}
-    listed = {"demo": one_word.pop("demo")} | FAMILIES | one_word
+    listed = {"demo": one_word.pop("demo"), **FAMILIES, **one_word}
     options = {"-h, --help": "show this help message and exit", "--version": "show the version and exit"}
     return (
         f"usage: {PROGRAM} [-h] [--version] command ...\n\n{textwrap.fill(DESCRIPTION, 79)}\n\n"

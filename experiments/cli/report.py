@@ -9,10 +9,10 @@ from typing import Annotated, TypeAlias
 from tyro.conf import Positional, arg
 
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, SIZE, OutputPath, choice, door, path
+from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, SIZE, OutputPath, door, path
 from vvc_nnr.experiments.cli.outputs import check_outputs, check_writable
 from vvc_nnr.experiments.report.embedding import PictureLimits
-from vvc_nnr.experiments.report.write import FORMATS, WrittenReport, format_of, write_report
+from vvc_nnr.experiments.report.write import ReportFormat, WrittenReport, format_of, write_report
 from vvc_nnr.experiments.runs.run import CODED_FOLDER
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER as PICTURES
 
@@ -58,7 +58,7 @@ class Report(Command):
 
     results: Positional[Annotated[Path, FOLDER]]
     out: Annotated[OutputPath, arg(aliases=["-o"])]
-    format: Annotated[str | None, door(choice(*FORMATS), "{" + ",".join(FORMATS) + "}")] = None
+    format: ReportFormat | None = None
     title: str | None = None
     viewer: ViewerFlags = field(default_factory=ViewerFlags)
 
