@@ -156,7 +156,7 @@ class Compress(Command):
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
-        with naming(path), _ProgressBar(coded.arrays) as progress:
+        with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
             data = compress_arrays(
                 coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
             )

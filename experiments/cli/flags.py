@@ -47,6 +47,10 @@ class _Captured(io.StringIO):
     encoding = "utf-8"
 
 
+class _OutOfRange(Exception):
+    """What a library's options say of values; tyro lets it through."""
+
+
 class HelpAsked(Exception):
     """The user asked for help.
 
@@ -78,6 +82,8 @@ def parse(kind: type[_Options], words: Sequence[str], *, prog: str, examples: Se
         try:
             with contextlib.redirect_stdout(said):
                 return tyro.cli(kind, prog=prog, args=list(words), config=_CONFIG, registry=checked_types())
+        except _OutOfRange as error:
+            raise InputError(f"{error} (see {prog} --help)") from error
         except SystemExit:
             pass
     if said.getvalue():
@@ -125,7 +131,10 @@ class Flags(Generic[_Options]):
             parameters.append(inspect.Parameter(field.name, _KEYWORD, default=default, annotation=asked_with))
 
         def constructor(**values: Any) -> _Options:
-            return kind(**{name: self._converted.get(name, _same)(value) for name, value in values.items()})
+            try:
+                return kind(**{name: self._converted.get(name, _same)(value) for name, value in values.items()})
+            except InputError as error:
+                raise _OutOfRange(self.in_flags(str(error))) from error
 
         constructor.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         constructor.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -151,6 +160,7 @@ class Flags(Generic[_Options]):
     def _with_flags(self, text: str) -> str:
         """A text with flags in the place of fields whose names have several words."""
         for name, flag in self._flags.items():
+            text = re.sub(rf"\b{name}=False\b", f"--no-{flag[2:]}", text)
             text = re.sub(rf"(?<![\w*./-]){name}(?![\w/-]|\.\w)", flag, text) if "_" in name else text
         return text
 
