@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py NETWORK.safetensors TEST_PICTURES CALIBRATION_PICTURES --task sigma25 --out FOLDER
 
-Methods: calibrated compression at a row of prices per bit (one attempt each) or of losses (a search each), the same
+Methods: calibrated compression at a row of lambdas (one candidate each) or of losses (a search each), the same
 after fine-tuning (`--tuned`, a network file), the reference software in several ways at a row of QPs (`--peer`, its
 Python), the min/max quantiser. Every file of ours is decoded by the reference software too, and has to give identical
 weights. A run that was cut off goes on; without methods it draws table and plot again.
@@ -27,7 +27,7 @@ from peer import Peer
 
 import vvc_nnr
 from vvc_nnr.calibrate.calibration import Calibration
-from vvc_nnr.calibrate.coding_at_lambda import Attempts
+from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
@@ -91,8 +91,8 @@ def calibration(folder: Path, task: str) -> Calibration:
 
 
 @functools.cache
-def prepared(path: Path, tuned: Path | None, folder: Path, task: str) -> Attempts:
-    """What all prices of a network share."""
+def prepared(path: Path, tuned: Path | None, folder: Path, task: str) -> CalibratedCoder:
+    """What all lambdas of a network share."""
     network, reference = networks(path, tuned)
     return prepare_calibrated(network, calibration(folder, task), reference=reference)
 
@@ -115,7 +115,7 @@ class Job:
         """Method and setting of each row."""
         a = self.arguments
         yield "float32", "-"
-        ours = [f"price {price}" for price in a.prices] + [f"loss {loss}" for loss in a.losses]
+        ours = [f"lambda {lambda_rd}" for lambda_rd in a.lambdas] + [f"loss {loss}" for loss in a.losses]
         yield from (("calibrated", setting) for setting in ours)
         if a.tuned:
             yield from (("fine-tuned", setting) for setting in ours)
@@ -144,10 +144,10 @@ class Job:
         tuned = self.arguments.tuned if method == "fine-tuned" else None
         kind, value = setting.split()
         start = time.perf_counter()
-        if kind == "price":
-            attempts = prepared(self.arguments.network, tuned, self.arguments.calibration, self.arguments.task)
+        if kind == "lambda_rd":
+            candidates = prepared(self.arguments.network, tuned, self.arguments.calibration, self.arguments.task)
             start = time.perf_counter()
-            found = attempts.compress(float(value))
+            found = candidates.compress(float(value))
         else:
             network, reference = networks(self.arguments.network, tuned)
             pictures = calibration(self.arguments.calibration, self.arguments.task)
@@ -198,8 +198,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peer", help="Python of an environment with NNCodec 2.1.3")
     parser.add_argument("--tuned", type=Path, help="fine-tuned network")
-    parser.add_argument("--prices", nargs="*", default=["1e-11", "2e-11", "4e-11", "8e-11", "1.6e-10"])
-    parser.add_argument("--losses", nargs="*", default=[], help="searches, several attempts each")
+    parser.add_argument("--lambdas", nargs="*", default=["1e-11", "2e-11", "4e-11", "8e-11", "1.6e-10"])
+    parser.add_argument("--losses", nargs="*", default=[], help="searches, several candidates each")
     parser.add_argument("--qps", nargs="*", type=int, default=[-44, -41, -38, -36, -34, -32])
     parser.add_argument("--ways", nargs="*", choices=PEER_WAYS, default=list(PEER_WAYS))
     parser.add_argument("--bits", nargs="*", type=int, default=[8, 6])

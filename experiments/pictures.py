@@ -93,7 +93,7 @@ def small_pictures(path: Path) -> SmallPictures:
     if path.is_dir() and list_files(path, has_suffix(IMAGE_SUFFIXES), enter=False).paths:
         return _image_folder(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
-        raise InputError(f"{path}: is one picture or video; a folder of images, or CIFAR-10, is wanted")
+        raise InputError(f"{path}: is one picture or video; must be a folder of images, or CIFAR-10")
     images = _cifar10(path)
     names = tuple(f"{path.name.partition('.')[0]}_{i:05d}" for i in range(len(images)))
     return SmallPictures(tuple(images), names, f"{len(images)} CIFAR-10 images of {path.name}")

@@ -230,8 +230,8 @@ def tuned(
     """
     network = copy.deepcopy(model)
     checkpoint = _beside(output, "checkpoint")
-    # Of the price six digits: the last ones may depend on the number of threads.
-    identity = {"weights": weights_sha256(model), "price_per_bit": f"{before.price_per_bit:.6g}", **tuning.identity()}
+    # Of lambda six digits: the last ones may depend on the number of threads.
+    identity = {"weights": weights_sha256(model), "lambda_rd": f"{before.lambda_rd:.6g}", **tuning.identity()}
     check_checkpoint(checkpoint, identity)
     task = tuning.task(network, before)
     options = TuneOptions(

@@ -99,7 +99,7 @@ def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
     """An in-loop filter; raises as `load_network`, and InputError for a network of another kind."""
     network = load_network(name_or_path).network
     if not isinstance(network, InLoopNetwork):
-        raise InputError(f"{name_or_path}: holds an {_architecture(network)}, an in-loop filter is wanted")
+        raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an in-loop filter")
     return network
 
 
@@ -107,7 +107,7 @@ def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
     """An autoencoder; raises as `load_network`, and InputError for a network of another kind."""
     network = load_network(name_or_path).network
     if not isinstance(network, Autoencoder):
-        raise InputError(f"{name_or_path}: holds an {_architecture(network)}, an autoencoder is wanted")
+        raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an autoencoder")
     return network
 
 

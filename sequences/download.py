@@ -158,9 +158,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise InputError(f"{folder}: is a file, a folder is wanted") from None
+        raise InputError(f"{folder}: is a file; must be a folder") from None
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}; a folder is wanted") from error
+        raise InputError(f"{folder}: cannot be made: {error.strerror}; must be a folder") from error
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -96,7 +96,7 @@ def compress(
     )  # fmt: skip
     if calibration is None:
         if max_loss_db is not None or max_bytes is not None:
-            raise InputError("max_loss_db, max_bytes: pictures (calibration) are wanted to keep them by")
+            raise InputError("max_loss_db, max_bytes: pictures (calibration) must be given to keep them by")
         arrays = named_arrays(model)
         found = module_roles(model, arrays) if is_module(model) else None
         return compress_arrays(arrays, options, progress, metadata, found)

@@ -69,7 +69,7 @@ class BitstreamError(VvcNnrError, ValueError):
     """Coded data that breaks its format.
 
     Args:
-        message: What was got and what was wanted.
+        message: What was got and what must be.
         field: The syntax element or part of the file where it was noticed.
         offset_bytes: Where in the data, in bytes from its start.
     """

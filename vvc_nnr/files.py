@@ -34,7 +34,7 @@ def open_input(path: Path | str) -> BufferedReader:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, a file is wanted") from None
+        raise InputError(f"{path}: is a folder; must be a file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # a zero in it, or letters that no name can have
@@ -56,7 +56,7 @@ def check_regular_file(path: Path | str) -> None:
     except ValueError as error:  # as in `open_input`
         raise InputError(f"{str(path)!r}: cannot be the name of a file: {error}") from error
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a folder, a file is wanted")
+        raise InputError(f"{path}: is a folder; must be a file")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is a pipe or device, and must be read more than once; write it to a file first")
 
@@ -154,7 +154,7 @@ class AtomicFile:
 
     def __enter__(self) -> AtomicFile:
         if os.path.isdir(self.path):
-            raise InputError(f"{self.path}: is a folder, a file name is wanted")
+            raise InputError(f"{self.path}: is a folder; must be a file name")
         try:
             self._open()
         except BaseException as error:

@@ -87,7 +87,7 @@ class CompressOptions:
         for option in fields(self):
             fault = self._fault(option.name, getattr(self, option.name))
             if fault:
-                raise InputError(f"{option.name}: {getattr(self, option.name)!r}, {fault} is wanted")
+                raise InputError(f"{option.name}: {getattr(self, option.name)!r}; must be {fault}")
         check_qp(self.weight_qp, self.qp_density, "qp")
         check_qp(self.vector_qp, self.qp_density, "nonweight_qp")
         for name, qp in self.qp_per_tensor.items():
@@ -129,7 +129,7 @@ class CompressOptions:
             raise InputError(f"search 'thorough': has no effect with {', '.join(found)}; take one of them away")
 
     def _fault(self, name: str, value: Any) -> str | None:
-        """What is wanted in place of a value; None if it will do."""
+        """What a value must be; None if it will do."""
         match name:
             case "use_dq" | "row_skipping" | "param_opt" | "qp_by_size" | "lossless":
                 return None if isinstance(value, bool) else "True or False"
@@ -175,11 +175,11 @@ def thread_count(n_threads: int | None) -> int:
         return max(1, min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_THREADS))
     fault = _integer_fault(n_threads, 1, MAX_THREADS, " or None")
     if fault:
-        raise InputError(f"n_threads: {n_threads!r}, {fault} is wanted")
+        raise InputError(f"n_threads: {n_threads!r}; must be {fault}")
     return n_threads
 
 
 def check_max_elements(max_elements: int) -> None:
     """Raises InputError unless the limit is a whole number of at least 0."""
     if isinstance(max_elements, bool) or not isinstance(max_elements, int) or max_elements < 0:
-        raise InputError(f"max_elements: {max_elements!r}, a whole number of at least 0 is wanted")
+        raise InputError(f"max_elements: {max_elements!r}; must be a whole number of at least 0")

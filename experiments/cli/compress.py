@@ -295,7 +295,7 @@ def _calibrated(input: str, output: Path, made: PictureCompression) -> Outcome:
         f"{output}: {len(found.data)} bytes, {share:.2f} % of {found.n_original_bytes}; "
         f"loss {found.loss_db:.4f} dB, mean over {found.n_held_out} pictures that were held out.",
         "Sensitivity: squared error of the output for a squared error of 1 of one weight, after feedback. "
-        f"{found.n_attempts} prices per bit tried.",
+        f"{found.n_candidates} lambdas tried.",
     ]
     latents: dict[str, Any] = {}
     if made.latents_bpp is not None:
@@ -311,7 +311,7 @@ def _calibrated(input: str, output: Path, made: PictureCompression) -> Outcome:
         "output_bytes": len(found.data),
         "loss_db": found.loss_db,
         "held_out_pictures": found.n_held_out,
-        "attempts": found.n_attempts,
+        "candidates": found.n_candidates,
         **latents,
         "tensors": list(map(_calibrated_json, found.tensors)),
     }

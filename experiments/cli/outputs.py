@@ -38,7 +38,7 @@ def check_writable(path: Path) -> None:
         InputError: If its folder is not there or not writable, or it is a folder itself.
     """
     if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder, a file name is wanted")
+        raise InputError(f"{path}: is a folder; must be a file name")
     if is_stream(path):
         return
     place = os.path.dirname(os.path.realpath(path))

@@ -54,7 +54,7 @@ def read_index(results: Path) -> list[PictureEntry]:
     except BitstreamError as error:
         raise InputError(f"{path}: {error}; run the experiment again") from error
     if not isinstance(content, list):
-        raise InputError(f"{path}: a list of pictures is wanted, got {type(content).__name__}")
+        raise InputError(f"{path}: must be a list of pictures, got {type(content).__name__}")
     return [_entry(_Fields(f"{path}, entry {number}", each), path.parent) for number, each in enumerate(content)]
 
 
@@ -76,13 +76,13 @@ class _Fields:
     def text(self, name: str) -> str:
         value = self.get(name)
         if not isinstance(value, str):
-            raise InputError(f"{self.where}: {name} {value!r}: a text is wanted")
+            raise InputError(f"{self.where}: {name} {value!r}: must be a text")
         return value
 
     def whole(self, name: str, low: int, high: int) -> int:
         value = self.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InputError(f"{self.where}: {name} {value!r}: a whole number from {low} to {high} is wanted")
+            raise InputError(f"{self.where}: {name} {value!r}: must be a whole number from {low} to {high}")
         return value
 
     def decibels(self, name: str) -> float:
@@ -90,7 +90,7 @@ class _Fields:
         if value == "inf":
             return math.inf
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            raise InputError(f'{self.where}: {name} {value!r}: a number of dB or "inf" is wanted')
+            raise InputError(f'{self.where}: {name} {value!r}: must be a number of dB or "inf"')
         return float(value)
 
 

@@ -141,7 +141,7 @@ def sweep(
         filter_sets: In-loop filters of the codec, one encoding each.
         options: How to encode.
         cache: Folder of finished encodings.
-        is_missing: Whether a picture is wanted.
+        is_missing: Whether a picture has to be coded.
         title: Name of the experiment in the progress bar.
 
     Raises:
@@ -165,7 +165,7 @@ def sweep(
 
 
 def _n_pictures(source: Source, limit: int | None) -> int:
-    """How many pictures of a sequence are wanted; counted where the file only claims a number."""
+    """How many pictures of a sequence are taken; counted where the file only claims a number."""
     if source.n_pictures is None or source.path.suffix.lower() in VIDEO_SUFFIXES:
         return sum(1 for _ in source.frames(count=limit))
     return source.n_pictures if limit is None else min(limit, source.n_pictures)

@@ -54,7 +54,7 @@ def _notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
         "Size: bytes of all tensors in their number formats, or of the whole coded file.",
         "Times: processor time of one run, one thread.",
         "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
-        "Calibrated: the smallest file within a loss on other photographs; all attempts timed, memory not taken.",
+        "Calibrated: the smallest file within a loss on other photographs; all candidates timed, memory not taken.",
         "Memory: most of the codec's process beyond what it had with the network loaded.",
         "Weights published, bundled with this package, or random: real layout, but nothing to score.",
         *tasks,

@@ -162,7 +162,7 @@ def data_set(folder: Path | None, name: str) -> Path:
         NotHereError: If it is not there.
     """
     if folder is None or not (folder / name).is_dir():
-        raise NotHereError(f"weights are there, the data set is not: a folder {name} beside them is wanted")
+        raise NotHereError(f"weights are there, the data set is not: a folder {name} must lie beside them")
     return folder / name
 
 

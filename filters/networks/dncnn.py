@@ -58,7 +58,7 @@ def dncnn_of(tensors: Mapping[str, Any], where: str) -> DnCnn:
     n_layers = len(tensors) // 2
     first = tensors.get("conv0.weight")
     if n_layers < 2 or first is None or first.ndim != 4:
-        raise InputError(f"{where}: no DnCNN; tensors conv0.weight, conv0.bias, conv1.weight, ... are wanted")
+        raise InputError(f"{where}: no DnCNN; must have tensors conv0.weight, conv0.bias, conv1.weight, ...")
     network = DnCnn(n_layers, int(first.shape[0]), int(first.shape[1]))
     for name, value in network.state_dict().items():
         found = tensors.get(name)

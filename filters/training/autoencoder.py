@@ -282,7 +282,7 @@ def keep_rate(network: Autoencoder, pictures: Picture, bpp: float) -> None:
     Args:
         network: The autoencoder, changed in place.
         pictures: RGB patches (N, 32, 32, 3).
-        bpp: Estimated bits per pixel that are wanted, see `estimated_bpp`.
+        bpp: Estimated bits per pixel to aim at, see `estimated_bpp`.
 
     Raises:
         VvcNnrError: If no gain between a half and twice what it is gives that rate.

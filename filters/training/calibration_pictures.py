@@ -97,9 +97,7 @@ def divided(
 
 def _divided(pictures: Sequence[T] | NDArray[Any], rng: np.random.Generator, kind: str) -> Divided[T]:
     if len(pictures) < 2:
-        raise InputError(
-            f"calibration: {len(pictures)} {kind}, at least 2 are wanted: one to follow, one to measure by"
-        )
+        raise InputError(f"calibration: {len(pictures)} {kind}; must be at least 2: one to follow, one to measure by")
     order = [pictures[i] for i in rng.permutation(len(pictures))]
     followed = [picture for place, picture in enumerate(order) if place % HOLD_OUT_EVERY]
     return Divided(followed, order[::HOLD_OUT_EVERY])

@@ -40,16 +40,16 @@ AVERAGED_SHARE = 0.05
 
 
 class RateTask:
-    """Another task with the price of the weights' bits in its loss.
+    """Another task with lambda of the weights' bits in its loss.
 
     Args:
         task: What the network learns.
         proxy: What the bits are.
-        price_per_bit: In units of the task's loss.
+        lambda_rd: In units of the task's loss.
     """
 
-    def __init__(self, task: TrainingTask, proxy: RateProxy, price_per_bit: float) -> None:
-        self._task, self._proxy, self._price = task, proxy, price_per_bit
+    def __init__(self, task: TrainingTask, proxy: RateProxy, lambda_rd: float) -> None:
+        self._task, self._proxy, self._lambda_rd = task, proxy, lambda_rd
 
     @property
     def network(self) -> nn.Module:
@@ -57,30 +57,30 @@ class RateTask:
         return self._task.network
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
-        """Loss of the task, and bits times their price."""
+        """Loss of the task, and bits times lambda."""
         bits = self._proxy.bits(self.network)
-        return self._task.loss(step, batch_size, device) + self._price * bits
+        return self._task.loss(step, batch_size, device) + self._lambda_rd * bits
 
     def validate(self, device: torch.device) -> Mapping[str, float]:
         """The task's figures and the bits, in KB."""
         return {**self._task.validate(device), "size_kb": float(self._proxy.bits(self.network)) / 8192}
 
 
-def priced(
+def with_rate(
     task: TrainingTask, compressed: CalibratedNetwork, *, error_weight: float | None = None, pressure: float = 1.0
 ) -> RateTask:
     """A task whose bits cost what they did when its network was compressed.
 
     Args:
         task: What the network learns.
-        compressed: What calibrated compression made of the network before: the steps and the price.
+        compressed: What calibrated compression made of the network before: the steps and lambda.
         error_weight: What the task's loss gives for a squared error of 1 per sample; None: its loss is relative to
             the error that the network leaves, about 1.
-        pressure: Price of a bit, times that at which the network was compressed.
+        pressure: Lambda, times that at which the network was compressed.
     """
     steps = {t.name: t.step for t in compressed.tensors if t.step is not None and t.sensitivity is not None}
     weight = 1 / compressed.reference_mse if error_weight is None else error_weight
-    return RateTask(task, RateProxy(steps), pressure * compressed.price_per_bit * weight)
+    return RateTask(task, RateProxy(steps), pressure * compressed.lambda_rd * weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def tune_for_size(
     """Trains the task's network in place; returns the last validation figures.
 
     Args:
-        task: From `priced`.
+        task: From `with_rate`.
         options: Length.
         checkpoint: File to save to and, when it exists, to go on from.
         identity: What determines the result besides the options, see `train`.
@@ -145,7 +145,7 @@ class Tuning(Protocol):
         """What it learns from, by which one run is told from another; raises InputError if that cannot be read."""
 
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
-        """What the network learns, with the bits priced as they were when it was compressed before."""
+        """What the network learns, with the bits weighed as they were when it was compressed before."""
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
         """What is left to do when it was trained."""
@@ -180,7 +180,7 @@ class RestorationTuning:
         task = RestorationTask(
             network, pictures, self.degrade, n_planes=self.n_planes, reference_mse=before.reference_mse
         )
-        return priced(task, before)
+        return with_rate(task, before)
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
         """Nothing."""
@@ -224,7 +224,7 @@ class InLoopTuning:
         training, validation = (
             PairSet(self.folder, self.loop_filters, self.qps, [names[i] for i in part]) for part in split(names)
         )
-        return priced(InLoopTask(network, training, validation, seed=0), before)
+        return with_rate(InLoopTask(network, training, validation, seed=0), before)
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
         """Nothing."""
@@ -253,7 +253,7 @@ class AutoencoderTuning:
         assert isinstance(network, Autoencoder)
         sources = self._sources()
         weight = distortion_weight(network, _patches(sources))
-        return priced(_autoencoder_task(network, sources, weight), before, error_weight=weight * PEAK**2)
+        return with_rate(_autoencoder_task(network, sources, weight), before, error_weight=weight * PEAK**2)
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
         """Brings the rate of its pictures back to what it was, and makes the entropy tables anew."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from calibration_rows import Row, plot, reference_size_at, size_at, table
 
-OURS = Row("calibrated", "price 1e-11", 500, 5.0, 29.8, 0.2, 0.19, 60.0)
+OURS = Row("calibrated", "lambda_rd 1e-11", 500, 5.0, 29.8, 0.2, 0.19, 60.0)
 THEIRS = [
     Row("NNCodec, dependent", "QP -40", 2000, 20.0, 29.95, 0.05, None, 3.0),
     Row("NNCodec, dependent", "QP -36", 1000, 10.0, 29.8, 0.2, None, 3.0),

@@ -233,7 +233,7 @@ def test_pictures_too_small_to_score(refused: Refused, rgb: NDArray[np.uint8], n
 def test_network_files_of_another_architecture(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
     output = ("--qp", "32", "-o", tmp_path / "out.y4m")
     said = refused("filter", y4m, "--model", networks / "small.safetensors", *output)
-    assert "small.safetensors: holds an autoencoder, an in-loop filter is wanted" in said
+    assert "small.safetensors: holds an autoencoder; must be an in-loop filter" in said
     said = refused("experiment", "end-to-end", "--networks", networks / "rep.safetensors", "--out", tmp_path / "out")
     assert "rep.safetensors: holds no autoencoder" in said
     other = tmp_path / "other.safetensors"
@@ -290,7 +290,7 @@ def test_full_device(refused: Refused, y4m: Path, tmp_path: Path) -> None:
 def test_output_that_cannot_be_opened_is_known_before_the_work(refused: Refused, y4m: Path, tmp_path: Path) -> None:
     said = refused("encode", y4m, "--qp", "32", "-o", tmp_path / "no" / "out.266")
     assert "out.266: cannot be written: No such file or directory" in said
-    assert "is a folder, a file name is wanted" in refused("encode", y4m, "--qp", "32", "-o", tmp_path)
+    assert "is a folder; must be a file name" in refused("encode", y4m, "--qp", "32", "-o", tmp_path)
     (tmp_path / "file").write_bytes(b"")
     said = refused("experiment", "end-to-end", "--out", tmp_path / "file", "--count", "1")
     assert f"{tmp_path / 'file'}: cannot be made" in said
@@ -439,8 +439,8 @@ def test_files_where_folders_are_wanted(refused: Refused, rgb: NDArray[np.uint8]
     path = tmp_path / "screen.png"
     Image.fromarray(rgb).save(path)
     said = refused("experiment", "end-to-end", "--images", path, "--out", tmp_path / "out")
-    assert f"{path}: is one picture or video; a folder of images, or CIFAR-10, is wanted" in said
-    assert f"{path}: is a file, a folder is wanted" in refused("fetch", "kodak", path)
+    assert f"{path}: is one picture or video; must be a folder of images, or CIFAR-10" in said
+    assert f"{path}: is a file; must be a folder" in refused("fetch", "kodak", path)
     assert "a folder is wanted" in refused("fetch", "cifar10", path / "below")
 
 

@@ -148,11 +148,11 @@ def test_damaged_files(saved):
 
 
 def test_a_network_of_another_kind(saved, autoencoder, tmp_path):
-    with pytest.raises(InputError, match="holds an inloop-filter, an autoencoder is wanted"):
+    with pytest.raises(InputError, match="holds an inloop-filter; must be an autoencoder"):
         load_autoencoder(saved())
     network = autoencoder()
     write_float(tmp_path / "a.safetensors", network_tensors(network), network_metadata(network))
-    with pytest.raises(InputError, match="holds an autoencoder, an in-loop filter is wanted"):
+    with pytest.raises(InputError, match="holds an autoencoder; must be an in-loop filter"):
         load_inloop_filter(tmp_path / "a.safetensors")
 
 

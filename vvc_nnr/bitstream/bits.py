@@ -55,7 +55,7 @@ class BitReader:
         """
         start, end = self.position_bits, self.position_bits + n_bits
         if end > self._end_bits:
-            raise self.error(f"{n_bits} bits are wanted and {self.remaining_bits} are left", field)
+            raise self.error(f"{n_bits} bits must follow and {self.remaining_bits} are left", field)
         self.position_bits = end
         window = int.from_bytes(self._data[start >> 3 : (end + 7) >> 3], "big")
         return (window >> (-end & 7)) & ((1 << n_bits) - 1)
@@ -68,7 +68,7 @@ class BitReader:
         """
         at = self.position_bits
         if at >= self._end_bits:
-            raise self.error("1 bit is wanted and none is left", field)
+            raise self.error("1 bit must follow and none is left", field)
         self.position_bits = at + 1
         return self._data[at >> 3] << (at & 7) & 0x80 != 0
 

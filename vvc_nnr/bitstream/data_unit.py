@@ -180,7 +180,7 @@ class DataUnit:
         """What about the fields contradicts itself; None if nothing does."""
         shape = self.tensor_dimension_list
         if not shape or min(shape) < 1:
-            return f"dimensions {shape}: one or more are wanted, none of them zero"
+            return f"dimensions {shape}: must be one or more, none of them zero"
         if self.compressed_parameter_types and not self.is_block:
             return f"compressed_parameter_types {int(self.compressed_parameter_types)} outside a block"
         if self.has_product and (
@@ -195,7 +195,7 @@ class DataUnit:
         if (self.codebook_h is not None) != (self.codebook is not None and self.has_product):
             return "a codebook of H goes with G and its codebook"
         if len(self.entry_points) != self.n_entry_points:
-            return f"{len(self.entry_points)} entry points, {self.n_entry_points} are wanted"
+            return f"{len(self.entry_points)} entry points; must be {self.n_entry_points}"
         if not self.has_codeword and len(self.payload) != 4 * math.prod(shape):
             return f"{len(self.payload)} bytes of raw floats for {math.prod(shape)} values"
         return None

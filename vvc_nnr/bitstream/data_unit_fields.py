@@ -143,7 +143,7 @@ def _write_hash(writer: BitWriter, parent: ParentNode) -> None:
     n_bits = _HASH_BITS[parent.parent_node_id_type]
     digest = parent.parent_node_payload_hash
     if 8 * len(digest) != n_bits:
-        raise InputError(f"parent_node_payload_hash: {len(digest)} bytes were given, {n_bits // 8} are wanted")
+        raise InputError(f"parent_node_payload_hash: {len(digest)} bytes were given; must be {n_bits // 8}")
     writer.u(int.from_bytes(digest, "big"), n_bits, "parent_node_payload_hash")
 
 

@@ -24,7 +24,7 @@ def check_qp(qp: int, qp_density: int, what: str) -> None:
     """Raises InputError, which names `what`, unless the QP is a number that can be coded."""
     low, high = qp_limits(qp_density)
     if isinstance(qp, bool) or not isinstance(qp, int) or not low <= qp <= high:
-        raise InputError(f"{what}: {qp!r}, a whole number from {low} to {high} is wanted (density {qp_density})")
+        raise InputError(f"{what}: {qp!r}; must be a whole number from {low} to {high} (density {qp_density})")
 
 
 def step_size(qp: int, qp_density: int) -> float:

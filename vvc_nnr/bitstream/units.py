@@ -118,7 +118,7 @@ def read_units(data: bytes | bytearray | memoryview) -> Iterator[PlacedUnit]:
         offset += placed.size_bytes
         yield placed
     if sets is None:
-        raise BitstreamError("the stream is empty, a start unit is wanted", offset_bytes=0)
+        raise BitstreamError("the stream is empty; must begin with a start unit", offset_bytes=0)
     if sets.mps is None:
         raise BitstreamError("the stream has no model parameter set", offset_bytes=len(data))
 
@@ -137,7 +137,7 @@ def _read_unit(data: bytes | bytearray | memoryview, offset: int, sets: Paramete
 def _read_size(data: bytes | bytearray | memoryview, offset: int) -> int:
     n_size_bytes, n_left = 4 if data[offset] & 0x80 else 2, len(data) - offset
     if n_left < n_size_bytes:
-        message = f"{n_size_bytes} bytes are wanted and {n_left} are left"
+        message = f"{n_size_bytes} bytes must follow and {n_left} are left"
         raise BitstreamError(message, field="nnr_unit_size", offset_bytes=offset)
     size = int.from_bytes(data[offset : offset + n_size_bytes], "big") & ~(1 << (8 * n_size_bytes - 1))
     n_least = n_size_bytes + 1

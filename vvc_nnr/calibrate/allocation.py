@@ -1,7 +1,7 @@
-"""How many bits each tensor gets: the step at which error and bits together cost least, at one price per bit for all.
+"""How many bits each tensor gets: the step at which error and bits together cost least, at one lambda for all.
 
-At one price the last bit buys as much in every tensor, which is what makes the whole file smallest for its error. The
-price itself is found by trying: the real size of the file and the real error of the pictures decide.
+At one lambda the last bit buys as much in every tensor, which is what makes the whole file smallest for its error. The
+lambda itself is found by trying: the real size of the file and the real error of the pictures decide.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.quantize.quadratic_form import damped, error_cost, feedback_of
 from vvc_nnr.quantize.rate_distortion import MAX_STEPS, RoundedTensor, round_tensor
 
-# Squared step over price per bit and weight of an error: where the search for the QP begins. Of vectors, which are few
+# Squared step over lambda and weight of an error: where the search for the QP begins. Of vectors, which are few
 # and not searched, half of it.
 STEP_RATIO = 6.5
 VECTOR_STEP_RATIO = 3.0
 MAX_QP_MOVES = 6
-# What single levels pay of the price. They are chosen one after another, and each saving makes later ones pay for its
-# error; where weights make up for each other a lot, less than the whole price saves more.
-PRICE_SHARES = (0.6, 0.3, 0.0)
+# What single levels pay of lambda. They are chosen one after another, and each saving makes later ones pay for its
+# error; where weights make up for each other a lot, less than the whole lambda saves more.
+LAMBDA_SHARES = (0.6, 0.3, 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,15 +44,15 @@ class AllocatedTensor:
     error: float
     sensitivity: float
 
-    def cost(self, price_per_bit: float) -> float:
+    def cost(self, lambda_rd: float) -> float:
         """Error and bits together."""
-        return self.error + price_per_bit * self.rounded.bits
+        return self.error + lambda_rd * self.rounded.bits
 
 
 def allocate(
     weights: NDArray[np.float64],
     params: TensorParams,
-    price_per_bit: float,
+    lambda_rd: float,
     columns: NDArray[np.float64],
     rows: NDArray[np.float64],
     qp_density: int,
@@ -62,7 +62,7 @@ def allocate(
     Args:
         weights: (n_rows, n_columns), finite.
         params: As for `round_tensor`.
-        price_per_bit: In squared error per value of the output; above zero.
+        lambda_rd: In squared error per value of the output; above zero.
         columns: Damped second moments of the inputs, (n_groups, n_columns, n_columns).
         rows: Damped second moment of the outputs' gradients, (n_rows, n_rows).
         qp_density: QP steps per octave as a power of two.
@@ -75,29 +75,29 @@ def allocate(
     fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_STEPS / 2), qp_density)
     tried: dict[int, AllocatedTensor] = {}
 
-    def attempt(qp: int, share: float) -> AllocatedTensor:
-        rounded = round_tensor(values, params, step_size(qp, qp_density), share * price_per_bit, along, across)
+    def candidate(qp: int, share: float) -> AllocatedTensor:
+        rounded = round_tensor(values, params, step_size(qp, qp_density), share * lambda_rd, along, across)
         return AllocatedTensor(qp, rounded, error_cost(rounded.values - weights, columns, rows), sensitivity)
 
     def cost(qp: int) -> float:
         if qp not in tried:
-            tried[qp] = attempt(qp, 1.0)
-        return tried[qp].cost(price_per_bit)
+            tried[qp] = candidate(qp, 1.0)
+        return tried[qp].cost(lambda_rd)
 
-    start = qp_of_step(math.sqrt(STEP_RATIO * price_per_bit / sensitivity), qp_density)
+    start = qp_of_step(math.sqrt(STEP_RATIO * lambda_rd / sensitivity), qp_density)
     best = tried[descend(cost, min(max(start, fine), coarse), fine, coarse)]
-    for share in PRICE_SHARES:
-        other = attempt(best.qp, share)
-        if other.cost(price_per_bit) >= best.cost(price_per_bit):
+    for share in LAMBDA_SHARES:
+        other = candidate(best.qp, share)
+        if other.cost(lambda_rd) >= best.cost(lambda_rd):
             break
         best = other
     return best
 
 
-def vector_qp(values: NDArray[np.float64], price_per_bit: float, sensitivity: float, qp_density: int) -> int:
+def vector_qp(values: NDArray[np.float64], lambda_rd: float, sensitivity: float, qp_density: int) -> int:
     """The QP of a bias, whose errors cost `sensitivity` each."""
     fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_STEPS / 2), qp_density)
-    return max(qp_of_step(math.sqrt(VECTOR_STEP_RATIO * price_per_bit / sensitivity), qp_density), fine)
+    return max(qp_of_step(math.sqrt(VECTOR_STEP_RATIO * lambda_rd / sensitivity), qp_density), fine)
 
 
 def descend(cost: Callable[[int], float], start: int, low: int, high: int) -> int:

@@ -62,8 +62,8 @@ class CalibratedNetwork:
         n_held_out: How many these were.
         n_original_bytes: Of all tensors as they were given.
         tensors: What each got.
-        n_attempts: Prices tried.
-        price_per_bit: In squared error per value of the output.
+        n_candidates: Lambdas tried.
+        lambda_rd: In squared error per value of the output.
         reference_mse: Squared error that the original network leaves, or is taken to leave.
     """
 
@@ -72,8 +72,8 @@ class CalibratedNetwork:
     n_held_out: int
     n_original_bytes: int
     tensors: tuple[TensorAllocation, ...]
-    n_attempts: int
-    price_per_bit: float
+    n_candidates: int
+    lambda_rd: float
     reference_mse: float
 
 

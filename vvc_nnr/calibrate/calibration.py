@@ -66,14 +66,14 @@ def as_calibration(pictures: Any) -> Calibration:
     """
     found = pictures if isinstance(pictures, Calibration) else _split(pictures)
     if not found.fitted or not found.held_out:
-        raise InputError("calibration: at least two pictures are wanted, one to fit and one to measure the loss by")
+        raise InputError("calibration: must have at least two pictures, one to fit and one to measure the loss by")
     return found
 
 
 def _split(pictures: Any) -> Calibration:
     if not isinstance(pictures, list | tuple):
         kind = type(pictures).__name__
-        raise InputError(f"calibration: a list of pictures is wanted (tensors with a batch dimension), got {kind}")
+        raise InputError(f"calibration: must be a list of pictures (tensors with a batch dimension), got {kind}")
     samples = tuple(_as_sample(picture) for picture in pictures)
     every = min(HOLD_OUT_EVERY, max(1, len(samples)))
     held_out = samples[every - 1 :: every]

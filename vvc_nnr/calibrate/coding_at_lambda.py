@@ -1,10 +1,10 @@
-"""One attempt of calibrated compression: a network at one price per bit, in a file with its loss measured.
+"""One candidate of calibrated compression: a network at one lambda, in a file with its loss measured.
 
 ```
  for each layer in the order of the network:
      moments of what it sees, in the original network and behind the layers coded so far
      target: the weights that come nearest to the original outputs on the changed inputs
-     levels: least (output error + price x bits), errors pushed onto weights that are not coded yet
+     levels: least (output error + lambda x bits), errors pushed onto weights that are not coded yet
      bias: makes up for the mean error
  file -> decoded network -> loss on pictures held out
 ```
@@ -45,14 +45,14 @@ from vvc_nnr.roles.roles import Rule
 
 def prepare(
     model: nn.Module, calibration: Calibration, options: CompressOptions, metadata: Mapping[str, str], seed: int
-) -> Attempts:
-    """What all attempts share.
+) -> CalibratedCoder:
+    """What all candidates share.
 
     Raises:
         InputError: If an option, a picture or the network cannot be used.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"calibration: a torch module is wanted, got {type(model).__name__}")
+        raise InputError(f"calibration: must be a torch module, got {type(model).__name__}")
     arrays = named_arrays(model)
     options.check_names(arrays)
     original = copied_module(model).eval().float().requires_grad_(True)
@@ -71,12 +71,12 @@ def prepare(
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
     felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
     rules = tensor_rules(module_roles(model, arrays), arrays, replace(options, qp_by_size=False))
-    return Attempts(original, arrays, rules, calibration, meter, felt, gradients, options, metadata, seed)
+    return CalibratedCoder(original, arrays, rules, calibration, meter, felt, gradients, options, metadata, seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attempts:
-    """A network and its pictures, to be compressed at one price per bit after another.
+class CalibratedCoder:
+    """A network and its pictures, to be compressed at one lambda after another.
 
     Attributes:
         original: A copy of the network, float32.
@@ -102,23 +102,23 @@ class Attempts:
     metadata: Mapping[str, str]
     seed: int
 
-    def first_price(self, loss_db: float) -> float:
-        """The price at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
+    def first_lambda(self, loss_db: float) -> float:
+        """The lambda at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
         error = self.meter.reference_mse * (10 ** (loss_db / 10) - 1)
         n_weights = sum(layer.module(self.original).weight.numel() for layer in self.layers)
         return max(2 * math.log(2) * error / n_weights, 1e-30)
 
-    def compress(self, price: float) -> CalibratedNetwork:
-        """One attempt: all layers in order, the file, and its loss.
+    def compress(self, lambda_rd: float) -> CalibratedNetwork:
+        """One candidate: all layers in order, the file, and its loss.
 
         Args:
-            price: What a bit may cost, in squared error per value of the output.
+            lambda_rd: What a bit may cost, in squared error per value of the output.
 
         Raises:
             InputError: If it is not above zero, or the coded network returns NaN.
         """
-        if not (math.isfinite(price) and price > 0):
-            raise InputError(f"price per bit {price}: a number above 0 is wanted")
+        if not (math.isfinite(lambda_rd) and lambda_rd > 0):
+            raise InputError(f"lambda {lambda_rd}: must be a number above 0")
         changed = copied_module(self.original)
         samples, run = [sample.inputs for sample in self.calibration.fitted], self.calibration.run
         generator = torch.Generator().manual_seed(self.seed)
@@ -133,7 +133,7 @@ class Attempts:
                 moments = input_moments(layer, module, before, after, len(samples), generator)
                 if moments is None:
                     continue
-                allocated, bias = self._code_layer(layer, moments, price)
+                allocated, bias = self._code_layer(layer, moments, lambda_rd)
                 coded[layer.weight_name] = allocated
                 with torch.no_grad():
                     module.weight.copy_(torch.from_numpy(allocated.rounded.values).reshape(module.weight.shape))
@@ -146,11 +146,11 @@ class Attempts:
         tensors = allocations(self.arrays, units, coded, biases, self.options)
         n_original = sum(itemsize_of(array) * math.prod(shape_of(array)) for array in self.arrays.values())
         return CalibratedNetwork(
-            data, loss_db, len(self.meter.outputs), n_original, tensors, 1, price, self.meter.reference_mse
+            data, loss_db, len(self.meter.outputs), n_original, tensors, 1, lambda_rd, self.meter.reference_mse
         )
 
     def _code_layer(
-        self, layer: MatrixLayer, moments: InputMoments, price: float
+        self, layer: MatrixLayer, moments: InputMoments, lambda_rd: float
     ) -> tuple[AllocatedTensor, tuple[NDArray[np.float32], int] | None]:
         """Levels of a weight; and the bias that goes with them, with its QP."""
         module = layer.module(self.original)
@@ -162,14 +162,14 @@ class Attempts:
         rows = damped_rows(self.gradients[layer.name])
         unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
         params = make_params(unit, unit.parts()[0])
-        allocated = allocate(target, params, price, columns, rows, self.options.qp_density)
+        allocated = allocate(target, params, lambda_rd, columns, rows, self.options.qp_density)
         if not has_bias:
             return allocated, None
         assert module.bias is not None
         before = _products(weights, moments.original_mean)
         after = _products(allocated.rounded.values.astype(np.float64), moments.mean)
         bias = module.bias.detach().double().numpy() + before - after
-        qp = vector_qp(bias, price, float(np.trace(rows)) / len(rows), self.options.qp_density)
+        qp = vector_qp(bias, lambda_rd, float(np.trace(rows)) / len(rows), self.options.qp_density)
         return allocated, (bias.astype(np.float32), qp)
 
     def _is_free(self, name: str) -> bool:

@@ -1,8 +1,8 @@
 """Compression that knows what the network does: a network and pictures to the smallest file within a loss.
 
 ```
- price per bit ── attempt (calibrated_attempt.py) ──▶ file, loss on pictures held out ──┐
-      ▲──────────────────────────────── next price ◀────────────────────────────────────┘
+ lambda ── candidate (coding_at_lambda.py) ──▶ file, loss on pictures held out ──┐
+      ▲──────────────────────────────── next lambda ◀────────────────────────────────────┘
 ```
 Everything is the encoder's choice: any decoder of the standard reads the file.
 """
@@ -19,8 +19,8 @@ from torch import nn
 from vvc_nnr.bitstream.qp import qp_at_density
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import as_calibration, loss_meter
-from vvc_nnr.calibrate.coding_at_lambda import Attempts, prepare
-from vvc_nnr.calibrate.lambda_search import Limit, search_price
+from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
+from vvc_nnr.calibrate.lambda_search import Limit, search_lambda
 from vvc_nnr.coding.network_encoder import check_metadata
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module
@@ -28,9 +28,9 @@ from vvc_nnr.options import CompressOptions
 
 # QP (at density 2) of matrices that no layer here knows: their errors are not weighed, so they are coded finely.
 UNKNOWN_QP = -52
-# What the first attempt to keep a size takes for its loss.
+# What the first candidate to keep a size takes for its loss.
 FIRST_LOSS_DB = 0.05
-# Octaves per octave of the price.
+# Octaves per octave of lambda.
 LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
 
 Report: TypeAlias = Callable[[str], None]
@@ -54,31 +54,31 @@ def compress_calibrated(
         model: Any module that maps tensors to a tensor. It is not changed.
         pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, or tuples of
             them for a network of several inputs), of which every fourth is held out.
-        max_loss_db: Largest loss of PSNR on the pictures held out. One of this and `max_bytes` is wanted.
+        max_loss_db: Largest loss of PSNR on the pictures held out. Give this or `max_bytes`.
         max_bytes: Largest size of the file.
         options: For what pictures do not decide: QP density, dependent quantisation, QPs of unknown tensors.
         metadata: Texts that travel with the network.
         reference: The network that losses are measured against, if `model` was tuned from another.
         seed: Of what is drawn: places and signs.
-        report: Called with one line after each attempt.
+        report: Called with one line after each candidate.
 
     Raises:
         InputError: If an option, a picture or the network cannot be used, or the limit cannot be kept.
     """
     limit = _limit(max_loss_db, max_bytes)
-    attempts = prepare_calibrated(model, pictures, options=options, metadata=metadata, reference=reference, seed=seed)
+    candidates = prepare_calibrated(model, pictures, options=options, metadata=metadata, reference=reference, seed=seed)
     tell = report or (lambda _: None)
 
-    def attempt(price: float) -> tuple[CalibratedNetwork, float]:
-        found = attempts.compress(price)
+    def candidate(lambda_rd: float) -> tuple[CalibratedNetwork, float]:
+        found = candidates.compress(lambda_rd)
         share = 100 * len(found.data) / found.n_original_bytes
-        tell(f"price {price:.3g}: {len(found.data)} bytes ({share:.2f} %), loss {found.loss_db:.4f} dB")
+        tell(f"lambda {lambda_rd:.3g}: {len(found.data)} bytes ({share:.2f} %), loss {found.loss_db:.4f} dB")
         return found, found.loss_db if max_bytes is None else float(len(found.data))
 
-    found = search_price(attempt, attempts.first_price(max_loss_db or FIRST_LOSS_DB), limit)
+    found = search_lambda(candidate, candidates.first_lambda(max_loss_db or FIRST_LOSS_DB), limit)
     if not found.is_kept:
         raise InputError(_beyond(found.best, max_loss_db, max_bytes))
-    return replace(found.best, n_attempts=found.n_attempts)
+    return replace(found.best, n_candidates=found.n_candidates)
 
 
 def prepare_calibrated(
@@ -89,8 +89,8 @@ def prepare_calibrated(
     metadata: Mapping[str, str] | None = None,
     reference: nn.Module | None = None,
     seed: int = 0,
-) -> Attempts:
-    """What `compress_calibrated` tries prices on: its `compress(price_per_bit)` makes a file of whatever size and loss.
+) -> CalibratedCoder:
+    """What `compress_calibrated` tries lambdas on: its `compress(lambda_rd)` makes a file of whatever size and loss.
 
     Args:
         model: As for `compress_calibrated`; so are the others.
@@ -104,11 +104,11 @@ def prepare_calibrated(
         InputError: If an option, a picture or the network cannot be used.
     """
     check_metadata(metadata or {})
-    attempts = prepare(model, as_calibration(pictures), calibrated_options(options), metadata or {}, seed)
+    candidates = prepare(model, as_calibration(pictures), calibrated_options(options), metadata or {}, seed)
     if reference is None:
-        return attempts
+        return candidates
     other = copied_module(reference).eval().float()
-    return replace(attempts, meter=loss_meter(other, attempts.calibration))
+    return replace(candidates, meter=loss_meter(other, candidates.calibration))
 
 
 def calibrated_options(options: CompressOptions | None) -> CompressOptions:
@@ -134,15 +134,15 @@ def calibrated_options(options: CompressOptions | None) -> CompressOptions:
 
 def _limit(max_loss_db: float | None, max_bytes: int | None) -> Limit:
     if (max_loss_db is None) == (max_bytes is None):
-        raise InputError("calibration: one of max_loss_db and max_bytes is wanted")
+        raise InputError("calibration: give one of max_loss_db and max_bytes")
     if max_bytes is not None:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise InputError(f"max_bytes: {max_bytes!r}, a whole number of at least 1 is wanted")
+            raise InputError(f"max_bytes: {max_bytes!r}; must be a whole number of at least 1")
         return Limit(max_bytes, 0.985, SIZE_SLOPE)
     assert max_loss_db is not None
     is_number = isinstance(max_loss_db, int | float) and not isinstance(max_loss_db, bool)
     if not (is_number and math.isfinite(max_loss_db) and max_loss_db > 0):
-        raise InputError(f"max_loss_db: {max_loss_db!r}, a number above 0 is wanted")
+        raise InputError(f"max_loss_db: {max_loss_db!r}; must be a number above 0")
     return Limit(max_loss_db, 0.88, LOSS_SLOPE)
 
 

@@ -1,4 +1,4 @@
-"""Finding the price per bit at which a limit is just kept, when each attempt takes a while and is a little noisy."""
+"""Finding the lambda at which a limit is just kept, when each candidate takes a while and is a little noisy."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# In octaves of the price.
+# In octaves of lambda.
 LARGEST_MOVE, LEAST_MOVE, SMALLEST_BRACKET = 3.0, 0.3, 0.06
-MAX_ATTEMPTS = 8
+MAX_CANDIDATES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What an attempt may be worth, and how that depends on the price.
+    """What a candidate may be worth, and how that depends on lambda.
 
     Attributes:
         most: Largest value, above zero.
         enough: Share of it that is near enough.
-        slope: Octaves of value per octave of price, roughly; below zero if a higher price lowers the value.
+        slope: Octaves of value per octave of lambda, roughly; below zero if a higher lambda lowers the value.
     """
 
     most: float
@@ -34,49 +34,49 @@ class Found(Generic[T]):
     """The end of a search.
 
     Attributes:
-        best: The attempt that keeps the limit and comes nearest to it; if none does, the one nearest to keeping it.
+        best: The candidate that keeps the limit and comes nearest to it; if none does, the one nearest to keeping it.
         value: What it is worth.
         is_kept: Whether it keeps the limit.
-        n_attempts: How many were made.
+        n_candidates: How many were made.
     """
 
     best: T
     value: float
     is_kept: bool
-    n_attempts: int
+    n_candidates: int
 
     def distance(self, limit: Limit) -> tuple[bool, float]:
-        """Sorts attempts: those that break the limit first, the nearest to it last."""
+        """Sorts candidates: those that break the limit first, the nearest to it last."""
         return self.is_kept, -abs(_octaves(self.value, limit))
 
 
-def search_price(
-    attempt: Callable[[float], tuple[T, float]], start: float, limit: Limit, max_attempts: int = MAX_ATTEMPTS
+def search_lambda(
+    candidate: Callable[[float], tuple[T, float]], start: float, limit: Limit, max_candidates: int = MAX_CANDIDATES
 ) -> Found[T]:
-    """The price whose attempt keeps the limit and comes nearest to it.
+    """The lambda whose candidate keeps the limit and comes nearest to it.
 
     Args:
-        attempt: Makes an attempt at a price, and tells what it is worth: the larger, the nearer to the limit.
-        start: First price, above zero.
+        candidate: Makes a candidate at one lambda, and tells what it is worth: the larger, the nearer to the limit.
+        start: First lambda, above zero.
         limit: The limit.
-        max_attempts: How many attempts may be made.
+        max_candidates: How many candidates may be made.
     """
-    tried: list[tuple[float, float]] = []  # log2 of price, octaves of value over the limit
+    tried: list[tuple[float, float]] = []  # log2 of lambda, octaves of value over the limit
     best: Found[T] | None = None
     at = math.log2(start)
-    while len(tried) < max_attempts:
-        result, value = attempt(2.0**at)
+    while len(tried) < max_candidates:
+        result, value = candidate(2.0**at)
         tried.append((at, _octaves(value, limit)))
         found = Found(result, value, value <= limit.most, len(tried))
         best = found if best is None else max(best, found, key=lambda f: f.distance(limit))
         if found.is_kept and value >= limit.enough * limit.most:
             break
-        to = next_price(tried, limit)
+        to = next_lambda(tried, limit)
         if to is None:
             break
         at = to
     assert best is not None
-    return replace(best, n_attempts=len(tried))
+    return replace(best, n_candidates=len(tried))
 
 
 def _octaves(value: float, limit: Limit) -> float:
@@ -84,11 +84,11 @@ def _octaves(value: float, limit: Limit) -> float:
     return math.log2(max(value / limit.most, 2.0**-8))
 
 
-def next_price(tried: Sequence[tuple[float, float]], limit: Limit) -> float | None:
+def next_lambda(tried: Sequence[tuple[float, float]], limit: Limit) -> float | None:
     """Where to try next, log2: what should be in the middle of what is near enough; None if nothing is left to try.
 
     Args:
-        tried: log2 of price, and octaves of value over the limit.
+        tried: log2 of lambda, and octaves of value over the limit.
         limit: The limit.
     """
     aim = math.log2((1 + limit.enough) / 2)

@@ -199,7 +199,7 @@ def checked_output(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> Tens
         text = " ".join(str(error).split())
         raise InputError(f"calibration: the network cannot be run on a picture of {shapes}: {text}") from None
     if not isinstance(output, Tensor):
-        raise InputError(f"calibration: the network returns a {type(output).__name__}, one tensor is wanted")
+        raise InputError(f"calibration: the network returns a {type(output).__name__}; must be one tensor")
     if not bool(torch.isfinite(output).all()):
         raise InputError(f"calibration: the network returns NaN or infinite values on a picture of {shapes}")
     return output

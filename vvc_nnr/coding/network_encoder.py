@@ -102,7 +102,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     if not isinstance(metadata, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()
     ):
-        raise InputError("metadata: a map of texts to texts is wanted")
+        raise InputError("metadata: must be a map of texts to texts")
     try:
         "".join((*metadata, *metadata.values())).encode()
     except UnicodeEncodeError:

@@ -44,7 +44,7 @@ from vvc_nnr.roles.roles import EXACT, Rule
 
 # A block row should have this many values before another decoder is started for it.
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14
-# Block rows that are wanted, the best first: what two threads of 16 decoders each share, or one, or half of one.
+# Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
 

@@ -42,7 +42,7 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
     if is_model_proto(module):
         return _folded_onnx(module, pairs)
     if not is_module(module):
-        raise InputError(f"fold_batch_norms: a torch module or ModelProto is wanted, got {type(module).__name__}")
+        raise InputError(f"fold_batch_norms: must be a torch module or ModelProto, got {type(module).__name__}")
     folded = copied_module(module).eval()
     if pairs is None:
         _fold_found(folded)
@@ -97,7 +97,7 @@ def _part(module: Any, name: str, kinds: tuple[str, ...]) -> Any:
     except AttributeError:
         raise InputError(f"fold_batch_norms: the module has no part {name!r}") from None
     if type(part).__name__ not in kinds:
-        raise InputError(f"fold_batch_norms: {name!r} is a {type(part).__name__}, one of {', '.join(kinds)} is wanted")
+        raise InputError(f"fold_batch_norms: {name!r} is a {type(part).__name__}; must be one of {', '.join(kinds)}")
     return part
 
 

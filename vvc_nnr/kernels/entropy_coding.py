@@ -211,7 +211,7 @@ class _Reader:
         """Absolute positions, checked."""
         if len(entries) != layout.n_block_rows - 1:
             wanted = layout.n_block_rows - 1
-            raise BitstreamError(f"{len(entries)} entry points, {wanted} are wanted", field="entry points")
+            raise BitstreamError(f"{len(entries)} entry points; must be {wanted}", field="entry points")
         at, marks = self.decoder.state()[0], []
         for entry in entries:
             at += entry.offset_bits

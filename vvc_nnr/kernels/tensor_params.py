@@ -89,7 +89,7 @@ class TensorParams:
 
     def _base_problem(self) -> str | None:
         if self.temporal is not None and (self.temporal.size != self.n_values or self.temporal.dtype != np.int32):
-            return f"{self.temporal.size} base levels ({self.temporal.dtype}): {self.n_values} of int32 are wanted"
+            return f"{self.temporal.size} base levels ({self.temporal.dtype}); must be {self.n_values} of int32"
         if self.history is not None and self.history.size != self.n_values:
             return f"a history map of {self.history.size} values for {self.n_values}"
         return None
@@ -236,7 +236,7 @@ def _choose_rows(
     if choices.skipped_rows is not None:
         rows = choices.skipped_rows
         if rows.shape != (params.n_rows,) or rows.dtype != np.uint8 or indices[rows != 0].any():
-            raise InputError(f"skipped_rows: {params.n_rows} uint8 are wanted, set for empty rows only")
+            raise InputError(f"skipped_rows: must be {params.n_rows} uint8, set for empty rows only")
         rows = np.ascontiguousarray(rows != 0).view(np.uint8)
     elif params.dq_flag and params.is_block_scan:
         rows = np.zeros(params.n_rows, np.uint8)
@@ -248,7 +248,7 @@ def _choose_rows(
 
 def _check_sets(sets: NDArray[np.uint8], layout: _kernels.Layout) -> None:
     if sets.shape != (layout.n_contexts,) or sets.dtype != np.uint8 or int(sets.max()) > 8:
-        raise InputError(f"estimator_sets: {layout.n_contexts} uint8 from 0 to 8 are wanted")
+        raise InputError(f"estimator_sets: must be {layout.n_contexts} uint8 from 0 to 8")
 
 
 def _cost_bits(record: _kernels.BinRecord) -> float:

@@ -28,7 +28,7 @@ def named_arrays(model: Any) -> NamedArrays:
     """
     state = model.state_dict() if is_module(model) else model
     if not isinstance(state, Mapping):
-        raise InputError(f"a torch module or a map of names to arrays is wanted, got {type(model).__name__}")
+        raise InputError(f"got {type(model).__name__}; must be a torch module or a map of names to arrays")
     made: dict[object, Array | Bfloat16Bits] = {}
     return {_checked_name(name): _as_one_array(name, value, made) for name, value in state.items()}
 
@@ -179,7 +179,7 @@ def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, 
         InputError: If it is no module, or names, shapes or number formats do not fit. It is as it was then.
     """
     if not is_module(module):
-        raise InputError(f"load_into: a torch module is wanted, got {type(module).__name__}")
+        raise InputError(f"load_into: must be a torch module, got {type(module).__name__}")
     state = module.state_dict()
     _check_names(state, arrays)
     tensors = as_torch(arrays, formats)

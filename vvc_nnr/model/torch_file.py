@@ -76,7 +76,7 @@ def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits
 def _load(data: bytes) -> Any:
     torch = import_torch()
     if not data:
-        raise BitstreamError("is empty, a checkpoint of torch is wanted")
+        raise BitstreamError("is empty; must be a checkpoint of torch")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,7 +111,7 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         UnsupportedError: If there are none.
     """
     if not isinstance(content, Mapping):
-        raise UnsupportedError(f"holds a {type(content).__name__}, a map of names to tensors is wanted")
+        raise UnsupportedError(f"holds a {type(content).__name__}; must be a map of names to tensors")
     inner = next((key for key in _STATE_KEYS if _leads_to_tensors(content.get(key))), None)
     if inner is not None:
         others = tuple(str(key) for key in content if key != inner)
@@ -130,7 +130,7 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
             "save its state dict alone, or under the key 'state_dict'"
         )
     if not tensors and content:
-        raise UnsupportedError("holds no tensor by name: a state dict is wanted")
+        raise UnsupportedError("holds no tensor by name; must be a state dict")
     return tensors, tuple(str(key) for key in content if key not in tensors)
 
 

@@ -22,7 +22,7 @@ def make_codebook(levels: NDArray[np.int32], max_size: int) -> tuple[Codebook, N
 
     Args:
         levels: Multiples of the step, any shape.
-        max_size: The largest codebook that is wanted.
+        max_size: The largest codebook that is made.
     """
     low, high = (int(level) for level in extremes(levels))
     if high - low >= MAX_SPAN:

@@ -1,6 +1,6 @@
 """The checked door to rounding by rate and distortion: levels chosen by what they do to the output and what they take.
 
-A level costs  (weighted squared error it causes) + price_per_bit * bits,  with bits from the very states of the
+A level costs  (weighted squared error it causes) + lambda_rd * bits,  with bits from the very states of the
 arithmetic coder's contexts, and its error is pushed onto the weights that are not coded yet.
 """
 
@@ -44,7 +44,7 @@ def round_tensor(
     weights: NDArray[np.float32],
     params: TensorParams,
     step: float,
-    price_per_bit: float,
+    lambda_rd: float,
     columns: Feedback,
     rows: Feedback,
     *,
@@ -57,7 +57,7 @@ def round_tensor(
         weights: float32, (n_rows, n_columns), finite.
         params: Without a codebook, a parent or a block scan.
         step: Quantisation step above zero.
-        price_per_bit: What a bit may cost in terms of the quadratic forms; 0: least error.
+        lambda_rd: What a bit may cost in terms of the quadratic forms; 0: least error.
         columns: Of the second moments of the inputs; as many groups as divide the rows evenly.
         rows: Of what errors of the outputs cost, one group.
         n_passes: Each pass but the first knows the estimator sets that suit the levels of the one before.
@@ -67,14 +67,14 @@ def round_tensor(
         InputError: If a weight is not finite or too large for the step, or an argument is out of range.
         ShapeError: If sizes do not fit together.
     """
-    _check(weights, params, step, price_per_bit, columns, rows)
+    _check(weights, params, step, lambda_rd, columns, rows)
     layout = params.layout()
     sets = np.zeros(layout.n_contexts, np.uint8)
     rows_factor = rows.factor[0] if len(rows.factor[0]) > 1 else None
     for _ in range(max(1, n_passes)):
         status, indices, _ = _kernels.round_with_feedback(
             layout, weights, columns.factor, columns.weight, rows_factor, rows.weight[0],
-            1 / step, price_per_bit / step**2, sets, portable,
+            1 / step, lambda_rd / step**2, sets, portable,
         )  # fmt: skip
         require_status(status)
         empty = _kernels.empty_rows(layout, indices)[1] if layout.has_row_skip_flag else None
@@ -95,7 +95,7 @@ def _check(
     weights: NDArray[np.float32],
     params: TensorParams,
     step: float,
-    price_per_bit: float,
+    lambda_rd: float,
     columns: Feedback,
     rows: Feedback,
 ) -> None:
@@ -112,8 +112,8 @@ def _check(
         raise ShapeError(f"feedback across rows of shape {rows.factor.shape} for {n_rows} x {n_columns} weights")
     if not 2.0**-126 <= step <= 2.0**126:
         raise InputError(f"step {step}: 2**-126 to 2**126 is possible")
-    if not (math.isfinite(price_per_bit) and price_per_bit >= 0):
-        raise InputError(f"price per bit {price_per_bit}: zero or more is possible")
+    if not (math.isfinite(lambda_rd) and lambda_rd >= 0):
+        raise InputError(f"lambda {lambda_rd}: zero or more is possible")
     largest = float(np.abs(weights).max())
     if not largest <= MAX_STEPS * step:
         raise InputError(f"weight {largest} at step {step}: NaN, or too many steps")

@@ -83,7 +83,7 @@ def quantize_thoroughly(
     """
     weights = checked_weights(values, params, step)
     if not params.dq_flag or params.temporal is not None or params.history is not None:
-        raise InputError("the thorough search: dependent quantisation of a tensor without a base is wanted")
+        raise InputError("the thorough search: must have dependent quantisation and a tensor without a base")
     if not (math.isfinite(lambda_rd) and lambda_rd > 0):
         raise InputError(f"lambda_rd {lambda_rd}: the thorough search needs a number above 0")
     rows = rows_to_skip(weights, params, step)
@@ -151,13 +151,13 @@ class _Search:
 
     def trials(self, fast: NDArray[np.int32], fixed_sets: NDArray[np.uint8] | None) -> Iterator[_Trial]:
         """The fast search's result, then those by paths, each with the estimators that suited the one before."""
-        trial = self._priced(fast, fixed_sets)
+        trial = self._weighed(fast, fixed_sets)
         yield trial
         for _ in range(N_TRIALS if fixed_sets is None else 1):
-            trial = self._priced(self.by_paths(trial.sets), fixed_sets)
+            trial = self._weighed(self.by_paths(trial.sets), fixed_sets)
             yield trial
 
-    def _priced(self, indices: NDArray[np.int32], fixed_sets: NDArray[np.uint8] | None) -> _Trial:
+    def _weighed(self, indices: NDArray[np.int32], fixed_sets: NDArray[np.uint8] | None) -> _Trial:
         choices = TensorChoices(skipped_rows=self.rows, estimator_sets=fixed_sets)
         coded = encode_payload([TensorInput(self.params, indices, choices)], portable=self.portable)
         misses = self.weights / np.float64(self.step) - levels_of(indices, self.params, self.rows)

@@ -120,15 +120,15 @@ def as_role(text: str, pattern: str) -> Role:
         InputError: If there is none, or the pattern is no text.
     """
     if not isinstance(pattern, str):
-        raise InputError(f"role_of: {pattern!r} is no text, a pattern of names is wanted")
+        raise InputError(f"role_of: {pattern!r} is no text; must be a pattern of names")
     try:
         return Role(text.replace("-", " ").replace("_", " "))
     except (ValueError, AttributeError):
         known = ", ".join(role.replace(" ", "-") for role in Role)
-        raise InputError(f"role_of: {text!r} for {pattern!r}, one of {known} is wanted") from None
+        raise InputError(f"role_of: {text!r} for {pattern!r}; must be one of {known}") from None
 
 
 def check_role_mode(mode: str) -> None:
     """Raises InputError unless it is a way to find roles."""
     if mode not in get_args(RoleMode):
-        raise InputError(f"roles: {mode!r}, one of {', '.join(get_args(RoleMode))} is wanted")
+        raise InputError(f"roles: {mode!r}; must be one of {', '.join(get_args(RoleMode))}")

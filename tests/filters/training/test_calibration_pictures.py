@@ -28,7 +28,7 @@ from vvc_nnr.filters.training.calibration_pictures import (
     patches,
     restoration_calibration,
 )
-from vvc_nnr.filters.training.fine_tuning import TuneOptions, priced, tune_for_size
+from vvc_nnr.filters.training.fine_tuning import TuneOptions, tune_for_size, with_rate
 from vvc_nnr.filters.training.in_loop import RestorationTask
 
 FEW = CropOptions(n_fitted=6, n_held_out=2, side=32)
@@ -166,7 +166,7 @@ def test_tuning_saves_bytes_and_resumes(photographs: list[Path], tmp_path: Path)
     def tune(path: Path, start: nn.Module) -> DnCnn:
         tuned = copy.deepcopy(start)
         task = RestorationTask(tuned, arrays, gaussian_noise(25), side=24, reference_mse=before.reference_mse)
-        tune_for_size(priced(task, before, pressure=3.0), options, path)
+        tune_for_size(with_rate(task, before, pressure=3.0), options, path)
         assert isinstance(tuned, DnCnn)
         return tuned
 

@@ -174,21 +174,21 @@ def test_the_loss_is_kept_and_the_file_much_smaller() -> None:
     assert 0 < found.loss_db <= loss_db
     assert len(found.data) < 0.75 * len(plain)
     assert output_mse(network, found.data, pictures(4, seed=9)) < 1.5 * mse
-    assert found.n_attempts == len(lines)
+    assert found.n_candidates == len(lines)
     assert found.n_held_out == 3
     assert [t.name for t in found.tensors] == list(network.state_dict())
     assert sum(t.error_share or 0 for t in found.tensors) == pytest.approx(1)
     assert all(t.qp is not None for t in found.tensors)
 
 
-def test_a_price_is_one_attempt_and_a_higher_one_a_smaller_file() -> None:
-    attempts = prepare_calibrated(small_network(), pictures())
-    cheap, dear = (attempts.compress(price) for price in (1e-9, 1e-7))
-    assert (cheap.n_attempts, cheap.price_per_bit, dear.price_per_bit) == (1, 1e-9, 1e-7)
+def test_a_lambda_is_one_candidate_and_a_higher_one_a_smaller_file() -> None:
+    candidates = prepare_calibrated(small_network(), pictures())
+    cheap, dear = (candidates.compress(lambda_rd) for lambda_rd in (1e-9, 1e-7))
+    assert (cheap.n_candidates, cheap.lambda_rd, dear.lambda_rd) == (1, 1e-9, 1e-7)
     assert len(dear.data) < len(cheap.data)
     assert dear.loss_db > cheap.loss_db
-    with pytest.raises(InputError, match=r"price per bit -1.0: a number above 0"):
-        attempts.compress(-1.0)
+    with pytest.raises(InputError, match=r"lambda -1.0: must be a number above 0"):
+        candidates.compress(-1.0)
 
 
 def test_equal_inputs_make_equal_files_and_leave_the_network_alone() -> None:

@@ -1,4 +1,4 @@
-"""Rounding by rate and distortion with feedback: the quadratic forms, the kernel behind its door, QPs and prices."""
+"""Rounding by rate and distortion with feedback: the quadratic forms, the kernel behind its door, QPs and lambdas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vvc_nnr.calibrate.allocation import allocate, damped_rows, descend
-from vvc_nnr.calibrate.lambda_search import Limit, search_price
+from vvc_nnr.calibrate.lambda_search import Limit, search_lambda
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorParams
@@ -75,24 +75,25 @@ def test_the_target_is_the_least_squares_fit_on_changed_inputs() -> None:
 
 
 @pytest.mark.parametrize("dq", [True, False])
-@pytest.mark.parametrize("price", [0.0, 0.02])
+@pytest.mark.parametrize("lambda_rd", [0.0, 0.02])
 @pytest.mark.parametrize("n_groups", [1, 3])
-def test_every_instruction_set_finds_the_same_levels(dq: bool, price: float, n_groups: int) -> None:
+def test_every_instruction_set_finds_the_same_levels(dq: bool, lambda_rd: float, n_groups: int) -> None:
     along, across = feedback_of(damped(moment(COLUMNS, 4, n_groups))), feedback_of(damped(moment(ROWS, 5)))
     found = [
-        round_tensor(weights(), params(dq), 0.25, price, along, across, portable=portable) for portable in (True, False)
+        round_tensor(weights(), params(dq), 0.25, lambda_rd, along, across, portable=portable)
+        for portable in (True, False)
     ]
     np.testing.assert_array_equal(found[0].indices, found[1].indices)
     assert found[0].bits == found[1].bits
     np.testing.assert_array_equal(found[0].values, levels_of(found[0].indices, params(dq)) * 0.25)
 
 
-def test_without_price_and_feedback_uniform_levels_are_rounded() -> None:
+def test_without_lambda_and_feedback_uniform_levels_are_rounded() -> None:
     found = round_tensor(weights(), params(False), 0.25, 0.0, plain(COLUMNS), plain(ROWS))
     np.testing.assert_array_equal(found.indices, np.round(weights() / np.float32(0.25)))
 
 
-def test_without_price_and_feedback_the_trellis_is_the_other_one() -> None:
+def test_without_lambda_and_feedback_the_trellis_is_the_other_one() -> None:
     w = weights(rows=1, columns=600)
     found = round_tensor(w, params(True, 1, 600), 0.25, 0.0, plain(600), plain(1))
     reference = quantize_indices(w, params(True, 1, 600), 0.25)
@@ -116,19 +117,19 @@ def test_feedback_makes_the_outputs_better(dq: bool) -> None:
 
 
 @pytest.mark.parametrize("dq", [True, False])
-def test_bits_are_those_of_the_coder_and_fall_with_their_price(dq: bool) -> None:
+def test_bits_are_those_of_the_coder_and_fall_with_lambda(dq: bool) -> None:
     w, p = weights(rows=40, columns=90), params(dq, 40, 90)
     smooth = 0.8 ** np.abs(np.subtract.outer(np.arange(90), np.arange(90)))[None]
     sizes = []
-    for price in (0.0, 0.02, 0.2):
-        found = round_tensor(w, p, 0.5, price, feedback_of(smooth), plain(40))
+    for lambda_rd in (0.0, 0.02, 0.2):
+        found = round_tensor(w, p, 0.5, lambda_rd, feedback_of(smooth), plain(40))
         coded = 8 * len(encode_payload([TensorInput(p, found.indices, qp=-8)]).data)
         assert found.bits == pytest.approx(coded, rel=0.02, abs=100)
         sizes.append(coded)
     assert sizes[0] > sizes[1] > sizes[2]
 
 
-def test_a_price_beyond_all_leaves_nothing() -> None:
+def test_a_lambda_beyond_all_leaves_nothing() -> None:
     for dq in (True, False):
         found = round_tensor(weights(), params(dq), 0.25, 1e6, plain(COLUMNS), plain(ROWS))
         assert not found.indices.any()
@@ -154,7 +155,7 @@ def test_what_does_not_fit_is_refused() -> None:
         round_tensor(w, params(True), 0.25, 0.0, plain(COLUMNS), plain(COLUMNS))
     with pytest.raises(ShapeError, match="along"):
         round_tensor(w, params(True), 0.25, 0.0, plain(ROWS), plain(ROWS))
-    with pytest.raises(InputError, match="price"):
+    with pytest.raises(InputError, match="lambda nan"):
         round_tensor(w, params(True), 0.25, math.nan, *good)
     with pytest.raises(InputError, match="step"):
         round_tensor(w, params(True), 0.0, 0.0, *good)
@@ -168,15 +169,20 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_the_step_is_the_one_that_costs_least() -> None:
     h, g = damped(moment(COLUMNS, 10)), damped_rows(moment(ROWS, 11)[0])
-    w, price = weights().astype(np.float64), 0.02
-    found = allocate(w, params(True), price, h, g, 2)
-    cost = found.error + price * found.rounded.bits
+    w, lambda_rd = weights().astype(np.float64), 0.02
+    found = allocate(w, params(True), lambda_rd, h, g, 2)
+    cost = found.error + lambda_rd * found.rounded.bits
     assert cost < error_cost(w, h, g)
     for qp in (found.qp - 1, found.qp + 1):
         other = round_tensor(
-            weights(), params(True), 2.0 ** (qp // 4) * (1 + qp % 4 / 4), price, feedback_of(h), feedback_of(g[None])
+            weights(),
+            params(True),
+            2.0 ** (qp // 4) * (1 + qp % 4 / 4),
+            lambda_rd,
+            feedback_of(h),
+            feedback_of(g[None]),
         )
-        assert cost <= error_cost(other.values - w, h, g) + price * other.bits
+        assert cost <= error_cost(other.values - w, h, g) + lambda_rd * other.bits
 
 
 @given(st.integers(-20, 20), st.integers(-20, 20))
@@ -189,32 +195,32 @@ def test_descent_stays_in_its_limits(start: int, minimum: int) -> None:
 @pytest.mark.parametrize(("slope", "enough"), [(1.1, 0.88), (-0.28, 0.985)])
 @pytest.mark.parametrize("start", [1e-12, 1e-9, 1e-6])
 def test_the_search_ends_just_within_the_limit(slope: float, enough: float, start: float) -> None:
-    prices: list[float] = []
+    lambdas: list[float] = []
 
-    def attempt(price: float) -> tuple[float, float]:
-        prices.append(price)
-        return price, (price / 1e-9) ** (0.8 * slope)
+    def candidate(lambda_rd: float) -> tuple[float, float]:
+        lambdas.append(lambda_rd)
+        return lambda_rd, (lambda_rd / 1e-9) ** (0.8 * slope)
 
-    found = search_price(attempt, start, Limit(1.0, enough, slope))
+    found = search_lambda(candidate, start, Limit(1.0, enough, slope))
     assert found.is_kept
     assert enough <= found.value <= 1
-    assert found.n_attempts == len(prices) <= 8
+    assert found.n_candidates == len(lambdas) <= 8
 
 
 def test_a_jumping_value_ends_within_the_limit_if_it_can() -> None:
-    def attempt(price: float) -> tuple[float, float]:
-        return price, 0.5 if price < 1e-9 else 2.0
+    def candidate(lambda_rd: float) -> tuple[float, float]:
+        return lambda_rd, 0.5 if lambda_rd < 1e-9 else 2.0
 
-    found = search_price(attempt, 1e-8, Limit(1.0, 0.9, 1.0), max_attempts=20)
+    found = search_lambda(candidate, 1e-8, Limit(1.0, 0.9, 1.0), max_candidates=20)
     assert found.is_kept
     assert found.best < 1e-9
-    assert found.n_attempts < 20
+    assert found.n_candidates < 20
 
 
 def test_a_limit_out_of_reach_is_reported_with_the_nearest() -> None:
     values = [5.0, 3.0, 2.5, 2.4, 2.3, 2.2, 2.1, 2.05]
     left = iter(values)
-    found = search_price(lambda price: (price, next(left)), 1.0, Limit(1.0, 0.9, 1.0))
+    found = search_lambda(lambda lambda_rd: (lambda_rd, next(left)), 1.0, Limit(1.0, 0.9, 1.0))
     assert not found.is_kept
     assert found.value == min(values)
     assert all(a > b for a, b in pairwise(values))

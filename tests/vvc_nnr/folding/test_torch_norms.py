@@ -204,11 +204,11 @@ def test_pairs_can_be_named_and_are_checked() -> None:
     assert (fold_batch_norms(branching, [("0", "1")])[1].running_mean == 0).all()
     with pytest.raises(InputError, match="no part 'x'"):
         fold_batch_norms(branching, [("0", "x")])
-    with pytest.raises(InputError, match="'1' is a BatchNorm1d, one of Conv1d"):
+    with pytest.raises(InputError, match="'1' is a BatchNorm1d; must be one of Conv1d"):
         fold_batch_norms(branching, [("1", "0")])
     with pytest.raises(InputError, match="the norm has not the layer's 5 channels"):
         fold_batch_norms(nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(4)), [("0", "1")])
     with pytest.raises(InputError, match="no place for the shift"):
         fold_batch_norms(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False)))
-    with pytest.raises(InputError, match="a torch module or ModelProto is wanted, got dict"):
+    with pytest.raises(InputError, match="must be a torch module or ModelProto, got dict"):
         fold_batch_norms({})

@@ -415,7 +415,7 @@ def test_flipped_bits_end_in_numbers_or_an_error(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda e: e[:-1], "entry points, 3 are wanted"),
+        (lambda e: e[:-1], "entry points; must be 3"),
         (lambda e: (replace(e[0], value=e[0].value ^ 1), *e[1:]), "does not agree"),
         (lambda e: (replace(e[0], dq_state=e[0].dq_state ^ 1), *e[1:]), "does not agree"),
         (lambda e: (replace(e[0], offset_bits=e[0].offset_bits + 1), *e[1:]), "does not agree"),

@@ -171,7 +171,7 @@ def test_load_into_checks_before_it_loads() -> None:
         load_into(nn.Sequential(nn.Conv2d(3, 4, 5), nn.BatchNorm2d(4)), data)
     with pytest.raises(InputError, match="make it float32 first"):
         load_into(small_module().half(), data)
-    with pytest.raises(InputError, match="a torch module is wanted, got dict"):
+    with pytest.raises(InputError, match="must be a torch module, got dict"):
         load_into({}, data)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     load_into(network, compress(network, lossless=True))

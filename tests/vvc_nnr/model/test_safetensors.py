@@ -325,7 +325,7 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, c
     write_float(path, SMALL, {})
     before = path.read_bytes()
     if call == "write":
-        monkeypatch.setattr(files, "open", lambda name, mode: HalfWrittenFile(io.FileIO(name, mode)), raising=False)
+        monkeypatch.setattr(files.os, "fdopen", lambda number, mode: HalfWrittenFile(io.FileIO(number, mode)))
     else:
         monkeypatch.setattr(files.os, "replace", full_disk)
     with pytest.raises(InputError, match=r"a\.safetensors: cannot be written: No space"):
