@@ -57,28 +57,29 @@ def compress(
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
     Integers and bools come back as they are, floats quantised by the rule of their role and in their number format.
+    `CompressOptions` has the options in full.
 
     Args:
         model: A torch module, or a map of names to numpy arrays or torch tensors.
-        qp: See `CompressOptions`, as for all that follow.
-        qp_density: See there.
-        nonweight_qp: See there.
-        qp_per_tensor: See there.
-        use_dq: See there.
-        lambda_rd: See there.
-        row_skipping: See there.
-        scan_order: See there.
-        codebook: See there.
-        param_opt: See there.
-        bitdepth: See there.
-        float64: See there.
-        n_threads: See there.
+        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step. None: a step of 2**-8.
+        qp_density: QP steps per octave as a power of two, 0 to 7.
+        nonweight_qp: QP of the other float tensors; "fine": a step of 5 * 2**-21; None: two octaves below `qp`.
+        qp_per_tensor: QP of one tensor by its name, above both.
+        use_dq: Dependent quantisation of float tensors.
+        lambda_rd: Weight of the rate against the squared error when levels are chosen. None: by the rate; 0: none.
+        row_skipping: Empty rows of a matrix are one bin each.
+        scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64; "auto": blocks where parallel decoding pays.
+        codebook: Codebooks of levels for matrices: "off", "force", or "auto" where a file gets smaller.
+        param_opt: Estimators of the contexts are chosen per tensor.
+        bitdepth: Levels of this many bits in place of a QP.
+        float64: "exact" keeps all bits of float64 tensors; "float32" codes them like float32.
+        n_threads: Tensors coded at a time. None: one per processor.
         metadata: Texts that travel with the network, such as its architecture; `inspect` gives them back.
-        roles: See `CompressOptions`.
-        role_of: See there.
-        qp_by_size: See there.
-        lossless: See there.
-        search: See there.
+        roles: "auto": each tensor is coded by the rule of its role; "off": by its number of dimensions alone.
+        role_of: Role of the tensors whose names fit a pattern, such as "*.gamma" to "gdn".
+        qp_by_size: Finer QPs for small weight tensors, coarser for large ones, `qp` on average.
+        lossless: Every bit of every tensor comes back; options for floats have no effect.
+        search: "thorough" takes more time for fewer bytes at equal error than "fast".
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has (None: a step of 2**-13, QP -52

@@ -288,13 +288,13 @@ class ZooRow:
         encode_s: Processor time of encoding, one thread, None for the original.
         decode_s: Time of decoding, likewise.
         memory_mib: Most memory of the codec, None if it is not known.
-        accuracy_percent: See `networks.row.Metrics`, as for the scores that follow.
-        average_precision_percent: See there.
-        pixel_accuracy_percent: See there.
-        iou: See there.
-        dice: See there.
-        bpp: See there.
-        psnr_db: See there.
+        accuracy_percent: Top-1 accuracy or characters right, None if it is no such task.
+        average_precision_percent: Mean average precision of boxes over IoU 0.5 to 0.95, None if it detects nothing.
+        pixel_accuracy_percent: Pixels of the right class, None if it segments nothing.
+        iou: Mean intersection over union, 0 to 1, None likewise.
+        dice: Dice coefficient, 0 to 1, None likewise.
+        bpp: Bits per pixel of a picture codec, None for other networks.
+        psnr_db: PSNR of its pictures in dB, None if it makes none.
         fault: Names of scores that are NaN or infinite, empty if none is.
 
     Raises:

@@ -6,6 +6,7 @@ CompressAI, 2020.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,13 @@ from vvc_nnr.experiments.zoo.row import (
     module_subject,
     pictures_in,
 )
-from vvc_nnr.experiments.zoo.training import make_tables
 from vvc_nnr.model.safetensors import read_network
 from vvc_nnr.model.torch import as_torch
 from vvc_nnr.model.torch_file import read_checkpoint
 from vvc_nnr.sequences.metrics import psnr_db
+
+# Scales of the entropy models, as CompressAI has them; up to 64, which the latents of small models do not reach.
+MIN_SCALE, MAX_SCALE, N_SCALES = 0.11, 64.0, 64
 
 Architecture = Literal["bmshj2018-factorized", "cheng2020-anchor"]
 CLASSES = {"bmshj2018-factorized": "FactorizedPrior", "cheng2020-anchor": "Cheng2020Anchor"}
@@ -142,3 +145,11 @@ def code_pictures(network: Any, pictures: Sequence[Picture]) -> Metrics:
 def _cut(picture: Picture) -> Picture:
     height, width = (side // MULTIPLE * MULTIPLE for side in picture.shape[:2])
     return picture[:height, :width]
+
+
+def make_tables(network: Any) -> None:
+    """Gives a trained model the integer tables that its entropy coder works by."""
+    if hasattr(network, "gaussian_conditional"):
+        network.update(np.exp(np.linspace(math.log(MIN_SCALE), math.log(MAX_SCALE), N_SCALES)).tolist(), force=True)
+    else:
+        network.update(force=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,41 +50,6 @@ def pasted_crops(pictures: Sequence[Picture], rng: np.random.Generator, n: int) 
     made = [pasted(_crop(pictures, rng), _crop(pictures, rng), rng) for _ in range(n)]
     images = torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2).float().contiguous() / 255
     return images, torch.from_numpy(np.stack([mask for _, mask in made])).float()[:, None]
-
-
-class SegmentationTask:
-    """Trains a network to find what was pasted, by cross-entropy and soft Dice.
-
-    Args:
-        network: Pictures to logits.
-        pictures: RGB pictures, uint8 (H, W, 3), both sides at least 128.
-        validation: More of them, not trained on.
-        seed: Fixes the random choices together with the step number.
-    """
-
-    def __init__(
-        self, network: nn.Module, pictures: Sequence[Picture], validation: Sequence[Picture], seed: int
-    ) -> None:
-        self.network = network
-        self._pictures = pictures
-        self._validation = pasted_crops(validation, np.random.default_rng(seed), 64)
-        self._seed = seed
-
-    def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
-        """Loss of one batch; in float32."""
-        images, masks = pasted_crops(self._pictures, np.random.default_rng([self._seed, step]), batch_size)
-        with torch.autocast(device.type, enabled=False):
-            logits = self.network(images.to(device))
-            masks = masks.to(device)
-            share = torch.sigmoid(logits)
-            overlap = 2 * (share * masks).sum() / (share.sum() + masks.sum() + 1)
-            entropy = nn.functional.binary_cross_entropy_with_logits(logits, masks)
-            return entropy + 1 - overlap
-
-    def validate(self, device: torch.device) -> Mapping[str, float]:
-        """Dice on the validation crops."""
-        images, masks = self._validation
-        return {"dice": dice(self.network(images.to(device)), masks.to(device))}
 
 
 def _crop(pictures: Sequence[Picture], rng: np.random.Generator) -> Picture:
