@@ -156,7 +156,7 @@ def test_rows_without_their_data_say_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
         DenoisingRow().load(None)
     torch.manual_seed(0)
     torch.save(CarvanaUNet().state_dict(), tmp_path / "unet_carvana_scale1.0_epoch2.pth")
-    with pytest.raises(NotHereError, match="a folder carvana beside them is wanted"):
+    with pytest.raises(NotHereError, match="a folder carvana must lie beside them"):
         CarvanaRow().load(tmp_path)
 
 
