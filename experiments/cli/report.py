@@ -13,8 +13,8 @@ from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, SIZE, OutputPath, doo
 from vvc_nnr.experiments.cli.outputs import check_outputs, check_writable
 from vvc_nnr.experiments.report.embedding import PictureLimits
 from vvc_nnr.experiments.report.write import ReportFormat, WrittenReport, format_of, write_report
-from vvc_nnr.experiments.runs.run import CODED_FOLDER
 from vvc_nnr.experiments.runs.viewer_pictures import FOLDER as PICTURES
+from vvc_nnr.experiments.tables.stored import CODED_FOLDER
 
 _LIMITS = PictureLimits()
 
