@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ class OpenVinoBackend:
     """
 
     def __init__(self, network: InLoopNetwork, precision: Precision = "float32", n_threads: int = 1) -> None:
-        self._core = openvino.Core()
+        self._core = _core()
         # The first call fills a table of OpenVINO's; two threads that make it at once wait for each other for ever.
         openvino.Type.f32.to_dtype()
         self._model = to_onnx(network)
@@ -68,3 +69,13 @@ class OpenVinoBackend:
                 model.reshape({"planes": [1, N_PLANES, *shape], "qp": [1]})
                 self._compiled = shape, self._core.compile_model(model, "CPU", self._settings)
             return self._compiled[1]
+
+
+@cache
+def _core() -> Any:
+    """The one core of the process, which lives until its end.
+
+    The CPU plugin gives the thread that loads it a stack for signal handlers, and takes it back in the thread that
+    drops the last model. Where these are two, the next signal (Ctrl-C) would run on a stack that is gone: a crash.
+    """
+    return openvino.Core()
