@@ -12,9 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vvc_nnr.experiments.cli.interrupts import SIGNALS, Interrupted, run_interruptible
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.y4m import Y4mWriter
 
 ENTRY = Path(__file__).resolve().parents[2] / "_vvc_nnr_command.py"
 FOR_EVER_S = 60
@@ -201,3 +204,26 @@ def test_a_signal_while_modules_are_imported_is_one_line(tmp_path, name):
         error = process.communicate()[1]
     what = "interrupted" if name == "SIGINT" else f"ended by {name}"
     assert (process.returncode, error) == (128 + getattr(signal, name), f"vvc-nnr: error: {what}\n")
+
+
+AFTER_AN_EXPERIMENT = """
+import os, signal, sys
+from vvc_nnr.experiments.cli.main import main
+
+sequence, out = sys.argv[1:]
+words = ["--sequences", sequence, "--qps", "37", "--out", out, "--cache", out + "/cache", "--backend", "openvino"]
+assert main(["experiment", "tool-by-tool", *words]) == 0
+signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_after_an_experiment_is_heard(tmp_path):
+    """OpenVINO's plugin hands out stacks for signal handlers; one that was taken back ended the process."""
+    pytest.importorskip("openvino")
+    planes = tuple(np.full(shape, 99, np.uint8) for shape in ((48, 64), (24, 32), (24, 32)))
+    with Y4mWriter(tmp_path / "a.y4m", Frame(planes, 8, "420").format()) as writer:
+        writer.write(Frame(planes, 8, "420"))
+    command = [sys.executable, "-c", AFTER_AN_EXPERIMENT, tmp_path / "a.y4m", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["heard"]), done.stderr

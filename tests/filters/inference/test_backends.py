@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -179,31 +176,3 @@ def test_compiling_without_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match="needs a C\\+\\+ compiler"):
         chosen_backend("torch-compile", "float32")
-
-
-SIGNAL_AFTER_OPENVINO = """
-import os, signal, threading
-from vvc_nnr.filters.inference.openvino import OpenVinoBackend
-from vvc_nnr.filters.networks.in_loop import LadderFilter
-import numpy as np
-
-def work():
-    backend = OpenVinoBackend(LadderFilter(8, 1).eval())
-    backend.run(np.zeros((6, 16, 16), np.float32), 32.0)
-    made.append(backend)
-
-made = []
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-made.clear()
-signal.signal(signal.SIGINT, lambda *_: print("heard"))
-os.kill(os.getpid(), signal.SIGINT)
-"""
-
-
-def test_a_signal_after_openvino_is_heard():
-    """Its plugin hands out stacks for signal handlers; one that was taken back ended the process."""
-    pytest.importorskip("openvino")
-    done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_OPENVINO], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
