@@ -125,7 +125,7 @@ def test_a_pipe_that_nobody_reads_is_one_line(stream, capfdbinary):
         ("encode x.y4m -o x.266 --qp 40 --threads 100000", "1 to 256"),
         ("encode x.y4m -o x.266 --qp 40 --pictures 99999999999", "at most 2147483647"),
         ("train inloop --data x --out y --learning-rate nan", "must be finite"),
-        ("experiment model-zoo --out y --qps 1,2,9999999999999999999999", "whole numbers"),
+        ("experiment model-zoo --out y --qps 1,2,9999999999999999999999", "at most 18 digits"),
     ],
 )
 def test_values_pass_a_door(words, said, capsys):

@@ -78,10 +78,10 @@ def test_grey_pictures_become_what_they_are(tmp_path: Path, put_pictures: Put, w
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"qp": "22"}, "entry 0: qp '22': a whole number from 0 to 63"),
+        ({"qp": "22"}, "entry 0: qp '22': must be a whole number from 0 to 63"),
         ({"qp": True}, "qp True"),
         ({"qp": 64}, "qp 64"),
-        ({"sequence": 3}, "sequence 3: a text"),
+        ({"sequence": 3}, "sequence 3: must be a text"),
         ({"width": 0}, "width 0"),
         ({"network": None}, "network None"),
         ({"files": []}, "files: has no original"),
