@@ -441,7 +441,7 @@ def test_files_where_folders_are_wanted(refused: Refused, rgb: NDArray[np.uint8]
     said = refused("experiment", "end-to-end", "--images", path, "--out", tmp_path / "out")
     assert f"{path}: is one picture or video; must be a folder of images, or CIFAR-10" in said
     assert f"{path}: is a file; must be a folder" in refused("fetch", "kodak", path)
-    assert "a folder is wanted" in refused("fetch", "cifar10", path / "below")
+    assert "must be a folder" in refused("fetch", "cifar10", path / "below")
 
 
 def test_pictures_of_16_bit(refused: Refused, tmp_path: Path) -> None:
