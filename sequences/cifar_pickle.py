@@ -57,7 +57,7 @@ def _unpickle(data: bytes, where: str) -> object:
 def _check_memo(data: bytes) -> None:
     """Refuse an index that would make the C reader allocate a table of that length."""
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name == "LONG_BINPUT" and (argument or 0) > len(data):
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(data):
             raise pickle.UnpicklingError(f"memo index {argument}")
 
 
