@@ -29,6 +29,7 @@ MAX_TOTAL_BYTES = 2 << 30
 MAX_MEMBERS = 1_000_000
 
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _GZIP_MAGIC = b"\x1f\x8b"
 _OTHER_ARCHIVES = {
     b"BZh": ".bz2",
@@ -131,6 +132,9 @@ def _zip_members(archive: zipfile.ZipFile, is_taken: IsTaken) -> Members:
 
     def read(name: str) -> bytes:
         _check_size(name, files[name].file_size)
+        if files[name].compress_type not in _ZIP_METHODS:  # LZMA among them, whose header asks for memory at will
+            method = files[name].compress_type
+            raise UnsupportedError(f"{name}: is packed by method {method}; must be stored or deflated: pack it anew")
         return archive.read(files[name])
 
     return Members(names, left_out, read)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,15 @@ def parse_npy(data: bytes) -> NDArray[Any]:
     """The array in the bytes of a `.npy` file, read-only.
 
     Raises:
-        BitstreamError: If they are none, are cut off or go on behind the array.
+        BitstreamError: If they are none, are cut off or go on behind the array, or a text has a character that is none.
         UnsupportedError: If its values are objects or records, or its version is unknown.
     """
     header = _header(data, len(data))
     flat = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset_bytes)
+    if header.dtype.kind == "U" and flat.size:
+        points = flat.view(np.dtype(np.uint32).newbyteorder(header.dtype.byteorder))
+        if points.max() > sys.maxunicode:
+            raise _damaged(f"a text with the character {points.max():#x}; must be at most {sys.maxunicode:#x}")
     return flat.reshape(header.shape, order="F" if header.order == "F" else "C")
 
 

@@ -339,3 +339,11 @@ def test_one_image_is_no_batch(tmp_path, name):
     Image.fromarray(IMAGES[0]).save(tmp_path / name)
     with pytest.raises(InputError, match=f"{name}: is one image; give the folder"):
         load_cifar10(tmp_path / name)
+
+
+def test_a_zip_that_is_packed_otherwise_is_refused_by_its_method(tmp_path):
+    """LZMA's header asks for as much memory as it likes."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("data_batch_1.bin", bytes([3]) + bytes(3072))
+    with pytest.raises(UnsupportedError, match="is packed by method 14; must be stored or deflated"):
+        load_cifar10(tmp_path / "x.zip")

@@ -88,3 +88,14 @@ def test_what_is_refused(data: bytes, kind: type[Exception], message: str) -> No
     with pytest.raises(kind, match=message) as caught:
         parse_npy(data)
     assert len(str(caught.value)) < 300
+
+
+def test_a_text_with_a_character_that_is_none_is_damaged():
+    for order in "<>":
+        file = io.BytesIO()
+        np.save(file, np.array(["cat", "dog"]).astype(f"{order}U3"))
+        data = bytearray(file.getvalue())
+        assert parse_npy(bytes(data)).tolist() == ["cat", "dog"]
+        data[-4:] = (0x110000).to_bytes(4, "little" if order == "<" else "big")
+        with pytest.raises(BitstreamError, match="must be at most 0x10ffff"):
+            parse_npy(bytes(data))
