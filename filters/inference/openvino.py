@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.inference.onnxruntime import INPUTS, to_onnx
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_PLANES
+
+# Importing OpenVINO else starts a process that reports the import to its makers over the network; it uses a stub then.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 _Shape: TypeAlias = tuple[int, int]

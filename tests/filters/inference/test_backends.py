@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -176,3 +179,12 @@ def test_compiling_without_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match="needs a C\\+\\+ compiler"):
         chosen_backend("torch-compile", "float32")
+
+
+def test_openvino_reports_nothing_over_the_network():
+    pytest.importorskip("openvino")
+    code = (
+        "import vvc_nnr.filters.inference.openvino, openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
