@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import logging
 import time
@@ -31,7 +30,6 @@ from vvc_nnr.compress import load_into
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.dncnn import dncnn_of
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.picture_coding import encode_pictures
 from vvc_nnr.filters.picture_options import PictureOptions
@@ -58,11 +56,10 @@ from vvc_nnr.filters.training.fine_tuning import (
 )
 from vvc_nnr.filters.training.loop import check_checkpoint
 from vvc_nnr.filters.training.run_identity import weights_sha256
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, network_of
 from vvc_nnr.folding.norm_pairs import find_norm_pairs
 from vvc_nnr.folding.torch_norms import fold_batch_norms
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.model.torch import copied_module
 from vvc_nnr.network_file import read_arrays, read_network_file
 from vvc_nnr.options import CompressOptions
@@ -155,31 +152,6 @@ def compress_by_pictures(
     if not isinstance(model, Autoencoder):
         return PictureCompression(found)
     return PictureCompression(found, *_latent_rates_bpp(model, formats, found, pictures))
-
-
-def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module:
-    """The module of a file's tensors, float32.
-
-    Args:
-        stored: What the file holds.
-        arch: "dncnn", FILE.py:NAME, or None for what the file says of itself.
-        where: How errors name the file.
-
-    Raises:
-        InputError: If there is none, or the tensors do not fit it.
-    """
-    if arch == "dncnn":
-        return dncnn_of(stored.tensors, where)
-    if arch is None or arch == stored.metadata.get("architecture"):
-        return build_network(stored, where)
-    if ":" not in arch:
-        raise InputError(f"arch {arch}: must be dncnn or FILE.py:NAME, or none if the file names its architecture")
-    network = _user_network(arch)
-    try:
-        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in stored.tensors.items()})
-    except RuntimeError as error:
-        raise InputError(f"{where}: does not fit arch {arch}: {' '.join(str(error).split())}") from None
-    return network.eval()
 
 
 def with_folded_norms(network: nn.Module) -> nn.Module:
@@ -350,23 +322,6 @@ def _n_planes(model: nn.Module) -> int:
     if first is None:
         raise InputError("arch: the network has no convolution that would tell how many planes it takes")
     return first.in_channels
-
-
-def _user_network(arch: str) -> nn.Module:
-    """What a function in a file of the user's makes."""
-    path, _, name = arch.rpartition(":")
-    spec = importlib.util.spec_from_file_location("user_architecture", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise InputError(f"arch {arch}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        network = getattr(module, name)()
-    except Exception as error:
-        raise InputError(f"arch {arch}: {type(error).__name__}: {error}") from None
-    if not isinstance(network, nn.Module):
-        raise InputError(f"arch {arch}: makes a {type(network).__name__}, must be a torch module")
-    return network
 
 
 def _beside(output: Path, suffix: str) -> Path:

@@ -14,12 +14,11 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
+from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.filters.decisions.wiener import N_CLASSES, WienerFilter, n_classes_of, wiener_filtered
-from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner, check_qp
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.packing import pack, sample_scale, unpacked_planes
+from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
 Correction: TypeAlias = tuple[NDArray[np.float32], ...]
@@ -27,7 +26,7 @@ Correction: TypeAlias = tuple[NDArray[np.float32], ...]
 
 
 def correction_of(
-    network: InLoopNetwork, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
+    network: nn.Module, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
 ) -> Correction:
     """The network's correction of a picture, real-valued, in the size and chroma format of the picture.
 
@@ -48,15 +47,7 @@ def correction_of(
 
 def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
     """The correction of a picture by a network that was made ready; else as `correction_of`."""
-    check_qp(qp)
-    scale = sample_scale(frame.bit_depth)
-    packed = pack(frame)
-    correction = np.empty(packed.shape, np.float32)
-    for window, values in runner.filter_planes(packed, scale, qp):
-        np.subtract(values * np.float32(scale), packed[:, *window], out=correction[:, *window])
-    if not np.isfinite(correction).all():
-        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
-    return unpacked_planes(correction, frame.format().plane_shapes)
+    return runner.corrections(frame, qp)
 
 
 BLOCK_SIZES = (64, 128)

@@ -22,13 +22,13 @@ class Backend(Protocol):
     def n_parallel(self) -> int:
         """How many threads may call `run` at a time."""
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
         """The network's output.
 
         Args:
-            planes: (6, H, W), contiguous, samples scaled to 0..1.
-            qp: The QP that the picture was coded with.
+            planes: (C, H, W), contiguous, as the network takes them; a QP plane is among them.
+            qp: The network's second input, None if it has none.
 
         Returns:
-            (6, H, W), not clipped; valid until the same thread calls again.
+            (C', H', W'), not clipped; valid until the same thread calls again.
         """

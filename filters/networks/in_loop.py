@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.packing import N_PLANES
 
 QP_CENTRE = 32.0
@@ -66,6 +67,11 @@ class InLoopFilter(nn.Module):
     def receptive_radius(self) -> int:
         """How many half-size samples away an input can reach an output: one for each convolution."""
         return 2 * self.n_blocks + 3
+
+    @property
+    def layout(self) -> Layout:
+        """How pictures go into it."""
+        return _layout(self.receptive_radius)
 
     def forward(self, planes: Tensor, qp: Tensor) -> Tensor:
         """Filters a batch.
@@ -152,6 +158,11 @@ class LadderFilter(nn.Module):
         """How many half-size samples away an input can reach an output: one for each convolution."""
         return 2 * self.n_blocks + 3
 
+    @property
+    def layout(self) -> Layout:
+        """How pictures go into it."""
+        return _layout(self.receptive_radius)
+
     def forward(self, planes: Tensor, qp: Tensor) -> Tensor:
         """Filters a batch.
 
@@ -201,6 +212,11 @@ def deepened(network: InLoopNetwork, n_blocks: int) -> LadderFilter:
         state["gain.weight"] = torch.zeros(N_PLANES, 1)
     deeper.load_state_dict(state, strict=False)
     return deeper
+
+
+def _layout(reach: int) -> Layout:
+    """What all shapes of the ladder declare."""
+    return Layout("yuv420-packed", range="unit10", qp="scalar", reach=reach)
 
 
 def _qp_shift(n_channels: int) -> nn.Linear:
