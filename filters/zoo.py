@@ -202,8 +202,18 @@ def _said_beside(factory: str | None, layout: Layout | None) -> bytes:
     return f"{factory and factory.rpartition(':')[2]} {layout and layout.text}\0".encode() + source
 
 
+def load_filter(
+    name_or_path: str | Path, *, arch: str | None = None, layout: Layout | str | None = None
+) -> LoadedNetwork:
+    """A network that filters pictures; raises as `load_network`, and InputError for an autoencoder."""
+    loaded = load_network(name_or_path, arch=arch, layout=layout)
+    if loaded.layout is None:
+        raise InputError(f"{name_or_path}: holds an {_architecture(loaded.network)}; must be an in-loop filter")
+    return loaded
+
+
 def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
-    """An in-loop filter; raises as `load_network`, and InputError for a network of another kind."""
+    """A filter of the bundled architectures; raises as `load_network`, and InputError for a network of another kind."""
     network = load_network(name_or_path).network
     if not isinstance(network, InLoopNetwork):
         raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an in-loop filter")
@@ -292,6 +302,8 @@ def reconstruct(network: nn.Module, bits: int = 8, biases: Biases = "quantised")
 
 def n_parameters(network: nn.Module) -> int:
     """Number of trained weights and biases."""
+    if isinstance(network, OnnxNetwork):
+        return network.n_parameters
     return sum(parameter.numel() for parameter in network.parameters())
 
 

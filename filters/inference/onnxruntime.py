@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, onnx_session
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, onnx_runtime
 
 INPUTS = ("planes", "qp")
 OPSET = 17
@@ -61,7 +61,7 @@ class OnnxRuntimeBackend:
     """
 
     def __init__(self, network: nn.Module, layout: Layout, n_threads: int = 1) -> None:
-        self._model = onnx_session(to_onnx(network, layout))
+        self._model = onnx_runtime(to_onnx(network, layout))
         self._inputs = self._model.get_inputs()
         self.n_parallel = n_threads
         self.description = f"onnxruntime {onnxruntime.__version__}"

@@ -163,8 +163,9 @@ class Runner:
     def _tiles(self, frame: Frame, grid: Grid, at_least: int = 1) -> list[Tile]:
         height, width = grid.height, grid.width
         luma_per_sample = -(-frame.width // width)
-        side = max(height, width) if self._tile is None else max(1, self._tile // luma_per_sample)
-        is_whole = at_least == 1 and side >= max(height, width)
+        full = self.layout.align * -(-max(height, width) // self.layout.align)
+        side = full if self._tile is None else max(1, self._tile // luma_per_sample)
+        is_whole = at_least == 1 and side >= full
         reach = 0 if is_whole or self.layout.patch else self._known_reach()
         return tiles_for(self.layout, reach, height, width, side, at_least=at_least)
 

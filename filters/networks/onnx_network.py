@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +13,13 @@ from torch import Tensor, nn
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.model.onnx import put_together
+from vvc_nnr.model.onnx import import_onnx, put_together
 
 _ERRORS_ONLY = 3
+_LAYERS = frozenset(
+    "Conv ConvTranspose Gemm MatMul PRelu LSTM GRU RNN BatchNormalization InstanceNormalization LayerNormalization "
+    "GroupNormalization".split()
+)
 
 
 class OnnxNetwork(nn.Module):
@@ -49,18 +54,26 @@ class OnnxNetwork(nn.Module):
                 place.register_parameter(last, nn.Parameter(torch.from_numpy(array.copy())))
             except (KeyError, AttributeError) as error:
                 raise UnsupportedError(f"constant {name[:80]!r} of the ONNX model: {error}") from error
-        self._session()
+        self._runtime()
 
     @property
     def input_sides(self) -> tuple[int, int] | None:
         """Height and width of its input if they are fixed."""
-        height, width = self._session().get_inputs()[0].shape[2:]
+        height, width = self._runtime().get_inputs()[0].shape[2:]
         return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     @property
     def input_shapes(self) -> str:
         """Names and shapes of its inputs, in words."""
-        return ", ".join(f"{each.name} {each.shape}" for each in self._session().get_inputs())
+        return ", ".join(f"{each.name} {each.shape}" for each in self._runtime().get_inputs())
+
+    @property
+    def n_parameters(self) -> int:
+        """Values that layers (convolutions, products, norms, recurrent ones) have; constants of others do not count."""
+        graph = import_onnx().load_from_string(self.model()).graph
+        sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+        taken = {name for node in graph.node if node.op_type in _LAYERS for name in node.input[1:]}
+        return sum(size for name, size in sizes.items() if name in taken)
 
     def model(self) -> bytes:
         """The model with the weights as they are, serialised."""
@@ -70,22 +83,22 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What the graph gives first, for its inputs in order; without gradients."""
-        session = self._session()
-        values = feeds(session.get_inputs(), [each.detach().cpu().numpy() for each in inputs])
-        return torch.from_numpy(session.run(None, values)[0])
+        runtime = self._runtime()
+        values = feeds(runtime.get_inputs(), [each.detach().cpu().numpy() for each in inputs])
+        return torch.from_numpy(runtime.run(None, values)[0])
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {**self.__dict__, "_run": None}
 
-    def _session(self) -> Any:
+    def _runtime(self) -> Any:
         """Made anew when a weight has changed."""
         versions = tuple(parameter._version for parameter in self.parameters())
         if self._run is None or self._run[0] != versions:
-            self._run = versions, onnx_session(self.model())
+            self._run = versions, onnx_runtime(self.model())
         return self._run[1]
 
 
-def onnx_session(model: bytes) -> Any:
+def onnx_runtime(model: bytes) -> Any:
     """ONNX Runtime on the processor for a serialised model, one thread for each call.
 
     Raises:
@@ -106,7 +119,7 @@ def onnx_session(model: bytes) -> Any:
 
 
 def feeds(inputs: Any, values: list[np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-    """The values by the names of a session's inputs; one number takes the shape that the graph gives it."""
+    """The values by the names of a graph's inputs; one number takes the shape that the graph gives it."""
     if len(inputs) != len(values):
         raise InputError(f"the ONNX model has {len(inputs)} inputs, the layout gives it {len(values)}")
     return {
