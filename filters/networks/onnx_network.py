@@ -17,8 +17,20 @@ from vvc_nnr.model.onnx import import_onnx, put_together
 
 _ERRORS_ONLY = 3
 _LAYERS = frozenset(
-    "Conv ConvTranspose Gemm MatMul PRelu LSTM GRU RNN BatchNormalization InstanceNormalization LayerNormalization "
-    "GroupNormalization".split()
+    [
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "PRelu",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+    ]
 )
 
 
