@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
-from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_file, is_weights, weights_title
 
 Way: TypeAlias = Literal["codec", "full", "decisions", "wiener"]
 """The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block; the same
@@ -233,7 +233,8 @@ class NetworkRow:
     @property
     def title(self) -> str:
         """What tables call these weights: "original", "file (NNC)", or their compression."""
-        return f"file ({self.coding})" if self.weights == FILE else weights_title(self.weights)
+        title = weights_title(self.weights)
+        return f"{title} ({self.coding})" if is_file(self.weights) else title
 
 
 @dataclass(frozen=True, slots=True)

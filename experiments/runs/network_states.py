@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
 from tqdm import tqdm
 
 import vvc_nnr
@@ -22,12 +23,11 @@ from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
-from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
+from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, parse_compression
 from vvc_nnr.experiments.runs.given_networks import GivenNetwork
 from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
@@ -36,13 +36,12 @@ from vvc_nnr.filters.training.calibration_pictures import (
     patches,
 )
 from vvc_nnr.filters.zoo import (
+    FLOAT,
     LOOP_FILTERS_KEY,
     LoadedNetwork,
-    Network,
-    load_network,
     n_parameters,
-    network_metadata,
     network_tensors,
+    reloaded,
 )
 from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
 from vvc_nnr.sequences.images import image_files
@@ -74,10 +73,12 @@ class NetworkState:
     Attributes:
         row: Its name, weights, place and cost.
         network: The module.
+        layout: How pictures go into it; None for an autoencoder.
     """
 
     row: NetworkRow
-    network: Network
+    network: nn.Module
+    layout: Layout | None
 
 
 def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
@@ -107,30 +108,30 @@ def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> 
 
 
 def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkState]:
-    trained = network.trained
+    trained, files = network.trained, list(zip(network.file_weights, network.files, strict=True))
     if trained is None:
-        yield _state(network, FILE, network.given, None)
+        for weights, file in files:
+            yield _state(network, weights, file, None)
         return
-    original_bytes = trained.n_bytes if trained.coding == "float32" else len(_float_bytes(trained.network))
+    original_bytes = trained.n_bytes if trained.coding == FLOAT else len(_float_bytes(trained))
     yield _state(network, ORIGINAL, trained, original_bytes)
-    if network.original is not None:
-        yield _state(network, FILE, network.given, original_bytes)
+    for weights, file in files:
+        yield _state(network, weights, file, original_bytes)
     for compression in options.compressions:
-        coded = load_network(_coded_file(network.name, trained, network.place, compression, options))
+        coded = reloaded(trained, _coded_file(network.name, trained, network.place, compression, options))
         yield _state(network, compression.text, coded, original_bytes)
 
 
 def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_bytes: int | None) -> NetworkState:
-    module = loaded.network
-    kmac = complexity(module).kmac_per_luma_sample if isinstance(module, InLoopNetwork) else None
+    module, layout = loaded.network, loaded.layout
+    kmac = complexity(module, layout).kmac_per_luma_sample if layout is not None else None
     n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
-    digest = hashlib.sha256(read_bytes(loaded.path)).hexdigest()[:16]
     size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
-    return NetworkState(NetworkRow(network.name, weights, digest, network.place, *size), module)
+    return NetworkState(NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size), module, layout)
 
 
-def _float_bytes(network: Network) -> bytes:
-    return float_bytes(network_tensors(network), network_metadata(network))
+def _float_bytes(network: LoadedNetwork) -> bytes:
+    return float_bytes(network_tensors(network.network), network.file_metadata)
 
 
 def _coded_file(
@@ -138,7 +139,7 @@ def _coded_file(
 ) -> Path:
     """The coded file of a network, made if it is not there."""
     key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
-    key.update(_float_bytes(trained.network))
+    key.update(_float_bytes(trained))
     if compression.kind == "calibrated":
         for path in _photographs(options):
             key.update(read_bytes(path))
@@ -148,14 +149,16 @@ def _coded_file(
     path = options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
     if not path.exists():
         with naming(trained.path):
-            data = _coded_bytes(trained.network, place, compression, options)
+            data = _coded_bytes(trained, place, compression, options)
         with AtomicFile(path) as file:
             file.write(data)
     return path
 
 
-def _coded_bytes(network: Network, place: NetworkPlace, compression: Compression, options: CodingOptions) -> bytes:
-    metadata: Mapping[str, str] = network_metadata(network)
+def _coded_bytes(
+    trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+) -> bytes:
+    network, metadata = trained.network, trained.file_metadata
     if compression.bits is not None:
         return uniform_bytes(network_tensors(network), metadata, compression.bits)
     if place != "codec":
@@ -164,7 +167,7 @@ def _coded_bytes(network: Network, place: NetworkPlace, compression: Compression
         return compress(network, qp=compression.qp, metadata=metadata)
     found = compress_calibrated(
         network,
-        _calibration(network, place, _photographs(options)),
+        _calibration(trained, place, _photographs(options)),
         max_loss_db=compression.max_loss_db,
         max_bytes=compression.max_bytes,
         metadata=metadata,
@@ -185,9 +188,9 @@ def _photographs(options: CodingOptions) -> list[Path]:
     return image_files(options.photographs)
 
 
-def _calibration(network: Network, place: NetworkPlace, photographs: Sequence[Path]) -> Calibration:
+def _calibration(network: LoadedNetwork, place: NetworkPlace, photographs: Sequence[Path]) -> Calibration:
     """What a network gets to be compressed by: coded crops for a filter, patches for an autoencoder."""
-    if isinstance(network, Autoencoder):
+    if network.layout is None:
         return autoencoder_calibration(*patches(photographs, None))
     before: LoopFilters = "none" if place == "none" else "all"
-    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE))
+    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE), network.layout)

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
+from torch import nn
 from tqdm import tqdm
 
 from vvc_nnr.codec.decoder import decode_vvc
@@ -21,7 +22,7 @@ from vvc_nnr.experiments.records.provenance import PsnrPeak
 from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.inference.choice import BackendChoice
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
@@ -71,8 +72,8 @@ class SweepOptions:
         if self.max_pictures is not None and self.max_pictures < 1:
             raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
 
-    def runner(self, network: InLoopNetwork) -> Runner:
-        """A network made ready to run as these options have it.
+    def runner(self, network: nn.Module, layout: Layout | None) -> Runner:
+        """A network of some layout made ready to run as these options have it.
 
         Raises:
             InputError: If the backend, precision or device is not there, or the tile is too small.
@@ -80,6 +81,7 @@ class SweepOptions:
         """
         return Runner(
             network,
+            layout=layout,
             backend=self.backend,
             precision=self.precision,
             n_threads=self.n_threads,

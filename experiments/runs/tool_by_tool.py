@@ -44,7 +44,6 @@ from vvc_nnr.filters.decisions.block_decisions import (
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim
 from vvc_nnr.sequences.source import Source
@@ -65,10 +64,12 @@ class ToolOptions(SweepOptions):
     """What the experiment runs, besides what every sweep has to know.
 
     Attributes:
-        networks: Names of the zoo, or files. A coded network (.nnc) is run as its file has it.
+        networks: Names of the zoo, files, or FILE.py:NAME. A coded network (.nnc) is run as its file has it.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
             stand where their file says, else after all in-loop filters.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
+        archs: FILE.py:NAME, what makes the module of a file that does not say it; NAME=FILE.py:NAME for one of several.
+        layouts: How pictures go into networks of your own (planes=y,range=unit,...); NAME=LAYOUT for one of several.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
         photographs: Folder of photographs for the compression "calibrated".
@@ -81,6 +82,8 @@ class ToolOptions(SweepOptions):
     networks: Sequence[str] = PAPER_NETWORKS
     replacements: Sequence[str] = ()
     originals: Sequence[str] = ()
+    archs: Sequence[str] = ()
+    layouts: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     decisions: DecisionMode = "off"
     photographs: Path | None = None
@@ -128,7 +131,7 @@ class ToolExperiment:
         self._cache = cache
         self._pictures = pictures
         self._states = tuple(states)
-        self._runners = [_runner(state, options) for state in states]
+        self._runners = [options.runner(state.network, state.layout) for state in states]
         self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
         self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
 
@@ -246,11 +249,6 @@ class ToolExperiment:
             return {(*picture, "codec", "", NO_WEIGHTS, "")}
         row = state.row
         return {(*picture, way, row.network, row.weights, row.network_sha256) for way in self._options.ways}
-
-
-def _runner(state: NetworkState, options: ToolOptions) -> Runner:
-    assert isinstance(state.network, InLoopNetwork)
-    return options.runner(state.network)
 
 
 def _searched(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -17,6 +18,8 @@ INPUT_SCALES = (4.0, 4.0, 4.0, 4.0, 8.0, 8.0)
 """Brings luma, and chroma with its narrower range, near the strength of the features: else the first layer's weights,
 chroma's above all, grow so large that 8 bits between their minimum and maximum cost 0.12 dB at QP 22."""
 OUTPUT_SCALE = 0.02
+BUNDLED_LAYOUT = Layout("yuv420-packed", range="unit10", qp="scalar")
+"""What all shapes of the ladder declare, each with its own reach."""
 
 
 class _ResidualBlock(nn.Module):
@@ -71,7 +74,7 @@ class InLoopFilter(nn.Module):
     @property
     def layout(self) -> Layout:
         """How pictures go into it."""
-        return _layout(self.receptive_radius)
+        return replace(BUNDLED_LAYOUT, reach=self.receptive_radius)
 
     def forward(self, planes: Tensor, qp: Tensor) -> Tensor:
         """Filters a batch.
@@ -161,7 +164,7 @@ class LadderFilter(nn.Module):
     @property
     def layout(self) -> Layout:
         """How pictures go into it."""
-        return _layout(self.receptive_radius)
+        return replace(BUNDLED_LAYOUT, reach=self.receptive_radius)
 
     def forward(self, planes: Tensor, qp: Tensor) -> Tensor:
         """Filters a batch.
@@ -212,11 +215,6 @@ def deepened(network: InLoopNetwork, n_blocks: int) -> LadderFilter:
         state["gain.weight"] = torch.zeros(N_PLANES, 1)
     deeper.load_state_dict(state, strict=False)
     return deeper
-
-
-def _layout(reach: int) -> Layout:
-    """What all shapes of the ladder declare."""
-    return Layout("yuv420-packed", range="unit10", qp="scalar", reach=reach)
 
 
 def _qp_shift(n_channels: int) -> nn.Linear:

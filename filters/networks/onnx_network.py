@@ -16,22 +16,8 @@ from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.model.onnx import import_onnx, put_together
 
 _ERRORS_ONLY = 3
-_LAYERS = frozenset(
-    [
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "PRelu",
-        "LSTM",
-        "GRU",
-        "RNN",
-        "BatchNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "GroupNormalization",
-    ]
-)
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "LSTM", "GRU", "RNN")
+_NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization")
 
 
 class OnnxNetwork(nn.Module):
@@ -84,7 +70,7 @@ class OnnxNetwork(nn.Module):
         """Values that layers (convolutions, products, norms, recurrent ones) have; constants of others do not count."""
         graph = import_onnx().load_from_string(self.model()).graph
         sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
-        taken = {name for node in graph.node if node.op_type in _LAYERS for name in node.input[1:]}
+        taken = {name for node in graph.node if node.op_type in _LAYERS + _NORMS for name in node.input[1:]}
         return sum(size for name, size in sizes.items() if name in taken)
 
     def model(self) -> bytes:
