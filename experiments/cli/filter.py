@@ -145,12 +145,8 @@ class Filter(Command):
         )
         decoded = self._decoded()
         written = self._written(runner, shown(decoded.frames, "filter", decoded.n_pictures), decoded.format_of)
-        inference = {
-            "backend": runner.backend,
-            "precision": runner.precision,
-            "inference": runner.description,
-            "remark": runner.remark,
-        }
+        inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
+        inference |= {"remark": runner.remark} if runner.remark else {}
         text = "; ".join(filter(None, (written.text, decoded.verified, runner.description, runner.remark)))
         return with_damage(Outcome(text, {**written.data, **decoded.verified_data, **inference}), decoded.damage)
 

@@ -17,7 +17,7 @@ from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.inference.backend import Backend, BackendName, Precision
 from vvc_nnr.filters.inference.native import NativeBackend
 from vvc_nnr.filters.inference.torch import TorchBackend
-from vvc_nnr.filters.networks.foreign import declared_layout
+from vvc_nnr.filters.networks.foreign import declared_layout, misfit
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import grids_of, network_input, read_extended
@@ -132,7 +132,11 @@ def _tried(
     if name.startswith("torch"):
         return make_backend(network, name, precision, n_threads, device, layout), ""
     values, qp = _test_input(layout)
-    expected = TorchBackend(network).run(values, qp)
+    try:
+        expected = TorchBackend(network).run(values, qp)
+    except Exception as error:  # of the user's module
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise misfit(network, layout, (values.shape[1], values.shape[2]), said) from error
     if not np.isfinite(expected).all():
         raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
     try:

@@ -16,7 +16,7 @@ from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.inference.choice import BackendChoice, ready_backend
 from vvc_nnr.filters.inference.tiles import Tile, check_tile, empty_like, tiles_for, write_samples
 from vvc_nnr.filters.inference.torch import TorchBackend
-from vvc_nnr.filters.networks.foreign import declared_layout, what_it_takes
+from vvc_nnr.filters.networks.foreign import declared_layout, misfit
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import (
     Grid,
@@ -193,10 +193,10 @@ class Runner:
         output = self._run(network_input(self.layout, values, qp), qp)
         sides = values.shape[1:]
         if output.shape not in ((len(values), *sides), (len(values), height, width)):
-            raise InputError(
-                f"{self._fit(values)}; it returned {_shape(output)}, must be {_shape(values)}"
-                + (f" or {_shape(values[:, margin:-margin, margin:-margin])}" if margin else "")
-            )
+            wanted = f"(1, {len(values)}, {height}, {width})"
+            wanted += f" or (1, {len(values)}, {sides[0]}, {sides[1]})" if margin else ""
+            returned = f"(1, {', '.join(map(str, output.shape))})"
+            raise misfit(self._network, self.layout, (sides[0], sides[1]), f"it returned {returned}, must be {wanted}")
         inner = values[:, margin : sides[0] - margin, margin : sides[1] - margin]
         return filtered_values(self.layout, inner, _without_margin(output, sides, margin))
 
@@ -206,17 +206,10 @@ class Runner:
         try:
             output = self._compute.run(values, self._second_input(qp))
         except Exception as error:  # of the user's module, or of a runtime
-            said = " ".join(str(error).split())[:160]
-            raise InputError(f"{self._fit(values)}; {type(error).__name__}: {said}") from error
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            raise misfit(self._network, self.layout, (values.shape[1], values.shape[2]), said) from error
         self._has_run = True
         return output
-
-    def _fit(self, values: Values) -> str:
-        """What a layout gives a network, and what the network says of itself."""
-        own = self.layout.n_inputs
-        second = " and a number (1,)" if self.layout.qp == "scalar" else ""
-        given = f"(1, {own}, {values.shape[-2]}, {values.shape[-1]}){second}"
-        return f"layout {self.layout.text}: gives the network {given}, {what_it_takes(self._network)}"
 
     def _side_by_side(self, work: Callable[[Tile], None], tiles: list[Tile]) -> None:
         if len(tiles) == 1 or self._compute.n_parallel == 1:
@@ -232,10 +225,6 @@ _RunAll = Callable[[Callable[[Tile], None], list[Tile]], None]
 def _one_by_one(work: Callable[[Tile], None], tiles: list[Tile]) -> None:
     for tile in tiles:
         work(tile)
-
-
-def _shape(planes: NDArray[np.float32]) -> str:
-    return f"(1, {', '.join(map(str, planes.shape))})"
 
 
 def _without_margin(output: Values, sides: tuple[int, ...], margin: int) -> Values:

@@ -107,7 +107,7 @@ def declared_layout(
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     raise InputError(
-        f"{name}: no layout says how pictures go in ({what_it_takes(network)}); give one (--layout, such as "
+        f"{name}: no layout says how pictures go in ({_what_it_takes(network)}); give one (--layout, such as "
         f"planes={'|'.join(N_PLANES)}), or the module an attribute layout"
     )
 
@@ -122,7 +122,21 @@ def _in_graphs_size(network: nn.Module, layout: Layout) -> Layout:
     return replace(layout, patch=sides)
 
 
-def what_it_takes(network: nn.Module) -> str:
+def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str) -> InputError:
+    """The error of a layout that does not fit its network, with both shapes.
+
+    Args:
+        network: The network.
+        layout: Its layout.
+        sides: Height and width of what it was given.
+        said: What came of it.
+    """
+    second = " and a number (1,)" if layout.qp == "scalar" else ""
+    given = f"(1, {layout.n_inputs}, {sides[0]}, {sides[1]}){second}"
+    return InputError(f"layout {layout.text}: gives the network {given}, {_what_it_takes(network)}; {said}")
+
+
+def _what_it_takes(network: nn.Module) -> str:
     """What the first layer tells of the input."""
     if isinstance(network, OnnxNetwork):
         return f"its graph takes {network.input_shapes}"

@@ -17,7 +17,7 @@ from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.picture_coding import integer_tables
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
 from vvc_nnr.filters.training.patches import reduced_pictures
-from vvc_nnr.filters.training.run import CHECKPOINT, QUANTISED_CHECKPOINT, RunOptions, Trained, finish_run
+from vvc_nnr.filters.training.run import CHECKPOINT, HISTORY, QUANTISED_CHECKPOINT, RunOptions, Trained, finish_run
 from vvc_nnr.filters.training.run_identity import files_sha256, pictures_sha256
 from vvc_nnr.filters.zoo import load_autoencoder, network_metadata
 from vvc_nnr.folder_lock import locked_folder
@@ -117,13 +117,13 @@ def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trai
         check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
     remove_leftovers(folder)
     task = AutoencoderTask(network, sources, validation, options.distortion_weight, options.seed)
-    figures = train(task, training, folder / CHECKPOINT, identity=identity)
+    figures = train(task, training, folder / CHECKPOINT, identity=identity, history=folder / HISTORY)
     equalise_latents(network)
     if quantised is not None:
         figures = train(task, quantised, folder / QUANTISED_CHECKPOINT, identity=identity)
     task.fit_tables()
     names = ([path.name for path in trained_on], [path.name for path in kept])
-    return finish_run(folder, network, figures, training, identity, names, {}, provenance)
+    return finish_run(folder, network, figures, training, identity, names, network_metadata(network), provenance)
 
 
 @dataclass(frozen=True, slots=True)
