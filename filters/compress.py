@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FLOATS, format_of
-from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
+from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import calibrated_options, compress_calibrated
 from vvc_nnr.codec.sequence import LoopFilters
@@ -57,7 +57,7 @@ from vvc_nnr.filters.training.fine_tuning import (
     tune_for_size,
 )
 from vvc_nnr.filters.training.loop import check_checkpoint
-from vvc_nnr.filters.training.run_identity import weights_sha256
+from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
 from vvc_nnr.folding.norm_pairs import find_norm_pairs
 from vvc_nnr.folding.torch_norms import fold_batch_norms

@@ -1,7 +1,8 @@
-"""Networks as files: the ones that ship with this package by name, any other by path."""
+"""Networks as files: the ones that ship with this package by name, any other by path; and what they cost."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -12,12 +13,14 @@ from typing import TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file
 from vvc_nnr.filters.bundled import network_path, zoo_names
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
+from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, N_PLANES
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (
@@ -207,3 +210,35 @@ def _check_dtypes(network: nn.Module, state: Mapping[str, torch.Tensor], where: 
     for name, wanted in network.state_dict().items():
         if state[name].dtype != wanted.dtype:
             raise InputError(f"{where}: tensor {name} is {state[name].dtype}, its architecture wants {wanted.dtype}")
+
+
+HALF_SIDE = 64
+"""Half-size samples per row and column of the picture that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """The cost of a filter.
+
+    Attributes:
+        kmac_per_luma_sample: Thousand multiplications with addition per luma sample of a 4:2:0 picture, chroma's
+            included: those of convolutions and matrix products. Biases, activations and sums are not counted.
+        n_parameters: Weights and biases.
+    """
+
+    kmac_per_luma_sample: float
+    n_parameters: int
+
+
+def complexity(network: InLoopNetwork) -> Complexity:
+    """The cost of a filter, from a forward pass over shapes alone: no sample is computed.
+
+    Every convolution and matrix product that runs is counted, whichever layer or function asks for it.
+    """
+    shapes = copy.deepcopy(network).to("meta")
+    planes = torch.empty((1, N_PLANES, HALF_SIDE, HALF_SIDE), device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shapes(planes, torch.empty(1, device="meta"))
+    n_luma = N_LUMA_PLANES * HALF_SIDE**2
+    n_mac = counter.get_total_flops() / 2  # it counts a multiplication and an addition as two
+    return Complexity(n_mac / n_luma / 1000, n_parameters(network))

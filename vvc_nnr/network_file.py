@@ -23,7 +23,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.stream import Stream, read_stream
-from vvc_nnr.coding.network_decoder import decode_network
+from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import is_stream, naming, read_bytes
 from vvc_nnr.model.container import Tensor

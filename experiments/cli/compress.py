@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, format_of, itemsize_of, shape_of
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -46,7 +46,7 @@ from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, override_roles
 
 if TYPE_CHECKING:
-    from vvc_nnr.calibrate.calibrated_network import TensorAllocation
+    from vvc_nnr.calibrate.allocation import TensorAllocation
     from vvc_nnr.experiments.tables.table import Cell
     from vvc_nnr.filters.compress import PictureCompression
 

@@ -4,7 +4,7 @@
  component c, block b:   output = clip(round(decoded + strength[c] / 16 * SCALES[choice[c][b]] * correction))
 ```
 Then comes a component's Wiener filter, if it has one, see wiener.py. The decoder knows all of it from coded bytes
-alone, see decision_coding.py.
+alone, see coding.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.onnxruntime import INPUTS, to_onnx
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_PLANES

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.inference.backend import Precision
-from vvc_nnr.filters.inference.choice import BackendChoice, chosen_backend, make_backend
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision, chosen_backend, make_backend
 from vvc_nnr.filters.inference.tiles import (
     Tile,
     check_format,

@@ -25,7 +25,7 @@ from vvc_nnr.sequences.yuv import YuvWriter
 OPTIONS = VvcOptions(qp=37, n_threads=1)
 
 DECODE = """
-from vvc_nnr.codec.vvc import decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.sequences.y4m import Y4mWriter
 frames = list(decode_vvc(Path(value("-b"))))[{drop}:]
 with Y4mWriter(Path(value("-o")), frames[0].format()) as writer:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import PayloadType
-from vvc_nnr.bitstream.data_unit_fields import NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.data_unit import NodeId, ParentNode, ParentType, PayloadType
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGERS,
@@ -28,10 +27,8 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
-from vvc_nnr.coding.network_decoder import check_size, restored
-from vvc_nnr.coding.network_encoder import encode_all, make_job, write_network
-from vvc_nnr.coding.tensor_decoder import decode_update
-from vvc_nnr.coding.tensor_encoder import TensorJob
+from vvc_nnr.coding.decoder import check_size, decode_update, restored
+from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, write_network
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays

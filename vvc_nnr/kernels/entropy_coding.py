@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.data_unit import EntryPoint
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
-from vvc_nnr.kernels.status import MESSAGES, require_status
-from vvc_nnr.kernels.tensor_params import EntryPoint, TensorChoices, TensorParams, choose
+from vvc_nnr.kernels.tensor_params import MESSAGES, TensorChoices, TensorParams, choose, require_status
 
 Output = Literal["indices", "levels", "values"]
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.kernels.status import require_status
-from vvc_nnr.kernels.tensor_params import TensorParams
+from vvc_nnr.kernels.tensor_params import TensorParams, require_status
 
 BIT_WEIGHT = math.log(2) / 6
 DEPENDENT_BIT_WEIGHT = 0.7 * 4 * BIT_WEIGHT

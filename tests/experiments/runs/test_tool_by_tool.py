@@ -11,7 +11,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow

@@ -5,7 +5,7 @@ import pytest
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.training.pairs import PairOptions, make_pairs
-from vvc_nnr.filters.training.run_pictures import (
+from vvc_nnr.filters.training.run import (
     check_same_pictures,
     frame_digests,
     note_pictures,

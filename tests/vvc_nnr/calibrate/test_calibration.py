@@ -15,8 +15,7 @@ import vvc_nnr
 from vvc_nnr.calibrate.calibration import Calibration, Sample, as_calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.calibrate.layers import find_layers, rows_of, run_forward, weight_order, windows
-from vvc_nnr.calibrate.layerwise_pass import PausedPasses
-from vvc_nnr.calibrate.moments import input_moments, output_moments
+from vvc_nnr.calibrate.moments import PausedPasses, input_moments, output_moments
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 

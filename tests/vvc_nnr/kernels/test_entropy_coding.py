@@ -17,9 +17,10 @@ from reference_stream import Base, decode_units
 from reference_tensor import TensorChoices as ReferenceChoices
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.data_unit import EntryPoint
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import EncodedPayload, TensorInput, decode_payload, encode_payload
-from vvc_nnr.kernels.tensor_params import EntryPoint, TensorChoices, TensorParams, bits_by_kind, choose
+from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams, bits_by_kind, choose
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 LIMIT = 1 << 20
