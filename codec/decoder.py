@@ -1,7 +1,5 @@
 """VVC streams to pictures: by FFmpeg's own decoder (`decode_vvc`), or by programs on the PATH, VTM and vvdecapp.
 
-The programs write .y4m. Where another decoder does not, run it yourself and give `read_decoded` its file.
-
 Surprises to know first: FFmpeg's decoder may drop a damaged picture without a word, and it does not look at the
 hash of a picture. So this package derives from the headers which pictures must come (`vvc_stream`), numbers them,
 and holds every picture that comes out against its own headers and hash. FFmpeg before version 9 decodes 8-bit
@@ -29,8 +27,8 @@ from vvc_nnr.codec.programs import ffmpeg_executable, ffmpeg_versions, find_prog
 from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, check_one_size, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane, VideoFormat
-from vvc_nnr.sequences.y4m import count_y4m_pictures, read_y4m, read_y4m_header
-from vvc_nnr.sequences.yuv import count_yuv_pictures, frame_from_bytes, read_yuv
+from vvc_nnr.sequences.y4m import read_y4m
+from vvc_nnr.sequences.yuv import frame_from_bytes
 
 _FIRST_RIGHT_LIBAVCODEC = 63
 """FFmpeg 9. Its predecessors decode 8-bit pictures with ALF wrongly."""
@@ -245,30 +243,6 @@ class ExternalDecoder:
         if not decoded.exists() or decoded.stat().st_size == 0:
             raise ExternalToolError(f"{self.executable.name} wrote nothing", command=command, exit_code=0, log=log)
         return decoded
-
-
-def read_decoded(path: Path, format: VideoFormat, n_pictures: int) -> Iterator[Frame]:
-    """Yields the pictures that some decoder wrote to a .yuv or .y4m file, once the file fits the sequence.
-
-    Args:
-        path: The file; every suffix but .y4m is read as raw video.
-        format: Size, chroma format and, for raw video, bit depth of the pictures.
-        n_pictures: How many there must be.
-
-    Raises:
-        InputError: If the file is missing, or its size, chroma format or number of pictures is another.
-        BitstreamError: If a .y4m file is damaged.
-        UnsupportedError: If a .y4m file is of a kind that is not read.
-    """
-    is_y4m = path.suffix.lower() == ".y4m"
-    got = read_y4m_header(path) if is_y4m else format
-    if (got.width, got.height, got.chroma_format) != (format.width, format.height, format.chroma_format):
-        found, wanted = (f"{f.width}x{f.height} {f.chroma_format}" for f in (got, format))
-        raise InputError(f"{path}: holds {found} pictures, the sequence has {wanted}")
-    n_found = count_y4m_pictures(path) if is_y4m else count_yuv_pictures(path, format)
-    if n_found != n_pictures:
-        raise InputError(f"{path}: holds {n_found} pictures, the sequence has {n_pictures}")
-    return read_y4m(path) if is_y4m else read_yuv(path, format)
 
 
 def _checked_pictures(known: VvcStream, n_threads: int, *, check: bool) -> Iterator[Frame]:

@@ -177,28 +177,3 @@ def filter_frame(
         VvcNnrError: If the network gives NaN or infinity.
     """
     return Runner(network, backend="torch", tile=tile, device=device).filter_frame(frame, qp)
-
-
-def filter_planes(
-    network: InLoopNetwork,
-    packed: NDArray[np.uint16],
-    scale: float,
-    qp: int,
-    *,
-    tile: int | None = DEFAULT_TILE,
-    device: str = "cpu",
-) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-    """The network's real-valued output tile by tile.
-
-    Args:
-        network: The filter.
-        packed: A picture from `packing.pack`, (6, H, W).
-        scale: The sample value that the network sees as 1.
-        qp: The picture's QP.
-        tile: Side of a tile in luma samples, None for one tile.
-        device: Where to compute.
-
-    Returns:
-        The tile's rows and columns, and the values (6, h, w) there, about 0..1.
-    """
-    return Runner(network, backend="torch", tile=tile, device=device).filter_planes(packed, scale, qp)

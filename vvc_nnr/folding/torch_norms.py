@@ -55,15 +55,6 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
     return folded
 
 
-def traced_pairs(module: Any) -> list[tuple[str, str]]:
-    """Names of layers and of the batch norms that can be folded into them.
-
-    Raises:
-        InputError: If the module cannot be traced: its path depends on what flows through it.
-    """
-    return list(find_norm_pairs(module).pairs)
-
-
 def _fold_found(module: Any) -> None:
     """Folds in place what a trace finds, and tells what stays."""
     found = find_norm_pairs(module)
