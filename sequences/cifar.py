@@ -47,7 +47,7 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.npy import parse_npy
 from vvc_nnr.sequences.cifar_pickle import read_python_batch
 from vvc_nnr.sequences.images import decode_image
-from vvc_nnr.sequences.listing import printable
+from vvc_nnr.sequences.listing import printable_name
 from vvc_nnr.sequences.members import Members, is_archive, open_members, read_limited
 
 _NAMES = (
@@ -58,7 +58,7 @@ _NAMES = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Arrays:
+class CifarArrays:
     """Images of one part of the data set as a file has them.
 
     Attributes:
@@ -74,7 +74,7 @@ class Arrays:
     labels: NDArray[Any] | None
 
 
-def arrays_of_npz(names: tuple[str, ...], read: Callable[[str], bytes], where: str) -> list[Arrays]:
+def arrays_of_npz(names: tuple[str, ...], read: Callable[[str], bytes], where: str) -> list[CifarArrays]:
     """The images of a `.npz` file, the training set first.
 
     Args:
@@ -105,7 +105,7 @@ def arrays_of_npz(names: tuple[str, ...], read: Callable[[str], bytes], where: s
     ]
 
 
-def arrays_of_npy(data: bytes, where: str) -> Arrays:
+def arrays_of_npy(data: bytes, where: str) -> CifarArrays:
     """The images of a `.npy` file, without labels; raises as `arrays_of_npz`."""
     return _arrays("", "its array", read_npy(data, "its array", where), None, where)
 
@@ -123,13 +123,13 @@ def read_npy(data: bytes, name: str, where: str) -> NDArray[Any]:
         raise error.prefixed(f"{where}: {name.removesuffix('.npy')}") from error
 
 
-def _arrays(part: str, name: str, images: NDArray[Any], labels: NDArray[Any] | None, where: str) -> Arrays:
+def _arrays(part: str, name: str, images: NDArray[Any], labels: NDArray[Any] | None, where: str) -> CifarArrays:
     rgb = _images(images, f"{where}: {name}")
     if labels is not None and labels.shape == (len(rgb), 1):
         labels = labels[:, 0]
     if labels is not None and labels.shape != (len(rgb),):
         raise InputError(f"{where}: wrong size, {len(rgb)} images and labels {labels.shape}")
-    return Arrays(part, name, rgb, labels)
+    return CifarArrays(part, name, rgb, labels)
 
 
 def _images(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
@@ -236,7 +236,7 @@ def _single_file(path: Path, split: Split) -> dict[str, CifarImages]:
     return {path.name: _read_batch(name, data, str(path))}
 
 
-def _of_arrays(arrays: Sequence[Arrays], path: Path, split: Split) -> dict[str, CifarImages]:
+def _of_arrays(arrays: Sequence[CifarArrays], path: Path, split: Split) -> dict[str, CifarImages]:
     chosen = [each for each in arrays if split in ("all", each.part)]
     if not chosen:
         raise InputError(f"{path}: an .npz file of {arrays[0].name} has no {split} part; load all of it")
@@ -325,7 +325,7 @@ def _without_copies(names: Sequence[str], read: Callable[[str], bytes], path: Pa
                 f"{path}: holds different batches {' and '.join(different.values())}; name the folder of one"
             )
     if copies:
-        _log.warning("%s: %s", printable(str(path)), _counted(copies, "copy is left out", "copies are left out"))
+        _log.warning("%s: %s", printable_name(str(path)), _counted(copies, "copy is left out", "copies are left out"))
     return kept
 
 
@@ -336,7 +336,9 @@ def _identity(name: str) -> tuple[str, ...]:
 
 
 def _counted(pairs: Sequence[tuple[str, str]], one: str, several: str) -> str:
-    shown = ", ".join(f"{printable(second)} equals {printable(first)}" for first, second in pairs[:_N_NAMES_SHOWN])
+    shown = ", ".join(
+        f"{printable_name(second)} equals {printable_name(first)}" for first, second in pairs[:_N_NAMES_SHOWN]
+    )
     more = ", ..." if len(pairs) > _N_NAMES_SHOWN else ""
     return f"{len(pairs)} {one if len(pairs) == 1 else several} ({shown}{more})"
 
@@ -353,7 +355,7 @@ def _tell_of_repeated_images(parts: Mapping[str, CifarImages], path: Path) -> No
                 repeated.append((before, here))
     if repeated:
         words = _counted(repeated, "image is there more than once", "images are there more than once")
-        _log.warning("%s: %s", printable(str(path)), words)
+        _log.warning("%s: %s", printable_name(str(path)), words)
 
 
 def _refuse_cifar_100(path: Path, names: Iterable[str], found: Sequence[str]) -> None:

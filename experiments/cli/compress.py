@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, format_of, itemsize_of, shape_of
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -270,7 +270,7 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     return {
         name: itemsize_of(array) * math.prod(shape_of(array))
         for name, array in network.arrays.items()
-        if roles[name].role is Role.CONSTANT and format_of(name, array).startswith(("float", "bfloat"))
+        if roles[name].role is Role.CONSTANT and number_format_of(name, array).startswith(("float", "bfloat"))
     }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.decisions.wiener import N_CLASSES, WienerFilter, n_classes_of, wiener_filtered
-from vvc_nnr.filters.inference.runner import Runner, check_qp
+from vvc_nnr.filters.inference.runner import Runner, check_picture_qp
 from vvc_nnr.filters.networks.packing import pack, sample_scale, unpacked_planes
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
@@ -38,7 +38,7 @@ def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
         InputError: If the QP is out of range.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    check_qp(qp)
+    check_picture_qp(qp)
     scale = sample_scale(frame.bit_depth)
     packed = pack(frame)
     correction = np.empty(packed.shape, np.float32)

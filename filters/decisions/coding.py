@@ -151,7 +151,7 @@ def _side(choice: int) -> int:
     return (choice > UNIT_CHOICE) - (choice < UNIT_CHOICE)
 
 
-VERSION = 2
+DECISIONS_VERSION = 2
 _CHROMA_FORMATS = get_args(ChromaFormat)
 _SIDE_BITS = 16
 _COUNT_ORDER = 4
@@ -171,7 +171,7 @@ def encode_sequence(pictures: Sequence[Decisions], format: VideoFormat) -> bytes
     """
     payloads = [encode_decisions(picture) for picture in pictures]
     writer = BitWriter()
-    writer.u(VERSION, 8, "version")
+    writer.u(DECISIONS_VERSION, 8, "version")
     writer.u(format.width - 1, _SIDE_BITS, "width")
     writer.u(format.height - 1, _SIDE_BITS, "height")
     writer.u(_CHROMA_FORMATS.index(format.chroma_format), 2, "chroma format")
@@ -223,8 +223,8 @@ def parse_sequence(data: bytes) -> DecisionSequence:
     """
     reader = BitReader(data)
     version = reader.u(8, "version")
-    if version != VERSION:
-        raise UnsupportedError(f"decisions of version {version}: this program reads version {VERSION}")
+    if version != DECISIONS_VERSION:
+        raise UnsupportedError(f"decisions of version {version}: this program reads version {DECISIONS_VERSION}")
     if zlib.crc32(data[:-_CHECKSUM_BYTES]).to_bytes(_CHECKSUM_BYTES, "big") != data[-_CHECKSUM_BYTES:]:
         raise BitstreamError("the checksum of the decisions is wrong: the file is damaged, cut or too long")
     width, height = (reader.u(_SIDE_BITS, side) + 1 for side in ("width", "height"))

@@ -142,7 +142,7 @@ class Runner:
             write_samples(self._compute.run(read_planes(frame, tile.read), qp), tile, out)
 
     def _tiles(self, frame: Frame, qp: int, at_least: int = 1) -> list[Tile]:
-        check_qp(qp)
+        check_picture_qp(qp)
         check_format(frame)
         height, width = -(-frame.height // 2), -(-frame.width // 2)
         return tiles_of(height, width, half_side(self._tile, height, width), self._radius, at_least=at_least)
@@ -152,7 +152,7 @@ def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]
     return slice(top, top + height), slice(left, left + width)
 
 
-def check_qp(qp: int) -> None:
+def check_picture_qp(qp: int) -> None:
     """Raises InputError for a QP out of range."""
     if not 0 <= qp <= MAX_QP:
         raise InputError(f"QP {qp}: must be 0 to {MAX_QP}")

@@ -17,7 +17,7 @@ from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.picture_coding import integer_tables
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
-from vvc_nnr.filters.training.patches import reduced_pictures
+from vvc_nnr.filters.training.patches import PATCH, reduced_pictures
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
     QUANTISED_CHECKPOINT,
@@ -34,7 +34,6 @@ from vvc_nnr.sequences.images import image_files
 from vvc_nnr.sequences.listing import distinct_files
 
 Picture = NDArray[np.uint8]
-PATCH = 32
 VALIDATION_PATCHES = 500
 VALIDATION_EVERY = 30
 QUANTISED_RATE_SHARE = 0.3

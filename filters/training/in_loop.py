@@ -42,7 +42,7 @@ from vvc_nnr.filters.training.run import (
     frame_digests,
     note_pictures,
     noted_pictures,
-    picture_digests,
+    pair_digests,
     pictures_before,
 )
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_inloop_filter, network_metadata
@@ -181,7 +181,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
     names = make_pairs(filter_pictures(sources), pairs, encodings)
-    note_pictures(note, picture_digests(pairs, names))
+    note_pictures(note, pair_digests(pairs, names))
 
 
 def _initial_network(options: InLoopRun) -> InLoopNetwork:

@@ -172,7 +172,7 @@ def finish_run(
 Digests = Mapping[str, str]
 
 
-def picture_digests(pairs: Path, names: Sequence[str]) -> Digests:
+def pair_digests(pairs: Path, names: Sequence[str]) -> Digests:
     """SHA-256 of each picture's packed samples, by name.
 
     Raises:

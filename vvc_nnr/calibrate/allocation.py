@@ -20,7 +20,14 @@ from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.coding.encoder import EncodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.rate_distortion import MAX_STEPS, RoundedTensor, damped, error_cost, feedback_of, round_tensor
+from vvc_nnr.quantize.rate_distortion import (
+    MAX_WEIGHED_STEPS,
+    RoundedTensor,
+    damped,
+    error_cost,
+    feedback_of,
+    round_tensor,
+)
 
 # Squared step over lambda and weight of an error: where the search for the QP begins. Of vectors, which are few
 # and not searched, half of it.
@@ -76,7 +83,7 @@ def allocate(
     sensitivity = along.mean_weight * across.mean_weight
     values = np.ascontiguousarray(weights, np.float32)
     coarse = qp_limits(qp_density)[1]
-    fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_STEPS / 2), qp_density)
+    fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_WEIGHED_STEPS / 2), qp_density)
     tried: dict[int, AllocatedTensor] = {}
 
     def candidate(qp: int, share: float) -> AllocatedTensor:
@@ -100,7 +107,7 @@ def allocate(
 
 def vector_qp(values: NDArray[np.float64], lambda_rd: float, sensitivity: float, qp_density: int) -> int:
     """The QP of a bias, whose errors cost `sensitivity` each."""
-    fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_STEPS / 2), qp_density)
+    fine = qp_of_step(max(float(np.abs(values).max()), 2.0**-31) / (MAX_WEIGHED_STEPS / 2), qp_density)
     return max(qp_of_step(math.sqrt(VECTOR_STEP_RATIO * lambda_rd / sensitivity), qp_density), fine)
 
 

@@ -134,7 +134,7 @@ FIRST_LOSS_DB = 0.05
 # Octaves per octave of lambda.
 LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
 
-Report: TypeAlias = Callable[[str], None]
+ReportLine: TypeAlias = Callable[[str], None]
 
 
 def compress_calibrated(
@@ -147,7 +147,7 @@ def compress_calibrated(
     metadata: Mapping[str, str] | None = None,
     reference: nn.Module | None = None,
     seed: int = 0,
-    report: Report | None = None,
+    report: ReportLine | None = None,
 ) -> CalibratedNetwork:
     """The smallest file within a loss, or the one of least loss within a size.
 

@@ -28,9 +28,9 @@ from vvc_nnr.bitstream.number_formats import (
     as_int32,
     coded_shape,
     exact_float32,
-    format_of,
     itemsize_of,
     nonzero,
+    number_format_of,
     shape_of,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
@@ -70,7 +70,7 @@ class TensorJob:
         name: Its name.
         high_name: The name of its high half, if it needs one.
         array: Its values; those of an update are differences.
-        number_format: How they are to be coded, one of `number_formats.FORMATS`.
+        number_format: How they are to be coded, one of `number_formats.NUMBER_FORMATS`.
         node_id: Its place in the update tree.
         parent: What it is the difference to.
         past: What an update knows of the tensor before.
@@ -95,7 +95,7 @@ class EncodedTensor:
 
     Args:
         units: One, low and high half of integers that need two, or none: an update without any change.
-        number_format: As which they were coded, one of `number_formats.FORMATS`.
+        number_format: As which they were coded, one of `number_formats.NUMBER_FORMATS`.
     """
 
     units: tuple[DataUnit, ...]
@@ -316,7 +316,7 @@ def make_job(
     """
     if "\0" in name or any(0xD800 <= ord(letter) < 0xE000 for letter in name):
         raise InputError(f"tensor {name!r}: a name cannot hold a zero character or half of a surrogate pair")
-    number_format = format_of(name, array)
+    number_format = number_format_of(name, array)
     if number_format == "float64" and options.float64 == "exact":
         number_format = FLOAT64_BITS
     high = _unused_name(f"{name}.high", names) if number_format in (*WIDE_FORMATS, "float64") else ""

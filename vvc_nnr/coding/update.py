@@ -21,8 +21,8 @@ from vvc_nnr.bitstream.number_formats import (
     NamedArrays,
     as_float32,
     coded_shape,
-    format_of,
     from_float32,
+    number_format_of,
     shape_of,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
@@ -80,7 +80,7 @@ class BaseState:
             InputError: If it is neither, or a number format cannot be coded.
         """
         arrays = named_arrays(model)
-        return cls({name: TensorState(_values(name, a), format_of(name, a)) for name, a in arrays.items()})
+        return cls({name: TensorState(_values(name, a), number_format_of(name, a)) for name, a in arrays.items()})
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -156,7 +156,7 @@ def _check_same(state: BaseState, wanted: NamedArrays) -> None:
         odd = sorted(state.tensors.keys() ^ wanted.keys())
         raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
     for name, old in state.tensors.items():
-        found, shape = format_of(name, wanted[name]), shape_of(wanted[name])
+        found, shape = number_format_of(name, wanted[name]), shape_of(wanted[name])
         if found not in (old.number_format, "float32" if old.number_format == "bfloat16" else ""):
             raise InputError(f"tensor {name!r}: {found}, the base has {old.number_format}")
         if shape != old.values.shape:

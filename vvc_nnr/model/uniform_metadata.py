@@ -25,7 +25,7 @@ from vvc_nnr.quantize.uniform import check_bits, check_range
 Biases: TypeAlias = Literal["quantised", "float"]
 
 UNIFORM_KEY = "vvc_nnr.uniform"
-VERSION = 1
+UNIFORM_VERSION = 1
 MAX_DIMENSIONS = 64
 NATIVE_BITS = (8, 16)
 """Depths whose levels are plain U8 and U16 tensors; all others are packed."""
@@ -74,7 +74,7 @@ def is_bias(name: str, n_dimensions: int) -> bool:
 def metadata_to_json(metadata: UniformMetadata) -> str:
     """The metadata as the file stores it, tensors in order of their names."""
     tensors = {name: _entry(metadata.ranges[name]) for name in sorted(metadata.ranges)}
-    content = {"version": VERSION, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors}
+    content = {"version": UNIFORM_VERSION, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -91,8 +91,8 @@ def metadata_from_json(text: str) -> UniformMetadata:
         raise _damaged(str(error)) from error
     if not isinstance(content, dict) or not _is_int(content.get("version")):
         raise _damaged("no version")
-    if content["version"] != VERSION:
-        raise UnsupportedError(f"{UNIFORM_KEY} version {content['version']}: only {VERSION} is read")
+    if content["version"] != UNIFORM_VERSION:
+        raise UnsupportedError(f"{UNIFORM_KEY} version {content['version']}: only {UNIFORM_VERSION} is read")
     bits, biases = _bits(content.get("bits")), _biases(content.get("biases"))
     tensors = content.get("tensors")
     if not isinstance(tensors, dict):

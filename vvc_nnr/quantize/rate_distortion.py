@@ -103,7 +103,7 @@ def shifted_target(
 
 
 # Largest weight in steps: float32 still tells a sixteenth of a step.
-MAX_STEPS = 1 << 19
+MAX_WEIGHED_STEPS = 1 << 19
 # Naming the estimator set of a context: the flag and three bits.
 SET_BITS = 4
 
@@ -198,5 +198,5 @@ def _check(
     if not (math.isfinite(lambda_rd) and lambda_rd >= 0):
         raise InputError(f"lambda {lambda_rd}: zero or more is possible")
     largest = float(np.abs(weights).max())
-    if not largest <= MAX_STEPS * step:
+    if not largest <= MAX_WEIGHED_STEPS * step:
         raise InputError(f"weight {largest} at step {step}: NaN, or too many steps")
