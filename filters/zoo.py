@@ -24,12 +24,12 @@ from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, N_PLANES
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (
+    Biases,
     StoredNetwork,
     float_bytes,
     parse_network,
     uniform_bytes,
 )
-from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.network_file import is_nnc, read_network_file
 
 Network: TypeAlias = InLoopNetwork | Autoencoder

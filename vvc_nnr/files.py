@@ -175,6 +175,7 @@ def _is_at(path: Path, number: int) -> bool:
 
 
 _MAX_LINKS = 40
+_MAX_SHORT_NAME_BYTES = 200
 _STANDARD_FILES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _NUMBERED_FILE = re.compile(r"(?:/dev|/proc/([^/]+))/fd/([0-9]{1,9})")
 
@@ -281,13 +282,13 @@ def open_file_number(path: Path | str) -> int | None:
     return None
 
 
-def short_name(name: str, max_bytes: int = 200) -> str:
+def short_name(name: str) -> str:
     """A name that leaves room for what is added to it: itself, or its beginning with a hash of the whole."""
     data = name.encode("utf-8", "surrogatepass")
-    if len(data) <= max_bytes:
+    if len(data) <= _MAX_SHORT_NAME_BYTES:
         return name
     end = f"-{hashlib.sha256(data).hexdigest()[:8]}"
-    return data[: max_bytes - len(end)].decode("utf-8", "ignore") + end
+    return data[: _MAX_SHORT_NAME_BYTES - len(end)].decode("utf-8", "ignore") + end
 
 
 class AtomicFile:

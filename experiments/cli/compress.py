@@ -26,8 +26,7 @@ from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
-from vvc_nnr.model.safetensors import uniform_bytes
-from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.model.safetensors import Biases, uniform_bytes
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
     SAFETENSORS_SUFFIX,

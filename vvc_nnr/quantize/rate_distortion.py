@@ -104,6 +104,8 @@ def shifted_target(
 
 # Largest weight in steps: float32 still tells a sixteenth of a step.
 MAX_WEIGHED_STEPS = 1 << 19
+N_PASSES = 2
+"""The second knows the estimator sets that suit the levels of the first."""
 # Naming the estimator set of a context: the flag and three bits.
 SET_BITS = 4
 
@@ -131,7 +133,6 @@ def round_tensor(
     columns: Feedback,
     rows: Feedback,
     *,
-    n_passes: int = 2,
     portable: bool = False,
 ) -> RoundedTensor:
     """The levels of a matrix by uniform or, with params.dq_flag, dependent quantisation.
@@ -143,7 +144,6 @@ def round_tensor(
         lambda_rd: What a bit may cost in terms of the quadratic forms; 0: least error.
         columns: Of the second moments of the inputs; as many groups as divide the rows evenly.
         rows: Of what errors of the outputs cost, one group.
-        n_passes: Each pass but the first knows the estimator sets that suit the levels of the one before.
         portable: Use no instruction set extension. The levels are the same.
 
     Raises:
@@ -154,7 +154,7 @@ def round_tensor(
     layout = params.layout()
     sets = np.zeros(layout.n_contexts, np.uint8)
     rows_factor = rows.factor[0] if len(rows.factor[0]) > 1 else None
-    for _ in range(max(1, n_passes)):
+    for _ in range(N_PASSES):
         status, indices, _ = _kernels.round_with_feedback(
             layout, weights, columns.factor, columns.weight, rows_factor, rows.weight[0],
             1 / step, lambda_rd / step**2, sets, portable,
