@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -73,13 +72,11 @@ class Reconstruction:
     Attributes:
         network: The module with the weights that the file gives.
         original_bytes: Size of the float32 file.
-        original_sha256: SHA-256 of the float32 file, which tells networks of one name apart.
         compressed_bytes: Size of the compressed file.
     """
 
     network: Network
     original_bytes: int
-    original_sha256: str
     compressed_bytes: int
 
 
@@ -159,8 +156,7 @@ def reconstruct(network: Network, bits: int = 8, biases: Biases = "quantised") -
     original = float_bytes(tensors, metadata)
     compressed = uniform_bytes(tensors, metadata, bits, biases)
     decoded = build_network(parse_network(compressed), "the compressed network")
-    digest = hashlib.sha256(original).hexdigest()
-    return Reconstruction(decoded, len(original), digest, len(compressed))
+    return Reconstruction(decoded, len(original), len(compressed))
 
 
 def n_parameters(network: nn.Module) -> int:
