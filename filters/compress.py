@@ -59,8 +59,7 @@ from vvc_nnr.filters.training.fine_tuning import (
 from vvc_nnr.filters.training.loop import check_checkpoint
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
-from vvc_nnr.folding.norm_pairs import find_norm_pairs
-from vvc_nnr.folding.torch_norms import fold_batch_norms
+from vvc_nnr.folding.torch_norms import find_norm_pairs, fold_batch_norms
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.model.torch import copied_module

@@ -44,7 +44,7 @@ class TorchBackend:
         self.description = f"torch {torch.__version__} on {self._device}"
 
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
         inputs = torch.from_numpy(planes).to(self._device)[None].contiguous(memory_format=torch.channels_last)
         strength = torch.tensor([float(qp)], device=self._device)
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")

@@ -115,7 +115,10 @@ class Inspection:
 def inspect_stream(
     data: Buffer, original: NamedArrays | None, *, bins: bool, max_elements: int, n_threads: int | None
 ) -> Inspection:
-    """See `vvc_nnr.compress.inspect`."""
+    """What a stream is made of, with errors against an original and bits by kind of bin where asked for.
+
+    Args and errors are those of `vvc_nnr.inspect`.
+    """
     stream = read_stream(data, skip_unsupported=True)
     if original is not None:
         _check_names([tensor.name for tensor in stream.tensors], original)

@@ -168,6 +168,12 @@ def test_a_backend_that_is_not_installed(monkeypatch, name):
     assert chosen_backend("auto", "float32") == "torch"
 
 
+def test_openvino_does_without_the_package_onnxruntime():
+    pytest.importorskip("openvino")
+    code = "import sys; sys.modules['onnxruntime'] = None; import vvc_nnr.filters.inference.openvino"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_openvino_reports_nothing_over_the_network():
     pytest.importorskip("openvino")
     code = (
