@@ -273,7 +273,7 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
     """A copy of a module whose batch norms are folded as far as they directly follow a convolution or linear layer.
 
     Those that cannot be folded with equal outputs stay as they are, and a logged warning names them
-    (the head of this file tells when).
+    (docs/roles.md tells when).
 
     Args:
         module: A torch module, in evaluation mode as it computes in evaluation mode; or an ONNX `ModelProto`, whose
