@@ -35,12 +35,12 @@ from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (
+    Biases,
     StoredNetwork,
     float_bytes,
     parse_network,
     uniform_bytes,
 )
-from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.network_file import ONNX_SUFFIX, NetworkArrays, is_nnc, read_arrays, read_network_file
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
@@ -101,13 +101,11 @@ class Reconstruction:
     Attributes:
         network: The module with the weights that the file gives.
         original_bytes: Size of the float32 file.
-        original_sha256: SHA-256 of the float32 file, which tells networks of one name apart.
         compressed_bytes: Size of the compressed file.
     """
 
     network: nn.Module
     original_bytes: int
-    original_sha256: str
     compressed_bytes: int
 
 
@@ -296,8 +294,7 @@ def reconstruct(network: nn.Module, bits: int = 8, biases: Biases = "quantised")
     original = float_bytes(tensors, metadata)
     compressed = uniform_bytes(tensors, metadata, bits, biases)
     decoded = with_tensors(network, parse_network(compressed).tensors, "the compressed network")
-    digest = hashlib.sha256(original).hexdigest()
-    return Reconstruction(decoded, len(original), digest, len(compressed))
+    return Reconstruction(decoded, len(original), len(compressed))
 
 
 def n_parameters(network: nn.Module) -> int:

@@ -4,7 +4,7 @@
  component c, block b:   output = clip(round(decoded + strength[c] / 16 * SCALES[choice[c][b]] * correction))
 ```
 Then comes a component's Wiener filter, if it has one, see wiener.py. The decoder knows all of it from coded bytes
-alone, see decision_coding.py.
+alone, see coding.py.
 """
 
 from __future__ import annotations
@@ -14,39 +14,29 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.filters.decisions.wiener import N_CLASSES, WienerFilter, n_classes_of, wiener_filtered
-from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
 Correction: TypeAlias = tuple[NDArray[np.float32], ...]
 """One plane (height, width) per component of a picture, in its sample values: filtered minus decoded."""
 
 
-def correction_of(
-    network: nn.Module, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
-) -> Correction:
+def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
     """The network's correction of a picture, real-valued, in the size and chroma format of the picture.
 
     Args:
-        network: The filter.
-        frame: A decoded 4:2:0 or 4:0:0 picture of 8 to 16 bit, any size.
+        runner: The filter.
+        frame: A decoded picture of 8 to 16 bit, any size.
         qp: The QP that it was coded with, 0 to 63.
-        tile: Side of the tiles in luma samples, None for the whole picture at once.
-        device: Where to compute: "cpu", "cuda" or "auto".
 
     Raises:
-        UnsupportedError: For 4:2:2 and 4:4:4.
-        InputError: If the QP or the tile is out of range, or the device is not there.
+        UnsupportedError: For a chroma format that the network's layout does not go with.
+        InputError: If the QP is out of range, or the layout does not fit.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    return correction_by(Runner(network, backend="torch", tile=tile, device=device), frame, qp)
-
-
-def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
-    """The correction of a picture by a network that was made ready; else as `correction_of`."""
     return runner.corrections(frame, qp)
 
 

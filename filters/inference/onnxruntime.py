@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 from copy import deepcopy
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -64,10 +64,10 @@ class OnnxRuntimeBackend:
         self._model = onnx_runtime(to_onnx(network, layout))
         self._inputs = self._model.get_inputs()
         self.n_parallel = n_threads
-        self.description = f"onnxruntime {onnxruntime.__version__}"
+        self.description = f"onnxruntime {importlib.import_module('onnxruntime').__version__}"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """See `Backend` in choice.py."""
         values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
         output: NDArray[np.float32] = self._model.run(None, feeds(self._inputs, values))[0][0]
         return output

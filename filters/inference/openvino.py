@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.networks.layout import Layout
 
@@ -55,7 +55,7 @@ class OpenVinoBackend:
         self.description = f"openvino {openvino.__version__.partition('-')[0]}"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """See `Backend` in choice.py."""
         values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
         request = self._request(planes.shape)
         outputs = request.infer(dict(enumerate(values)), share_inputs=True, share_outputs=True)

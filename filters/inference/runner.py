@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.inference.backend import Precision
-from vvc_nnr.filters.inference.choice import BackendChoice, ready_backend
+from vvc_nnr.filters.inference.agreement import ready_backend
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.tiles import Tile, check_tile, empty_like, tiles_for, write_samples
 from vvc_nnr.filters.inference.torch import TorchBackend
 from vvc_nnr.filters.networks.foreign import declared_layout, misfit
@@ -134,7 +134,7 @@ class Runner:
     def _filtered(self, frame: Frame, qp: int, run_all: _RunAll, at_least: int = 1) -> Frame:
         if self.layout.planes != "yuv420-packed" or self.layout.keep:
             return corrected(frame, self._corrections(frame, qp, run_all))
-        check_qp(qp)
+        check_picture_qp(qp)
         (grid,) = grids_of(frame, self.layout)
         out, scale = empty_like(frame), self.layout.scale(frame.bit_depth)
         tiles = self._tiles(frame, grid, at_least)
@@ -142,7 +142,7 @@ class Runner:
         return out
 
     def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
-        check_qp(qp)
+        check_picture_qp(qp)
         grids = grids_of(frame, self.layout)
         outputs = [self._output(frame, grid, qp, run_all) for grid in grids]
         found = corrections(frame, self.layout, grids, outputs)
@@ -238,7 +238,7 @@ def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]
     return slice(top, top + height), slice(left, left + width)
 
 
-def check_qp(qp: int) -> None:
+def check_picture_qp(qp: int) -> None:
     """Raises InputError for a QP out of range."""
     if not 0 <= qp <= MAX_QP:
         raise InputError(f"QP {qp}: must be 0 to {MAX_QP}")
