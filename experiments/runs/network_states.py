@@ -36,7 +36,6 @@ from vvc_nnr.filters.training.calibration_pictures import (
     patches,
 )
 from vvc_nnr.filters.zoo import (
-    FLOAT,
     LOOP_FILTERS_KEY,
     LoadedNetwork,
     n_parameters,
@@ -113,7 +112,7 @@ def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkSt
         for weights, file in files:
             yield _state(network, weights, file, None)
         return
-    original_bytes = trained.n_bytes if trained.coding == FLOAT else len(_float_bytes(trained))
+    original_bytes = len(_float_bytes(trained))
     yield _state(network, ORIGINAL, trained, original_bytes)
     for weights, file in files:
         yield _state(network, weights, file, original_bytes)
