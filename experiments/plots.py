@@ -34,8 +34,7 @@ from vvc_nnr.experiments.report.charts import (
     has_data,
 )
 from vvc_nnr.experiments.report.rd_charts import image_chart, tool_rd_pair
-from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.means import PlaneName, ToolResults, image_means
+from vvc_nnr.experiments.tables.means import OVERALL, PlaneName, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
 
@@ -192,7 +191,7 @@ def rd_figures(results: ToolResults, by: Grouping = "class", plane: PlaneName = 
     else:
         groups = {f"Class {name}": names for name, names in results.classes.items()}
         if len(groups) > 1:
-            groups[paper.OVERALL] = tuple(results.sequences)
+            groups[OVERALL] = tuple(results.sequences)
     return {
         title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names, plane))
         for title, names in groups.items()

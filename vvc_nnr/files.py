@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import InputError, VvcNnrError, shown
 from vvc_nnr.temporary import open_temporary_file
 
 _MAX_LINKS = 40
@@ -76,7 +76,7 @@ def naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
-    except (InputError, BitstreamError, UnsupportedError) as error:
+    except VvcNnrError as error:
         if str(error).startswith(shown(str(path), len(str(path)))):
             raise
         raise error.prefixed(str(path)) from error

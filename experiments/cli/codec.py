@@ -21,8 +21,7 @@ from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
 from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
-from vvc_nnr.experiments.naming import naming
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, naming
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import open_writer
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import BitstreamError, InputError, shown
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.planned import Plan
 from vvc_nnr.experiments.records.provenance import Provenance
-from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.files import AtomicFile, naming, open_input
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vvc_nnr.experiments.report.charts import BarChart, Bars
 from vvc_nnr.experiments.report.section import Finding
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.jvet import MEAN
+from vvc_nnr.experiments.tables.means import OVERALL
 from vvc_nnr.experiments.tables.table import Cell, Table, cell_texts
 
 
@@ -20,7 +20,7 @@ def bar_chart(table: Table, title: str) -> BarChart:
 def overall_finding(table: Table, label: str) -> Finding | None:
     """The luma BD-rate over all sequences; None if there is none."""
     for number, (row, texts) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
-        if row[:2] == (paper.OVERALL, MEAN) and row[2] is not None:
+        if row[:2] == (OVERALL, MEAN) and row[2] is not None:
             warnings = [warning.text for warning in table.warnings if (warning.row, warning.column) == (number, 2)]
             return Finding(texts[2], "%", label, "; ".join(warnings))
     return None

@@ -9,10 +9,10 @@ from vvc_nnr.experiments.infinite_points import finite_points
 from vvc_nnr.experiments.records.rows import ImageMethod, Way
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, weights_title
 from vvc_nnr.experiments.report.charts import N_COLOURS, Axis, Line, Marker, PointChart, Series, finite_series
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
 from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, PlaneName, ToolResults, Variant
+from vvc_nnr.experiments.tables.paper_scores import PAPER_END_TO_END
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PLANE_TITLES, RECONSTRUCTED
 
 NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
@@ -95,7 +95,7 @@ def _decoded_series(means: Sequence[ImageMean]) -> Series:
 
 def _paper_series() -> Iterator[Series]:
     markers: tuple[Marker, ...] = ("triangle", "star")
-    for theirs, marker in zip(paper.END_TO_END[:2], markers, strict=True):
+    for theirs, marker in zip(PAPER_END_TO_END[:2], markers, strict=True):
         yield Series(f"{theirs.label}, in the paper", ((float(theirs.bpp), float(theirs.psnr_db)),), 3, marker, "none")
 
 

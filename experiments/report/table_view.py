@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.jvet import MEAN
+from vvc_nnr.experiments.tables.means import OVERALL
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, cell_texts, one_line
 
 _MAX_UNBROKEN = 32
@@ -83,7 +83,7 @@ def row_kind(cells: tuple[Cell, ...], previous: tuple[Cell, ...] | None) -> str:
     """The kind of a row, see `RowView`."""
     if "paper" in cells[:2]:
         return "quoted"
-    if MEAN in cells[1:2] or any(isinstance(cell, str) and cell.startswith(paper.OVERALL) for cell in cells):
+    if MEAN in cells[1:2] or any(isinstance(cell, str) and cell.startswith(OVERALL) for cell in cells):
         return "total"
     return "group" if previous and previous[0] != cells[0] else ""
 

@@ -11,9 +11,8 @@ from vvc_nnr.experiments.report.charts import Axis, BarChart, Bars, Marker, Poin
 from vvc_nnr.experiments.report.jvet_charts import bar_chart, overall_finding
 from vvc_nnr.experiments.report.rd_charts import GAIN_NOTE, tool_rd_pair
 from vvc_nnr.experiments.report.section import ChartGroup, Finding, Section
-from vvc_nnr.experiments.tables.means import ANCHOR, ToolResults, Variant
+from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.tables.paper_scores import OVERALL
 from vvc_nnr.experiments.tables.savings import STREAM_LENGTHS, Comparison, Savings, mean_saving, stream_lengths
 from vvc_nnr.experiments.tables.stored import StoredTools
 from vvc_nnr.experiments.tables.table import Table

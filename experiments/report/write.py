@@ -10,13 +10,12 @@ from typing import Literal, TypeAlias, get_args
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
-from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.page import render_page
 from vvc_nnr.experiments.report.picture_index import read_index
 from vvc_nnr.experiments.report.section import Section
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.report.workbook import to_workbook
-from vvc_nnr.experiments.tables.table import Table, to_csv, to_markdown_page
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.files import AtomicFile
 
 ReportFormat: TypeAlias = Literal["html", "markdown", "csv", "latex", "xlsx"]
@@ -129,5 +128,5 @@ def _as_tables(format: ReportFormat, sections: Sequence[Section], tables: Mappin
         case "csv":
             text = "\n".join(map(to_csv, listed))
         case _:
-            text = to_latex_document(listed)
+            text = "\n".join(map(to_latex, listed))
     return text.encode("utf-8", "replace")

@@ -20,11 +20,10 @@ from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
 from vvc_nnr.experiments.runs.given_networks import GivenNetwork
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork

@@ -16,8 +16,8 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.provenance import PsnrPeak
+from vvc_nnr.files import naming
 from vvc_nnr.filters.inference.backend import Precision
 from vvc_nnr.filters.inference.choice import BackendChoice
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner

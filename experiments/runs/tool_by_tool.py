@@ -23,7 +23,6 @@ import numpy as np
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
@@ -31,6 +30,7 @@ from vvc_nnr.experiments.runs.given_networks import PAPER_NETWORKS
 from vvc_nnr.experiments.runs.network_states import BOTH_MODES, NetworkState, check_photographs
 from vvc_nnr.experiments.runs.sweep import Place, SweepOptions, SweptPicture, sweep
 from vvc_nnr.experiments.runs.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
+from vvc_nnr.files import naming
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     STRENGTH_UNIT,

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
-from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, ToolResults, Variant, mean_or_none
+from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, PLANES, ToolResults, Variant, mean_or_none
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.savings import Comparison, Savings
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text
@@ -87,7 +86,7 @@ def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple
             rows.append((ctc_class, line.sequence, *values, *times([line.sequence])))
         add_mean(f"Class {ctc_class}", members)
     if lines:
-        add_mean(paper.OVERALL, lines)
+        add_mean(OVERALL, lines)
     return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(warnings))
 
 

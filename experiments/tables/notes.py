@@ -8,11 +8,9 @@ from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
 
-PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
 YUV_NOTE = (
     "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
     "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error."

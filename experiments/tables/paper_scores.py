@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CITATION = (
-    "H. Moon and J.-G. Kim, Compressed Representation of Neural Networks for Use Cases of "
-    "Video/Image Compression in MPEG-NNR"
-)
+from vvc_nnr.experiments.tables.means import OVERALL
 
-OVERALL = "Overall"
+PAPER_NOTE = (
+    "Rows 'paper' quote H. Moon and J.-G. Kim, Compressed Representation of Neural Networks for Use Cases of "
+    "Video/Image Compression in MPEG-NNR."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class PaperRate:
     ssim: str
 
 
-ORIGINAL_KB = 781
-COMPRESSED_KB = 204
+PAPER_ORIGINAL_KB = 781
+PAPER_COMPRESSED_KB = 204
 """Table 1: float32, and 8 bits per weight."""
 
-PSNR_DB = {
+PAPER_PSNR_DB = {
     "B": PaperScores("34.23", "34.29", "34.27"),
     "C": PaperScores("33.28", "33.41", "33.39"),
     "D": PaperScores("33.02", "33.19", "33.18"),
@@ -43,7 +43,7 @@ PSNR_DB = {
 }
 """Table 2: mean of QP 32 and 37, VTM 1.0, all intra."""
 
-SSIM = {
+PAPER_SSIM = {
     "B": PaperScores("0.9588", "0.9591", "0.9589"),
     "C": PaperScores("0.9612", "0.9653", "0.9641"),
     "D": PaperScores("0.9631", "0.9674", "0.9665"),
@@ -51,7 +51,7 @@ SSIM = {
 }
 """Table 3: as Table 2."""
 
-END_TO_END = (
+PAPER_END_TO_END = (
     PaperRate("JPEG", "4.3", "28.244", "0.812"),
     PaperRate("CNN-AE", "4.3", "29.121", "0.8541"),
     PaperRate("reconstructed CNN-AE", "4.3", "29.103", "0.8534"),

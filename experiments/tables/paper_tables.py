@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, weights_title
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
     CTC_CLASSES,
     MS_SSIM,
     NO_FILTER,
+    OVERALL,
     PSNR,
     SCORES,
     SSIM,
@@ -28,7 +28,16 @@ from vvc_nnr.experiments.tables.means import (
     image_means,
     tool_results,
 )
-from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes, weights_notes
+from vvc_nnr.experiments.tables.notes import listed, seeds_note, tool_notes, weights_notes
+from vvc_nnr.experiments.tables.paper_scores import (
+    PAPER_COMPRESSED_KB,
+    PAPER_END_TO_END,
+    PAPER_NOTE,
+    PAPER_ORIGINAL_KB,
+    PAPER_PSNR_DB,
+    PAPER_SSIM,
+    PaperScores,
+)
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
 
 if TYPE_CHECKING:
@@ -72,8 +81,8 @@ def size_table(networks: Iterable[NetworkRow]) -> Table:
         Column("Compressed", "KB", digits=1),
         Column("Ratio", digits=2),
     )
-    ratio = paper.ORIGINAL_KB / paper.COMPRESSED_KB
-    theirs = ("paper", None, "uniform", 8, str(paper.ORIGINAL_KB), str(paper.COMPRESSED_KB), ratio)
+    ratio = PAPER_ORIGINAL_KB / PAPER_COMPRESSED_KB
+    theirs = ("paper", None, "uniform", 8, str(PAPER_ORIGINAL_KB), str(PAPER_COMPRESSED_KB), ratio)
     rows = list(dict.fromkeys(networks))
     compressed = [row for row in rows if row.weights != ORIGINAL]
     notes = (
@@ -113,7 +122,7 @@ def psnr_table(
         "the differences. Its overall gain (0.21 dB) is above the gain of each of its classes.",
         PAPER_NOTE,
     )
-    return _score_table("Table 2: PSNR", results, PSNR, plane, conventions, paper.PSNR_DB, notes)
+    return _score_table("Table 2: PSNR", results, PSNR, plane, conventions, PAPER_PSNR_DB, notes)
 
 
 def ssim_table(
@@ -126,7 +135,7 @@ def ssim_table(
     """Table 3: SSIM as Table 2 has PSNR; see `psnr_table` for arguments and errors."""
     results = tool_results(rows, networks, qps)
     notes = ("The paper's text says a gain of 0.019, its table 0.0029.", PAPER_NOTE)
-    return _score_table("Table 3: SSIM", results, SSIM, plane, conventions, paper.SSIM, notes)
+    return _score_table("Table 3: SSIM", results, SSIM, plane, conventions, PAPER_SSIM, notes)
 
 
 def all_scores_table(
@@ -146,7 +155,7 @@ def all_scores_table(
     results = tool_results(rows, networks, qps)
     weights = _weights(results)
     columns = (Column("Score", text=True), Column("Plane", text=True), *_score_columns("", 5, 5, weights)[1:])
-    names = results.groups.get(paper.OVERALL, ())
+    names = results.groups.get(OVERALL, ())
     cells = tuple(
         (f"{score.name} [{score.unit}]" if score.unit else score.name, plane.capitalize(), *cells)
         for score in SCORES
@@ -210,7 +219,7 @@ def _score_table(
     score: Score,
     plane: PlaneName,
     conventions: Conventions,
-    theirs: Mapping[str, paper.PaperScores],
+    theirs: Mapping[str, PaperScores],
     last_notes: tuple[str, ...],
 ) -> Table:
     weights = _weights(results)
@@ -239,11 +248,11 @@ def _score_columns(unit: str, digits: int, difference_digits: int, weights: Sequ
 
 
 def _score_rows(
-    results: ToolResults, column: str, weights: Sequence[str], theirs: Mapping[str, paper.PaperScores]
+    results: ToolResults, column: str, weights: Sequence[str], theirs: Mapping[str, PaperScores]
 ) -> tuple[tuple[Cell, ...], ...]:
     """Per class and overall: a row for each network in its place, then the paper's."""
     groups = results.groups
-    order = [*CTC_CLASSES, *(name for name in (*groups, paper.OVERALL) if name not in CTC_CLASSES)]
+    order = [*CTC_CLASSES, *(name for name in (*groups, OVERALL) if name not in CTC_CLASSES)]
     rows: list[tuple[Cell, ...]] = []
     for group in dict.fromkeys(order):
         sequences = groups.get(group, ())
@@ -272,7 +281,7 @@ def _score_cells(
     return (network or "none", *anchors, original, *decoded, *gains, *losses)
 
 
-def _paper_cells(scores: paper.PaperScores, weights: Sequence[str]) -> tuple[Cell, ...]:
+def _paper_cells(scores: PaperScores, weights: Sequence[str]) -> tuple[Cell, ...]:
     """The paper's anchor is VTM 1.0: deblocking and SAO; its network was compressed to 8 bit, uniform."""
     anchor, original, reconstructed = (
         float(text) for text in (scores.in_loop_filter, scores.original, scores.reconstructed)
@@ -340,9 +349,9 @@ def _setting(mean: ImageMean) -> str:
 
 
 def _paper_end_to_end() -> list[tuple[Cell, ...]]:
-    reference = float(paper.END_TO_END[1].psnr_db)
+    reference = float(PAPER_END_TO_END[1].psnr_db)
     rows: list[tuple[Cell, ...]] = []
-    for theirs in paper.END_TO_END:
+    for theirs in PAPER_END_TO_END:
         gap = None if theirs.label == "CNN-AE" else float(theirs.psnr_db) - reference
         setting = PAPER_WEIGHTS if theirs.label == RECONSTRUCTED else ""
         rows.append(
