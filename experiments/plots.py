@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, Nu
 from matplotlib.transforms import IdentityTransform, blended_transform_factory
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.report.charts import (
+from vvc_nnr.experiments.charts import (
     N_COLOURS,
     Axis,
     BarChart,
@@ -32,8 +32,9 @@ from vvc_nnr.experiments.report.charts import (
     PointChart,
     Series,
     has_data,
+    image_chart,
+    tool_rd_pair,
 )
-from vvc_nnr.experiments.report.rd_charts import image_chart, tool_rd_pair
 from vvc_nnr.experiments.tables.means import OVERALL, PlaneName, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile

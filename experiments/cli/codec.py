@@ -17,9 +17,8 @@ from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import MIN_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
-from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
 from vvc_nnr.files import AtomicFile, naming
 from vvc_nnr.sequences.frame import Frame, VideoFormat

@@ -13,9 +13,8 @@ from tyro.conf import Positional, arg
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.codec import FormatOf, shown, stated, verified, vvc_stream, with_damage, write_pictures
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, POSITIVE, QP, THREADS, OutputPath
-from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, source_of
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by

@@ -8,12 +8,11 @@ from typing import Annotated, TypeAlias
 
 from tyro.conf import Positional, arg
 
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs, check_writable
 from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, SIZE, OutputPath, door, path
-from vvc_nnr.experiments.cli.outputs import check_outputs, check_writable
+from vvc_nnr.experiments.records.viewer_pictures import FOLDER as PICTURES
 from vvc_nnr.experiments.report.embedding import PictureLimits
 from vvc_nnr.experiments.report.write import ReportFormat, WrittenReport, format_of, write_report
-from vvc_nnr.experiments.runs.viewer_pictures import FOLDER as PICTURES
 from vvc_nnr.experiments.tables.stored import CODED_FOLDER
 
 _LIMITS = PictureLimits()

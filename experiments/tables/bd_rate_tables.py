@@ -2,24 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
-from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
-from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, SIDES, PlaneOrAll, ToolResults, Variant
-from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.tables.savings import (
-    Comparison,
-    Savings,
-    StreamLength,
-    curve_saving,
-    mean_bd_psnr_db,
-    mean_saving,
-    stream_lengths,
+from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, bd_psnr_db, bd_rate_percent
+from vvc_nnr.experiments.tables.means import (
+    ANCHOR,
+    OVERALL,
+    PLANES,
+    SIDES,
+    PlaneOrAll,
+    ToolResults,
+    Variant,
+    mean_or_none,
 )
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text
+
+StreamLength: TypeAlias = int | None
+"""Pictures of the stream that carries the network once; None: the network's bits are not counted."""
+STREAM_LENGTHS: tuple[StreamLength, ...] = (None, 600, 60, 1)
+
+
+class Comparison(NamedTuple):
+    """What is compared with what.
+
+    Attributes:
+        variant: How the pictures are made.
+        plane: What is scored.
+        length: Pictures of the stream, over which the network's bits are spread.
+        anchor: What it is compared with.
+    """
+
+    variant: Variant
+    plane: PlaneOrAll = "y"
+    length: StreamLength = None
+    anchor: Variant = ANCHOR
+
+
+Savings: TypeAlias = Mapping[tuple[str, Comparison], BdRate]
+"""The BD-rate of each sequence and comparison; nothing where a sequence has no such plane."""
+
+
+def sequence_savings(results: ToolResults, method: Interpolation) -> Savings:
+    """The BD-rates of all sequences against each of their anchors; with the network's bits against all filters."""
+    found: dict[tuple[str, Comparison], BdRate] = {}
+    for comparison in _comparisons(results):
+        for name in results.sequences:
+            saving = curve_saving(results, (name,), comparison, method)
+            if saving is not None:
+                found[name, comparison] = saving
+    return found
+
+
+def mean_saving(savings: Savings, sequences: Iterable[str], comparison: Comparison) -> float | None:
+    """The mean of the sequences' BD-rates in percent, None if none has a value."""
+    found = (savings.get((name, comparison)) for name in sequences)
+    return mean_or_none(saving.value_percent for saving in found if saving)
+
+
+def curve_saving(
+    results: ToolResults, sequences: Sequence[str], comparison: Comparison, method: Interpolation
+) -> BdRate | None:
+    """The BD-rate of the mean curve over sequences (of one: its own); None if they have no such plane.
+
+    Args:
+        results: The means.
+        sequences: Whose rates and PSNR are averaged at each QP.
+        comparison: What is compared.
+        method: Interpolation.
+    """
+    variant, plane, length, anchor = comparison
+    extra_kbit = results.network_bits(variant) / length / 1000 if length else 0.0
+    anchor_points = results.curve(sequences, anchor, plane)
+    points = results.curve(sequences, variant, plane, extra_kbit)
+    return bd_rate_percent(anchor_points, points, method) if points and anchor_points else None
+
+
+def mean_bd_psnr_db(
+    results: ToolResults, sequences: Iterable[str], comparison: Comparison, method: Interpolation
+) -> float | None:
+    """The mean of the sequences' BD-PSNRs in dB, None if none has a value."""
+    curves = (
+        (results.curve((name,), comparison.anchor, comparison.plane), results.curve((name,), *comparison[:2]))
+        for name in sequences
+    )
+    return mean_or_none(bd_psnr_db(anchor, test, method).value_db for anchor, test in curves if anchor and test)
+
+
+def stream_lengths(variant: Variant) -> tuple[StreamLength, ...]:
+    """The lengths that make a difference: a codec alone carries no network, and none is sent as it was trained."""
+    return STREAM_LENGTHS if variant.network and variant.weights != ORIGINAL else (None,)
+
+
+def _comparisons(results: ToolResults) -> list[Comparison]:
+    free = [(variant, None, anchor) for variant in results.tests for anchor in results.anchors(variant)]
+    paid = [(v, length, ANCHOR) for v in results.tests for length in stream_lengths(v) if length is not None]
+    pairs = [*free, *(paid if ANCHOR in results.variants else [])]
+    return [Comparison(variant, plane, length, anchor) for variant, length, anchor in pairs for plane in PLANES]
+
 
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
@@ -248,3 +333,95 @@ def _rate_warnings(
 
 def _group_label(group: str, names: tuple[str, ...]) -> str:
     return f"{group} ({len(names)})"
+
+
+JVET_COLUMNS = (
+    Column("Class", text=True),
+    Column("Sequence", text=True),
+    *(Column(head, "%", digits=2, signed=True) for head in ("Y", "Cb", "Cr", "YUV")),
+    Column("EncT", "%", digits=0),
+    Column("DecT", "%", digits=0),
+)
+MEAN = "mean"
+"""What stands for a sequence in the rows of classes and overall."""
+_N_LABELS, _N_RATES = 2, 4
+
+Times: TypeAlias = Callable[[Sequence[str]], tuple[float | None, float | None]]
+"""Encoding and decoding time over sequences in percent of the anchor's, None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class JvetLine:
+    """One sequence and its BD-rates of Y, Cb, Cr and YUV; None where it has no such plane."""
+
+    sequence: str
+    ctc_class: str
+    rates: tuple[BdRate | None, ...]
+
+
+def jvet_tables(
+    results: ToolResults, savings: Savings, interpolation: Interpolation, notes: tuple[str, ...]
+) -> dict[tuple[Variant, Variant], Table]:
+    """A table for each variant against each of its anchors, the network's bits not counted."""
+    tables = {}
+    for variant, anchor in ((test, each) for test in results.tests for each in results.anchors(test)):
+        lines = [
+            JvetLine(name, ctc_class, tuple(savings.get((name, Comparison(variant, p, None, anchor))) for p in PLANES))
+            for name, ctc_class in results.sequences.items()
+        ]
+        is_timed = anchor == ANCHOR
+
+        def times(
+            names: Sequence[str], variant: Variant = variant, is_timed: bool = is_timed
+        ) -> tuple[float | None, float | None]:
+            if not is_timed:
+                return None, None
+            return results.time_percent(names, variant, "encode"), results.time_percent(names, variant, "decode")
+
+        against = LOOP_FILTER_TITLES[anchor.loop_filters]
+        title = f"BD-rate ({interpolation}) of {variant_label(results, variant)} against {against}"
+        tables[variant, anchor] = jvet_table(title, lines, times, notes)
+    return tables
+
+
+def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple[str, ...]) -> Table:
+    """The rows of each class, its mean, and the mean over all sequences.
+
+    Args:
+        title: What is compared with what.
+        lines: The sequences, those of a class together.
+        times: The times of any of them.
+        notes: What has to be known to read the numbers.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    warnings: list[CellWarning] = []
+
+    def add_mean(label: str, members: Sequence[JvetLine]) -> None:
+        warnings.extend(_jvet_warnings(len(rows), members, is_mean=True))
+        rows.append((label, MEAN, *_means(members), *times([line.sequence for line in members])))
+
+    for ctc_class in dict.fromkeys(line.ctc_class for line in lines):
+        members = [line for line in lines if line.ctc_class == ctc_class]
+        for line in members:
+            warnings.extend(_jvet_warnings(len(rows), [line], is_mean=False))
+            values = (rate.value_percent if rate else None for rate in line.rates)
+            rows.append((ctc_class, line.sequence, *values, *times([line.sequence])))
+        add_mean(f"Class {ctc_class}", members)
+    if lines:
+        add_mean(OVERALL, lines)
+    return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(warnings))
+
+
+def _jvet_warnings(row: int, lines: Sequence[JvetLine], *, is_mean: bool) -> list[CellWarning]:
+    found = []
+    for place in range(_N_RATES):
+        warnings = [(line.sequence, rate.warnings) for line in lines if (rate := line.rates[place])]
+        text = warning_text(warnings, is_mean=is_mean)
+        if text:
+            found.append(CellWarning(row, place + _N_LABELS, text))
+    return found
+
+
+def _means(lines: Sequence[JvetLine]) -> tuple[Cell, ...]:
+    columns = zip(*(line.rates for line in lines), strict=True)
+    return tuple(mean_or_none(rate.value_percent for rate in column if rate) for column in columns)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.frames import unique_rows
-from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way
+from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way, unique_rows
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.tables.bd_rate import Point
 from vvc_nnr.sequences.metrics import PlaneScores, yuv_psnr_db

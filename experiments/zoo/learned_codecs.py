@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.experiments.zoo.optional import COMPRESSAI, import_optional
 from vvc_nnr.experiments.zoo.row import (
+    COMPRESSAI,
     Metrics,
     Picture,
     Subject,
     Weights,
     colour_pictures,
     find_weights,
+    import_optional,
     module_subject,
     pictures_in,
 )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import importlib
+import importlib.util
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +22,7 @@ from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, data_folder
+from vvc_nnr.experiments.zoo.codec_worker import declare_operators
 from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import TensorRole
@@ -244,3 +249,37 @@ def data_path(name: str) -> Path:
 def _cut(picture: Picture, multiple: int) -> Picture:
     height, width = (side // multiple * multiple for side in picture.shape[:2])
     return picture[:height, :width]
+
+
+COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric, then what they ask for but numpy"
+"""CompressAI asks for a numpy below 2 and works with later ones."""
+
+
+def import_optional(name: str, install: str) -> ModuleType:
+    """A module of an optional package.
+
+    Args:
+        name: The module, such as "torchvision.models".
+        install: What `pip install` takes to get it.
+
+    Raises:
+        NotHereError: If it is not there or does not import.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _make_torchvision_importable()
+            return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotHereError(f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}") from error
+
+
+def _make_torchvision_importable() -> None:
+    """Its kernels are not needed here, which it does not import without."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        declare_operators()

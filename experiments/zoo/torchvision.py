@@ -13,8 +13,15 @@ import cv2
 import numpy as np
 import torch
 
-from vvc_nnr.experiments.zoo.optional import import_optional
-from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Subject, data_set, find_weights, module_subject
+from vvc_nnr.experiments.zoo.row import (
+    Metrics,
+    NotHereError,
+    Subject,
+    data_set,
+    find_weights,
+    import_optional,
+    module_subject,
+)
 from vvc_nnr.model.torch import as_torch
 from vvc_nnr.model.torch_file import read_checkpoint
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image

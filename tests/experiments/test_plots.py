@@ -15,11 +15,9 @@ from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import plots
+from vvc_nnr.experiments.charts import Series, rd_pair
 from vvc_nnr.experiments.plots import charts_figure, save_figure
-from vvc_nnr.experiments.records.frames import frame_of
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
-from vvc_nnr.experiments.report.charts import Series
-from vvc_nnr.experiments.report.rd_charts import rd_pair
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.tables.means import tool_results
 
 
@@ -157,9 +155,8 @@ def test_a_notebook_s_backend_does_not_matter(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from vvc_nnr.experiments.plots import charts_figure, save_figure
-from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.charts import Series, rd_pair
 from vvc_nnr.experiments.report.figure_svg import chart_svg
-from vvc_nnr.experiments.report.rd_charts import rd_pair
 anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
 charts = rd_pair("t", anchor, [Series("codec", anchor), Series("net", test)], (22, 27, 32, 37))
 for suffix in (".png", ".svg"):

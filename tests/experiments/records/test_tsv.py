@@ -15,8 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.frames import frame_of, unique_rows
-from vvc_nnr.experiments.records.rows import MAX_COUNT, ImageRow, NetworkRow, ToolRow, check_ranges
+from vvc_nnr.experiments.records.rows import (
+    MAX_COUNT,
+    ImageRow,
+    NetworkRow,
+    ToolRow,
+    check_ranges,
+    frame_of,
+    unique_rows,
+)
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows, rows_to_continue
 from vvc_nnr.files import AtomicFile
 

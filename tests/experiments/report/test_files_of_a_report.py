@@ -19,7 +19,7 @@ from vvc_nnr.experiments import load
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.report.workbook import number_format, sheet_name, to_workbook
+from vvc_nnr.experiments.report.write import number_format, sheet_name, to_workbook
 from vvc_nnr.experiments.tables.table import CellWarning, Column, Table, to_markdown
 
 Run = Callable[..., str]

@@ -21,8 +21,8 @@ from vvc_nnr.experiments.records.rows import ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.runs import model_zoo
 from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, run_zoo
+from vvc_nnr.experiments.tables.stored import zoo_table
 from vvc_nnr.experiments.tables.table import to_markdown
-from vvc_nnr.experiments.tables.zoo import zoo_table
 from vvc_nnr.experiments.zoo.bundled import DenoisingRow
 from vvc_nnr.experiments.zoo.codec_process import code_with_ours, code_with_peer
 from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Subject, module_subject

@@ -17,21 +17,23 @@ import vvc_nnr
 from vvc_nnr import temporary
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
-from vvc_nnr.experiments.records.planned import Plan, image_axes, progress, run_remarks
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow
 from vvc_nnr.experiments.records.settings import (
+    Plan,
     RunFiles,
     RunIdentity,
     files_digest,
+    image_axes,
     picture_digests,
+    progress,
     read_last_run,
+    run_remarks,
     source_digests,
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import FORMATS, write_report
-from vvc_nnr.experiments.runs.run import write_results
-from vvc_nnr.experiments.runs.run_folder import RESULT_SUFFIXES, open_run
+from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, open_run, write_results
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.folder_lock import LOCK, locked_folder

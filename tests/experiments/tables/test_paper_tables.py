@@ -11,17 +11,15 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.frames import frame_of
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.tables import paper_tables
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.bd_rate_tables import bd_rate_table
+from vvc_nnr.experiments.tables.bd_rate_tables import bd_rate_table, sequence_savings
 from vvc_nnr.experiments.tables.gains import gain_table
 from vvc_nnr.experiments.tables.means import image_means, tool_results
 from vvc_nnr.experiments.tables.notes import tool_notes
 from vvc_nnr.experiments.tables.paper_tables import all_scores_table, size_table
-from vvc_nnr.experiments.tables.savings import sequence_savings
 from vvc_nnr.experiments.tables.stored import tool_tables
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 
