@@ -12,39 +12,15 @@ from vvc_nnr.experiments.records.rows import ImageMethod, Way
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, weights_title
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
-from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, PlaneName, ToolResults, Variant
-from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, PLANE_TITLES, RECONSTRUCTED
-
-
-def is_finite(point: Point) -> bool:
-    """Whether a point has a place in a chart."""
-    return all(map(math.isfinite, point))
-
-
-def finite_points(points: Iterable[Point]) -> list[Point]:
-    """The points that a chart can show, in their order."""
-    return [point for point in points if is_finite(point)]
-
-
-def infinite_note(curves: Iterable[tuple[str, Sequence[Point]]]) -> str:
-    """How many points of which curve are not drawn.
-
-    Args:
-        curves: Labels with all of their points.
-
-    Returns:
-        A sentence; empty if all points can be drawn.
-    """
-    missing = ((label, len(points) - len(finite_points(points)), len(points)) for label, points in curves)
-    parts = [f"{'all' if n == n_all else f'{n} of {n_all}'} of {label}" for label, n, n_all in missing if n]
-    return f"Points of infinite PSNR are not drawn: {'; '.join(parts)}." if parts else ""
-
+from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, ToolResults, Variant
+from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, RECONSTRUCTED
 
 Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "star", "none"]
 Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]
-
 N_COLOURS = 6
 """Colours of series; number 0 is the neutral one of anchors."""
+NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
+GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,34 +140,6 @@ class BarChart:
 
 
 Chart: TypeAlias = PointChart | BarChart
-
-
-def has_data(chart: Chart) -> bool:
-    """Whether there is anything in a chart to draw."""
-    if isinstance(chart, PointChart):
-        return any(map(is_finite, (point for series in chart.series for point in series.points)))
-    return any(value is not None and math.isfinite(value) for bars in chart.bars for value in bars.values)
-
-
-def number_text(value: float, digits: int, *, signed: bool = False) -> str:
-    """A number as the tables print it; what rounds to nothing is 0, never -0."""
-    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
-
-
-def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], str]:
-    """The series without their points of infinite PSNR, those without any point left out; and a note about both."""
-    everything = [each for each in series if each.points]
-    note = infinite_note((each.label, each.points) for each in everything)
-    return tuple(each for each in map(_finite, everything) if each.points), note
-
-
-def _finite(series: Series) -> Series:
-    keep = [is_finite(point) for point in series.points]
-    return replace(series, points=tuple(compress(series.points, keep)), names=tuple(compress(series.names, keep)))
-
-
-NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
-GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
 _RATE = Axis("rate [kbit per picture]", logarithmic=True, digits=1)
 _CODEC_LOOKS: dict[str, tuple[Marker, Line]] = {
     "all": ("circle", "solid"),
@@ -207,42 +155,79 @@ _IMAGE_LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {
 }
 
 
-def rd_pair(
-    title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: Sequence[int], plane: PlaneName = "y"
-) -> list[PointChart]:
-    """Quality over rate, and gain over the anchor at the same rate, without points of infinite PSNR.
+def is_finite(point: Point) -> bool:
+    """Whether a point has a place in a chart."""
+    return all(map(math.isfinite, point))
+
+
+def finite_points(points: Iterable[Point]) -> list[Point]:
+    """The points that a chart can show, in their order."""
+    return [point for point in points if is_finite(point)]
+
+
+def infinite_note(curves: Iterable[tuple[str, Sequence[Point]]]) -> str:
+    """How many points of which curve are not drawn.
+
+    Args:
+        curves: Labels with all of their points.
+
+    Returns:
+        A sentence; empty if all points can be drawn.
+    """
+    missing = ((label, len(points) - len(finite_points(points)), len(points)) for label, points in curves)
+    parts = [f"{'all' if n == n_all else f'{n} of {n_all}'} of {label}" for label, n, n_all in missing if n]
+    return f"Points of infinite PSNR are not drawn: {'; '.join(parts)}." if parts else ""
+
+
+def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], str]:
+    """The series without their points of infinite PSNR, those without any point left out; and a note about both."""
+    everything = [each for each in series if each.points]
+    note = infinite_note((each.label, each.points) for each in everything)
+    return tuple(each for each in map(_finite, everything) if each.points), note
+
+
+def has_data(chart: Chart) -> bool:
+    """Whether there is anything in a chart to draw."""
+    if isinstance(chart, PointChart):
+        return any(map(is_finite, (point for series in chart.series for point in series.points)))
+    return any(value is not None and math.isfinite(value) for bars in chart.bars for value in bars.values)
+
+
+def number_text(value: float, digits: int, *, signed: bool = False) -> str:
+    """A number as the tables print it; what rounds to nothing is 0, never -0."""
+    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
+
+
+def _finite(series: Series) -> Series:
+    keep = [is_finite(point) for point in series.points]
+    return replace(series, points=tuple(compress(series.points, keep)), names=tuple(compress(series.names, keep)))
+
+
+def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: Sequence[int]) -> list[PointChart]:
+    """PSNR of luma over rate, and gain over the anchor at the same rate, without points of infinite PSNR.
 
     Args:
         title: What is coded.
         anchor: (kbit per picture, dB) of the codec with all its filters, empty if it was not run.
         curves: All curves, that of the anchor among them.
         qps: The QPs, rising.
-        plane: The plane whose PSNR it is.
     """
     drawn, note = finite_series(_named(series, qps) for series in curves)
-    quality = Axis(f"PSNR of {PLANE_TITLES[plane]} [dB]")
-    charts = [PointChart(f"{title}: PSNR over rate", _RATE, quality, drawn, note)]
+    charts = [PointChart(f"{title}: PSNR over rate", _RATE, Axis("PSNR of luma [dB]"), drawn, note)]
     if anchor:
         finite = sorted(finite_points(anchor))
-        gains = (_gain(series, finite) for series in drawn if list(series.points) != finite)
+        gains = [_gain(series, finite) for series in drawn if list(series.points) != finite]
         axis = Axis("gain over all filters [dB]", with_zero=True, signed=True)
-        charts.append(
-            PointChart(
-                f"{title}: gain at the same rate", _RATE, axis, tuple(each for each in gains if each.points), note
-            )
-        )
+        shown = tuple(each for each in gains if each.points)
+        charts.append(PointChart(f"{title}: gain at the same rate", _RATE, axis, shown, note))
     return charts
 
 
-def tool_rd_pair(
-    results: ToolResults, title: str, sequences: Sequence[str], plane: PlaneName = "y"
-) -> list[PointChart]:
-    """Both charts of a tool-by-tool run; arguments as for `rd_pair`, means over the sequences."""
-    curves = [
-        replace(look, points=tuple(sorted(results.curve(sequences, variant, plane))))
-        for variant, look in _tool_looks(results)
-    ]
-    return rd_pair(title, sorted(results.curve(sequences, ANCHOR, plane)), curves, results.qps, plane)
+def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
+    """Both charts of a tool-by-tool run, means over the sequences."""
+    looks = _tool_looks(results)
+    curves = [replace(look, points=tuple(results.curve(sequences, variant, "y"))) for variant, look in looks]
+    return rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
 
 
 def image_chart(means: Sequence[ImageMean]) -> PointChart:

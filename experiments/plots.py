@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
@@ -35,14 +35,12 @@ from vvc_nnr.experiments.charts import (
     image_chart,
     tool_rd_pair,
 )
-from vvc_nnr.experiments.tables.means import OVERALL, PlaneName, ToolResults, image_means
+from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Grouping: TypeAlias = Literal["sequence", "class"]
 
 COLOURS: Mapping[str, str] = {
     "ink": "#1a1c20",
@@ -179,22 +177,13 @@ def tool_figures(results: ToolResults) -> dict[str, Figure]:
     return {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
 
 
-def rd_figures(results: ToolResults, by: Grouping = "class", plane: PlaneName = "y") -> dict[str, Figure]:
-    """One figure per class (and "Overall"), or per sequence: quality over rate, and the gains that it hides.
-
-    Args:
-        results: The means of a tool-by-tool run.
-        by: What a figure is about.
-        plane: The plane to score.
-    """
-    if by == "sequence":
-        groups: dict[str, tuple[str, ...]] = {name: (name,) for name in results.sequences}
-    else:
-        groups = {f"Class {name}": names for name, names in results.classes.items()}
-        if len(groups) > 1:
-            groups[OVERALL] = tuple(results.sequences)
+def rd_figures(results: ToolResults) -> dict[str, Figure]:
+    """A figure per class, and "Overall" of several: PSNR of luma over rate, and the gains that it hides."""
+    groups = {f"Class {name}": names for name, names in results.classes.items()}
+    if len(groups) > 1:
+        groups[OVERALL] = tuple(results.sequences)
     return {
-        title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names, plane))
+        title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names))
         for title, names in groups.items()
     }
 
@@ -273,8 +262,6 @@ def _curves(axes: Axes) -> list[Line2D]:
 
 
 def _heading(title: str, sequences: Sequence[str]) -> str:
-    if tuple(sequences) == (title,):
-        return title
     return f"{title}, mean of {len(sequences)} sequences" if len(sequences) > 1 else f"{title}, mean of 1 sequence"
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: the outcome that they return, and the option --json."""
+"""What the commands share: the outcome that they return, the option --json, and the check of what they will write."""
 
 from __future__ import annotations
 

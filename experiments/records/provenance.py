@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import vvc_nnr
 from vvc_nnr.children import run_child
 from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.errors import InputError
-
-PsnrPeak: TypeAlias = Literal["vtm", "full"]
+from vvc_nnr.sequences.metrics import Peak
 
 AVERAGING = "mean over pictures of a sequence, then over sequences of a class; Overall = mean over all sequences"
 RATE = "bits of the coded pictures, without the bits of the network"
@@ -73,7 +71,7 @@ class Conventions:
         originals: Which originals were damaged and how they were taken, empty if none was.
     """
 
-    psnr_peak: PsnrPeak = "vtm"
+    psnr_peak: Peak = "vtm"
     averaging: str = AVERAGING
     rate: str = RATE
     seeds: str = ""

@@ -1,4 +1,4 @@
-"""The results of the experiments: the columns of each file of rows, with their units and rules."""
+"""The results of the experiments: the columns of each file of rows, with their units and rules; rows as data frames."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from _typeshed import DataclassInstance
+
 Way: TypeAlias = Literal["codec", "full", "decisions", "wiener"]
 """The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block; the same
 with Wiener filters fitted to each picture behind it."""
@@ -21,8 +25,6 @@ DECIDED_WAYS: tuple[Way, ...] = ("decisions", "wiener")
 NetworkPlace: TypeAlias = Literal["all", "none", "codec"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"]
-
-
 Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 """Lowest and highest value of fields by name, both allowed."""
 
@@ -345,11 +347,6 @@ class KeyedRow(Protocol):
     def key(self) -> tuple[str | int | float, ...]:
         """What the row is about."""
         ...
-
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from _typeshed import DataclassInstance
 
 
 def frame_of(rows: Iterable[DataclassInstance], row_type: type[DataclassInstance]) -> pd.DataFrame:

@@ -1,4 +1,7 @@
-"""The settings and inputs of a run beside its results, so that only the same run goes on in a folder."""
+"""What a run was to measure, its settings and its inputs, beside its results: only the same run goes on in a folder.
+
+An unfinished run must not look like a finished one: its plan says what is absent.
+"""
 
 from __future__ import annotations
 
@@ -125,12 +128,12 @@ class SequenceRow(KeyedRow, Protocol):
         ...
 
 
-RowT = TypeVar("RowT", bound=KeyedRow)
-AxesOf: TypeAlias = Callable[[RowT], Mapping[str, Value | None]]
+_KeyedT = TypeVar("_KeyedT", bound=KeyedRow)
+AxesOf: TypeAlias = Callable[[_KeyedT], Mapping[str, Value | None]]
 """Where a row is on the axes of its plan; None for nowhere."""
 
 
-def progress(plan: Plan, rows: Iterable[RowT], axes_of: AxesOf[RowT], *, has_ended: bool) -> Progress:
+def progress(plan: Plan, rows: Iterable[_KeyedT], axes_of: AxesOf[_KeyedT], *, has_ended: bool) -> Progress:
     """What of a plan is there.
 
     Args:
@@ -162,8 +165,8 @@ def zoo_axes(row: ZooRow) -> dict[str, Value | None]:
 
 def run_remarks(
     plan: Plan | None,
-    rows: Iterable[RowT],
-    axes_of: AxesOf[RowT],
+    rows: Iterable[_KeyedT],
+    axes_of: AxesOf[_KeyedT],
     header: Mapping[str, str],
     *,
     has_ended: bool,
@@ -241,6 +244,7 @@ class LastRun:
         shown: Names of its inputs; None if the file does not say, which stands for all.
         plan: What it was to measure; None if the file does not say.
         has_ended: Whether it came to its end.
+        inputs: Digests of the inputs of all runs in the folder, not checked; None if the file does not say.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -248,6 +252,7 @@ class LastRun:
     shown: frozenset[str] | None = None
     plan: Plan | None = None
     has_ended: bool = False
+    inputs: Mapping[str, Any] | None = None
 
 
 def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
@@ -263,17 +268,18 @@ def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
     Raises:
         InputError: If the folder holds results of other settings, or of other pictures of the same name.
     """
-    wanted, old = _as_json(identity.settings), _old(path)
-    if old is None:
+    if not path.exists():
         return identity.inputs
+    wanted, old = _as_json(identity.settings), read_last_run(path)
+    measured = _digests(path, old.inputs)
     different = [key for key in wanted if key not in identity.free and old.settings.get(key) != wanted[key]]
     if different:
         detail = ", ".join(f"{key} {_there(old.settings, key)}, {wanted[key]!r} now" for key in different)
         raise InputError(f"{path.parent}: holds results of other settings ({detail}); choose another folder")
     for name, digests in identity.inputs.items():
-        _check_same_pictures(path.parent, name, old.inputs.get(name, ()), digests, identity.max_pictures)
-    known = {**identity.inputs, **old.inputs}
-    return {name: max(known[name], identity.inputs.get(name, ()), key=len) for name in (*old.inputs, *known)}
+        _check_same_pictures(path.parent, name, measured.get(name, ()), digests, identity.max_pictures)
+    known = {**identity.inputs, **measured}
+    return {name: max(known[name], identity.inputs.get(name, ()), key=len) for name in (*measured, *known)}
 
 
 def write_settings(
@@ -313,19 +319,21 @@ def read_last_run(path: Path) -> LastRun:
         return LastRun()
     try:
         content = parse_json(path.read_bytes())
-        shown = content.get("shown")
+        shown_names, inputs = content.get("shown"), content.get("inputs")
         return LastRun(
             dict(content["settings"]),
             {str(key): str(value) for key, value in content["provenance"].items()},
-            None if shown is None else frozenset(map(str, shown)),
+            None if shown_names is None else frozenset(map(str, shown_names)),
             _plan(content["planned"]) if "planned" in content else None,
             content.get("has_ended") is True,
+            None if inputs is None else dict(inputs),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no settings of a run: {fault_of_json(error)}; run it into another folder") from error
+        fault = _fault_of_json(error)
+        raise InputError(f"{path}: no settings of a run: {fault}; run it into another folder") from error
 
 
-def fault_of_json(error: Exception) -> str:
+def _fault_of_json(error: Exception) -> str:
     """What is wrong with a JSON file, in words and not as Python has it.
 
     Args:
@@ -460,25 +468,8 @@ def _there(settings: Mapping[str, object], key: str) -> str:
     return f"{settings[key]!r} there" if key in settings else "not noted there"
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    """What earlier runs left in the JSON file."""
-
-    settings: Mapping[str, object]
-    inputs: Mapping[str, tuple[str, ...]]
-
-
-def _old(path: Path) -> _Noted | None:
-    """What earlier runs left there, None if there were none."""
-    if not path.exists():
-        return None
-    try:
-        content = parse_json(path.read_bytes())
-        settings, inputs = dict(content["settings"]), content.get("inputs")
-        inputs = None if inputs is None else dict(inputs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        fault = fault_of_json(error)
-        raise InputError(f"{path}: no settings of an earlier run: {fault}; choose another folder") from error
+def _digests(path: Path, inputs: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
+    """The digests of inputs that earlier runs left in the JSON file."""
     if inputs is None:
         raise InputError(f"{path}: no digests of inputs (the run of an older version): choose another folder")
     for name, digests in inputs.items():
@@ -486,7 +477,7 @@ def _old(path: Path) -> _Noted | None:
             raise InputError(
                 f"{path}: no digest of every picture of {name} (the run of an older version): choose another folder"
             )
-    return _Noted(settings, {name: tuple(digests) for name, digests in inputs.items()})
+    return {name: tuple(digests) for name, digests in inputs.items()}
 
 
 def _plan(content: Any) -> Plan:

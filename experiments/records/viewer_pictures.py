@@ -38,10 +38,12 @@ from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb
 
-FOLDER = "pictures"
+PICTURES_FOLDER = "pictures"
 INDEX = "index.json"
+KINDS = ("original", "decoded", "filtered")
 _MAX_LETTERS = 80
 """Of a sequence and of a network in the name of a file, which may have 255 in all."""
+_MAX_SIDE = 1 << 16
 
 
 def original_name(sequence: str, picture: int) -> str:
@@ -127,10 +129,6 @@ def _plain(name: str) -> str:
     )
 
 
-KINDS = ("original", "decoded", "filtered")
-_MAX_SIDE = 1 << 16
-
-
 @dataclass(frozen=True, slots=True)
 class PictureEntry:
     """One picture as it was, as the codec made it, and as the network left it.
@@ -162,7 +160,7 @@ def read_index(results: Path) -> list[PictureEntry]:
     Raises:
         InputError: If the index cannot be read, a field of it is not as described, or a file is not there.
     """
-    path = results / FOLDER / INDEX
+    path = results / PICTURES_FOLDER / INDEX
     if not path.exists():
         return []
     try:

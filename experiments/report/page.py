@@ -26,6 +26,10 @@ from vvc_nnr.experiments.tables.bd_rate_tables import MEAN
 from vvc_nnr.experiments.tables.means import OVERALL
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, cell_texts, one_line, some_of
 
+_HERE = Path(__file__).parent
+_MAX_GROUPS = 6
+_NO_DATA = "No chart: there is no finite value to draw."
+_SIZE = "@@PAGE-SIZE@@"
 _MAX_UNBROKEN = 32
 """Characters of a text that stays on one line."""
 
@@ -111,12 +115,6 @@ def _value(cell: Cell) -> float | None:
         except ValueError:
             return None
     return None if cell is None or math.isnan(cell) else float(cell)
-
-
-_HERE = Path(__file__).parent
-_MAX_GROUPS = 6
-_NO_DATA = "No chart: there is no finite value to draw."
-_SIZE = "@@PAGE-SIZE@@"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One network with each of its weights: as trained, as a given coded file has it, as decoded from new coded files.
+"""The networks that a user names, each with all of its weights: as trained, as its coded file has them, compressed.
 
 The new files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and
 so that they can be used by themselves.
@@ -47,8 +47,11 @@ from vvc_nnr.sequences.images import image_files
 
 PAPER_NETWORKS = ("inloop-replacement", "inloop-postfilter")
 """The bundled networks of the paper's size, in the place of all in-loop filters and after them."""
+BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_compression("nnc"))
+"""The compressions that every table shows unless others are asked for."""
 _REPLACEMENT = PAPER_NETWORKS[0]
 _PLACES: Mapping[str, NetworkPlace] = {"all": "all", "none": "none"}
+_CROP_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,11 +169,6 @@ def _place(network: LoadedNetwork) -> NetworkPlace:
     if said not in _PLACES:
         raise InputError(f"{network.path}: {LOOP_FILTERS_KEY} {said[:80]!r} in its metadata: must be all or none")
     return _PLACES[said]
-
-
-BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_compression("nnc"))
-"""The compressions that every table shows unless others are asked for."""
-_CROP_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from vvc_nnr.experiments.records.settings import (
     write_settings,
 )
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
-from vvc_nnr.experiments.records.viewer_pictures import FOLDER, write_index
+from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_inputs
 from vvc_nnr.experiments.runs.networks import (
@@ -63,6 +63,177 @@ from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
 from vvc_nnr.temporary import remove_leftovers
 
+RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
+"""Of tables and figures."""
+SETTLED_OF_TOOLS = (
+    "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+    "originals", "inference",
+)  # fmt: skip
+"""What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
+SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
+"""The same for end-to-end."""
+TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
+IMAGE_AVERAGING = "mean of the images' scores"
+IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
+
+
+def run_tool_by_tool(
+    sources: Sequence[Source],
+    folder: Path,
+    options: ToolOptions,
+    provenance: Provenance,
+    *,
+    cache: Path | None = None,
+    interpolation: Interpolation = "pchip",
+) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
+
+    Args:
+        sources: The sequences.
+        folder: Where the results are and go.
+        options: What to run; has to agree with what the folder holds.
+        provenance: Where this run comes from.
+        cache: Folder of finished encodings, default `cache` in the results' folder.
+        interpolation: How BD-rate draws its curves.
+
+    Returns:
+        The tables by file name.
+
+    Raises:
+        InputError: If a source, a network or the folder cannot be used.
+        BitstreamError: If a source or a network is damaged.
+        UnsupportedError: If a source has a format that VVC intra coding here does not take.
+        ExternalToolError: If the encoder fails.
+    """
+    check_not_old(folder)
+    networks = given_filters(options.networks, options.replacements, options.originals)
+    encoder, inference = encoder_identity(options.encoder, options.encoder_config), _inference(networks, options)
+    settings = _plain(asdict(options)) | {
+        "compressions": [each.text for each in options.compressions],
+        "ways": list(options.ways),
+        "encoder_identity": encoder,
+        "decisions_version": VERSION,
+        "inference": inference,
+        "interpolation": interpolation,
+    }
+    originals = damage_note(sources, options.max_pictures)
+    settings |= {"originals": originals} if originals else {}
+    inputs = source_digests(sources, options.max_pictures)
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
+    coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
+    conventions = Conventions(
+        psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding, originals=originals
+    ).to_header()
+    provenance = replace(provenance, inference=inference)
+    plan = _tool_plan(inputs, options, networks)
+    with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
+        pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
+        remove_leftovers(pictures)
+        remove_leftovers(coded)
+        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
+        _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
+        ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, run.writer)
+        stored = read_tools(folder)
+        write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
+        tables = stored.tables()
+        write_results(folder, tables, tool_figures(stored.results()))
+        run.end(stored.n_results)
+    return tables
+
+
+def run_end_to_end(
+    pictures: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    folder: Path,
+    options: EndToEndOptions,
+    provenance: Provenance,
+) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows, tables and a plot there.
+
+    Args:
+        pictures: RGB pictures, uint8 (H, W, 3) each, sides multiples of 4.
+        names: One per picture.
+        folder: Where the results are and go.
+        options: What to run; has to agree with what the folder holds.
+        provenance: Where this run comes from.
+
+    Returns:
+        The tables by file name.
+
+    Raises:
+        InputError: If a network, a picture or the folder cannot be used.
+    """
+    check_not_old(folder)
+    networks = given_autoencoders(options.networks, options.originals)
+    own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
+    settings = _plain(asdict(options)) | own
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
+    with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
+        coded = make_folder(folder / CODED_FOLDER)
+        remove_leftovers(coded)
+        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
+        _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
+        EndToEndExperiment(options, states).run(pictures, names, run.writer)
+        stored = read_images(folder)
+        tables = stored.tables()
+        write_results(folder, tables, end_to_end_figures(stored.frame))
+        run.end(stored.n_results)
+    return tables
+
+
+def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows and table there.
+
+    Args:
+        folder: Where the results are and go.
+        options: What to run.
+        provenance: Where this run comes from.
+
+    Returns:
+        The table by its file name.
+
+    Raises:
+        InputError: If there is no such row, or weights, pictures or the folder cannot be used.
+        BitstreamError: If weights or pictures are damaged.
+        ExternalToolError: If a codec's process fails.
+    """
+    known = [row.name for row in ROWS]
+    unknown = [name for name in options.rows if name not in known]
+    if unknown:
+        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    chosen = chosen_rows(options)
+    settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "order": known}
+    identity = RunIdentity(settings, ("qps", "peer", "order", "absent"), zoo_inputs(options.folder))
+    plan = Plan({"networks": tuple(row.name for row in chosen)})
+    with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions) as run:
+        absent = run_zoo(chosen, options, run.writer)
+        run = run.noting({"absent": absent})
+        stored = read_zoo(folder)
+        tables = stored.tables()
+        write_results(folder, tables, {})
+        found = {row.network for row in stored.rows}
+        here = tuple(row.name for row in chosen if row.name in found or row.name not in absent)
+        run.end(stored.n_results, Plan({"networks": here}))
+    return tables
+
+
+def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[str, Figure]) -> None:
+    """Writes each table as .md, .csv and .tex and each figure as .png and .svg.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    for name, table in tables.items():
+        for suffix, text in ((".md", to_markdown(table)), (".csv", to_csv(table)), (".tex", to_latex(table))):
+            with AtomicFile(folder / (name + suffix)) as file:
+                file.write(text.encode("utf-8", "replace"))
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            save_figure(figure, folder / (name + suffix))
+
 
 def damage_note(sources: Sequence[Source], max_pictures: int | None = None) -> str:
     """The damaged sequences among those that were opened with `allow_damaged`; empty if there are none.
@@ -74,10 +245,6 @@ def damage_note(sources: Sequence[Source], max_pictures: int | None = None) -> s
     damages = [(source.name, source.damage(max_pictures)) for source in sources]
     found = [f"{name} ({damage})" for name, damage in damages if damage]
     return f"damaged, and taken as FFmpeg conceals it: {', '.join(found)}" if found else ""
-
-
-RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
-"""Of tables and figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +333,7 @@ def open_run(
 
 
 def _remove_results(folder: Path, names: Iterable[str]) -> None:
-    """Removes what `vvc_nnr.experiments.results.write_results` wrote under such names.
+    """Removes what `write_results` wrote under such names.
 
     Raises:
         InputError: If a file cannot be removed.
@@ -176,176 +343,6 @@ def _remove_results(folder: Path, names: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"{path}: cannot be replaced: {error.strerror}") from error
-
-
-SETTLED_OF_TOOLS = (
-    "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
-    "originals", "inference",
-)  # fmt: skip
-"""What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
-SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
-"""The same for end-to-end."""
-TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
-IMAGE_AVERAGING = "mean of the images' scores"
-IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
-
-
-def run_tool_by_tool(
-    sources: Sequence[Source],
-    folder: Path,
-    options: ToolOptions,
-    provenance: Provenance,
-    *,
-    cache: Path | None = None,
-    interpolation: Interpolation = "pchip",
-) -> dict[str, Table]:
-    """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
-
-    Args:
-        sources: The sequences.
-        folder: Where the results are and go.
-        options: What to run; has to agree with what the folder holds.
-        provenance: Where this run comes from.
-        cache: Folder of finished encodings, default `cache` in the results' folder.
-        interpolation: How BD-rate draws its curves.
-
-    Returns:
-        The tables by file name.
-
-    Raises:
-        InputError: If a source, a network or the folder cannot be used.
-        BitstreamError: If a source or a network is damaged.
-        UnsupportedError: If a source has a format that VVC intra coding here does not take.
-        ExternalToolError: If the encoder fails.
-    """
-    check_not_old(folder)
-    networks = given_filters(options.networks, options.replacements, options.originals)
-    encoder, inference = encoder_identity(options.encoder, options.encoder_config), _inference(networks, options)
-    settings = _plain(asdict(options)) | {
-        "compressions": [each.text for each in options.compressions],
-        "ways": list(options.ways),
-        "encoder_identity": encoder,
-        "decisions_version": VERSION,
-        "inference": inference,
-        "interpolation": interpolation,
-    }
-    originals = damage_note(sources, options.max_pictures)
-    settings |= {"originals": originals} if originals else {}
-    inputs = source_digests(sources, options.max_pictures)
-    identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
-    coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
-    conventions = Conventions(
-        psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding, originals=originals
-    ).to_header()
-    provenance = replace(provenance, inference=inference)
-    plan = _tool_plan(inputs, options, networks)
-    with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
-        pictures, coded = make_folder(folder / FOLDER), make_folder(folder / CODED_FOLDER)
-        remove_leftovers(pictures)
-        remove_leftovers(coded)
-        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
-        _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
-        ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, run.writer)
-        stored = read_tools(folder)
-        write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
-        tables = stored.tables()
-        write_results(folder, tables, tool_figures(stored.results()))
-        run.end(len({row.key for row in stored.rows}))
-    return tables
-
-
-def run_end_to_end(
-    pictures: Sequence[NDArray[np.uint8]],
-    names: Sequence[str],
-    folder: Path,
-    options: EndToEndOptions,
-    provenance: Provenance,
-) -> dict[str, Table]:
-    """Runs what is missing in a folder and writes rows, tables and a plot there.
-
-    Args:
-        pictures: RGB pictures, uint8 (H, W, 3) each, sides multiples of 4.
-        names: One per picture.
-        folder: Where the results are and go.
-        options: What to run; has to agree with what the folder holds.
-        provenance: Where this run comes from.
-
-    Returns:
-        The tables by file name.
-
-    Raises:
-        InputError: If a network, a picture or the folder cannot be used.
-    """
-    check_not_old(folder)
-    networks = given_autoencoders(options.networks, options.originals)
-    own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
-    settings = _plain(asdict(options)) | own
-    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
-    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
-    plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
-    with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
-        coded = make_folder(folder / CODED_FOLDER)
-        remove_leftovers(coded)
-        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
-        _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
-        EndToEndExperiment(options, states).run(pictures, names, run.writer)
-        stored = read_images(folder)
-        tables = stored.tables()
-        write_results(folder, tables, end_to_end_figures(stored.frame))
-        run.end(len({row.key for row in stored.rows}))
-    return tables
-
-
-def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> dict[str, Table]:
-    """Runs what is missing in a folder and writes rows and table there.
-
-    Args:
-        folder: Where the results are and go.
-        options: What to run.
-        provenance: Where this run comes from.
-
-    Returns:
-        The table by its file name.
-
-    Raises:
-        InputError: If there is no such row, or weights, pictures or the folder cannot be used.
-        BitstreamError: If weights or pictures are damaged.
-        ExternalToolError: If a codec's process fails.
-    """
-    known = [row.name for row in ROWS]
-    unknown = [name for name in options.rows if name not in known]
-    if unknown:
-        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
-    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
-    chosen = chosen_rows(options)
-    settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "order": known}
-    identity = RunIdentity(settings, ("qps", "peer", "order", "absent"), zoo_inputs(options.folder))
-    plan = Plan({"networks": tuple(row.name for row in chosen)})
-    with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions) as run:
-        absent = run_zoo(chosen, options, run.writer)
-        run = run.noting({"absent": absent})
-        stored = read_zoo(folder)
-        tables = stored.tables()
-        write_results(folder, tables, {})
-        found = {row.network for row in stored.rows}
-        here = tuple(row.name for row in chosen if row.name in found or row.name not in absent)
-        run.end(len({row.key for row in stored.rows}), Plan({"networks": here}))
-    return tables
-
-
-def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[str, Figure]) -> None:
-    """Writes each table as .md, .csv and .tex and each figure as .png and .svg.
-
-    Raises:
-        InputError: If a file cannot be written.
-    """
-    for name, table in tables.items():
-        for suffix, text in ((".md", to_markdown(table)), (".csv", to_csv(table)), (".tex", to_latex(table))):
-            with AtomicFile(folder / (name + suffix)) as file:
-                file.write(text.encode("utf-8", "replace"))
-    for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            save_figure(figure, folder / (name + suffix))
 
 
 def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:

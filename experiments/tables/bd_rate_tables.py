@@ -26,6 +26,29 @@ from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, w
 StreamLength: TypeAlias = int | None
 """Pictures of the stream that carries the network once; None: the network's bits are not counted."""
 STREAM_LENGTHS: tuple[StreamLength, ...] = (None, 600, 60, 1)
+PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
+WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
+RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
+TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
+JVET_COLUMNS = (
+    Column("Class", text=True),
+    Column("Sequence", text=True),
+    *RATE_COLUMNS,
+    *TIME_COLUMNS,
+)
+MEAN = "mean"
+"""What stands for a sequence in the rows of classes and overall."""
+_N_LABELS, _N_RATES = 2, 4
+_DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
+_TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
+Notes: TypeAlias = tuple[str, ...]
+Times: TypeAlias = Callable[[Sequence[str]], tuple[float | None, float | None]]
+"""Encoding and decoding time over sequences in percent of the anchor's, None where it is not known."""
+_MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
+_CURVE_NOTE = (
+    "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "
+    "Sequences of high rate weigh more here than in the mean of BD-rates."
+)
 
 
 class Comparison(NamedTuple):
@@ -104,21 +127,6 @@ def _comparisons(results: ToolResults) -> list[Comparison]:
     paid = [(v, length, ANCHOR) for v in results.tests for length in stream_lengths(v) if length is not None]
     pairs = [*free, *(paid if ANCHOR in results.variants else [])]
     return [Comparison(variant, plane, length, anchor) for variant, length, anchor in pairs for plane in PLANES]
-
-
-PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
-WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
-RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
-_DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
-_TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
-TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
-Notes: TypeAlias = tuple[str, ...]
-
-_MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
-_CURVE_NOTE = (
-    "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "
-    "Sequences of high rate weigh more here than in the mean of BD-rates."
-)
 
 
 def way_cells(results: ToolResults, variant: Variant) -> tuple[Cell, ...]:
@@ -262,28 +270,6 @@ def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> 
     return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *warning_notes(sent)))
 
 
-def warning_table(results: ToolResults, savings: Savings) -> Table:
-    """Every warning about a BD-rate of a sequence, the network's bits being free."""
-    planes: dict[tuple[str, Variant, Variant, str], list[str]] = {}
-    for (name, comparison), saving in savings.items():
-        for text in saving.warnings if comparison.length is None else ():
-            key = (name, comparison.variant, comparison.anchor, text)
-            planes.setdefault(key, []).append(PLANE_HEADS[comparison.plane])
-    columns = (
-        *WAY_COLUMNS,
-        Column("Against", text=True),
-        Column("Sequence", text=True),
-        Column("Planes", text=True),
-        Column("Warning", text=True),
-    )
-    rows = [
-        (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], name, ", ".join(found), text)
-        for (name, variant, anchor, text), found in planes.items()
-    ]
-    notes = ("Anchor: the curve of the codec with the filters under 'Against'; test: that of the network.",)
-    return Table("Warnings about BD-rates of sequences", columns, tuple(rows), notes)
-
-
 def warning_notes(savings: Iterable[BdRate | None]) -> list[str]:
     """How many curves each warning is about."""
     found = [saving for saving in savings if saving is not None]
@@ -333,21 +319,6 @@ def _rate_warnings(
 
 def _group_label(group: str, names: tuple[str, ...]) -> str:
     return f"{group} ({len(names)})"
-
-
-JVET_COLUMNS = (
-    Column("Class", text=True),
-    Column("Sequence", text=True),
-    *(Column(head, "%", digits=2, signed=True) for head in ("Y", "Cb", "Cr", "YUV")),
-    Column("EncT", "%", digits=0),
-    Column("DecT", "%", digits=0),
-)
-MEAN = "mean"
-"""What stands for a sequence in the rows of classes and overall."""
-_N_LABELS, _N_RATES = 2, 4
-
-Times: TypeAlias = Callable[[Sequence[str]], tuple[float | None, float | None]]
-"""Encoding and decoding time over sequences in percent of the anchor's, None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

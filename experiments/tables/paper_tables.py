@@ -27,7 +27,6 @@ from vvc_nnr.experiments.tables.means import (
     Variant,
     difference,
     image_means,
-    tool_results,
 )
 from vvc_nnr.experiments.tables.notes import listed, seeds_note, tool_notes, weights_notes
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
@@ -142,62 +141,29 @@ def size_table(networks: Iterable[NetworkRow]) -> Table:
     return Table("Table 1: model size", columns, (*map(_size_cells, compressed), theirs), notes)
 
 
-def psnr_table(
-    rows: pd.DataFrame,
-    networks: Sequence[NetworkRow],
-    conventions: Conventions,
-    qps: Sequence[int] = PAPER_QPS,
-    plane: PlaneName = "y",
-) -> Table:
-    """Table 2: PSNR per class and overall, of each anchor and of each network before and after compression.
+def psnr_table(results: ToolResults, conventions: Conventions) -> Table:
+    """Table 2: PSNR of luma per class and overall, of each anchor and each network before and after compression.
 
     Args:
-        rows: Rows of the tool-by-tool experiment; other QPs are ignored.
-        networks: The networks of the run.
-        conventions: What the rows were made under.
-        qps: The QPs to average over.
-        plane: The plane to score.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
+        results: The means of a tool-by-tool run at the QPs to average over; the paper's are `PAPER_QPS`.
+        conventions: What its rows were made under.
     """
-    results = tool_results(rows, networks, qps)
     notes = (
         "The paper has JVET classes B, C, D and VTM 1.0 (deblocking and SAO): levels depend on the sequences, compare "
         "the differences. Its overall gain (0.21 dB) is above the gain of each of its classes.",
         PAPER_NOTE,
     )
-    return _score_table("Table 2: PSNR", results, PSNR, plane, conventions, PAPER_PSNR_DB, notes)
+    return _score_table("Table 2: PSNR", results, PSNR, conventions, PAPER_PSNR_DB, notes)
 
 
-def ssim_table(
-    rows: pd.DataFrame,
-    networks: Sequence[NetworkRow],
-    conventions: Conventions,
-    qps: Sequence[int] = PAPER_QPS,
-    plane: PlaneName = "y",
-) -> Table:
-    """Table 3: SSIM as Table 2 has PSNR; see `psnr_table` for arguments and errors."""
-    results = tool_results(rows, networks, qps)
+def ssim_table(results: ToolResults, conventions: Conventions) -> Table:
+    """Table 3: SSIM of luma as Table 2 has PSNR, from the same results and conventions."""
     notes = ("The paper's text says a gain of 0.019, its table 0.0029.", PAPER_NOTE)
-    return _score_table("Table 3: SSIM", results, SSIM, plane, conventions, PAPER_SSIM, notes)
+    return _score_table("Table 3: SSIM", results, SSIM, conventions, PAPER_SSIM, notes)
 
 
-def all_scores_table(
-    rows: pd.DataFrame, networks: Sequence[NetworkRow], conventions: Conventions, qps: Sequence[int] = PAPER_QPS
-) -> Table:
-    """PSNR, SSIM and MS-SSIM of all planes over all sequences, with the columns of Tables 2 and 3.
-
-    Args:
-        rows: Rows of the tool-by-tool experiment; other QPs are ignored.
-        networks: The networks of the run.
-        conventions: What the rows were made under.
-        qps: The QPs to average over.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
-    """
-    results = tool_results(rows, networks, qps)
+def all_scores_table(results: ToolResults, conventions: Conventions) -> Table:
+    """PSNR, SSIM and MS-SSIM of all planes over all sequences, with the columns of Tables 2 and 3."""
     weights = _weights(results)
     columns = (Column("Score", text=True), Column("Plane", text=True), *_score_columns("", 5, 5, weights)[1:])
     names = results.groups.get(OVERALL, ())
@@ -210,7 +176,7 @@ def all_scores_table(
         for cells in (_score_cells(names, network, results, score.column(plane), weights),)
     )
     notes = (*_SCORE_NOTES.values(), _COLUMNS_NOTE, *tool_notes(conventions, results))
-    title = f"All scores of all planes, mean of QP {listed(qps)} over {len(names)} sequences"
+    title = f"All scores of all planes, mean of QP {listed(results.qps)} over {len(names)} sequences"
     return Table(title, columns, cells, notes)
 
 
@@ -262,7 +228,6 @@ def _score_table(
     title: str,
     results: ToolResults,
     score: Score,
-    plane: PlaneName,
     conventions: Conventions,
     theirs: Mapping[str, PaperScores],
     last_notes: tuple[str, ...],
@@ -271,8 +236,8 @@ def _score_table(
     columns = _score_columns(score.unit, score.digits, score.difference_digits, weights)
     first_notes = [_SCORE_NOTES[score]] if score in _SCORE_NOTES else []
     notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results), *last_notes)
-    heading = f"{title} of {PLANE_TITLES[plane]}, mean of QP {listed(results.qps)}"
-    return Table(heading, columns, _score_rows(results, score.column(plane), weights, theirs), notes)
+    heading = f"{title} of luma, mean of QP {listed(results.qps)}"
+    return Table(heading, columns, _score_rows(results, score.column("y"), weights, theirs), notes)
 
 
 def _weights(results: ToolResults) -> list[str]:

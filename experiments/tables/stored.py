@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
 from vvc_nnr.experiments.records.settings import (
+    AxesOf,
     LastRun,
     RunFiles,
     image_axes,
@@ -34,7 +35,6 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     network_bits_table,
     sequence_savings,
     sequence_table,
-    warning_table,
 )
 from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
 from vvc_nnr.experiments.tables.means import ToolResults, Variant, tool_results
@@ -117,7 +117,7 @@ TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
         TOOL_ROWS,
         TOOL_SETTINGS,
         (
-            *("table2_psnr", "table3_ssim", "gain_per_qp", "complexity", "worse", "all_scores", "warnings"),
+            *("table2_psnr", "table3_ssim", "gain_per_qp", "complexity", "worse", "all_scores"),
             *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
             *("coded_weights", "rd_class_*", "rd_overall"),
         ),
@@ -133,40 +133,60 @@ CODED_FOLDER = "networks"
 OLD_FILES = ("in_loop.tsv", "sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
 """Files of experiments that are no more: `in-loop`, and `tool-by-tool` when it knew one kind of compression."""
 MIN_QPS_FOR_BD_RATE = 4
-
 Header: TypeAlias = Mapping[str, str]
+_RowT = TypeVar("_RowT", ToolRow, ImageRow, ZooRow)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTools:
-    """A tool-by-tool run.
+@dataclass(frozen=True)
+class StoredRun(Generic[_RowT]):
+    """What every stored run has.
 
     Attributes:
         rows: Those that the last run asked for.
-        networks: Its networks with each of their weights, in the order of the tables.
-        all_networks: The networks of all experiments of the folder.
         header: Where the rows come from, and their conventions.
         last_run: What the last run asked for.
-        interpolation: How its BD-rate is computed.
     """
 
-    rows: tuple[ToolRow, ...]
-    networks: tuple[NetworkRow, ...]
-    all_networks: tuple[NetworkRow, ...]
+    row_type: ClassVar[type[Any]]
+    axes_of: ClassVar[AxesOf[Any]]
+
+    rows: tuple[_RowT, ...]
     header: Header
     last_run: LastRun
-    interpolation: Interpolation
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, sequence_axes, self.header, has_ended=run.has_ended)
+        return run_remarks(run.plan, self.rows, self.axes_of, self.header, has_ended=run.has_ended)
 
     @property
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame."""
-        return frame_of(self.rows, ToolRow)
+        return frame_of(self.rows, self.row_type)
+
+    @property
+    def n_results(self) -> int:
+        """How many results there are: rows about different things."""
+        return len({row.key for row in self.rows})
+
+
+@dataclass(frozen=True)
+class StoredTools(StoredRun[ToolRow]):
+    """A tool-by-tool run.
+
+    Attributes:
+        networks: Its networks with each of their weights, in the order of the tables.
+        all_networks: The networks of all experiments of the folder.
+        interpolation: How its BD-rate is computed.
+    """
+
+    row_type = ToolRow
+    axes_of = staticmethod(sequence_axes)
+
+    networks: tuple[NetworkRow, ...]
+    all_networks: tuple[NetworkRow, ...]
+    interpolation: Interpolation
 
     @property
     def conventions(self) -> Conventions:
@@ -197,26 +217,15 @@ class StoredTools:
         return jvet_tables(results, savings, self.interpolation, notes)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImages:
+@dataclass(frozen=True)
+class StoredImages(StoredRun[ImageRow]):
     """An end-to-end run; attributes as those of `StoredTools`."""
 
-    rows: tuple[ImageRow, ...]
+    row_type = ImageRow
+    axes_of = staticmethod(image_axes)
+
     networks: tuple[NetworkRow, ...]
     all_networks: tuple[NetworkRow, ...]
-    header: Header
-    last_run: LastRun
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What has to be known before any number: what was planned and is not there, rows of another version."""
-        run = self.last_run
-        return run_remarks(run.plan, self.rows, image_axes, self.header, has_ended=run.has_ended)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a data frame."""
-        return frame_of(self.rows, ImageRow)
 
     def tables(self) -> dict[str, Table]:
         """The tables by file name."""
@@ -227,25 +236,14 @@ class StoredImages:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class StoredZoo:
+@dataclass(frozen=True)
+class StoredZoo(StoredRun[ZooRow]):
     """A model-zoo run; `absent` has name and reason of networks that could not run."""
 
-    rows: tuple[ZooRow, ...]
+    row_type = ZooRow
+    axes_of = staticmethod(zoo_axes)
+
     absent: Mapping[str, str]
-    header: Header
-    last_run: LastRun
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What has to be known before any number: what was planned and is not there, rows of another version."""
-        run = self.last_run
-        return run_remarks(run.plan, self.rows, zoo_axes, self.header, has_ended=run.has_ended)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a data frame."""
-        return frame_of(self.rows, ZooRow)
 
     def tables(self) -> dict[str, Table]:
         """The table by its file name."""
@@ -357,7 +355,7 @@ def read_tools(folder: Path) -> StoredTools:
         and row.way in ("codec", *asked.ways)
         and (row.way == "codec" or (row.network, row.weights, row.network_sha256, row.loop_filters) in used)
     )
-    return StoredTools(rows, networks, read_networks(folder), found.header, last_run, asked.interpolation)
+    return StoredTools(rows, found.header, last_run, networks, read_networks(folder), asked.interpolation)
 
 
 def read_images(folder: Path) -> StoredImages:
@@ -377,7 +375,7 @@ def read_images(folder: Path) -> StoredImages:
         if _is_shown(row.image, last_run)
         and (row.method != "cnn-ae" or (row.setting, row.weights, row.network_sha256) in used)
     )
-    return StoredImages(rows, networks, read_networks(folder), found.header, last_run)
+    return StoredImages(rows, found.header, last_run, networks, read_networks(folder))
 
 
 def read_zoo(folder: Path) -> StoredZoo:
@@ -394,7 +392,7 @@ def read_zoo(folder: Path) -> StoredZoo:
     absent = last_run.settings.get("absent", {})
     if not isinstance(absent, dict) or not all(isinstance(reason, str) for reason in absent.values()):
         raise InputError(f"{folder / ZOO_SETTINGS}: absent {absent!r}: must be a reason for each name")
-    return StoredZoo(tuple(rows), absent, found.header, last_run)
+    return StoredZoo(tuple(rows), found.header, last_run, absent)
 
 
 def read_networks(folder: Path) -> tuple[NetworkRow, ...]:
@@ -434,14 +432,14 @@ def tool_tables(
     """
     frame = frame_of(rows, ToolRow)
     results = tool_results(frame, networks)
-    shown = [qp for qp in results.qps if qp in PAPER_QPS] or list(results.qps)
+    shown = tool_results(frame, networks, [qp for qp in results.qps if qp in PAPER_QPS] or results.qps)
     has_curves = len(results.qps) >= MIN_QPS_FOR_BD_RATE and bool(results.sequences)
     savings = sequence_savings(results, interpolation) if has_curves else {}
     common = (YUV_NOTE, *tool_notes(conventions, results))
     tables = {
         "table1_size": size_table(all_networks),
-        "table2_psnr": psnr_table(frame, networks, conventions, shown),
-        "table3_ssim": ssim_table(frame, networks, conventions, shown),
+        "table2_psnr": psnr_table(shown, conventions),
+        "table3_ssim": ssim_table(shown, conventions),
     }
     if savings:
         notes = (bd_rate_note(results, interpolation), *common)
@@ -454,11 +452,8 @@ def tool_tables(
         tables["bd_rate_with_network_bits"] = network_bits_table(results, savings, notes)
         tables["bd_rate_of_mean_curves"] = curve_table(results, interpolation, notes)
         tables["bd_rate_per_sequence"] = sequence_table(results, savings, notes)
-        warnings = warning_table(results, savings)
-        if warnings.rows:
-            tables["warnings"] = warnings
     tables["worse"] = worse_table(results, savings, common)
-    tables["all_scores"] = all_scores_table(frame, networks, conventions, shown)
+    tables["all_scores"] = all_scores_table(shown, conventions)
     return tables
 
 

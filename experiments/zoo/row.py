@@ -29,8 +29,15 @@ from vvc_nnr.roles.roles import TensorRole
 from vvc_nnr.sequences.images import image_files, read_image
 from vvc_nnr.sequences.listing import list_files
 
-Weights = Literal["published", "bundled", "trained here", "random"]
+WeightsOrigin = Literal["published", "bundled", "trained here", "random"]
 """Where a network's weights come from; "random": real layout, no task."""
+Picture = NDArray[np.uint8]
+WEIGHTS = Path(__file__).parent / "weights"
+CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
+DATA_SETS = ("set12", "classic5", "dncnn", CALIBRATION_SET)
+"""What networks of the zoo are made of and scored on, of the data folder, besides `colour_files`."""
+COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric, then what they ask for but numpy"
+"""CompressAI asks for a numpy below 2 and works with later ones."""
 
 
 class NotHereError(VvcNnrError):
@@ -75,7 +82,7 @@ class Subject:
 
     arrays: NamedArrays
     roles: Mapping[str, TensorRole] | None
-    weights: Weights
+    weights: WeightsOrigin
     data: str = ""
     evaluate: Callable[[NamedArrays], Metrics] | None = None
     module: nn.Module | None = None
@@ -118,7 +125,7 @@ class CalibratedRow(Protocol):
 
 def module_subject(
     module: nn.Module,
-    weights: Weights,
+    weights: WeightsOrigin,
     data: str = "",
     evaluate: Callable[[Any], Metrics] | None = None,
 ) -> Subject:
@@ -180,16 +187,10 @@ def pictures_in(folder: Path | None, name: str) -> list[NDArray[np.uint8]]:
     return [read_image(path) for path in image_files(data_set(folder, name))]
 
 
-Picture = NDArray[np.uint8]
-CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
-DATA_SETS = ("set12", "classic5", "dncnn", CALIBRATION_SET)
-"""What networks of the zoo are made of and scored on, of the data folder, besides `colour_files`."""
-
-
 def colour_pictures(multiple: int) -> tuple[list[Picture], str]:
     """RGB pictures with sides cut to a multiple, and what they are: the Kodak pictures, else scikit-image's."""
     paths, words = colour_files()
-    return [_cut(read_image(path), multiple) for path in paths], words
+    return [cut_sides(read_image(path), multiple) for path in paths], words
 
 
 def colour_files() -> tuple[list[Path], str]:
@@ -246,13 +247,10 @@ def data_path(name: str) -> Path:
     return found
 
 
-def _cut(picture: Picture, multiple: int) -> Picture:
+def cut_sides(picture: Picture, multiple: int) -> Picture:
+    """The picture from its first row and column on, its sides cut to a multiple."""
     height, width = (side // multiple * multiple for side in picture.shape[:2])
     return picture[:height, :width]
-
-
-COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric, then what they ask for but numpy"
-"""CompressAI asks for a numpy below 2 and works with later ones."""
 
 
 def import_optional(name: str, install: str) -> ModuleType:

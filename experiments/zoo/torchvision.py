@@ -27,7 +27,7 @@ from vvc_nnr.model.torch_file import read_checkpoint
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files, list_folders
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CHANNEL_MEAN, CHANNEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 N_CLASSIFIED = 2000
 
 
@@ -81,7 +81,9 @@ class ClassificationRow:
 
 def normalised(picture: np.ndarray) -> torch.Tensor:
     """RGB uint8 (H, W, 3) as torchvision's networks take it, float32 (1, 3, H, W)."""
-    values = (picture.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    values = (picture.astype(np.float32) / 255 - np.array(CHANNEL_MEAN, np.float32)) / np.array(
+        CHANNEL_DEVIATION, np.float32
+    )
     return torch.from_numpy(values).permute(2, 0, 1)[None].contiguous()
 
 

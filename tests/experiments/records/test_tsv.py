@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import math
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,17 +198,6 @@ def test_continuing_under_other_conventions_is_refused(tmp_path: Path) -> None:
     with RowWriter(path, SizeRow, HEADER | {"command": "another"}) as writer:
         assert writer.existing == (SIZE,)
     assert read_rows(path, SizeRow).header == HEADER
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
-def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
-    path = _file(tmp_path, SIZE)
-    with RowWriter(path, SizeRow, HEADER) as writer:
-        with pytest.raises(InputError, match=r"net\.tsv: another run is writing it"):
-            RowWriter(path, SizeRow, HEADER)
-        writer.append([SizeRow("other", 800, 200, "uniform8", 8, 100)])
-    with RowWriter(path, SizeRow, HEADER) as writer:
-        assert len(writer.existing) == 2
 
 
 class _FullDisk:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from vvc_nnr.experiments.records.settings import (
     source_digests,
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
-from vvc_nnr.experiments.report.write import FORMATS, write_report
+from vvc_nnr.experiments.report.write import ReportFormat, write_report
 from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, open_run, write_results
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tables.table import Table
@@ -120,7 +121,7 @@ def test_more_and_less_of_the_same_goes_on(run: Callable[..., None], tmp_path: P
         (FILES.rows, "# version: ", "# version: 9", "under version '9"),
         (FILES.rows, "\t30.0\t", "\tnan\t", r"column 8 \(psnr_db\)"),
         (FILES.settings, '"1"', "1", "no digest of every picture of a"),
-        (FILES.settings, "{", "[", "no settings of an earlier run"),
+        (FILES.settings, "{", "[", "no settings of a run"),
     ],
 )
 def test_a_folder_that_cannot_go_on_stays_as_it_is(
@@ -313,7 +314,7 @@ def text_of(path: Path) -> str:
         return book.read("xl/sharedStrings.xml").decode()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", get_args(ReportFormat))
 def test_every_format_of_a_report_says_that_a_run_is_unfinished(
     tmp_path: Path, provenance: Provenance, format: str
 ) -> None:
