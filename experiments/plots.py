@@ -188,11 +188,6 @@ def rd_figures(results: ToolResults) -> dict[str, Figure]:
     }
 
 
-def end_to_end_figures(rows: pd.DataFrame) -> dict[str, Figure]:
-    """The plot of an end-to-end run by file name."""
-    return {"end_to_end": end_to_end_figure(rows)}
-
-
 def end_to_end_figure(rows: pd.DataFrame) -> Figure:
     """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points.
 

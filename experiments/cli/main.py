@@ -124,7 +124,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "fetch": Entry(
         "download public test pictures, checked by SHA-256; goes on where it was cut off",
-        "fetch:Fetch",
+        "pictures:Fetch",
         ("vvc-nnr fetch kodak data/kodak",),
     ),
 }

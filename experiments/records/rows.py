@@ -25,6 +25,8 @@ DECIDED_WAYS: tuple[Way, ...] = ("decisions", "wiener")
 NetworkPlace: TypeAlias = Literal["all", "none", "codec"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"]
+Axes: TypeAlias = Mapping[str, str | int | None]
+"""What a row is about by the axes of a plan: sequences, QPs, images, networks."""
 Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 """Lowest and highest value of fields by name, both allowed."""
 
@@ -150,6 +152,11 @@ class ToolRow:
         picture = (self.sequence, self.picture, self.qp, self.loop_filters)
         return (*picture, self.way, self.network, self.weights, self.network_sha256)
 
+    @property
+    def axes(self) -> Axes:
+        """Where it is on the axes of a plan."""
+        return {"sequences": self.sequence, "QPs": self.qp, "networks": self.network or None}
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
@@ -190,6 +197,11 @@ class ImageRow:
     def key(self) -> tuple[str, ImageMethod, str, str, str]:
         """What this row is about; a run writes each key once."""
         return (self.image, self.method, self.setting, self.weights, self.network_sha256)
+
+    @property
+    def axes(self) -> Axes:
+        """Where it is on the axes of a plan."""
+        return {"images": self.image, "networks": self.setting if self.method == "cnn-ae" else None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,17 +347,27 @@ class ZooRow:
         return (self.network, *self.coding.key)
 
     @property
+    def axes(self) -> Axes:
+        """Where it is on the axes of a plan."""
+        return {"networks": self.network}
+
+    @property
     def coding(self) -> ZooCoding:
         """How the network was coded."""
         return ZooCoding(self.method, self.qp, self.max_loss_db)
 
 
 class KeyedRow(Protocol):
-    """A row that knows what it is about."""
+    """A row that knows what it is about, and where it is on the axes of a plan."""
 
     @property
     def key(self) -> tuple[str | int | float, ...]:
         """What the row is about."""
+        ...
+
+    @property
+    def axes(self) -> Axes:
+        """Its place on each axis, None for nowhere."""
         ...
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ import vvc_nnr
 from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.records.provenance import Provenance
-from vvc_nnr.experiments.records.rows import ImageRow, KeyedRow, ZooRow
+from vvc_nnr.experiments.records.rows import KeyedRow
 from vvc_nnr.files import AtomicFile, naming, open_input
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
@@ -109,74 +109,28 @@ def sequence_plan(
     return Plan(axes, n_results)
 
 
-class SequenceRow(KeyedRow, Protocol):
-    """A row about a picture of a sequence."""
-
-    @property
-    def sequence(self) -> str:
-        """Name of the sequence."""
-        ...
-
-    @property
-    def qp(self) -> int:
-        """QP of the encoding."""
-        ...
-
-    @property
-    def network(self) -> str:
-        """Name of the network, empty for none."""
-        ...
-
-
-_KeyedT = TypeVar("_KeyedT", bound=KeyedRow)
-AxesOf: TypeAlias = Callable[[_KeyedT], Mapping[str, Value | None]]
-"""Where a row is on the axes of its plan; None for nowhere."""
-
-
-def progress(plan: Plan, rows: Iterable[_KeyedT], axes_of: AxesOf[_KeyedT], *, has_ended: bool) -> Progress:
+def progress(plan: Plan, rows: Iterable[KeyedRow], *, has_ended: bool) -> Progress:
     """What of a plan is there.
 
     Args:
         plan: The plan.
         rows: The rows that the run asked for, without those that others added.
-        axes_of: Where a row is on the axes.
         has_ended: Whether the run came to its end.
     """
-    unique = {row.key: axes_of(row) for row in rows}
+    unique = {row.key: row.axes for row in rows}
     there = {name: frozenset(axes.get(name) for axes in unique.values()) - {None} for name in plan.axes}
     known = {name: frozenset(v for v in values if v is not None) for name, values in there.items()}
     return Progress(plan, known, len(unique), has_ended)
 
 
-def sequence_axes(row: SequenceRow) -> dict[str, Value | None]:
-    """Where a row about a picture of a sequence is."""
-    return {"sequences": row.sequence, "QPs": row.qp, "networks": row.network or None}
-
-
-def image_axes(row: ImageRow) -> dict[str, Value | None]:
-    """Where a row about an image is."""
-    return {"images": row.image, "networks": row.setting if row.method == "cnn-ae" else None}
-
-
-def zoo_axes(row: ZooRow) -> dict[str, Value | None]:
-    """Where a row of the model zoo is."""
-    return {"networks": row.network}
-
-
 def run_remarks(
-    plan: Plan | None,
-    rows: Iterable[_KeyedT],
-    axes_of: AxesOf[_KeyedT],
-    header: Mapping[str, str],
-    *,
-    has_ended: bool,
+    plan: Plan | None, rows: Iterable[KeyedRow], header: Mapping[str, str], *, has_ended: bool
 ) -> tuple[str, ...]:
     """What a reader has to know before the numbers of a run; nothing if it is finished and of this version.
 
     Args:
         plan: What the run was to measure; None if its folder does not say.
         rows: The rows that it asked for.
-        axes_of: Where a row is on the axes of the plan.
         header: The header of the rows.
         has_ended: Whether the run came to its end.
     """
@@ -184,7 +138,7 @@ def run_remarks(
     if plan is None:
         remarks.append("Whether this run is finished is not known: its folder does not say what was planned.")
     else:
-        found = progress(plan, rows, axes_of, has_ended=has_ended)
+        found = progress(plan, rows, has_ended=has_ended)
         if not found.is_finished:
             remarks.append(found.text())
     version = header.get("version", "")

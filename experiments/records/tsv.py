@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT", bound="DataclassInstance")
 _Parser: TypeAlias = Callable[[str], object]
 
-MUST_MATCH = ("version", "psnr_peak", "averaging", "rate", "seeds")
+MUST_MATCH = ("version", "psnr_peak", "averaging", "rate")
 """Header keys that have to agree before a run may continue a file."""
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}

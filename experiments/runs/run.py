@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.jpeg import jpeg_version
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.plots import end_to_end_figures, save_figure, tool_figures
+from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import (
@@ -178,7 +178,7 @@ def run_end_to_end(
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
         tables = stored.tables()
-        write_results(folder, tables, end_to_end_figures(stored.frame))
+        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame)})
         run.end(stored.n_results)
     return tables
 

@@ -28,7 +28,7 @@ from vvc_nnr.experiments.tables.means import (
     difference,
     image_means,
 )
-from vvc_nnr.experiments.tables.notes import listed, seeds_note, tool_notes, weights_notes
+from vvc_nnr.experiments.tables.notes import SEEDS_NOTE, listed, tool_notes, weights_notes
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
 
 PAPER_NOTE = (
@@ -382,6 +382,6 @@ def _image_notes(conventions: Conventions, networks: Sequence[NetworkRow]) -> tu
         "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1. "
         "Reconstructed: with the weights as decoded from the compressed file that the setting names.",
         *weights_notes(networks),
-        seeds_note(conventions),
+        SEEDS_NOTE,
         PAPER_NOTE,
     )

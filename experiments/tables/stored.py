@@ -15,14 +15,10 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
 from vvc_nnr.experiments.records.settings import (
-    AxesOf,
     LastRun,
     RunFiles,
-    image_axes,
     read_last_run,
     run_remarks,
-    sequence_axes,
-    zoo_axes,
 )
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
@@ -148,7 +144,6 @@ class StoredRun(Generic[_RowT]):
     """
 
     row_type: ClassVar[type[Any]]
-    axes_of: ClassVar[AxesOf[Any]]
 
     rows: tuple[_RowT, ...]
     header: Header
@@ -158,7 +153,7 @@ class StoredRun(Generic[_RowT]):
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, self.axes_of, self.header, has_ended=run.has_ended)
+        return run_remarks(run.plan, self.rows, self.header, has_ended=run.has_ended)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -182,7 +177,6 @@ class StoredTools(StoredRun[ToolRow]):
     """
 
     row_type = ToolRow
-    axes_of = staticmethod(sequence_axes)
 
     networks: tuple[NetworkRow, ...]
     all_networks: tuple[NetworkRow, ...]
@@ -222,7 +216,6 @@ class StoredImages(StoredRun[ImageRow]):
     """An end-to-end run; attributes as those of `StoredTools`."""
 
     row_type = ImageRow
-    axes_of = staticmethod(image_axes)
 
     networks: tuple[NetworkRow, ...]
     all_networks: tuple[NetworkRow, ...]
@@ -241,7 +234,6 @@ class StoredZoo(StoredRun[ZooRow]):
     """A model-zoo run; `absent` has name and reason of networks that could not run."""
 
     row_type = ZooRow
-    axes_of = staticmethod(zoo_axes)
 
     absent: Mapping[str, str]
 

@@ -25,7 +25,6 @@ from vvc_nnr.experiments.records.settings import (
     RunFiles,
     RunIdentity,
     files_digest,
-    image_axes,
     picture_digests,
     progress,
     read_last_run,
@@ -284,24 +283,24 @@ def test_one_lock_for_all_commands_that_fill_a_folder(
 
 
 def test_progress_counts_what_is_there() -> None:
-    found = progress(PLAN, [A, A], image_axes, has_ended=True)
+    found = progress(PLAN, [A, A], has_ended=True)
     assert found.text() == "Unfinished: 1 of 2 images, 1 of 1 networks, 1 of 4 results. Absent: images: b."
-    done = progress(replace(PLAN, n_results=2), [A, B], image_axes, has_ended=True)
+    done = progress(replace(PLAN, n_results=2), [A, B], has_ended=True)
     assert (done.is_finished, done.text()[:9]) == (True, "Finished:")
-    cut = progress(replace(PLAN, n_results=None), [A, B], image_axes, has_ended=False)
+    cut = progress(replace(PLAN, n_results=None), [A, B], has_ended=False)
     assert not cut.is_finished
     assert "2 of 2 images, 1 of 1 networks, 2 results. The run has not come to its end" in cut.text()
-    empty = progress(PLAN, [], image_axes, has_ended=False)
+    empty = progress(PLAN, [], has_ended=False)
     assert "0 of 2 images, 0 of 1 networks, 0 of 4 results. Absent: images: a, b; networks: net." in empty.text()
 
 
 def test_remarks_of_other_versions_and_older_folders() -> None:
     plan = replace(PLAN, n_results=2)
     ours = {"version": vvc_nnr.__version__}
-    assert run_remarks(plan, [A, B], image_axes, ours, has_ended=True) == ()
-    (said,) = run_remarks(plan, [A, B], image_axes, {"version": "99.1"}, has_ended=True)
+    assert run_remarks(plan, [A, B], ours, has_ended=True) == ()
+    (said,) = run_remarks(plan, [A, B], {"version": "99.1"}, has_ended=True)
     assert said == f"These results are of version 99.1 of vvc_nnr, this is version {vvc_nnr.__version__}."
-    (said,) = run_remarks(None, [A], image_axes, ours, has_ended=False)
+    (said,) = run_remarks(None, [A], ours, has_ended=False)
     assert "does not say what was planned" in said
 
 
