@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
@@ -38,12 +37,9 @@ JVET_COLUMNS = (
 )
 MEAN = "mean"
 """What stands for a sequence in the rows of classes and overall."""
-_N_LABELS, _N_RATES = 2, 4
 _DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 Notes: TypeAlias = tuple[str, ...]
-Times: TypeAlias = Callable[[Sequence[str]], tuple[float | None, float | None]]
-"""Encoding and decoding time over sequences in percent of the anchor's, None where it is not known."""
 _MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
 _CURVE_NOTE = (
     "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "
@@ -321,78 +317,36 @@ def _group_label(group: str, names: tuple[str, ...]) -> str:
     return f"{group} ({len(names)})"
 
 
-@dataclass(frozen=True, slots=True)
-class JvetLine:
-    """One sequence and its BD-rates of Y, Cb, Cr and YUV; None where it has no such plane."""
-
-    sequence: str
-    ctc_class: str
-    rates: tuple[BdRate | None, ...]
-
-
 def jvet_tables(
-    results: ToolResults, savings: Savings, interpolation: Interpolation, notes: tuple[str, ...]
+    results: ToolResults, savings: Savings, method: Interpolation, notes: Notes
 ) -> dict[tuple[Variant, Variant], Table]:
-    """A table for each variant against each of its anchors, the network's bits not counted."""
-    tables = {}
-    for variant, anchor in ((test, each) for test in results.tests for each in results.anchors(test)):
-        lines = [
-            JvetLine(name, ctc_class, tuple(savings.get((name, Comparison(variant, p, None, anchor))) for p in PLANES))
-            for name, ctc_class in results.sequences.items()
-        ]
-        is_timed = anchor == ANCHOR
+    """BD-rates as proposals to JVET print them, the network's bits not counted: a table for each variant and anchor.
 
-        def times(
-            names: Sequence[str], variant: Variant = variant, is_timed: bool = is_timed
-        ) -> tuple[float | None, float | None]:
-            if not is_timed:
-                return None, None
-            return results.time_percent(names, variant, "encode"), results.time_percent(names, variant, "decode")
-
-        against = LOOP_FILTER_TITLES[anchor.loop_filters]
-        title = f"BD-rate ({interpolation}) of {variant_label(results, variant)} against {against}"
-        tables[variant, anchor] = jvet_table(title, lines, times, notes)
-    return tables
-
-
-def jvet_table(title: str, lines: Sequence[JvetLine], times: Times, notes: tuple[str, ...]) -> Table:
-    """The rows of each class, its mean, and the mean over all sequences.
-
-    Args:
-        title: What is compared with what.
-        lines: The sequences, those of a class together.
-        times: The times of any of them.
-        notes: What has to be known to read the numbers.
+    A row per sequence, class and overall, a column per component and time.
     """
+    return {
+        (variant, anchor): _jvet_table(results, savings, Comparison(variant, anchor=anchor), method, notes)
+        for variant, anchor in _pairs(results)
+    }
+
+
+def _jvet_table(
+    results: ToolResults, savings: Savings, comparison: Comparison, method: Interpolation, notes: Notes
+) -> Table:
+    variant, anchor = comparison.variant, comparison.anchor
     rows: list[tuple[Cell, ...]] = []
-    warnings: list[CellWarning] = []
+    places: list[tuple[tuple[str, ...], Comparison]] = []
 
-    def add_mean(label: str, members: Sequence[JvetLine]) -> None:
-        warnings.extend(_jvet_warnings(len(rows), members, is_mean=True))
-        rows.append((label, MEAN, *_means(members), *times([line.sequence for line in members])))
+    def add(label: str, title: str, names: tuple[str, ...]) -> None:
+        times = [results.time_percent(names, variant, side) if anchor == ANCHOR else None for side in SIDES]
+        rows.append((label, title, *_plane_savings(savings, names, comparison), *times))
+        places.append((names, comparison))
 
-    for ctc_class in dict.fromkeys(line.ctc_class for line in lines):
-        members = [line for line in lines if line.ctc_class == ctc_class]
-        for line in members:
-            warnings.extend(_jvet_warnings(len(rows), [line], is_mean=False))
-            values = (rate.value_percent if rate else None for rate in line.rates)
-            rows.append((ctc_class, line.sequence, *values, *times([line.sequence])))
-        add_mean(f"Class {ctc_class}", members)
-    if lines:
-        add_mean(OVERALL, lines)
-    return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(warnings))
-
-
-def _jvet_warnings(row: int, lines: Sequence[JvetLine], *, is_mean: bool) -> list[CellWarning]:
-    found = []
-    for place in range(_N_RATES):
-        warnings = [(line.sequence, rate.warnings) for line in lines if (rate := line.rates[place])]
-        text = warning_text(warnings, is_mean=is_mean)
-        if text:
-            found.append(CellWarning(row, place + _N_LABELS, text))
-    return found
-
-
-def _means(lines: Sequence[JvetLine]) -> tuple[Cell, ...]:
-    columns = zip(*(line.rates for line in lines), strict=True)
-    return tuple(mean_or_none(rate.value_percent for rate in column if rate) for column in columns)
+    for ctc_class, members in results.classes.items():
+        for name in members:
+            add(ctc_class, name, (name,))
+        add(f"Class {ctc_class}", MEAN, members)
+    if results.sequences:
+        add(OVERALL, MEAN, tuple(results.sequences))
+    title = f"BD-rate ({method}) of {variant_label(results, variant)} against {LOOP_FILTER_TITLES[anchor.loop_filters]}"
+    return Table(title, JVET_COLUMNS, tuple(rows), notes, _rate_warnings(savings, places, 2))

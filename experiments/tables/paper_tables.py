@@ -31,10 +31,37 @@ from vvc_nnr.experiments.tables.means import (
 from vvc_nnr.experiments.tables.notes import SEEDS_NOTE, listed, tool_notes, weights_notes
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PAPER_NOTE = (
     "Rows 'paper' quote H. Moon and J.-G. Kim, Compressed Representation of Neural Networks for Use Cases of "
     "Video/Image Compression in MPEG-NNR."
 )
+PAPER_QPS = (32, 37)
+PAPER_WEIGHTS = "uniform8"
+"""What the paper's reconstructed network went through."""
+METHOD_TITLES: dict[ImageMethod, str] = {
+    "jpeg-file": "JPEG, file",
+    "jpeg-optimised": "JPEG, optimised",
+    "jpeg-payload": "JPEG, payload",
+    "cnn-ae": "CNN-AE",
+}
+RECONSTRUCTED = "reconstructed CNN-AE"
+PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
+_JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
+_PSNR_COLUMN = 5
+"""Of Table 4; the next one is that of the mean squared error."""
+_FAR_RATE = 0.1
+"""A JPEG rate that is off by more than this share is marked, and not compared."""
+_COLUMNS_NOTE = (
+    "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), with none. "
+    "CNN: with the network as trained; Rec.: with the network as decoded from its compressed file; at full strength."
+)
+_SCORE_NOTES: dict[Score, str] = {
+    SSIM: "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
+    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; none of a plane below 176 samples either way.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +86,6 @@ class PaperRate:
 PAPER_ORIGINAL_KB = 781
 PAPER_COMPRESSED_KB = 204
 """Table 1: float32, and 8 bits per weight."""
-
 PAPER_PSNR_DB = {
     "B": PaperScores("34.23", "34.29", "34.27"),
     "C": PaperScores("33.28", "33.41", "33.39"),
@@ -67,7 +93,6 @@ PAPER_PSNR_DB = {
     OVERALL: PaperScores("33.52", "33.73", "33.71"),
 }
 """Table 2: mean of QP 32 and 37, VTM 1.0, all intra."""
-
 PAPER_SSIM = {
     "B": PaperScores("0.9588", "0.9591", "0.9589"),
     "C": PaperScores("0.9612", "0.9653", "0.9641"),
@@ -75,43 +100,12 @@ PAPER_SSIM = {
     OVERALL: PaperScores("0.9610", "0.9639", "0.9631"),
 }
 """Table 3: as Table 2."""
-
 PAPER_END_TO_END = (
     PaperRate("JPEG", "4.3", "28.244", "0.812"),
     PaperRate("CNN-AE", "4.3", "29.121", "0.8541"),
     PaperRate("reconstructed CNN-AE", "4.3", "29.103", "0.8534"),
 )
 """Table 4: 1,000 images of CIFAR-10."""
-
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-PAPER_QPS = (32, 37)
-PAPER_WEIGHTS = "uniform8"
-"""What the paper's reconstructed network went through."""
-METHOD_TITLES: dict[ImageMethod, str] = {
-    "jpeg-file": "JPEG, file",
-    "jpeg-optimised": "JPEG, optimised",
-    "jpeg-payload": "JPEG, payload",
-    "cnn-ae": "CNN-AE",
-}
-RECONSTRUCTED = "reconstructed CNN-AE"
-PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
-
-_JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
-_PSNR_COLUMN = 5
-"""Of Table 4; the next one is that of the mean squared error."""
-_FAR_RATE = 0.1
-"""A JPEG rate that is off by more than this share is marked, and not compared."""
-_COLUMNS_NOTE = (
-    "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), with none. "
-    "CNN: with the network as trained; Rec.: with the network as decoded from its compressed file; at full strength."
-)
-_SCORE_NOTES: dict[Score, str] = {
-    SSIM: "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
-    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; none of a plane below 176 samples either way.",
-}
 
 
 def size_table(networks: Iterable[NetworkRow]) -> Table:
