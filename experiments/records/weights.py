@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.uniform import MAX_BITS
 
 CompressionKind: TypeAlias = Literal["uniform", "nnc", "calibrated"]
 
@@ -17,7 +18,6 @@ NO_WEIGHTS, ORIGINAL, FILE = "none", "original", "file"
 """No network; the network as trained; the network as a given coded file has it (of several, "file:" and its name)."""
 _FILES = re.compile(rf"{FILE}(?::[\w.+-]{{1,100}})?", re.ASCII)
 DEFAULT_MAX_LOSS_DB = 0.02
-MAX_BITS = 16
 
 _UNIFORM = re.compile(r"uniform([0-9]{1,2})", re.ASCII)
 _NNC = re.compile(r"nnc(?::(-?[0-9]{1,4}))?", re.ASCII)

@@ -1,32 +1,65 @@
-"""The networks that a user names: in-loop filters in their places, autoencoders in the place of the whole codec.
+"""The networks that a user names, each once with all of its weights: as trained, as coded files have them, compressed.
 
 A network is told by what it is, not by what its file is called: a coded file is one of the weights of the network that
-its values come from, whatever the names; networks of one name that differ are called by their folders too.
+its values come from, whatever the names; networks of one name that differ are called by their folders too. New coded
+files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and so that
+they can be used by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
+from tqdm import tqdm
 
+import vvc_nnr
+from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
+from vvc_nnr.codec.sequence import LoopFilters
+from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import NetworkPlace
-from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights
+from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
+from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import zoo_path
+from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.networks.foreign import is_factory
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_network, network_tensors
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.training.calibration_pictures import (
+    IN_LOOP_QPS,
+    CropOptions,
+    autoencoder_calibration,
+    inloop_calibration,
+    patches,
+)
+from vvc_nnr.filters.zoo import (
+    LOOP_FILTERS_KEY,
+    LoadedNetwork,
+    load_network,
+    n_parameters,
+    network_tensors,
+    reloaded,
+)
+from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
 from vvc_nnr.network_file import ONNX_SUFFIX
+from vvc_nnr.sequences.images import image_files
 
 PAPER_NETWORKS = ("inloop-replacement", "inloop-postfilter")
 """The bundled networks of the paper's size, in the place of all in-loop filters and after them."""
+BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_compression("nnc"))
+"""The compressions that every table shows unless others are asked for."""
 MAX_CHANGE = 0.5
 """Of a coded file: how far its weights may be from those of the network that it was coded from, as a share of their
 norm. Trained twice, networks of one shape are about 1.4 apart."""
 _REPLACEMENT = PAPER_NETWORKS[0]
 _PLACES: Mapping[str, NetworkPlace] = {"all": "all", "none": "none"}
+_CROP_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,3 +279,148 @@ def _place(network: LoadedNetwork) -> NetworkPlace:
     if said not in _PLACES:
         raise InputError(f"{network.path}: {LOOP_FILTERS_KEY} {said[:80]!r} in its metadata: must be all or none")
     return _PLACES[said]
+
+
+@dataclass(frozen=True, slots=True)
+class CodingOptions:
+    """How networks are compressed in an experiment.
+
+    Attributes:
+        compressions: What each network as trained is stored with, in the order of the tables.
+        folder: Where the coded files go; they are read from there if they are there already.
+        photographs: Folder of the photographs that "calibrated" looks at; None where no compression is of that kind.
+    """
+
+    compressions: Sequence[Compression]
+    folder: Path
+    photographs: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkState:
+    """A network with one kind of weights, ready to run.
+
+    Attributes:
+        row: Its name, weights, place and cost.
+        network: The module.
+        layout: How pictures go into it; None for an autoencoder.
+    """
+
+    row: NetworkRow
+    network: nn.Module
+    layout: Layout | None
+
+
+def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
+    """Refuses calibrated compression without photographs, before anything runs.
+
+    Raises:
+        InputError: If photographs are missing or not there.
+    """
+    if any(each.kind == "calibrated" for each in compressions):
+        if photographs is None:
+            raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
+        image_files(photographs)
+
+
+def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:
+    """The networks with all of their weights, each of them in the order of `GivenNetwork.weights`.
+
+    Args:
+        networks: The networks.
+        options: The compressions, and where the coded files go.
+
+    Raises:
+        InputError: If a compression cannot be had, or a file not be written.
+    """
+    bar = tqdm(networks, desc="networks", unit="network", disable=None)
+    return [state for network in bar for state in _states(network, options)]
+
+
+def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkState]:
+    trained, files = network.trained, list(zip(network.file_weights, network.files, strict=True))
+    if trained is None:
+        for weights, file in files:
+            yield _state(network, weights, file, None)
+        return
+    original_bytes = len(_float_bytes(trained))
+    yield _state(network, ORIGINAL, trained, original_bytes)
+    for weights, file in files:
+        yield _state(network, weights, file, original_bytes)
+    for compression in options.compressions:
+        coded = reloaded(trained, _coded_file(network.name, trained, network.place, compression, options))
+        yield _state(network, compression.text, coded, original_bytes)
+
+
+def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_bytes: int | None) -> NetworkState:
+    module, layout = loaded.network, loaded.layout
+    kmac = complexity(module, layout).kmac_per_luma_sample if layout is not None else None
+    n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
+    size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
+    return NetworkState(NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size), module, layout)
+
+
+def _float_bytes(network: LoadedNetwork) -> bytes:
+    return float_bytes(network_tensors(network.network), network.file_metadata)
+
+
+def _coded_file(
+    name: str, trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+) -> Path:
+    """The coded file of a network, made if it is not there."""
+    key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
+    key.update(_float_bytes(trained))
+    if compression.kind == "calibrated":
+        for path in _photographs(options):
+            key.update(read_bytes(path))
+    plain = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in name)
+    suffix = ".safetensors" if compression.kind == "uniform" else ".nnc"
+    text = compression.text.replace(":", "_")
+    path = options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
+    if not path.exists():
+        with naming(trained.path):
+            data = _coded_bytes(trained, place, compression, options)
+        with AtomicFile(path) as file:
+            file.write(data)
+    return path
+
+
+def _coded_bytes(
+    trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+) -> bytes:
+    network, metadata = trained.network, trained.file_metadata
+    if compression.bits is not None:
+        return uniform_bytes(network_tensors(network), metadata, compression.bits)
+    if place != "codec":
+        metadata = {**metadata, LOOP_FILTERS_KEY: place}
+    if compression.qp is not None:
+        return compress(network, qp=compression.qp, metadata=metadata)
+    found = compress_calibrated(
+        network,
+        _calibration(trained, place, _photographs(options)),
+        max_loss_db=compression.max_loss_db,
+        max_bytes=compression.max_bytes,
+        metadata=metadata,
+        report=_tell,
+    )
+    return found.data
+
+
+def _tell(line: str) -> None:
+    """Calibration takes minutes: each candidate is told to who watches."""
+    if sys.stderr.isatty():
+        tqdm.write(line, file=sys.stderr)
+
+
+def _photographs(options: CodingOptions) -> list[Path]:
+    check_photographs(options.compressions, options.photographs)
+    assert options.photographs is not None
+    return image_files(options.photographs)
+
+
+def _calibration(network: LoadedNetwork, place: NetworkPlace, photographs: Sequence[Path]) -> Calibration:
+    """What a network gets to be compressed by: coded crops for a filter, patches for an autoencoder."""
+    if network.layout is None:
+        return autoencoder_calibration(*patches(photographs, None))
+    before: LoopFilters = "none" if place == "none" else "all"
+    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE), network.layout)
