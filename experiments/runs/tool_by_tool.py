@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -174,6 +175,9 @@ class ToolExperiment:
         self._pictures = pictures
         self._states = tuple(states)
         self._runners = [options.runner(state.network, state.layout) for state in states]
+        for network, remark in {s.row.network: r.remark for s, r in zip(states, self._runners, strict=True)}.items():
+            if remark:
+                tqdm.write(f"{network}: {remark}", file=sys.stderr)
         self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
         self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
 
