@@ -84,12 +84,14 @@ class ToolOptions:
         sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
         encoder_config: VTM's configuration file.
-        networks: Names of the zoo, files, or FILE.py:NAME. A coded network (.nnc) is run as its file has it.
+        networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
             stand where their file says, else after all in-loop filters.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
-        archs: FILE.py:NAME, what makes the module of a file that does not say it; NAME=FILE.py:NAME for one of several.
-        layouts: How pictures go into networks of your own (planes=y,range=unit,...); NAME=LAYOUT for one of several.
+        archs: What makes the module of a file that does not say it: FILE.py:NAME. For one of several networks
+            NAME=FILE.py:NAME.
+        layouts: How pictures go into networks of your own, such as planes=y,output=residual. For one of several
+            NAME=LAYOUT.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
         photographs: Folder of photographs for the compression "calibrated".
