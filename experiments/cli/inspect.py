@@ -10,15 +10,14 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, format_of
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, number_format_of
 from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import door, named
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
-from vvc_nnr.files import read_bytes
+from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
@@ -178,7 +177,7 @@ def _json(tensor: StoredTensor, role: TensorRole | None) -> dict[str, Any]:
 
 def _described(name: str, array: Array | Bfloat16Bits) -> StoredTensor:
     """A tensor of a file of another kind, in the words of safetensors."""
-    number_format = format_of(name, array)
+    number_format = number_format_of(name, array)
     plain: Array = (
         (array.bits.astype(np.uint32) << 16).view(np.float32) if isinstance(array, Bfloat16Bits) else np.asarray(array)
     )
