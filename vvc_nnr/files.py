@@ -15,10 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown_name
 from vvc_nnr.temporary import open_temporary_file
 
 _MAX_LINKS = 40
+# Of a file's name in a message: as many as stand before the gap of the longest.
+_TELLING_CHARACTERS = 400
 _STANDARD_FILES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _NUMBERED_FILE = re.compile(r"(?:/dev|/proc/([^/]+))/fd/([0-9]{1,9})")
 
@@ -77,7 +79,7 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except (InputError, BitstreamError, UnsupportedError) as error:
-        if str(error).startswith(shown(str(path), len(str(path)))):
+        if str(error).startswith(shown_name(str(path))[:_TELLING_CHARACTERS]):
             raise
         raise error.prefixed(str(path)) from error
 
