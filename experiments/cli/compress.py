@@ -19,7 +19,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
-from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
+from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, one_for_each, whole_number
 from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile
@@ -74,7 +74,7 @@ NNC_FLAGS = Flags(
         "role_of": UseAppendAction[tuple[_NAMED_ROLE, ...]],
         "float64": HIDDEN,
     },
-    converted={"qp_per_tensor": dict, "role_of": dict},
+    converted={"qp_per_tensor": one_for_each("--qp-of"), "role_of": one_for_each("--role-of")},
 )
 PICTURE_FLAGS = Flags(
     PictureOptions,

@@ -15,7 +15,7 @@ from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.kinds import door, named
+from vvc_nnr.experiments.cli.kinds import door, named, one_for_each
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import read_bytes
@@ -85,7 +85,7 @@ class Inspect(Command):
             return inspect_nnc(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
-        return inspect_plain(path, dict(self.role_of))
+        return inspect_plain(path, one_for_each("--role-of")(self.role_of))
 
 
 def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:

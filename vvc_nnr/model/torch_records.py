@@ -12,8 +12,10 @@ import zipfile
 import zlib
 from typing import IO
 
-from vvc_nnr.errors import BitstreamError, shown
+from vvc_nnr.errors import BitstreamError, UnsupportedError, VvcNnrError, shown
 
+# LZMA is not among them: its header asks for memory at will.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
@@ -25,6 +27,7 @@ def check_records(file: IO[bytes]) -> None:
 
     Raises:
         BitstreamError: If a record was changed, or the archive is damaged.
+        UnsupportedError: If a record is packed otherwise than torch does.
     """
     file.seek(0)
     is_archive = file.read(4) == b"PK\x03\x04"
@@ -40,7 +43,15 @@ def _changed_record(file: IO[bytes]) -> str | None:
     """The first record that differs from its checksum, None if all are as they were written."""
     try:
         with zipfile.ZipFile(file) as archive:
+            for record in archive.infolist():
+                if record.compress_type not in _METHODS:
+                    raise UnsupportedError(
+                        f"the record {shown(record.filename, 100)} is packed by method {record.compress_type}; "
+                        "must be stored or deflated: save the file anew with torch.save"
+                    )
             is_checked = any(record.CRC for record in archive.infolist())
             return archive.testzip() if is_checked else None
+    except VvcNnrError:
+        raise
     except _DAMAGE as error:
         raise BitstreamError(f"damaged: {shown(str(error), 200)}: copy the file again") from error
