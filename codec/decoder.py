@@ -220,6 +220,7 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
     if any(picture.format.bit_depth == 8 for picture in stream.pictures):
         yield from decode_by_program(stream)
         return
+    index = 0
     try:
         decoder = av.CodecContext.create("vvc", "r")
         decoder.thread_count = n_threads
@@ -233,9 +234,10 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
             yield from _decoded(decoder, packet)
         yield from _decoded(decoder, None)
     except av.error.PatchWelcomeError as error:
-        raise UnsupportedError(f"FFmpeg does not decode this VVC stream: {error}") from error
+        raise UnsupportedError("FFmpeg does not decode all that this VVC stream uses; a --decoder may") from error
     except av.error.FFmpegError as error:
-        raise BitstreamError(f"the VVC stream does not decode: {error}") from error
+        said = (error.strerror or "FFmpeg gives no reason").lower()
+        raise BitstreamError(f"picture {index} does not decode ({said}): the VVC stream is damaged") from error
 
 
 def _decoded(decoder: av.VideoCodecContext, packet: av.Packet[Any] | None) -> Iterator[tuple[Frame, int]]:

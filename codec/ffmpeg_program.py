@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from vvc_nnr.sequences.yuv import frame_from_bytes
 
 _FIRST_RIGHT_LIBAVCODEC = 63
 """FFmpeg 9. Its predecessors decode 8-bit pictures with ALF wrongly."""
+# What begins FFmpeg's lines: its part that speaks, and where that lies in memory.
+_PART = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] *)+")
 
 
 def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
@@ -51,9 +55,12 @@ def _decode(executable: str, coded: Path, decoded: Path) -> None:
         done = run_child(command)
     except OSError as error:
         raise ExternalToolError(f"ffmpeg cannot be run: {error}", command=command) from error
+    if os.strerror(errno.ENOSPC).encode() in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(decoded))
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise BitstreamError(f"the VVC stream does not decode: {lines[-1] if lines else 'ffmpeg failed'}")
+        lines = [_PART.sub("", line) for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        said = lines[0] if lines else "ffmpeg failed"
+        raise BitstreamError(f"the VVC stream does not decode ({said}): it is damaged")
 
 
 def _read(decoded: Path, stream: VvcStream, shown: tuple[int, ...]) -> Iterator[tuple[Frame, int]]:

@@ -83,6 +83,10 @@ class InputError(VvcNnrError, ValueError):
     """A file, folder or option from the user that cannot be used as asked; the message names it."""
 
 
+class OutputError(InputError):
+    """A file or folder that cannot be written (no right, no folder, a full disk); the message names it."""
+
+
 class BitstreamError(VvcNnrError, ValueError):
     """Coded data that breaks its format.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown_name
+from vvc_nnr.errors import BitstreamError, InputError, OutputError, UnsupportedError, shown_name
 from vvc_nnr.temporary import open_temporary_file
 
 _MAX_LINKS = 40
@@ -78,6 +78,8 @@ def naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
+    except OutputError:
+        raise
     except (InputError, BitstreamError, UnsupportedError) as error:
         if str(error).startswith(shown_name(str(path))[:_TELLING_CHARACTERS]):
             raise
@@ -88,12 +90,16 @@ def make_folder(folder: Path) -> Path:
     """The folder, made if need be.
 
     Raises:
-        InputError: If it cannot be made.
+        OutputError: If it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
+        places = (folder, *folder.parents)
+        in_the_way = next((each for each in places if os.path.lexists(each) and not os.path.isdir(each)), None)
+        if in_the_way is None:
+            raise OutputError(f"{folder}: cannot be made: {error.strerror}; must be a folder") from error
+        raise OutputError(f"{folder}: cannot be made: {in_the_way} is no folder; name another place") from error
     return folder
 
 
@@ -146,7 +152,7 @@ class AtomicFile:
         path: The final name; a file of that name is replaced.
 
     Raises:
-        InputError: From `with`, `write` or the block's end, if the system refuses (full disk, no folder).
+        OutputError: From `with`, `write` or the block's end, if the system refuses (full disk, no folder).
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -156,7 +162,7 @@ class AtomicFile:
 
     def __enter__(self) -> AtomicFile:
         if os.path.isdir(self.path):
-            raise InputError(f"{self.path}: is a folder; must be a file name")
+            raise OutputError(f"{self.path}: is a folder; must be a file name")
         try:
             self._open()
         except BaseException as error:
@@ -220,6 +226,6 @@ class AtomicFile:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
-    def _refused(self, error: OSError | ValueError) -> InputError:
+    def _refused(self, error: OSError | ValueError) -> OutputError:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        return InputError(f"{self.path}: cannot be written: {reason}")
+        return OutputError(f"{self.path}: cannot be written: {reason}")

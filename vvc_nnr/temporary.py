@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import OutputError
 
 FILE_SUFFIX = ".part"
 FOLDER_PREFIX = "vvc_nnr_"
@@ -37,7 +37,7 @@ def temporary_folder() -> Iterator[Path]:
     """A new folder for temporary files, which is removed at the end of the block with all that it holds.
 
     Raises:
-        InputError: If it cannot be made.
+        OutputError: If it cannot be made.
     """
     place = _place()
     remove_leftovers(place)
@@ -97,15 +97,15 @@ def _new_folder(place: Path) -> tuple[Path, int | None]:
                 return path, number
             os.close(number)  # taken for a leftover before it was locked
     except OSError as error:
-        raise InputError(f"{place}: no temporary folder can be made there: {error.strerror}") from error
-    raise InputError(f"{place}: no temporary folder can be made there")
+        raise OutputError(f"{place}: no temporary folder can be made there: {error.strerror}") from error
+    raise OutputError(f"{place}: no temporary folder can be made there")
 
 
 def _place() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"no folder for temporary files can be written; name one in TMPDIR: {error.strerror}"
         ) from None
 

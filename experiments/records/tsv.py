@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, OutputError
 from vvc_nnr.experiments.records.rows import RangeError
 from vvc_nnr.files import AtomicFile
 
@@ -98,7 +98,7 @@ class RowWriter(Generic[RowT]):
         try:
             self._file = path.open("r+b", buffering=0)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         try:
             _claim(path, self._file.fileno())
             table, self._end_bytes = _parse(path, _read_bytes(path), row_type)
@@ -106,7 +106,7 @@ class RowWriter(Generic[RowT]):
             self._file.truncate(self._end_bytes)
         except OSError as error:
             self._file.close()
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         except BaseException:
             self._file.close()
             raise
@@ -122,7 +122,7 @@ class RowWriter(Generic[RowT]):
         """Write rows to the file at once; after it returns a kill of this process loses none of them.
 
         Raises:
-            InputError: If they cannot be written (a full disk); the file is then as it was before.
+            OutputError: If they cannot be written (a full disk); the file is then as it was before.
             ValueError: If a value has no place in a file: NaN or minus infinity.
         """
         data = memoryview("".join(_line(row) for row in rows).encode("utf-8", "surrogateescape"))
@@ -134,7 +134,7 @@ class RowWriter(Generic[RowT]):
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end_bytes)
-            raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._end_bytes = end_bytes
 
 

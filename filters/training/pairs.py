@@ -27,7 +27,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, open_input, read_bytes
+from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes
 from vvc_nnr.filters.networks.packing import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
@@ -78,7 +78,7 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
     for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
         target = folder / folder_name(index, name)
         preset = options.presets[index % len(options.presets)]
-        _make_folder(target)
+        make_folder(target)
         _keep_original(target, packed_original(frame))
         for loop_filters in options.loop_filters:
             for qp in options.qps:
@@ -305,7 +305,7 @@ def check_note(folder: Path, options: PairOptions) -> None:
 
 def _note(folder: Path, options: PairOptions) -> None:
     """Notes how a new pair set is made."""
-    _make_folder(folder)
+    make_folder(folder)
     if not (folder / NOTE).exists():
         with AtomicFile(folder / NOTE) as file:
             file.write(json.dumps(_note_of(options)).encode())
@@ -326,13 +326,6 @@ def _keep_original(target: Path, original: Packed) -> None:
 def _check_same(target: Path, original: Packed) -> None:
     if not np.array_equal(load_original(target), original):
         raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made: {error.strerror}") from error
 
 
 def _coded(frame: Frame, options: VvcOptions) -> Frame:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,14 @@ from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
     InputError,
+    OutputError,
     ShapeError,
     UnsupportedError,
     VvcNnrError,
     shown,
 )
-from vvc_nnr.files import naming
+from vvc_nnr.experiments.naming import naming as naming_any
+from vvc_nnr.files import AtomicFile, make_folder, naming
 
 
 @pytest.mark.parametrize(
@@ -93,3 +98,33 @@ def test_naming(name: str) -> None:
             raise error
         assert again.value is error
         assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("named", [naming, naming_any])
+def test_what_cannot_be_written_is_named_and_not_what_is_read(
+    named: Callable[[Path], AbstractContextManager[None]],
+) -> None:
+    for write in (_to_full_disk, lambda: make_folder(Path(os.devnull))):
+        with pytest.raises(OutputError, match=r"^/dev/(full|null): cannot be (written|made)"), named(Path("input.y4m")):
+            write()
+
+
+def _to_full_disk() -> None:
+    with AtomicFile("/dev/full") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("file", "file: cannot be made: {folder}/file is no folder; name another place"),
+        ("file/a/b", "file/a/b: cannot be made: {folder}/file is no folder; name another place"),
+        ("link", "link: cannot be made: {folder}/link is no folder; name another place"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_says_what_is_in_the_way(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(OutputError) as caught:
+        make_folder(tmp_path / path)
+    assert str(caught.value) == f"{tmp_path}/{said.format(folder=tmp_path)}"
