@@ -12,6 +12,7 @@ import skimage.data
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.settings import check_small_picture
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, image_files, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files
@@ -102,6 +103,8 @@ def small_pictures(path: Path) -> SmallPictures:
 def _image_folder(path: Path) -> SmallPictures:
     files = image_files(path)
     images = tuple(read_image(file) for file in files)
+    for image, file in zip(images, files, strict=True):
+        check_small_picture(image, str(file))
     return SmallPictures(images, tuple(file.name for file in files), f"{len(files)} images of {path.name}")
 
 

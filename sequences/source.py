@@ -152,6 +152,8 @@ def open_sources(
     """
     root = Path(folder_or_file)
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
+    if not os.path.lexists(root):
+        raise InputError(f"{root}: no such file or folder; must be a folder of pictures or videos, or one file")
     if not os.path.isdir(root):
         return [_open(root, options, stream, allow_damaged)]
     if stream is not None:

@@ -230,13 +230,15 @@ def _sizes(
     """The size of what was written, against that of the network as a safetensors file of float32."""
     float_size = float32_size(arrays, metadata)
     ratio = float_size / n_bytes
-    text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}"
+    empty = "" if arrays else "; the network has no tensor"
+    text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}{empty}"
     data = {
         "output": str(output),
         "method": method,
         "n_bytes": n_bytes,
         "float32_bytes": float_size,
         "ratio": ratio,
+        "n_tensors": len(arrays),
     }
     return Outcome(text, data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.records.planned import Plan
+from vvc_nnr.experiments.records.planned import MAX_NAMES, Plan
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.files import AtomicFile, open_input
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import Source
+
+_log = logging.getLogger(__name__)
 
 InputDigests: TypeAlias = Mapping[str, Sequence[str]]
 """A digest of each picture of a sequence by the sequence's name; an image has one."""
@@ -71,6 +74,7 @@ class LastRun:
         shown: Names of its inputs; None if the file does not say, which stands for all.
         plan: What it was to measure; None if the file does not say.
         has_ended: Whether it came to its end.
+        copies: Which of its inputs are the same pictures, in words; empty if none is.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +82,7 @@ class LastRun:
     shown: frozenset[str] | None = None
     plan: Plan | None = None
     has_ended: bool = False
+    copies: str = ""
 
 
 def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
@@ -150,9 +155,18 @@ def read_last_run(path: Path) -> LastRun:
             None if shown is None else frozenset(map(str, shown)),
             _plan(content["planned"]) if "planned" in content else None,
             content.get("has_ended") is True,
+            _copies(content.get("inputs"), shown),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no settings of a run: {fault_of_json(error)}; run it into another folder") from error
+
+
+def _copies(inputs: object, names: object) -> str:
+    """The copies among the inputs of these names in a JSON file, None for all; nothing of files that lack digests."""
+    if not isinstance(inputs, dict) or not all(isinstance(digests, list) for digests in inputs.values()):
+        return ""
+    chosen = inputs if not isinstance(names, list) else {name: inputs[name] for name in names if name in inputs}
+    return copies_text({name: tuple(map(str, digests)) for name, digests in chosen.items()})
 
 
 def fault_of_json(error: Exception) -> str:
@@ -208,12 +222,43 @@ def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str])
     """
     _check_unique(names)
     for name, picture in zip(names, pictures, strict=True):
-        height, width = picture.shape[:2]
-        if width % 4 or height % 4 or min(width, height) < SSIM_WINDOW:
-            raise InputError(f"{name}: {width}x{height}, sides must be multiples of 4 and at least {SSIM_WINDOW}")
+        check_small_picture(picture, name)
     return {
         name: (digest_of(str(picture.shape), picture.tobytes()),) for name, picture in zip(names, pictures, strict=True)
     }
+
+
+def copies(inputs: InputDigests) -> list[tuple[str, ...]]:
+    """The names of inputs that are the same pictures, of each such group all."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, digests in inputs.items():
+        groups.setdefault(tuple(digests), []).append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]
+
+
+def copies_text(inputs: InputDigests) -> str:
+    """What a reader has to know of inputs that are copies of others; empty if none is."""
+    found = [" = ".join(shown(name) for name in names[:MAX_NAMES]) for names in copies(inputs)]
+    more = ", ..." if len(found) > MAX_NAMES else ""
+    return f"The same pictures count more than once: {', '.join(found[:MAX_NAMES])}{more}." if found else ""
+
+
+def tell_copies(inputs: InputDigests) -> None:
+    """Warns of inputs that are copies of others."""
+    if text := copies_text(inputs):
+        _log.warning("%s", text)
+
+
+def check_small_picture(picture: NDArray[np.uint8], where: str) -> None:
+    """Checks that a picture (H, W, 3) can be coded and scored; `where` names it.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    height, width = picture.shape[:2]
+    if width % 4 or height % 4 or min(width, height) < SSIM_WINDOW:
+        needed = f"sides must be multiples of 4 and at least {SSIM_WINDOW}"
+        raise InputError(f"{where}: is {width}x{height}, {needed}; crop or enlarge it, or take it out of the folder")
 
 
 def files_digest(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ killed run: reading drops it, continuing writes over it.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import math
 import re
@@ -211,7 +212,8 @@ def _unescape(text: str) -> str:
 def _parse(path: Path, data: bytes, row_type: type[RowT]) -> tuple[RowTable[RowT], int]:
     """The rows, and where in the file the last whole line ends, in bytes."""
     end_bytes = data.rfind(b"\n") + 1
-    lines = data[:end_bytes].decode("utf-8", "surrogateescape").split("\n")[:-1]
+    text = data[:end_bytes].removeprefix(codecs.BOM_UTF8)  # some editors write that mark
+    lines = text.decode("utf-8", "surrogateescape").split("\n")[:-1]
     lines = [line.removesuffix("\r") for line in lines]
     n_comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     columns = [field.name for field in fields(row_type)]

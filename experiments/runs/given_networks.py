@@ -81,7 +81,7 @@ def given_filters(
     replacing = {as_given.get(given, given) for given in replacements}
     if unknown := replacing - set(loaded):
         raise InputError(f"replacement {', '.join(sorted(unknown))}: is none of the networks {', '.join(loaded)}")
-    pairs = dict(_paired(original, loaded) for original in originals)
+    pairs = _pairs(originals, loaded)
     for network in (*loaded.values(), *pairs.values()):
         if not isinstance(network.network, InLoopNetwork):
             raise InputError(f"{network.path}: holds no in-loop filter")
@@ -94,7 +94,7 @@ def given_filters(
 def given_autoencoders(names: Sequence[str], originals: Sequence[str] = ()) -> list[GivenNetwork]:
     """Autoencoders in the order of their names; arguments and errors as for `given_filters`."""
     loaded = _by_name(names)
-    pairs = dict(_paired(original, loaded) for original in originals)
+    pairs = _pairs(originals, loaded)
     for network in (*loaded.values(), *pairs.values()):
         if not isinstance(network.network, Autoencoder):
             raise InputError(f"{network.path}: holds no autoencoder")
@@ -107,10 +107,23 @@ def _by_name(names: Sequence[str]) -> dict[str, LoadedNetwork]:
     found: dict[str, LoadedNetwork] = {}
     for given in names:
         network = load_network(given)
+        if names.count(given) > 1:
+            raise InputError(f"{given}: is named {names.count(given)} times; name each network once")
         if network.name in found:
             raise InputError(f"{given}: another network is called {network.name} too; rename one of the files")
         found[network.name] = network
     return found
+
+
+def _pairs(originals: Sequence[str], networks: Mapping[str, LoadedNetwork]) -> dict[str, LoadedNetwork]:
+    """The networks that were coded, by name, and those that they were coded from."""
+    pairs: dict[str, LoadedNetwork] = {}
+    for original in originals:
+        name, found = _paired(original, networks)
+        if name in pairs:
+            raise InputError(f"original {original}: {name} has another original too; give it one")
+        pairs[name] = found
+    return pairs
 
 
 def _paired(original: str, networks: Mapping[str, LoadedNetwork]) -> tuple[str, LoadedNetwork]:

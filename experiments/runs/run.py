@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.jpeg import jpeg_version
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.damaged_originals import damage_note
 from vvc_nnr.experiments.plots import end_to_end_figures, save_figure, tool_figures
 from vvc_nnr.experiments.records.planned import Plan, sequence_plan
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
-from vvc_nnr.experiments.records.settings import InputDigests, RunIdentity, picture_digests, source_digests
+from vvc_nnr.experiments.records.settings import InputDigests, RunIdentity, picture_digests, source_digests, tell_copies
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
 from vvc_nnr.experiments.runs.given_networks import GivenNetwork, given_autoencoders, given_filters
@@ -102,6 +102,8 @@ def run_tool_by_tool(
     originals = damage_note(sources, options.max_pictures)
     settings |= {"originals": originals} if originals else {}
     inputs = source_digests(sources, options.max_pictures)
+    _check_viewer_picture(inputs, options.viewer_picture)
+    tell_copies(inputs)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
     conventions = Conventions(
@@ -150,7 +152,9 @@ def run_end_to_end(
     networks = given_autoencoders(options.networks, options.originals)
     own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
     settings = _plain(asdict(options)) | own
-    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
+    inputs = picture_digests(pictures, names)
+    tell_copies(inputs)
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), inputs)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
@@ -221,6 +225,14 @@ def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[st
 def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:
     """The settings that may differ between runs in one folder."""
     return [key for key in settings if key not in settled]
+
+
+def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
+    """Refuses a picture for the viewer that a sequence does not have, or not among those that are used."""
+    for name, digests in inputs.items():
+        if picture >= len(digests):
+            there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
+            raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
 
 
 def _tool_plan(inputs: InputDigests, options: ToolOptions, networks: Sequence[GivenNetwork]) -> Plan:

@@ -98,7 +98,8 @@ class StoredTools:
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, sequence_axes, self.header, has_ended=run.has_ended)
+        remarks = run_remarks(run.plan, self.rows, sequence_axes, self.header, has_ended=run.has_ended)
+        return (*remarks, run.copies) if run.copies else remarks
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -148,7 +149,8 @@ class StoredImages:
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, image_axes, self.header, has_ended=run.has_ended)
+        remarks = run_remarks(run.plan, self.rows, image_axes, self.header, has_ended=run.has_ended)
+        return (*remarks, run.copies) if run.copies else remarks
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,14 @@ class AutoencoderRun(RunOptions):
     n_latents: int = 64
     quantised_steps: int = 2500
 
+    def check(self) -> None:
+        """Raises InputError if pictures are not there, or their share is none."""
+        RunOptions.check(self)
+        if self.cifar is not None and not os.path.lexists(self.cifar):
+            raise InputError(f"cifar {self.cifar}: no such file or folder; must be CIFAR-10 in any of its forms")
+        if not 0 < self.cifar_share < 1:
+            raise InputError(f"cifar_share {self.cifar_share}: must be between 0 and 1")
+
     def quantised_training(self) -> TrainOptions | None:
         """The last steps: at a lower rate, with weights as the 8-bit quantiser leaves them; None for no such steps."""
         if not self.quantised_steps:
@@ -81,8 +90,7 @@ def train_autoencoder(options: AutoencoderRun, provenance: Mapping[str, str]) ->
         BitstreamError: If a picture or the network to start from is damaged.
         VvcNnrError: If the loss becomes NaN.
     """
-    if not 0 < options.cifar_share < 1:
-        raise InputError(f"cifar_share {options.cifar_share}: must be between 0 and 1")
+    options.check()
     with locked_folder(options.out):
         return _train_alone(options, provenance)
 

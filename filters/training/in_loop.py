@@ -90,7 +90,8 @@ class InLoopRun(RunOptions):
     quantised_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError if a shape is given beside a rung or a network to start from, which have one."""
+        """Raises InputError if there are no pictures, or a shape is given beside a rung or network, which have one."""
+        RunOptions.check(self)
         shaped_by = "rung" if self.rung is not None else "init" if self.init else None
         for name, value in (("n_channels", self.n_channels), ("n_blocks", self.n_blocks)):
             if shaped_by is not None and value is not None:

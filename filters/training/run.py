@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.training.loop import Identity, TrainOptions
 from vvc_nnr.filters.training.run_identity import weights_sha256
@@ -45,6 +47,11 @@ class RunOptions:
     init: str | None = None
     device: TrainDevice = "auto"
     checkpoint_every: int = 500
+
+    def check(self) -> None:
+        """Raises InputError if the pictures are not there."""
+        if not os.path.lexists(self.data):
+            raise InputError(f"data {self.data}: no such folder; must be a folder of pictures to train on")
 
     def training(self) -> TrainOptions:
         """The part of them that the training loop has to know.

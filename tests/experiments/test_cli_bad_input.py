@@ -564,3 +564,50 @@ def test_folders_of_experiments_that_are_no_more(refused: Refused, y4m: Path, ne
     said = refused("report", tmp_path, "-o", tmp_path / "x.html")
     assert "tool_by_tool.tsv line 1: no results of this kind" in said
     assert "results of an earlier version are not read: run the experiment again in another folder" in said
+
+
+@pytest.mark.parametrize("argv", [["decode", "{stream}"], ["compress", "{network}"]])
+def test_a_reader_of_an_output_that_has_gone_ends_it_quietly(
+    argv: list[str], stream: Path, networks: Path, tmp_path: Path
+) -> None:
+    """As in `vvc-nnr decode x.266 -o - | head`."""
+    words = [word.format(stream=stream, network=networks / "rep.safetensors") for word in argv]
+    command = [sys.executable, "-m", "vvc_nnr.experiments.cli", *words, "-o", "-"]
+    command += ["--method", "nnc"] if argv[0] == "compress" else []
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as gone:
+        done = subprocess.run(command, cwd=tmp_path, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_missing_pictures_are_told_by_their_option(refused: Refused, tmp_path: Path) -> None:
+    nowhere, out = tmp_path / "nowhere", tmp_path / "out"
+    for kind in ("inloop", "autoencoder"):
+        said = refused("train", kind, "--data", nowhere, "--out", out)
+        assert f"--data {nowhere}: no such folder; must be a folder of pictures to train on" in said
+    said = refused("train", "autoencoder", "--data", tmp_path, "--cifar", nowhere, "--out", out)
+    assert f"--cifar {nowhere}: no such file or folder; must be CIFAR-10" in said
+    said = refused("experiment", "tool-by-tool", "--sequences", nowhere, "--out", out)
+    assert f"{nowhere}: no such file or folder; must be a folder of pictures or videos, or one file" in said
+
+
+def test_a_picture_of_another_size_is_told_with_its_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    said = refused("experiment", "end-to-end", "--images", tmp_path / "images", "--out", tmp_path / "out")
+    assert f"{tmp_path / 'images' / 'a.png'}: is 1x1, sides must be multiples of 4 and at least 11; crop or" in said
+
+
+def test_a_viewer_picture_that_no_sequence_has(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
+    network = networks / "rep.safetensors"
+    argv = ("experiment", "tool-by-tool", "--sequences", y4m, "--networks", network, "--viewer-picture", "99")
+    said = refused(*argv, "--out", tmp_path / "out")
+    assert "viewer picture 99: of " in said
+    assert "choose one that all sequences have" in said
+
+
+def test_an_empty_network_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "x.pt")
+    assert main(["compress", str(tmp_path / "x.pt"), "-o", str(tmp_path / "x.nnc")]) == 0
+    assert "; the network has no tensor" in capsys.readouterr().out

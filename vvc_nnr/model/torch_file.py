@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
 # Views may show a file's values so many times: tied tensors are views too.
 _MOST_REPEATED = 64
+# Of maps in maps, for messages.
+_SHOWN_KEYS, _MAX_DEPTH = 5, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,8 +133,25 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
             "save its state dict alone, or under the key 'state_dict'"
         )
     if not tensors and content:
-        raise UnsupportedError("holds no tensor by name; must be a state dict")
+        inner = list(islice(_places_of_tensors(content), _SHOWN_KEYS + 1))
+        there = f"; tensors are under {_listed(inner)}" if inner else f", only {_listed([[key] for key in content])}"
+        raise UnsupportedError(f"holds no tensor by name{there}: save the state dict of one network alone")
     return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _places_of_tensors(content: Mapping[Any, Any], depth: int = 0) -> Iterator[list[Any]]:
+    """The keys, from the outermost on, that lead to each map with tensors by name in a map of maps."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and any(map(is_tensor, value.values())):
+            yield [key]
+        elif isinstance(value, Mapping) and depth < _MAX_DEPTH:
+            yield from ([key, *below] for below in _places_of_tensors(value, depth + 1))
+
+
+def _listed(places: Sequence[Sequence[Any]]) -> str:
+    """Some places in a map of maps, as Python would index it."""
+    some = ["".join(f"[{shown(repr(key), 40)}]" for key in keys) for keys in places[:_SHOWN_KEYS]]
+    return ", ".join(some) + (" and more" if len(places) > _SHOWN_KEYS else "")
 
 
 def _check_views(state: Mapping[str, Any], n_bytes: int) -> None:

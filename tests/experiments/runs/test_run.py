@@ -368,7 +368,7 @@ def test_the_same_autoencoder_twice_is_refused(
     patches: list[NDArray[np.uint8]], image_options: EndToEndOptions, provenance: Provenance, tmp_path: Path
 ) -> None:
     twice = EndToEndOptions(networks=[image_options.networks[0]] * 2)
-    with pytest.raises(InputError, match="another network is called small too"):
+    with pytest.raises(InputError, match="is named 2 times; name each network once"):
         run_end_to_end(patches, NAMES, tmp_path, twice, provenance)
 
 

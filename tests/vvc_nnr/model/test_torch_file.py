@@ -113,6 +113,14 @@ def test_files_that_are_no_state_dicts(tmp_path: Path) -> None:
         read_arrays(saved(tmp_path / "x.pt", [torch.zeros(2)]))
     with pytest.raises(UnsupportedError, match="no tensor by name"):
         read_arrays(saved(tmp_path / "x.pt", {"epoch": 3}))
+    nested = {"epoch": 3, "models": {name: {"w": torch.zeros(2)} for name in ("generator", "critic")}}
+    with pytest.raises(
+        UnsupportedError, match=r"under \['models'\]\['generator'\], \['models'\]\['critic'\]: save the"
+    ):
+        read_arrays(saved(tmp_path / "x.pt", nested))
+    many = {"all": {f"n{i}": {"w": torch.zeros(2)} for i in range(9)}}
+    with pytest.raises(UnsupportedError, match=r"\['all'\]\['n4'\] and more: save the state dict of one network"):
+        read_arrays(saved(tmp_path / "x.pt", many))
     with pytest.raises(InputError, match="no such file"):
         read_arrays(tmp_path / "missing.pt")
 
