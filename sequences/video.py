@@ -13,7 +13,8 @@ What is taken, and what is not:
 * Lists of other files (`ffconcat`, playlists) under a video's name are refused: the file is what is read.
 * Damage: FFmpeg would conceal it. Here any message of an error in FFmpeg's log, a picture marked as corrupt, a file
   that ends too early or fewer pictures than the container promises end in `BitstreamError`, unless
-  `allow_damaged`. A codec without checksums (MPEG-4, VP9, JPEG) can be damaged so that no decoder notices.
+  `allow_damaged`. A codec without checksums (MPEG-4, VP9, JPEG) can be damaged so that no decoder notices; FFmpeg
+  does not notice either where a raw H.265 stream ends within its last picture.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def test_images_of_sides_that_the_autoencoder_does_not_take(refused: Refused, ne
     Image.fromarray(np.zeros((32, 30, 3), np.uint8)).save(folder / "odd.png")
     options = ("--networks", networks / "small.safetensors", "--out", tmp_path / "out")
     said = refused("experiment", "end-to-end", "--images", folder, *options)
-    assert "odd.png: 30x32, sides must be multiples of 4" in said
+    assert "odd.png: is 30x32, sides must be multiples of 4" in said
 
 
 def test_pictures_too_small_to_score(refused: Refused, rgb: NDArray[np.uint8], networks: Path, tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_files_where_folders_are_wanted(refused: Refused, rgb: NDArray[np.uint8]
     Image.fromarray(rgb).save(path)
     said = refused("experiment", "end-to-end", "--images", path, "--out", tmp_path / "out")
     assert f"{path}: is one picture or video; must be a folder of images, or CIFAR-10" in said
-    assert f"{path}: is a file; must be a folder" in refused("fetch", "kodak", path)
+    assert f"{path}: cannot be made: {path} is no folder" in refused("fetch", "kodak", path)
     assert "must be a folder" in refused("fetch", "cifar10", path / "below")
 
 
