@@ -358,5 +358,5 @@ def test_a_zip_that_states_more_packed_bytes_than_it_has_is_damaged(tmp_path):
     assert data[sizes : sizes + 4] == (3073).to_bytes(4, "little")
     data[sizes : sizes + 4] = (0x7FFFFFFF).to_bytes(4, "little")
     (tmp_path / "x.zip").write_bytes(data)
-    with pytest.raises(BitstreamError, match="states 2147483647 packed bytes of [0-9]+ in the archive"):
+    with pytest.raises(BitstreamError, match=r"states 2147483647 packed bytes of [0-9]+ in the archive"):
         load_cifar10(tmp_path / "x.zip")
