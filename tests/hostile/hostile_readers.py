@@ -5,6 +5,7 @@ A reader that is new to the package gets an entry here.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -356,13 +357,14 @@ def _zoo_seeds() -> list[bytes]:
 _OPTIONS = TrainOptions(n_steps=9)
 
 
+@cache
 def _small_network() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
 
 
 def _checkpoint_seeds() -> list[bytes]:
-    network = _small_network()
+    network = copy.deepcopy(_small_network())
     optimiser = Optimiser("adamw", network, 1e-4)
     network(torch.ones(1, 1, 5, 5)).sum().backward()
     optimiser.step(1e-3)
@@ -378,7 +380,7 @@ def _checkpoint_seeds() -> list[bytes]:
 
 
 def _read_checkpoint(path: Path) -> object:
-    network = _small_network()
+    network = copy.deepcopy(_small_network())
     state = _State(0, Optimiser("adamw", network, 1e-4), {})
     _load(path, network, state, _OPTIONS, {"pictures": {"a": "00"}}, torch.device("cpu"))
     own = network.state_dict()

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-WATCHDOG_S = 60
+WATCHDOG_S = 300
 # Inputs that may take that long together.
 WATCHED_TOGETHER = 50
 FAULTS_FOUND = 3
