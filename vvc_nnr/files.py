@@ -256,7 +256,9 @@ def make_folder(folder: Path) -> Path:
         in_the_way = next((each for each in places if os.path.lexists(each) and not os.path.isdir(each)), None)
         if in_the_way is None:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}; must be a folder") from error
-        raise OutputError(f"{folder}: cannot be made: {in_the_way} is no folder; name another place") from error
+        raise OutputError(
+            f"{folder}: cannot be made: {in_the_way} is none and must be a folder; name another place"
+        ) from error
     return folder
 
 

@@ -176,8 +176,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     sources = [source for source in found if source.path in distinct]
     if before is not None:
         check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
-    if pairs.exists():
-        check_pairs(filter_pictures(sources), pairs, encodings)
+    split(check_pairs(filter_pictures(sources), pairs, encodings))  # too few are known before the first is coded
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)

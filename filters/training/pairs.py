@@ -222,7 +222,7 @@ def turned(packed: Packed, turn: int) -> Packed:
     return np.stack([a, b, c, d, cb, cr])
 
 
-def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> None:
+def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
     """Refuses what `make_pairs` would refuse half-way; nothing is written.
 
     Args:
@@ -230,14 +230,20 @@ def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pa
         folder: The pair set, which need not be there yet.
         options: The encodings to make.
 
+    Returns:
+        What `make_pairs` will return.
+
     Raises:
-        InputError: As `make_pairs`.
+        InputError, UnsupportedError: As `make_pairs`.
     """
     check_note(folder, options)
+    names = []
     for index, (name, frame) in enumerate(pictures):
-        target = folder / folder_name(index, name)
+        target, original = folder / folder_name(index, name), packed_original(frame)
         if (target / ORIGINAL).exists():
-            _check_same(target, packed_original(frame))
+            _check_same(target, original)
+        names.append(target.name)
+    return sorted(names)
 
 
 def packed_original(frame: Frame) -> Packed:

@@ -440,7 +440,7 @@ def test_files_where_folders_are_wanted(refused: Refused, rgb: NDArray[np.uint8]
     Image.fromarray(rgb).save(path)
     said = refused("experiment", "end-to-end", "--images", path, "--out", tmp_path / "out")
     assert f"{path}: is one picture or video; must be a folder of images, or CIFAR-10" in said
-    assert f"{path}: cannot be made: {path} is no folder" in refused("fetch", "kodak", path)
+    assert f"{path}: cannot be made: {path} is none and must be a folder" in refused("fetch", "kodak", path)
     assert "must be a folder" in refused("fetch", "cifar10", path / "below")
 
 
@@ -611,3 +611,12 @@ def test_an_empty_network_is_told(capsys: pytest.CaptureFixture[str], tmp_path: 
     torch.save({}, tmp_path / "x.pt")
     assert main(["compress", str(tmp_path / "x.pt"), "-o", str(tmp_path / "x.nnc")]) == 0
     assert "; the network has no tensor" in capsys.readouterr().out
+
+
+def test_too_few_pictures_to_train_on_are_known_before_one_is_coded(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    grey = np.random.default_rng(0).integers(0, 256, (160, 160), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "photographs" / "a.png")
+    said = refused("train", "inloop", "--data", tmp_path / "photographs", "--out", tmp_path / "out")
+    assert "training needs pictures of at least 2 sources, got 1" in said
+    assert not (tmp_path / "out").exists()

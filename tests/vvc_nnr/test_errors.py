@@ -117,9 +117,9 @@ def _to_full_disk() -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("file", "file: cannot be made: {folder}/file is no folder; name another place"),
-        ("file/a/b", "file/a/b: cannot be made: {folder}/file is no folder; name another place"),
-        ("link", "link: cannot be made: {folder}/link is no folder; name another place"),
+        ("file", "file: cannot be made: {folder}/file is none and must be a folder; name another place"),
+        ("file/a/b", "file/a/b: cannot be made: {folder}/file is none and must be a folder; name another place"),
+        ("link", "link: cannot be made: {folder}/link is none and must be a folder; name another place"),
     ],
 )
 def test_a_folder_that_cannot_be_made_says_what_is_in_the_way(tmp_path: Path, path: str, said: str) -> None:
