@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, OutputError, UnsupportedError, shown_name
+from vvc_nnr.errors import InputError, OutputError, VvcNnrError, shown_name
 
 FILE_SUFFIX = ".part"
 FOLDER_PREFIX = "vvc_nnr_"
@@ -237,7 +237,7 @@ def naming(path: Path | str) -> Iterator[None]:
         yield
     except OutputError:
         raise
-    except (InputError, BitstreamError, UnsupportedError) as error:
+    except VvcNnrError as error:
         if str(error).startswith(shown_name(str(path))[:_TELLING_CHARACTERS]):
             raise
         raise error.prefixed(str(path)) from error
