@@ -65,10 +65,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
-        return np.array(upright.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image_size(path: Path) -> tuple[int, int]:

@@ -206,6 +206,8 @@ class Decompress(Command):
         path = network_path(self.input)
         check_plain_suffix(self.output)
         check_outputs([path], [self.output])
+        if not is_nnc(path):
+            self.reading.check_unused(path)
         network = read_arrays(path, max_elements=self.reading.max_elements, n_threads=self.reading.threads)
         n_bytes = write_arrays(self.output, network)
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)

@@ -53,6 +53,11 @@ class ReadingFlags:
     max_elements: int = DEFAULT_MAX_ELEMENTS
     threads: int | None = None
 
+    def check_unused(self, path: Path) -> None:
+        """Raises InputError if a file that is not coded is to be read with them."""
+        if self != ReadingFlags():
+            raise InputError(f"{path}: --max-elements and --threads are for {NNC_SUFFIX} files")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect(Command):
@@ -84,6 +89,7 @@ class Inspect(Command):
             return inspect_nnc(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
+        self.reading.check_unused(path)
         return inspect_plain(path, one_for_each("--role-of")(self.role_of))
 
 

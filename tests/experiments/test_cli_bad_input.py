@@ -620,3 +620,15 @@ def test_too_few_pictures_to_train_on_are_known_before_one_is_coded(refused: Ref
     said = refused("train", "inloop", "--data", tmp_path / "photographs", "--out", tmp_path / "out")
     assert "training needs pictures of at least 2 sources, got 1" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_options_that_a_file_has_no_use_for(refused: Refused, stream: Path, networks: Path, tmp_path: Path) -> None:
+    network, out = networks / "rep.safetensors", tmp_path / "out"
+    for option in (("--bit-depth", "10"), ("--chroma-format", "420")):
+        said = refused("filter", stream, "--model", network, "--qp", "32", *option, "-o", f"{out}.y4m")
+        assert f"{stream}: --bit-depth and --chroma-format are for raw files, this is a stream" in said
+    for argv in (
+        ("inspect", network, "--threads", "2"),
+        ("decompress", network, "--max-elements", "9", "-o", f"{out}.pt"),
+    ):
+        assert f"{network}: --max-elements and --threads are for .nnc files" in refused(*argv)
