@@ -213,15 +213,17 @@ class NetworkState:
 
 
 def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
-    """Refuses calibrated compression without photographs, before anything runs.
+    """Refuses calibrated compression without photographs, and photographs without it, before anything runs.
 
     Raises:
-        InputError: If photographs are missing or not there.
+        InputError: If photographs are missing, not there, or of no use.
     """
     if any(each.kind == "calibrated" for each in compressions):
         if photographs is None:
             raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
         image_files(photographs)
+    elif photographs is not None:
+        raise InputError("photographs (--calibrate DIR): no compression is calibrated; add it to the list (--compress)")
 
 
 def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:

@@ -632,3 +632,14 @@ def test_options_that_a_file_has_no_use_for(refused: Refused, stream: Path, netw
         ("decompress", network, "--max-elements", "9", "-o", f"{out}.pt"),
     ):
         assert f"{network}: --max-elements and --threads are for .nnc files" in refused(*argv)
+
+
+def test_options_of_experiments_and_training_without_effect(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for kind in ("tool-by-tool", "end-to-end"):
+        said = refused("experiment", kind, "--calibrate", tmp_path / "data", "--out", tmp_path / "out")
+        assert "(--calibrate DIR): no compression is calibrated; add it to the list (--compress)" in said
+    train = ("train", "autoencoder", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert "--cifar-share 0.3: has no effect without cifar" in refused(*train, "--cifar-share", "0.3")
+    said = refused(*train, "--init", "autoencoder-1.8bpp", "--latents", "8")
+    assert "--latents 8, --init: both set the shape of the network; give one of them" in said
