@@ -19,6 +19,7 @@ What is taken, and what is not:
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -342,7 +343,10 @@ def _check_opening(container: Any, messages: Any, path: Path, allow_damaged: boo
 
 
 def _undecodable(path: Path | str, error: Exception) -> BitstreamError:
-    return BitstreamError(f"{path}: FFmpeg cannot decode it: {getattr(error, 'strerror', None) or error}")
+    said = getattr(error, "strerror", None) or error
+    if getattr(error, "errno", None) == errno.ENOMEM:  # it says so of sizes that it does not even try
+        said = "a size in it is larger than any memory"
+    return BitstreamError(f"{path}: FFmpeg cannot decode it: {said}")
 
 
 def _video_track(container: Any, index: int | None, path: Path) -> Any:

@@ -363,9 +363,10 @@ def element_type(name: str, tensor: Any) -> np.dtype[Any]:
         BitstreamError: If it is none of ONNX.
     """
     try:
-        return np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        found: np.dtype[Any] = np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type))
     except (KeyError, TypeError):
         raise BitstreamError(f"tensor {name!r} has the data type {tensor.data_type}, which is none of ONNX") from None
+    return found
 
 
 _DATA_FIELDS: Sequence[str] = (

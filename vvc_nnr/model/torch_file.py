@@ -182,8 +182,8 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
             "save its state dict alone, or under the key 'state_dict'"
         )
     if not tensors and content:
-        inner = list(islice(_places_of_tensors(content), _SHOWN_KEYS + 1))
-        there = f"; tensors are under {_listed(inner)}" if inner else f", only {_listed([[key] for key in content])}"
+        places = list(islice(_places_of_tensors(content), _SHOWN_KEYS + 1))
+        there = f"; tensors are under {_listed(places)}" if places else f", only {_listed([[key] for key in content])}"
         raise UnsupportedError(f"holds no tensor by name{there}: save the state dict of one network alone")
     return tensors, tuple(str(key) for key in content if key not in tensors)
 
