@@ -169,7 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print(*run_interruptible(lambda: _outcome(asked)))
     except VvcNnrError as error:
         if isinstance(error.__cause__, BrokenPipeError):
-            _give_up_output()
             return _BROKEN_PIPE  # as other programs end whose output nobody reads any more
         return _refused(str(error))
     except Interrupted as error:
