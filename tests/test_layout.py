@@ -61,6 +61,7 @@ FOLDERS_IN_ORDER = {
         "picture_options",
         "networks",
         "zoo",
+        "complexity",
         "picture_coding",
         "inference",
         "decisions",
