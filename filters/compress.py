@@ -24,8 +24,8 @@ from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FLOATS, number_format_of
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import ReportLine, calibrated_options, compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import BitstreamError, InputError

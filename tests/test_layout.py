@@ -53,6 +53,7 @@ FOLDERS_IN_ORDER = {
         "libvvenc",
         "encoders",
         "jpeg",
+        "image_formats",
     ],
     "vvc_nnr.filters": [
         "",
@@ -62,6 +63,7 @@ FOLDERS_IN_ORDER = {
         "networks",
         "zoo",
         "picture_coding",
+        "picture_codecs",
         "inference",
         "decisions",
         "training",

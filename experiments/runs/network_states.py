@@ -15,8 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 import vvc_nnr
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.calibration import HOLD_OUT_EVERY, Calibration, Sample
+from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
