@@ -13,7 +13,6 @@ A decoder gets nothing but the bytes and, like those of the bundled networks, th
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.factory import Around
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
-from vvc_nnr.model.torch import copied_module, load_arrays
 
 Rgb: TypeAlias = NDArray[np.uint8]
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -60,8 +58,8 @@ class PictureCodec(Protocol):
     """An autoencoder ready to code pictures."""
 
     @property
-    def network(self) -> Any:
-        """What the user gave."""
+    def network(self) -> nn.Module:
+        """The module, in evaluation mode."""
         ...
 
     @property
@@ -83,11 +81,11 @@ class PictureCodec(Protocol):
         """
         ...
 
-    def reconstruct(self, weights: nn.Module, pictures: Tensor) -> Tensor:
+    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) as the decoder gets them, in a pass that gradients can go back through.
 
         Args:
-            weights: In the place of `weights_of(network)`.
+            network: A copy of the network, perhaps with other weights.
             pictures: float32 (N, 3, H, W) in 0..1, sides multiples of the stride.
 
         Raises:
@@ -96,11 +94,11 @@ class PictureCodec(Protocol):
         ...
 
 
-def picture_codec(network: object, *, stride: int | None = None) -> PictureCodec:
-    """A network as the codec that it is; its modules are put into evaluation mode.
+def picture_codec(network: nn.Module, *, stride: int | None = None) -> PictureCodec:
+    """A network as the codec that it is; it is put into evaluation mode, and makes the tables of its entropy coder.
 
     Args:
-        network: A torch module or an object around some, of one of the three kinds.
+        network: A torch module of one of the three kinds; an object that is none is made one by `as_module`.
         stride: What the sides of its pictures must be multiples of. None: its attribute `stride` or CompressAI's
             `downsampling_factor`, else the smallest power of two at which pictures come back in their size.
 
@@ -108,7 +106,7 @@ def picture_codec(network: object, *, stride: int | None = None) -> PictureCodec
         InputError: If it is of none of these kinds, or fails on a test picture.
         VvcNnrError: If it gives NaN or infinity.
     """
-    weights_of(network).eval()
+    network.eval()
     if isinstance(network, Autoencoder):
         return BundledCodec(network)
     said = _declared_stride(network) if stride is None else _checked_stride(stride, "stride")
@@ -119,42 +117,16 @@ def picture_codec(network: object, *, stride: int | None = None) -> PictureCodec
         try:
             return _measured(BytesCodec(network, 1), said)
         except _NoBytesError:
-            if not isinstance(network, nn.Module):
+            if isinstance(network, Around):
                 raise
-    if not isinstance(network, nn.Module):
-        raise InputError(f"holds no autoencoder: a {_kind(network)} has neither encode and decode nor compress")
     return _measured(LikelihoodCodec(network, 1), said)
 
 
-def weights_of(network: object) -> nn.Module:
-    """The module of a network's weights: itself, or the modules among its attributes under their names.
-
-    Raises:
-        InputError: If it has none.
-    """
-    if isinstance(network, nn.Module):
-        return network
-    parts = _parts(network)
-    if not parts:
-        raise InputError(f"holds no autoencoder: a {_kind(network)} has no torch module among its attributes")
-    return nn.ModuleDict(parts)
-
-
-def with_arrays(codec: _Codec, arrays: Mapping[str, Array]) -> _Codec:
-    """The codec with other weights; that which is given stays as it is.
-
-    Args:
-        codec: The codec.
-        arrays: All tensors of `weights_of(codec.network)` by name.
-
-    Raises:
-        InputError: If they are not those of such a network.
-        UnsupportedError: If the network cannot be copied.
-    """
-    weights = copied_module(weights_of(codec.network))
-    load_arrays(weights, arrays, {})
-    changed = _bound(codec.network, weights.eval())
-    return replace(codec, network=changed)  # type: ignore[type-var]
+def with_network(codec: PictureCodec, network: nn.Module) -> PictureCodec:
+    """The codec of a network of the same kind and stride, such as one with other weights."""
+    _make_tables(network.eval())
+    changed: PictureCodec = replace(codec, network=network)  # type: ignore[type-var]
+    return changed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,17 +148,17 @@ class BundledCodec:
             for stream, picture in zip(streams, decoded, strict=True)
         ]
 
-    def reconstruct(self, weights: nn.Module, pictures: Tensor) -> Tensor:
+    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """See `PictureCodec`."""
-        assert isinstance(weights, Autoencoder)
-        return weights.synthesise(torch.round(weights.analyse(pictures)))
+        assert isinstance(network, Autoencoder)
+        return network.synthesise(torch.round(network.analyse(pictures)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BytesCodec:
     """A network with `encode` and `decode` of its own."""
 
-    network: Any
+    network: nn.Module
     stride: int
     is_estimate: bool = False
 
@@ -194,9 +166,9 @@ class BytesCodec:
         """See `PictureCodec`."""
         return _each_coded(pictures, self.stride, self._through)
 
-    def reconstruct(self, weights: nn.Module, pictures: Tensor) -> Tensor:
+    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """See `PictureCodec`."""
-        return _reconstruction(_forward_of(_bound(self.network, weights))(pictures))
+        return _reconstruction(network(pictures))
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         data = _own_bytes(_called(self.network, "encode", picture))
@@ -209,7 +181,7 @@ class BytesCodec:
 class StringsCodec:
     """A model with CompressAI's `compress` and `decompress`."""
 
-    network: Any
+    network: nn.Module
     stride: int
     is_estimate: bool = False
 
@@ -217,9 +189,9 @@ class StringsCodec:
         """See `PictureCodec`."""
         return _each_coded(pictures, self.stride, self._through)
 
-    def reconstruct(self, weights: nn.Module, pictures: Tensor) -> Tensor:
+    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """See `PictureCodec`."""
-        return _reconstruction(_forward_of(_bound(self.network, weights))(pictures))
+        return _reconstruction(network(pictures))
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         coded = _called(self.network, "compress", picture)
@@ -244,9 +216,9 @@ class LikelihoodCodec:
         """See `PictureCodec`."""
         return _each_coded(pictures, self.stride, self._through)
 
-    def reconstruct(self, weights: nn.Module, pictures: Tensor) -> Tensor:
+    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """See `PictureCodec`."""
-        return _reconstruction(weights(pictures))
+        return _reconstruction(network(pictures))
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         output = _called(self.network, "forward", picture)
@@ -258,47 +230,12 @@ class _NoBytesError(InputError):
     """`encode` returns something else than bytes; the network may be of another kind."""
 
 
-def _parts(network: object) -> dict[str, nn.Module]:
-    own = vars(network) if hasattr(network, "__dict__") else {}
-    return {name: value for name, value in own.items() if isinstance(value, nn.Module)}
-
-
-def _bound(network: Any, weights: nn.Module) -> Any:
-    """A network with the modules of `weights` in the place of its own."""
-    if isinstance(network, nn.Module):
-        return weights
-    changed = copy.copy(network)
-    for name, module in weights.named_children():
-        setattr(changed, name, module)
-    return changed
-
-
 def _has(network: object, *names: str) -> bool:
     return all(callable(getattr(network, name, None)) for name in names)
 
 
-def _forward_of(network: Any) -> Callable[..., Any]:
-    """Its forward pass.
-
-    Raises:
-        InputError: If it has none.
-    """
-    if isinstance(network, nn.Module):
-        if type(network).forward is not nn.Module.forward:
-            return network
-    elif callable(network):
-        return network
-    elif _has(network, "forward"):
-        forward: Callable[..., Any] = network.forward
-        return forward
-    raise InputError(
-        f"compression by pictures needs a pass that gradients go back through: give {_kind(network)} a "
-        "forward(pictures) that returns the decoded pictures"
-    )
-
-
-def _kind(network: object) -> str:
-    return type(network).__name__
+def _kind(value: object) -> str:
+    return type(value.wrapped_object if isinstance(value, Around) else value).__name__
 
 
 def _checked_stride(stride: Any, where: str) -> int:
@@ -361,13 +298,13 @@ def _test_picture(height: int, width: int) -> Rgb:
     return picture
 
 
-def _make_tables(network: Any) -> None:
+def _make_tables(network: nn.Module) -> None:
     """Lets a model make the integer tables that it codes by, if it has not yet.
 
     Raises:
         InputError: If it cannot.
     """
-    if _has(network, "update") and any(not each.numel() for each in weights_of(network).buffers()):
+    if _has(network, "update") and any(not each.numel() for each in network.buffers()):
         _called(network, "update")
 
 

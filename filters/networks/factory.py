@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.files import read_bytes
+from vvc_nnr.files import naming, read_bytes
 
 _FORM = "FILE.py:NAME, NAME a function or class without arguments"
 
@@ -66,11 +66,62 @@ def made_by(text: str) -> object:
 
 
 def module_made_by(text: str) -> nn.Module:
-    """The torch module that a factory makes; raises as `made_by`, and InputError if it is none."""
-    made = made_by(text)
-    if not isinstance(made, nn.Module):
-        raise InputError(f"{text}: makes a {type(made).__name__}; must be a torch module")
-    return made
+    """What a factory makes as a torch module; raises as `made_by` and `as_module`."""
+    with naming(text):
+        return as_module(made_by(text))
+
+
+def as_module(network: object) -> nn.Module:
+    """A torch module as it is; of an object around modules, one with their weights.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if isinstance(network, nn.Module):
+        return network
+    own = vars(network) if hasattr(network, "__dict__") else {}
+    if not any(isinstance(value, nn.Module) for value in own.values()):
+        raise InputError(f"is a {type(network).__name__}; must be a torch module, or have some as attributes")
+    return Around(network)
+
+
+class Around(nn.Module):
+    """An object around torch modules, such as an encoder and a decoder, as one module with their weights.
+
+    What else the object has, its methods and numbers, is found here too. A deep copy has copies of all of it.
+
+    Args:
+        own: The object; its modules are called by the names of its attributes.
+    """
+
+    def __init__(self, own: Any) -> None:
+        super().__init__()
+        for name, value in vars(own).items():
+            if isinstance(value, nn.Module):
+                self.add_module(name, value)
+        self.wrapped_object = own
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "wrapped_object":  # while it is being copied
+                raise
+            return getattr(self.wrapped_object, name)
+
+    def forward(self, *inputs: Any) -> Any:
+        """The object's own forward pass.
+
+        Raises:
+            InputError: If it has none.
+        """
+        if callable(self.wrapped_object):
+            return self.wrapped_object(*inputs)
+        if not hasattr(self.wrapped_object, "forward"):
+            raise InputError(
+                f"a {type(self.wrapped_object).__name__} has no forward(pictures) that gradients could go back through"
+            )
+        return self.wrapped_object.forward(*inputs)
 
 
 def _factory(text: str, path: Path, name: str) -> Callable[[], Any]:

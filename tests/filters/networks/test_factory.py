@@ -95,7 +95,7 @@ def test_a_changed_file_is_run_anew(nets: Path) -> None:
         ("absent", "has no absent; it has "),
         ("network", "network is a Net; must be FILE.py:NAME"),
         ("number", "number is a int; must be FILE.py:NAME"),
-        ("Config", "makes a Config; must be a torch module"),
+        ("Config", "nets.py:Config: is a Config; must be a torch module, or have some as attributes"),
     ],
 )
 def test_what_fails_is_told_by_name_and_line(nets: Path, name: str, message: str) -> None:
