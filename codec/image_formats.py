@@ -230,6 +230,17 @@ def encoder_version(format: ImageFormat) -> str:
     return f"{name} {features.version_module(_PILLOW[format][1])}"
 
 
+def encoder_versions() -> dict[ImageFormat, str]:
+    """Names and versions of the encoders of all formats; "not installed" of those that are not."""
+    found: dict[ImageFormat, str] = {}
+    for format in RATES:
+        try:
+            found[format] = encoder_version(format)
+        except InputError:
+            found[format] = "not installed"
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class CodedSet:
     """Images coded at one quality.

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.factory import Around
+from vvc_nnr.filters.networks.factory import Around, class_name
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 
 Rgb: TypeAlias = NDArray[np.uint8]
@@ -197,7 +197,7 @@ class StringsCodec:
         coded = _called(self.network, "compress", picture)
         if not isinstance(coded, Mapping) or not {"strings", "shape"} <= set(coded):
             raise InputError(
-                f"{_kind(self.network)}.compress: must return strings and shape, as CompressAI's models do"
+                f"{class_name(self.network)}.compress: must return strings and shape, as CompressAI's models do"
             )
         n_bytes = sum(map(len, _strings(coded["strings"], self.network)))
         decoded = _called(self.network, "decompress", coded["strings"], coded["shape"])
@@ -234,10 +234,6 @@ def _has(network: object, *names: str) -> bool:
     return all(callable(getattr(network, name, None)) for name in names)
 
 
-def _kind(value: object) -> str:
-    return type(value.wrapped_object if isinstance(value, Around) else value).__name__
-
-
 def _checked_stride(stride: Any, where: str) -> int:
     if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= _MAX_STRIDE:
         raise InputError(f"{where} {stride!r}: must be a whole number from 1 to {_MAX_STRIDE}")
@@ -251,7 +247,7 @@ def _declared_stride(network: object) -> int | None:
         except NotImplementedError:  # as CompressAI's base class has it
             continue
         if said is not None:
-            return _checked_stride(said, f"{_kind(network)}.{name}")
+            return _checked_stride(said, f"{class_name(network)}.{name}")
     return None
 
 
@@ -284,7 +280,7 @@ def _check_repeats(codec: PictureCodec) -> None:
     first, second = (codec.code(picture)[0] for _ in range(2))
     if first.n_bytes != second.n_bytes or not np.array_equal(first.picture, second.picture):
         raise InputError(
-            f"{_kind(codec.network)}.forward: returns other values each time in evaluation mode; "
+            f"{class_name(codec.network)}.forward: returns other values each time in evaluation mode; "
             "must round there, and add noise only if self.training"
         )
 
@@ -317,7 +313,7 @@ def _naming(network: object, method: str, given: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        raise InputError(f"{_kind(network)}.{method} fails{given}: {type(error).__name__}: {text}") from error
+        raise InputError(f"{class_name(network)}.{method} fails{given}: {type(error).__name__}: {text}") from error
 
 
 def _called(network: Any, method: str, *arguments: Any) -> Any:
@@ -372,7 +368,7 @@ def _own_bytes(data: Any) -> bytes:
     """What `encode` wrote for one picture."""
     found = data[0] if isinstance(data, list | tuple) and len(data) == 1 else data
     if not isinstance(found, bytes | bytearray | memoryview):
-        raise _NoBytesError(f"encode returns a {_kind(found)}; must return the bytes of the picture")
+        raise _NoBytesError(f"encode returns a {type(found).__name__}; must return the bytes of the picture")
     return bytes(found)
 
 
@@ -384,7 +380,9 @@ def _strings(strings: Any, network: object) -> Iterator[bytes]:
         for each in strings:
             yield from _strings(each, network)
     else:
-        raise InputError(f"{_kind(network)}.compress: strings hold a {_kind(strings)}; must be lists of bytes")
+        raise InputError(
+            f"{class_name(network)}.compress: strings hold a {type(strings).__name__}; must be lists of bytes"
+        )
 
 
 def _reconstruction(output: Any) -> Tensor:
@@ -414,8 +412,8 @@ def _likelihoods(output: Any, network: object) -> Sequence[Tensor]:
         found = []
     if not found:
         raise InputError(
-            f"holds no autoencoder: {_kind(network)}.forward returns no likelihoods, so that its rate is not known; "
-            'must return {"x_hat": ..., "likelihoods": ...}, or the network have encode and decode, or compress'
+            f"holds no autoencoder: {class_name(network)}.forward returns no likelihoods, so that its rate is not "
+            'known; must return {"x_hat": ..., "likelihoods": ...}, or the network have encode and decode, or compress'
         )
     return found
 
@@ -431,7 +429,7 @@ def _code_length_bits(likelihoods: Tensor, network: object) -> float:
     low, high = float(likelihoods.min()), float(likelihoods.max())
     if not 0 < low <= high <= 1 + _ROUNDING:
         raise InputError(
-            f"{_kind(network)}.forward: likelihoods from {low:.4g} to {high:.4g}; must be above 0 and at most 1"
+            f"{class_name(network)}.forward: likelihoods from {low:.4g} to {high:.4g}; must be above 0 and at most 1"
         )
     return float(-torch.log2(likelihoods.double().clamp(max=1)).sum())
 

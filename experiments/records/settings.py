@@ -341,8 +341,8 @@ def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str])
     _check_unique(names)
     for name, picture in zip(names, pictures, strict=True):
         height, width = picture.shape[:2]
-        if width % 4 or height % 4 or min(width, height) < SSIM_WINDOW:
-            raise InputError(f"{name}: {width}x{height}, sides must be multiples of 4 and at least {SSIM_WINDOW}")
+        if min(width, height) < SSIM_WINDOW:
+            raise InputError(f"{name}: {width}x{height} is too small for SSIM: sides must be at least {SSIM_WINDOW}")
     return {
         name: (digest_of(str(picture.shape), picture.tobytes()),) for name, picture in zip(names, pictures, strict=True)
     }

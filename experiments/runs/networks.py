@@ -24,6 +24,7 @@ from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.factory import class_name
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
@@ -245,7 +246,7 @@ def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_
     n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
     digest = hashlib.sha256(read_bytes(loaded.path)).hexdigest()[:16]
     size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
-    return NetworkState(NetworkRow(network.name, weights, digest, network.place, *size), module)
+    return NetworkState(NetworkRow(network.name, weights, digest, network.place, *size, class_name(module)), module)
 
 
 def _float_bytes(network: Network) -> bytes:

@@ -124,6 +124,11 @@ class Around(nn.Module):
         return self.wrapped_object.forward(*inputs)
 
 
+def class_name(network: nn.Module) -> str:
+    """Name of a module's class, or of that of the object that it stands for."""
+    return type(network.wrapped_object if isinstance(network, Around) else network).__name__
+
+
 def _factory(text: str, path: Path, name: str) -> Callable[[], Any]:
     with _own_errors(text, path):
         module = _run(path)
