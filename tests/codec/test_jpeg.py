@@ -159,7 +159,7 @@ def test_mean_rate_counts_each_image_alike():
 
 def test_unreachable_rate_names_what_quality_one_needs(patches):
     least = encode_set(ImageCoding("jpeg", "file"), patches, 1).mean_bpp
-    with pytest.raises(InputError, match=rf"quality 1 already needs {least:.2f} bpp"):
+    with pytest.raises(InputError, match=rf"quality 1, 4:4:4 already needs {least:.2f} bpp"):
         encode_at_bpp(ImageCoding("jpeg", "file"), patches, 1.0)
 
 
