@@ -204,6 +204,20 @@ def end_to_end_figure(rows: pd.DataFrame, networks: Sequence[NetworkRow]) -> Fig
     return charts_figure(f"End to end, {n_images} images", [image_chart(means, networks)])
 
 
+def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and validation figures of a training over its steps, as `vvc_nnr.filters.training.loop` keeps them."""
+    steps, *names = history[-1]
+    loss, *figures = (
+        Series(name, tuple((row[steps], row[name]) for row in history if name in row), 1 + i % N_COLOURS)
+        for i, name in enumerate(names)
+    )
+    x = Axis(steps)
+    charts = [PointChart("loss", x, Axis("loss"), (loss,))]
+    if figures:
+        charts.append(PointChart("validation", x, Axis("figures of the averaged weights"), tuple(figures)))
+    return charts_figure("Training", charts)
+
+
 def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:
     """Charts side by side with one legend below; what is not drawn is said there.
 

@@ -29,7 +29,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".p
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]
 _KR, _KB = 0.2126, 0.0722
-_RGB_TO_YUV = np.array(
+RGB_TO_YUV = np.array(
     [
         [_KR, 1 - _KR - _KB, _KB],
         [-_KR / (2 - 2 * _KB), (_KR + _KB - 1) / (2 - 2 * _KB), 0.5],
@@ -211,12 +211,12 @@ def rgb_to_frame(rgb: NDArray[np.uint8], chroma_format: ChromaFormat = "420", bi
         rgb = np.repeat(rgb[:, :, None], 3, axis=2)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise ShapeError(f"got an image {rgb.dtype} {rgb.shape}, want uint8 (H, W, 3) or (H, W)")
-    yuv = np.einsum("pc,hwc->phw", (_RGB_TO_YUV / 255).astype(np.float32), rgb.astype(np.float32))
+    yuv = np.einsum("pc,hwc->phw", (RGB_TO_YUV / 255).astype(np.float32), rgb.astype(np.float32))
     step = np.float32(1 << max(bit_depth - 8, 0))
     planes = [_quantised(yuv[0] * (219 * step) + 16 * step, bit_depth)]
     if chroma_format != "400":
         across, down = CHROMA_SHIFTS.get(chroma_format, (0, 0))
-        small = [_shrunk(plane, across, down) for plane in yuv[1:]]
+        small = [shrunk(plane, across, down) for plane in yuv[1:]]
         planes += [_quantised(plane * (224 * step) + 128 * step, bit_depth) for plane in small]
     return Frame(tuple(planes), bit_depth, chroma_format)
 
@@ -231,8 +231,8 @@ def frame_to_rgb(frame: Frame) -> NDArray[np.uint8]:
         across, down = CHROMA_SHIFTS[frame.chroma_format]
         for target, plane in zip(yuv[1:], frame.planes[1:], strict=True):
             chroma = (plane.astype(np.float32) - 128 * step) / (224 * step)
-            target[:] = _grown(chroma, across, down)[: frame.height, : frame.width]
-    matrix = (np.linalg.inv(_RGB_TO_YUV) * 255).astype(np.float32)
+            target[:] = grown(chroma, across, down)[: frame.height, : frame.width]
+    matrix = (np.linalg.inv(RGB_TO_YUV) * 255).astype(np.float32)
     rgb: _Floats = np.einsum("cp,phw->hwc", matrix, yuv)
     return np.rint(rgb).clip(0, 255).astype(np.uint8)
 
@@ -242,7 +242,8 @@ def _quantised(plane: _Floats, bit_depth: int) -> Plane:
     return cast(Plane, np.rint(plane).clip(0, (1 << bit_depth) - 1).astype(dtype))
 
 
-def _shrunk(plane: _Floats, across: int, down: int) -> _Floats:
+def shrunk(plane: _Floats, across: int, down: int) -> _Floats:
+    """A plane of luma's size as chroma samples lie: half the width if `across`, half the height if `down`."""
     if across:
         wide = np.pad(plane, ((0, 0), (1, 1)), mode="edge")
         plane = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / 4
@@ -252,7 +253,7 @@ def _shrunk(plane: _Floats, across: int, down: int) -> _Floats:
     return plane
 
 
-def _grown(plane: _Floats, across: int, down: int) -> _Floats:
+def grown(plane: _Floats, across: int, down: int) -> _Floats:
     """The plane at twice its width and/or height (one more than luma if that is odd)."""
     if across:
         right = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)

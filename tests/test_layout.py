@@ -62,6 +62,7 @@ FOLDERS_IN_ORDER = {
         "picture_options",
         "networks",
         "zoo",
+        "complexity",
         "picture_coding",
         "picture_codecs",
         "inference",

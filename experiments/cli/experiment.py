@@ -71,6 +71,8 @@ TOOL_FLAGS = Flags(
     ToolOptions,
     names=_NETWORK_NAMES
     | {
+        "archs": "arch",
+        "layouts": "layout",
         "replacements": "replacement",
         "max_pictures": "pictures",
         "n_threads": "threads",
@@ -80,6 +82,8 @@ TOOL_FLAGS = Flags(
     | {
         "networks": NAMES,
         "replacements": Texts,
+        "archs": Texts,
+        "layouts": Texts,
         "qps": QPS,
         "max_pictures": POSITIVE,
         "n_threads": THREADS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_file, is_weights, weights_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,7 +258,8 @@ class NetworkRow:
     @property
     def title(self) -> str:
         """What tables call these weights: "original", "file (NNC)", or their compression."""
-        return f"file ({self.coding})" if self.weights == FILE else weights_title(self.weights)
+        title = weights_title(self.weights)
+        return f"{title} ({self.coding})" if is_file(self.weights) else title
 
 
 @dataclass(frozen=True, slots=True)

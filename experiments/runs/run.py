@@ -58,7 +58,7 @@ from vvc_nnr.experiments.tables.stored import (
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import AtomicFile, make_folder, remove_leftovers
 from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
 
@@ -84,6 +84,7 @@ def run_tool_by_tool(
     *,
     cache: Path | None = None,
     interpolation: Interpolation = "pchip",
+    modules: Sequence[LoadedNetwork] = (),
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
 
@@ -94,6 +95,7 @@ def run_tool_by_tool(
         provenance: Where this run comes from.
         cache: Folder of finished encodings, default `cache` in the results' folder.
         interpolation: How BD-rate draws its curves.
+        modules: Networks of the caller's own (`own_network`) beside those that the options name.
 
     Returns:
         The tables by file name.
@@ -105,7 +107,9 @@ def run_tool_by_tool(
         ExternalToolError: If the encoder fails.
     """
     check_not_old(folder)
-    networks = given_filters(options.networks, options.replacements, options.originals)
+    networks = given_filters(
+        options.networks, options.replacements, options.originals, options.archs, options.layouts, modules
+    )
     encoder, inference = encoder_identity(options.encoder, options.encoder_config), _inference(networks, options)
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
@@ -369,9 +373,8 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, object]:
 
 def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
     """What computes the networks, and in which precision."""
-    network = networks[0].given.network
-    assert isinstance(network, InLoopNetwork)
-    return options.runner(network).description
+    first = networks[0].any_state
+    return options.runner(first.network, first.layout).description
 
 
 def _write_networks(path: Path, states: Sequence[NetworkState], header: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoi
 from vvc_nnr.filters.training.patches import PATCH, reduced_pictures
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
+    HISTORY,
     QUANTISED_CHECKPOINT,
     RunOptions,
     Trained,
@@ -123,13 +124,13 @@ def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trai
         check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
     remove_leftovers(folder)
     task = AutoencoderTask(network, sources, validation, options.distortion_weight, options.seed)
-    figures = train(task, training, folder / CHECKPOINT, identity=identity)
+    figures = train(task, training, folder / CHECKPOINT, identity=identity, history=folder / HISTORY)
     equalise_latents(network)
     if quantised is not None:
         figures = train(task, quantised, folder / QUANTISED_CHECKPOINT, identity=identity)
     task.fit_tables()
     names = ([path.name for path in trained_on], [path.name for path in kept])
-    return finish_run(folder, network, figures, training, identity, names, {}, provenance)
+    return finish_run(folder, network, figures, training, identity, names, network_metadata(network), provenance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ def test_seeds_make_runs_repeatable_and_different(make_task, tmp_path):
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (TrainOptions(10, 2, warmup_steps=3, device="cpu"), "n_steps 9 there, 10 asked for"),
+        (TrainOptions(8, 2, warmup_steps=3, device="cpu"), "n_steps 9 there, 8 asked for"),
         (TrainOptions(9, 3, warmup_steps=3, device="cpu"), "batch_size 2 there, 3 asked for"),
         (TrainOptions(9, 2, 1e-3, warmup_steps=3, device="cpu"), "learning_rate 0.002 there"),
         (TrainOptions(9, 2, warmup_steps=3, seed=1, device="cpu"), "seed 0 there, 1 asked for"),
