@@ -15,12 +15,10 @@ from tqdm import tqdm
 
 from vvc_nnr.codec.image_formats import ImageCoding, ImageFormat, encode_at_bpp, encode_set, image_codings
 from vvc_nnr.codec.jpeg import JpegSubsampling
-from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
 from vvc_nnr.experiments.runs.networks import BOTH_MODES, NetworkState, check_photographs
-from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.sequences.metrics import ms_ssim_rgb, psnr_db, ssim_rgb
 
 NETWORKS = ("autoencoder-1.8bpp", "autoencoder-4.2bpp")
@@ -49,6 +47,7 @@ class EndToEndOptions:
 
     Attributes:
         networks: Autoencoders: names of the zoo, files, or FILE.py:NAME, what makes a network of your own.
+        archs: What makes the modules of files that do not say it: FILE.py:NAME for all, NAME=FILE.py:NAME for one.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
         compressions: What each network as trained is stored with and decoded from.
         photographs: Folder of photographs for the compression "calibrated".
@@ -57,11 +56,12 @@ class EndToEndOptions:
         stride: What the sides of a network's pictures must be multiples of; default: as it says, else found by trying.
 
     Raises:
-        InputError: If there is no network, a compression or format is named twice, a format's encoder is not
+        InputError: If a compression or format is named twice, a format's encoder is not
             installed, or photographs are missing.
     """
 
     networks: Sequence[str] = NETWORKS
+    archs: Sequence[str] = ()
     originals: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     photographs: Path | None = None
@@ -70,8 +70,6 @@ class EndToEndOptions:
     stride: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.networks:
-            raise InputError("no autoencoder: give at least one")
         check_once(self.compressions)
         check_photographs(self.compressions, self.photographs)
         image_codings(self.formats, self.subsampling)
@@ -100,19 +98,11 @@ class EndToEndExperiment:
         named = list(zip(names, pictures, strict=True))
         rows = {row.key: row for row in writer.existing}
         targets_bpp: dict[str, float] = {}
-        codecs: dict[str, PictureCodec] = {}
         for state in tqdm(self._states, desc="autoencoders", unit="network", disable=None):
-            network = state.row.network
-            known = codecs.get(network)
-            codec = codecs[network] = (
-                picture_codec(state.network, stride=self._options.stride)
-                if known is None
-                else with_network(known, state.network)
-            )
-            for new in _autoencoder_rows(state, codec, named, rows):
+            for new in _autoencoder_rows(state, named, rows):
                 writer.append(new)
                 rows |= {row.key: row for row in new}
-            targets_bpp.setdefault(network, fmean(rows[_state_key(name, state, codec)].bpp for name in names))
+            targets_bpp.setdefault(state.row.network, fmean(rows[_state_key(name, state)].bpp for name in names))
         self._write_files(named, list(targets_bpp.values()), rows, writer)
 
     def _write_files(
@@ -172,18 +162,17 @@ def _file_rows(
             yield _image_row(key, coding.counted_bytes(data), picture, files[samples])
 
 
-def _autoencoder_rows(
-    state: NetworkState, codec: PictureCodec, named: Sequence[Named], done: Container[Key]
-) -> Iterator[list[ImageRow]]:
+def _autoencoder_rows(state: NetworkState, named: Sequence[Named], done: Container[Key]) -> Iterator[list[ImageRow]]:
     """Yields the rows of each group of pictures that are not done yet.
 
     A group runs whole, also where some of its rows are there: how a network rounds may depend on its batch.
     """
+    assert state.codec is not None
     for group in _groups(named):
-        if any(_state_key(name, state, codec) not in done for name, _ in group):
-            coded = codec.code(np.stack([picture for _, picture in group]))
+        if any(_state_key(name, state) not in done for name, _ in group):
+            coded = state.codec.code(np.stack([picture for _, picture in group]))
             rows = (
-                _image_row(_state_key(name, state, codec), each.n_bytes, picture, _scores(picture, each.picture))
+                _image_row(_state_key(name, state), each.n_bytes, picture, _scores(picture, each.picture))
                 for (name, picture), each in zip(group, coded, strict=True)
             )
             yield [row for row in rows if row.key not in done]
@@ -207,8 +196,9 @@ def _scores(picture: Picture, decoded: Picture) -> Scores:
     return Scores(psnr, ssim_rgb(picture, decoded), ms_ssim_rgb(picture, decoded))
 
 
-def _state_key(image: str, state: NetworkState, codec: PictureCodec) -> Key:
-    method: ImageMethod = "cnn-ae-estimate" if codec.is_estimate else "cnn-ae"
+def _state_key(image: str, state: NetworkState) -> Key:
+    assert state.codec is not None
+    method: ImageMethod = "cnn-ae-estimate" if state.codec.is_estimate else "cnn-ae"
     return (image, method, state.row.network, state.row.weights, state.row.network_sha256)
 
 

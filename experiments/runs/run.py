@@ -150,6 +150,8 @@ def run_end_to_end(
     folder: Path,
     options: EndToEndOptions,
     provenance: Provenance,
+    *,
+    modules: Sequence[LoadedNetwork] = (),
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables and a plot there.
 
@@ -159,6 +161,7 @@ def run_end_to_end(
         folder: Where the results are and go.
         options: What to run; has to agree with what the folder holds.
         provenance: Where this run comes from.
+        modules: Autoencoders of the caller's own (`own_codec`) beside those that the options name.
 
     Returns:
         The tables by file name.
@@ -167,7 +170,7 @@ def run_end_to_end(
         InputError: If a network, a picture or the folder cannot be used.
     """
     check_not_old(folder)
-    networks = given_autoencoders(options.networks, options.originals)
+    networks = given_autoencoders(options.networks, options.originals, options.archs, modules, options.stride)
     own = {"compressions": [each.text for each in options.compressions], **_image_encoders()}
     settings = _plain(asdict(options)) | own
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))

@@ -215,7 +215,7 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         "Table 4: end to end",
         columns,
         rows,
-        _image_notes(conventions, networks, {mean.method for mean in means}),
+        _image_notes(networks, {mean.method for mean in means}),
         tuple(warnings),
     )
 

@@ -1,4 +1,7 @@
-"""Networks that a user's Python file makes, named as `FILE.py:NAME`: a function or class that takes no arguments."""
+"""Networks that a user's Python file makes, named as `FILE.py:NAME`: a function or class that takes no arguments.
+
+Such a file is run only where the user names it; what a network file says of itself is never run.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +69,9 @@ def made_by(text: str) -> object:
 
 
 def module_made_by(text: str) -> nn.Module:
-    """What a factory makes as a torch module; raises as `made_by` and `as_module`."""
+    """What a factory makes as a torch module in evaluation mode; raises as `made_by` and `as_module`."""
     with naming(text):
-        return as_module(made_by(text))
+        return as_module(made_by(text)).eval()
 
 
 def as_module(network: object) -> nn.Module:

@@ -10,10 +10,17 @@ import torch
 
 import vvc_nnr
 from vvc_nnr.errors import InputError
+from vvc_nnr.filters.complexity import (
+    complexity,
+    load_filter,
+    load_inloop_filter,
+    network_tensors,
+    own_network,
+    reloaded,
+)
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
-from vvc_nnr.filters.zoo import complexity, load_filter, load_inloop_filter, network_tensors, own_network, reloaded
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
 NETS = Path(__file__).parent / "own_nets.py"
