@@ -11,9 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vvc_nnr.filters.networks.foreign import declared_layout
-from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.layout import RUNS, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.networks.packing import N_LUMA_PLANES
 from vvc_nnr.filters.zoo import n_parameters
 from vvc_nnr.model.onnx import import_onnx
 
@@ -47,10 +46,10 @@ def complexity(network: nn.Module, layout: Layout | None = None) -> Complexity:
     """
     layout = layout or declared_layout(network)
     height, width = layout.patch or (layout.align * -(-_SIDE // layout.align) + 2 * layout.overlap,) * 2
-    n_luma = height * width * (N_LUMA_PLANES if layout.planes == "yuv420-packed" else 1)
+    n_luma = height * width * layout.n_luma_per_sample
     shapes = [(1, layout.n_inputs, height, width)] + ([(1,)] if layout.qp == "scalar" else [])
     n_mac = _macs_of_graph(network, shapes) if isinstance(network, OnnxNetwork) else _macs_of_module(network, shapes)
-    runs = 1.5 if layout.planes == "each" else 1  # both chroma planes are half of luma
+    runs = sum(1 if "y" in run else 0.25 for run in RUNS[layout.planes])  # a chroma plane is a quarter of luma
     return Complexity(runs * n_mac / n_luma / 1000, n_parameters(network))
 
 

@@ -1,10 +1,9 @@
-"""The networks that a user names, each with all of its weights: as trained, as its coded file has them, compressed.
+"""The networks that a user names, each once with all of its weights: as trained, as coded files have them, compressed.
 
 A network is told by what it is, not by what its file is called: a coded file is one of the weights of the network that
-its values come from, whatever the names; networks of one name that differ are called by their folders too.
-
-The new files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and
-so that they can be used by themselves.
+its values come from, whatever the names; networks of one name that differ are called by their folders too. New coded
+files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and so that
+they can be used by themselves.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ from vvc_nnr.filters.training.calibration_pictures import (
     inloop_calibration,
 )
 from vvc_nnr.filters.zoo import (
-    FLOAT,
     LOOP_FILTERS_KEY,
     LoadedNetwork,
     load_codec,
@@ -390,7 +388,7 @@ def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkSt
         for weights, file in files:
             yield _state(network, weights, file, None)
         return
-    original_bytes = trained.n_bytes if trained.coding == FLOAT else len(_float_bytes(trained))
+    original_bytes = len(_float_bytes(trained))
     yield _state(network, ORIGINAL, trained, original_bytes)
     for weights, file in files:
         yield _state(network, weights, file, original_bytes)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,12 +84,14 @@ class ToolOptions:
         sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
         encoder_config: VTM's configuration file.
-        networks: Names of the zoo, files, or FILE.py:NAME. A coded network (.nnc) is run as its file has it.
+        networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
             stand where their file says, else after all in-loop filters.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
-        archs: FILE.py:NAME, what makes the module of a file that does not say it; NAME=FILE.py:NAME for one of several.
-        layouts: How pictures go into networks of your own (planes=y,range=unit,...); NAME=LAYOUT for one of several.
+        archs: What makes the module of a file that does not say it: FILE.py:NAME. For one of several networks
+            NAME=FILE.py:NAME.
+        layouts: How pictures go into networks of your own, such as planes=y,output=residual. For one of several
+            NAME=LAYOUT.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
         photographs: Folder of photographs for the compression "calibrated".
@@ -174,6 +177,9 @@ class ToolExperiment:
         self._pictures = pictures
         self._states = tuple(states)
         self._runners = [options.runner(state.network, state.layout) for state in states]
+        for network, remark in {s.row.network: r.remark for s, r in zip(states, self._runners, strict=True)}.items():
+            if remark:
+                tqdm.write(f"{network}: {remark}", file=sys.stderr)
         self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
         self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.networks.layout import LAYOUT_KEY, N_PLANES, Layout, parse_layout
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout, parse_layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -71,7 +71,7 @@ def declared_layout(
             raise InputError(f"{name}: {error}") from error
     raise InputError(
         f"{name}: no layout says how pictures go in ({_what_it_takes(network)}); give one (--layout, such as "
-        f"planes={'|'.join(N_PLANES)}), or the module an attribute layout"
+        f"planes={'|'.join(RUNS)}), or the module an attribute layout"
     )
 
 

@@ -29,7 +29,14 @@ OutputKind: TypeAlias = Literal["picture", "residual", "noise"]
 """The filtered planes; what is to be added to those that went in; what is to be taken from them."""
 Component: TypeAlias = Literal["y", "cb", "cr"]
 
-N_PLANES: Mapping[PlaneKind, int] = {"y": 1, "each": 1, "yuv444": 3, "yuv420-packed": 6, "rgb": 3}
+RUNS: Mapping[PlaneKind, tuple[tuple[Component, ...], ...]] = {
+    "y": (("y",),),
+    "each": (("y",), ("cb",), ("cr",)),
+    "yuv444": (("y", "cb", "cr"),),
+    "yuv420-packed": (("y", "y", "y", "y", "cb", "cr"),),
+    "rgb": (("y", "y", "y"),),
+}
+"""Which component each plane counts as, for each time that the network is run on a picture."""
 LAYOUT_KEY = "layout"
 """Metadata of a network file that has the layout as a text."""
 MAX_SIDE, MAX_TEXT = 1 << 14, 1000
@@ -98,7 +105,12 @@ class Layout:
     @property
     def n_planes(self) -> int:
         """Planes of the picture that it sees at a time."""
-        return N_PLANES[self.planes]
+        return len(RUNS[self.planes][0])
+
+    @property
+    def n_luma_per_sample(self) -> int:
+        """Luma samples that lie at one place of the planes."""
+        return 4 if self.planes == "yuv420-packed" else 1
 
     @property
     def n_inputs(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +24,8 @@ from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.factory import module_made_by
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
-from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
-from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, unpacked_planes
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout
+from vvc_nnr.filters.networks.packing import unpacked_planes
 from vvc_nnr.filters.networks.planes import COMPONENTS
 from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture, filter_samples, without_margin
 from vvc_nnr.filters.training.loop import Identity, Workers, check_checkpoint, train, worker_group
@@ -312,21 +313,15 @@ class InLoopTask:
 def _plane_weights(pairs: PairSet, chroma_weight: float, layout: Layout) -> list[Tensor]:
     """Loss weights (n_qps, n_planes), one for each run of the network on a picture: the codec's error has loss 1."""
     mse = np.maximum(pairs.mean_squared_errors(), MIN_MSE) * layout.peak(CODED_BIT_DEPTH) ** 2
-    y, cb, cr = (factor / mse[:, i : i + 1] for i, factor in enumerate((1.0, chroma_weight, chroma_weight)))
-    both = 1 + 2 * chroma_weight
-    y, cb, cr = (plane * (name not in layout.keep) for name, plane in zip(COMPONENTS, (y, cb, cr), strict=True))
-    match layout.planes:
-        case "y":
-            found = [y]
-        case "each":
-            found = [y / both, cb / both, cr / both]
-        case "yuv444":
-            found = [np.hstack([y, cb, cr]) / both]
-        case "rgb":
-            found = [np.repeat(y / 3, 3, axis=1)]
-        case "yuv420-packed":
-            found = [np.hstack([np.repeat(y / N_LUMA_PLANES, N_LUMA_PLANES, axis=1), cb, cr]) / both]
-    return [torch.tensor(weights, dtype=torch.float32) for weights in found]
+    runs = RUNS[layout.planes]
+    n_planes = Counter(name for run in runs for name in run)
+    factors = {name: 1.0 if name == "y" else chroma_weight for name in n_planes}
+    total = sum(factors.values())
+    of_one = {
+        name: factors[name] / mse[:, COMPONENTS.index(name)] / n_planes[name] / total * (name not in layout.keep)
+        for name in n_planes
+    }
+    return [torch.tensor(np.stack([of_one[name] for name in run], axis=1), dtype=torch.float32) for run in runs]
 
 
 def _frame(packed: Packed) -> Frame:

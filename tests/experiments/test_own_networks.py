@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +176,25 @@ def test_training_says_what_does_not_fit(photographs: Path, tmp_path: Path, caps
         said = capsys.readouterr().err
         assert message in said, said
         assert said.count("\n") == 1
+
+
+def test_the_document_can_be_typed_in_as_it_stands(
+    y4m: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "own-networks.md").read_text()
+    first, *others = re.findall(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    y4m.rename(tmp_path / "k.y4m")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("nets.py").write_text(first)
+    shell = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = [line for block in shell for line in block.splitlines()]
+    assert len(commands) == 7
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0, command
+    for block in others:
+        exec(compile(block, "own-networks.md", "exec"), {})
+    with Path("results/tool_by_tool.tsv").open() as file:
+        rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
+    weights = dict.fromkeys(row["weights"] for row in rows if row["network"] == "network")
+    assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc:-32"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.networks.layout import N_PLANES, Layout, parse_layout
+from vvc_nnr.filters.networks.layout import RUNS, Layout, parse_layout
 from vvc_nnr.filters.networks.planes import (
     corrected,
     corrections,
@@ -82,7 +82,7 @@ def test_every_field_is_in_the_text():
     assert {each.name for each in fields(Layout)} >= {"planes", "range", "qp", "output", "align", "reach", "keep"}
 
 
-@pytest.mark.parametrize("planes", N_PLANES)
+@pytest.mark.parametrize("planes", RUNS)
 @pytest.mark.parametrize("range", RANGES)
 @pytest.mark.parametrize(("bit_depth", "chroma_format"), [(8, "420"), (10, "420"), (10, "400"), (10, "444")])
 @pytest.mark.parametrize(("width", "height"), [(18, 12), (17, 11)])
