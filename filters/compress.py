@@ -129,6 +129,8 @@ def compress_by_pictures(
     given = network_of(stored, options.arch, str(path))
     model = folded_module(given) if options.fold_batch_norms else given
     job = _Job(path, output, options, stored.metadata, distinct_files(image_files(photographs)))
+    if options.finetune and not isinstance(model, Autoencoder) and job.codec(model) is not None:
+        raise InputError("finetune: not for autoencoders of one's own, whose rate it does not know; take it away")
     pictures = job.pictures(model)
     pictures = replace(pictures, accepts_small=True) if options.accept_small else pictures
 

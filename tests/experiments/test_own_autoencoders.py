@@ -132,7 +132,7 @@ def test_networks_of_one_class_are_a_curve(folder: Path, run: Run) -> None:
     assert curve["to JPEG, payload [%]"] > 0  # zlib packs worse than codes made for it
 
 
-def test_calibrated_weights_of_ones_own(folder: Path, run: Run) -> None:
+def test_calibrated_weights_of_ones_own(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     picture = skimage.data.coffee()
     Path("photographs").mkdir()
     for number in range(4):
@@ -145,6 +145,9 @@ def test_calibrated_weights_of_ones_own(folder: Path, run: Run) -> None:
     assert printed["output_bytes"] <= 1500
     assert printed["latents_bpp"] > 0
     assert abs(printed["loss_db"]) < 1
+    own = ["compress", "first.pt", "--arch", "nets.py:Deflated", "-o", "tuned.nnc", *coding, "--finetune"]
+    assert main(own) == 2
+    assert "--finetune: not for autoencoders of one's own" in capsys.readouterr().err
     options = ("--images", "odd", "--out", "r", "--formats", "jpeg", "--compress", "none")
     run("experiment", "end-to-end", "--networks", "first.pt", "first.nnc", "--arch", "nets.py:Deflated", *options)
     frame = load(folder / "r").end_to_end

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import logging
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,3 +236,11 @@ def test_samples_take_arrays_and_refuse_what_is_none() -> None:
         )
     with pytest.raises(InputError, match="got str"):
         vvc_nnr.compress(Own("tensor"), calibration=[Sample(x, "x") for x in pictures()], max_bytes=900)  # type: ignore[arg-type]
+
+
+def test_the_documents_example() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "calibration.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest(block, {}, "calibration.md", "calibration.md", 0)
+    failed, _ = doctest.DocTestRunner().run(examples)
+    assert failed == 0
