@@ -115,9 +115,9 @@ def check_small_picture(picture: NDArray[np.uint8], where: str) -> None:
         InputError: If it cannot.
     """
     height, width = picture.shape[:2]
-    if width % 4 or height % 4 or min(width, height) < SSIM_WINDOW:
-        needed = f"sides must be multiples of 4 and at least {SSIM_WINDOW}"
-        raise InputError(f"{where}: is {width}x{height}, {needed}; crop or enlarge it, or take it out of the folder")
+    if min(width, height) < SSIM_WINDOW:
+        needed = f"sides must be at least {SSIM_WINDOW} for SSIM"
+        raise InputError(f"{where}: is {width}x{height}, {needed}; enlarge it, or take it out of the folder")
 
 
 def _cifar10(path: Path) -> NDArray[np.uint8]:

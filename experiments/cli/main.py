@@ -64,9 +64,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "experiment end-to-end": Entry(
-        "a CNN autoencoder against JPEG: Table 4",
+        "autoencoders against JPEG, WebP, AVIF ...: Table 4",
         "experiment:EndToEnd",
-        ("vvc-nnr experiment end-to-end --images cifar-10-python.tar.gz --count 1000 --out results/",),
+        (
+            "vvc-nnr experiment end-to-end --images cifar-10-python.tar.gz --count 1000 --out results/",
+            "vvc-nnr experiment end-to-end --networks nets.py:make --images photographs/ --out results/",
+        ),
     ),
     "experiment model-zoo": Entry(
         "networks of many kinds before and after coding, the reference software beside",

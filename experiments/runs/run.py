@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.jpeg import jpeg_version
+from vvc_nnr.codec.image_formats import RATES, encoder_versions
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
@@ -70,7 +70,7 @@ SETTLED_OF_TOOLS = (
     "originals", "inference",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
-SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
+SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
 """The same for end-to-end."""
 TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 IMAGE_AVERAGING = "mean of the images' scores"
@@ -153,15 +153,18 @@ def run_end_to_end(
     folder: Path,
     options: EndToEndOptions,
     provenance: Provenance,
+    *,
+    modules: Sequence[LoadedNetwork] = (),
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables and a plot there.
 
     Args:
-        pictures: RGB pictures, uint8 (H, W, 3) each, sides multiples of 4.
+        pictures: RGB pictures, uint8 (H, W, 3) each, of any size from 11x11.
         names: One per picture.
         folder: Where the results are and go.
         options: What to run; has to agree with what the folder holds.
         provenance: Where this run comes from.
+        modules: Autoencoders of the caller's own (`own_codec`) beside those that the options name.
 
     Returns:
         The tables by file name.
@@ -170,8 +173,8 @@ def run_end_to_end(
         InputError: If a network, a picture or the folder cannot be used.
     """
     check_not_old(folder)
-    networks = given_autoencoders(options.networks, options.originals)
-    own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
+    networks = given_autoencoders(options.networks, options.originals, options.archs, modules, options.stride)
+    own = {"compressions": [each.text for each in options.compressions], **_image_encoders()}
     settings = _plain(asdict(options)) | own
     inputs = picture_digests(pictures, names)
     tell_copies(inputs)
@@ -186,7 +189,7 @@ def run_end_to_end(
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
         tables = stored.tables()
-        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame)})
+        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame, stored.networks)})
         run.end(stored.n_results)
     return tables
 
@@ -364,6 +367,11 @@ def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
         if picture >= len(digests):
             there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
             raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
+
+
+def _image_encoders() -> dict[str, str]:
+    """The encoders of all formats, asked for or not: a later run in the folder may ask for others."""
+    return {f"{each}_encoder": version for each, version in encoder_versions().items()}
 
 
 def _tool_plan(inputs: InputDigests, options: ToolOptions, networks: Sequence[GivenNetwork]) -> Plan:

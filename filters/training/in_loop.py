@@ -21,7 +21,8 @@ from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.networks.foreign import declared_layout, made_network
+from vvc_nnr.filters.networks.factory import module_made_by
+from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout
 from vvc_nnr.filters.networks.packing import unpacked_planes
@@ -208,7 +209,7 @@ def _initial_network(options: InLoopRun) -> tuple[nn.Module, Layout]:
     if options.arch is None:
         network = _initial_ladder(options)
         return network, network.layout
-    network_of_own = made_network(options.arch)
+    network_of_own = module_made_by(options.arch)
     layout = declared_layout(network_of_own, options.layout, where=options.arch)
     if not any(parameter.requires_grad for parameter in network_of_own.parameters()):
         raise InputError(f"arch {options.arch}: has no parameter that could be trained")

@@ -825,7 +825,7 @@ def _row_seeds() -> list[bytes]:
     zoo = ZooRow("alexnet", "vvc_nnr", -20, None, "w", "", 10, 40, 9, 1.5, 0.1, None, *[None] * 7, "")
     return [
         _rows_of(ToolRow, _tool_rows()),
-        _rows_of(ImageRow, [ImageRow("i", "cnn-ae", "n", "original", _SHA, 10, 0.5, float("inf"), 1.0)]),
+        _rows_of(ImageRow, [ImageRow("i", "cnn-ae", "n", "original", _SHA, 10, 0.5, float("inf"), 1.0, None)]),
         _rows_of(NetworkRow, _network_rows()),
         _rows_of(ZooRow, [zoo]),
     ]

@@ -46,7 +46,7 @@ from vvc_nnr.sequences.y4m import Y4mWriter
 FILES = RunFiles("rows.tsv", "rows.json")
 PLAN = Plan({"images": ("a", "b"), "networks": ("net",)}, 4)
 IDENTITY = RunIdentity({"bits": 8, "qps": (22,)}, ("qps",), {"a": ("1",), "b": ("2", "3")})
-A, B = (ImageRow(name, "cnn-ae", "net", "original", "ab", 10, 1.0, 30.0, 0.5) for name in "ab")
+A, B = (ImageRow(name, "cnn-ae", "net", "original", "ab", 10, 1.0, 30.0, 0.5, None) for name in "ab")
 
 
 @pytest.fixture(scope="module")
