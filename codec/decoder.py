@@ -301,6 +301,8 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
         raise UnsupportedError("FFmpeg does not decode all that this VVC stream uses; a --decoder may") from error
     except av.error.FFmpegError as error:
         said = (error.strerror or "FFmpeg gives no reason").lower()
+        if error.errno == errno.ENOMEM:
+            said = "its headers ask for more memory than there is"
         raise BitstreamError(f"picture {index} does not decode ({said}): the VVC stream is damaged") from error
 
 
