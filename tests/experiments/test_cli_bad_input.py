@@ -456,13 +456,13 @@ def test_ctrl_c_leaves_nothing(
 ) -> None:
     calls = []
 
-    def interrupted(self: Runner, frame: Frame, qp: int) -> Frame:
+    def interrupted(self: Runner, frame: Frame, qp: int, run_all: object, at_least: int = 1) -> Frame:
         calls.append(qp)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return frame
 
-    monkeypatch.setattr(Runner, "_filter_alone", interrupted)
+    monkeypatch.setattr(Runner, "_filtered", interrupted)
     argv = ("filter", y4m, "--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
     argv += ("--backend", "torch")  # one thread
     assert "interrupted" in refused(*argv, code=130)
