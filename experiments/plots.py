@@ -35,6 +35,7 @@ from vvc_nnr.experiments.charts import (
     image_chart,
     tool_rd_pair,
 )
+from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
@@ -188,15 +189,19 @@ def rd_figures(results: ToolResults) -> dict[str, Figure]:
     }
 
 
-def end_to_end_figure(rows: pd.DataFrame) -> Figure:
-    """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points.
+def end_to_end_figure(rows: pd.DataFrame, networks: Sequence[NetworkRow]) -> Figure:
+    """PSNR over rate of the files and of the autoencoders, with the paper's points.
+
+    Args:
+        rows: Rows of the end-to-end experiment.
+        networks: The autoencoders of the run.
 
     Raises:
         InputError: If two rows about the same thing differ.
     """
     means = image_means(rows)
     n_images = len(frozenset[str]().union(*(mean.images for mean in means)))
-    return charts_figure(f"End to end, {n_images} images", [image_chart(means)])
+    return charts_figure(f"End to end, {n_images} images", [image_chart(means, networks)])
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:

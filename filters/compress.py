@@ -23,23 +23,24 @@ from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FLOATS, number_format_of
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import ReportLine, calibrated_options, compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import load_into
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.picture_coding import encode_pictures
+from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
     Degrade,
     autoencoder_calibration,
+    codec_calibration,
     divided,
     gaussian_noise,
     inloop_calibration,
@@ -81,7 +82,8 @@ class PictureCompression:
 
     Attributes:
         network: The coded network, its loss, and what each tensor got.
-        original_latents_bpp: Autoencoder: bits per pixel of the held-out pictures' latents, of the original network.
+        original_latents_bpp: Autoencoder: bits per pixel of the pictures held out, of the original network; estimated
+            if it writes no bytes.
         latents_bpp: Autoencoder: the same of the coded network.
     """
 
@@ -127,6 +129,8 @@ def compress_by_pictures(
     given = network_of(stored, options.arch, str(path))
     model = folded_module(given) if options.fold_batch_norms else given
     job = _Job(path, output, options, stored.metadata, distinct_files(image_files(photographs)))
+    if options.finetune and not isinstance(model, Autoencoder) and job.codec(model) is not None:
+        raise InputError("finetune: not for autoencoders of one's own, whose rate it does not know; take it away")
     pictures = job.pictures(model)
     pictures = replace(pictures, accepts_small=True) if options.accept_small else pictures
 
@@ -148,9 +152,8 @@ def compress_by_pictures(
         found = _better(found, lambda: compress(network), report, by_size=options.max_bytes is None)
     with AtomicFile(output) as file:
         file.write(found.data)
-    if not isinstance(model, Autoencoder):
-        return PictureCompression(found)
-    return PictureCompression(found, *_latent_rates_bpp(model, formats, found, pictures))
+    codec = job.codec(model)
+    return PictureCompression(found, *(() if codec is None else _latent_rates_bpp(codec, formats, found, pictures)))
 
 
 def folded_module(network: nn.Module) -> nn.Module:
@@ -257,6 +260,9 @@ class _Job:
         if isinstance(model, Autoencoder):
             images = None if options.cifar is None else load_cifar10(options.cifar).images
             return autoencoder_calibration(*patches(self.photographs, images))
+        if (codec := self.codec(model)) is not None:
+            chosen = None if n_crops is None else CropOptions(n_crops, max(4, n_crops // 2))
+            return codec_calibration(codec, self.photographs, chosen)
         return restoration_calibration(self.photographs, _n_planes(model), self._degradation(), crops)
 
     def tuning(self, model: nn.Module, folder: Path) -> Tuning:
@@ -273,6 +279,17 @@ class _Job:
         if isinstance(model, Autoencoder):
             return AutoencoderTuning(paths, small.followed)
         return RestorationTuning(paths, self._degradation(), _n_planes(model))
+
+    def codec(self, model: nn.Module) -> PictureCodec | None:
+        """What codes pictures by an autoencoder; None for a network that filters or restores them."""
+        options = self.options
+        restores = options.noise_sigma is not None or options.jpeg_quality is not None or options.arch == "dncnn"
+        if restores or self._layout(model) is not None:
+            return None
+        try:
+            return picture_codec(model)
+        except VvcNnrError:
+            return None
 
     def coded_metadata(self, model: nn.Module) -> dict[str, str]:
         """What the coded file says: what the file said, and the layout of a filter of the user's own."""
@@ -329,17 +346,19 @@ def _better(
 
 
 def _latent_rates_bpp(
-    model: Autoencoder, formats: Mapping[str, str], found: CalibratedNetwork, pictures: Calibration
+    codec: PictureCodec, formats: Mapping[str, str], found: CalibratedNetwork, pictures: Calibration
 ) -> tuple[float, float]:
     """Bits per pixel of the pictures held out, as the original codes them and as the coded network does."""
-    changed = in_formats(model, formats)
+    changed = in_formats(codec.network, formats)
     load_into(changed, found.data)
-    changed.float()
-    targets = torch.cat([sample.inputs[0] for sample in pictures.held_out])
-    rgb = (targets.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-    n_pixels = rgb.size // 3
-    original, coded = (8 * sum(map(len, encode_pictures(network, rgb))) / n_pixels for network in (model, changed))
-    return original, coded
+    batches = [(sample.inputs[0].permute(0, 2, 3, 1) * 255).round() for sample in pictures.held_out]
+    n_pixels = sum(batch.numel() // 3 for batch in batches)
+
+    def rate_bpp(one: PictureCodec) -> float:
+        coded = (each for batch in batches for each in one.code(batch.to(torch.uint8).numpy()))
+        return 8 * sum(each.n_bytes for each in coded) / n_pixels
+
+    return rate_bpp(codec), rate_bpp(with_network(codec, changed.float()))
 
 
 def _n_planes(model: nn.Module) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -28,7 +28,8 @@ from vvc_nnr.files import check_regular_file, read_bytes
 from vvc_nnr.filters.bundled import network_path, zoo_names
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
-from vvc_nnr.filters.networks.foreign import declared_layout, is_factory, made_network, with_tensors
+from vvc_nnr.filters.networks.factory import as_module, is_factory, module_made_by
+from vvc_nnr.filters.networks.foreign import declared_layout, with_tensors
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
@@ -125,24 +126,24 @@ def load_network(
         BitstreamError: If the file is damaged.
         UnsupportedError: If the file holds something that this package does not read.
     """
-    if is_factory(str(name_or_path)):
-        return own_network(str(name_or_path).rpartition(":")[2], made_network(str(name_or_path)), layout, name_or_path)
-    path = _find(name_or_path)
-    network: nn.Module
-    if arch is None and (graph := _with_graph(path)) is not None:
-        network = OnnxNetwork(cast(bytes, graph.graph), graph.arrays)
-        coding, n_bytes, metadata = "NNC" if is_nnc(path) else FLOAT, graph.n_bytes, graph.metadata
-    else:
-        stored = read_network_file(path)
-        network = network_of(stored, arch, str(path))
-        coding, n_bytes, metadata = _coding(path, stored), stored.n_bytes, dict(stored.metadata)
-    declared = None
-    if not isinstance(network, Autoencoder):
-        declared = declared_layout(network, layout, metadata, str(path))
-    digest = hashlib.sha256(read_bytes(path))
-    if not isinstance(network, Network):
-        digest.update(_said_beside(arch, declared))
-    return LoadedNetwork(path.stem, network, path, n_bytes, coding, metadata, declared, digest.hexdigest())
+
+    def declared(network: nn.Module, metadata: Mapping[str, str], where: str) -> Layout | None:
+        return None if isinstance(network, Autoencoder) else declared_layout(network, layout, metadata, where)
+
+    return _loaded(str(name_or_path), arch, declared)
+
+
+def load_codec(name_or_path: str | Path, *, arch: str | None = None) -> LoadedNetwork:
+    """A network in the place of a whole codec, an autoencoder: it has no layout, RGB pictures go in.
+
+    Args:
+        name_or_path: As for `load_network`; FILE.py:NAME may make an object around modules, too.
+        arch: As for `load_network`.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: As `load_network`.
+    """
+    return _loaded(str(name_or_path), arch, lambda *_: None)
 
 
 def own_network(
@@ -160,10 +161,49 @@ def own_network(
         InputError: If no one says its layout.
     """
     origin = str(origin) or name
-    declared = declared_layout(network, layout, where=origin)
+    return _as_trained(name, network, declared_layout(network, layout, where=origin), origin)
+
+
+def own_codec(name: str, network: object) -> LoadedNetwork:
+    """An autoencoder of the user's own, as trained: a module, or an object around some.
+
+    Args:
+        name: What rows call it.
+        network: The module or object.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    return _as_trained(name, as_module(network), None, name)
+
+
+def _loaded(
+    name: str, arch: str | None, layout_of: Callable[[nn.Module, Mapping[str, str], str], Layout | None]
+) -> LoadedNetwork:
+    """A network by its name; its layout is that of the module, its file's metadata and its name in messages."""
+    if is_factory(name):
+        network = module_made_by(name)
+        return _as_trained(name.rpartition(":")[2], network, layout_of(network, {}, name), name)
+    path = _find(name)
+    if arch is None and (graph := _with_graph(path)) is not None:
+        network = OnnxNetwork(cast(bytes, graph.graph), graph.arrays)
+        coding, n_bytes, metadata = "NNC" if is_nnc(path) else FLOAT, graph.n_bytes, graph.metadata
+    else:
+        stored = read_network_file(path)
+        network = network_of(stored, arch, str(path))
+        coding, n_bytes, metadata = _coding(path, stored), stored.n_bytes, dict(stored.metadata)
+    layout = layout_of(network, metadata, str(path))
+    digest = hashlib.sha256(read_bytes(path))
+    if not isinstance(network, Network):
+        digest.update(_said_beside(arch, layout))
+    return LoadedNetwork(path.stem, network, path, n_bytes, coding, metadata, layout, digest.hexdigest())
+
+
+def _as_trained(name: str, network: nn.Module, layout: Layout | None, origin: str) -> LoadedNetwork:
+    """A module with the weights that it has."""
     weights = float_bytes(network_tensors(network), {})
-    digest = hashlib.sha256(weights + _said_beside(origin if is_factory(origin) else None, declared)).hexdigest()
-    return LoadedNetwork(name, network.eval(), Path(origin), len(weights), FLOAT, {}, declared, digest)
+    digest = hashlib.sha256(weights + _said_beside(origin if is_factory(origin) else None, layout)).hexdigest()
+    return LoadedNetwork(name, network.eval(), Path(origin), len(weights), FLOAT, {}, layout, digest)
 
 
 def reloaded(like: LoadedNetwork, path: Path) -> LoadedNetwork:
@@ -243,7 +283,7 @@ def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module
         return build_network(stored, where)
     if not is_factory(arch):
         raise InputError(f"arch {arch}: must be dncnn or FILE.py:NAME, or none if the file names its architecture")
-    return with_tensors(made_network(arch), stored.tensors, where)
+    return with_tensors(module_made_by(arch), stored.tensors, where)
 
 
 def build_network(stored: StoredNetwork, where: str) -> Network:

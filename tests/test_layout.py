@@ -53,6 +53,7 @@ FOLDERS_IN_ORDER = {
         "libvvenc",
         "encoders",
         "jpeg",
+        "image_formats",
     ],
     "vvc_nnr.filters": [
         "",
@@ -63,6 +64,7 @@ FOLDERS_IN_ORDER = {
         "zoo",
         "complexity",
         "picture_coding",
+        "picture_codecs",
         "inference",
         "decisions",
         "training",

@@ -19,28 +19,29 @@ from torch import nn
 from tqdm import tqdm
 
 import vvc_nnr
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import compress
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.networks.foreign import is_factory
+from vvc_nnr.filters.networks.factory import class_name, is_factory
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
-    autoencoder_calibration,
+    codec_calibration,
     inloop_calibration,
-    patches,
 )
 from vvc_nnr.filters.zoo import (
     LOOP_FILTERS_KEY,
     LoadedNetwork,
+    load_codec,
     load_network,
     n_parameters,
     network_tensors,
@@ -71,6 +72,7 @@ class GivenNetwork:
         trained: The network as trained; None if coded files are all there is.
         files: Coded files of it.
         place: What the codec runs before it.
+        codec: Of an autoencoder, what codes pictures by it; None for a filter.
 
     Raises:
         InputError: If a file holds a network of another shape.
@@ -80,6 +82,7 @@ class GivenNetwork:
     trained: LoadedNetwork | None
     files: tuple[LoadedNetwork, ...]
     place: NetworkPlace
+    codec: PictureCodec | None = None
 
     def __post_init__(self) -> None:
         for file in self.files:
@@ -134,11 +137,9 @@ def given_filters(
     """
 
     def load(name: str) -> LoadedNetwork:
-        stem = name.rpartition(":")[2] if is_factory(name) else Path(name).stem
         is_bundled = zoo_path(name) is not None
-        says_itself = is_bundled or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
-        layout = _said(layouts, stem, for_all=not is_bundled)
-        return load_network(name, arch=_said(archs, stem, for_all=not says_itself), layout=layout)
+        layout = _said(layouts, _own_name(name), for_all=not is_bundled)
+        return load_network(name, arch=_arch_of(name, archs), layout=layout)
 
     found = _grouped([*map(load, names), *modules], originals, load)
     for network in found:
@@ -153,13 +154,55 @@ def given_filters(
     return [replace(each, place="none" if each.name in replacing else _place(each.any_state)) for each in found]
 
 
-def given_autoencoders(names: Sequence[str], originals: Sequence[str] = ()) -> list[GivenNetwork]:
-    """Autoencoders in the order of their names; arguments and errors as for `given_filters`."""
-    found = _grouped([load_network(name) for name in names], originals, load_network)
-    for network in found:
-        if network.any_state.layout is not None:
-            raise InputError(f"{network.any_state.path}: holds no autoencoder")
-    return [replace(network, place="codec") for network in found]
+def given_autoencoders(
+    names: Sequence[str],
+    originals: Sequence[str] = (),
+    archs: Sequence[str] = (),
+    modules: Sequence[LoadedNetwork] = (),
+    stride: int | None = None,
+) -> list[GivenNetwork]:
+    """Autoencoders in the order of their names, each once with all of its weights, and tried on a picture.
+
+    Args:
+        names: As for `given_filters`; so are the others.
+        originals: Names or files of networks as trained.
+        archs: What makes the modules of files that do not say it.
+        modules: Networks of the caller's own (`own_codec`) beside those.
+        stride: As for `picture_codec`.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: As `given_filters`; and if one is no autoencoder.
+    """
+
+    def load(name: str) -> LoadedNetwork:
+        return load_codec(name, arch=_arch_of(name, archs))
+
+    found = _grouped([*map(load, names), *modules], originals, load)
+    return [replace(network, place="codec", codec=_codec_of(network, stride)) for network in found]
+
+
+def _codec_of(network: GivenNetwork, stride: int | None) -> PictureCodec:
+    """What codes pictures, tried with each of the weights that the user has given."""
+    states = [state for state in (network.trained, *network.files) if state is not None]
+    codecs = []
+    for state in states:
+        try:
+            codecs.append(picture_codec(state.network, stride=stride))
+        except VvcNnrError as error:
+            said = str(error) if "no autoencoder" in str(error) else f"holds no autoencoder: {error}"
+            raise InputError(f"{state.path}: {said}") from error
+    return codecs[0]
+
+
+def _own_name(name: str) -> str:
+    """What a network is called: its file without suffix, or the function that makes it."""
+    return name.rpartition(":")[2] if is_factory(name) else Path(name).stem
+
+
+def _arch_of(name: str, archs: Sequence[str]) -> str | None:
+    """What the options say makes the module of a file; None for what says it itself."""
+    says_itself = zoo_path(name) is not None or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
+    return _said(archs, _own_name(name), for_all=not says_itself)
 
 
 def _grouped(
@@ -171,7 +214,7 @@ def _grouped(
     for place, network in enumerate(loaded):
         if any(network.sha256 == other.sha256 for other in loaded[:place]):
             raise InputError(f"{network.path}: this network is given twice")
-    said = dict(_paired(original, loaded, load) for original in originals)
+    said = _pairs(originals, loaded, load)
     trained = [network for network in loaded if not network.is_coded]
     groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}
     for network in loaded:
@@ -256,6 +299,19 @@ def _is_general(text: str) -> bool:
     return not equals or ("=" not in rest.partition(",")[0] and not is_factory(rest) and rest != "dncnn")
 
 
+def _pairs(
+    originals: Sequence[str], networks: Sequence[LoadedNetwork], load: Callable[[str], LoadedNetwork]
+) -> dict[str, LoadedNetwork]:
+    """The networks that coded files come from, by the names of the files."""
+    pairs: dict[str, LoadedNetwork] = {}
+    for original in originals:
+        name, found = _paired(original, networks, load)
+        if name in pairs:
+            raise InputError(f"original {original}: {name} has another original too; give it one")
+        pairs[name] = found
+    return pairs
+
+
 def _paired(
     original: str, networks: Sequence[LoadedNetwork], load: Callable[[str], LoadedNetwork]
 ) -> tuple[str, LoadedNetwork]:
@@ -304,23 +360,27 @@ class NetworkState:
         row: Its name, weights, place and cost.
         network: The module.
         layout: How pictures go into it; None for an autoencoder.
+        codec: What codes pictures by an autoencoder; None for a filter.
     """
 
     row: NetworkRow
     network: nn.Module
     layout: Layout | None
+    codec: PictureCodec | None
 
 
 def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
-    """Refuses calibrated compression without photographs, before anything runs.
+    """Refuses calibrated compression without photographs, and photographs without it, before anything runs.
 
     Raises:
-        InputError: If photographs are missing or not there.
+        InputError: If photographs are missing, not there, or of no use.
     """
     if any(each.kind == "calibrated" for each in compressions):
         if photographs is None:
             raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
         image_files(photographs)
+    elif photographs is not None:
+        raise InputError("photographs (--calibrate DIR): no compression is calibrated; add it to the list (--compress)")
 
 
 def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:
@@ -348,7 +408,7 @@ def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkSt
     for weights, file in files:
         yield _state(network, weights, file, original_bytes)
     for compression in options.compressions:
-        coded = reloaded(trained, _coded_file(network.name, trained, network.place, compression, options))
+        coded = reloaded(trained, _coded_file(network, trained, compression, options))
         yield _state(network, compression.text, coded, original_bytes)
 
 
@@ -357,7 +417,8 @@ def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_
     kmac = complexity(module, layout).kmac_per_luma_sample if layout is not None else None
     n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
     size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
-    return NetworkState(NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size), module, layout)
+    row = NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size, class_name(module))
+    return NetworkState(row, module, layout, network.codec and with_network(network.codec, module))
 
 
 def _float_bytes(network: LoadedNetwork) -> bytes:
@@ -365,9 +426,10 @@ def _float_bytes(network: LoadedNetwork) -> bytes:
 
 
 def _coded_file(
-    name: str, trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+    network: GivenNetwork, trained: LoadedNetwork, compression: Compression, options: CodingOptions
 ) -> Path:
     """The coded file of a network, made if it is not there."""
+    name, place = network.name, network.place
     key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
     key.update(_float_bytes(trained))
     if compression.kind == "calibrated":
@@ -379,16 +441,16 @@ def _coded_file(
     path = options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
     if not path.exists():
         with naming(trained.path):
-            data = _coded_bytes(trained, place, compression, options)
+            data = _coded_bytes(network, trained, compression, options)
         with AtomicFile(path) as file:
             file.write(data)
     return path
 
 
 def _coded_bytes(
-    trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+    given: GivenNetwork, trained: LoadedNetwork, compression: Compression, options: CodingOptions
 ) -> bytes:
-    network, metadata = trained.network, trained.file_metadata
+    network, metadata, place = trained.network, trained.file_metadata, given.place
     if compression.bits is not None:
         return uniform_bytes(network_tensors(network), metadata, compression.bits)
     if place != "codec":
@@ -397,7 +459,7 @@ def _coded_bytes(
         return compress(network, qp=compression.qp, metadata=metadata)
     found = compress_calibrated(
         network,
-        _calibration(trained, place, _photographs(options)),
+        _calibration(given, trained.layout, _photographs(options)),
         max_loss_db=compression.max_loss_db,
         max_bytes=compression.max_bytes,
         metadata=metadata,
@@ -418,9 +480,10 @@ def _photographs(options: CodingOptions) -> list[Path]:
     return image_files(options.photographs)
 
 
-def _calibration(network: LoadedNetwork, place: NetworkPlace, photographs: Sequence[Path]) -> Calibration:
-    """What a network gets to be compressed by: coded crops for a filter, patches for an autoencoder."""
-    if network.layout is None:
-        return autoencoder_calibration(*patches(photographs, None))
-    before: LoopFilters = "none" if place == "none" else "all"
-    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE), network.layout)
+def _calibration(network: GivenNetwork, layout: Layout | None, photographs: Sequence[Path]) -> Calibration:
+    """What a network gets to be compressed by: coded crops for a filter, pictures for an autoencoder."""
+    if network.codec is not None:
+        return codec_calibration(network.codec, photographs)
+    assert layout is not None
+    before: LoopFilters = "none" if network.place == "none" else "all"
+    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE), layout)

@@ -1,17 +1,10 @@
-"""Networks of the user's own: a function in a Python file makes the module, a file has its weights.
-
-Such a file is run only where the user names it; what a network file says of itself is never run.
-"""
+"""Networks of the user's own: modules that take the tensors of files, and declare how pictures go in."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,45 +18,12 @@ from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def is_factory(text: str) -> bool:
-    """Whether a text is FILE.py:NAME."""
-    path, colon, name = text.rpartition(":")
-    return bool(colon) and path.endswith(".py") and name.isidentifier()
-
-
-def made_network(factory: str) -> nn.Module:
-    """What a function without arguments (or a class) in a Python file makes, in evaluation mode.
-
-    Args:
-        factory: FILE.py:NAME. The file's folder is where its own imports are looked for first.
-
-    Raises:
-        InputError: If there is no such file or function, or it makes no torch module.
-    """
-    path, _, name = factory.rpartition(":")
-    if not is_factory(factory) or not Path(path).is_file():
-        raise InputError(f"{factory}: {path or factory} is no Python file; must be FILE.py:NAME")
-    spec = importlib.util.spec_from_file_location("user_architecture", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        with _imports_from(Path(path).resolve().parent):
-            spec.loader.exec_module(module)
-            network = getattr(module, name)()
-    except Exception as error:
-        raise InputError(f"{factory}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{factory}: makes a {type(network).__name__}, must be a torch module")
-    return network.eval()
-
-
 def with_tensors(network: _Module, tensors: Mapping[str, np.ndarray[Any, Any]], where: str) -> _Module:
     """A copy of a module with the tensors of a file in the place of its own.
 
     Args:
         network: The module.
-        tensors: All of its parameters and buffers by name; tensors of no values, and counters, may be missing.
+        tensors: All of its parameters and buffers by name; where the module has a tensor of no values, of any shape.
         where: How errors name the file.
 
     Raises:
@@ -75,9 +35,12 @@ def with_tensors(network: _Module, tensors: Mapping[str, np.ndarray[Any, Any]], 
     if missing or unknown:
         raise InputError(f"{where}: does not fit its module: missing {missing[:3]}, unknown {unknown[:3]}")
     for name, value in own.items():
-        if tuple(value.shape) != tensors[name].shape:
+        if value.numel() and tuple(value.shape) != tensors[name].shape:
             raise InputError(f"{where}: tensor {name} is {tensors[name].shape}, the module has {tuple(value.shape)}")
-    changed.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
+    try:
+        changed.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
+    except RuntimeError as error:  # a tensor of no values, such as a table that is not made yet, that is to have some
+        raise InputError(f"{where}: the module does not take its tensors: {' '.join(str(error).split())}") from error
     return changed.eval()
 
 
@@ -142,12 +105,3 @@ def _what_it_takes(network: nn.Module) -> str:
         return f"its graph takes {network.input_shapes}"
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     return "it has no convolution" if first is None else f"its first convolution takes {first.in_channels} planes"
-
-
-@contextmanager
-def _imports_from(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))

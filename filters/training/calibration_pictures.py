@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.calibration import HOLD_OUT_EVERY, Calibration, Sample
+from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
@@ -27,6 +27,7 @@ from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import BUNDLED_LAYOUT
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import grids_of, network_input, network_target, read_extended
+from vvc_nnr.filters.picture_codecs import PictureCodec, padded
 from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
 from vvc_nnr.filters.training.patches import reduced_pictures
 from vvc_nnr.sequences.frame import Frame
@@ -34,6 +35,7 @@ from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 IN_LOOP_QPS = (22, 27, 32, 37)
 N_PATCHES, PATCH_BATCH = 2048, 64
+N_CODEC_CROPS, CODEC_CROP_SIDE = 24, 96
 # BT.601, as grey pictures are made in the literature of denoising.
 GREY = np.array([0.299, 0.587, 0.114])
 
@@ -288,6 +290,35 @@ def autoencoder_calibration(
         return tuple(Sample((batch,), batch) for batch in batches)
 
     return Calibration(samples(pictures), samples(held_out), run=through_rounded_latent, accepts_small=True)
+
+
+def codec_calibration(codec: PictureCodec, paths: Sequence[Path], options: CropOptions | None = None) -> Calibration:
+    """Pictures for an autoencoder, which is to return them: patches for the bundled one, crops for any other.
+
+    Args:
+        codec: The autoencoder.
+        paths: Photographs.
+        options: Which crops; None: so many and so large as a network of its stride needs. Not for the bundled one.
+
+    Raises:
+        InputError: If there are fewer than two photographs, or one cannot be read.
+    """
+    if isinstance(codec.network, Autoencoder):
+        return autoencoder_calibration(*patches(paths, None))
+    chosen = options or CropOptions(N_CODEC_CROPS, N_CODEC_CROPS // 2)
+    side = -(-max(CODEC_CROP_SIDE, 2 * codec.stride) // codec.stride) * codec.stride
+    fitted, held_out = crops(paths, replace(chosen, side=side))
+
+    def sample(crop: Crop) -> Sample:
+        picture = padded(as_picture(crop, 3), codec.stride)
+        return Sample((picture,), picture)
+
+    return Calibration(
+        [sample(crop) for crop in fitted],
+        [sample(crop) for crop in held_out],
+        run=codec.reconstruct,
+        accepts_small=True,
+    )
 
 
 def through_rounded_latent(model: nn.Module, pictures: Tensor) -> Tensor:

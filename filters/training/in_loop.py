@@ -21,7 +21,8 @@ from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.networks.foreign import declared_layout, made_network
+from vvc_nnr.filters.networks.factory import module_made_by
+from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout
 from vvc_nnr.filters.networks.packing import unpacked_planes
@@ -105,7 +106,8 @@ class InLoopRun(RunOptions):
     quantised_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError if a shape is given beside a rung or a network to start from, which have one."""
+        """Raises InputError if there are no pictures, or a shape is given beside a rung or network, which have one."""
+        RunOptions.check(self)
         if self.layout is not None and self.arch is None:
             raise InputError("layout: is for a network of your own, and there is no arch; take it away")
         named = {"arch": self.arch, "rung": self.rung, "init": self.init}
@@ -194,8 +196,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     sources = [source for source in found if source.path in distinct]
     if before is not None:
         check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
-    if pairs.exists():
-        check_pairs(filter_pictures(sources), pairs, encodings)
+    split(check_pairs(filter_pictures(sources), pairs, encodings))  # too few are known before the first is coded
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
@@ -208,7 +209,7 @@ def _initial_network(options: InLoopRun) -> tuple[nn.Module, Layout]:
     if options.arch is None:
         network = _initial_ladder(options)
         return network, network.layout
-    network_of_own = made_network(options.arch)
+    network_of_own = module_made_by(options.arch)
     layout = declared_layout(network_of_own, options.layout, where=options.arch)
     if not any(parameter.requires_grad for parameter in network_of_own.parameters()):
         raise InputError(f"arch {options.arch}: has no parameter that could be trained")
