@@ -47,7 +47,8 @@ def complexity(network: nn.Module, layout: Layout | None = None) -> Complexity:
     layout = layout or declared_layout(network)
     height, width = layout.patch or (layout.align * -(-_SIDE // layout.align) + 2 * layout.overlap,) * 2
     n_luma = height * width * layout.n_luma_per_sample
-    shapes = [(1, layout.n_inputs, height, width)] + ([(1,)] if layout.qp == "scalar" else [])
+    shapes: list[tuple[int, ...]] = [(1, layout.n_inputs, height, width)]
+    shapes += [(1,)] if layout.qp == "scalar" else []
     n_mac = _macs_of_graph(network, shapes) if isinstance(network, OnnxNetwork) else _macs_of_module(network, shapes)
     runs = sum(1 if "y" in run else 0.25 for run in RUNS[layout.planes])  # a chroma plane is a quarter of luma
     return Complexity(runs * n_mac / n_luma / 1000, n_parameters(network))
@@ -63,7 +64,7 @@ def _macs_of_module(network: nn.Module, shapes: list[tuple[int, ...]]) -> float:
             if device == "cpu":
                 raise
         else:
-            return counter.get_total_flops() / 2  # it counts a multiplication and an addition as two
+            return float(counter.get_total_flops()) / 2  # it counts a multiplication and an addition as two
     raise AssertionError
 
 

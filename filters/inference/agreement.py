@@ -53,7 +53,7 @@ def ready_backend(
     name = chosen_backend(choice, precision, device)
     order = FASTEST_FIRST[precision]
     others = order[order.index(name) + 1 :] if choice == "auto" else ()
-    why_not = []
+    why_not: list[str] = []
     for each in (name, *(other for other in others if not missing_for(other))):
         backend, fault = _tried(network, layout, each, precision, n_threads, device)
         if backend is not None:
@@ -96,7 +96,8 @@ _TEST_SIDES = (32, 48)
 
 def _test_input(layout: Layout) -> tuple[NDArray[np.float32], float | None]:
     """Part of a photograph as the network takes it, and its second input."""
-    frame = rgb_to_frame(skimage.data.astronaut()[:128, 128:320], bit_depth=10)
+    picture = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    frame = rgb_to_frame(picture[:128, 128:320], bit_depth=10)
     grid = grids_of(frame, layout)[0]
     height, width = layout.patch or (
         layout.align * -(-side // layout.align) + 2 * layout.overlap for side in _TEST_SIDES

@@ -88,12 +88,12 @@ class ArrayGrid:
     @property
     def height(self) -> int:
         """See `Grid`."""
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def width(self) -> int:
         """See `Grid`."""
-        return self.values.shape[2]
+        return int(self.values.shape[2])
 
     def read(self, window: Rectangle) -> Values:
         """See `Grid`."""
