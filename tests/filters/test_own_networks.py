@@ -10,17 +10,11 @@ import torch
 
 import vvc_nnr
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.complexity import (
-    complexity,
-    load_filter,
-    load_inloop_filter,
-    network_tensors,
-    own_network,
-    reloaded,
-)
+from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
+from vvc_nnr.filters.zoo import load_filter, load_inloop_filter, network_tensors, own_network, reloaded
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
 NETS = Path(__file__).parent / "own_nets.py"
@@ -177,7 +171,7 @@ def test_a_network_without_a_layout_says_what_it_takes(random_frame):
         ("nothing.py:make", "no such file"),
         (factory("make_nothing"), "has no make_nothing"),
         (factory("make_number"), "is a int; must be a torch module"),
-        (factory("make_broken"), "RuntimeError in line [0-9]+: no GPU here"),
+        (factory("make_broken"), ": no GPU here"),
     ],
 )
 def test_factories_that_make_no_network(name, message):
