@@ -15,6 +15,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files
+from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import SUFFIXES, Source, open_source, open_sources
 
 DATA_VARIABLE = "VVC_NNR_DATA"
@@ -108,8 +109,22 @@ def _image_folder(path: Path) -> SmallPictures:
     listing = list_files(path, has_suffix(IMAGE_SUFFIXES))
     listing.left_out.tell(path)
     images = tuple(read_image(file) for file in listing.paths)
+    for image, file in zip(images, listing.paths, strict=True):
+        check_small_picture(image, str(file))
     names = tuple(file.relative_to(path).as_posix() for file in listing.paths)
     return SmallPictures(images, names, f"{len(images)} images of {path.name}")
+
+
+def check_small_picture(picture: NDArray[np.uint8], where: str) -> None:
+    """Checks that a picture (H, W, 3) can be coded and scored; `where` names it.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    height, width = picture.shape[:2]
+    if min(width, height) < SSIM_WINDOW:
+        needed = f"sides must be at least {SSIM_WINDOW} for SSIM"
+        raise InputError(f"{where}: is {width}x{height}, {needed}; enlarge it, or take it out of the folder")
 
 
 def _cifar10(path: Path) -> NDArray[np.uint8]:

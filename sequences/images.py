@@ -10,6 +10,7 @@ Source: Rec. ITU-R BT.709-6, section 3; ITU-T H.266, clause 6.2 (nominal 4:2:0 l
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ RGB_TO_YUV = np.array(
 )
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF")
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "La", "RGBa")
+# Pixels have at least one bit; deflate makes at most 1032 bytes of one.
+_MOST_PIXELS_PER_BYTE = {"raw": 8, "zip": 8 * 1032}
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _REDUCED_OR_MASK = 0b101
 """Bits of TIFF's NewSubfileType: another page at lower resolution, and a transparency mask."""
@@ -62,12 +65,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
-        if isinstance(image, PngImagePlugin.PngImageFile):
-            _check_png(file)
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
-        return np.array(upright.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -78,6 +79,17 @@ def read_image_size(path: Path) -> tuple[int, int]:
             width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
         on_its_side = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
         return (height, width) if on_its_side else (width, height)
+
+
+def _check_length(image: ImageFile.ImageFile, file: BinaryIO) -> None:
+    """Refuses an image of more pixels than its bytes can stand for, before memory is asked for them."""
+    at = file.tell()
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    width, height = image.size
+    most = [n_bytes * _MOST_PIXELS_PER_BYTE[tile[0]] for tile in image.tile if tile[0] in _MOST_PIXELS_PER_BYTE]
+    if width * height > max(most, default=width * height):
+        raise BitstreamError(f"{n_bytes} bytes are too few for {width}x{height} pixels")
 
 
 def _check_png(file: BinaryIO) -> None:
@@ -175,6 +187,9 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
             warnings.filterwarnings("error", _LOST_TAG)
             with Image.open(file) as image:
                 _check_kind(image, where)
+                _check_length(image, file)
+                if isinstance(image, PngImagePlugin.PngImageFile):
+                    _check_png(file)
                 yield image
     except UnsupportedError:
         raise

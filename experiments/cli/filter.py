@@ -175,6 +175,8 @@ class Filter(Command):
         if self.input.suffix.lower() in VVC_SUFFIXES:
             if self.video.stream is not None or self.video.allow_damaged:
                 raise InputError(f"{self.input}: --stream and --allow-damaged are for video files, this is a stream")
+            if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
+                raise InputError(f"{self.input}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
             stream = vvc_stream(self.input)
             frames = decode_vvc(stream, width=width, height=height)

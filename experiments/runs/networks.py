@@ -214,7 +214,7 @@ def _grouped(
     for place, network in enumerate(loaded):
         if any(network.sha256 == other.sha256 for other in loaded[:place]):
             raise InputError(f"{network.path}: this network is given twice")
-    said = dict(_paired(original, loaded, load) for original in originals)
+    said = _pairs(originals, loaded, load)
     trained = [network for network in loaded if not network.is_coded]
     groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}
     for network in loaded:
@@ -299,6 +299,19 @@ def _is_general(text: str) -> bool:
     return not equals or ("=" not in rest.partition(",")[0] and not is_factory(rest) and rest != "dncnn")
 
 
+def _pairs(
+    originals: Sequence[str], networks: Sequence[LoadedNetwork], load: Callable[[str], LoadedNetwork]
+) -> dict[str, LoadedNetwork]:
+    """The networks that coded files come from, by the names of the files."""
+    pairs: dict[str, LoadedNetwork] = {}
+    for original in originals:
+        name, found = _paired(original, networks, load)
+        if name in pairs:
+            raise InputError(f"original {original}: {name} has another original too; give it one")
+        pairs[name] = found
+    return pairs
+
+
 def _paired(
     original: str, networks: Sequence[LoadedNetwork], load: Callable[[str], LoadedNetwork]
 ) -> tuple[str, LoadedNetwork]:
@@ -357,15 +370,17 @@ class NetworkState:
 
 
 def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
-    """Refuses calibrated compression without photographs, before anything runs.
+    """Refuses calibrated compression without photographs, and photographs without it, before anything runs.
 
     Raises:
-        InputError: If photographs are missing or not there.
+        InputError: If photographs are missing, not there, or of no use.
     """
     if any(each.kind == "calibrated" for each in compressions):
         if photographs is None:
             raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
         image_files(photographs)
+    elif photographs is not None:
+        raise InputError("photographs (--calibrate DIR): no compression is calibrated; add it to the list (--compress)")
 
 
 def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:

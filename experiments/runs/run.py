@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.image_formats import RATES, encoder_versions
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
@@ -27,6 +27,7 @@ from vvc_nnr.experiments.records.settings import (
     picture_digests,
     sequence_plan,
     source_digests,
+    tell_copies,
     write_settings,
 )
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
@@ -122,6 +123,8 @@ def run_tool_by_tool(
     originals = damage_note(sources, options.max_pictures)
     settings |= {"originals": originals} if originals else {}
     inputs = source_digests(sources, options.max_pictures)
+    _check_viewer_picture(inputs, options.viewer_picture)
+    tell_copies(inputs)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
     conventions = Conventions(
@@ -173,7 +176,9 @@ def run_end_to_end(
     networks = given_autoencoders(options.networks, options.originals, options.archs, modules, options.stride)
     own = {"compressions": [each.text for each in options.compressions], **_image_encoders()}
     settings = _plain(asdict(options)) | own
-    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
+    inputs = picture_digests(pictures, names)
+    tell_copies(inputs)
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), inputs)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
@@ -354,6 +359,14 @@ def _remove_results(folder: Path, names: Iterable[str]) -> None:
 def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:
     """The settings that may differ between runs in one folder."""
     return [key for key in settings if key not in settled]
+
+
+def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
+    """Refuses a picture for the viewer that a sequence does not have, or not among those that are used."""
+    for name, digests in inputs.items():
+        if picture >= len(digests):
+            there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
+            raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
 
 
 def _image_encoders() -> dict[str, str]:

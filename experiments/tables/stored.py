@@ -97,7 +97,8 @@ class StoredRun(Generic[_RowT]):
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, self.header, has_ended=run.has_ended)
+        found: tuple[str, ...] = run_remarks(run.plan, self.rows, self.header, has_ended=run.has_ended)
+        return (*found, run.copies) if run.copies else found
 
     @property
     def frame(self) -> pd.DataFrame:

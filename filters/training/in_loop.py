@@ -106,7 +106,8 @@ class InLoopRun(RunOptions):
     quantised_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError if a shape is given beside a rung or a network to start from, which have one."""
+        """Raises InputError if there are no pictures, or a shape is given beside a rung or network, which have one."""
+        RunOptions.check(self)
         if self.layout is not None and self.arch is None:
             raise InputError("layout: is for a network of your own, and there is no arch; take it away")
         named = {"arch": self.arch, "rung": self.rung, "init": self.init}
@@ -195,8 +196,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     sources = [source for source in found if source.path in distinct]
     if before is not None:
         check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
-    if pairs.exists():
-        check_pairs(filter_pictures(sources), pairs, encodings)
+    split(check_pairs(filter_pictures(sources), pairs, encodings))  # too few are known before the first is coded
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.files import AtomicFile, open_input, read_bytes
+from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes
 from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.training.optimiser import Optimiser, OptimiserName, check_optimiser
 from vvc_nnr.model.torch_file import check_records
@@ -341,10 +341,7 @@ def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions, 
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    make_folder(path.parent)
     with AtomicFile(path) as file:
         file.write(buffer.getbuffer())
 

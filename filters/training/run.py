@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,6 +92,11 @@ class RunOptions:
     init: str | None = None
     device: TrainDevice = "auto"
     checkpoint_every: int = 500
+
+    def check(self) -> None:
+        """Raises InputError if the pictures are not there."""
+        if not os.path.lexists(self.data):
+            raise InputError(f"data {self.data}: no such folder; must be a folder of pictures to train on")
 
     def training(self) -> TrainOptions:
         """The part of them that the training loop has to know.

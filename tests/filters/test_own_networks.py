@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,13 @@ from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
-from vvc_nnr.filters.zoo import load_filter, load_inloop_filter, network_tensors, own_network, reloaded
+from vvc_nnr.filters.zoo import (
+    load_filter,
+    load_inloop_filter,
+    network_tensors,
+    own_network,
+    reloaded,
+)
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
 NETS = Path(__file__).parent / "own_nets.py"
@@ -177,7 +184,7 @@ def test_a_network_without_a_layout_says_what_it_takes(random_frame):
 def test_factories_that_make_no_network(name, message):
     with pytest.raises(InputError, match=r"own_nets|nothing") as caught:
         load_filter(name, layout="planes=y")
-    assert message in str(caught.value)
+    assert re.search(message, str(caught.value))
 
 
 def test_tensors_of_another_network(tmp_path):

@@ -118,6 +118,19 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
     assert read_rows(path, SizeRow).rows == (SIZE,)
 
 
+def test_the_mark_that_editors_put_before_utf8_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    other = dataclasses.replace(IMAGE, image="dog")
+    with RowWriter(path, ImageRow, HEADER) as writer:
+        writer.append([IMAGE])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    table = read_rows(path, ImageRow)
+    assert (table.rows, dict(table.header)) == ((IMAGE,), HEADER)
+    with RowWriter(path, ImageRow, HEADER) as writer:
+        writer.append([other])
+    assert read_rows(path, ImageRow).rows == (IMAGE, other)
+
+
 def test_numpy_scalars_are_written_as_numbers(tmp_path: Path) -> None:
     row = ImageRow("cat", "jpeg-file", "q50", "none", "", np.int64(100), np.float64(0.5), np.float64(np.inf), 0.9, None)  # type: ignore[arg-type]
     assert read_rows(_file(tmp_path, row), ImageRow).rows == (row,)

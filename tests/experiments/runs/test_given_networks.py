@@ -156,6 +156,7 @@ def test_what_does_not_fit_is_refused(networks: Path, post: Path, coded: Path, t
     cases: list[tuple[list[str], list[str], list[str], str]] = [
         ([], [], [], "name at least one"),
         ([str(post), str(post)], [], [], "this network is given twice"),
+        ([str(coded)], [], [str(post), f"post={post}"], "post has another original too; give it one"),
         ([str(post)], ["rep"], [], "replacement rep: is none of the networks post"),
         ([str(post)], [], [rep], "no network is called rep"),
         ([str(coded)], [], [str(larger)], "another shape"),
