@@ -178,7 +178,7 @@ def test_a_network_without_a_layout_says_what_it_takes(random_frame):
         ("nothing.py:make", "no such file"),
         (factory("make_nothing"), "has no make_nothing"),
         (factory("make_number"), "is a int; must be a torch module"),
-        (factory("make_broken"), "RuntimeError in line [0-9]+: no GPU here"),
+        (factory("make_broken"), ": no GPU here"),
     ],
 )
 def test_factories_that_make_no_network(name, message):

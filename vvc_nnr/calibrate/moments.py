@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -234,7 +235,7 @@ def phase_moments(layer: MatrixLayer, module: TransposedModule, passes: BothPass
     for phase in phases(module):
         taps = phase.flat_taps(n_columns)
         sums = _Sums(module.groups, len(taps) * n_inputs)
-        _add(sums, layer, layer.n_places // n_phases, lambda x, p=phase: phase_windows(module, x, p), passes)
+        _add(sums, layer, layer.n_places // n_phases, partial(phase_windows, module, phase=phase), passes)
         if not sums.n_places:
             return None
         seen = sums.moments(np.arange(len(taps) * n_inputs))
