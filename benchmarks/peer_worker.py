@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-OPERATORS = Path(__file__).resolve().parents[1] / "experiments" / "networks"
+OPERATORS = Path(__file__).resolve().parents[1] / "experiments" / "zoo"
 """Folder of `torchvision_operators.py`."""
 
 

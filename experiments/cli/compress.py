@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, format_of, itemsize_of, shape_of
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.network_encoder import CodedNetwork, code_network, weak_line
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -79,7 +79,7 @@ NNC_FLAGS = Flags(
 PICTURE_FLAGS = Flags(
     PictureOptions,
     names={"n_crops": "crops"},
-    kinds={"qps": QPS, "data": FOLDER, "fold_batch_norms": HIDDEN},
+    kinds={"qps": QPS, "data": FOLDER, "fold_batch_norms": HIDDEN, "max_bytes": HIDDEN},
 )
 
 
@@ -157,13 +157,12 @@ class Compress(Command):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
-            data = compress_arrays(
-                coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
-            )
+            made = code_network(coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph)
         with AtomicFile(self.output) as file:
-            file.write(data)
-        outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
-        return _with_left_out(_with_constants(outcome, coded, self.coding), network.left_out)
+            file.write(made.data)
+        outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
+        outcome = _with_constants(_with_quality(outcome, made), coded, self.coding)
+        return _with_left_out(outcome, network.left_out)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
         stored = read_network_file(path)
@@ -179,9 +178,10 @@ class Compress(Command):
         from vvc_nnr.filters.compress import compress_by_pictures  # here: it imports torch and the codec
 
         left_out = read_network_file(path).left_out
-        options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms)
+        options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms, max_bytes=self.coding.max_bytes)
+        coding = replace(self.coding, max_bytes=None)
         with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
-            made = compress_by_pictures(path, photographs, self.output, options, self.coding, _tell)
+            made = compress_by_pictures(path, photographs, self.output, options, coding, _tell)
         return _with_left_out(_calibrated(self.input, self.output, made), left_out)
 
 
@@ -245,6 +245,13 @@ def _with_left_out(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
     """The outcome with what the input holds beside the network."""
     text = "\n".join([outcome.text, *left_out_notes(left_out)])
     return Outcome(text, outcome.data | {"left_out": list(left_out)})
+
+
+def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
+    """The outcome with the quality of the steps, and a line if tensors keep little of themselves."""
+    lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
+    data = {"quality_db": made.quality_db, "weak_db": dict(made.weak_db)}
+    return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 
 
 def _with_constants(outcome: Outcome, network: NetworkArrays, options: CompressOptions) -> Outcome:

@@ -5,28 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from functools import cache
 from types import ModuleType
-from typing import Any
-
-import torch
 
 from vvc_nnr.experiments.zoo.row import NotHereError
-
-SCHEMAS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
-
-
-@cache
-def declare_operators() -> Any:
-    """Declares the operators without kernels, for as long as the process lives: the cache keeps what holds them."""
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for schema in SCHEMAS:
-        library.define(schema)
-    return library
-
+from vvc_nnr.experiments.zoo.torchvision_operators import declare_operators
 
 COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric, then what they ask for but numpy"
 """CompressAI asks for a numpy below 2 and works with later ones."""

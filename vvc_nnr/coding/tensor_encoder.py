@@ -27,11 +27,13 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.coding.own_steps import OwnSteps
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
-from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, quantize_indices
+from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
+from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, snr_db
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
     Quantiser,
@@ -63,6 +65,7 @@ class TensorJob:
         past: What an update knows of the tensor before.
         n_threads: Threads for its block rows.
         rule: What the tensor may lose; None: what its number of dimensions says.
+        own_qp: The QP that follows from its spread; None: that of the options.
     """
 
     name: str
@@ -74,6 +77,7 @@ class TensorJob:
     past: TensorPast | None = None
     n_threads: int = 1
     rule: Rule | None = None
+    own_qp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,19 @@ class EncodedTensor:
     Args:
         units: One, low and high half of integers that need two, or none: an update without any change.
         number_format: As which they were coded, one of `number_formats.FORMATS`.
+        weak_db: Its SNR if that is below `quality.WEAK_DB`, else None.
     """
 
     units: tuple[DataUnit, ...]
     number_format: str
+    weak_db: float | None = None
+
+
+def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
+    """The job with the QP that follows from the tensor's spread, or to be exact where no step is fine enough."""
+    if steps is None:
+        return job
+    return replace(job, own_qp=steps.qps.get(job.name), rule=EXACT if job.name in steps.exact else job.rule)
 
 
 def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -107,11 +120,11 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     values = as_float32(job.name, job.array, "" if job.parent else LOSSLESS_CODES_THEM)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_exactly(job, BITS_OF[job.number_format], options)
-    quantiser = choose_quantiser(job.name, values, options, job.rule)
+    quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
-    unit = _encode_floats(job, values, quantiser, options)
-    return EncodedTensor((unit,) if unit else (), job.number_format)
+    unit, weak_db = _encode_floats(job, values, quantiser, options)
+    return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
 
 
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -121,7 +134,7 @@ def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor
     qp = None if values is None else exact_qp(values, options.qp_density, limit)
     if values is None or qp is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
-    unit = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
 
@@ -154,26 +167,35 @@ def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], optio
 
 def _encode_floats(
     job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
-) -> DataUnit | None:
-    """The data unit of a float tensor; None of an update without any change."""
+) -> tuple[DataUnit | None, float | None]:
+    """The data unit of a float tensor, None of an update without any change; and its SNR if it is weak."""
     unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
-    step = step_size(quantiser.qp, options.qp_density)
+    step, original = step_size(quantiser.qp, options.qp_density), values
     if quantiser.max_level is not None:
         largest = np.float32(quantiser.max_level * step)
         values = np.clip(values, -largest, largest)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
     book = _by_codebook(unit, values, quantiser.qp, options) if wants_codebook else None
-    if book is not None and options.codebook == "force":
-        return book
     unit = replace(unit, dq_flag=quantiser.use_dq)
     params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
     found = _search(values, params, quantiser, options)
+    may_miss = quantiser.max_level is not None or (options.lambda_rd or 0.0) > 1
+    weak_db = None if not may_miss and is_surely_strong(original, step) else _weak_db(original, found, params, step)
+    if book is not None and options.codebook == "force":
+        return book, weak_db
     if job.parent is not None and not found.indices.any():
-        return None
+        return None, weak_db
     indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
     plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
-    return plain if book is None else min(plain, book, key=_size_bytes)
+    return plain if book is None else min(plain, book, key=_size_bytes), weak_db
+
+
+def _weak_db(values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams, step: float) -> float | None:
+    """The SNR of a tensor of some levels, None unless it is below WEAK_DB."""
+    decoded = levels_of(found.indices, params, found.skipped_rows) * np.float32(step)
+    found_db = snr_db(values, decoded)
+    return found_db if found_db < WEAK_DB else None
 
 
 def _search(
