@@ -8,9 +8,11 @@ from typing import Any, Literal
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.bitstream.stream import Buffer, read_stream
+from vvc_nnr.coding.decoder import decode_network
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
-from vvc_nnr.coding.network_decoder import decode_network
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.own_steps import warn_of_weak
+from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.options import (
@@ -55,6 +57,8 @@ def compress(
     progress: Progress | None = None,
     calibration: Any = None,
     max_loss_db: float | None = None,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
@@ -94,6 +98,9 @@ def compress(
             at density 2), `lambda_rd` and `scan_order` not at all. Not with `bitdepth`, `codebook`, `lossless`,
             `qp_by_size`, or search "thorough". `vvc_nnr.calibrate.compress_calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
+        evaluate: A score of the user's own, the higher the better: called with a network of the kind of `model`, about
+            ten times, while the smallest file is looked for whose score falls by no more than `max_drop`.
+        max_drop: With `evaluate`: the largest drop of the score.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded, or a limit cannot be kept.
@@ -103,6 +110,14 @@ def compress(
         param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless, search,
         quality, bits_per_weight, max_bytes if calibration is None else None,
     )  # fmt: skip
+    if (evaluate is None) != (max_drop is None):
+        raise InputError("evaluate, max_drop: both must be given, or none")
+    if evaluate is not None and max_drop is not None:
+        if calibration is not None:
+            raise InputError("evaluate: has no effect with calibration; take one of them away")
+        by_score = compress_by_score(model, evaluate, max_drop, options, metadata, progress)
+        warn_of_weak(by_score.weak_db)
+        return by_score.data
     if calibration is None:
         if max_loss_db is not None:
             raise InputError("max_loss_db: pictures (calibration) must be given to keep it by")

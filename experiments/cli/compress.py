@@ -13,8 +13,9 @@ from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, format_of, itemsize_of, shape_of
-from vvc_nnr.coding.network_encoder import CodedNetwork, code_network, weak_line
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
+from vvc_nnr.coding.encoder import code_network
+from vvc_nnr.coding.own_steps import CodedNetwork, weak_line, weak_names
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -26,8 +27,7 @@ from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
-from vvc_nnr.model.safetensors import uniform_bytes
-from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.model.safetensors import Biases, Ranges, parse_network, uniform_bytes
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
     SAFETENSORS_SUFFIX,
@@ -42,11 +42,12 @@ from vvc_nnr.network_file import (
 )
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.parallel import Progress
+from vvc_nnr.quantize.quality import weak_tensors_db
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, override_roles
 
 if TYPE_CHECKING:
-    from vvc_nnr.calibrate.calibrated_network import TensorAllocation
+    from vvc_nnr.calibrate.allocation import TensorAllocation
     from vvc_nnr.experiments.tables.table import Cell
     from vvc_nnr.filters.compress import PictureCompression
 
@@ -92,6 +93,7 @@ class Compress(Command):
         output: .safetensors or .nnc to write.
         method: nnc (default for .nnc), or uniform1 to uniform16 bit (default for .safetensors: uniform8).
         biases: Biases in --method uniform; default: quantised.
+        per_tensor: One range per tensor in --method uniform, as in the papers; default: one per row (output channel).
         graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
@@ -103,6 +105,7 @@ class Compress(Command):
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     method: Annotated[str | None, door(choice(*METHODS), "M")] = None
     biases: Biases | None = None
+    per_tensor: bool = False
     graph: GraphCarriage = "onnx"
     fold_batch_norms: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -142,8 +145,9 @@ class Compress(Command):
             raise InputError(f"{output}: compress writes {NNC_SUFFIX} or {SAFETENSORS_SUFFIX} files; change the name")
         if suffix in {NNC_SUFFIX, SAFETENSORS_SUFFIX} - {written}:
             raise InputError(f"{output}: --method {method} writes {written} files; change the name or the method")
-        if method == "nnc" and self.biases is not None:
-            raise InputError("--biases: only for --method uniform1 to uniform16")
+        for flag, is_given in (("--biases", self.biases is not None), ("--per-tensor", self.per_tensor)):
+            if method == "nnc" and is_given:
+                raise InputError(f"{flag}: only for --method uniform1 to uniform16")
         if method != "nnc" and self.fold_batch_norms:
             raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
         first = NNC_FLAGS.first_given(self.coding)
@@ -166,12 +170,18 @@ class Compress(Command):
 
     def _uniform(self, path: Path, method: str) -> Outcome:
         stored = read_network_file(path)
+        exact = stored.tensors if self.per_tensor else read_arrays(path).arrays
         with naming(path):
             bits = int(method.removeprefix("uniform"))
-            data = uniform_bytes(stored.tensors, stored.metadata, bits, self.biases or "quantised")
+            ranges: Ranges = "tensor" if self.per_tensor else "row"
+            data = uniform_bytes(exact, stored.metadata, bits, self.biases or "quantised", ranges)
+            floats = {name: tensor for name, tensor in stored.tensors.items() if tensor.dtype.kind == "f"}
+            weak = weak_tensors_db(floats, parse_network(data).tensors)
         with AtomicFile(self.output) as file:
             file.write(data)
         outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
+        lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
+        outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | {"ranges": ranges, "weak_db": weak})
         return _with_left_out(outcome, stored.left_out)
 
     def _by_pictures(self, path: Path, photographs: Path) -> Outcome:
@@ -277,7 +287,7 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     return {
         name: itemsize_of(array) * math.prod(shape_of(array))
         for name, array in network.arrays.items()
-        if roles[name].role is Role.CONSTANT and format_of(name, array).startswith(("float", "bfloat"))
+        if roles[name].role is Role.CONSTANT and number_format_of(name, array).startswith(("float", "bfloat"))
     }
 
 

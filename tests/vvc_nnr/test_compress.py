@@ -218,7 +218,8 @@ def test_huge_and_tiny_values() -> None:
     assert np.allclose(found["variance"], network["variance"], atol=1e-3)
     for name in ("huge", "huge64"):
         assert np.array_equal(found[name], network[name])
-    assert not found["tiny"].any()
+    assert np.array_equal(found["tiny"], network["tiny"])
+    assert not decompress(compress(network, qp=-32))["tiny"].any()
 
 
 def test_bfloat16_keeps_to_its_grid() -> None:

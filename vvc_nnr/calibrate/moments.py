@@ -1,13 +1,20 @@
 """Second moments of what the layers of a torch module see and of what their outputs do, over calibration pictures.
 
 Moments are summed where the data comes by, so that their memory is that of the largest layer.
+
+Weights that are coded layer by layer change what later layers see. Instead of running the network anew for each layer,
+every picture has a pass of its own that waits in front of a layer until that layer's weight is coded, and then goes on
+with it. The passes are threads, of which one runs at a time; what a waiting pass keeps is what the network itself
+still needs.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +23,123 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.calibrate.layers import MatrixLayer, MatrixModule, Run, n_groups, rows_of, weight_order, windows
-from vvc_nnr.calibrate.layerwise_pass import PausedPasses
+from vvc_nnr.quantize.rate_distortion import DEAD_SHARE
+
+
+class _CancelledError(Exception):
+    """The pass is not needed any more."""
+
+
+class _Pass:
+    """One pass, as a thread that runs between `advance` and the next layer."""
+
+    def __init__(self, model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> None:
+        self.at: str | None = None  # name of the layer that it waits in front of, None at the end
+        self.seen: Tensor | None = None  # input of that layer
+        self.error: BaseException | None = None
+        self._is_cancelled = False
+        self._passed: set[str] = set()
+        self._may_go, self._has_stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, args=(model, run, inputs), daemon=True)
+        self._thread.start()
+
+    def advance(self) -> None:
+        """Goes on to the next layer, or to the end.
+
+        Raises:
+            Exception: What the network raised.
+        """
+        self.seen = None
+        self._may_go.release()
+        self._has_stopped.acquire()
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self) -> None:
+        """Ends the pass where it is."""
+        self._is_cancelled = True
+        self._may_go.release()
+        self._thread.join()
+
+    def stop_at(self, name: str, seen: Tensor) -> None:
+        """Called by the pass itself in front of a layer; only the first call of a layer counts."""
+        if name in self._passed:
+            return
+        self._passed.add(name)
+        self.at, self.seen = name, seen
+        self._has_stopped.release()
+        self._wait()
+
+    def _wait(self) -> None:
+        self._may_go.acquire()
+        if self._is_cancelled:
+            raise _CancelledError
+
+    def _run(self, model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> None:
+        _running.current = self
+        try:
+            self._wait()
+            with torch.no_grad():
+                run(model, *inputs)
+        except _CancelledError:
+            pass
+        except Exception as error:
+            self.error = error
+        self.at, self.seen = None, None
+        self._has_stopped.release()
+
+
+_running = threading.local()
+
+
+class PausedPasses:
+    """Passes over several pictures; use it in a `with` block.
+
+    Args:
+        model: The network. Its weights may change while the passes wait.
+        layers: Where they wait, in the order of the network.
+        samples: The inputs of each pass.
+        run: Calls the network.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[MatrixLayer], samples: Sequence[Sequence[Tensor]], run: Run
+    ) -> None:
+        self._handles = [layer.module(model).register_forward_pre_hook(_stopper(layer.name)) for layer in layers]
+        self._passes = [_Pass(model, run, inputs) for inputs in samples]
+
+    def __enter__(self) -> PausedPasses:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for one in self._passes:
+            one.cancel()
+
+    def inputs_of(self, place: int, layer: MatrixLayer) -> Tensor | None:
+        """What a layer gets in the pass over one picture; None if it never comes there.
+
+        Args:
+            place: Which pass.
+            layer: The layer; those before it have had their turn.
+        """
+        one = self._passes[place]
+        if one.at != layer.name:
+            one.advance()
+        return one.seen if one.at == layer.name else None
+
+
+def _stopper(name: str) -> Any:
+    def hook(_: nn.Module, arguments: Any) -> None:
+        current = getattr(_running, "current", None)
+        if current is not None:
+            current.stop_at(name, arguments[0])
+
+    return hook
+
 
 Inputs: TypeAlias = Sequence[Tensor]
 # Moments of n columns are over this many times n places at least, if the pictures have as many.
@@ -85,6 +208,48 @@ def input_moments(
     return sums.moments(weight_order(module).numpy()) if sums.n_places else None
 
 
+class Evidence:
+    """What of second moments is to be believed, by how alike they are in every picture.
+
+    Beside the diagonal, correlations are shrunk to none by the share at which their expected squared error is least.
+    The scales of inputs are no matter, nor that pictures differ in contrast: each counts by its shape alone.
+
+    Source: O. Ledoit and M. Wolf, Journal of Multivariate Analysis 88(2), 2004.
+    """
+
+    def __init__(self) -> None:
+        self.n_pictures = 0
+        self._sums, self._squares, self._first = np.zeros(1), np.zeros(1), np.zeros(1)
+
+    def add(self, products: NDArray[np.floating[Any]]) -> None:
+        """The sums of products of one picture, (n_groups, n, n)."""
+        own = np.diagonal(products, axis1=1, axis2=2).astype(np.float64)
+        if not self.n_pictures:
+            self._first = np.where(own > DEAD_SHARE * own.mean(), own, np.inf)
+        contrast = float((own / self._first).mean())
+        if not contrast > 0:
+            return
+        even = products.astype(np.float64) / contrast
+        self._sums = self._sums + even
+        self._squares = self._squares + even**2
+        self.n_pictures += 1
+
+    def shares(self) -> NDArray[np.float64]:
+        """What is kept of each moment, (n_groups, n, n), 1 on the diagonal; all of it if there is but one picture."""
+        if self.n_pictures < 2:
+            return np.ones_like(np.atleast_3d(self._sums))
+        n = self._sums.shape[-1]
+        shares, beside = np.ones_like(self._sums), ~np.eye(n, dtype=bool)
+        noise = (self._squares - self._sums**2 / self.n_pictures) * self.n_pictures / (self.n_pictures - 1)
+        for group, sums in enumerate(self._sums):
+            own = np.diagonal(sums)
+            scale = np.where(own > DEAD_SHARE * own.mean(), 1 / np.sqrt(np.maximum(own, 1e-300)), 0.0)
+            weight = np.square(scale[:, None] * scale)[beside]
+            found = float(weight @ np.square(sums[beside]))
+            shares[group][beside] = 1 - min(float(weight @ noise[group][beside]) / found, 1.0) if found > 0 else 1.0
+        return shares
+
+
 class _Sums:
     """Sums of products in float32 and of those in float64, about the means of the first picture.
 
@@ -93,6 +258,7 @@ class _Sums:
 
     def __init__(self, n_groups: int, n: int) -> None:
         self.n_places = 0
+        self._evidence = Evidence()
         self._columns, self._crossed = np.zeros((n_groups, n, n)), np.zeros((n_groups, n, n))
         self._after, self._before = np.zeros((n_groups, n)), np.zeros((n_groups, n))
         self._origins: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -104,7 +270,9 @@ class _Sums:
         u -= self._origins[0]
         v -= self._origins[1]
         # numpy knows a matrix times its own transpose, and computes half of it.
-        self._columns += v.transpose(0, 2, 1) @ v
+        products = v.transpose(0, 2, 1) @ v
+        self._columns += products
+        self._evidence.add(products)
         self._crossed += u.transpose(0, 2, 1) @ v
         self._after += v.sum(1, dtype=np.float64)
         self._before += u.sum(1, dtype=np.float64)
@@ -117,6 +285,8 @@ class _Sums:
         after, before = self._after / n, self._before / n
         columns = self._columns / n - _outer(after, after)
         crossed = self._crossed / n - _outer(before, after)
+        kept = self._evidence.shares()
+        columns, crossed = columns * kept, crossed * kept
         square = np.ix_(np.arange(len(columns)), order, order)
         original_mean, mean = (origin[:, 0].astype(np.float64) for origin in self._origins)
         return InputMoments(
@@ -148,7 +318,7 @@ def output_moments(
 
     Source: Hutchinson's estimator of the Gauss-Newton matrix; a Kronecker factor of it (Martens and Grosse 2015).
     """
-    sums = {layer.name: torch.zeros(1, dtype=torch.float64) for layer in layers}
+    sums = {layer.name: _GradientSums() for layer in layers}
     n_outputs = 0
     with _gradients(model, layers, sums):
         for inputs, weight in zip(samples, weights, strict=True):
@@ -157,17 +327,35 @@ def output_moments(
             (output * signs).sum().mul(weight**0.5).backward()  # type: ignore[no-untyped-call]
             n_outputs += output.numel()
             model.zero_grad()
-    return {name: (total / n_outputs).numpy() for name, total in sums.items()}
+    return {name: total.moments(n_outputs) for name, total in sums.items()}
+
+
+class _GradientSums:
+    """Sums over pictures of the products of a layer's gradients, float64."""
+
+    def __init__(self) -> None:
+        self._products = np.zeros((1, 1))
+        self._evidence = Evidence()
+
+    def add(self, rows: Tensor) -> None:
+        """Gradients of one call by place and row, (n_places, n_rows)."""
+        products = (rows.T @ rows).double().numpy()
+        self._products = self._products + products
+        self._evidence.add(products[None])
+
+    def moments(self, n_outputs: int) -> NDArray[np.float64]:
+        """What is to be believed of their sum per output value, (n_rows, n_rows); (1, 1) without any call."""
+        found: NDArray[np.float64] = self._products * self._evidence.shares()[0] / n_outputs
+        return found
 
 
 @contextmanager
-def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, Tensor]) -> Iterator[None]:
+def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, _GradientSums]) -> Iterator[None]:
     """Within it the second moments of the gradients of the layers' outputs are added up."""
 
     def watch(layer: MatrixLayer) -> Callable[..., None]:
         def add(gradient: Tensor) -> None:
-            rows = rows_of(layer.module(model), gradient)
-            sums[layer.name] = sums[layer.name] + (rows.T @ rows).double()
+            sums[layer.name].add(rows_of(layer.module(model), gradient))
 
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             if output.requires_grad:

@@ -212,6 +212,14 @@ def nearest_qp(step: float, qp_density: int) -> int:
     return fine if step**2 < step_size(coarse, qp_density) * step_size(fine, qp_density) else min(coarse, high)
 
 
+def weak_tensors_db(
+    tensors: Mapping[str, NDArray[np.float32]], decoded: Mapping[str, NDArray[np.float32]]
+) -> dict[str, float]:
+    """The SNR of the tensors that keep less than WEAK_DB of themselves, by name; those of `tensors` are looked at."""
+    found = {name: snr_db(values, decoded[name]) for name, values in tensors.items()}
+    return {name: ratio for name, ratio in found.items() if ratio < WEAK_DB}
+
+
 def is_surely_strong(values: NDArray[np.float32], step: float) -> bool:
     """Whether a tensor without outliers keeps far more than WEAK_DB at a step, however its levels are chosen.
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import vvc_nnr
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
-from vvc_nnr.coding.network_encoder import code_network
+from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
@@ -241,3 +242,65 @@ def test_no_tensor_is_lost_without_a_word(network: Network, options: dict[str, A
             assert name in coded.weak_db
     if not options:
         assert not coded.weak_db
+
+
+class TestScores:
+    """Files by a score of the user's own."""
+
+    def test_the_smallest_file_within_a_drop(self) -> None:
+        network = layers()
+        x = normal((200, 96), 1.0, 5)
+        outputs = {name: x @ weight.T for name, weight in network.items()}
+        seen: list[float] = []
+
+        def accuracy(arrays: dict[str, NDArray[np.float32]]) -> float:
+            same = [np.mean((x @ arrays[name].T).argmax(1) == outputs[name].argmax(1)) for name in network]
+            seen.append(float(np.mean(same)))
+            return seen[-1]
+
+        data = compress(network, evaluate=accuracy, max_drop=0.05)
+        assert accuracy(decompress(data)) >= 0.95
+        assert len(seen) < 12
+        assert len(data) < len(compress(network, quality=40))
+        coarser = compress(network, evaluate=accuracy, max_drop=0.15)
+        assert len(coarser) < len(data)
+
+    def test_of_a_module(self) -> None:
+        torch = pytest.importorskip("torch")
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5)).eval()
+        x = torch.randn(100, 20)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        wanted = network(x).detach()
+        data = compress(
+            network, evaluate=lambda other: -float((other(x).detach() - wanted).square().mean()), max_drop=1e-3
+        )
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        vvc_nnr.load_into(network, data)
+        assert float((network(x).detach() - wanted).square().mean()) <= 1e-3
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"evaluate": len}, "both must be given"),
+            ({"max_drop": 1.0}, "both must be given"),
+            ({"evaluate": 3, "max_drop": 1.0}, "must be a function"),
+            ({"evaluate": len, "max_drop": -1}, "at least 0"),
+            ({"evaluate": len, "max_drop": math.nan}, "at least 0"),
+            ({"evaluate": lambda _: "much", "max_drop": 1}, "returned 'much'; must be a number"),
+            ({"evaluate": lambda _: math.nan, "max_drop": 1}, "returned nan; must be a number"),
+            ({"evaluate": len, "max_drop": 1, "qp": -32}, "take qp"),
+            ({"evaluate": len, "max_drop": 1, "quality": 30}, "take quality away"),
+            ({"evaluate": len, "max_drop": 1, "calibration": [0]}, "no effect with calibration"),
+        ],
+        ids=str,
+    )
+    def test_what_does_not_fit(self, options: dict[str, Any], words: str) -> None:
+        with pytest.raises(InputError) as raised:
+            compress(layers(), **options)
+        assert words in str(raised.value)
+
+    def test_a_drop_that_cannot_be_kept(self) -> None:
+        scores = iter([1.0, 0.0])
+        with pytest.raises(InputError, match=r"max_drop: 0\.5 cannot be kept; the least drop that was found is 1"):
+            compress(layers(), evaluate=lambda _: next(scores), max_drop=0.5)
