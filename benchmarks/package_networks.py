@@ -93,7 +93,9 @@ class Network:
     @cached_property
     def arrays(self) -> NamedArrays:
         """Its tensors."""
-        return dict(self._onnx.arrays if self.is_onnx else named_arrays(self.module))
+        if self.is_onnx:
+            return dict(self._onnx.arrays)
+        return {name: np.array(array) for name, array in named_arrays(self.module).items()}
 
     @cached_property
     def roles(self) -> dict[str, TensorRole]:
@@ -156,7 +158,8 @@ def load(source: Source, wheels: Path, folder: Path) -> Network:
 def _tones(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
     """A sound like a voice."""
     t = np.arange(n) / SAMPLE_RATE
-    partials = sum(np.sin(2 * math.pi * 150 * k * t + rng.uniform(0, 6)) / k for k in range(1, 9))
+    pitch_hz = 80 * 4 ** rng.random()
+    partials = sum(np.sin(2 * math.pi * pitch_hz * k * t + rng.uniform(0, 6)) / k for k in range(1, 9))
     return ((partials * (1 + 0.5 * np.sin(8 * math.pi * t)) + rng.normal(0, 0.05, n)) / 5).astype(np.float32)
 
 
