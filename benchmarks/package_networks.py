@@ -130,8 +130,8 @@ def run_onnx(model: bytes | str, inputs: Sequence[Any]) -> Outputs:
     """The outputs of an ONNX model, or file, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return [session.run(None, each) for each in inputs]
+    runner = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return [runner.run(None, each) for each in inputs]
 
 
 def _like(values: NDArray[Any], array: Any) -> Any:

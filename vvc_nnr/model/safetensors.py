@@ -126,8 +126,8 @@ def metadata_to_json(metadata: UniformMetadata) -> str:
     tensors = {name: _entry(metadata.ranges[name]) for name in sorted(metadata.ranges)}
     is_plain = not metadata.formats and all(stored.rows is None for stored in metadata.ranges.values())
     version = UNIFORM_VERSION if is_plain else ROWS_VERSION
-    content = {"version": version, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors}
-    content |= {} if is_plain else {"formats": dict(sorted(metadata.formats.items()))}
+    formats = {} if is_plain else {"formats": {name: metadata.formats[name] for name in sorted(metadata.formats)}}
+    content = {"version": version, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors} | formats
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -65,7 +65,7 @@ class Spread:
 
     def step_at(self, snr_db: float, error: float = DEPENDENT_ERROR) -> float:
         """The step that leaves an SNR, by a quantiser of a mean squared error of `error` squared steps."""
-        return self.rms * 10 ** (-snr_db / 20) / math.sqrt(error)
+        return self.rms * math.pow(10, -snr_db / 20) / math.sqrt(error)
 
     def snr_at(self, step: float, error: float = DEPENDENT_ERROR) -> float:
         """The inverse of `step_at`."""
@@ -143,7 +143,8 @@ def _rms(values: NDArray[np.float32]) -> float:
     if not alive.size:
         return 0.0
     largest = float(alive.max())
-    return math.sqrt(largest) * float(np.mean((alive / largest) ** ROW_POWER)) ** (0.5 / ROW_POWER)
+    mean = float(np.mean((alive / largest) ** ROW_POWER))
+    return math.sqrt(largest) * math.pow(mean, 0.5 / ROW_POWER)
 
 
 def _bits(values: NDArray[np.float32], rms: float) -> NDArray[np.float64]:
