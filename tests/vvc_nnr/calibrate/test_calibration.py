@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 import vvc_nnr
-from vvc_nnr.calibrate.calibration import Calibration, Sample, as_calibration
+from vvc_nnr import Calibration, Sample
+from vvc_nnr.calibrate.calibration import as_calibration
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.calibrate.layers import find_layers, rows_of, run_forward, weight_order, windows
-from vvc_nnr.calibrate.moments import Evidence, PausedPasses, input_moments, output_moments
+from vvc_nnr.calibrate.moments import BothPasses, Evidence, PausedPasses, input_moments, output_moments
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 
@@ -139,7 +140,9 @@ def test_input_moments_are_means_over_patches(monkeypatch: pytest.MonkeyPatch) -
     ):
         monkeypatch.setattr(Evidence, "shares", lambda self: 1)
         for layer in layers[:2]:
-            found = input_moments(layer, layer.module(network), before, after, 2, torch.Generator())
+            module = layer.module(network)
+            assert isinstance(module, nn.Conv2d)
+            found = input_moments(layer, module, BothPasses(before, after, 2, torch.Generator()))
     assert found is not None
     u = torch.cat([patches(network[2], network[:2](x)) for (x,) in samples], 1)[0].detach().double().numpy()
     v = torch.cat([patches(changed[2], changed[:2](x)) for (x,) in samples], 1)[0].detach().double().numpy()
@@ -251,18 +254,29 @@ def test_what_no_layer_has_is_coded_by_its_role() -> None:
     assert decoded["1.mask"].tobytes() == norm.mask.numpy().tobytes()
 
 
+class Mixed(nn.Module):
+    """A matrix that no layer has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.eye(8) + 0.1 * torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("nchw,cd->ndhw", x, self.mix)
+
+
 def test_matrices_of_no_known_layer_follow_their_spread_unless_a_qp_is_given() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ConvTranspose2d(8, 1, 1)).eval()
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), Mixed(), nn.Conv2d(8, 1, 1)).eval()
     with torch.no_grad():
-        network[1].weight.mul_(1e-4)
+        network[1].mix.mul_(1e-4)
     made = prepare_calibrated(network, pictures()).compress(1e-9)
-    assert [tensor.name for tensor in made.uncalibrated] == ["1.weight"]
+    assert [tensor.name for tensor in made.uncalibrated] == ["1.mix"]
     assert 0 < made.uncalibrated_share < 0.5
-    error = vvc_nnr.decompress(made.data)["1.weight"] - network[1].weight.detach().numpy()
-    assert np.square(error).sum() < 10**-2 * float(network[1].weight.detach().square().sum())
+    error = vvc_nnr.decompress(made.data)["1.mix"] - network[1].mix.detach().numpy()
+    assert np.square(error).sum() < 10**-2 * float(network[1].mix.detach().square().sum())
     given = prepare_calibrated(network, pictures(), options=CompressOptions(qp=-32)).compress(1e-9)
-    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(given.data).tensors}["1.weight"] == -32
+    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(given.data).tensors}["1.mix"] == -32
 
 
 def rescaled(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
@@ -442,5 +456,5 @@ def test_limits_without_pictures_are_refused() -> None:
 
 
 def test_every_fourth_picture_is_held_out() -> None:
-    found = as_calibration(pictures(9))
+    found = as_calibration(pictures(9), small_network())
     assert (len(found.fitted), len(found.held_out)) == (7, 2)
