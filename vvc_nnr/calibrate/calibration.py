@@ -6,14 +6,16 @@ This adaptor needs torch. A picture is whatever the network takes: one tensor or
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.layers import Run, checked_output, run_forward
+from vvc_nnr.calibrate.layers import Run, checked_output, layer_input, run_forward
 from vvc_nnr.errors import InputError
 
 Picture: TypeAlias = Any
@@ -65,9 +67,28 @@ def as_calibration(pictures: Any) -> Calibration:
         InputError: If there are fewer than two, or one is no picture.
     """
     found = pictures if isinstance(pictures, Calibration) else _split(pictures)
+    fitted, held_out = (tuple(map(_tracked, samples)) for samples in (found.fitted, found.held_out))
+    found = replace(found, fitted=fitted, held_out=held_out)
     if not found.fitted or not found.held_out:
         raise InputError("calibration: must have at least two pictures, one to fit and one to measure the loss by")
     return found
+
+
+def _tracked(sample: Sample) -> Sample:
+    """A sample that gradients can pass: tensors made in inference mode are copied."""
+    inputs = tuple(_normal(each) for each in sample.inputs)
+    return Sample(inputs, None if sample.target is None else _normal(sample.target))
+
+
+def _normal(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
+def own_gradients() -> Iterator[None]:
+    """Within it torch keeps gradients, whatever mode the caller has set."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _split(pictures: Any) -> Calibration:
@@ -103,7 +124,7 @@ def check_sizes(model: nn.Module, calibration: Calibration) -> None:
     if calibration.accepts_small:
         return
     norms = [part for part in model.modules() if isinstance(part, nn.GroupNorm | nn.modules.instancenorm._InstanceNorm)]
-    handles = [norm.register_forward_hook(_place_by_place) for norm in norms]
+    handles = [norm.register_forward_hook(_place_by_place, with_kwargs=True) for norm in norms]
     try:
         _check_borders(model, calibration)
     finally:
@@ -111,9 +132,10 @@ def check_sizes(model: nn.Module, calibration: Calibration) -> None:
             handle.remove()
 
 
-def _place_by_place(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _place_by_place(_: nn.Module, arguments: tuple[Tensor, ...], by_keyword: Any, output: Tensor) -> Tensor:
     """A norm's output, whose gradient knows nothing of its statistics."""
-    return output.detach() + (inputs[0] - inputs[0].detach())
+    seen = layer_input(arguments, by_keyword)
+    return output.detach() + (seen - seen.detach())
 
 
 def _check_borders(model: nn.Module, calibration: Calibration) -> None:

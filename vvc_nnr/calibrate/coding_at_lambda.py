@@ -22,12 +22,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.manifest import Tie, find_ties, with_ties
 from vvc_nnr.bitstream.number_formats import NamedArrays, coded_shape, itemsize_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.calibrate.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork, allocations
-from vvc_nnr.calibrate.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights
+from vvc_nnr.calibrate.calibration import (
+    Calibration,
+    LossMeter,
+    check_sizes,
+    loss_meter,
+    own_gradients,
+    picture_weights,
+)
 from vvc_nnr.calibrate.layers import MatrixLayer, find_layers
 from vvc_nnr.calibrate.layerwise_pass import PausedPasses
 from vvc_nnr.calibrate.moments import InputMoments, input_moments, output_moments
@@ -71,7 +79,8 @@ def prepare(
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
     felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
     rules = tensor_rules(module_roles(model, arrays), arrays, replace(options, qp_by_size=False))
-    return CalibratedCoder(original, arrays, rules, calibration, meter, felt, gradients, options, metadata, seed)
+    ties = find_ties(arrays)
+    return CalibratedCoder(original, arrays, ties, rules, calibration, meter, felt, gradients, options, metadata, seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +90,7 @@ class CalibratedCoder:
     Attributes:
         original: A copy of the network, float32.
         arrays: Its state, by name.
+        ties: Tensors of it that another one stands for.
         rules: What each tensor may lose that pictures do not decide about.
         calibration: The pictures.
         meter: By which the loss is measured.
@@ -93,6 +103,7 @@ class CalibratedCoder:
 
     original: nn.Module
     arrays: NamedArrays
+    ties: tuple[Tie, ...]
     rules: Mapping[str, Rule]
     calibration: Calibration
     meter: LossMeter
@@ -102,12 +113,19 @@ class CalibratedCoder:
     metadata: Mapping[str, str]
     seed: int
 
+    @property
+    def _coded_arrays(self) -> NamedArrays:
+        """The tensors that are coded: of tied ones the first."""
+        tied = {tie.name for tie in self.ties}
+        return {name: array for name, array in self.arrays.items() if name not in tied}
+
     def first_lambda(self, loss_db: float) -> float:
         """The lambda at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
         error = self.meter.reference_mse * (10 ** (loss_db / 10) - 1)
         n_weights = sum(layer.module(self.original).weight.numel() for layer in self.layers)
         return max(2 * math.log(2) * error / n_weights, 1e-30)
 
+    @own_gradients()
     def compress(self, lambda_rd: float) -> CalibratedNetwork:
         """One candidate: all layers in order, the file, and its loss.
 
@@ -143,7 +161,7 @@ class CalibratedCoder:
         units = self._encode(coded, biases)
         data = self._write(units)
         loss_db = self._loss_db(data, changed)
-        tensors = allocations(self.arrays, units, coded, biases, self.options)
+        tensors = allocations(self._coded_arrays, units, coded, biases, self.options)
         n_original = sum(itemsize_of(array) * math.prod(shape_of(array)) for array in self.arrays.values())
         return CalibratedNetwork(
             data, loss_db, len(self.meter.outputs), n_original, tensors, 1, lambda_rd, self.meter.reference_mse
@@ -174,12 +192,14 @@ class CalibratedCoder:
 
     def _is_free(self, name: str) -> bool:
         array = self.arrays.get(name)
+        if any(name in (tie.name, tie.source) for tie in self.ties):
+            return False
         return isinstance(array, np.ndarray) and array.dtype.kind == "f" and name not in self.options.qp_per_tensor
 
     def _encode(
         self, coded: Mapping[str, AllocatedTensor], biases: Mapping[str, tuple[NDArray[np.float32], int]]
     ) -> list[EncodedTensor]:
-        arrays = dict(self.arrays)
+        arrays = self._coded_arrays
         for name, (values, _) in biases.items():
             arrays[name] = values.astype(np.asarray(arrays[name]).dtype)
         qps = {name: qp for name, (_, qp) in biases.items()} | dict(self.options.qp_per_tensor)
@@ -192,12 +212,14 @@ class CalibratedCoder:
 
     def _write(self, units: Sequence[EncodedTensor]) -> bytes:
         mps = ModelParameterSet(mps_qp_density=self.options.qp_density)
-        return write_network([shape_of(array) for array in self.arrays.values()], units, mps, metadata=self.metadata)
+        shapes = [shape_of(array) for array in self._coded_arrays.values()]
+        return write_network(shapes, units, mps, metadata=self.metadata, ties=self.ties)
 
     def _loss_db(self, data: bytes, changed: nn.Module) -> float:
         """Loss of the network that a decoder gets."""
         stream = read_stream(data)
-        state = decode_network(stream.tensors, DEFAULT_MAX_ELEMENTS, thread_count(self.options.n_threads))
+        decoded = decode_network(stream.tensors, DEFAULT_MAX_ELEMENTS, thread_count(self.options.n_threads))
+        state = with_ties(decoded, stream.ties)
         changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
         return self.meter.loss_db(changed)
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from vvc_nnr.bitstream.qp import qp_at_density
 from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import as_calibration, loss_meter
+from vvc_nnr.calibrate.calibration import as_calibration, loss_meter, own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.calibrate.lambda_search import Limit, search_lambda
 from vvc_nnr.coding.network_encoder import check_metadata
@@ -36,6 +36,7 @@ LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
 Report: TypeAlias = Callable[[str], None]
 
 
+@own_gradients()
 def compress_calibrated(
     model: nn.Module,
     pictures: Any,
@@ -81,6 +82,7 @@ def compress_calibrated(
     return replace(found.best, n_candidates=found.n_candidates)
 
 
+@own_gradients()
 def prepare_calibrated(
     model: nn.Module,
     pictures: Any,

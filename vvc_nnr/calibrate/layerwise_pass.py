@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.layers import MatrixLayer, Run
+from vvc_nnr.calibrate.layers import MatrixLayer, Run, failed_run, layer_input
+from vvc_nnr.errors import VvcNnrError
 
 
 class _CancelledError(Exception):
@@ -29,7 +30,7 @@ class _Pass:
     def __init__(self, model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> None:
         self.at: str | None = None  # name of the layer that it waits in front of, None at the end
         self.seen: Tensor | None = None  # input of that layer
-        self.error: BaseException | None = None
+        self.error: VvcNnrError | None = None
         self._is_cancelled = False
         self._passed: set[str] = set()
         self._may_go, self._has_stopped = threading.Semaphore(0), threading.Semaphore(0)
@@ -40,7 +41,7 @@ class _Pass:
         """Goes on to the next layer, or to the end.
 
         Raises:
-            Exception: What the network raised.
+            InputError: If the network fails.
         """
         self.seen = None
         self._may_go.release()
@@ -76,8 +77,8 @@ class _Pass:
                 run(model, *inputs)
         except _CancelledError:
             pass
-        except Exception as error:
-            self.error = error
+        except Exception as error:  # whatever the network's own code raises
+            self.error = failed_run(error, inputs)
         self.at, self.seen = None, None
         self._has_stopped.release()
 
@@ -98,7 +99,9 @@ class PausedPasses:
     def __init__(
         self, model: nn.Module, layers: Sequence[MatrixLayer], samples: Sequence[Sequence[Tensor]], run: Run
     ) -> None:
-        self._handles = [layer.module(model).register_forward_pre_hook(_stopper(layer.name)) for layer in layers]
+        self._handles = [
+            layer.module(model).register_forward_pre_hook(_stopper(layer.name), with_kwargs=True) for layer in layers
+        ]
         self._passes = [_Pass(model, run, inputs) for inputs in samples]
 
     def __enter__(self) -> PausedPasses:
@@ -126,9 +129,9 @@ class PausedPasses:
 
 
 def _stopper(name: str) -> Any:
-    def hook(_: nn.Module, arguments: Any) -> None:
+    def hook(_: nn.Module, arguments: Any, by_keyword: Any) -> None:
         current = getattr(_running, "current", None)
         if current is not None:
-            current.stop_at(name, arguments[0])
+            current.stop_at(name, layer_input(arguments, by_keyword))
 
     return hook

@@ -15,7 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.layers import MatrixLayer, MatrixModule, Run, n_groups, rows_of, weight_order, windows
+from vvc_nnr.calibrate.layers import (
+    MatrixLayer,
+    MatrixModule,
+    Run,
+    checked_output,
+    n_groups,
+    rows_of,
+    weight_order,
+    windows,
+)
 from vvc_nnr.calibrate.layerwise_pass import PausedPasses
 
 Inputs: TypeAlias = Sequence[Tensor]
@@ -152,7 +161,7 @@ def output_moments(
     n_outputs = 0
     with _gradients(model, layers, sums):
         for inputs, weight in zip(samples, weights, strict=True):
-            output = run(model, *inputs)
+            output = checked_output(model, run, inputs)
             signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
             (output * signs).sum().mul(weight**0.5).backward()  # type: ignore[no-untyped-call]
             n_outputs += output.numel()

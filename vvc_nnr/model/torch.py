@@ -221,8 +221,14 @@ def copied_module(module: Any) -> Any:
     Raises:
         UnsupportedError: If it holds something that cannot be copied.
     """
+    torch = sys.modules["torch"]
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            f"a {type(module).__name__} (ScriptModule) does not show its layers: give the module itself"
+        )
     computed = [v for part in module.modules() for v in vars(part).values() if is_tensor(v) and not v.is_leaf]
     try:
-        return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+        with torch.inference_mode(False):
+            return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
     except Exception as error:  # whatever the module's own parts raise
         raise UnsupportedError(f"the module cannot be copied: {' '.join(str(error).split())[:300]}") from error
