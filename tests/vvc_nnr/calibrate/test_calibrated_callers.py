@@ -1,4 +1,4 @@
-"""Calibrated compression as all kinds of callers ask for it: modes of gradients, keyword calls, ties, foreign errors."""
+"""Calibrated compression for all kinds of callers: modes of gradients, keyword calls, ties, foreign errors."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_errors_of_the_network_are_told_as_bad_input(error: Exception, good_pass
 
 
 def test_modules_of_torchscript_are_refused() -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="script"):
         scripted = torch.jit.script(chain())
     with pytest.raises(VvcNnrError, match="ScriptModule"):
         vvc_nnr.compress(scripted, calibration=pictures(1, 1, 24, 24), max_loss_db=0.5)
