@@ -15,13 +15,12 @@ from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGER_FORMATS,
     INTEGERS,
-    LOSSLESS_CODES_THEM,
     Array,
     Bfloat16Bits,
-    as_float32,
     as_int32,
     coded_shape,
     exact_float32,
+    finite_float32,
     itemsize_of,
     nonzero,
     shape_of,
@@ -104,7 +103,9 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_exactly(job, job.number_format, options)
     if options.lossless or job.rule == EXACT:
         return _encode_bit_exact(job, options)
-    values = as_float32(job.name, job.array, "" if job.parent else LOSSLESS_CODES_THEM)
+    values = finite_float32(job.array)
+    if values is None:
+        return _encode_bit_exact(job, options)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     quantiser = choose_quantiser(job.name, values, options, job.rule)

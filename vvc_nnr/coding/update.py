@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import PayloadType
 from vvc_nnr.bitstream.data_unit_fields import NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.manifest import find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGERS,
@@ -22,6 +23,7 @@ from vvc_nnr.bitstream.number_formats import (
     NamedArrays,
     as_float32,
     coded_shape,
+    float32_of_bfloat16,
     format_of,
     from_float32,
     shape_of,
@@ -83,7 +85,12 @@ class BaseState:
             InputError: If it is neither, or a number format cannot be coded.
         """
         arrays = named_arrays(model)
-        return cls({name: TensorState(_values(name, a), format_of(name, a)) for name, a in arrays.items()})
+        sources = {tie.name: tie.source for tie in find_ties(arrays)}
+        tensors: dict[str, TensorState] = {}
+        for name, array in arrays.items():
+            source = tensors.get(sources.get(name, ""))
+            tensors[name] = source or TensorState(_values(array), format_of(name, array))
+        return cls(tensors)
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -101,9 +108,9 @@ class BaseState:
         return total.hexdigest()[:_DIGEST_DIGITS]
 
 
-def _values(name: str, array: Array | Bfloat16Bits) -> Array:
+def _values(array: Array | Bfloat16Bits) -> Array:
     if isinstance(array, Bfloat16Bits):
-        return as_float32(name, array)
+        return float32_of_bfloat16(array)
     return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
@@ -141,14 +148,17 @@ def compress_update(
     state, wanted = _as_state(base), named_arrays(new)
     options.check_names(state.tensors)
     _check_same(state, wanted)
-    names, shapes = list(state.tensors), [tensor.values.shape for tensor in state.tensors.values()]
+    ties = tuple(tie for tie in find_ties(wanted) if _are_equal(state.tensors[tie.name], state.tensors[tie.source]))
+    tied, places = {tie.name for tie in ties}, {name: place for place, name in enumerate(state.tensors)}
+    names = [name for name in state.tensors if name not in tied]
+    shapes = [state.tensors[name].values.shape for name in names]
     contexts = temporal_contexts, history_contexts
     coded = encode_all(
-        lambda place: _job(names[place], place, state, wanted[names[place]], options, contexts),
+        lambda place: _job(names[place], places[names[place]], state, wanted[names[place]], options, contexts),
         shapes, options, progress,
     )  # fmt: skip
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
-    data = write_network(shapes, coded, mps, base=state.digest())
+    data = write_network(shapes, coded, mps, base=state.digest(), ties=ties)
     n_elements = sum(math.prod(shape) for shape in shapes)
     return data, apply_update(state, data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
 
@@ -184,7 +194,7 @@ def _job(
         InputError: If a difference cannot be coded.
     """
     old = state.tensors[name]
-    values = as_float32(name, new) if isinstance(new, Bfloat16Bits) else new
+    values = float32_of_bfloat16(new) if isinstance(new, Bfloat16Bits) else new
     job = make_job(name, _difference(name, old, values), place, state.tensors, options)
     is_temporal = contexts[0] and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
@@ -205,8 +215,10 @@ def _difference(name: str, old: TensorState, new: Array) -> Array:
         signed: Array = difference.view(f"int{8 * difference.itemsize}")
         return signed.reshape(new.shape)
     precise = np.float64 if old.number_format == "float64" else np.float32
-    with np.errstate(over="ignore"):
-        return as_float32(name, np.asarray(new.astype(precise, copy=False) - old.values.astype(precise, copy=False)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = new.astype(precise, copy=False) - old.values.astype(precise, copy=False)
+        unchanged = ~np.isfinite(difference) & ((new == old.values) | (np.isnan(new) & np.isnan(old.values)))
+        return as_float32(name, np.where(unchanged, precise(0), difference))
 
 
 def apply_update(
@@ -238,7 +250,28 @@ def apply_update(
         [tensor.n_elements for tensor in stream.tensors],
         thread_count(n_threads),
     )
-    return BaseState({**state.tensors, **{t.name: new for t, new in zip(stream.tensors, changed, strict=True)}})
+    tensors = {**state.tensors, **{t.name: new for t, new in zip(stream.tensors, changed, strict=True)}}
+    for tie in stream.ties:
+        own, source = (state.tensors.get(name) for name in (tie.name, tie.source))
+        if own is None or source is None or not _are_equal(own, source):
+            raise BitstreamError(f"tensor {tie.name!r} of the base is not {tie.source!r}", field="the manifest")
+        tensors[tie.name] = tensors[tie.source]
+    return BaseState(tensors)
+
+
+def _are_equal(a: TensorState, b: TensorState) -> bool:
+    """Whether two tensors are the same, so that an update of one is one of the other."""
+    if a is b:
+        return True
+    pairs = ((a.values, b.values), (a.levels, b.levels), (a.history, b.history))
+    return (a.number_format, a.depth) == (b.number_format, b.depth) and all(
+        first is second or (first is not None and second is not None and _same_bits(first, second))
+        for first, second in pairs
+    )
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
@@ -297,4 +330,5 @@ def _sum(old: TensorState, difference: Array) -> Array:
     precise = np.float64 if old.number_format == "float64" else np.float32
     with np.errstate(over="ignore"):
         total = np.asarray(old.values.astype(precise) + difference.reshape(old.values.shape))
-    return total if old.number_format == "float64" else from_float32(total, old.number_format)
+    rounded = total if old.number_format == "float64" else from_float32(total, old.number_format)
+    return np.where(np.isfinite(old.values), rounded, old.values)

@@ -16,7 +16,7 @@ from typing import get_args
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import LOSSLESS_CODES_THEM, Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import NNC_KEEPS_THEM, Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.container import (
@@ -224,7 +224,7 @@ def _levels_and_range(name: str, tensor: Tensor, bits: int) -> tuple[Tensor, Sto
     try:
         quantised = quantize_uniform(tensor, bits)
     except InputError as error:
-        raise InputError(f"tensor {name}: {error}: {LOSSLESS_CODES_THEM}") from error
+        raise InputError(f"tensor {name}: {error}: {NNC_KEEPS_THEM}") from error
     ends = (quantised.minimum, quantised.maximum)
     if is_packed(bits):
         return pack_levels(quantised.levels, bits), StoredRange(*ends, tensor.shape)
@@ -285,7 +285,7 @@ def as_stored_float(name: str, array: Tensor, error: type[InputError] | type[Uns
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.asarray(array, dtype=np.float32)
     if not np.array_equal(np.isinf(rounded), np.isinf(array)):
-        raise error(f"tensor {name} has a value beyond float32: {LOSSLESS_CODES_THEM}")
+        raise error(f"tensor {name} has a value beyond float32: {NNC_KEEPS_THEM}")
     return rounded
 
 
