@@ -141,7 +141,7 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
     check_plain_suffix(path)
     suffix = Path(path).suffix.lower()
     if suffix != ONNX_SUFFIX:
-        _check_without_graph(path, network)
+        network = _without_graph(path, network)
     if suffix in TORCH_SUFFIXES:
         from vvc_nnr.model.torch_file import write_checkpoint
 
@@ -224,20 +224,25 @@ def read_network_file(
         with telling_suffixes(path):
             return read_network(path)
     network = read_arrays(path, max_elements=max_elements, n_threads=n_threads)
-    _check_without_graph(path, network)
+    network = _without_graph(path, network)
     with naming(path):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
     return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes, network.left_out)
 
 
-def _check_without_graph(path: Path | str, network: NetworkArrays) -> None:
-    """Raises UnsupportedError if the network is not all there without its graph."""
+def _without_graph(path: Path | str, network: NetworkArrays) -> NetworkArrays:
+    """A network with the constants that its graph has kept among its tensors.
+
+    Raises:
+        UnsupportedError: If it is not all there without its graph.
+    """
     if network.graph is None:
-        return
-    from vvc_nnr.model.onnx import check_only_tensors_matter
+        return network
+    from vvc_nnr.model.onnx import graph_constants
 
     with naming(path):
-        check_only_tensors_matter(network.graph)
+        kept = graph_constants(network.graph, network.arrays)
+    return replace(network, arrays=network.arrays | kept, graph=None)
 
 
 def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:

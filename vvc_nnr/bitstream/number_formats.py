@@ -184,6 +184,13 @@ def from_int32(parts: tuple[NDArray[np.int32], ...], number_format: str) -> Arra
     return wide.view(np.float64 if number_format == FLOAT64_BITS else number_format)
 
 
+def from_bits(bits: Array, number_format: str) -> Array:
+    """Values from their bits, unsigned integers of their size; bfloat16 becomes float32."""
+    if number_format == "bfloat16":
+        return _from_bfloat16(bits)
+    return bits != 0 if number_format == "bool" else bits.view(number_format)
+
+
 def from_float32(values: NDArray[np.float32], number_format: str) -> Array:
     """Values rounded to a float format; what rounds to infinity becomes the largest finite value."""
     if number_format == "float64":

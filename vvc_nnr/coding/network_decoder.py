@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.number_formats import FLOAT64_BITS, Array, from_float32, from_int32
+from vvc_nnr.bitstream.number_formats import BITS_SUFFIX, FLOAT64_BITS, Array, from_bits, from_float32, from_int32
 from vvc_nnr.bitstream.stream import CodedTensor
 from vvc_nnr.bitstream.units import PlacedUnit
+from vvc_nnr.coding.exact_forms import bits_of_form
 from vvc_nnr.coding.tensor_decoder import decode_arrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.parallel import Progress, run_all
@@ -92,7 +94,8 @@ def decode_tensor(tensor: CodedTensor, n_threads: int = 1) -> dict[str, Array]:
     decoded = [_decode_unit(placed, n_threads) for placed in tensor.units]
     if tensor.data_units[0].is_block:
         return decoded[0]
-    return {tensor.name: restored(tensor, tuple(array for arrays in decoded for array in arrays.values()))}
+    halves = tuple(array for arrays in decoded for array in arrays.values())
+    return {tensor.name: restored(tensor, halves)}
 
 
 def _decode_unit(placed: PlacedUnit, n_threads: int) -> dict[str, Array]:
@@ -104,6 +107,10 @@ def restored(tensor: CodedTensor, halves: tuple[Array, ...]) -> Array:
     """Decoded int32 or float32 arrays in the number format and shape of the tensor."""
     is_integer = tensor.data_units[0].nnr_compressed_data_unit_payload_type is PayloadType.INT
     number_format = tensor.number_format or ("int32" if is_integer else "float32")
+    if tensor.raw is not None:
+        kind, raw = tensor.raw
+        own = number_format.removesuffix(BITS_SUFFIX)
+        return from_bits(bits_of_form(kind, raw, halves[0], own, math.prod(tensor.shape)), own).reshape(tensor.shape)
     if 0 in tensor.shape:
         return np.empty(tensor.shape, _numpy_type(number_format))
     array = from_int32(halves, number_format) if is_integer else from_float32(halves[0], number_format)

@@ -9,14 +9,13 @@ from typing import Any
 
 from vvc_nnr.bitstream.data_unit_fields import NodeId
 from vvc_nnr.bitstream.graph import Graph
-from vvc_nnr.bitstream.manifest import Manifest, Tie, find_ties
+from vvc_nnr.bitstream.manifest import Manifest, RawPart, Tie, find_ties
 from vvc_nnr.bitstream.number_formats import (
     FLOAT64_BITS,
     WIDE_FORMATS,
     Array,
     Bfloat16Bits,
     NamedArrays,
-    coded_shape,
     format_of,
     shape_of,
 )
@@ -32,6 +31,9 @@ from vvc_nnr.roles.roles import RULES, Rule, TensorRole, override_roles
 
 # What a data unit says itself.
 _PLAIN_FORMATS = ("int32", "float32")
+# What a raw unit takes beside its bytes, and how many it can hold.
+RAW_UNIT_BYTES = 80
+MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 
 
 def compress_arrays(
@@ -178,13 +180,36 @@ def write_network(
         ties: Tensors that another one stands for.
         graph: The network's graph, if it has one.
     """
-    present = [(shape, tensor) for shape, tensor in zip(shapes, coded, strict=True) if tensor.units]
-    odd = {place: shape for place, (shape, _) in enumerate(present) if coded_shape(shape) != shape}
+    kept = _within_raw_unit(coded)
+    present = [(shape, tensor) for shape, tensor in zip(shapes, kept, strict=True) if tensor.units]
+    odd = {
+        place: shape for place, (shape, tensor) in enumerate(present) if tensor.units[0].tensor_dimension_list != shape
+    }
     formats = {
         place: tensor.number_format
         for place, (shape, tensor) in enumerate(present)
-        if tensor.number_format not in _PLAIN_FORMATS or 0 in shape
+        if tensor.number_format not in _PLAIN_FORMATS or 0 in shape or tensor.raw
     }
+    raw = tuple(
+        RawPart(place, tensor.raw.kind, len(tensor.raw.raw))
+        for place, (_, tensor) in enumerate(present)
+        if tensor.raw is not None
+    )
     wide = frozenset(place for place, (_, tensor) in enumerate(present) if len(tensor.units) == 2)
     units = [unit for _, tensor in present for unit in tensor.units]
-    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}, ties), graph)
+    manifest = Manifest(len(units), formats, odd, wide, base, metadata or {}, ties, raw=raw)
+    return write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
+
+
+def _within_raw_unit(coded: Sequence[EncodedTensor]) -> Sequence[EncodedTensor]:
+    """The tensors, those without raw bytes if a raw unit does not pay or cannot hold more."""
+    saved = sum(each.otherwise.size_bytes - each.size_bytes for each in coded if each.raw and each.otherwise)
+    if saved < RAW_UNIT_BYTES and all(each.otherwise for each in coded if each.raw):
+        return [each.otherwise or each for each in coded]
+    n_bytes = sum(len(each.raw.raw) for each in coded if each.raw is not None)
+    if n_bytes > MAX_RAW_BYTES:
+        raise InputError(
+            f"the tensors take {n_bytes} bytes that are kept as they are; {MAX_RAW_BYTES} are the most of a file: "
+            "give the network in parts"
+        )
+    return coded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.data_unit_fields import NodeId, ParentNode
+from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGER_FORMATS,
@@ -26,6 +28,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.coding.exact_forms import KINDS, SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
@@ -46,6 +49,10 @@ MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
+# What the manifest takes for a tensor with raw bytes.
+RAW_ENTRY_BYTES = 20
+# Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
+NEAR = 1.03
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,10 +89,20 @@ class EncodedTensor:
     Args:
         units: One, low and high half of integers that need two, or none: an update without any change.
         number_format: As which they were coded, one of `number_formats.FORMATS`.
+        raw: What goes as it is, beside its unit.
+        otherwise: The tensor without raw bytes, if that is known.
     """
 
     units: tuple[DataUnit, ...]
     number_format: str
+    raw: ExactForm | None = None
+    otherwise: EncodedTensor | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Payloads and raw bytes."""
+        n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES
+        return sum(len(unit.payload) for unit in self.units) + n_raw
 
 
 def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -99,6 +116,8 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     if math.prod(shape_of(job.array)) == 0:
         stand_in = _encode_integers(job, job.name, np.zeros(1, np.int32), options)
         return EncodedTensor((stand_in,), job.number_format)
+    if job.number_format in INTEGERS and options.lossless and job.parent is None:
+        return _shortest(job, lambda part: _encode_exactly(part, part.number_format, options), options)
     if job.number_format in INTEGER_FORMATS:
         return _encode_exactly(job, job.number_format, options)
     if options.lossless or job.rule == EXACT:
@@ -115,15 +134,67 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
 
+def _shortest(job: TensorJob, plain: Callable[[TensorJob], EncodedTensor], options: CompressOptions) -> EncodedTensor:
+    """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
+
+    Forms of large tensors are chosen by a part of it.
+    """
+    bits = bits_of(job.array)
+    if len(bits) <= SAMPLE:
+        as_ever = plain(job)
+        found = min(as_ever, *_with_raw(job, bits, KINDS, options), key=lambda each: each.size_bytes)
+        return found if found is as_ever else replace(found, otherwise=as_ever)
+    sample = sampled(bits)
+    part = replace(job, array=values_of(sample, job.array), n_threads=1)
+    tried = [plain(part), *_with_raw(part, sample, KINDS, options)]
+    sizes = {each.raw.kind if each.raw else None: each.size_bytes for each in tried}
+    least = min(sizes.values())
+    near = [kind for kind, size in sizes.items() if size <= NEAR * least]
+    forms = _with_raw(job, bits, [kind for kind in near if kind is not None], options)
+    return min([*([plain(job)] if None in near else []), *forms], key=lambda each: each.size_bytes)
+
+
+def _with_raw(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> list[EncodedTensor]:
+    """A tensor in forms with raw bytes."""
+    number_format = job.number_format.split()[0]
+    forms = (exact_form(bits, kind, number_format) for kind in kinds)
+    return [_of_form(job, form, options) for form in forms if form is not None]
+
+
+def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
+    shape = coded_shape(shape_of(job.array))
+    integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
+    fast = replace(options, param_opt=False) if integers.size > SAMPLE else options
+    unit = _encode_integers(job, job.name, integers, fast)
+    return EncodedTensor((unit,), job.number_format.split()[0], replace(form, integers=None))
+
+
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """A float tensor that loses nothing: as levels if they give every bit and are shorter, else by its bits."""
+    """A float tensor that loses nothing: as levels if they give every bit, so that other decoders have its values.
+
+    With `lossless` whatever is shortest.
+    """
+    if job.parent is None and (options.lossless or _exact_levels(job, options) is None):
+        return _shortest(job, lambda part: _encode_as_other_decoders_read(part, options), options)
+    return _encode_as_other_decoders_read(job, options)
+
+
+def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """A float tensor that loses nothing, as levels or by its bits."""
+    found = _exact_levels(job, options)
+    if found is None:
+        return _encode_exactly(job, BITS_OF[job.number_format], options)
+    values, qp = found
+    unit = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    return EncodedTensor((unit,) if unit else (), job.number_format)
+
+
+def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
+    """A float tensor as float32, and the QP whose levels give every bit of it; None if there is none."""
     values = exact_float32(job.array)
     limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
     qp = None if values is None else exact_qp(values, options.qp_density, limit)
-    if values is None or qp is None:
-        return _encode_exactly(job, BITS_OF[job.number_format], options)
-    unit = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
-    return EncodedTensor((unit,) if unit else (), job.number_format)
+    return None if values is None or qp is None else (values, qp)
 
 
 def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions) -> EncodedTensor:

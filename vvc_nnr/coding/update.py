@@ -302,6 +302,8 @@ def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
 def _check(tensor: CodedTensor, old: TensorState) -> None:
     """Raises unless the data units are for a tensor in this state."""
     unit = tensor.data_units[0]
+    if tensor.raw is not None:
+        raise BitstreamError(f"tensor {tensor.name!r}: an update has no raw bytes", field="the manifest")
     if unit.is_block or (unit.parent is not None and unit.parent.parent_node_id_type is not ParentType.ID):
         raise UnsupportedError(f"tensor {tensor.name!r}: updates of blocks, and parents that are given by a hash")
     shape, coded = old.values.shape, unit.tensor_dimension_list
