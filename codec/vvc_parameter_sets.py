@@ -67,7 +67,6 @@ class SequenceParameters:
         poc_msb_cycle_bits: Bits of ph_poc_msb_cycle_val, 0 if it is never there.
         n_extra_header_bits: Reserved bits in each picture header.
         has_alf: Whether there is an adaptive loop filter.
-        has_ccalf: Whether it works across components.
         has_lmcs: Whether there is luma mapping.
         has_scaling_lists: Whether there are explicit scaling lists.
         has_header_boundaries: Whether picture headers may list virtual boundaries.
@@ -85,7 +84,6 @@ class SequenceParameters:
     poc_msb_cycle_bits: int
     n_extra_header_bits: int
     has_alf: bool
-    has_ccalf: bool
     has_lmcs: bool
     has_scaling_lists: bool
     has_header_boundaries: bool
@@ -196,7 +194,7 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     fields = r.flag("sps_field_seq_flag")
     vui = _read_vui(r) if r.flag("sps_vui_parameters_present_flag") else Vui()
     _check_end(r)
-    alf, ccalf, lmcs, scaling, boundaries = tools
+    alf, lmcs, scaling, boundaries = tools
     return sps_id, SequenceParameters(
         chroma_format=chroma_format,
         bit_depth=bit_depth,
@@ -207,7 +205,6 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
         poc_msb_cycle_bits=cycle_bits,
         n_extra_header_bits=sum(extra),
         has_alf=alf,
-        has_ccalf=ccalf,
         has_lmcs=lmcs,
         has_scaling_lists=scaling,
         has_header_boundaries=boundaries,
@@ -335,8 +332,8 @@ def _skip_tree(r: SyntaxReader, where: str) -> None:
 
 def _read_tools(
     r: SyntaxReader, chroma_format: ChromaFormat, ctu_size: int, vps_id: int, log2_max_poc_lsb: int
-) -> tuple[bool, bool, bool, bool, bool]:
-    """Passes over the tools; returns whether ALF, CC-ALF, LMCS, scaling lists and header boundaries are there."""
+) -> tuple[bool, bool, bool, bool]:
+    """Passes over the tools; returns whether ALF, LMCS, scaling lists and header boundaries are there."""
     has_chroma = chroma_format != "400"
     has_64 = ctu_size > 32 and r.flag("sps_max_luma_transform_size_64_flag")
     has_skip = r.flag("sps_transform_skip_enabled_flag")
@@ -350,7 +347,8 @@ def _read_tools(
         _skip_chroma_qp(r)
     r.flag("sps_sao_enabled_flag")
     has_alf = r.flag("sps_alf_enabled_flag")
-    has_ccalf = has_alf and has_chroma and r.flag("sps_ccalf_enabled_flag")
+    if has_alf and has_chroma:
+        r.flag("sps_ccalf_enabled_flag")
     has_lmcs = r.flag("sps_lmcs_enabled_flag")
     _skip_reference_lists(r, vps_id, log2_max_poc_lsb)
     _skip_inter_tools(r)
@@ -373,7 +371,7 @@ def _read_tools(
     if has_act and has_scaling and r.flag("sps_scaling_matrix_for_alternative_colour_space_disabled_flag"):
         r.flag("sps_scaling_matrix_designated_colour_space_flag")
     r.flags("sps_dep_quant_enabled_flag", "sps_sign_data_hiding_enabled_flag")
-    return has_alf, has_ccalf, has_lmcs, has_scaling, _has_header_boundaries(r)
+    return has_alf, has_lmcs, has_scaling, _has_header_boundaries(r)
 
 
 def _skip_chroma_qp(r: SyntaxReader) -> None:

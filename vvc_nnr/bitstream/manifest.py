@@ -33,7 +33,7 @@ from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.data_unit_syntax import MAX_N_DIMENSIONS
 from vvc_nnr.bitstream.graph import PackedGraph
-from vvc_nnr.bitstream.number_formats import FORMATS, Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import NUMBER_FORMATS, Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.bitstream.packing import Packing
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.json_text import parse_json
@@ -87,7 +87,7 @@ def with_ties(arrays: Mapping[str, Array], ties: tuple[Tie, ...]) -> dict[str, A
     return dict(order)
 
 
-VERSIONS = (1, 2)
+MANIFEST_VERSIONS = (1, 2)
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
 MAX_EMPTY_VOLUME = 1 << 56
 DIGEST_DIGITS = 32
@@ -158,7 +158,7 @@ def start_of_manifest(text: bytes) -> int:
 
 def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
     """The text with its terminating zero and zeros for the checksum, and where in it the checksum starts."""
-    version = VERSIONS[bool(manifest.graph or manifest.raw)]
+    version = MANIFEST_VERSIONS[bool(manifest.graph or manifest.raw)]
     content: dict[str, Any] = {"vvc_nnr": version, "units": manifest.n_units}
     if manifest.formats:
         content["formats"] = _runs(manifest.formats)
@@ -222,8 +222,8 @@ def _parse(text: bytes, offset: int, n_data_units: int) -> Manifest:
         content = parse_json(text)
     except BitstreamError as error:
         raise _damaged(f"it is {error}", offset) from None
-    if content.get("vvc_nnr") not in VERSIONS:
-        known = " and ".join(map(str, VERSIONS))
+    if content.get("vvc_nnr") not in MANIFEST_VERSIONS:
+        known = " and ".join(map(str, MANIFEST_VERSIONS))
         raise UnsupportedError(f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {known} are known")
     if content.get("units") != n_data_units:
         raise _damaged(f"the stream has {n_data_units} data units of {shown(repr(content.get('units')))}", offset)
@@ -324,7 +324,7 @@ def _from_runs(runs: Mapping[str, Sequence[Any]], n_tensors: int) -> dict[int, s
     """
     formats: dict[int, str] = {}
     for name, run in runs.items():
-        if name not in FORMATS or len(run) % 2:
+        if name not in NUMBER_FORMATS or len(run) % 2:
             raise ValueError
         for first, count in zip(map(_count, run[::2]), map(_count, run[1::2]), strict=True):
             if first + count > n_tensors or any(place in formats for place in range(first, first + count)):

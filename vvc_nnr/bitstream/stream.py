@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.data_unit_fields import NodeId
+from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, PayloadType
 from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, pack_graph, topology_unit, unpack_graph
 from vvc_nnr.bitstream.manifest import (
     DIGEST_DIGITS,
@@ -22,7 +21,7 @@ from vvc_nnr.bitstream.manifest import (
     start_of_manifest,
     write_manifest,
 )
-from vvc_nnr.bitstream.number_formats import BITS_OF, BITS_SUFFIX, FLOATS, FORMATS, INTEGER_FORMATS, WIDE_FORMATS
+from vvc_nnr.bitstream.number_formats import BITS_OF, BITS_SUFFIX, FLOATS, INTEGER_FORMATS, NUMBER_FORMATS, WIDE_FORMATS
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
 from vvc_nnr.errors import BitstreamError, UnsupportedError
@@ -291,5 +290,5 @@ def _fits_raw(tensor: CodedTensor, kind: RawKind) -> bool:
     n_coded, n_values = tensor.data_units[0].n_elements, math.prod(tensor.shape)
     if kind == "split" and tensor.number_format not in (*FLOATS, *BITS_OF.values()):
         return False
-    known = tensor.number_format is None or tensor.number_format in FORMATS
+    known = tensor.number_format is None or tensor.number_format in NUMBER_FORMATS
     return known and n_values > 0 and n_coded == (n_values if kind in ("split", "palette") else 1)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import PayloadType
-from vvc_nnr.bitstream.data_unit_fields import NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.data_unit import NodeId, ParentNode, ParentType, PayloadType
 from vvc_nnr.bitstream.manifest import find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
@@ -24,16 +23,14 @@ from vvc_nnr.bitstream.number_formats import (
     as_float32,
     coded_shape,
     float32_of_bfloat16,
-    format_of,
     from_float32,
+    number_format_of,
     shape_of,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
-from vvc_nnr.coding.network_decoder import check_size, restored
-from vvc_nnr.coding.network_encoder import encode_all, make_job, write_network
-from vvc_nnr.coding.tensor_decoder import decode_update
-from vvc_nnr.coding.tensor_encoder import TensorJob
+from vvc_nnr.coding.decoder import check_size, decode_update, restored
+from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, write_network
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
@@ -89,7 +86,7 @@ class BaseState:
         tensors: dict[str, TensorState] = {}
         for name, array in arrays.items():
             source = tensors.get(sources.get(name, ""))
-            tensors[name] = source or TensorState(_values(array), format_of(name, array))
+            tensors[name] = source or TensorState(_values(array), number_format_of(name, array))
         return cls(tensors)
 
     @property
@@ -169,7 +166,7 @@ def _check_same(state: BaseState, wanted: NamedArrays) -> None:
         odd = sorted(state.tensors.keys() ^ wanted.keys())
         raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
     for name, old in state.tensors.items():
-        found, shape = format_of(name, wanted[name]), shape_of(wanted[name])
+        found, shape = number_format_of(name, wanted[name]), shape_of(wanted[name])
         if found not in (old.number_format, "float32" if old.number_format == "bfloat16" else ""):
             raise InputError(f"tensor {name!r}: {found}, the base has {old.number_format}")
         if shape != old.values.shape:
