@@ -29,7 +29,7 @@ from vvc_nnr.model.safetensors import (
     parse_network,
     uniform_bytes,
 )
-from vvc_nnr.network_file import is_nnc, read_network_file
+from vvc_nnr.network_file import kind_of_file, read_network_file
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
 
@@ -90,7 +90,7 @@ def load_network(name_or_path: str | Path) -> LoadedNetwork:
     """
     path = _find(name_or_path)
     stored = read_network_file(path)
-    coding = "NNC" if is_nnc(path) else "float32" if stored.bits is None else f"uniform{stored.bits}"
+    coding = "NNC" if kind_of_file(path) == "nnc" else "float32" if stored.bits is None else f"uniform{stored.bits}"
     network = build_network(stored, str(path))
     return LoadedNetwork(path.stem, network, path, stored.n_bytes, coding, stored.metadata)
 

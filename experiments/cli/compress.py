@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,7 @@ from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
-from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
+from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on, prefix_notes
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
 from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.naming import naming
@@ -34,6 +34,7 @@ from vvc_nnr.network_file import (
     check_plain_suffix,
     is_nnc,
     is_special,
+    kind_of_file,
     read_arrays,
     read_network_file,
     with_folded_norms,
@@ -87,11 +88,13 @@ class Compress(Command):
     """Quantise or code a network file.
 
     Attributes:
-        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        input: Network file of any kind, told by its content, or the name of a bundled network.
         output: .safetensors or .nnc to write.
         method: nnc (default for .nnc), or uniform1 to uniform16 bit (default for .safetensors: uniform8).
         biases: Biases in --method uniform; default: quantised.
-        graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off names, such as module.
+        graph: Graph of an ONNX model; manifest: so that the reference software decodes the file; onnx: by the standard.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
         coding: --method nnc.
@@ -102,7 +105,9 @@ class Compress(Command):
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     method: Annotated[str | None, door(choice(*METHODS), "M")] = None
     biases: Biases | None = None
-    graph: GraphCarriage = "onnx"
+    key: str | None = None
+    strip_prefix: str = ""
+    graph: GraphCarriage = "manifest"
     fold_batch_norms: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
     coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
@@ -151,37 +156,39 @@ class Compress(Command):
         return method
 
     def _nnc(self, path: Path) -> Outcome:
-        network = read_arrays(path)
+        network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
-        with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
+        with naming(path), NNC_FLAGS.as_typed(), ProgressBar(coded.arrays) as progress:
             data = compress_arrays(
                 coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
             )
         with AtomicFile(self.output) as file:
             file.write(data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
-        return _with_left_out(_with_constants(outcome, coded, self.coding), network.left_out)
+        return _with_notes(_with_constants(outcome, coded, self.coding), network.left_out, network.arrays)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
-        stored = read_network_file(path)
+        stored = read_network_file(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             bits = int(method.removeprefix("uniform"))
             data = uniform_bytes(stored.tensors, stored.metadata, bits, self.biases or "quantised")
         with AtomicFile(self.output) as file:
             file.write(data)
         outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
-        return _with_left_out(outcome, stored.left_out)
+        return _with_notes(outcome, stored.left_out, stored.tensors)
 
     def _by_pictures(self, path: Path, photographs: Path) -> Outcome:
         from vvc_nnr.filters.compress import compress_by_pictures  # here: it imports torch and the codec
 
-        left_out = read_network_file(path).left_out
+        if self.key is not None or self.strip_prefix:
+            raise InputError("--key, --strip-prefix: not with --calibrate; write the state dict as .safetensors first")
+        stored = read_network_file(path)
         options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms)
         with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
             made = compress_by_pictures(path, photographs, self.output, options, self.coding, _tell)
-        return _with_left_out(_calibrated(self.input, self.output, made), left_out)
+        return _with_notes(_calibrated(self.input, self.output, made), stored.left_out, stored.tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +196,17 @@ class Decompress(Command):
     """Turn a quantised or coded network file into a plain one.
 
     Attributes:
-        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        input: Network file of any kind, told by its content, or the name of a bundled network.
         output: .safetensors, .pt, .pth or .onnx to write.
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off names, such as module.
         reading: Coded networks (.nnc).
     """
 
     input: Positional[str]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
+    key: str | None = None
+    strip_prefix: str = ""
     reading: ReadingFlags = field(default_factory=ReadingFlags)
 
     def run(self) -> Outcome:
@@ -208,11 +219,18 @@ class Decompress(Command):
         path = network_path(self.input)
         check_plain_suffix(self.output)
         check_outputs([path], [self.output])
-        network = read_arrays(path, max_elements=self.reading.max_elements, n_threads=self.reading.threads)
+        is_coded = kind_of_file(path) == "nnc"
+        network = read_arrays(
+            path,
+            key=self.key,
+            strip_prefix=self.strip_prefix,
+            max_elements=self.reading.max_elements,
+            n_threads=self.reading.threads,
+        )
         n_bytes = write_arrays(self.output, network)
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
-        outcome = _with_left_out(outcome, network.left_out)
-        return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
+        outcome = _with_notes(outcome, network.left_out, network.arrays)
+        return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome
 
 
 def _tell(line: str) -> None:
@@ -240,9 +258,9 @@ def _sizes(
     return Outcome(text, data)
 
 
-def _with_left_out(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
-    """The outcome with what the input holds beside the network."""
-    text = "\n".join([outcome.text, *left_out_notes(left_out)])
+def _with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str]) -> Outcome:
+    """The outcome with what the input holds beside the network, and a prefix of its names."""
+    text = "\n".join([outcome.text, *left_out_notes(left_out), *prefix_notes(names)])
     return Outcome(text, outcome.data | {"left_out": list(left_out)})
 
 
@@ -337,7 +355,7 @@ def _calibrated_json(tensor: TensorAllocation) -> dict[str, Any]:
     }
 
 
-class _ProgressBar:
+class ProgressBar:
     """A bar on standard error for large networks, nothing for small ones."""
 
     def __init__(self, arrays: NamedArrays) -> None:
@@ -345,7 +363,7 @@ class _ProgressBar:
         is_shown = n_values >= _PROGRESS_ELEMENTS and sys.stderr.isatty()
         self.bar = tqdm(total=n_values, unit="value", unit_scale=True, file=sys.stderr) if is_shown else None
 
-    def __enter__(self) -> _ProgressBar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

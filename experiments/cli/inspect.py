@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,10 +24,9 @@ from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
-    ONNX_SUFFIX,
-    TORCH_SUFFIXES,
     NetworkArrays,
-    is_nnc,
+    common_prefix,
+    kind_of_file,
     plain_bytes,
     read_arrays,
 )
@@ -60,16 +59,20 @@ class Inspect(Command):
     """List the tensors of a network file.
 
     Attributes:
-        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        input: Network file of any kind, told by its content, or the name of a bundled network.
         reading: Coded networks (.nnc).
         bins: Bits by kind of bin (.nnc).
         original: Network file it was made from, or the name of a bundled network, for the MSE (.nnc).
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off names, such as module.
         role_of: Role of the tensors whose names fit, such as '*.gamma=gdn'.
     """
 
     input: Positional[str]
     bins: bool = False
     original: str | None = None
+    key: str | None = None
+    strip_prefix: str = ""
     role_of: UseAppendAction[tuple[Annotated[tuple[str, str], ROLE], ...]] = ()
     reading: ReadingFlags = field(default_factory=ReadingFlags)
 
@@ -81,22 +84,25 @@ class Inspect(Command):
             BitstreamError, UnsupportedError: If it cannot be read.
         """
         path = network_path(self.input)
-        if is_nnc(path):
+        kind = kind_of_file(path)
+        if kind == "nnc":
             return inspect_nnc(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
-        return inspect_plain(path, dict(self.role_of))
+        if kind == "safetensors" and self.key is None and not self.strip_prefix:
+            return inspect_plain(path, dict(self.role_of))
+        return _inspect_arrays(
+            read_arrays(path, key=self.key, strip_prefix=self.strip_prefix), path, dict(self.role_of)
+        )
 
 
 def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:
-    """The tensors of a file that is not coded, with their roles unless the uniform quantiser made levels of them.
+    """The tensors of a safetensors file, with their roles unless the uniform quantiser made levels of them.
 
     Raises:
         InputError: If the file cannot be opened, or a role does not exist or fits no name.
         BitstreamError, UnsupportedError: If it cannot be read.
     """
-    if path.suffix.lower() in (*TORCH_SUFFIXES, ONNX_SUFFIX):
-        return _inspect_arrays(path, role_of)
     network = read_arrays(path)
     tensors, uniform = describe_network(path), read_uniform_metadata(path)
     if uniform is not None and role_of:
@@ -114,8 +120,7 @@ def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:
     return _outcome(path, tensors, roles, notes, data | {"n_bytes": network.n_bytes})
 
 
-def _inspect_arrays(path: Path, role_of: Mapping[str, str]) -> Outcome:
-    network = read_arrays(path)
+def _inspect_arrays(network: NetworkArrays, path: Path, role_of: Mapping[str, str]) -> Outcome:
     roles = override_roles(network.roles or named_roles(network.arrays), role_of)
     tensors = [_described(name, array) for name, array in network.arrays.items()]
     data = {
@@ -130,7 +135,13 @@ def _notes(network: NetworkArrays) -> list[str]:
     notes = [f"File: {network.n_bytes} bytes, {plain_bytes(network.arrays)} of them tensors."]
     if network.graph is not None:
         notes.append(f"Graph: {len(network.graph)} bytes; it travels with the tensors.")
-    return notes + left_out_notes(network.left_out)
+    return notes + left_out_notes(network.left_out) + prefix_notes(network.arrays)
+
+
+def prefix_notes(names: Iterable[str]) -> list[str]:
+    """One line on a prefix that a wrapper of torch gave all names, none if there is none."""
+    prefix = common_prefix(names)
+    return [f"all names begin with {prefix}, --strip-prefix {prefix} takes it off"] if prefix else []
 
 
 def left_out_notes(left_out: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from vvc_nnr.bitstream.number_formats import (
     Bfloat16Bits,
     NamedArrays,
     as_float32,
+    bfloat16_bits,
     coded_shape,
     float32_of_bfloat16,
     from_float32,
@@ -93,6 +94,16 @@ class BaseState:
     def arrays(self) -> dict[str, Array]:
         """The tensors' values by name."""
         return {name: tensor.values for name, tensor in self.tensors.items()}
+
+    @property
+    def exact_arrays(self) -> NamedArrays:
+        """The tensors in their number formats by name, tied ones the same array; bfloat16 by its bits."""
+        made: dict[int, Array | Bfloat16Bits] = {}
+        for tensor in self.tensors.values():
+            if id(tensor) not in made:
+                is_bfloat16 = tensor.number_format == "bfloat16"
+                made[id(tensor)] = Bfloat16Bits(bfloat16_bits(tensor.values)) if is_bfloat16 else tensor.values
+        return {name: made[id(tensor)] for name, tensor in self.tensors.items()}
 
     def digest(self) -> str:
         """A checksum of everything that an update depends on."""

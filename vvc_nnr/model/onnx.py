@@ -48,6 +48,14 @@ def load_external_data(path: Path | str, model: Any) -> int:
     return sum(_loaded(path, name, tensor) for name, tensor in every_tensor(model) if tensor.data_location == external)
 
 
+def check_all_is_there(model: Any) -> None:
+    """Raises InputError if values of a `ModelProto` lie in files beside it."""
+    external = import_onnx().TensorProto.EXTERNAL
+    name = next((name for name, tensor in every_tensor(model) if tensor.data_location == external), None)
+    if name is not None:
+        raise InputError(f"tensor {name!r} has its values in another file: load them before, as onnx.load does")
+
+
 def every_tensor(model: Any) -> Iterator[tuple[str, Any]]:
     """Name and `TensorProto` of everything in a model."""
     yield from _tensors_of_graph(model.graph)
@@ -176,9 +184,18 @@ def read_onnx(path: Path | str) -> OnnxModel:
         UnsupportedError: If two constants have one name, or those that stay in the graph are beyond 2 GiB.
     """
     with naming(path):
-        data = read_bytes(path)
-        model = _parsed(data)
-        return take_apart(model, len(data) + load_external_data(path, model))
+        return parse_onnx(path, read_bytes(path))
+
+
+def parse_onnx(path: Path | str, data: bytes) -> OnnxModel:
+    """The model in the bytes of such a file; raises as `read_onnx` does.
+
+    Args:
+        path: The file, beside which external data is looked for.
+        data: Its bytes.
+    """
+    model = _parsed(data)
+    return take_apart(model, len(data) + load_external_data(path, model))
 
 
 def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:

@@ -265,12 +265,16 @@ def read_exact(path: Path | str) -> tuple[dict[str, Tensor | Bfloat16Bits], dict
         InputError, BitstreamError, UnsupportedError: As `read_network`.
     """
     with naming(path):
-        data = read_bytes(path)
-        raw, metadata = parse_container(data)
-        if UNIFORM_KEY in metadata:
-            stored = parse_network(data)
-            return dict(stored.tensors), stored.metadata, stored.n_bytes
-        return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
+        return parse_exact(read_bytes(path))
+
+
+def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
+    """The same of the bytes of a safetensors file; raises as `read_exact` does for its content."""
+    raw, metadata = parse_container(data)
+    if UNIFORM_KEY in metadata:
+        stored = parse_network(data)
+        return dict(stored.tensors), stored.metadata, stored.n_bytes
+    return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
 
 
 def read_uniform_metadata(path: Path | str) -> UniformMetadata | None:
