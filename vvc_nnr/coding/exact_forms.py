@@ -136,11 +136,11 @@ def split_form(bits: Bits, float_format: str) -> ExactForm:
     layout = _Layout(8 * bits.itemsize, mantissa_bits)
     used = int(np.bitwise_or.reduce(bits)) & ((1 << mantissa_bits) - 1)
     dropped = (used & -used).bit_length() - 1 if used else mantissa_bits
-    sample = layout.exponents(bits[:: max(1, len(bits) // SAMPLE)])
-    skips_zeros = int(np.count_nonzero(sample == 0)) > _MANY_ZEROS * len(sample)
+    sample = bits[:: max(1, len(bits) // SAMPLE)]
+    skips_zeros = int(np.count_nonzero(layout.are_zero(sample))) > _MANY_ZEROS * len(sample)
     is_zero = layout.are_zero(bits) if skips_zeros else np.zeros(0, np.bool_)
-    skips_zeros = skips_zeros and bool(is_zero[layout.exponents(bits) == 0].all())
-    centre = int(np.bincount(sample[sample != 0] if skips_zeros else sample, minlength=1).argmax())
+    counted = sample[~layout.are_zero(sample)] if skips_zeros else sample
+    centre = int(np.bincount(layout.exponents(counted), minlength=1).argmax())
     kept = bits[~is_zero] if skips_zeros else bits
     exponents = np.empty(len(kept), np.int32)
     planes = _Planes.empty(len(kept), mantissa_bits - dropped + 1)
