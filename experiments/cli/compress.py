@@ -1,4 +1,4 @@
-"""The commands compress and decompress: network files to coded ones and back."""
+"""The commands compress, decompress and update: network files to coded ones and back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import compress_arrays
+from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -22,7 +23,7 @@ from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, 
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
 from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.naming import naming
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
@@ -35,6 +36,7 @@ from vvc_nnr.network_file import (
     is_nnc,
     is_special,
     kind_of_file,
+    plain_bytes,
     read_arrays,
     read_network_file,
     with_folded_norms,
@@ -160,7 +162,7 @@ class Compress(Command):
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
-        with naming(path), NNC_FLAGS.as_typed(), ProgressBar(coded.arrays) as progress:
+        with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
             data = compress_arrays(
                 coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
             )
@@ -231,6 +233,91 @@ class Decompress(Command):
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
         outcome = _with_notes(outcome, network.left_out, network.arrays)
         return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeUpdate(Command):
+    """Code what turns one state of a network into another.
+
+    Attributes:
+        base: Network file that the receiver has, of any kind that compress reads, or the name of a bundled network.
+        new: Network file that it should have: the same names, shapes and number formats.
+        output: .nnc to write.
+        after: Updates that the receiver has applied to the base, in order; give it once for each.
+        coding: As of compress; QPs are those of differences, roles play no part.
+    """
+
+    base: Positional[str]
+    new: Positional[str]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    after: UseAppendAction[tuple[Path, ...]] = ()
+    coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If a file or an option cannot be used, the states do not fit, or the file cannot be written.
+            BitstreamError, UnsupportedError: If a file cannot be read.
+        """
+        base, new = network_path(self.base), network_path(self.new)
+        if not is_nnc(self.output) and not is_special(self.output):
+            raise InputError(f"{self.output}: an update is a {NNC_SUFFIX} file; change the name")
+        check_outputs([base, new, *self.after], [self.output])
+        state, wanted = _state_after(read_arrays(base), self.after), read_arrays(new)
+        with naming(new), NNC_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
+            data, _ = compress_update(state, wanted.arrays, options=self.coding, progress=progress.report)
+        with AtomicFile(self.output) as file:
+            file.write(data)
+        n_bytes = plain_bytes(wanted.arrays)
+        text = f"{self.output}: {len(data)} bytes, an update of a network of {n_bytes}"
+        return Outcome(text, {"output": str(self.output), "n_bytes": len(data), "network_bytes": n_bytes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyUpdate(Command):
+    """Write the network that updates make of another.
+
+    Attributes:
+        base: Network file that they are for, or the name of a bundled network.
+        updates: Updates in order.
+        output: .safetensors, .pt, .pth or .onnx to write.
+    """
+
+    base: Positional[str]
+    updates: Positional[tuple[Path, ...]]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If a file cannot be used or written.
+            BitstreamError, UnsupportedError: If a file cannot be read, or an update is not for the network.
+        """
+        base = network_path(self.base)
+        check_plain_suffix(self.output)
+        check_outputs([base, *self.updates], [self.output])
+        network = read_arrays(base)
+        state = _state_after(network, self.updates)
+        n_bytes = write_arrays(self.output, replace(network, arrays=state.exact_arrays))
+        text = f"{self.output}: {n_bytes} bytes after {len(self.updates)} updates"
+        return Outcome(text, {"output": str(self.output), "n_bytes": n_bytes, "updates": len(self.updates)})
+
+
+def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> BaseState:
+    """The state of a network after updates.
+
+    Raises:
+        InputError: If a file cannot be read.
+        BitstreamError, UnsupportedError: If one is damaged, or not for this state.
+    """
+    state = BaseState.of(network.arrays)
+    for path in updates:
+        data = read_bytes(path)
+        with naming(path):
+            state = apply_update(state, data)
+    return state
 
 
 def _tell(line: str) -> None:
@@ -355,7 +442,7 @@ def _calibrated_json(tensor: TensorAllocation) -> dict[str, Any]:
     }
 
 
-class ProgressBar:
+class _ProgressBar:
     """A bar on standard error for large networks, nothing for small ones."""
 
     def __init__(self, arrays: NamedArrays) -> None:
@@ -363,7 +450,7 @@ class ProgressBar:
         is_shown = n_values >= _PROGRESS_ELEMENTS and sys.stderr.isatty()
         self.bar = tqdm(total=n_values, unit="value", unit_scale=True, file=sys.stderr) if is_shown else None
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -97,7 +97,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "update make": Entry(
         "code what turns one state of a network into another",
-        "update:MakeUpdate",
+        "compress:MakeUpdate",
         (
             "vvc-nnr update make base.safetensors new.safetensors -o one.nnc --qp -40",
             "vvc-nnr update make base.safetensors newer.safetensors -o two.nnc --after one.nnc",
@@ -105,7 +105,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "update apply": Entry(
         "write the network that updates make of another",
-        "update:ApplyUpdate",
+        "compress:ApplyUpdate",
         ("vvc-nnr update apply base.safetensors one.nnc two.nnc -o newer.safetensors",),
     ),
     "encode": Entry(

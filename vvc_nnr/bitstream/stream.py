@@ -133,7 +133,7 @@ def write_stream(
     """
     units = [*data_units, *([_raw_unit(raw, data_units)] if raw else [])]
     before, packed = pack_graph(graph)
-    text, digits_at = write_manifest(replace(manifest, n_units=len(units), graph=packed))
+    text, digits_at = write_manifest(replace(manifest, n_units=manifest.n_units + bool(raw), graph=packed))
     pieces = list(write_units([StartUnit(), mps, topology_unit(before + text, graph), *units]))
     topology = bytes(pieces[2])
     split = len(topology) - len(text) + digits_at

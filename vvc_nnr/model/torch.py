@@ -50,7 +50,8 @@ def named_arrays(model: Any) -> NamedArrays:
 
 def _is_opaque(name: Any, value: Any) -> bool:
     """Whether it is what a module gives by `get_extra_state`, and no tensor."""
-    return isinstance(name, str) and name.rpartition(".")[2] == _EXTRA_STATE and not is_tensor(value)
+    is_array = is_tensor(value) or isinstance(value, np.ndarray | Bfloat16Bits)
+    return isinstance(name, str) and name.rpartition(".")[2] == _EXTRA_STATE and not is_array
 
 
 def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits]) -> Array | Bfloat16Bits:

@@ -65,8 +65,6 @@ def _changed_record(file: IO[bytes]) -> str | None:
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
 # Keys of what checkpoints hold beside networks, which may be larger than they are.
 _NO_NETWORK = re.compile(r"(?i)optim|sched|scaler|rng|random|^(opt|amp|lr|adam|grads?|momentum)(_|$)")
-# Of the values of a network, beside which what is no network by its key may have no more.
-_MAX_SHARE_BESIDE = 0.1
 # Of usual keys in one another.
 _MAX_DEPTH = 8
 # Views may show a file's values so many times: tied tensors are views too.
@@ -197,7 +195,7 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
             )
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
-    limit = _MAX_SHARE_BESIDE * _n_floats(content)
+    limit = _n_floats(content)
     others = [key for key, value in content.items() if key not in tensors and not _NO_NETWORK.search(str(key))]
     larger = [key for key in others if n_values_in(content[key]) > limit]
     if larger:
