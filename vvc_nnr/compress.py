@@ -20,7 +20,6 @@ from vvc_nnr.model.onnx import is_model_proto, put_together
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.network_file import NetworkArrays, decoded_arrays, onnx_network, read_arrays
 from vvc_nnr.options import (
-    DEFAULT_MAX_ELEMENTS,
     CodebookMode,
     CompressOptions,
     Float64Mode,
@@ -166,7 +165,7 @@ def load_file(
     *,
     key: str | None = None,
     strip_prefix: str = "",
-    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    max_elements: int | None = None,
     n_threads: int | None = None,
 ) -> dict[str, Array]:
     """The tensors of a network file of any kind by name, in its order; bfloat16 as float32.
@@ -193,7 +192,7 @@ def load_file(
     }
 
 
-def decompress_onnx(data: Source, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None) -> Any:
+def decompress_onnx(data: Source, *, max_elements: int | None = None, n_threads: int | None = None) -> Any:
     """The ONNX `ModelProto` of a coded stream that was made from one.
 
     Args:
@@ -220,7 +219,7 @@ def _stream_bytes(data: Source) -> Buffer:
 def decompress(
     data: Source,
     *,
-    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    max_elements: int | None = None,
     n_threads: int | None = None,
     skip_unsupported: bool = False,
     progress: Progress | None = None,
@@ -230,6 +229,7 @@ def decompress(
     Args:
         data: The stream, or the name of a file that holds it.
         max_elements: Most values that are decoded, of all tensors together: what bounds memory (4 bytes each) and time.
+            None: 2**28, or 64 for each byte of the stream, if that is more.
         n_threads: Threads; None: one per processor.
         skip_unsupported: Leave out units that this package does not implement.
         progress: Called with the values decoded so far and their total.
@@ -252,9 +252,7 @@ def _naming_source(data: Source) -> AbstractContextManager[None]:
     return naming(data) if isinstance(data, Path | str) else nullcontext()
 
 
-def load_into(
-    model: Any, data: Source, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
-) -> None:
+def load_into(model: Any, data: Source, *, max_elements: int | None = None, n_threads: int | None = None) -> None:
     """Gives a torch module the tensors of a coded stream, after all names, shapes and number formats were checked.
 
     Args:
@@ -279,7 +277,7 @@ def inspect(
     original: Any = None,
     *,
     bins: bool = False,
-    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    max_elements: int | None = None,
     n_threads: int | None = None,
 ) -> Inspection:
     """What a coded stream is made of. Payloads are decoded only if an original or `bins` asks for it.

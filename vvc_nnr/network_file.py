@@ -30,7 +30,7 @@ from vvc_nnr.files import is_stream, naming, open_input, read_bytes
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, parse_exact, parse_network, write_exact
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
+from vvc_nnr.options import check_max_elements, thread_count
 from vvc_nnr.roles.roles import TensorRole
 
 NNC_SUFFIX = ".nnc"
@@ -146,7 +146,7 @@ def read_arrays(
     *,
     key: str | None = None,
     strip_prefix: str = "",
-    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    max_elements: int | None = None,
     n_threads: int | None = None,
 ) -> NetworkArrays:
     """The network in a file of any kind, told by its content.
@@ -267,7 +267,7 @@ def without_prefix(network: NetworkArrays, prefix: str) -> NetworkArrays:
     return replace(network, arrays={names[name]: array for name, array in network.arrays.items()})
 
 
-def decoded_arrays(data: Buffer, max_elements: int, n_threads: int) -> NetworkArrays:
+def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> NetworkArrays:
     """The network in the bytes of a coded file; raises as `read_arrays` does for its content."""
     stream = read_stream(data)
     arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)

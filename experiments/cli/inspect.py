@@ -30,7 +30,6 @@ from vvc_nnr.network_file import (
     plain_bytes,
     read_arrays,
 )
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import RULES, TensorRole, override_roles
 
@@ -46,11 +45,11 @@ class ReadingFlags:
     """Coded networks (.nnc).
 
     Attributes:
-        max_elements: Refuse networks of more values.
+        max_elements: Refuse networks of more values; default: 2^28, or 64 for each byte of the file.
         threads: Threads; default: one per processor.
     """
 
-    max_elements: int = DEFAULT_MAX_ELEMENTS
+    max_elements: int | None = None
     threads: int | None = None
 
 

@@ -49,7 +49,7 @@ from vvc_nnr.coding.encoder import EncodedTensor, TensorJob, encode_tensor, make
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
+from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Rule
@@ -222,7 +222,7 @@ class CalibratedCoder:
     def _loss_db(self, data: bytes, changed: nn.Module) -> float:
         """Loss of the network that a decoder gets."""
         stream = read_stream(data)
-        decoded = decode_network(stream.tensors, DEFAULT_MAX_ELEMENTS, thread_count(self.options.n_threads))
+        decoded = decode_network(stream.tensors, None, thread_count(self.options.n_threads))
         state = with_ties(decoded, stream.ties)
         changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
         return self.meter.loss_db(changed)

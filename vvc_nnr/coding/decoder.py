@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from vvc_nnr.coding.exact_forms import bits_of_form
 from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
+from vvc_nnr.options import element_limit
 from vvc_nnr.parallel import Progress, run_all
 
 SCALING_SUFFIX, G_SUFFIX = "_scaling", "_G"
@@ -127,15 +128,21 @@ def _product(unit: DataUnit, g: Array, h: Array) -> Array:
 SPLIT_ELEMENTS = 1 << 20
 
 
-def check_size(tensors: Iterable[CodedTensor], max_elements: int) -> None:
+def check_size(tensors: Sequence[CodedTensor], max_elements: int | None) -> None:
     """Raises BitstreamError if tensors have more values than allowed."""
     n_elements = sum(tensor.n_elements for tensor in tensors)
-    if n_elements > max_elements:
-        raise BitstreamError(f"{n_elements} values; max_elements allows {max_elements}", field="tensor_dimensions")
+    n_bytes = sum(placed.size_bytes for tensor in tensors for placed in tensor.units)
+    n_bytes += sum(len(tensor.raw[1]) for tensor in tensors if tensor.raw is not None)
+    limit = element_limit(max_elements, n_bytes)
+    if n_elements > limit:
+        raise BitstreamError(
+            f"{n_elements} values; max_elements allows {limit}: give more (--max-elements) if you trust the file",
+            field="tensor_dimensions",
+        )
 
 
 def decode_network(
-    tensors: tuple[CodedTensor, ...], max_elements: int, n_threads: int, progress: Progress | None = None
+    tensors: tuple[CodedTensor, ...], max_elements: int | None, n_threads: int, progress: Progress | None = None
 ) -> dict[str, Array]:
     """Tensors by name of a stream that is a network of its own.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ from vvc_nnr.coding.exact_forms import KINDS, SAMPLE, Bits, ExactForm, bits_of, 
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
-from vvc_nnr.options import CompressOptions, thread_count
+from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
 from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, quantize_indices
@@ -67,6 +68,9 @@ MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 RAW_ENTRY_BYTES = 20
 # Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
 NEAR = 1.03
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -466,7 +470,11 @@ def write_network(
     )
     units = [unit for _, tensor in present for unit in tensor.units]
     manifest = Manifest(len(units), formats, odd, wide, base, metadata or {}, ties, raw=raw)
-    return write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
+    data = write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
+    n_elements = sum(math.prod(shape) for shape, _ in present)
+    if n_elements > element_limit(None, len(data)):
+        _log.warning("%d values in %d bytes are read only with as many for max_elements", n_elements, len(data))
+    return data
 
 
 def _within_raw_unit(coded: Sequence[EncodedTensor]) -> Sequence[EncodedTensor]:

@@ -35,7 +35,7 @@ from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, write_networ
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, check_max_elements, thread_count
+from vvc_nnr.options import CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
 
 _DIGEST_DIGITS = 32
@@ -230,7 +230,7 @@ def _difference(name: str, old: TensorState, new: Array) -> Array:
 
 
 def apply_update(
-    base: BaseState | Any, data: Buffer, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+    base: BaseState | Any, data: Buffer, *, max_elements: int | None = None, n_threads: int | None = None
 ) -> BaseState:
     """The state of a network after an update.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
 from vvc_nnr.model.torch_file import ZIP_DAMAGE
 from vvc_nnr.npy import parse_npy
 
@@ -35,6 +35,8 @@ def npz_arrays(data: bytes) -> NamedArrays:
             if n_bytes > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
                 raise UnsupportedError(f"its arrays say that they have {n_bytes} bytes, the file has {len(data)}")
             return {_name(member.filename): _parsed(member.filename, archive.read(member)) for member in members}
+    except VvcNnrError:
+        raise
     except ZIP_DAMAGE as error:
         raise BitstreamError(f"no .npz file: {shown(str(error), 200)}") from error
 
@@ -65,6 +67,8 @@ def hdf5_arrays(data: bytes) -> NamedArrays:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             return dict(_datasets(h5py, file, "", len(data), set()))
+    except VvcNnrError:
+        raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise BitstreamError(f"no HDF5 file: {shown(str(error), 200)}") from error
 
