@@ -17,13 +17,11 @@ from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on, prefix_notes
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
-from vvc_nnr.experiments.cli.outputs import check_outputs
-from vvc_nnr.experiments.naming import naming
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size

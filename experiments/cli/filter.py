@@ -12,10 +12,9 @@ from tyro.conf import Positional, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli.codec import FormatOf, shown, stated, verified, vvc_stream, with_damage, write_pictures
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, POSITIVE, QP, THREADS, OutputPath
-from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, source_of
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
@@ -138,7 +137,7 @@ class Filter(Command):
             device=self.inference.device,
         )
         decoded = self._decoded()
-        written = self._written(runner, shown(decoded.frames, "filter", decoded.n_pictures), decoded.format_of)
+        written = self._written(runner, with_bar(decoded.frames, "filter", decoded.n_pictures), decoded.format_of)
         inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
         text = "; ".join(filter(None, (written.text, decoded.verified, runner.description)))
         return with_damage(Outcome(text, {**written.data, **decoded.verified_data, **inference}), decoded.damage)
