@@ -336,3 +336,59 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path: Path) -> None:
     path.write_bytes(vvc_nnr.compress({"a": values.astype(np.float16), "b": values, "n": np.arange(3)}))
     tensors = read_network_file(path).tensors
     assert [str(tensors[name].dtype) for name in "abn"] == ["float32", "float32", "int64"]
+
+
+def test_updates_are_made_and_applied_one_after_another(run: Run, networks: Path, tmp_path: Path) -> None:
+    base = networks / "rep.safetensors"
+    states = [read_network(base).tensors]
+    for place in range(2):
+        states.append({name: values + np.float32(0.01) for name, values in states[-1].items()})
+        write_float(tmp_path / f"{place + 1}.safetensors", states[-1], {})
+    one, two = tmp_path / "one.nnc", tmp_path / "two.nnc"
+    made = json.loads(run("update", "make", base, tmp_path / "1.safetensors", "-o", one, "--qp", "-40", "--json"))
+    assert made["n_bytes"] == one.stat().st_size < made["network_bytes"] / 4
+    run("update", "make", base, tmp_path / "2.safetensors", "-o", two, "--after", one, "--qp", "-40")
+    assert "after 2 updates" in run("update", "apply", base, one, two, "-o", tmp_path / "again.safetensors")
+    found = read_network(tmp_path / "again.safetensors").tensors
+    assert all(np.abs(found[name] - values).max() < 2.0**-9 for name, values in states[2].items())
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("update", "apply", "{base}", "{two}", "-o", "x.safetensors"), "another state of the network"),
+        (("update", "make", "{base}", "{base}", "-o", "x.safetensors"), "an update is a .nnc file"),
+        (("update", "make", "{base}", "{base}", "-o", "x.nnc", "--lossless"), "not possible"),
+    ],
+)
+def test_updates_that_do_not_fit(
+    run: Run, refused: Any, networks: Path, tmp_path: Path, argv: tuple[str, ...], words: str
+) -> None:
+    base = networks / "rep.safetensors"
+    moved = {name: values + np.float32(0.01) for name, values in read_network(base).tensors.items()}
+    write_float(tmp_path / "1.safetensors", moved, {})
+    run("update", "make", tmp_path / "1.safetensors", base, "-o", tmp_path / "two.nnc")
+    told = [part.format(base=base, two=tmp_path / "two.nnc") for part in argv]
+    told = [str(tmp_path / part) if part.startswith("x.") else part for part in told]
+    assert words in refused(*told)
+    assert not (tmp_path / "x.nnc").exists()
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_key_and_a_prefix_of_a_checkpoint(run: Run, refused: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    state = {"module.fc.weight": torch.ones(8, 8) / 3, "module.fc.bias": torch.zeros(8)}
+    torch.save({"nets": {"g": state}, "epoch": 3}, tmp_path / "pytorch_model.bin")
+    path = tmp_path / "pytorch_model.bin"
+    assert "--key nets.g" in refused("compress", path, "-o", tmp_path / "a.nnc")
+    for argv in (
+        ("compress", path, "-o", tmp_path / "a.nnc"),
+        ("compress", path, "-o", tmp_path / "a.safetensors"),
+        ("decompress", path, "-o", tmp_path / "b.safetensors"),
+        ("inspect", path),
+    ):
+        assert "all names begin with module., --strip-prefix module. takes it off" in run(*argv, "--key", "nets.g")
+        assert "--strip-prefix" not in run(*argv, "--key", "nets.g", "--strip-prefix", "module.")
+    assert set(read_network(tmp_path / "b.safetensors").tensors) == {"fc.weight", "fc.bias"}
+    (tmp_path / "coded").write_bytes((tmp_path / "a.nnc").read_bytes())
+    assert "Checked: number of units and checksum are right." in run("inspect", tmp_path / "coded")
