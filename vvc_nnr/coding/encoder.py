@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -36,7 +37,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.bitstream.stream import write_stream
-from vvc_nnr.coding.exact_forms import KINDS, SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
+from vvc_nnr.coding.exact_forms import SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
@@ -68,6 +69,10 @@ MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 RAW_ENTRY_BYTES = 20
 # Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
 NEAR = 1.03
+# LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
+MAX_DEFLATED = 1.05
+# So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
+FEW = 512
 
 
 _log = logging.getLogger(__name__)
@@ -152,24 +157,32 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
 
-def _shortest(job: TensorJob, plain: Callable[[TensorJob], EncodedTensor], options: CompressOptions) -> EncodedTensor:
+def _shortest(
+    job: TensorJob, plain: Callable[[TensorJob], EncodedTensor | None], options: CompressOptions
+) -> EncodedTensor:
     """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
 
-    Forms of large tensors are chosen by a part of it.
+    Forms of large tensors are chosen by a part of it. LZMA, which is slow, is tried where deflate comes near the rest.
+
+    Args:
+        job: The tensor.
+        plain: Codes it, or a part of it, as other decoders read it; None where that is known to be longer.
+        options: How it is coded.
     """
     bits = bits_of(job.array)
-    if len(bits) <= SAMPLE:
-        as_ever = plain(job)
-        found = min(as_ever, *_with_raw(job, bits, KINDS, options), key=lambda each: each.size_bytes)
-        return found if found is as_ever else replace(found, otherwise=as_ever)
     sample = sampled(bits)
-    part = replace(job, array=values_of(sample, job.array), n_threads=1)
-    tried = [plain(part), *_with_raw(part, sample, KINDS, options)]
-    sizes = {each.raw.kind if each.raw else None: each.size_bytes for each in tried}
-    least = min(sizes.values())
-    near = [kind for kind, size in sizes.items() if size <= NEAR * least]
-    forms = _with_raw(job, bits, [kind for kind in near if kind is not None], options)
-    return min([*([plain(job)] if None in near else []), *forms], key=lambda each: each.size_bytes)
+    part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
+    as_ever = plain(part)
+    tried = [*([as_ever] if as_ever else []), *_with_raw(part, sample, ("split", "palette", "bytes"), options)]
+    if len(zlib.compress(sample, 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
+        tried += _with_raw(part, sample, ("lzma",), options)
+    found = min(tried, key=lambda each: each.size_bytes)
+    if part is job:
+        return found if found is as_ever else replace(found, otherwise=as_ever)
+    near = [each for each in tried if each.size_bytes <= NEAR * found.size_bytes]
+    whole = [plain(job)] if as_ever in near else []
+    forms = _with_raw(job, bits, [each.raw.kind for each in near if each.raw], options)
+    return min([*(each for each in whole if each), *forms], key=lambda each: each.size_bytes)
 
 
 def _with_raw(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> list[EncodedTensor]:
@@ -193,7 +206,14 @@ def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor
     With `lossless` whatever is shortest.
     """
     if job.parent is None and (options.lossless or _exact_levels(job, options) is None):
-        return _shortest(job, lambda part: _encode_as_other_decoders_read(part, options), options)
+        return _shortest(job, lambda part: _encode_if_short(part, options), options)
+    return _encode_as_other_decoders_read(job, options)
+
+
+def _encode_if_short(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
+    """The tensor as other decoders read it; None where it has no levels, and bits are longer than other forms."""
+    if bits_of(job.array).size > FEW and _exact_levels(job, options) is None:
+        return None
     return _encode_as_other_decoders_read(job, options)
 
 

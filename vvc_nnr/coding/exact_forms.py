@@ -227,8 +227,8 @@ class _Layout:
         """The sign above the mantissa without its lowest bits."""
         kind = bits.dtype.type
         rest = (bits & kind((1 << self.mantissa_bits) - 1)) >> kind(dropped)
-        rest |= (bits >> kind(self.n_bits - 1)) << kind(self.mantissa_bits - dropped)
-        return rest
+        found: Bits = rest | (bits >> kind(self.n_bits - 1)) << kind(self.mantissa_bits - dropped)
+        return found
 
     def joined(self, exponents: Bits, rest: Bits, dropped: int) -> Bits:
         """The inverse of both."""
@@ -332,7 +332,8 @@ def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: in
     places = integers.astype(np.int64) + centre
     if len(places) and not 0 <= int(places.min()) <= int(places.max()) < len(table):
         raise _damaged("a place is not in its table")
-    return table[places]
+    found: Bits = table[places]
+    return found
 
 
 def bytes_form(bits: Bits) -> ExactForm:

@@ -196,8 +196,8 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
     limit = _n_floats(content)
-    others = [key for key, value in content.items() if key not in tensors and not _NO_NETWORK.search(str(key))]
-    larger = [key for key in others if n_values_in(content[key]) > limit]
+    beside = [key for key, value in content.items() if key not in tensors and not _NO_NETWORK.search(str(key))]
+    larger = [key for key in beside if n_values_in(content[key]) > limit]
     if larger:
         raise UnsupportedError(
             f"holds tensors under {', '.join(map(repr, larger[:5]))}, which one is the network is not known: "
