@@ -368,7 +368,7 @@ def compress_arrays(
 def tensor_rules(
     roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
 ) -> dict[str, Rule]:
-    """What each tensor may lose; empty without roles.
+    """What each tensor may lose; empty without roles, and where none may lose anything.
 
     Args:
         roles: What the tensors are, by name; None: what their names tell.
@@ -378,6 +378,8 @@ def tensor_rules(
     Raises:
         InputError: If an option for roles is given without roles, or is none.
     """
+    if options.lossless and not options.role_of and not options.qp_by_size:
+        return {}
     if options.roles == "off":
         if options.role_of or options.qp_by_size:
             raise InputError('role_of, qp_by_size: have no effect with roles="off"')
