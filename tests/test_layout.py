@@ -53,6 +53,7 @@ FOLDERS_IN_ORDER = {
         "libvvenc",
         "encoders",
         "jpeg",
+        "image_formats",
     ],
     "vvc_nnr.filters": [
         "",
@@ -61,7 +62,9 @@ FOLDERS_IN_ORDER = {
         "picture_options",
         "networks",
         "zoo",
+        "complexity",
         "picture_coding",
+        "picture_codecs",
         "inference",
         "decisions",
         "training",

@@ -20,7 +20,7 @@ from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.filters.zoo import load_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
 
@@ -96,7 +96,9 @@ class Filter(Command):
     Attributes:
         input: Decoded .yuv or .y4m, video, image, or a VVC stream (.266).
         output: .y4m or .yuv to write.
-        model: Name of a bundled network, or a network file.
+        model: Name of a bundled network, a network file, or FILE.py:NAME, what makes a module of your own.
+        arch: FILE.py:NAME, what makes the module whose tensors the file has; dncnn.
+        layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
         qp: QP that the pictures were coded with, 0 to 63.
         tile: Side of the tiles, luma samples.
         threads: Threads of the network; default: one per core.
@@ -110,6 +112,8 @@ class Filter(Command):
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     model: str
     qp: Annotated[int, QP]
+    arch: str | None = None
+    layout: str | None = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
     threads: Annotated[int | None, THREADS] = None
     inference: InferenceFlags = field(default_factory=InferenceFlags)
@@ -128,8 +132,10 @@ class Filter(Command):
         made_or_read.check()
         inputs = [self.input, made_or_read.original, made_or_read.decisions, network_path(self.model)]
         check_outputs(inputs, [self.output, made_or_read.decisions_out])
+        loaded = load_filter(self.model, arch=self.arch, layout=self.layout)
         runner = Runner(
-            load_inloop_filter(self.model),
+            loaded.network,
+            layout=loaded.layout,
             backend=self.inference.backend,
             precision=self.inference.precision,
             n_threads=self.threads,
@@ -139,7 +145,8 @@ class Filter(Command):
         decoded = self._decoded()
         written = self._written(runner, with_bar(decoded.frames, "filter", decoded.n_pictures), decoded.format_of)
         inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-        text = "; ".join(filter(None, (written.text, decoded.verified, runner.description)))
+        inference |= {"remark": runner.remark} if runner.remark else {}
+        text = "; ".join(filter(None, (written.text, decoded.verified, runner.description, runner.remark)))
         return with_damage(Outcome(text, {**written.data, **decoded.verified_data, **inference}), decoded.damage)
 
     def _written(self, runner: Runner, frames: Iterator[Frame], format_of: FormatOf) -> Outcome:
@@ -168,6 +175,8 @@ class Filter(Command):
         if self.input.suffix.lower() in VVC_SUFFIXES:
             if self.video.stream is not None or self.video.allow_damaged:
                 raise InputError(f"{self.input}: --stream and --allow-damaged are for video files, this is a stream")
+            if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
+                raise InputError(f"{self.input}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
             stream = vvc_stream(self.input)
             frames = decode_vvc(stream, width=width, height=height)

@@ -15,7 +15,7 @@ from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.kinds import door, named
+from vvc_nnr.experiments.cli.kinds import door, named, one_for_each
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
@@ -50,6 +50,11 @@ class ReadingFlags:
 
     max_elements: int | None = None
     threads: int | None = None
+
+    def check_unused(self, path: Path) -> None:
+        """Raises InputError if a file that is not coded is to be read with them."""
+        if self != ReadingFlags():
+            raise InputError(f"{path}: --max-elements and --threads are for {NNC_SUFFIX} files")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +92,11 @@ class Inspect(Command):
             return inspect_nnc(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
+        self.reading.check_unused(path)
+        role_of = one_for_each("--role-of")(self.role_of)
         if kind == "safetensors" and self.key is None and not self.strip_prefix:
-            return inspect_plain(path, dict(self.role_of))
-        return _inspect_arrays(
-            read_arrays(path, key=self.key, strip_prefix=self.strip_prefix), path, dict(self.role_of)
-        )
+            return inspect_plain(path, role_of)
+        return _inspect_arrays(read_arrays(path, key=self.key, strip_prefix=self.strip_prefix), path, role_of)
 
 
 def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:

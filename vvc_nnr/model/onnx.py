@@ -472,6 +472,19 @@ def _bfloat16_bits(tensor: Any) -> Bfloat16Bits:
     return Bfloat16Bits(stored.astype(np.uint16).reshape(tuple(tensor.dims)))
 
 
+def element_type(name: str, tensor: Any) -> np.dtype[Any]:
+    """The number format that a `TensorProto` states.
+
+    Raises:
+        BitstreamError: If it is none of ONNX.
+    """
+    try:
+        found: np.dtype[Any] = np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    except (KeyError, TypeError):
+        raise BitstreamError(f"tensor {name!r} has the data type {tensor.data_type}, which is none of ONNX") from None
+    return found
+
+
 _DATA_FIELDS: Sequence[str] = (
     "raw_data",
     "float_data",
@@ -493,10 +506,10 @@ def _has_data(tensor: Any) -> bool:
 
 
 def _fill(name: str, tensor: Any, array: Array | Bfloat16Bits) -> None:
-    onnx = import_onnx()
     plain = array.bits if isinstance(array, Bfloat16Bits) else array
     found = "bfloat16" if isinstance(array, Bfloat16Bits) else plain.dtype.name
-    own = onnx.TensorProto.DataType.Name(tensor.data_type)
+    element_type(name, tensor)  # a type that is none of ONNX is damage
+    own = import_onnx().TensorProto.DataType.Name(tensor.data_type)
     expected = {"FLOAT": "float32", "DOUBLE": "float64"}.get(own, own.lower())
     if shape_of(array) != tuple(tensor.dims) or found != expected:
         got = f"{found} {shape_of(array)}, the graph has {expected} {tuple(tensor.dims)}"

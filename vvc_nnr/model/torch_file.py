@@ -18,17 +18,20 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
+# LZMA is not among them: its header asks for memory at will.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
@@ -40,6 +43,7 @@ def check_records(file: IO[bytes]) -> None:
 
     Raises:
         BitstreamError: If a record was changed, or the archive is damaged.
+        UnsupportedError: If a record is packed otherwise than torch does.
     """
     file.seek(0)
     is_archive = file.read(4) == b"PK\x03\x04"
@@ -55,8 +59,16 @@ def _changed_record(file: IO[bytes]) -> str | None:
     """The first record that differs from its checksum, None if all are as they were written."""
     try:
         with zipfile.ZipFile(file) as archive:
+            for record in archive.infolist():
+                if record.compress_type not in _METHODS:
+                    raise UnsupportedError(
+                        f"the record {shown(record.filename, 100)} is packed by method {record.compress_type}; "
+                        "must be stored or deflated: save the file anew with torch.save"
+                    )
             is_checked = any(record.CRC for record in archive.infolist())
             return archive.testzip() if is_checked else None
+    except VvcNnrError:
+        raise
     except ZIP_DAMAGE as error:
         raise BitstreamError(f"damaged: {shown(str(error), 200)}: copy the file again") from error
 
@@ -69,6 +81,8 @@ _NO_NETWORK = re.compile(r"(?i)optim|sched|scaler|rng|random|^(opt|amp|lr|adam|g
 _MAX_DEPTH = 8
 # Views may show a file's values so many times: tied tensors are views too.
 _MOST_REPEATED = 64
+# Of maps in maps, for messages.
+_SHOWN_KEYS, _MAX_DEPTH = 5, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,6 +209,12 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
             )
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
+    if not tensors and content:
+        places = list(islice(_places_of_tensors(content), _SHOWN_KEYS + 1))
+        there = f"; tensors are under {_listed(places)}" if places else f", only {_listed([[key] for key in content])}"
+        raise UnsupportedError(
+            f"holds no tensor by name{there}: save the state dict of one network alone{_by_key(content)}"
+        )
     limit = _n_floats(content)
     beside = [key for key, value in content.items() if key not in tensors and not _NO_NETWORK.search(str(key))]
     larger = [key for key in beside if n_values_in(content[key]) > limit]
@@ -203,9 +223,12 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
             f"holds tensors under {', '.join(map(repr, larger[:5]))}, which one is the network is not known: "
             f"name it by its key{_keys_to_name(content)}, or save its state dict alone"
         )
-    if not tensors and content:
-        raise UnsupportedError("holds no tensor by name; must be a state dict")
     return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _by_key(content: Any) -> str:
+    keys = _keys_to_name(content)
+    return f", or name it by its key{keys}" if keys else ""
 
 
 def _keys_to_name(content: Any) -> str:
@@ -258,6 +281,21 @@ def _at_key(content: Any, key: str) -> Any:
     heads = sorted((own for own in texts if key.startswith(f"{own}.")), key=len, reverse=True)
     found = (_at_key(texts[own], key[len(own) + 1 :]) for own in heads)
     return next((each for each in found if each is not None), None)
+
+
+def _places_of_tensors(content: Mapping[Any, Any], depth: int = 0) -> Iterator[list[Any]]:
+    """The keys, from the outermost on, that lead to each map with tensors by name in a map of maps."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and any(map(is_tensor, value.values())):
+            yield [key]
+        elif isinstance(value, Mapping) and depth < _MAX_DEPTH:
+            yield from ([key, *below] for below in _places_of_tensors(value, depth + 1))
+
+
+def _listed(places: Sequence[Sequence[Any]]) -> str:
+    """Some places in a map of maps, as Python would index it."""
+    some = ["".join(f"[{shown(repr(key), 40)}]" for key in keys) for keys in places[:_SHOWN_KEYS]]
+    return ", ".join(some) + (" and more" if len(places) > _SHOWN_KEYS else "")
 
 
 def _check_views(state: Mapping[str, Any], n_bytes: int) -> None:

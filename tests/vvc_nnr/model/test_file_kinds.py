@@ -190,7 +190,7 @@ NESTED = {
 )
 def test_a_key_leads_to_the_state_dict(tmp_path: Path, key: str, names: list[str]) -> None:
     torch.save(NESTED, tmp_path / "x.ckpt")
-    with pytest.raises(UnsupportedError, match=r"which one is the network is not known.*--key nets\.g.*--key nets\.d"):
+    with pytest.raises(UnsupportedError, match=r"--key nets\.g.*--key nets\.d"):
         read_arrays(tmp_path / "x.ckpt")
     assert list(vvc_nnr.load_file(tmp_path / "x.ckpt", key=key)) == names
     for wrong in ("nets.x", "epoch", "nets", "nets.d.2"):
@@ -213,7 +213,7 @@ BESIDE = {
 @pytest.mark.parametrize("content", BESIDE)
 def test_networks_that_lie_deeper_are_not_dropped(tmp_path: Path, content: str) -> None:
     torch.save(BESIDE[content], tmp_path / "x.pt")
-    with pytest.raises(UnsupportedError, match=r"x\.pt: holds (tensors under|a list)"):
+    with pytest.raises(UnsupportedError, match=r"x\.pt: holds (tensors under|no tensor by name|a list)"):
         read_arrays(tmp_path / "x.pt")
 
 

@@ -105,7 +105,7 @@ def test_one_file_becomes_the_same_model_again(path: Path, carriage: GraphCarria
     assert network.graph is not None
     data = compress_arrays(
         network.arrays,
-        CompressOptions(qp=-40, lossless=lossless),
+        CompressOptions(lossless=True) if lossless else CompressOptions(qp=-40),
         metadata={"by": '{"vvc_nnr":'},
         roles=network.roles,
         graph=Graph(network.graph, carriage),
@@ -625,3 +625,14 @@ def test_bfloat16_is_read_and_written_by_its_bits(stored: str, monkeypatch: pyte
     monkeypatch.setattr(onnx.helper, "tensor_dtype_to_np_dtype", lambda _: np.dtype(np.float32))
     again = decompress_onnx(compress(model, lossless=True)).graph.initializer[0]
     assert (again.data_type, again.raw_data) == (onnx.TensorProto.BFLOAT16, bits.tobytes())
+
+
+def test_a_constant_of_no_data_type_is_damage(tmp_path: Path) -> None:
+    """In the graph of a coded file, whose constants lie elsewhere."""
+    onnx.save(make_model(), tmp_path / "x.onnx")
+    network = read_arrays(tmp_path / "x.onnx")
+    model = onnx.load_from_string(network.graph)
+    model.graph.initializer[0].data_type = 0
+    damaged = replace(network, graph=model.SerializeToString())
+    with pytest.raises(BitstreamError, match=r"tensor 'w' has the data type 0, which is none of ONNX"):
+        write_arrays(tmp_path / "again.onnx", damaged)
