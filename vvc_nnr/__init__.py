@@ -3,7 +3,7 @@
 from vvc_nnr.calibrate.samples import Calibration, Sample
 from vvc_nnr.coding.inspection import Inspection
 from vvc_nnr.coding.update import BaseState, apply_update, compress_update
-from vvc_nnr.compress import compress, decompress, inspect, load_into
+from vvc_nnr.compress import compress, decompress, decompress_onnx, inspect, load_file, load_into, save_file
 from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
@@ -36,7 +36,10 @@ __all__ = [
     "compress",
     "compress_update",
     "decompress",
+    "decompress_onnx",
     "fold_batch_norms",
     "inspect",
+    "load_file",
     "load_into",
+    "save_file",
 ]

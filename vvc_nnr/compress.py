@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
+from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.manifest import with_ties
-from vvc_nnr.bitstream.number_formats import Array
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, float32_of_bfloat16
 from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
 from vvc_nnr.coding.own_steps import warn_of_weak
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.model.onnx import is_model_proto, put_together
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
+from vvc_nnr.network_file import NetworkArrays, decoded_arrays, onnx_network, read_arrays
 from vvc_nnr.options import (
-    DEFAULT_MAX_ELEMENTS,
     CodebookMode,
     CompressOptions,
     Float64Mode,
@@ -27,6 +32,9 @@ from vvc_nnr.options import (
 from vvc_nnr.parallel import Progress
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import RoleMode
+
+Source: TypeAlias = Buffer | Path | str
+"""A coded stream, or the name of a file that holds one."""
 
 
 def compress(
@@ -66,7 +74,8 @@ def compress(
     `CompressOptions` has the options in full.
 
     Args:
-        model: A torch module, or a map of names to numpy arrays or torch tensors.
+        model: A torch module, a map of names to numpy arrays or torch tensors, an ONNX `ModelProto`, or the name of a
+            network file of any kind that `load_file` reads.
         qp: QP of float tensors of two or more dimensions, one step for all; 2**qp_density less halves it. None:
             each tensor's step follows from its own spread and size, by `quality`.
         qp_density: QP steps per octave as a power of two, 0 to 7.
@@ -121,9 +130,10 @@ def compress(
     if calibration is None:
         if max_loss_db is not None:
             raise InputError("max_loss_db: pictures (calibration) must be given to keep it by")
-        arrays = named_arrays(model)
-        found = module_roles(model, arrays) if is_module(model) else None
-        return compress_arrays(arrays, options, progress, metadata, found)
+        network = _as_network(model)
+        graph = None if network.graph is None else Graph(network.graph)
+        texts = network.metadata | dict(metadata or {})
+        return compress_arrays(network.arrays, options, progress, texts, network.roles or None, graph)
     from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 
     return compress_calibrated(
@@ -131,10 +141,108 @@ def compress(
     ).data
 
 
-def decompress(
-    data: Buffer,
+def _as_network(model: Any) -> NetworkArrays:
+    """What `compress` is given, with its roles where more than names tell them.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: If it is none, or a file that cannot be read.
+    """
+    if isinstance(model, Path | str):
+        return read_arrays(model)
+    if is_model_proto(model):
+        return onnx_network(model)
+    arrays = named_arrays(model)
+    return NetworkArrays(arrays, {}, 0, roles=module_roles(model, arrays) if is_module(model) else {})
+
+
+def save_file(
+    path: Path | str,
+    model: Any,
     *,
-    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    options: CompressOptions | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Codes a network into a `.nnc` file, all of it or nothing, and returns its size in bytes.
+
+    Args:
+        path: The file.
+        model: As for `compress`.
+        options: As which `compress` takes them one by one.
+        metadata: Texts that travel with the network.
+
+    Raises:
+        InputError: If the network or an option cannot be used, or the file cannot be written.
+        BitstreamError, UnsupportedError: If the network is in a file that cannot be read.
+    """
+    network = _as_network(model)
+    graph = None if network.graph is None else Graph(network.graph)
+    texts = network.metadata | dict(metadata or {})
+    data = compress_arrays(network.arrays, options or CompressOptions(), None, texts, network.roles or None, graph)
+    with AtomicFile(path) as file:
+        file.write(data)
+    return len(data)
+
+
+def load_file(
+    path: Path | str,
+    *,
+    key: str | None = None,
+    strip_prefix: str = "",
+    max_elements: int | None = None,
+    n_threads: int | None = None,
+) -> dict[str, Array]:
+    """The tensors of a network file of any kind by name, in its order; bfloat16 as float32.
+
+    Kinds are told by the file's content: .nnc, safetensors and an index of such shards, checkpoints of torch (whatever
+    their suffix) and an index of them, ONNX, .npz, and with their packages HDF5 (h5py) and GGUF (gguf).
+
+    Args:
+        path: The file.
+        key: Where in a checkpoint of torch the state dict is: keys joined by dots; None: where it usually is.
+        strip_prefix: What is taken off the names that begin with it, such as "module." or "_orig_mod.".
+        max_elements: Most values that are decoded of a coded network.
+        n_threads: Threads for decoding; None: one per processor.
+
+    Raises:
+        InputError: If the file cannot be read, an option does not fit it, or a package for its kind is not installed.
+        BitstreamError: If its content is damaged.
+        UnsupportedError: If it holds something that this package does not read.
+    """
+    network = read_arrays(path, key=key, strip_prefix=strip_prefix, max_elements=max_elements, n_threads=n_threads)
+    return {
+        name: float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+        for name, array in network.arrays.items()
+    }
+
+
+def decompress_onnx(data: Source, *, max_elements: int | None = None, n_threads: int | None = None) -> Any:
+    """The ONNX `ModelProto` of a coded stream that was made from one.
+
+    Args:
+        data: The stream, or the name of a file that holds it.
+        max_elements: Most values that are decoded.
+        n_threads: Threads; None: one per processor.
+
+    Raises:
+        BitstreamError: If the stream is damaged.
+        UnsupportedError: If it has no graph, or needs what this package does not implement.
+        InputError: If an option is out of range, or the package onnx is not installed.
+    """
+    check_max_elements(max_elements)
+    network = decoded_arrays(_stream_bytes(data), max_elements, thread_count(n_threads))
+    if network.graph is None:
+        raise UnsupportedError("the stream has no graph, only tensors: decompress gives them")
+    return put_together(network.graph, network.arrays)
+
+
+def _stream_bytes(data: Source) -> Buffer:
+    return read_bytes(data) if isinstance(data, Path | str) else data
+
+
+def decompress(
+    data: Source,
+    *,
+    max_elements: int | None = None,
     n_threads: int | None = None,
     skip_unsupported: bool = False,
     progress: Progress | None = None,
@@ -142,8 +250,9 @@ def decompress(
     """The tensors of a coded stream by name, in its order; bfloat16 as float32.
 
     Args:
-        data: The stream.
+        data: The stream, or the name of a file that holds it.
         max_elements: Most values that are decoded, of all tensors together: what bounds memory (4 bytes each) and time.
+            None: 2**28, or 64 for each byte of the stream, if that is more.
         n_threads: Threads; None: one per processor.
         skip_unsupported: Leave out units that this package does not implement.
         progress: Called with the values decoded so far and their total.
@@ -155,19 +264,23 @@ def decompress(
     """
     check_max_elements(max_elements)
     threads = thread_count(n_threads)
-    stream = read_stream(data, skip_unsupported=skip_unsupported)
-    arrays = decode_network(stream.tensors, max_elements, threads, progress)
-    return with_ties(arrays, stream.ties)
+    with _naming_source(data):
+        stream = read_stream(_stream_bytes(data), skip_unsupported=skip_unsupported)
+        arrays = decode_network(stream.tensors, max_elements, threads, progress)
+        return with_ties(arrays, stream.ties)
 
 
-def load_into(
-    model: Any, data: Buffer, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
-) -> None:
+def _naming_source(data: Source) -> AbstractContextManager[None]:
+    """Puts the file's name before what is wrong with its content."""
+    return naming(data) if isinstance(data, Path | str) else nullcontext()
+
+
+def load_into(model: Any, data: Source, *, max_elements: int | None = None, n_threads: int | None = None) -> None:
     """Gives a torch module the tensors of a coded stream, after all names, shapes and number formats were checked.
 
     Args:
-        model: A torch module of the architecture that was coded.
-        data: The stream.
+        model: A torch module of the architecture that was coded; tensors on the device meta get memory.
+        data: The stream, or the name of a file that holds it.
         max_elements: Most values that are decoded.
         n_threads: Threads; None: one per processor.
 
@@ -176,22 +289,24 @@ def load_into(
         BitstreamError: If the stream is damaged.
         UnsupportedError: If it needs what this package does not implement.
     """
-    arrays = decompress(data, max_elements=max_elements, n_threads=n_threads)
-    load_arrays(model, arrays, read_stream(data).formats)
+    with _naming_source(data):
+        stream = _stream_bytes(data)
+        arrays = decompress(stream, max_elements=max_elements, n_threads=n_threads)
+        load_arrays(model, arrays, read_stream(stream).formats)
 
 
 def inspect(
-    data: Buffer,
+    data: Source,
     original: Any = None,
     *,
     bins: bool = False,
-    max_elements: int = DEFAULT_MAX_ELEMENTS,
+    max_elements: int | None = None,
     n_threads: int | None = None,
 ) -> Inspection:
     """What a coded stream is made of. Payloads are decoded only if an original or `bins` asks for it.
 
     Args:
-        data: The stream.
+        data: The stream, or the name of a file that holds it.
         original: The network that it was made from, for the error of each tensor.
         bins: Tell the bits of each kind of bin.
         max_elements: Most values that are decoded.
@@ -204,4 +319,4 @@ def inspect(
     """
     check_max_elements(max_elements)
     arrays = None if original is None else named_arrays(original)
-    return inspect_stream(data, arrays, bins=bins, max_elements=max_elements, n_threads=n_threads)
+    return inspect_stream(_stream_bytes(data), arrays, bins=bins, max_elements=max_elements, n_threads=n_threads)

@@ -1,16 +1,17 @@
 """Networks from files of all kinds with nothing lost: number formats, shapes, order, and roles where the kind has them.
 
-The file's name tells the kind: coded (.nnc), torch (.pt, .pth), ONNX, all others safetensors.
+The first bytes of a file tell its kind, its name only where they do not.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import (
@@ -22,19 +23,46 @@ from vvc_nnr.bitstream.number_formats import (
     itemsize_of,
     shape_of,
 )
-from vvc_nnr.bitstream.stream import Stream, read_stream
+from vvc_nnr.bitstream.stream import Buffer, Stream, read_stream
 from vvc_nnr.coding.decoder import decode_network
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import is_stream, naming, read_bytes
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.files import is_stream, naming, open_input, read_bytes
+from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
-from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, read_exact, read_network, write_exact
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_count
+from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, parse_exact, parse_network, write_exact
+from vvc_nnr.options import check_max_elements, thread_count
 from vvc_nnr.roles.roles import TensorRole
 
 NNC_SUFFIX = ".nnc"
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
+FileKind = Literal["nnc", "torch", "onnx", "safetensors", "index", "npz", "hdf5", "gguf"]
+_STARTS: tuple[tuple[bytes, FileKind], ...] = (
+    (b"\x00\x04\x02", "nnc"),
+    (b"GGUF", "gguf"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"\x80\x02", "torch"),
+    (b"\x80\x04", "torch"),
+)
+_ZIP_NAME_AT = 30
+# A ModelProto starts with its ir_version, field number 1.
+_ONNX_START = b"\x08"
+# Of a safetensors header, by the library that reads it.
+_MAX_HEADER_BYTES = 100_000_001
+HEAD_BYTES = 512
+_KIND_BY_SUFFIX: Mapping[str, FileKind] = {
+    **{NNC_SUFFIX: "nnc", SAFETENSORS_SUFFIX: "safetensors", ONNX_SUFFIX: "onnx", ".npz": "npz", ".gguf": "gguf"},
+    **dict.fromkeys((*TORCH_SUFFIXES, ".bin", ".ckpt", ".tar", ".th"), "torch"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "hdf5"),
+}
+_NAME_OF_KIND: Mapping[FileKind, str] = {
+    **{"nnc": "a coded network", "torch": "a checkpoint of torch", "onnx": "an ONNX model", "npz": "a .npz file"},
+    **{"safetensors": "a safetensors file", "index": "an index of shards", "hdf5": "HDF5", "gguf": "GGUF"},
+}
+READ_KINDS = (".nnc", ".safetensors", "a checkpoint of torch", ".onnx", ".npz", "HDF5", "GGUF", "an index of shards")
+# What torch's DataParallel, torch.compile and FSDP put before names.
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_module.")
 PLAIN_SUFFIXES = (SAFETENSORS_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
 
 
@@ -59,34 +87,77 @@ class NetworkArrays:
     left_out: tuple[str, ...] = ()
 
 
+def file_kind(data: bytes, path: Path | str) -> FileKind:
+    """What a file is by its first bytes; by its name only if these do not tell.
+
+    Args:
+        data: The file, or its first `HEAD_BYTES`.
+        path: Its name.
+    """
+    for start, kind in _STARTS:
+        if data.startswith(start):
+            return kind
+    if data.startswith(b"PK\x03\x04"):
+        # Of a checkpoint the first record lies in a folder, data.pkl or a tensor; .npz has arrays only.
+        name = data[_ZIP_NAME_AT : _ZIP_NAME_AT + int.from_bytes(data[26:28], "little")]
+        return "npz" if name.endswith(b".npy") else "torch"
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
+        return "safetensors"
+    suffix = Path(path).suffix.lower()
+    if data.lstrip()[:1] == b"{" and suffix == ".json":
+        return "index"
+    if suffix == ONNX_SUFFIX or (data[:1] == _ONNX_START and suffix not in _KIND_BY_SUFFIX):
+        return "onnx"
+    return _KIND_BY_SUFFIX.get(suffix, "safetensors")
+
+
+def kind_of_file(path: Path | str) -> FileKind:
+    """What a file is; of a pipe or a device, which could not be read again, by its name.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    if is_special(path):
+        return file_kind(b"", path)
+    with open_input(path) as file:
+        return file_kind(file.read(HEAD_BYTES), path)
+
+
 @contextmanager
-def telling_suffixes(path: Path | str) -> Iterator[None]:
-    """Says that the suffix chose the reader of a file that is no safetensors file, nor is called one."""
+def _telling_kinds(path: Path | str) -> Iterator[None]:
+    """Says what is read, of a file that is no safetensors file, nor is called one."""
     try:
         yield
     except BitstreamError as error:
-        suffix = Path(path).suffix
-        if suffix.lower() == SAFETENSORS_SUFFIX:
+        if Path(path).suffix.lower() == SAFETENSORS_SUFFIX:
             raise
-        others = f"{', '.join((*TORCH_SUFFIXES, ONNX_SUFFIX))} or {NNC_SUFFIX}"
         raise BitstreamError(
-            f"{error}; the suffix decides, and {suffix!r} is read as {SAFETENSORS_SUFFIX}: "
-            f"rename the file if it is {others}"
+            f"{error}; neither its first bytes nor its name tell another kind of file: must be {', '.join(READ_KINDS)}"
         ) from error
 
 
 def is_nnc(path: Path | str) -> bool:
-    """Whether a file holds a coded network, by its name."""
+    """Whether a name is that of a coded network."""
     return Path(path).suffix.lower() == NNC_SUFFIX
 
 
 def read_arrays(
-    path: Path | str, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+    path: Path | str,
+    *,
+    key: str | None = None,
+    strip_prefix: str = "",
+    max_elements: int | None = None,
+    n_threads: int | None = None,
 ) -> NetworkArrays:
-    """The network in a file of any kind.
+    """The network in a file of any kind, told by its content.
+
+    Kinds are .nnc, safetensors and an index of such shards, checkpoints of torch and an index of them, ONNX, .npz, and
+    with their packages HDF5 and GGUF.
 
     Args:
         path: The file.
+        key: Where in a checkpoint of torch the state dict is: keys joined by dots; None: where it usually is.
+        strip_prefix: What is taken off the names that begin with it, such as "module.".
         max_elements: Most values that are decoded of a coded network.
         n_threads: Threads for decoding; None: one per processor.
 
@@ -95,29 +166,108 @@ def read_arrays(
         BitstreamError: If its content is damaged, or a coded network is larger than `max_elements`.
         UnsupportedError: If it holds something that this package does not read.
     """
-    suffix = Path(path).suffix.lower()
-    if is_nnc(path):
-        check_max_elements(max_elements)
-        threads = thread_count(n_threads)
-        data = read_bytes(path)
-        with naming(path):
-            return decoded_arrays(data, max_elements, threads)
-    if suffix in TORCH_SUFFIXES:
-        from vvc_nnr.model.torch_file import read_checkpoint
+    data = read_bytes(path)
+    kind = file_kind(data, path)
+    if key is not None and kind not in ("torch", "index"):
+        raise InputError(f"{path}: a key is for checkpoints of torch; this is {_NAME_OF_KIND[kind]}")
+    with naming(path):
+        if kind == "nnc":
+            check_max_elements(max_elements)
+            network = decoded_arrays(data, max_elements, thread_count(n_threads))
+        elif kind == "index":
+            network = _sharded(Path(path), data, key)
+        else:
+            network = _plain_network(path, data, kind, key)
+        return without_prefix(network, strip_prefix)
 
-        checkpoint = read_checkpoint(path)
+
+def _plain_network(path: Path | str, data: bytes, kind: FileKind, key: str | None) -> NetworkArrays:
+    """The network in a file that is not coded."""
+    if kind == "torch":
+        from vvc_nnr.model.torch_file import parse_checkpoint
+
+        checkpoint = parse_checkpoint(data, key)
         return NetworkArrays(checkpoint.arrays, {}, checkpoint.n_bytes, left_out=checkpoint.left_out)
-    if suffix == ONNX_SUFFIX:
-        from vvc_nnr.model.onnx import read_onnx
+    if kind == "onnx":
+        from vvc_nnr.model.onnx import parse_onnx
 
-        model = read_onnx(path)
+        model = parse_onnx(path, data)
         return NetworkArrays(model.arrays, {}, model.n_bytes, model.graph, model.roles)
-    with telling_suffixes(path):
-        tensors, metadata, n_bytes = read_exact(path)
+    if kind in ("npz", "hdf5", "gguf"):
+        from vvc_nnr.model.archives import gguf_arrays, hdf5_arrays, npz_arrays
+
+        arrays = gguf_arrays(path) if kind == "gguf" else npz_arrays(data) if kind == "npz" else hdf5_arrays(data)
+        return NetworkArrays(arrays, {}, len(data))
+    with _telling_kinds(path):
+        tensors, metadata, n_bytes = parse_exact(data)
     return NetworkArrays(tensors, metadata, n_bytes)
 
 
-def decoded_arrays(data: bytes, max_elements: int, n_threads: int) -> NetworkArrays:
+def _sharded(path: Path, data: bytes, key: str | None) -> NetworkArrays:
+    """The network that an index spreads over files beside it, in the order of the index.
+
+    Raises:
+        InputError: If one of them cannot be read.
+        BitstreamError: If it is no index, or a file lacks a tensor that it names.
+    """
+    places = parse_json(data).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+        raise BitstreamError('no index of shards: must have a "weight_map" of names to files')
+    found: dict[str, NamedArrays] = {}
+    left_out: list[str] = []
+    n_bytes = len(data)
+    for file in dict.fromkeys(places.values()):
+        if Path(file).name != file or file in ("", ".", ".."):
+            raise BitstreamError(f"the file {shown(repr(file))} is not beside the index", field="weight_map")
+        shard = path.with_name(file)
+        content = read_bytes(shard)
+        kind = file_kind(content, shard)
+        if kind not in ("safetensors", "torch"):
+            raise UnsupportedError(f"{shown(repr(file))} is {_NAME_OF_KIND[kind]}; must be safetensors or of torch")
+        with naming(shard):
+            network = _plain_network(shard, content, kind, key)
+        found[file] = network.arrays
+        left_out += [*network.left_out, *(f"{file}: {name}" for name in network.arrays if places.get(name) != file)]
+        n_bytes += network.n_bytes
+    missing = [name for name, file in places.items() if name not in found[file]]
+    if missing:
+        raise BitstreamError(f"{places[missing[0]]} has no tensor {shown(repr(missing[0]))}", field="weight_map")
+    arrays = {name: found[file][name] for name, file in places.items()}
+    return NetworkArrays(arrays, {}, n_bytes, left_out=tuple(left_out))
+
+
+def common_prefix(names: Iterable[str]) -> str:
+    """The prefix that wrappers of torch gave all names, such as "module." or "_orig_mod."; "" if there is none."""
+    known = list(names)
+    found = ""
+    while known:
+        more = next((p for p in WRAPPER_PREFIXES if all(name.startswith(found + p) for name in known)), "")
+        if not more:
+            break
+        found += more
+    return found
+
+
+def without_prefix(network: NetworkArrays, prefix: str) -> NetworkArrays:
+    """A network with a prefix taken off the names that begin with it; "": as it is.
+
+    Raises:
+        InputError: If none does, or two tensors would have one name; if its graph knows the names.
+    """
+    if not prefix:
+        return network
+    if network.graph is not None:
+        raise InputError("a prefix of names cannot be taken off: the graph of an ONNX model knows them")
+    names = {name: name.removeprefix(prefix) for name in network.arrays}
+    if all(name == short for name, short in names.items()):
+        first = next(iter(names), None)
+        raise InputError(f"no name begins with the prefix {prefix!r}; the first is {first!r}")
+    if len(set(names.values())) < len(names):
+        raise InputError(f"two tensors would have one name without the prefix {prefix!r}")
+    return replace(network, arrays={names[name]: array for name, array in network.arrays.items()})
+
+
+def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> NetworkArrays:
     """The network in the bytes of a coded file; raises as `read_arrays` does for its content."""
     stream = read_stream(data)
     arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)
@@ -128,6 +278,23 @@ def decoded_arrays(data: bytes, max_elements: int, n_threads: int) -> NetworkArr
     from vvc_nnr.model.onnx import graph_roles
 
     return replace(network, roles=graph_roles(network.graph, network.arrays))
+
+
+def onnx_network(model: Any) -> NetworkArrays:
+    """The network of an ONNX `ModelProto`, which is not changed.
+
+    Raises:
+        InputError: If values of it are in other files.
+        BitstreamError: If a constant is damaged.
+        UnsupportedError: If two constants of a graph have one name, or those that stay in the graph are beyond 2 GiB.
+    """
+    from vvc_nnr.model.onnx import check_all_is_there, take_apart
+
+    check_all_is_there(model)
+    copy = type(model)()
+    copy.CopyFrom(model)
+    found = take_apart(copy, model.ByteSize())
+    return NetworkArrays(found.arrays, {}, found.n_bytes, found.graph, found.roles)
 
 
 def write_arrays(path: Path | str, network: NetworkArrays) -> int:
@@ -141,7 +308,7 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
     check_plain_suffix(path)
     suffix = Path(path).suffix.lower()
     if suffix != ONNX_SUFFIX:
-        _check_without_graph(path, network)
+        network = _without_graph(path, network)
     if suffix in TORCH_SUFFIXES:
         from vvc_nnr.model.torch_file import write_checkpoint
 
@@ -200,37 +367,42 @@ def _with_bfloat16(arrays: Mapping[str, Array], stream: Stream) -> NamedArrays:
     return {name: narrow.get(id(array), array) for name, array in arrays.items()}
 
 
-OTHER_SUFFIXES = (NNC_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
-"""Of files that are no safetensors files and hold no levels of the uniform quantiser."""
+def read_network_file(path: Path | str, *, key: str | None = None, strip_prefix: str = "") -> StoredNetwork:
+    """The network in a file of any kind as float32, with the metadata that it was stored with.
 
-
-def read_network_file(path: Path | str) -> StoredNetwork:
-    """The network in a file of any kind as a torch module takes it: float32, with the metadata stored with it.
+    Args:
+        path: The file.
+        key: As for `read_arrays`.
+        strip_prefix: As for `read_arrays`.
 
     Raises:
         InputError: If the file cannot be read, or a package for its kind is not installed.
-        BitstreamError: If its content is damaged.
+        BitstreamError: If its content is damaged, or a coded network is too large.
         UnsupportedError: If it holds something that this package does not read, a value beyond float32, or weights in
             the graph of an ONNX model.
     """
-    if Path(path).suffix.lower() not in OTHER_SUFFIXES:
-        with telling_suffixes(path):
-            return read_network(path)
-    network = read_arrays(path)
-    _check_without_graph(path, network)
+    if key is None and not strip_prefix and kind_of_file(path) == "safetensors":
+        with naming(path), _telling_kinds(path):
+            return parse_network(read_bytes(path))
+    network = _without_graph(path, read_arrays(path, key=key, strip_prefix=strip_prefix))
     with naming(path):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
     return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes, network.left_out)
 
 
-def _check_without_graph(path: Path | str, network: NetworkArrays) -> None:
-    """Raises UnsupportedError if the network is not all there without its graph."""
+def _without_graph(path: Path | str, network: NetworkArrays) -> NetworkArrays:
+    """A network with the constants that its graph has kept among its tensors.
+
+    Raises:
+        UnsupportedError: If it is not all there without its graph.
+    """
     if network.graph is None:
-        return
-    from vvc_nnr.model.onnx import check_only_tensors_matter
+        return network
+    from vvc_nnr.model.onnx import graph_constants
 
     with naming(path):
-        check_only_tensors_matter(network.graph)
+        kept = graph_constants(network.graph, network.arrays)
+    return replace(network, arrays=network.arrays | kept, graph=None)
 
 
 def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:

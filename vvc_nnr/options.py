@@ -22,6 +22,7 @@ MIN_BITDEPTH, MAX_BITDEPTH = 2, 24
 MAX_THREADS = 256
 # 1 GiB of float32.
 DEFAULT_MAX_ELEMENTS = 1 << 28
+MAX_ELEMENTS_PER_BYTE = 64
 # What an option leaves without effect.
 _IDLE_WITH: Mapping[str, tuple[str, ...]] = {
     "lossless": (
@@ -238,7 +239,14 @@ def thread_count(n_threads: int | None) -> int:
     return n_threads
 
 
-def check_max_elements(max_elements: int) -> None:
+def element_limit(max_elements: int | None, n_bytes: int) -> int:
+    """Most values that are decoded of so many bytes; None: what any network but one of zeros keeps."""
+    return max(DEFAULT_MAX_ELEMENTS, MAX_ELEMENTS_PER_BYTE * n_bytes) if max_elements is None else max_elements
+
+
+def check_max_elements(max_elements: int | None) -> None:
     """Raises InputError unless the limit is a whole number of at least 0."""
+    if max_elements is None:
+        return
     if isinstance(max_elements, bool) or not isinstance(max_elements, int) or max_elements < 0:
         raise InputError(f"max_elements: {max_elements!r}; must be a whole number of at least 0")

@@ -1,10 +1,10 @@
-"""The commands compress and decompress: network files to coded ones and back."""
+"""The commands compress, decompress and update: network files to coded ones and back."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +16,13 @@ from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import CodedNetwork, weak_line, weak_names
+from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
-from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
+from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on, prefix_notes
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, one_for_each, whole_number
-from vvc_nnr.files import AtomicFile, naming
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
@@ -33,6 +34,8 @@ from vvc_nnr.network_file import (
     check_plain_suffix,
     is_nnc,
     is_special,
+    kind_of_file,
+    plain_bytes,
     read_arrays,
     read_network_file,
     with_folded_norms,
@@ -87,12 +90,14 @@ class Compress(Command):
     """Quantise or code a network file.
 
     Attributes:
-        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        input: Network file of any kind, told by its content, or the name of a bundled network.
         output: .safetensors or .nnc to write.
         method: nnc (default for .nnc), or uniform1 to uniform16 bit (default for .safetensors: uniform8).
         biases: Biases in --method uniform; default: quantised.
         per_tensor: One range per tensor in --method uniform, as in the papers; default: one per row (output channel).
-        graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off names, such as module.
+        graph: Graph of an ONNX model; manifest: so that the reference software decodes the file; onnx: by the standard.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
         coding: --method nnc.
@@ -104,7 +109,9 @@ class Compress(Command):
     method: Annotated[str | None, door(choice(*METHODS), "M")] = None
     biases: Biases | None = None
     per_tensor: bool = False
-    graph: GraphCarriage = "onnx"
+    key: str | None = None
+    strip_prefix: str = ""
+    graph: GraphCarriage = "manifest"
     fold_batch_norms: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
     coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
@@ -154,7 +161,7 @@ class Compress(Command):
         return method
 
     def _nnc(self, path: Path) -> Outcome:
-        network = read_arrays(path)
+        network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
@@ -164,11 +171,12 @@ class Compress(Command):
             file.write(made.data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
         outcome = _with_constants(_with_quality(outcome, made), coded, self.coding)
-        return _with_left_out(outcome, network.left_out)
+        return _with_notes(outcome, network.left_out, network.arrays)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
-        stored = read_network_file(path)
-        exact = stored.tensors if self.per_tensor else read_arrays(path).arrays
+        stored = read_network_file(path, key=self.key, strip_prefix=self.strip_prefix)
+        exact = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix).arrays
+        exact = stored.tensors if self.per_tensor else exact
         with naming(path):
             bits = int(method.removeprefix("uniform"))
             ranges: Ranges = "tensor" if self.per_tensor else "row"
@@ -180,17 +188,19 @@ class Compress(Command):
         outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
         lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
         outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | {"ranges": ranges, "weak_db": weak})
-        return _with_left_out(outcome, stored.left_out)
+        return _with_notes(outcome, stored.left_out, stored.tensors)
 
     def _by_pictures(self, path: Path, photographs: Path) -> Outcome:
         from vvc_nnr.filters.compress import compress_by_pictures  # here: it imports torch and the codec
 
-        left_out = read_network_file(path).left_out
+        if self.key is not None or self.strip_prefix:
+            raise InputError("--key, --strip-prefix: not with --calibrate; write the state dict as .safetensors first")
+        stored = read_network_file(path)
         options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms, max_bytes=self.coding.max_bytes)
         coding = replace(self.coding, max_bytes=None)
         with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
             made = compress_by_pictures(path, photographs, self.output, options, coding, _tell)
-        return _with_left_out(_calibrated(self.input, self.output, made), left_out)
+        return _with_notes(_calibrated(self.input, self.output, made), stored.left_out, stored.tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +208,17 @@ class Decompress(Command):
     """Turn a quantised or coded network file into a plain one.
 
     Attributes:
-        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        input: Network file of any kind, told by its content, or the name of a bundled network.
         output: .safetensors, .pt, .pth or .onnx to write.
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off names, such as module.
         reading: Coded networks (.nnc).
     """
 
     input: Positional[str]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
+    key: str | None = None
+    strip_prefix: str = ""
     reading: ReadingFlags = field(default_factory=ReadingFlags)
 
     def run(self) -> Outcome:
@@ -217,13 +231,105 @@ class Decompress(Command):
         path = network_path(self.input)
         check_plain_suffix(self.output)
         check_outputs([path], [self.output])
-        if not is_nnc(path):
+        is_coded = kind_of_file(path) == "nnc"
+        if not is_coded:
             self.reading.check_unused(path)
-        network = read_arrays(path, max_elements=self.reading.max_elements, n_threads=self.reading.threads)
+        network = read_arrays(
+            path,
+            key=self.key,
+            strip_prefix=self.strip_prefix,
+            max_elements=self.reading.max_elements,
+            n_threads=self.reading.threads,
+        )
         n_bytes = write_arrays(self.output, network)
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
-        outcome = _with_left_out(outcome, network.left_out)
-        return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome
+        outcome = _with_notes(outcome, network.left_out, network.arrays)
+        return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeUpdate(Command):
+    """Code what turns one state of a network into another.
+
+    Attributes:
+        base: Network file that the receiver has, of any kind that compress reads, or the name of a bundled network.
+        new: Network file that it should have: the same names, shapes and number formats.
+        output: .nnc to write.
+        after: Updates that the receiver has applied to the base, in order; give it once for each.
+        coding: As of compress; QPs are those of differences, roles play no part.
+    """
+
+    base: Positional[str]
+    new: Positional[str]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    after: UseAppendAction[tuple[Path, ...]] = ()
+    coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If a file or an option cannot be used, the states do not fit, or the file cannot be written.
+            BitstreamError, UnsupportedError: If a file cannot be read.
+        """
+        base, new = network_path(self.base), network_path(self.new)
+        if not is_nnc(self.output) and not is_special(self.output):
+            raise InputError(f"{self.output}: an update is a {NNC_SUFFIX} file; change the name")
+        check_outputs([base, new, *self.after], [self.output])
+        state, wanted = _state_after(read_arrays(base), self.after), read_arrays(new)
+        with naming(new), NNC_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
+            data, _ = compress_update(state, wanted.arrays, options=self.coding, progress=progress.report)
+        with AtomicFile(self.output) as file:
+            file.write(data)
+        n_bytes = plain_bytes(wanted.arrays)
+        text = f"{self.output}: {len(data)} bytes, an update of a network of {n_bytes}"
+        return Outcome(text, {"output": str(self.output), "n_bytes": len(data), "network_bytes": n_bytes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyUpdate(Command):
+    """Write the network that updates make of another.
+
+    Attributes:
+        base: Network file that they are for, or the name of a bundled network.
+        updates: Updates in order.
+        output: .safetensors, .pt, .pth or .onnx to write.
+    """
+
+    base: Positional[str]
+    updates: Positional[tuple[Path, ...]]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If a file cannot be used or written.
+            BitstreamError, UnsupportedError: If a file cannot be read, or an update is not for the network.
+        """
+        base = network_path(self.base)
+        check_plain_suffix(self.output)
+        check_outputs([base, *self.updates], [self.output])
+        network = read_arrays(base)
+        state = _state_after(network, self.updates)
+        n_bytes = write_arrays(self.output, replace(network, arrays=state.exact_arrays))
+        text = f"{self.output}: {n_bytes} bytes after {len(self.updates)} updates"
+        return Outcome(text, {"output": str(self.output), "n_bytes": n_bytes, "updates": len(self.updates)})
+
+
+def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> BaseState:
+    """The state of a network after updates.
+
+    Raises:
+        InputError: If a file cannot be read.
+        BitstreamError, UnsupportedError: If one is damaged, or not for this state.
+    """
+    state = BaseState.of(network.arrays)
+    for path in updates:
+        data = read_bytes(path)
+        with naming(path):
+            state = apply_update(state, data)
+    return state
 
 
 def _tell(line: str) -> None:
@@ -253,9 +359,9 @@ def _sizes(
     return Outcome(text, data)
 
 
-def _with_left_out(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
-    """The outcome with what the input holds beside the network."""
-    text = "\n".join([outcome.text, *left_out_notes(left_out)])
+def _with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str]) -> Outcome:
+    """The outcome with what the input holds beside the network, and a prefix of its names."""
+    text = "\n".join([outcome.text, *left_out_notes(left_out), *prefix_notes(names)])
     return Outcome(text, outcome.data | {"left_out": list(left_out)})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,14 +25,13 @@ from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
-    ONNX_SUFFIX,
-    TORCH_SUFFIXES,
     NetworkArrays,
-    is_nnc,
+    common_prefix,
+    kind_of_file,
     plain_bytes,
     read_arrays,
 )
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions
+from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import WEAK_DB
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import RULES, TensorRole, override_roles
@@ -49,11 +48,11 @@ class ReadingFlags:
     """Coded networks (.nnc).
 
     Attributes:
-        max_elements: Refuse networks of more values.
+        max_elements: Refuse networks of more values; default: 2^28, or 64 for each byte of the file.
         threads: Threads; default: one per processor.
     """
 
-    max_elements: int = DEFAULT_MAX_ELEMENTS
+    max_elements: int | None = None
     threads: int | None = None
 
     def check_unused(self, path: Path) -> None:
@@ -67,10 +66,12 @@ class Inspect(Command):
     """List the tensors of a network file.
 
     Attributes:
-        input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
+        input: Network file of any kind, told by its content, or the name of a bundled network.
         reading: Coded networks (.nnc).
         bins: Bits by kind of bin (.nnc).
         original: Network file it was made from, or the name of a bundled network, for the MSE (.nnc).
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off names, such as module.
         role_of: Role of the tensors whose names fit, such as '*.gamma=gdn'.
         qp: QP for the SNR that is expected before coding; default: each tensor's own.
     """
@@ -78,6 +79,8 @@ class Inspect(Command):
     input: Positional[str]
     bins: bool = False
     original: str | None = None
+    key: str | None = None
+    strip_prefix: str = ""
     role_of: UseAppendAction[tuple[Annotated[tuple[str, str], ROLE], ...]] = ()
     qp: int | None = None
     reading: ReadingFlags = field(default_factory=ReadingFlags)
@@ -90,16 +93,21 @@ class Inspect(Command):
             BitstreamError, UnsupportedError: If it cannot be read.
         """
         path = network_path(self.input)
-        if is_nnc(path):
+        kind = kind_of_file(path)
+        if kind == "nnc":
             return inspect_nnc(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
         self.reading.check_unused(path)
-        return inspect_plain(path, one_for_each("--role-of")(self.role_of), CompressOptions(qp=self.qp))
+        role_of, options = one_for_each("--role-of")(self.role_of), CompressOptions(qp=self.qp)
+        if kind == "safetensors" and self.key is None and not self.strip_prefix:
+            return inspect_plain(path, role_of, options)
+        network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
+        return _inspect_arrays(network, path, role_of, options)
 
 
 def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptions | None = None) -> Outcome:
-    """The tensors of a file that is not coded, with their roles unless the uniform quantiser made levels of them.
+    """The tensors of a safetensors file, with their roles unless the uniform quantiser made levels of them.
 
     Args:
         path: The file.
@@ -111,8 +119,6 @@ def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptio
         BitstreamError, UnsupportedError: If it cannot be read.
     """
     options = options or CompressOptions()
-    if path.suffix.lower() in (*TORCH_SUFFIXES, ONNX_SUFFIX):
-        return _inspect_arrays(path, role_of, options)
     network = read_arrays(path)
     tensors, uniform = describe_network(path), read_uniform_metadata(path)
     if uniform is not None and role_of:
@@ -131,8 +137,9 @@ def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptio
     return _outcome(path, tensors, roles, expected, notes, data | {"n_bytes": network.n_bytes})
 
 
-def _inspect_arrays(path: Path, role_of: Mapping[str, str], options: CompressOptions) -> Outcome:
-    network = read_arrays(path)
+def _inspect_arrays(
+    network: NetworkArrays, path: Path, role_of: Mapping[str, str], options: CompressOptions
+) -> Outcome:
     roles = override_roles(network.roles or named_roles(network.arrays), role_of)
     tensors = [_described(name, array) for name, array in network.arrays.items()]
     data = {
@@ -148,7 +155,13 @@ def _notes(network: NetworkArrays) -> list[str]:
     notes = [f"File: {network.n_bytes} bytes, {plain_bytes(network.arrays)} of them tensors."]
     if network.graph is not None:
         notes.append(f"Graph: {len(network.graph)} bytes; it travels with the tensors.")
-    return notes + left_out_notes(network.left_out)
+    return notes + left_out_notes(network.left_out) + prefix_notes(network.arrays)
+
+
+def prefix_notes(names: Iterable[str]) -> list[str]:
+    """One line on a prefix that a wrapper of torch gave all names, none if there is none."""
+    prefix = common_prefix(names)
+    return [f"all names begin with {prefix}, --strip-prefix {prefix} takes it off"] if prefix else []
 
 
 def left_out_notes(left_out: Sequence[str]) -> list[str]:

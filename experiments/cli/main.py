@@ -99,6 +99,19 @@ COMMANDS: Mapping[str, Entry] = {
         "inspect:Inspect",
         ("vvc-nnr inspect inloop-postfilter", "vvc-nnr inspect small.nnc --bins --original model.safetensors"),
     ),
+    "update make": Entry(
+        "code what turns one state of a network into another",
+        "compress:MakeUpdate",
+        (
+            "vvc-nnr update make base.safetensors new.safetensors -o one.nnc --qp -40",
+            "vvc-nnr update make base.safetensors newer.safetensors -o two.nnc --after one.nnc",
+        ),
+    ),
+    "update apply": Entry(
+        "write the network that updates make of another",
+        "compress:ApplyUpdate",
+        ("vvc-nnr update apply base.safetensors one.nnc two.nnc -o newer.safetensors",),
+    ),
     "encode": Entry(
         "code pictures as VVC intra pictures",
         "codec:Encode",
@@ -135,6 +148,7 @@ COMMANDS: Mapping[str, Entry] = {
 }
 FAMILIES: Mapping[str, str] = {
     "experiment": "run an experiment and print its tables",
+    "update": "updates of a network: make one, apply some",
     "train": "train a network on your own pictures; resumes where it was cut off",
 }
 MOVED: Mapping[str, str] = {

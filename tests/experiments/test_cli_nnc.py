@@ -166,16 +166,16 @@ def test_float32_bytes_are_those_of_a_float32_file_in_every_command(run: Run, ch
     assert f"as a float32 file {wide.stat().st_size}, ratio" in said
 
 
-def test_inspect_shows_what_only_lossless_codes(run: Run, refused: Run, tmp_path: Path) -> None:
+def test_values_of_no_step_are_kept_in_coded_files_only(run: Run, refused: Run, tmp_path: Path) -> None:
     path = tmp_path / "huge.safetensors"
     write_exact(path, {"w": np.array([[1.0, 1e300]])}, {})
     (tensor,) = json.loads(run("inspect", path, "--json"))["tensors"]
     assert (tensor["dtype"], tensor["maximum"]) == ("F64", 1e300)
-    for output in (tmp_path / "a.nnc", tmp_path / "a.safetensors"):
-        said = refused("compress", path, "-o", output)
-        assert f"{path}: tensor" in said
-        assert "--lossless" in said
-    run("compress", path, "-o", tmp_path / "a.nnc", "--lossless")
+    said = refused("compress", path, "-o", tmp_path / "a.safetensors")
+    assert f"{path}: tensor" in said
+    assert "a .nnc file keeps them" in said
+    run("compress", path, "-o", tmp_path / "a.nnc")
+    assert vvc_nnr.decompress(tmp_path / "a.nnc")["w"].tolist() == [[1.0, 1e300]]
 
 
 def test_coded_networks_can_be_coded_anew(run: Run, coded: Path, tmp_path: Path) -> None:
@@ -323,10 +323,7 @@ def test_an_update_is_no_network(refused: Run, networks: Path, tmp_path: Path) -
     assert "update.nnc: the stream is an update" in refused("decompress", path, "-o", tmp_path / "x.safetensors")
 
 
-def test_values_and_metadata_that_cannot_be_coded(refused: Run, tmp_path: Path) -> None:
-    path = tmp_path / "odd.safetensors"
-    write_float(path, {"w": np.array([[np.nan, 1.0]], np.float32)}, {})
-    assert f"{path}: tensor 'w': 1 of 2 values are NaN" in refused("compress", path, "-o", tmp_path / "x.nnc")
+def test_metadata_that_cannot_be_coded() -> None:
     with pytest.raises(InputError, match="surrogate"):
         vvc_nnr.compress({}, metadata={"a": "\ud800"})
 
@@ -344,3 +341,58 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path: Path) -> None:
     path.write_bytes(vvc_nnr.compress({"a": values.astype(np.float16), "b": values, "n": np.arange(3)}))
     tensors = read_network_file(path).tensors
     assert [str(tensors[name].dtype) for name in "abn"] == ["float32", "float32", "int64"]
+
+
+def test_updates_are_made_and_applied_one_after_another(run: Run, networks: Path, tmp_path: Path) -> None:
+    base = networks / "rep.safetensors"
+    states = [read_network(base).tensors]
+    for place in range(2):
+        states.append({name: values + np.float32(0.01) for name, values in states[-1].items()})
+        write_float(tmp_path / f"{place + 1}.safetensors", states[-1], {})
+    one, two = tmp_path / "one.nnc", tmp_path / "two.nnc"
+    made = json.loads(run("update", "make", base, tmp_path / "1.safetensors", "-o", one, "--qp", "-40", "--json"))
+    assert made["n_bytes"] == one.stat().st_size < made["network_bytes"] / 4
+    run("update", "make", base, tmp_path / "2.safetensors", "-o", two, "--after", one, "--qp", "-40")
+    assert "after 2 updates" in run("update", "apply", base, one, two, "-o", tmp_path / "again.safetensors")
+    found = read_network(tmp_path / "again.safetensors").tensors
+    assert all(np.abs(found[name] - values).max() < 2.0**-9 for name, values in states[2].items())
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("update", "apply", "{base}", "{two}", "-o", "x.safetensors"), "another state of the network"),
+        (("update", "make", "{base}", "{base}", "-o", "x.safetensors"), "an update is a .nnc file"),
+        (("update", "make", "{base}", "{base}", "-o", "x.nnc", "--lossless"), "not possible"),
+    ],
+)
+def test_updates_that_do_not_fit(
+    run: Run, refused: Run, networks: Path, tmp_path: Path, argv: tuple[str, ...], words: str
+) -> None:
+    base = networks / "rep.safetensors"
+    moved = {name: values + np.float32(0.01) for name, values in read_network(base).tensors.items()}
+    write_float(tmp_path / "1.safetensors", moved, {})
+    run("update", "make", tmp_path / "1.safetensors", base, "-o", tmp_path / "two.nnc")
+    told = [part.format(base=base, two=tmp_path / "two.nnc") for part in argv]
+    told = [str(tmp_path / part) if part.startswith("x.") else part for part in told]
+    assert words in refused(*told)
+    assert not (tmp_path / "x.nnc").exists()
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_key_and_a_prefix_of_a_checkpoint(run: Run, refused: Run, tmp_path: Path) -> None:
+    state = {"module.fc.weight": torch.ones(8, 8) / 3, "module.fc.bias": torch.zeros(8)}
+    torch.save({"nets": {"g": state}, "epoch": 3}, tmp_path / "pytorch_model.bin")
+    path = tmp_path / "pytorch_model.bin"
+    assert "--key nets.g" in refused("compress", path, "-o", tmp_path / "a.nnc")
+    for argv in (
+        ("compress", path, "-o", tmp_path / "a.nnc"),
+        ("compress", path, "-o", tmp_path / "a.safetensors"),
+        ("decompress", path, "-o", tmp_path / "b.safetensors"),
+        ("inspect", path),
+    ):
+        assert "all names begin with module., --strip-prefix module. takes it off" in run(*argv, "--key", "nets.g")
+        assert "--strip-prefix" not in run(*argv, "--key", "nets.g", "--strip-prefix", "module.")
+    assert set(read_network(tmp_path / "b.safetensors").tensors) == {"fc.weight", "fc.bias"}
+    (tmp_path / "coded").write_bytes((tmp_path / "a.nnc").read_bytes())
+    assert "Checked: number of units and checksum are right." in run("inspect", tmp_path / "coded")

@@ -314,6 +314,9 @@ def _coded_seeds() -> list[bytes]:
     tied = _tensors()
     tied["head"] = tied["a.weight"]
     found = [compress_arrays(tied, options, metadata={"architecture": "x"})]
+    repeated = np.tile(np.arange(9, dtype=np.float32) / 7, 60)
+    exact = tied | {"half": tied["a.weight"].astype(np.float16), "few": repeated, "all": np.arange(700) * 12345}
+    found.append(compress_arrays(exact, CompressOptions(n_threads=1, lossless=True)))
     for model in _onnx_models()[:2]:
         model_file = io.BytesIO(model.SerializeToString())
         parts = _taken_apart(model_file.getvalue())
@@ -342,6 +345,26 @@ def _read_coded(data: bytes, folder: Path) -> object:
         with_folded_norms(network)
     write_arrays(folder / "x.safetensors", network)
     return network
+
+
+def _npz_seeds() -> list[bytes]:
+    found = []
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(buffer, **_tensors())
+        found.append(buffer.getvalue())
+    return found
+
+
+def _index_seeds() -> list[bytes]:
+    return [json.dumps({"metadata": {}, "weight_map": dict.fromkeys(_tensors(), "x.safetensors")}).encode()]
+
+
+def _read_index(data: bytes, folder: Path) -> object:
+    (folder / "x.safetensors").write_bytes(float_bytes(_tensors(), {}))
+    path = folder / "x.index.json"
+    path.write_bytes(data)
+    return read_arrays(path)
 
 
 def _zoo_seeds() -> list[bytes]:
@@ -1048,6 +1071,8 @@ READERS: tuple[Reader, ...] = (
         _ZIP_TOKENS,
         zip_damaged(_pickle_damaged),
     ),
+    Reader("npz", _npz_seeds, _file(".npz", read_arrays), FILES, NPY_TOKENS),
+    Reader("shards", _index_seeds, _read_index, FILES, (b"weight_map", b"../x", b"/etc/passwd", b".", b"[]")),
     Reader("npy", _npy_seeds, _read_npy, FILES, NPY_TOKENS),
     Reader("decisions", _decision_seeds, _read_decisions, UNTRUSTED, (), _resealed),
     Reader("latents", _latent_seeds, _read_latent, UNTRUSTED),

@@ -1,9 +1,11 @@
 """The graph of a network in its stream: an ONNX model without its tensors, in the topology unit.
 
-By the standard the unit has storage format 2 and holds the ONNX model itself (protobuf); the manifest is then an entry
-of the model's metadata, the last one, so that its text still ends the unit. The reference software refuses that format.
-The other way its decoder works: the unit stays of unknown format, and the graph is in the manifest, deflated and as
-base64 text.
+By default the unit stays of unknown format, and the graph is in its text, in front of the manifest: made shorter, then
+seven bits a character (`packing.py`). So the reference software, which passes over that text, decodes the tensors.
+
+By the standard the unit has storage format 2 and holds the ONNX model itself (protobuf), deflated; the manifest follows
+it. The reference software refuses that format. Older files have the model as it is, with the manifest as the last entry
+of its metadata, or deflated and as base64 in the manifest; they are read.
 """
 
 from __future__ import annotations
@@ -13,17 +15,19 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+from vvc_nnr.bitstream.packing import Packing, as_text, from_text, packed, unpacked
 from vvc_nnr.bitstream.units import TopologyUnit
-from vvc_nnr.errors import BitstreamError
+from vvc_nnr.errors import BitstreamError, UnsupportedError
 
-GraphCarriage = Literal["onnx", "manifest"]
+GraphCarriage = Literal["manifest", "onnx"]
 ONNX_FORMAT = 2
 DEFLATE = 1
+# Key of the manifest among an ONNX model's metadata, in older files.
 MANIFEST_KEY = "vvc_nnr"
-# Of an inflated graph.
+# Of a graph, unless it has no more than so many times the bytes that it takes in the stream.
 MAX_GRAPH_BYTES = 1 << 28
-# ModelProto.metadata_props, StringStringEntryProto.key and .value: field numbers 14, 1 and 2, all length-delimited.
-_METADATA_TAG, _KEY_TAG, _VALUE_TAG = b"\x72", b"\x0a", b"\x12"
+MAX_INFLATION = 64
+_FIELD = "topology_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +36,64 @@ class Graph:
 
     Args:
         model: The serialised model.
-        carriage: "onnx": by the standard; "manifest": so that the reference software decodes the tensors.
+        carriage: "manifest": so that the reference software decodes the tensors; "onnx": by the standard.
     """
 
     model: bytes
-    carriage: GraphCarriage = "onnx"
+    carriage: GraphCarriage = "manifest"
 
 
-def topology_unit(manifest: bytes, graph: Graph | None) -> TopologyUnit:
-    """The topology unit that ends with a manifest's text, and has the graph in front if that is the standard's way."""
+@dataclass(frozen=True, slots=True)
+class PackedGraph:
+    """A graph in front of the manifest.
+
+    Args:
+        packing: How it was made shorter.
+        n_bytes: Its bytes as it was.
+    """
+
+    packing: Packing
+    n_bytes: int
+
+
+def pack_graph(graph: Graph | None) -> tuple[bytes, PackedGraph | None]:
+    """What stands in front of the manifest, and what the manifest says of it; nothing by the standard's way.
+
+    Raises:
+        UnsupportedError: If a reader would refuse it for its size.
+    """
+    if graph is None:
+        return b"", None
+    if graph.carriage == "onnx":
+        deflated = zlib.compress(graph.model, 9)
+        _check_written(len(graph.model), len(deflated))
+        return deflated, None
+    shorter, packing = packed(graph.model)
+    _check_written(len(graph.model), len(shorter))
+    return as_text(shorter), PackedGraph(packing, len(graph.model))
+
+
+def unpack_graph(text: bytes, told: PackedGraph) -> bytes:
+    """The inverse of `pack_graph` by the manifest's way.
+
+    Raises:
+        BitstreamError: If it is damaged, or too large for what it takes.
+    """
+    shorter = from_text(text, _FIELD)
+    if _is_too_large(told.n_bytes, len(shorter)):
+        raise BitstreamError(_too_large(told.n_bytes, len(shorter)), field=_FIELD)
+    return unpacked(shorter, told.packing, told.n_bytes, _FIELD)
+
+
+def topology_unit(text: bytes, graph: Graph | None) -> TopologyUnit:
+    """The topology unit of a text: what `pack_graph` gave, and the manifest."""
     if graph is None or graph.carriage == "manifest":
-        return TopologyUnit(topology_data=manifest)
-    return TopologyUnit(topology_storage_format=ONNX_FORMAT, topology_data=graph.model + _metadata_entry(manifest))
-
-
-def graph_text(graph: Graph | None) -> str:
-    """The graph as the manifest has it, "" if it is not there."""
-    return "" if graph is None or graph.carriage == "onnx" else base64.b64encode(zlib.compress(graph.model, 9)).decode()
+        return TopologyUnit(topology_data=text)
+    return TopologyUnit(ONNX_FORMAT, DEFLATE, text)
 
 
 def graph_of_text(text: str) -> bytes:
-    """The inverse of `graph_text`.
+    """The graph that older files have as base64 text.
 
     Raises:
         BitstreamError: If it is none.
@@ -65,7 +106,7 @@ def graph_of_text(text: str) -> bytes:
 
 
 def graph_of_unit(unit: TopologyUnit) -> bytes | None:
-    """The ONNX model in a topology unit, its manifest still among its metadata; None if it holds none.
+    """The ONNX model in a topology unit, in older files with the manifest among its metadata; None if it holds none.
 
     Raises:
         BitstreamError: If it does not inflate.
@@ -77,30 +118,25 @@ def graph_of_unit(unit: TopologyUnit) -> bytes | None:
 
 
 def _inflated(data: bytes) -> bytes:
-    inflate = zlib.decompressobj()
+    inflate, limit = zlib.decompressobj(), max(MAX_GRAPH_BYTES, MAX_INFLATION * len(data))
     try:
-        found = inflate.decompress(data, MAX_GRAPH_BYTES)
+        found = inflate.decompress(data, limit)
     except zlib.error:
-        raise BitstreamError("the graph does not inflate", field="topology_data") from None
+        raise BitstreamError("the graph does not inflate", field=_FIELD) from None
     if not inflate.eof:
-        raise BitstreamError(f"the graph is cut off or beyond {MAX_GRAPH_BYTES} bytes", field="topology_data")
+        raise BitstreamError(f"the graph is cut off or beyond {limit} bytes", field=_FIELD)
     return found
 
 
-def _metadata_entry(text: bytes) -> bytes:
-    """An entry of an ONNX model's metadata with the text as its value, at its very end."""
-    entry = _field(_KEY_TAG, MANIFEST_KEY.encode()) + _field(_VALUE_TAG, text)
-    return _field(_METADATA_TAG, entry)
+def _check_written(n_bytes: int, n_shorter: int) -> None:
+    if _is_too_large(n_bytes, n_shorter):
+        raise UnsupportedError(f"{_too_large(n_bytes, n_shorter)}: make its constants tensors of a main graph")
 
 
-def _field(tag: bytes, content: bytes) -> bytes:
-    """A length-delimited field of a protocol buffer."""
-    return tag + _varint(len(content)) + content
+def _is_too_large(n_bytes: int, n_shorter: int) -> bool:
+    return n_bytes > max(MAX_GRAPH_BYTES, MAX_INFLATION * n_shorter)
 
 
-def _varint(number: int) -> bytes:
-    groups = []
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*groups, number])
+def _too_large(n_bytes: int, n_shorter: int) -> str:
+    most = max(MAX_GRAPH_BYTES, MAX_INFLATION * n_shorter)
+    return f"the graph has {n_bytes} bytes without its tensors; {most} are the most where it takes {n_shorter}"

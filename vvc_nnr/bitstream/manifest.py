@@ -2,17 +2,20 @@
 
 It is text in the topology unit, whose content other decoders pass over: compact JSON,
 
-    {"vvc_nnr":1,"units":3,"formats":{"float16":[0,2]},"shapes":{"1":[]},"wide":[2],"metadata":{"architecture":"..."},
+    {"vvc_nnr":2,"units":3,"formats":{"float16":[0,2]},"shapes":{"1":[]},"wide":[2],"metadata":{"architecture":"..."},
      "tied":[[7,"head.weight","embedding.weight"]],"base":"...","sha256":"..."}
 
-    vvc_nnr   version of the manifest
+    vvc_nnr   version of the manifest: 1, or 2 if it has one of the keys graph and raw
     units     number of data units in the stream
     formats   number format to runs of tensors: first, count, first, count, ...; the others are int32 or float32
     shapes    tensor to its shape, where that is not the coded one
     wide      tensors that take two data units, low and high halves
     metadata  what the sender says of the network, texts by name
     tied      tensors that are not coded since another one is the same: place among all, name, name of the coded one
-    onnx      an ONNX model without its tensors, deflated, as base64 text
+    graph     how an ONNX model without its tensors was made shorter ("deflate", "lzma"), and its bytes; it stands in
+              front of the manifest
+    raw       tensors that have bytes in the raw unit, which is the last data unit, in order: place, kind, bytes
+    onnx      in older files: that model, deflated, as base64 text
     base      SHA-256 of the state that an update is for, its first 32 digits
     sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits
 
@@ -26,10 +29,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.data_unit_syntax import MAX_N_DIMENSIONS
+from vvc_nnr.bitstream.graph import PackedGraph
 from vvc_nnr.bitstream.number_formats import NUMBER_FORMATS, Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.packing import Packing
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.json_text import parse_json
 
@@ -82,7 +87,7 @@ def with_ties(arrays: Mapping[str, Array], ties: tuple[Tie, ...]) -> dict[str, A
     return dict(order)
 
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSIONS = (1, 2)
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
 MAX_EMPTY_VOLUME = 1 << 56
 DIGEST_DIGITS = 32
@@ -90,6 +95,25 @@ _BEGIN = b'{"vvc_nnr":'
 _DIGEST_KEY = b'"sha256":"'
 _END = b'"}\0'
 _HEX = frozenset(b"0123456789abcdef")
+
+
+RawKind = Literal["split", "palette", "bytes", "lzma"]
+"""What the bytes of a tensor in the raw unit are (`vvc_nnr.coding.exact_forms`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawPart:
+    """Bytes of a tensor in the raw unit.
+
+    Args:
+        place: Of the tensor.
+        kind: What they are.
+        n_bytes: How many.
+    """
+
+    place: int
+    kind: RawKind
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +128,9 @@ class Manifest:
         base: Digest of the state that an update is for, "" if the stream is no update.
         metadata: What the sender says of the network.
         ties: Tensors that another one stands for.
-        graph: The network's graph as text, "" if it is not here.
+        graph: The network's graph in front of the manifest, None if it is not there.
+        raw: Tensors with bytes in the raw unit, in the order of these.
+        old_graph: The graph as text of an older file, "" if it is not here.
     """
 
     n_units: int
@@ -114,7 +140,9 @@ class Manifest:
     base: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     ties: tuple[Tie, ...] = ()
-    graph: str = ""
+    graph: PackedGraph | None = None
+    raw: tuple[RawPart, ...] = ()
+    old_graph: str = ""
 
 
 def is_manifest(data: bytes | memoryview) -> bool:
@@ -123,9 +151,15 @@ def is_manifest(data: bytes | memoryview) -> bool:
     return _BEGIN in head or _DIGEST_KEY in tail
 
 
+def start_of_manifest(text: bytes) -> int:
+    """Where the manifest starts in the text of a topology unit; -1 if it does not."""
+    return text.rfind(_BEGIN)
+
+
 def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
     """The text with its terminating zero and zeros for the checksum, and where in it the checksum starts."""
-    content: dict[str, Any] = {"vvc_nnr": MANIFEST_VERSION, "units": manifest.n_units}
+    version = MANIFEST_VERSIONS[bool(manifest.graph or manifest.raw)]
+    content: dict[str, Any] = {"vvc_nnr": version, "units": manifest.n_units}
     if manifest.formats:
         content["formats"] = _runs(manifest.formats)
     if manifest.shapes:
@@ -137,7 +171,11 @@ def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
     if manifest.ties:
         content["tied"] = [[tie.place, tie.name, tie.source] for tie in manifest.ties]
     if manifest.graph:
-        content["onnx"] = manifest.graph
+        content["graph"] = [manifest.graph.packing, manifest.graph.n_bytes]
+    if manifest.raw:
+        content["raw"] = [[part.place, part.kind, part.n_bytes] for part in manifest.raw]
+    if manifest.old_graph:
+        content["onnx"] = manifest.old_graph
     if manifest.base:
         content["base"] = manifest.base
     text = json.dumps(content | {"sha256": "0" * DIGEST_DIGITS}, separators=(",", ":"))
@@ -169,7 +207,7 @@ def read_manifest(
         raise _damaged("it does not end with a checksum", unit_offset_bytes)
     if digest([view[:first], view[first + DIGEST_DIGITS :]]) != found:
         raise _damaged("the checksum of the stream is wrong: bytes were changed, lost or added", unit_offset_bytes)
-    start = bytes(view[unit_offset_bytes:end]).rfind(_BEGIN)
+    start = start_of_manifest(bytes(view[unit_offset_bytes:end]))
     if start < 0:
         raise _damaged("it has no beginning", unit_offset_bytes)
     return _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
@@ -184,10 +222,9 @@ def _parse(text: bytes, offset: int, n_data_units: int) -> Manifest:
         content = parse_json(text)
     except BitstreamError as error:
         raise _damaged(f"it is {error}", offset) from None
-    if content.get("vvc_nnr") != MANIFEST_VERSION:
-        raise UnsupportedError(
-            f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {MANIFEST_VERSION} is known"
-        )
+    if content.get("vvc_nnr") not in MANIFEST_VERSIONS:
+        known = " and ".join(map(str, MANIFEST_VERSIONS))
+        raise UnsupportedError(f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {known} are known")
     if content.get("units") != n_data_units:
         raise _damaged(f"the stream has {n_data_units} data units of {shown(repr(content.get('units')))}", offset)
     try:
@@ -204,21 +241,43 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     """
     shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
     wide = frozenset(map(_count, content.get("wide", [])))
-    base, metadata, graph = content.get("base", ""), content.get("metadata", {}), content.get("onnx", "")
+    base, metadata, old_graph = content.get("base", ""), content.get("metadata", {}), content.get("onnx", "")
     if (
         not isinstance(base, str)
-        or not isinstance(graph, str)
+        or not isinstance(old_graph, str)
         or not all(isinstance(value, str) for value in metadata.values())
     ):
         raise ValueError
     "".join((*metadata, *metadata.values())).encode()  # half a surrogate pair is a ValueError
     if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):
         raise ValueError
-    formats = _from_runs(content.get("formats", {}), n_units - len(wide))
-    if any(not 0 <= place < n_units - len(wide) for place in (*shapes, *wide)):
+    raw = tuple(map(_raw_part, content.get("raw", [])))
+    n_tensors = n_units - len(wide) - bool(raw)
+    formats = _from_runs(content.get("formats", {}), n_tensors)
+    with_raw = [part.place for part in raw]
+    if any(not 0 <= place < n_tensors for place in (*shapes, *wide, *with_raw)) or len(set(with_raw)) < len(raw):
         raise ValueError
+    graph = _packed_graph(*content["graph"]) if "graph" in content else None
     ties = tuple(map(_tie, content.get("tied", [])))
-    return Manifest(n_units, formats, shapes, wide, base, metadata, ties, graph)
+    return Manifest(n_units, formats, shapes, wide, base, metadata, ties, graph, raw, old_graph)
+
+
+def _packed_graph(packing: Any, n_bytes: Any) -> PackedGraph:
+    if packing not in get_args(Packing):
+        raise ValueError
+    return PackedGraph(packing, _count(n_bytes))
+
+
+def _raw_part(entry: list[Any]) -> RawPart:
+    """A part of the raw unit from its JSON.
+
+    Raises:
+        TypeError, ValueError: If it is none.
+    """
+    place, kind, n_bytes = entry
+    if kind not in get_args(RawKind):
+        raise ValueError
+    return RawPart(_count(place), kind, _count(n_bytes))
 
 
 def _tie(entry: list[Any]) -> Tie:
@@ -274,6 +333,11 @@ def _from_runs(runs: Mapping[str, Sequence[Any]], n_tensors: int) -> dict[int, s
     return formats
 
 
-def fits_coded(shape: tuple[int, ...], coded: tuple[int, ...]) -> bool:
-    """Whether a shape of the manifest belongs to a tensor that was coded in another: without dimensions, or empty."""
-    return coded == (1,) and (not shape or 0 in shape) and math.prod(max(1, n) for n in shape) < MAX_EMPTY_VOLUME
+def fits_coded(shape: tuple[int, ...], coded: tuple[int, ...], has_raw: bool) -> bool:
+    """Whether a shape of the manifest belongs to a tensor that was coded in another: without dimensions, or empty.
+
+    One with bytes in the raw unit may have any shape, if nothing else was coded but a stand-in.
+    """
+    if not has_raw and shape and 0 not in shape:
+        return False
+    return coded == (1,) and math.prod(max(1, n) for n in shape) < MAX_EMPTY_VOLUME

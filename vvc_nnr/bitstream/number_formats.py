@@ -42,7 +42,7 @@ WIDE_FORMATS = ("int64", "uint64", FLOAT64_BITS)
 INTEGER_FORMATS = (*INTEGERS, *BITS_OF.values())
 NUMBER_FORMATS = (*INTEGER_FORMATS, *FLOATS)
 # What to do with floats that have no levels.
-LOSSLESS_CODES_THEM = "a .nnc file codes them with lossless=True (--lossless)"
+NNC_KEEPS_THEM = "a .nnc file keeps them"
 _INT32 = np.iinfo(np.int32)
 # The last bits of a float32 that a bfloat16 lacks.
 _BFLOAT16_SHIFT = 16
@@ -102,16 +102,31 @@ def as_float32(name: str, array: Array | Bfloat16Bits, remedy: str = "") -> NDAr
     Raises:
         InputError: If one is NaN, infinite or beyond float32.
     """
-    if isinstance(array, Bfloat16Bits):
-        values = _from_bfloat16(array.bits)
-    else:
-        with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(array, dtype=np.float32)
+    values = _nearest_float32(array)
     if not np.isfinite(extremes(values)).all():
         n_bad = int(np.count_nonzero(~np.isfinite(values)))
         fault = f"{n_bad} of {values.size} values are NaN, infinite or beyond float32"
         raise InputError(f"tensor {name!r}: {fault}{remedy and ': '}{remedy}")
     return values
+
+
+def float32_of_bfloat16(array: Bfloat16Bits) -> NDArray[np.float32]:
+    """The values of a bfloat16 tensor, NaN and infinity among them."""
+    return _from_bfloat16(array.bits)
+
+
+def finite_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32] | None:
+    """As `as_float32`; None if a value is NaN, infinite or beyond float32."""
+    values = _nearest_float32(array)
+    return values if np.isfinite(extremes(values)).all() else None
+
+
+def _nearest_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32]:
+    """The values of a float tensor as float32 in C order; infinite where they are beyond it."""
+    if isinstance(array, Bfloat16Bits):
+        return _from_bfloat16(array.bits)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def exact_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32] | None:
@@ -167,6 +182,13 @@ def from_int32(parts: tuple[NDArray[np.int32], ...], number_format: str) -> Arra
         wide &= 0xFFFFFFFF
         wide |= parts[1].astype(np.int64) << 32
     return wide.view(np.float64 if number_format == FLOAT64_BITS else number_format)
+
+
+def from_bits(bits: Array, number_format: str) -> Array:
+    """Values from their bits, unsigned integers of their size; bfloat16 becomes float32."""
+    if number_format == "bfloat16":
+        return _from_bfloat16(bits)
+    return bits != 0 if number_format == "bool" else bits.view(number_format)
 
 
 def from_float32(values: NDArray[np.float32], number_format: str) -> Array:

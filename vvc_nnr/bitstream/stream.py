@@ -7,19 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, graph_text, topology_unit
+from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, PayloadType
+from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, pack_graph, topology_unit, unpack_graph
 from vvc_nnr.bitstream.manifest import (
     DIGEST_DIGITS,
     Manifest,
+    RawKind,
     Tie,
     digest,
     fits_coded,
     is_manifest,
     read_manifest,
+    start_of_manifest,
     write_manifest,
 )
-from vvc_nnr.bitstream.number_formats import BITS_SUFFIX, FLOATS, INTEGER_FORMATS, WIDE_FORMATS
+from vvc_nnr.bitstream.number_formats import BITS_OF, BITS_SUFFIX, FLOATS, INTEGER_FORMATS, NUMBER_FORMATS, WIDE_FORMATS
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
 from vvc_nnr.errors import BitstreamError, UnsupportedError
@@ -37,6 +39,7 @@ class CodedTensor:
         data_units: The same as headers and payloads.
         number_format: What it was before, None if the stream does not say.
         shape: Its shape, which may differ from the coded one; of a block that of the weight.
+        raw: Its bytes in the raw unit, and what they are; None if it has none.
     """
 
     name: str
@@ -44,10 +47,13 @@ class CodedTensor:
     data_units: tuple[DataUnit, ...]
     number_format: str | None
     shape: tuple[int, ...]
+    raw: tuple[RawKind, memoryview] | None = None
 
     @property
     def n_elements(self) -> int:
         """Values of all its data units together, and of the weight that G and H of a block are multiplied to."""
+        if self.raw is not None:
+            return max(math.prod(self.shape), 1)
         n_in_products = sum(math.prod(unit.tensor_dimension_list) for unit in self.data_units if unit.has_product)
         return sum(unit.n_elements for unit in self.data_units) + n_in_products
 
@@ -87,10 +93,12 @@ class Stream:
         Raises:
             BitstreamError: If it is damaged.
         """
+        units = [placed.unit for placed in self.units if isinstance(placed.unit, TopologyUnit)]
         if self.manifest and self.manifest.graph:
-            return graph_of_text(self.manifest.graph)
-        units = [placed.unit for placed in self.units]
-        found = (graph_of_unit(unit) for unit in units if isinstance(unit, TopologyUnit))
+            return unpack_graph(next(map(_before_manifest, units)), self.manifest.graph)
+        if self.manifest and self.manifest.old_graph:
+            return graph_of_text(self.manifest.old_graph)
+        found = map(graph_of_unit, units)
         return next((graph for graph in found if graph is not None), None)
 
     @property
@@ -99,8 +107,16 @@ class Stream:
         return self.manifest.ties if self.manifest else ()
 
 
+def _before_manifest(unit: TopologyUnit) -> bytes:
+    return unit.topology_data[: start_of_manifest(unit.topology_data)]
+
+
 def write_stream(
-    data_units: Sequence[DataUnit], mps: ModelParameterSet, manifest: Manifest, graph: Graph | None = None
+    data_units: Sequence[DataUnit],
+    mps: ModelParameterSet,
+    manifest: Manifest,
+    graph: Graph | None = None,
+    raw: bytes = b"",
 ) -> bytes:
     """A stream with its manifest.
 
@@ -109,17 +125,31 @@ def write_stream(
         mps: What they were coded with.
         manifest: Without the checksum.
         graph: The network's graph, if it has one.
+        raw: Bytes of tensors for the raw unit, which is last: the reference software reads nothing behind one.
 
     Raises:
         InputError: If a field does not fit its bits.
+        UnsupportedError: If the graph is too large.
     """
-    text, digits_at = write_manifest(replace(manifest, graph=graph_text(graph)))
-    pieces = list(write_units([StartUnit(), mps, topology_unit(text, graph), *data_units]))
+    units = [*data_units, *([_raw_unit(raw, data_units)] if raw else [])]
+    before, packed = pack_graph(graph)
+    text, digits_at = write_manifest(replace(manifest, n_units=manifest.n_units + bool(raw), graph=packed))
+    pieces = list(write_units([StartUnit(), mps, topology_unit(before + text, graph), *units]))
     topology = bytes(pieces[2])
     split = len(topology) - len(text) + digits_at
     before, after = topology[:split], topology[split + DIGEST_DIGITS :]
     digits = digest([*pieces[:2], before, after, *pieces[3:]])
     return b"".join([*pieces[:2], before, digits, after, *pieces[3:]])
+
+
+def _raw_unit(raw: bytes, others: Sequence[DataUnit]) -> DataUnit:
+    """Bytes as a unit of floats as they are, under a name that no tensor has."""
+    names = {name for unit in others for name in unit.topology_elem_id_list}
+    name = "vvc_nnr.raw"
+    while name in names:
+        name += "_"
+    words = raw + bytes(-len(raw) % 4)
+    return DataUnit(PayloadType.RAW_FLOAT, (name,), (len(words) // 4,), words, node_id=NodeId(0, len(others)))
 
 
 def read_stream(data: Buffer, *, skip_unsupported: bool = False) -> Stream:
@@ -184,10 +214,12 @@ def _tensors(units: Sequence[PlacedUnit], manifest: Manifest) -> Iterator[CodedT
         UnsupportedError: If tensors have numbers in place of names.
     """
     names: set[str] = set()
+    raw = _raw_parts(units, manifest)
+    units = units[:-1] if raw else units
     n_used = place = 0
     while n_used < len(units):
         n_units = 2 if place in manifest.wide else 1
-        tensor = _tensor(tuple(units[n_used : n_used + n_units]), manifest, place)
+        tensor = _tensor(tuple(units[n_used : n_used + n_units]), manifest, place, raw.get(place))
         for name in (name for unit in tensor.data_units for name in unit.topology_elem_id_list):
             if name in names:
                 raise BitstreamError(f"two tensors are called {name!r}", field="topology_elem_id")
@@ -197,15 +229,40 @@ def _tensors(units: Sequence[PlacedUnit], manifest: Manifest) -> Iterator[CodedT
         place += 1
 
 
-def _tensor(units: tuple[PlacedUnit, ...], manifest: Manifest, place: int) -> CodedTensor:
+def _raw_parts(units: Sequence[PlacedUnit], manifest: Manifest) -> dict[int, tuple[RawKind, memoryview]]:
+    """The bytes of each tensor in the raw unit, by its place.
+
+    Raises:
+        BitstreamError: If there is no such unit, or it has fewer bytes.
+    """
+    if not manifest.raw:
+        return {}
+    unit = units[-1].unit if units else None
+    n_bytes = sum(part.n_bytes for part in manifest.raw)
+    if (
+        not isinstance(unit, DataUnit)
+        or unit.nnr_compressed_data_unit_payload_type is not PayloadType.RAW_FLOAT
+        or not n_bytes <= len(unit.payload) < n_bytes + 4
+    ):
+        raise BitstreamError(f"the last data unit has not the {n_bytes} raw bytes", field="the manifest")
+    payload, start, found = memoryview(unit.payload), 0, {}
+    for part in manifest.raw:
+        found[part.place] = part.kind, payload[start : start + part.n_bytes]
+        start += part.n_bytes
+    return found
+
+
+def _tensor(
+    units: tuple[PlacedUnit, ...], manifest: Manifest, place: int, raw: tuple[RawKind, memoryview] | None
+) -> CodedTensor:
     data_units = tuple(placed.unit for placed in units if isinstance(placed.unit, DataUnit))
     first = data_units[0]
     if first.topology_elem_id_index_list:
         raise UnsupportedError("tensors that have numbers in place of names")
     coded = first.tensor_dimension_list
     shape = manifest.shapes.get(place, coded)
-    tensor = CodedTensor(first.topology_elem_id_list[0], units, data_units, manifest.formats.get(place), shape)
-    if place in manifest.shapes and not fits_coded(shape, coded):
+    tensor = CodedTensor(first.topology_elem_id_list[0], units, data_units, manifest.formats.get(place), shape, raw)
+    if place in manifest.shapes and not fits_coded(shape, coded, raw is not None):
         raise BitstreamError(f"a tensor of shape {shape} was coded as {coded}", field="the manifest")
     if not _fits_format(tensor, is_wide=place in manifest.wide):
         raise BitstreamError(f"tensor {tensor.name!r} is not coded as {tensor.number_format}", field="the manifest")
@@ -216,6 +273,8 @@ def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
     """Whether the data units of a tensor can hold its number format."""
     kinds = {unit.nnr_compressed_data_unit_payload_type for unit in tensor.data_units}
     shapes = {unit.tensor_dimension_list for unit in tensor.data_units}
+    if tensor.raw is not None:
+        return not is_wide and kinds == {PayloadType.INT} and _fits_raw(tensor, tensor.raw[0])
     if is_wide:
         is_pair = len(tensor.units) == 2 and len(shapes) == 1
         return is_pair and kinds == {PayloadType.INT} and tensor.number_format in WIDE_FORMATS
@@ -224,3 +283,12 @@ def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
     if kinds == {PayloadType.INT}:
         return tensor.number_format in INTEGER_FORMATS or 0 in tensor.shape
     return kinds <= {PayloadType.FLOAT, PayloadType.RAW_FLOAT} and tensor.number_format in FLOATS
+
+
+def _fits_raw(tensor: CodedTensor, kind: RawKind) -> bool:
+    """Whether the data unit of a tensor with raw bytes has an integer for each value, or is a stand-in."""
+    n_coded, n_values = tensor.data_units[0].n_elements, math.prod(tensor.shape)
+    if kind == "split" and tensor.number_format not in (*FLOATS, *BITS_OF.values()):
+        return False
+    known = tensor.number_format is None or tensor.number_format in NUMBER_FORMATS
+    return known and n_values > 0 and n_coded == (n_values if kind in ("split", "palette") else 1)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.layers import LIKELIHOODS_KEY, checked_output, run_forward, straight_through
+from vvc_nnr.calibrate.layers import LIKELIHOODS_KEY, checked_output, layer_input, run_forward, straight_through
 from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_PSNR_DB, Calibration, Run, Sample
 from vvc_nnr.errors import InputError
 
@@ -70,7 +71,7 @@ def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
     if not len(given.fitted) or not len(given.held_out):
         raise InputError("calibration: must have at least two pictures, one to fit and one to measure the loss by")
     run = given.run or run_forward
-    fitted, held_out = (tuple(_checked(each) for each in part) for part in (given.fitted, given.held_out))
+    fitted, held_out = (tuple(_tracked(_checked(each)) for each in part) for part in (given.fitted, given.held_out))
     if _is_autoencoder(model, run, fitted[0]):
         fitted, held_out = (tuple(map(_with_itself, part)) for part in (fitted, held_out))
     reference_db = given.reference_psnr_db
@@ -84,6 +85,23 @@ def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
             )  # fmt: skip
         reference_db = REFERENCE_PSNR_DB
     return CheckedCalibration(fitted, held_out, run, given.peak, reference_db, given.accepts_small)
+
+
+def _tracked(sample: Sample) -> Sample:
+    """A sample that gradients can pass: tensors made in inference mode are copied."""
+    inputs = tuple(_normal(each) for each in sample.inputs)
+    return replace(sample, inputs=inputs, target=None if sample.target is None else _normal(sample.target))
+
+
+def _normal(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
+def own_gradients() -> Iterator[None]:
+    """Within it torch keeps gradients, whatever mode the caller has set."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _split(pictures: Any) -> Calibration:
@@ -138,7 +156,7 @@ def check_sizes(model: nn.Module, calibration: CheckedCalibration) -> None:
     if calibration.accepts_small:
         return
     norms = [part for part in model.modules() if isinstance(part, nn.GroupNorm | nn.modules.instancenorm._InstanceNorm)]
-    handles = [norm.register_forward_hook(_place_by_place) for norm in norms]
+    handles = [norm.register_forward_hook(_place_by_place, with_kwargs=True) for norm in norms]
     try:
         _check_borders(model, calibration)
     finally:
@@ -146,9 +164,10 @@ def check_sizes(model: nn.Module, calibration: CheckedCalibration) -> None:
             handle.remove()
 
 
-def _place_by_place(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _place_by_place(_: nn.Module, arguments: tuple[Tensor, ...], by_keyword: Any, output: Tensor) -> Tensor:
     """A norm's output, whose gradient knows nothing of its statistics."""
-    return output.detach() + (inputs[0] - inputs[0].detach())
+    seen = layer_input(arguments, by_keyword)
+    return output.detach() + (seen - seen.detach())
 
 
 def _check_borders(model: nn.Module, calibration: CheckedCalibration) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.manifest import Tie, find_ties, with_ties
 from vvc_nnr.bitstream.number_formats import NamedArrays, as_float32, coded_shape, itemsize_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
@@ -44,6 +45,7 @@ from vvc_nnr.calibrate.calibration import (
     as_calibration,
     check_sizes,
     loss_meter,
+    own_gradients,
     picture_weights,
 )
 from vvc_nnr.calibrate.layers import DirectModule, MatrixLayer, TransposedModule, find_layers
@@ -72,7 +74,7 @@ from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads,
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
+from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
 from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
@@ -122,7 +124,10 @@ def prepare(
         _log.info("calibration: coded finely, since no gradient of the output reaches them: %s", ", ".join(names))
     roles = module_roles(model, arrays)
     rules = tensor_rules(roles, arrays, replace(options, qp_by_size=False))
-    return CalibratedCoder(original, arrays, roles, rules, calibration, meter, felt, gradients, options, metadata, seed)
+    ties = find_ties(arrays)
+    return CalibratedCoder(
+        original, arrays, roles, ties, rules, calibration, meter, felt, gradients, options, metadata, seed
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +155,7 @@ class CalibratedCoder:
         original: A copy of the network, float32.
         arrays: Its state, by name.
         roles: What its tensors are.
+        ties: Tensors of it that another one stands for.
         rules: What each tensor may lose that pictures do not decide about.
         calibration: The pictures.
         meter: By which the loss is measured.
@@ -163,6 +169,7 @@ class CalibratedCoder:
     original: nn.Module
     arrays: NamedArrays
     roles: Mapping[str, TensorRole]
+    ties: tuple[Tie, ...]
     rules: Mapping[str, Rule]
     calibration: CheckedCalibration
     meter: LossMeter
@@ -172,12 +179,19 @@ class CalibratedCoder:
     metadata: Mapping[str, str]
     seed: int
 
+    @property
+    def _coded_arrays(self) -> NamedArrays:
+        """The tensors that are coded: of tied ones the first."""
+        tied = {tie.name for tie in self.ties}
+        return {name: array for name, array in self.arrays.items() if name not in tied}
+
     def first_lambda(self, loss_db: float) -> float:
         """The lambda at which a loss is expected: at high rates an error costs 2 ln 2 times itself per bit."""
         error = self.meter.reference_mse * (10 ** (loss_db / 10) - 1)
         n_weights = sum(layer.module(self.original).weight.numel() for layer in self.layers)
         return max(2 * math.log(2) * error / n_weights, 1e-30)
 
+    @own_gradients()
     def compress(self, lambda_rd: float) -> CalibratedNetwork:
         """One candidate: all layers in order, the file, and its loss.
 
@@ -214,7 +228,7 @@ class CalibratedCoder:
         units = self._encode(coded, biases)
         data = self._write(units)
         loss_db = self._loss_db(data, changed)
-        tensors = allocations(self.arrays, units, coded, biases, self.options)
+        tensors = allocations(self._coded_arrays, units, coded, biases, self.options)
         return self._made(data, loss_db, tensors, lambda_rd, "calibrated")
 
     def compress_plainly(self, *, max_bytes: int | None = None, quality: float | None = None) -> PlainCandidate:
@@ -230,7 +244,7 @@ class CalibratedCoder:
         options = replace(self.options, qp=None, roles="auto", max_bytes=max_bytes, quality=quality)
         coded = code_network(self.arrays, options, metadata=self.metadata, roles=self.roles)
         loss_db = self._loss_db(coded.data, copied_module(self.original))
-        found = inspect_stream(coded.data, None, bins=False, max_elements=DEFAULT_MAX_ELEMENTS, n_threads=1).tensors
+        found = inspect_stream(coded.data, None, bins=False, max_elements=None, n_threads=1).tensors
         tensors = tuple(
             TensorAllocation(t.name, t.shape, t.qp, t.step, t.size_bytes - t.header_bytes, None, None, None)
             for t in found
@@ -318,12 +332,14 @@ class CalibratedCoder:
 
     def _is_free(self, name: str) -> bool:
         array = self.arrays.get(name)
+        if any(name in (tie.name, tie.source) for tie in self.ties):
+            return False
         return isinstance(array, np.ndarray) and array.dtype.kind == "f" and name not in self.options.qp_per_tensor
 
     def _encode(
         self, coded: Mapping[str, AllocatedTensor], biases: Mapping[str, tuple[NDArray[np.float32], int]]
     ) -> list[EncodedTensor]:
-        arrays = dict(self.arrays)
+        arrays = self._coded_arrays
         for name, (values, _) in biases.items():
             arrays[name] = values.astype(np.asarray(arrays[name]).dtype)
         qps = {name: qp for name, (_, qp) in biases.items()} | dict(self.options.qp_per_tensor)
@@ -340,7 +356,7 @@ class CalibratedCoder:
         """Steps of what no known layer has, finer than those of weighed matrices; None if an option says them."""
         if not follows_spread(self.options):
             return None
-        others = {name: array for name, array in self.arrays.items() if name not in coded and name not in biases}
+        others = {name: array for name, array in self._coded_arrays.items() if name not in coded and name not in biases}
         spreads = measured_spreads(others, self.rules, self.options)
         kept = [self._kept_db(name, tensor) for name, tensor in coded.items()]
         known_db = min(max(statistics.fmean(kept), MIN_QUALITY_DB), MAX_QUALITY_DB) if kept else MAX_QUALITY_DB
@@ -354,12 +370,14 @@ class CalibratedCoder:
 
     def _write(self, units: Sequence[EncodedTensor]) -> bytes:
         mps = ModelParameterSet(mps_qp_density=self.options.qp_density)
-        return write_network([shape_of(array) for array in self.arrays.values()], units, mps, metadata=self.metadata)
+        shapes = [shape_of(array) for array in self._coded_arrays.values()]
+        return write_network(shapes, units, mps, metadata=self.metadata, ties=self.ties)
 
     def _loss_db(self, data: bytes, changed: nn.Module) -> float:
         """Loss of the network that a decoder gets."""
         stream = read_stream(data)
-        state = decode_network(stream.tensors, DEFAULT_MAX_ELEMENTS, thread_count(self.options.n_threads))
+        decoded = decode_network(stream.tensors, None, thread_count(self.options.n_threads))
+        state = with_ties(decoded, stream.ties)
         changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
         return self.meter.loss_db(changed)
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from torch import nn
 
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import loss_meter
+from vvc_nnr.calibrate.calibration import loss_meter, own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.coding.encoder import check_metadata
 from vvc_nnr.errors import InputError, shown
@@ -141,6 +141,7 @@ LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
 ReportLine: TypeAlias = Callable[[str], None]
 
 
+@own_gradients()
 def compress_calibrated(
     model: nn.Module,
     pictures: Any,
@@ -238,6 +239,7 @@ def _better(
     return other if best is None or other.loss_db < best.loss_db else best
 
 
+@own_gradients()
 def prepare_calibrated(
     model: nn.Module,
     pictures: Any,

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from vvc_nnr.calibrate.samples import Run
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 
 TransposedModule: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d
 DirectModule: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
@@ -76,7 +76,7 @@ def windows(module: DirectModule, x: Tensor) -> Windows:
     if isinstance(module, nn.Linear):
         positions = x.reshape(-1, x.shape[-1])
         return Windows(positions, torch.arange(len(positions)), torch.zeros(1, dtype=torch.int64), 1)
-    padded = _padded(module, x)
+    padded = _padded(module, _batched(module, x))
     n_samples, height, width, n_channels = padded.shape
     kernel, dilation, stride = (_two(axes) for axes in (module.kernel_size, module.dilation, module.stride))
     rows, columns = (
@@ -87,6 +87,11 @@ def windows(module: DirectModule, x: Tensor) -> Windows:
     first = (samples + rows[:, None]) * width + columns
     taps = torch.arange(kernel[0])[:, None] * dilation[0] * width + torch.arange(kernel[1]) * dilation[1]
     return Windows(padded.reshape(-1, n_channels), first.reshape(-1), taps.reshape(-1), module.groups)
+
+
+def _batched(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Input or output of a convolution with the batch dimension that torch lets it lack."""
+    return x.unsqueeze(0) if x.ndim == len(module.kernel_size) + 1 else x
 
 
 def _padded(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
@@ -188,7 +193,8 @@ def rows_of(module: MatrixModule, output: Tensor) -> Tensor:
     """An output, or its gradient, by place and row of the weight, (n_places, n_rows)."""
     if isinstance(module, nn.Linear):
         return output.reshape(-1, output.shape[-1])
-    return output.movedim(1, -1).reshape(-1, output.shape[1])
+    batched = _batched(module, output)
+    return batched.movedim(1, -1).reshape(-1, batched.shape[1])
 
 
 def run_forward(model: nn.Module, *inputs: Tensor) -> Any:
@@ -293,16 +299,34 @@ def checked_output(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> Tens
     Raises:
         InputError: If the network fails on the inputs, its output has no picture, or that is NaN or infinite.
     """
-    shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     try:
         returned = run(model, *inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"calibration: the network cannot be run on a picture of {shapes}: {text}") from None
+    except Exception as error:  # whatever the network's own code raises
+        raise failed_run(error, inputs) from None
+    shapes = _shapes(inputs)
     output = _picture_of(returned)
     if not bool(torch.isfinite(output).all()):
         raise InputError(f"calibration: the network returns NaN or infinite values on a picture of {shapes}")
     return output
+
+
+def failed_run(error: Exception, inputs: Sequence[Tensor]) -> VvcNnrError:
+    """What a network's own error means to who gave the inputs; errors of this package as they are."""
+    if isinstance(error, VvcNnrError):
+        return error
+    text = " ".join(str(error).split())
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return InputError(f"calibration: the network cannot be run on a picture of {_shapes(inputs)}: {told}")
+
+
+def _shapes(inputs: Sequence[Tensor]) -> str:
+    return ", ".join("x".join(map(str, x.shape)) for x in inputs)
+
+
+def layer_input(arguments: Sequence[Any], by_keyword: Mapping[str, Any]) -> Tensor:
+    """What a layer is called with, by place or as `input=`."""
+    found: Tensor = arguments[0] if arguments else by_keyword["input"]
+    return found
 
 
 PICTURE_KEY, LIKELIHOODS_KEY = "x_hat", "likelihoods"

@@ -30,6 +30,8 @@ from vvc_nnr.calibrate.layers import (
     TransposedModule,
     Windows,
     checked_output,
+    failed_run,
+    layer_input,
     n_groups,
     phase_windows,
     phases,
@@ -40,7 +42,7 @@ from vvc_nnr.calibrate.layers import (
 )
 from vvc_nnr.calibrate.samples import Run
 from vvc_nnr.calibrate.transposed import PhaseMoments
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.quantize.rate_distortion import DEAD_SHARE
 
 
@@ -54,7 +56,7 @@ class _Pass:
     def __init__(self, model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> None:
         self.at: str | None = None  # name of the layer that it waits in front of, None at the end
         self.seen: Tensor | None = None  # input of that layer
-        self.error: BaseException | None = None
+        self.error: VvcNnrError | None = None
         self._is_cancelled = False
         self._passed: set[str] = set()
         self._may_go, self._has_stopped = threading.Semaphore(0), threading.Semaphore(0)
@@ -65,7 +67,7 @@ class _Pass:
         """Goes on to the next layer, or to the end.
 
         Raises:
-            Exception: What the network raised.
+            InputError: If the network fails.
         """
         self.seen = None
         self._may_go.release()
@@ -101,8 +103,8 @@ class _Pass:
                 run(model, *inputs)
         except _CancelledError:
             pass
-        except Exception as error:
-            self.error = error
+        except Exception as error:  # whatever the network's own code raises
+            self.error = failed_run(error, inputs)
         self.at, self.seen = None, None
         self._has_stopped.release()
 
@@ -123,7 +125,9 @@ class PausedPasses:
     def __init__(
         self, model: nn.Module, layers: Sequence[MatrixLayer], samples: Sequence[Sequence[Tensor]], run: Run
     ) -> None:
-        self._handles = [layer.module(model).register_forward_pre_hook(_stopper(layer.name)) for layer in layers]
+        self._handles = [
+            layer.module(model).register_forward_pre_hook(_stopper(layer.name), with_kwargs=True) for layer in layers
+        ]
         self._passes = [_Pass(model, run, inputs) for inputs in samples]
 
     def __enter__(self) -> PausedPasses:
@@ -151,10 +155,10 @@ class PausedPasses:
 
 
 def _stopper(name: str) -> Any:
-    def hook(_: nn.Module, arguments: Any) -> None:
+    def hook(_: nn.Module, arguments: Any, by_keyword: Any) -> None:
         current = getattr(_running, "current", None)
         if current is not None:
-            current.stop_at(name, arguments[0])
+            current.stop_at(name, layer_input(arguments, by_keyword))
 
     return hook
 

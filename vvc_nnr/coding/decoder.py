@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType, UnitPart
-from vvc_nnr.bitstream.number_formats import FLOAT64_BITS, Array, from_float32, from_int32
+from vvc_nnr.bitstream.number_formats import BITS_SUFFIX, FLOAT64_BITS, Array, from_bits, from_float32, from_int32
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.stream import CodedTensor
 from vvc_nnr.bitstream.units import PlacedUnit
+from vvc_nnr.coding.exact_forms import bits_of_form
 from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
+from vvc_nnr.options import element_limit
 from vvc_nnr.parallel import Progress, run_all
 
 SCALING_SUFFIX, G_SUFFIX = "_scaling", "_G"
@@ -126,15 +128,21 @@ def _product(unit: DataUnit, g: Array, h: Array) -> Array:
 SPLIT_ELEMENTS = 1 << 20
 
 
-def check_size(tensors: Iterable[CodedTensor], max_elements: int) -> None:
+def check_size(tensors: Sequence[CodedTensor], max_elements: int | None) -> None:
     """Raises BitstreamError if tensors have more values than allowed."""
     n_elements = sum(tensor.n_elements for tensor in tensors)
-    if n_elements > max_elements:
-        raise BitstreamError(f"{n_elements} values; max_elements allows {max_elements}", field="tensor_dimensions")
+    n_bytes = sum(placed.size_bytes for tensor in tensors for placed in tensor.units)
+    n_bytes += sum(len(tensor.raw[1]) for tensor in tensors if tensor.raw is not None)
+    limit = element_limit(max_elements, n_bytes)
+    if n_elements > limit:
+        raise BitstreamError(
+            f"{n_elements} values; max_elements allows {limit}: give more (--max-elements) if you trust the file",
+            field="tensor_dimensions",
+        )
 
 
 def decode_network(
-    tensors: tuple[CodedTensor, ...], max_elements: int, n_threads: int, progress: Progress | None = None
+    tensors: tuple[CodedTensor, ...], max_elements: int | None, n_threads: int, progress: Progress | None = None
 ) -> dict[str, Array]:
     """Tensors by name of a stream that is a network of its own.
 
@@ -200,7 +208,8 @@ def decode_tensor(tensor: CodedTensor, n_threads: int = 1) -> dict[str, Array]:
     decoded = [_decode_unit(placed, n_threads) for placed in tensor.units]
     if tensor.data_units[0].is_block:
         return decoded[0]
-    return {tensor.name: restored(tensor, tuple(array for arrays in decoded for array in arrays.values()))}
+    halves = tuple(array for arrays in decoded for array in arrays.values())
+    return {tensor.name: restored(tensor, halves)}
 
 
 def _decode_unit(placed: PlacedUnit, n_threads: int) -> dict[str, Array]:
@@ -212,6 +221,10 @@ def restored(tensor: CodedTensor, halves: tuple[Array, ...]) -> Array:
     """Decoded int32 or float32 arrays in the number format and shape of the tensor."""
     is_integer = tensor.data_units[0].nnr_compressed_data_unit_payload_type is PayloadType.INT
     number_format = tensor.number_format or ("int32" if is_integer else "float32")
+    if tensor.raw is not None:
+        kind, raw = tensor.raw
+        own = number_format.removesuffix(BITS_SUFFIX)
+        return from_bits(bits_of_form(kind, raw, halves[0], own, math.prod(tensor.shape)), own).reshape(tensor.shape)
     if 0 in tensor.shape:
         return np.empty(tensor.shape, _numpy_type(number_format))
     array = from_int32(halves, number_format) if is_integer else from_float32(halves[0], number_format)

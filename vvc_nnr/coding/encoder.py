@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,21 +15,20 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, PayloadType
 from vvc_nnr.bitstream.graph import Graph
-from vvc_nnr.bitstream.manifest import Manifest, Tie, find_ties
+from vvc_nnr.bitstream.manifest import Manifest, RawKind, RawPart, Tie, find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     FLOAT64_BITS,
     INTEGER_FORMATS,
     INTEGERS,
-    LOSSLESS_CODES_THEM,
     WIDE_FORMATS,
     Array,
     Bfloat16Bits,
     NamedArrays,
-    as_float32,
     as_int32,
     coded_shape,
     exact_float32,
+    finite_float32,
     itemsize_of,
     nonzero,
     number_format_of,
@@ -36,6 +37,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.bitstream.stream import write_stream
+from vvc_nnr.coding.exact_forms import SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     OwnSteps,
@@ -49,7 +51,7 @@ from vvc_nnr.coding.own_steps import (
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
-from vvc_nnr.options import CompressOptions, thread_count
+from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
 from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
@@ -71,6 +73,20 @@ MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
+# What a raw unit takes beside its bytes, and how many it can hold.
+RAW_UNIT_BYTES = 80
+MAX_RAW_BYTES = (1 << 31) - (1 << 12)
+# What the manifest takes for a tensor with raw bytes.
+RAW_ENTRY_BYTES = 20
+# Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
+NEAR = 1.03
+# LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
+MAX_DEFLATED = 1.05
+# So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
+FEW = 512
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,11 +126,21 @@ class EncodedTensor:
         units: One, low and high half of integers that need two, or none: an update without any change.
         number_format: As which they were coded, one of `number_formats.NUMBER_FORMATS`.
         weak_db: Its SNR if that is below `quality.WEAK_DB`, else None.
+        raw: What goes as it is, beside its unit.
+        otherwise: The tensor without raw bytes, if that is known.
     """
 
     units: tuple[DataUnit, ...]
     number_format: str
     weak_db: float | None = None
+    raw: ExactForm | None = None
+    otherwise: EncodedTensor | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Payloads and raw bytes."""
+        n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES
+        return sum(len(unit.payload) for unit in self.units) + n_raw
 
 
 def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
@@ -135,29 +161,100 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     if math.prod(shape_of(job.array)) == 0:
         stand_in = _encode_integers(job, job.name, np.zeros(1, np.int32), options)
         return EncodedTensor((stand_in,), job.number_format)
+    if job.number_format in INTEGERS and options.lossless and job.parent is None:
+        return _shortest(job, lambda part: _encode_exactly(part, part.number_format, options), options)
     if job.number_format in INTEGER_FORMATS:
         return _encode_exactly(job, job.number_format, options)
     if options.lossless or job.rule == EXACT:
         return _encode_bit_exact(job, options)
-    values = as_float32(job.name, job.array, "" if job.parent else LOSSLESS_CODES_THEM)
+    values = finite_float32(job.array)
+    if values is None:
+        return _encode_bit_exact(job, options)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
-        return _encode_exactly(job, BITS_OF[job.number_format], options)
+        return _encode_bit_exact(job, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None:
-        return _encode_exactly(job, BITS_OF[job.number_format], options)
+        return _encode_bit_exact(job, options)
     unit, weak_db = _encode_floats(job, values, quantiser, options)
     return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
 
 
+def _shortest(
+    job: TensorJob, plain: Callable[[TensorJob], EncodedTensor | None], options: CompressOptions
+) -> EncodedTensor:
+    """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
+
+    Forms of large tensors are chosen by a part of it. LZMA, which is slow, is tried where deflate comes near the rest.
+
+    Args:
+        job: The tensor.
+        plain: Codes it, or a part of it, as other decoders read it; None where that is known to be longer.
+        options: How it is coded.
+    """
+    bits = bits_of(job.array)
+    sample = sampled(bits)
+    part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
+    as_ever = plain(part)
+    tried = [*([as_ever] if as_ever else []), *_with_raw(part, sample, ("split", "palette", "bytes"), options)]
+    if len(zlib.compress(sample, 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
+        tried += _with_raw(part, sample, ("lzma",), options)
+    found = min(tried, key=lambda each: each.size_bytes)
+    if part is job:
+        return found if found is as_ever else replace(found, otherwise=as_ever)
+    near = [each for each in tried if each.size_bytes <= NEAR * found.size_bytes]
+    whole = [plain(job)] if as_ever in near else []
+    forms = _with_raw(job, bits, [each.raw.kind for each in near if each.raw], options)
+    return min([*(each for each in whole if each), *forms], key=lambda each: each.size_bytes)
+
+
+def _with_raw(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> list[EncodedTensor]:
+    """A tensor in forms with raw bytes."""
+    number_format = job.number_format.split()[0]
+    forms = (exact_form(bits, kind, number_format) for kind in kinds)
+    return [_of_form(job, form, options) for form in forms if form is not None]
+
+
+def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
+    shape = coded_shape(shape_of(job.array))
+    integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
+    fast = replace(options, param_opt=False) if integers.size > SAMPLE else options
+    unit = _encode_integers(job, job.name, integers, fast)
+    return EncodedTensor((unit,), job.number_format.split()[0], replace(form, integers=None))
+
+
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """A float tensor that loses nothing: as levels if they give every bit and are shorter, else by its bits."""
+    """A float tensor that loses nothing: as levels if they give every bit, so that other decoders have its values.
+
+    With `lossless` whatever is shortest.
+    """
+    if job.parent is None and (options.lossless or _exact_levels(job, options) is None):
+        return _shortest(job, lambda part: _encode_if_short(part, options), options)
+    return _encode_as_other_decoders_read(job, options)
+
+
+def _encode_if_short(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
+    """The tensor as other decoders read it; None where it has no levels, and bits are longer than other forms."""
+    if bits_of(job.array).size > FEW and _exact_levels(job, options) is None:
+        return None
+    return _encode_as_other_decoders_read(job, options)
+
+
+def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """A float tensor that loses nothing, as levels or by its bits."""
+    found = _exact_levels(job, options)
+    if found is None:
+        return _encode_exactly(job, BITS_OF[job.number_format], options)
+    values, qp = found
+    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    return EncodedTensor((unit,) if unit else (), job.number_format)
+
+
+def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
+    """A float tensor as float32, and the QP whose levels give every bit of it; None if there is none."""
     values = exact_float32(job.array)
     limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
     qp = None if values is None else exact_qp(values, options.qp_density, limit)
-    if values is None or qp is None:
-        return _encode_exactly(job, BITS_OF[job.number_format], options)
-    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
-    return EncodedTensor((unit,) if unit else (), job.number_format)
+    return None if values is None or qp is None else (values, qp)
 
 
 def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions) -> EncodedTensor:
@@ -299,8 +396,7 @@ def code_network(
     """
     options.check_names(arrays)
     check_metadata(metadata or {})
-    told = named_roles(arrays) if roles is None else roles
-    rules = tensor_rules(told, arrays, options)
+    rules = tensor_rules(roles, arrays, options)
     ties = find_ties(arrays)
     tied = {tie.name for tie in ties}
     own = {name: array for name, array in arrays.items() if name not in tied}
@@ -327,24 +423,17 @@ def expected_snrs_db(
     """The SNR that a QP or the tensors' own steps would leave, in dB, of those whose steps no role sets, by name.
 
     Args:
-        arrays: The tensors; those with values that cannot be coded are left out.
+        arrays: The tensors.
         roles: What they are.
         options: How they would be coded.
     """
     rules = tensor_rules(roles, arrays, options)
-    spreads = measured_spreads({n: a for n, a in arrays.items() if _is_finite(n, a)}, rules, options)
+    spreads = measured_spreads(arrays, rules, options)
     if follows_spread(options):
         return dict(steps_at(spreads, wanted_quality_db(spreads, options), options).expected_db)
     weight_step, vector_step = (step_size(qp, options.qp_density) for qp in (options.weight_qp, options.vector_qp))
     own = {name: spread.snr_at(weight_step) for name, spread in spreads.weights.items()}
     return own | {name: spread.snr_at(vector_step) for name, spread in spreads.vectors.items()}
-
-
-def _is_finite(name: str, array: Array | Bfloat16Bits) -> bool:
-    try:
-        return not number_format_of(name, array).startswith(("float", "bfloat")) or as_float32(name, array) is not None
-    except InputError:
-        return False
 
 
 def weak_tensors(names: Iterable[str], coded: Sequence[EncodedTensor]) -> dict[str, float]:
@@ -353,22 +442,26 @@ def weak_tensors(names: Iterable[str], coded: Sequence[EncodedTensor]) -> dict[s
     return {name: tensor.weak_db for name, tensor in found if tensor.weak_db is not None}
 
 
-def tensor_rules(roles: Mapping[str, TensorRole], arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
-    """What each tensor may lose; empty without roles.
+def tensor_rules(
+    roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
+) -> dict[str, Rule]:
+    """What each tensor may lose; empty without roles, and where none may lose anything.
 
     Args:
-        roles: What the tensors are, by name.
+        roles: What the tensors are, by name; None: what their names tell.
         arrays: The tensors.
         options: How they are coded.
 
     Raises:
         InputError: If an option for roles is given without roles, or is none.
     """
+    if options.lossless and not options.role_of and not options.qp_by_size:
+        return {}
     if options.roles == "off":
         if options.role_of or options.qp_by_size:
             raise InputError('role_of, qp_by_size: have no effect with roles="off"')
         return {}
-    found = override_roles(roles, options.role_of)
+    found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
     rules = {name: RULES[told.role] for name, told in found.items()}
     if not options.qp_by_size:
         return rules
@@ -458,13 +551,45 @@ def write_network(
         ties: Tensors that another one stands for.
         graph: The network's graph, if it has one.
     """
-    present = [(shape, tensor) for shape, tensor in zip(shapes, coded, strict=True) if tensor.units]
-    odd = {place: shape for place, (shape, _) in enumerate(present) if coded_shape(shape) != shape}
+    kept = _within_raw_unit(coded)
+    present = [(shape, tensor) for shape, tensor in zip(shapes, kept, strict=True) if tensor.units]
+    odd = {
+        place: shape for place, (shape, tensor) in enumerate(present) if tensor.units[0].tensor_dimension_list != shape
+    }
     formats = {
         place: tensor.number_format
         for place, (shape, tensor) in enumerate(present)
-        if tensor.number_format not in _PLAIN_FORMATS or 0 in shape
+        if tensor.number_format not in _PLAIN_FORMATS or 0 in shape or tensor.raw
     }
     wide = frozenset(place for place, (_, tensor) in enumerate(present) if len(tensor.units) == 2)
+    raw = tuple(
+        RawPart(place, tensor.raw.kind, len(tensor.raw.raw))
+        for place, (_, tensor) in enumerate(present)
+        if tensor.raw is not None
+    )
     units = [unit for _, tensor in present for unit in tensor.units]
-    return write_stream(units, mps, Manifest(len(units), formats, odd, wide, base, metadata or {}, ties), graph)
+    manifest = Manifest(len(units), formats, odd, wide, base, metadata or {}, ties, raw=raw)
+    data = write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
+    n_elements = sum(math.prod(shape) for shape, _ in present)
+    if n_elements > element_limit(None, len(data)):
+        _log.warning("%d values in %d bytes are read only with as many for max_elements", n_elements, len(data))
+    return data
+
+
+def _within_raw_unit(coded: Sequence[EncodedTensor]) -> Sequence[EncodedTensor]:
+    """The tensors, those without raw bytes if a raw unit does not pay.
+
+    Raises:
+        InputError: If it cannot hold all bytes.
+    """
+    with_raw = [each for each in coded if each.raw is not None]
+    saved = sum(each.otherwise.size_bytes - each.size_bytes for each in with_raw if each.otherwise)
+    if saved < RAW_UNIT_BYTES and all(each.otherwise for each in with_raw):
+        return [each.otherwise or each for each in coded]
+    n_bytes = sum(len(each.raw.raw) for each in with_raw if each.raw is not None)
+    if n_bytes > MAX_RAW_BYTES:
+        raise InputError(
+            f"{len(with_raw)} tensors have {n_bytes} bytes that are kept as they are; {MAX_RAW_BYTES} are the most of "
+            "a file: code the network in parts"
+        )
+    return coded

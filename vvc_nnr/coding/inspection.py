@@ -117,7 +117,7 @@ class Inspection:
 
 
 def inspect_stream(
-    data: Buffer, original: NamedArrays | None, *, bins: bool, max_elements: int, n_threads: int | None
+    data: Buffer, original: NamedArrays | None, *, bins: bool, max_elements: int | None, n_threads: int | None
 ) -> Inspection:
     """What a stream is made of, with errors against an original and bits by kind of bin where asked for.
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vvc_nnr.bitstream.number_formats import (
-    LOSSLESS_CODES_THEM,
     Array,
     Bfloat16Bits,
     NamedArrays,
-    as_float32,
+    finite_float32,
     number_format_of,
     shape_of,
 )
@@ -100,21 +99,18 @@ def measured_spreads(
     rules: Mapping[str, Rule],
     options: CompressOptions,
 ) -> Spreads:
-    """The spreads of the tensors whose steps no option gives; exact tensors have none.
+    """The spreads of the tensors whose steps no option gives; exact tensors have none, as those of infinite values are.
 
     Args:
         arrays: The tensors.
         rules: What each may lose; those without a rule go by their number of dimensions.
         options: Of which `qp_per_tensor` and `nonweight_qp` leave tensors out.
-
-    Raises:
-        InputError: If a value cannot be coded.
     """
     kinds = {name: _kind(name, array, rules.get(name), options) for name, array in arrays.items()}
     wanted = {"qp", "nonweight_qp"} if options.nonweight_qp == "fine" else {"qp"}
     names = [name for name, kind in kinds.items() if kind in wanted and name not in options.qp_per_tensor]
     found = run_all(
-        lambda name: spread_of(as_float32(name, arrays[name], LOSSLESS_CODES_THEM)),
+        lambda name: _spread(arrays[name]),
         names,
         [math.prod(shape_of(arrays[name])) for name in names],
         thread_count(options.n_threads),
@@ -123,6 +119,11 @@ def measured_spreads(
     weights = {name: spread for name, spread in spreads.items() if kinds[name] == "qp"}
     vectors = {name: spread for name, spread in spreads.items() if kinds[name] != "qp"}
     return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB))
+
+
+def _spread(array: Array | Bfloat16Bits) -> Spread | None:
+    values = finite_float32(array)
+    return None if values is None else spread_of(values)
 
 
 def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:

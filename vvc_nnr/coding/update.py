@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import NodeId, ParentNode, ParentType, PayloadType
+from vvc_nnr.bitstream.manifest import find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGERS,
@@ -20,7 +21,9 @@ from vvc_nnr.bitstream.number_formats import (
     Bfloat16Bits,
     NamedArrays,
     as_float32,
+    bfloat16_bits,
     coded_shape,
+    float32_of_bfloat16,
     from_float32,
     number_format_of,
     shape_of,
@@ -33,7 +36,7 @@ from vvc_nnr.coding.own_steps import CodedNetwork, OwnSteps, code_by_spread, fol
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, check_max_elements, thread_count
+from vvc_nnr.options import CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
 
 _DIGEST_DIGITS = 32
@@ -81,12 +84,27 @@ class BaseState:
             InputError: If it is neither, or a number format cannot be coded.
         """
         arrays = named_arrays(model)
-        return cls({name: TensorState(_values(name, a), number_format_of(name, a)) for name, a in arrays.items()})
+        sources = {tie.name: tie.source for tie in find_ties(arrays)}
+        tensors: dict[str, TensorState] = {}
+        for name, array in arrays.items():
+            source = tensors.get(sources.get(name, ""))
+            tensors[name] = source or TensorState(_values(array), number_format_of(name, array))
+        return cls(tensors)
 
     @property
     def arrays(self) -> dict[str, Array]:
         """The tensors' values by name."""
         return {name: tensor.values for name, tensor in self.tensors.items()}
+
+    @property
+    def exact_arrays(self) -> NamedArrays:
+        """The tensors in their number formats by name, tied ones the same array; bfloat16 by its bits."""
+        made: dict[int, Array | Bfloat16Bits] = {}
+        for tensor in self.tensors.values():
+            if id(tensor) not in made:
+                is_bfloat16 = tensor.number_format == "bfloat16"
+                made[id(tensor)] = Bfloat16Bits(bfloat16_bits(tensor.values)) if is_bfloat16 else tensor.values
+        return {name: made[id(tensor)] for name, tensor in self.tensors.items()}
 
     def digest(self) -> str:
         """A checksum of everything that an update depends on."""
@@ -99,9 +117,9 @@ class BaseState:
         return total.hexdigest()[:_DIGEST_DIGITS]
 
 
-def _values(name: str, array: Array | Bfloat16Bits) -> Array:
+def _values(array: Array | Bfloat16Bits) -> Array:
     if isinstance(array, Bfloat16Bits):
-        return as_float32(name, array)
+        return float32_of_bfloat16(array)
     return np.array(array, dtype=array.dtype.newbyteorder("="))
 
 
@@ -140,7 +158,10 @@ def compress_update(
     state, wanted = _as_state(base), named_arrays(new)
     options.check_names(state.tensors)
     _check_same(state, wanted)
-    names, shapes = list(state.tensors), [tensor.values.shape for tensor in state.tensors.values()]
+    ties = tuple(tie for tie in find_ties(wanted) if _are_equal(state.tensors[tie.name], state.tensors[tie.source]))
+    tied, places = {tie.name for tie in ties}, {name: place for place, name in enumerate(state.tensors)}
+    names = [name for name in state.tensors if name not in tied]
+    shapes = [state.tensors[name].values.shape for name in names]
     contexts = temporal_contexts, history_contexts
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
     digest = state.digest()
@@ -148,13 +169,13 @@ def compress_update(
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         def job(place: int) -> TensorJob:
             name = names[place]
-            return with_own_step(_job(name, place, state, wanted[name], options, contexts), steps)
+            return with_own_step(_job(name, places[name], state, wanted[name], options, contexts), steps)
 
         units = encode_all(job, shapes, options, progress)
-        data = write_network(shapes, units, mps, base=digest)
+        data = write_network(shapes, units, mps, base=digest, ties=ties)
         return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units))
 
-    differences = _float_differences(state, wanted) if follows_spread(options) else None
+    differences = _float_differences(state, names, wanted) if follows_spread(options) else None
     found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded)
     warn_of_weak(found.weak_db)
     data = found.data
@@ -162,14 +183,14 @@ def compress_update(
     return data, apply_update(state, data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
 
 
-def _float_differences(state: BaseState, wanted: NamedArrays) -> NamedArrays:
+def _float_differences(state: BaseState, names: Sequence[str], wanted: NamedArrays) -> NamedArrays:
     """What is to be added to each float tensor, float32."""
-    floats = {name: old for name, old in state.tensors.items() if old.number_format.startswith(("float", "bfloat"))}
-    return {name: _difference(name, old, _plain(name, wanted[name])) for name, old in floats.items()}
+    floats = [name for name in names if state.tensors[name].number_format.startswith(("float", "bfloat"))]
+    return {name: _difference(name, state.tensors[name], _plain(wanted[name])) for name in floats}
 
 
-def _plain(name: str, array: Array | Bfloat16Bits) -> Array:
-    return as_float32(name, array) if isinstance(array, Bfloat16Bits) else array
+def _plain(array: Array | Bfloat16Bits) -> Array:
+    return float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
 
 
 def _check_same(state: BaseState, wanted: NamedArrays) -> None:
@@ -203,7 +224,7 @@ def _job(
         InputError: If a difference cannot be coded.
     """
     old = state.tensors[name]
-    job = make_job(name, _difference(name, old, _plain(name, new)), place, state.tensors, options)
+    job = make_job(name, _difference(name, old, _plain(new)), place, state.tensors, options)
     is_temporal = contexts[0] and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
     return replace(
@@ -223,12 +244,14 @@ def _difference(name: str, old: TensorState, new: Array) -> Array:
         signed: Array = difference.view(f"int{8 * difference.itemsize}")
         return signed.reshape(new.shape)
     precise = np.float64 if old.number_format == "float64" else np.float32
-    with np.errstate(over="ignore"):
-        return as_float32(name, np.asarray(new.astype(precise, copy=False) - old.values.astype(precise, copy=False)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = new.astype(precise, copy=False) - old.values.astype(precise, copy=False)
+        unchanged = ~np.isfinite(difference) & ((new == old.values) | (np.isnan(new) & np.isnan(old.values)))
+        return as_float32(name, np.where(unchanged, precise(0), difference))
 
 
 def apply_update(
-    base: BaseState | Any, data: Buffer, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
+    base: BaseState | Any, data: Buffer, *, max_elements: int | None = None, n_threads: int | None = None
 ) -> BaseState:
     """The state of a network after an update.
 
@@ -256,7 +279,28 @@ def apply_update(
         [tensor.n_elements for tensor in stream.tensors],
         thread_count(n_threads),
     )
-    return BaseState({**state.tensors, **{t.name: new for t, new in zip(stream.tensors, changed, strict=True)}})
+    tensors = {**state.tensors, **{t.name: new for t, new in zip(stream.tensors, changed, strict=True)}}
+    for tie in stream.ties:
+        own, source = (state.tensors.get(name) for name in (tie.name, tie.source))
+        if own is None or source is None or not _are_equal(own, source):
+            raise BitstreamError(f"tensor {tie.name!r} of the base is not {tie.source!r}", field="the manifest")
+        tensors[tie.name] = tensors[tie.source]
+    return BaseState(tensors)
+
+
+def _are_equal(a: TensorState, b: TensorState) -> bool:
+    """Whether two tensors are the same, so that an update of one is one of the other."""
+    if a is b:
+        return True
+    pairs = ((a.values, b.values), (a.levels, b.levels), (a.history, b.history))
+    return (a.number_format, a.depth) == (b.number_format, b.depth) and all(
+        first is second or (first is not None and second is not None and _same_bits(first, second))
+        for first, second in pairs
+    )
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
@@ -287,6 +331,8 @@ def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
 def _check(tensor: CodedTensor, old: TensorState) -> None:
     """Raises unless the data units are for a tensor in this state."""
     unit = tensor.data_units[0]
+    if tensor.raw is not None:
+        raise BitstreamError(f"tensor {tensor.name!r}: an update has no raw bytes", field="the manifest")
     if unit.is_block or (unit.parent is not None and unit.parent.parent_node_id_type is not ParentType.ID):
         raise UnsupportedError(f"tensor {tensor.name!r}: updates of blocks, and parents that are given by a hash")
     shape, coded = old.values.shape, unit.tensor_dimension_list
@@ -315,4 +361,5 @@ def _sum(old: TensorState, difference: Array) -> Array:
     precise = np.float64 if old.number_format == "float64" else np.float32
     with np.errstate(over="ignore"):
         total = np.asarray(old.values.astype(precise) + difference.reshape(old.values.shape))
-    return total if old.number_format == "float64" else from_float32(total, old.number_format)
+    rounded = total if old.number_format == "float64" else from_float32(total, old.number_format)
+    return np.where(np.isfinite(old.values), rounded, old.values)

@@ -114,7 +114,9 @@ def edited(model: Any) -> EditedGraph:
     data_types = {import_onnx().TensorProto.DataType.Value(each) for each in _FLOATS}
     inputs = {entry.name for entry in model.graph.input}
     is_old = model.ir_version < _IR_VERSION_OF_CONSTANTS
-    found = {name: tensor for name, tensor in constants(model) if is_old or name not in inputs}
+    found = {
+        each.name: each.tensor for each in constants(model) if not each.path and (is_old or each.name not in inputs)
+    }
     n_uses: Counter[str] = Counter()
     names: set[str] = set()
     for graph in _with_subgraphs(model.graph):

@@ -30,7 +30,9 @@ from vvc_nnr.model.torch import copied_module, import_torch, is_module, is_tenso
 
 CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
 LAYERS = (*CONVOLUTIONS, "Linear")
-NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+# In evaluation mode it is a batch norm of inputs of any dimensions.
+ANY_DIMENSIONS = "SyncBatchNorm"
+NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", ANY_DIMENSIONS)
 # Modules and functions whose output has the shape of their first input, but for its last size.
 _SAME_SHAPE = (
     "Linear", "BatchNorm1d", "Identity", "Dropout", "AlphaDropout", "ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU",
@@ -92,7 +94,7 @@ def fault_of_pair(layer: Any, norm: Any, owners: Counter[int]) -> str | None:
     if not (is_one_of(layer, LAYERS) and is_one_of(norm, NORMS)):
         return "parametrised, or of a class that may compute otherwise"
     kind = type(layer).__name__
-    if type(norm).__name__[-2:] != ("1d" if kind == "Linear" else kind[-2:]):
+    if type(norm).__name__ != ANY_DIMENSIONS and type(norm).__name__[-2:] != ("1d" if kind == "Linear" else kind[-2:]):
         return f"a {type(norm).__name__} takes other dimensions than a {kind} gives"
     n_out = layer.out_features if kind == "Linear" else layer.out_channels
     if norm.running_mean is None or norm.running_var is None:
@@ -307,15 +309,25 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
 def _fold_found(module: Any) -> None:
     """Folds in place what a trace finds, and tells what stays."""
     found = find_norm_pairs(module)
-    kept = dict(found.kept)
+    known = {*found.kept, *(norm for _, norm in found.pairs)}
+    kept = dict(found.kept) | {name: reason for name, reason in _other_norms(module) if name not in known}
+    n_norms = len(kept) + len(found.pairs)
     for layer_name, norm_name in found.pairs:
         fault = _fold(module.get_submodule(layer_name), module.get_submodule(norm_name))
         if fault:
             kept[norm_name] = fault
-    if kept and len(kept) == len(found.kept) + len(found.pairs):
+    if kept and len(kept) == n_norms:
         raise InputError(f"fold_batch_norms: no batch norm can be folded: {_listed(kept)}")
     if kept:
         _log.warning("%d batch norms stay as they are: %s", len(kept), _listed(kept))
+
+
+def _other_norms(module: Any) -> Iterator[tuple[str, str]]:
+    """Names of all parts that normalise by statistics of their own, and why those that follow no layer stay."""
+    for name, part in module.named_modules():
+        if is_tensor(getattr(part, "running_mean", None)):
+            kind = type(part).__name__
+            yield name, "it does not directly follow a layer" if is_one_of(part, NORMS) else f"a {kind} is not folded"
 
 
 def _listed(kept: Mapping[str, str]) -> str:

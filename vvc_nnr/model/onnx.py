@@ -1,10 +1,13 @@
 """ONNX models: their constant tensors by name, and the graph that is left without them.
 
-Constants are initialisers and the values of Constant nodes, both of the main graph. Those of a number format that is
-coded here and of some size leave the graph; it keeps their names, types and shapes, and gets them back when it is read.
-Other constants (axes, scales, texts, those of branches, loops and functions) stay in the graph, bit for bit; those in
-files beside it are read into it. Texts are UTF-8 by the format; the reader of protocol buffers does not look, so it is
-checked here.
+Constants are initialisers and the values of Constant nodes, of the main graph, of branches and loops, and of functions.
+Those of a number format that is coded here and of some size leave the graph; it keeps their names, types and shapes,
+and gets them back when it is read. Other constants (axes, scales, texts, sparse ones) stay in the graph, bit for bit;
+those in files beside it are read into it. Texts are UTF-8 by the format; the reader of protocol buffers does not look,
+so it is checked here.
+
+Constants of different graphs may have one name. The main graph's have theirs as tensors too; of others a name that is
+taken gets "'" at its end, once or more, in the order of the graphs.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.roles.by_name import named_roles
-from vvc_nnr.roles.by_onnx_node import operator_roles
+from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH, GraphPath, graphs_of_node, operator_roles, path_of_function
 from vvc_nnr.roles.roles import TensorRole
 
 
@@ -43,6 +46,14 @@ def load_external_data(path: Path | str, model: Any) -> int:
     """
     external = importlib.import_module("onnx").TensorProto.EXTERNAL
     return sum(_loaded(path, name, tensor) for name, tensor in every_tensor(model) if tensor.data_location == external)
+
+
+def check_all_is_there(model: Any) -> None:
+    """Raises InputError if values of a `ModelProto` lie in files beside it."""
+    external = import_onnx().TensorProto.EXTERNAL
+    name = next((name for name, tensor in every_tensor(model) if tensor.data_location == external), None)
+    if name is not None:
+        raise InputError(f"tensor {name!r} has its values in another file: load them before, as onnx.load does")
 
 
 def every_tensor(model: Any) -> Iterator[tuple[str, Any]]:
@@ -173,9 +184,18 @@ def read_onnx(path: Path | str) -> OnnxModel:
         UnsupportedError: If two constants have one name, or those that stay in the graph are beyond 2 GiB.
     """
     with naming(path):
-        data = read_bytes(path)
-        model = _parsed(data)
-        return take_apart(model, len(data) + load_external_data(path, model))
+        return parse_onnx(path, read_bytes(path))
+
+
+def parse_onnx(path: Path | str, data: bytes) -> OnnxModel:
+    """The model in the bytes of such a file; raises as `read_onnx` does.
+
+    Args:
+        path: The file, beside which external data is looked for.
+        data: Its bytes.
+    """
+    model = _parsed(data)
+    return take_apart(model, len(data) + load_external_data(path, model))
 
 
 def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
@@ -206,14 +226,11 @@ def take_apart(model: Any, n_bytes: int) -> OnnxModel:
         UnsupportedError: If two constants have one name, or those that stay in the graph are beyond 2 GiB.
     """
     arrays: NamedArrays = {}
-    for name, tensor in constants(model):
-        if not _is_coded(tensor):
-            continue
-        if name in arrays:
-            raise UnsupportedError(f"two constants are called {name!r}")
-        arrays[name] = constant_array(name, tensor)
-        _clear(tensor)
-    return OnnxModel(arrays, _serialised(model), operator_roles(model.graph, arrays), n_bytes)
+    for constant in constants(model):
+        if _is_coded(constant.tensor):
+            arrays[constant.key] = constant_array(constant.key, constant.tensor)
+            _clear(constant.tensor)
+    return OnnxModel(arrays, _serialised(model), operator_roles(model, arrays, _keys(model)), n_bytes)
 
 
 def graph_roles(graph: bytes, arrays: NamedArrays) -> dict[str, TensorRole]:
@@ -231,9 +248,34 @@ def graph_roles(graph: bytes, arrays: NamedArrays) -> dict[str, TensorRole]:
         model = _parsed(graph)
     except (BitstreamError, InputError):
         return {}
-    names = {name for name, _ in constants(model)}
-    told = operator_roles(model.graph, {name: array for name, array in arrays.items() if name in names})
-    return named_roles(arrays) | told
+    names = {constant.key for constant in constants(model)}
+    own = {name: array for name, array in arrays.items() if name in names}
+    return named_roles(arrays) | operator_roles(model, own, _keys(model))
+
+
+def graph_constants(graph: bytes, taken: Mapping[str, Any]) -> NamedArrays:
+    """The constants that a graph has kept, such as small ones, so that a network can go without it.
+
+    Args:
+        graph: The model without the tensors that left it, serialised; one that is no ONNX model, or cannot be read
+            since the package onnx is not installed, has none.
+        taken: The tensors that left it, by name.
+
+    Raises:
+        UnsupportedError: If there are numbers among them that cannot be coded.
+        BitstreamError: If one is damaged.
+    """
+    try:
+        model = _parsed(graph)
+    except (BitstreamError, InputError):
+        return {}
+    check_only_tensors_matter(graph)
+    known = _known_types()
+    return {
+        each.key: constant_array(each.key, each.tensor)
+        for each in constants(model)
+        if each.key not in taken and each.tensor.data_type in known and _has_data(each.tensor)
+    }
 
 
 def check_only_tensors_matter(graph: bytes) -> None:
@@ -244,24 +286,28 @@ def check_only_tensors_matter(graph: bytes) -> None:
             since the package onnx is not installed, is not checked.
 
     Raises:
-        UnsupportedError: If it has numbers of some size in it: constants of branches, loops and functions, sparse
-            ones, and those of number formats that are not coded.
+        UnsupportedError: If it has numbers in it that no tensor of a network can be: sparse constants, and those of
+            number formats that are not coded.
     """
     try:
         model = _parsed(graph)
     except (BitstreamError, InputError):
         return
-    text = import_onnx().TensorProto.STRING
+    text, known = import_onnx().TensorProto.STRING, _known_types()
+    found = {each.name: each.tensor.data_type for each in constants(model)}
     kept = [
         name
         for name, tensor in every_tensor(model)
-        if _has_data(tensor) and tensor.data_type != text and _n_values(tensor) >= MIN_VALUES
+        if _has_data(tensor)
+        and tensor.data_type != text
+        # Others than constants are sparse ones, and single values such as that of ConstantOfShape.
+        and (found[name] not in known if name in found else _n_values(tensor) >= MIN_VALUES)
     ]
     if kept:
         names = ", ".join(shown(repr(name), 60) for name in kept[:3])
         raise UnsupportedError(
-            f"{len(kept)} of its constants ({names}) stay in the graph of the ONNX model (branches, loops, functions, "
-            "sparse values, other number formats) and would be lost without it: write .nnc, or .onnx from .nnc"
+            f"{len(kept)} of its constants ({names}) stay in the graph of the ONNX model (sparse values, other number "
+            "formats) and would be lost without it: write .nnc, or .onnx from .nnc"
         )
 
 
@@ -276,9 +322,9 @@ def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> An
     own = [entry for entry in model.metadata_props if entry.key == MANIFEST_KEY]
     for entry in own:
         model.metadata_props.remove(entry)
-    for name, tensor in constants(model):
-        if name in arrays and not _has_data(tensor):
-            _fill(name, tensor, arrays[name])
+    for constant in constants(model):
+        if constant.key in arrays and not _has_data(constant.tensor):
+            _fill(constant.key, constant.tensor, arrays[constant.key])
     return model
 
 
@@ -321,21 +367,82 @@ def _serialised(model: Any) -> bytes:
     return data
 
 
-def constants(model: Any) -> Iterator[tuple[str, Any]]:
-    """Name and `TensorProto` of the main graph's constants."""
-    for tensor in model.graph.initializer:
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A constant of a model.
+
+    Attributes:
+        key: Its name among all of the model.
+        name: Its name in its graph.
+        path: Where that graph is.
+        tensor: The `TensorProto`.
+    """
+
+    key: str
+    name: str
+    path: GraphPath
+    tensor: Any
+
+
+def constants(model: Any) -> Iterator[Constant]:
+    """The constants of a model, those of the main graph first.
+
+    Raises:
+        UnsupportedError: If two of one graph have one name.
+    """
+    keys: set[str] = set()
+    for path, initializers, nodes in _graphs(model):
+        names: set[str] = set()
+        for name, tensor in _constants_of(initializers, nodes):
+            if name in names:
+                raise UnsupportedError(f"two constants are called {name!r}")
+            names.add(name)
+            key = name
+            while key in keys:
+                key += "'"
+            keys.add(key)
+            yield Constant(key, name, path, tensor)
+
+
+def _graphs(model: Any) -> Iterator[tuple[GraphPath, Any, Any]]:
+    """Path, initialisers and nodes of the main graph, of the graphs in it, and of functions and those in them."""
+    yield from _graphs_in(MAIN_GRAPH, model.graph.initializer, model.graph.node)
+    for place, function in enumerate(model.functions):
+        yield from _graphs_in(path_of_function(place), (), function.node)
+
+
+def _graphs_in(path: GraphPath, initializers: Any, nodes: Any) -> Iterator[tuple[GraphPath, Any, Any]]:
+    yield path, initializers, nodes
+    for place, node in enumerate(nodes):
+        for inner, graph in graphs_of_node(node, (*path, place)):
+            yield from _graphs_in(inner, graph.initializer, graph.node)
+
+
+def _constants_of(initializers: Any, nodes: Any) -> Iterator[tuple[str, Any]]:
+    for tensor in initializers:
         yield tensor.name, tensor
-    for node in model.graph.node:
+    for node in nodes:
         if node.op_type == "Constant" and len(node.output) == 1:
             for attribute in node.attribute:
                 if attribute.name == "value" and attribute.HasField("t"):
                     yield node.output[0], attribute.t
 
 
+def _keys(model: Any) -> dict[GraphPath, dict[str, str]]:
+    """The keys of all constants by path and name."""
+    keys: dict[GraphPath, dict[str, str]] = {}
+    for each in constants(model):
+        keys.setdefault(each.path, {})[each.name] = each.key
+    return keys
+
+
+def _known_types() -> set[int]:
+    """Types of the number formats that are coded."""
+    return {import_onnx().TensorProto.DataType.Value(name) for name in _FORMATS}
+
+
 def _is_coded(tensor: Any) -> bool:
-    onnx = import_onnx()
-    known = {onnx.TensorProto.DataType.Value(name) for name in _FORMATS}
-    return _n_values(tensor) >= MIN_VALUES and tensor.data_type in known
+    return _n_values(tensor) >= MIN_VALUES and tensor.data_type in _known_types()
 
 
 def _n_values(tensor: Any) -> int:
@@ -348,12 +455,21 @@ def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
     Raises:
         BitstreamError: If they do not fit its type and shape.
     """
+    onnx = import_onnx()
     try:
-        return as_array(name, import_onnx().numpy_helper.to_array(tensor))
+        if tensor.data_type == onnx.TensorProto.BFLOAT16:
+            return _bfloat16_bits(tensor)
+        return as_array(name, onnx.numpy_helper.to_array(tensor))
     except InputError:
         raise
     except Exception as error:  # whatever numpy says of data that does not fit
         raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
+
+
+def _bfloat16_bits(tensor: Any) -> Bfloat16Bits:
+    """A bfloat16 tensor; releases of onnx before 1.19 give other types for it."""
+    stored = np.frombuffer(tensor.raw_data, "<u2") if tensor.raw_data else np.array(tensor.int32_data, np.uint32)
+    return Bfloat16Bits(stored.astype(np.uint16).reshape(tuple(tensor.dims)))
 
 
 def element_type(name: str, tensor: Any) -> np.dtype[Any]:
@@ -392,8 +508,10 @@ def _has_data(tensor: Any) -> bool:
 def _fill(name: str, tensor: Any, array: Array | Bfloat16Bits) -> None:
     plain = array.bits if isinstance(array, Bfloat16Bits) else array
     found = "bfloat16" if isinstance(array, Bfloat16Bits) else plain.dtype.name
-    wanted = element_type(name, tensor).name
-    if shape_of(array) != tuple(tensor.dims) or found != wanted:
-        got = f"{found} {shape_of(array)}, the graph has {wanted} {tuple(tensor.dims)}"
+    element_type(name, tensor)  # a type that is none of ONNX is damage
+    own = import_onnx().TensorProto.DataType.Name(tensor.data_type)
+    expected = {"FLOAT": "float32", "DOUBLE": "float64"}.get(own, own.lower())
+    if shape_of(array) != tuple(tensor.dims) or found != expected:
+        got = f"{found} {shape_of(array)}, the graph has {expected} {tuple(tensor.dims)}"
         raise BitstreamError(f"tensor {name!r} is {got}", field="topology_data")
     tensor.raw_data = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("<")).tobytes()

@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import (
-    LOSSLESS_CODES_THEM,
+    NNC_KEEPS_THEM,
     Bfloat16Bits,
-    as_float32,
     bfloat16_bits,
+    float32_of_bfloat16,
     from_float32,
 )
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
@@ -325,14 +325,18 @@ def read_exact(path: Path | str) -> tuple[dict[str, Tensor | Bfloat16Bits], dict
         InputError, BitstreamError, UnsupportedError: As `read_network`.
     """
     with naming(path):
-        data = read_bytes(path)
-        raw, metadata = parse_container(data)
-        if UNIFORM_KEY in metadata:
-            uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
-            formats = uniform.formats if uniform else {}
-            exact = {name: _as_half(tensor, formats.get(name)) for name, tensor in stored.tensors.items()}
-            return exact, stored.metadata, stored.n_bytes
-        return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
+        return parse_exact(read_bytes(path))
+
+
+def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
+    """The same of the bytes of a safetensors file; raises as `read_exact` does for its content."""
+    raw, metadata = parse_container(data)
+    if UNIFORM_KEY in metadata:
+        uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
+        formats = uniform.formats if uniform else {}
+        exact = {name: _as_half(tensor, formats.get(name)) for name, tensor in stored.tensors.items()}
+        return exact, stored.metadata, stored.n_bytes
+    return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
 
 
 def read_uniform_metadata(path: Path | str) -> UniformMetadata | None:
@@ -422,7 +426,7 @@ def uniform_bytes(
     found: dict[str, StoredRange] = {}
     formats: dict[str, str] = {}
     for name, tensor in tensors.items():
-        plain = as_float32(name, tensor) if isinstance(tensor, Bfloat16Bits) else tensor
+        plain = float32_of_bfloat16(tensor) if isinstance(tensor, Bfloat16Bits) else tensor
         if plain.dtype.kind != "f" or (biases == "float" and is_bias(name, plain.ndim)):
             stored[name] = _exact(name, plain)
             continue
@@ -439,7 +443,7 @@ def _levels_and_range(name: str, tensor: Tensor, bits: int, *, by_row: bool) -> 
         whole = quantize_uniform(tensor, bits)
         rows = quantize_rows(tensor, bits) if has_rows else None
     except InputError as error:
-        raise InputError(f"tensor {name}: {error}: {LOSSLESS_CODES_THEM}") from error
+        raise InputError(f"tensor {name}: {error}: {NNC_KEEPS_THEM}") from error
     ends = (whole.minimum, whole.maximum)
     shape = tensor.shape if is_packed(bits) else None
     levels = whole.levels if rows is None else rows.levels
@@ -522,7 +526,7 @@ def as_stored_float(name: str, array: Tensor, error: type[InputError] | type[Uns
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.asarray(array, dtype=np.float32)
     if not np.array_equal(np.isinf(rounded), np.isinf(array)):
-        raise error(f"tensor {name} has a value beyond float32: {LOSSLESS_CODES_THEM}")
+        raise error(f"tensor {name} has a value beyond float32: {NNC_KEEPS_THEM}")
     return rounded
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,11 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError
+
+# What torch calls the state that a module gives and takes in a way of its own.
+_EXTRA_STATE = "_extra_state"
+_SHOWN = 5
+_log = logging.getLogger(__name__)
 
 
 def named_arrays(model: Any) -> NamedArrays:
@@ -25,12 +31,27 @@ def named_arrays(model: Any) -> NamedArrays:
 
     Raises:
         InputError: If it is neither, a name is no text, or a value is no array.
+
+    What modules keep by `get_extra_state` and is no tensor is left out; a logged warning names it.
     """
     state = model.state_dict() if is_module(model) else model
     if not isinstance(state, Mapping):
         raise InputError(f"got {type(model).__name__}; must be a torch module or a map of names to arrays")
+    opaque = [name for name, value in state.items() if _is_opaque(name, value)]
+    if opaque:
+        _log.warning(
+            "%d states that modules keep in a way of their own (get_extra_state) are no tensors and are left out: %s",
+            *(len(opaque), ", ".join(opaque[:_SHOWN])),
+        )
+        state = {name: value for name, value in state.items() if name not in opaque}
     made: dict[object, Array | Bfloat16Bits] = {}
     return {_checked_name(name): _as_one_array(name, value, made) for name, value in state.items()}
+
+
+def _is_opaque(name: Any, value: Any) -> bool:
+    """Whether it is what a module gives by `get_extra_state`, and no tensor."""
+    is_array = is_tensor(value) or isinstance(value, np.ndarray | Bfloat16Bits)
+    return isinstance(name, str) and name.rpartition(".")[2] == _EXTRA_STATE and not is_array
 
 
 def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits]) -> Array | Bfloat16Bits:
@@ -163,9 +184,6 @@ def _refusal(tensor: Any) -> str | None:
     return None
 
 
-_SHOWN = 5
-
-
 def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, str]) -> None:
     """Gives a module the tensors of a coded network.
 
@@ -180,18 +198,47 @@ def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, 
     """
     if not is_module(module):
         raise InputError(f"load_into: must be a torch module, got {type(module).__name__}")
-    state = module.state_dict()
+    whole = module.state_dict()
+    opaque = {name: value for name, value in whole.items() if _is_opaque(name, value)}
+    state = {name: value for name, value in whole.items() if name not in opaque}
     _check_names(state, arrays)
     tensors = as_torch(arrays, formats)
     for name, tensor in tensors.items():
         _check_tensor(name, state[name], tensor)
-    before = {name: tensor.clone() for name, tensor in state.items()}
+    given_memory = _without_meta(module)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items() if name not in opaque} | opaque
     try:
-        module.load_state_dict(tensors)
+        module.load_state_dict({name: opaque[name] if name in opaque else tensors[name] for name in whole})
     except Exception as error:
-        if all(before[name].shape == tensor.shape for name, tensor in module.state_dict().items()):
+        if all(before[name].shape == tensor.shape for name, tensor in module.state_dict().items() if name in arrays):
             module.load_state_dict(before)
+        for part, kind, own, tensor in given_memory:
+            getattr(part, kind)[own] = tensor
         raise InputError(f"load_into: the module does not take its tensors: {error}") from error
+
+
+def _without_meta(module: Any) -> list[tuple[Any, str, str, Any]]:
+    """Gives memory to the tensors of a module's state that are on the device meta, tied ones the same.
+
+    Returns:
+        What was replaced: module, the map of it ("_parameters", "_buffers"), name and tensor.
+    """
+    torch = import_torch()
+    made: dict[int, Any] = {}
+    replaced = []
+    for part in module.modules():
+        for kind in ("_parameters", "_buffers"):
+            for own, tensor in getattr(part, kind).items():
+                if tensor is None or not tensor.is_meta or own in part._non_persistent_buffers_set:
+                    continue
+                if id(tensor) not in made:
+                    memory = torch.empty_like(tensor, device="cpu")
+                    is_parameter = isinstance(tensor, torch.nn.Parameter)
+                    made[id(tensor)] = torch.nn.Parameter(memory, tensor.requires_grad) if is_parameter else memory
+                replaced.append((part, kind, own, tensor))
+    for part, kind, own, tensor in replaced:
+        getattr(part, kind)[own] = made[id(tensor)]
+    return replaced
 
 
 def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
@@ -221,8 +268,14 @@ def copied_module(module: Any) -> Any:
     Raises:
         UnsupportedError: If it holds something that cannot be copied.
     """
+    torch = sys.modules["torch"]
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            f"a {type(module).__name__} (ScriptModule) does not show its layers: give the module itself"
+        )
     computed = [v for part in module.modules() for v in vars(part).values() if is_tensor(v) and not v.is_leaf]
     try:
-        return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+        with torch.inference_mode(False):
+            return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
     except Exception as error:  # whatever the module's own parts raise
         raise UnsupportedError(f"the module cannot be copied: {' '.join(str(error).split())[:300]}") from error

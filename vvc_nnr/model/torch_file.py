@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
+import shlex
 import struct
 import warnings
 import zipfile
@@ -23,14 +25,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
-from vvc_nnr.errors import BitstreamError, UnsupportedError, VvcNnrError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 # LZMA is not among them: its header asks for memory at will.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
 def check_records(file: IO[bytes]) -> None:
@@ -67,12 +69,16 @@ def _changed_record(file: IO[bytes]) -> str | None:
             return archive.testzip() if is_checked else None
     except VvcNnrError:
         raise
-    except _DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise BitstreamError(f"damaged: {shown(str(error), 200)}: copy the file again") from error
 
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
+# Keys of what checkpoints hold beside networks, which may be larger than they are.
+_NO_NETWORK = re.compile(r"(?i)optim|sched|scaler|rng|random|^(opt|amp|lr|adam|grads?|momentum)(_|$)")
+# Of usual keys in one another.
+_MAX_DEPTH = 8
 # Views may show a file's values so many times: tied tensors are views too.
 _MOST_REPEATED = 64
 # Of maps in maps, for messages.
@@ -94,22 +100,48 @@ class Checkpoint:
     n_bytes: int
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """The network in a `.pt` or `.pth` file: a state dict, or a map that has one under a usual key.
+def read_checkpoint(path: Path | str, key: str | None = None) -> Checkpoint:
+    """The network in a file that torch wrote: a state dict, or a map that has one under a usual key.
 
     A usual key counts before the tensors that lie beside it, such as steps, scores and states of random numbers.
 
+    Args:
+        path: The file.
+        key: Where in it the state dict is, as `at_key` takes it; None: where it usually is.
+
     Raises:
-        InputError: If the file cannot be opened, a tensor or its name not be coded, or torch is not installed.
+        InputError: If the file cannot be opened, has nothing under the key, a tensor or its name cannot be coded, or
+            torch is not installed.
         BitstreamError: If it is damaged.
         UnsupportedError: If it holds code or objects in place of tensors, no state dict, one under a key that is
             not usual, or tensors that show a few values as very many.
     """
     with naming(path):
-        data = read_bytes(path)
-        state, left_out = _state_dict(_load(data))
-        _check_views(state, len(data))
-        return Checkpoint(named_arrays(state), left_out, len(data))
+        return parse_checkpoint(read_bytes(path), key)
+
+
+def parse_checkpoint(data: bytes, key: str | None = None) -> Checkpoint:
+    """The network in the bytes of such a file; raises as `read_checkpoint` does for its content."""
+    content = _load(data)
+    if key is None:
+        state, left_out = _state_dict(content)
+    else:
+        state, left_out = _tensors_at(content, key)
+    _check_views(state, len(data))
+    return Checkpoint(named_arrays(state), left_out, len(data))
+
+
+def _tensors_at(content: Any, key: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The tensors by name under a key, and what else is there.
+
+    Raises:
+        InputError: If there is nothing, or no tensor by name.
+    """
+    found = at_key(content, key)
+    tensors = {own: value for own, value in found.items() if is_tensor(value)} if isinstance(found, Mapping) else {}
+    if not tensors:
+        raise InputError(f"holds no tensor by name under the key {key!r}{_keys_to_name(content)}")
+    return tensors, tuple(str(own) for own in found if own not in tensors)
 
 
 def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits]) -> int:
@@ -156,36 +188,99 @@ def _no_checkpoint(error: Exception) -> str:
     return f"no checkpoint of torch (what `torch.save` writes): {told}"
 
 
-def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The tensors of a checkpoint by name, and the keys that it has beside.
 
     Raises:
-        UnsupportedError: If there are none.
+        UnsupportedError: If there are none, or it is not known which of several networks is meant.
     """
     if not isinstance(content, Mapping):
-        raise UnsupportedError(f"holds a {type(content).__name__}; must be a map of names to tensors")
-    inner = next((key for key in _STATE_KEYS if _leads_to_tensors(content.get(key))), None)
-    if inner is not None:
+        raise UnsupportedError(
+            f"holds a {type(content).__name__}; must be a map of names to tensors{_keys_to_name(content)}"
+        )
+    inner = next((key for key in _STATE_KEYS if n_values_in(content.get(key)) and not is_tensor(content[key])), None)
+    if inner is not None and depth < _MAX_DEPTH:
         others = tuple(str(key) for key in content if key != inner)
-        state, left_out = _state_dict(content[inner])
+        state, left_out = _state_dict(content[inner], depth + 1)
         if _n_floats(content) > _n_floats(state):
             raise UnsupportedError(
                 f"holds more values beside {inner!r} than under it, which of the two is the network is not known: "
-                "save its state dict alone"
+                f"name it by its key (--key {inner}, or --key '' for what is beside it), or save its state dict alone"
             )
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
-    larger = [key for key, value in content.items() if _n_floats(value) > _n_floats(content)]
-    if larger:
-        raise UnsupportedError(
-            f"holds tensors under {', '.join(map(repr, larger[:5]))}, which one is the network is not known: "
-            "save its state dict alone, or under the key 'state_dict'"
-        )
     if not tensors and content:
         places = list(islice(_places_of_tensors(content), _SHOWN_KEYS + 1))
         there = f"; tensors are under {_listed(places)}" if places else f", only {_listed([[key] for key in content])}"
-        raise UnsupportedError(f"holds no tensor by name{there}: save the state dict of one network alone")
+        raise UnsupportedError(
+            f"holds no tensor by name{there}: save the state dict of one network alone{_by_key(content)}"
+        )
+    limit = _n_floats(content)
+    beside = [key for key, value in content.items() if key not in tensors and not _NO_NETWORK.search(str(key))]
+    larger = [key for key in beside if n_values_in(content[key]) > limit]
+    if larger:
+        raise UnsupportedError(
+            f"holds tensors under {', '.join(map(repr, larger[:5]))}, which one is the network is not known: "
+            f"name it by its key{_keys_to_name(content)}, or save its state dict alone"
+        )
     return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _by_key(content: Any) -> str:
+    keys = _keys_to_name(content)
+    return f", or name it by its key{keys}" if keys else ""
+
+
+def _keys_to_name(content: Any) -> str:
+    """The keys under which tensors lie, as an error tells them."""
+    found = sorted(paths_to_tensors(content), key=lambda each: -each[1])[:5]
+    return f" ({', '.join(f'--key {shlex.quote(path)}' for path, _ in found)})" if found else ""
+
+
+def paths_to_tensors(content: Any) -> list[tuple[str, int]]:
+    """The keys, joined by dots, of all maps that hold tensors by name, and how many values these have."""
+    found: list[tuple[str, int]] = []
+    waiting: list[tuple[str, Any]] = [("", content)]
+    seen: set[int] = set()
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen or not isinstance(value, Mapping | list | tuple):
+            continue
+        seen.add(id(value))
+        items = list(value.items()) if isinstance(value, Mapping) else list(enumerate(value))
+        own = sum(each.numel() for _, each in items if is_tensor(each))
+        if own and isinstance(value, Mapping) and path:
+            found.append((path, own))
+        waiting += [(f"{path}.{key}" if path else str(key), each) for key, each in items]
+    return found
+
+
+def at_key(content: Any, key: str) -> Any:
+    """What lies in a checkpoint under a key: keys of maps and places in lists, joined by dots; "" is all of it.
+
+    Raises:
+        InputError: If there is nothing.
+    """
+    found = _at_key(content, key)
+    if found is None:
+        raise InputError(f"holds nothing under the key {key!r}{_keys_to_name(content)}")
+    return found
+
+
+def _at_key(content: Any, key: str) -> Any:
+    if not key:
+        return content
+    if isinstance(content, Mapping):
+        texts = {str(own): value for own, value in content.items()}
+    elif isinstance(content, list | tuple):
+        texts = {str(place): value for place, value in enumerate(content)}
+    else:
+        return None
+    if key in texts:
+        return texts[key]
+    heads = sorted((own for own in texts if key.startswith(f"{own}.")), key=len, reverse=True)
+    found = (_at_key(texts[own], key[len(own) + 1 :]) for own in heads)
+    return next((each for each in found if each is not None), None)
 
 
 def _places_of_tensors(content: Mapping[Any, Any], depth: int = 0) -> Iterator[list[Any]]:
@@ -214,6 +309,19 @@ def _check_views(state: Mapping[str, Any], n_bytes: int) -> None:
         )
 
 
+def n_values_in(content: Any) -> int:
+    """Values of all tensors in maps, lists and tuples, however deep."""
+    n_values, waiting, seen = 0, [content], set()
+    while waiting:
+        value = waiting.pop()
+        if is_tensor(value):
+            n_values += value.numel()
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, Mapping) else value
+    return n_values
+
+
 def _n_floats(content: Any) -> int:
     """Values of the float tensors that a map has by text, 0 of all else: steps and random states are integers."""
     if not isinstance(content, Mapping):
@@ -224,14 +332,3 @@ def _n_floats(content: Any) -> int:
         if isinstance(key, str) and is_tensor(value) and value.is_floating_point()
     ]
     return sum(value.numel() for value in floats)
-
-
-def _has_tensors(content: Any) -> bool:
-    return isinstance(content, Mapping) and any(is_tensor(value) for value in content.values())
-
-
-def _leads_to_tensors(content: Any) -> bool:
-    """Whether it has tensors, or a usual key in it does."""
-    if not isinstance(content, Mapping):
-        return False
-    return _has_tensors(content) or any(_has_tensors(content.get(key)) for key in _STATE_KEYS)

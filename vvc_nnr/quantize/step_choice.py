@@ -38,6 +38,31 @@ def qp_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> in
     return qp - 1 if step_size(qp, qp_density) > step else qp
 
 
+def qp_of_slices(values: NDArray[np.float32], share: float, qp_density: int) -> int | None:
+    """The largest QP whose step is no more than a share of the peak of any slice along the first two axes.
+
+    Args:
+        values: float32, finite.
+        share: Of the least peak that is not zero.
+        qp_density: QP steps per octave as a power of two.
+
+    Returns:
+        The largest QP of all if all values are zero; None if no step is that fine.
+    """
+    low, high = qp_limits(qp_density)
+    sizes = np.abs(values)
+    peaks = [sizes.max(axis=tuple(a for a in range(values.ndim) if a != axis)) for axis in range(min(2, values.ndim))]
+    found = np.concatenate([np.ravel(each) for each in peaks] or [np.ravel(sizes)])
+    found = found[found > 0]
+    if not found.size:
+        return high
+    step = share * float(found.min())
+    if step < step_size(low, qp_density):
+        return None
+    qp = min(qp_of_step(step, qp_density), high)
+    return qp - 1 if step_size(qp, qp_density) > step else qp
+
+
 def with_signs(indices: NDArray[np.int32], values: NDArray[np.float32]) -> NDArray[np.int32]:
     """Indices of a uniform quantiser where no value but zero has become zero: those are one step away from it."""
     flat = values.reshape(indices.shape)
@@ -135,13 +160,21 @@ def choose_quantiser(
         by_values = _quantiser_of_values(values, rule, options.qp_density)
         if by_values is not None or rule.step == "values":
             return by_values
+    fine = qp_limits(options.qp_density)[1]
+    if rule is not None and rule.of_smallest_slice:
+        found = qp_of_slices(values, rule.of_smallest_slice, options.qp_density)
+        if found is None:
+            return None
+        fine = found
     if options.bitdepth is not None and not is_named:
-        return _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
+        by_bitdepth = _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
+        return by_bitdepth if by_bitdepth.qp <= fine else Quantiser(fine, use_dq=False)
     is_weight = values.ndim > 1 if rule is None else rule.step == "qp"
     qp = options.qp_of(name, 2 if is_weight else 1) if own_qp is None or is_named else own_qp
     if rule is not None and rule.qp_offset and not is_named:
         low_qp, high_qp = qp_limits(options.qp_density)
         qp = min(max(qp + rule.qp_offset, low_qp), high_qp)
+    qp = min(qp, fine)
     if largest > MAX_STEPS * step_size(qp, options.qp_density):
         qp = qp_of_step(largest / MAX_STEPS, options.qp_density)
         spread = spread_of(values)

@@ -87,6 +87,13 @@ _VARIANCE = re.compile(r"(?i)(running|moving)_?(var|variance)")
 _PLAIN_VARIANCE = re.compile(r"(?i)_?(var|variance)")
 _MEAN = re.compile(r"(?i)(running|moving)_?mean")
 _PLAIN_MEAN = re.compile(r"(?i)_?mean")
+# What weight and spectral norms take the scale of, and the scale that they give it: own names of torch.
+_DIRECTION = re.compile(r"(.+)_v")
+_GAIN = re.compile(r"(.+)_g")
+_UNNORMED = re.compile(r"(.+)_orig")
+_PARAMETRISED = re.compile(r"(^|\.)parametrizations\.[^.]+$")
+# What torch calls the state that a module gives and takes in its own way.
+_OPAQUE = "_extra_state"
 _NORM = re.compile(r"(?i)(^|[._])(bn|gn|ln|in|norm|batch_?norm|layer_?norm|group_?norm)\d*([._]|$)|norm\d*$")
 # Own names that begin with their module's: all of a norm's or a GDN's, and plain statistics of what is called a norm.
 _JOINED = re.compile(r"(?i)(.+)_((running|moving)_?(mean|var|variance)|gamma|beta)")
@@ -102,13 +109,26 @@ _PERHAPS_CONSTANT = re.compile(r"(?i)(^|_)(mask|grid|mean|std|target|window|kern
 
 def named_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
     """The role of every tensor of a state dict."""
+    parts, siblings = _siblings(arrays)
+    entropy_models = tuple(prefix for prefix, own in siblings.items() if own.keys() & _ENTROPY_MARKS)
+    return {name: _role(name, *parts[name], array, siblings, entropy_models) for name, array in arrays.items()}
+
+
+def normed_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
+    """The roles of the tensors of weight and spectral norms, whose scale is another tensor's; of no others."""
+    parts, siblings = _siblings(arrays)
+    found = {name: _normed_role(*parts[name], siblings) for name in arrays}
+    return {name: TensorRole(role, "tensors beside it") for name, role in found.items() if role is not None}
+
+
+def _siblings(arrays: NamedArrays) -> tuple[dict[str, tuple[str, str]], dict[str, dict[str, tuple[int, ...]]]]:
+    """The parts of all names, and own names and shapes by module."""
     parts = {name: _parts(name) for name in arrays}
     siblings: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, array in arrays.items():
         module, own = parts[name]
         siblings[module][own] = shape_of(array)
-    entropy_models = tuple(prefix for prefix, own in siblings.items() if own.keys() & _ENTROPY_MARKS)
-    return {name: _role(name, *parts[name], array, siblings, entropy_models) for name, array in arrays.items()}
+    return parts, siblings
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -143,6 +163,8 @@ def _role(
 ) -> TensorRole:
     if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models if model):
         return TensorRole(entropy_role(f"{prefix}.{own}", array), "tensors beside it")
+    if own == _OPAQUE:
+        return TensorRole(Role.CONSTANT, "name")
     if own in _COUNTERS and not shape_of(array):
         return TensorRole(Role.COUNTER, "name")
     if not number_format_of(name, array).startswith(("float", "bfloat")):
@@ -150,7 +172,28 @@ def _role(
     beside = siblings[prefix]
     if own in ("beta", "gamma") and _is_gdn(prefix, siblings):
         return TensorRole(Role.GDN, "tensors beside it")
+    normed = _normed_role(prefix, own, siblings)
+    if normed is not None:
+        return TensorRole(normed, "tensors beside it")
     return by_values(_float_role(prefix, own, array, beside), array)
+
+
+def _normed_role(prefix: str, own: str, siblings: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Role | None:
+    """The role of a tensor of a weight norm or spectral norm; None of others."""
+    beside = siblings.get(prefix, {})
+    direction, gain, unnormed = (kind.fullmatch(own) for kind in (_DIRECTION, _GAIN, _UNNORMED))
+    if direction and f"{direction[1]}_g" in beside:
+        return Role.DIRECTION
+    if gain and f"{gain[1]}_v" in beside:
+        return Role.NORM_SCALE
+    if unnormed and f"{unnormed[1]}_u" in beside:
+        return Role.DIRECTION
+    if not _PARAMETRISED.search(prefix):
+        return None
+    is_spectral = any({"_u", "_v"} & siblings[path].keys() for path in siblings if path.startswith(f"{prefix}."))
+    if (own == "original" and is_spectral) or (own == "original1" and "original0" in beside):
+        return Role.DIRECTION
+    return Role.NORM_SCALE if own == "original0" and "original1" in beside else None
 
 
 def _is_gdn(prefix: str, siblings: Mapping[str, Mapping[str, tuple[int, ...]]]) -> bool:

@@ -1,54 +1,102 @@
 """Roles of an ONNX model's constants: which input of which operator they are.
 
-Operators that only hand a tensor on, in another shape, order or float format, are followed to the next one.
+Operators that only hand a tensor on, in another shape, order, part or float format, are followed to the next one, also
+into and out of branches, loops and functions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shape_of
-from vvc_nnr.roles.by_name import by_values
+from vvc_nnr.roles.by_name import by_values, looks_trained
 from vvc_nnr.roles.roles import Role, TensorRole
 
 _NORM = (None, Role.NORM_SCALE, Role.NORM_SHIFT)
 _RECURRENT = (None, Role.WEIGHT, Role.WEIGHT, Role.BIAS)
+_CONV = (None, Role.WEIGHT, Role.BIAS)
+_GEMM = (Role.WEIGHT, Role.WEIGHT, Role.BIAS)
 # Of `TensorProto.DataType`: FLOAT, FLOAT16, DOUBLE, BFLOAT16; INT64.
 _FLOAT_TYPES = (1, 10, 11, 16)
 _INT64 = 7
 # Of a shape.
 _MAX_SIDES = 16
-# Operator to the roles of its inputs in order.
+# Operator to the roles of its inputs in order; those behind the last are constants.
 _INPUTS: dict[str, tuple[Role | None, ...]] = {
-    "Conv": (None, Role.WEIGHT, Role.BIAS),
-    "ConvTranspose": (None, Role.WEIGHT, Role.BIAS),
-    "Gemm": (Role.WEIGHT, Role.WEIGHT, Role.BIAS),
+    "Conv": _CONV,
+    "ConvTranspose": _CONV,
+    "DeformConv": (None, Role.WEIGHT, None, Role.BIAS),
+    "Gemm": _GEMM,
     "MatMul": (Role.WEIGHT, Role.WEIGHT),
     "Einsum": (Role.WEIGHT, Role.WEIGHT, Role.WEIGHT),
     "BatchNormalization": (*_NORM, Role.MEAN, Role.VARIANCE),
     "InstanceNormalization": _NORM,
     "LayerNormalization": _NORM,
     "GroupNormalization": _NORM,
-    "LSTM": _RECURRENT,
+    "RMSNormalization": _NORM,
+    "LSTM": (*_RECURRENT, None, None, None, Role.BIAS),
     "GRU": _RECURRENT,
     "RNN": _RECURRENT,
     "Gather": (Role.WEIGHT, None),
+    "GatherND": (Role.WEIGHT, None),
+    "GatherElements": (Role.WEIGHT, None),
     "PRelu": (None, Role.NORM_SCALE),
     "Add": (Role.BIAS, Role.BIAS),
     "Sub": (Role.BIAS, Role.BIAS),
     "Mul": (Role.NORM_SCALE, Role.NORM_SCALE),
-    "Div": (Role.NORM_SCALE, Role.NORM_SCALE),
+    "Div": (Role.NORM_SCALE, Role.DIVISOR),
+    # Fused by ONNX Runtime, domain com.microsoft.
+    "FusedConv": _CONV,
+    "NhwcConv": _CONV,
+    "NhwcFusedConv": _CONV,
+    "FusedMatMul": (Role.WEIGHT, Role.WEIGHT),
+    "TransposeMatMul": (Role.WEIGHT, Role.WEIGHT),
+    "GemmFastGelu": _GEMM,
+    "GemmFloat8": _GEMM,
+    "FusedGemm": _GEMM,
+    "Attention": _CONV,
+    "PackedAttention": _CONV,
+    "LongformerAttention": (None, Role.WEIGHT, Role.BIAS, None, Role.WEIGHT, Role.BIAS),
+    "DecoderAttention": (None, None, Role.WEIGHT, Role.WEIGHT, Role.BIAS),
+    "MultiHeadAttention": (None, None, None, Role.BIAS),
+    "DecoderMaskedMultiHeadAttention": (*([None] * 10), Role.BIAS),
+    "EmbedLayerNormalization": (None, None, *([Role.WEIGHT] * 3), Role.NORM_SCALE, Role.NORM_SHIFT),
+    "SkipLayerNormalization": (None, None, Role.NORM_SCALE, Role.NORM_SHIFT, Role.BIAS),
+    "SkipGroupNorm": (None, Role.NORM_SCALE, Role.NORM_SHIFT, None, Role.BIAS),
+    "GroupNorm": _NORM,
+    "SimplifiedLayerNormalization": _NORM,
+    "SkipSimplifiedLayerNormalization": (None, None, Role.NORM_SCALE, Role.BIAS),
+    "BiasGelu": (None, Role.BIAS),
+    "BiasAdd": (None, Role.BIAS),
+    "BiasSplitGelu": (None, Role.BIAS),
+    "BiasSoftmax": (None, Role.BIAS),
+    "BiasDropout": (None, Role.BIAS),
+    "FastGelu": (None, Role.BIAS),
+    "DynamicQuantizeMatMul": (None, None, None, None, Role.BIAS),
+    "MatMulIntegerToFloat": (*([None] * 6), Role.BIAS),
+    "GatedRelativePositionBias": (None, Role.BIAS, Role.WEIGHT, Role.BIAS, Role.NORM_SCALE),
+    "MoE": (None, None, Role.WEIGHT, Role.BIAS, Role.WEIGHT, Role.BIAS, Role.WEIGHT, Role.BIAS),
 }
+# Of more than one axis these are weights where they look trained: embeddings that are added, masks of weights.
+_SOFT = (Role.BIAS, Role.NORM_SCALE)
 
-
-_CARRIERS = frozenset({"Identity", "Transpose", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+# Their first input comes out again, as it is or in part.
+_CARRIERS = frozenset({
+    *("Identity", "Transpose", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"),
+    *("Slice", "Split", "SplitToSequence", "Expand", "Tile", "Pad"),
+})  # fmt: skip
+# All their inputs come out again.
+_JOINERS = frozenset({"Concat", "ConcatFromSequence", "SequenceConstruct"})
+# A matrix that meets a constant in them, such as its scale, comes out as a matrix.
+_SCALERS = frozenset({"Mul", "Div", "Add", "Sub"})
 # What vectors are for is open there once they were carried: frequencies and positions among others.
 _ARITHMETIC = frozenset({"Gemm", "MatMul", "Einsum", "Gather", "Add", "Sub", "Mul", "Div"})
+_STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +104,7 @@ class _Carried:
     """A constant as an operator gets it.
 
     Args:
-        name: The constant's.
+        name: The constant's, among all of the model.
         shape: Its shape there, as far as the number of its sides beyond 1 counts.
         is_changed: Whether more than `Identity` stands between.
     """
@@ -65,36 +113,151 @@ class _Carried:
     shape: tuple[int, ...]
     is_changed: bool = False
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it has more than one side beyond 1."""
+        return sum(side > 1 for side in self.shape) > 1
 
-def operator_roles(graph: Any, arrays: NamedArrays) -> dict[str, TensorRole]:
-    """The role of every constant by the first operator that uses it, a variance by any; floats of others are exact.
+
+GraphPath: TypeAlias = tuple[int, ...]
+"""Where a graph is in a model: of the main one nothing, of others node, attribute and graph on the way to it."""
+MAIN_GRAPH: GraphPath = ()
+
+
+def path_of_function(place: int) -> GraphPath:
+    """The path of the nodes of a model's function."""
+    return (-1 - place,)
+
+
+def graphs_of_node(node: Any, path: GraphPath) -> Iterator[tuple[GraphPath, Any]]:
+    """The branches and bodies that a node has, with their paths; its own is given."""
+    for place, attribute in enumerate(node.attribute):
+        graphs = [attribute.g] if attribute.HasField("g") else attribute.graphs
+        yield from (((*path, place, number), graph) for number, graph in enumerate(graphs))
+
+
+_Scope: TypeAlias = dict[str, tuple[_Carried, ...]]
+"""The constants behind each name that is known at a place of a graph."""
+_Use: TypeAlias = tuple[Any, int, _Carried]
+"""A node, the place of a constant among its inputs, and the constant."""
+
+
+def operator_roles(
+    model: Any, arrays: NamedArrays, keys: Mapping[GraphPath, Mapping[str, str]]
+) -> dict[str, TensorRole]:
+    """The role of every constant by the first operator that uses it, a divisor or variance by any.
+
+    Floats that no known operator uses are weights if they look trained and an operator of another domain has them,
+    else exact.
 
     Args:
-        graph: A `GraphProto`.
-        arrays: Its constants.
+        model: A `ModelProto`.
+        arrays: Its constants by names of their own.
+        keys: Name of each constant among `arrays` by the path of its graph and its name there.
     """
+    walk = _Walk(arrays, keys, model.functions)
     uses: dict[str, TensorRole] = {}
-    for node, place, carried in _uses(graph, arrays):
-        roles = _INPUTS.get(node.op_type, ())
-        role = roles[place] if place < len(roles) else None
-        use = TensorRole(_by_shape(role or Role.CONSTANT, node.op_type, carried), f"input {place} of {node.op_type}")
-        if carried.name not in uses or use.role is Role.VARIANCE:
+    for node, place, carried in walk.graph(model.graph, MAIN_GRAPH, {}):
+        use = _use(node, place, carried, arrays)
+        if carried.name not in uses or use.role in (Role.VARIANCE, Role.DIVISOR):
             uses[carried.name] = use
     return {name: _told(name, uses.get(name), arrays) for name in arrays}
 
 
-def _uses(graph: Any, arrays: NamedArrays) -> Iterator[tuple[Any, int, _Carried]]:
-    """Each node, the place of a constant among its inputs, and the constant; nodes that hand one on are left out."""
-    integers = _integers(graph)
-    carried = {name: _Carried(name, shape_of(array)) for name, array in arrays.items()}
-    for node in graph.node:
-        is_carrier = node.op_type in _CARRIERS and _keeps_floats(node)
-        for place, name in enumerate(node.input):
-            if name in carried and not (is_carrier and place == 0):
-                yield node, place, carried[name]
-        if is_carrier and node.input and node.output and node.input[0] in carried:
-            target = integers.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
-            carried[node.output[0]] = _handed_on(node.op_type, carried[node.input[0]], target)
+def _use(node: Any, place: int, carried: _Carried, arrays: NamedArrays) -> TensorRole:
+    """The role that an input of an operator gives a constant."""
+    roles = _INPUTS.get(node.op_type, ())
+    role = roles[place] if place < len(roles) else None
+    reason = f"input {place} of {node.op_type}"
+    is_open = role is None and node.domain not in _STANDARD_DOMAINS
+    if carried.is_matrix and (role in _SOFT or is_open) and looks_trained(arrays[carried.name]):
+        return TensorRole(Role.WEIGHT, f"{reason}, a trained matrix")
+    return TensorRole(_by_shape(role or Role.CONSTANT, node.op_type, carried), reason)
+
+
+class _Walk:
+    """A way through a model's graphs along its constants."""
+
+    def __init__(
+        self, arrays: NamedArrays, keys: Mapping[GraphPath, Mapping[str, str]], functions: Sequence[Any]
+    ) -> None:
+        self._arrays, self._keys = arrays, keys
+        self._functions = {(each.domain, each.name): (place, each) for place, each in enumerate(functions)}
+        self._calling: list[tuple[str, str]] = []
+
+    def graph(self, graph: Any, path: GraphPath, scope: _Scope) -> Iterator[_Use]:
+        """The uses in a graph and those in it; what its nodes hand on is put into the scope."""
+        self._add_constants(path, scope)
+        yield from self._nodes(graph.node, path, scope, _integers(graph.initializer, graph.node))
+
+    def _add_constants(self, path: GraphPath, scope: _Scope) -> None:
+        for name, key in self._keys.get(path, {}).items():
+            if key in self._arrays:
+                scope[name] = (_Carried(key, shape_of(self._arrays[key])),)
+
+    def _nodes(
+        self, nodes: Iterable[Any], path: GraphPath, scope: _Scope, integers: Mapping[str, tuple[int, ...]]
+    ) -> Iterator[_Use]:
+        for place, node in enumerate(nodes):
+            inner = list(graphs_of_node(node, (*path, place)))
+            function = (node.domain, node.op_type)
+            if inner:
+                yield from self._inside(node, inner, scope)
+            elif function in self._functions and function not in self._calling:
+                yield from self._call(node, function, scope)
+            else:
+                yield from _uses_of(node, scope, integers)
+                scope.update(_results(node, scope, integers))
+
+    def _inside(self, node: Any, graphs: list[tuple[GraphPath, Any]], scope: _Scope) -> Iterator[_Use]:
+        """The uses in branches and bodies, which see all names around them; what comes out of them comes out."""
+        for path, graph in graphs:
+            own = dict(scope)
+            given = zip((each.name for each in graph.input), node.input, strict=False)
+            own.update({name: scope[outer] for name, outer in given if outer in scope})
+            yield from self.graph(graph, path, own)
+            results = graph.output[1:] if node.op_type == "Loop" else graph.output  # the first is whether to go on
+            for name, result in zip(node.output, results, strict=False):
+                if name and result.name in own:
+                    scope[name] = (*scope.get(name, ()), *own[result.name])
+
+    def _call(self, node: Any, which: tuple[str, str], scope: _Scope) -> Iterator[_Use]:
+        """The uses in a function of the model's own."""
+        place, function = self._functions[which]
+        own = {name: scope[given] for name, given in zip(function.input, node.input, strict=False) if given in scope}
+        path = path_of_function(place)
+        self._add_constants(path, own)
+        self._calling.append(which)
+        yield from self._nodes(function.node, path, own, _integers((), function.node))
+        self._calling.pop()
+        scope.update({name: own[each] for name, each in zip(node.output, function.output, strict=False) if each in own})
+
+
+def _uses_of(node: Any, scope: _Scope, integers: Mapping[str, tuple[int, ...]]) -> Iterator[_Use]:
+    """The constants among a node's inputs, but for those that only come out again."""
+    carried = {each for found in _results(node, scope, integers).values() for each in found}
+    names = {each.name for each in carried}
+    for place, name in enumerate(node.input):
+        for each in scope.get(name, ()):
+            if each.name not in names:
+                yield node, place, each
+
+
+def _results(node: Any, scope: _Scope, integers: Mapping[str, tuple[int, ...]]) -> _Scope:
+    """The constants that come out of a node again."""
+    given = [scope.get(name, ()) for name in node.input]
+    if not given or not node.output:
+        return {}
+    found: tuple[_Carried, ...] = ()
+    if node.op_type in _CARRIERS and _keeps_floats(node):
+        target = integers.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
+        found = tuple(_handed_on(node.op_type, each, target) for each in given[0])
+    elif node.op_type in _JOINERS:
+        found = tuple(replace(each, is_changed=True) for what in given for each in what)
+    elif node.op_type in _SCALERS and len(given) == 2 and all(given):
+        found = tuple(replace(each, is_changed=True) for each in given[0] + given[1] if each.is_matrix)
+        found = found if len(found) == 1 else ()
+    return {name: found for name in node.output if name} if found else {}
 
 
 def _keeps_floats(node: Any) -> bool:
@@ -114,10 +277,10 @@ def _reshaped(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...
     return tuple(math.prod(shape) // known if side < 0 else side for side in sides)
 
 
-def _integers(graph: Any) -> Mapping[str, tuple[int, ...]]:
-    """The few 64-bit integers that stand in the graph, such as shapes."""
-    tensors = [(tensor.name, tensor) for tensor in graph.initializer]
-    for node in graph.node:
+def _integers(initializers: Iterable[Any], nodes: Iterable[Any]) -> Mapping[str, tuple[int, ...]]:
+    """The few 64-bit integers that stand in a graph, such as shapes."""
+    tensors = [(tensor.name, tensor) for tensor in initializers]
+    for node in nodes:
         if node.op_type == "Constant" and node.output:
             tensors += [(node.output[0], each.t) for each in node.attribute if each.name == "value"]
     few = (
@@ -135,7 +298,7 @@ def _int64_values(tensor: Any) -> tuple[int, ...]:
 
 def _by_shape(role: Role, op_type: str, carried: _Carried) -> Role:
     """The role, but for vectors where the operator is one for matrices."""
-    if sum(side > 1 for side in carried.shape) > 1:
+    if carried.is_matrix:
         return role
     if op_type == "Einsum" or (carried.is_changed and op_type in _ARITHMETIC):
         return Role.CONSTANT

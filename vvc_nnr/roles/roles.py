@@ -2,10 +2,13 @@
 
     role                coded by                            never
     weight              FLOAT, step of `qp`
+    direction           FLOAT, step of `qp`, or finer:  has a slice of zeros
+                        2**-5 of the slice that is smallest
     bias                FLOAT, step of `nonweight_qp`
     norm scale, shift   FLOAT, step of `nonweight_qp`
     running mean        FLOAT, step of `nonweight_qp`
     running variance    FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
+    divisor             FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
     gdn                 FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
                         at least 2**-10 of its largest
     entropy parameter   FLOAT, 2**-9 of its largest value   becomes zero or changes sign
@@ -13,6 +16,8 @@
     constant            exact
     counter             exact
 
+A direction is a weight whose scale is taken away by what uses it, as of weight and spectral norms: a row of zeros there
+is 0 / 0. A divisor is what an operator divides by.
 The last three, integers and bools come back bit for bit. (An entropy model's parameters are what its tables were made
 of; the coder works by the tables.) A step of 2**-8 of the smallest value is a relative error of
 0.2 % at most, however many decades the values span; where no step of the format is that fine, the tensor is exact.
@@ -43,6 +48,8 @@ class Role(StrEnum):
     NORM_SHIFT = "norm shift"
     MEAN = "running mean"
     VARIANCE = "running variance"
+    DIVISOR = "divisor"
+    DIRECTION = "direction"
     GDN = "gdn"
     CONSTANT = "constant"
     ENTROPY_PARAMETER = "entropy parameter"
@@ -59,6 +66,8 @@ class Rule:
         of_smallest: The step as a share of the smallest absolute value but zero; of "values" only.
         of_largest: The step is not finer than this share of the largest absolute value; of "values" only.
         keeps_sign: No value but zero becomes zero or changes its sign.
+        of_smallest_slice: The step is at most this share of the least peak of all slices along the first two axes;
+            slices of zeros do not count; of "qp" only.
         qp_offset: Added to the option's QP; of "qp" only.
     """
 
@@ -66,17 +75,20 @@ class Rule:
     of_smallest: float = 0.0
     of_largest: float = 0.0
     keeps_sign: bool = False
+    of_smallest_slice: float = 0.0
     qp_offset: int = 0
 
 
 EXACT = Rule("exact")
 RULES: Mapping[Role, Rule] = {
     Role.WEIGHT: Rule("qp"),
+    Role.DIRECTION: Rule("qp", of_smallest_slice=2.0**-5),
     Role.BIAS: Rule("nonweight_qp"),
     Role.NORM_SCALE: Rule("nonweight_qp"),
     Role.NORM_SHIFT: Rule("nonweight_qp"),
     Role.MEAN: Rule("nonweight_qp"),
     Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
+    Role.DIVISOR: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
     Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-10, keeps_sign=True),
     Role.CONSTANT: EXACT,
     Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-9, keeps_sign=True),

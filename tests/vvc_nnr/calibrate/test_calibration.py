@@ -125,7 +125,7 @@ def test_an_error_in_a_pass_comes_out_and_no_thread_stays() -> None:
     before = threading.active_count()
     with PausedPasses(network, layers, [(torch.zeros(1, 3),)] * 4, run_forward) as passes:
         assert passes.inputs_of(0, layers[0]) is not None
-        with pytest.raises(RuntimeError, match="broken"):
+        with pytest.raises(InputError, match="RuntimeError: broken"):
             passes.inputs_of(0, layers[1])
     assert threading.active_count() == before
 

@@ -181,3 +181,43 @@ def test_damaged_updates_without_manifest_end_well() -> None:
         except (BitstreamError, UnsupportedError):
             continue
     assert first != data
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [-np.inf, np.inf, np.nan])
+def test_infinite_values_that_stay_do_not_occur_in_an_update(dtype: type, value: float) -> None:
+    mask = np.array([[0.5, value], [1.5, 0.25]], dtype)
+    base = {"mask": mask, "w": np.zeros(4, np.float32)}
+    data, state = compress_update(base, base | {"w": np.ones(4, np.float32)})
+    assert [tensor.name for tensor in read_stream(data).tensors] == ["w"]
+    assert state.arrays["mask"].tobytes() == mask.tobytes()
+    moved = mask + np.array([[0.25, 0], [0, 0]], dtype)
+    _, state = compress_update(state, {"mask": moved, "w": np.ones(4, np.float32)})
+    np.testing.assert_array_equal(state.arrays["mask"], moved)
+
+
+def test_values_that_become_infinite_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match="'w': 1 of 4 values"):
+        compress_update({"w": np.zeros(4, np.float32)}, {"w": np.array([0, np.inf, 0, 0], np.float32)})
+
+
+def test_tied_tensors_are_updated_once() -> None:
+    random = np.random.default_rng(1)
+    old = random.normal(size=(64, 64)).astype(np.float32)
+    new = (old + 0.01 * random.normal(size=(64, 64))).astype(np.float32)
+    base, wanted = {"a": old, "b": old, "c": old.copy()}, {"a": new, "b": new, "c": new}
+    data, sender = compress_update(base, wanted)
+    assert [tensor.name for tensor in read_stream(data).tensors] == ["a"]
+    assert sender.tensors["a"] is sender.tensors["b"]
+    receiver = apply_update({name: array.copy() for name, array in base.items()}, data)
+    assert receiver.digest() == sender.digest()
+    np.testing.assert_array_equal(receiver.arrays["b"], receiver.arrays["a"])
+    again, _ = compress_update(sender, {name: array + np.float32(0.1) for name, array in wanted.items()})
+    assert len(read_stream(again).tensors) == 3  # tied no more
+
+
+def test_ties_of_another_base_are_refused() -> None:
+    old, new = np.zeros((4, 4), np.float32), np.ones((4, 4), np.float32)
+    data, _ = compress_update({"a": old, "b": old}, {"a": new, "b": new})
+    with pytest.raises(BitstreamError, match="another state"):
+        apply_update({"a": old, "b": new}, data)

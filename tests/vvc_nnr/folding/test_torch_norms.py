@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -212,3 +213,51 @@ def test_pairs_can_be_named_and_are_checked() -> None:
         fold_batch_norms(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False)))
     with pytest.raises(InputError, match="must be a torch module or ModelProto, got dict"):
         fold_batch_norms({})
+
+
+class NormByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.n = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.n(input=self.c(input=x))
+        return result
+
+
+def with_statistics(module: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    for part in module.modules():
+        if isinstance(getattr(part, "running_mean", None), torch.Tensor):
+            part.running_mean.copy_(torch.randn(part.running_mean.shape, generator=generator))
+    return module.eval()
+
+
+def test_norms_for_several_processes_are_folded() -> None:
+    module = with_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), nn.SyncBatchNorm(8)))
+    folded = fold_batch_norms(module)
+    x = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(folded(x), module(x), atol=1e-5)
+    assert not folded[1].running_mean.any()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: [nn.InstanceNorm2d(8, affine=True, track_running_stats=True)], "a InstanceNorm2d is not folded"),
+        (lambda: [nn.Identity(), nn.BatchNorm2d(8)], "does not directly follow a layer"),
+        (lambda: [nn.Dropout(), nn.BatchNorm2d(8)], "does not directly follow a layer"),
+        (lambda: [NormByKeyword(), nn.ReLU()], "does not directly follow a layer"),
+    ],
+)
+def test_every_norm_that_stays_is_named(make: Any, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    def alone() -> list[nn.Module]:
+        made: list[nn.Module] = make()
+        return made if isinstance(made[0], NormByKeyword) else [nn.Conv2d(3, 8, 3), *made]
+
+    with pytest.raises(InputError, match=f"no batch norm can be folded: .*{reason}"):
+        fold_batch_norms(with_statistics(nn.Sequential(*alone())))
+    first = [nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.ReLU()]
+    fold_batch_norms(with_statistics(nn.Sequential(*first, *alone())))
+    assert "1 batch norms stay as they are" in caplog.text
+    assert reason in caplog.text

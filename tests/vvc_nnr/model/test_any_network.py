@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from vvc_nnr.bitstream.graph import PackedGraph
 from vvc_nnr.bitstream.manifest import Manifest, Tie, with_ties, write_manifest
 from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import BitstreamError, InputError
@@ -150,8 +151,9 @@ def test_wrong_ties_are_refused(tie: Tie) -> None:
 
 
 def test_the_manifest_has_ties_and_graph() -> None:
-    text, _ = write_manifest(Manifest(1, ties=(Tie(1, "b", "a"),), graph="eA=="))
-    assert b'"tied":[[1,"b","a"]],"onnx":"eA=="' in text
+    graph = PackedGraph("deflate", 7)
+    text, _ = write_manifest(Manifest(1, ties=(Tie(1, "b", "a"),), graph=graph, old_graph="eA=="))
+    assert b'"tied":[[1,"b","a"]],"graph":["deflate",7],"onnx":"eA=="' in text
 
 
 def small_module() -> nn.Module:

@@ -262,7 +262,7 @@ def test_describe_doubles_beyond_float32(tmp_path):
     write_exact(path, {"w": np.array([1.0, 1e300])}, {})
     (tensor,) = describe_network(path)
     assert (tensor.dtype, tensor.maximum) == ("F64", 1e300)
-    with pytest.raises(UnsupportedError, match=r"beyond float32: a \.nnc file codes them with lossless=True"):
+    with pytest.raises(UnsupportedError, match=r"beyond float32: a \.nnc file keeps them"):
         read_network(path)
 
 

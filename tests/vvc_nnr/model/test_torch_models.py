@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import vvc_nnr
 from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import as_torch, named_arrays
 
 torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
 
 
 def test_a_module_counts_as_its_state() -> None:
@@ -103,3 +107,64 @@ def test_read_only_arrays_become_tensors_without_a_warning() -> None:
     tensor = as_torch({"w": array})["w"]
     tensor += 1
     assert array.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_modules_on_the_device_meta_get_memory_and_values(whole: bool) -> None:
+    def make(device: str) -> nn.Module:
+        parts = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4, device=device))
+        return parts.to("meta") if device == "meta" and whole else parts
+
+    torch.manual_seed(0)
+    source, module = make("cpu"), make("meta")
+    source[2].weight = source[0].weight
+    if whole:
+        module[2].weight = module[0].weight
+    module[2].bias.requires_grad_(False)
+    data = vvc_nnr.compress(source)
+    vvc_nnr.load_into(module, data)
+    found = vvc_nnr.decompress(data)
+    assert all(np.array_equal(tensor.numpy(), found[name]) for name, tensor in module.state_dict().items())
+    assert (module[2].weight is module[0].weight) == whole
+    assert not module[2].bias.requires_grad
+    assert torch.isfinite(module.eval()(torch.ones(2, 4))).all()
+
+
+def test_modules_on_the_device_meta_stay_as_they_are_if_they_do_not_fit() -> None:
+    data = vvc_nnr.compress(nn.Linear(3, 4))
+    module = nn.Linear(3, 5, device="meta")
+    with pytest.raises(InputError, match="is \\(4, 3\\)"):
+        vvc_nnr.load_into(module, data)
+    assert module.weight.is_meta
+
+
+class Stateful(nn.Linear):
+    """A layer with a state of its own beside its tensors."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(3, 4)
+        self.own = state
+
+    def get_extra_state(self) -> Any:
+        return self.own
+
+    def set_extra_state(self, state: Any) -> None:
+        self.own = state
+
+
+def test_states_of_their_own_are_exact_tensors_or_left_out_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    module = Stateful(torch.tensor([0.3, 1e-7]))
+    data = vvc_nnr.compress(module)
+    module.own = None
+    other = Stateful(torch.zeros(2))
+    vvc_nnr.load_into(other, data)
+    assert other.own.tolist() == torch.tensor([0.3, 1e-7]).tolist()
+    assert not caplog.records
+    for state in ({"v": 1}, 3.5, "text", b"bytes"):
+        caplog.clear()
+        whole = nn.Sequential(Stateful(state), nn.Linear(4, 2))
+        data = vvc_nnr.compress(whole)
+        assert "0._extra_state" in caplog.text
+        assert "0._extra_state" not in vvc_nnr.decompress(data)
+        vvc_nnr.load_into(whole, data)
+        assert whole[0].own == state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
-from vvc_nnr.bitstream.qp import step_size
-from vvc_nnr.compress import compress, decompress, inspect
+from vvc_nnr.bitstream.qp import qp_limits, step_size
+from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import named_arrays
-from vvc_nnr.quantize.step_choice import exact_qp, size_offsets
+from vvc_nnr.quantize.step_choice import exact_qp, qp_of_slices, size_offsets
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.by_name import has_whole_values, named_roles
 from vvc_nnr.roles.roles import Role, override_roles
@@ -51,6 +52,15 @@ STATE: dict[str, tuple[Any, Role]] = {
     "attn.mask": (np.triu(np.full((4, 4), -np.inf, np.float32), 1), Role.CONSTANT),
     "detect.anchors": (floats(3, 3, 2), Role.CONSTANT),
     "logit_scale": (np.float32(4.6), Role.CONSTANT),
+    "vocoder.weight_g": (floats(16, 1, 1), Role.NORM_SCALE),
+    "vocoder.weight_v": (floats(16, 8, 3), Role.DIRECTION),
+    "l.parametrizations.weight.original0": (floats(16, 1), Role.NORM_SCALE),
+    "l.parametrizations.weight.original1": (floats(16, 8), Role.DIRECTION),
+    "s.parametrizations.weight.original": (floats(16, 8), Role.DIRECTION),
+    "s.parametrizations.weight.0._u": (floats(16), Role.BIAS),
+    "o.weight_orig": (floats(16, 8), Role.DIRECTION),
+    "o.weight_u": (floats(16), Role.BIAS),
+    "state._extra_state": (floats(3), Role.CONSTANT),
     "position_ids": (np.arange(9)[None], Role.CONSTANT),
     "embedding.weight": (floats(30, 8), Role.WEIGHT),
 }
@@ -308,3 +318,62 @@ def test_qps_by_size() -> None:
     network = {"first.weight": floats(10, 10), "middle.weight": floats(80, 80), "middle.bias": floats(80)}
     qps = {t.name: t.qp for t in inspect(compress(network, qp=-32, qp_by_size=True)).tensors}
     assert qps == {"first.weight": -44, "middle.weight": -32, "middle.bias": -75}
+
+
+def normed(style: str, layer: nn.Module) -> nn.Module:
+    ways = {
+        "old weight": nn.utils.weight_norm,
+        "new weight": nn.utils.parametrizations.weight_norm,
+        "old spectral": nn.utils.spectral_norm,
+        "new spectral": nn.utils.parametrizations.spectral_norm,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        found: nn.Module = ways[style](layer)  # type: ignore[operator]
+    return found.eval()
+
+
+def direction_of(layer: nn.Module, style: str) -> torch.Tensor:
+    names = {"old weight": "weight_v", "old spectral": "weight_orig"}
+    own = "original1" if "weight" in style else "original"
+    found = layer.get_parameter(names.get(style, f"parametrizations.weight.{own}"))
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+@pytest.mark.parametrize("style", ["old weight", "new weight", "old spectral", "new spectral"])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.Linear(32, 16), (2, 32)),
+        (lambda: nn.Conv1d(8, 16, 3), (1, 8, 20)),
+        (lambda: nn.ConvTranspose2d(8, 16, 3), (1, 8, 8, 8)),
+    ],
+)
+@pytest.mark.parametrize("options", [{"qp": -32}, {"qp": 0}, {"bitdepth": 2}, {"qp_by_size": True}], ids=str)
+def test_directions_keep_all_rows_whatever_their_scale(
+    style: str, make: Any, shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    layer, x = normed(style, make()), torch.randn(shape)
+    with torch.no_grad():
+        direction_of(layer, style).mul_(1e-3)
+        if "weight" in style:
+            direction_of(layer, style)[0].mul_(1e-2)
+        for given in (layer.state_dict(), layer):
+            other = normed(style, make())
+            if style == "old spectral":  # computed by a hook, so that a copy has to be run
+                other(x)
+            load_into(other, compress(given, **options))
+            y, z = layer(x), other(x)
+            assert torch.isfinite(z).all()
+            assert float((z - y).square().sum()) < 0.05 * float(y.square().sum())
+
+
+def test_slices_of_zeros_and_of_no_step() -> None:
+    zeros = np.zeros((4, 4), np.float32)
+    assert qp_of_slices(zeros, 2.0**-5, 2) == qp_limits(2)[1]
+    with_row = zeros.copy()
+    with_row[1] = 1
+    assert step_size(qp_of_slices(with_row, 2.0**-5, 2) or 0, 2) == 2.0**-5
+    assert qp_of_slices(with_row * np.float32(1e-12), 2.0**-5, 2) is None

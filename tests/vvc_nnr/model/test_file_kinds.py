@@ -1,0 +1,256 @@
+"""Network files of all kinds: told by their content, shards, archives of other packages, keys and prefixes of names."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file as save_safetensors
+
+import vvc_nnr
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.network_file import NetworkArrays, common_prefix, read_arrays, read_network_file, without_prefix
+
+RANDOM = np.random.default_rng(6)
+STATE = {
+    "conv.weight": RANDOM.normal(0, 0.1, (8, 3, 3, 3)).astype(np.float32),
+    "conv.bias": RANDOM.normal(0, 0.1, 8).astype(np.float32),
+    "steps": np.array(7),
+}
+
+
+def as_torch(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: torch.from_numpy(np.asarray(array)) for name, array in state.items()}
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "torch": lambda path: torch.save(as_torch(STATE), path),
+    "old torch": lambda path: torch.save(as_torch(STATE), path, _use_new_zipfile_serialization=False),
+    "safetensors": lambda path: save_safetensors(STATE, path),
+    "npz": lambda path: path.write_bytes(npz(STATE)),
+    "nnc": lambda path: vvc_nnr.save_file(path, STATE, options=vvc_nnr.CompressOptions(lossless=True)),
+}
+
+
+def npz(state: dict[str, Any]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **state)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize(
+    "name", ["model.bin", "model", "model.safetensors", "model.nnc", "model.onnx", "model.pth.tar"]
+)
+def test_content_tells_the_kind_whatever_the_name(tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name
+    WRITERS[kind](path)
+    found = vvc_nnr.load_file(path)
+    assert set(found) == set(STATE)
+    assert all(np.array_equal(found[key], STATE[key]) and found[key].dtype == STATE[key].dtype for key in STATE)
+    assert set(read_network_file(path).tensors) == set(STATE)
+
+
+def test_a_file_goes_in_and_comes_out_by_its_name(tmp_path: Path) -> None:
+    torch.save(as_torch(STATE), tmp_path / "model.ckpt")
+    data = vvc_nnr.compress(tmp_path / "model.ckpt", qp=-40)
+    n_bytes = vvc_nnr.save_file(tmp_path / "a.nnc", tmp_path / "model.ckpt", options=vvc_nnr.CompressOptions(qp=-40))
+    assert (tmp_path / "a.nnc").read_bytes() == data
+    assert n_bytes == len(data)
+    for source in (data, tmp_path / "a.nnc", str(tmp_path / "a.nnc")):
+        assert set(vvc_nnr.decompress(source)) == set(STATE)
+        assert len(vvc_nnr.inspect(source).tensors) == 3
+    module = torch.nn.Module()
+    module.conv = torch.nn.Conv2d(3, 8, 3)
+    module.register_buffer("steps", torch.tensor(0))
+    vvc_nnr.load_into(module, tmp_path / "a.nnc")
+    assert int(module.steps) == 7
+    (tmp_path / "b.nnc").write_bytes(data[:-1])
+    with pytest.raises(BitstreamError, match=r"b\.nnc: "):
+        vvc_nnr.decompress(tmp_path / "b.nnc")
+    with pytest.raises(InputError, match=r"none\.nnc"):
+        vvc_nnr.decompress(tmp_path / "none.nnc")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch"])
+def test_shards_are_one_network_in_the_order_of_their_index(tmp_path: Path, kind: str) -> None:
+    parts = [{"conv.bias": STATE["conv.bias"], "left": STATE["conv.bias"]}, {"conv.weight": STATE["conv.weight"]}]
+    files = [f"model-{place}.{kind}" for place in range(2)]
+    for file, part in zip(files, parts, strict=True):
+        if kind == "torch":
+            torch.save(as_torch(part), tmp_path / file)
+        else:
+            save_safetensors(part, tmp_path / file)
+    index = tmp_path / "model.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv.weight": files[1], "conv.bias": files[0]}}))
+    network = read_arrays(index)
+    assert list(network.arrays) == ["conv.weight", "conv.bias"]
+    assert all(np.array_equal(np.asarray(array), STATE[name]) for name, array in network.arrays.items())
+    assert network.left_out == (f"{files[0]}: left",)
+    assert network.n_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({"w": "../m.safetensors"}, "is not beside the index"),
+        ({"w": "/etc/passwd"}, "is not beside the index"),
+        ({"w": "m.safetensors"}, "has no tensor 'w'"),
+        ({"conv.bias": "x.npz"}, r"a \.npz file; must be safetensors"),
+        ({"conv.bias": "gone.safetensors"}, r"gone\.safetensors"),
+        ({"conv.bias": 3}, "weight_map"),
+        ({}, "weight_map"),
+        ([], "weight_map"),
+    ],
+)
+def test_indices_that_do_not_fit_are_refused(tmp_path: Path, places: Any, words: str) -> None:
+    save_safetensors(STATE, tmp_path / "m.safetensors")
+    (tmp_path / "x.npz").write_bytes(npz(STATE))
+    (tmp_path / "i.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises((InputError, BitstreamError, UnsupportedError), match=words):
+        read_arrays(tmp_path / "i.index.json")
+
+
+def test_archives_of_numpy_hold_plain_arrays_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, w=np.array([{}, 1], object))
+    with pytest.raises(UnsupportedError, match=r"a\.npz: w\.npy"):
+        read_arrays(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", b"hello")
+    with pytest.raises(BitstreamError, match=r"a\.npz: a\.npy"):
+        read_arrays(path)
+    path.write_bytes(npz(STATE)[:-30])
+    with pytest.raises(BitstreamError, match=r"a\.npz: no \.npz file"):
+        read_arrays(path)
+
+
+def test_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, start in (("h5py", b"\x89HDF\r\n\x1a\n"), ("gguf", b"GGUF\x03\0\0\0")):
+        monkeypatch.setitem(sys.modules, package, None)
+        (tmp_path / "x.weights").write_bytes(start + bytes(64))
+        with pytest.raises(InputError, match=f"need the package {package}: pip install {package}"):
+            read_arrays(tmp_path / "x.weights")
+
+
+def test_tensors_of_gguf_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tensor(name: str, kind: str, data: Any, shape: list[int]) -> Any:
+        return types.SimpleNamespace(name=name, tensor_type=types.SimpleNamespace(name=kind), data=data, shape=shape)
+
+    half = np.arange(6, dtype=np.uint16)
+    tensors = [
+        tensor("a", "F32", np.arange(6, dtype=np.float32).reshape(2, 3), [3, 2]),
+        tensor("b", "BF16", half.view(np.uint8).reshape(2, 6), [3, 2]),
+    ]
+    reader = lambda _: types.SimpleNamespace(tensors=tensors)  # noqa: E731
+    monkeypatch.setitem(sys.modules, "gguf", types.SimpleNamespace(GGUFReader=reader))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    found = read_arrays(tmp_path / "x.gguf").arrays
+    assert np.array_equal(np.asarray(found["a"]), np.arange(6).reshape(2, 3))
+    assert isinstance(found["b"], Bfloat16Bits)
+    assert np.array_equal(found["b"].bits, half.reshape(2, 3))
+    tensors.append(tensor("c", "Q4_K", np.zeros(9, np.uint8), [256]))
+    with pytest.raises(UnsupportedError, match="tensor 'c' is Q4_K"):
+        read_arrays(tmp_path / "x.gguf")
+
+
+def test_datasets_of_hdf5_files(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["dense/kernel:0"] = STATE["conv.weight"]
+        file["dense/note"] = "hello"
+    assert list(read_arrays(tmp_path / "x.h5").arrays) == ["dense/kernel:0"]
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["else"] = h5py.ExternalLink("/etc/passwd", "/")
+    with pytest.raises(UnsupportedError, match="'else' is in another file"):
+        read_arrays(tmp_path / "x.h5")
+
+
+NESTED = {
+    "nets": {"g": as_torch(STATE), "d": [{"w": torch.zeros(9)}, {"w": torch.ones(9)}]},
+    "a.b": {"w": torch.ones(3)},
+    "epoch": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [("nets.g", list(STATE)), ("nets.d.1", ["w"]), ("a.b", ["w"])],
+)
+def test_a_key_leads_to_the_state_dict(tmp_path: Path, key: str, names: list[str]) -> None:
+    torch.save(NESTED, tmp_path / "x.ckpt")
+    with pytest.raises(UnsupportedError, match=r"--key nets\.g.*--key nets\.d"):
+        read_arrays(tmp_path / "x.ckpt")
+    assert list(vvc_nnr.load_file(tmp_path / "x.ckpt", key=key)) == names
+    for wrong in ("nets.x", "epoch", "nets", "nets.d.2"):
+        with pytest.raises(InputError, match=f"under the key '{wrong}'"):
+            vvc_nnr.load_file(tmp_path / "x.ckpt", key=wrong)
+    save_safetensors(STATE, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="a key is for checkpoints of torch; this is a safetensors file"):
+        vvc_nnr.load_file(tmp_path / "x.safetensors", key="a")
+
+
+BESIDE = {
+    "two maps deep": {"model": {"encoder": as_torch(STATE)}, "loss": torch.tensor(0.3)},
+    "in a list": {"models": [as_torch(STATE)], "temperature": torch.tensor([0.07])},
+    "a list of tensors": {"state_dict": {"scale": torch.ones(1), "weights": [torch.randn(8, 8)]}},
+    "a tuple": {"scale": torch.ones(1), "packed": (torch.zeros(64, dtype=torch.int8), None)},
+    "integers": {"quantised": {"q": torch.zeros(100, dtype=torch.uint8)}, "temperature": torch.tensor([1.0])},
+}
+
+
+@pytest.mark.parametrize("content", BESIDE)
+def test_networks_that_lie_deeper_are_not_dropped(tmp_path: Path, content: str) -> None:
+    torch.save(BESIDE[content], tmp_path / "x.pt")
+    with pytest.raises(UnsupportedError, match=r"x\.pt: holds (tensors under|no tensor by name|a list)"):
+        read_arrays(tmp_path / "x.pt")
+
+
+def test_optimisers_and_random_states_may_be_larger_than_the_network(tmp_path: Path) -> None:
+    state = {"w": torch.ones(4)}
+    optimiser = {"state": {0: {"exp_avg": torch.ones(400)}}}
+    for beside in ({"optimizer": optimiser}, {"optimizer_state_dict": optimiser}, {"rng_state": [torch.ones(5000)]}):
+        for content in (state | beside, {"model_state": state, "step": 3} | beside, {"model": state} | beside):
+            torch.save(content, tmp_path / "x.pt")
+            if "model_state" in content:
+                assert list(read_arrays(tmp_path / "x.pt", key="model_state").arrays) == ["w"]
+            else:
+                network = read_arrays(tmp_path / "x.pt")
+                assert list(network.arrays) == ["w"]
+                assert network.left_out == tuple(beside)
+
+
+def test_prefixes_of_wrappers() -> None:
+    names = ["module._orig_mod.a", "module._orig_mod.b"]
+    assert common_prefix(names) == "module._orig_mod."
+    assert common_prefix([*names, "c"]) == ""
+    assert common_prefix([]) == ""
+    network = NetworkArrays({name: np.zeros(2) for name in (*names, "c")}, {}, 0)
+    assert list(without_prefix(network, "module._orig_mod.").arrays) == ["a", "b", "c"]
+    with pytest.raises(InputError, match="no name begins with the prefix 'x'"):
+        without_prefix(network, "x")
+    with pytest.raises(InputError, match="two tensors would have one name"):
+        without_prefix(NetworkArrays({"m.a": np.zeros(2), "a": np.zeros(2)}, {}, 0), "m.")
+
+
+def test_limits_of_reading_follow_the_bytes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("vvc_nnr.options.DEFAULT_MAX_ELEMENTS", 1000)
+    weights = {"w": RANDOM.normal(0, 0.1, (40, 50)).astype(np.float32)}
+    assert vvc_nnr.decompress(vvc_nnr.compress(weights))["w"].shape == (40, 50)
+    assert not caplog.records
+    data = vvc_nnr.compress({"w": np.zeros((400, 500), np.float32)})
+    assert "200000 values in" in caplog.text
+    with pytest.raises(BitstreamError, match=r"200000 values; max_elements allows .* if you trust the file"):
+        vvc_nnr.decompress(data)
+    assert vvc_nnr.decompress(data, max_elements=200_000)["w"].shape == (400, 500)

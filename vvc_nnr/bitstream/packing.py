@@ -1,0 +1,77 @@
+"""Bytes made shorter, and bytes as text: what a stream carries beside its tensors."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from typing import Literal
+
+import numpy as np
+
+from vvc_nnr.errors import BitstreamError
+
+Packing = Literal["deflate", "lzma"]
+_MIN_DICTIONARY_BYTES, _MAX_DICTIONARY_BYTES = 1 << 12, 1 << 26
+# A zero byte would end the text: in its place stands the first character behind ASCII, in UTF-8.
+_ZERO = "\x80".encode()
+_GROUP_BITS = 7
+
+
+def lzma_bytes(plain: bytes) -> bytes:
+    """Bytes by LZMA2, without the container of an .xz file."""
+    return min((lzma.compress(plain, lzma.FORMAT_RAW, filters=[each]) for each in _filters(len(plain))), key=len)
+
+
+def _filters(n_bytes: int) -> list[dict[str, int]]:
+    """Ways to compress, for texts and for words of four bytes; the first decompresses both."""
+    size = min(max(n_bytes, _MIN_DICTIONARY_BYTES), _MAX_DICTIONARY_BYTES)
+    plain = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": size}
+    return [plain, plain | {"lc": 0, "lp": 2, "pb": 2}]
+
+
+def packed(plain: bytes) -> tuple[bytes, Packing]:
+    """The shorter of what deflate and LZMA make of bytes, and which."""
+    ways: list[tuple[bytes, Packing]] = [(zlib.compress(plain, 9), "deflate"), (lzma_bytes(plain), "lzma")]
+    return min(ways, key=lambda way: len(way[0]))
+
+
+def unpacked(data: bytes | memoryview, packing: Packing, n_bytes: int, field: str) -> bytes:
+    """The inverse of `packed`, which is given the number of bytes that must come out.
+
+    Raises:
+        BitstreamError: If it is damaged, or there are more or fewer; with that field.
+    """
+    decoder = zlib.decompressobj() if packing == "deflate" else _lzma_decoder(n_bytes)
+    try:
+        plain: bytes = decoder.decompress(bytes(data), n_bytes + 1)
+    except (zlib.error, lzma.LZMAError):
+        raise BitstreamError(f"it is no {packing}", field=field) from None
+    if len(plain) != n_bytes or not decoder.eof:
+        raise BitstreamError(f"{packing} gives more or fewer than {n_bytes} bytes", field=field)
+    return plain
+
+
+def _lzma_decoder(n_bytes: int) -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(n_bytes)[:1])
+
+
+def as_text(data: bytes) -> bytes:
+    """Bytes as text in UTF-8 without a zero byte: seven bits a character, the last filled up with zeros."""
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    groups = np.zeros((-(-len(bits) // _GROUP_BITS), 8), np.uint8)
+    filled = np.concatenate([bits, np.zeros(-len(bits) % _GROUP_BITS, np.uint8)])
+    groups[:, 1:] = filled.reshape(-1, _GROUP_BITS)
+    return np.packbits(groups, axis=1).tobytes().replace(b"\0", _ZERO)
+
+
+def from_text(text: bytes, field: str) -> bytes:
+    """The inverse of `as_text`.
+
+    Raises:
+        BitstreamError: If it is none; with that field.
+    """
+    characters = np.frombuffer(text.replace(_ZERO, b"\0"), np.uint8)
+    if (characters > 0x7F).any():
+        raise BitstreamError("it is no text of seven bits a character", field=field)
+    bits = np.unpackbits(characters.reshape(-1, 1), axis=1)[:, 1:].reshape(-1)
+    return np.packbits(bits[: len(bits) // 8 * 8]).tobytes()

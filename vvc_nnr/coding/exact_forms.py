@@ -1,0 +1,367 @@
+"""Forms of a tensor that loses nothing: coded integers, and bytes that go as they are into the raw unit of a stream.
+
+    split     floats: exponents are coded as integers; signs and mantissas, which hold no pattern, go as they are
+    palette   few different values: their places in a sorted table are coded as integers; the table goes as it is
+    bytes     all as it is: short tensors, and what no coder makes smaller
+    lzma      all by LZMA: patterns that repeat
+
+A form has integers for a data unit (none: a stand-in of one 0) and bytes for the raw unit. All numbers of several bytes
+are little endian.
+
+The bytes of *split*: number of mantissa bits kept (u8), how zeros are kept (u8), centre of the exponents (u16), then of
+each value sign and kept mantissa bits, the sign above: first all lowest bytes, then the next ones, then bit by bit,
+eight values a byte, what is left, the lowest bit first. The integer of a value is its exponent less the centre. Zeros
+are kept like other values (0), or have integer 0 and no bits but their signs, which are all plus (1) or follow, eight a
+byte (2); the integers of other values from 0 on are then one more.
+
+The bytes of *palette*: centre (u16), then the sorted values in their own bytes. The integer is the place less the
+centre.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.bitstream.manifest import RawKind
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
+from vvc_nnr.bitstream.packing import lzma_bytes, unpacked
+from vvc_nnr.errors import BitstreamError
+
+Bits: TypeAlias = NDArray[Any]
+
+# Mantissa bits of the floats that are split, by their names.
+MANTISSA_BITS = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
+DTYPES = {"float16": "u2", "bfloat16": "u2", "float32": "u4", "float64": "u8"}
+MAX_PALETTE = 1 << 12
+# So many values tell what the others are like.
+SAMPLE, _PIECES = 1 << 14, 4
+KINDS: tuple[RawKind, ...] = get_args(RawKind)
+# Above this share of zeros they are told apart from other values.
+_MANY_ZEROS = 1 / 16
+_SIGNED_ZEROS = 2
+# Times eight bytes of 0 or 1 in a word: its highest byte is then their bits, the first lowest (numpy packs slower).
+_GATHER = np.uint64(0x0102040810204080)
+_SPLIT_HEAD, _PALETTE_HEAD = struct.Struct("<BBH"), struct.Struct("<H")
+_FIELD = "the raw unit"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactForm:
+    """A tensor without loss.
+
+    Attributes:
+        kind: Which form it is.
+        integers: What is coded, int32, flat; None if nothing is.
+        raw: What goes as it is.
+    """
+
+    kind: RawKind
+    integers: NDArray[np.int32] | None
+    raw: bytes
+
+
+def bits_of(array: Array | Bfloat16Bits) -> Bits:
+    """The values of a tensor as unsigned integers of their size, flat, in C order and native byte order."""
+    plain = array.bits if isinstance(array, Bfloat16Bits) else array
+    native = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("="))
+    return native.reshape(-1).view(f"u{native.itemsize}")
+
+
+def sampled(bits: Bits) -> Bits:
+    """Pieces of values from all over a tensor, `SAMPLE` of them; all of a smaller one."""
+    if len(bits) <= SAMPLE:
+        return bits
+    length = SAMPLE // _PIECES
+    starts = np.linspace(0, len(bits) - length, _PIECES, dtype=np.int64)
+    return np.concatenate([bits[start : start + length] for start in starts])
+
+
+def values_of(bits: Bits, like: Array | Bfloat16Bits) -> Array | Bfloat16Bits:
+    """Values of a tensor's number format from their bits, flat."""
+    return Bfloat16Bits(bits) if isinstance(like, Bfloat16Bits) else bits.view(like.dtype.newbyteorder("="))
+
+
+def exact_form(bits: Bits, kind: RawKind, number_format: str) -> ExactForm | None:
+    """A tensor in a form; None if it has none of that kind.
+
+    Args:
+        bits: What `bits_of` gives, one value or more.
+        kind: The form.
+        number_format: Such as "float32" or "int64".
+    """
+    if kind == "split":
+        return split_form(bits, number_format) if number_format in MANTISSA_BITS else None
+    if kind == "palette":
+        return palette_form(bits)
+    return bytes_form(bits) if kind == "bytes" else lzma_form(bits)
+
+
+def bits_of_form(
+    kind: RawKind, raw: bytes | memoryview, integers: NDArray[np.int32], number_format: str, n: int
+) -> Bits:
+    """The bits of a tensor from its form.
+
+    Args:
+        kind: The form.
+        raw: Its bytes.
+        integers: What was coded beside them.
+        number_format: That of the tensor.
+        n: Number of its values.
+
+    Raises:
+        BitstreamError: If they do not fit together.
+    """
+    itemsize = 2 if number_format == "bfloat16" else np.dtype(number_format).itemsize
+    if kind == "split":
+        return joined_floats(integers.reshape(-1), raw, number_format)
+    if kind == "palette":
+        return looked_up(integers.reshape(-1), raw, itemsize)
+    return plain_values(raw, kind, n, itemsize)
+
+
+def split_form(bits: Bits, float_format: str) -> ExactForm:
+    """Floats as coded exponents, and signs and mantissas as they are.
+
+    Args:
+        bits: What `bits_of` gives, one value or more.
+        float_format: "float16", "bfloat16", "float32" or "float64".
+    """
+    mantissa_bits = MANTISSA_BITS[float_format]
+    layout = _Layout(8 * bits.itemsize, mantissa_bits)
+    used = int(np.bitwise_or.reduce(bits)) & ((1 << mantissa_bits) - 1)
+    dropped = (used & -used).bit_length() - 1 if used else mantissa_bits
+    sample = bits[:: max(1, len(bits) // SAMPLE)]
+    skips_zeros = int(np.count_nonzero(layout.are_zero(sample))) > _MANY_ZEROS * len(sample)
+    is_zero = layout.are_zero(bits) if skips_zeros else np.zeros(0, np.bool_)
+    counted = sample[~layout.are_zero(sample)] if skips_zeros else sample
+    centre = int(np.bincount(layout.exponents(counted), minlength=1).argmax())
+    kept = bits[~is_zero] if skips_zeros else bits
+    exponents = np.empty(len(kept), np.int32)
+    planes = _Planes.empty(len(kept), mantissa_bits - dropped + 1)
+    for part in _parts(len(kept)):
+        exponents[part] = layout.exponents(kept[part]) - np.int32(centre)
+        planes.put(part, layout.rest(kept[part], dropped))
+    signs = b""
+    if skips_zeros:
+        exponents += exponents >= 0
+        whole = np.zeros(len(bits), np.int32)
+        whole[~is_zero] = exponents
+        exponents = whole
+        is_minus = bits[is_zero] != 0
+        signs = np.packbits(is_minus, bitorder="little").tobytes() if is_minus.any() else b""
+    head = _SPLIT_HEAD.pack(mantissa_bits - dropped, skips_zeros + bool(signs), centre)
+    return ExactForm("split", exponents, head + planes.data() + signs)
+
+
+def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_format: str) -> Bits:
+    """The inverse of `split_form`.
+
+    Raises:
+        BitstreamError: If there are more or fewer bytes than the values take, or an exponent is out of range.
+    """
+    if len(raw) < _SPLIT_HEAD.size:
+        raise _damaged("its head is cut off")
+    kept, zeros, centre = _SPLIT_HEAD.unpack_from(raw)
+    mantissa_bits, dtype = MANTISSA_BITS[float_format], np.dtype(DTYPES[float_format])
+    if kept > mantissa_bits or zeros > _SIGNED_ZEROS:
+        raise _damaged("its head is none")
+    skips_zeros, has_signs = zeros > 0, zeros == _SIGNED_ZEROS
+    coded = integers[integers != 0] if skips_zeros else integers
+    least = -centre
+    largest = (1 << 8 * dtype.itemsize - 1 - mantissa_bits) - 1 - centre + skips_zeros
+    if len(coded) and not least <= int(coded.min()) <= int(coded.max()) <= largest:
+        raise _damaged("an exponent is out of range")
+    layout = _Layout(8 * dtype.itemsize, mantissa_bits)
+    n_zeros = len(integers) - len(coded)
+    n_planes_bytes = len(raw) - _SPLIT_HEAD.size - ((n_zeros + 7) // 8 if has_signs else 0)
+    if n_planes_bytes < 0:
+        raise _damaged("it is cut off")
+    planes = _Planes.of(raw[_SPLIT_HEAD.size :][:n_planes_bytes], len(coded), kept + 1)
+    bits = np.empty(len(coded), dtype)
+    for part in _parts(len(coded)):
+        exponents = coded[part] + np.int32(centre)
+        if skips_zeros:
+            exponents -= coded[part] > 0
+        bits[part] = layout.joined(exponents.astype(dtype), planes.get(part, dtype), mantissa_bits - kept)
+    if not skips_zeros:
+        return bits
+    whole = np.zeros(len(integers), dtype)
+    whole[integers != 0] = bits
+    if has_signs:
+        signs = np.frombuffer(raw[len(raw) - (n_zeros + 7) // 8 :], np.uint8)
+        is_minus = np.unpackbits(signs, count=n_zeros, bitorder="little")
+        whole[integers == 0] = is_minus.astype(dtype) << dtype.type(8 * dtype.itemsize - 1)
+    return whole
+
+
+def _parts(n_values: int) -> Iterator[slice]:
+    """Parts of values that stay in the processor's caches; all but the last are whole bytes of bit planes."""
+    return (slice(first, min(first + SAMPLE, n_values)) for first in range(0, n_values, SAMPLE))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where sign, exponent and mantissa of a float lie."""
+
+    n_bits: int
+    mantissa_bits: int
+
+    def exponents(self, bits: Bits) -> NDArray[np.int32]:
+        """int32, from 0."""
+        mask = (1 << self.n_bits - 1 - self.mantissa_bits) - 1
+        found: NDArray[np.int32] = (bits >> bits.dtype.type(self.mantissa_bits)).astype(np.int32) & np.int32(mask)
+        return found
+
+    def are_zero(self, bits: Bits) -> NDArray[np.bool_]:
+        """Where a value is zero of either sign."""
+        found: NDArray[np.bool_] = bits << bits.dtype.type(1) == 0
+        return found
+
+    def rest(self, bits: Bits, dropped: int) -> Bits:
+        """The sign above the mantissa without its lowest bits."""
+        kind = bits.dtype.type
+        rest = (bits & kind((1 << self.mantissa_bits) - 1)) >> kind(dropped)
+        found: Bits = rest | (bits >> kind(self.n_bits - 1)) << kind(self.mantissa_bits - dropped)
+        return found
+
+    def joined(self, exponents: Bits, rest: Bits, dropped: int) -> Bits:
+        """The inverse of both."""
+        kind = rest.dtype.type
+        kept = self.mantissa_bits - dropped
+        exponents <<= kind(self.mantissa_bits)
+        exponents |= (rest & kind((1 << kept) - 1)) << kind(dropped)
+        exponents |= (rest >> kind(kept)) << kind(self.n_bits - 1)
+        return exponents
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Planes:
+    """Numbers of equal size: their lowest bytes, the next ones, and so on, then the bits that are left.
+
+    Attributes:
+        whole: uint8, (n_bytes, n_values).
+        single: uint8, (n_bits, n_values / 8), the first value lowest.
+    """
+
+    whole: NDArray[np.uint8]
+    single: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls, n_values: int, n_bits: int) -> _Planes:
+        """For so many values of so many bits."""
+        row = (n_values + 7) // 8
+        return cls(np.empty((n_bits // 8, n_values), np.uint8), np.empty((n_bits % 8, row), np.uint8))
+
+    @classmethod
+    def of(cls, data: bytes | memoryview, n_values: int, n_bits: int) -> _Planes:
+        """The inverse of `data`.
+
+        Raises:
+            BitstreamError: If it has another number of bytes.
+        """
+        row, n_whole = (n_values + 7) // 8, n_bits // 8 * n_values
+        if len(data) != n_whole + n_bits % 8 * row:
+            raise _damaged("it has another number of bytes than its values take")
+        stored = np.frombuffer(data, np.uint8)
+        return cls(stored[:n_whole].reshape(n_bits // 8, n_values), stored[n_whole:].reshape(n_bits % 8, row))
+
+    def data(self) -> bytes:
+        """All of it."""
+        return self.whole.tobytes() + self.single.tobytes()
+
+    def put(self, part: slice, values: Bits) -> None:
+        """Values of a part."""
+        kind = values.dtype.type
+        for place, plane in enumerate(self.whole):
+            plane[part] = (values >> kind(8 * place)).astype(np.uint8)
+        if len(self.single):
+            rest = (values >> kind(8 * len(self.whole))).astype(np.uint8)
+            rest = np.concatenate([rest, np.zeros(-len(rest) % 8, np.uint8)])
+            for place, plane in enumerate(self.single):
+                is_set = (rest >> np.uint8(place) & np.uint8(1)).view("<u8")
+                plane[_bytes_of(part)] = (is_set * _GATHER >> np.uint64(56)).astype(np.uint8)
+
+    def get(self, part: slice, dtype: np.dtype[Any]) -> Bits:
+        """The values of a part."""
+        values = np.zeros(part.stop - part.start, dtype)
+        for place, plane in enumerate(self.whole):
+            values |= plane[part].astype(dtype) << dtype.type(8 * place)
+        if len(self.single):
+            rest = np.zeros(len(values), np.uint8)
+            for place, plane in enumerate(self.single):
+                bits = np.unpackbits(plane[_bytes_of(part)], count=len(values), bitorder="little")
+                rest |= bits << np.uint8(place)
+            values |= rest.astype(dtype) << dtype.type(8 * len(self.whole))
+        return values
+
+
+def _bytes_of(part: slice) -> slice:
+    return slice(part.start // 8, (part.stop + 7) // 8)
+
+
+def palette_form(bits: Bits) -> ExactForm | None:
+    """Values as places in a table of them; None if there are too many different ones."""
+    if len(np.unique(bits[:: max(1, len(bits) // SAMPLE)])) > MAX_PALETTE:
+        return None
+    table, places, counts = np.unique(bits, return_inverse=True, return_counts=True)
+    if len(table) > MAX_PALETTE:
+        return None
+    centre = int(counts.argmax())
+    integers = places.reshape(-1).astype(np.int32) - np.int32(centre)
+    plain = table.astype(table.dtype.newbyteorder("<"), copy=False)
+    return ExactForm("palette", integers, _PALETTE_HEAD.pack(centre) + plain.tobytes())
+
+
+def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: int) -> Bits:
+    """The inverse of `palette_form`.
+
+    Raises:
+        BitstreamError: If a place is not in the table, or that is no whole number of values.
+    """
+    n_table_bytes = len(raw) - _PALETTE_HEAD.size
+    if n_table_bytes <= 0 or n_table_bytes % itemsize:
+        raise _damaged("its table is cut off")
+    (centre,) = _PALETTE_HEAD.unpack_from(raw)
+    table = np.frombuffer(raw, f"<u{itemsize}", offset=_PALETTE_HEAD.size).astype(f"u{itemsize}")
+    places = integers.astype(np.int64) + centre
+    if len(places) and not 0 <= int(places.min()) <= int(places.max()) < len(table):
+        raise _damaged("a place is not in its table")
+    found: Bits = table[places]
+    return found
+
+
+def bytes_form(bits: Bits) -> ExactForm:
+    """Values as they are."""
+    return ExactForm("bytes", None, _plain_bytes(bits))
+
+
+def lzma_form(bits: Bits) -> ExactForm:
+    """Values by LZMA."""
+    return ExactForm("lzma", None, lzma_bytes(_plain_bytes(bits)))
+
+
+def plain_values(raw: bytes | memoryview, kind: RawKind, n_values: int, itemsize: int) -> Bits:
+    """The inverse of `bytes_form` and `lzma_form`.
+
+    Raises:
+        BitstreamError: If they give another number of values.
+    """
+    n_bytes = n_values * itemsize
+    plain = bytes(raw) if kind == "bytes" else unpacked(raw, "lzma", n_bytes, _FIELD)
+    if len(plain) != n_bytes:
+        raise _damaged(f"it has {len(plain)} bytes; its values take {n_bytes}")
+    return np.frombuffer(plain, f"<u{itemsize}").astype(f"u{itemsize}")
+
+
+def _plain_bytes(bits: Bits) -> bytes:
+    return bits.astype(bits.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _damaged(message: str) -> BitstreamError:
+    return BitstreamError(message, field=_FIELD)

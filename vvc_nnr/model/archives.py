@@ -1,0 +1,127 @@
+"""Tensors by name in files of numpy (`.npz`), Keras and others (HDF5, `.h5`), and llama.cpp (GGUF)."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
+from vvc_nnr.model.torch_file import ZIP_DAMAGE
+from vvc_nnr.npy import parse_npy
+
+# Of all members of an archive, unless they have no more than so many times its bytes.
+_MAX_INFLATED_BYTES, _MAX_INFLATION = 1 << 30, 64
+_MEMBER_SUFFIX = ".npy"
+
+
+def npz_arrays(data: bytes) -> NamedArrays:
+    """The arrays of a `.npz` file by name; objects, which are pickles, are never read.
+
+    Raises:
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it holds something else than plain arrays, or much more than its size.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            n_bytes = sum(member.file_size for member in members)
+            if n_bytes > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
+                raise UnsupportedError(f"its arrays say that they have {n_bytes} bytes, the file has {len(data)}")
+            return {_name(member.filename): _parsed(member.filename, archive.read(member)) for member in members}
+    except VvcNnrError:
+        raise
+    except ZIP_DAMAGE as error:
+        raise BitstreamError(f"no .npz file: {shown(str(error), 200)}") from error
+
+
+def _name(member: str) -> str:
+    if not member.endswith(_MEMBER_SUFFIX):
+        raise UnsupportedError(f"holds {shown(repr(member), 100)}; must be arrays only, as numpy.savez writes them")
+    return member.removesuffix(_MEMBER_SUFFIX)
+
+
+def _parsed(member: str, data: bytes) -> Array:
+    try:
+        array = parse_npy(data)
+    except (BitstreamError, UnsupportedError) as error:
+        raise error.prefixed(member) from error
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def hdf5_arrays(data: bytes) -> NamedArrays:
+    """The numeric datasets of an HDF5 file by their paths, in order of the file.
+
+    Raises:
+        InputError: If the package h5py is not installed.
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it holds links to other files, or datasets that are no plain numbers.
+    """
+    h5py = _imported("h5py", "HDF5 files")
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            return dict(_datasets(h5py, file, "", len(data), set()))
+    except VvcNnrError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise BitstreamError(f"no HDF5 file: {shown(str(error), 200)}") from error
+
+
+def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) -> Iterator[tuple[str, Array]]:
+    if group.id in seen:
+        raise UnsupportedError(f"the group {prefix!r} is in itself")
+    seen = {*seen, group.id}
+    for key in group:
+        path = f"{prefix}{key}"
+        if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
+            raise UnsupportedError(f"{path!r} is in another file, which is not read")
+        item = group[key]
+        if isinstance(item, h5py.Group):
+            yield from _datasets(h5py, item, f"{path}/", n_bytes, seen)
+        elif item.dtype.kind in "biuf" and item.shape is not None:
+            if item.external or item.is_virtual:
+                raise UnsupportedError(f"{path!r} is in another file, which is not read")
+            if item.nbytes > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * n_bytes):
+                raise UnsupportedError(f"{path!r} says that it has {item.nbytes} bytes, the file has {n_bytes}")
+            yield path, np.asarray(item[()])
+        elif item.dtype.kind not in "OSV":
+            raise UnsupportedError(f"{path!r} holds {item.dtype}, which is not coded")
+
+
+def gguf_arrays(path: Path | str) -> NamedArrays:
+    """The tensors of a GGUF file by name.
+
+    Raises:
+        InputError: If the package gguf is not installed.
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it holds tensors in blocks of quantised values.
+    """
+    gguf = _imported("gguf", "GGUF files")
+    try:
+        tensors = gguf.GGUFReader(str(path)).tensors
+    except Exception as error:  # whatever its reader says of damage
+        raise BitstreamError(f"no GGUF file: {shown(str(error), 200)}") from error
+    return {tensor.name: _gguf_array(tensor) for tensor in tensors}
+
+
+def _gguf_array(tensor: Any) -> Array | Bfloat16Bits:
+    kind = tensor.tensor_type.name
+    shape = tuple(int(side) for side in reversed(tensor.shape))
+    if kind == "BF16":
+        return Bfloat16Bits(np.array(tensor.data).view(np.uint16).reshape(shape))
+    if kind not in ("F16", "F32", "F64", "I8", "I16", "I32", "I64"):
+        raise UnsupportedError(f"tensor {tensor.name!r} is {kind}, values in quantised blocks, which are not coded")
+    return np.array(tensor.data).reshape(shape)
+
+
+def _imported(package: str, what: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise InputError(f"{what} need the package {package}: pip install {package}") from None
