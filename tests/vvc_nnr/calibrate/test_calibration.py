@@ -272,7 +272,7 @@ def test_matrices_of_no_known_layer_follow_their_spread_unless_a_qp_is_given() -
         network[1].mix.mul_(1e-4)
     made = prepare_calibrated(network, pictures()).compress(1e-9)
     assert [tensor.name for tensor in made.uncalibrated] == ["1.mix"]
-    assert 0 < made.uncalibrated_share < 0.5
+    assert 0 < made.uncalibrated_share < 0.9
     error = vvc_nnr.decompress(made.data)["1.mix"] - network[1].mix.detach().numpy()
     assert np.square(error).sum() < 10**-2 * float(network[1].mix.detach().square().sum())
     given = prepare_calibrated(network, pictures(), options=CompressOptions(qp=-32)).compress(1e-9)
