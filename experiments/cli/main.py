@@ -112,6 +112,14 @@ COMMANDS: Mapping[str, Entry] = {
             "vvc-nnr filter out.266 --model inloop-lop --qp 32 -o filtered.y4m --decisions decisions.bin",
         ),
     ),
+    "score": Entry(
+        "print PSNR, SSIM and MS-SSIM of decoded pictures against their originals",
+        "score:Score",
+        (
+            "vvc-nnr score original.y4m decoded.y4m filtered.y4m",
+            "vvc-nnr score orig_416x240_8bit.yuv dec_416x240_10bit.yuv --per-picture --json",
+        ),
+    ),
     "train inloop": Entry(
         "an in-loop filter, on pairs made by the real codec",
         "train:TrainInLoop",
