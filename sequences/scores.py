@@ -6,12 +6,14 @@ Originals are compared at the bit depth of the decoded pictures, as VTM does wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import fmean
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import naming
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import (
     SSIM_WINDOW,
@@ -58,9 +60,8 @@ def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
             bits per sample.
     """
     if (original.width, original.height) != (decoded.width, decoded.height):
-        raise InputError(
-            f"{decoded.width}x{decoded.height}, and the original is {original.width}x{original.height}: must be one size"
-        )
+        sizes = f"{decoded.width}x{decoded.height}, and the original is {original.width}x{original.height}"
+        raise InputError(f"{sizes}: must be one size")
     if original.chroma_format not in (decoded.chroma_format, "400"):
         raise InputError(
             f"{':'.join(decoded.chroma_format)}, and the original is {':'.join(original.chroma_format)}: must be alike"
@@ -130,6 +131,48 @@ def score_sequence(original: Source, decoded: Source, *, peak: Peak = "vtm") -> 
         n_pictures += 1
     if not n_pictures:
         raise InputError(f"{decoded.path}: holds no picture")
+
+
+class BeforeAndAfter:
+    """Scores pictures as they go through a filter: what goes in, and what comes out.
+
+    Args:
+        original: The pictures before coding.
+        name: How errors name the decoded pictures.
+        peak: What PSNR counts as full scale.
+
+    Attributes:
+        before: Scores of the decoded pictures, as far as they went through.
+        after: Those of the filtered pictures.
+    """
+
+    def __init__(self, original: Source, name: str, *, peak: Peak = "vtm") -> None:
+        self.before: list[PictureScores] = []
+        self.after: list[PictureScores] = []
+        self._original, self._name, self._peak = original, name, peak
+        self._waiting: deque[Frame] = deque()
+
+    def taking(self, decoded: Iterable[Frame]) -> Iterator[Frame]:
+        """The decoded pictures on their way into the filter."""
+        for frame in decoded:
+            self._waiting.append(frame)
+            yield frame
+
+    def giving(self, filtered: Iterable[Frame]) -> Iterator[Frame]:
+        """The filtered pictures on their way out.
+
+        Raises:
+            InputError: If the original does not fit the decoded pictures, or has another number of them.
+            BitstreamError: If the original is damaged.
+        """
+        for original, frame in zip_longest(self._original.frames(), filtered):
+            if original is None or frame is None:
+                what = "fewer" if original is None else "more"
+                raise InputError(f"{self._original.path}: holds {what} pictures than {self._name}, must hold as many")
+            for found, each in ((self.before, self._waiting.popleft()), (self.after, frame)):
+                with naming(self._name):
+                    found.append(picture_scores(*comparable(original, each), peak=self._peak))
+            yield frame
 
 
 def mean_scores(pictures: Sequence[PictureScores]) -> PictureScores:

@@ -58,19 +58,18 @@ class Score(Command):
         original = original_of(self.original, self.raw, self.original_bit_depth, self.original_stream)
         sources = [source_of(path, self.raw, self.video) for path in self.decoded]
         found = {path: self._scores(original, each) for path, each in zip(self.decoded, sources, strict=True)}
-        lines = [_line("", _HEADS)]
+        lines = []
         for path, pictures in found.items():
             if self.per_picture:
-                lines += [score_line(f"  picture {index}", each) for index, each in enumerate(pictures)]
-            lines.append(score_line(str(path), mean_scores(pictures)))
-        width = max(len(name) for name, _ in lines)
+                lines += [(f"  picture {index}", each) for index, each in enumerate(pictures)]
+            lines.append((str(path), mean_scores(pictures)))
         notes = [
             f"Means over pictures ({len(next(iter(found.values())))}); PSNR in dB, YUV: (6 Y + Cb + Cr) / 8.",
             f"PSNR peak: {PEAK_WORDS[self.psnr_peak]}.",
         ]
         if any(mean_scores(each).ms_ssim[0] is None for each in found.values()):
             notes.append("MS-SSIM '-': the plane is not there, or smaller than 176 samples either way.")
-        text = "\n".join([*(f"{name:{width}}  {cells}" for name, cells in lines), "", *notes])
+        text = "\n".join([score_table(lines), "", *notes])
         data = [self._data(path, pictures) for path, pictures in found.items()]
         return Outcome(text, {"original": str(self.original), "psnr_peak": self.psnr_peak, "decoded": data})
 
@@ -84,12 +83,11 @@ class Score(Command):
         return {"file": str(path), "n_pictures": len(pictures), **score_data(mean_scores(pictures)), **each}
 
 
-def score_line(name: str, scores: PictureScores) -> tuple[str, str]:
-    """A name, and the scores as columns of text."""
-    psnr, ssim = scores.psnr_db, scores.ssim
-    values = (psnr.y, psnr.cb, psnr.cr, scores.yuv_psnr_db, ssim.y, ssim.cb, ssim.cr, *scores.ms_ssim)
-    cells = ["-" if value is None else f"{value:.{n}f}" for value, n in zip(values, _DIGITS, strict=True)]
-    return _line(name, cells)
+def score_table(rows: Sequence[tuple[str, PictureScores]]) -> str:
+    """Names and scores as lines of text, below a line of heads."""
+    width = max(len(name) for name, _ in rows)
+    lines = [("", _HEADS), *((name, _cells(scores)) for name, scores in rows)]
+    return "\n".join(f"{name:{width}}  {_columns(cells)}".rstrip() for name, cells in lines)
 
 
 def score_data(scores: PictureScores) -> Mapping[str, object]:
@@ -104,5 +102,11 @@ def score_data(scores: PictureScores) -> Mapping[str, object]:
     }
 
 
-def _line(name: str, cells: Sequence[str]) -> tuple[str, str]:
-    return name, "  ".join(f"{cell:>{max(len(head), 8)}}" for cell, head in zip(cells, _HEADS, strict=True))
+def _cells(scores: PictureScores) -> tuple[str, ...]:
+    psnr, ssim = scores.psnr_db, scores.ssim
+    values = (psnr.y, psnr.cb, psnr.cr, scores.yuv_psnr_db, ssim.y, ssim.cb, ssim.cr, *scores.ms_ssim)
+    return tuple("-" if value is None else f"{value:.{n}f}" for value, n in zip(values, _DIGITS, strict=True))
+
+
+def _columns(cells: Sequence[str]) -> str:
+    return "  ".join(f"{cell:>{max(len(head), 8)}}" for cell, head in zip(cells, _HEADS, strict=True))

@@ -69,19 +69,25 @@ def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
     )
     tests = [variant for variant in results.tests if variant.network and ANCHOR in results.variants]
     rows: list[tuple[Cell, ...]] = []
-    alarms: list[str] = []
+    harmed: dict[str, list[str]] = {"pictures": [], "sequences": []}
     for variant in tests:
         for count in _worse_counts(results, savings, variant):
             rows.append((*way_cells(results, variant), count.kind, count.n_all, *(len(count.names[p]) for p in PLANES)))
-            if variant.way in DECIDED_WAYS:
-                alarms += _alarms(results, variant, count)
+            if count.kind in harmed and _could_be_switched_off(variant):
+                harmed[count.kind] += _harmed(results, variant, count)
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
         "of its pictures. BD-rate above 0: more bits at equal PSNR. What decisions switch off stays as it was before "
-        "the network; for a network that replaces the filters that is not the picture it is compared with."
+        "the network; for a network that replaces the filters that is not the picture it is compared with. With "
+        "decisions the BD-rate of one plane may rise by the bits that are spent on another."
     )
-    if not alarms and any(variant.way in DECIDED_WAYS for variant in tests):
-        alarms = ["With decisions no picture and no sequence got worse."]
+    alarms = [
+        f"ALARM: {kind} got worse with decisions, by networks that could have been switched off: {_some(names)}."
+        for kind, names in harmed.items()
+        if names
+    ]
+    if not alarms and any(_could_be_switched_off(variant) for variant in tests):
+        alarms = ["With decisions no picture and no sequence got worse by a network after the in-loop filters."]
     return Table("What got worse", columns, tuple(rows), (note, *alarms, *notes))
 
 
@@ -172,14 +178,18 @@ def _costly(results: ToolResults, savings: Savings, variant: Variant, plane: Pla
     return [name for name, rate in rates.items() if rate is not None and rate > 0]
 
 
-def _alarms(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
-    """Who got worse although the encoder could have switched the network off."""
+def _could_be_switched_off(variant: Variant) -> bool:
+    """Whether the encoder decides, and what it may leave as it is, is the picture that is compared with."""
+    return variant.way in DECIDED_WAYS and variant.loop_filters == ANCHOR.loop_filters
+
+
+def _harmed(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
+    """Who got worse, by which network and in which plane."""
     network, coding, decisions = way_cells(results, variant)
     return [
-        f"ALARM: worse with decisions {decisions}, {network} ({coding}), {PLANE_HEADS[plane]}, {count.kind}: "
-        f"{_some(names)}."
+        f"{name} ({PLANE_HEADS[plane]}, {network}, {coding}, decisions {decisions})"
         for plane, names in count.names.items()
-        if names
+        for name in names
     ]
 
 

@@ -83,8 +83,8 @@ def test_all_rows_and_tables_are_those_of_the_run_that_coded_the_pictures(
 ) -> None:
     names = [str(networks / "rep.safetensors"), str(networks / "post.safetensors")]
     options = ToolOptions(
-        qps=QPS, networks=names, replacements=names[:1], compressions=ToolOptions().compressions[:1], decisions="wiener",
-        n_threads=1,
+        qps=QPS, networks=names, replacements=names[:1], compressions=ToolOptions().compressions[:1],
+        decisions="wiener", n_threads=1,
     )  # fmt: skip
     own = run_tool_by_tool(
         [open_source(elsewhere / "in.y4m")], tmp_path / "own", options, provenance, cache=elsewhere / "cache"
@@ -198,7 +198,7 @@ def test_a_fault_is_refused_with_its_row_and_field(
 
 def test_a_gap_is_refused(elsewhere: Path) -> None:
     lines = [line for line in lines_of(elsewhere) if "_none_qp27" not in line]
-    with pytest.raises(InputError, match="some.tsv: in has no row of QP 27 with loop_filters none, and others have"):
+    with pytest.raises(InputError, match=r"some\.tsv: in has no row of QP 27 with loop_filters none, and others have"):
         listed(elsewhere, lines)
 
 
