@@ -135,7 +135,8 @@ class ToolResults:
         """
         candidates = [ANCHOR, WEAKER_ANCHOR] if variant.network and variant.loop_filters == "none" else [ANCHOR]
         there = [anchor for anchor in candidates if anchor in self.variants]
-        return there or ([Variant(variant.loop_filters)] if variant.network else [])
+        own = Variant(variant.loop_filters)
+        return there or ([own] if variant.network and own in self.variants else [])
 
     def network_bits(self, variant: Variant) -> int:
         """Bits of the file of a variant's network."""

@@ -179,7 +179,7 @@ def test_files_that_do_not_fit_together_are_refused_and_nothing_is_written(
     assert not list(elsewhere.glob("o/*"))
 
 
-def test_a_stream_whose_filters_do_not_fit_the_network_is_warned_of(
+def test_a_stream_whose_filters_or_qp_do_not_fit_the_network_is_warned_of(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for loop_filters in ("all", "none"):
@@ -200,6 +200,10 @@ def test_a_stream_whose_filters_do_not_fit_the_network_is_warned_of(
         assert main(["filter", f"{stream}.266", "--model", model, "--qp", "40", "-o", "o.y4m"]) == 0
         out = capsys.readouterr().out
         assert (said in out, "warning" in out) == (True, bool(said))
+    for qp, is_warned in (("36", False), ("27", True)):
+        assert main(["filter", "all.266", "--model", "inloop-vlop", "--qp", qp, "-o", "o.y4m", "--json"]) == 0
+        said = f"its first picture was coded with QP 40, and the network is given QP {qp}"
+        assert json.loads(capsys.readouterr().out).get("warnings", []) == ([said] if is_warned else [])
 
 
 def test_qps_of_names() -> None:
