@@ -26,7 +26,7 @@ from vvc_nnr.files import read_bytes
 _ENCODERS = {
     "VTM": re.compile(r"VTM Encoder Version\s*\[?([\w.+-]+)"),
     "HM": re.compile(r"HM software: Encoder Version\s*\[?([\w.+-]+)"),
-    "vvenc": re.compile(r"VVenC[^\n]{0,80}?\bver(?:sion|\.)\s*\[?([\w.+-]+)"),
+    "vvenc": re.compile(r"(?:VVenC|Fraunhofer)[^\n]{0,80}?\bver(?:sion|\.)\s*\[?([\w.+-]+)"),
     "x265": re.compile(r"x265 \[info\]: HEVC encoder version ([\w.+-]+)"),
 }
 _SUMMARY = re.compile(

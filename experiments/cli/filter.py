@@ -23,7 +23,7 @@ from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_inloop_filter, load_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_inloop_filter, load_network
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.scores import BeforeAndAfter, check_comparable, mean_scores
 from vvc_nnr.sequences.source import Source
@@ -154,7 +154,6 @@ class Filter(Command):
         jobs = self._jobs()
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, network_path(self.model)]
         check_outputs(inputs, [*(job.output for job in jobs), made_or_read.decisions_out])
-        network = load_network(self.model)
         runner = Runner(
             load_inloop_filter(self.model),
             backend=self.inference.backend,
@@ -166,7 +165,7 @@ class Filter(Command):
         found = [(job, self._decoded(job.input)) for job in jobs]  # what cannot be read is known before any is filtered
         if self.out_dir is not None:
             make_folder(self.out_dir)
-        outcomes = [self._filtered(runner, network, job, decoded) for job, decoded in found]
+        outcomes = [self._filtered(runner, job, decoded) for job, decoded in found]
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
@@ -198,12 +197,12 @@ class Filter(Command):
             raise InputError(f"{path}: its name {got}; give --qp, 0 to 63")
         return said[0]
 
-    def _filtered(self, runner: Runner, network: LoadedNetwork, job: _Job, decoded: _Decoded) -> Outcome:
+    def _filtered(self, runner: Runner, job: _Job, decoded: _Decoded) -> Outcome:
         scores = self._scores(job, decoded)
         frames = with_bar(decoded.frames, "filter", decoded.n_pictures)
         written = self._written(runner, job, scores.taking(frames) if scores else frames, decoded.format_of, scores)
         inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-        warnings = [each for each in (_filter_misfit(network, decoded), _qp_misfit(job.qp, decoded)) if each]
+        warnings = [each for each in (_filter_misfit(self.model, decoded), _qp_misfit(job.qp, decoded)) if each]
         text = "; ".join(filter(None, (written.text, decoded.verified, runner.description)))
         text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
         data = {**written.data, "qp": job.qp, **decoded.verified_data, **inference}
@@ -286,12 +285,13 @@ def _qp_misfit(qp: int, decoded: _Decoded) -> str:
     return f"its first picture was coded with QP {decoded.coded_qp}, and the network is given QP {qp}"
 
 
-def _filter_misfit(network: LoadedNetwork, decoded: _Decoded) -> str:
+def _filter_misfit(model: str, decoded: _Decoded) -> str:
     """What of a stream's in-loop filters does not go with the place that a network says it was trained for."""
-    place = network.metadata.get(LOOP_FILTERS_KEY) or _PLACES.get(network.name, "")
     in_loop_filters = decoded.in_loop_filters
-    if in_loop_filters is None or place not in ("all", "none"):
+    if in_loop_filters is None:
         return ""
+    network = load_network(model)
+    place = network.metadata.get(LOOP_FILTERS_KEY) or _PLACES.get(network.name, "")
     if place == "none" and in_loop_filters:
         there = ", ".join(in_loop_filters)
         return f"{network.name} takes the place of all in-loop filters, and the stream has {there} on"

@@ -35,6 +35,7 @@ from vvc_nnr.sequences.yuv_name import parse_fps
 PLACEHOLDERS = ("sequence", "qp", "loop_filters", "class")
 """What braces in a pattern of names may hold; `*` stands for any letters of a name."""
 _CLASSES = tuple(dict.fromkeys(each.ctc_class for each in CTC_SEQUENCES))
+_RAW_OF_ORIGINALS = ("size", "original_bit_depth", "chroma_format", "fps")
 _BITS_FIELDS = ("bits", "stream", "log")
 _BITS_WORDS = {"bits": "the column bits", "stream": "sizes of streams", "log": "logs"}
 _Value = TypeVar("_Value")
@@ -130,7 +131,8 @@ class ListedPictures:
     Args:
         rows: The decoded sequences: each sequence at each QP with each set of in-loop filters, once.
         name: What lists them, for notes.
-        max_pictures: Pictures per sequence that are used at most, from the first on; None for all.
+        max_pictures: Pictures per sequence that are used at most, from the first on, as in the options of the run; None
+            for all.
 
     Attributes:
         sources: The originals, in the order of the rows.
@@ -209,8 +211,10 @@ class ListedPictures:
         return found
 
     def pictures(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[DecodedPicture]:
-        """The decoded pictures of a sequence; raises as `digests`."""
+        """The decoded pictures of a sequence; raises as `digests`, and InputError for what is not listed."""
         key = (source.name, qp, loop_filters)
+        if key not in self._bits:
+            raise InputError(f"{self._name}: has no row of {source.name} at QP {qp} with loop_filters {loop_filters}")
         bits = self._bits[key].pictures
         with naming(self._decoded[key].path):
             for n_bits, frame in zip(bits, self._decoded[key].frames(count=len(bits)), strict=True):
@@ -340,8 +344,8 @@ def _check_all_there(rows: Sequence[ListedRow], name: str) -> None:
         if (first := of_files.setdefault(os.path.realpath(row.decoded), row)) is not row:
             raise InputError(f"{row.where}, column decoded: {row.decoded} is at {first.where} already; must be another")
         first = by_name.setdefault(row.sequence, row)
-        for column, attribute in (("original", "original"), ("class", "ctc_class")):
-            mine, other = getattr(row, attribute), getattr(first, attribute)
+        for column in ("original", "class", *_RAW_OF_ORIGINALS):
+            mine, other = _of_sequence(row, column), _of_sequence(first, column)
             if mine != other:
                 raise InputError(
                     f"{row.where}, column {column}: {mine or 'none'} for {row.sequence}, and at {first.where} it is "
@@ -356,6 +360,13 @@ def _check_all_there(rows: Sequence[ListedRow], name: str) -> None:
                 f"{name}: {sequence} has no row of QP {qp} with loop_filters {loop_filters}, and others have; must "
                 "have one, or none may"
             )
+
+
+def _of_sequence(row: ListedRow, column: str) -> object:
+    """What a row says of its sequence, in which all rows of it must agree."""
+    if column in _RAW_OF_ORIGINALS:
+        return getattr(row.raw, column)
+    return row.original if column == "original" else row.ctc_class
 
 
 def _check_one_depth(rows: Iterable[ListedRow], decoded: Mapping[tuple[str, int, LoopFilters], Source]) -> None:
