@@ -148,10 +148,10 @@ class DecodedFlags:
         original_bit_depth: Beside a pattern: bits per sample of originals that are raw .yuv, 8 to 16.
     """
 
-    decoded: str = ""
-    originals: str = ""
-    streams: str = ""
-    logs: str = ""
+    decoded: str | None = None
+    originals: str | None = None
+    streams: str | None = None
+    logs: str | None = None
     original_bit_depth: Annotated[int | None, BIT_DEPTH] = None
 
     def pictures(self, raw: RawFlags, max_pictures: int | None) -> ListedPictures | None:
@@ -161,15 +161,17 @@ class DecodedFlags:
             InputError: If options contradict each other, or what is listed does not fit together.
             BitstreamError, UnsupportedError: If a file cannot be read.
         """
-        beside = {"--originals": self.originals, "--streams": self.streams, "--logs": self.logs}
-        beside |= {"--original-bit-depth": str(self.original_bit_depth or "")}
-        given = [flag for flag, text in beside.items() if text]
-        is_pattern = "{" in self.decoded and not os.path.exists(self.decoded)
+        patterns = {"--originals": self.originals, "--streams": self.streams, "--logs": self.logs}
+        if empty := [flag for flag, text in {"--decoded": self.decoded, **patterns}.items() if text == ""]:
+            raise InputError(f"{empty[0]}: is empty; must be a name")
+        beside = {**patterns, "--original-bit-depth": self.original_bit_depth}
+        given = [flag for flag, value in beside.items() if value is not None]
+        is_pattern = self.decoded is not None and "{" in self.decoded and not os.path.exists(self.decoded)
         if given and not is_pattern:
             raise InputError(
                 f"{given[0]}: goes beside --decoded with a pattern such as 'dec/{{sequence}}_qp{{qp}}.yuv'"
             )
-        if not self.decoded:
+        if self.decoded is None:
             return None
         if not is_pattern:
             if raw != RawFlags():
@@ -179,7 +181,7 @@ class DecodedFlags:
             path = Path(self.decoded)
             return ListedPictures(read_manifest(path), manifest_name(path), max_pictures)
         formats = RawFormat(raw.size, raw.bit_depth, self.original_bit_depth, raw.chroma_format, raw.fps)
-        rows = matched_rows(self.decoded, self.originals, self.streams, self.logs, formats)
+        rows = matched_rows(self.decoded, self.originals or "", self.streams or "", self.logs or "", formats)
         return ListedPictures(rows, self.decoded, max_pictures)
 
 

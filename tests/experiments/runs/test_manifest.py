@@ -181,6 +181,7 @@ def replaced(column: int, text: str) -> Callable[[list[str]], list[str]]:
         (replaced(3, "short.y4m"), "line 3, column decoded: "),
         (replaced(3, "shallow.y4m"), "line 3, column decoded: 8 bit, and at"),
         (lambda lines: [*lines[:1], lines[1] + "\t1", *lines[2:]], "line 3: 7 cells, must be 6"),
+        (replaced(0, '"in'), 'has no row of QP'),
         (lambda lines: [], "has column names and no line below"),
     ],
 )  # fmt: skip
@@ -314,6 +315,7 @@ def test_raw_formats_are_columns(elsewhere: Path) -> None:
         (["--sequences", "x"], "--sequences: does not go with --decoded"),
         (["--size", "64x48"], "are columns of the manifest"),
         (["--logs", "x"], "--logs: goes beside --decoded with a pattern"),
+        (["--decoded", ""], "--decoded: is empty"),
     ],
 )
 def test_options_that_say_nothing_here_are_refused(
