@@ -54,6 +54,7 @@ FOLDERS_IN_ORDER = {
         "libvvenc",
         "encoders",
         "jpeg",
+        "image_formats",
     ],
     "vvc_nnr.filters": [
         "",
@@ -62,7 +63,9 @@ FOLDERS_IN_ORDER = {
         "picture_options",
         "networks",
         "zoo",
+        "complexity",
         "picture_coding",
+        "picture_codecs",
         "inference",
         "decisions",
         "training",

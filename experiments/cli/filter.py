@@ -23,7 +23,7 @@ from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_inloop_filter, load_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.scores import BeforeAndAfter, check_comparable, mean_scores
 from vvc_nnr.sequences.source import Source
@@ -120,8 +120,10 @@ class Filter(Command):
         input: Decoded .yuv or .y4m, videos, images, or VVC streams (.266).
         output: .y4m or .yuv to write, one for each input.
         out_dir: Folder to write into, under the inputs' names, instead of --output.
-        model: Name of a bundled network, or a network file.
+        model: Name of a bundled network, a network file, or FILE.py:NAME, what makes a module of your own.
         qp: QP that the pictures were coded with, 0 to 63; default: that of each file's name, as in x_qp32.yuv.
+        arch: FILE.py:NAME, what makes the module whose tensors the file has; dncnn.
+        layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
         tile: Side of the tiles, luma samples.
         threads: Threads of the network; default: one per core.
         inference: What computes the network.
@@ -135,6 +137,8 @@ class Filter(Command):
     out_dir: Annotated[Path | None, FOLDER] = None
     model: str
     qp: Annotated[int | None, QP] = None
+    arch: str | None = None
+    layout: str | None = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
     threads: Annotated[int | None, THREADS] = None
     inference: InferenceFlags = field(default_factory=InferenceFlags)
@@ -154,8 +158,10 @@ class Filter(Command):
         jobs = self._jobs()
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, network_path(self.model)]
         check_outputs(inputs, [*(job.output for job in jobs), made_or_read.decisions_out])
+        loaded = load_filter(self.model, arch=self.arch, layout=self.layout)
         runner = Runner(
-            load_inloop_filter(self.model),
+            loaded.network,
+            layout=loaded.layout,
             backend=self.inference.backend,
             precision=self.inference.precision,
             n_threads=self.threads,
@@ -165,7 +171,7 @@ class Filter(Command):
         found = [(job, self._decoded(job.input)) for job in jobs]  # what cannot be read is known before any is filtered
         if self.out_dir is not None:
             make_folder(self.out_dir)
-        outcomes = [self._filtered(runner, job, decoded) for job, decoded in found]
+        outcomes = [self._filtered(runner, loaded, job, decoded) for job, decoded in found]
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
@@ -197,13 +203,14 @@ class Filter(Command):
             raise InputError(f"{path}: its name {got}; give --qp, 0 to 63")
         return said[0]
 
-    def _filtered(self, runner: Runner, job: _Job, decoded: _Decoded) -> Outcome:
+    def _filtered(self, runner: Runner, loaded: LoadedNetwork, job: _Job, decoded: _Decoded) -> Outcome:
         scores = self._scores(job, decoded)
         frames = with_bar(decoded.frames, "filter", decoded.n_pictures)
         written = self._written(runner, job, scores.taking(frames) if scores else frames, decoded.format_of, scores)
         inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-        warnings = [each for each in (_filter_misfit(self.model, decoded), _qp_misfit(job.qp, decoded)) if each]
-        text = "; ".join(filter(None, (written.text, decoded.verified, runner.description)))
+        warnings = [each for each in (_filter_misfit(loaded, decoded), _qp_misfit(job.qp, decoded)) if each]
+        inference |= {"remark": runner.remark} if runner.remark else {}
+        text = "; ".join(filter(None, (written.text, decoded.verified, runner.description, runner.remark)))
         text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
         data = {**written.data, "qp": job.qp, **decoded.verified_data, **inference}
         data |= {"warnings": warnings} if warnings else {}
@@ -252,6 +259,8 @@ class Filter(Command):
         if path.suffix.lower() in VVC_SUFFIXES:
             if self.video.stream is not None or self.video.allow_damaged:
                 raise InputError(f"{path}: --stream and --allow-damaged are for video files, this is a stream")
+            if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
+                raise InputError(f"{path}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
             stream = vvc_stream(path)
             frames = decode_vvc(stream, width=width, height=height)
@@ -285,12 +294,11 @@ def _qp_misfit(qp: int, decoded: _Decoded) -> str:
     return f"its first picture was coded with QP {decoded.coded_qp}, and the network is given QP {qp}"
 
 
-def _filter_misfit(model: str, decoded: _Decoded) -> str:
+def _filter_misfit(network: LoadedNetwork, decoded: _Decoded) -> str:
     """What of a stream's in-loop filters does not go with the place that a network says it was trained for."""
     in_loop_filters = decoded.in_loop_filters
     if in_loop_filters is None:
         return ""
-    network = load_network(model)
     place = network.metadata.get(LOOP_FILTERS_KEY) or _PLACES.get(network.name, "")
     if place == "none" and in_loop_filters:
         there = ", ".join(in_loop_filters)

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vvc_nnr.codec.jpeg import jpeg_version
-from vvc_nnr.errors import InputError
+from vvc_nnr.codec.image_formats import RATES, encoder_versions
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
@@ -25,6 +25,7 @@ from vvc_nnr.experiments.records.settings import (
     known_inputs,
     picture_digests,
     sequence_plan,
+    tell_copies,
     write_settings,
 )
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
@@ -56,7 +57,7 @@ from vvc_nnr.experiments.tables.stored import (
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import AtomicFile, make_folder, remove_leftovers
 from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
 
@@ -67,7 +68,7 @@ SETTLED_OF_TOOLS = (
     "originals", "inference",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
-SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
+SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
 """The same for end-to-end."""
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
@@ -81,6 +82,7 @@ def run_tool_by_tool(
     *,
     cache: Path | None = None,
     interpolation: Interpolation = "pchip",
+    modules: Sequence[LoadedNetwork] = (),
     decoded: DecodedPictures | None = None,
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
@@ -92,6 +94,7 @@ def run_tool_by_tool(
         provenance: Where this run comes from.
         cache: Folder of finished encodings, default `cache` in the results' folder.
         interpolation: How BD-rate draws its curves.
+        modules: Networks of the caller's own (`own_network`) beside those that the options name.
         decoded: Where the decoded pictures come from; default: they are encoded and decoded here.
 
     Returns:
@@ -104,7 +107,9 @@ def run_tool_by_tool(
         ExternalToolError: If the encoder fails.
     """
     check_not_old(folder)
-    networks = given_filters(options.networks, options.replacements, options.originals)
+    networks = given_filters(
+        options.networks, options.replacements, options.originals, options.archs, options.layouts, modules
+    )
     pictures_of = decoded or CodedHere(options, cache or folder / "cache")
     check_places(networks, pictures_of.loop_filter_sets)
     inference = _inference(networks, options)
@@ -119,12 +124,15 @@ def run_tool_by_tool(
     originals = damage_note(sources, options.max_pictures)
     settings |= {"originals": originals} if originals else {}
     inputs = pictures_of.digests(sources)
+    own_inputs = {source.name: inputs[source.name] for source in sources}
+    _check_viewer_picture(own_inputs, options.viewer_picture)
+    tell_copies(own_inputs)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     conventions = Conventions(
         psnr_peak=options.psnr_peak, rate=pictures_of.rate, loop_filters=pictures_of.coding, originals=originals
     ).to_header()
     provenance = replace(provenance, inference=inference)
-    n_pictures = {source.name: len(inputs[source.name]) for source in sources}
+    n_pictures = {name: len(digests) for name, digests in own_inputs.items()}
     plan = _tool_plan(n_pictures, options, networks, len(pictures_of.loop_filter_sets))
     with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
         pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
@@ -147,15 +155,18 @@ def run_end_to_end(
     folder: Path,
     options: EndToEndOptions,
     provenance: Provenance,
+    *,
+    modules: Sequence[LoadedNetwork] = (),
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables and a plot there.
 
     Args:
-        pictures: RGB pictures, uint8 (H, W, 3) each, sides multiples of 4.
+        pictures: RGB pictures, uint8 (H, W, 3) each, of any size from 11x11.
         names: One per picture.
         folder: Where the results are and go.
         options: What to run; has to agree with what the folder holds.
         provenance: Where this run comes from.
+        modules: Autoencoders of the caller's own (`own_codec`) beside those that the options name.
 
     Returns:
         The tables by file name.
@@ -164,10 +175,12 @@ def run_end_to_end(
         InputError: If a network, a picture or the folder cannot be used.
     """
     check_not_old(folder)
-    networks = given_autoencoders(options.networks, options.originals)
-    own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
+    networks = given_autoencoders(options.networks, options.originals, options.archs, modules, options.stride)
+    own = {"compressions": [each.text for each in options.compressions], **_image_encoders()}
     settings = _plain(asdict(options)) | own
-    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
+    inputs = picture_digests(pictures, names)
+    tell_copies(inputs)
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), inputs)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
@@ -178,7 +191,7 @@ def run_end_to_end(
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
         tables = stored.tables()
-        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame)})
+        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame, stored.networks)})
         run.end(stored.n_results)
     return tables
 
@@ -350,6 +363,19 @@ def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:
     return [key for key in settings if key not in settled]
 
 
+def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
+    """Refuses a picture for the viewer that a sequence does not have, or not among those that are used."""
+    for name, digests in inputs.items():
+        if picture >= len(digests):
+            there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
+            raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
+
+
+def _image_encoders() -> dict[str, str]:
+    """The encoders of all formats, asked for or not: a later run in the folder may ask for others."""
+    return {f"{each}_encoder": version for each, version in encoder_versions().items()}
+
+
 def _tool_plan(
     n_pictures: Mapping[str, int], options: ToolOptions, networks: Sequence[GivenNetwork], n_filter_sets: int
 ) -> Plan:
@@ -366,9 +392,8 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, object]:
 
 def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
     """What computes the networks, and in which precision."""
-    network = networks[0].given.network
-    assert isinstance(network, InLoopNetwork)
-    return options.runner(network).description
+    first = networks[0].any_state
+    return options.runner(first.network, first.layout).description
 
 
 def _write_networks(path: Path, states: Sequence[NetworkState], header: Mapping[str, str]) -> None:

@@ -69,25 +69,20 @@ def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
     )
     tests = [variant for variant in results.tests if variant.network and ANCHOR in results.variants]
     rows: list[tuple[Cell, ...]] = []
-    harmed: dict[str, list[str]] = {"pictures": [], "sequences": []}
+    worse: dict[str, list[str]] = {}
     for variant in tests:
         for count in _worse_counts(results, savings, variant):
             rows.append((*way_cells(results, variant), count.kind, count.n_all, *(len(count.names[p]) for p in PLANES)))
-            if count.kind in harmed and _could_be_switched_off(variant):
-                harmed[count.kind] += _harmed(results, variant, count)
+            if _can_switch_off(variant):
+                worse.setdefault(count.kind, []).extend(_names_of(results, variant, count))
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
         "of its pictures. BD-rate above 0: more bits at equal PSNR. What decisions switch off stays as it was before "
-        "the network; for a network that replaces the filters that is not the picture it is compared with. With "
-        "decisions the BD-rate of one plane may rise by the bits that are spent on another."
+        "the network; for a network that replaces the filters that is not the picture it is compared with."
     )
-    alarms = [
-        f"ALARM: {kind} got worse with decisions, by networks that could have been switched off: {_some(names)}."
-        for kind, names in harmed.items()
-        if names
-    ]
-    if not alarms and any(_could_be_switched_off(variant) for variant in tests):
-        alarms = ["With decisions no picture and no sequence got worse by a network after the in-loop filters."]
+    alarms = [f"ALARM: {kind}, worse with decisions: {_some(names)}." for kind, names in worse.items() if names]
+    if not alarms and any(map(_can_switch_off, tests)):
+        alarms = ["With decisions no picture and no sequence got worse."]
     return Table("What got worse", columns, tuple(rows), (note, *alarms, *notes))
 
 
@@ -178,19 +173,22 @@ def _costly(results: ToolResults, savings: Savings, variant: Variant, plane: Pla
     return [name for name, rate in rates.items() if rate is not None and rate > 0]
 
 
-def _could_be_switched_off(variant: Variant) -> bool:
-    """Whether the encoder decides, and what it may leave as it is, is the picture that is compared with."""
+def _can_switch_off(variant: Variant) -> bool:
+    """Whether the encoder could have kept the picture that the variant is compared with, by switching it off.
+
+    That holds behind all in-loop filters; in their place the picture without any of them is what is kept.
+    """
     return variant.way in DECIDED_WAYS and variant.loop_filters == ANCHOR.loop_filters
 
 
-def _harmed(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
-    """Who got worse, by which network and in which plane."""
+def _names_of(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
+    """What got worse, with the network, its weights, the decisions and the planes."""
+    planes: dict[str, list[str]] = {}
+    for plane, names in count.names.items():
+        for name in names:
+            planes.setdefault(name, []).append(PLANE_HEADS[plane])
     network, coding, decisions = way_cells(results, variant)
-    return [
-        f"{name} ({PLANE_HEADS[plane]}, {network}, {coding}, decisions {decisions})"
-        for plane, names in count.names.items()
-        for name in names
-    ]
+    return [f"{name} ({network}, {coding}, {decisions}, {' '.join(found)})" for name, found in planes.items()]
 
 
 def _some(names: Sequence[str]) -> str:

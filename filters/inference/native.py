@@ -25,9 +25,9 @@ from vvc_nnr.filters.inference.integer import (
     measure_levels,
     to_integers,
 )
-from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import QP_CENTRE, QP_SCALE, InLoopNetwork
-from vvc_nnr.filters.networks.packing import N_PLANES
+from vvc_nnr.filters.networks.packing import N_PLANES, sample_scale
+from vvc_nnr.filters.networks.planes import PackedGrid
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 CALIBRATION_QPS = (17, 27, 37, 47)
@@ -56,8 +56,9 @@ class NativeBackend:
         has_vnni = _kernels.has_vnni() and not portable
         self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'})"
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
+        """See `Backend` in choice.py."""
+        assert qp is not None
         numbers = numbers_of(self._network, (qp - QP_CENTRE) / QP_SCALE)
         return self._filter.run(planes, numbers, (qp - QP_CENTRE) * QP_LEVELS, self._portable)
 
@@ -67,7 +68,7 @@ def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
     for name in CALIBRATION_FILES:
         part = read_image(folder / name)[:CALIBRATION_SIDE, 64 : 64 + CALIBRATION_SIDE]
         frame = rgb_to_frame(np.ascontiguousarray(part), bit_depth=10)
-        planes = read_planes(frame, (0, 0, frame.height // 2, frame.width // 2))
+        planes = PackedGrid(frame, sample_scale(10)).read((0, 0, frame.height // 2, frame.width // 2))
         for qp in CALIBRATION_QPS:
             yield torch.from_numpy(planes)[None], qp
 

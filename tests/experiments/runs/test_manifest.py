@@ -315,7 +315,7 @@ def test_raw_formats_are_columns(elsewhere: Path) -> None:
         (["--sequences", "x"], "--sequences: does not go with --decoded"),
         (["--size", "64x48"], "are columns of the manifest"),
         (["--logs", "x"], "--logs: goes beside --decoded with a pattern"),
-        (["--decoded", ""], "--decoded: is empty"),
+        (["--originals", ""], "--originals: is empty"),
     ],
 )
 def test_options_that_say_nothing_here_are_refused(
