@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.cifar import load_cifar10
-from vvc_nnr.sequences.images import IMAGE_SUFFIXES, image_files, read_image
+from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import SUFFIXES, Source, open_source, open_sources
@@ -95,17 +95,24 @@ def small_pictures(path: Path) -> SmallPictures:
         return _image_folder(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise InputError(f"{path}: is one picture or video; must be a folder of images, or CIFAR-10")
-    images = _cifar10(path)
+    try:
+        images = _cifar10(path)
+    except InputError:
+        if not (path.is_dir() and list_files(path, has_suffix(IMAGE_SUFFIXES)).paths):
+            raise
+        return _image_folder(path)  # in folders, as CIFAR-10 may be, but of other sizes
     names = tuple(f"{path.name.partition('.')[0]}_{i:05d}" for i in range(len(images)))
     return SmallPictures(tuple(images), names, f"{len(images)} CIFAR-10 images of {path.name}")
 
 
 def _image_folder(path: Path) -> SmallPictures:
-    files = image_files(path)
-    images = tuple(read_image(file) for file in files)
-    for image, file in zip(images, files, strict=True):
+    listing = list_files(path, has_suffix(IMAGE_SUFFIXES))
+    listing.left_out.tell(path)
+    images = tuple(read_image(file) for file in listing.paths)
+    for image, file in zip(images, listing.paths, strict=True):
         check_small_picture(image, str(file))
-    return SmallPictures(images, tuple(file.name for file in files), f"{len(files)} images of {path.name}")
+    names = tuple(file.relative_to(path).as_posix() for file in listing.paths)
+    return SmallPictures(images, names, f"{len(images)} images of {path.name}")
 
 
 def check_small_picture(picture: NDArray[np.uint8], where: str) -> None:

@@ -352,7 +352,7 @@ def _latent_rates_bpp(
     changed = in_formats(codec.network, formats)
     load_into(changed, found.data)
     batches = [(sample.inputs[0].permute(0, 2, 3, 1) * 255).round() for sample in pictures.held_out]
-    n_pixels = sum(batch.numel() // 3 for batch in batches)
+    n_pixels: int = sum(batch.numel() // 3 for batch in batches)
 
     def rate_bpp(one: PictureCodec) -> float:
         coded = (each for batch in batches for each in one.code(batch.to(torch.uint8).numpy()))

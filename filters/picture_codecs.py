@@ -173,7 +173,7 @@ class BytesCodec:
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         data = _own_bytes(_called(self.network, "encode", picture))
         height, width = picture.shape[2:]
-        arguments = (data, height, width) if _n_required(self.network.decode) == 3 else (data,)
+        arguments = (data, height, width) if _n_required(self.network, "decode") == 3 else (data,)
         return len(data), _own_picture(_called(self.network, "decode", *arguments), self.network, "decode")
 
 
@@ -230,7 +230,7 @@ class _NoBytesError(InputError):
     """`encode` returns something else than bytes; the network may be of another kind."""
 
 
-def _has(network: object, *names: str) -> bool:
+def _has(network: nn.Module, *names: str) -> bool:
     return all(callable(getattr(network, name, None)) for name in names)
 
 
@@ -240,7 +240,7 @@ def _checked_stride(stride: Any, where: str) -> int:
     return stride
 
 
-def _declared_stride(network: object) -> int | None:
+def _declared_stride(network: nn.Module) -> int | None:
     for name in ("stride", "downsampling_factor"):
         try:
             said = getattr(network, name, None)
@@ -276,7 +276,8 @@ def _check_repeats(codec: PictureCodec) -> None:
     """Refuses a network whose pictures are others each time, as with noise in the place of rounding."""
     if not codec.is_estimate:
         return
-    picture = _test_picture(codec.stride, 2 * codec.stride)[None]
+    side = -(-_PROBED_SIDE // (2 * codec.stride)) * codec.stride
+    picture = _test_picture(side, 2 * side)[None]
     first, second = (codec.code(picture)[0] for _ in range(2))
     if first.n_bytes != second.n_bytes or not np.array_equal(first.picture, second.picture):
         raise InputError(
@@ -305,7 +306,7 @@ def _make_tables(network: nn.Module) -> None:
 
 
 @contextmanager
-def _naming(network: object, method: str, given: str = "") -> Iterator[None]:
+def _naming(network: nn.Module, method: str, given: str = "") -> Iterator[None]:
     """Tells errors of the user's code by what was called."""
     try:
         yield
@@ -325,10 +326,10 @@ def _called(network: Any, method: str, *arguments: Any) -> Any:
         return call(*arguments)
 
 
-def _n_required(function: Callable[..., Any]) -> int:
-    """How many arguments a function must be given."""
+def _n_required(network: Any, method: str) -> int:
+    """How many arguments a method must be given."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
+    parameters = inspect.signature(getattr(network, method)).parameters.values()
     return sum(each.kind in kinds and each.default is inspect.Parameter.empty for each in parameters)
 
 
@@ -372,7 +373,7 @@ def _own_bytes(data: Any) -> bytes:
     return bytes(found)
 
 
-def _strings(strings: Any, network: object) -> Iterator[bytes]:
+def _strings(strings: Any, network: nn.Module) -> Iterator[bytes]:
     """All strings of a nest of lists."""
     if isinstance(strings, bytes | bytearray | memoryview):
         yield bytes(strings)
@@ -396,13 +397,13 @@ def _reconstruction(output: Any) -> Tensor:
     return output
 
 
-def _own_picture(output: Any, network: object, method: str) -> Tensor:
+def _own_picture(output: Any, network: nn.Module, method: str) -> Tensor:
     with _naming(network, method):
         found = _reconstruction(output).detach().float().cpu()
     return found[None] if found.ndim == 3 else found
 
 
-def _likelihoods(output: Any, network: object) -> Sequence[Tensor]:
+def _likelihoods(output: Any, network: nn.Module) -> Sequence[Tensor]:
     """The likelihoods that a forward pass returns beside its picture."""
     if isinstance(output, Mapping):
         found = _tensors(output.get("likelihoods"))
@@ -425,7 +426,7 @@ def _tensors(nest: Any) -> list[Tensor]:
     return [tensor for each in values for tensor in _tensors(each)]
 
 
-def _code_length_bits(likelihoods: Tensor, network: object) -> float:
+def _code_length_bits(likelihoods: Tensor, network: nn.Module) -> float:
     low, high = float(likelihoods.min()), float(likelihoods.max())
     if not 0 < low <= high <= 1 + _ROUNDING:
         raise InputError(

@@ -11,6 +11,8 @@ from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
+from vvc_nnr.coding.own_steps import warn_of_weak
+from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.options import (
@@ -49,10 +51,14 @@ def compress(
     qp_by_size: bool = False,
     lossless: bool = False,
     search: Search = "fast",
+    quality: float | None = None,
+    bits_per_weight: float | None = None,
+    max_bytes: int | None = None,
     progress: Progress | None = None,
     calibration: Any = None,
     max_loss_db: float | None = None,
-    max_bytes: int | None = None,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
@@ -61,9 +67,11 @@ def compress(
 
     Args:
         model: A torch module, or a map of names to numpy arrays or torch tensors.
-        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step. None: a step of 2**-8.
+        qp: QP of float tensors of two or more dimensions, one step for all; 2**qp_density less halves it. None:
+            each tensor's step follows from its own spread and size, by `quality`.
         qp_density: QP steps per octave as a power of two, 0 to 7.
-        nonweight_qp: QP of the other float tensors; "fine": a step of 5 * 2**-21; None: two octaves below `qp`.
+        nonweight_qp: QP of the other float tensors; "fine": a step of 5 * 2**-21, or by their own spread where
+            weights go by theirs; None: two octaves below `qp`.
         qp_per_tensor: QP of one tensor by its name, above both.
         use_dq: Dependent quantisation of float tensors.
         lambda_rd: Weight of the rate against the squared error when levels are chosen. None: by the rate; 0: none.
@@ -80,13 +88,19 @@ def compress(
         qp_by_size: Finer QPs for small weight tensors, coarser for large ones, `qp` on average.
         lossless: Every bit of every tensor comes back. Not with options of how floats are quantised.
         search: "thorough" takes more time for fewer bytes at equal error than "fast".
+        quality: Signal-to-noise ratio of the weights in dB; small tensors get more. None: what takes no more than one
+            step of 2**-8 for all. A tensor that comes back with less than 10 dB is named in a logged warning.
+        bits_per_weight: In place of `quality`: the best that takes no more bits per value.
+        max_bytes: In place of `quality`: the best in a file that is no larger; with `calibration` by its loss.
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has (None: a step of 2**-13, QP -52
             at density 2), `lambda_rd` and `scan_order` not at all. Not with `bitdepth`, `codebook`, `lossless`,
             `qp_by_size`, or search "thorough". `vvc_nnr.calibrate.compress_calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
-        max_bytes: With `calibration`: the least loss of a file that is no larger.
+        evaluate: A score of the user's own, the higher the better: called with a network of the kind of `model`, about
+            ten times, while the smallest file is looked for whose score falls by no more than `max_drop`.
+        max_drop: With `evaluate`: the largest drop of the score.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded, or a limit cannot be kept.
@@ -94,10 +108,19 @@ def compress(
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
         param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless, search,
+        quality, bits_per_weight, max_bytes if calibration is None else None,
     )  # fmt: skip
+    if (evaluate is None) != (max_drop is None):
+        raise InputError("evaluate, max_drop: both must be given, or none")
+    if evaluate is not None and max_drop is not None:
+        if calibration is not None:
+            raise InputError("evaluate: has no effect with calibration; take one of them away")
+        by_score = compress_by_score(model, evaluate, max_drop, options, metadata, progress)
+        warn_of_weak(by_score.weak_db)
+        return by_score.data
     if calibration is None:
-        if max_loss_db is not None or max_bytes is not None:
-            raise InputError("max_loss_db, max_bytes: pictures (calibration) must be given to keep them by")
+        if max_loss_db is not None:
+            raise InputError("max_loss_db: pictures (calibration) must be given to keep it by")
         arrays = named_arrays(model)
         found = module_roles(model, arrays) if is_module(model) else None
         return compress_arrays(arrays, options, progress, metadata, found)

@@ -37,11 +37,13 @@ class CompressOptions:
     """How a network is coded.
 
     Args:
-        qp: QP of float tensors of two or more dimensions; 2**qp_density less halves the step. None: the QP of a step of
-            2**-8, -32 at density 2.
+        qp: QP of float tensors of two or more dimensions, the same step for all; 2**qp_density less halves it. None:
+            each tensor's step follows from its own spread, size and role (`quality`); where that is not asked for
+            either, or `roles` are off, or with `qp_by_size`, it is a step of 2**-8, -32 at density 2.
         qp_density: QP steps per octave as a power of two, 0 to 7.
         nonweight_qp: QP of the other float tensors. "fine" is the QP of a step of 5 * 2**-21 (or the next finer that
-            the density has), -75 at density 2; without a value it is two octaves below `qp`.
+            the density has), -75 at density 2, or where weights follow their spread, vectors do so too; without a value
+            it is two octaves below `qp`.
         qp_per_tensor: QP of one tensor by its name, above both. A name that the network does not have is an error.
         use_dq: Dependent quantisation of float tensors (not with a codebook, nor with `bitdepth`).
         lambda_rd: Weight of the rate against the squared error when levels are chosen, 0: none. None: 0.75 for tensors
@@ -70,6 +72,12 @@ class CompressOptions:
             number of weights are one of the step (`vvc_nnr.quantize.step_choice`).
         lossless: Every bit of every tensor comes back. Not with options of how floats are quantised, which would have
             no effect.
+        quality: Signal-to-noise ratio in dB that weight tensors come back with, each tensor's step following from its
+            own spread: that of the tensor which the average weight is in, smaller ones get more. 6 dB are about a bit
+            per weight. None: that at which the network takes no more than with one step of 2**-8 for all, at least
+            14 dB. Not with `qp`, `bitdepth`, `qp_by_size`, lossless, or without roles.
+        bits_per_weight: In place of `quality`: the best that takes no more bits per value of all tensors.
+        max_bytes: In place of `quality`: the best in a file that is no larger.
     """
 
     qp: int | None = None
@@ -90,6 +98,9 @@ class CompressOptions:
     qp_by_size: bool = False
     lossless: bool = False
     search: Search = "fast"
+    quality: float | None = None
+    bits_per_weight: float | None = None
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         check_role_mode(self.roles)
@@ -102,6 +113,7 @@ class CompressOptions:
         for name, qp in self.qp_per_tensor.items():
             check_qp(qp, self.qp_density, f"qp_per_tensor[{name!r}]")
         self._check_search()
+        self._check_quality()
         self._check_idle()
 
     @property
@@ -138,6 +150,21 @@ class CompressOptions:
         if self.search == "thorough" and found:
             raise InputError(f"search 'thorough': has no effect with {', '.join(found)}; take one of them away")
 
+    def _check_quality(self) -> None:
+        asked = [name for name in ("quality", "bits_per_weight", "max_bytes") if getattr(self, name) is not None]
+        if len(asked) > 1:
+            raise InputError(f"{', '.join(asked)}: give one of them")
+        others = {
+            "qp": self.qp is not None,
+            "bitdepth": self.bitdepth is not None,
+            "qp_by_size": self.qp_by_size,
+            "lossless": self.lossless,
+            'roles="off"': self.roles == "off",
+        }
+        found = [name for name, is_given in others.items() if is_given]
+        if asked and found:
+            raise InputError(f"{asked[0]}: has no effect with {', '.join(found)}; take one of them away")
+
     def _check_idle(self) -> None:
         """Raises InputError if an option leaves another without effect."""
         is_given = {option.name: getattr(self, option.name) != default_of(option) for option in fields(self)}
@@ -168,6 +195,10 @@ class CompressOptions:
                 return None if isinstance(value, Mapping) else "a map of patterns to roles"
             case "lambda_rd":
                 return _lambda_fault(value)
+            case "quality" | "bits_per_weight":
+                return _positive_fault(value)
+            case "max_bytes":
+                return None if value is None else _integer_fault(value, 1, 1 << 62, " or None")
         return None
 
 
@@ -185,6 +216,11 @@ def _lambda_fault(value: Any) -> str | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_right = value is None or (is_number and math.isfinite(value) and 0 <= value <= 1e6)
     return None if is_right else "a number from 0 to 1000000, or None"
+
+
+def _positive_fault(value: Any) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if value is None or (is_number and 0 < value <= 1000) else "a number above 0, up to 1000, or None"
 
 
 def thread_count(n_threads: int | None) -> int:

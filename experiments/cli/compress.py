@@ -14,7 +14,8 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
-from vvc_nnr.coding.encoder import compress_arrays
+from vvc_nnr.coding.encoder import code_network
+from vvc_nnr.coding.own_steps import CodedNetwork, weak_line, weak_names
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -24,7 +25,7 @@ from vvc_nnr.files import AtomicFile, naming
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
-from vvc_nnr.model.safetensors import Biases, uniform_bytes
+from vvc_nnr.model.safetensors import Biases, Ranges, parse_network, uniform_bytes
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
     SAFETENSORS_SUFFIX,
@@ -39,6 +40,7 @@ from vvc_nnr.network_file import (
 )
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.parallel import Progress
+from vvc_nnr.quantize.quality import weak_tensors_db
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, override_roles
 
@@ -76,7 +78,7 @@ NNC_FLAGS = Flags(
 PICTURE_FLAGS = Flags(
     PictureOptions,
     names={"n_crops": "crops"},
-    kinds={"qps": QPS, "data": FOLDER, "fold_batch_norms": HIDDEN},
+    kinds={"qps": QPS, "data": FOLDER, "fold_batch_norms": HIDDEN, "max_bytes": HIDDEN},
 )
 
 
@@ -89,6 +91,7 @@ class Compress(Command):
         output: .safetensors or .nnc to write.
         method: nnc (default for .nnc), or uniform1 to uniform16 bit (default for .safetensors: uniform8).
         biases: Biases in --method uniform; default: quantised.
+        per_tensor: One range per tensor in --method uniform, as in the papers; default: one per row (output channel).
         graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
@@ -100,6 +103,7 @@ class Compress(Command):
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     method: Annotated[str | None, door(choice(*METHODS), "M")] = None
     biases: Biases | None = None
+    per_tensor: bool = False
     graph: GraphCarriage = "onnx"
     fold_batch_norms: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -139,8 +143,9 @@ class Compress(Command):
             raise InputError(f"{output}: compress writes {NNC_SUFFIX} or {SAFETENSORS_SUFFIX} files; change the name")
         if suffix in {NNC_SUFFIX, SAFETENSORS_SUFFIX} - {written}:
             raise InputError(f"{output}: --method {method} writes {written} files; change the name or the method")
-        if method == "nnc" and self.biases is not None:
-            raise InputError("--biases: only for --method uniform1 to uniform16")
+        for flag, is_given in (("--biases", self.biases is not None), ("--per-tensor", self.per_tensor)):
+            if method == "nnc" and is_given:
+                raise InputError(f"{flag}: only for --method uniform1 to uniform16")
         if method != "nnc" and self.fold_batch_norms:
             raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
         first = NNC_FLAGS.first_given(self.coding)
@@ -154,31 +159,37 @@ class Compress(Command):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
-            data = compress_arrays(
-                coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
-            )
+            made = code_network(coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph)
         with AtomicFile(self.output) as file:
-            file.write(data)
-        outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
-        return _with_left_out(_with_constants(outcome, coded, self.coding), network.left_out)
+            file.write(made.data)
+        outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
+        outcome = _with_constants(_with_quality(outcome, made), coded, self.coding)
+        return _with_left_out(outcome, network.left_out)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
         stored = read_network_file(path)
+        exact = stored.tensors if self.per_tensor else read_arrays(path).arrays
         with naming(path):
             bits = int(method.removeprefix("uniform"))
-            data = uniform_bytes(stored.tensors, stored.metadata, bits, self.biases or "quantised")
+            ranges: Ranges = "tensor" if self.per_tensor else "row"
+            data = uniform_bytes(exact, stored.metadata, bits, self.biases or "quantised", ranges)
+            floats = {name: tensor for name, tensor in stored.tensors.items() if tensor.dtype.kind == "f"}
+            weak = weak_tensors_db(floats, parse_network(data).tensors)
         with AtomicFile(self.output) as file:
             file.write(data)
         outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
+        lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
+        outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | {"ranges": ranges, "weak_db": weak})
         return _with_left_out(outcome, stored.left_out)
 
     def _by_pictures(self, path: Path, photographs: Path) -> Outcome:
         from vvc_nnr.filters.compress import compress_by_pictures  # here: it imports torch and the codec
 
         left_out = read_network_file(path).left_out
-        options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms)
+        options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms, max_bytes=self.coding.max_bytes)
+        coding = replace(self.coding, max_bytes=None)
         with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
-            made = compress_by_pictures(path, photographs, self.output, options, self.coding, _tell)
+            made = compress_by_pictures(path, photographs, self.output, options, coding, _tell)
         return _with_left_out(_calibrated(self.input, self.output, made), left_out)
 
 
@@ -246,6 +257,13 @@ def _with_left_out(outcome: Outcome, left_out: Sequence[str]) -> Outcome:
     """The outcome with what the input holds beside the network."""
     text = "\n".join([outcome.text, *left_out_notes(left_out)])
     return Outcome(text, outcome.data | {"left_out": list(left_out)})
+
+
+def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
+    """The outcome with the quality of the steps, and a line if tensors keep little of themselves."""
+    lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
+    data = {"quality_db": made.quality_db, "weak_db": dict(made.weak_db)}
+    return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 
 
 def _with_constants(outcome: Outcome, network: NetworkArrays, options: CompressOptions) -> Outcome:

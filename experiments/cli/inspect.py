@@ -11,7 +11,9 @@ import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, number_format_of
+from vvc_nnr.coding.encoder import expected_snrs_db
 from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
+from vvc_nnr.coding.own_steps import weak_line
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -30,7 +32,8 @@ from vvc_nnr.network_file import (
     plain_bytes,
     read_arrays,
 )
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions
+from vvc_nnr.quantize.quality import WEAK_DB
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import RULES, TensorRole, override_roles
 
@@ -69,12 +72,14 @@ class Inspect(Command):
         bins: Bits by kind of bin (.nnc).
         original: Network file it was made from, or the name of a bundled network, for the MSE (.nnc).
         role_of: Role of the tensors whose names fit, such as '*.gamma=gdn'.
+        qp: QP for the SNR that is expected before coding; default: each tensor's own.
     """
 
     input: Positional[str]
     bins: bool = False
     original: str | None = None
     role_of: UseAppendAction[tuple[Annotated[tuple[str, str], ROLE], ...]] = ()
+    qp: int | None = None
     reading: ReadingFlags = field(default_factory=ReadingFlags)
 
     def run(self) -> Outcome:
@@ -90,18 +95,24 @@ class Inspect(Command):
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
         self.reading.check_unused(path)
-        return inspect_plain(path, one_for_each("--role-of")(self.role_of))
+        return inspect_plain(path, one_for_each("--role-of")(self.role_of), CompressOptions(qp=self.qp))
 
 
-def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:
+def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptions | None = None) -> Outcome:
     """The tensors of a file that is not coded, with their roles unless the uniform quantiser made levels of them.
+
+    Args:
+        path: The file.
+        role_of: Pattern of names to role.
+        options: For which the SNR of coded tensors is told; None: the defaults.
 
     Raises:
         InputError: If the file cannot be opened, or a role does not exist or fits no name.
         BitstreamError, UnsupportedError: If it cannot be read.
     """
+    options = options or CompressOptions()
     if path.suffix.lower() in (*TORCH_SUFFIXES, ONNX_SUFFIX):
-        return _inspect_arrays(path, role_of)
+        return _inspect_arrays(path, role_of, options)
     network = read_arrays(path)
     tensors, uniform = describe_network(path), read_uniform_metadata(path)
     if uniform is not None and role_of:
@@ -116,10 +127,11 @@ def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:
     ]
     bits, biases = (uniform.bits, uniform.biases) if uniform else (None, None)
     data = {"bits": bits, "biases": biases, "metadata": network.metadata, "float32_bytes": float_size}
-    return _outcome(path, tensors, roles, notes, data | {"n_bytes": network.n_bytes})
+    expected = expected_snrs_db(network.arrays, roles, options) if roles else {}
+    return _outcome(path, tensors, roles, expected, notes, data | {"n_bytes": network.n_bytes})
 
 
-def _inspect_arrays(path: Path, role_of: Mapping[str, str]) -> Outcome:
+def _inspect_arrays(path: Path, role_of: Mapping[str, str], options: CompressOptions) -> Outcome:
     network = read_arrays(path)
     roles = override_roles(network.roles or named_roles(network.arrays), role_of)
     tensors = [_described(name, array) for name, array in network.arrays.items()]
@@ -128,7 +140,8 @@ def _inspect_arrays(path: Path, role_of: Mapping[str, str]) -> Outcome:
         "float32_bytes": float32_size(network.arrays, network.metadata),
         "left_out": list(network.left_out),
     }
-    return _outcome(path, tensors, roles, _notes(network), data)
+    expected = expected_snrs_db(network.arrays, roles, options)
+    return _outcome(path, tensors, roles, expected, _notes(network), data)
 
 
 def _notes(network: NetworkArrays) -> list[str]:
@@ -150,21 +163,25 @@ def _outcome(
     path: Path,
     tensors: Sequence[StoredTensor],
     roles: Mapping[str, TensorRole],
+    expected: Mapping[str, float],
     notes: Sequence[str],
     data: Mapping[str, Any],
 ) -> Outcome:
     columns = [Column("Tensor", text=True), Column("Shape", text=True), Column("Type", text=True)]
     columns += [Column(head, text=True) for head in ("Role", "Told by", "Coded by") if roles]
+    columns += [Column("Expected SNR", "dB", digits=1)] if roles else []
     columns += [Column("Size", "bit/element"), Column("Size", "byte"), Column("Min", digits=6), Column("Max", digits=6)]
-    rows = tuple(_cells(tensor, roles.get(tensor.name)) for tensor in tensors)
-    table = Table(path.name, tuple(columns), rows, tuple(notes))
-    listed = [_json(tensor, roles.get(tensor.name)) for tensor in tensors]
+    rows = tuple(_cells(tensor, roles.get(tensor.name), expected.get(tensor.name)) for tensor in tensors)
+    weak = {name: ratio for name, ratio in expected.items() if ratio < WEAK_DB}
+    warning = [f"Warning: {weak_line(weak)}."] if weak else []
+    table = Table(path.name, tuple(columns), rows, (*notes, *warning))
+    listed = [_json(tensor, roles.get(tensor.name), expected.get(tensor.name)) for tensor in tensors]
     return Outcome(to_markdown(table).rstrip(), {"file": str(path)} | dict(data) | {"tensors": listed})
 
 
-def _cells(tensor: StoredTensor, role: TensorRole | None) -> tuple[Cell, ...]:
+def _cells(tensor: StoredTensor, role: TensorRole | None, expected_db: float | None) -> tuple[Cell, ...]:
     shape = " x ".join(str(side) for side in tensor.shape) or "scalar"
-    told = (str(role.role), role.reason, _words(role, tensor)) if role else ()
+    told = (str(role.role), role.reason, _words(role, tensor), expected_db) if role else ()
     return (tensor.name, shape, tensor.dtype, *told, tensor.bits, tensor.n_bytes, tensor.minimum, tensor.maximum)
 
 
@@ -176,8 +193,8 @@ def _words(role: TensorRole, tensor: StoredTensor) -> str:
     return _STEP_WORDS[rule.step] + (", never zero" if rule.keeps_sign else "")
 
 
-def _json(tensor: StoredTensor, role: TensorRole | None) -> dict[str, Any]:
-    told = {"role": str(role.role), "told_by": role.reason} if role else {}
+def _json(tensor: StoredTensor, role: TensorRole | None, expected_db: float | None) -> dict[str, Any]:
+    told = {"role": str(role.role), "told_by": role.reason, "expected_snr_db": expected_db} if role else {}
     return asdict(tensor) | {"shape": list(tensor.shape)} | told
 
 
@@ -216,8 +233,9 @@ def inspect_nnc(path: Path, command: Inspect) -> Outcome:
         BitstreamError, UnsupportedError: If the file cannot be read.
         InputError: If it or the original cannot be opened, have no tensor in common, or a role is given.
     """
-    if command.role_of:
-        raise InputError(f"{path}: --role-of is for networks that are not coded, a coded one has no roles")
+    for flag, is_given in (("--role-of", bool(command.role_of)), ("--qp", command.qp is not None)):
+        if is_given:
+            raise InputError(f"{path}: {flag} is for networks that are not coded; take it away")
     original = read_arrays(network_path(command.original)).arrays if command.original else None
     data = read_bytes(path)
     limits = command.reading
@@ -241,7 +259,7 @@ def table_of(title: str, report: Inspection) -> str:
         Column("Size", "bit/value", digits=3),
     ]
     columns += [Column(kind.capitalize(), "%", digits=1) for kind in _BIN_KINDS if has_bins]
-    columns += [Column("MSE", digits=10)] if has_error else []
+    columns += [Column("MSE", digits=10), Column("SNR", "dB", digits=2)] if has_error else []
     rows = tuple(_coded_row(tensor, has_bins, has_error) for tensor in report.tensors)
     return to_markdown(Table(title, tuple(columns), rows, tuple(_coded_notes(report)))).rstrip()
 
@@ -254,7 +272,7 @@ def _coded_row(tensor: TensorReport, has_bins: bool, has_error: bool) -> tuple[s
     if has_bins:
         total = sum(tensor.bin_bits.values())
         cells += [100 * tensor.bin_bits.get(kind, 0.0) / total if total else None for kind in _BIN_KINDS]
-    return (*cells, tensor.mse) if has_error else tuple(cells)
+    return (*cells, tensor.mse, tensor.snr_db) if has_error else tuple(cells)
 
 
 def _tools(tensor: TensorReport) -> str:

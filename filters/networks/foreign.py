@@ -33,7 +33,7 @@ def with_tensors(network: _Module, tensors: Mapping[str, np.ndarray[Any, Any]], 
     own = changed.state_dict()
     missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or unknown:
-        raise InputError(f"{where}: not the tensors of this module: missing {missing[:3]}, unknown {unknown[:3]}")
+        raise InputError(f"{where}: does not fit its module: missing {missing[:3]}, unknown {unknown[:3]}")
     for name, value in own.items():
         if value.numel() and tuple(value.shape) != tensors[name].shape:
             raise InputError(f"{where}: tensor {name} is {tensors[name].shape}, the module has {tuple(value.shape)}")

@@ -42,16 +42,12 @@ class OnnxNetwork(nn.Module):
             if not isinstance(array, np.ndarray) or array.dtype != np.float32:
                 self._fixed[name] = array
                 continue
-            *folders, last = name.split(".")
-            place: nn.Module = self
-            for folder in folders:
-                if not hasattr(place, folder):
-                    place.add_module(folder, nn.Module())
-                place = place.get_submodule(folder)
             try:
-                place.register_parameter(last, nn.Parameter(torch.from_numpy(array.copy())))
+                self._hold(name, torch.from_numpy(array.copy()))
             except (KeyError, AttributeError) as error:
-                raise UnsupportedError(f"constant {name[:80]!r} of the ONNX model: {error}") from error
+                raise UnsupportedError(
+                    f"constant {name[:80]!r} of the ONNX model cannot be a module's: {error}"
+                ) from error
         self._runtime()
 
     @property
@@ -84,6 +80,16 @@ class OnnxNetwork(nn.Module):
         runtime = self._runtime()
         values = feeds(runtime.get_inputs(), [each.detach().cpu().numpy() for each in inputs])
         return torch.from_numpy(runtime.run(None, values)[0])
+
+    def _hold(self, name: str, values: Tensor) -> None:
+        """Makes a constant a parameter of that name, whose dots are submodules."""
+        *folders, last = name.split(".")
+        place: nn.Module = self
+        for folder in folders:
+            if folder not in dict(place.named_children()):
+                place.add_module(folder, nn.Module())
+            place = place.get_submodule(folder)
+        place.register_parameter(last, nn.Parameter(values))
 
     def __getstate__(self) -> Mapping[str, Any]:
         return {**self.__dict__, "_run": None}

@@ -102,7 +102,7 @@ def test_the_loss_of_folded_norms_counts_against_the_network_as_given(
         nn.init.constant_(folded[2].bias, 0.5)
         return folded
 
-    monkeypatch.setattr(compress_module, "with_folded_norms", wrong)
+    monkeypatch.setattr(compress_module, "folded_module", wrong)
     options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'own.py'}:make", "--max-loss-db", "0.1")
     assert compress(folder, tmp_path / "a.nnc", "own", *options, "--fold-batch-norms") == 2
     assert "cannot be kept" in capsys.readouterr().err

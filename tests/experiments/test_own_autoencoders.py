@@ -22,6 +22,7 @@ from PIL import Image
 
 import vvc_nnr
 from vvc_nnr.experiments.cli.main import Asked, asked_command, main, parsed
+from vvc_nnr.experiments.pictures import small_pictures
 from vvc_nnr.experiments.tables.stored import load
 from vvc_nnr.filters.networks.factory import module_made_by
 
@@ -65,6 +66,14 @@ def test_the_documents_commands_parse(folder: Path) -> None:
         asked = asked_command(shlex.split(line)[1:])
         assert isinstance(asked, Asked)
         parsed(asked)
+
+
+def test_folders_in_a_folder_have_their_pictures_too(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / "nested" / name).mkdir(parents=True)
+        Image.open("odd/0.png").save(folder / "nested" / name / "0.png")
+    assert small_pictures(folder / "nested").names == ("a/0.png", "b/0.png")
+    assert {image.shape for image in small_pictures(folder / "nested").images} == {(33, 50, 3)}
 
 
 def test_bytes_estimates_and_files_in_one_table(folder: Path, run: Run) -> None:

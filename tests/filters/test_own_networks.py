@@ -178,7 +178,7 @@ def test_a_network_without_a_layout_says_what_it_takes(random_frame):
         ("nothing.py:make", "no such file"),
         (factory("make_nothing"), "has no make_nothing"),
         (factory("make_number"), "is a int; must be a torch module"),
-        (factory("make_broken"), "RuntimeError in line [0-9]+: no GPU here"),
+        (factory("make_broken"), ": no GPU here"),
     ],
 )
 def test_factories_that_make_no_network(name, message):
@@ -189,7 +189,7 @@ def test_factories_that_make_no_network(name, message):
 
 def test_tensors_of_another_network(tmp_path):
     torch.save(loaded("make_a").network.state_dict(), tmp_path / "w.pt")
-    with pytest.raises(InputError, match=r"w.pt: not the tensors of this module: missing \['deep.0.bias'"):
+    with pytest.raises(InputError, match=r"w.pt: does not fit its module: missing \['deep.0.bias'"):
         load_filter(tmp_path / "w.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
     with pytest.raises(InputError, match=r"--arch FILE.py:NAME"):
         load_filter(tmp_path / "w.pt")

@@ -147,16 +147,16 @@ class Around:
 
     def __init__(self, network: Any) -> None:
         self.analysis, self.synthesis = network.analysis, network.synthesis
-        self.name = "around"
+        self.step = float(network.step.detach())
 
     def encode(self, picture: Tensor) -> list[bytes]:
-        levels = torch.round(self.analysis(picture)).to(torch.int16).numpy()
+        levels = torch.round(self.analysis(picture) / self.step).to(torch.int16).numpy()
         return [np.array(levels.shape[2:], np.uint16).tobytes() + zlib.compress(levels.tobytes(), 9)]
 
     def decode(self, data: bytes) -> Tensor:
         height, width = np.frombuffer(data[:4], np.uint16)
         levels = np.frombuffer(zlib.decompress(data[4:]), np.int16).reshape(1, 48, height, width)
-        picture: Tensor = self.synthesis(torch.from_numpy(levels.copy()).float())
+        picture: Tensor = self.synthesis(torch.from_numpy(levels.copy()).float() * self.step)
         return picture[0]
 
 

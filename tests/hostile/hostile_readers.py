@@ -152,7 +152,8 @@ def _tensors() -> dict[str, np.ndarray[Any, Any]]:
 def _safetensors_seeds() -> list[bytes]:
     metadata = {"architecture": "x", "note": "a\u0301"}
     uniform = [uniform_bytes(_tensors(), metadata, bits) for bits in (8, 16, 5)]
-    return [float_bytes(_tensors(), metadata), float_bytes({}, {}), *uniform]
+    by_row = [uniform_bytes(_tensors(), metadata, bits, ranges="row") for bits in (8, 16, 5)]
+    return [float_bytes(_tensors(), metadata), float_bytes({}, {}), *uniform, *by_row]
 
 
 def _inspected(path: Path) -> object:

@@ -120,10 +120,10 @@ def test_every_option_works(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("density", [0, 1, 3, 4, 7])
-def test_qps_that_are_not_given_are_the_same_steps_at_any_density(density: int) -> None:
+def test_qps_that_neither_option_nor_role_gives_are_the_same_steps_at_any_density(density: int) -> None:
     rng = np.random.default_rng(0)
     network = {"a.weight": rng.normal(size=(9, 9)).astype(np.float32), "a.bias": rng.normal(size=9).astype(np.float32)}
-    weight, bias = (tensor.step for tensor in inspect(compress(network, qp_density=density)).tensors)
+    weight, bias = (tensor.step for tensor in inspect(compress(network, qp_density=density, roles="off")).tensors)
     assert weight == 2**-8
     assert bias == (5 * 2**-21 if density >= 2 else 2**-19)
     coarse = inspect(compress(network, qp_density=density, qp=0, nonweight_qp=-1))
@@ -235,7 +235,8 @@ def test_huge_and_tiny_values() -> None:
     assert np.allclose(found["variance"], network["variance"], atol=1e-3)
     for name in ("huge", "huge64"):
         assert np.array_equal(found[name], network[name])
-    assert not found["tiny"].any()
+    assert np.array_equal(found["tiny"], network["tiny"])
+    assert not decompress(compress(network, qp=-32))["tiny"].any()
 
 
 def test_bfloat16_keeps_to_its_grid() -> None:
@@ -305,7 +306,7 @@ def test_a_stream_without_manifest_decodes_and_says_so() -> None:
 
 
 def test_inspection_counts_every_byte() -> None:
-    data = compress(NETWORK)
+    data = compress(NETWORK, qp=-32)
     report = inspect(data, NETWORK, bins=True)
     assert sum(unit.size_bytes for unit in report.units) == report.size_bytes == len(data)
     weight = report.tensors[0]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from vvc_nnr.quantize.rate_distortion import (
 STEP_RATIO = 6.5
 VECTOR_STEP_RATIO = 3.0
 MAX_QP_MOVES = 6
+Method: TypeAlias = Literal["calibrated", "plain"]
 # What single levels pay of lambda. They are chosen one after another, and each saving makes later ones pay for its
 # error; where weights make up for each other a lot, less than the whole lambda saves more.
 LAMBDA_SHARES = (0.6, 0.3, 0.0)
@@ -95,8 +97,11 @@ def allocate(
             tried[qp] = candidate(qp, 1.0)
         return tried[qp].cost(lambda_rd)
 
-    start = qp_of_step(math.sqrt(STEP_RATIO * lambda_rd / sensitivity), qp_density)
-    best = tried[descend(cost, min(max(start, fine), coarse), fine, coarse)]
+    # Where the scales of inputs or outputs differ widely, the two means do, and the cost has a minimum near either.
+    usual = (sensitivity, along.log_mean_weight * across.log_mean_weight)
+    starts = {qp_of_step(math.sqrt(STEP_RATIO * lambda_rd / weight), qp_density) for weight in usual}
+    ends = {descend(cost, min(max(start, fine), coarse), fine, coarse) for start in starts}
+    best = tried[min(ends, key=cost)]
     for share in LAMBDA_SHARES:
         other = candidate(best.qp, share)
         if other.cost(lambda_rd) >= best.cost(lambda_rd):
@@ -189,6 +194,7 @@ class CalibratedNetwork:
         n_candidates: Lambdas tried.
         lambda_rd: In squared error per value of the output.
         reference_mse: Squared error that the original network leaves, or is taken to leave.
+        method: "plain" where a file without calibration was no larger and lost no more.
     """
 
     data: bytes
@@ -199,6 +205,19 @@ class CalibratedNetwork:
     n_candidates: int
     lambda_rd: float
     reference_mse: float
+    method: Method = "calibrated"
+
+    @property
+    def uncalibrated(self) -> tuple[TensorAllocation, ...]:
+        """The matrices whose levels do not follow from what they do to the output, the largest in bytes first."""
+        found = [tensor for tensor in self.tensors if tensor.sensitivity is None and len(tensor.shape) > 1]
+        return tuple(sorted(found, key=lambda tensor: -tensor.size_bytes))
+
+    @property
+    def uncalibrated_share(self) -> float:
+        """Their share of the bytes of all tensors."""
+        whole = sum(tensor.size_bytes for tensor in self.tensors)
+        return sum(tensor.size_bytes for tensor in self.uncalibrated) / whole if whole else 0.0
 
 
 def allocations(

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -24,12 +25,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.number_formats import NamedArrays, coded_shape, itemsize_of, shape_of
+from vvc_nnr.bitstream.number_formats import NamedArrays, as_float32, coded_shape, itemsize_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.calibrate.allocation import (
     AllocatedTensor,
     CalibratedNetwork,
+    Method,
+    TensorAllocation,
     allocate,
     allocations,
     damped_rows,
@@ -54,14 +57,29 @@ from vvc_nnr.calibrate.moments import (
 )
 from vvc_nnr.calibrate.transposed import PhaseMoments, factors, mean_outputs, phase_matrix, put_phase_matrix
 from vvc_nnr.coding.decoder import decode_network
-from vvc_nnr.coding.encoder import EncodedTensor, TensorJob, encode_tensor, make_job, tensor_rules, write_network
+from vvc_nnr.coding.encoder import (
+    EncodedTensor,
+    TensorJob,
+    code_network,
+    encode_tensor,
+    make_job,
+    tensor_rules,
+    with_own_step,
+    write_network,
+)
+from vvc_nnr.coding.inspection import inspect_stream
+from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
+from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
 from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
-from vvc_nnr.roles.roles import Rule
+from vvc_nnr.roles.roles import Rule, TensorRole
+
+# What matrices whose errors are not weighed keep more than the others.
+UNKNOWN_MORE_DB = 6.0
 
 _log = logging.getLogger(__name__)
 
@@ -102,8 +120,22 @@ def prepare(
     if len(felt) < len(layers):
         names = [layer.name for layer in layers if layer not in felt]
         _log.info("calibration: coded finely, since no gradient of the output reaches them: %s", ", ".join(names))
-    rules = tensor_rules(module_roles(model, arrays), arrays, replace(options, qp_by_size=False))
-    return CalibratedCoder(original, arrays, rules, calibration, meter, felt, gradients, options, metadata, seed)
+    roles = module_roles(model, arrays)
+    rules = tensor_rules(roles, arrays, replace(options, qp_by_size=False))
+    return CalibratedCoder(original, arrays, roles, rules, calibration, meter, felt, gradients, options, metadata, seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainCandidate:
+    """A network in a file without calibration.
+
+    Attributes:
+        network: The file and its loss.
+        quality_db: Of its tensors.
+    """
+
+    network: CalibratedNetwork
+    quality_db: float
 
 
 _Levels: TypeAlias = tuple[AllocatedTensor, tuple[NDArray[np.float32], int] | None]
@@ -117,6 +149,7 @@ class CalibratedCoder:
     Attributes:
         original: A copy of the network, float32.
         arrays: Its state, by name.
+        roles: What its tensors are.
         rules: What each tensor may lose that pictures do not decide about.
         calibration: The pictures.
         meter: By which the loss is measured.
@@ -129,6 +162,7 @@ class CalibratedCoder:
 
     original: nn.Module
     arrays: NamedArrays
+    roles: Mapping[str, TensorRole]
     rules: Mapping[str, Rule]
     calibration: CheckedCalibration
     meter: LossMeter
@@ -181,10 +215,35 @@ class CalibratedCoder:
         data = self._write(units)
         loss_db = self._loss_db(data, changed)
         tensors = allocations(self.arrays, units, coded, biases, self.options)
-        n_original = sum(itemsize_of(array) * math.prod(shape_of(array)) for array in self.arrays.values())
-        return CalibratedNetwork(
-            data, loss_db, len(self.meter.outputs), n_original, tensors, 1, lambda_rd, self.meter.reference_mse
+        return self._made(data, loss_db, tensors, lambda_rd, "calibrated")
+
+    def compress_plainly(self, *, max_bytes: int | None = None, quality: float | None = None) -> PlainCandidate:
+        """A file of the same network without calibration, and its loss: what the other candidates are held against.
+
+        Args:
+            max_bytes: Largest size, or
+            quality: in dB, as in `CompressOptions`.
+
+        Raises:
+            InputError: If the size cannot be kept, or the coded network returns NaN.
+        """
+        options = replace(self.options, qp=None, roles="auto", max_bytes=max_bytes, quality=quality)
+        coded = code_network(self.arrays, options, metadata=self.metadata, roles=self.roles)
+        loss_db = self._loss_db(coded.data, copied_module(self.original))
+        found = inspect_stream(coded.data, None, bins=False, max_elements=DEFAULT_MAX_ELEMENTS, n_threads=1).tensors
+        tensors = tuple(
+            TensorAllocation(t.name, t.shape, t.qp, t.step, t.size_bytes - t.header_bytes, None, None, None)
+            for t in found
         )
+        assert coded.quality_db is not None
+        return PlainCandidate(self._made(coded.data, loss_db, tensors, 0.0, "plain"), coded.quality_db)
+
+    def _made(
+        self, data: bytes, loss_db: float, tensors: tuple[TensorAllocation, ...], lambda_rd: float, method: Method
+    ) -> CalibratedNetwork:
+        n_original = sum(itemsize_of(array) * math.prod(shape_of(array)) for array in self.arrays.values())
+        n_held_out, reference_mse = len(self.meter.outputs), self.meter.reference_mse
+        return CalibratedNetwork(data, loss_db, n_held_out, n_original, tensors, 1, lambda_rd, reference_mse, method)
 
     def _code_layer(self, layer: MatrixLayer, passes: BothPasses, lambda_rd: float) -> _Levels | None:
         """Levels of a weight and the bias that goes with them; None if no pass comes to the layer."""
@@ -269,11 +328,29 @@ class CalibratedCoder:
             arrays[name] = values.astype(np.asarray(arrays[name]).dtype)
         qps = {name: qp for name, (_, qp) in biases.items()} | dict(self.options.qp_per_tensor)
         options = replace(self.options, qp_per_tensor=qps)
+        steps = self._steps_of_others(coded, biases)
         found = []
         for place, (name, array) in enumerate(arrays.items()):
             job = replace(make_job(name, array, place, arrays, options), rule=self.rules.get(name))
+            job = with_own_step(job, steps)
             found.append(_encode_levels(job, coded[name], options) if name in coded else encode_tensor(job, options))
         return found
+
+    def _steps_of_others(self, coded: Mapping[str, AllocatedTensor], biases: Collection[str]) -> OwnSteps | None:
+        """Steps of what no known layer has, finer than those of weighed matrices; None if an option says them."""
+        if not follows_spread(self.options):
+            return None
+        others = {name: array for name, array in self.arrays.items() if name not in coded and name not in biases}
+        spreads = measured_spreads(others, self.rules, self.options)
+        kept = [self._kept_db(name, tensor) for name, tensor in coded.items()]
+        known_db = min(max(statistics.fmean(kept), MIN_QUALITY_DB), MAX_QUALITY_DB) if kept else MAX_QUALITY_DB
+        return steps_at(spreads, known_db + UNKNOWN_MORE_DB, self.options)
+
+    def _kept_db(self, name: str, tensor: AllocatedTensor) -> float:
+        """The SNR of a weighed matrix; far above MAX_QUALITY_DB where nothing is lost."""
+        weights = np.asarray(as_float32(name, self.arrays[name]), np.float64).reshape(tensor.rounded.values.shape)
+        noise = float(np.square(weights - tensor.rounded.values).mean())
+        return 10 * math.log10(max(float(np.square(weights).mean()), 1e-300) / max(noise, 1e-300))
 
     def _write(self, units: Sequence[EncodedTensor]) -> bytes:
         mps = ModelParameterSet(mps_qp_density=self.options.qp_density)

@@ -10,21 +10,22 @@ Everything is the encoder's choice: any decoder of the standard reads the file.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from torch import nn
 
-from vvc_nnr.bitstream.qp import qp_at_density
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import loss_meter
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.coding.encoder import check_metadata
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.model.torch import copied_module
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.quality import MIN_QUALITY_DB
 
 T = TypeVar("T")
 
@@ -127,8 +128,11 @@ def next_lambda(tried: Sequence[tuple[float, float]], limit: Limit) -> float | N
     return at + min(max(share, 0.2), 0.8) * (other - at)
 
 
-# QP (at density 2) of matrices that no layer here knows: their errors are not weighed, so they are coded finely.
-UNKNOWN_QP = -52
+_log = logging.getLogger(__name__)
+# Of a search for a file without calibration.
+MAX_PLAIN_CANDIDATES, PLAIN_ENOUGH = 4, 0.7
+# From this share of the bytes on, matrices that are not calibrated are named.
+MUCH_UNCALIBRATED = 0.1
 # What the first candidate to keep a size takes for its loss.
 FIRST_LOSS_DB = 0.05
 # Octaves per octave of lambda.
@@ -151,6 +155,8 @@ def compress_calibrated(
 ) -> CalibratedNetwork:
     """The smallest file within a loss, or the one of least loss within a size.
 
+    Files of the same network without calibration are held against it, and the better one is returned.
+
     Args:
         model: Any module that makes a picture of tensors. It is not changed.
         pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, tuples of
@@ -172,14 +178,64 @@ def compress_calibrated(
 
     def candidate(lambda_rd: float) -> tuple[CalibratedNetwork, float]:
         found = candidates.compress(lambda_rd)
-        share = 100 * len(found.data) / found.n_original_bytes
-        tell(f"lambda {lambda_rd:.3g}: {len(found.data)} bytes ({share:.2f} %), loss {found.loss_db:.4f} dB")
+        tell(f"lambda {lambda_rd:.3g}: {_in_words(found)}")
         return found, found.loss_db if max_bytes is None else float(len(found.data))
 
     found = search_lambda(candidate, candidates.first_lambda(max_loss_db or FIRST_LOSS_DB), limit)
-    if not found.is_kept:
-        raise InputError(_beyond(found.best, max_loss_db, max_bytes))
-    return replace(found.best, n_candidates=found.n_candidates)
+    calibrated = replace(found.best, n_candidates=found.n_candidates)
+    best = calibrated if found.is_kept else None
+    for plain in _plain_files(candidates, calibrated, max_loss_db, max_bytes):
+        tell(f"without calibration: {_in_words(plain)}")
+        best = _better(best, plain, max_loss_db, max_bytes)
+    if best is None:
+        raise InputError(_beyond(calibrated, max_loss_db, max_bytes))
+    tell(f"taken: {best.method}, {_in_words(best)}")
+    if best.method == "calibrated" and best.uncalibrated_share > MUCH_UNCALIBRATED:
+        names = ", ".join(shown(tensor.name, 60) for tensor in best.uncalibrated[:5])
+        share = 100 * best.uncalibrated_share
+        _log.warning("%.0f %% of the bytes are matrices that are not calibrated, such as %s", share, names)
+    return best
+
+
+def _in_words(network: CalibratedNetwork) -> str:
+    share = 100 * len(network.data) / network.n_original_bytes
+    return f"{len(network.data)} bytes ({share:.2f} %), loss {network.loss_db:.4f} dB"
+
+
+def _plain_files(
+    coder: CalibratedCoder, calibrated: CalibratedNetwork, max_loss_db: float | None, max_bytes: int | None
+) -> Iterator[CalibratedNetwork]:
+    """Files without calibration: one of the calibrated file's size, and smaller ones as long as the loss is kept."""
+    try:
+        first = coder.compress_plainly(max_bytes=max_bytes or len(calibrated.data))
+    except InputError:
+        return  # no plain file is that small
+    yield first.network
+    is_kept = max_loss_db is None or calibrated.loss_db <= max_loss_db
+    if max_loss_db is None or (is_kept and first.network.loss_db > max_loss_db):
+        return
+
+    def candidate(noise: float) -> tuple[CalibratedNetwork, float]:
+        found = coder.compress_plainly(quality=max(-10 * math.log10(noise), MIN_QUALITY_DB)).network
+        return found, found.loss_db
+
+    limit = Limit(max_loss_db, PLAIN_ENOUGH, 1.0)
+    start = 10 ** (-first.quality_db / 10) * min(max(max_loss_db / max(first.network.loss_db, 1e-9), 2.0**-8), 8.0)
+    yield search_lambda(candidate, start, limit, MAX_PLAIN_CANDIDATES).best
+
+
+def _better(
+    best: CalibratedNetwork | None, other: CalibratedNetwork, max_loss_db: float | None, max_bytes: int | None
+) -> CalibratedNetwork | None:
+    """The smaller one within a loss, or the one of less loss within a size; None if neither keeps the limit."""
+    if max_loss_db is not None:
+        if other.loss_db > max_loss_db:
+            return best
+        return other if best is None or len(other.data) < len(best.data) else best
+    assert max_bytes is not None
+    if len(other.data) > max_bytes:
+        return best
+    return other if best is None or other.loss_db < best.loss_db else best
 
 
 def prepare_calibrated(
@@ -213,7 +269,7 @@ def prepare_calibrated(
 
 
 def calibrated_options(options: CompressOptions | None) -> CompressOptions:
-    """Options as calibration uses them: matrices of no known layer get a fine QP if none is given, rows are scanned.
+    """Options as calibration uses them: rows are scanned.
 
     Raises:
         InputError: If one has no effect with calibration, or leaves nothing to calibrate.
@@ -224,13 +280,14 @@ def calibrated_options(options: CompressOptions | None) -> CompressOptions:
         "codebook": chosen.codebook != "off",
         "lossless": chosen.lossless,
         "qp_by_size": chosen.qp_by_size,
+        "quality": chosen.quality is not None,
+        "bits_per_weight": chosen.bits_per_weight is not None,
         f"search {chosen.search!r}": chosen.search != "fast",
     }
     found = [name for name, is_given in idle.items() if is_given]
     if found:
         raise InputError(f"calibration: levels are chosen by pictures, not with {', '.join(found)}; take it away")
-    qp = qp_at_density(UNKNOWN_QP, chosen.qp_density) if chosen.qp is None else chosen.qp
-    return replace(chosen, qp=qp, scan_order=0)
+    return replace(chosen, scan_order=0)
 
 
 def _limit(max_loss_db: float | None, max_bytes: int | None) -> Limit:

@@ -165,7 +165,8 @@ def phase_windows(module: TransposedModule, x: Tensor, phase: Phase) -> Windows:
     x = x.unsqueeze(-2) if isinstance(module, nn.ConvTranspose1d) else x
     kernel, stride, padding, dilation = _axes(module)
     more = _two(module.output_padding, 0)
-    places, borders = [], []
+    places: list[tuple[int, int]] = []
+    borders: list[int] = []
     for axis in (0, 1):
         n_inputs = x.shape[2 + axis]
         n_outputs = (n_inputs - 1) * stride[axis] - 2 * padding[axis] + dilation[axis] * (kernel[axis] - 1)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -40,6 +41,7 @@ from vvc_nnr.calibrate.layers import (
 from vvc_nnr.calibrate.samples import Run
 from vvc_nnr.calibrate.transposed import PhaseMoments
 from vvc_nnr.errors import InputError
+from vvc_nnr.quantize.rate_distortion import DEAD_SHARE
 
 
 class _CancelledError(Exception):
@@ -234,7 +236,7 @@ def phase_moments(layer: MatrixLayer, module: TransposedModule, passes: BothPass
     for phase in phases(module):
         taps = phase.flat_taps(n_columns)
         sums = _Sums(module.groups, len(taps) * n_inputs)
-        _add(sums, layer, layer.n_places // n_phases, lambda x, p=phase: phase_windows(module, x, p), passes)
+        _add(sums, layer, layer.n_places // n_phases, partial(phase_windows, module, phase=phase), passes)
         if not sums.n_places:
             return None
         seen = sums.moments(np.arange(len(taps) * n_inputs))
@@ -259,6 +261,48 @@ def _add(
         sums.add(seen.patches(chosen).numpy(), seen_after.patches(chosen).numpy())
 
 
+class Evidence:
+    """What of second moments is to be believed, by how alike they are in every picture.
+
+    Beside the diagonal, correlations are shrunk to none by the share at which their expected squared error is least.
+    The scales of inputs are no matter, nor that pictures differ in contrast: each counts by its shape alone.
+
+    Source: O. Ledoit and M. Wolf, Journal of Multivariate Analysis 88(2), 2004.
+    """
+
+    def __init__(self) -> None:
+        self.n_pictures = 0
+        self._sums, self._squares, self._first = np.zeros(1), np.zeros(1), np.zeros(1)
+
+    def add(self, products: NDArray[np.floating[Any]]) -> None:
+        """The sums of products of one picture, (n_groups, n, n)."""
+        own = np.diagonal(products, axis1=1, axis2=2).astype(np.float64)
+        if not self.n_pictures:
+            self._first = np.where(own > DEAD_SHARE * own.mean(), own, np.inf)
+        contrast = float((own / self._first).mean())
+        if not contrast > 0:
+            return
+        even = products.astype(np.float64) / contrast
+        self._sums = self._sums + even
+        self._squares = self._squares + even**2
+        self.n_pictures += 1
+
+    def shares(self) -> NDArray[np.float64]:
+        """What is kept of each moment, (n_groups, n, n), 1 on the diagonal; all of it if there is but one picture."""
+        if self.n_pictures < 2:
+            return np.ones_like(np.atleast_3d(self._sums))
+        n = self._sums.shape[-1]
+        shares, beside = np.ones_like(self._sums), ~np.eye(n, dtype=bool)
+        noise = (self._squares - self._sums**2 / self.n_pictures) * self.n_pictures / (self.n_pictures - 1)
+        for group, sums in enumerate(self._sums):
+            own = np.diagonal(sums)
+            scale = np.where(own > DEAD_SHARE * own.mean(), 1 / np.sqrt(np.maximum(own, 1e-300)), 0.0)
+            weight = np.square(scale[:, None] * scale)[beside]
+            found = float(weight @ np.square(sums[beside]))
+            shares[group][beside] = 1 - min(float(weight @ noise[group][beside]) / found, 1.0) if found > 0 else 1.0
+        return shares
+
+
 class _Sums:
     """Sums of products in float32 and of those in float64, about the means of the first picture.
 
@@ -267,6 +311,7 @@ class _Sums:
 
     def __init__(self, n_groups: int, n: int) -> None:
         self.n_places, self.n_columns = 0, n
+        self._evidence = Evidence()
         self._columns, self._crossed = np.zeros((n_groups, n, n)), np.zeros((n_groups, n, n))
         self._after, self._before = np.zeros((n_groups, n)), np.zeros((n_groups, n))
         self._origins: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -278,7 +323,9 @@ class _Sums:
         u -= self._origins[0]
         v -= self._origins[1]
         # numpy knows a matrix times its own transpose, and computes half of it.
-        self._columns += v.transpose(0, 2, 1) @ v
+        products = v.transpose(0, 2, 1) @ v
+        self._columns += products
+        self._evidence.add(products)
         self._crossed += u.transpose(0, 2, 1) @ v
         self._after += v.sum(1, dtype=np.float64)
         self._before += u.sum(1, dtype=np.float64)
@@ -291,6 +338,8 @@ class _Sums:
         after, before = self._after / n, self._before / n
         columns = self._columns / n - _outer(after, after)
         crossed = self._crossed / n - _outer(before, after)
+        kept = self._evidence.shares()
+        columns, crossed = columns * kept, crossed * kept
         square = np.ix_(np.arange(len(columns)), order, order)
         original_mean, mean = (origin[:, 0].astype(np.float64) for origin in self._origins)
         return InputMoments(
@@ -325,7 +374,7 @@ def output_moments(
 
     Source: Hutchinson's estimator of the Gauss-Newton matrix; a Kronecker factor of it (Martens and Grosse 2015).
     """
-    sums = {layer.name: torch.zeros(1, dtype=torch.float64) for layer in layers}
+    sums = {layer.name: _GradientSums() for layer in layers}
     n_outputs = 0
     with _gradients(model, layers, sums):
         for inputs, weight in zip(samples, weights, strict=True):
@@ -340,17 +389,35 @@ def output_moments(
             (output * signs).sum().mul(weight**0.5).backward()  # type: ignore[no-untyped-call]
             n_outputs += output.numel()
             model.zero_grad()
-    return {name: (total / n_outputs).numpy() for name, total in sums.items()}
+    return {name: total.moments(n_outputs) for name, total in sums.items()}
+
+
+class _GradientSums:
+    """Sums over pictures of the products of a layer's gradients, float64."""
+
+    def __init__(self) -> None:
+        self._products = np.zeros((1, 1))
+        self._evidence = Evidence()
+
+    def add(self, rows: Tensor) -> None:
+        """Gradients of one call by place and row, (n_places, n_rows)."""
+        products = (rows.T @ rows).double().numpy()
+        self._products = self._products + products
+        self._evidence.add(products[None])
+
+    def moments(self, n_outputs: int) -> NDArray[np.float64]:
+        """What is to be believed of their sum per output value, (n_rows, n_rows); (1, 1) without any call."""
+        found: NDArray[np.float64] = self._products * self._evidence.shares()[0] / n_outputs
+        return found
 
 
 @contextmanager
-def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, Tensor]) -> Iterator[None]:
+def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, _GradientSums]) -> Iterator[None]:
     """Within it the second moments of the gradients of the layers' outputs are added up."""
 
     def watch(layer: MatrixLayer) -> Callable[..., None]:
         def add(gradient: Tensor) -> None:
-            rows = rows_of(layer.module(model), gradient)
-            sums[layer.name] = sums[layer.name] + (rows.T @ rows).double()
+            sums[layer.name].add(rows_of(layer.module(model), gradient))
 
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             if output.requires_grad:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -36,13 +36,24 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.bitstream.stream import write_stream
+from vvc_nnr.coding.own_steps import (
+    CodedNetwork,
+    OwnSteps,
+    code_by_spread,
+    follows_spread,
+    measured_spreads,
+    steps_at,
+    wanted_quality_db,
+    warn_of_weak,
+)
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
-from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, quantize_indices
+from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
+from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, snr_db
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
     Quantiser,
@@ -76,6 +87,7 @@ class TensorJob:
         past: What an update knows of the tensor before.
         n_threads: Threads for its block rows.
         rule: What the tensor may lose; None: what its number of dimensions says.
+        own_qp: The QP that follows from its spread; None: that of the options.
     """
 
     name: str
@@ -87,6 +99,7 @@ class TensorJob:
     past: TensorPast | None = None
     n_threads: int = 1
     rule: Rule | None = None
+    own_qp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +109,19 @@ class EncodedTensor:
     Args:
         units: One, low and high half of integers that need two, or none: an update without any change.
         number_format: As which they were coded, one of `number_formats.NUMBER_FORMATS`.
+        weak_db: Its SNR if that is below `quality.WEAK_DB`, else None.
     """
 
     units: tuple[DataUnit, ...]
     number_format: str
+    weak_db: float | None = None
+
+
+def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
+    """The job with the QP that follows from the tensor's spread, or to be exact where no step is fine enough."""
+    if steps is None:
+        return job
+    return replace(job, own_qp=steps.qps.get(job.name), rule=EXACT if job.name in steps.exact else job.rule)
 
 
 def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -120,11 +142,11 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     values = as_float32(job.name, job.array, "" if job.parent else LOSSLESS_CODES_THEM)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_exactly(job, BITS_OF[job.number_format], options)
-    quantiser = choose_quantiser(job.name, values, options, job.rule)
+    quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
-    unit = _encode_floats(job, values, quantiser, options)
-    return EncodedTensor((unit,) if unit else (), job.number_format)
+    unit, weak_db = _encode_floats(job, values, quantiser, options)
+    return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
 
 
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -134,7 +156,7 @@ def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor
     qp = None if values is None else exact_qp(values, options.qp_density, limit)
     if values is None or qp is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
-    unit = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
 
@@ -167,26 +189,35 @@ def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], optio
 
 def _encode_floats(
     job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
-) -> DataUnit | None:
-    """The data unit of a float tensor; None of an update without any change."""
+) -> tuple[DataUnit | None, float | None]:
+    """The data unit of a float tensor, None of an update without any change; and its SNR if it is weak."""
     unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
-    step = step_size(quantiser.qp, options.qp_density)
+    step, original = step_size(quantiser.qp, options.qp_density), values
     if quantiser.max_level is not None:
         largest = np.float32(quantiser.max_level * step)
         values = np.clip(values, -largest, largest)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
     book = _by_codebook(unit, values, quantiser.qp, options) if wants_codebook else None
-    if book is not None and options.codebook == "force":
-        return book
     unit = replace(unit, dq_flag=quantiser.use_dq)
     params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
     found = _search(values, params, quantiser, options)
+    may_miss = quantiser.max_level is not None or (options.lambda_rd or 0.0) > 1
+    weak_db = None if not may_miss and is_surely_strong(original, step) else _weak_db(original, found, params, step)
+    if book is not None and options.codebook == "force":
+        return book, weak_db
     if job.parent is not None and not found.indices.any():
-        return None
+        return None, weak_db
     indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
     plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
-    return plain if book is None else min(plain, book, key=_size_bytes)
+    return plain if book is None else min(plain, book, key=_size_bytes), weak_db
+
+
+def _weak_db(values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams, step: float) -> float | None:
+    """The SNR of a tensor of some levels, None unless it is below WEAK_DB."""
+    decoded = levels_of(found.indices, params, found.skipped_rows) * np.float32(step)
+    found_db = snr_db(values, decoded)
+    return found_db if found_db < WEAK_DB else None
 
 
 def _search(
@@ -239,6 +270,20 @@ def compress_arrays(
     roles: Mapping[str, TensorRole] | None = None,
     graph: Graph | None = None,
 ) -> bytes:
+    """The stream of `code_network`; tensors that lose most of themselves are named in a logged warning."""
+    coded = code_network(arrays, options, progress, metadata, roles, graph)
+    warn_of_weak(coded.weak_db)
+    return coded.data
+
+
+def code_network(
+    arrays: NamedArrays,
+    options: CompressOptions,
+    progress: Progress | None = None,
+    metadata: Mapping[str, str] | None = None,
+    roles: Mapping[str, TensorRole] | None = None,
+    graph: Graph | None = None,
+) -> CodedNetwork:
     """A stream of all tensors, tied ones once.
 
     Args:
@@ -250,31 +295,69 @@ def compress_arrays(
         graph: The network's graph, if it has one.
 
     Raises:
-        InputError: If an option, a name, a number format or a value cannot be coded.
+        InputError: If an option, a name, a number format or a value cannot be coded, or a size cannot be kept.
     """
     options.check_names(arrays)
     check_metadata(metadata or {})
-    rules = tensor_rules(roles, arrays, options)
+    told = named_roles(arrays) if roles is None else roles
+    rules = tensor_rules(told, arrays, options)
     ties = find_ties(arrays)
     tied = {tie.name for tie in ties}
-    jobs = [
-        replace(make_job(name, array, place, arrays, options), rule=rules.get(name))
-        for place, (name, array) in enumerate(arrays.items())
-        if name not in tied
-    ]
-    shapes = [shape_of(job.array) for job in jobs]
-    coded = encode_all(jobs.__getitem__, shapes, options, progress)
+    own = {name: array for name, array in arrays.items() if name not in tied}
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    return write_network(shapes, coded, mps, metadata=metadata, ties=ties, graph=graph)
+    places = {name: place for place, name in enumerate(arrays)}
+    jobs = {
+        name: replace(make_job(name, array, places[name], arrays, options), rule=rules.get(name))
+        for name, array in own.items()
+    }
+    shapes = [shape_of(array) for array in own.values()]
+
+    def coded(steps: OwnSteps | None) -> CodedNetwork:
+        own_jobs = [with_own_step(job, steps) for job in jobs.values()]
+        units = encode_all(own_jobs.__getitem__, shapes, options, progress)
+        data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
+        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(jobs, units))
+
+    return code_by_spread(own, rules, options, coded) if follows_spread(options) else coded(None)
 
 
-def tensor_rules(
-    roles: Mapping[str, TensorRole] | None, arrays: NamedArrays, options: CompressOptions
-) -> dict[str, Rule]:
+def expected_snrs_db(
+    arrays: NamedArrays, roles: Mapping[str, TensorRole], options: CompressOptions
+) -> dict[str, float]:
+    """The SNR that a QP or the tensors' own steps would leave, in dB, of those whose steps no role sets, by name.
+
+    Args:
+        arrays: The tensors; those with values that cannot be coded are left out.
+        roles: What they are.
+        options: How they would be coded.
+    """
+    rules = tensor_rules(roles, arrays, options)
+    spreads = measured_spreads({n: a for n, a in arrays.items() if _is_finite(n, a)}, rules, options)
+    if follows_spread(options):
+        return dict(steps_at(spreads, wanted_quality_db(spreads, options), options).expected_db)
+    weight_step, vector_step = (step_size(qp, options.qp_density) for qp in (options.weight_qp, options.vector_qp))
+    own = {name: spread.snr_at(weight_step) for name, spread in spreads.weights.items()}
+    return own | {name: spread.snr_at(vector_step) for name, spread in spreads.vectors.items()}
+
+
+def _is_finite(name: str, array: Array | Bfloat16Bits) -> bool:
+    try:
+        return not number_format_of(name, array).startswith(("float", "bfloat")) or as_float32(name, array) is not None
+    except InputError:
+        return False
+
+
+def weak_tensors(names: Iterable[str], coded: Sequence[EncodedTensor]) -> dict[str, float]:
+    """SNR of the tensors that keep less than WEAK_DB, by name."""
+    found = zip(names, coded, strict=True)
+    return {name: tensor.weak_db for name, tensor in found if tensor.weak_db is not None}
+
+
+def tensor_rules(roles: Mapping[str, TensorRole], arrays: NamedArrays, options: CompressOptions) -> dict[str, Rule]:
     """What each tensor may lose; empty without roles.
 
     Args:
-        roles: What the tensors are, by name; None: what their names tell.
+        roles: What the tensors are, by name.
         arrays: The tensors.
         options: How they are coded.
 
@@ -285,7 +368,7 @@ def tensor_rules(
         if options.role_of or options.qp_by_size:
             raise InputError('role_of, qp_by_size: have no effect with roles="off"')
         return {}
-    found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
+    found = override_roles(roles, options.role_of)
     rules = {name: RULES[told.role] for name, told in found.items()}
     if not options.qp_by_size:
         return rules

@@ -22,6 +22,7 @@ from vvc_nnr.kernels.entropy_coding import DecodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import thread_count
 from vvc_nnr.parallel import run_all
+from vvc_nnr.quantize.quality import snr_db
 
 _NAMES = {StartUnit: "STR", TopologyUnit: "TPL", DataUnit: "NDU"}
 # First context of each kind of bin; the greater flags end where the remainder begins.
@@ -61,6 +62,8 @@ class TensorReport:
         bin_bits: Kind of bin to bits of the payload, estimated by the coder's own cost model; empty if not asked for.
         n_estimator_sets: Contexts with an estimator other than the default; None if not asked for.
         mse: Mean squared error against the original; None if that is not known.
+        snr_db: Signal-to-noise ratio against the original in dB, of ordinary values alone if that is lower; None if it
+            is not known, or the tensor is exact.
     """
 
     name: str
@@ -80,6 +83,7 @@ class TensorReport:
     bin_bits: Mapping[str, float]
     n_estimator_sets: int | None
     mse: float | None
+    snr_db: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
     kind = unit.nnr_compressed_data_unit_payload_type
     bin_bits, n_sets = _bin_bits(tensor) if bins and unit.parent is None and unit.has_codeword else ({}, None)
     n_values = math.prod(tensor.shape)
+    mse, ratio_db = _error(tensor, original)
     return TensorReport(
         name=tensor.name,
         shape=tensor.shape,
@@ -190,7 +195,8 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
         is_update=unit.parent is not None,
         bin_bits=bin_bits,
         n_estimator_sets=n_sets,
-        mse=_mse(tensor, original),
+        mse=mse,
+        snr_db=ratio_db,
     )
 
 
@@ -239,23 +245,25 @@ def _sets_of(decoded: DecodedTensor) -> NDArray[np.uint8]:
     return sets
 
 
-def _mse(tensor: CodedTensor, original: NamedArrays | None) -> float | None:
-    """Mean squared error of a tensor; None without an original, and of updates and blocks.
+def _error(tensor: CodedTensor, original: NamedArrays | None) -> tuple[float | None, float | None]:
+    """Mean squared error and SNR in dB of a tensor; None without an original, and of updates and blocks.
 
     Raises:
         ShapeError: If the original has another shape.
     """
     if original is None or tensor.name not in original or any(u.parent or u.is_block for u in tensor.data_units):
-        return None
+        return None, None
     was = original[tensor.name]
     before = as_float32(tensor.name, was) if isinstance(was, Bfloat16Bits) else was
     after: Array = decode_tensor(tensor)[tensor.name]
     if before.shape != after.shape:
         raise ShapeError(f"tensor {tensor.name!r}: shape {after.shape}, the original has {before.shape}")
     if not after.size:
-        return 0.0
+        return 0.0, None
     error = np.subtract(before, after, dtype=np.float64).reshape(-1)
-    return float(error @ error / error.size)
+    mse = float(error @ error / error.size)
+    ratio_db = snr_db(before, after) if math.isfinite(mse) else math.inf
+    return mse, ratio_db if math.isfinite(ratio_db) else None
 
 
 def as_json(report: Inspection) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
-from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, write_network
+from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, weak_tensors, with_own_step, write_network
+from vvc_nnr.coding.own_steps import CodedNetwork, OwnSteps, code_by_spread, follows_spread, warn_of_weak
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
@@ -120,7 +121,8 @@ def compress_update(
     Args:
         base: The state that the receiver has; a model counts as one without any update before.
         new: The wanted state: the same names, shapes and number formats.
-        options: QPs are those of differences, roles play no part; no codebooks, exact float64 or thorough search.
+        options: QPs and quality are those of differences, roles play no part; no codebooks, exact float64 or thorough
+            search. Differences that come back with less than 10 dB are named in a logged warning.
         temporal_contexts: Probabilities follow the last update's levels.
         history_contexts: Probabilities follow where any update was, where that is shorter.
         progress: Called with the values coded so far and their total.
@@ -140,14 +142,34 @@ def compress_update(
     _check_same(state, wanted)
     names, shapes = list(state.tensors), [tensor.values.shape for tensor in state.tensors.values()]
     contexts = temporal_contexts, history_contexts
-    coded = encode_all(
-        lambda place: _job(names[place], place, state, wanted[names[place]], options, contexts),
-        shapes, options, progress,
-    )  # fmt: skip
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
-    data = write_network(shapes, coded, mps, base=state.digest())
+    digest = state.digest()
+
+    def coded(steps: OwnSteps | None) -> CodedNetwork:
+        def job(place: int) -> TensorJob:
+            name = names[place]
+            return with_own_step(_job(name, place, state, wanted[name], options, contexts), steps)
+
+        units = encode_all(job, shapes, options, progress)
+        data = write_network(shapes, units, mps, base=digest)
+        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units))
+
+    differences = _float_differences(state, wanted) if follows_spread(options) else None
+    found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded)
+    warn_of_weak(found.weak_db)
+    data = found.data
     n_elements = sum(math.prod(shape) for shape in shapes)
     return data, apply_update(state, data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
+
+
+def _float_differences(state: BaseState, wanted: NamedArrays) -> NamedArrays:
+    """What is to be added to each float tensor, float32."""
+    floats = {name: old for name, old in state.tensors.items() if old.number_format.startswith(("float", "bfloat"))}
+    return {name: _difference(name, old, _plain(name, wanted[name])) for name, old in floats.items()}
+
+
+def _plain(name: str, array: Array | Bfloat16Bits) -> Array:
+    return as_float32(name, array) if isinstance(array, Bfloat16Bits) else array
 
 
 def _check_same(state: BaseState, wanted: NamedArrays) -> None:
@@ -181,8 +203,7 @@ def _job(
         InputError: If a difference cannot be coded.
     """
     old = state.tensors[name]
-    values = as_float32(name, new) if isinstance(new, Bfloat16Bits) else new
-    job = make_job(name, _difference(name, old, values), place, state.tensors, options)
+    job = make_job(name, _difference(name, old, _plain(name, new)), place, state.tensors, options)
     is_temporal = contexts[0] and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
     return replace(

@@ -10,20 +10,35 @@ metadata against the tensors, both before an array is made. The string is JSON:
 Levels of 8 and 16 bit are stored as U8 and U16 tensors in their own shape. At other depths they are packed
 into a flat U8 tensor, and the shape follows the range: `"conv0.weight":[-0.41,0.37,[64,5,3,3]]`.
 Numbers are the shortest decimals that round to the float32 range.
+
+Where rows have ranges of their own, or tensors other number formats than float32, the version is 2:
+
+    {"version":2,...,"tensors":{"conv0.weight":["rows"],...},"formats":{"conv0.weight":"F16"}}
+
+A text, in place of the two ends, holds those of each row as base64 of float32 pairs, little endian. "F16" and "BF16"
+are what the values are rounded to once they are restored; tensors that are not named are float32.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeGuard, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.number_formats import LOSSLESS_CODES_THEM, Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import (
+    LOSSLESS_CODES_THEM,
+    Bfloat16Bits,
+    as_float32,
+    bfloat16_bits,
+    from_float32,
+)
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.json_text import parse_json
@@ -39,38 +54,44 @@ from vvc_nnr.model.container import (
     stored_array,
 )
 from vvc_nnr.quantize.uniform import (
+    UniformRows,
     UniformTensor,
     check_bits,
     check_range,
     level_dtype,
     pack_levels,
     packed_bytes,
+    quantize_rows,
     quantize_uniform,
     unpack_levels,
 )
 
 Biases: TypeAlias = Literal["quantised", "float"]
+Ranges: TypeAlias = Literal["tensor", "row"]
 
 UNIFORM_KEY = "vvc_nnr.uniform"
-UNIFORM_VERSION = 1
+UNIFORM_VERSION, ROWS_VERSION = 1, 2
+HALF_FORMATS = ("F16", "BF16")
 MAX_DIMENSIONS = 64
 NATIVE_BITS = (8, 16)
 """Depths whose levels are plain U8 and U16 tensors; all others are packed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StoredRange:
     """What the metadata says of one quantised tensor.
 
     Attributes:
-        minimum: Value of level 0, a float32 number.
-        maximum: Value of the highest level, a float32 number.
+        minimum: Value of level 0, a float32 number; of rows, the least.
+        maximum: Value of the highest level, a float32 number; of rows, the largest.
         shape: The tensor's shape if its levels are packed, None if the stored tensor has it.
+        rows: Both of each row, float32, (n_rows, 2); None if the tensor has one range.
     """
 
     minimum: float
     maximum: float
     shape: tuple[int, ...] | None
+    rows: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +102,13 @@ class UniformMetadata:
         bits: Bits per level of every quantised tensor, 1 to 16.
         biases: Whether biases are quantised too, or float32.
         ranges: One entry per quantised tensor.
+        formats: Number formats by their safetensors names, of quantised tensors that are not float32.
     """
 
     bits: int
     biases: Biases
     ranges: Mapping[str, StoredRange]
+    formats: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_packed(bits: int) -> bool:
@@ -101,7 +124,10 @@ def is_bias(name: str, n_dimensions: int) -> bool:
 def metadata_to_json(metadata: UniformMetadata) -> str:
     """The metadata as the file stores it, tensors in order of their names."""
     tensors = {name: _entry(metadata.ranges[name]) for name in sorted(metadata.ranges)}
-    content = {"version": UNIFORM_VERSION, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors}
+    is_plain = not metadata.formats and all(stored.rows is None for stored in metadata.ranges.values())
+    version = UNIFORM_VERSION if is_plain else ROWS_VERSION
+    formats = {} if is_plain else {"formats": {name: metadata.formats[name] for name in sorted(metadata.formats)}}
+    content = {"version": version, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors} | formats
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -110,7 +136,7 @@ def metadata_from_json(text: str) -> UniformMetadata:
 
     Raises:
         BitstreamError: If the text is no such metadata.
-        UnsupportedError: If its version is not 1.
+        UnsupportedError: If its version is neither 1 nor 2.
     """
     try:
         content = parse_json(text)
@@ -118,18 +144,32 @@ def metadata_from_json(text: str) -> UniformMetadata:
         raise _damaged(str(error)) from error
     if not isinstance(content, dict) or not _is_int(content.get("version")):
         raise _damaged("no version")
-    if content["version"] != UNIFORM_VERSION:
-        raise UnsupportedError(f"{UNIFORM_KEY} version {content['version']}: only {UNIFORM_VERSION} is read")
+    if content["version"] not in (UNIFORM_VERSION, ROWS_VERSION):
+        known = f"only {UNIFORM_VERSION} and {ROWS_VERSION} are read"
+        raise UnsupportedError(f"{UNIFORM_KEY} version {content['version']}: {known}")
+    has_rows = content["version"] == ROWS_VERSION
     bits, biases = _bits(content.get("bits")), _biases(content.get("biases"))
     tensors = content.get("tensors")
     if not isinstance(tensors, dict):
         raise _damaged(f"tensors is {type(tensors).__name__}, must be an object")
-    ranges = {name: _stored_range(name, entry, bits) for name, entry in tensors.items()}
-    return UniformMetadata(bits, biases, ranges)
+    ranges = {name: _stored_range(name, entry, bits, has_rows=has_rows) for name, entry in tensors.items()}
+    formats = _formats(content.get("formats", {}), ranges) if has_rows else {}
+    return UniformMetadata(bits, biases, ranges, formats)
 
 
-def _entry(stored: StoredRange) -> list[float | list[int]]:
-    ends: list[float | list[int]] = [_shortest(stored.minimum), _shortest(stored.maximum)]
+def _formats(value: object, ranges: Mapping[str, StoredRange]) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(found in HALF_FORMATS for found in value.values()):
+        raise _damaged(f"formats: must map tensors to {' or '.join(HALF_FORMATS)}")
+    unknown = [name for name in value if name not in ranges]
+    if unknown:
+        raise _damaged(f"a format of {shown(unknown[0])}, which has no range")
+    return dict(value)
+
+
+def _entry(stored: StoredRange) -> list[str | float | list[int]]:
+    ends: list[str | float | list[int]] = [_shortest(stored.minimum), _shortest(stored.maximum)]
+    if stored.rows is not None:
+        ends = [base64.b64encode(stored.rows.astype("<f4").tobytes()).decode()]
     return ends if stored.shape is None else [*ends, list(stored.shape)]
 
 
@@ -156,9 +196,16 @@ def _biases(value: object) -> Biases:
     raise _damaged(f"biases is {shown(repr(value))}, must be one of {', '.join(get_args(Biases))}")
 
 
-def _stored_range(name: str, entry: object, bits: int) -> StoredRange:
-    if not isinstance(entry, list) or len(entry) != (3 if is_packed(bits) else 2):
-        raise _damaged(f"{name}: must be [minimum, maximum{', shape' if is_packed(bits) else ''}]")
+def _stored_range(name: str, entry: object, bits: int, *, has_rows: bool) -> StoredRange:
+    is_rows = has_rows and isinstance(entry, list) and bool(entry) and isinstance(entry[0], str)
+    ends = ["rows"] if is_rows else ["minimum", "maximum"]
+    parts = [*ends, "shape"] if is_packed(bits) else ends
+    if not isinstance(entry, list) or len(entry) != len(parts):
+        raise _damaged(f"{name}: must be [{', '.join(parts)}]")
+    shape = _shape(name, entry[-1]) if is_packed(bits) else None
+    if is_rows:
+        rows = _rows(name, entry[0])
+        return StoredRange(float(rows[:, 0].min()), float(rows[:, 1].max()), shape, rows)
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in entry[:2]):
         raise _damaged(f"{name}: its range is no pair of numbers")
     try:
@@ -166,8 +213,21 @@ def _stored_range(name: str, entry: object, bits: int) -> StoredRange:
         check_range(minimum, maximum)
     except (InputError, OverflowError) as error:
         raise _damaged(f"{name}: {error}") from error
-    shape = _shape(name, entry[2]) if is_packed(bits) else None
     return StoredRange(minimum, maximum, shape)
+
+
+def _rows(name: str, text: str) -> NDArray[np.float32]:
+    """The ranges of rows, at least one."""
+    try:
+        data = base64.b64decode(text.encode(), validate=True)
+    except (ValueError, UnicodeEncodeError) as error:
+        raise _damaged(f"{name}: the ranges of its rows are no base64") from error
+    if not data or len(data) % 8:
+        raise _damaged(f"{name}: the ranges of its rows take {len(data)} bytes, must be 8 for each")
+    rows = np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, 2)
+    if not np.isfinite(rows).all() or (rows[:, 0] > rows[:, 1]).any():
+        raise _damaged(f"{name}: the ranges of its rows must be finite and in order")
+    return rows
 
 
 def _nearest_float32(value: float) -> float:
@@ -268,8 +328,10 @@ def read_exact(path: Path | str) -> tuple[dict[str, Tensor | Bfloat16Bits], dict
         data = read_bytes(path)
         raw, metadata = parse_container(data)
         if UNIFORM_KEY in metadata:
-            stored = parse_network(data)
-            return dict(stored.tensors), stored.metadata, stored.n_bytes
+            uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
+            formats = uniform.formats if uniform else {}
+            exact = {name: _as_half(tensor, formats.get(name)) for name, tensor in stored.tensors.items()}
+            return exact, stored.metadata, stored.n_bytes
         return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
 
 
@@ -332,7 +394,11 @@ def float_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
 
 
 def uniform_bytes(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], bits: int = 8, biases: Biases = "quantised"
+    tensors: Mapping[str, Tensor | Bfloat16Bits],
+    metadata: Mapping[str, str],
+    bits: int = 8,
+    biases: Biases = "quantised",
+    ranges: Ranges = "tensor",
 ) -> bytes:
     """A safetensors file with every floating-point tensor as levels between its minimum and maximum.
 
@@ -341,34 +407,44 @@ def uniform_bytes(
         metadata: The user's own strings, stored as they are.
         bits: Bits per level, 1 to 16.
         biases: "float" keeps biases (at most one dimension, name ending in "bias") in float32.
+        ranges: "tensor": one minimum and maximum for a tensor, as in the papers. "row": one for each of its rows
+            (output channels) if it has several, and half floats come back as half floats.
 
     Raises:
-        InputError: As `float_bytes`; also for NaN and infinity, and for bits and biases out of range.
+        InputError: As `float_bytes`; also for NaN and infinity, and for options out of range.
     """
     check_bits(bits)
     _check_keys(metadata)
-    if biases not in get_args(Biases):
-        raise InputError(f"biases {biases!r}: must be one of {', '.join(get_args(Biases))}")
+    for name, value, kind in (("biases", biases, Biases), ("ranges", ranges, Ranges)):
+        if value not in get_args(kind):
+            raise InputError(f"{name} {value!r}: must be one of {', '.join(get_args(kind))}")
     stored: dict[str, Tensor] = {}
-    ranges: dict[str, StoredRange] = {}
+    found: dict[str, StoredRange] = {}
+    formats: dict[str, str] = {}
     for name, tensor in tensors.items():
-        if tensor.dtype.kind != "f" or (biases == "float" and is_bias(name, tensor.ndim)):
-            stored[name] = _exact(name, tensor)
-        else:
-            stored[name], ranges[name] = _levels_and_range(name, tensor, bits)
-    uniform = metadata_to_json(UniformMetadata(bits, biases, ranges))
+        plain = as_float32(name, tensor) if isinstance(tensor, Bfloat16Bits) else tensor
+        if plain.dtype.kind != "f" or (biases == "float" and is_bias(name, plain.ndim)):
+            stored[name] = _exact(name, plain)
+            continue
+        stored[name], found[name] = _levels_and_range(name, plain, bits, by_row=ranges == "row")
+        if ranges == "row" and (isinstance(tensor, Bfloat16Bits) or tensor.dtype == np.float16):
+            formats[name] = "BF16" if isinstance(tensor, Bfloat16Bits) else "F16"
+    uniform = metadata_to_json(UniformMetadata(bits, biases, found, formats))
     return container_bytes(stored, {**metadata, UNIFORM_KEY: uniform})
 
 
-def _levels_and_range(name: str, tensor: Tensor, bits: int) -> tuple[Tensor, StoredRange]:
+def _levels_and_range(name: str, tensor: Tensor, bits: int, *, by_row: bool) -> tuple[Tensor, StoredRange]:
+    has_rows = by_row and tensor.ndim > 1 and tensor.size > tensor.shape[0] > 1
     try:
-        quantised = quantize_uniform(tensor, bits)
+        whole = quantize_uniform(tensor, bits)
+        rows = quantize_rows(tensor, bits) if has_rows else None
     except InputError as error:
         raise InputError(f"tensor {name}: {error}: {LOSSLESS_CODES_THEM}") from error
-    ends = (quantised.minimum, quantised.maximum)
-    if is_packed(bits):
-        return pack_levels(quantised.levels, bits), StoredRange(*ends, tensor.shape)
-    return quantised.levels, StoredRange(*ends, None)
+    ends = (whole.minimum, whole.maximum)
+    shape = tensor.shape if is_packed(bits) else None
+    levels = whole.levels if rows is None else rows.levels
+    packed = pack_levels(levels, bits) if is_packed(bits) else levels
+    return packed, StoredRange(*ends, shape, None if rows is None else rows.ranges)
 
 
 def _exact(name: str, tensor: Tensor) -> Tensor:
@@ -417,7 +493,28 @@ def _restored(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> T
     if stored.shape is not None:
         levels = unpack_levels(array, math.prod(stored.shape), uniform.bits)
         array = reshaped(name, levels, stored.shape)
-    return UniformTensor(array, stored.minimum, stored.maximum, uniform.bits).dequantize()
+    if stored.rows is None:
+        values = UniformTensor(array, stored.minimum, stored.maximum, uniform.bits).dequantize()
+    elif array.ndim < 2 or array.shape[0] != len(stored.rows):
+        raise BitstreamError(f"tensor {name} has shape {array.shape}, the metadata ranges of {len(stored.rows)} rows")
+    else:
+        values = UniformRows(array, stored.rows, uniform.bits).dequantize()
+    return _in_format(values, uniform.formats.get(name))
+
+
+def _as_half(values: Tensor, format_name: str | None) -> Tensor | Bfloat16Bits:
+    """Values that a half float holds as such; others as they are."""
+    if format_name is None:
+        return values
+    return values.astype(np.float16) if format_name == "F16" else Bfloat16Bits(bfloat16_bits(values))
+
+
+def _in_format(values: NDArray[np.float32], format_name: str | None) -> NDArray[np.float32]:
+    """The float32 values as a half float rounds them."""
+    if format_name is None:
+        return values
+    rounded = from_float32(values, "float16" if format_name == "F16" else "bfloat16")
+    return np.asarray(rounded, np.float32)
 
 
 def as_stored_float(name: str, array: Tensor, error: type[InputError] | type[UnsupportedError]) -> Tensor:

@@ -29,6 +29,8 @@ from vvc_nnr.kernels.tensor_params import TensorParams, require_status
 from vvc_nnr.quantize.dependent import levels_of
 
 DAMPING = 1e-3
+# Inputs of a smaller share of the mean diagonal are dead.
+DEAD_SHARE = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,16 +50,25 @@ class Feedback:
         """What an error costs on average if all that came before is made up for."""
         return float(self.weight.mean(dtype=np.float64))
 
+    @property
+    def log_mean_weight(self) -> float:
+        """The geometric mean of what errors cost: that of the inputs' and outputs' scales, which may differ widely."""
+        return math.exp(float(np.log(self.weight.astype(np.float64)).mean()))
+
 
 def damped(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The moments with a share of their mean diagonal added to the diagonal, or 1 if they are all zero.
+    """The moments with a share of itself added to each place of the diagonal: the scale of an input is no matter.
+
+    Dead inputs get that share of the mean diagonal, or 1 if all are dead.
 
     Args:
         moments: (n_groups, n, n), symmetric, no negative eigenvalue but for rounding.
     """
-    n = moments.shape[-1]
-    added = DAMPING * np.trace(moments, axis1=1, axis2=2) / n
-    return moments + np.where(added > 0, added, 1.0)[:, None, None] * np.eye(n)
+    own = np.diagonal(moments, axis1=1, axis2=2)
+    mean = own.mean(axis=1, keepdims=True)
+    dead = np.where(mean > 0, DAMPING * mean, 1.0)
+    added = np.where(own > DEAD_SHARE * mean, DAMPING * own, dead)
+    return moments + added[:, :, None] * np.eye(moments.shape[-1])
 
 
 def feedback_of(moments: NDArray[np.float64]) -> Feedback:

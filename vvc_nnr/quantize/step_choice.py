@@ -14,6 +14,7 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.quality import spread_of
 from vvc_nnr.roles.by_name import COARSE_LEVEL
 from vvc_nnr.roles.roles import Rule
 
@@ -83,8 +84,9 @@ def _grid_exponent(values: NDArray[np.float32]) -> int | None:
     return int((np.maximum(exponents, 1) - 127 - _MANTISSA_BITS + zeros).min())
 
 
-# Larger multiples of the step are not coded: the QP is raised.
-MAX_STEPS = 2.0**30 - 64
+# Larger multiples of the step are not coded: the QP is raised, unless that would leave ordinary values less than so
+# many dB, as beside the huge one of a mask.
+MAX_STEPS, RAISED_DB = 2.0**30 - 64, 60.0
 PERCENTILE = 99.95
 MIN_VECTOR_BITDEPTH = 8
 
@@ -109,9 +111,21 @@ class Quantiser:
 
 
 def choose_quantiser(
-    name: str, values: NDArray[np.float32], options: CompressOptions, rule: Rule | None = None
+    name: str,
+    values: NDArray[np.float32],
+    options: CompressOptions,
+    rule: Rule | None = None,
+    own_qp: int | None = None,
 ) -> Quantiser | None:
-    """How a float tensor is quantised; None if no step will do for its values."""
+    """How a float tensor is quantised; None if no step will do for its values.
+
+    Args:
+        name: Its name.
+        values: Its values.
+        options: QPs by name come first.
+        rule: What it may lose; None: what its number of dimensions says.
+        own_qp: The QP that follows from its spread, before those of the options for all tensors.
+    """
     low, high = extremes(values)
     largest = max(-float(low), float(high))
     if largest > MAX_STEPS * step_size(qp_limits(options.qp_density)[1], options.qp_density):
@@ -124,12 +138,15 @@ def choose_quantiser(
     if options.bitdepth is not None and not is_named:
         return _quantiser_of_bitdepth(values, options.bitdepth, options.qp_density)
     is_weight = values.ndim > 1 if rule is None else rule.step == "qp"
-    qp = options.qp_of(name, 2 if is_weight else 1)
+    qp = options.qp_of(name, 2 if is_weight else 1) if own_qp is None or is_named else own_qp
     if rule is not None and rule.qp_offset and not is_named:
         low_qp, high_qp = qp_limits(options.qp_density)
         qp = min(max(qp + rule.qp_offset, low_qp), high_qp)
     if largest > MAX_STEPS * step_size(qp, options.qp_density):
         qp = qp_of_step(largest / MAX_STEPS, options.qp_density)
+        spread = spread_of(values)
+        if spread is None or spread.snr_at(step_size(qp, options.qp_density)) < RAISED_DB:
+            return None
     keeps_sign = rule is not None and rule.keeps_sign
     return Quantiser(qp, options.use_dq and not keeps_sign, keeps_sign=keeps_sign)
 

@@ -1,4 +1,4 @@
-"""The papers' scalar quantiser: one minimum, one maximum and 1 to 16 bit levels per tensor.
+"""The papers' scalar quantiser: one minimum, one maximum and 1 to 16 bit levels per tensor; as the field does, per row.
 
     level = round((value - minimum) / step)         step = (maximum - minimum) / (2**bits - 1)
     value = minimum + level * step                  float64 throughout, the result rounded to float32
@@ -83,6 +83,73 @@ def quantize_uniform(values: NDArray[np.floating[Any]], bits: int) -> UniformTen
     scale = top / (maximum - minimum) if maximum > minimum else 0.0
     levels = np.clip(np.rint((exact - minimum) * scale), 0, top)
     return UniformTensor(_as_levels(levels, bits), minimum, maximum, bits)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UniformRows:
+    """A quantised tensor whose rows, what lies along its first axis, have ranges of their own.
+
+    Attributes:
+        levels: uint8 up to 8 bit, uint16 above, in the tensor's shape of two dimensions or more; values below 2**bits.
+        ranges: Minimum and maximum of each row, float32, (n_rows, 2).
+        bits: Bits per level, 1 to 16.
+
+    Raises:
+        InputError: If bits, dtype, a level or a range do not fit together.
+    """
+
+    levels: Levels
+    ranges: NDArray[np.float32]
+    bits: int
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits)
+        if self.levels.dtype != level_dtype(self.bits):
+            raise InputError(f"{self.bits} bit levels must be {level_dtype(self.bits)}, got {self.levels.dtype}")
+        if self.levels.ndim < 2 or self.ranges.shape != (self.levels.shape[0], 2):
+            raise InputError(f"ranges of shape {self.ranges.shape} for the rows of {self.levels.shape}")
+        if not np.isfinite(self.ranges).all() or (self.ranges[:, 0] > self.ranges[:, 1]).any():
+            raise InputError("the ranges of rows: must be finite and in order")
+        highest = int(self.levels.max(initial=0))
+        if highest >= 1 << self.bits:
+            raise InputError(f"level {highest}: {self.bits} bit levels end at {(1 << self.bits) - 1}")
+
+    def dequantize(self) -> NDArray[np.float32]:
+        """The reconstructed values, float32, in the tensor's shape."""
+        low, high = _as_columns(self.ranges, self.levels.ndim)
+        values = low + self.levels.astype(np.float64) * (high - low) / ((1 << self.bits) - 1)
+        return np.asarray(values, dtype=np.float32)
+
+
+def quantize_rows(values: NDArray[np.floating[Any]], bits: int) -> UniformRows:
+    """The tensor at `bits` per value, each row between its own minimum and maximum.
+
+    Args:
+        values: Floating-point numbers of two dimensions or more, at least one value; rounded to float32 first.
+        bits: Bits per value, 1 to 16.
+
+    Returns:
+        Levels rounded to nearest, ties to even; a constant row has level 0.
+
+    Raises:
+        InputError: If bits is out of range, or a value is no float, NaN, infinite or beyond float32.
+    """
+    check_bits(bits)
+    exact = finite_float32(values)
+    rows = exact.reshape(exact.shape[0], -1)
+    ranges = np.stack([rows.min(1), rows.max(1)], 1)
+    low, high = _as_columns(ranges, exact.ndim)
+    top = (1 << bits) - 1
+    scale = np.divide(top, high - low, out=np.zeros_like(low), where=high > low)
+    levels = np.clip(np.rint((exact - low) * scale), 0, top)
+    return UniformRows(_as_levels(levels, bits), ranges, bits)
+
+
+def _as_columns(ranges: NDArray[np.float32], n_dimensions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Minima and maxima that numpy spreads over the rows of a tensor."""
+    shape = (len(ranges),) + (1,) * (n_dimensions - 1)
+    wide = ranges.astype(np.float64)
+    return wide[:, 0].reshape(shape), wide[:, 1].reshape(shape)
 
 
 def finite_float32(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

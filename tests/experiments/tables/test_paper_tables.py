@@ -156,6 +156,7 @@ def test_end_to_end_table_against_sums_by_head(image_rows: list[ImageRow], autoe
         29.5,
         pytest.approx(29.5 + mse_db),
         0.9,
+        None,
         -2.5,
     )
     assert rows["ae-large", "JPEG, payload"][:3] == ("q90", 2, 4.5)

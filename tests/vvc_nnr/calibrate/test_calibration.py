@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 import vvc_nnr
 from vvc_nnr import Calibration, Sample
 from vvc_nnr.calibrate.calibration import as_calibration
+from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.calibrate.layers import find_layers, rows_of, run_forward, weight_order, windows
-from vvc_nnr.calibrate.moments import BothPasses, PausedPasses, input_moments, output_moments
+from vvc_nnr.calibrate.moments import BothPasses, Evidence, PausedPasses, input_moments, output_moments
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 
@@ -127,7 +130,7 @@ def test_an_error_in_a_pass_comes_out_and_no_thread_stays() -> None:
     assert threading.active_count() == before
 
 
-def test_input_moments_are_means_over_patches() -> None:
+def test_input_moments_are_means_over_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     network, changed = small_network(), small_network(3)
     samples = [(picture,) for picture in pictures(2, 12)]
     layers = find_layers(network, run_forward, samples[0])
@@ -135,6 +138,7 @@ def test_input_moments_are_means_over_patches() -> None:
         PausedPasses(network, layers, samples, run_forward) as before,
         PausedPasses(changed, layers, samples, run_forward) as after,
     ):
+        monkeypatch.setattr(Evidence, "shares", lambda self: 1)
         for layer in layers[:2]:
             module = layer.module(network)
             assert isinstance(module, nn.Conv2d)
@@ -176,7 +180,7 @@ def test_the_loss_is_kept_and_the_file_much_smaller() -> None:
     assert 0 < found.loss_db <= loss_db
     assert len(found.data) < 0.75 * len(plain)
     assert output_mse(network, found.data, pictures(4, seed=9)) < 1.5 * mse
-    assert found.n_candidates == len(lines)
+    assert found.n_candidates == sum(line.startswith("lambda") for line in lines)
     assert found.n_held_out == 3
     assert [t.name for t in found.tensors] == list(network.state_dict())
     assert sum(t.error_share or 0 for t in found.tensors) == pytest.approx(1)
@@ -261,13 +265,81 @@ class Mixed(nn.Module):
         return torch.einsum("nchw,cd->ndhw", x, self.mix)
 
 
-@pytest.mark.parametrize(("given", "qp"), [({}, -52), ({"qp": -32}, -32), ({"qp_density": 3}, -104)])
-def test_matrices_of_no_known_layer_get_a_fine_qp_unless_one_is_given(given: dict[str, int], qp: int) -> None:
+def test_matrices_of_no_known_layer_follow_their_spread_unless_a_qp_is_given() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), Mixed(), nn.Conv2d(8, 1, 1)).eval()
-    options = CompressOptions(**given)  # type: ignore[arg-type]
-    data = compress_calibrated(network, pictures(), max_loss_db=0.5, options=options).data
-    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(data).tensors}["1.mix"] == qp
+    with torch.no_grad():
+        network[1].mix.mul_(1e-4)
+    made = prepare_calibrated(network, pictures()).compress(1e-9)
+    assert [tensor.name for tensor in made.uncalibrated] == ["1.mix"]
+    assert 0 < made.uncalibrated_share < 0.5
+    error = vvc_nnr.decompress(made.data)["1.mix"] - network[1].mix.detach().numpy()
+    assert np.square(error).sum() < 10**-2 * float(network[1].mix.detach().square().sum())
+    given = prepare_calibrated(network, pictures(), options=CompressOptions(qp=-32)).compress(1e-9)
+    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(given.data).tensors}["1.mix"] == -32
+
+
+def rescaled(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
+    """A network that computes the same: rows of a layer times s, columns of the next one by s."""
+    found = copy.deepcopy(network)
+    layers = [module for module in found if isinstance(module, nn.Conv2d)]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer, following in itertools.pairwise(layers):
+            scale = torch.exp(0.75 * torch.randn(layer.out_channels, generator=generator))
+            layer.weight.mul_(scale[:, None, None, None])
+            layer.bias.mul_(scale)  # type: ignore[union-attr]
+            following.weight.div_(scale[None, :, None, None])
+    return found
+
+
+def test_channels_of_unlike_scale_are_no_matter() -> None:
+    network = small_network(n_channels=32)
+    other = rescaled(network)
+    x = pictures(1)[0]
+    torch.testing.assert_close(network(x), other(x), rtol=1e-3, atol=1e-5)
+    made, same = (prepare_calibrated(each, pictures(12)).compress(3e-10) for each in (network, other))
+    cost, other_cost = (len(each.data) for each in (made, same))
+    assert other_cost < 1.6 * cost
+    assert same.loss_db < 1.3 * made.loss_db + 0.002
+
+
+def test_second_moments_are_believed_by_evidence() -> None:
+    rng = np.random.default_rng(0)
+    scales = 10.0 ** rng.uniform(-3, 3, 40)
+
+    def kept(n_pictures: int, mixed: bool) -> float:
+        mix, evidence = rng.normal(size=(40, 40)) if mixed else np.eye(40), Evidence()
+        for contrast in 10.0 ** rng.uniform(-1, 1, n_pictures):
+            x = rng.normal(size=(10, 40)) @ mix * scales * contrast
+            evidence.add((x.T @ x)[None])
+        shares = evidence.shares()[0]
+        assert (np.diagonal(shares) == 1).all()
+        return float(shares[0, -1])
+
+    assert kept(1, True) == 1.0
+    assert kept(4, False) < 0.3
+    assert kept(400, True) > 0.95 > kept(6, True) > kept(6, False)
+    same = Evidence()
+    for contrast in (1.0, 100.0, 0.01):
+        same.add(np.full((1, 3, 3), contrast) + contrast * np.eye(3))
+    np.testing.assert_allclose(same.shares(), 1)
+
+
+def test_files_without_calibration_are_held_against_calibrated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, lines = small_network(), list[str]()
+    fair = compress_calibrated(network, pictures(), max_loss_db=0.001, report=lines.append)
+    assert fair.method == "calibrated"
+    assert any(line.startswith("without calibration: ") for line in lines)
+    assert lines[-1].startswith("taken: calibrated")
+    monkeypatch.setattr(
+        CalibratedCoder, "compress", lambda self, _: replace(self.compress_plainly(quality=60.0).network, loss_db=0.04)
+    )
+    for limits in ({"max_loss_db": 0.05}, {"max_bytes": len(fair.data) + 2000}):
+        plain = compress_calibrated(network, pictures(), **limits)  # type: ignore[arg-type]
+        assert plain.method == "plain"
+        assert plain.loss_db <= 0.05
+        vvc_nnr.load_into(small_network(1), plain.data)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")

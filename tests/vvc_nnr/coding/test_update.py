@@ -58,7 +58,7 @@ def test_sender_and_receiver_stay_in_step(use_dq: bool, contexts: tuple[bool, bo
         data, sender = compress_update(
             sender,
             wanted,
-            options=CompressOptions(use_dq=use_dq, scan_order=seed),
+            options=CompressOptions(qp=-32, use_dq=use_dq, scan_order=seed),
             temporal_contexts=contexts[0],
             history_contexts=contexts[1],
         )

@@ -8,6 +8,8 @@ import io
 import itertools
 import json
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +22,17 @@ from hypothesis.extra import numpy as hnp
 from vvc_nnr import files
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.model.container import float32_size
+from vvc_nnr.model.container import container_bytes, float32_size, parse_container, stored_array
 from vvc_nnr.model.safetensors import (
+    UNIFORM_KEY,
+    StoredRange,
+    UniformMetadata,
     describe_network,
     float_bytes,
+    metadata_from_json,
+    metadata_to_json,
     parse_network,
+    read_exact,
     read_network,
     uniform_bytes,
     write_exact,
@@ -399,8 +407,8 @@ def test_filling_bits_must_be_zero():
 
 
 def test_a_newer_version_is_unsupported():
-    with pytest.raises(UnsupportedError, match="version 2: only 1 is read"):
-        parse_network(quantised(uniform_json(version=2)))
+    with pytest.raises(UnsupportedError, match="version 3: only 1 and 2 are read"):
+        parse_network(quantised(uniform_json(version=3)))
 
 
 @pytest.mark.parametrize(
@@ -469,3 +477,69 @@ def test_any_json_in_the_metadata_ends_in_our_errors(uniform):
     except (BitstreamError, UnsupportedError):
         return
     assert stored.bits is not None
+
+
+class TestRanges:
+    """Of rows, beside those of tensors."""
+
+    def rows(self) -> np.ndarray:
+        scales = 10.0 ** np.random.default_rng(1).uniform(-4, 2, (32, 1))
+        return (np.random.default_rng(0).normal(size=(32, 40)) * scales).astype(np.float32)
+
+    @pytest.mark.parametrize("bits", [1, 4, 8, 11, 16])
+    def test_rows_of_unlike_scale_keep_their_own_precision(self, bits: int) -> None:
+        rows, network = self.rows(), {"w": self.rows(), "k": self.rows().reshape(32, 5, 2, 4), "v": self.rows()[0]}
+        restored = parse_network(uniform_bytes(network, {"a": "b"}, bits, ranges="row"))
+        assert restored.metadata == {"a": "b"}
+        step = (rows.max(1) - rows.min(1)) / ((1 << bits) - 1)
+        for name in ("w", "k"):
+            error = np.abs(restored.tensors[name] - network[name]).reshape(32, 40).max(1)
+            assert (error <= 0.501 * step + 1e-9).all()
+        assert restored.tensors["v"].shape == (40,)
+
+    def test_half_floats_stay_half_floats(self, tmp_path: Path) -> None:
+        half, path = self.rows().astype(np.float16), tmp_path / "half.safetensors"
+        brain = Bfloat16Bits((self.rows().view(np.uint32) >> 16).astype(np.uint16))
+        path.write_bytes(uniform_bytes({"half": half, "brain": brain, "plain": self.rows()}, {}, ranges="row"))
+        tensors, _, _ = read_exact(path)
+        assert isinstance(tensors["half"], np.ndarray)
+        assert tensors["half"].dtype == np.float16
+        assert isinstance(tensors["brain"], Bfloat16Bits)
+        assert np.asarray(tensors["plain"]).dtype == np.float32
+        assert np.array_equal(read_network(path).tensors["half"], tensors["half"].astype(np.float32))
+
+    def test_files_of_the_papers_are_as_they_were(self) -> None:
+        assert rb"version\":1" in uniform_bytes({"w": self.rows()}, {})
+        assert rb"version\":2" in uniform_bytes({"w": self.rows()}, {}, ranges="row")
+        assert uniform_bytes({"v": self.rows()[0]}, {}, ranges="row") == uniform_bytes({"v": self.rows()[0]}, {})
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            ('"w":["', '"w":["!', "no base64"),
+            ('"w":["AAAA', '"w":["', "bytes, must be 8 for each"),
+            ('"formats":{}', '"formats":{"w":"F8"}', "must map tensors to F16 or BF16"),
+            ('"formats":{}', '"formats":{"x":"F16"}', "a format of x"),
+            ('"formats":{}', '"formats":[]', "must map"),
+            ('"version":2', '"version":1', "must be [minimum, maximum]"),
+        ],
+    )
+    def test_damage_is_told(self, old: str, new: str, words: str) -> None:
+        ranges = np.zeros((2, 2), np.float32)
+        network = {"w": np.zeros((2, 3), np.float32)}
+        stored = StoredRange(0.0, 0.0, None, ranges)
+        text = metadata_to_json(UniformMetadata(8, "quantised", {"w": stored}))
+        assert parse_network(uniform_bytes(network, {}, ranges="row")).tensors["w"].any() == np.False_
+        with pytest.raises(BitstreamError) as raised:
+            metadata_from_json(text.replace(old, new))
+        assert words in str(raised.value)
+
+    def test_ranges_of_other_rows_are_told(self) -> None:
+        data = uniform_bytes({"w": self.rows()}, {}, ranges="row")
+        raw, metadata = parse_container(data)
+        found = metadata_from_json(metadata[UNIFORM_KEY])
+        fewer = replace(found.ranges["w"], rows=found.ranges["w"].rows[:31])  # type: ignore[index]
+        text = metadata_to_json(replace(found, ranges={"w": fewer}))
+        other = container_bytes({"w": stored_array("w", raw["w"])}, {UNIFORM_KEY: text})
+        with pytest.raises(BitstreamError, match="ranges of 31 rows"):
+            parse_network(other)

@@ -1,0 +1,306 @@
+"""Networks whose scale nobody knows: steps by the tensors' own spread, sizes kept, and no value lost without a word."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import vvc_nnr
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.coding.encoder import code_network
+from vvc_nnr.coding.update import BaseState, compress_update
+from vvc_nnr.compress import compress, decompress, inspect
+from vvc_nnr.errors import InputError
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.quality import WEAK_DB
+
+Network = dict[str, NDArray[np.float32]]
+
+
+def normal(shape: tuple[int, ...], scale: float, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
+
+
+def layers(scales: tuple[float, ...] = (0.05, 0.02, 0.5)) -> Network:
+    return {f"layer{place}.weight": normal((64, 96), scale, place) for place, scale in enumerate(scales)}
+
+
+def ratio_db(values: NDArray[Any], decoded: NDArray[Any]) -> float:
+    noise = float(np.square(values.astype(np.float64) - decoded).sum())
+    signal = float(np.square(values, dtype=np.float64).sum())
+    return 10 * math.log10(signal / noise) if noise and signal else math.inf if not noise else -math.inf
+
+
+@pytest.mark.parametrize("scale", [1e-8, 5e-4, 1.0, 1e8])
+def test_layers_keep_their_quality_whatever_their_scale(scale: float) -> None:
+    network = {"lora_a": normal((8, 256), scale), "lora_b": normal((256, 8), 3 * scale), "gamma": normal((64,), scale)}
+    decoded = decompress(compress(network))
+    assert all(ratio_db(network[name], decoded[name]) > 13 for name in network)
+
+
+def test_a_layer_made_larger_and_the_next_one_smaller_takes_the_same_bytes_and_errors() -> None:
+    network = layers((0.05, 0.05, 0.05))
+    scaled = network | {
+        "layer0.weight": network["layer0.weight"] * np.float32(2**10),
+        "layer1.weight": network["layer1.weight"] * np.float32(2**-10),
+    }
+    plain, other = compress(network, quality=28), compress(scaled, quality=28)
+    assert len(plain) == len(other)
+    ours, theirs = decompress(plain), decompress(other)
+    assert np.array_equal(ours["layer0.weight"] * np.float32(2**10), theirs["layer0.weight"])
+    assert np.array_equal(ours["layer1.weight"] * np.float32(2**-10), theirs["layer1.weight"])
+
+
+def test_channels_made_larger_and_smaller_take_no_more_bytes() -> None:
+    network = layers((0.05, 0.05))
+    channel = np.exp2(np.random.default_rng(1).uniform(-4, 2.7, 64)).astype(np.float32)
+    channel /= np.exp2(np.log2(channel).mean())
+    scaled = network | {"layer0.weight": network["layer0.weight"] * channel[:, None]}
+
+    def rows_db(data: bytes, made: Network) -> float:
+        decoded = decompress(data)["layer0.weight"]
+        noise = np.square(made["layer0.weight"] - decoded).mean(1) / np.square(made["layer0.weight"]).mean(1)
+        return -10 * math.log10(float(noise.mean()))
+
+    plain, other = compress(network, quality=30), compress(scaled, quality=30)
+    assert len(other) < 1.1 * len(plain)
+    assert rows_db(other, scaled) > rows_db(plain, network) - 20
+
+
+def test_default_takes_no_more_than_one_step_for_all() -> None:
+    for scales in ((0.05, 0.02, 0.5), (0.2, 0.2, 0.2), (0.01, 0.1, 1.0)):
+        network = layers(scales)
+        assert len(compress(network)) <= 1.005 * len(compress(network, qp=-32))
+
+
+def test_default_evens_out_the_noise_of_layers_of_unlike_size() -> None:
+    network = {
+        "small.weight": normal((16, 16), 0.05),
+        "large.weight": normal((256, 256), 0.05),
+        "last.weight": normal((4, 4), 1.0),
+    }
+    decoded = decompress(compress(network))
+    small, large = (ratio_db(network[name], decoded[name]) for name in ("small.weight", "large.weight"))
+    assert small > large + 20
+
+
+def test_qp_that_is_given_is_one_step_for_all() -> None:
+    steps = {tensor.step for tensor in inspect(compress(layers(), qp=-32)).tensors}
+    assert steps == {2.0**-8}
+
+
+@pytest.mark.parametrize("wanted", [15.0, 25.0, 40.0])
+def test_quality_is_what_comes_back(wanted: float) -> None:
+    network = layers()
+    decoded = decompress(compress(network, quality=wanted, roles="auto"))
+    first = [ratio_db(network[name], decoded[name]) for name in list(network)[:-1]]
+    assert first == pytest.approx([wanted] * len(first), abs=1.5)
+
+
+def test_sizes_are_kept_and_nearly_used_up() -> None:
+    network = layers()
+    n_values = sum(array.size for array in network.values())
+    for limit in (8_000, 12_000, 20_000):
+        assert 0.95 * limit < len(compress(network, max_bytes=limit)) <= limit
+    assert 3.8 * n_values < 8 * len(compress(network, bits_per_weight=4.0)) <= 4.0 * n_values
+    with pytest.raises(InputError, match="max_bytes: 900 cannot be kept; the smallest file is"):
+        compress(network, max_bytes=900)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"quality": 30, "qp": -32}, "quality: has no effect with qp"),
+        ({"bits_per_weight": 3.0, "bitdepth": 8}, "bits_per_weight: has no effect with bitdepth"),
+        ({"max_bytes": 3000, "lossless": True}, "max_bytes: has no effect with lossless"),
+        ({"quality": 30, "roles": "off"}, 'quality: has no effect with roles="off"'),
+        ({"quality": 30, "qp_by_size": True}, "quality: has no effect with qp_by_size"),
+        ({"quality": 30, "max_bytes": 3000}, "quality, max_bytes: give one of them"),
+        ({"quality": 0}, "quality: 0; must be a number above 0"),
+        ({"quality": math.nan}, "quality: nan; must be"),
+        ({"bits_per_weight": True}, "bits_per_weight: True; must be"),
+        ({"max_bytes": 0}, "max_bytes: 0; must be a whole number"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as raised:
+        compress(layers(), **options)
+    assert words in str(raised.value)
+
+
+def test_a_tensor_that_a_qp_erases_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    network = layers((0.05,)) | {"lora_a": normal((8, 256), 5e-4)}
+    coded = code_network(network, CompressOptions(qp=-32))
+    assert coded.weak_db == {"lora_a": 0.0}
+    with caplog.at_level(logging.WARNING):
+        compress(network, qp=-32)
+        assert "1 tensors keep" in caplog.text
+        assert "lora_a (0.0 dB)" in caplog.text
+        caplog.clear()
+        compress(network)
+        compress(network, qp=-60)
+    assert not caplog.text
+
+
+def test_an_update_that_a_qp_erases_is_named_and_the_default_keeps_it(caplog: pytest.LogCaptureFixture) -> None:
+    old = layers()
+    new = {name: array + normal(array.shape, 2e-4, 9) for name, array in old.items()}
+    with caplog.at_level(logging.WARNING):
+        compress_update(old, new, options=CompressOptions(qp=-32))
+        assert "3 tensors keep" in caplog.text
+        caplog.clear()
+        _, state = compress_update(BaseState.of(old), new)
+    assert not caplog.text
+    assert all(ratio_db(new[name] - old[name], state.arrays[name] - old[name]) > 13 for name in old)
+    data, _ = compress_update(old, new, options=CompressOptions(max_bytes=9000))
+    assert 8500 < len(data) <= 9000
+
+
+@pytest.mark.parametrize("fill", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("options", [{}, {"qp": -32}], ids=str)
+def test_huge_values_do_not_erase_those_beside_them(fill: float, options: dict[str, Any]) -> None:
+    upper = np.triu(np.ones((8, 8), bool), 1)
+    network = {
+        "attn_bias": np.where(upper, np.float32(fill), normal((8, 8), 1.0)),
+        "layer.bias": np.append(normal((63,), 1.0), np.float32(fill)),
+        "layer.weight": np.append(normal((4095,), 1.0), np.float32(fill)).reshape(64, 64),
+    }
+    decoded = decompress(compress(network, **options))
+    for name, values in network.items():
+        plain = values != np.float32(fill)
+        assert np.abs(decoded[name] - values)[plain].max() < (0.02 if name != "layer.weight" or options else 0.3)
+        assert np.allclose(decoded[name][~plain], fill, rtol=1e-4)
+
+
+def test_half_floats_too() -> None:
+    half = normal((64, 96), 1e-4).astype(np.float16)
+    brain = Bfloat16Bits((normal((64, 96), 1e-4).view(np.uint32) >> 16).astype(np.uint16))
+    decoded = decompress(compress({"half.weight": half, "brain.weight": brain}))
+    assert ratio_db(half.astype(np.float32), decoded["half.weight"]) > 13
+    assert ratio_db((brain.bits.astype(np.uint32) << 16).view(np.float32), decoded["brain.weight"]) > 13
+
+
+def test_inspection_tells_the_snr() -> None:
+    network = layers((0.05,)) | {"outlier.weight": normal((64, 64), 0.05)}
+    network["outlier.weight"][0, 0] = 1000.0
+    report = inspect(compress(network, quality=25), network)
+    plain, outlier = report.tensors
+    decoded = decompress(compress(network, quality=25))
+    assert plain.snr_db == pytest.approx(ratio_db(network["layer0.weight"], decoded["layer0.weight"]))
+    assert outlier.snr_db is not None
+    assert outlier.snr_db < 45 < ratio_db(network["outlier.weight"], decoded["outlier.weight"])
+    assert inspect(compress(network)).tensors[0].snr_db is None
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> NDArray[np.float32]:
+    shape = draw(st.sampled_from([(5,), (64,), (600,), (16, 16), (40, 30), (8, 4, 3, 3), (3, 700), (1, 1)]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = rng.normal(size=shape) if draw(st.booleans()) else rng.laplace(size=shape)
+    kind = draw(st.sampled_from(["plain", "outliers", "sparse", "low rank", "rows", "offset", "masked"]))
+    if kind == "outliers":
+        values.reshape(-1)[rng.integers(values.size, size=1 + values.size // 200)] *= 10.0 ** draw(st.integers(1, 9))
+    elif kind == "sparse":
+        values *= rng.random(shape) < draw(st.sampled_from([0.01, 0.1, 0.5]))
+    elif kind == "low rank":
+        first, rest = shape[0], int(np.prod(shape[1:]))
+        values = (rng.normal(size=(first, 1)) @ rng.normal(size=(1, rest))).reshape(shape)
+    elif kind == "rows":
+        values *= 10.0 ** rng.uniform(-4, 4, (shape[0],) + (1,) * (len(shape) - 1))
+    elif kind == "offset":
+        values += 100
+    elif kind == "masked":
+        values = np.where(rng.random(shape) < 0.4, -1e9, values)
+    scale = 10.0 ** draw(st.floats(-8, 8))
+    with np.errstate(over="ignore"):
+        found: NDArray[np.float32] = np.clip(values * scale, -3e38, 3e38).astype(np.float32)
+    return found
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    network=st.dictionaries(
+        st.sampled_from(["a.weight", "b.weight", "c.bias", "norm.weight", "d"]), tensors(), min_size=1
+    ),
+    options=st.sampled_from(
+        [{}, {}, {}, {"quality": 20}, {"qp": -32}, {"use_dq": False}, {"bitdepth": 3}, {"qp_by_size": True}]
+    ),
+)
+def test_no_tensor_is_lost_without_a_word(network: Network, options: dict[str, Any]) -> None:
+    coded = code_network(network, CompressOptions(n_threads=1, **options))
+    decoded = decompress(coded.data, n_threads=1)
+    for name, values in network.items():
+        if ratio_db(values, decoded[name]) < WEAK_DB:
+            assert name in coded.weak_db
+    if not options:
+        assert not coded.weak_db
+
+
+class TestScores:
+    """Files by a score of the user's own."""
+
+    def test_the_smallest_file_within_a_drop(self) -> None:
+        network = layers()
+        x = normal((200, 96), 1.0, 5)
+        outputs = {name: x @ weight.T for name, weight in network.items()}
+        seen: list[float] = []
+
+        def accuracy(arrays: dict[str, NDArray[np.float32]]) -> float:
+            same = [np.mean((x @ arrays[name].T).argmax(1) == outputs[name].argmax(1)) for name in network]
+            seen.append(float(np.mean(same)))
+            return seen[-1]
+
+        data = compress(network, evaluate=accuracy, max_drop=0.05)
+        assert accuracy(decompress(data)) >= 0.95
+        assert len(seen) < 12
+        assert len(data) < len(compress(network, quality=40))
+        coarser = compress(network, evaluate=accuracy, max_drop=0.15)
+        assert len(coarser) < len(data)
+
+    def test_of_a_module(self) -> None:
+        torch = pytest.importorskip("torch")
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5)).eval()
+        x = torch.randn(100, 20)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        wanted = network(x).detach()
+        data = compress(
+            network, evaluate=lambda other: -float((other(x).detach() - wanted).square().mean()), max_drop=1e-3
+        )
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        vvc_nnr.load_into(network, data)
+        assert float((network(x).detach() - wanted).square().mean()) <= 1e-3
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"evaluate": len}, "both must be given"),
+            ({"max_drop": 1.0}, "both must be given"),
+            ({"evaluate": 3, "max_drop": 1.0}, "must be a function"),
+            ({"evaluate": len, "max_drop": -1}, "at least 0"),
+            ({"evaluate": len, "max_drop": math.nan}, "at least 0"),
+            ({"evaluate": lambda _: "much", "max_drop": 1}, "returned 'much'; must be a number"),
+            ({"evaluate": lambda _: math.nan, "max_drop": 1}, "returned nan; must be a number"),
+            ({"evaluate": len, "max_drop": 1, "qp": -32}, "take qp"),
+            ({"evaluate": len, "max_drop": 1, "quality": 30}, "take quality away"),
+            ({"evaluate": len, "max_drop": 1, "calibration": [0]}, "no effect with calibration"),
+        ],
+        ids=str,
+    )
+    def test_what_does_not_fit(self, options: dict[str, Any], words: str) -> None:
+        with pytest.raises(InputError) as raised:
+            compress(layers(), **options)
+        assert words in str(raised.value)
+
+    def test_a_drop_that_cannot_be_kept(self) -> None:
+        scores = iter([1.0, 0.0])
+        with pytest.raises(InputError, match=r"max_drop: 0\.5 cannot be kept; the least drop that was found is 1"):
+            compress(layers(), evaluate=lambda _: next(scores), max_drop=0.5)

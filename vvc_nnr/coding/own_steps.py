@@ -1,0 +1,234 @@
+"""The QPs that a network's tensors get from their own spread, where no QP is given, at a quality or within a size."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from vvc_nnr.bitstream.number_formats import (
+    LOSSLESS_CODES_THEM,
+    Array,
+    Bfloat16Bits,
+    NamedArrays,
+    as_float32,
+    number_format_of,
+    shape_of,
+)
+from vvc_nnr.bitstream.qp import qp_limits, step_size
+from vvc_nnr.errors import InputError, shown
+from vvc_nnr.options import DEFAULT_QP, DEFAULT_VECTOR_QP, CompressOptions, thread_count
+from vvc_nnr.parallel import run_all
+from vvc_nnr.quantize.quality import (
+    DEPENDENT_ERROR,
+    MAX_QUALITY_DB,
+    MIN_QUALITY_DB,
+    QUALITY_TOLERANCE_DB,
+    UNIFORM_ERROR,
+    WEAK_DB,
+    Spread,
+    Spreads,
+    nearest_qp,
+    spread_of,
+)
+from vvc_nnr.roles.roles import Rule
+
+_log = logging.getLogger(__name__)
+# Tensors that a warning names.
+_SHOWN = 5
+# A file of a given size: how many are tried, and from what share of it on it will do.
+MAX_CANDIDATES, NEAR_SHARE = 6, 0.99
+# The default takes so much of what one step for all would by this package's own estimate: the reference software's
+# search saves a few per cent at rates where the one here does not weigh bits.
+BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.99, 0.955, 3.2
+# Added to the SNR of the last weights in a network's order: no later layer evens out their errors.
+LAST_DB = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSteps:
+    """Steps that follow the spread of the tensors.
+
+    Attributes:
+        quality_db: SNR of the tensor that the average weight is in.
+        qps: Tensor to QP.
+        expected_db: Tensor to the SNR that its QP is expected to leave.
+        exact: Tensors that need a finer step than there is, and so are exact.
+    """
+
+    quality_db: float
+    qps: Mapping[str, int]
+    expected_db: Mapping[str, float]
+    exact: frozenset[str]
+
+
+def follows_spread(options: CompressOptions) -> bool:
+    """Whether the steps of weights follow from the tensors' own spread: no option says them, or `quality` does."""
+    by_option = options.qp is not None or options.bitdepth is not None or options.qp_by_size
+    return not (by_option or options.lossless or options.roles == "off")
+
+
+def wanted_quality_db(spreads: Spreads, options: CompressOptions) -> float:
+    """The quality that is asked for, or that at which a network takes what it would at the QPs of the reference."""
+    if options.quality is not None:
+        return options.quality
+    weight_step, vector_step = 2 * step_size(DEFAULT_QP, 2), 2 * step_size(DEFAULT_VECTOR_QP, 2)
+    budget_bits = sum(_budget_bits(spread, weight_step) for spread in spreads.weights.values())
+    budget_bits += sum(_budget_bits(spread, vector_step) for spread in spreads.vectors.values())
+    return spreads.quality_of(budget_bits, options.qp_density)
+
+
+def _budget_bits(spread: Spread, step: float) -> float:
+    bits = spread.bits_at(step)
+    return bits * (BUDGET_SHARE if bits >= LOW_BITS * spread.n_values else LOW_BUDGET_SHARE)
+
+
+def steps_at(spreads: Spreads, quality_db: float, options: CompressOptions) -> OwnSteps:
+    """The steps of tensors of known spread at a quality in dB."""
+    error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
+    density, found = options.qp_density, {**spreads.weights, **spreads.vectors}
+    steps = {name: found[name].step_at(snr, error) for name, snr in spreads.snrs_db(quality_db).items()}
+    finest = step_size(qp_limits(density)[0], density)
+    qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= finest}
+    expected = {name: found[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
+    return OwnSteps(quality_db, qps, expected, frozenset(steps.keys() - qps.keys()))
+
+
+def measured_spreads(
+    arrays: Mapping[str, Array | Bfloat16Bits],
+    rules: Mapping[str, Rule],
+    options: CompressOptions,
+) -> Spreads:
+    """The spreads of the tensors whose steps no option gives; exact tensors have none.
+
+    Args:
+        arrays: The tensors.
+        rules: What each may lose; those without a rule go by their number of dimensions.
+        options: Of which `qp_per_tensor` and `nonweight_qp` leave tensors out.
+
+    Raises:
+        InputError: If a value cannot be coded.
+    """
+    kinds = {name: _kind(name, array, rules.get(name), options) for name, array in arrays.items()}
+    wanted = {"qp", "nonweight_qp"} if options.nonweight_qp == "fine" else {"qp"}
+    names = [name for name, kind in kinds.items() if kind in wanted and name not in options.qp_per_tensor]
+    found = run_all(
+        lambda name: spread_of(as_float32(name, arrays[name], LOSSLESS_CODES_THEM)),
+        names,
+        [math.prod(shape_of(arrays[name])) for name in names],
+        thread_count(options.n_threads),
+    )
+    spreads = {name: spread for name, spread in zip(names, found, strict=True) if spread is not None}
+    weights = {name: spread for name, spread in spreads.items() if kinds[name] == "qp"}
+    vectors = {name: spread for name, spread in spreads.items() if kinds[name] != "qp"}
+    return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB))
+
+
+def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:
+    """Where the step of a tensor comes from; "exact" of integers, empty tensors and what an option keeps exact."""
+    shape, number_format = shape_of(array), number_format_of(name, array)
+    is_float = number_format.startswith(("float", "bfloat"))
+    if not math.prod(shape) or not is_float or (number_format == "float64" and options.float64 == "exact"):
+        return "exact"
+    if rule is None:
+        return "qp" if len(shape) > 1 else "nonweight_qp"
+    return rule.step
+
+
+@dataclass(frozen=True, slots=True)
+class CodedNetwork:
+    """A network in a stream.
+
+    Attributes:
+        data: The stream.
+        quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
+        weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, by name.
+    """
+
+    data: bytes
+    quality_db: float | None
+    weak_db: Mapping[str, float]
+
+
+def warn_of_weak(weak_db: Mapping[str, float]) -> None:
+    """Logs the names of tensors that keep less than WEAK_DB."""
+    if weak_db:
+        _log.warning("%s", weak_line(weak_db))
+
+
+def weak_line(weak_db: Mapping[str, float]) -> str:
+    """What is said of tensors that keep less than WEAK_DB, and what to do."""
+    return f"{weak_names(weak_db)}; give a higher quality, or a finer QP (qp, qp_per_tensor, for vectors nonweight_qp)"
+
+
+def weak_names(weak_db: Mapping[str, float]) -> str:
+    """The names of tensors that keep less than WEAK_DB, the worst first."""
+    worst = sorted(weak_db, key=weak_db.__getitem__)
+    named = ", ".join(f"{shown(name, 60)} ({weak_db[name]:.1f} dB)" for name in worst[:_SHOWN])
+    more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    return f"{len(worst)} tensors keep a signal-to-noise ratio of less than {WEAK_DB:.0f} dB: {named}{more}"
+
+
+def code_by_spread(
+    arrays: NamedArrays,
+    rules: Mapping[str, Rule],
+    options: CompressOptions,
+    coded: Callable[[OwnSteps], CodedNetwork],
+) -> CodedNetwork:
+    """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
+
+    Args:
+        arrays: The tensors, or differences.
+        rules: What each may lose; those without a rule go by their number of dimensions.
+        options: What is asked for.
+        coded: The network with some steps.
+
+    Raises:
+        InputError: If a value cannot be coded, or a size cannot be kept.
+    """
+    spreads = measured_spreads(arrays, rules, options)
+    limit = options.max_bytes
+    if options.bits_per_weight is not None:
+        limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
+    if limit is None:
+        return coded(steps_at(spreads, wanted_quality_db(spreads, options), options))
+    return best_within(
+        limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
+    )
+
+
+def best_within(
+    limit_bytes: int, spreads: Spreads, qp_density: int, candidate: Callable[[float], CodedNetwork]
+) -> CodedNetwork:
+    """The network of the highest quality that takes no more than a size.
+
+    Args:
+        limit_bytes: The size.
+        spreads: Of its tensors, which tell where to look.
+        qp_density: QP steps per octave as a power of two.
+        candidate: The network at a quality in dB.
+
+    Raises:
+        InputError: If it cannot be kept.
+    """
+    lowest = candidate(MIN_QUALITY_DB)
+    spare_bits = 8 * (limit_bytes - len(lowest.data))
+    if spare_bits < 0:
+        raise InputError(f"max_bytes: {limit_bytes} cannot be kept; the smallest file is {len(lowest.data)} bytes")
+    best, bits = lowest, spreads.bits_at(MIN_QUALITY_DB, qp_density)
+    low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
+    quality_db = spreads.quality_of(bits + spare_bits, qp_density)
+    for _ in range(MAX_CANDIDATES):
+        found = candidate(quality_db)
+        if len(found.data) <= limit_bytes:
+            best, low = found, quality_db
+        else:
+            high = quality_db
+        is_near = len(best.data) >= NEAR_SHARE * limit_bytes
+        if is_near or high - low < QUALITY_TOLERANCE_DB or low >= MAX_QUALITY_DB - QUALITY_TOLERANCE_DB:
+            break
+        spare_bits = 8 * (limit_bytes - len(found.data))
+        aimed = spreads.quality_of(spreads.bits_at(quality_db, qp_density) + spare_bits, qp_density)
+        quality_db = aimed if low < aimed < high else (low + high) / 2
+    return best

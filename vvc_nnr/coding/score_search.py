@@ -1,0 +1,108 @@
+"""The smallest file whose network still scores well by the user's own measure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from vvc_nnr.bitstream.manifest import with_ties
+from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.coding.decoder import decode_network
+from vvc_nnr.coding.encoder import code_network
+from vvc_nnr.coding.own_steps import CodedNetwork, follows_spread
+from vvc_nnr.errors import InputError
+from vvc_nnr.model.torch import copied_module, is_module, load_arrays, named_arrays
+from vvc_nnr.options import CompressOptions, thread_count
+from vvc_nnr.parallel import Progress
+from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
+from vvc_nnr.roles.by_module import module_roles
+
+Evaluate: TypeAlias = Callable[[Any], float]
+"""Called with a network of the kind that was given, a module or a map of arrays; the higher its number, the better."""
+# The search ends where two qualities are so close, a twelfth of a bit per weight.
+CLOSE_DB = 0.5
+
+
+def compress_by_score(
+    model: Any,
+    evaluate: Evaluate,
+    max_drop: float,
+    options: CompressOptions,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> CodedNetwork:
+    """The smallest file that was found whose network scores at most so much less than the original.
+
+    Qualities are halved in; the score is taken to rise with them, which noise may break by the noise's own size.
+
+    Args:
+        model: A torch module, or a map of names to numpy arrays or torch tensors. It is not changed.
+        evaluate: Tells the score, about ten times.
+        max_drop: Largest drop of it, at least 0.
+        options: How the network is coded, but for `quality`.
+        metadata: Texts that travel with it.
+        progress: Called with the values coded so far and their total, anew for each file.
+
+    Raises:
+        InputError: If an option or the score cannot be used, or the drop cannot be kept.
+    """
+    _check(evaluate, max_drop, options)
+    arrays = named_arrays(model)
+    roles = module_roles(model, arrays) if is_module(model) else None
+    least = _score(evaluate, model) - max_drop
+
+    def candidate(quality_db: float) -> tuple[CodedNetwork, float]:
+        made = code_network(arrays, replace(options, quality=quality_db), progress, metadata, roles)
+        return made, _score(evaluate, _decoded(model, made.data, options))
+
+    low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
+    best, score = candidate(high)
+    if score < least:
+        raise InputError(
+            f"max_drop: {max_drop} cannot be kept; the least drop that was found is {least + max_drop - score:g}"
+        )
+    while high - low > CLOSE_DB:
+        middle = (low + high) / 2
+        made, score = candidate(middle)
+        if score >= least:
+            best, high = made, middle
+        else:
+            low = middle
+    return best
+
+
+def _check(evaluate: Any, max_drop: Any, options: CompressOptions) -> None:
+    if not callable(evaluate):
+        raise InputError(f"evaluate: {type(evaluate).__name__}; must be a function of the network")
+    is_number = isinstance(max_drop, int | float) and not isinstance(max_drop, bool)
+    if not is_number or not math.isfinite(max_drop) or max_drop < 0:
+        raise InputError(f"max_drop: {max_drop!r}; must be a number of at least 0")
+    asked = [name for name in ("quality", "bits_per_weight", "max_bytes") if getattr(options, name) is not None]
+    if asked or not follows_spread(options):
+        given = asked or ["qp, bitdepth, qp_by_size, lossless or roles"]
+        raise InputError(f"evaluate: searches the quality by itself; take {given[0]} away")
+
+
+def _score(evaluate: Evaluate, network: Any) -> float:
+    found = evaluate(network)
+    try:
+        score = float(found)
+    except (TypeError, ValueError):
+        score = math.nan
+    if math.isnan(score):
+        raise InputError(f"evaluate: returned {found!r:.80}; must be a number, the higher the better")
+    return score
+
+
+def _decoded(model: Any, data: bytes, options: CompressOptions) -> Any:
+    """The network that a decoder gets, of the kind of the model."""
+    stream = read_stream(data)
+    n_elements = sum(tensor.n_elements for tensor in stream.tensors)
+    arrays = with_ties(decode_network(stream.tensors, n_elements, thread_count(options.n_threads)), stream.ties)
+    if not is_module(model):
+        return arrays
+    network = copied_module(model)
+    load_arrays(network, arrays, stream.formats)
+    return network
