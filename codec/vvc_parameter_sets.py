@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from vvc_nnr.bitstream.bits import BitReader
 from vvc_nnr.errors import BitstreamError
@@ -66,8 +66,15 @@ class SequenceParameters:
         log2_max_poc_lsb: Bits of ph_pic_order_cnt_lsb.
         poc_msb_cycle_bits: Bits of ph_poc_msb_cycle_val, 0 if it is never there.
         n_extra_header_bits: Reserved bits in each picture header.
+        n_extra_slice_bits: Reserved bits in each slice header.
+        has_subpictures: Whether pictures may be divided into subpictures.
+        has_partition_override: Whether picture headers may change how blocks are divided.
+        has_sao: Whether there is sample adaptive offset.
         has_alf: Whether there is an adaptive loop filter.
+        has_ccalf: Whether that has a cross-component one.
         has_lmcs: Whether there is luma mapping.
+        has_joint_cbcr: Whether Cb and Cr may be coded jointly.
+        has_idr_lists: Whether slices of IDR pictures have lists of reference pictures.
         has_scaling_lists: Whether there are explicit scaling lists.
         has_header_boundaries: Whether picture headers may list virtual boundaries.
         fps: Pictures per second, None if the sequence does not say.
@@ -83,13 +90,39 @@ class SequenceParameters:
     log2_max_poc_lsb: int
     poc_msb_cycle_bits: int
     n_extra_header_bits: int
+    n_extra_slice_bits: int
+    has_subpictures: bool
+    has_partition_override: bool
+    has_sao: bool
     has_alf: bool
+    has_ccalf: bool
     has_lmcs: bool
+    has_joint_cbcr: bool
+    has_idr_lists: bool
     has_scaling_lists: bool
     has_header_boundaries: bool
     fps: Fraction | None
     pictures_are: PictureKind
     vui: Vui
+
+
+@dataclass(frozen=True, slots=True)
+class SliceParameters:
+    """What a PPS says of slices.
+
+    Attributes:
+        init_qp: The QP that they start from.
+        has_qp_deltas: Whether blocks may have QPs of their own.
+        has_chroma_qp_lists: Whether blocks may have chroma QPs of their own.
+        has_deblocking: Whether they are deblocked unless they say otherwise.
+        has_header_extension: Whether picture headers have an extension.
+    """
+
+    init_qp: int
+    has_qp_deltas: bool
+    has_chroma_qp_lists: bool
+    has_deblocking: bool
+    has_header_extension: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +136,7 @@ class PictureParameters:
         offsets: Its own conformance window (left, right, top, bottom) in chroma samples, None if it has none.
         has_output_flag: Whether picture headers may say that a picture is not output.
         is_one_tile: Whether pictures have one tile and one slice, so that their headers hold no filter parameters.
+        slices: What it says of slices, None where that is not read (pictures in tiles).
     """
 
     sps_id: int
@@ -111,6 +145,7 @@ class PictureParameters:
     offsets: tuple[int, int, int, int] | None
     has_output_flag: bool
     is_one_tile: bool
+    slices: SliceParameters | None = None
 
     def window(self, sps: SequenceParameters) -> Window:
         """The conformance window of pictures with these parameters.
@@ -148,9 +183,50 @@ def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters
     if r.flag("pps_scaling_window_explicit_signalling_flag"):
         r.signed("pps_scaling_win_offset", 4)
     has_output_flag = r.flag("pps_output_flag_present_flag")
-    return pps_id, PictureParameters(
-        sps_id, width, height, offsets, has_output_flag, r.flag("pps_no_pic_partition_flag")
-    )
+    is_one_tile = r.flag("pps_no_pic_partition_flag")
+    slices = _read_slices(r) if is_one_tile else None
+    return pps_id, PictureParameters(sps_id, width, height, offsets, has_output_flag, is_one_tile, slices)
+
+
+def _read_slices(r: SyntaxReader) -> SliceParameters | None:
+    """What follows in the set of pictures of one tile; None where it is damaged, since no picture hangs on it."""
+    try:
+        if r.flag("pps_subpic_id_mapping_present_flag"):
+            return None
+        r.flag("pps_cabac_init_present_flag")
+        r.numbers("pps_num_ref_idx_default_active_minus1", "pps_num_ref_idx_default_active_minus1")
+        r.flags("pps_rpl1_idx_present_flag", "pps_weighted_pred_flag", "pps_weighted_bipred_flag")
+        if r.flag("pps_ref_wraparound_enabled_flag"):
+            r.number("pps_pic_width_minus_wraparound_offset")
+        init_qp = 26 + r.signed_number("pps_init_qp_minus26")
+        has_deltas, has_chroma_offsets = r.flags("pps_cu_qp_delta_enabled_flag", "pps_chroma_tool_offsets_present_flag")
+        has_chroma_lists = has_chroma_offsets and _read_chroma_offsets(r)
+        has_deblocking = True
+        if r.flag("pps_deblocking_filter_control_present_flag"):
+            r.flag("pps_deblocking_filter_override_enabled_flag")
+            has_deblocking = not r.flag("pps_deblocking_filter_disabled_flag")
+            if has_deblocking:
+                r.signed("pps_luma_beta_offset_div2, pps_luma_tc_offset_div2", 2)
+                r.signed("pps_cb_beta_offset_div2 to pps_cr_tc_offset_div2", 4 if has_chroma_offsets else 0)
+        has_extension = r.flag("pps_picture_header_extension_present_flag")
+        return SliceParameters(init_qp, has_deltas, has_chroma_lists, has_deblocking, has_extension)
+    except BitstreamError:
+        return None
+
+
+def _read_chroma_offsets(r: SyntaxReader) -> bool:
+    """Passes over the offsets; returns whether blocks may have some of their own."""
+    r.signed("pps_cb_qp_offset")
+    r.signed("pps_cr_qp_offset")
+    is_joint = r.flag("pps_joint_cbcr_qp_offset_present_flag")
+    if is_joint:
+        r.signed("pps_joint_cbcr_qp_offset_value")
+    r.flag("pps_slice_chroma_qp_offsets_present_flag")
+    has_lists = r.flag("pps_cu_chroma_qp_offset_list_enabled_flag")
+    if has_lists:
+        for _ in range(1 + r.number("pps_chroma_qp_offset_list_len_minus1", at_most=5)):
+            r.signed("pps_chroma_qp_offset_list", 3 if is_joint else 2)
+    return has_lists
 
 
 def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameters]:
@@ -177,7 +253,8 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     max_width, max_height = _size(r, "sps_pic_width_max_in_luma_samples", "sps_pic_height_max_in_luma_samples")
     has_window = r.flag("sps_conformance_window_flag")
     window = _window(_offsets(r, "sps_conf_win_offset"), chroma_format) if has_window else Window()
-    if r.flag("sps_subpic_info_present_flag"):
+    has_subpictures = r.flag("sps_subpic_info_present_flag")
+    if has_subpictures:
         _skip_subpictures(r, -(-max_width // ctu_size), -(-max_height // ctu_size))
     bit_depth = 8 + r.number("sps_bitdepth_minus8", at_most=8)
     r.flags("sps_entropy_coding_sync_enabled_flag", "sps_entry_point_offsets_present_flag")
@@ -185,16 +262,15 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     has_cycle = r.flag("sps_poc_msb_cycle_flag")
     cycle_bits = 1 + r.number("sps_poc_msb_cycle_len_minus1", at_most=31) if has_cycle else 0
     extra = [r.flag("sps_extra_ph_bit_present_flag") for _ in range(8 * r.u(2, "sps_num_extra_ph_bytes"))]
-    r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag")
+    extra_slice = r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag")
     if has_hrd:
         _skip_buffer_sizes(r, n_sublayers)
-    _skip_partitions(r, chroma_format)
+    has_override = _read_partitions(r, chroma_format)
     tools = _read_tools(r, chroma_format, ctu_size, vps_id, log2_max_poc_lsb)
     fps = _read_timing(r, n_sublayers) if has_hrd and r.flag("sps_timing_hrd_params_present_flag") else None
     fields = r.flag("sps_field_seq_flag")
     vui = _read_vui(r) if r.flag("sps_vui_parameters_present_flag") else Vui()
     _check_end(r)
-    alf, lmcs, scaling, boundaries = tools
     return sps_id, SequenceParameters(
         chroma_format=chroma_format,
         bit_depth=bit_depth,
@@ -204,10 +280,17 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
         log2_max_poc_lsb=log2_max_poc_lsb,
         poc_msb_cycle_bits=cycle_bits,
         n_extra_header_bits=sum(extra),
-        has_alf=alf,
-        has_lmcs=lmcs,
-        has_scaling_lists=scaling,
-        has_header_boundaries=boundaries,
+        n_extra_slice_bits=extra_slice.bit_count(),
+        has_subpictures=has_subpictures,
+        has_partition_override=has_override,
+        has_sao=tools.sao,
+        has_alf=tools.alf,
+        has_ccalf=tools.ccalf,
+        has_lmcs=tools.lmcs,
+        has_joint_cbcr=tools.joint_cbcr,
+        has_idr_lists=tools.idr_lists,
+        has_scaling_lists=tools.scaling_lists,
+        has_header_boundaries=tools.header_boundaries,
         fps=fps,
         pictures_are="fields" if fields else "frames",
         vui=vui,
@@ -246,6 +329,11 @@ class SyntaxReader(BitReader):
     def numbers(self, *fields: str) -> list[int]:
         """One unsigned Exp-Golomb code per name; these may be as large as 32 bits allow."""
         return [self.number(field, at_most=(1 << 32) - 1) for field in fields]
+
+    def signed_number(self, field: str) -> int:
+        """A signed Exp-Golomb code, se(v), of at most 64 either way."""
+        code = self.number(field, at_most=128)
+        return (code + 1) // 2 if code % 2 else -(code // 2)
 
     def signed(self, field: str, count: int = 1) -> None:
         """Passes over signed Exp-Golomb codes, se(v)."""
@@ -315,13 +403,15 @@ def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
         r.numbers("dpb_max_dec_pic_buffering_minus1", "dpb_max_num_reorder_pics", "dpb_max_latency_increase_plus1")
 
 
-def _skip_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> None:
+def _read_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> bool:
+    """Passes over how blocks are divided; returns whether picture headers may change that."""
     r.number("sps_log2_min_luma_coding_block_size_minus2")
-    r.flag("sps_partition_constraints_override_enabled_flag")
+    has_override = r.flag("sps_partition_constraints_override_enabled_flag")
     _skip_tree(r, "intra_slice_luma")
     if chroma_format != "400" and r.flag("sps_qtbtt_dual_tree_intra_flag"):
         _skip_tree(r, "intra_slice_chroma")
     _skip_tree(r, "inter_slice")
+    return has_override
 
 
 def _skip_tree(r: SyntaxReader, where: str) -> None:
@@ -330,10 +420,23 @@ def _skip_tree(r: SyntaxReader, where: str) -> None:
         r.numbers(f"sps_log2_diff_max_bt_min_qt_{where}", f"sps_log2_diff_max_tt_min_qt_{where}")
 
 
+class _Tools(NamedTuple):
+    """The tools of a sequence that picture or slice headers hang on, or that filter."""
+
+    sao: bool
+    alf: bool
+    ccalf: bool
+    lmcs: bool
+    joint_cbcr: bool
+    idr_lists: bool
+    scaling_lists: bool
+    header_boundaries: bool
+
+
 def _read_tools(
     r: SyntaxReader, chroma_format: ChromaFormat, ctu_size: int, vps_id: int, log2_max_poc_lsb: int
-) -> tuple[bool, bool, bool, bool]:
-    """Passes over the tools; returns whether ALF, LMCS, scaling lists and header boundaries are there."""
+) -> _Tools:
+    """Which tools are there."""
     has_chroma = chroma_format != "400"
     has_64 = ctu_size > 32 and r.flag("sps_max_luma_transform_size_64_flag")
     has_skip = r.flag("sps_transform_skip_enabled_flag")
@@ -343,14 +446,12 @@ def _read_tools(
     if r.flag("sps_mts_enabled_flag"):
         r.flags("sps_explicit_mts_intra_enabled_flag", "sps_explicit_mts_inter_enabled_flag")
     has_lfnst = r.flag("sps_lfnst_enabled_flag")
-    if has_chroma:
-        _skip_chroma_qp(r)
-    r.flag("sps_sao_enabled_flag")
+    is_joint = has_chroma and _read_chroma_qp(r)
+    has_sao = r.flag("sps_sao_enabled_flag")
     has_alf = r.flag("sps_alf_enabled_flag")
-    if has_alf and has_chroma:
-        r.flag("sps_ccalf_enabled_flag")
+    has_ccalf = has_alf and has_chroma and r.flag("sps_ccalf_enabled_flag")
     has_lmcs = r.flag("sps_lmcs_enabled_flag")
-    _skip_reference_lists(r, vps_id, log2_max_poc_lsb)
+    has_idr_lists = _read_reference_lists(r, vps_id, log2_max_poc_lsb)
     _skip_inter_tools(r)
     r.flags("sps_isp_enabled_flag", "sps_mrl_enabled_flag", "sps_mip_enabled_flag")
     if has_chroma:
@@ -371,25 +472,30 @@ def _read_tools(
     if has_act and has_scaling and r.flag("sps_scaling_matrix_for_alternative_colour_space_disabled_flag"):
         r.flag("sps_scaling_matrix_designated_colour_space_flag")
     r.flags("sps_dep_quant_enabled_flag", "sps_sign_data_hiding_enabled_flag")
-    return has_alf, has_lmcs, has_scaling, _has_header_boundaries(r)
+    boundaries = _has_header_boundaries(r)
+    return _Tools(has_sao, has_alf, has_ccalf, has_lmcs, is_joint, has_idr_lists, has_scaling, boundaries)
 
 
-def _skip_chroma_qp(r: SyntaxReader) -> None:
+def _read_chroma_qp(r: SyntaxReader) -> bool:
+    """Passes over the tables of chroma QPs; returns whether Cb and Cr may be coded jointly."""
     is_joint, is_same = r.flags("sps_joint_cbcr_enabled_flag", "sps_same_qp_table_for_chroma_flag")
     for _ in range(1 if is_same else 3 if is_joint else 2):
         r.signed("sps_qp_table_start_minus26")
         for _ in range(1 + r.number("sps_num_points_in_qp_table_minus1", at_most=62)):
             r.numbers("sps_delta_qp_in_val_minus1", "sps_delta_qp_diff_val")
+    return is_joint
 
 
-def _skip_reference_lists(r: SyntaxReader, vps_id: int, log2_max_poc_lsb: int) -> None:
+def _read_reference_lists(r: SyntaxReader, vps_id: int, log2_max_poc_lsb: int) -> bool:
+    """Passes over the lists; returns whether slices of IDR pictures have some."""
     is_weighted = any(r.flags("sps_weighted_pred_flag", "sps_weighted_bipred_flag"))
     has_long_term = r.flag("sps_long_term_ref_pics_flag")
     is_inter_layer = vps_id > 0 and r.flag("sps_inter_layer_prediction_enabled_flag")
-    r.flag("sps_idr_rpl_present_flag")
+    has_idr_lists = r.flag("sps_idr_rpl_present_flag")
     for _ in range(1 if r.flag("sps_rpl1_same_as_rpl0_flag") else 2):
         for _ in range(r.number("sps_num_ref_pic_lists", at_most=64)):
             _skip_reference_list(r, is_weighted, has_long_term, is_inter_layer, log2_max_poc_lsb)
+    return has_idr_lists
 
 
 def _skip_reference_list(

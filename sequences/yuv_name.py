@@ -64,6 +64,7 @@ _CHROMA = re.compile(
     r"(?:(\d{1,2})(?:bits?|b|bpc))?(yuvj?|ycbcr|yuva|yvu|[ip])?(4[0-4][0-4])"
     r"(planar|sp|p)?(8|9|1[0-6])?(bits?|bpc|b)?(le|be)?"
 )
+_QP = re.compile(r"(?<![a-z])qp[_=-]?([0-9]{1,2})(?![0-9])")
 _LOOKS_LIKE_PIXELS = re.compile(r"(?:yuv|ycbcr|yvu)[aj]?4\d\d.*|4(?:00|20|22|44)p.+")
 _OTHER_LAYOUT = re.compile(
     r"nv[1246]\d|yv[12][246]|yuv9|yvu9|p[024]1[0246](?:le|be)?|[yv](?:210|212|216|308|408|410|412|416)(?:le|be)?"
@@ -143,6 +144,11 @@ def parse_yuv_name(name: str) -> NamedFormat:
         unsure_depth=() if depths else tuple(cast(list[str], values("unsure depth"))),
         unsure_chroma=() if values("chroma") else tuple(cast(list[str], values("unsure chroma"))),
     )
+
+
+def qps_from_name(name: str) -> tuple[int, ...]:
+    """The QPs that a file's name says, each once, such as 32 of `BasketballPass_416x240_qp32.yuv`; never raises."""
+    return tuple(dict.fromkeys(int(found) for found in _QP.findall(Path(name).name.lower())))
 
 
 def parse_fps(text: str) -> Fraction:

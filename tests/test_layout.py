@@ -47,6 +47,7 @@ FOLDERS_IN_ORDER = {
         "vvc_parameter_sets",
         "vvc_stream",
         "programs",
+        "encoder_logs",
         "decoder",
         "cache",
         "sequence",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
@@ -13,6 +13,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.kinds import (
+    BIT_DEPTH,
     FOLDER,
     NAMES,
     NATURAL,
@@ -41,6 +42,7 @@ from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.weights import Compression, parse_compressions
 from vvc_nnr.experiments.report.write import write_report
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, manifest_name, matched_rows, read_manifest
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
@@ -146,6 +148,59 @@ class Experiment(Command):
         raise NotImplementedError
 
 
+_NOT_WITH_DECODED = ("qps", "preset", "sao", "encoder", "encoder_config")
+"""What a manifest says, or what is of encoding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedFlags:
+    """Pictures decoded elsewhere, instead of coding any here.
+
+    Attributes:
+        decoded: A manifest (.tsv), or a pattern of names such as 'dec/{sequence}_qp{qp}.yuv'.
+        originals: Beside a pattern: that of the originals, such as 'orig/{sequence}.yuv'.
+        streams: Beside a pattern: that of the coded files, whose size counts.
+        logs: Beside a pattern: that of the logs of VTM, HM, vvencapp or x265, for the bits.
+        original_bit_depth: Beside a pattern: bits per sample of originals that are raw .yuv, 8 to 16.
+    """
+
+    decoded: str | None = None
+    originals: str | None = None
+    streams: str | None = None
+    logs: str | None = None
+    original_bit_depth: Annotated[int | None, BIT_DEPTH] = None
+
+    def pictures(self, raw: RawFlags, max_pictures: int | None) -> ListedPictures | None:
+        """The listed pictures, None if there are none.
+
+        Raises:
+            InputError: If options contradict each other, or what is listed does not fit together.
+            BitstreamError, UnsupportedError: If a file cannot be read.
+        """
+        patterns = {"--originals": self.originals, "--streams": self.streams, "--logs": self.logs}
+        if empty := [flag for flag, text in {"--decoded": self.decoded, **patterns}.items() if text == ""]:
+            raise InputError(f"{empty[0]}: is empty; must be a name")
+        beside = {**patterns, "--original-bit-depth": self.original_bit_depth}
+        given = [flag for flag, value in beside.items() if value is not None]
+        is_pattern = self.decoded is not None and "{" in self.decoded and not os.path.exists(self.decoded)
+        if given and not is_pattern:
+            raise InputError(
+                f"{given[0]}: goes beside --decoded with a pattern such as 'dec/{{sequence}}_qp{{qp}}.yuv'"
+            )
+        if self.decoded is None:
+            return None
+        if not is_pattern:
+            if raw != RawFlags():
+                raise InputError(
+                    "--size, --bit-depth, --chroma-format, --fps: are columns of the manifest; give them there"
+                )
+            path = Path(self.decoded)
+            return ListedPictures(read_manifest(path), manifest_name(path), max_pictures)
+        formats = RawFormat(raw.size, raw.bit_depth, self.original_bit_depth, raw.chroma_format, raw.fps)
+        rows = matched_rows(self.decoded, self.originals or "", self.streams or "", self.logs or "", formats)
+        return ListedPictures(rows, self.decoded, max_pictures)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolByTool(Experiment):
     """CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times.
@@ -155,6 +210,7 @@ class ToolByTool(Experiment):
         bd_rate: Interpolation of BD-rate.
         cache: Folder of finished encodings.
         options: What is run.
+        listed: Pictures decoded elsewhere, instead of coding any here.
         raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
         video: Video files.
     """
@@ -163,20 +219,38 @@ class ToolByTool(Experiment):
     bd_rate: Interpolation = "pchip"
     cache: Annotated[Path, FOLDER] = field(default_factory=cache_folder)
     options: Annotated[ToolOptions, TOOL_FLAGS.arg] = field(default_factory=ToolOptions)
+    listed: DecodedFlags = field(default_factory=DecodedFlags)
     raw: RawFlags = field(default_factory=RawFlags)
     video: VideoFlags = field(default_factory=VideoFlags)
 
     def _run(self) -> tuple[Mapping[str, Table], str]:
-        sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
+        listed, options = self.listed.pictures(self.raw, self.options.max_pictures), self.options
+        if listed is None:
+            sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
+        else:
+            self._check_goes_with_decoded()
+            sources, options = listed.sources, replace(options, qps=listed.qps)
+            pictures = f"{_counted(len(sources))}, decoded elsewhere, of {self.listed.decoded}"
         tables = run_tool_by_tool(
             sources,
             self.out,
-            self.options,
-            gather_provenance(device=self.options.device),
+            options,
+            gather_provenance(device=options.device),
             cache=self.cache,
             interpolation=self.bd_rate,
+            decoded=listed,
         )
         return tables, pictures
+
+    def _check_goes_with_decoded(self) -> None:
+        if self.sequences is not None:
+            raise InputError("--sequences: does not go with --decoded, which names the originals")
+        if self.video != VideoFlags():
+            raise InputError("--stream, --allow-damaged: do not go with --decoded")
+        plain = ToolOptions()
+        alike = {name: getattr(plain, name) for name in _NOT_WITH_DECODED}
+        if (flag := TOOL_FLAGS.first_given(replace(plain, **{n: getattr(self.options, n) for n in alike}))) is not None:
+            raise InputError(f"{flag}: does not go with --decoded: nothing is encoded, and the manifest has the QPs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,8 +331,11 @@ def chosen_sources(sequences: Path | None, raw: RawFlags, video: VideoFlags) -> 
     if sequences is not None and sequences.is_dir():
         left_out = list_files(sequences, has_suffix(SUFFIXES)).left_out
         origin += f" (left out: {left_out})" if left_out else ""
-    number = len(sources)
-    return sources, f"{number} sequence{'' if number == 1 else 's'} of {origin}"
+    return sources, f"{_counted(len(sources))} of {origin}"
+
+
+def _counted(n_sequences: int) -> str:
+    return f"{n_sequences} sequence{'' if n_sequences == 1 else 's'}"
 
 
 def default_origin() -> str:

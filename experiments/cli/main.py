@@ -127,7 +127,16 @@ COMMANDS: Mapping[str, Entry] = {
         "filter:Filter",
         (
             "vvc-nnr filter decoded.y4m --model inloop-postfilter --qp 32 -o filtered.y4m",
+            "vvc-nnr filter a_qp22.y4m a_qp37.y4m --model inloop-postfilter --out-dir filtered/ --original a.y4m",
             "vvc-nnr filter out.266 --model inloop-lop --qp 32 -o filtered.y4m --decisions decisions.bin",
+        ),
+    ),
+    "score": Entry(
+        "print PSNR, SSIM and MS-SSIM of decoded pictures against their originals",
+        "score:Score",
+        (
+            "vvc-nnr score original.y4m decoded.y4m filtered.y4m",
+            "vvc-nnr score orig_416x240_8bit.yuv dec_416x240_10bit.yuv --per-picture --json",
         ),
     ),
     "train inloop": Entry(
@@ -308,6 +317,8 @@ def _paths(options: Any) -> Iterator[Path]:
         value = getattr(options, field.name)
         if isinstance(value, Path):
             yield value
+        elif isinstance(value, tuple):
+            yield from (each for each in value if isinstance(each, Path))
         elif is_dataclass(value):
             yield from _paths(value)
 

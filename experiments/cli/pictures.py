@@ -90,6 +90,19 @@ def source_of(path: Path, raw: RawFlags, video: VideoFlags) -> Source:
     return open_source(path, **_named(raw, video))
 
 
+def original_of(path: Path, raw: RawFlags, bit_depth: int | None, stream: int | None) -> Source:
+    """The original of a decoded file: of its size and chroma format, at a bit depth and a place of its own.
+
+    Raises:
+        InputError: As `source_of`.
+        BitstreamError, UnsupportedError: If it cannot be read.
+    """
+    width, height = raw.size or (None, None)
+    return open_source(
+        path, width=width, height=height, bit_depth=bit_depth, chroma_format=raw.chroma_format, stream=stream
+    )
+
+
 def sources_of(path: Path, raw: RawFlags, video: VideoFlags) -> list[Source]:
     """The sequences of a folder, or of one file; raises as `source_of`."""
     return open_sources(path, **_named(raw, video))

@@ -106,7 +106,7 @@ class ToolRow:
         ms_ssim_cb: MS-SSIM of Cb, None without chroma or for a plane that is too small.
         ms_ssim_cr: MS-SSIM of Cr, None without chroma or for a plane that is too small.
         encode_s: Processor time of the whole encoder, None where a cached encoding does not know its own.
-        decode_s: Processor time of the whole decoder.
+        decode_s: Processor time of the whole decoder, None where the pictures were decoded elsewhere.
 
     Raises:
         ValueError: If a number is out of its range, or way, network and weights do not go together.
@@ -136,7 +136,7 @@ class ToolRow:
     ms_ssim_cb: float | None
     ms_ssim_cr: float | None
     encode_s: float | None
-    decode_s: float
+    decode_s: float | None
 
     def __post_init__(self) -> None:
         is_codec = self.way == "codec"

@@ -399,13 +399,14 @@ def _source_digests(source: Source, max_pictures: int | None) -> tuple[str, ...]
             if not digests:
                 check_encodable(frame, source.format)
                 _check_scorable(frame)
-            digests.append(_frame_digest(frame, source.format.fps))
+            digests.append(frame_digest(frame, source.format.fps))
         if not digests:
             raise InputError("holds no picture")
     return tuple(digests)
 
 
-def _frame_digest(frame: Frame, fps: Fraction) -> str:
+def frame_digest(frame: Frame, fps: Fraction) -> str:
+    """A digest of a picture, its format and its rate."""
     what = f"{frame.width}x{frame.height} {frame.bit_depth} bit {frame.chroma_format} {fps} fps"
     return digest_of(what, frame.tobytes())
 

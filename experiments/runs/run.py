@@ -12,11 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.image_formats import RATES, encoder_versions
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
-from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
+from vvc_nnr.experiments.records.provenance import Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import (
     InputDigests,
@@ -26,7 +25,6 @@ from vvc_nnr.experiments.records.settings import (
     known_inputs,
     picture_digests,
     sequence_plan,
-    source_digests,
     tell_copies,
     write_settings,
 )
@@ -42,7 +40,7 @@ from vvc_nnr.experiments.runs.networks import (
     given_filters,
     network_states,
 )
-from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, ToolExperiment, ToolOptions
+from vvc_nnr.experiments.runs.tool_by_tool import CodedHere, DecodedPictures, ToolExperiment, ToolOptions, check_places
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.stored import (
     CODED_FOLDER,
@@ -72,7 +70,6 @@ SETTLED_OF_TOOLS = (
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
 """The same for end-to-end."""
-TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
 
@@ -86,6 +83,7 @@ def run_tool_by_tool(
     cache: Path | None = None,
     interpolation: Interpolation = "pchip",
     modules: Sequence[LoadedNetwork] = (),
+    decoded: DecodedPictures | None = None,
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
 
@@ -97,6 +95,7 @@ def run_tool_by_tool(
         cache: Folder of finished encodings, default `cache` in the results' folder.
         interpolation: How BD-rate draws its curves.
         modules: Networks of the caller's own (`own_network`) beside those that the options name.
+        decoded: Where the decoded pictures come from; default: they are encoded and decoded here.
 
     Returns:
         The tables by file name.
@@ -111,34 +110,37 @@ def run_tool_by_tool(
     networks = given_filters(
         options.networks, options.replacements, options.originals, options.archs, options.layouts, modules
     )
-    encoder, inference = encoder_identity(options.encoder, options.encoder_config), _inference(networks, options)
+    pictures_of = decoded or CodedHere(options, cache or folder / "cache")
+    check_places(networks, pictures_of.loop_filter_sets)
+    inference = _inference(networks, options)
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
         "ways": list(options.ways),
-        "encoder_identity": encoder,
         "decisions_version": DECISIONS_VERSION,
         "inference": inference,
         "interpolation": interpolation,
+        **pictures_of.settings,
     }
     originals = damage_note(sources, options.max_pictures)
     settings |= {"originals": originals} if originals else {}
-    inputs = source_digests(sources, options.max_pictures)
-    _check_viewer_picture(inputs, options.viewer_picture)
-    tell_copies(inputs)
+    inputs = pictures_of.digests(sources)
+    own_inputs = {source.name: inputs[source.name] for source in sources}
+    _check_viewer_picture(own_inputs, options.viewer_picture)
+    tell_copies(own_inputs)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
-    coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
     conventions = Conventions(
-        psnr_peak=options.psnr_peak, rate=TOOL_RATE, loop_filters=coding, originals=originals
+        psnr_peak=options.psnr_peak, rate=pictures_of.rate, loop_filters=pictures_of.coding, originals=originals
     ).to_header()
     provenance = replace(provenance, inference=inference)
-    plan = _tool_plan(inputs, options, networks)
+    n_pictures = {name: len(digests) for name, digests in own_inputs.items()}
+    plan = _tool_plan(n_pictures, options, networks, len(pictures_of.loop_filter_sets))
     with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
         pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
         remove_leftovers(pictures)
         remove_leftovers(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
         _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
-        ToolExperiment(options, states, cache or make_folder(folder / "cache"), pictures).run(sources, run.writer)
+        ToolExperiment(options, states, pictures_of, pictures).run(sources, run.writer)
         stored = read_tools(folder)
         write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
         tables = stored.tables()
@@ -374,10 +376,11 @@ def _image_encoders() -> dict[str, str]:
     return {f"{each}_encoder": version for each, version in encoder_versions().items()}
 
 
-def _tool_plan(inputs: InputDigests, options: ToolOptions, networks: Sequence[GivenNetwork]) -> Plan:
+def _tool_plan(
+    n_pictures: Mapping[str, int], options: ToolOptions, networks: Sequence[GivenNetwork], n_filter_sets: int
+) -> Plan:
     n_states = sum(len(network.weights(options.compressions)) for network in networks)
-    n_per_picture = len(LOOP_FILTER_SETS) + len(options.ways) * n_states
-    n_pictures = {name: len(digests) for name, digests in inputs.items()}
+    n_per_picture = n_filter_sets + len(options.ways) * n_states
     return sequence_plan(n_pictures, options.qps, [network.name for network in networks], n_per_picture)
 
 

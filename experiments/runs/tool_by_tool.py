@@ -9,6 +9,9 @@
                                      full strength everywhere / as the encoder decides, from coded   │
                                      decisions / so, with Wiener filters fitted to the picture   ◀───┘
 ```
+
+Pictures are encoded and decoded here (`CodedHere`), or were so elsewhere (`manifest.ListedPictures`); from there on
+there is one path.
 """
 
 from __future__ import annotations
@@ -16,25 +19,33 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from torch import nn
 from tqdm import tqdm
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.encoders import EncoderName, VvcEncoder
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, Sao, VvcOptions
+from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
+from vvc_nnr.codec.sequence import LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.provenance import SAO_NOTES
 from vvc_nnr.experiments.records.rows import ToolRow, Way
+from vvc_nnr.experiments.records.settings import InputDigests, source_digests
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
-from vvc_nnr.experiments.runs.networks import BOTH_MODES, PAPER_NETWORKS, NetworkState, check_photographs
+from vvc_nnr.experiments.runs.networks import (
+    BOTH_MODES,
+    PAPER_NETWORKS,
+    GivenNetwork,
+    NetworkState,
+    check_photographs,
+)
 from vvc_nnr.files import naming
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
@@ -52,12 +63,14 @@ from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import Peak, frame_ms_ssim, frame_psnr_db, frame_ssim
+from vvc_nnr.sequences.metrics import Peak
+from vvc_nnr.sequences.scores import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
 """Networks at full strength only; also as the encoder decides; also with Wiener filters behind those decisions."""
 LOOP_FILTER_SETS: tuple[LoopFilters, ...] = ("all", "deblock-sao", "none")
+CODED_HERE_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
     "off": ("full",),
     "on": ("full", "decisions"),
@@ -158,22 +171,125 @@ class ToolOptions:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedPicture:
+    """One picture as a codec made it.
+
+    Attributes:
+        frame: The decoded picture.
+        n_bits: Its size in the stream.
+        encode_s: Its share of the encoder's processor time, None where that is not known.
+        decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
+    """
+
+    frame: Frame
+    n_bits: int
+    encode_s: float | None
+    decode_s: float | None
+
+
+class DecodedPictures(Protocol):
+    """Where decoded pictures and their bits come from."""
+
+    @property
+    def loop_filter_sets(self) -> tuple[LoopFilters, ...]:
+        """The codec's sets of in-loop filters that there are pictures of."""
+        ...
+
+    @property
+    def coding(self) -> str:
+        """What tables say of the codec and of its filters."""
+        ...
+
+    @property
+    def rate(self) -> str:
+        """What tables say of the bits that are counted."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What has to be the same before results may go into one folder."""
+        ...
+
+    def digests(self, sources: Sequence[Source]) -> InputDigests:
+        """A digest of each picture of each original, by the sequence's name; then of what else the results are about.
+
+        Raises:
+            InputError, BitstreamError, UnsupportedError: If anything cannot be used.
+        """
+        ...
+
+    def pictures(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[DecodedPicture]:
+        """The decoded pictures of a sequence, in its order.
+
+        Raises:
+            InputError, BitstreamError, UnsupportedError: If pictures cannot be read, coded or decoded.
+            ExternalToolError: If an encoder fails.
+        """
+        ...
+
+
+class CodedHere:
+    """Encodes and decodes, a `DecodedPictures`.
+
+    Args:
+        options: How to encode.
+        cache: Folder of finished encodings.
+    """
+
+    loop_filter_sets = LOOP_FILTER_SETS
+    rate = CODED_HERE_RATE
+
+    def __init__(self, options: ToolOptions, cache: Path) -> None:
+        self._options = options
+        self._cache = cache
+        self._identity = encoder_identity(options.encoder, options.encoder_config)
+
+    @property
+    def coding(self) -> str:
+        """What tables say of the codec and of its filters."""
+        return f"{SAO_NOTES[self._options.sao]}. All intra, {self._identity}, preset {self._options.preset}"
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The encoder, its build and its configuration."""
+        return {"encoder_identity": self._identity}
+
+    def digests(self, sources: Sequence[Source]) -> InputDigests:
+        """A digest of each picture of each original; raises as `source_digests`."""
+        return source_digests(sources, self._options.max_pictures)
+
+    def pictures(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[DecodedPicture]:
+        """Encodes a sequence and yields its decoded pictures one by one; raises as `DecodedPictures.pictures`."""
+        o = self._options
+        options = VvcOptions(qp, o.preset, loop_filters, o.n_threads, o.sao)
+        encoder = VvcEncoder(options, self._cache, encoder=o.encoder, config=o.encoder_config)
+        coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
+        encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
+        decoded = timed(decode_vvc(coded.stream, width=source.format.width, height=source.format.height))
+        for picture, (frame, decode_s) in zip(coded.pictures, decoded, strict=True):
+            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s)
+
+
 class ToolExperiment:
     """All networks in their places, ready to run over sequences.
 
     Args:
         options: What to run.
         states: The networks with each of their weights.
-        cache: Folder of finished encodings.
+        decoded: Where the decoded pictures come from.
         pictures: Folder of the viewer's pictures.
 
     Raises:
-        InputError: If the backend, the precision or the device is not there.
+        InputError: If the backend, the precision or the device is not there, or there are no decoded pictures for a
+            network's place.
     """
 
-    def __init__(self, options: ToolOptions, states: Sequence[NetworkState], cache: Path, pictures: Path) -> None:
+    def __init__(
+        self, options: ToolOptions, states: Sequence[NetworkState], decoded: DecodedPictures, pictures: Path
+    ) -> None:
         self._options = options
-        self._cache = cache
+        self._decoded = decoded
         self._pictures = pictures
         self._states = tuple(states)
         self._runners = [options.runner(state.network, state.layout) for state in states]
@@ -201,7 +317,7 @@ class ToolExperiment:
         def is_missing(place: Place) -> bool:
             return not all(has(place, state) for state in (None, *self._at(place)))
 
-        for picture in sweep(sources, self._options, self._cache, is_missing):
+        for picture in sweep(sources, self._options, self._decoded, is_missing):
             place = picture.place
             for state in (None, *self._at(place)):
                 if not has(place, state):
@@ -246,9 +362,8 @@ class ToolExperiment:
         return self._runners[index]
 
     def _row(self, picture: SweptPicture, state: NetworkState | None, output: _Output) -> ToolRow:
-        psnr = frame_psnr_db(picture.reference, output.frame, peak=self._options.psnr_peak)
-        ssim = frame_ssim(picture.reference, output.frame)
-        ms_ssim = frame_ms_ssim(picture.reference, output.frame)
+        scores = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak)
+        psnr, ssim, ms_ssim = scores.psnr_db, scores.ssim, scores.ms_ssim
         return ToolRow(
             sequence=picture.place.source.name,
             ctc_class=picture.place.source.ctc_class,
@@ -274,7 +389,7 @@ class ToolExperiment:
             ms_ssim_cb=ms_ssim[1],
             ms_ssim_cr=ms_ssim[2],
             encode_s=None if picture.encode_s is None else picture.encode_s + output.encode_s,
-            decode_s=picture.decode_s + output.decode_s,
+            decode_s=None if picture.decode_s is None else picture.decode_s + output.decode_s,
         )
 
     def _viewer_files(self, place: Place, state: NetworkState | None) -> list[Path]:
@@ -308,6 +423,21 @@ class _Output:
     n_decision_bits: int = 0
     encode_s: float = 0.0
     decode_s: float = 0.0
+
+
+def check_places(networks: Sequence[GivenNetwork], loop_filter_sets: Sequence[LoopFilters]) -> None:
+    """Refuses networks for whose place there are no decoded pictures.
+
+    Raises:
+        InputError: Naming the first such network.
+    """
+    for network in networks:
+        if network.place not in loop_filter_sets:
+            there = ", ".join(loop_filter_sets)
+            raise InputError(
+                f"{network.name}: filters pictures that are decoded with loop_filters {network.place}, and there are "
+                f"only such with {there}; list those too, or name other networks"
+            )
 
 
 def _searched(
@@ -365,11 +495,11 @@ class SweptPicture:
 
     Attributes:
         place: Which one.
-        reference: The original at the depth of coding.
+        reference: The original at the depth of the decoded picture.
         decoded: What the codec made of it, in the same format.
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where a cached encoding does not know it.
-        decode_s: Processor time of its decoding with the check of its MD5.
+        decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
     """
 
     place: Place
@@ -377,21 +507,21 @@ class SweptPicture:
     decoded: Frame
     n_bits: int
     encode_s: float | None
-    decode_s: float
+    decode_s: float | None
 
 
 def sweep(
     sources: Sequence[Source],
     options: ToolOptions,
-    cache: Path,
+    decoded: DecodedPictures,
     is_missing: Callable[[Place], bool],
 ) -> Iterator[SweptPicture]:
     """Yields every coded picture that something is missing of; only encodings with such pictures are made.
 
     Args:
         sources: The sequences.
-        options: How to encode.
-        cache: Folder of finished encodings.
+        options: Which QPs and pictures.
+        decoded: Where the decoded pictures come from.
         is_missing: Whether a picture has to be coded.
 
     Raises:
@@ -400,8 +530,8 @@ def sweep(
         BitstreamError: If a sequence is damaged.
         ExternalToolError: If the encoder fails.
     """
-    jobs = list(product(sources, options.qps, LOOP_FILTER_SETS))
-    n_pictures = functools.cache(lambda source: _n_pictures(source, options.max_pictures))
+    jobs = list(product(sources, options.qps, decoded.loop_filter_sets))
+    n_pictures = functools.cache(lambda source: n_pictures_of(source, options.max_pictures))
     bar = tqdm(jobs, unit="encoding", desc="tool-by-tool", disable=None)
     for source, qp, loop_filters in bar:
         bar.set_postfix_str(f"{source.name} QP {qp} {loop_filters}")
@@ -409,31 +539,25 @@ def sweep(
         with naming(source.path):
             # Pictures are counted only where the first one is done: counting decodes those of a video.
             if is_missing(first) or any(is_missing(_at(first, i)) for i in range(n_pictures(source))):
-                for picture in _coded(first, options, cache):
+                for picture in _swept(first, decoded, options.max_pictures):
                     if is_missing(picture.place):
                         yield picture
 
 
-def _n_pictures(source: Source, limit: int | None) -> int:
+def n_pictures_of(source: Source, limit: int | None) -> int:
     """How many pictures of a sequence are taken; counted where the file only claims a number."""
     if source.n_pictures is None or source.path.suffix.lower() in VIDEO_SUFFIXES:
         return sum(1 for _ in source.frames(count=limit))
     return source.n_pictures if limit is None else min(limit, source.n_pictures)
 
 
-def _coded(first: Place, o: ToolOptions, cache: Path) -> Iterator[SweptPicture]:
-    """Encodes a sequence and yields its pictures one by one."""
-    source = first.source
-    options = VvcOptions(first.qp, o.preset, first.loop_filters, o.n_threads, o.sao)
-    encoder = VvcEncoder(options, cache, encoder=o.encoder, config=o.encoder_config)
-    coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
-    encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
-    decoded = timed(decode_vvc(coded.stream, width=source.format.width, height=source.format.height))
-    pairs = zip(source.frames(count=o.max_pictures), decoded, strict=True)
-    for index, (original, (picture, decode_s)) in enumerate(pairs):
-        reference = original.to_bit_depth(CODED_BIT_DEPTH)
-        n_bits = coded.pictures[index].n_bits
-        yield SweptPicture(_at(first, index), reference, _like(picture, reference), n_bits, encode_s, decode_s)
+def _swept(first: Place, decoded: DecodedPictures, max_pictures: int | None) -> Iterator[SweptPicture]:
+    """The decoded pictures of a sequence with their originals."""
+    originals = first.source.frames(count=max_pictures)
+    pictures = decoded.pictures(first.source, first.qp, first.loop_filters)
+    for index, (original, each) in enumerate(zip(originals, pictures, strict=True)):
+        reference, frame = comparable(original, each.frame)
+        yield SweptPicture(_at(first, index), reference, frame, each.n_bits, each.encode_s, each.decode_s)
 
 
 def timed(items: Iterator[_ItemT]) -> Iterator[tuple[_ItemT, float]]:
@@ -446,10 +570,3 @@ def timed(items: Iterator[_ItemT]) -> Iterator[tuple[_ItemT, float]]:
 
 def _at(first: Place, index: int) -> Place:
     return Place(first.source, index, first.qp, first.loop_filters)
-
-
-def _like(picture: Frame, reference: Frame) -> Frame:
-    """The decoded picture in the reference's chroma format: 4:0:0 was coded as 4:2:0 with flat chroma."""
-    if reference.chroma_format == "400":
-        return Frame(picture.planes[:1], picture.bit_depth, "400")
-    return picture

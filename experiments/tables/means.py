@@ -130,9 +130,14 @@ class ToolResults:
         return tuple(dict.fromkeys(name for name, _ in self.networks))
 
     def anchors(self, variant: Variant) -> list[Variant]:
-        """What a variant is compared with: all filters, and the paper's set for networks in the filters' place."""
+        """What a variant is compared with: all filters, and the paper's set for networks in the filters' place.
+
+        Where there are no pictures with these (decoded elsewhere, without), a network is compared with its own input.
+        """
         candidates = [ANCHOR, WEAKER_ANCHOR] if variant.network and variant.loop_filters == "none" else [ANCHOR]
-        return [anchor for anchor in candidates if anchor in self.variants]
+        there = [anchor for anchor in candidates if anchor in self.variants]
+        own = Variant(variant.loop_filters)
+        return there or ([own] if variant.network and own in self.variants else [])
 
     def network_bits(self, variant: Variant) -> int:
         """Bits of the file of a variant's network."""

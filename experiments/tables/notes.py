@@ -10,6 +10,7 @@ from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, is_file
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
+from vvc_nnr.sequences.scores import PEAK_WORDS
 
 YUV_NOTE = (
     "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
@@ -35,9 +36,7 @@ _PLACES: dict[str, str] = {
 
 def peak_note(conventions: Conventions) -> str:
     """The note on the peak of PSNR."""
-    if conventions.psnr_peak == "vtm":
-        return "PSNR peak: 255 << (bit depth - 8) as in VTM: 255 at 8 bit, 1020 at 10 bit."
-    return "PSNR peak: 2**bit_depth - 1: 255 at 8 bit, 1023 at 10 bit."
+    return f"PSNR peak: {PEAK_WORDS[conventions.psnr_peak]}."
 
 
 def _originals_notes(conventions: Conventions) -> tuple[str, ...]:
@@ -52,6 +51,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
         *(f"{network} {_PLACES[place]}." for network, place in places if place in _PLACES),
         *weights_notes(tuple(results.networks.values())),
         *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
+        *_absent_notes(results),
         *_originals_notes(conventions),
         peak_note(conventions),
         *([DECISIONS_NOTE] if has_decisions else []),
@@ -60,6 +60,15 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
         SEEDS_NOTE,
         *_left_out_notes(results.left_out),
     )
+
+
+def _absent_notes(results: ToolResults) -> list[str]:
+    """Which of the codec's filter sets there are no pictures of, so that nothing is compared with them."""
+    there = {variant.loop_filters for variant in results.variants if not variant.network}
+    absent = [title for name, title in LOOP_FILTER_TITLES.items() if name not in there]
+    if not there or not absent:
+        return []
+    return [f"No pictures with {' and none with '.join(absent)}: comparisons with them are left out."]
 
 
 def weights_notes(networks: Sequence[NetworkRow]) -> list[str]:
@@ -88,7 +97,8 @@ TIME_NOTE = (
     "EncT, DecT: processor time of all threads in percent of the anchor's, ratio of geometric means over sequences and "
     "QPs. Counted in the encoder: the VVC encoder's process, the network, the search and coding of decisions, their "
     "application; in the decoder: the VVC decoder with its check of MD5, the network, decoding and application of the "
-    "decisions. Not counted: reading pictures, scoring, loading networks. '-': a cached encoding without its time."
+    "decisions. Not counted: reading pictures, scoring, loading networks. '-': a cached encoding without its time, or "
+    "pictures decoded elsewhere."
 )
 
 

@@ -99,12 +99,11 @@ def test_an_original_that_is_raw(run: Run, frames: list[Frame], blurred: Path, d
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--original", "in.y4m"), "--original and --decisions-out"),
-        (("--decisions-out", "d"), "--original and --decisions-out"),
+        (("--decisions-out", "d"), "--decisions-out: there is no --original"),
         (("--original", "in.y4m", "--decisions-out", "d", "--decisions", "d"), "give one of them"),
         (("--original-bit-depth", "8"), "there is no --original"),
-        (("--no-wiener",), "there is no --original"),
-        (("--decisions", "d", "--wiener"), "there is no --original"),
+        (("--no-wiener",), "there is no --decisions-out"),
+        (("--decisions", "d", "--wiener"), "there is no --decisions-out"),
     ],
 )
 def test_options_that_contradict(

@@ -1,0 +1,130 @@
+"""What the log of an encoder says of the bits of its pictures: VTM, HM, vvenc (vvencapp, libvvenc) and x265.
+
+Read are, the first that a log has:
+
+    POC    0 LId:  0 TId: 0 ( IDR_N_LP, I-SLICE, QP 37 )     398392 bits [Y 36.6308 dB ...     (VTM, HM, vvencapp)
+    Layer , Encode Order, Type, POC, QP, Bits, ...                                             (x265 --csv, level 1 up)
+    Total Frames |   Bitrate     Y-PSNR ...                                                    (VTM, HM, vvencapp)
+    encoded 3 frames in 0.04s (81.63 fps), 117.67 kb/s, Avg QP:29.00                           (x265)
+
+The last two have a rate alone, rounded by the encoder, from which bits follow by the number of pictures per second.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from vvc_nnr.codec.programs import LoggedPicture, parse_encoder_log
+from vvc_nnr.errors import InputError
+from vvc_nnr.files import read_bytes
+
+_ENCODERS = {
+    "VTM": re.compile(r"VTM Encoder Version\s*\[?([\w.+-]+)"),
+    "HM": re.compile(r"HM software: Encoder Version\s*\[?([\w.+-]+)"),
+    "vvenc": re.compile(r"(?:VVenC|Fraunhofer)[^\n]{0,80}?\bver(?:sion|\.)\s*\[?([\w.+-]+)"),
+    "x265": re.compile(r"x265 \[info\]: HEVC encoder version ([\w.+-]+)"),
+}
+_SUMMARY = re.compile(
+    r"Total Frames \|\s+Bitrate[^\n]*\n(?:vvenc \[\w+\]:)?\s*([0-9]{1,9})\s+[aA]\s+([0-9]{1,12}(?:\.[0-9]{1,9})?)\s"
+)
+_X265_SUMMARY = re.compile(r"encoded ([0-9]{1,9}) frames in [^\n]{1,60}?, ([0-9]{1,12}(?:\.[0-9]{1,9})?) kb/s")
+_RATES = (
+    re.compile(r"Real\s+Format\s*:[^\n]{0,80}?([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*Hz"),
+    re.compile(r"\bfps ([0-9]{1,9}/[1-9][0-9]{0,8}) i4"),
+    re.compile(r"Stream #[^\n]{1,300}?, ([0-9]{1,6}(?:\.[0-9]{1,6})?) fps,"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderLog:
+    """What a log says.
+
+    Attributes:
+        encoder: Name and version of the encoder, empty if the log does not tell.
+        n_pictures: How many pictures were coded.
+        n_bits: Bits of all of them.
+        picture_bits: Bits of each picture in the order of output, None where the log has the sum alone.
+    """
+
+    encoder: str
+    n_pictures: int
+    n_bits: int
+    picture_bits: tuple[int, ...] | None
+
+
+def read_encoder_log(path: Path, fps: Fraction | None = None) -> EncoderLog:
+    """The bits in a log file.
+
+    Args:
+        path: The log, as the encoder printed it, or the CSV file of x265.
+        fps: Pictures per second, for a log that has a rate alone; None: as the log says.
+
+    Raises:
+        InputError: If the file cannot be read, holds no bits, or a rate without the number of pictures per second.
+    """
+    text = read_bytes(path).decode("utf-8", "replace")
+    encoder = next((f"{name} {m[1]}" for name, pattern in _ENCODERS.items() if (m := pattern.search(text))), "")
+    pictures = parse_encoder_log(text)
+    if not pictures:
+        pictures = _x265_pictures(path, text)
+        encoder = encoder or ("x265" if pictures else "")
+    if pictures:
+        bits = _in_order_of_output(pictures)
+        return EncoderLog(encoder, len(bits), sum(bits), bits)
+    found = _last(_SUMMARY, text) or _last(_X265_SUMMARY, text)
+    if found is None:
+        raise InputError(
+            f"{path}: no bits of pictures in it; must be the whole log of VTM, HM, vvencapp or x265, or x265's CSV file"
+        )
+    rate = fps if fps is not None else _stated_rate(text)
+    if rate is None:
+        raise InputError(f"{path}: has kbit/s alone, and pictures per second are not known; give them (fps)")
+    n_pictures, kbps = int(found[1]), Fraction(found[2])
+    return EncoderLog(encoder, n_pictures, round(kbps * 1000 * n_pictures / rate), None)
+
+
+def _in_order_of_output(pictures: Iterable[LoggedPicture]) -> tuple[int, ...]:
+    """Bits by rising picture order count; the count begins again with each picture of count 0."""
+    ordered: list[tuple[int, int, int]] = []
+    n_sequences = 0
+    for picture in pictures:
+        n_sequences += picture.poc == 0
+        ordered.append((n_sequences, picture.poc, picture.n_bits))
+    return tuple(n_bits for *_, n_bits in sorted(ordered, key=lambda each: each[:2]))
+
+
+def _x265_pictures(path: Path, text: str) -> list[LoggedPicture]:
+    """The pictures of x265's CSV file; none if it is no such file."""
+    lines = text.splitlines()
+    head = [cell.strip() for cell in lines[0].split(",")] if lines else []
+    if not {"Encode Order", "Type", "POC", "QP", "Bits"} <= set(head):
+        return []
+    found = []
+    for number, cells in enumerate(csv.reader(lines[1:], skipinitialspace=True), start=2):
+        if len(cells) < len(head) - 1 or not cells[head.index("Encode Order")].strip().isdigit():
+            continue  # the summary of all pictures below them
+        row = dict(zip(head, (cell.strip() for cell in cells), strict=False))
+        try:
+            found.append(
+                LoggedPicture(int(row["POC"]), row["Type"][:1].upper(), round(float(row["QP"])), int(row["Bits"]))
+            )
+        except ValueError as error:
+            raise InputError(f"{path} line {number}: no picture of x265's CSV file: {error}") from error
+    return found
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for found in pattern.finditer(text):  # noqa: B007
+        pass
+    return found
+
+
+def _stated_rate(text: str) -> Fraction | None:
+    found = next((m for pattern in _RATES if (m := pattern.search(text))), None)
+    return Fraction(found[1]) if found and Fraction(found[1]) > 0 else None

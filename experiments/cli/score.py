@@ -1,0 +1,112 @@
+"""The command score: how alike decoded pictures are to their originals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tqdm import tqdm
+from tyro.conf import Positional
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL
+from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, original_of, source_of
+from vvc_nnr.sequences.metrics import Peak
+from vvc_nnr.sequences.scores import PEAK_WORDS, PictureScores, mean_scores, score_sequence
+from vvc_nnr.sequences.source import Source
+
+_HEADS = ("PSNR Y", "Cb", "Cr", "YUV", "SSIM Y", "Cb", "Cr", "MS-SSIM Y", "Cb", "Cr")
+_DIGITS = (4, 4, 4, 4, 6, 6, 6, 6, 6, 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Command):
+    """Print PSNR, SSIM and MS-SSIM of decoded pictures against their originals, plane by plane.
+
+    Attributes:
+        original: The pictures before coding: .yuv, .y4m, video or image.
+        decoded: The pictures to score, one or several files of as many pictures and the same size.
+        psnr_peak: Peak of PSNR.
+        per_picture: Print each picture's scores too.
+        original_bit_depth: Bits per sample of an original that is raw .yuv, 8 to 16.
+        original_stream: Of an original with several videos the one at this place, from 0.
+        raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
+        video: Video files.
+    """
+
+    original: Positional[Path]
+    decoded: Positional[tuple[Path, ...]]
+    psnr_peak: Peak = "vtm"
+    per_picture: bool = False
+    original_bit_depth: Annotated[int | None, BIT_DEPTH] = None
+    original_stream: Annotated[int | None, NATURAL] = None
+    raw: RawFlags = field(default_factory=RawFlags)
+    video: VideoFlags = field(default_factory=VideoFlags)
+
+    def run(self) -> Outcome:
+        """Scores each file.
+
+        Raises:
+            InputError: If files do not fit together, or an option does not fit them.
+            BitstreamError, UnsupportedError: If a file cannot be read.
+        """
+        if not self.decoded:
+            raise InputError(f"{self.original}: there is nothing to hold against it; name decoded files behind it")
+        original = original_of(self.original, self.raw, self.original_bit_depth, self.original_stream)
+        sources = [source_of(path, self.raw, self.video) for path in self.decoded]
+        found = {path: self._scores(original, each) for path, each in zip(self.decoded, sources, strict=True)}
+        lines = []
+        for path, pictures in found.items():
+            if self.per_picture:
+                lines += [(f"  picture {index}", each) for index, each in enumerate(pictures)]
+            lines.append((str(path), mean_scores(pictures)))
+        notes = [
+            f"Means over pictures ({len(next(iter(found.values())))}); PSNR in dB, YUV: (6 Y + Cb + Cr) / 8.",
+            f"PSNR peak: {PEAK_WORDS[self.psnr_peak]}.",
+        ]
+        if any(mean_scores(each).ms_ssim[0] is None for each in found.values()):
+            notes.append("MS-SSIM '-': the plane is not there, or smaller than 176 samples either way.")
+        text = "\n".join([score_table(lines), "", *notes])
+        data = [self._data(path, pictures) for path, pictures in found.items()]
+        return Outcome(text, {"original": str(self.original), "psnr_peak": self.psnr_peak, "decoded": data})
+
+    def _scores(self, original: Source, decoded: Source) -> list[PictureScores]:
+        scores = score_sequence(original, decoded, peak=self.psnr_peak)
+        bar = tqdm(scores, desc=decoded.path.name, unit="picture", total=decoded.n_pictures, disable=None, leave=False)
+        return list(bar)
+
+    def _data(self, path: Path, pictures: Sequence[PictureScores]) -> dict[str, object]:
+        each = {"pictures": [score_data(picture) for picture in pictures]} if self.per_picture else {}
+        return {"file": str(path), "n_pictures": len(pictures), **score_data(mean_scores(pictures)), **each}
+
+
+def score_table(rows: Sequence[tuple[str, PictureScores]]) -> str:
+    """Names and scores as lines of text, below a line of heads."""
+    width = max(len(name) for name, _ in rows)
+    lines = [("", _HEADS), *((name, _cells(scores)) for name, scores in rows)]
+    return "\n".join(f"{name:{width}}  {_columns(cells)}".rstrip() for name, cells in lines)
+
+
+def score_data(scores: PictureScores) -> Mapping[str, object]:
+    """The scores for --json, under the names of the columns of results."""
+    psnr, ssim = scores.psnr_db, scores.ssim
+    planes = ("y", "cb", "cr")
+    return {
+        **{f"psnr_{name}_db": value for name, value in zip(planes, (psnr.y, psnr.cb, psnr.cr), strict=True)},
+        "psnr_yuv_db": scores.yuv_psnr_db,
+        **{f"ssim_{name}": value for name, value in zip(planes, (ssim.y, ssim.cb, ssim.cr), strict=True)},
+        **{f"ms_ssim_{name}": value for name, value in zip(planes, scores.ms_ssim, strict=True)},
+    }
+
+
+def _cells(scores: PictureScores) -> tuple[str, ...]:
+    psnr, ssim = scores.psnr_db, scores.ssim
+    values = (psnr.y, psnr.cb, psnr.cr, scores.yuv_psnr_db, ssim.y, ssim.cb, ssim.cr, *scores.ms_ssim)
+    return tuple("-" if value is None else f"{value:.{n}f}" for value, n in zip(values, _DIGITS, strict=True))
+
+
+def _columns(cells: Sequence[str]) -> str:
+    return "  ".join(f"{cell:>{max(len(head), 8)}}" for cell, head in zip(cells, _HEADS, strict=True))
