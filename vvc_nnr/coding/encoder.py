@@ -219,7 +219,7 @@ def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> Encod
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
     fast = replace(options, param_opt=False) if integers.size > SAMPLE else options
     unit = _encode_integers(job, job.name, integers, fast)
-    return EncodedTensor((unit,), job.number_format.split()[0], replace(form, integers=None))
+    return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 
 
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
