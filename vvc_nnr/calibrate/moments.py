@@ -296,7 +296,8 @@ class Evidence:
         if self.n_pictures < 2:
             return np.ones_like(np.atleast_3d(self._sums))
         n = self._sums.shape[-1]
-        shares, beside = np.ones_like(self._sums), ~np.eye(n, dtype=bool)
+        shares: NDArray[np.float64] = np.ones(self._sums.shape)
+        beside = ~np.eye(n, dtype=bool)
         noise = (self._squares - self._sums**2 / self.n_pictures) * self.n_pictures / (self.n_pictures - 1)
         for group, sums in enumerate(self._sums):
             own = np.diagonal(sums)
