@@ -66,14 +66,14 @@ NETWORK["conv"][[3, 4, 11]] = 0
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"scan_order": 1},
-        {"scan_order": 1, "use_dq": False, "row_skipping": False, "param_opt": False},
+        {"qp": -32},
+        {"scan_order": 1, "qp": -32},
+        {"scan_order": 1, "use_dq": False, "row_skipping": False, "param_opt": False, "qp": -32},
         {"scan_order": 2, "codebook": "force", "qp": -16},
         {"codebook": "force", "qp": 8},
         {"bitdepth": 4},
         {"qp_density": 4, "qp": -101, "nonweight_qp": None},
-        {"lambda_rd": 3.0, "scan_order": 1},
+        {"lambda_rd": 3.0, "scan_order": 1, "qp": -32},
     ],
     ids=str,
 )
