@@ -45,6 +45,8 @@ FOLDERS_IN_ORDER = {
     "vvc_nnr.codec": [
         "",
         "nal",
+        "sei",
+        "nnpf",
         "picture_hash",
         "vvc_parameter_sets",
         "vvc_stream",

@@ -42,7 +42,9 @@ from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
+from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.programs import parse_encoder_log
+from vvc_nnr.codec.sei import SeiMessage, insert_sei, remove_sei, sei_messages
 from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.network_encoder import compress_arrays
@@ -539,6 +541,61 @@ def _read_nal(data: bytes, folder: Path) -> object:
     units = picture_units(data)
     assert all(0 <= unit.begin_bytes <= unit.offset_bytes < len(data) for unit in units)
     return units, read_vvc_stream(data)
+
+
+@cache
+def _filter_messages() -> tuple[SeiMessage, ...]:
+    """Characteristics and activations with as many fields as there can be."""
+    common = {"property_present_flag": True, "purpose": 255, "inp_format_idc": 1, "out_format_idc": 1}
+    full = NnpfCharacteristics(
+        **common,
+        num_input_pics_minus1=2,
+        input_pic_filtering_flag=(True, False, True),
+        interpolated_pics=(1, 2),
+        spatial_extrapolation_offsets=(1, -2, 3, -4),
+        auxiliary_inp_idc=7,
+        inband_prompt_flag=True,
+        prompt="sharper",
+        inp_order_idc=3,
+        out_order_idc=3,
+        padding_type=4,
+        complexity_info_present_flag=True,
+        metadata_extension_num_bits=9,
+        payload_byte=bytes(range(40)),
+    )
+    elsewhere = NnpfCharacteristics(mode_idc=1, tag_uri="tag:iso.org,2023:15938-17", uri="https://example.com/x.nnc")
+    running = NnpfActivation(persistence_flag=True, output_flag=(True,) * 9, prompt_update_flag=True, prompt="x")
+    return full.message(), elsewhere.message(), running.message(), NnpfActivation(cancel_flag=True).message()
+
+
+def _sei_seeds() -> list[bytes]:
+    stream = _vvc_seeds()[0]
+    return [stream, insert_sei(stream, _filter_messages()), insert_sei(stream, _filter_messages(), suffix=True)]
+
+
+def _payload_damaged(random: Random, data: bytes) -> bytes:
+    """Damage inside of a filter's message, in a unit that fits."""
+    from hostile_mutations import damaged
+
+    message = random.choice(_filter_messages())
+    payload = damaged(random, message.payload, (), (b"\xff", b"\x80", b"\x00"))
+    return insert_sei(data, [SeiMessage(message.payload_type, payload)], at="once")
+
+
+def _read_sei(data: bytes, folder: Path) -> object:
+    found = sei_messages(data)
+    parsed = []
+    for each in found:
+        try:
+            message = parse_nnpf(each.message)
+        except UNTRUSTED:
+            continue
+        if message is not None:
+            assert message.message() == each.message, "a filter's message that does not come back"
+            parsed.append(message)
+    mark = SeiMessage(5, b"sixteen bytes of" + b"some mark")
+    assert remove_sei(insert_sei(data, [mark], at="picture"), lambda each: each == mark) == data
+    return parsed
 
 
 def _read_vvc(data: bytes, folder: Path) -> object:
@@ -1048,6 +1105,7 @@ READERS: tuple[Reader, ...] = (
     Reader("decisions", _decision_seeds, _read_decisions, UNTRUSTED, (), _resealed),
     Reader("latents", _latent_seeds, _read_latent, UNTRUSTED),
     Reader("nal", _vvc_seeds, _read_nal, UNTRUSTED, NAL_TOKENS),
+    Reader("sei", _sei_seeds, _read_sei, UNTRUSTED, NAL_TOKENS, _payload_damaged),
     Reader("vvc", _vvc_seeds, _read_vvc, UNTRUSTED, NAL_TOKENS, longest_s=10.0),
     Reader("y4m", _y4m_seeds, _file(".y4m", _read_pictures), FILES, _y4m_tokens()),
     Reader(
