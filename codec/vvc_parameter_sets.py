@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.bitstream.bits import BitReader
-from vvc_nnr.errors import BitstreamError
+from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ChromaLocation, ColourRange
 
 _CHROMA_FORMATS: tuple[ChromaFormat, ...] = ("400", "420", "422", "444")
@@ -54,6 +54,68 @@ class Vui:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceList:
+    """A list of reference pictures, as far as headers depend on it.
+
+    Attributes:
+        n_entries: Pictures in it.
+        n_long_term: Those of them that are long-term reference pictures.
+        lsb_in_header: Whether headers give the order counts of those.
+    """
+
+    n_entries: int
+    n_long_term: int
+    lsb_in_header: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceTools:
+    """What the tools of a sequence put into the headers of pictures and slices.
+
+    Attributes:
+        has_partition_override: Whether headers may have partition constraints of their own.
+        has_dual_tree: Whether intra slices have a partition for chroma.
+        has_joint_cbcr: Whether there are joint chroma residuals.
+        has_sao: Whether there is sample adaptive offset.
+        has_alf: Whether there is an adaptive loop filter.
+        has_ccalf: Whether it works across components.
+        has_lmcs: Whether there is luma mapping.
+        is_weighted: Whether there is weighted prediction.
+        has_long_term: Whether there are long-term reference pictures.
+        is_inter_layer: Whether other layers may be referred to.
+        has_idr_lists: Whether slices of IDR pictures have reference lists.
+        lists: The reference lists 0 and the lists 1 that headers may choose from.
+        has_temporal_mvp: Whether motion is predicted from other pictures.
+        has_bdof_control: Whether picture headers may switch BDOF off.
+        has_dmvr_control: Whether they may switch DMVR off.
+        has_fullpel_mmvd: Whether they may restrict MMVD to whole samples.
+        has_prof_control: Whether they may switch PROF off.
+        has_scaling_lists: Whether there are explicit scaling lists.
+        has_header_boundaries: Whether picture headers may list virtual boundaries.
+    """
+
+    has_partition_override: bool
+    has_dual_tree: bool
+    has_joint_cbcr: bool
+    has_sao: bool
+    has_alf: bool
+    has_ccalf: bool
+    has_lmcs: bool
+    is_weighted: bool
+    has_long_term: bool
+    is_inter_layer: bool
+    has_idr_lists: bool
+    lists: tuple[tuple[ReferenceList, ...], tuple[ReferenceList, ...]]
+    has_temporal_mvp: bool
+    has_bdof_control: bool
+    has_dmvr_control: bool
+    has_fullpel_mmvd: bool
+    has_prof_control: bool
+    has_scaling_lists: bool
+    has_header_boundaries: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceParameters:
     """A sequence parameter set (SPS), as far as this package needs it.
 
@@ -66,11 +128,9 @@ class SequenceParameters:
         log2_max_poc_lsb: Bits of ph_pic_order_cnt_lsb.
         poc_msb_cycle_bits: Bits of ph_poc_msb_cycle_val, 0 if it is never there.
         n_extra_header_bits: Reserved bits in each picture header.
-        has_alf: Whether there is an adaptive loop filter.
-        has_ccalf: Whether it works across components.
-        has_lmcs: Whether there is luma mapping.
-        has_scaling_lists: Whether there are explicit scaling lists.
-        has_header_boundaries: Whether picture headers may list virtual boundaries.
+        n_extra_slice_bits: Reserved bits in each slice header.
+        subpicture_id_bits: Bits of sh_subpic_id, 0 if it is never there.
+        tools: What headers hold for its tools.
         fps: Pictures per second, None if the sequence does not say.
         pictures_are: "fields" if each picture is one field of an interlaced video.
         vui: How the samples are meant.
@@ -84,14 +144,37 @@ class SequenceParameters:
     log2_max_poc_lsb: int
     poc_msb_cycle_bits: int
     n_extra_header_bits: int
-    has_alf: bool
-    has_ccalf: bool
-    has_lmcs: bool
-    has_scaling_lists: bool
-    has_header_boundaries: bool
+    n_extra_slice_bits: int
+    subpicture_id_bits: int
+    tools: SequenceTools
     fps: Fraction | None
     pictures_are: PictureKind
     vui: Vui
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTools:
+    """What a picture parameter set says of the headers of slices, and their first QP.
+
+    Attributes:
+        has_cabac_init: Whether slices choose tables of the arithmetic coder.
+        default_active: Reference pictures of a list that are used where a slice does not say.
+        has_rpl1_idx: Whether lists 1 are chosen on their own.
+        is_weighted: Whether P slices have weights.
+        is_biweighted: Whether B slices have.
+        init_qp: The QP that those of slices differ from.
+        has_qp_delta: Whether coding units have QPs of their own.
+        has_chroma_qp_offsets: Whether they have chroma QPs of their own.
+    """
+
+    has_cabac_init: bool
+    default_active: tuple[int, int]
+    has_rpl1_idx: bool
+    is_weighted: bool
+    is_biweighted: bool
+    init_qp: int
+    has_qp_delta: bool
+    has_chroma_qp_offsets: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +225,23 @@ def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters
     Raises:
         BitstreamError: If the data ends too early or breaks the syntax.
     """
+    return _read_picture_parameters(SyntaxReader(rbsp, offset_bytes))
+
+
+def read_picture_tools(rbsp: bytes, offset_bytes: int = 0) -> PictureTools:
+    """What a picture parameter set says of slice headers; arguments and errors are those of `read_pps`.
+
+    Raises:
+        UnsupportedError: If pictures have several tiles or slices.
+    """
     r = SyntaxReader(rbsp, offset_bytes)
+    _, parameters = _read_picture_parameters(r)
+    if not parameters.is_one_tile:
+        raise UnsupportedError("pictures in tiles or slices: their slice headers are not read")
+    return _read_picture_tools(r)
+
+
+def _read_picture_parameters(r: SyntaxReader) -> tuple[int, PictureParameters]:
     pps_id, sps_id = r.u(6, "pps_pic_parameter_set_id"), r.u(4, "pps_seq_parameter_set_id")
     r.flag("pps_mixed_nalu_types_in_pic_flag")
     width, height = _size(r, "pps_pic_width_in_luma_samples", "pps_pic_height_in_luma_samples")
@@ -150,8 +249,32 @@ def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters
     if r.flag("pps_scaling_window_explicit_signalling_flag"):
         r.signed("pps_scaling_win_offset", 4)
     has_output_flag = r.flag("pps_output_flag_present_flag")
-    return pps_id, PictureParameters(
-        sps_id, width, height, offsets, has_output_flag, r.flag("pps_no_pic_partition_flag")
+    is_one_tile = r.flag("pps_no_pic_partition_flag")
+    return pps_id, PictureParameters(sps_id, width, height, offsets, has_output_flag, is_one_tile)
+
+
+def _read_picture_tools(r: SyntaxReader) -> PictureTools:
+    """The picture parameter set from pps_subpic_id_mapping_present_flag on, of pictures with one tile and one slice."""
+    if r.flag("pps_subpic_id_mapping_present_flag"):
+        r.u(1 + r.number("pps_subpic_id_len_minus1", at_most=15), "pps_subpic_id")
+    has_cabac_init = r.flag("pps_cabac_init_present_flag")
+    first, second = (1 + r.number("pps_num_ref_idx_default_active_minus1", at_most=14) for _ in range(2))
+    has_rpl1_idx, is_weighted, is_biweighted = r.flags(
+        "pps_rpl1_idx_present_flag", "pps_weighted_pred_flag", "pps_weighted_bipred_flag"
+    )
+    if r.flag("pps_ref_wraparound_enabled_flag"):
+        r.number("pps_pic_width_minus_wraparound_offset")
+    init_qp = 26 + r.ie(0, "pps_init_qp_minus26")
+    has_qp_delta = r.flag("pps_cu_qp_delta_enabled_flag")
+    has_offsets = False
+    if r.flag("pps_chroma_tool_offsets_present_flag"):
+        r.signed("pps_chroma_qp_offset", 2)
+        if r.flag("pps_joint_cbcr_qp_offset_present_flag"):
+            r.signed("pps_joint_cbcr_qp_offset_value")
+        r.flag("pps_slice_chroma_qp_offsets_present_flag")
+        has_offsets = r.flag("pps_cu_chroma_qp_offset_list_enabled_flag")
+    return PictureTools(
+        has_cabac_init, (first, second), has_rpl1_idx, is_weighted, is_biweighted, init_qp, has_qp_delta, has_offsets
     )
 
 
@@ -179,24 +302,23 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     max_width, max_height = _size(r, "sps_pic_width_max_in_luma_samples", "sps_pic_height_max_in_luma_samples")
     has_window = r.flag("sps_conformance_window_flag")
     window = _window(_offsets(r, "sps_conf_win_offset"), chroma_format) if has_window else Window()
+    id_bits = 0
     if r.flag("sps_subpic_info_present_flag"):
-        _skip_subpictures(r, -(-max_width // ctu_size), -(-max_height // ctu_size))
+        id_bits = _read_subpictures(r, -(-max_width // ctu_size), -(-max_height // ctu_size))
     bit_depth = 8 + r.number("sps_bitdepth_minus8", at_most=8)
     r.flags("sps_entropy_coding_sync_enabled_flag", "sps_entry_point_offsets_present_flag")
     log2_max_poc_lsb = 4 + r.u(4, "sps_log2_max_pic_order_cnt_lsb_minus4")
     has_cycle = r.flag("sps_poc_msb_cycle_flag")
     cycle_bits = 1 + r.number("sps_poc_msb_cycle_len_minus1", at_most=31) if has_cycle else 0
     extra = [r.flag("sps_extra_ph_bit_present_flag") for _ in range(8 * r.u(2, "sps_num_extra_ph_bytes"))]
-    r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag")
+    extra_slice = r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag").bit_count()
     if has_hrd:
         _skip_buffer_sizes(r, n_sublayers)
-    _skip_partitions(r, chroma_format)
     tools = _read_tools(r, chroma_format, ctu_size, vps_id, log2_max_poc_lsb)
     fps = _read_timing(r, n_sublayers) if has_hrd and r.flag("sps_timing_hrd_params_present_flag") else None
     fields = r.flag("sps_field_seq_flag")
     vui = _read_vui(r) if r.flag("sps_vui_parameters_present_flag") else Vui()
     _check_end(r)
-    alf, ccalf, lmcs, scaling, boundaries = tools
     return sps_id, SequenceParameters(
         chroma_format=chroma_format,
         bit_depth=bit_depth,
@@ -206,11 +328,9 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
         log2_max_poc_lsb=log2_max_poc_lsb,
         poc_msb_cycle_bits=cycle_bits,
         n_extra_header_bits=sum(extra),
-        has_alf=alf,
-        has_ccalf=ccalf,
-        has_lmcs=lmcs,
-        has_scaling_lists=scaling,
-        has_header_boundaries=boundaries,
+        n_extra_slice_bits=extra_slice,
+        subpicture_id_bits=id_bits,
+        tools=tools,
         fps=fps,
         pictures_are="fields" if fields else "frames",
         vui=vui,
@@ -293,7 +413,8 @@ def _skip_profile(r: SyntaxReader, n_sublayers: int) -> None:
     r.u(32 * r.u(8, "ptl_num_sub_profiles"), "general_sub_profile_idc")
 
 
-def _skip_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> None:
+def _read_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> int:
+    """Passes over the subpictures; returns the bits of their identifiers."""
     n_subpictures = 1 + r.number("sps_num_subpics_minus1", at_most=(1 << 12) - 1)
     if n_subpictures > 1:
         x_bits, y_bits = (width_ctus - 1).bit_length(), (height_ctus - 1).bit_length()
@@ -309,6 +430,7 @@ def _skip_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> Non
     id_bits = 1 + r.number("sps_subpic_id_len_minus1", at_most=15)
     if r.flag("sps_subpic_id_mapping_explicitly_signalled_flag") and r.flag("sps_subpic_id_mapping_present_flag"):
         r.u(id_bits * n_subpictures, "sps_subpic_id")
+    return id_bits
 
 
 def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
@@ -318,26 +440,31 @@ def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
         r.numbers("dpb_max_dec_pic_buffering_minus1", "dpb_max_num_reorder_pics", "dpb_max_latency_increase_plus1")
 
 
-def _skip_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> None:
+def _read_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> tuple[bool, bool]:
+    """Passes over partition constraints; returns whether headers may override them, and whether chroma has its own."""
     r.number("sps_log2_min_luma_coding_block_size_minus2")
-    r.flag("sps_partition_constraints_override_enabled_flag")
-    _skip_tree(r, "intra_slice_luma")
-    if chroma_format != "400" and r.flag("sps_qtbtt_dual_tree_intra_flag"):
-        _skip_tree(r, "intra_slice_chroma")
-    _skip_tree(r, "inter_slice")
+    has_override = r.flag("sps_partition_constraints_override_enabled_flag")
+    skip_tree(r, "sps", "intra_slice_luma")
+    has_dual_tree = chroma_format != "400" and r.flag("sps_qtbtt_dual_tree_intra_flag")
+    if has_dual_tree:
+        skip_tree(r, "sps", "intra_slice_chroma")
+    skip_tree(r, "sps", "inter_slice")
+    return has_override, has_dual_tree
 
 
-def _skip_tree(r: SyntaxReader, where: str) -> None:
-    r.number(f"sps_log2_diff_min_qt_min_cb_{where}")
-    if r.number(f"sps_max_mtt_hierarchy_depth_{where}"):
-        r.numbers(f"sps_log2_diff_max_bt_min_qt_{where}", f"sps_log2_diff_max_tt_min_qt_{where}")
+def skip_tree(r: SyntaxReader, prefix: str, where: str) -> None:
+    """Passes over the constraints on one partition tree."""
+    r.number(f"{prefix}_log2_diff_min_qt_min_cb_{where}")
+    if r.number(f"{prefix}_max_mtt_hierarchy_depth_{where}"):
+        r.numbers(f"{prefix}_log2_diff_max_bt_min_qt_{where}", f"{prefix}_log2_diff_max_tt_min_qt_{where}")
 
 
 def _read_tools(
     r: SyntaxReader, chroma_format: ChromaFormat, ctu_size: int, vps_id: int, log2_max_poc_lsb: int
-) -> tuple[bool, bool, bool, bool, bool]:
-    """Passes over the tools; returns whether ALF, CC-ALF, LMCS, scaling lists and header boundaries are there."""
+) -> SequenceTools:
+    """Partition constraints and tools."""
     has_chroma = chroma_format != "400"
+    has_override, has_dual_tree = _read_partitions(r, chroma_format)
     has_64 = ctu_size > 32 and r.flag("sps_max_luma_transform_size_64_flag")
     has_skip = r.flag("sps_transform_skip_enabled_flag")
     if has_skip:
@@ -346,14 +473,23 @@ def _read_tools(
     if r.flag("sps_mts_enabled_flag"):
         r.flags("sps_explicit_mts_intra_enabled_flag", "sps_explicit_mts_inter_enabled_flag")
     has_lfnst = r.flag("sps_lfnst_enabled_flag")
-    if has_chroma:
-        _skip_chroma_qp(r)
-    r.flag("sps_sao_enabled_flag")
+    has_joint_cbcr = has_chroma and _read_chroma_qp(r)
+    has_sao = r.flag("sps_sao_enabled_flag")
     has_alf = r.flag("sps_alf_enabled_flag")
     has_ccalf = has_alf and has_chroma and r.flag("sps_ccalf_enabled_flag")
     has_lmcs = r.flag("sps_lmcs_enabled_flag")
-    _skip_reference_lists(r, vps_id, log2_max_poc_lsb)
-    _skip_inter_tools(r)
+    is_weighted = any(r.flags("sps_weighted_pred_flag", "sps_weighted_bipred_flag"))
+    has_long_term = r.flag("sps_long_term_ref_pics_flag")
+    is_inter_layer = vps_id > 0 and r.flag("sps_inter_layer_prediction_enabled_flag")
+    has_idr_lists = r.flag("sps_idr_rpl_present_flag")
+    lists: list[tuple[ReferenceList, ...]] = []
+    for _ in range(1 if r.flag("sps_rpl1_same_as_rpl0_flag") else 2):
+        n_lists = r.number("sps_num_ref_pic_lists", at_most=64)
+        read = (
+            read_reference_list(r, is_weighted, has_long_term, is_inter_layer, log2_max_poc_lsb) for _ in range(n_lists)
+        )
+        lists.append(tuple(read))
+    temporal, bdof, dmvr, fullpel, prof = _read_inter_tools(r)
     r.flags("sps_isp_enabled_flag", "sps_mrl_enabled_flag", "sps_mip_enabled_flag")
     if has_chroma:
         r.flag("sps_cclm_enabled_flag")
@@ -373,68 +509,89 @@ def _read_tools(
     if has_act and has_scaling and r.flag("sps_scaling_matrix_for_alternative_colour_space_disabled_flag"):
         r.flag("sps_scaling_matrix_designated_colour_space_flag")
     r.flags("sps_dep_quant_enabled_flag", "sps_sign_data_hiding_enabled_flag")
-    return has_alf, has_ccalf, has_lmcs, has_scaling, _has_header_boundaries(r)
+    return SequenceTools(
+        has_partition_override=has_override,
+        has_dual_tree=has_dual_tree,
+        has_joint_cbcr=has_joint_cbcr,
+        has_sao=has_sao,
+        has_alf=has_alf,
+        has_ccalf=has_ccalf,
+        has_lmcs=has_lmcs,
+        is_weighted=is_weighted,
+        has_long_term=has_long_term,
+        is_inter_layer=is_inter_layer,
+        has_idr_lists=has_idr_lists,
+        lists=(lists[0], lists[-1]),
+        has_temporal_mvp=temporal,
+        has_bdof_control=bdof,
+        has_dmvr_control=dmvr,
+        has_fullpel_mmvd=fullpel,
+        has_prof_control=prof,
+        has_scaling_lists=has_scaling,
+        has_header_boundaries=_has_header_boundaries(r),
+    )
 
 
-def _skip_chroma_qp(r: SyntaxReader) -> None:
+def _read_chroma_qp(r: SyntaxReader) -> bool:
+    """Passes over the tables of chroma QPs; returns sps_joint_cbcr_enabled_flag."""
     is_joint, is_same = r.flags("sps_joint_cbcr_enabled_flag", "sps_same_qp_table_for_chroma_flag")
     for _ in range(1 if is_same else 3 if is_joint else 2):
         r.signed("sps_qp_table_start_minus26")
         for _ in range(1 + r.number("sps_num_points_in_qp_table_minus1", at_most=62)):
             r.numbers("sps_delta_qp_in_val_minus1", "sps_delta_qp_diff_val")
+    return is_joint
 
 
-def _skip_reference_lists(r: SyntaxReader, vps_id: int, log2_max_poc_lsb: int) -> None:
-    is_weighted = any(r.flags("sps_weighted_pred_flag", "sps_weighted_bipred_flag"))
-    has_long_term = r.flag("sps_long_term_ref_pics_flag")
-    is_inter_layer = vps_id > 0 and r.flag("sps_inter_layer_prediction_enabled_flag")
-    r.flag("sps_idr_rpl_present_flag")
-    for _ in range(1 if r.flag("sps_rpl1_same_as_rpl0_flag") else 2):
-        for _ in range(r.number("sps_num_ref_pic_lists", at_most=64)):
-            _skip_reference_list(r, is_weighted, has_long_term, is_inter_layer, log2_max_poc_lsb)
-
-
-def _skip_reference_list(
-    r: SyntaxReader, is_weighted: bool, has_long_term: bool, is_inter_layer: bool, log2_max_poc_lsb: int
-) -> None:
-    """ref_pic_list_struct()."""
+def read_reference_list(
+    r: SyntaxReader,
+    is_weighted: bool,
+    has_long_term: bool,
+    is_inter_layer: bool,
+    log2_max_poc_lsb: int,
+    *,
+    in_header: bool = False,
+) -> ReferenceList:
+    """ref_pic_list_struct(), of a parameter set or of a header."""
     n_entries = r.number("num_ref_entries", at_most=29)
-    lsb_in_header = has_long_term and n_entries > 0 and r.flag("ltrp_in_header_flag")
+    lsb_in_header = in_header or (has_long_term and n_entries > 0 and r.flag("ltrp_in_header_flag"))
+    n_long_term = 0
     for i in range(n_entries):
         if is_inter_layer and r.flag("inter_layer_ref_pic_flag"):
             r.number("ilrp_idx")
         elif not has_long_term or r.flag("st_ref_pic_flag"):
             if r.number("abs_delta_poc_st") or not (is_weighted and i):
                 r.flag("strp_entry_sign_flag")
-        elif not lsb_in_header:
-            r.u(log2_max_poc_lsb, "rpls_poc_lsb_lt")
+        else:
+            n_long_term += 1
+            r.u(0 if lsb_in_header else log2_max_poc_lsb, "rpls_poc_lsb_lt")
+    return ReferenceList(n_entries, n_long_term, lsb_in_header)
 
 
-def _skip_inter_tools(r: SyntaxReader) -> None:
+def _read_inter_tools(r: SyntaxReader) -> tuple[bool, bool, bool, bool, bool]:
+    """Passes over inter tools; returns whether headers control temporal MVP, BDOF, DMVR, whole-sample MMVD and PROF."""
     r.flag("sps_ref_wraparound_enabled_flag")
-    if r.flag("sps_temporal_mvp_enabled_flag"):
+    has_temporal = r.flag("sps_temporal_mvp_enabled_flag")
+    if has_temporal:
         r.flag("sps_sbtmvp_enabled_flag")
     has_amvr = r.flag("sps_amvr_enabled_flag")
-    if r.flag("sps_bdof_enabled_flag"):
-        r.flag("sps_bdof_control_present_in_ph_flag")
+    has_bdof = r.flag("sps_bdof_enabled_flag") and r.flag("sps_bdof_control_present_in_ph_flag")
     r.flag("sps_smvd_enabled_flag")
-    if r.flag("sps_dmvr_enabled_flag"):
-        r.flag("sps_dmvr_control_present_in_ph_flag")
-    if r.flag("sps_mmvd_enabled_flag"):
-        r.flag("sps_mmvd_fullpel_only_enabled_flag")
+    has_dmvr = r.flag("sps_dmvr_enabled_flag") and r.flag("sps_dmvr_control_present_in_ph_flag")
+    has_fullpel = r.flag("sps_mmvd_enabled_flag") and r.flag("sps_mmvd_fullpel_only_enabled_flag")
     n_merge = 6 - r.number("sps_six_minus_max_num_merge_cand", at_most=5)
     r.flag("sps_sbt_enabled_flag")
+    has_prof = False
     if r.flag("sps_affine_enabled_flag"):
         r.number("sps_five_minus_max_num_subblock_merge_cand")
         r.flag("sps_6param_affine_enabled_flag")
         if has_amvr:
             r.flag("sps_affine_amvr_enabled_flag")
-        if r.flag("sps_affine_prof_enabled_flag"):
-            r.flag("sps_prof_control_present_in_ph_flag")
+        has_prof = r.flag("sps_affine_prof_enabled_flag") and r.flag("sps_prof_control_present_in_ph_flag")
     r.flags("sps_bcw_enabled_flag", "sps_ciip_enabled_flag")
     if n_merge >= 2 and r.flag("sps_gpm_enabled_flag") and n_merge >= 3:
         r.number("sps_max_num_merge_cand_minus_max_num_gpm_cand")
     r.number("sps_log2_parallel_merge_level_minus2")
+    return has_temporal, has_bdof, has_dmvr, has_fullpel, has_prof
 
 
 def _skip_luma_adaptive_deblocking(r: SyntaxReader) -> None:

@@ -331,15 +331,15 @@ def _read_header(
 
 def _skip_filters(r: SyntaxReader, pps: PictureParameters, sps: SequenceParameters) -> None:
     """Passes over what a picture header holds between its picture order count and ph_pic_output_flag."""
-    if not pps.is_one_tile and sps.has_alf:
+    if not pps.is_one_tile and sps.tools.has_alf:
         raise UnsupportedError("pictures that are not output, in tiles or slices: which they are is not read")
-    if sps.has_lmcs and r.flag("ph_lmcs_enabled_flag"):
+    if sps.tools.has_lmcs and r.flag("ph_lmcs_enabled_flag"):
         r.u(2, "ph_lmcs_aps_id")
         if sps.chroma_format != "400":
             r.flag("ph_chroma_residual_scale_flag")
-    if sps.has_scaling_lists and r.flag("ph_explicit_scaling_list_enabled_flag"):
+    if sps.tools.has_scaling_lists and r.flag("ph_explicit_scaling_list_enabled_flag"):
         r.u(3, "ph_scaling_list_aps_id")
-    if sps.has_header_boundaries and r.flag("ph_virtual_boundaries_present_flag"):
+    if sps.tools.has_header_boundaries and r.flag("ph_virtual_boundaries_present_flag"):
         skip_boundaries(r, "ph")
 
 

@@ -50,6 +50,7 @@ FOLDERS_IN_ORDER = {
         "picture_hash",
         "vvc_parameter_sets",
         "vvc_stream",
+        "slice_qp",
         "programs",
         "ffmpeg_program",
         "decoder",
