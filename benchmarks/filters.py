@@ -31,8 +31,7 @@ from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.kinds import size
 from vvc_nnr.experiments.cli.pictures import cache_folder
-from vvc_nnr.filters.inference.backend import BackendName, Precision
-from vvc_nnr.filters.inference.choice import chosen_backend
+from vvc_nnr.filters.inference.choice import BackendName, Precision, chosen_backend
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopNetwork, LadderFilter
 from vvc_nnr.filters.zoo import load_network

@@ -1,7 +1,5 @@
 """VVC streams to pictures: by FFmpeg's own decoder (`decode_vvc`), or by programs on the PATH, VTM and vvdecapp.
 
-The programs write .y4m. Where another decoder does not, run it yourself and give `read_decoded` its file.
-
 Surprises to know first: FFmpeg's decoder may drop a damaged picture without a word, and it does not look at the
 hash of a picture. So this package derives from the headers which pictures must come (`vvc_stream`), numbers them,
 and holds every picture that comes out against its own headers and hash. FFmpeg before version 9 decodes 8-bit
@@ -12,6 +10,9 @@ so, and on one thread from the beginning where a hash differs.
 
 from __future__ import annotations
 
+import binascii
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,94 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import av
 import numpy as np
 
-from vvc_nnr.codec.ffmpeg_program import decode_by_program
-from vvc_nnr.codec.picture_hash import hash_of_plane
-from vvc_nnr.codec.programs import find_program, printed, work_folder
+from vvc_nnr.children import run_child
+from vvc_nnr.codec.nal import HashType
+from vvc_nnr.codec.programs import ffmpeg_executable, ffmpeg_versions, find_program, printed, work_folder
 from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, check_one_size, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane, VideoFormat
-from vvc_nnr.sequences.y4m import count_y4m_pictures, read_y4m, read_y4m_header
-from vvc_nnr.sequences.yuv import count_yuv_pictures, read_yuv
+from vvc_nnr.sequences.y4m import read_y4m
+from vvc_nnr.sequences.yuv import frame_from_bytes
+
+_FIRST_RIGHT_LIBAVCODEC = 63
+"""FFmpeg 9. Its predecessors decode 8-bit pictures with ALF wrongly."""
+
+
+def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
+    """Yields each decoded picture with its padding, and its index in `stream.pictures`, in the order of output.
+
+    Raises:
+        BitstreamError: If ffmpeg gives fewer or more samples than the stream's headers tell.
+        UnsupportedError: If ffmpeg is too old.
+        ExternalToolError: If ffmpeg cannot be run.
+    """
+    executable = _new_enough_ffmpeg()
+    with work_folder() as folder:
+        for data, shown in stream.parts(stream.new_beginnings):
+            coded, decoded = folder / "in.266", folder / "out.yuv"
+            coded.write_bytes(data)
+            _decode(executable, coded, decoded)
+            yield from _read(decoded, stream, shown)
+
+
+def _new_enough_ffmpeg() -> str:
+    executable = ffmpeg_executable()
+    version = re.search(r"libavcodec\s+(\d+)", ffmpeg_versions(executable))
+    if version is None or int(version[1]) < _FIRST_RIGHT_LIBAVCODEC:
+        raise UnsupportedError(f"8-bit VVC needs ffmpeg 9 or newer, {executable} is older: update imageio-ffmpeg")
+    return executable
+
+
+def _decode(executable: str, coded: Path, decoded: Path) -> None:
+    """Writes the pictures with their padding; what goes wrong shows in how many there are."""
+    reading = "-nostdin -v error -threads 1 -apply_cropping none -export_side_data film_grain -f vvc"
+    writing = "-fps_mode passthrough -noautoscale -f rawvideo -y"
+    command = [executable, *reading.split(), "-i", str(coded), *writing.split(), str(decoded)]
+    try:
+        done = run_child(command)
+    except OSError as error:
+        raise ExternalToolError(f"ffmpeg cannot be run: {error}", command=command) from error
+    if done.returncode != 0:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise BitstreamError(f"the VVC stream does not decode: {lines[-1] if lines else 'ffmpeg failed'}")
+
+
+def _read(decoded: Path, stream: VvcStream, shown: tuple[int, ...]) -> Iterator[tuple[Frame, int]]:
+    with decoded.open("rb") as file:
+        for index in shown:
+            format = stream.pictures[index].coded_format
+            raw = bytearray(format.picture_bytes)
+            if file.readinto(raw) != len(raw):
+                raise BitstreamError(f"picture {index} does not decode: the stream is damaged")
+            yield frame_from_bytes(raw, format), index
+        if file.read(1):
+            raise BitstreamError("more pictures decode than the stream has: it is damaged")
+
+
+_CRC_START = 0x1D0F
+"""The register after sixteen bits that are all one, which the standard begins with."""
+
+
+def hash_of_plane(plane: Plane, hash_type: HashType) -> bytes:
+    """The hash of a plane (height, width), uint8 at 8 bit and uint16 above, as the SEI message writes it."""
+    if hash_type == "checksum":
+        return _checksum(plane)
+    samples = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<")).tobytes()
+    if hash_type == "crc":
+        return binascii.crc_hqx(samples, _CRC_START).to_bytes(2, "big")
+    return hashlib.md5(samples, usedforsecurity=False).digest()
+
+
+def _checksum(plane: Plane) -> bytes:
+    """The sum of all bytes, each changed by the place of its sample."""
+    height, width = plane.shape
+    y, x = np.arange(height)[:, None], np.arange(width)[None, :]
+    mask = (x & 255) ^ (y & 255) ^ (x >> 8) ^ (y >> 8)
+    total = int(np.sum((plane & 255) ^ mask, dtype=np.uint64))
+    if plane.dtype != np.uint8:
+        total += int(np.sum((plane >> 8) ^ mask, dtype=np.uint64))
+    return (total & 0xFFFFFFFF).to_bytes(4, "big")
+
 
 DecoderTool: TypeAlias = Literal["vtm", "vvdecapp"]
 
@@ -162,30 +243,6 @@ class ExternalDecoder:
         if not decoded.exists() or decoded.stat().st_size == 0:
             raise ExternalToolError(f"{self.executable.name} wrote nothing", command=command, exit_code=0, log=log)
         return decoded
-
-
-def read_decoded(path: Path, format: VideoFormat, n_pictures: int) -> Iterator[Frame]:
-    """Yields the pictures that some decoder wrote to a .yuv or .y4m file, once the file fits the sequence.
-
-    Args:
-        path: The file; every suffix but .y4m is read as raw video.
-        format: Size, chroma format and, for raw video, bit depth of the pictures.
-        n_pictures: How many there must be.
-
-    Raises:
-        InputError: If the file is missing, or its size, chroma format or number of pictures is another.
-        BitstreamError: If a .y4m file is damaged.
-        UnsupportedError: If a .y4m file is of a kind that is not read.
-    """
-    is_y4m = path.suffix.lower() == ".y4m"
-    got = read_y4m_header(path) if is_y4m else format
-    if (got.width, got.height, got.chroma_format) != (format.width, format.height, format.chroma_format):
-        found, wanted = (f"{f.width}x{f.height} {f.chroma_format}" for f in (got, format))
-        raise InputError(f"{path}: holds {found} pictures, the sequence has {wanted}")
-    n_found = count_y4m_pictures(path) if is_y4m else count_yuv_pictures(path, format)
-    if n_found != n_pictures:
-        raise InputError(f"{path}: holds {n_found} pictures, the sequence has {n_pictures}")
-    return read_y4m(path) if is_y4m else read_yuv(path, format)
 
 
 def _checked_pictures(known: VvcStream, n_threads: int, *, check: bool) -> Iterator[Frame]:

@@ -1,18 +1,187 @@
-"""Which VVC encoders there are, and one way to any of them: libvvenc, or a program on the PATH."""
+"""Which VVC encoders there are, and one way to any of them: libvvenc, or a program on the PATH (VTM, vvencapp).
+
+A program is a row: its command line, its log and its limits. A further one is a row here and a name in `EncoderName`.
+Pictures go to it as a file of raw video.
+
+Source: VTM software manual (all-intra of the common test conditions); vvencapp --fullhelp.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from vvc_nnr.codec.cache import EncodingCache
-from vvc_nnr.codec.external import VTM, VVENCAPP, ExternalEncoder, ExternalRow
-from vvc_nnr.codec.libvvenc import Libvvenc
-from vvc_nnr.codec.sequence import EncodedSequence, EncoderProgram, VvcOptions, encode
+from vvc_nnr.codec.cache import EncoderRun, EncodingCache
+from vvc_nnr.codec.libvvenc import MAX_PICTURES, Libvvenc, loop_filter_params
+from vvc_nnr.codec.programs import LoggedPicture, find_program, parse_encoder_log, printed
+from vvc_nnr.codec.sequence import (
+    CODED_BIT_DEPTH,
+    EncodedSequence,
+    EncoderJob,
+    EncoderProgram,
+    LoopFilters,
+    VvcOptions,
+    encode,
+    measured,
+)
 from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.frame import Frame
+
+_VTM_FILTERS: dict[LoopFilters, tuple[str, ...]] = {
+    "all": ("--DeblockingFilterDisable=0", "--SAO=1", "--ALF=1", "--CCALF=1"),
+    "deblock-sao": ("--SAO=1", "--ALF=0", "--CCALF=0"),
+    "none": ("--DeblockingFilterDisable=1", "--SAO=0", "--ALF=0", "--CCALF=0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRow:
+    """One encoder program.
+
+    Attributes:
+        name: What it is called here.
+        executables: What it may be called on the PATH, the best first.
+        arguments: Its command line for a job, without executable and configuration file.
+        version: Finds its name and version in what it prints.
+        logged_pictures: Reads the pictures out of what it prints.
+        max_pictures: Pictures that one run takes; None: any number.
+        config_option: The option for the configuration file that it must have; None: it takes none.
+        config_file: What that file is called in the program's source tree.
+    """
+
+    name: str
+    executables: tuple[str, ...]
+    arguments: Callable[[VvcOptions, EncoderJob], list[str]]
+    version: re.Pattern[str]
+    logged_pictures: Callable[[str], list[LoggedPicture]] = parse_encoder_log
+    max_pictures: int | None = None
+    config_option: str | None = None
+    config_file: str | None = None
+
+
+def vtm_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
+    """VTM's encoder arguments: 10 bit inside, sizes padded to whole coding units, an MD5 for each picture.
+
+    The all-intra configuration of the common test conditions codes every eighth picture only; here each is coded.
+    VTM's rate is a whole number here; it changes the printed kbit/s and nothing else.
+
+    Raises:
+        InputError: If SAO is to be as the preset has it.
+    """
+    if options.sao == "preset":
+        raise InputError("SAO as the preset has it: VTM has no presets, its SAO is on or off by the filter set")
+    rate = max(1, round(job.fps))
+    picture = f"-wdt {job.width} -hgt {job.height} -fr {rate} -f {job.n_pictures} -q {options.qp}"
+    depths = " ".join(f"--{place}BitDepth={CODED_BIT_DEPTH}" for place in ("Input", "Internal", "Output"))
+    return [
+        *("-i", str(job.raw), "-b", str(job.target), "-o", os.devnull),
+        *(*picture.split(), "--TemporalSubsampleRatio=1", *depths.split()),
+        *("--InputChromaFormat=420", "--ConformanceWindowMode=1", "--SEIDecodedPictureHash=1"),
+        *_VTM_FILTERS[options.loop_filters],
+    ]
+
+
+def vvencapp_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
+    """Arguments of vvencapp: intra pictures of one QP, no pre-filter, an MD5 and a log line for each picture.
+
+    `--intraperiod 1` makes the group of pictures one picture long; since vvenc 1.6 there is no `--gopsize`.
+    """
+    source = f"--size {job.width}x{job.height} --fps {job.fps} --format yuv420_10 --frames {job.n_pictures}"
+    coding = f"--preset {options.preset} --qp {options.qp} --qpa 0 --threads {options.n_threads}"
+    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + loop_filter_params(options)
+    return [
+        *("--input", str(job.raw), *source.split(), "--output", str(job.target), *coding.split()),
+        *("--intraperiod", "1", "--decodedpicturehash", "1", "--verbosity", "5", "--additional", expert),
+    ]
+
+
+VTM = ExternalRow(
+    name="vtm",
+    executables=("EncoderApp", "EncoderAppStatic"),
+    arguments=vtm_arguments,
+    version=re.compile(r"VTM Encoder Version\s*\[?[\w.-]+"),
+    config_option="-c",
+    config_file="cfg/encoder_intra_vtm.cfg",
+)
+VVENCAPP = ExternalRow(
+    name="vvencapp",
+    executables=("vvencapp",),
+    arguments=vvencapp_arguments,
+    version=re.compile(r"VVC Encoder ver\.?\s*\[?[\w.-]+"),
+    max_pictures=MAX_PICTURES,
+)
+
+
+class ExternalEncoder:
+    """A row with its executable and its configuration file, an `EncoderProgram`.
+
+    Args:
+        row: The program.
+        config: Its configuration file, None for a program that takes none.
+
+    Raises:
+        InputError: If the program has no configuration file and must have one, or has one and takes none.
+        ExternalToolError: If the program is not on the PATH.
+    """
+
+    fails_silently = False
+
+    def __init__(self, row: ExternalRow, config: Path | None = None) -> None:
+        _check_config(row, config)
+        self.executable = find_program(row.executables)
+        self.name = self.executable.name
+        self.max_pictures = row.max_pictures
+        self.logged_pictures = row.logged_pictures
+        self._row = row
+        self._config = config
+
+    def identity(self) -> str:
+        """Its name, and hashes of its executable and its configuration file."""
+        return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests())])
+
+    def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
+        """The command line that codes the job."""
+        config = (self._row.config_option, str(self._config)) if self._row.config_option is not None else ()
+        return [str(self.executable), *config, *self._row.arguments(options, job)]
+
+    def cache_key(self, options: VvcOptions, job: EncoderJob) -> bytes:
+        """Hashes of executable and configuration file, and the arguments without paths."""
+        arguments = (a for a in self._row.arguments(options, job) if a not in (str(job.raw), str(job.target)))
+        return "|".join([*self._file_digests(), *arguments, ""]).encode()
+
+    def run(self, options: VvcOptions, job: EncoderJob) -> EncoderRun:
+        """Codes the job; raises ExternalToolError if the program cannot be started or says that it failed."""
+        command = self.command(options, job)
+        return measured(lambda: printed(command), job.target)
+
+    def version(self, log: str) -> str:
+        """Its name and version as it prints them, else the name of its executable."""
+        found = self._row.version.search(log)
+        return found[0] if found else self.name
+
+    def _file_digests(self) -> list[str]:
+        """SHA-256 of the executable and of the configuration file, if it has one."""
+        paths = [self.executable, *([self._config] if self._config is not None else [])]
+        try:
+            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _check_config(row: ExternalRow, config: Path | None) -> None:
+    if row.config_option is not None and config is None:
+        raise InputError(f"the encoder {row.name} must have a configuration file: name its {row.config_file}")
+    if row.config_option is None and config is not None:
+        raise InputError(f"the encoder {row.name} takes no configuration file, got {config}")
+    if config is not None and not os.path.isfile(config):
+        raise InputError(f"{config}: no such configuration file")
+
 
 EncoderName: TypeAlias = Literal["libvvenc", "vtm", "vvencapp"]
 

@@ -128,11 +128,6 @@ def payload_bytes(data: bytes) -> int:
     return sum(end - start for start, end in _scans(data))
 
 
-def jpeg_rate_bytes(rgb: NDArray[np.uint8], quality: int, rate: JpegRate, subsampling: JpegSubsampling = "444") -> int:
-    """Size in bytes of an image at a quality, counted as `rate` says; raises as `encode_jpeg` does."""
-    return _counted_bytes(encode_jpeg(rgb, quality, subsampling, optimise=_is_optimised(rate)), rate)
-
-
 def encode_set(
     images: Sequence[NDArray[np.uint8]], quality: int, rate: JpegRate, subsampling: JpegSubsampling = "444"
 ) -> JpegSet:

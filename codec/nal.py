@@ -111,11 +111,6 @@ class PictureUnit:
     digests: tuple[bytes, ...] = ()
 
     @property
-    def is_intra(self) -> bool:
-        """Whether it is an intra random access point."""
-        return self.nal_unit_type in INTRA_TYPES
-
-    @property
     def md5(self) -> tuple[bytes, ...]:
         """One MD5 per plane, empty if it has none."""
         return self.digests if self.hash_type == "md5" else ()

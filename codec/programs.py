@@ -15,7 +15,7 @@ import imageio_ffmpeg
 
 from vvc_nnr.children import run_child
 from vvc_nnr.errors import ExternalToolError, InputError
-from vvc_nnr.temporary import temporary_folder
+from vvc_nnr.files import temporary_folder
 
 _PICTURE = re.compile(
     r"POC\s+([0-9]{1,12})\s[^(]*\(\s*(?:\w+,\s*)?([IPBipb])-SLICE,"

@@ -30,7 +30,7 @@ Sao: TypeAlias = Literal["on", "preset"]
 Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 CODED_BIT_DEPTH = 10
-MIN_SIDE = 16
+MIN_CODED_SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def coded_picture(frame: Frame) -> Frame:
         shape = (-(-frame.height // 2), -(-frame.width // 2))
         flat = np.full(shape, 1 << (CODED_BIT_DEPTH - 1), np.uint16)
         frame = Frame((frame.planes[0], flat, flat), CODED_BIT_DEPTH, "420")
-    width, height = (max(MIN_SIDE, side + side % 2) for side in (frame.width, frame.height))
+    width, height = (max(MIN_CODED_SIDE, side + side % 2) for side in (frame.width, frame.height))
     return frame.padded(width, height)
 
 

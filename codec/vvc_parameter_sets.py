@@ -76,7 +76,6 @@ class SequenceTools:
         has_partition_override: Whether headers may have partition constraints of their own.
         has_dual_tree: Whether intra slices have a partition for chroma.
         has_joint_cbcr: Whether there are joint chroma residuals.
-        has_sao: Whether there is sample adaptive offset.
         has_alf: Whether there is an adaptive loop filter.
         has_ccalf: Whether it works across components.
         has_lmcs: Whether there is luma mapping.
@@ -97,7 +96,6 @@ class SequenceTools:
     has_partition_override: bool
     has_dual_tree: bool
     has_joint_cbcr: bool
-    has_sao: bool
     has_alf: bool
     has_ccalf: bool
     has_lmcs: bool
@@ -474,7 +472,7 @@ def _read_tools(
         r.flags("sps_explicit_mts_intra_enabled_flag", "sps_explicit_mts_inter_enabled_flag")
     has_lfnst = r.flag("sps_lfnst_enabled_flag")
     has_joint_cbcr = has_chroma and _read_chroma_qp(r)
-    has_sao = r.flag("sps_sao_enabled_flag")
+    r.flag("sps_sao_enabled_flag")
     has_alf = r.flag("sps_alf_enabled_flag")
     has_ccalf = has_alf and has_chroma and r.flag("sps_ccalf_enabled_flag")
     has_lmcs = r.flag("sps_lmcs_enabled_flag")
@@ -513,7 +511,6 @@ def _read_tools(
         has_partition_override=has_override,
         has_dual_tree=has_dual_tree,
         has_joint_cbcr=has_joint_cbcr,
-        has_sao=has_sao,
         has_alf=has_alf,
         has_ccalf=has_ccalf,
         has_lmcs=has_lmcs,

@@ -17,15 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import TypeAlias, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import torch
 from torch import nn
 
-from vvc_nnr.bitstream.number_formats import FLOATS, format_of
-from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
+from vvc_nnr.bitstream.number_formats import FLOATS, number_format_of
+from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import Calibration
-from vvc_nnr.calibrate.compress_calibrated import calibrated_options, compress_calibrated
+from vvc_nnr.calibrate.compress_calibrated import ReportLine, calibrated_options, compress_calibrated
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import BitstreamError, InputError
@@ -57,10 +57,9 @@ from vvc_nnr.filters.training.fine_tuning import (
     tune_for_size,
 )
 from vvc_nnr.filters.training.loop import check_checkpoint
-from vvc_nnr.filters.training.run_identity import weights_sha256
+from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
-from vvc_nnr.folding.norm_pairs import find_norm_pairs
-from vvc_nnr.folding.torch_norms import fold_batch_norms
+from vvc_nnr.folding.torch_norms import find_norm_pairs, fold_batch_norms
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.model.torch import copied_module
@@ -73,7 +72,6 @@ from vvc_nnr.sequences.listing import distinct_files
 DEFAULT_HOURS = 1.0
 N_TIMED_STEPS = 5
 
-Report: TypeAlias = Callable[[str], None]
 """Gets one line of progress at a time."""
 _AnyModule = TypeVar("_AnyModule", bound=nn.Module)
 _log = logging.getLogger(__name__)
@@ -100,7 +98,7 @@ def compress_by_pictures(
     output: Path,
     options: PictureOptions,
     coding: CompressOptions | None = None,
-    report: Report = _log.info,
+    report: ReportLine = _log.info,
 ) -> PictureCompression:
     """Writes the coded network of a file, and tells what each tensor got.
 
@@ -127,9 +125,9 @@ def compress_by_pictures(
         raise InputError("calibration: chooses levels by itself, take lambda_rd and scan_order away")
     coding = calibrated_options(coding)
     stored = read_network_file(path)
-    formats = {name: format_of(name, array) for name, array in read_arrays(path).arrays.items()}
+    formats = {name: number_format_of(name, array) for name, array in read_arrays(path).arrays.items()}
     given = network_of(stored, options.arch, str(path))
-    model = with_folded_norms(given) if options.fold_batch_norms else given
+    model = folded_module(given) if options.fold_batch_norms else given
     job = _Job(path, output, options, stored.metadata, distinct_files(image_files(photographs)))
     pictures = job.pictures(model)
     pictures = replace(pictures, accepts_small=True) if options.accept_small else pictures
@@ -182,7 +180,7 @@ def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module
     return network.eval()
 
 
-def with_folded_norms(network: nn.Module) -> nn.Module:
+def folded_module(network: nn.Module) -> nn.Module:
     """A copy of a network with its batch norms folded.
 
     Raises:
@@ -213,7 +211,12 @@ def in_formats(network: _AnyModule, formats: Mapping[str, str]) -> _AnyModule:
 
 
 def tuned(
-    model: nn.Module, before: CalibratedNetwork, tuning: Tuning, output: Path, hours: float, report: Report = _log.info
+    model: nn.Module,
+    before: CalibratedNetwork,
+    tuning: Tuning,
+    output: Path,
+    hours: float,
+    report: ReportLine = _log.info,
 ) -> nn.Module:
     """A copy of a network that was trained on with the bits in its loss; a run that was cut off goes on.
 
@@ -319,7 +322,7 @@ class _Job:
 
 
 def _better(
-    found: CalibratedNetwork, compress_again: Callable[[], CalibratedNetwork], report: Report, *, by_size: bool
+    found: CalibratedNetwork, compress_again: Callable[[], CalibratedNetwork], report: ReportLine, *, by_size: bool
 ) -> CalibratedNetwork:
     """The better of two files, or the first if the network that was tuned does not keep the limit."""
     try:

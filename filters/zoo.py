@@ -1,8 +1,8 @@
-"""Networks as files: the ones that ship with this package by name, any other by path."""
+"""Networks as files: the ones that ship with this package by name, any other by path; and what they cost."""
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -12,21 +12,23 @@ from typing import TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file
 from vvc_nnr.filters.bundled import network_path, zoo_names
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
+from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, N_PLANES
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (
+    Biases,
     StoredNetwork,
     float_bytes,
     parse_network,
     uniform_bytes,
 )
-from vvc_nnr.model.uniform_metadata import Biases
 from vvc_nnr.network_file import is_nnc, read_network_file
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
@@ -70,13 +72,11 @@ class Reconstruction:
     Attributes:
         network: The module with the weights that the file gives.
         original_bytes: Size of the float32 file.
-        original_sha256: SHA-256 of the float32 file, which tells networks of one name apart.
         compressed_bytes: Size of the compressed file.
     """
 
     network: Network
     original_bytes: int
-    original_sha256: str
     compressed_bytes: int
 
 
@@ -156,8 +156,7 @@ def reconstruct(network: Network, bits: int = 8, biases: Biases = "quantised") -
     original = float_bytes(tensors, metadata)
     compressed = uniform_bytes(tensors, metadata, bits, biases)
     decoded = build_network(parse_network(compressed), "the compressed network")
-    digest = hashlib.sha256(original).hexdigest()
-    return Reconstruction(decoded, len(original), digest, len(compressed))
+    return Reconstruction(decoded, len(original), len(compressed))
 
 
 def n_parameters(network: nn.Module) -> int:
@@ -207,3 +206,35 @@ def _check_dtypes(network: nn.Module, state: Mapping[str, torch.Tensor], where: 
     for name, wanted in network.state_dict().items():
         if state[name].dtype != wanted.dtype:
             raise InputError(f"{where}: tensor {name} is {state[name].dtype}, its architecture wants {wanted.dtype}")
+
+
+HALF_SIDE = 64
+"""Half-size samples per row and column of the picture that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """The cost of a filter.
+
+    Attributes:
+        kmac_per_luma_sample: Thousand multiplications with addition per luma sample of a 4:2:0 picture, chroma's
+            included: those of convolutions and matrix products. Biases, activations and sums are not counted.
+        n_parameters: Weights and biases.
+    """
+
+    kmac_per_luma_sample: float
+    n_parameters: int
+
+
+def complexity(network: InLoopNetwork) -> Complexity:
+    """The cost of a filter, from a forward pass over shapes alone: no sample is computed.
+
+    Every convolution and matrix product that runs is counted, whichever layer or function asks for it.
+    """
+    shapes = copy.deepcopy(network).to("meta")
+    planes = torch.empty((1, N_PLANES, HALF_SIDE, HALF_SIDE), device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shapes(planes, torch.empty(1, device="meta"))
+    n_luma = N_LUMA_PLANES * HALF_SIDE**2
+    n_mac = counter.get_total_flops() / 2  # it counts a multiplication and an addition as two
+    return Complexity(n_mac / n_luma / 1000, n_parameters(network))

@@ -83,7 +83,7 @@ class LeftOut:
     def tell(self, where: Path | str) -> None:
         """Says aloud, in one line of the log, what was left out of `where`; nothing if nothing was."""
         if self:
-            _log.warning("left out of %s: %s", printable(str(where)), self)
+            _log.warning("left out of %s: %s", printable_name(str(where)), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,10 @@ def distinct_files(paths: Sequence[Path], besides: Sequence[Path] = ()) -> list[
         if before is path and path not in besides:
             distinct.append(path)
         elif before.resolve() != path.resolve():
-            copies.append(f"{printable(path.name)} equals {printable(before.name)}")
+            copies.append(f"{printable_name(path.name)} equals {printable_name(before.name)}")
     if copies:
         words = "1 copy" if len(copies) == 1 else f"{len(copies)} copies"
-        _log.warning("left out of %s: %s (%s)", printable(str(paths[0].parent)), words, _shown(copies))
+        _log.warning("left out of %s: %s (%s)", printable_name(str(paths[0].parent)), words, _shown(copies))
     return distinct
 
 
@@ -183,7 +183,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """The name for a line of text: control characters and bytes that are no text are shown as escapes."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
@@ -202,7 +202,7 @@ def _counted(reason: str, names: tuple[str, ...]) -> str:
     words = f"{len(names)} {_WORDS[reason][len(names) > 1]}"
     if reason == "hidden":
         return words
-    return f"{words} ({_shown([printable(name) for name in names])})"
+    return f"{words} ({_shown([printable_name(name) for name in names])})"
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from reference_values import NEXT_STATE, level_of
 import vvc_nnr
 from vvc_nnr.bitstream.data_unit import DEFAULT_UNARY_LENGTH_MINUS1, DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.manifest import Manifest, Tie, write_manifest
-from vvc_nnr.bitstream.number_formats import FORMATS
+from vvc_nnr.bitstream.number_formats import NUMBER_FORMATS
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, UnitType, write_units
@@ -162,7 +162,7 @@ def test_manifest() -> None:
     full = Manifest(4, {0: "float16"}, {1: ()}, frozenset({2}), "ab", {"architecture": "x"}, (Tie(3, "b", "a"),), "x")
     assert list(json.loads(write_manifest(full)[0][:-1])) == keys
     assert list(json.loads(blocks("12 Manifest")[0])) == keys
-    assert all(name in section("12 Manifest") for name in FORMATS if not re.fullmatch(r"u?int(16|32)", name))
+    assert all(name in section("12 Manifest") for name in NUMBER_FORMATS if not re.fullmatch(r"u?int(16|32)", name))
 
 
 def test_example() -> None:

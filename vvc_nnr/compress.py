@@ -8,9 +8,9 @@ from typing import Any, Literal
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.bitstream.stream import Buffer, read_stream
+from vvc_nnr.coding.decoder import decode_network
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
-from vvc_nnr.coding.network_decoder import decode_network
-from vvc_nnr.coding.network_encoder import compress_arrays
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.options import (

@@ -23,7 +23,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.stream import Stream, read_stream
-from vvc_nnr.coding.network_decoder import decode_network
+from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import is_stream, naming, read_bytes
 from vvc_nnr.model.container import Tensor
@@ -204,26 +204,19 @@ OTHER_SUFFIXES = (NNC_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
 """Of files that are no safetensors files and hold no levels of the uniform quantiser."""
 
 
-def read_network_file(
-    path: Path | str, *, max_elements: int = DEFAULT_MAX_ELEMENTS, n_threads: int | None = None
-) -> StoredNetwork:
-    """The network in a file of any kind, with the metadata that it was stored with.
-
-    Args:
-        path: The file.
-        max_elements: Most values that are decoded of a coded network.
-        n_threads: Threads for decoding; None: one per processor.
+def read_network_file(path: Path | str) -> StoredNetwork:
+    """The network in a file of any kind as a torch module takes it: float32, with the metadata stored with it.
 
     Raises:
-        InputError: If the file cannot be read, an option is out of range, or a package for its kind is not installed.
-        BitstreamError: If its content is damaged, or a coded network is larger than `max_elements`.
+        InputError: If the file cannot be read, or a package for its kind is not installed.
+        BitstreamError: If its content is damaged.
         UnsupportedError: If it holds something that this package does not read, a value beyond float32, or weights in
             the graph of an ONNX model.
     """
     if Path(path).suffix.lower() not in OTHER_SUFFIXES:
         with telling_suffixes(path):
             return read_network(path)
-    network = read_arrays(path, max_elements=max_elements, n_threads=n_threads)
+    network = read_arrays(path)
     _check_without_graph(path, network)
     with naming(path):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}

@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.sequence import MIN_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -195,7 +195,7 @@ def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
     width, height, fps = coded.format.width, coded.format.height, coded.format.fps
     n_pictures = len(coded.pictures)
     kbps = coded.n_bits / n_pictures * float(fps) / 1000
-    is_padded = width % 2 or height % 2 or min(width, height) < MIN_SIDE
+    is_padded = width % 2 or height % 2 or min(width, height) < MIN_CODED_SIDE
     text = (
         f"{command.output}: {n_pictures} pictures, {coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
         f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s"

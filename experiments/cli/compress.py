@@ -13,8 +13,8 @@ from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, format_of, itemsize_of, shape_of
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -26,8 +26,7 @@ from vvc_nnr.files import AtomicFile
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
-from vvc_nnr.model.safetensors import uniform_bytes
-from vvc_nnr.model.uniform_metadata import Biases
+from vvc_nnr.model.safetensors import Biases, uniform_bytes
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
     SAFETENSORS_SUFFIX,
@@ -46,7 +45,7 @@ from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, override_roles
 
 if TYPE_CHECKING:
-    from vvc_nnr.calibrate.calibrated_network import TensorAllocation
+    from vvc_nnr.calibrate.allocation import TensorAllocation
     from vvc_nnr.experiments.tables.table import Cell
     from vvc_nnr.filters.compress import PictureCompression
 
@@ -270,7 +269,7 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     return {
         name: itemsize_of(array) * math.prod(shape_of(array))
         for name, array in network.arrays.items()
-        if roles[name].role is Role.CONSTANT and format_of(name, array).startswith(("float", "bfloat"))
+        if roles[name].role is Role.CONSTANT and number_format_of(name, array).startswith(("float", "bfloat"))
     }
 
 

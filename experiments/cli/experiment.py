@@ -45,9 +45,9 @@ from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
+from vvc_nnr.files import temporary_folder
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.source import SUFFIXES, Source
-from vvc_nnr.temporary import temporary_folder
 
 PrintFormat: TypeAlias = Literal["markdown", "csv", "latex"]
 """Format of the printed tables."""

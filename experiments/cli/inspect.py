@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, format_of
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, number_format_of
 from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
@@ -178,7 +178,7 @@ def _json(tensor: StoredTensor, role: TensorRole | None) -> dict[str, Any]:
 
 def _described(name: str, array: Array | Bfloat16Bits) -> StoredTensor:
     """A tensor of a file of another kind, in the words of safetensors."""
-    number_format = format_of(name, array)
+    number_format = number_format_of(name, array)
     plain: Array = (
         (array.bits.astype(np.uint32) << 16).view(np.float32) if isinstance(array, Bfloat16Bits) else np.asarray(array)
     )

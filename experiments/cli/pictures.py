@@ -12,7 +12,7 @@ import platformdirs
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, SIZE
-from vvc_nnr.filters.inference.backend import BackendName, Precision
+from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 

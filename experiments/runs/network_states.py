@@ -25,7 +25,6 @@ from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
 from vvc_nnr.experiments.runs.given_networks import GivenNetwork
 from vvc_nnr.files import AtomicFile, read_bytes
-from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.training.calibration_pictures import (
@@ -39,6 +38,7 @@ from vvc_nnr.filters.zoo import (
     LOOP_FILTERS_KEY,
     LoadedNetwork,
     Network,
+    complexity,
     load_network,
     n_parameters,
     network_metadata,

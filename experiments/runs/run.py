@@ -42,11 +42,10 @@ from vvc_nnr.experiments.tables.stored import (
     read_zoo,
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
-from vvc_nnr.files import AtomicFile, make_folder
-from vvc_nnr.filters.decisions.file import VERSION
+from vvc_nnr.files import AtomicFile, make_folder, remove_leftovers
+from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.sequences.source import Source
-from vvc_nnr.temporary import remove_leftovers
 
 SETTLED_OF_TOOLS = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
@@ -95,7 +94,7 @@ def run_tool_by_tool(
         "compressions": [each.text for each in options.compressions],
         "ways": list(options.ways),
         "encoder_identity": encoder,
-        "decisions_version": VERSION,
+        "decisions_version": DECISIONS_VERSION,
         "inference": inference,
         "interpolation": interpolation,
     }

@@ -13,8 +13,8 @@ from vvc_nnr.experiments.records.planned import Plan
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.settings import InputDigests, RunFiles, RunIdentity, known_inputs, write_settings
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
+from vvc_nnr.files import remove_leftovers
 from vvc_nnr.folder_lock import locked_folder
-from vvc_nnr.temporary import remove_leftovers
 
 RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
 """Of tables and figures."""

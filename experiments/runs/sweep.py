@@ -18,8 +18,7 @@ from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, Sao, Vv
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.records.provenance import PsnrPeak
-from vvc_nnr.filters.inference.backend import Precision
-from vvc_nnr.filters.inference.choice import BackendChoice
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.sequences.frame import Frame

@@ -24,9 +24,9 @@ from vvc_nnr.children import run_child
 from vvc_nnr.compress import decompress
 from vvc_nnr.errors import ExternalToolError, InputError
 from vvc_nnr.experiments.zoo.row import NotHereError
+from vvc_nnr.files import temporary_folder
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import TensorRole
-from vvc_nnr.temporary import temporary_folder
 
 WORKER = Path(__file__).with_name("codec_worker.py")
 PEER_VARIABLE = "VVC_NNR_PEER"

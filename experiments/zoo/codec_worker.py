@@ -58,7 +58,7 @@ def import_peer() -> Any:
 
 def code_with_ours(network: dict[str, Any], request: dict[str, Any]) -> tuple[bytes, dict[str, Any], float, float]:
     """Stream, decoded tensors, and both times."""
-    from vvc_nnr.coding.network_encoder import compress_arrays
+    from vvc_nnr.coding.encoder import compress_arrays
     from vvc_nnr.compress import decompress
     from vvc_nnr.options import CompressOptions
     from vvc_nnr.roles.roles import Role, TensorRole

@@ -4,7 +4,7 @@
  component c, block b:   output = clip(round(decoded + strength[c] / 16 * SCALES[choice[c][b]] * correction))
 ```
 Then comes a component's Wiener filter, if it has one, see wiener.py. The decoder knows all of it from coded bytes
-alone, see decision_coding.py.
+alone, see coding.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.decisions.wiener import N_CLASSES, WienerFilter, n_classes_of, wiener_filtered
-from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner, check_qp
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.inference.runner import Runner, check_picture_qp
 from vvc_nnr.filters.networks.packing import pack, sample_scale, unpacked_planes
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
@@ -26,29 +25,20 @@ Correction: TypeAlias = tuple[NDArray[np.float32], ...]
 """One plane (height, width) per component of a picture, in its sample values: filtered minus decoded."""
 
 
-def correction_of(
-    network: InLoopNetwork, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
-) -> Correction:
+def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
     """The network's correction of a picture, real-valued, in the size and chroma format of the picture.
 
     Args:
-        network: The filter.
+        runner: The filter.
         frame: A decoded 4:2:0 or 4:0:0 picture of 8 to 16 bit, any size.
         qp: The QP that it was coded with, 0 to 63.
-        tile: Side of the tiles in luma samples, None for the whole picture at once.
-        device: Where to compute: "cpu", "cuda" or "auto".
 
     Raises:
         UnsupportedError: For 4:2:2 and 4:4:4.
-        InputError: If the QP or the tile is out of range, or the device is not there.
+        InputError: If the QP is out of range.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    return correction_by(Runner(network, backend="torch", tile=tile, device=device), frame, qp)
-
-
-def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
-    """The correction of a picture by a network that was made ready; else as `correction_of`."""
-    check_qp(qp)
+    check_picture_qp(qp)
     scale = sample_scale(frame.bit_depth)
     packed = pack(frame)
     correction = np.empty(packed.shape, np.float32)

@@ -13,8 +13,7 @@ import numpy as np
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.decisions.block_decisions import Correction, Decisions, apply_decisions
-from vvc_nnr.filters.decisions.coding import encode_decisions
-from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import encode_decisions, encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import Source

@@ -1,18 +1,49 @@
-"""Which backend computes: the one that was asked for, or the fastest that is installed."""
+"""Which backend computes: the one that was asked for, or the fastest that is installed; what all look like.
+
+A backend's module is imported when it is made.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.inference.backend import Backend, BackendName, Precision
-from vvc_nnr.filters.inference.native import NativeBackend
-from vvc_nnr.filters.inference.torch import TorchBackend
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+
+if TYPE_CHECKING:
+    from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+
+BackendName: TypeAlias = Literal["torch", "onnxruntime", "openvino", "native"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "int8"]
+
+
+class Backend(Protocol):
+    """One network, made ready once and kept; the size of its input and the QP may change from call to call."""
+
+    @property
+    def description(self) -> str:
+        """What computes, with its version."""
+
+    @property
+    def n_parallel(self) -> int:
+        """How many threads may call `run` at a time."""
+
+    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+        """The network's output.
+
+        Args:
+            planes: (6, H, W), contiguous, samples scaled to 0..1.
+            qp: The QP that the picture was coded with.
+
+        Returns:
+            (6, H, W), not clipped; valid until the same thread calls again.
+        """
+
 
 BackendChoice: TypeAlias = Literal["auto"] | BackendName
 FASTEST_FIRST: dict[Precision, tuple[BackendName, ...]] = {
@@ -20,17 +51,15 @@ FASTEST_FIRST: dict[Precision, tuple[BackendName, ...]] = {
     "bfloat16": ("openvino", "torch"),
     "int8": ("native",),
 }
-"""The order that "auto" looks in. Compiling by torch takes half a minute, and so has to be asked for."""
+"""The order that "auto" looks in."""
 _PACKAGES: dict[BackendName, tuple[str, ...]] = {
     "torch": (),
-    "torch-compile": (),
     "onnxruntime": ("onnx", "onnxruntime"),
     "openvino": ("onnx", "openvino"),
     "native": (),
 }
 _PRECISIONS: dict[BackendName, tuple[Precision, ...]] = {
     "torch": ("float32", "bfloat16"),
-    "torch-compile": ("float32", "bfloat16"),
     "onnxruntime": ("float32",),
     "openvino": ("float32", "bfloat16"),
     "native": ("int8",),
@@ -47,8 +76,6 @@ def missing_for(name: BackendName) -> str:
     packages = [package for package in _PACKAGES[name] if find_spec(package) is None]
     if packages:
         return f"the package {' and '.join(packages)} is not installed; pip install 'vvc-nnr[{name}]'"
-    if name == "torch-compile" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        return "torch.compile needs a C++ compiler (g++, or what CXX names)"
     return ""
 
 
@@ -65,7 +92,7 @@ def chosen_backend(choice: BackendChoice, precision: Precision, device: str = "c
     name = _first_installed(precision, device) if choice == "auto" else choice
     if precision not in _PRECISIONS[name]:
         raise InputError(f"backend {name}: computes in {' or '.join(_PRECISIONS[name])}, not in {precision}")
-    if device != "cpu" and not name.startswith("torch"):
+    if device != "cpu" and name != "torch":
         raise InputError(f"backend {name}: computes on the processor only, device {device!r} was asked for")
     if missing := missing_for(name):
         raise InputError(f"backend {name}: {missing}")
@@ -92,13 +119,24 @@ def make_backend(
     """
     n_calls = n_threads or n_usable_cores()
     make: dict[BackendName, Callable[[], Backend]] = {
-        "torch": lambda: TorchBackend(network, precision, n_threads, device),
-        "torch-compile": lambda: TorchBackend(network, precision, n_threads, device, compiled=True),
+        "torch": lambda: _torch(network, precision, n_threads, device),
         "onnxruntime": lambda: _onnxruntime(network, n_calls),
         "openvino": lambda: _openvino(network, precision, n_calls),
-        "native": lambda: NativeBackend(network, n_calls),
+        "native": lambda: _native(network, n_calls),
     }
     return make[name]()
+
+
+def _torch(network: InLoopNetwork, precision: Precision, n_threads: int | None, device: str) -> Backend:
+    from vvc_nnr.filters.inference.torch import TorchBackend
+
+    return TorchBackend(network, precision, n_threads, device)
+
+
+def _native(network: InLoopNetwork, n_threads: int) -> Backend:
+    from vvc_nnr.filters.inference.native import NativeBackend
+
+    return NativeBackend(network, n_threads)
 
 
 def _onnxruntime(network: InLoopNetwork, n_threads: int) -> Backend:

@@ -25,7 +25,7 @@ from vvc_nnr.filters.networks.in_loop import (
     LadderFilter,
 )
 
-MAX_LEVEL = 255
+MAX_UINT8 = 255
 MAX_WEIGHT = 127
 SAMPLE_LEVELS = 16368.0  # of the range 0..1; the kernel's kLevelsPerUnit
 QP_LEVELS = 400.0  # of a QP
@@ -58,7 +58,7 @@ class FeatureLevels:
         nothing, set the step of all weights.
         """
         lowest, highest = np.minimum(lowest, 0), np.maximum(highest, 0)
-        step = (highest - lowest) / MAX_LEVEL
+        step = (highest - lowest) / MAX_UINT8
         step[step == 0] = np.min(step, where=step > 0, initial=1.0)
         return cls(step, np.rint(-lowest / step), mean)
 

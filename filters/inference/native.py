@@ -57,7 +57,7 @@ class NativeBackend:
         self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'})"
 
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
         numbers = numbers_of(self._network, (qp - QP_CENTRE) / QP_SCALE)
         return self._filter.run(planes, numbers, (qp - QP_CENTRE) * QP_LEVELS, self._portable)
 

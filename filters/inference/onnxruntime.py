@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 from copy import deepcopy
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
@@ -54,6 +54,7 @@ class OnnxRuntimeBackend:
     """
 
     def __init__(self, network: InLoopNetwork, n_threads: int = 1) -> None:
+        onnxruntime = importlib.import_module("onnxruntime")  # not at the top: `to_onnx` does without it
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
@@ -62,7 +63,7 @@ class OnnxRuntimeBackend:
         self.description = f"onnxruntime {onnxruntime.__version__}"
 
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
         values = (planes[None], np.array([qp], np.float32))
         output: NDArray[np.float32] = self._model.run(None, dict(zip(INPUTS, values, strict=True)))[0][0]
         return output

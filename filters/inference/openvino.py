@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.onnxruntime import INPUTS, to_onnx
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_PLANES
@@ -52,7 +52,7 @@ class OpenVinoBackend:
         self.description = f"openvino {openvino.__version__.partition('-')[0]}"
 
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
         values = (planes[None], np.array([qp], np.float32))
         request = self._request((planes.shape[1], planes.shape[2]))
         outputs = request.infer(dict(zip(INPUTS, values, strict=True)), share_inputs=True, share_outputs=True)

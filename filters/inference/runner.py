@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.inference.backend import Precision
-from vvc_nnr.filters.inference.choice import BackendChoice, chosen_backend, make_backend
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision, chosen_backend, make_backend
 from vvc_nnr.filters.inference.tiles import (
     Tile,
     check_format,
@@ -143,7 +142,7 @@ class Runner:
             write_samples(self._compute.run(read_planes(frame, tile.read), qp), tile, out)
 
     def _tiles(self, frame: Frame, qp: int, at_least: int = 1) -> list[Tile]:
-        check_qp(qp)
+        check_picture_qp(qp)
         check_format(frame)
         height, width = -(-frame.height // 2), -(-frame.width // 2)
         return tiles_of(height, width, half_side(self._tile, height, width), self._radius, at_least=at_least)
@@ -153,7 +152,7 @@ def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]
     return slice(top, top + height), slice(left, left + width)
 
 
-def check_qp(qp: int) -> None:
+def check_picture_qp(qp: int) -> None:
     """Raises InputError for a QP out of range."""
     if not 0 <= qp <= MAX_QP:
         raise InputError(f"QP {qp}: must be 0 to {MAX_QP}")
@@ -178,28 +177,3 @@ def filter_frame(
         VvcNnrError: If the network gives NaN or infinity.
     """
     return Runner(network, backend="torch", tile=tile, device=device).filter_frame(frame, qp)
-
-
-def filter_planes(
-    network: InLoopNetwork,
-    packed: NDArray[np.uint16],
-    scale: float,
-    qp: int,
-    *,
-    tile: int | None = DEFAULT_TILE,
-    device: str = "cpu",
-) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-    """The network's real-valued output tile by tile.
-
-    Args:
-        network: The filter.
-        packed: A picture from `packing.pack`, (6, H, W).
-        scale: The sample value that the network sees as 1.
-        qp: The picture's QP.
-        tile: Side of a tile in luma samples, None for one tile.
-        device: Where to compute.
-
-    Returns:
-        The tile's rows and columns, and the values (6, h, w) there, about 0..1.
-    """
-    return Runner(network, backend="torch", tile=tile, device=device).filter_planes(packed, scale, qp)

@@ -1,10 +1,9 @@
-"""PyTorch, operation by operation or compiled; on the processor or a GPU."""
+"""PyTorch, operation by operation; on the processor or a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 
 import numpy as np
 import torch
@@ -12,19 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.inference.backend import Precision
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 
 
 class TorchBackend:
-    """The network as it is, or what `torch.compile` makes of a copy; the first run of a shape then takes a while.
+    """The network as it is.
 
     Args:
         network: The filter; put into evaluation mode and moved to the device.
         precision: With "bfloat16" the convolutions are computed in it, the sum with the picture is not.
         n_threads: Threads of each operation, None for torch's own setting.
         device: "cpu", "cuda" or "auto".
-        compiled: Whether to compile.
 
     Raises:
         InputError: If the device is not there.
@@ -38,21 +36,15 @@ class TorchBackend:
         precision: Precision = "float32",
         n_threads: int | None = None,
         device: str = "cpu",
-        *,
-        compiled: bool = False,
     ) -> None:
         self._device = choose_device(device)
         self._precision = precision
         self._n_threads = n_threads
         self._run: Callable[[Tensor, Tensor], Tensor] = network.eval().to(self._device)
-        if compiled:
-            own = deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._run = torch.compile(own, dynamic=False, options={"freezing": True})
-        name = "torch.compile" if compiled else "torch"
-        self.description = f"{name} {torch.__version__} on {self._device}"
+        self.description = f"torch {torch.__version__} on {self._device}"
 
     def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """See `Backend`."""
+        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
         inputs = torch.from_numpy(planes).to(self._device)[None].contiguous(memory_format=torch.channels_last)
         strength = torch.tensor([float(qp)], device=self._device)
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")

@@ -29,7 +29,26 @@ class _ResidualBlock(nn.Module):
         return x + y
 
 
-class InLoopFilter(nn.Module):
+class _Filter(nn.Module):
+    """What both shapes have."""
+
+    def __init__(self, n_channels: int, n_blocks: int) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        self.n_blocks = n_blocks
+
+    @property
+    def config(self) -> dict[str, int]:
+        """The arguments that make a network of this shape."""
+        return {"n_channels": self.n_channels, "n_blocks": self.n_blocks}
+
+    @property
+    def receptive_radius(self) -> int:
+        """How many half-size samples away an input can reach an output: one for each convolution."""
+        return 2 * self.n_blocks + 3
+
+
+class InLoopFilter(_Filter):
     """Adds a learned correction to decoded pictures.
 
     ```
@@ -46,26 +65,11 @@ class InLoopFilter(nn.Module):
     """
 
     def __init__(self, n_channels: int = 64, n_blocks: int = 2) -> None:
-        super().__init__()
-        self.n_channels = n_channels
-        self.n_blocks = n_blocks
+        super().__init__(n_channels, n_blocks)
         self.head = nn.Conv2d(N_PLANES + 1, n_channels, 3, padding=1)
         self.blocks = nn.Sequential(*(_ResidualBlock(n_channels) for _ in range(n_blocks)))
         self.body = nn.Conv2d(n_channels, n_channels, 3, padding=1)
-        self.tail = nn.Conv2d(n_channels, N_PLANES, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        assert self.tail.bias is not None
-        nn.init.zeros_(self.tail.bias)
-
-    @property
-    def config(self) -> dict[str, int]:
-        """The arguments that make a network of this shape."""
-        return {"n_channels": self.n_channels, "n_blocks": self.n_blocks}
-
-    @property
-    def receptive_radius(self) -> int:
-        """How many half-size samples away an input can reach an output: one for each convolution."""
-        return 2 * self.n_blocks + 3
+        self.tail = _zero_tail(n_channels)
 
     def forward(self, planes: Tensor, qp: Tensor) -> Tensor:
         """Filters a batch.
@@ -111,7 +115,7 @@ class _ConditionedBlock(nn.Module):
         return x + y
 
 
-class LadderFilter(nn.Module):
+class LadderFilter(_Filter):
     """Adds a learned correction to decoded pictures; the QP costs nothing per sample.
 
     ```
@@ -128,29 +132,14 @@ class LadderFilter(nn.Module):
     """
 
     def __init__(self, n_channels: int = 32, n_blocks: int = 3) -> None:
-        super().__init__()
-        self.n_channels = n_channels
-        self.n_blocks = n_blocks
+        super().__init__(n_channels, n_blocks)
         self.head = nn.Conv2d(N_PLANES, n_channels, 3, padding=1)
         self.shift = _qp_shift(n_channels)
         self.blocks = nn.ModuleList(_ConditionedBlock(n_channels) for _ in range(n_blocks))
         self.body = nn.Conv2d(n_channels, n_channels, 3, padding=1)
-        self.tail = nn.Conv2d(n_channels, N_PLANES, 3, padding=1)
+        self.tail = _zero_tail(n_channels)
         self.gain = nn.Linear(1, N_PLANES, bias=False)
-        nn.init.zeros_(self.tail.weight)
-        assert self.tail.bias is not None
-        nn.init.zeros_(self.tail.bias)
         nn.init.constant_(self.gain.weight, ERROR_GROWTH)
-
-    @property
-    def config(self) -> dict[str, int]:
-        """The arguments that make a network of this shape."""
-        return {"n_channels": self.n_channels, "n_blocks": self.n_blocks}
-
-    @property
-    def receptive_radius(self) -> int:
-        """How many half-size samples away an input can reach an output: one for each convolution."""
-        return 2 * self.n_blocks + 3
 
     def forward(self, planes: Tensor, qp: Tensor) -> Tensor:
         """Filters a batch.
@@ -201,6 +190,15 @@ def deepened(network: InLoopNetwork, n_blocks: int) -> LadderFilter:
         state["gain.weight"] = torch.zeros(N_PLANES, 1)
     deeper.load_state_dict(state, strict=False)
     return deeper
+
+
+def _zero_tail(n_channels: int) -> nn.Conv2d:
+    """The last layer, whose correction is zero at first."""
+    tail = nn.Conv2d(n_channels, N_PLANES, 3, padding=1)
+    nn.init.zeros_(tail.weight)
+    assert tail.bias is not None
+    nn.init.zeros_(tail.bias)
+    return tail
 
 
 def _qp_shift(n_channels: int) -> nn.Linear:

@@ -13,21 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
 from vvc_nnr.filters.picture_coding import integer_tables
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
-from vvc_nnr.filters.training.patches import reduced_pictures
-from vvc_nnr.filters.training.run import CHECKPOINT, QUANTISED_CHECKPOINT, RunOptions, Trained, finish_run
-from vvc_nnr.filters.training.run_identity import files_sha256, pictures_sha256
+from vvc_nnr.filters.training.patches import PATCH, reduced_pictures
+from vvc_nnr.filters.training.run import (
+    CHECKPOINT,
+    QUANTISED_CHECKPOINT,
+    RunOptions,
+    Trained,
+    files_sha256,
+    finish_run,
+    pictures_sha256,
+)
 from vvc_nnr.filters.zoo import load_autoencoder, network_metadata
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import image_files
 from vvc_nnr.sequences.listing import distinct_files
-from vvc_nnr.temporary import remove_leftovers
 
 Picture = NDArray[np.uint8]
-PATCH = 32
 VALIDATION_PATCHES = 500
 VALIDATION_EVERY = 30
 QUANTISED_RATE_SHARE = 0.3

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.calibration import Calibration, Sample
+from vvc_nnr.calibrate.calibration import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
@@ -27,7 +27,6 @@ from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
 from vvc_nnr.filters.training.patches import reduced_pictures
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
-HOLD_OUT_EVERY = 4
 IN_LOOP_QPS = (22, 27, 32, 37)
 N_PATCHES, PATCH_BATCH = 2048, 64
 # BT.601, as grey pictures are made in the literature of denoising.

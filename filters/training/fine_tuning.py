@@ -1,4 +1,9 @@
-"""How each kind of network is tuned for its size: what it learns on, how fast, and what is left to do at the end."""
+"""How each kind of network is tuned for its size: what it learns on, how fast, and what is left to do at the end.
+
+The bits of the weights are in the loss as a function that training can go down: for each matrix the code length of an
+index is read off the indices that its weights would have now, about the entropy that the coder's adaptive contexts
+reach. Between indices it is interpolated, so that a weight feels what one index less would save.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork
-from vvc_nnr.calibrate.rate_proxy import RateProxy
+from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
@@ -31,8 +35,51 @@ from vvc_nnr.filters.training.in_loop import InLoopTask, RestorationTask, read_p
 from vvc_nnr.filters.training.loop import Identity, TrainingTask, TrainOptions, train
 from vvc_nnr.filters.training.pairs import PairOptions, PairSet, check_pairs, make_pairs
 from vvc_nnr.filters.training.patches import filter_pictures, reduced_pictures, split
-from vvc_nnr.filters.training.run_identity import files_sha256, pictures_sha256
+from vvc_nnr.filters.training.run import files_sha256, pictures_sha256
 from vvc_nnr.sequences.source import open_source
+
+# Indices are told apart up to here.
+N_SIZES = 64
+# With dependent quantisation an index covers two steps; the search takes the lower index rather than the higher.
+STEPS_PER_INDEX = 2.0
+ROUNDING_UP = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class RateProxy:
+    """The matrices that are coded and their steps.
+
+    Attributes:
+        steps: Quantisation step by the weight's name.
+    """
+
+    steps: Mapping[str, float]
+
+    def bits(self, network: nn.Module) -> Tensor:
+        """Code length of all matrices, a scalar with gradients for the weights."""
+        parameters = dict(network.named_parameters())
+        lengths = [_bits(parameters[name], step) for name, step in self.steps.items()]
+        return torch.stack(lengths).sum()
+
+
+def _bits(weight: Tensor, step: float) -> Tensor:
+    sizes = (weight.abs() / (STEPS_PER_INDEX * step)).clamp(max=N_SIZES - 1).reshape(-1)
+    table = code_lengths(sizes.detach())
+    below = sizes.detach().long()
+    share = sizes - below
+    return (table[below] * (1 - share) + table[below + 1] * share).sum()
+
+
+def code_lengths(sizes: Tensor) -> Tensor:
+    """Bits of each absolute index with its sign, never falling, (N_SIZES + 1,), by the sizes in indices."""
+    indices = (sizes + ROUNDING_UP).long().clamp(max=N_SIZES)
+    counts = torch.bincount(indices, minlength=N_SIZES + 1).double()
+    tail = torch.exp(-torch.arange(N_SIZES + 1) / sizes.mean().double().clamp_min(0.3))
+    counts += 0.5 * tail + 1e-3
+    lengths = -torch.log2(counts / counts.sum())
+    lengths[1:] += 1
+    return torch.cummax(lengths, 0).values.float()
+
 
 # Steps over which weights are averaged, at the end of short and of long runs.
 MIN_AVERAGED_STEPS, MAX_AVERAGED_STEPS = 50, 1000

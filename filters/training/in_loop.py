@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, sample_scale
 from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture
-from vvc_nnr.filters.training.data_parallel import Workers, worker_group
-from vvc_nnr.filters.training.loop import Identity, check_checkpoint, train
+from vvc_nnr.filters.training.loop import Identity, Workers, check_checkpoint, train, worker_group
 from vvc_nnr.filters.training.optimiser import OptimiserName, has_muon
 from vvc_nnr.filters.training.pairs import (
     Packed,
@@ -33,13 +33,16 @@ from vvc_nnr.filters.training.pairs import (
     pairs_digest,
 )
 from vvc_nnr.filters.training.patches import filter_pictures, split
-from vvc_nnr.filters.training.run import CHECKPOINT, RunOptions, Trained, finish_run
-from vvc_nnr.filters.training.run_pictures import (
+from vvc_nnr.filters.training.run import (
+    CHECKPOINT,
+    RunOptions,
+    Trained,
     check_same_pictures,
+    finish_run,
     frame_digests,
     note_pictures,
     noted_pictures,
-    picture_digests,
+    pair_digests,
     pictures_before,
 )
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_inloop_filter, network_metadata
@@ -47,7 +50,6 @@ from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.listing import distinct_files
 from vvc_nnr.sequences.source import Source, open_sources
-from vvc_nnr.temporary import remove_leftovers
 
 PICTURES_NOTE, PAIRS = "pictures.json", "pairs"
 DEFAULT_CHANNELS, DEFAULT_BLOCKS = 64, 2
@@ -179,7 +181,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
     names = make_pairs(filter_pictures(sources), pairs, encodings)
-    note_pictures(note, picture_digests(pairs, names))
+    note_pictures(note, pair_digests(pairs, names))
 
 
 def _initial_network(options: InLoopRun) -> InLoopNetwork:

@@ -7,7 +7,7 @@ import pytest
 
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.errors import InputError
-from vvc_nnr.temporary import remove_leftovers
+from vvc_nnr.files import remove_leftovers
 
 KEY = "ab" + "0" * 62
 STREAM = bytes(range(256))

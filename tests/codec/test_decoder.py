@@ -11,21 +11,18 @@ import numpy as np
 import pytest
 from stand_ins import calls_of, frames, same
 
-from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc, read_decoded
+from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.nal import SUFFIX_SEI, nal_units, picture_units
+from vvc_nnr.codec.nal import INTRA_TYPES, SUFFIX_SEI, nal_units, picture_units
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.sequences.frame import VideoFormat
 from vvc_nnr.sequences.metrics import psnr_db
-from vvc_nnr.sequences.y4m import Y4mWriter
-from vvc_nnr.sequences.yuv import YuvWriter
 
 OPTIONS = VvcOptions(qp=37, n_threads=1)
 
 DECODE = """
-from vvc_nnr.codec.vvc import decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.sequences.y4m import Y4mWriter
 frames = list(decode_vvc(Path(value("-b"))))[{drop}:]
 with Y4mWriter(Path(value("-o")), frames[0].format()) as writer:
@@ -74,7 +71,7 @@ def test_random_access_streams_come_in_display_order(real_pictures):
     coding = "-c:v libvvenc -preset faster -qp 27 -qpa 0 -threads 1 -vvenc-params SEIDecodedPictureHash=md5"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source.split(), *coding.split(), "-f", "vvc", "-"]
     stream = subprocess.run(command, input=b"".join(samples(frames)), capture_output=True, check=True).stdout
-    assert not all(unit.is_intra for unit in picture_units(stream))
+    assert not all(unit.nal_unit_type in INTRA_TYPES for unit in picture_units(stream))
     decoded = list(decode_vvc(stream))
     gains = [[luma_psnr_db(frame, picture) for frame in frames] for picture in decoded]
     assert np.argmax(gains, axis=1).tolist() == list(range(10))
@@ -277,25 +274,6 @@ def test_a_stream_without_pictures(programs, tmp_path):
         list(ExternalDecoder("vvdecapp").decode(b""))
     with pytest.raises(InputError, match=r"none\.266: no such file"):
         list(ExternalDecoder("vvdecapp").decode(tmp_path / "none.266"))
-
-
-def test_output_of_any_decoder(tmp_path):
-    source = frames(3, bit_depth=10)
-    format = source[0].format()
-    raw, y4m = tmp_path / "a.yuv", tmp_path / "a.Y4M"
-    for path, writer in ((raw, YuvWriter(raw, format)), (y4m, Y4mWriter(y4m, format))):
-        with writer:
-            for frame in source:
-                writer.write(frame)
-        same(list(read_decoded(path, format, 3)), source)
-        with pytest.raises(InputError, match="holds 3 pictures, the sequence has 4"):
-            read_decoded(path, format, 4)
-    with pytest.raises(InputError, match="holds 32x24 420 pictures, the sequence has 64x24 420"):
-        read_decoded(y4m, VideoFormat(64, 24, 10), 3)
-    with pytest.raises(InputError, match="no whole number"):
-        read_decoded(raw, VideoFormat(34, 24, 10), 3)
-    with pytest.raises(InputError, match="no such file"):
-        read_decoded(tmp_path / "b.yuv", format, 3)
 
 
 def test_a_decoder_that_there_is_not():

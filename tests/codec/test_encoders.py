@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from vvc_nnr.codec import decoder, encoders, sequence, vvc
 from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError
@@ -37,9 +36,3 @@ def test_options_that_do_not_fit(config):
         VvcEncoder(OPTIONS, encoder="vtm", config=config.with_name("no.cfg"))
     with pytest.raises(InputError, match="encoder 'x265'"):
         VvcEncoder(OPTIONS, encoder="x265")
-
-
-def test_the_few_names_are_those_of_the_modules():
-    homes = [vars(module) for module in (decoder, encoders, sequence)]
-    for name in vvc.__all__:
-        assert any(home.get(name) is getattr(vvc, name) for home in homes), name

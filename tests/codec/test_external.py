@@ -14,8 +14,7 @@ import pytest
 from stand_ins import calls_of, frames, same
 
 from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc
-from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.external import vtm_arguments, vvencapp_arguments
+from vvc_nnr.codec.encoders import VvcEncoder, vtm_arguments, vvencapp_arguments
 from vvc_nnr.codec.sequence import EncoderJob, VvcOptions
 from vvc_nnr.errors import ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import VideoFormat
@@ -23,7 +22,8 @@ from vvc_nnr.sequences.frame import VideoFormat
 OPTIONS = VvcOptions(qp=37, n_threads=1)
 
 ENCODE = """
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.sequences.frame import VideoFormat
 from vvc_nnr.sequences.yuv import read_yuv
 def encode(raw, width, height, fps, qp, n_pictures, target, step=1):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import imageio_ffmpeg
 import pytest
 
+from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import nal_units
-from vvc_nnr.codec.vvc import decode_vvc
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 
 CRA, OPI, DCI, SPS, PPS, AUD, EOS, EOB, PREFIX_SEI, SUFFIX_SEI, FILLER = 9, 12, 13, 15, 16, 20, 21, 22, 23, 24, 25

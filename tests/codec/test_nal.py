@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vvc_nnr.codec.nal import nal_units, picture_units, remove_emulation_prevention
+from vvc_nnr.codec.nal import INTRA_TYPES, nal_units, picture_units, remove_emulation_prevention
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 
 FIRST_SLICE, NEXT_SLICE = b"\xc4\x11\x22", b"\x44\x11\x22"
@@ -84,7 +84,7 @@ def test_pictures_with_their_hashes():
     assert [p.md5 for p in pictures] == [DIGESTS, DIGESTS]
     assert [p.begin_bytes for p in pictures] == [0, len(UNIT)]
     assert [stream[p.offset_bytes + 2 :][:3] for p in pictures] == [FIRST_SLICE] * 2
-    assert all(p.is_intra for p in pictures)
+    assert all(p.nal_unit_type in INTRA_TYPES for p in pictures)
 
 
 def test_a_picture_may_have_several_slices_and_a_header_of_its_own():
@@ -92,7 +92,7 @@ def test_a_picture_may_have_several_slices_and_a_header_of_its_own():
     headed = nal(HEADER) + nal(TRAIL, NEXT_SLICE) + nal(TRAIL, NEXT_SLICE) + MD5_SEI
     pictures = picture_units(sliced + headed + sliced)
     assert [p.md5 for p in pictures] == [DIGESTS] * 3
-    assert [p.is_intra for p in pictures] == [True, False, True]
+    assert [p.nal_unit_type in INTRA_TYPES for p in pictures] == [True, False, True]
     assert [p.begin_bytes for p in pictures] == [0, len(sliced), len(sliced + headed)]
 
 

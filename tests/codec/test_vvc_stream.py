@@ -10,9 +10,11 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from vvc_nnr.codec import decoder, ffmpeg_program, vvc_parameter_sets
+from vvc_nnr.codec import decoder, vvc_parameter_sets
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.nal import nal_units, remove_emulation_prevention
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.vvc_parameter_sets import (
     PictureParameters,
     SyntaxReader,
@@ -457,7 +459,7 @@ def test_noise_is_decoded_the_same_each_time():
 
 
 def test_an_old_ffmpeg_does_not_decode_8_bit(formats, monkeypatch):
-    monkeypatch.setattr(ffmpeg_program, "_FIRST_RIGHT_LIBAVCODEC", 1000)
+    monkeypatch.setattr(decoder, "_FIRST_RIGHT_LIBAVCODEC", 1000)
     with pytest.raises(UnsupportedError, match="8-bit VVC needs ffmpeg 9 or newer"):
         list(decode_vvc(formats["8 bit"]))
 

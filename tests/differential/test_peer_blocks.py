@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from peer import Peer
 
-from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.bitstream.data_unit_fields import EntryPoint
+from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
 from vvc_nnr.coding.unit_coding import make_params

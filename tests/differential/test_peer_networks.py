@@ -15,7 +15,7 @@ from peer import Peer
 
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.number_formats import coded_shape
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions

@@ -15,7 +15,7 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 
-from vvc_nnr.codec.vvc import LoopFilters
+from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder

@@ -11,7 +11,7 @@ import pytest
 
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.decisions.block_decisions import switched_off
-from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import encode_sequence, parse_sequence
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m

@@ -11,8 +11,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
+from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import SUFFIX_SEI, nal_units
-from vvc_nnr.codec.vvc import decode_vvc
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.sequences.y4m import read_y4m, read_y4m_header
 

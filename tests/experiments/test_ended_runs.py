@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.files import remove_leftovers
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
-from vvc_nnr.temporary import remove_leftovers
 
 ENTRY = Path(__file__).resolve().parents[2] / "_vvc_nnr_command.py"
 START = "import runpy, sys; entry = sys.argv.pop(1); sys.exit(runpy.run_path(entry)['main']())"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -277,7 +276,6 @@ def test_the_8_bit_reconstruction_is_what_its_file_holds(filter_network, tmp_pat
     assert same(rebuilt.network, load_network(tmp_path / "8.safetensors").network)
     original = float_bytes(tensors, metadata)
     assert rebuilt.original_bytes == len(original)
-    assert rebuilt.original_sha256 == hashlib.sha256(original).hexdigest()
     assert torch.equal(rebuilt.network.head.bias, network.head.bias) == (biases == "float")
 
 

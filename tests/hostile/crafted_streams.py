@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.bitstream.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.data_unit import (
+    Codebook,
+    DataUnit,
+    EntryPoint,
+    NodeId,
+    ParameterTypes,
+    ParentNode,
+    ParentType,
+    PayloadType,
+)
 from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
 from vvc_nnr.bitstream.units import OpaqueUnit, StartUnit, TopologyUnit, Unit, write_unit, write_units
 from vvc_nnr.errors import InputError

@@ -40,14 +40,15 @@ from vvc_nnr import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.programs import parse_encoder_log
 from vvc_nnr.codec.sei import SeiMessage, insert_sei, remove_sei, sei_messages
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.experiments.cli.inspect import inspect_plain
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import read_last_run
@@ -63,7 +64,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
@@ -71,7 +72,7 @@ from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.training.loop import TrainOptions, _load, _State
 from vvc_nnr.filters.training.optimiser import Optimiser
 from vvc_nnr.filters.training.pairs import PairSet
-from vvc_nnr.filters.training.run_pictures import noted_pictures
+from vvc_nnr.filters.training.run import noted_pictures
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.onnx import read_onnx

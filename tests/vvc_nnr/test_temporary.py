@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr import temporary
+from vvc_nnr import files
 from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile
-from vvc_nnr.temporary import remove_leftovers, temporary_folder
+from vvc_nnr.files import AtomicFile, remove_leftovers, temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks")
 
 HOLD = """
 import sys
-from vvc_nnr.files import AtomicFile
-from vvc_nnr.temporary import temporary_folder
+from vvc_nnr.files import AtomicFile, temporary_folder
 with AtomicFile(sys.argv[1]) as file, temporary_folder() as folder:
     (folder / "x").write_bytes(b"x")
     print("ready", flush=True)
@@ -36,7 +34,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The place of temporary folders."""
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    monkeypatch.setattr(temporary.tempfile, "tempdir", None)
+    monkeypatch.setattr(files.tempfile, "tempdir", None)
     return tmp_path / "scratch"
 
 
@@ -75,7 +73,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(scratch
 
 
 def test_only_what_is_surely_ours_is_removed(tmp_path, monkeypatch):
-    mark = temporary._machine()
+    mark = files._machine()
     ours = f".a.{mark}_01234567.part"
     others = [".a.part", f"a.{mark}_01234567.part", f".a.{mark}_0123456.part", ".a.ffffffff_01234567.part"]
     others += [f"{ours}x", "vvc_nnr_x_01234567", f"vvc_nnr_{mark}_abc", ".a.01234567.part"]
@@ -93,7 +91,7 @@ def test_only_what_is_surely_ours_is_removed(tmp_path, monkeypatch):
 
 
 def test_without_locks_nothing_is_removed(scratch, tmp_path, monkeypatch):
-    monkeypatch.setattr(temporary, "_lock", lambda number, wait=False: False)
+    monkeypatch.setattr(files, "_lock", lambda number, wait=False: False)
     with AtomicFile(tmp_path / "out") as file, temporary_folder():
         file.write(b"abc")
         held = names(scratch, tmp_path)
@@ -107,6 +105,6 @@ def test_without_locks_nothing_is_removed(scratch, tmp_path, monkeypatch):
 
 
 def test_no_place_for_temporary_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(temporary.tempfile, "tempdir", str(tmp_path / "absent"))
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "absent"))
     with pytest.raises(InputError, match="absent: no temporary folder can be made there"), temporary_folder():
         pass

@@ -8,6 +8,7 @@ from vvc_nnr.errors import BitstreamError, InputError
 
 # Exp-Golomb codes may grow by this many zero bits before they are taken for damage.
 MAX_PREFIX_BITS = 40
+_STEP_BYTES = 256
 
 
 class BitReader:
@@ -140,11 +141,11 @@ class BitReader:
         n_bits = end - start
         return n_bits - (window & ((1 << n_bits) - 1)).bit_length()
 
-    def _find_zero(self, start_bytes: int, step_bytes: int = 256) -> int:
+    def _find_zero(self, start_bytes: int) -> int:
         """Place of the next zero byte, -1 if there is none; looks at a few bytes at a time, since texts are short."""
         end = self._end_bits >> 3
-        for begin in range(start_bytes, end, step_bytes):
-            found = bytes(self._data[begin : min(begin + step_bytes, end)]).find(0)
+        for begin in range(start_bytes, end, _STEP_BYTES):
+            found = bytes(self._data[begin : min(begin + _STEP_BYTES, end)]).find(0)
             if found >= 0:
                 return begin + found
         return -1

@@ -7,10 +7,76 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
-from vvc_nnr.bitstream.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode
-
 DEFAULT_UNARY_LENGTH_MINUS1 = 9
 MAX_SCAN_ORDER = 4
+
+
+class ParentType(IntEnum):
+    """How a data unit names the unit that it updates."""
+
+    ID = 0
+    SHA256 = 1
+    SHA512 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NodeId:
+    """What names a node of the update tree: device, tensor, and the number of updates before it."""
+
+    device_id: int = 0
+    parameter_id: int = 0
+    put_node_depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ParentNode:
+    """The node that a data unit is the difference to.
+
+    Args:
+        parent_node_id_type: By identity or by hash.
+        temporal_context_modeling_flag: Contexts follow the parent's levels.
+        parent_device_id: Device, for an identity.
+        parent_parameter_id: Tensor, for an identity where the data unit itself has no NodeId; else None.
+        parent_put_node_depth: Depth, likewise.
+        parent_node_payload_hash: The 32 or 64 bytes of a hash.
+    """
+
+    parent_node_id_type: ParentType = ParentType.ID
+    temporal_context_modeling_flag: bool = False
+    parent_device_id: int = 0
+    parent_parameter_id: int | None = None
+    parent_put_node_depth: int | None = None
+    parent_node_payload_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Codebook:
+    """Strictly increasing integers that multiply the step; index k of the payload means `values[k + zero_offset]`.
+
+    Args:
+        egk: Order of the Exp-Golomb codes of the gaps, 0 to 15.
+        zero_offset: Index of the value that k = 0 means.
+        values: The integers, int32.
+    """
+
+    egk: int
+    zero_offset: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """Where a block row but the first starts in the codeword.
+
+    Args:
+        value: The 8-bit window of the arithmetic decoder there.
+        dq_state: State of dependent quantisation, 0 without it.
+        offset_bits: Position after that of the block row before.
+    """
+
+    value: int
+    dq_state: int
+    offset_bits: int
 
 
 class PayloadType(IntEnum):

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vvc_nnr.bitstream.data_unit_syntax import MAX_N_DIMENSIONS
-from vvc_nnr.bitstream.number_formats import FORMATS, Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import NUMBER_FORMATS, Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.json_text import parse_json
 
@@ -82,7 +82,7 @@ def with_ties(arrays: Mapping[str, Array], ties: tuple[Tie, ...]) -> dict[str, A
     return dict(order)
 
 
-VERSION = 1
+MANIFEST_VERSION = 1
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
 MAX_EMPTY_VOLUME = 1 << 56
 DIGEST_DIGITS = 32
@@ -125,7 +125,7 @@ def is_manifest(data: bytes | memoryview) -> bool:
 
 def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
     """The text with its terminating zero and zeros for the checksum, and where in it the checksum starts."""
-    content: dict[str, Any] = {"vvc_nnr": VERSION, "units": manifest.n_units}
+    content: dict[str, Any] = {"vvc_nnr": MANIFEST_VERSION, "units": manifest.n_units}
     if manifest.formats:
         content["formats"] = _runs(manifest.formats)
     if manifest.shapes:
@@ -184,8 +184,10 @@ def _parse(text: bytes, offset: int, n_data_units: int) -> Manifest:
         content = parse_json(text)
     except BitstreamError as error:
         raise _damaged(f"it is {error}", offset) from None
-    if content.get("vvc_nnr") != VERSION:
-        raise UnsupportedError(f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {VERSION} is known")
+    if content.get("vvc_nnr") != MANIFEST_VERSION:
+        raise UnsupportedError(
+            f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {MANIFEST_VERSION} is known"
+        )
     if content.get("units") != n_data_units:
         raise _damaged(f"the stream has {n_data_units} data units of {shown(repr(content.get('units')))}", offset)
     try:
@@ -263,7 +265,7 @@ def _from_runs(runs: Mapping[str, Sequence[Any]], n_tensors: int) -> dict[int, s
     """
     formats: dict[int, str] = {}
     for name, run in runs.items():
-        if name not in FORMATS or len(run) % 2:
+        if name not in NUMBER_FORMATS or len(run) % 2:
             raise ValueError
         for first, count in zip(map(_count, run[::2]), map(_count, run[1::2]), strict=True):
             if first + count > n_tensors or any(place in formats for place in range(first, first + count)):

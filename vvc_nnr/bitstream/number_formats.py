@@ -40,7 +40,7 @@ _BITS = {"float16 bits": np.uint16, "bfloat16 bits": np.uint16, "float32 bits": 
 # May take two tensors of int32.
 WIDE_FORMATS = ("int64", "uint64", FLOAT64_BITS)
 INTEGER_FORMATS = (*INTEGERS, *BITS_OF.values())
-FORMATS = (*INTEGER_FORMATS, *FLOATS)
+NUMBER_FORMATS = (*INTEGER_FORMATS, *FLOATS)
 # What to do with floats that have no levels.
 LOSSLESS_CODES_THEM = "a .nnc file codes them with lossless=True (--lossless)"
 _INT32 = np.iinfo(np.int32)
@@ -62,7 +62,7 @@ class Bfloat16Bits:
 NamedArrays: TypeAlias = "dict[str, Array | Bfloat16Bits]"
 
 
-def format_of(name: str, array: Array | Bfloat16Bits) -> str:
+def number_format_of(name: str, array: Array | Bfloat16Bits) -> str:
     """The number format of a tensor.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vvc_nnr.calibrate.layers import Run, checked_output, run_forward
 from vvc_nnr.errors import InputError
 
-Picture: TypeAlias = Any
+CalibrationInput: TypeAlias = Any
 """A tensor or array, a tuple of them for a network of several inputs, or a `Sample`."""
 HOLD_OUT_EVERY = 4
 REFERENCE_PSNR_DB = 40.0
@@ -80,7 +80,7 @@ def _split(pictures: Any) -> Calibration:
     return Calibration(tuple(s for place, s in enumerate(samples) if (place + 1) % every), held_out)
 
 
-def _as_sample(picture: Picture) -> Sample:
+def _as_sample(picture: CalibrationInput) -> Sample:
     if isinstance(picture, Sample):
         return picture
     parts = picture if isinstance(picture, tuple) else (picture,)

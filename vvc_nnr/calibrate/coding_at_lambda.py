@@ -25,20 +25,24 @@ from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.number_formats import NamedArrays, coded_shape, itemsize_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.calibrate.allocation import AllocatedTensor, allocate, damped_rows, vector_qp
-from vvc_nnr.calibrate.calibrated_network import CalibratedNetwork, allocations
+from vvc_nnr.calibrate.allocation import (
+    AllocatedTensor,
+    CalibratedNetwork,
+    allocate,
+    allocations,
+    damped_rows,
+    vector_qp,
+)
 from vvc_nnr.calibrate.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights
 from vvc_nnr.calibrate.layers import MatrixLayer, find_layers
-from vvc_nnr.calibrate.layerwise_pass import PausedPasses
-from vvc_nnr.calibrate.moments import InputMoments, input_moments, output_moments
-from vvc_nnr.coding.network_decoder import decode_network
-from vvc_nnr.coding.network_encoder import make_job, tensor_rules, write_network
-from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.calibrate.moments import InputMoments, PausedPasses, input_moments, output_moments
+from vvc_nnr.coding.decoder import decode_network
+from vvc_nnr.coding.encoder import EncodedTensor, TensorJob, encode_tensor, make_job, tensor_rules, write_network
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, CompressOptions, thread_count
-from vvc_nnr.quantize.quadratic_form import damped, shifted_target
+from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Rule
 

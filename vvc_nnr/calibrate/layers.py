@@ -128,12 +128,10 @@ class MatrixLayer:
 
     Attributes:
         name: Of the module; "" if the network is a single layer.
-        n_calls: How often one pass of the network runs it.
         n_places: Places of all its outputs in one pass over one sample.
     """
 
     name: str
-    n_calls: int
     n_places: int
 
     @property
@@ -161,13 +159,11 @@ def find_layers(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> list[Ma
     """
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     state = set(model.state_dict())
-    n_calls: Counter[str] = Counter()
     n_places: Counter[str] = Counter()
 
     def count(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, _: Any, output: Tensor) -> None:
             assert isinstance(module, MatrixModule)
-            n_calls[name] += 1
             n_places[name] += rows_of(module, output).shape[0]
 
         return hook
@@ -183,7 +179,7 @@ def find_layers(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> list[Ma
     finally:
         for handle in handles:
             handle.remove()
-    return [MatrixLayer(name, n_calls[name], n_places[name]) for name in n_calls]
+    return [MatrixLayer(*layer) for layer in n_places.items()]
 
 
 def checked_output(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> Tensor:

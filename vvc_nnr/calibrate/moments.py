@@ -1,13 +1,20 @@
 """Second moments of what the layers of a torch module see and of what their outputs do, over calibration pictures.
 
 Moments are summed where the data comes by, so that their memory is that of the largest layer.
+
+Weights that are coded layer by layer change what later layers see. Instead of running the network anew for each layer,
+every picture has a pass of its own that waits in front of a layer until that layer's weight is coded, and then goes on
+with it. The passes are threads, of which one runs at a time; what a waiting pass keeps is what the network itself
+still needs.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +23,122 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.calibrate.layers import MatrixLayer, MatrixModule, Run, n_groups, rows_of, weight_order, windows
-from vvc_nnr.calibrate.layerwise_pass import PausedPasses
+
+
+class _CancelledError(Exception):
+    """The pass is not needed any more."""
+
+
+class _Pass:
+    """One pass, as a thread that runs between `advance` and the next layer."""
+
+    def __init__(self, model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> None:
+        self.at: str | None = None  # name of the layer that it waits in front of, None at the end
+        self.seen: Tensor | None = None  # input of that layer
+        self.error: BaseException | None = None
+        self._is_cancelled = False
+        self._passed: set[str] = set()
+        self._may_go, self._has_stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, args=(model, run, inputs), daemon=True)
+        self._thread.start()
+
+    def advance(self) -> None:
+        """Goes on to the next layer, or to the end.
+
+        Raises:
+            Exception: What the network raised.
+        """
+        self.seen = None
+        self._may_go.release()
+        self._has_stopped.acquire()
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self) -> None:
+        """Ends the pass where it is."""
+        self._is_cancelled = True
+        self._may_go.release()
+        self._thread.join()
+
+    def stop_at(self, name: str, seen: Tensor) -> None:
+        """Called by the pass itself in front of a layer; only the first call of a layer counts."""
+        if name in self._passed:
+            return
+        self._passed.add(name)
+        self.at, self.seen = name, seen
+        self._has_stopped.release()
+        self._wait()
+
+    def _wait(self) -> None:
+        self._may_go.acquire()
+        if self._is_cancelled:
+            raise _CancelledError
+
+    def _run(self, model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> None:
+        _running.current = self
+        try:
+            self._wait()
+            with torch.no_grad():
+                run(model, *inputs)
+        except _CancelledError:
+            pass
+        except Exception as error:
+            self.error = error
+        self.at, self.seen = None, None
+        self._has_stopped.release()
+
+
+_running = threading.local()
+
+
+class PausedPasses:
+    """Passes over several pictures; use it in a `with` block.
+
+    Args:
+        model: The network. Its weights may change while the passes wait.
+        layers: Where they wait, in the order of the network.
+        samples: The inputs of each pass.
+        run: Calls the network.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[MatrixLayer], samples: Sequence[Sequence[Tensor]], run: Run
+    ) -> None:
+        self._handles = [layer.module(model).register_forward_pre_hook(_stopper(layer.name)) for layer in layers]
+        self._passes = [_Pass(model, run, inputs) for inputs in samples]
+
+    def __enter__(self) -> PausedPasses:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for one in self._passes:
+            one.cancel()
+
+    def inputs_of(self, place: int, layer: MatrixLayer) -> Tensor | None:
+        """What a layer gets in the pass over one picture; None if it never comes there.
+
+        Args:
+            place: Which pass.
+            layer: The layer; those before it have had their turn.
+        """
+        one = self._passes[place]
+        if one.at != layer.name:
+            one.advance()
+        return one.seen if one.at == layer.name else None
+
+
+def _stopper(name: str) -> Any:
+    def hook(_: nn.Module, arguments: Any) -> None:
+        current = getattr(_running, "current", None)
+        if current is not None:
+            current.stop_at(name, arguments[0])
+
+    return hook
+
 
 Inputs: TypeAlias = Sequence[Tensor]
 # Moments of n columns are over this many times n places at least, if the pictures have as many.

@@ -15,7 +15,7 @@ from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, as_float32
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
-from vvc_nnr.coding.network_decoder import check_size, decode_tensor
+from vvc_nnr.coding.decoder import check_size, decode_tensor
 from vvc_nnr.coding.unit_coding import coded_step, decode_unit, make_params
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor
@@ -115,7 +115,10 @@ class Inspection:
 def inspect_stream(
     data: Buffer, original: NamedArrays | None, *, bins: bool, max_elements: int, n_threads: int | None
 ) -> Inspection:
-    """See `vvc_nnr.compress.inspect`."""
+    """What a stream is made of, with errors against an original and bits by kind of bin where asked for.
+
+    Args and errors are those of `vvc_nnr.inspect`.
+    """
     stream = read_stream(data, skip_unsupported=True)
     if original is not None:
         _check_names([tensor.name for tensor in stream.tensors], original)

@@ -9,13 +9,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, UnitPart
-from vvc_nnr.bitstream.data_unit_fields import EntryPoint
+from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, PartKind, UnitPart
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.errors import BitstreamError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output, TensorInput, decode_payload, encode_payload
-from vvc_nnr.kernels.tensor_params import EntryPoint as KernelEntryPoint
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
 from vvc_nnr.options import CompressOptions
 
@@ -78,8 +76,7 @@ def encode_indices(
     sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
     choices = TensorChoices(None if options.row_skipping else False, skipped_rows, estimator_sets=sets)
     encoded = encode_payload([TensorInput(params, indices, choices, qp)], options.qp_density, n_threads=n_threads)
-    entries = tuple(EntryPoint(e.value, e.dq_state, e.offset_bits) for e in encoded.entry_points[0])
-    return replace(unit, payload=encoded.data, entry_points=entries)
+    return replace(unit, payload=encoded.data, entry_points=tuple(encoded.entry_points[0]))
 
 
 def decode_unit(
@@ -131,13 +128,13 @@ def coded_step(qp: int, sets: ParameterSets) -> float:
     return float(np.float32(step_size(whole, sets.qp_density)))
 
 
-def _entries_by_part(unit: DataUnit, parts: tuple[UnitPart, ...]) -> list[list[KernelEntryPoint] | None]:
+def _entries_by_part(unit: DataUnit, parts: tuple[UnitPart, ...]) -> list[list[EntryPoint] | None]:
     """The entry points of each tensor, None where it is decoded in order."""
     entries = iter(unit.entry_points)
-    by_part: list[list[KernelEntryPoint] | None] = []
+    by_part: list[list[EntryPoint] | None] = []
     for part in parts:
         has_entries = unit.scan_order > 0 and part.kind >= PartKind.WEIGHT
         n_entries = math.ceil(part.n_rows / (4 << unit.scan_order)) - 1 if has_entries else 0
-        own = [KernelEntryPoint(e.value, e.dq_state, e.offset_bits) for e in islice(entries, n_entries)]
+        own = list(islice(entries, n_entries))
         by_part.append(own if own and part.scan_order else None)
     return by_part

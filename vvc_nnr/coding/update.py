@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import PayloadType
-from vvc_nnr.bitstream.data_unit_fields import NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.data_unit import NodeId, ParentNode, ParentType, PayloadType
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGERS,
@@ -22,16 +21,14 @@ from vvc_nnr.bitstream.number_formats import (
     NamedArrays,
     as_float32,
     coded_shape,
-    format_of,
     from_float32,
+    number_format_of,
     shape_of,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
-from vvc_nnr.coding.network_decoder import check_size, restored
-from vvc_nnr.coding.network_encoder import encode_all, make_job, write_network
-from vvc_nnr.coding.tensor_decoder import decode_update
-from vvc_nnr.coding.tensor_encoder import TensorJob
+from vvc_nnr.coding.decoder import check_size, decode_update, restored
+from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, write_network
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
@@ -83,7 +80,7 @@ class BaseState:
             InputError: If it is neither, or a number format cannot be coded.
         """
         arrays = named_arrays(model)
-        return cls({name: TensorState(_values(name, a), format_of(name, a)) for name, a in arrays.items()})
+        return cls({name: TensorState(_values(name, a), number_format_of(name, a)) for name, a in arrays.items()})
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -159,7 +156,7 @@ def _check_same(state: BaseState, wanted: NamedArrays) -> None:
         odd = sorted(state.tensors.keys() ^ wanted.keys())
         raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
     for name, old in state.tensors.items():
-        found, shape = format_of(name, wanted[name]), shape_of(wanted[name])
+        found, shape = number_format_of(name, wanted[name]), shape_of(wanted[name])
         if found not in (old.number_format, "float32" if old.number_format == "bfloat16" else ""):
             raise InputError(f"tensor {name!r}: {found}, the base has {old.number_format}")
         if shape != old.values.shape:

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.data_unit import EntryPoint
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
-from vvc_nnr.kernels.status import MESSAGES, require_status
-from vvc_nnr.kernels.tensor_params import EntryPoint, TensorChoices, TensorParams, choose
+from vvc_nnr.kernels.tensor_params import MESSAGES, TensorChoices, TensorParams, choose, require_status
 
 Output = Literal["indices", "levels", "values"]
 
 OUTPUTS: tuple[Output, ...] = ("indices", "levels", "values")
 # A bin takes at least 2 of the 254 steps that make a bit of the codeword, and a value takes at least one bin.
 MAX_VALUES_PER_BYTE = 8 * 127
-MAX_THREADS = 64
+MAX_CODER_THREADS = 64
 MAX_DEPENDENT_INDEX = (1 << 30) - 1
 
 
@@ -141,8 +141,8 @@ def decode_payload(
     """
     if output not in OUTPUTS or (output == "values" and not (has_qp and step_of)):
         raise InputError(f"output {output!r}: indices, levels, or values with a coded QP and step_of")
-    if not 1 <= n_threads <= MAX_THREADS:
-        raise InputError(f"{n_threads} threads: 1 to {MAX_THREADS} are possible")
+    if not 1 <= n_threads <= MAX_CODER_THREADS:
+        raise InputError(f"{n_threads} threads: 1 to {MAX_CODER_THREADS} are possible")
     n_values = 0
     for params in tensors:
         _require(params.problem(), BitstreamError)

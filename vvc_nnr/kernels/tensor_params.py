@@ -1,4 +1,4 @@
-"""What header and base say about a coded tensor, and what its encoder may choose."""
+"""What the kernels take and say: what header and base tell of a tensor, what its encoder may choose, how it ended."""
 
 from __future__ import annotations
 
@@ -9,11 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
-from vvc_nnr.errors import InputError
-from vvc_nnr.kernels.status import require_status
+from vvc_nnr.bitstream.data_unit import MAX_SCAN_ORDER
+from vvc_nnr.errors import BitstreamError, InputError
+
+OUT_OF_MEMORY = 8
+MESSAGES = {
+    1: "the codeword ends before the tensor",
+    2: "a coded value is out of the range of its type or codebook",
+    3: "an entry point does not agree with the codeword",
+    4: "a block row cannot begin where the codeword is",
+    5: "the codeword goes on after the last tensor",
+    6: "the stop bit after the last tensor is missing",
+    7: "bytes follow the codeword",
+}
+
+
+def require_status(status: int, offset_bytes: int | None = None) -> None:
+    """Nothing if a kernel ended well.
+
+    Args:
+        status: What it returned.
+        offset_bytes: Where in the payload it ended.
+
+    Raises:
+        BitstreamError: If the payload broke the format.
+        MemoryError: If there was not enough memory.
+    """
+    if status == OUT_OF_MEMORY:
+        raise MemoryError("no memory for a tensor")
+    if status:
+        raise BitstreamError(MESSAGES[status], field="payload", offset_bytes=offset_bytes)
+
 
 MAX_UNARY_LENGTH = 256
-MAX_SCAN_ORDER = 4
 # A product of dimensions beyond this cannot be addressed.
 MAX_VALUES = 1 << 56
 
@@ -114,21 +142,6 @@ class TensorParams:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPoint:
-    """What a header says about a block row but the first.
-
-    Attributes:
-        value: The arithmetic decoder's window, 0 to 255.
-        dq_state: State of the trellis, 0 to 7; 0 without dependent quantisation.
-        offset_bits: Bits from the entry before, or from the first value.
-    """
-
-    value: int
-    dq_state: int
-    offset_bits: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorChoices:
     """What an encoder may choose; a decoder reads it from the prologue. None leaves the choice to this package.
@@ -195,34 +208,6 @@ def choose(
         with_history = min(tried, key=lambda h: _cost_bits(records[h])) if len(tried) > 1 else tried[0]
         sets = records[with_history].sets if sets is None else sets
     return TensorChoices(row_skip, rows, with_history, sets)
-
-
-def bits_by_kind(params: TensorParams, indices: NDArray[np.int32], choices: TensorChoices) -> dict[str, float]:
-    """Bits that the values of a tensor take, by kind of bin, without its prologue.
-
-    Args:
-        params: Without a problem.
-        indices: int32, contiguous, n_rows * n_columns values.
-        choices: All made, as in an `EncodedPayload` or a `DecodedTensor`.
-
-    Returns:
-        significance, sign, greater, remainder (prefixes) and bypass: ideal code lengths of the coder's own intervals.
-    """
-    layout = params.layout(bool(choices.history_flag))
-    rows = choices.skipped_rows if choices.row_skip_flag else None
-    record = _kernels.record_bins(layout, indices, rows, 1, False)
-    require_status(record.status)
-    assert choices.estimator_sets is not None
-    costs = np.take_along_axis(record.cost_bits, choices.estimator_sets[:, None].astype(np.intp), 1)[:, 0]
-    ends = (SIGN_CONTEXTS, GREATER_CONTEXTS, GREATER_CONTEXTS + 4 * params.unary_length)
-    significance, sign, greater, remainder = (float(part.sum()) for part in np.split(costs, ends))
-    return {
-        "significance": significance,
-        "sign": sign,
-        "greater": greater,
-        "remainder": remainder,
-        "bypass": float(record.n_bypass),
-    }
 
 
 def _choose_rows(

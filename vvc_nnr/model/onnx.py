@@ -3,7 +3,8 @@
 Constants are initialisers and the values of Constant nodes, both of the main graph. Those of a number format that is
 coded here and of some size leave the graph; it keeps their names, types and shapes, and gets them back when it is read.
 Other constants (axes, scales, texts, those of branches, loops and functions) stay in the graph, bit for bit; those in
-files beside it are read into it.
+files beside it are read into it. Texts are UTF-8 by the format; the reader of protocol buffers does not look, so it is
+checked here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,117 @@ from vvc_nnr.bitstream.graph import MANIFEST_KEY
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
-from vvc_nnr.model.onnx_external import every_tensor, load_external_data
-from vvc_nnr.model.onnx_texts import check_texts
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.by_onnx_node import operator_roles
 from vvc_nnr.roles.roles import TensorRole
+
+
+def load_external_data(path: Path | str, model: Any) -> int:
+    """Reads external data of all tensors of a `ModelProto`, in branches, loops and functions too; its size in bytes.
+
+    Args:
+        path: The model's file, beside which the data lies.
+        model: The model, changed in place.
+
+    Raises:
+        InputError: If a file is missing, outside the model's folder, or smaller than a tensor says.
+        BitstreamError: If the values do not fit a tensor's type and shape.
+    """
+    external = importlib.import_module("onnx").TensorProto.EXTERNAL
+    return sum(_loaded(path, name, tensor) for name, tensor in every_tensor(model) if tensor.data_location == external)
+
+
+def every_tensor(model: Any) -> Iterator[tuple[str, Any]]:
+    """Name and `TensorProto` of everything in a model."""
+    yield from _tensors_of_graph(model.graph)
+    for training in model.training_info:
+        yield from _tensors_of_graph(training.initialization)
+        yield from _tensors_of_graph(training.algorithm)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+        yield from _tensors_of_attributes(function.attribute_proto, function.name)
+
+
+def _tensors_of_graph(graph: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
+    for sparse in graph.sparse_initializer:
+        yield from _tensors_of_sparse(sparse, sparse.values.name)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Any) -> Iterator[tuple[str, Any]]:
+    for node in nodes:
+        yield from _tensors_of_attributes(node.attribute, next(iter(node.output), node.name))
+
+
+def _tensors_of_attributes(attributes: Any, name: str) -> Iterator[tuple[str, Any]]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield name, attribute.t
+        if attribute.HasField("g"):
+            yield from _tensors_of_graph(attribute.g)
+        if attribute.HasField("sparse_tensor"):
+            yield from _tensors_of_sparse(attribute.sparse_tensor, name)
+        yield from ((name, tensor) for tensor in attribute.tensors)
+        for sparse in attribute.sparse_tensors:
+            yield from _tensors_of_sparse(sparse, name)
+        for graph in attribute.graphs:
+            yield from _tensors_of_graph(graph)
+
+
+def _tensors_of_sparse(sparse: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, sparse.values
+    yield name, sparse.indices
+
+
+def _loaded(path: Path | str, name: str, tensor: Any) -> int:
+    """Reads the external data of a tensor; its size in bytes."""
+    helper = importlib.import_module("onnx.external_data_helper")
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # keys that onnx does not know
+            helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
+    except Exception as error:  # a missing file, a path out of the folder, a size beyond the file's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: tensor {name!r} is in the file {shown(repr(location))}, "
+            f"which cannot be read ({reason}): put it beside"
+        ) from error
+    tensor.ClearField("external_data")
+    tensor.data_location = importlib.import_module("onnx").TensorProto.DEFAULT
+    try:
+        importlib.import_module("onnx.numpy_helper").to_array(tensor)
+    except Exception as error:  # whatever numpy says of data that does not fit type and shape
+        raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
+    return len(tensor.raw_data)
+
+
+# Of `FieldDescriptor`: the types of a text and of a message.
+_TYPE_TEXT, _TYPE_MESSAGE = 9, 11
+
+
+def check_texts(model: Any) -> None:
+    """Raises BitstreamError, which names the field, if a text of a `ModelProto` or anything in it is no UTF-8."""
+    for place, text in _texts(model, ""):
+        if not isinstance(text, str):
+            raise BitstreamError(f"the text {shown(repr(text))} is no UTF-8", field=place)
+
+
+def _texts(message: Any, place: str) -> Iterator[tuple[str, object]]:
+    """Where each text of a message is, such as "graph.node[3].name", and the text: bytes if it is no UTF-8."""
+    for field, value in message.ListFields():
+        if field.type not in (_TYPE_TEXT, _TYPE_MESSAGE):
+            continue
+        is_one = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+        for number, each in enumerate([value] if is_one else value):
+            here = f"{place}{field.name}" + ("" if is_one else f"[{number}]")
+            if field.type == _TYPE_TEXT:
+                yield here, each
+            else:
+                yield from _texts(each, f"{here}.")
+
 
 # Smaller constants stay in the graph: a data unit of their own would take more.
 MIN_VALUES = 8

@@ -2,24 +2,62 @@
 
 A checkpoint is a pickle, which may hold code; torch's reader for weights alone takes tensors, numbers, texts, lists and
 maps, and refuses everything else before it does any harm.
+
+It is also a zip archive that stores a CRC-32 of each record. torch reads the records and leaves the checksums alone, so
+a changed byte in a tensor would be a changed weight; they are checked here. Files of before torch 1.6, and those that
+are written with `torch.serialization.set_crc32_options(False)`, which have zeros in place of checksums, cannot be.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
-from vvc_nnr.model.torch_records import check_records
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
+
+
+def check_records(file: IO[bytes]) -> None:
+    """Holds every record of a checkpoint against its checksum.
+
+    Args:
+        file: A checkpoint, open for reading anywhere; it is left at its start.
+
+    Raises:
+        BitstreamError: If a record was changed, or the archive is damaged.
+    """
+    file.seek(0)
+    is_archive = file.read(4) == b"PK\x03\x04"
+    changed = _changed_record(file) if is_archive else None
+    file.seek(0)
+    if changed is not None:
+        raise BitstreamError(
+            f"damaged: the record {shown(changed, 100)} has another checksum than the file says: copy the file again"
+        )
+
+
+def _changed_record(file: IO[bytes]) -> str | None:
+    """The first record that differs from its checksum, None if all are as they were written."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            is_checked = any(record.CRC for record in archive.infolist())
+            return archive.testzip() if is_checked else None
+    except _DAMAGE as error:
+        raise BitstreamError(f"damaged: {shown(str(error), 200)}: copy the file again") from error
+
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")

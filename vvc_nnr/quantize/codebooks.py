@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit_fields import Codebook
+from vvc_nnr.bitstream.data_unit import Codebook
 from vvc_nnr.bitstream.number_formats import extremes
 
 # Levels further apart are not looked at.

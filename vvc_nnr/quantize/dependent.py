@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.kernels.status import require_status
-from vvc_nnr.kernels.tensor_params import TensorParams
+from vvc_nnr.kernels.tensor_params import TensorParams, require_status
 
 BIT_WEIGHT = math.log(2) / 6
 DEPENDENT_BIT_WEIGHT = 0.7 * 4 * BIT_WEIGHT
 # Largest weight in steps.
-MAX_STEPS = (1 << 31) - 256
+MAX_UNIFORM_STEPS = (1 << 31) - 256
 MAX_DEPENDENT_STEPS = (1 << 30) - 16
 # With a rate term, a row of a block scan that holds nothing beyond this many steps is left out.
 SMALL_ROW_STEPS = 0.5
@@ -118,7 +117,7 @@ def checked_weights(values: NDArray[np.float32], params: TensorParams, step: flo
     largest = max(float(values.max()), -float(values.min()))
     if not math.isfinite(largest):
         raise InputError("a weight is NaN or infinite")
-    if largest / step > (MAX_DEPENDENT_STEPS if params.dq_flag else MAX_STEPS):
+    if largest / step > (MAX_DEPENDENT_STEPS if params.dq_flag else MAX_UNIFORM_STEPS):
         raise InputError(f"weight {largest} at step {step}: too many steps, raise the QP")
     return np.ascontiguousarray(values).reshape(params.shape)
 

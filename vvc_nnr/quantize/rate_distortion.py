@@ -1,7 +1,18 @@
-"""The checked door to rounding by rate and distortion: levels chosen by what they do to the output and what they take.
+"""Rounding by rate and distortion: levels chosen by what they do to the output and by the bits that they take.
 
 A level costs  (weighted squared error it causes) + lambda_rd * bits,  with bits from the very states of the
 arithmetic coder's contexts, and its error is pushed onto the weights that are not coded yet.
+
+The cost of an error E of an n_rows x n_columns matrix is  tr(G E H E^T): H is the second moment of what the columns are
+multiplied with, G what an error of each output row costs (two rows' errors may cancel). Both are factored as
+
+    M = F^T diag(w) F        F unit lower triangular
+
+so that, in the order of the places, an error e costs  sum_i w_i (e_i + sum_{j<i} F_ij e_j)^2: every place can be
+chosen about what the places before it left behind.
+
+Source: optimal brain surgeon/quantiser (Hassibi and Stork 1992; Frantar and Alistarh 2022) in its triangular form
+(GPTQ, Frantar et al. 2023), here for both sides of a Kronecker product.
 """
 
 from __future__ import annotations
@@ -14,13 +25,87 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.kernels.status import require_status
-from vvc_nnr.kernels.tensor_params import TensorParams
+from vvc_nnr.kernels.tensor_params import TensorParams, require_status
 from vvc_nnr.quantize.dependent import levels_of
-from vvc_nnr.quantize.quadratic_form import Feedback
+
+DAMPING = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feedback:
+    """A factored quadratic form, or several of equal size.
+
+    Attributes:
+        factor: F, float32, (n_groups, n, n), unit lower triangular.
+        weight: w, float32, (n_groups, n), above zero.
+    """
+
+    factor: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+    @property
+    def mean_weight(self) -> float:
+        """What an error costs on average if all that came before is made up for."""
+        return float(self.weight.mean(dtype=np.float64))
+
+
+def damped(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The moments with a share of their mean diagonal added to the diagonal, or 1 if they are all zero.
+
+    Args:
+        moments: (n_groups, n, n), symmetric, no negative eigenvalue but for rounding.
+    """
+    n = moments.shape[-1]
+    added = DAMPING * np.trace(moments, axis1=1, axis2=2) / n
+    return moments + np.where(added > 0, added, 1.0)[:, None, None] * np.eye(n)
+
+
+def feedback_of(moments: NDArray[np.float64]) -> Feedback:
+    """The factors of positive definite moments (n_groups, n, n)."""
+    # A Cholesky factor of the reversed matrix is the wanted one reversed.
+    lower = np.linalg.cholesky(moments[:, ::-1, ::-1])
+    scale = np.diagonal(lower, axis1=1, axis2=2)
+    factor = (lower / scale[:, None, :])[:, ::-1, ::-1].transpose(0, 2, 1)
+    return Feedback(np.ascontiguousarray(factor, np.float32), np.ascontiguousarray(scale[:, ::-1] ** 2, np.float32))
+
+
+def error_cost(error: NDArray[np.float64], columns: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
+    """tr(G E H E^T).
+
+    Args:
+        error: E, (n_rows, n_columns).
+        columns: H of each group of rows, (n_groups, n_columns, n_columns).
+        rows: G, (n_rows, n_rows); what lies between two groups does not count.
+    """
+    n_groups, n = columns.shape[0], len(error) // columns.shape[0]
+    total = 0.0
+    for group in range(n_groups):
+        part = slice(group * n, (group + 1) * n)
+        total += float(np.vdot(rows[part, part] @ error[part], error[part] @ columns[group]))
+    return total
+
+
+def shifted_target(
+    weights: NDArray[np.float64], columns: NDArray[np.float64], crossed: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The matrix that on changed inputs comes nearest to the outputs of `weights` on the original ones.
+
+    Args:
+        weights: (n_rows, n_columns).
+        columns: Damped second moment of the changed inputs, (n_groups, n_columns, n_columns).
+        crossed: Moment of original (first axis) and changed inputs, damped by as much, of the same shape.
+    """
+    n_groups = columns.shape[0]
+    parts = weights.reshape(n_groups, -1, weights.shape[1])
+    # The moments are symmetric: X columns = parts crossed  is  columns X^T = (parts crossed)^T.
+    found = np.linalg.solve(columns, (parts @ crossed).transpose(0, 2, 1)).transpose(0, 2, 1)
+    return np.ascontiguousarray(found, np.float64).reshape(weights.shape)
+
 
 # Largest weight in steps: float32 still tells a sixteenth of a step.
-MAX_STEPS = 1 << 19
+MAX_WEIGHED_STEPS = 1 << 19
+N_PASSES = 2
+"""The second knows the estimator sets that suit the levels of the first."""
 # Naming the estimator set of a context: the flag and three bits.
 SET_BITS = 4
 
@@ -48,7 +133,6 @@ def round_tensor(
     columns: Feedback,
     rows: Feedback,
     *,
-    n_passes: int = 2,
     portable: bool = False,
 ) -> RoundedTensor:
     """The levels of a matrix by uniform or, with params.dq_flag, dependent quantisation.
@@ -60,7 +144,6 @@ def round_tensor(
         lambda_rd: What a bit may cost in terms of the quadratic forms; 0: least error.
         columns: Of the second moments of the inputs; as many groups as divide the rows evenly.
         rows: Of what errors of the outputs cost, one group.
-        n_passes: Each pass but the first knows the estimator sets that suit the levels of the one before.
         portable: Use no instruction set extension. The levels are the same.
 
     Raises:
@@ -71,7 +154,7 @@ def round_tensor(
     layout = params.layout()
     sets = np.zeros(layout.n_contexts, np.uint8)
     rows_factor = rows.factor[0] if len(rows.factor[0]) > 1 else None
-    for _ in range(max(1, n_passes)):
+    for _ in range(N_PASSES):
         status, indices, _ = _kernels.round_with_feedback(
             layout, weights, columns.factor, columns.weight, rows_factor, rows.weight[0],
             1 / step, lambda_rd / step**2, sets, portable,
@@ -115,5 +198,5 @@ def _check(
     if not (math.isfinite(lambda_rd) and lambda_rd >= 0):
         raise InputError(f"lambda {lambda_rd}: zero or more is possible")
     largest = float(np.abs(weights).max())
-    if not largest <= MAX_STEPS * step:
+    if not largest <= MAX_WEIGHED_STEPS * step:
         raise InputError(f"weight {largest} at step {step}: NaN, or too many steps")

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
-from vvc_nnr.kernels.status import require_status
-from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
+from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams, require_status
 from vvc_nnr.quantize.dependent import DEPENDENT_BIT_WEIGHT, QuantizedTensor, checked_weights, levels_of, rows_to_skip
 
 # Tensors of up to so many values are searched so often, and the best result is taken.

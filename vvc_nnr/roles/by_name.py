@@ -19,7 +19,7 @@ from vvc_nnr.bitstream.number_formats import (
     Bfloat16Bits,
     NamedArrays,
     exact_float32,
-    format_of,
+    number_format_of,
     shape_of,
 )
 from vvc_nnr.roles.roles import Role, TensorRole
@@ -122,7 +122,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 def entropy_role(name: str, array: Array | Bfloat16Bits) -> Role:
     """The role of a tensor of an entropy model: a parameter of its distributions, or one of its tables."""
-    is_float = format_of(name, array).startswith(("float", "bfloat"))
+    is_float = number_format_of(name, array).startswith(("float", "bfloat"))
     return Role.ENTROPY_PARAMETER if is_float and _ENTROPY_PARAMETER.search(name) else Role.ENTROPY_TABLE
 
 
@@ -145,7 +145,7 @@ def _role(
         return TensorRole(entropy_role(f"{prefix}.{own}", array), "tensors beside it")
     if own in _COUNTERS and not shape_of(array):
         return TensorRole(Role.COUNTER, "name")
-    if not format_of(name, array).startswith(("float", "bfloat")):
+    if not number_format_of(name, array).startswith(("float", "bfloat")):
         return TensorRole(Role.CONSTANT, "integers")
     beside = siblings[prefix]
     if own in ("beta", "gamma") and _is_gdn(prefix, siblings):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import NamedArrays, format_of, shape_of
+from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shape_of
 from vvc_nnr.roles.by_name import by_values
 from vvc_nnr.roles.roles import Role, TensorRole
 
@@ -143,6 +143,6 @@ def _by_shape(role: Role, op_type: str, carried: _Carried) -> Role:
 
 
 def _told(name: str, use: TensorRole | None, arrays: NamedArrays) -> TensorRole:
-    if not format_of(name, arrays[name]).startswith(("float", "bfloat")):
+    if not number_format_of(name, arrays[name]).startswith(("float", "bfloat")):
         return TensorRole(Role.CONSTANT, "integers")
     return TensorRole(Role.CONSTANT, "no operator") if use is None else by_values(use, arrays[name])

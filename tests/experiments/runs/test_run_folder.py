@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import vvc_nnr
-from vvc_nnr import temporary
+from vvc_nnr import files as temporary
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.planned import Plan, image_axes, progress, run_remarks

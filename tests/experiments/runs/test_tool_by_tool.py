@@ -11,7 +11,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
@@ -21,10 +23,10 @@ from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import WAYS_OF, ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
-from vvc_nnr.filters.decisions.block_decisions import apply_decisions, correction_by, correction_of
+from vvc_nnr.filters.decisions.block_decisions import apply_decisions, correction_by
 from vvc_nnr.filters.decisions.coding import encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
-from vvc_nnr.filters.inference.runner import filter_frame
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb, rgb_to_frame
@@ -67,7 +69,7 @@ def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
     coded = VvcEncoder(VvcOptions(37, n_threads=1), cache).encode(frames, source.format.fps)
     network, original = load_inloop_filter(options.networks[0]), frames[1].to_bit_depth(10)
     decoded = list(decode_vvc(coded.stream))[1]
-    correction = correction_of(network, decoded, 37)
+    correction = correction_by(Runner(network, backend="torch"), decoded, 37)
     decisions = decide(original, decoded, correction, 37)
     with_wieners = with_wiener_filters(decisions, original, decoded, correction, 37)
     pictures = {
@@ -111,7 +113,7 @@ def test_wiener_filters_are_counted_and_shown(
     coded = VvcEncoder(VvcOptions(27, n_threads=1), cache).encode([picture], picture.format().fps)
     (decoded,) = decode_vvc(coded.stream)
     original = picture.to_bit_depth(10)
-    correction = correction_of(load_inloop_filter(one_qp.networks[0]), decoded, 27)
+    correction = correction_by(Runner(load_inloop_filter(one_qp.networks[0]), backend="torch"), decoded, 27)
     decisions = decide(original, decoded, correction, 27)
     decisions = with_wiener_filters(decisions, original, decoded, correction, 27)
     filtered = apply_decisions(decoded, correction, decisions)

@@ -16,8 +16,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decisions.file import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions, encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.sequences.frame import VideoFormat
 

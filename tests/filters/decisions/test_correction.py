@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
-from vvc_nnr.filters.decisions.block_decisions import correction_of
-from vvc_nnr.filters.inference.runner import filter_frame
+from vvc_nnr.filters.decisions.block_decisions import correction_by
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.sequences.frame import Frame
 
@@ -32,7 +32,7 @@ def test_the_correction_rounded_is_what_the_filter_does(
     tile: int | None,
 ) -> None:
     network, frame = filter_network(), random_frame(width, height, bit_depth, chroma_format)
-    correction = correction_of(network, frame, 30, tile=tile)
+    correction = correction_by(Runner(network, backend="torch", tile=tile), frame, 30)
     filtered = filter_frame(network, frame, 30, tile=tile)
     assert any((a != b).any() for a, b in zip(frame.planes, filtered.planes, strict=True))
     for values, before, after in zip(correction, frame.planes, filtered.planes, strict=True):
@@ -44,12 +44,12 @@ def test_the_correction_rounded_is_what_the_filter_does(
 @pytest.mark.parametrize("qp", [-1, 64])
 def test_a_qp_out_of_range(filter_network: MakeNetwork, random_frame: MakeFrame, qp: int) -> None:
     with pytest.raises(InputError, match=f"QP {qp}: must be 0 to 63"):
-        correction_of(filter_network(), random_frame(16, 16), qp)
+        correction_by(Runner(filter_network(), backend="torch"), random_frame(16, 16), qp)
 
 
 def test_other_chroma_formats_are_refused(filter_network: MakeNetwork, random_frame: MakeFrame) -> None:
     with pytest.raises(UnsupportedError, match="4:2:0 and 4:0:0"):
-        correction_of(filter_network(), random_frame(16, 16, 8, "444"), 32)
+        correction_by(Runner(filter_network(), backend="torch"), random_frame(16, 16, 8, "444"), 32)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -58,4 +58,4 @@ def test_weights_that_overflow_are_an_error(filter_network: MakeNetwork, random_
     with torch.no_grad():
         network.tail.weight.fill_(value)
     with pytest.raises(VvcNnrError, match="not finite"):
-        correction_of(network, random_frame(16, 16), 32)
+        correction_by(Runner(network, backend="torch"), random_frame(16, 16), 32)

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from vvc_nnr.filters.decisions.block_decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
-from vvc_nnr.filters.decisions.coding import encode_decisions
-from vvc_nnr.filters.decisions.file import encode_sequence
+from vvc_nnr.filters.decisions.coding import encode_decisions, encode_sequence
 from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.sequences.frame import VideoFormat
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
-from vvc_nnr.filters.inference.runner import filter_frame, filter_planes
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.packing import pack, sample_scale
 from vvc_nnr.sequences.frame import Frame
@@ -16,7 +16,8 @@ from vvc_nnr.sequences.frame import Frame
 def real_valued(network, frame, tile):
     packed = pack(frame)
     out = np.full(packed.shape, np.nan, np.float32)
-    for window, values in filter_planes(network, packed, sample_scale(frame.bit_depth), 37, tile=tile):
+    runner = Runner(network, backend="torch", tile=tile)
+    for window, values in runner.filter_planes(packed, sample_scale(frame.bit_depth), 37):
         assert np.isnan(out[:, *window]).all()
         out[:, *window] = values
     return out

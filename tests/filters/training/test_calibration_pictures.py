@@ -13,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
-from vvc_nnr.calibrate.rate_proxy import N_SIZES, RateProxy, code_lengths
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
@@ -28,7 +27,7 @@ from vvc_nnr.filters.training.calibration_pictures import (
     patches,
     restoration_calibration,
 )
-from vvc_nnr.filters.training.fine_tuning import TuneOptions, tune_for_size, with_rate
+from vvc_nnr.filters.training.fine_tuning import N_SIZES, RateProxy, TuneOptions, code_lengths, tune_for_size, with_rate
 from vvc_nnr.filters.training.in_loop import RestorationTask
 
 FEW = CropOptions(n_fitted=6, n_held_out=2, side=32)

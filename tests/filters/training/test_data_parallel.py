@@ -7,8 +7,7 @@ import sys
 
 import torch
 
-from vvc_nnr.filters.training.data_parallel import Workers, worker_group
-from vvc_nnr.filters.training.loop import TrainOptions, train
+from vvc_nnr.filters.training.loop import TrainOptions, Workers, train, worker_group
 
 OPTIONS = TrainOptions(n_steps=6, warmup_steps=2, checkpoint_every=6, device="cpu", channels_last=False)
 

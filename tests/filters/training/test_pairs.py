@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vvc_nnr.codec.vvc import VvcEncoder, VvcOptions, decode_vvc
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.networks.packing import pack, unpack
 from vvc_nnr.filters.training import pairs

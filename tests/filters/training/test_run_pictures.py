@@ -5,12 +5,12 @@ import pytest
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.training.pairs import PairOptions, make_pairs
-from vvc_nnr.filters.training.run_pictures import (
+from vvc_nnr.filters.training.run import (
     check_same_pictures,
     frame_digests,
     note_pictures,
     noted_pictures,
-    picture_digests,
+    pair_digests,
     pictures_before,
 )
 
@@ -26,7 +26,7 @@ def save(tmp_path):
 
 def test_digests_follow_the_samples(save, tmp_path):
     save("0000_a", 1), save("0001_b", 1), save("0002_c", 2)
-    digests = picture_digests(tmp_path / "pairs", ["0000_a", "0001_b", "0002_c"])
+    digests = pair_digests(tmp_path / "pairs", ["0000_a", "0001_b", "0002_c"])
     assert digests["0000_a"] == digests["0001_b"] != digests["0002_c"]
 
 
@@ -46,7 +46,7 @@ def test_a_run_without_a_note_cannot_go_on(tmp_path):
 def test_pictures_have_the_digests_that_they_get_in_a_pair_set(photographs, tmp_path):
     pictures = [(name, frame) for name, frame in zip("ab", photographs(2, 128, 96), strict=True)]
     names = make_pairs(pictures, tmp_path, PairOptions(qps=(), loop_filters=()))
-    assert frame_digests(pictures) == picture_digests(tmp_path, names)
+    assert frame_digests(pictures) == pair_digests(tmp_path, names)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vvc_nnr.bitstream.bits import BitWriter
-from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PartKind, PayloadType
-from vvc_nnr.bitstream.data_unit_fields import Codebook, EntryPoint, NodeId, ParentNode, ParentType
+from vvc_nnr.bitstream.data_unit import (
+    Codebook,
+    DataUnit,
+    EntryPoint,
+    NodeId,
+    ParameterTypes,
+    ParentNode,
+    ParentType,
+    PartKind,
+    PayloadType,
+)
 from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
 from vvc_nnr.bitstream.performance_maps import (
     ClassAccuracies,

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vvc_nnr.calibrate.allocation import allocate, damped_rows, descend
-from vvc_nnr.calibrate.lambda_search import Limit, search_lambda
+from vvc_nnr.calibrate.compress_calibrated import Limit, search_lambda
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.quantize.dependent import levels_of, quantize_indices
-from vvc_nnr.quantize.quadratic_form import Feedback, damped, error_cost, feedback_of, shifted_target
-from vvc_nnr.quantize.rate_distortion import round_tensor
+from vvc_nnr.quantize.rate_distortion import Feedback, damped, error_cost, feedback_of, round_tensor, shifted_target
 
 ROWS, COLUMNS = 12, 40
 

@@ -13,8 +13,7 @@ from format_decoder import Decoded, decode_stream
 from format_payload import Past
 
 from vvc_nnr import BaseState, CompressOptions, apply_update, compress, compress_update, decompress
-from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.bitstream.data_unit_fields import EntryPoint
+from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet
 from vvc_nnr.bitstream.performance_maps import (
     ClassAccuracies,

@@ -12,7 +12,7 @@ import pytest
 import vvc_nnr
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.number_formats import NamedArrays
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.network_file import decoded_arrays, read_arrays, with_folded_norms, write_arrays

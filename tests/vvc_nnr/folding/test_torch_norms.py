@@ -10,7 +10,7 @@ from torch import nn
 
 from vvc_nnr.compress import compress, load_into
 from vvc_nnr.errors import InputError
-from vvc_nnr.folding.torch_norms import fold_batch_norms, traced_pairs
+from vvc_nnr.folding.torch_norms import find_norm_pairs, fold_batch_norms
 
 
 class Network(nn.Module):
@@ -48,7 +48,7 @@ def network() -> Network:
 @torch.no_grad()
 def test_folded_modules_compute_the_same_and_keep_their_names() -> None:
     original, given = network(), torch.randn(2, 3, 12, 12)
-    assert traced_pairs(original) == [("first", "norm"), ("grouped.0", "grouped.1"), ("grow", "grown")]
+    assert list(find_norm_pairs(original).pairs) == [("first", "norm"), ("grouped.0", "grouped.1"), ("grow", "grown")]
     folded = fold_batch_norms(original)
     assert torch.allclose(folded(given), original(given), atol=1e-4, rtol=1e-4)
     assert list(folded.state_dict()) == list(original.state_dict())
@@ -190,7 +190,7 @@ def test_norms_that_cannot_be_folded_stay_and_are_named(case: str, caplog: pytes
 def test_norms_of_linear_layers_are_folded_where_their_inputs_surely_have_two_dimensions(
     network: nn.Module, pairs: list[tuple[str, str]]
 ) -> None:
-    assert traced_pairs(network) == pairs
+    assert list(find_norm_pairs(network).pairs) == pairs
 
 
 def test_pairs_can_be_named_and_are_checked() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference_payload as reference
+from bin_costs import bits_by_kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_contexts import TensorParams as ReferenceParams
@@ -17,9 +18,10 @@ from reference_stream import Base, decode_units
 from reference_tensor import TensorChoices as ReferenceChoices
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.data_unit import EntryPoint
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import EncodedPayload, TensorInput, decode_payload, encode_payload
-from vvc_nnr.kernels.tensor_params import EntryPoint, TensorChoices, TensorParams, bits_by_kind, choose
+from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams, choose
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "nnc_vectors.json").read_text())["cases"]
 LIMIT = 1 << 20

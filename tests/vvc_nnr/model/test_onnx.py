@@ -12,10 +12,9 @@ import pytest
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage, graph_of_text, graph_of_unit
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.bitstream.units import TopologyUnit
-from vvc_nnr.coding.network_encoder import compress_arrays
+from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.model import onnx_external
-from vvc_nnr.model.onnx import graph_roles
+from vvc_nnr.model.onnx import every_tensor, graph_roles
 from vvc_nnr.network_file import decoded_arrays, read_arrays, read_network_file, write_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import Role
@@ -294,7 +293,7 @@ def test_external_data_of_branches_and_functions_comes_into_the_graph(tmp_path: 
     whole, beside, again = (tmp_path / name for name in ("whole.onnx", "beside.onnx", "again.onnx"))
     onnx.save(nested_model(), whole)
     model = nested_model()
-    for name, tensor in onnx_external.every_tensor(model):
+    for name, tensor in every_tensor(model):
         onnx.external_data_helper.set_external_data(tensor, f"{name}.bin")
         (tmp_path / f"{name}.bin").write_bytes(tensor.raw_data)
         tensor.ClearField("raw_data")

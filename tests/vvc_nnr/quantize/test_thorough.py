@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference_paths
+from bin_costs import bits_by_kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_contexts import TensorParams as ReferenceParams
@@ -13,7 +14,7 @@ from vvc_nnr.coding.update import compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_payload
-from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams, bits_by_kind
+from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.dependent import DEPENDENT_BIT_WEIGHT, levels_of, quantize_indices
 from vvc_nnr.quantize.thorough import MAX_TRIAL_VALUES, quantize_thoroughly, search_by_paths
