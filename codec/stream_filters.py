@@ -20,6 +20,8 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 SETTINGS_UUID = UUID("582f44c3-0dee-41b8-919e-dd56f88d6613").bytes
 """Whose user data `FilterSettings` are."""
+DECISIONS_UUID = UUID("54281f46-dd58-4694-95d4-b27cd15e91fe").bytes
+"""Whose user data `FilterDecisions` are."""
 
 StoredPrecision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 HASH_BYTES, MD5_BYTES = 32, 16
@@ -38,7 +40,6 @@ class FilterSettings:
         precision: What the network is computed in; None: what the decoder likes.
         network_sha256: Of the network's file.
         output_md5: Of all filtered pictures, as raw video.
-        decisions: The encoder's decisions, a file as docs/decisions.md has it; empty: none.
     """
 
     filter_id: int
@@ -47,7 +48,6 @@ class FilterSettings:
     precision: StoredPrecision | None = None
     network_sha256: bytes | None = None
     output_md5: bytes | None = None
-    decisions: bytes = b""
 
     def message(self) -> SeiMessage:
         """The settings as a message.
@@ -72,30 +72,77 @@ class FilterSettings:
                 if len(digest) != size:
                     raise InputError(f"hash of the {name}: {len(digest)} bytes, must be {size}")
                 w.raw(digest)
-        w.raw(self.decisions)
         return user_data(SETTINGS_UUID, w.getvalue())
 
 
-def parse_settings(message: SeiMessage) -> FilterSettings | None:
-    """The settings of a message, None of all other messages.
+@dataclass(frozen=True, slots=True)
+class FilterDecisions:
+    """The encoder's decisions for all pictures that a filter runs on.
+
+    Attributes:
+        filter_id: The filter's nnpfc_id.
+        data: A file of decisions, as docs/decisions.md has it.
+    """
+
+    filter_id: int
+    data: bytes
+
+    def message(self) -> SeiMessage:
+        """The decisions as a message.
+
+        Raises:
+            InputError: If the number does not fit its field.
+        """
+        w = BitWriter()
+        w.u(_VERSION, 8, "version")
+        w.ue(self.filter_id, 0, "filter id")
+        w.u(0, -w.position_bits % 8, "alignment")
+        w.raw(self.data)
+        return user_data(DECISIONS_UUID, w.getvalue())
+
+
+FilterContent: TypeAlias = NnpfCharacteristics | NnpfActivation | FilterSettings | FilterDecisions
+
+
+def parse_filter_message(message: SeiMessage) -> FilterContent | None:
+    """What a message says of a filter, None of messages that say nothing of one.
 
     Raises:
-        BitstreamError: If they are damaged.
-        UnsupportedError: If they are of a later version.
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it is this package's, of a later version.
     """
-    if message.payload_type != USER_DATA_UNREGISTERED or message.payload[:UUID_BYTES] != SETTINGS_UUID:
+    if message.payload_type != USER_DATA_UNREGISTERED:
+        return parse_nnpf(message)
+    uuid = message.payload[:UUID_BYTES]
+    if uuid not in (SETTINGS_UUID, DECISIONS_UUID):
         return None
     r = BitReader(message.payload, UUID_BYTES)
     if (version := r.u(8, "version")) != _VERSION:
-        raise UnsupportedError(f"filter settings of version {version}: this program reads version {_VERSION}")
+        raise UnsupportedError(f"user data of a filter of version {version}: this program reads version {_VERSION}")
+    return _read_settings(r) if uuid == SETTINGS_UUID else _read_decisions(r)
+
+
+def _read_decisions(r: BitReader) -> FilterDecisions:
+    filter_id = r.ue(0, "filter id", 32)
+    _read_alignment(r)
+    return FilterDecisions(filter_id, bytes(r.rest()))
+
+
+def _read_alignment(r: BitReader) -> None:
+    if r.u(-r.position_bits % 8, "alignment"):
+        raise r.error("must be zero", "alignment")
+
+
+def _read_settings(r: BitReader) -> FilterSettings:
     filter_id, is_kept = r.ue(0, "filter id", 32), r.flag("is_kept")
     qp = r.u(_QP_BITS, "qp") if r.flag("has_qp") else None
     precision = r.u(_PRECISION_BITS, "precision")
     has_network, has_output = r.flag("has_network_hash"), r.flag("has_pictures_hash")
-    if r.u(-r.position_bits % 8, "alignment"):
-        raise r.error("must be zero", "alignment")
+    _read_alignment(r)
     network = r.u(8 * HASH_BYTES, "network hash").to_bytes(HASH_BYTES, "big") if has_network else None
     output = r.u(8 * MD5_BYTES, "pictures hash").to_bytes(MD5_BYTES, "big") if has_output else None
+    if r.remaining_bits:
+        raise r.error(f"{r.remaining_bits // 8} bytes are left", "filter settings")
     return FilterSettings(
         filter_id=filter_id,
         is_kept=is_kept,
@@ -103,7 +150,6 @@ def parse_settings(message: SeiMessage) -> FilterSettings | None:
         precision=get_args(StoredPrecision)[precision - 1] if precision else None,
         network_sha256=network,
         output_md5=output,
-        decisions=bytes(r.rest()),
     )
 
 
@@ -115,11 +161,13 @@ class StreamFilter:
         base: The filter.
         update: What is laid over it, None where the base itself runs.
         settings: What this package says of it, None in streams of others.
+        decisions: The encoder's decisions, None if it made none.
     """
 
     base: NnpfCharacteristics
     update: NnpfCharacteristics | None = None
     settings: FilterSettings | None = None
+    decisions: FilterDecisions | None = None
 
     @property
     def id(self) -> int:
@@ -138,7 +186,7 @@ class ListedMessage:
     """
 
     placed: PlacedMessage
-    content: NnpfCharacteristics | NnpfActivation | FilterSettings | None = None
+    content: FilterContent | None = None
     problem: str = ""
 
     @property
@@ -147,7 +195,7 @@ class ListedMessage:
         match self.content:
             case NnpfCharacteristics(id=number) | NnpfActivation(target_id=number):
                 return number
-            case FilterSettings(filter_id=number):
+            case FilterSettings(filter_id=number) | FilterDecisions(filter_id=number):
                 return number
         return None
 
@@ -155,7 +203,7 @@ class ListedMessage:
 def listed_message(placed: PlacedMessage) -> ListedMessage:
     """A message with what it says."""
     try:
-        return ListedMessage(placed, parse_nnpf(placed.message) or parse_settings(placed.message))
+        return ListedMessage(placed, parse_filter_message(placed.message))
     except (BitstreamError, UnsupportedError) as error:
         return ListedMessage(placed, problem=str(error))
 
@@ -198,23 +246,22 @@ def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...
     return tuple(found)
 
 
-def _by_picture(stream: VvcStream) -> list[list[NnpfCharacteristics | NnpfActivation | FilterSettings]]:
+def _by_picture(stream: VvcStream) -> list[list[FilterContent]]:
     """What the filters' messages of each picture say, in decoding order."""
-    found: list[list[NnpfCharacteristics | NnpfActivation | FilterSettings]] = [[] for _ in stream.pictures]
+    found: list[list[FilterContent]] = [[] for _ in stream.pictures]
     for placed in sei_messages(stream.data):
         if placed.picture < len(found):
-            content = parse_nnpf(placed.message) or parse_settings(placed.message)
+            content = parse_filter_message(placed.message)
             if content is not None:
                 found[placed.picture].append(content)
     return found
 
 
-def _known_filters(
-    stream: VvcStream, messages: Sequence[Sequence[NnpfCharacteristics | NnpfActivation | FilterSettings]]
-) -> list[dict[int, StreamFilter]]:
+def _known_filters(stream: VvcStream, messages: Sequence[Sequence[FilterContent]]) -> list[dict[int, StreamFilter]]:
     """The filters that a decoder knows at each picture, by number."""
     known: dict[int, StreamFilter] = {}
     settings: dict[int, FilterSettings] = {}
+    decisions: dict[int, FilterDecisions] = {}
     at_pictures = []
     sequence = -1
     for picture, contents in zip(stream.pictures, messages, strict=True):
@@ -225,9 +272,14 @@ def _known_filters(
         for content in contents:
             if isinstance(content, FilterSettings):
                 settings[content.filter_id] = content
+            elif isinstance(content, FilterDecisions):
+                decisions[content.filter_id] = content
             elif isinstance(content, NnpfCharacteristics):
                 known[content.id] = _with_characteristics(known.get(content.id), content)
-        known = {number: replace(each, settings=settings.get(number)) for number, each in known.items()}
+        known = {
+            number: replace(each, settings=settings.get(number), decisions=decisions.get(number))
+            for number, each in known.items()
+        }
         at_pictures.append(known)
     return at_pictures
 

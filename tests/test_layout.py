@@ -68,6 +68,7 @@ FOLDERS_IN_ORDER = {
         "picture_coding",
         "inference",
         "decisions",
+        "in_stream",
         "training",
         "compress",
     ],

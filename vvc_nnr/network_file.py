@@ -216,9 +216,21 @@ def read_network_file(path: Path | str) -> StoredNetwork:
     if Path(path).suffix.lower() not in OTHER_SUFFIXES:
         with telling_suffixes(path):
             return read_network(path)
-    network = read_arrays(path)
-    _check_without_graph(path, network)
-    with naming(path):
+    return stored_network(read_arrays(path), path)
+
+
+def stored_network(network: NetworkArrays, where: Path | str) -> StoredNetwork:
+    """A network as a torch module takes it: float32, with the metadata stored with it.
+
+    Args:
+        network: What a file holds.
+        where: How errors name the file.
+
+    Raises:
+        UnsupportedError: If it holds a value beyond float32, or weights in the graph of an ONNX model.
+    """
+    _check_without_graph(where, network)
+    with naming(where):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
     return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes, network.left_out)
 

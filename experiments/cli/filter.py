@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.errors import InputError
+from vvc_nnr.codec.sei import SUFFIXES
+from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
+from vvc_nnr.codec.vvc_stream import VvcStream
+from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.experiments.cli.codec import FormatOf, shown, stated, verified, vvc_stream, with_damage, write_pictures
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, POSITIVE, QP, THREADS, OutputPath
 from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, source_of
+from vvc_nnr.experiments.naming import naming
+from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
-from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided
+from vvc_nnr.filters.decisions.coding import MadeWith, parse_sequence
+from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
+from vvc_nnr.filters.in_stream import (
+    PlannedPicture,
+    bitstream_of,
+    digested,
+    filter_as_planned,
+    network_of,
+    one_qp,
+    planned_pictures,
+    sha256_of,
+    strength_qps,
+)
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
-
-VVC_SUFFIXES = (".266", ".vvc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,27 +97,56 @@ class _Decoded:
         n_pictures: How many, None where it is not known.
         format_of: What their file states of each.
         damage: What is damaged in their file.
-        verified: How many of a stream's pictures are held against a hash, as text.
-        verified_data: The same as data.
+        stream: What the headers of a VVC stream say, None of other files.
     """
 
     frames: Iterator[Frame]
     n_pictures: int | None
     format_of: FormatOf
     damage: str | None
-    verified: str = ""
-    verified_data: Mapping[str, object] = field(default_factory=dict)
+    stream: VvcStream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Filtering:
+    """Who filters: runners for what is planned, and what decisions must have been made with.
+
+    Attributes:
+        plan: What is done to each picture; None: the one network on all.
+        qps: The QP of each picture.
+        runner_of: Makes a filter of the plan ready.
+        runner: The one network, or that of the first filter.
+        network_sha256: Of its file.
+        made_qp: The QP of all pictures, None: those of slices.
+        decisions: The decisions that travel with it.
+        output_md5: What the filtered pictures must have.
+    """
+
+    plan: tuple[PlannedPicture, ...] | None
+    qps: Iterable[int]
+    runner_of: Callable[[StreamFilter], Runner]
+    runner: Runner
+    network_sha256: bytes
+    made_qp: int | None
+    decisions: bytes | None = None
+    output_md5: bytes | None = None
+
+    @property
+    def made_with(self) -> MadeWith:
+        """What decisions are made with here."""
+        return MadeWith(self.network_sha256, self.made_qp, self.runner.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter(Command):
-    """Run a CNN filter over any decoder's output.
+    """Run a CNN filter over any decoder's output, or the one that a stream carries.
 
     Attributes:
         input: Decoded .yuv or .y4m, video, image, or a VVC stream (.266).
         output: .y4m or .yuv to write.
-        model: Name of a bundled network, or a network file.
-        qp: QP that the pictures were coded with, 0 to 63.
+        model: Name of a bundled network, or a network file; default: what the stream carries.
+        qp: QP that the pictures were coded with, 0 to 63; default: as the stream says, that of each picture's slices.
+        filter_id: Of several filters in a stream the one that is to run.
         tile: Side of the tiles, luma samples.
         threads: Threads of the network; default: one per core.
         inference: What computes the network.
@@ -109,8 +157,9 @@ class Filter(Command):
 
     input: Positional[Path]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
-    model: str
-    qp: Annotated[int, QP]
+    model: str | None = None
+    qp: Annotated[int | None, QP] = None
+    filter_id: Annotated[int | None, NATURAL] = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
     threads: Annotated[int | None, THREADS] = None
     inference: InferenceFlags = field(default_factory=InferenceFlags)
@@ -127,53 +176,141 @@ class Filter(Command):
         """
         made_or_read = self.deciding
         made_or_read.check()
-        inputs = [self.input, made_or_read.original, made_or_read.decisions, network_path(self.model)]
+        model = network_path(self.model) if self.model is not None else None
+        inputs = [self.input, made_or_read.original, made_or_read.decisions, model]
         check_outputs(inputs, [self.output, made_or_read.decisions_out])
-        runner = Runner(
-            load_inloop_filter(self.model),
+        self._check_options()
+        decoded = self._decoded()
+        filtering = self._filtering(decoded.stream)
+        frames = shown(decoded.frames, "filter", decoded.n_pictures)
+        written, digest = self._written(filtering, frames, decoded.format_of)
+        runner = filtering.runner
+        data: dict[str, Any] = {"backend": runner.backend, "precision": runner.precision}
+        data |= {"inference": runner.description, "output_md5": digest}
+        texts = [written.text]
+        if decoded.stream is not None:
+            text, verified_data = verified(decoded.stream)
+            texts.append(text)
+            data = verified_data | data
+        if filtering.plan is not None:
+            n_filtered = sum(each.filter is not None for each in filtering.plan)
+            texts.append(f"{n_filtered} of {len(filtering.plan)} pictures by the stream's own filter")
+            data["n_pictures_filtered"] = n_filtered
+        texts.append(runner.description)
+        return with_damage(Outcome("; ".join(texts), written.data | data), decoded.damage)
+
+    def _check_options(self) -> None:
+        if self.model is not None and self.filter_id is not None:
+            raise InputError("--filter-id: chooses a filter of the stream, and --model another; give one of them")
+        if self._is_stream:
+            return
+        if self.model is None or self.qp is None:
+            raise InputError(f"{self.input}: is no VVC stream, which might say them: give --model and --qp")
+        if self.filter_id is not None:
+            raise InputError("--filter-id: chooses a filter of a stream, and this is none")
+
+    @property
+    def _is_stream(self) -> bool:
+        return SUFFIXES.get(self.input.suffix.lower()) == "vvc"
+
+    def _filtering(self, stream: VvcStream | None) -> _Filtering:
+        """The network that the user names, or the filters that the stream carries."""
+        if self.model is not None:
+            runner = self._runner(load_inloop_filter(self.model), self.inference.precision)
+            sha256 = sha256_of(read_bytes(network_path(self.model)))
+            if stream is None:
+                assert self.qp is not None
+                return _Filtering(None, itertools.repeat(self.qp), lambda _: runner, runner, sha256, self.qp)
+            with naming(self.input):
+                qps = strength_qps(stream, self.qp)
+            return _Filtering(None, qps, lambda _: runner, runner, sha256, one_qp(qps))
+        assert stream is not None
+        with naming(self.input):
+            return self._carried(stream, planned_pictures(stream, qp=self.qp, filter_id=self.filter_id))
+
+    def _carried(self, stream: VvcStream, plan: tuple[PlannedPicture, ...]) -> _Filtering:
+        first = next(each.filter for each in plan if each.filter is not None)
+        settings = first.settings or FilterSettings(filter_id=first.id)
+        runners: dict[StreamFilter, Runner] = {}
+
+        def runner_of(found: StreamFilter) -> Runner:
+            if found not in runners:
+                runners[found] = self._runner(network_of(found), settings.precision or self.inference.precision)
+            return runners[found]
+
+        decisions = first.decisions.data if first.decisions is not None else None
+        if decisions is not None and any(each.filter != first for each in plan):
+            raise UnsupportedError("decisions of a stream whose filters change, or do not run on all pictures")
+        return _Filtering(
+            plan,
+            [each.qp for each in plan],
+            runner_of,
+            runner_of(first),
+            sha256_of(bitstream_of(first.base)),
+            one_qp([each.qp for each in plan]),
+            decisions,
+            settings.output_md5 if self.qp is None and self.deciding == DecisionFlags() else None,
+        )
+
+    def _runner(self, network: InLoopNetwork, precision: Precision) -> Runner:
+        return Runner(
+            network,
             backend=self.inference.backend,
-            precision=self.inference.precision,
+            precision=precision,
             n_threads=self.threads,
             tile=self.tile,
             device=self.inference.device,
         )
-        decoded = self._decoded()
-        written = self._written(runner, shown(decoded.frames, "filter", decoded.n_pictures), decoded.format_of)
-        inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-        text = "; ".join(filter(None, (written.text, decoded.verified, runner.description)))
-        return with_damage(Outcome(text, {**written.data, **decoded.verified_data, **inference}), decoded.damage)
 
-    def _written(self, runner: Runner, frames: Iterator[Frame], format_of: FormatOf) -> Outcome:
+    def _written(self, filtering: _Filtering, frames: Iterator[Frame], format_of: FormatOf) -> tuple[Outcome, str]:
+        """What was written, and the MD5 of the filtered pictures."""
+        digest = hashlib.md5(usedforsecurity=False)
+
         def write(filtered: Iterator[Frame]) -> Outcome:
-            return write_pictures(self.input, self.output, filtered, format_of)
+            checked = digested(filtered, digest, filtering.output_md5, str(self.input))
+            return write_pictures(self.input, self.output, checked, format_of)
 
         deciding, name = self.deciding, str(self.input)
-        correct = partial(correction_by, runner, qp=self.qp)
-        if deciding.decisions is not None:
-            return write(filter_as_decided(deciding.decisions, frames, correct, name=name))
-        if deciding.decisions_out is None:
-            return write(runner.filter_frames((frame, self.qp) for frame in frames))
-        made = filter_and_decide(
-            self._original(),
-            frames,
-            correct,
-            deciding.decisions_out,
-            write,
-            qp=self.qp,
-            wiener=not deciding.no_wiener,
-            name=name,
-        )
-        return _with_bits(made, deciding.decisions_out)
+        pictures = zip(frames, filtering.qps, strict=False)
+        correct = partial(correction_by, filtering.runner)
+        if deciding.decisions is not None or (filtering.decisions is not None and deciding.original is None):
+            origin = deciding.decisions if deciding.decisions is not None else self.input
+            if deciding.decisions is not None:
+                sequence = read_decisions(deciding.decisions)
+            else:
+                assert filtering.decisions is not None
+                with naming(origin):
+                    sequence = parse_sequence(filtering.decisions)
+            with naming(origin):
+                sequence.check_made_with(filtering.made_with)
+            written = write(filter_as_decided(sequence, pictures, correct, origin=origin, name=name))
+        elif deciding.decisions_out is not None:
+            made = filter_and_decide(
+                self._original(),
+                pictures,
+                correct,
+                deciding.decisions_out,
+                write,
+                made_with=filtering.made_with,
+                wiener=not deciding.no_wiener,
+                name=name,
+            )
+            written = _with_bits(made, deciding.decisions_out)
+        elif filtering.plan is None:
+            written = write(filtering.runner.filter_frames(pictures))
+        else:
+            planned = zip(frames, filtering.plan, strict=False)
+            written = write(filter_as_planned(planned, filtering.runner_of))
+        return written, digest.hexdigest()
 
     def _decoded(self) -> _Decoded:
-        if self.input.suffix.lower() in VVC_SUFFIXES:
+        if self._is_stream:
             if self.video.stream is not None or self.video.allow_damaged:
                 raise InputError(f"{self.input}: --stream and --allow-damaged are for video files, this is a stream")
             width, height = self.raw.size or (None, None)
             stream = vvc_stream(self.input)
             frames = decode_vvc(stream, width=width, height=height)
-            text, data = verified(stream)
-            return _Decoded(frames, len(stream.output_order), stated(stream, self.raw.fps).holding, None, text, data)
+            return _Decoded(frames, len(stream.output_order), stated(stream, self.raw.fps).holding, None, stream)
         source = source_of(self.input, self.raw, self.video)
         return _Decoded(source.frames(), source.n_pictures, source.format.holding, source.damage())
 

@@ -111,7 +111,31 @@ COMMANDS: Mapping[str, Entry] = {
         (
             "vvc-nnr filter decoded.y4m --model inloop-postfilter --qp 32 -o filtered.y4m",
             "vvc-nnr filter out.266 --model inloop-lop --qp 32 -o filtered.y4m --decisions decisions.bin",
+            "vvc-nnr filter self.266 -o filtered.y4m",
         ),
+    ),
+    "sei list": Entry(
+        "list the SEI messages of a stream",
+        "sei:SeiList",
+        ("vvc-nnr sei list filtered.266 --filters",),
+    ),
+    "sei insert": Entry(
+        "put a neural-network filter into a finished stream",
+        "sei:SeiInsert",
+        (
+            "vvc-nnr sei insert out.266 --network inloop-lop -o self.266",
+            "vvc-nnr sei insert out.266 --network inloop-lop --decisions decisions.bin --at once -o self.266",
+        ),
+    ),
+    "sei extract": Entry(
+        "take the network of a filter, or its decisions, out of a stream into a file",
+        "sei:SeiExtract",
+        ("vvc-nnr sei extract self.266 -o network.nnc",),
+    ),
+    "sei remove": Entry(
+        "take filters, or SEI messages of a type, out of a stream",
+        "sei:SeiRemove",
+        ("vvc-nnr sei remove self.266 -o out.266",),
     ),
     "train inloop": Entry(
         "an in-loop filter, on pairs made by the real codec",
@@ -131,6 +155,7 @@ COMMANDS: Mapping[str, Entry] = {
 }
 FAMILIES: Mapping[str, str] = {
     "experiment": "run an experiment and print its tables",
+    "sei": "the messages in a coded stream: neural-network filters put in, listed, taken out",
     "train": "train a network on your own pictures; resumes where it was cut off",
 }
 MOVED: Mapping[str, str] = {
