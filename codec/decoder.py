@@ -239,7 +239,7 @@ class ExternalDecoder:
         coded, decoded = folder / "in.266", folder / "out.y4m"
         coded.write_bytes(data)
         command = [str(self.executable), "-b", str(coded), "-o", str(decoded), *_PROGRAMS[self.tool].options]
-        log = printed(command)
+        log = printed(command, folder)
         if not decoded.exists() or decoded.stat().st_size == 0:
             raise ExternalToolError(f"{self.executable.name} wrote nothing", command=command, exit_code=0, log=log)
         return decoded

@@ -26,7 +26,7 @@ from vvc_nnr.codec.nnpf import (
     NnpfActivation,
     NnpfCharacteristics,
 )
-from vvc_nnr.codec.sei import SeiMessage, sei_messages
+from vvc_nnr.codec.sei import SeiMessage, VideoStandard, sei_messages
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.stream_filters import (
     FilterDecisions,
@@ -263,10 +263,23 @@ def digested(frames: Iterable[Frame], digest: hashlib._Hash, wanted: bytes | Non
         )
 
 
-def carried_filters(stream: bytes) -> list[str]:
+def networks_inside(stream: bytes, standard: VideoStandard = "vvc") -> dict[str, bytes]:
+    """The ISO/IEC 15938-17 bitstreams that a stream holds, each once, by the filter and what it is of it."""
+    found: dict[str, bytes] = {}
+    for listed in listed_messages(sei_messages(stream, standard)):
+        content = listed.content
+        if isinstance(content, NnpfCharacteristics) and content.mode_idc == MODE_NNC:
+            name = f"{'base' if content.base_flag else 'update'} of filter {content.id}"
+            known = [data for key, data in found.items() if key.startswith(name)]
+            if content.payload_byte not in known:
+                found[name if not known else f"{name}, number {len(known) + 1}"] = content.payload_byte
+    return found
+
+
+def carried_filters(stream: bytes, standard: VideoStandard = "vvc") -> list[str]:
     """One line on each filter that a stream carries; none if it carries none."""
     lines: dict[int, list[str]] = {}
-    for listed in listed_messages(sei_messages(stream)):
+    for listed in listed_messages(sei_messages(stream, standard)):
         content = listed.content
         if isinstance(content, NnpfCharacteristics):
             lines.setdefault(content.id, []).append(described(content))

@@ -32,6 +32,8 @@ from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, check_max_elements, thread_cou
 from vvc_nnr.roles.roles import TensorRole
 
 NNC_SUFFIX = ".nnc"
+NNC_SUFFIXES = (NNC_SUFFIX, ".nnr")
+"""The second is that of the files that VTM's decoder writes of the networks in a stream."""
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -77,7 +79,7 @@ def telling_suffixes(path: Path | str) -> Iterator[None]:
 
 def is_nnc(path: Path | str) -> bool:
     """Whether a file holds a coded network, by its name."""
-    return Path(path).suffix.lower() == NNC_SUFFIX
+    return Path(path).suffix.lower() in NNC_SUFFIXES
 
 
 def read_arrays(
@@ -200,7 +202,7 @@ def _with_bfloat16(arrays: Mapping[str, Array], stream: Stream) -> NamedArrays:
     return {name: narrow.get(id(array), array) for name, array in arrays.items()}
 
 
-OTHER_SUFFIXES = (NNC_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
+OTHER_SUFFIXES = (*NNC_SUFFIXES, *TORCH_SUFFIXES, ONNX_SUFFIX)
 """Of files that are no safetensors files and hold no levels of the uniform quantiser."""
 
 

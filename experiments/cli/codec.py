@@ -23,6 +23,7 @@ from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
 from vvc_nnr.experiments.naming import naming
 from vvc_nnr.files import AtomicFile
+from vvc_nnr.filters.in_stream import carried_filters
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import open_writer
 
@@ -66,11 +67,11 @@ class Encode(Command):
             BitstreamError, UnsupportedError: If the input cannot be read or coded.
             ExternalToolError: If the encoder fails.
         """
-        config = self.encoding.vtm_config
-        check_outputs([self.input, config], [self.output])
+        configs, arguments = self.encoding.vtm_config, self.encoding.encoder_argument
+        check_outputs([self.input, *configs], [self.output])
         source = source_of(self.input, self.raw, self.video)
         options = VvcOptions(self.qp, self.preset, self.loop_filters, self.threads, self.encoding.sao)
-        encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=config)
+        encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=configs, arguments=arguments)
         frames = shown(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
         with AtomicFile(self.output) as file:  # first: a place that cannot be written is known at once
             with naming(self.input):
@@ -113,7 +114,10 @@ class Decode(Command):
         pictures = shown(decode(stream, width=width, height=height), "decode", len(stream.output_order))
         written = write_pictures(self.input, self.output, pictures, stated(stream, self.fps).holding)
         text, data = verified(stream)
-        return Outcome(f"{written.text}; {text}", written.data | data)
+        with naming(self.input):
+            carried = carried_filters(stream.data)
+        texts = [written.text, text, *(f"carries {each}" for each in carried)]
+        return Outcome("; ".join(texts), written.data | data | {"filters": carried})
 
 
 def vvc_stream(path: Path) -> VvcStream:
