@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-OPERATORS = Path(__file__).resolve().parents[1] / "experiments" / "networks"
-"""Folder of `torchvision_operators.py`."""
+OPERATORS = Path(__file__).resolve().parents[1] / "experiments" / "zoo"
+"""Folder of `codec_worker.py`, which needs nothing else of the package."""
 
 
 def _import_peer() -> tuple[Any, Any]:
@@ -27,7 +27,7 @@ def _import_peer() -> tuple[Any, Any]:
     import torch
 
     sys.path.append(str(OPERATORS))
-    from torchvision_operators import declare_operators
+    from codec_worker import declare_operators
 
     declare_operators()
     torch.set_num_threads(int(os.environ.get("VVC_NNR_PEER_THREADS", "1")))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, Nu
 from matplotlib.transforms import IdentityTransform, blended_transform_factory
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.report.charts import (
+from vvc_nnr.experiments.charts import (
     N_COLOURS,
     Axis,
     BarChart,
@@ -32,17 +32,15 @@ from vvc_nnr.experiments.report.charts import (
     PointChart,
     Series,
     has_data,
+    image_chart,
+    tool_rd_pair,
 )
-from vvc_nnr.experiments.report.rd_charts import image_chart, tool_rd_pair
-from vvc_nnr.experiments.tables import paper_scores as paper
-from vvc_nnr.experiments.tables.means import PlaneName, ToolResults, image_means
+from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Grouping: TypeAlias = Literal["sequence", "class"]
 
 COLOURS: Mapping[str, str] = {
     "ink": "#1a1c20",
@@ -179,29 +177,15 @@ def tool_figures(results: ToolResults) -> dict[str, Figure]:
     return {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
 
 
-def rd_figures(results: ToolResults, by: Grouping = "class", plane: PlaneName = "y") -> dict[str, Figure]:
-    """One figure per class (and "Overall"), or per sequence: quality over rate, and the gains that it hides.
-
-    Args:
-        results: The means of a tool-by-tool run.
-        by: What a figure is about.
-        plane: The plane to score.
-    """
-    if by == "sequence":
-        groups: dict[str, tuple[str, ...]] = {name: (name,) for name in results.sequences}
-    else:
-        groups = {f"Class {name}": names for name, names in results.classes.items()}
-        if len(groups) > 1:
-            groups[paper.OVERALL] = tuple(results.sequences)
+def rd_figures(results: ToolResults) -> dict[str, Figure]:
+    """A figure per class, and "Overall" of several: PSNR of luma over rate, and the gains that it hides."""
+    groups = {f"Class {name}": names for name, names in results.classes.items()}
+    if len(groups) > 1:
+        groups[OVERALL] = tuple(results.sequences)
     return {
-        title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names, plane))
+        title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names))
         for title, names in groups.items()
     }
-
-
-def end_to_end_figures(rows: pd.DataFrame) -> dict[str, Figure]:
-    """The plot of an end-to-end run by file name."""
-    return {"end_to_end": end_to_end_figure(rows)}
 
 
 def end_to_end_figure(rows: pd.DataFrame) -> Figure:
@@ -273,8 +257,6 @@ def _curves(axes: Axes) -> list[Line2D]:
 
 
 def _heading(title: str, sequences: Sequence[str]) -> str:
-    if tuple(sequences) == (title,):
-        return title
     return f"{title}, mean of {len(sequences)} sequences" if len(sequences) > 1 else f"{title}, mean of 1 sequence"
 
 

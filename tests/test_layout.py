@@ -72,6 +72,7 @@ FOLDERS_IN_ORDER = {
         "training",
         "compress",
     ],
+    "vvc_nnr.experiments": ["pictures", "records", "tables", "charts", "plots", "zoo", "runs", "report", "cli", ""],
 }
 MAX_FILES_OF_A_FOLDER = 16
 

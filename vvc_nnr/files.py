@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import InputError, VvcNnrError, shown
 
 FILE_SUFFIX = ".part"
 FOLDER_PREFIX = "vvc_nnr_"
@@ -233,7 +233,7 @@ def naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
-    except (InputError, BitstreamError, UnsupportedError) as error:
+    except VvcNnrError as error:
         if str(error).startswith(shown(str(path), len(str(path)))):
             raise
         raise error.prefixed(str(path)) from error

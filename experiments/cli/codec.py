@@ -17,12 +17,10 @@ from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
-from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
-from vvc_nnr.experiments.naming import naming
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, naming
 from vvc_nnr.filters.in_stream import carried_filters
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import open_writer
@@ -72,7 +70,7 @@ class Encode(Command):
         source = source_of(self.input, self.raw, self.video)
         options = VvcOptions(self.qp, self.preset, self.loop_filters, self.threads, self.encoding.sao)
         encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=configs, arguments=arguments)
-        frames = shown(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
+        frames = with_bar(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
         with AtomicFile(self.output) as file:  # first: a place that cannot be written is known at once
             with naming(self.input):
                 coded = encoder.encode(frames, source.format.fps)
@@ -111,7 +109,7 @@ class Decode(Command):
         width, height = self.size or (None, None)
         decode = decode_vvc if self.decoder == "ffmpeg" else ExternalDecoder(self.decoder).decode
         stream = vvc_stream(self.input)
-        pictures = shown(decode(stream, width=width, height=height), "decode", len(stream.output_order))
+        pictures = with_bar(decode(stream, width=width, height=height), "decode", len(stream.output_order))
         written = write_pictures(self.input, self.output, pictures, stated(stream, self.fps).holding)
         text, data = verified(stream)
         with naming(self.input):
@@ -133,7 +131,7 @@ def stated(stream: VvcStream, fps: Fraction | None) -> VideoFormat:
     return replace(stream.first.format, fps=fps) if fps is not None else stream.first.format
 
 
-def shown(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:
+def with_bar(frames: Iterator[Frame], what: str, total: int | None) -> Iterator[Frame]:
     """The pictures as they come, with a bar on standard error where that is a terminal."""
     yield from tqdm(frames, desc=what, unit="picture", total=total, disable=True if total == 1 else None)
 

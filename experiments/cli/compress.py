@@ -16,13 +16,11 @@ from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
-from vvc_nnr.experiments.cli.outputs import check_outputs
-from vvc_nnr.experiments.naming import naming
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, naming
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size

@@ -17,13 +17,11 @@ from vvc_nnr.codec.sei import SUFFIXES
 from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.experiments.cli.codec import FormatOf, shown, stated, verified, vvc_stream, with_damage, write_pictures
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, POSITIVE, QP, THREADS, OutputPath
-from vvc_nnr.experiments.cli.outputs import check_outputs
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, source_of
-from vvc_nnr.experiments.naming import naming
-from vvc_nnr.files import read_bytes
+from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.coding import MadeWith, parse_sequence
@@ -182,7 +180,7 @@ class Filter(Command):
         self._check_options()
         decoded = self._decoded()
         filtering = self._filtering(decoded.stream)
-        frames = shown(decoded.frames, "filter", decoded.n_pictures)
+        frames = with_bar(decoded.frames, "filter", decoded.n_pictures)
         written, digest = self._written(filtering, frames, decoded.format_of)
         runner = filtering.runner
         data: dict[str, Any] = {"backend": runner.backend, "precision": runner.precision}

@@ -17,9 +17,8 @@ from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import door, named
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
-from vvc_nnr.files import read_bytes
+from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.in_stream import carried_filters, networks_inside
 from vvc_nnr.model.container import float32_size

@@ -24,9 +24,8 @@ from typing import Any, TextIO
 
 import vvc_nnr
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.experiments.cli.common import Command, example_lines, json_text
+from vvc_nnr.experiments.cli.common import Command, example_lines, is_standard_output, json_text
 from vvc_nnr.experiments.cli.interrupts import Interrupted, run_interruptible
-from vvc_nnr.experiments.cli.outputs import is_standard_output
 
 PROGRAM = "vvc-nnr"
 DESCRIPTION = "Compress the CNNs inside video and image codecs, and see what that does to pictures."
@@ -149,7 +148,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "fetch": Entry(
         "download public test pictures, checked by SHA-256; goes on where it was cut off",
-        "fetch:Fetch",
+        "pictures:Fetch",
         ("vvc-nnr fetch kodak data/kodak",),
     ),
 }

@@ -1,4 +1,4 @@
-"""The options of every command that reads pictures, encodes them or runs networks over them."""
+"""Options of every command that reads pictures, encodes or filters them; and the command fetch, which brings some."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from tyro.conf import UseAppendAction
+from tyro.conf import Positional, UseAppendAction
 
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import Sao
-from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, SIZE, Texts
+from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, SIZE, Texts
 from vvc_nnr.filters.inference.choice import BackendName, Precision
+from vvc_nnr.sequences.download import fetch_cifar10, fetch_kodak
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
 
@@ -111,3 +113,32 @@ def _named(raw: RawFlags, video: VideoFlags) -> dict[str, Any]:
         "stream": video.stream,
         "allow_damaged": video.allow_damaged,
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch(Command):
+    """Download public test pictures, checked by SHA-256; goes on where it was cut off.
+
+    Attributes:
+        what: CIFAR-10 (170 MB) or the 24 Kodak photographs (15 MB).
+        folder: Where the files go.
+    """
+
+    what: Positional[Literal["cifar10", "kodak"]]
+    folder: Positional[Annotated[Path, FOLDER]]
+
+    def run(self) -> Outcome:
+        """Fetches what is not there yet.
+
+        Raises:
+            InputError: If the folder cannot be written, or the files not be had.
+        """
+        if self.what == "cifar10":
+            files = [fetch_cifar10(self.folder)]
+            use = f"vvc-nnr experiment end-to-end --images {files[0]} --count 1000 --out results/"
+        else:
+            files = fetch_kodak(self.folder)
+            use = f"vvc-nnr experiment tool-by-tool --sequences {self.folder} --out results/"
+        n_bytes = sum(file.stat().st_size for file in files)
+        text = f"{self.folder}: {len(files)} files, {n_bytes} bytes\nuse: {use}"
+        return Outcome(text, {"files": [str(file) for file in files], "n_bytes": n_bytes})

@@ -8,12 +8,11 @@ from typing import Annotated, TypeAlias
 
 from tyro.conf import Positional, arg
 
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs, check_writable
 from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, SIZE, OutputPath, door, path
-from vvc_nnr.experiments.cli.outputs import check_outputs, check_writable
+from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER
 from vvc_nnr.experiments.report.embedding import PictureLimits
-from vvc_nnr.experiments.report.write import ReportFormat, WrittenReport, format_of, write_report
-from vvc_nnr.experiments.runs.viewer_pictures import FOLDER as PICTURES
+from vvc_nnr.experiments.report.write import ReportFormat, WrittenReport, report_format, write_report
 from vvc_nnr.experiments.tables.stored import CODED_FOLDER
 
 _LIMITS = PictureLimits()
@@ -22,7 +21,7 @@ _LIMITS = PictureLimits()
 def _report_file(text: str) -> Path:
     """A file whose name has a format: told before an experiment runs for hours."""
     found = path(text)
-    format_of(found)
+    report_format(found)
     return found
 
 
@@ -90,7 +89,7 @@ def check_asked_report(report: Path | None, results: Path) -> None:
 
 def _stored(results: Path) -> list[Path]:
     """Rows, settings, pictures and networks of a folder of results, which no one can make anew from the tables."""
-    folders = (results / PICTURES, results / CODED_FOLDER)
+    folders = (results / PICTURES_FOLDER, results / CODED_FOLDER)
     return [*results.glob("*.tsv"), *results.glob("*.json"), *(path for each in folders for path in each.glob("*"))]
 
 

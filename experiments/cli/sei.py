@@ -21,12 +21,10 @@ from vvc_nnr.codec.stream_filters import (
     parse_filter_message,
 )
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
-from vvc_nnr.experiments.cli.outputs import check_outputs
-from vvc_nnr.experiments.naming import naming
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.sequence import read_decisions
 from vvc_nnr.filters.in_stream import (

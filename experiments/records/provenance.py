@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import vvc_nnr
 from vvc_nnr.children import run_child
 from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.errors import InputError
-
-PsnrPeak: TypeAlias = Literal["vtm", "full"]
+from vvc_nnr.sequences.metrics import Peak
 
 AVERAGING = "mean over pictures of a sequence, then over sequences of a class; Overall = mean over all sequences"
 RATE = "bits of the coded pictures, without the bits of the network"
@@ -68,15 +66,13 @@ class Conventions:
         psnr_peak: "vtm": 255 << (bit depth - 8), 1020 at 10 bit; "full": 2**bit_depth - 1, 1023 at 10 bit.
         averaging: How pictures and sequences are averaged.
         rate: Which bits are counted.
-        seeds: Seeds of everything random in the run, empty if nothing was.
         loop_filters: What the codec's filter sets have, empty if there is no such codec.
         originals: Which originals were damaged and how they were taken, empty if none was.
     """
 
-    psnr_peak: PsnrPeak = "vtm"
+    psnr_peak: Peak = "vtm"
     averaging: str = AVERAGING
     rate: str = RATE
-    seeds: str = ""
     loop_filters: str = ""
     originals: str = ""
 
@@ -91,7 +87,7 @@ class Conventions:
         Raises:
             InputError: If the header lacks one, or has an unknown peak.
         """
-        missing = [key for key in ("psnr_peak", "averaging", "rate", "seeds") if key not in header]
+        missing = [key for key in ("psnr_peak", "averaging", "rate") if key not in header]
         if missing:
             raise InputError(f"the header of the results has no {', '.join(missing)}: run the experiment again")
         peak = header["psnr_peak"]
@@ -101,7 +97,6 @@ class Conventions:
             "vtm" if peak == "vtm" else "full",
             header["averaging"],
             header["rate"],
-            header["seeds"],
             header.get("loop_filters", ""),
             header.get("originals", ""),
         )

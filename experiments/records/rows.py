@@ -1,15 +1,21 @@
-"""The results of the experiments: the columns of each file of rows, with their units and rules."""
+"""The results of the experiments: the columns of each file of rows, with their units and rules; rows as data frames."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from _typeshed import DataclassInstance
 
 Way: TypeAlias = Literal["codec", "full", "decisions", "wiener"]
 """The codec alone; a network at full strength everywhere; a network as the encoder decides, block by block; the same
@@ -19,8 +25,8 @@ DECIDED_WAYS: tuple[Way, ...] = ("decisions", "wiener")
 NetworkPlace: TypeAlias = Literal["all", "none", "codec"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
 ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"]
-
-
+Axes: TypeAlias = Mapping[str, str | int | None]
+"""What a row is about by the axes of a plan: sequences, QPs, images, networks."""
 Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 """Lowest and highest value of fields by name, both allowed."""
 
@@ -146,6 +152,11 @@ class ToolRow:
         picture = (self.sequence, self.picture, self.qp, self.loop_filters)
         return (*picture, self.way, self.network, self.weights, self.network_sha256)
 
+    @property
+    def axes(self) -> Axes:
+        """Where it is on the axes of a plan."""
+        return {"sequences": self.sequence, "QPs": self.qp, "networks": self.network or None}
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
@@ -186,6 +197,11 @@ class ImageRow:
     def key(self) -> tuple[str, ImageMethod, str, str, str]:
         """What this row is about; a run writes each key once."""
         return (self.image, self.method, self.setting, self.weights, self.network_sha256)
+
+    @property
+    def axes(self) -> Axes:
+        """Where it is on the axes of a plan."""
+        return {"images": self.image, "networks": self.setting if self.method == "cnn-ae" else None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,15 +347,69 @@ class ZooRow:
         return (self.network, *self.coding.key)
 
     @property
+    def axes(self) -> Axes:
+        """Where it is on the axes of a plan."""
+        return {"networks": self.network}
+
+    @property
     def coding(self) -> ZooCoding:
         """How the network was coded."""
         return ZooCoding(self.method, self.qp, self.max_loss_db)
 
 
 class KeyedRow(Protocol):
-    """A row that knows what it is about."""
+    """A row that knows what it is about, and where it is on the axes of a plan."""
 
     @property
     def key(self) -> tuple[str | int | float, ...]:
         """What the row is about."""
         ...
+
+    @property
+    def axes(self) -> Axes:
+        """Its place on each axis, None for nowhere."""
+        ...
+
+
+def frame_of(rows: Iterable[DataclassInstance], row_type: type[DataclassInstance]) -> pd.DataFrame:
+    """The rows as a data frame; None is NaN in a column of floats, NA in one of whole numbers.
+
+    Args:
+        rows: Rows of one kind, in any number.
+        row_type: Their dataclass, which gives the columns and their types.
+    """
+    import pandas as pd
+
+    hints = typing.get_type_hints(row_type)
+    names = [field.name for field in fields(row_type)]
+    found = list(rows)
+    columns = {name: pd.Series([getattr(row, name) for row in found], dtype=_dtype(hints[name])) for name in names}
+    return pd.DataFrame(columns)
+
+
+def unique_rows(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """The rows in their order, repeated ones once.
+
+    Args:
+        rows: Rows of one kind.
+        key: The columns that say what a row is about.
+
+    Raises:
+        InputError: If two rows about the same thing differ (results of two runs in one file).
+    """
+    once = rows.drop_duplicates()
+    twice = once[once.duplicated(key)]
+    if len(twice):
+        about = next(twice[key].astype(object).itertuples(index=False, name=None))
+        raise InputError(f"two different results for {about}: keep the rows of one run only")
+    return once.reset_index(drop=True)
+
+
+def _dtype(hint: Any) -> str:
+    """The type of a column, from the annotation of its field."""
+    kinds = typing.get_args(hint) or (hint,)
+    if float in kinds:
+        return "float64"
+    if int in kinds:
+        return "Int64" if type(None) in kinds else "int64"
+    return "object"

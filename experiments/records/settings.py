@@ -1,11 +1,14 @@
-"""The settings and inputs of a run beside its results, so that only the same run goes on in a folder."""
+"""What a run was to measure, its settings and its inputs, beside its results: only the same run goes on in a folder.
+
+An unfinished run must not look like a finished one: its plan says what is absent.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,16 +17,140 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+import vvc_nnr
 from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import BitstreamError, InputError, shown
-from vvc_nnr.experiments.naming import naming
-from vvc_nnr.experiments.records.planned import Plan
 from vvc_nnr.experiments.records.provenance import Provenance
-from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.experiments.records.rows import KeyedRow
+from vvc_nnr.files import AtomicFile, naming, open_input
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import Source
+
+Value: TypeAlias = str | int
+MAX_NAMES = 5
+"""Names of what is absent that are printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to measure.
+
+    Attributes:
+        axes: All that is to be there, by what it is called in the plural: "sequences", "QPs", "images", "networks".
+            The first one is what the run is about; rows about anything else are of other runs.
+        n_results: How many results (rows) that makes; None while it is not known.
+    """
+
+    axes: Mapping[str, tuple[Value, ...]]
+    n_results: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What of a plan is there.
+
+    Attributes:
+        plan: The plan.
+        there: What is there of each of its axes.
+        n_results: How many results are there.
+        has_ended: Whether the run came to its end.
+    """
+
+    plan: Plan
+    there: Mapping[str, frozenset[Value]]
+    n_results: int
+    has_ended: bool
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all is there and the run came to its end."""
+        is_whole = self.plan.n_results is not None and self.n_results >= self.plan.n_results
+        return self.has_ended and is_whole and not any(self._absent().values())
+
+    def text(self) -> str:
+        """A sentence for the head of a report, such as "Unfinished: 1 of 2 sequences, 4 of 4 QPs."."""
+        counts = [
+            f"{len(values) - len(self._absent()[name])} of {len(values)} {name}"
+            for name, values in self.plan.axes.items()
+        ]
+        of_all = "" if self.plan.n_results is None else f" of {self.plan.n_results}"
+        counts.append(f"{self.n_results}{of_all} results")
+        if self.is_finished:
+            return f"Finished: {', '.join(counts)}."
+        absent = [f"{name}: {_some(values)}" for name, values in self._absent().items() if values]
+        text = f"Unfinished: {', '.join(counts)}."
+        text += f" Absent: {'; '.join(absent)}." if absent else ""
+        return text + ("" if self.has_ended else " The run has not come to its end; run it again and it goes on.")
+
+    def _absent(self) -> dict[str, list[Value]]:
+        there = self.there
+        return {name: [v for v in values if v not in there.get(name, ())] for name, values in self.plan.axes.items()}
+
+
+def sequence_plan(
+    n_pictures: Mapping[str, int], qps: Iterable[int], networks: Iterable[str], n_per_picture: int | None = None
+) -> Plan:
+    """The plan of an experiment over coded sequences.
+
+    Args:
+        n_pictures: How many pictures of each sequence are used.
+        qps: The QPs.
+        networks: Names of the networks.
+        n_per_picture: Results per picture and QP; None if that is not known.
+    """
+    axes: dict[str, tuple[Value, ...]] = {
+        "sequences": tuple(n_pictures),
+        "QPs": tuple(qps),
+        "networks": tuple(dict.fromkeys(networks)),
+    }
+    n_results = None if n_per_picture is None else sum(n_pictures.values()) * len(axes["QPs"]) * n_per_picture
+    return Plan(axes, n_results)
+
+
+def progress(plan: Plan, rows: Iterable[KeyedRow], *, has_ended: bool) -> Progress:
+    """What of a plan is there.
+
+    Args:
+        plan: The plan.
+        rows: The rows that the run asked for, without those that others added.
+        has_ended: Whether the run came to its end.
+    """
+    unique = {row.key: row.axes for row in rows}
+    there = {name: frozenset(axes.get(name) for axes in unique.values()) - {None} for name in plan.axes}
+    known = {name: frozenset(v for v in values if v is not None) for name, values in there.items()}
+    return Progress(plan, known, len(unique), has_ended)
+
+
+def run_remarks(
+    plan: Plan | None, rows: Iterable[KeyedRow], header: Mapping[str, str], *, has_ended: bool
+) -> tuple[str, ...]:
+    """What a reader has to know before the numbers of a run; nothing if it is finished and of this version.
+
+    Args:
+        plan: What the run was to measure; None if its folder does not say.
+        rows: The rows that it asked for.
+        header: The header of the rows.
+        has_ended: Whether the run came to its end.
+    """
+    remarks = []
+    if plan is None:
+        remarks.append("Whether this run is finished is not known: its folder does not say what was planned.")
+    else:
+        found = progress(plan, rows, has_ended=has_ended)
+        if not found.is_finished:
+            remarks.append(found.text())
+    version = header.get("version", "")
+    if version != vvc_nnr.__version__:
+        made_by = f"version {version}" if version else "an unknown version"
+        remarks.append(f"These results are of {made_by} of vvc_nnr, this is version {vvc_nnr.__version__}.")
+    return tuple(remarks)
+
+
+def _some(values: list[Value]) -> str:
+    return ", ".join(map(str, values[:MAX_NAMES])) + (", ..." if len(values) > MAX_NAMES else "")
+
 
 InputDigests: TypeAlias = Mapping[str, Sequence[str]]
 """A digest of each picture of a sequence by the sequence's name; an image has one."""
@@ -71,6 +198,7 @@ class LastRun:
         shown: Names of its inputs; None if the file does not say, which stands for all.
         plan: What it was to measure; None if the file does not say.
         has_ended: Whether it came to its end.
+        inputs: Digests of the inputs of all runs in the folder, not checked; None if the file does not say.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +206,7 @@ class LastRun:
     shown: frozenset[str] | None = None
     plan: Plan | None = None
     has_ended: bool = False
+    inputs: Mapping[str, Any] | None = None
 
 
 def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
@@ -93,17 +222,18 @@ def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
     Raises:
         InputError: If the folder holds results of other settings, or of other pictures of the same name.
     """
-    wanted, old = _as_json(identity.settings), _old(path)
-    if old is None:
+    if not path.exists():
         return identity.inputs
+    wanted, old = _as_json(identity.settings), read_last_run(path)
+    measured = _digests(path, old.inputs)
     different = [key for key in wanted if key not in identity.free and old.settings.get(key) != wanted[key]]
     if different:
         detail = ", ".join(f"{key} {_there(old.settings, key)}, {wanted[key]!r} now" for key in different)
         raise InputError(f"{path.parent}: holds results of other settings ({detail}); choose another folder")
     for name, digests in identity.inputs.items():
-        _check_same_pictures(path.parent, name, old.inputs.get(name, ()), digests, identity.max_pictures)
-    known = {**identity.inputs, **old.inputs}
-    return {name: max(known[name], identity.inputs.get(name, ()), key=len) for name in (*old.inputs, *known)}
+        _check_same_pictures(path.parent, name, measured.get(name, ()), digests, identity.max_pictures)
+    known = {**identity.inputs, **measured}
+    return {name: max(known[name], identity.inputs.get(name, ()), key=len) for name in (*measured, *known)}
 
 
 def write_settings(
@@ -143,19 +273,21 @@ def read_last_run(path: Path) -> LastRun:
         return LastRun()
     try:
         content = parse_json(path.read_bytes())
-        shown = content.get("shown")
+        shown_names, inputs = content.get("shown"), content.get("inputs")
         return LastRun(
             dict(content["settings"]),
             {str(key): str(value) for key, value in content["provenance"].items()},
-            None if shown is None else frozenset(map(str, shown)),
+            None if shown_names is None else frozenset(map(str, shown_names)),
             _plan(content["planned"]) if "planned" in content else None,
             content.get("has_ended") is True,
+            None if inputs is None else dict(inputs),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no settings of a run: {fault_of_json(error)}; run it into another folder") from error
+        fault = _fault_of_json(error)
+        raise InputError(f"{path}: no settings of a run: {fault}; run it into another folder") from error
 
 
-def fault_of_json(error: Exception) -> str:
+def _fault_of_json(error: Exception) -> str:
     """What is wrong with a JSON file, in words and not as Python has it.
 
     Args:
@@ -290,25 +422,8 @@ def _there(settings: Mapping[str, object], key: str) -> str:
     return f"{settings[key]!r} there" if key in settings else "not noted there"
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    """What earlier runs left in the JSON file."""
-
-    settings: Mapping[str, object]
-    inputs: Mapping[str, tuple[str, ...]]
-
-
-def _old(path: Path) -> _Noted | None:
-    """What earlier runs left there, None if there were none."""
-    if not path.exists():
-        return None
-    try:
-        content = parse_json(path.read_bytes())
-        settings, inputs = dict(content["settings"]), content.get("inputs")
-        inputs = None if inputs is None else dict(inputs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        fault = fault_of_json(error)
-        raise InputError(f"{path}: no settings of an earlier run: {fault}; choose another folder") from error
+def _digests(path: Path, inputs: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
+    """The digests of inputs that earlier runs left in the JSON file."""
     if inputs is None:
         raise InputError(f"{path}: no digests of inputs (the run of an older version): choose another folder")
     for name, digests in inputs.items():
@@ -316,7 +431,7 @@ def _old(path: Path) -> _Noted | None:
             raise InputError(
                 f"{path}: no digest of every picture of {name} (the run of an older version): choose another folder"
             )
-    return _Noted(settings, {name: tuple(digests) for name, digests in inputs.items()})
+    return {name: tuple(digests) for name, digests in inputs.items()}
 
 
 def _plan(content: Any) -> Plan:

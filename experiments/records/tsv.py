@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT", bound="DataclassInstance")
 _Parser: TypeAlias = Callable[[str], object]
 
-MUST_MATCH = ("version", "psnr_peak", "averaging", "rate", "seeds")
+MUST_MATCH = ("version", "psnr_peak", "averaging", "rate")
 """Header keys that have to agree before a run may continue a file."""
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -73,7 +72,7 @@ def rows_to_continue(path: Path, row_type: type[RowT], header: Mapping[str, str]
 
 
 class RowWriter(Generic[RowT]):
-    """Appends rows to a TSV file, or continues one; a context manager.
+    """Appends rows to a TSV file, or continues one; a context manager, one at a time: a run locks its folder.
 
     Args:
         path: The file; its folder must exist.
@@ -85,8 +84,7 @@ class RowWriter(Generic[RowT]):
         existing: The rows that were in the file already.
 
     Raises:
-        InputError: If the file cannot be written or is malformed, was made under other conventions, or another run
-            is writing it.
+        InputError: If the file cannot be written or is malformed, or was made under other conventions.
     """
 
     def __init__(self, path: Path, row_type: type[RowT], header: Mapping[str, str]) -> None:
@@ -100,7 +98,6 @@ class RowWriter(Generic[RowT]):
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from error
         try:
-            _claim(path, self._file.fileno())
             table, self._end_bytes = _parse(path, _read_bytes(path), row_type)
             _check_header(path, table.header, header)
             self._file.truncate(self._end_bytes)
@@ -136,24 +133,6 @@ class RowWriter(Generic[RowT]):
                 self._file.truncate(self._end_bytes)
             raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._end_bytes = end_bytes
-
-
-def _claim(path: Path, file_number: int) -> None:
-    """Holds an open file for this run until it is closed, where the system can.
-
-    Raises:
-        InputError: If another run holds it: its rows would be lost.
-    """
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file_number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"{path}: another run is writing it: wait for its end, or use another folder") from None
-    except OSError:
-        return  # a file system without locks
 
 
 def _check_header(path: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:

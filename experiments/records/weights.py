@@ -9,13 +9,13 @@ from typing import Literal, TypeAlias
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.uniform import MAX_BITS
 
 CompressionKind: TypeAlias = Literal["uniform", "nnc", "calibrated"]
 
 NO_WEIGHTS, ORIGINAL, FILE = "none", "original", "file"
 """No network; the network as trained; the network as a given coded file has it."""
 DEFAULT_MAX_LOSS_DB = 0.02
-MAX_BITS = 16
 
 _UNIFORM = re.compile(r"uniform([0-9]{1,2})", re.ASCII)
 _NNC = re.compile(r"nnc(?::(-?[0-9]{1,4}))?", re.ASCII)

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.experiments.report.picture_index import PictureEntry
+from vvc_nnr.experiments.records.viewer_pictures import PictureEntry
 from vvc_nnr.files import read_bytes
 from vvc_nnr.sequences.images import decode_image
 

@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from matplotlib.figure import Figure
 
+from vvc_nnr.experiments.charts import BarChart, Chart, Line, Marker
 from vvc_nnr.experiments.plots import COLOURS, Mark, draw_bar_key, draw_chart, draw_key, figure_bytes
-from vvc_nnr.experiments.report.charts import BarChart, Chart, Line, Marker
 from vvc_nnr.experiments.tables.table import one_line
 
 _VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}

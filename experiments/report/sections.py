@@ -1,14 +1,120 @@
-"""All experiments that a folder of results holds."""
+"""What a report says of each experiment in a folder of results: findings, charts and tables."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 
-from vvc_nnr.experiments.report.image_section import image_section
-from vvc_nnr.experiments.report.section import Section
-from vvc_nnr.experiments.report.tool_section import tool_section
-from vvc_nnr.experiments.report.zoo_section import zoo_section
-from vvc_nnr.experiments.tables.stored import load
+from vvc_nnr.experiments.charts import (
+    GAIN_NOTE,
+    Axis,
+    BarChart,
+    Bars,
+    Chart,
+    Marker,
+    PointChart,
+    Series,
+    image_chart,
+    tool_rd_pair,
+)
+from vvc_nnr.experiments.records.rows import Way, ZooRow
+from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.tables.bd_rate_tables import (
+    MEAN,
+    STREAM_LENGTHS,
+    Comparison,
+    Savings,
+    mean_saving,
+    stream_lengths,
+)
+from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant, image_means
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
+from vvc_nnr.experiments.tables.stored import StoredImages, StoredTools, StoredZoo, load
+from vvc_nnr.experiments.tables.table import Cell, Table, cell_texts, with_remarks
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One number that a reader should take home.
+
+    Attributes:
+        value: The number as a text.
+        unit: Its unit.
+        label: What it is.
+        warning: The warning about it, empty if nothing.
+    """
+
+    value: str
+    unit: str
+    label: str
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartGroup:
+    """Charts that belong together and may share a legend.
+
+    Attributes:
+        title: What they show.
+        charts: Those that are seen at once.
+        more: Those behind a line that opens.
+        note: What has to be known to read them.
+    """
+
+    title: str
+    charts: tuple[Chart, ...]
+    more: tuple[Chart, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One experiment.
+
+    Attributes:
+        name: Its name on the command line, such as "tool-by-tool".
+        title: Its name for people.
+        lead: What was asked and how, in a sentence or two.
+        findings: The numbers to take home.
+        charts: Its charts.
+        tables: Its tables by file name, the most important first.
+        more_tables: Tables behind a line that opens.
+        header: Where the rows come from, and their conventions.
+        settings: What the last run did.
+        jvet_tables: Those of its tables that have the layout of JVET, by file name.
+        remarks: What has to be known before any number is read, such as that the run is not finished.
+    """
+
+    name: str
+    title: str
+    lead: str
+    findings: tuple[Finding, ...]
+    charts: tuple[ChartGroup, ...]
+    tables: Mapping[str, Table]
+    more_tables: Mapping[str, Table] = field(default_factory=dict)
+    header: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    jvet_tables: Mapping[str, Table] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def with_remarks(self, remarks: tuple[str, ...]) -> Section:
+        """The section with remarks at its head and at the heads of its tables."""
+        return replace(
+            self,
+            tables=with_remarks(self.tables, remarks),
+            more_tables=with_remarks(self.more_tables, remarks),
+            jvet_tables=with_remarks(self.jvet_tables, remarks),
+            remarks=(*remarks, *self.remarks),
+        )
+
+    @property
+    def all_tables(self) -> dict[str, Table]:
+        """All tables by file name, in their order."""
+        return {**self.tables, **self.more_tables}
 
 
 def read_sections(folder: Path) -> list[Section]:
@@ -26,3 +132,243 @@ def read_sections(folder: Path) -> list[Section]:
     if found.zoo is not None:
         sections.append(zoo_section(found.zoo).with_remarks(found.zoo.remarks))
     return sections
+
+
+_TOOL_LEAD = (
+    "Networks in the place of, or after, the in-loop filters of VVC intra pictures, with their weights as "
+    "trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
+)
+_UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
+_FIRST = ("bd_rate", "table1_size", "table2_psnr", "table3_ssim", "complexity", "coded_weights")
+_WAY_TITLES: Mapping[Way, str] = {
+    "wiener": "decisions and Wiener filters",
+    "decisions": "decisions",
+    "full": "full strength",
+}
+_NETWORK_BITS_NOTE = (
+    "In N pictures: the network's whole file once in a stream of N pictures. The table has a single picture as well."
+)
+_COMPLEXITY_NOTE = "Lower is better: BD-rate of luma over all sequences, the network's bits not counted."
+
+
+def tool_section(stored: StoredTools) -> Section:
+    """The section of a tool-by-tool run.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    results = stored.results()
+    savings = stored.savings(results) if results.sequences else {}
+    tables = stored.tables() if results.sequences else {}
+    jvet = stored.jvet_tables(results, savings)
+    finals = _finals(results)
+    ordered = {pair: jvet[pair] for pair in sorted(jvet, key=lambda pair: pair[0] not in finals)}
+    first = [name for name in _FIRST if name in tables]
+    numbered = {f"jvet_{number}": table for number, table in enumerate(ordered.values(), start=1)}
+    return Section(
+        "tool-by-tool",
+        "In-loop filtering, tool by tool",
+        _TOOL_LEAD if results.sequences else _UNFINISHED,
+        tuple(_tool_findings(results, ordered, finals)),
+        tuple(_chart_groups(results, savings, ordered, finals)),
+        {name: tables[name] for name in first},
+        numbered | {name: table for name, table in tables.items() if name not in first},
+        stored.header,
+        stored.last_run.settings,
+        numbered,
+    )
+
+
+def _finals(results: ToolResults) -> list[Variant]:
+    """What a codec would run: each network with decoded weights (else as trained), in the strongest way of the run."""
+    finals = []
+    for network in results.network_names:
+        mine = [variant for variant in results.tests if variant.network == network]
+        strongest = [variant for variant in mine if mine and variant.way == mine[-1].way]
+        finals += [variant for variant in strongest if variant.weights != ORIGINAL] or strongest
+    return finals
+
+
+def _tool_findings(
+    results: ToolResults, jvet: Mapping[tuple[Variant, Variant], Table], finals: list[Variant]
+) -> Iterator[Finding]:
+    for (variant, anchor), table in jvet.items():
+        if variant in finals:
+            row = results.networks[variant.network, variant.weights]
+            cost = f"{row.title}, {row.kmac_per_luma_sample or 0:.1f} kMAC/luma sample, {row.n_bytes / 1024:.1f} KB"
+            against = LOOP_FILTER_TITLES[anchor.loop_filters]
+            finding = overall_finding(table, f"luma BD-rate against {against}, {variant.network} ({cost})")
+            if finding:
+                yield finding
+
+
+def overall_finding(table: Table, label: str) -> Finding | None:
+    """The luma BD-rate over all sequences; None if there is none."""
+    for number, (row, texts) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
+        if row[:2] == (OVERALL, MEAN) and row[2] is not None:
+            warnings = [warning.text for warning in table.warnings if (warning.row, warning.column) == (number, 2)]
+            return Finding(texts[2], "%", label, "; ".join(warnings))
+    return None
+
+
+def _chart_groups(
+    results: ToolResults,
+    savings: Savings,
+    jvet: Mapping[tuple[Variant, Variant], Table],
+    finals: list[Variant],
+) -> Iterator[ChartGroup]:
+    if jvet:
+        yield ChartGroup("Complexity against gain", (_complexity_chart(results, savings),), note=_COMPLEXITY_NOTE)
+        bars = {pair: bar_chart(table, table.title) for pair, table in jvet.items()}
+        final = tuple(chart for pair, chart in bars.items() if pair[0] in finals)
+        others = tuple(chart for pair, chart in bars.items() if pair[0] not in finals)
+        yield ChartGroup("BD-rate per class", final, others, "Negative: fewer bits at equal PSNR.")
+        sent = [variant for variant in finals if len(stream_lengths(variant)) > 1]
+        if sent and ANCHOR in results.variants:
+            chart = _network_bits_chart(results, savings, sent)
+            yield ChartGroup("The network in the stream", (chart,), note=_NETWORK_BITS_NOTE)
+    singles = {name: (name,) for name in results.sequences}
+    groups = {**results.groups, **singles} if len(results.sequences) > 1 else singles
+    # Overall comes last among the groups of the results, and first here.
+    ordered = sorted(groups.items(), key=lambda item: item[1] != tuple(results.sequences))
+    titles = {title if title in (*results.sequences, OVERALL) else f"Class {title}": names for title, names in ordered}
+    pairs = list(chain.from_iterable(tool_rd_pair(results, title, names) for title, names in titles.items()))
+    if pairs:
+        yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), GAIN_NOTE)
+
+
+def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
+    """BD-rate over operations, a series for each way to run the networks with decoded weights (else as trained)."""
+    series = []
+    looks: tuple[tuple[Way, Marker], ...] = (("wiener", "circle"), ("decisions", "square"), ("full", "diamond"))
+    strongest = {variant.way for variant in _finals(results)}
+    for colour, (way, marker) in enumerate(looks, start=1):
+        variants = _shown_weights([v for v in results.tests if v.network and v.way == way])
+        values = {v: mean_saving(savings, results.sequences, Comparison(v)) for v in variants}
+        costs = {v: results.networks[v.network, v.weights].kmac_per_luma_sample for v in variants}
+        points = sorted((costs[v] or 0.0, value, v.network) for v, value in values.items() if value is not None)
+        places = tuple((cost, value) for cost, value, _ in points)
+        names = tuple(name for _, _, name in points)
+        series.append(Series(_WAY_TITLES[way], places, colour, marker, "none", names, labelled=way in strongest))
+    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100), digits=2)
+    y = Axis("BD-rate of luma [%]", with_zero=True, digits=2, signed=True)
+    return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
+
+
+def _shown_weights(variants: list[Variant]) -> list[Variant]:
+    """The last weights of each network: decoded ones where there are any."""
+    return list({variant.network: variant for variant in variants}.values())
+
+
+def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[Variant]) -> BarChart:
+    """BD-rate of what a codec would run, its network's bits spread over streams of several lengths."""
+    bars = tuple(
+        Bars(
+            f"in {length} pictures" if length else "free",
+            tuple(mean_saving(savings, results.sequences, Comparison(variant, length=length)) for variant in variants),
+        )
+        for length in STREAM_LENGTHS
+        if length != 1
+    )
+    labels = tuple(f"{v.network}, {results.networks[v.network, v.weights].title}" for v in variants)
+    return BarChart("Luma BD-rate by length of stream", "%", labels, bars)
+
+
+def bar_chart(table: Table, title: str) -> BarChart:
+    """The BD-rates of the classes and overall, a bar for each component."""
+    rows = [row for row in table.rows if row[1] == MEAN]
+    columns = [place for place, column in enumerate(table.columns) if column.unit == "%" and column.signed]
+    bars = (Bars(table.columns[place].head, tuple(_value(row[place]) for row in rows)) for place in columns)
+    return BarChart(title, "%", tuple(str(row[0]) for row in rows), tuple(bars))
+
+
+def _value(cell: Cell) -> float | None:
+    return None if cell is None or isinstance(cell, str) else float(cell)
+
+
+_IMAGE_LEAD = "A convolutional autoencoder with a real entropy coder against JPEG, which is counted in three ways."
+
+
+def image_section(stored: StoredImages) -> Section:
+    """The section of an end-to-end run.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    tables = stored.tables()
+    means = image_means(stored.frame)
+    return Section(
+        "end-to-end",
+        "End to end: autoencoder against JPEG",
+        _IMAGE_LEAD,
+        tuple(_image_findings(tables["table4_end_to_end"])),
+        (ChartGroup("Rate and quality", (image_chart(means),)),) if means else (),
+        {name: tables[name] for name in ("table4_end_to_end", "table1_size")},
+        {},
+        stored.header,
+        stored.last_run.settings,
+    )
+
+
+def _image_findings(table: Table) -> Iterator[Finding]:
+    """What each autoencoder gains over JPEG's payload where their rates are near."""
+    place = len(table.columns) - 1
+    exact = {table.rows[warning.row][0] for warning in table.warnings}
+    for row, texts in zip(table.rows, cell_texts(table), strict=True):
+        gap = row[place]
+        if row[1] == METHOD_TITLES["jpeg-payload"]:
+            label = f"PSNR of {texts[0]} over JPEG's payload at {texts[4]} bpp"
+            if isinstance(gap, float):
+                yield Finding(f"{round(-gap, 3) + 0.0:+.3f}", "dB", label)
+            elif row[0] in exact:
+                yield Finding("n/a", "", label, "it cannot be given where images are exact, which is an infinite PSNR")
+
+
+_ZOO_LEAD = "Networks of many kinds, and what they do, before and after coding."
+
+
+def zoo_section(stored: StoredZoo) -> Section:
+    """The section of a model-zoo run.
+
+    Raises:
+        InputError: If two rows about the same thing differ.
+    """
+    chart = _size_chart(stored.rows)
+    groups = (ChartGroup("Coded size of each network", (chart,)),) if chart.bars else ()
+    return Section(
+        "model-zoo",
+        "Model zoo",
+        _ZOO_LEAD,
+        tuple(_zoo_findings(stored.rows)),
+        groups,
+        stored.tables(),
+        {},
+        stored.header,
+        stored.last_run.settings,
+    )
+
+
+def _size_chart(rows: Sequence[ZooRow]) -> BarChart:
+    shares = {(row.network, row.coding.label): _share_percent(row) for row in rows}
+    networks = tuple(dict.fromkeys(row.network for row in rows))
+    bars = tuple(Bars(codec, tuple(shares.get((name, codec)) for name in networks)) for codec in _codecs(rows))
+    return BarChart("Size after coding, of all tensors in their formats", "%", networks, bars, signed=False)
+
+
+def _zoo_findings(rows: Sequence[ZooRow]) -> Iterator[Finding]:
+    for codec in _codecs(rows):
+        coded = [row for row in rows if row.coding.label == codec]
+        shares = [share for share in map(_share_percent, coded) if share is not None]
+        if shares:
+            n_faults = sum(bool(row.fault) for row in coded)
+            warning = f"{n_faults} of them with scores that are NaN or infinite" if n_faults else ""
+            label = f"mean size of {len(shares)} networks, {codec}"
+            yield Finding(f"{fmean(shares):.2f}", "%", label, warning)
+
+
+def _codecs(rows: Sequence[ZooRow]) -> list[str]:
+    return list(dict.fromkeys(row.coding.label for row in rows if row.method != "original"))
+
+
+def _share_percent(row: ZooRow) -> float | None:
+    return None if row.n_bytes is None else 100 * row.n_bytes / row.original_bytes

@@ -28,11 +28,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
-from vvc_nnr.experiments.runs.network_states import (
-    BOTH_MODES,
-    NetworkState,
-    check_photographs,
-)
+from vvc_nnr.experiments.runs.networks import BOTH_MODES, NetworkState, check_photographs
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.sequences.metrics import psnr_db, ssim_rgb

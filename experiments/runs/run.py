@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,20 +15,33 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.jpeg import jpeg_version
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.damaged_originals import damage_note
-from vvc_nnr.experiments.plots import end_to_end_figures, save_figure, tool_figures
-from vvc_nnr.experiments.records.planned import Plan, sequence_plan
+from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
-from vvc_nnr.experiments.records.settings import InputDigests, RunIdentity, picture_digests, source_digests
-from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.settings import (
+    InputDigests,
+    Plan,
+    RunFiles,
+    RunIdentity,
+    known_inputs,
+    picture_digests,
+    sequence_plan,
+    source_digests,
+    write_settings,
+)
+from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
+from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
-from vvc_nnr.experiments.runs.given_networks import GivenNetwork, given_autoencoders, given_filters
 from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_inputs
-from vvc_nnr.experiments.runs.network_states import CodingOptions, NetworkState, network_states
-from vvc_nnr.experiments.runs.run_folder import open_run
+from vvc_nnr.experiments.runs.networks import (
+    CodingOptions,
+    GivenNetwork,
+    NetworkState,
+    given_autoencoders,
+    given_filters,
+    network_states,
+)
 from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, ToolExperiment, ToolOptions
-from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, write_index
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.stored import (
     CODED_FOLDER,
@@ -45,8 +59,11 @@ from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdow
 from vvc_nnr.files import AtomicFile, make_folder, remove_leftovers
 from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
 
+RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
+"""Of tables and figures."""
 SETTLED_OF_TOOLS = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
     "originals", "inference",
@@ -109,7 +126,7 @@ def run_tool_by_tool(
     provenance = replace(provenance, inference=inference)
     plan = _tool_plan(inputs, options, networks)
     with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
-        pictures, coded = make_folder(folder / FOLDER), make_folder(folder / CODED_FOLDER)
+        pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
         remove_leftovers(pictures)
         remove_leftovers(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
@@ -119,7 +136,7 @@ def run_tool_by_tool(
         write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
         tables = stored.tables()
         write_results(folder, tables, tool_figures(stored.results()))
-        run.end(len({row.key for row in stored.rows}))
+        run.end(stored.n_results)
     return tables
 
 
@@ -160,8 +177,8 @@ def run_end_to_end(
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
         tables = stored.tables()
-        write_results(folder, tables, end_to_end_figures(stored.frame))
-        run.end(len({row.key for row in stored.rows}))
+        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame)})
+        run.end(stored.n_results)
     return tables
 
 
@@ -198,7 +215,7 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
         write_results(folder, tables, {})
         found = {row.network for row in stored.rows}
         here = tuple(row.name for row in chosen if row.name in found or row.name not in absent)
-        run.end(len({row.key for row in stored.rows}), Plan({"networks": here}))
+        run.end(stored.n_results, Plan({"networks": here}))
     return tables
 
 
@@ -215,6 +232,116 @@ def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[st
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / (name + suffix))
+
+
+def damage_note(sources: Sequence[Source], max_pictures: int | None = None) -> str:
+    """The damaged sequences among those that were opened with `allow_damaged`; empty if there are none.
+
+    Args:
+        sources: The sequences.
+        max_pictures: How many pictures of each are used at most.
+    """
+    damages = [(source.name, source.damage(max_pictures)) for source in sources]
+    found = [f"{name} ({damage})" for name, damage in damages if damage]
+    return f"damaged, and taken as FFmpeg conceals it: {', '.join(found)}" if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun(Generic[RowT]):
+    """A run that may write.
+
+    Attributes:
+        writer: Its rows.
+        path: The JSON file of its settings.
+        identity: What makes it this run.
+        inputs: Those of all runs of the folder.
+        provenance: Where it comes from.
+        plan: What it is to measure.
+    """
+
+    writer: RowWriter[RowT]
+    path: Path
+    identity: RunIdentity
+    inputs: InputDigests
+    provenance: Provenance
+    plan: Plan
+
+    def noting(self, findings: Mapping[str, object]) -> OpenRun[RowT]:
+        """The run with what turned out on the way among its settings, which are written at once.
+
+        Raises:
+            InputError: If they cannot be written.
+        """
+        found = replace(self, identity=replace(self.identity, settings={**self.identity.settings, **findings}))
+        write_settings(self.path, found.identity, self.inputs, self.provenance, self.plan, has_ended=False)
+        return found
+
+    def end(self, n_results: int, plan: Plan | None = None) -> None:
+        """Notes that the run came to its end, the last thing that it does.
+
+        Args:
+            n_results: Rows that it asked for and that are there.
+            plan: What it was to measure, without what turned out not to be possible; None for what was planned.
+
+        Raises:
+            InputError: If that cannot be written.
+        """
+        measured = replace(plan or self.plan, n_results=n_results)
+        write_settings(self.path, self.identity, self.inputs, self.provenance, measured, has_ended=True)
+
+
+@contextmanager
+def open_run(
+    folder: Path,
+    files: RunFiles,
+    row_type: type[RowT],
+    identity: RunIdentity,
+    plan: Plan,
+    provenance: Provenance,
+    conventions: Mapping[str, str],
+) -> Iterator[OpenRun[RowT]]:
+    """Opens a folder for a run, which goes on where an earlier one with the same identity was cut off.
+
+    The folder is locked, and everything is checked, before anything in it changes. Then tables and figures of an
+    earlier end go: they would not be those of the rows, and nothing in them would say that this run has not ended.
+
+    Args:
+        folder: The folder of results; it is made if need be.
+        files: Its files.
+        row_type: The dataclass of the rows.
+        identity: What makes this run the same as the one in the folder.
+        plan: What it is to measure.
+        provenance: Where it comes from.
+        conventions: What else goes into the header of the rows.
+
+    Raises:
+        InputError: If another run is writing the folder, it holds results of another identity, or it cannot be
+            written.
+    """
+    path, rows = folder / files.settings, folder / files.rows
+    with locked_folder(folder):
+        inputs = known_inputs(path, identity)
+        header = {**provenance.to_header(), **conventions}
+        if rows_to_continue(rows, row_type, header) and not path.exists():
+            raise InputError(f"{rows}: {files.settings} with its settings is missing; choose another folder")
+        write_settings(path, identity, inputs, provenance, plan, has_ended=False)
+        remove_leftovers(folder)
+        _remove_results(folder, files.results)
+        with RowWriter(rows, row_type, header) as writer:
+            yield OpenRun(writer, path, identity, inputs, provenance, plan)
+
+
+def _remove_results(folder: Path, names: Iterable[str]) -> None:
+    """Removes what `write_results` wrote under such names.
+
+    Raises:
+        InputError: If a file cannot be removed.
+    """
+    for path in sorted(each for name in names for suffix in RESULT_SUFFIXES for each in folder.glob(name + suffix)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be replaced: {error.strerror}") from error
 
 
 def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:

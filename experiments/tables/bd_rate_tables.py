@@ -2,38 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
-from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation
-from vvc_nnr.experiments.tables.means import ANCHOR, PLANES, SIDES, PlaneOrAll, ToolResults, Variant
-from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.tables.savings import (
-    Comparison,
-    Savings,
-    StreamLength,
-    curve_saving,
-    mean_bd_psnr_db,
-    mean_saving,
-    stream_lengths,
+from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, bd_psnr_db, bd_rate_percent
+from vvc_nnr.experiments.tables.means import (
+    ANCHOR,
+    OVERALL,
+    PLANES,
+    SIDES,
+    PlaneOrAll,
+    ToolResults,
+    Variant,
+    mean_or_none,
 )
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text
 
+StreamLength: TypeAlias = int | None
+"""Pictures of the stream that carries the network once; None: the network's bits are not counted."""
+STREAM_LENGTHS: tuple[StreamLength, ...] = (None, 600, 60, 1)
 PLANE_HEADS: Mapping[PlaneOrAll, str] = {"y": "Y", "cb": "Cb", "cr": "Cr", "yuv": "YUV"}
 WAY_COLUMNS = (Column("Network", text=True), Column("Weights", text=True), Column("Decisions", text=True))
 RATE_COLUMNS = tuple(Column(PLANE_HEADS[plane], "%", digits=2, signed=True) for plane in PLANES)
+TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
+JVET_COLUMNS = (
+    Column("Class", text=True),
+    Column("Sequence", text=True),
+    *RATE_COLUMNS,
+    *TIME_COLUMNS,
+)
+MEAN = "mean"
+"""What stands for a sequence in the rows of classes and overall."""
 _DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
-TIME_COLUMNS = (Column("EncT", "%", digits=0), Column("DecT", "%", digits=0))
 Notes: TypeAlias = tuple[str, ...]
-
 _MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
 _CURVE_NOTE = (
     "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "
     "Sequences of high rate weigh more here than in the mean of BD-rates."
 )
+
+
+class Comparison(NamedTuple):
+    """What is compared with what.
+
+    Attributes:
+        variant: How the pictures are made.
+        plane: What is scored.
+        length: Pictures of the stream, over which the network's bits are spread.
+        anchor: What it is compared with.
+    """
+
+    variant: Variant
+    plane: PlaneOrAll = "y"
+    length: StreamLength = None
+    anchor: Variant = ANCHOR
+
+
+Savings: TypeAlias = Mapping[tuple[str, Comparison], BdRate]
+"""The BD-rate of each sequence and comparison; nothing where a sequence has no such plane."""
+
+
+def sequence_savings(results: ToolResults, method: Interpolation) -> Savings:
+    """The BD-rates of all sequences against each of their anchors; with the network's bits against all filters."""
+    found: dict[tuple[str, Comparison], BdRate] = {}
+    for comparison in _comparisons(results):
+        for name in results.sequences:
+            saving = curve_saving(results, (name,), comparison, method)
+            if saving is not None:
+                found[name, comparison] = saving
+    return found
+
+
+def mean_saving(savings: Savings, sequences: Iterable[str], comparison: Comparison) -> float | None:
+    """The mean of the sequences' BD-rates in percent, None if none has a value."""
+    found = (savings.get((name, comparison)) for name in sequences)
+    return mean_or_none(saving.value_percent for saving in found if saving)
+
+
+def curve_saving(
+    results: ToolResults, sequences: Sequence[str], comparison: Comparison, method: Interpolation
+) -> BdRate | None:
+    """The BD-rate of the mean curve over sequences (of one: its own); None if they have no such plane.
+
+    Args:
+        results: The means.
+        sequences: Whose rates and PSNR are averaged at each QP.
+        comparison: What is compared.
+        method: Interpolation.
+    """
+    variant, plane, length, anchor = comparison
+    extra_kbit = results.network_bits(variant) / length / 1000 if length else 0.0
+    anchor_points = results.curve(sequences, anchor, plane)
+    points = results.curve(sequences, variant, plane, extra_kbit)
+    return bd_rate_percent(anchor_points, points, method) if points and anchor_points else None
+
+
+def mean_bd_psnr_db(
+    results: ToolResults, sequences: Iterable[str], comparison: Comparison, method: Interpolation
+) -> float | None:
+    """The mean of the sequences' BD-PSNRs in dB, None if none has a value."""
+    curves = (
+        (results.curve((name,), comparison.anchor, comparison.plane), results.curve((name,), *comparison[:2]))
+        for name in sequences
+    )
+    return mean_or_none(bd_psnr_db(anchor, test, method).value_db for anchor, test in curves if anchor and test)
+
+
+def stream_lengths(variant: Variant) -> tuple[StreamLength, ...]:
+    """The lengths that make a difference: a codec alone carries no network, and none is sent as it was trained."""
+    return STREAM_LENGTHS if variant.network and variant.weights != ORIGINAL else (None,)
+
+
+def _comparisons(results: ToolResults) -> list[Comparison]:
+    free = [(variant, None, anchor) for variant in results.tests for anchor in results.anchors(variant)]
+    paid = [(v, length, ANCHOR) for v in results.tests for length in stream_lengths(v) if length is not None]
+    pairs = [*free, *(paid if ANCHOR in results.variants else [])]
+    return [Comparison(variant, plane, length, anchor) for variant, length, anchor in pairs for plane in PLANES]
 
 
 def way_cells(results: ToolResults, variant: Variant) -> tuple[Cell, ...]:
@@ -177,28 +266,6 @@ def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> 
     return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *warning_notes(sent)))
 
 
-def warning_table(results: ToolResults, savings: Savings) -> Table:
-    """Every warning about a BD-rate of a sequence, the network's bits being free."""
-    planes: dict[tuple[str, Variant, Variant, str], list[str]] = {}
-    for (name, comparison), saving in savings.items():
-        for text in saving.warnings if comparison.length is None else ():
-            key = (name, comparison.variant, comparison.anchor, text)
-            planes.setdefault(key, []).append(PLANE_HEADS[comparison.plane])
-    columns = (
-        *WAY_COLUMNS,
-        Column("Against", text=True),
-        Column("Sequence", text=True),
-        Column("Planes", text=True),
-        Column("Warning", text=True),
-    )
-    rows = [
-        (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], name, ", ".join(found), text)
-        for (name, variant, anchor, text), found in planes.items()
-    ]
-    notes = ("Anchor: the curve of the codec with the filters under 'Against'; test: that of the network.",)
-    return Table("Warnings about BD-rates of sequences", columns, tuple(rows), notes)
-
-
 def warning_notes(savings: Iterable[BdRate | None]) -> list[str]:
     """How many curves each warning is about."""
     found = [saving for saving in savings if saving is not None]
@@ -248,3 +315,38 @@ def _rate_warnings(
 
 def _group_label(group: str, names: tuple[str, ...]) -> str:
     return f"{group} ({len(names)})"
+
+
+def jvet_tables(
+    results: ToolResults, savings: Savings, method: Interpolation, notes: Notes
+) -> dict[tuple[Variant, Variant], Table]:
+    """BD-rates as proposals to JVET print them, the network's bits not counted: a table for each variant and anchor.
+
+    A row per sequence, class and overall, a column per component and time.
+    """
+    return {
+        (variant, anchor): _jvet_table(results, savings, Comparison(variant, anchor=anchor), method, notes)
+        for variant, anchor in _pairs(results)
+    }
+
+
+def _jvet_table(
+    results: ToolResults, savings: Savings, comparison: Comparison, method: Interpolation, notes: Notes
+) -> Table:
+    variant, anchor = comparison.variant, comparison.anchor
+    rows: list[tuple[Cell, ...]] = []
+    places: list[tuple[tuple[str, ...], Comparison]] = []
+
+    def add(label: str, title: str, names: tuple[str, ...]) -> None:
+        times = [results.time_percent(names, variant, side) if anchor == ANCHOR else None for side in SIDES]
+        rows.append((label, title, *_plane_savings(savings, names, comparison), *times))
+        places.append((names, comparison))
+
+    for ctc_class, members in results.classes.items():
+        for name in members:
+            add(ctc_class, name, (name,))
+        add(f"Class {ctc_class}", MEAN, members)
+    if results.sequences:
+        add(OVERALL, MEAN, tuple(results.sequences))
+    title = f"BD-rate ({method}) of {variant_label(results, variant)} against {LOOP_FILTER_TITLES[anchor.loop_filters]}"
+    return Table(title, JVET_COLUMNS, tuple(rows), notes, _rate_warnings(savings, places, 2))

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS
 from vvc_nnr.experiments.records.weights import ORIGINAL
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.bd_rate_tables import PLANE_HEADS, WAY_COLUMNS, Notes, way_cells
+from vvc_nnr.experiments.tables.bd_rate_tables import (
+    PLANE_HEADS,
+    WAY_COLUMNS,
+    Comparison,
+    Notes,
+    Savings,
+    curve_saving,
+    mean_saving,
+    way_cells,
+)
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
     PLANES,
@@ -20,7 +29,6 @@ from vvc_nnr.experiments.tables.means import (
     psnr_column,
 )
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
-from vvc_nnr.experiments.tables.savings import Comparison, Savings, curve_saving, mean_saving
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, without_empty_columns
 
 _GAIN_COLUMNS = tuple(Column(PLANE_HEADS[plane], "dB", signed=True) for plane in PLANES)

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.frames import unique_rows
-from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way
+from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way, unique_rows
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.tables.bd_rate import Point
-from vvc_nnr.experiments.tables.paper_scores import OVERALL
 from vvc_nnr.sequences.metrics import PlaneScores, yuv_psnr_db
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ PlaneOrAll: TypeAlias = Literal["y", "cb", "cr", "yuv"]
 Side: TypeAlias = Literal["encode", "decode"]
 SIDES: tuple[Side, ...] = ("encode", "decode")
 PLANES: tuple[PlaneOrAll, ...] = ("y", "cb", "cr", "yuv")
+OVERALL = "Overall"
 CTC_CLASSES = ("A1", "A2", "B", "C", "D", "E", "F")
 
 _VARIANT = ["loop_filters", "way", "network", "weights"]

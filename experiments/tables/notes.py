@@ -8,11 +8,9 @@ from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.records.weights import FILE, ORIGINAL
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
 
-PAPER_NOTE = f"Rows 'paper' quote {paper.CITATION}."
 YUV_NOTE = (
     "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "
     "Technology 22(12), 2012); not VTM's YUV-PSNR, which is of a weighted squared error."
@@ -23,6 +21,7 @@ LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
     "deblock-sao": "deblock+SAO",
     "none": "no filter",
 }
+SEEDS_NOTE = "Seeds: nothing in this run is random."
 DECISIONS_NOTE = (
     "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
     "with Wiener: and filters behind it, fitted to the picture. The picture that is scored is made from the coded "
@@ -58,7 +57,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
         *([DECISIONS_NOTE] if has_decisions else []),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",
         f"Rate: {conventions.rate}; Table 1 has the network's size.",
-        seeds_note(conventions),
+        SEEDS_NOTE,
         *_left_out_notes(results.left_out),
     )
 
@@ -99,11 +98,6 @@ def _left_out_notes(names: Sequence[str]) -> list[str]:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return [f"Left out, some of their results are missing: {len(names)} sequences ({shown})."]
-
-
-def seeds_note(conventions: Conventions) -> str:
-    """The note on seeds."""
-    return f"Seeds: {conventions.seeds}." if conventions.seeds else "Seeds: nothing in this run is random."
 
 
 def listed(qps: Sequence[int]) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, weights_title
-from vvc_nnr.experiments.tables import paper_scores as paper
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
     CTC_CLASSES,
     MS_SSIM,
     NO_FILTER,
+    OVERALL,
     PSNR,
     SCORES,
     SSIM,
@@ -26,14 +27,17 @@ from vvc_nnr.experiments.tables.means import (
     Variant,
     difference,
     image_means,
-    tool_results,
 )
-from vvc_nnr.experiments.tables.notes import PAPER_NOTE, listed, seeds_note, tool_notes, weights_notes
+from vvc_nnr.experiments.tables.notes import SEEDS_NOTE, listed, tool_notes, weights_notes
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+PAPER_NOTE = (
+    "Rows 'paper' quote H. Moon and J.-G. Kim, Compressed Representation of Neural Networks for Use Cases of "
+    "Video/Image Compression in MPEG-NNR."
+)
 PAPER_QPS = (32, 37)
 PAPER_WEIGHTS = "uniform8"
 """What the paper's reconstructed network went through."""
@@ -45,7 +49,6 @@ METHOD_TITLES: dict[ImageMethod, str] = {
 }
 RECONSTRUCTED = "reconstructed CNN-AE"
 PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
-
 _JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
 _PSNR_COLUMN = 5
 """Of Table 4; the next one is that of the mean squared error."""
@@ -61,6 +64,50 @@ _SCORE_NOTES: dict[Score, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class PaperScores:
+    """One row of the paper's Table 2 (dB) or 3 (SSIM); texts keep the printed digits."""
+
+    in_loop_filter: str
+    original: str
+    reconstructed: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRate:
+    """One column of the paper's Table 4."""
+
+    label: str
+    bpp: str
+    psnr_db: str
+    ssim: str
+
+
+PAPER_ORIGINAL_KB = 781
+PAPER_COMPRESSED_KB = 204
+"""Table 1: float32, and 8 bits per weight."""
+PAPER_PSNR_DB = {
+    "B": PaperScores("34.23", "34.29", "34.27"),
+    "C": PaperScores("33.28", "33.41", "33.39"),
+    "D": PaperScores("33.02", "33.19", "33.18"),
+    OVERALL: PaperScores("33.52", "33.73", "33.71"),
+}
+"""Table 2: mean of QP 32 and 37, VTM 1.0, all intra."""
+PAPER_SSIM = {
+    "B": PaperScores("0.9588", "0.9591", "0.9589"),
+    "C": PaperScores("0.9612", "0.9653", "0.9641"),
+    "D": PaperScores("0.9631", "0.9674", "0.9665"),
+    OVERALL: PaperScores("0.9610", "0.9639", "0.9631"),
+}
+"""Table 3: as Table 2."""
+PAPER_END_TO_END = (
+    PaperRate("JPEG", "4.3", "28.244", "0.812"),
+    PaperRate("CNN-AE", "4.3", "29.121", "0.8541"),
+    PaperRate("reconstructed CNN-AE", "4.3", "29.103", "0.8534"),
+)
+"""Table 4: 1,000 images of CIFAR-10."""
+
+
 def size_table(networks: Iterable[NetworkRow]) -> Table:
     """Table 1: the size of each network before and after compression."""
     columns = (
@@ -72,8 +119,8 @@ def size_table(networks: Iterable[NetworkRow]) -> Table:
         Column("Compressed", "KB", digits=1),
         Column("Ratio", digits=2),
     )
-    ratio = paper.ORIGINAL_KB / paper.COMPRESSED_KB
-    theirs = ("paper", None, "uniform", 8, str(paper.ORIGINAL_KB), str(paper.COMPRESSED_KB), ratio)
+    ratio = PAPER_ORIGINAL_KB / PAPER_COMPRESSED_KB
+    theirs = ("paper", None, "uniform", 8, str(PAPER_ORIGINAL_KB), str(PAPER_COMPRESSED_KB), ratio)
     rows = list(dict.fromkeys(networks))
     compressed = [row for row in rows if row.weights != ORIGINAL]
     notes = (
@@ -88,65 +135,32 @@ def size_table(networks: Iterable[NetworkRow]) -> Table:
     return Table("Table 1: model size", columns, (*map(_size_cells, compressed), theirs), notes)
 
 
-def psnr_table(
-    rows: pd.DataFrame,
-    networks: Sequence[NetworkRow],
-    conventions: Conventions,
-    qps: Sequence[int] = PAPER_QPS,
-    plane: PlaneName = "y",
-) -> Table:
-    """Table 2: PSNR per class and overall, of each anchor and of each network before and after compression.
+def psnr_table(results: ToolResults, conventions: Conventions) -> Table:
+    """Table 2: PSNR of luma per class and overall, of each anchor and each network before and after compression.
 
     Args:
-        rows: Rows of the tool-by-tool experiment; other QPs are ignored.
-        networks: The networks of the run.
-        conventions: What the rows were made under.
-        qps: The QPs to average over.
-        plane: The plane to score.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
+        results: The means of a tool-by-tool run at the QPs to average over; the paper's are `PAPER_QPS`.
+        conventions: What its rows were made under.
     """
-    results = tool_results(rows, networks, qps)
     notes = (
         "The paper has JVET classes B, C, D and VTM 1.0 (deblocking and SAO): levels depend on the sequences, compare "
         "the differences. Its overall gain (0.21 dB) is above the gain of each of its classes.",
         PAPER_NOTE,
     )
-    return _score_table("Table 2: PSNR", results, PSNR, plane, conventions, paper.PSNR_DB, notes)
+    return _score_table("Table 2: PSNR", results, PSNR, conventions, PAPER_PSNR_DB, notes)
 
 
-def ssim_table(
-    rows: pd.DataFrame,
-    networks: Sequence[NetworkRow],
-    conventions: Conventions,
-    qps: Sequence[int] = PAPER_QPS,
-    plane: PlaneName = "y",
-) -> Table:
-    """Table 3: SSIM as Table 2 has PSNR; see `psnr_table` for arguments and errors."""
-    results = tool_results(rows, networks, qps)
+def ssim_table(results: ToolResults, conventions: Conventions) -> Table:
+    """Table 3: SSIM of luma as Table 2 has PSNR, from the same results and conventions."""
     notes = ("The paper's text says a gain of 0.019, its table 0.0029.", PAPER_NOTE)
-    return _score_table("Table 3: SSIM", results, SSIM, plane, conventions, paper.SSIM, notes)
+    return _score_table("Table 3: SSIM", results, SSIM, conventions, PAPER_SSIM, notes)
 
 
-def all_scores_table(
-    rows: pd.DataFrame, networks: Sequence[NetworkRow], conventions: Conventions, qps: Sequence[int] = PAPER_QPS
-) -> Table:
-    """PSNR, SSIM and MS-SSIM of all planes over all sequences, with the columns of Tables 2 and 3.
-
-    Args:
-        rows: Rows of the tool-by-tool experiment; other QPs are ignored.
-        networks: The networks of the run.
-        conventions: What the rows were made under.
-        qps: The QPs to average over.
-
-    Raises:
-        InputError: If two rows about the same thing differ.
-    """
-    results = tool_results(rows, networks, qps)
+def all_scores_table(results: ToolResults, conventions: Conventions) -> Table:
+    """PSNR, SSIM and MS-SSIM of all planes over all sequences, with the columns of Tables 2 and 3."""
     weights = _weights(results)
     columns = (Column("Score", text=True), Column("Plane", text=True), *_score_columns("", 5, 5, weights)[1:])
-    names = results.groups.get(paper.OVERALL, ())
+    names = results.groups.get(OVERALL, ())
     cells = tuple(
         (f"{score.name} [{score.unit}]" if score.unit else score.name, plane.capitalize(), *cells)
         for score in SCORES
@@ -156,7 +170,7 @@ def all_scores_table(
         for cells in (_score_cells(names, network, results, score.column(plane), weights),)
     )
     notes = (*_SCORE_NOTES.values(), _COLUMNS_NOTE, *tool_notes(conventions, results))
-    title = f"All scores of all planes, mean of QP {listed(qps)} over {len(names)} sequences"
+    title = f"All scores of all planes, mean of QP {listed(results.qps)} over {len(names)} sequences"
     return Table(title, columns, cells, notes)
 
 
@@ -208,17 +222,16 @@ def _score_table(
     title: str,
     results: ToolResults,
     score: Score,
-    plane: PlaneName,
     conventions: Conventions,
-    theirs: Mapping[str, paper.PaperScores],
+    theirs: Mapping[str, PaperScores],
     last_notes: tuple[str, ...],
 ) -> Table:
     weights = _weights(results)
     columns = _score_columns(score.unit, score.digits, score.difference_digits, weights)
     first_notes = [_SCORE_NOTES[score]] if score in _SCORE_NOTES else []
     notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results), *last_notes)
-    heading = f"{title} of {PLANE_TITLES[plane]}, mean of QP {listed(results.qps)}"
-    return Table(heading, columns, _score_rows(results, score.column(plane), weights, theirs), notes)
+    heading = f"{title} of luma, mean of QP {listed(results.qps)}"
+    return Table(heading, columns, _score_rows(results, score.column("y"), weights, theirs), notes)
 
 
 def _weights(results: ToolResults) -> list[str]:
@@ -239,11 +252,11 @@ def _score_columns(unit: str, digits: int, difference_digits: int, weights: Sequ
 
 
 def _score_rows(
-    results: ToolResults, column: str, weights: Sequence[str], theirs: Mapping[str, paper.PaperScores]
+    results: ToolResults, column: str, weights: Sequence[str], theirs: Mapping[str, PaperScores]
 ) -> tuple[tuple[Cell, ...], ...]:
     """Per class and overall: a row for each network in its place, then the paper's."""
     groups = results.groups
-    order = [*CTC_CLASSES, *(name for name in (*groups, paper.OVERALL) if name not in CTC_CLASSES)]
+    order = [*CTC_CLASSES, *(name for name in (*groups, OVERALL) if name not in CTC_CLASSES)]
     rows: list[tuple[Cell, ...]] = []
     for group in dict.fromkeys(order):
         sequences = groups.get(group, ())
@@ -272,7 +285,7 @@ def _score_cells(
     return (network or "none", *anchors, original, *decoded, *gains, *losses)
 
 
-def _paper_cells(scores: paper.PaperScores, weights: Sequence[str]) -> tuple[Cell, ...]:
+def _paper_cells(scores: PaperScores, weights: Sequence[str]) -> tuple[Cell, ...]:
     """The paper's anchor is VTM 1.0: deblocking and SAO; its network was compressed to 8 bit, uniform."""
     anchor, original, reconstructed = (
         float(text) for text in (scores.in_loop_filter, scores.original, scores.reconstructed)
@@ -340,9 +353,9 @@ def _setting(mean: ImageMean) -> str:
 
 
 def _paper_end_to_end() -> list[tuple[Cell, ...]]:
-    reference = float(paper.END_TO_END[1].psnr_db)
+    reference = float(PAPER_END_TO_END[1].psnr_db)
     rows: list[tuple[Cell, ...]] = []
-    for theirs in paper.END_TO_END:
+    for theirs in PAPER_END_TO_END:
         gap = None if theirs.label == "CNN-AE" else float(theirs.psnr_db) - reference
         setting = PAPER_WEIGHTS if theirs.label == RECONSTRUCTED else ""
         rows.append(
@@ -363,6 +376,6 @@ def _image_notes(conventions: Conventions, networks: Sequence[NetworkRow]) -> tu
         "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1. "
         "Reconstructed: with the weights as decoded from the compressed file that the setting names.",
         *weights_notes(networks),
-        seeds_note(conventions),
+        SEEDS_NOTE,
         PAPER_NOTE,
     )

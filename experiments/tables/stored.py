@@ -6,29 +6,33 @@ what the rows say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.frames import frame_of
-from vvc_nnr.experiments.records.planned import image_axes, run_remarks, sequence_axes, zoo_axes
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow
-from vvc_nnr.experiments.records.settings import LastRun, RunFiles, read_last_run
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
+from vvc_nnr.experiments.records.settings import (
+    LastRun,
+    RunFiles,
+    read_last_run,
+    run_remarks,
+)
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import (
+    Savings,
     bd_rate_table,
     complexity_table,
     curve_table,
+    jvet_tables,
     network_bits_table,
+    sequence_savings,
     sequence_table,
-    warning_table,
 )
 from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
-from vvc_nnr.experiments.tables.jvet import jvet_tables
 from vvc_nnr.experiments.tables.means import ToolResults, Variant, tool_results
 from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, tool_notes
 from vvc_nnr.experiments.tables.paper_tables import (
@@ -39,9 +43,7 @@ from vvc_nnr.experiments.tables.paper_tables import (
     size_table,
     ssim_table,
 )
-from vvc_nnr.experiments.tables.savings import Savings, sequence_savings
-from vvc_nnr.experiments.tables.table import Table, with_remarks
-from vvc_nnr.experiments.tables.zoo import zoo_table
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, with_remarks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +56,7 @@ TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
         TOOL_ROWS,
         TOOL_SETTINGS,
         (
-            *("table2_psnr", "table3_ssim", "gain_per_qp", "complexity", "worse", "all_scores", "warnings"),
+            *("table2_psnr", "table3_ssim", "gain_per_qp", "complexity", "worse", "all_scores"),
             *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
             *("coded_weights", "rd_class_*", "rd_overall"),
         ),
@@ -70,40 +72,58 @@ CODED_FOLDER = "networks"
 OLD_FILES = ("in_loop.tsv", "sizes_tool_by_tool.tsv", "sizes_end_to_end.tsv")
 """Files of experiments that are no more: `in-loop`, and `tool-by-tool` when it knew one kind of compression."""
 MIN_QPS_FOR_BD_RATE = 4
-
 Header: TypeAlias = Mapping[str, str]
+_RowT = TypeVar("_RowT", ToolRow, ImageRow, ZooRow)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTools:
-    """A tool-by-tool run.
+@dataclass(frozen=True)
+class StoredRun(Generic[_RowT]):
+    """What every stored run has.
 
     Attributes:
         rows: Those that the last run asked for.
-        networks: Its networks with each of their weights, in the order of the tables.
-        all_networks: The networks of all experiments of the folder.
         header: Where the rows come from, and their conventions.
         last_run: What the last run asked for.
-        interpolation: How its BD-rate is computed.
     """
 
-    rows: tuple[ToolRow, ...]
-    networks: tuple[NetworkRow, ...]
-    all_networks: tuple[NetworkRow, ...]
+    row_type: ClassVar[type[Any]]
+
+    rows: tuple[_RowT, ...]
     header: Header
     last_run: LastRun
-    interpolation: Interpolation
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, sequence_axes, self.header, has_ended=run.has_ended)
+        return run_remarks(run.plan, self.rows, self.header, has_ended=run.has_ended)
 
     @property
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame."""
-        return frame_of(self.rows, ToolRow)
+        return frame_of(self.rows, self.row_type)
+
+    @property
+    def n_results(self) -> int:
+        """How many results there are: rows about different things."""
+        return len({row.key for row in self.rows})
+
+
+@dataclass(frozen=True)
+class StoredTools(StoredRun[ToolRow]):
+    """A tool-by-tool run.
+
+    Attributes:
+        networks: Its networks with each of their weights, in the order of the tables.
+        all_networks: The networks of all experiments of the folder.
+        interpolation: How its BD-rate is computed.
+    """
+
+    row_type = ToolRow
+
+    networks: tuple[NetworkRow, ...]
+    all_networks: tuple[NetworkRow, ...]
+    interpolation: Interpolation
 
     @property
     def conventions(self) -> Conventions:
@@ -134,26 +154,14 @@ class StoredTools:
         return jvet_tables(results, savings, self.interpolation, notes)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImages:
+@dataclass(frozen=True)
+class StoredImages(StoredRun[ImageRow]):
     """An end-to-end run; attributes as those of `StoredTools`."""
 
-    rows: tuple[ImageRow, ...]
+    row_type = ImageRow
+
     networks: tuple[NetworkRow, ...]
     all_networks: tuple[NetworkRow, ...]
-    header: Header
-    last_run: LastRun
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What has to be known before any number: what was planned and is not there, rows of another version."""
-        run = self.last_run
-        return run_remarks(run.plan, self.rows, image_axes, self.header, has_ended=run.has_ended)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a data frame."""
-        return frame_of(self.rows, ImageRow)
 
     def tables(self) -> dict[str, Table]:
         """The tables by file name."""
@@ -164,25 +172,13 @@ class StoredImages:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class StoredZoo:
+@dataclass(frozen=True)
+class StoredZoo(StoredRun[ZooRow]):
     """A model-zoo run; `absent` has name and reason of networks that could not run."""
 
-    rows: tuple[ZooRow, ...]
+    row_type = ZooRow
+
     absent: Mapping[str, str]
-    header: Header
-    last_run: LastRun
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What has to be known before any number: what was planned and is not there, rows of another version."""
-        run = self.last_run
-        return run_remarks(run.plan, self.rows, zoo_axes, self.header, has_ended=run.has_ended)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a data frame."""
-        return frame_of(self.rows, ZooRow)
 
     def tables(self) -> dict[str, Table]:
         """The table by its file name."""
@@ -294,7 +290,7 @@ def read_tools(folder: Path) -> StoredTools:
         and row.way in ("codec", *asked.ways)
         and (row.way == "codec" or (row.network, row.weights, row.network_sha256, row.loop_filters) in used)
     )
-    return StoredTools(rows, networks, read_networks(folder), found.header, last_run, asked.interpolation)
+    return StoredTools(rows, found.header, last_run, networks, read_networks(folder), asked.interpolation)
 
 
 def read_images(folder: Path) -> StoredImages:
@@ -314,7 +310,7 @@ def read_images(folder: Path) -> StoredImages:
         if _is_shown(row.image, last_run)
         and (row.method != "cnn-ae" or (row.setting, row.weights, row.network_sha256) in used)
     )
-    return StoredImages(rows, networks, read_networks(folder), found.header, last_run)
+    return StoredImages(rows, found.header, last_run, networks, read_networks(folder))
 
 
 def read_zoo(folder: Path) -> StoredZoo:
@@ -331,7 +327,7 @@ def read_zoo(folder: Path) -> StoredZoo:
     absent = last_run.settings.get("absent", {})
     if not isinstance(absent, dict) or not all(isinstance(reason, str) for reason in absent.values()):
         raise InputError(f"{folder / ZOO_SETTINGS}: absent {absent!r}: must be a reason for each name")
-    return StoredZoo(tuple(rows), absent, found.header, last_run)
+    return StoredZoo(tuple(rows), found.header, last_run, absent)
 
 
 def read_networks(folder: Path) -> tuple[NetworkRow, ...]:
@@ -371,14 +367,14 @@ def tool_tables(
     """
     frame = frame_of(rows, ToolRow)
     results = tool_results(frame, networks)
-    shown = [qp for qp in results.qps if qp in PAPER_QPS] or list(results.qps)
+    shown = tool_results(frame, networks, [qp for qp in results.qps if qp in PAPER_QPS] or results.qps)
     has_curves = len(results.qps) >= MIN_QPS_FOR_BD_RATE and bool(results.sequences)
     savings = sequence_savings(results, interpolation) if has_curves else {}
     common = (YUV_NOTE, *tool_notes(conventions, results))
     tables = {
         "table1_size": size_table(all_networks),
-        "table2_psnr": psnr_table(frame, networks, conventions, shown),
-        "table3_ssim": ssim_table(frame, networks, conventions, shown),
+        "table2_psnr": psnr_table(shown, conventions),
+        "table3_ssim": ssim_table(shown, conventions),
     }
     if savings:
         notes = (bd_rate_note(results, interpolation), *common)
@@ -391,12 +387,65 @@ def tool_tables(
         tables["bd_rate_with_network_bits"] = network_bits_table(results, savings, notes)
         tables["bd_rate_of_mean_curves"] = curve_table(results, interpolation, notes)
         tables["bd_rate_per_sequence"] = sequence_table(results, savings, notes)
-        warnings = warning_table(results, savings)
-        if warnings.rows:
-            tables["warnings"] = warnings
     tables["worse"] = worse_table(results, savings, common)
-    tables["all_scores"] = all_scores_table(frame, networks, conventions, shown)
+    tables["all_scores"] = all_scores_table(shown, conventions)
     return tables
+
+
+def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bool) -> Table:
+    """The table of a run: one line per network and codec; columns that say nothing are left out."""
+    rows = list(rows)
+    columns = (
+        Column("Network", text=True),
+        Column("Weights", text=True),
+        Column("Codec", text=True),
+        Column("Parameters"),
+        Column("Size", "byte"),
+        Column("Saving", "%", digits=2),
+        Column("Encode", "s", digits=2),
+        Column("Decode", "s", digits=2),
+        Column("Memory", "MiB", digits=0),
+        Column("Accuracy", "%", digits=2),
+        Column("AP", "%", digits=2),
+        Column("Pixel accuracy", "%", digits=2),
+        Column("IoU", digits=4),
+        Column("Dice", digits=4),
+        Column("Rate", "bpp", digits=4),
+        Column("PSNR", "dB", digits=3),
+        Column("Fault", text=True),
+    )
+    body = [_zoo_cells(row) for row in rows]
+    body += [(name, f"not here: {reason}", *[None] * (len(columns) - 2)) for name, reason in absent.items()]
+    said = [place for place in range(len(columns)) if place < 7 or any(cells[place] for cells in body)]
+    shown = tuple(tuple(cells[place] for place in said) for cells in body)
+    title = "Model zoo: size, times and quality of coded networks"
+    return Table(title, tuple(columns[place] for place in said), shown, tuple(_zoo_notes(rows, has_peer)))
+
+
+def _zoo_cells(row: ZooRow) -> tuple[Cell, ...]:
+    size = row.original_bytes if row.n_bytes is None else row.n_bytes
+    saving = None if row.n_bytes is None else 100 * (1 - row.n_bytes / row.original_bytes)
+    fault = f"NaN or infinite: {row.fault}" if row.fault else None
+    head = (row.network, row.weights, row.coding.label, row.n_parameters, size, saving)
+    cost = (row.encode_s, row.decode_s, row.memory_mib)
+    scores = (row.accuracy_percent, row.average_precision_percent, row.pixel_accuracy_percent, row.iou, row.dice)
+    return (*head, *cost, *scores, row.bpp, row.psnr_db, fault)
+
+
+def _zoo_notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
+    tasks = dict.fromkeys(f"{row.network}: {row.data}." for row in rows if row.data)
+    notes = [
+        "Size: bytes of all tensors in their number formats, or of the whole coded file.",
+        "Times: processor time of one run, one thread.",
+        "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
+        "Calibrated: the smallest file within a loss on other photographs; all candidates timed, memory not taken.",
+        "Memory: most of the codec's process beyond what it had with the network loaded.",
+        "Weights published, bundled with this package, or random: real layout, but nothing to score.",
+        *tasks,
+    ]
+    if not has_peer:
+        notes.append("The reference software was not run: VVC_NNR_PEER names no environment with it.")
+    return notes
 
 
 def _is_shown(name: str, last_run: LastRun) -> bool:

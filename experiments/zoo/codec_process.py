@@ -31,7 +31,6 @@ from vvc_nnr.roles.roles import TensorRole
 WORKER = Path(__file__).with_name("codec_worker.py")
 PEER_VARIABLE = "VVC_NNR_PEER"
 """The Python of an environment with the reference software."""
-PEER_FORMATS = ("float32", "int32")
 TIMEOUT_S = 3600
 
 

@@ -22,11 +22,16 @@ import os
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
 STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -44,10 +49,20 @@ def reset_peak() -> None:
         PEAK_RESET.write_text("5")
 
 
+@cache
+def declare_operators() -> Any:
+    """Declares torchvision's operators without kernels, for as long as the process lives: the cache keeps them."""
+    import torch
+
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for schema in SCHEMAS:
+        library.define(schema)
+    return library
+
+
 def import_peer() -> Any:
     """The peer's module of streams."""
     import torch
-    from torchvision_operators import declare_operators  # type: ignore[import-not-found]
 
     declare_operators()
     torch.set_num_threads(1)

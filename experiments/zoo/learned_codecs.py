@@ -16,14 +16,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.experiments.zoo.optional import COMPRESSAI, import_optional
 from vvc_nnr.experiments.zoo.row import (
+    COMPRESSAI,
+    WEIGHTS,
     Metrics,
     Picture,
     Subject,
-    Weights,
+    WeightsOrigin,
     colour_pictures,
+    cut_sides,
     find_weights,
+    import_optional,
     module_subject,
     pictures_in,
 )
@@ -37,7 +40,6 @@ MIN_SCALE, MAX_SCALE, N_SCALES = 0.11, 64.0, 64
 
 Architecture = Literal["bmshj2018-factorized", "cheng2020-anchor"]
 CLASSES = {"bmshj2018-factorized": "FactorizedPrior", "cheng2020-anchor": "Cheng2020Anchor"}
-WEIGHTS = Path(__file__).parent / "weights"
 MULTIPLE = 64
 
 
@@ -92,7 +94,7 @@ class PublishedCodecRow:
             return module_subject(network, "random")
         network = kind.from_state_dict(as_torch(read_checkpoint(path).arrays))
         network.update()
-        pictures = [_cut(picture) for picture in pictures_in(folder, "clic")]
+        pictures = [cut_sides(picture, MULTIPLE) for picture in pictures_in(folder, "clic")]
         return codec_subject(network, "published", pictures, "CLIC")
 
 
@@ -120,7 +122,7 @@ def small_codec(architecture: Architecture) -> Any:
     return network.eval()
 
 
-def codec_subject(network: Any, weights: Weights, pictures: Sequence[Picture], words: str) -> Subject:
+def codec_subject(network: Any, weights: WeightsOrigin, pictures: Sequence[Picture], words: str) -> Subject:
     """The subject of a codec with its tables."""
     return module_subject(network, weights, f"{len(pictures)} pictures ({words})", lambda m: code_pictures(m, pictures))
 
@@ -140,11 +142,6 @@ def code_pictures(network: Any, pictures: Sequence[Picture]) -> Metrics:
         decoded = np.rint(output.clamp(0, 1).numpy() * 255).astype(np.uint8)
         scores.append(psnr_db(picture, decoded, bit_depth=8))
     return Metrics(bpp=8 * n_bytes / n_pixels, psnr_db=float(np.mean(scores)))
-
-
-def _cut(picture: Picture) -> Picture:
-    height, width = (side // MULTIPLE * MULTIPLE for side in picture.shape[:2])
-    return picture[:height, :width]
 
 
 def make_tables(network: Any) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import importlib
+import importlib.util
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,14 +22,22 @@ from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, data_folder
+from vvc_nnr.experiments.zoo.codec_worker import declare_operators
 from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import TensorRole
 from vvc_nnr.sequences.images import image_files, read_image
 from vvc_nnr.sequences.listing import list_files
 
-Weights = Literal["published", "bundled", "trained here", "random"]
+WeightsOrigin = Literal["published", "bundled", "trained here", "random"]
 """Where a network's weights come from; "random": real layout, no task."""
+Picture = NDArray[np.uint8]
+WEIGHTS = Path(__file__).parent / "weights"
+CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
+DATA_SETS = ("set12", "classic5", "dncnn", CALIBRATION_SET)
+"""What networks of the zoo are made of and scored on, of the data folder, besides `colour_files`."""
+COMPRESSAI = "--no-deps compressai pytorch-msssim torch-geometric, then what they ask for but numpy"
+"""CompressAI asks for a numpy below 2 and works with later ones."""
 
 
 class NotHereError(VvcNnrError):
@@ -70,7 +82,7 @@ class Subject:
 
     arrays: NamedArrays
     roles: Mapping[str, TensorRole] | None
-    weights: Weights
+    weights: WeightsOrigin
     data: str = ""
     evaluate: Callable[[NamedArrays], Metrics] | None = None
     module: nn.Module | None = None
@@ -113,7 +125,7 @@ class CalibratedRow(Protocol):
 
 def module_subject(
     module: nn.Module,
-    weights: Weights,
+    weights: WeightsOrigin,
     data: str = "",
     evaluate: Callable[[Any], Metrics] | None = None,
 ) -> Subject:
@@ -175,16 +187,10 @@ def pictures_in(folder: Path | None, name: str) -> list[NDArray[np.uint8]]:
     return [read_image(path) for path in image_files(data_set(folder, name))]
 
 
-Picture = NDArray[np.uint8]
-CALIBRATION_FOLDER, CALIBRATION_SET = "calibration", "bsds500/train"
-DATA_SETS = ("set12", "classic5", "dncnn", CALIBRATION_SET)
-"""What networks of the zoo are made of and scored on, of the data folder, besides `colour_files`."""
-
-
 def colour_pictures(multiple: int) -> tuple[list[Picture], str]:
     """RGB pictures with sides cut to a multiple, and what they are: the Kodak pictures, else scikit-image's."""
     paths, words = colour_files()
-    return [_cut(read_image(path), multiple) for path in paths], words
+    return [cut_sides(read_image(path), multiple) for path in paths], words
 
 
 def colour_files() -> tuple[list[Path], str]:
@@ -241,6 +247,37 @@ def data_path(name: str) -> Path:
     return found
 
 
-def _cut(picture: Picture, multiple: int) -> Picture:
+def cut_sides(picture: Picture, multiple: int) -> Picture:
+    """The picture from its first row and column on, its sides cut to a multiple."""
     height, width = (side // multiple * multiple for side in picture.shape[:2])
     return picture[:height, :width]
+
+
+def import_optional(name: str, install: str) -> ModuleType:
+    """A module of an optional package.
+
+    Args:
+        name: The module, such as "torchvision.models".
+        install: What `pip install` takes to get it.
+
+    Raises:
+        NotHereError: If it is not there or does not import.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _make_torchvision_importable()
+            return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotHereError(f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}") from error
+
+
+def _make_torchvision_importable() -> None:
+    """Its kernels are not needed here, which it does not import without."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        declare_operators()

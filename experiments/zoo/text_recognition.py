@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
-from vvc_nnr.experiments.zoo.optional import import_optional
-from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Picture, Subject, colour_pictures
+from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Picture, Subject, colour_pictures, import_optional
 from vvc_nnr.model.onnx import put_together, read_onnx
 
 PACKAGE = "rapidocr_onnxruntime"

@@ -13,15 +13,22 @@ import cv2
 import numpy as np
 import torch
 
-from vvc_nnr.experiments.zoo.optional import import_optional
-from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Subject, data_set, find_weights, module_subject
+from vvc_nnr.experiments.zoo.row import (
+    Metrics,
+    NotHereError,
+    Subject,
+    data_set,
+    find_weights,
+    import_optional,
+    module_subject,
+)
 from vvc_nnr.model.torch import as_torch
 from vvc_nnr.model.torch_file import read_checkpoint
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files, list_folders
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-N_PICTURES = 2000
+CHANNEL_MEAN, CHANNEL_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+N_CLASSIFIED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +81,14 @@ class ClassificationRow:
 
 def normalised(picture: np.ndarray) -> torch.Tensor:
     """RGB uint8 (H, W, 3) as torchvision's networks take it, float32 (1, 3, H, W)."""
-    values = (picture.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    values = (picture.astype(np.float32) / 255 - np.array(CHANNEL_MEAN, np.float32)) / np.array(
+        CHANNEL_DEVIATION, np.float32
+    )
     return torch.from_numpy(values).permute(2, 0, 1)[None].contiguous()
 
 
 def _labelled(folder: Path) -> list[tuple[Path, int]]:
-    """Pictures with their classes, at most `N_PICTURES`, spread evenly over all.
+    """Pictures with their classes, at most `N_CLASSIFIED`, spread evenly over all.
 
     Raises:
         NotHereError: If there are none.
@@ -95,7 +104,7 @@ def _labelled(folder: Path) -> list[tuple[Path, int]]:
         found = [(path, classes[path.relative_to(folder).parts[0]]) for path in inside]
     if not found:
         raise NotHereError(f"weights are there, no picture in {folder}/<class>/")
-    return found[:: max(1, len(found) // N_PICTURES)][:N_PICTURES]
+    return found[:: max(1, len(found) // N_CLASSIFIED)][:N_CLASSIFIED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,7 @@ class YoloRow:
 
 # COCO's numbers of the 20 classes of Pascal VOC that torchvision's weights know, in their order behind the background.
 CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
-N_PICTURES = 500
+N_SEGMENTED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +154,13 @@ class DeepLabRow:
         coco = import_optional("pycocotools.coco", "pycocotools")
         root = data_set(folder, "coco2017")
         labels = coco.COCO(str(root / "annotations" / "instances_val2017.json"))
-        data = f"{N_PICTURES} pictures of COCO 2017's validation set"
+        data = f"{N_SEGMENTED} pictures of COCO 2017's validation set"
         return module_subject(network, "published", data, lambda module: _segmented(module, root, labels))
 
 
 def _segmented(network: Any, root: Path, labels: Any) -> Metrics:
     counts = np.zeros((21, 21), np.int64)
-    for number in sorted(labels.getImgIds(catIds=[]))[:N_PICTURES]:
+    for number in sorted(labels.getImgIds(catIds=[]))[:N_SEGMENTED]:
         picture = read_image(root / "val2017" / f"{number:012d}.jpg")
         found = network(normalised(picture))["out"][0].argmax(0).numpy()
         counts += confusion(_mask(labels, number, picture.shape[:2]), found, 21)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.experiments.zoo.row import Metrics, Subject, colour_pictures, data_set, find_weights, module_subject
+from vvc_nnr.experiments.zoo.row import (
+    WEIGHTS,
+    Metrics,
+    Picture,
+    Subject,
+    colour_pictures,
+    data_set,
+    find_weights,
+    module_subject,
+)
 from vvc_nnr.model.safetensors import read_network
 from vvc_nnr.model.torch import as_torch
 from vvc_nnr.model.torch_file import read_checkpoint
 from vvc_nnr.sequences.images import image_files, read_image
 
-Picture = NDArray[np.uint8]
 SIDE = 128
 MAX_THINGS = 4
 _LETTERS = string.ascii_letters + string.digits
@@ -129,7 +137,6 @@ def dice(logits: Tensor, masks: Tensor) -> float:
     return 2 * int((found & wanted).sum()) / n_pixels if n_pixels else 1.0
 
 
-WEIGHTS = Path(__file__).parent / "weights"
 SEED = 1
 N_CROPS = 256
 # Half the size of Carvana's pictures, as the published network was trained.
@@ -162,38 +169,19 @@ def _batched(network: nn.Module, crops: Tensor) -> Tensor:
     return torch.cat([network(batch) for batch in torch.split(crops, 32)])
 
 
-class _DoubleConvolution(nn.Module):
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.double_conv = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(),
-        )
-
-    def forward(self, given: Tensor) -> Tensor:
-        found: Tensor = self.double_conv(given)
-        return found
+def _double_convolution(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(double_conv=DoubleConvolution(n_in, n_out)))
 
 
-class _Down(nn.Module):
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), _DoubleConvolution(n_in, n_out))
-
-    def forward(self, given: Tensor) -> Tensor:
-        found: Tensor = self.maxpool_conv(given)
-        return found
+def _down(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(maxpool_conv=nn.Sequential(nn.MaxPool2d(2), _double_convolution(n_in, n_out))))
 
 
 class _Up(nn.Module):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(n_in, n_in // 2, 2, stride=2)
-        self.conv = _DoubleConvolution(n_in, n_out)
+        self.conv = _double_convolution(n_in, n_out)
 
     def forward(self, given: Tensor, level: Tensor) -> Tensor:
         grown = self.up(given)
@@ -203,27 +191,17 @@ class _Up(nn.Module):
         return found
 
 
-class _Head(nn.Module):
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(n_in, n_out, 1)
-
-    def forward(self, given: Tensor) -> Tensor:
-        found: Tensor = self.conv(given)
-        return found
-
-
 class CarvanaUNet(nn.Module):
     """The widely used U-Net for Carvana, 31 million weights, by the names of its published checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inc = _DoubleConvolution(3, 64)
-        self.down1, self.down2 = _Down(64, 128), _Down(128, 256)
-        self.down3, self.down4 = _Down(256, 512), _Down(512, 1024)
+        self.inc = _double_convolution(3, 64)
+        self.down1, self.down2 = _down(64, 128), _down(128, 256)
+        self.down3, self.down4 = _down(256, 512), _down(512, 1024)
         self.up1, self.up2 = _Up(1024, 512), _Up(512, 256)
         self.up3, self.up4 = _Up(256, 128), _Up(128, 64)
-        self.outc = _Head(64, 2)
+        self.outc = nn.Sequential(OrderedDict(conv=nn.Conv2d(64, 2, 1)))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """RGB (N, 3, H, W), 0 to 1, to logits (N, 2, H, W)."""

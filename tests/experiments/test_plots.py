@@ -15,18 +15,14 @@ from matplotlib.figure import Figure
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import plots
+from vvc_nnr.experiments.charts import Series, rd_pair
 from vvc_nnr.experiments.plots import charts_figure, save_figure
-from vvc_nnr.experiments.records.frames import frame_of
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
-from vvc_nnr.experiments.report.charts import Series
-from vvc_nnr.experiments.report.rd_charts import rd_pair
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.tables.means import tool_results
 
 
-def rd_figures(
-    rows: Sequence[ToolRow], networks: Sequence[NetworkRow], by: plots.Grouping = "class"
-) -> dict[str, Figure]:
-    return plots.rd_figures(tool_results(frame_of(rows, ToolRow), networks), by)
+def rd_figures(rows: Sequence[ToolRow], networks: Sequence[NetworkRow]) -> dict[str, Figure]:
+    return plots.rd_figures(tool_results(frame_of(rows, ToolRow), networks))
 
 
 def end_to_end_figure(rows: Sequence[ImageRow]) -> Figure:
@@ -34,7 +30,6 @@ def end_to_end_figure(rows: Sequence[ImageRow]) -> Figure:
 
 
 def test_rd_figures(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
-    assert list(rd_figures(tool_rows, tool_networks, "sequence")) == ["Cactus", "BasketballPass"]
     figures = rd_figures(tool_rows, tool_networks)
     assert list(figures) == ["Class B", "Class D", "Overall"]
     curves, gains = figures["Overall"].axes
@@ -64,12 +59,12 @@ def test_names_from_outside_are_drawn_as_they_are(
     tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow], tmp_path: Path
 ) -> None:
     odd = [
-        replace(row, sequence="_a$^$\udcff", network=row.network.replace("rep", "$_{$"))
+        replace(row, ctc_class="_a$^$\udcff", network=row.network.replace("rep", "$_{$"))
         for row in tool_rows
         if row.sequence == "Cactus"
     ]
     networks = [replace(row, network=row.network.replace("rep", "$_{$")) for row in tool_networks]
-    (figure,) = rd_figures(odd, networks, "sequence").values()
+    (figure,) = rd_figures(odd, networks).values()
     save_figure(figure, tmp_path / "odd.png")
     assert "$_{$, original" in labels(figure.axes[0])
     save_figure(figure, tmp_path / "odd.svg")
@@ -157,9 +152,8 @@ def test_a_notebook_s_backend_does_not_matter(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from vvc_nnr.experiments.plots import charts_figure, save_figure
-from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.charts import Series, rd_pair
 from vvc_nnr.experiments.report.figure_svg import chart_svg
-from vvc_nnr.experiments.report.rd_charts import rd_pair
 anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
 charts = rd_pair("t", anchor, [Series("codec", anchor), Series("net", test)], (22, 27, 32, 37))
 for suffix in (".png", ".svg"):

@@ -53,8 +53,7 @@ from vvc_nnr.experiments.cli.inspect import inspect_plain
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import read_last_run
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
-from vvc_nnr.experiments.report.picture_index import read_index
-from vvc_nnr.experiments.runs.viewer_pictures import FOLDER, INDEX
+from vvc_nnr.experiments.records.viewer_pictures import INDEX, PICTURES_FOLDER, read_index
 from vvc_nnr.experiments.tables.stored import TOOL_NETWORKS, read_tools
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
@@ -960,7 +959,7 @@ def _index_seeds() -> list[bytes]:
 
 
 def _read_index(data: bytes, folder: Path) -> object:
-    inside = folder / FOLDER
+    inside = folder / PICTURES_FOLDER
     inside.mkdir(exist_ok=True)
     for name in ("o.png", "d.png", "f.png"):
         (inside / name).touch()

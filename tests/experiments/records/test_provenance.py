@@ -61,7 +61,7 @@ def test_a_command_that_is_not_there_has_no_output() -> None:
 
 
 def test_conventions_round_trip() -> None:
-    conventions = Conventions("full", seeds="3")
+    conventions = Conventions("full", rate="bits")
     assert Conventions.from_header(conventions.to_header() | {"other": "x"}) == conventions
 
 
@@ -69,6 +69,6 @@ def test_conventions_of_a_bad_header() -> None:
     header = Conventions().to_header()
     with pytest.raises(InputError, match="psnr_peak 'odd'"):
         Conventions.from_header(header | {"psnr_peak": "odd"})
-    del header["rate"], header["seeds"]
-    with pytest.raises(InputError, match="has no rate, seeds"):
+    del header["averaging"], header["rate"]
+    with pytest.raises(InputError, match="has no averaging, rate"):
         Conventions.from_header(header)

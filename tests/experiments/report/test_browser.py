@@ -11,12 +11,11 @@ import pytest
 from devtools import Browser, browser, find_browser
 
 from vvc_nnr.experiments.records.provenance import Provenance
+from vvc_nnr.experiments.records.viewer_pictures import read_index
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.page import render_page
-from vvc_nnr.experiments.report.picture_index import read_index
-from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.report.tool_section import tool_section
-from vvc_nnr.experiments.tables.jvet import MEAN
+from vvc_nnr.experiments.report.sections import read_sections, tool_section
+from vvc_nnr.experiments.tables.bd_rate_tables import MEAN
 from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.experiments.tables.table import CellWarning, cell_texts
 

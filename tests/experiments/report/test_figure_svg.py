@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from vvc_nnr.experiments.charts import Axis, BarChart, Bars, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.plots import COLOURS, Mark
 from vvc_nnr.experiments.report import figure_svg as module
-from vvc_nnr.experiments.report.charts import Axis, BarChart, Bars, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.report.figure_svg import bar_key_svg, chart_svg, figure_svg, key_svg
 
 NASTY = "</title><script>alert(1)</script>"

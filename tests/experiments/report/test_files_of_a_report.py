@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import openpyxl
@@ -17,10 +18,9 @@ import pytest
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import load
 from vvc_nnr.experiments.cli.main import main
-from vvc_nnr.experiments.report.latex_document import to_latex_document
 from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.report.workbook import number_format, sheet_name, to_workbook
-from vvc_nnr.experiments.tables.table import CellWarning, Column, Table, to_markdown
+from vvc_nnr.experiments.report.write import number_format, sheet_name, to_workbook
+from vvc_nnr.experiments.tables.table import CellWarning, Column, Table, to_latex, to_markdown
 
 Run = Callable[..., str]
 ODD = Table(
@@ -41,7 +41,7 @@ def test_every_format_by_its_suffix(results: Path, run: Run, tmp_path: Path) -> 
         (".html", b"<!DOCTYPE html>"),
         (".md", b"**"),
         (".csv", b"# "),
-        (".tex", b"\\doc"),
+        (".tex", b"\\begin{table}"),
         (".xlsx", b"PK"),
     ):
         out = tmp_path / f"report{suffix}"
@@ -180,21 +180,23 @@ def test_without_its_package_a_spreadsheet_says_what_to_install(
         to_workbook({}, [])
 
 
-def test_latex_is_a_document_of_known_letters() -> None:
-    text = to_latex_document([ODD])
-    assert text.startswith("\\documentclass")
-    assert r"-1.23\textsuperscript{a}" in text
-    assert r"?? é \textbackslash{}x\_\{y\}" in text
-    assert text.count(r"\begin{longtable}{llrr}") == 1
+def test_latex_is_a_table_environment_each(results: Path, run: Run, tmp_path: Path) -> None:
+    run("report", results, "-o", tmp_path / "r.tex")
+    text = (tmp_path / "r.tex").read_text()
+    names = {name for section in read_sections(results) for name in section.all_tables}
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(names)
+    odd = to_latex(ODD)
+    assert r"-1.23\textsuperscript{a}" in odd
+    assert r"\textbackslash{}x\_\{y\}" in odd
 
 
-def test_latex_compiles(results: Path, run: Run, tmp_path: Path) -> None:
+def test_latex_compiles(tmp_path: Path) -> None:
     program = shutil.which("pdflatex")
     if program is None:
         pytest.skip("no pdflatex on the PATH")
-    run("report", results, "-o", tmp_path / "r.tex")
-    (tmp_path / "odd.tex").write_text(to_latex_document([ODD, ODD]))
-    for name in ("r.tex", "odd.tex"):
-        command = [program, "-interaction=nonstopmode", "-halt-on-error", "-draftmode", name]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
+    known = replace(ODD, rows=ODD.rows[:2])
+    head = "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
+    (tmp_path / "odd.tex").write_text(f"{head}{to_latex(known)}{to_latex(known)}\\end{{document}}\n")
+    command = [program, "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "odd.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -15,16 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from vvc_nnr.experiments.charts import Series, rd_pair
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, ToolRow
-from vvc_nnr.experiments.report.charts import Series
+from vvc_nnr.experiments.records.viewer_pictures import read_index
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
-from vvc_nnr.experiments.report.image_section import image_section
 from vvc_nnr.experiments.report.page import render_page
-from vvc_nnr.experiments.report.picture_index import read_index
-from vvc_nnr.experiments.report.rd_charts import rd_pair
-from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.report.tool_section import tool_section
+from vvc_nnr.experiments.report.sections import image_section, read_sections, tool_section
 from vvc_nnr.experiments.tables.stored import read_images, read_tools
 from vvc_nnr.experiments.tables.table import cell_texts
 

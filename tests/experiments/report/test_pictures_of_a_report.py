@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.experiments.records.viewer_pictures import read_index
 from vvc_nnr.experiments.report.embedding import PictureLimits, embed_pictures
-from vvc_nnr.experiments.report.picture_index import read_index
 
 Put = Callable[..., list[dict[str, object]]]
 Trio = dict[str, np.ndarray]

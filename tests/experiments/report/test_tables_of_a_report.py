@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.experiments.records.frames import frame_of
-from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
-from vvc_nnr.experiments.report.sections import read_sections
-from vvc_nnr.experiments.report.table_view import table_view
-from vvc_nnr.experiments.report.tool_section import tool_section
-from vvc_nnr.experiments.tables import jvet
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, frame_of
+from vvc_nnr.experiments.report.page import table_view
+from vvc_nnr.experiments.report.sections import read_sections, tool_section
+from vvc_nnr.experiments.tables import bd_rate_tables as jvet
+from vvc_nnr.experiments.tables.bd_rate_tables import sequence_savings
 from vvc_nnr.experiments.tables.means import tool_results
-from vvc_nnr.experiments.tables.savings import sequence_savings
 from vvc_nnr.experiments.tables.stored import read_images, read_tools
 from vvc_nnr.experiments.tables.table import (
     CellWarning,

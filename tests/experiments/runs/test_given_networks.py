@@ -12,12 +12,14 @@ from PIL import Image
 import vvc_nnr
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.weights import parse_compressions
-from vvc_nnr.experiments.runs.given_networks import GivenNetwork, given_autoencoders, given_filters
-from vvc_nnr.experiments.runs.network_states import (
+from vvc_nnr.experiments.runs.networks import (
     BOTH_MODES,
     CodingOptions,
+    GivenNetwork,
     NetworkState,
     check_photographs,
+    given_autoencoders,
+    given_filters,
     network_states,
 )
 from vvc_nnr.filters.networks.in_loop import InLoopFilter

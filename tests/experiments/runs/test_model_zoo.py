@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from vvc_nnr.experiments.records.rows import ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.runs import model_zoo
 from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, run_zoo
+from vvc_nnr.experiments.tables.stored import zoo_table
 from vvc_nnr.experiments.tables.table import to_markdown
-from vvc_nnr.experiments.tables.zoo import zoo_table
 from vvc_nnr.experiments.zoo.bundled import DenoisingRow
 from vvc_nnr.experiments.zoo.codec_process import code_with_ours, code_with_peer
 from vvc_nnr.experiments.zoo.row import Metrics, NotHereError, Subject, module_subject
@@ -218,6 +219,27 @@ def test_the_process_of_a_codec() -> None:
         code_with_ours(arrays, {}, {"qp": 1 << 20})
     with pytest.raises(ExternalToolError, match="missing"):
         code_with_peer("/nonexistent/missing", arrays, {})
+
+
+def test_the_process_of_the_reference_software_needs_one_file_of_this_package(tmp_path: Path) -> None:
+    """With a stand-in for its package, under a Python that does not find this one."""
+    package = tmp_path / "nncodec"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nnc.py").write_text(
+        "import pickle\n"
+        "def compress(network, bitstream_path, return_bitstream, qp):\n    return pickle.dumps((network, qp))\n"
+        "def decompress(data, verbose):\n    return pickle.loads(data)[0]\n"
+    )
+    blocked = tmp_path / "vvc_nnr.py"
+    blocked.write_text("raise ImportError('this package in the process of the reference software')\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    arrays = {"w": np.arange(6, dtype=np.float64).reshape(2, 3), "kept": np.array([True])}
+    coded = code_with_peer(str(python), arrays, {"qp": -38})
+    assert {name: array.dtype for name, array in coded.arrays.items()} == {"w": np.float64, "kept": np.bool_}
+    np.testing.assert_array_equal(coded.arrays["w"], arrays["w"])
 
 
 def test_rows_of_results_are_checked() -> None:

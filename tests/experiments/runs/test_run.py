@@ -222,7 +222,7 @@ def test_a_folder_of_something_else_is_refused(
     (tmp_path / "out").mkdir()
     for content in ("[]", "{", '{"settings": 3}', "\xff"):
         (tmp_path / "out" / "tool_by_tool.json").write_text(content, encoding="latin-1")
-        with pytest.raises(InputError, match=r"tool_by_tool\.json: no settings of an earlier run"):
+        with pytest.raises(InputError, match=r"tool_by_tool\.json: no settings of a run"):
             run_tool_by_tool([source], tmp_path / "out", options, provenance)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,21 +18,22 @@ import vvc_nnr
 from vvc_nnr import files as temporary
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
-from vvc_nnr.experiments.records.planned import Plan, image_axes, progress, run_remarks
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow
 from vvc_nnr.experiments.records.settings import (
+    Plan,
     RunFiles,
     RunIdentity,
     files_digest,
     picture_digests,
+    progress,
     read_last_run,
+    run_remarks,
     source_digests,
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
-from vvc_nnr.experiments.report.write import FORMATS, write_report
-from vvc_nnr.experiments.runs.run import write_results
-from vvc_nnr.experiments.runs.run_folder import RESULT_SUFFIXES, open_run
+from vvc_nnr.experiments.report.write import ReportFormat, write_report
+from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, open_run, write_results
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.folder_lock import LOCK, locked_folder
@@ -118,7 +120,7 @@ def test_more_and_less_of_the_same_goes_on(run: Callable[..., None], tmp_path: P
         (FILES.rows, "# version: ", "# version: 9", "under version '9"),
         (FILES.rows, "\t30.0\t", "\tnan\t", r"column 8 \(psnr_db\)"),
         (FILES.settings, '"1"', "1", "no digest of every picture of a"),
-        (FILES.settings, "{", "[", "no settings of an earlier run"),
+        (FILES.settings, "{", "[", "no settings of a run"),
     ],
 )
 def test_a_folder_that_cannot_go_on_stays_as_it_is(
@@ -281,24 +283,24 @@ def test_one_lock_for_all_commands_that_fill_a_folder(
 
 
 def test_progress_counts_what_is_there() -> None:
-    found = progress(PLAN, [A, A], image_axes, has_ended=True)
+    found = progress(PLAN, [A, A], has_ended=True)
     assert found.text() == "Unfinished: 1 of 2 images, 1 of 1 networks, 1 of 4 results. Absent: images: b."
-    done = progress(replace(PLAN, n_results=2), [A, B], image_axes, has_ended=True)
+    done = progress(replace(PLAN, n_results=2), [A, B], has_ended=True)
     assert (done.is_finished, done.text()[:9]) == (True, "Finished:")
-    cut = progress(replace(PLAN, n_results=None), [A, B], image_axes, has_ended=False)
+    cut = progress(replace(PLAN, n_results=None), [A, B], has_ended=False)
     assert not cut.is_finished
     assert "2 of 2 images, 1 of 1 networks, 2 results. The run has not come to its end" in cut.text()
-    empty = progress(PLAN, [], image_axes, has_ended=False)
+    empty = progress(PLAN, [], has_ended=False)
     assert "0 of 2 images, 0 of 1 networks, 0 of 4 results. Absent: images: a, b; networks: net." in empty.text()
 
 
 def test_remarks_of_other_versions_and_older_folders() -> None:
     plan = replace(PLAN, n_results=2)
     ours = {"version": vvc_nnr.__version__}
-    assert run_remarks(plan, [A, B], image_axes, ours, has_ended=True) == ()
-    (said,) = run_remarks(plan, [A, B], image_axes, {"version": "99.1"}, has_ended=True)
+    assert run_remarks(plan, [A, B], ours, has_ended=True) == ()
+    (said,) = run_remarks(plan, [A, B], {"version": "99.1"}, has_ended=True)
     assert said == f"These results are of version 99.1 of vvc_nnr, this is version {vvc_nnr.__version__}."
-    (said,) = run_remarks(None, [A], image_axes, ours, has_ended=False)
+    (said,) = run_remarks(None, [A], ours, has_ended=False)
     assert "does not say what was planned" in said
 
 
@@ -311,7 +313,7 @@ def text_of(path: Path) -> str:
         return book.read("xl/sharedStrings.xml").decode()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", get_args(ReportFormat))
 def test_every_format_of_a_report_says_that_a_run_is_unfinished(
     tmp_path: Path, provenance: Provenance, format: str
 ) -> None:

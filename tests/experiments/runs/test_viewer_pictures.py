@@ -10,7 +10,7 @@ import pytest
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
-from vvc_nnr.experiments.runs.viewer_pictures import (
+from vvc_nnr.experiments.records.viewer_pictures import (
     decoded_name,
     filtered_name,
     original_name,

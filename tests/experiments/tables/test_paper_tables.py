@@ -11,32 +11,30 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.frames import frame_of
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
+from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.tables import paper_tables
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.bd_rate_tables import bd_rate_table
+from vvc_nnr.experiments.tables.bd_rate_tables import bd_rate_table, sequence_savings
 from vvc_nnr.experiments.tables.gains import gain_table
 from vvc_nnr.experiments.tables.means import image_means, tool_results
 from vvc_nnr.experiments.tables.notes import tool_notes
-from vvc_nnr.experiments.tables.paper_tables import all_scores_table, size_table
-from vvc_nnr.experiments.tables.savings import sequence_savings
+from vvc_nnr.experiments.tables.paper_tables import PAPER_QPS, all_scores_table, size_table
 from vvc_nnr.experiments.tables.stored import tool_tables
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 
-CONVENTIONS = Conventions(seeds="1")
+CONVENTIONS = Conventions()
 GOLDEN = Path(__file__).parent / "golden"
 
 Networks = Sequence[NetworkRow]
 
 
-def psnr_table(rows: Sequence[ToolRow], networks: Networks, **named: object) -> Table:
-    return paper_tables.psnr_table(frame_of(rows, ToolRow), networks, CONVENTIONS, **named)  # type: ignore[arg-type]
+def psnr_table(rows: Sequence[ToolRow], networks: Networks, qps: Sequence[int] = PAPER_QPS) -> Table:
+    return paper_tables.psnr_table(tool_results(frame_of(rows, ToolRow), networks, qps), CONVENTIONS)
 
 
 def ssim_table(rows: Sequence[ToolRow], networks: Networks) -> Table:
-    return paper_tables.ssim_table(frame_of(rows, ToolRow), networks, CONVENTIONS)
+    return paper_tables.ssim_table(tool_results(frame_of(rows, ToolRow), networks, PAPER_QPS), CONVENTIONS)
 
 
 def gains(rows: Sequence[ToolRow], networks: Networks, conventions: Conventions = CONVENTIONS) -> Table:
@@ -69,7 +67,9 @@ def test_golden_tables(
         "end-to-end": lambda: end_to_end_table(image_rows, autoencoders),
         "gain": lambda: gains(tool_rows, tool_networks),
         "bd-rate": lambda: bd_rates(tool_rows, tool_networks),
-        "all-scores": lambda: all_scores_table(frame_of(tool_rows, ToolRow), tool_networks, CONVENTIONS),
+        "all-scores": lambda: all_scores_table(
+            tool_results(frame_of(tool_rows, ToolRow), tool_networks, PAPER_QPS), CONVENTIONS
+        ),
     }
     text = to_markdown(tables[name]())
     path = GOLDEN / f"{name}.md"
@@ -183,11 +183,11 @@ def test_jpeg_on_other_images_is_not_compared(image_rows: list[ImageRow], autoen
 def test_notes_say_the_conventions(
     tool_rows: list[ToolRow], image_rows: list[ImageRow], tool_networks: Networks, autoencoders: Networks
 ) -> None:
-    full = Conventions("full", seeds="1")
-    frame = frame_of(tool_rows, ToolRow)
-    for table in (paper_tables.psnr_table(frame, tool_networks, full), gains(tool_rows, tool_networks, full)):
+    full = Conventions("full")
+    results = tool_results(frame_of(tool_rows, ToolRow), tool_networks)
+    for table in (paper_tables.psnr_table(results, full), gains(tool_rows, tool_networks, full)):
         notes = " ".join(table.notes)
-        for text in ("1023 at 10 bit", "Overall = mean over all sequences", "without the bits of", "Seeds: 1."):
+        for text in ("1023 at 10 bit", "Overall = mean over all sequences", "without the bits of", "Seeds: nothing"):
             assert text in notes
     assert "1020 at 10 bit" in " ".join(psnr_table(tool_rows, tool_networks).notes)
     plain = paper_tables.end_to_end_table(frame_of(image_rows, ImageRow), autoencoders, Conventions())
@@ -238,7 +238,6 @@ def test_pictures_without_chroma_and_without_loss(tool_rows: list[ToolRow], tool
         for row in tool_rows
     ]
     assert psnr_table(rows, tool_networks).rows[0][2:] == (*[math.inf] * 6, *[None] * 4)
-    assert psnr_table(rows, tool_networks, plane="cb").rows[0][2:] == (None,) * 10
     assert "Y [dB]" not in [column.title for column in gains(rows, tool_networks).columns]
     assert all(row[5:10] == (None,) * 5 for row in bd_rates(rows, tool_networks).rows)
 

@@ -1,0 +1,290 @@
+"""Charts as data, with nothing said about how they are drawn; among them rate and quality, and the gains they hide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Literal, TypeAlias
+
+from vvc_nnr.experiments.records.rows import ImageMethod, Way
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, weights_title
+from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
+from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
+from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, ToolResults, Variant
+from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, RECONSTRUCTED
+
+Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "star", "none"]
+Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]
+N_COLOURS = 6
+"""Colours of series; number 0 is the neutral one of anchors."""
+NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
+GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One curve or cloud of points.
+
+    Attributes:
+        label: Its name in the legend.
+        points: (x, y) in the order in which they are joined.
+        colour: 0 for an anchor, 1 to `N_COLOURS` else.
+        marker: Shape at each point; shapes and lines differ as well as colours.
+        line: How points are joined.
+        names: What each point is, such as "QP 22"; empty or one per point.
+        labelled: Whether the names stand beside the points.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    colour: int = 0
+    marker: Marker = "circle"
+    line: Line = "solid"
+    names: tuple[str, ...] = ()
+    labelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a chart of points.
+
+    Attributes:
+        label: What is along it, with its unit in brackets at the end.
+        logarithmic: Whether equal ratios are equally far apart; values are positive then.
+        with_zero: Whether zero is in its range and drawn as a line.
+        includes: Other values that are in its range.
+        digits: Digits after the point of its values, those of the tables.
+        signed: Write a plus before positive values.
+    """
+
+    label: str
+    logarithmic: bool = False
+    with_zero: bool = False
+    includes: tuple[float, ...] = ()
+    digits: int = 3
+    signed: bool = False
+
+    def text(self, value: float) -> str:
+        """A value with what it is and its unit, such as "rate 56.1 kbit per picture"."""
+        quantity, _, unit = self.label.partition(" [")
+        return f"{quantity} {number_text(value, self.digits, signed=self.signed)} {unit.removesuffix(']')}".rstrip()
+
+    def has(self, value: float) -> bool:
+        """Whether a value has a place on it."""
+        return math.isfinite(value) and (value > 0 or not self.logarithmic)
+
+
+@dataclass(frozen=True, slots=True)
+class PointChart:
+    """Curves or points in a plane.
+
+    Attributes:
+        title: What it shows.
+        x: The horizontal axis.
+        y: The vertical axis.
+        series: What is drawn, the first one at the bottom.
+        note: What is not drawn, and why; empty if all is.
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    note: str = ""
+
+    def drawn(self, series: Series) -> list[tuple[Point, str]]:
+        """The points of a series that have a place on both axes, each with its name (empty if it has none)."""
+        names = series.names or ("",) * len(series.points)
+        pairs = zip(series.points, names, strict=True)
+        return [(point, name) for point, name in pairs if self.x.has(point[0]) and self.y.has(point[1])]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """One bar per group.
+
+    Attributes:
+        label: Its name in the legend.
+        values: One per group, None where there is no result.
+    """
+
+    label: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Bars along horizontal lines from zero.
+
+    Attributes:
+        title: What it shows.
+        unit: Unit of the values.
+        groups: Names of the groups, from the top.
+        bars: The bars of each group, from the top.
+        digits: Digits after the point of the values.
+        signed: Write a plus before positive values.
+    """
+
+    title: str
+    unit: str
+    groups: tuple[str, ...]
+    bars: tuple[Bars, ...]
+    digits: int = 2
+    signed: bool = True
+
+    def text(self, value: float) -> str:
+        """A value as it stands in the tables, without its unit."""
+        return number_text(value, self.digits, signed=self.signed)
+
+
+Chart: TypeAlias = PointChart | BarChart
+_RATE = Axis("rate [kbit per picture]", logarithmic=True, digits=1)
+_CODEC_LOOKS: dict[str, tuple[Marker, Line]] = {
+    "all": ("circle", "solid"),
+    "deblock-sao": ("square", "dashed"),
+    "none": ("diamond", "dotted"),
+}
+_WAY_LINES: dict[Way, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
+_IMAGE_LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {
+    "jpeg-file": (0, "square", "dotted"),
+    "jpeg-optimised": (0, "diamond", "dashed"),
+    "jpeg-payload": (0, "circle", "solid"),
+    "cnn-ae": (1, "triangle", "solid"),
+}
+
+
+def is_finite(point: Point) -> bool:
+    """Whether a point has a place in a chart."""
+    return all(map(math.isfinite, point))
+
+
+def finite_points(points: Iterable[Point]) -> list[Point]:
+    """The points that a chart can show, in their order."""
+    return [point for point in points if is_finite(point)]
+
+
+def infinite_note(curves: Iterable[tuple[str, Sequence[Point]]]) -> str:
+    """How many points of which curve are not drawn.
+
+    Args:
+        curves: Labels with all of their points.
+
+    Returns:
+        A sentence; empty if all points can be drawn.
+    """
+    missing = ((label, len(points) - len(finite_points(points)), len(points)) for label, points in curves)
+    parts = [f"{'all' if n == n_all else f'{n} of {n_all}'} of {label}" for label, n, n_all in missing if n]
+    return f"Points of infinite PSNR are not drawn: {'; '.join(parts)}." if parts else ""
+
+
+def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], str]:
+    """The series without their points of infinite PSNR, those without any point left out; and a note about both."""
+    everything = [each for each in series if each.points]
+    note = infinite_note((each.label, each.points) for each in everything)
+    return tuple(each for each in map(_finite, everything) if each.points), note
+
+
+def has_data(chart: Chart) -> bool:
+    """Whether there is anything in a chart to draw."""
+    if isinstance(chart, PointChart):
+        return any(map(is_finite, (point for series in chart.series for point in series.points)))
+    return any(value is not None and math.isfinite(value) for bars in chart.bars for value in bars.values)
+
+
+def number_text(value: float, digits: int, *, signed: bool = False) -> str:
+    """A number as the tables print it; what rounds to nothing is 0, never -0."""
+    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
+
+
+def _finite(series: Series) -> Series:
+    keep = [is_finite(point) for point in series.points]
+    return replace(series, points=tuple(compress(series.points, keep)), names=tuple(compress(series.names, keep)))
+
+
+def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: Sequence[int]) -> list[PointChart]:
+    """PSNR of luma over rate, and gain over the anchor at the same rate, without points of infinite PSNR.
+
+    Args:
+        title: What is coded.
+        anchor: (kbit per picture, dB) of the codec with all its filters, empty if it was not run.
+        curves: All curves, that of the anchor among them.
+        qps: The QPs, rising.
+    """
+    drawn, note = finite_series(_named(series, qps) for series in curves)
+    charts = [PointChart(f"{title}: PSNR over rate", _RATE, Axis("PSNR of luma [dB]"), drawn, note)]
+    if anchor:
+        finite = sorted(finite_points(anchor))
+        gains = [_gain(series, finite) for series in drawn if list(series.points) != finite]
+        axis = Axis("gain over all filters [dB]", with_zero=True, signed=True)
+        shown = tuple(each for each in gains if each.points)
+        charts.append(PointChart(f"{title}: gain at the same rate", _RATE, axis, shown, note))
+    return charts
+
+
+def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
+    """Both charts of a tool-by-tool run, means over the sequences."""
+    looks = _tool_looks(results)
+    curves = [replace(look, points=tuple(results.curve(sequences, variant, "y"))) for variant, look in looks]
+    return rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
+
+
+def image_chart(means: Sequence[ImageMean]) -> PointChart:
+    """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points."""
+    series, note = finite_series([*(_image_series(method, means) for method in _IMAGE_LOOKS), _decoded_series(means)])
+    x = Axis("rate [bit per pixel]", with_zero=True)
+    quoted = _paper_series() if series else ()
+    return PointChart("PSNR over rate", x, Axis("mean PSNR, RGB [dB]"), (*series, *quoted), note)
+
+
+def _image_series(method: ImageMethod, means: Sequence[ImageMean]) -> Series:
+    mine = [mean for mean in means if mean.method == method and mean.weights in (NO_WEIGHTS, ORIGINAL)]
+    found = sorted(mine, key=lambda mean: mean.bpp)
+    points = tuple((mean.bpp, mean.psnr_db) for mean in found)
+    return Series(METHOD_TITLES[method], points, *_IMAGE_LOOKS[method], tuple(mean.setting for mean in found))
+
+
+def _decoded_series(means: Sequence[ImageMean]) -> Series:
+    """The autoencoders with decoded weights."""
+    found = sorted((mean for mean in means if mean.weights not in (NO_WEIGHTS, ORIGINAL)), key=lambda mean: mean.bpp)
+    points = tuple((mean.bpp, mean.psnr_db) for mean in found)
+    names = tuple(f"{mean.setting}, {weights_title(mean.weights)}" for mean in found)
+    return Series(RECONSTRUCTED, points, 2, "cross", "none", names)
+
+
+def _paper_series() -> Iterator[Series]:
+    markers: tuple[Marker, ...] = ("triangle", "star")
+    for theirs, marker in zip(PAPER_END_TO_END[:2], markers, strict=True):
+        yield Series(f"{theirs.label}, in the paper", ((float(theirs.bpp), float(theirs.psnr_db)),), 3, marker, "none")
+
+
+def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
+    """What is drawn and how: anchors neutral, one colour per network, crosses where its weights are decoded.
+
+    Where networks ran in several ways, only the last of their weights is drawn: their curves would hide each other.
+    """
+    ways = {variant.way for variant in results.tests if variant.network}
+    last = dict(results.networks.keys())
+    for variant in results.variants:
+        label = variant_label(results, variant)
+        if not variant.network:
+            yield variant, Series(label, (), 0, *_CODEC_LOOKS[variant.loop_filters])
+        elif len(ways) == 1 or variant.weights == last[variant.network]:
+            number = results.network_names.index(variant.network)
+            is_trained = variant.weights == ORIGINAL
+            marker: Marker = NETWORK_MARKERS[number % len(NETWORK_MARKERS)] if is_trained else "cross"
+            line = _WAY_LINES[variant.way] if len(ways) > 1 else "solid" if is_trained else "dashed"
+            yield variant, Series(label, (), number % N_COLOURS + 1, marker, line)
+
+
+def _named(series: Series, qps: Sequence[int]) -> Series:
+    """The curve by rising rate, each point with its QP where none is missing."""
+    names = tuple(f"QP {qp}" for qp in sorted(qps, reverse=True))
+    points = tuple(sorted(series.points))
+    return replace(series, points=points, names=names if len(points) == len(names) else ())
+
+
+def _gain(series: Series, anchor: Sequence[Point]) -> Series:
+    steps = tuple(zip(*gain_curve(anchor, series.points), strict=True))
+    return replace(series, points=steps, marker="none", names=())
