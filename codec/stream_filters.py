@@ -269,6 +269,7 @@ def _known_filters(stream: VvcStream, messages: Sequence[Sequence[FilterContent]
             known = {number: each for number, each in known.items() if _is_kept(each)}
             settings = {number: each for number, each in settings.items() if each.is_kept}
             sequence = picture.sequence
+        known = dict(known)  # that of the picture before stays as it was
         for content in contents:
             if isinstance(content, FilterSettings):
                 settings[content.filter_id] = content

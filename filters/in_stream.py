@@ -38,6 +38,7 @@ from vvc_nnr.codec.stream_filters import (
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.files import naming
 from vvc_nnr.filters.inference.runner import MAX_QP, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import build_network, complexity, n_parameters
@@ -126,9 +127,10 @@ def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLo
         UnsupportedError: If they hold what this package does not read.
         InputError: If it is no in-loop filter of this package.
     """
-    arrays = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
-    if update is not None:
-        arrays = replace(arrays, arrays=apply_update(arrays.arrays, update).arrays)
+    with naming(where):
+        arrays = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
+        if update is not None:
+            arrays = replace(arrays, arrays=apply_update(arrays.arrays, update).arrays)
     network = build_network(stored_network(arrays, where), where)
     if not isinstance(network, InLoopNetwork):
         raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")
