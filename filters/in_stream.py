@@ -36,14 +36,10 @@ from vvc_nnr.codec.stream_filters import (
     listed_messages,
 )
 from vvc_nnr.codec.vvc_stream import VvcStream
-from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.files import naming
 from vvc_nnr.filters.inference.runner import MAX_QP, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.zoo import build_network, complexity, n_parameters
-from vvc_nnr.network_file import decoded_arrays, stored_network
-from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
+from vvc_nnr.filters.zoo import complexity, n_parameters, network_of_nnc
 from vvc_nnr.sequences.frame import Frame
 
 _PATCH_DIVISOR = 64
@@ -112,29 +108,6 @@ def with_bitstream(characteristics: NnpfCharacteristics, data: bytes) -> NnpfCha
 def at_uri(characteristics: NnpfCharacteristics, uri: str, tag_uri: str = NNC_TAG_URI) -> NnpfCharacteristics:
     """The filter with the place where its bitstream is."""
     return replace(characteristics, mode_idc=MODE_URI, tag_uri=tag_uri, uri=uri)
-
-
-def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLoopNetwork:
-    """An in-loop filter from the bytes of its coded file.
-
-    Args:
-        data: The coded network.
-        where: How errors name it.
-        update: A coded update of it.
-
-    Raises:
-        BitstreamError: If the bytes are damaged, or the update is not for this network.
-        UnsupportedError: If they hold what this package does not read.
-        InputError: If it is no in-loop filter of this package.
-    """
-    with naming(where):
-        arrays = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
-        if update is not None:
-            arrays = replace(arrays, arrays=apply_update(arrays.arrays, update).arrays)
-    network = build_network(stored_network(arrays, where), where)
-    if not isinstance(network, InLoopNetwork):
-        raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")
-    return network
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
-from vvc_nnr.files import AtomicFile, naming
-from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
 from vvc_nnr.model.safetensors import Biases, uniform_bytes
@@ -91,6 +91,7 @@ class Compress(Command):
         biases: Biases in --method uniform; default: quantised.
         graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
+        integer: Store the levels of a filter's features, so that --precision int8 is the same on every machine.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
         coding: --method nnc.
         pictures: --method nnc --calibrate, by what the network does to pictures.
@@ -102,6 +103,7 @@ class Compress(Command):
     biases: Biases | None = None
     graph: GraphCarriage = "onnx"
     fold_batch_norms: bool = False
+    integer: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
     coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
     pictures: Annotated[PictureOptions, PICTURE_FLAGS.arg] = field(default_factory=PictureOptions)
@@ -141,6 +143,8 @@ class Compress(Command):
             raise InputError(f"{output}: --method {method} writes {written} files; change the name or the method")
         if method == "nnc" and self.biases is not None:
             raise InputError("--biases: only for --method uniform1 to uniform16")
+        if method != "nnc" and self.integer:
+            raise InputError(f"--integer: only for --method nnc, not {method}")
         if method != "nnc" and self.fold_batch_norms:
             raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
         first = NNC_FLAGS.first_given(self.coding)
@@ -154,9 +158,10 @@ class Compress(Command):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
-            data = compress_arrays(
-                coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph
-            )
+            metadata = {key: text for key, text in coded.metadata.items() if key != FEATURE_LEVELS_KEY}
+            data = compress_arrays(coded.arrays, self.coding, progress.report, metadata, coded.roles or None, graph)
+        if self.integer:
+            data = _with_levels(data, path)
         with AtomicFile(self.output) as file:
             file.write(data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
@@ -179,7 +184,17 @@ class Compress(Command):
         options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms)
         with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
             made = compress_by_pictures(path, photographs, self.output, options, self.coding, _tell)
+        if self.integer:
+            data = _with_levels(read_bytes(self.output), path)
+            with AtomicFile(self.output) as file:
+                file.write(data)
         return _with_left_out(_calibrated(self.input, self.output, made), left_out)
+
+
+def _with_levels(data: bytes, path: Path) -> bytes:
+    from vvc_nnr.filters.inference.native import with_feature_levels  # here: it imports torch
+
+    return with_feature_levels(data, str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
