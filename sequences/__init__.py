@@ -12,8 +12,7 @@ picture in memory. `source.open_source` makes one from a `.yuv`, `.y4m`, video o
 | `catalogue` | the sequences of the JVET common test conditions and their classes |
 | `listing`, `members` | the files of a folder that a command takes, and those in an archive |
 | `cifar` | CIFAR-10 from each of its forms; `download` fetches it and the Kodak images |
-| `metrics` | PSNR and SSIM per plane; MS-SSIM is in `ms_ssim` |
-| `files` | opening a user's file; writing that leaves a whole file or none |
+| `metrics` | PSNR, SSIM and MS-SSIM per plane |
 
 Sample values are never changed on reading or writing. RGB becomes BT.709 limited-range YUV; `images` states
 the chroma filters. Bad files and options raise the errors of `vvc_nnr.errors`.

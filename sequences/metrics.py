@@ -1,4 +1,4 @@
-"""PSNR and SSIM of decoded pictures, per plane and combined.
+"""PSNR, SSIM and MS-SSIM of decoded pictures, per plane and combined.
 
 PSNR's peak is part of its definition: `"vtm"` is 255 << (B - 8), as VTM and VVenC print it (1020 at 10 bit),
 `"full"` is 2**B - 1 (1023): 0.026 dB apart at 10 bit, equal at 8. Identical planes have infinite PSNR.

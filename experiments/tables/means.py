@@ -1,6 +1,7 @@
 """From rows per picture to what tables compare: means per sequence, class and overall, curves, times, means of images.
 
-Here and nowhere else results are averaged: over the pictures of a sequence, then over QPs, then over sequences.
+Scores, rates and times are averaged here: over the pictures of a sequence, then over QPs, then over sequences.
+`bd_rate_tables.mean_saving` averages BD-rates.
 """
 
 from __future__ import annotations

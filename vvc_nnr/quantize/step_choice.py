@@ -1,4 +1,4 @@
-"""Float tensors that whole multiples of a power of two give exactly: their step, and how coarse it is."""
+"""How a float tensor is quantised: its step by option, by role or by its own values, and whether a grid gives it exactly."""
 
 from __future__ import annotations
 
