@@ -27,6 +27,7 @@ from vvc_nnr.model.container import Tensor, float32_size
 from vvc_nnr.model.safetensors import Biases, uniform_bytes
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
+    ONNX_SUFFIX,
     SAFETENSORS_SUFFIX,
     NetworkArrays,
     check_plain_suffix,
@@ -91,7 +92,8 @@ class Compress(Command):
         biases: Biases in --method uniform; default: quantised.
         graph: Graph of an ONNX model; onnx: by the standard; manifest: so that the reference software decodes the file.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
-        integer: Store the levels of a filter's features, so that --precision int8 is the same on every machine.
+        integer: Store the levels of a filter's features, so that --precision int8 is the same on every machine; a coded
+            network stays as it is coded if no option of coding is given.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
         coding: --method nnc.
         pictures: --method nnc --calibrate, by what the network does to pictures.
@@ -118,6 +120,8 @@ class Compress(Command):
         method = self._method()
         path = network_path(self.input)
         check_outputs([path, self.pictures.cifar], [self.output])
+        if self.integer and is_nnc(path) and self._codes_nothing():
+            return self._integer(path)
         if self.calibrate is not None:
             if method != "nnc":
                 raise InputError(f"--calibrate: only for --method nnc, not {method}")
@@ -151,6 +155,17 @@ class Compress(Command):
         if method != "nnc" and first is not None:
             raise InputError(f"--method {method} takes none of the options of --method nnc, such as {first}")
         return method
+
+    def _codes_nothing(self) -> bool:
+        """Whether no option asks for other levels of the weights than a coded file has."""
+        return self.calibrate is None and NNC_FLAGS.first_given(self.coding) is None
+
+    def _integer(self, path: Path) -> Outcome:
+        """The coded network with the levels of its features, else as it is."""
+        network, data = read_arrays(path), _with_levels(read_bytes(path), path)
+        with AtomicFile(self.output) as file:
+            file.write(data)
+        return _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
 
     def _nnc(self, path: Path) -> Outcome:
         network = read_arrays(path)
@@ -191,6 +206,12 @@ class Compress(Command):
         return _with_left_out(_calibrated(self.input, self.output, made), left_out)
 
 
+def _as_onnx(network: NetworkArrays, path: Path) -> bytes:
+    from vvc_nnr.filters.inference.onnxruntime import onnx_of_arrays  # here: it imports torch
+
+    return onnx_of_arrays(network, str(path))
+
+
 def _with_levels(data: bytes, path: Path) -> bytes:
     from vvc_nnr.filters.inference.native import with_feature_levels  # here: it imports torch
 
@@ -203,7 +224,7 @@ class Decompress(Command):
 
     Attributes:
         input: A .safetensors, .nnc, .pt, .pth or .onnx file, or the name of a bundled network.
-        output: .safetensors, .pt, .pth or .onnx to write.
+        output: .safetensors, .pt, .pth or .onnx to write; .onnx of networks that hold a graph, or of in-loop filters.
         reading: Coded networks (.nnc).
     """
 
@@ -222,7 +243,13 @@ class Decompress(Command):
         check_plain_suffix(self.output)
         check_outputs([path], [self.output])
         network = read_arrays(path, max_elements=self.reading.max_elements, n_threads=self.reading.threads)
-        n_bytes = write_arrays(self.output, network)
+        if self.output.suffix.lower() == ONNX_SUFFIX and network.graph is None and "architecture" in network.metadata:
+            data = _as_onnx(network, path)
+            with AtomicFile(self.output) as file:
+                file.write(data)
+            n_bytes = len(data)
+        else:
+            n_bytes = write_arrays(self.output, network)
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
         outcome = _with_left_out(outcome, network.left_out)
         return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_nnc(path) else outcome

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
+from vvc_nnr import compress
 from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.sei import insert_sei
@@ -17,7 +19,7 @@ from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.in_stream import network_of_nnc
-from vvc_nnr.filters.zoo import network_tensors
+from vvc_nnr.filters.zoo import load_inloop_filter, network_tensors
 from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
@@ -226,3 +228,39 @@ def test_odd_suffixes_of_streams(run: Run, folder: Path, tmp_path: Path) -> None
         assert "carries no filter" in run("inspect", tmp_path / name)
     (tmp_path / "payloadByte1.nnr").write_bytes(network_path(NETWORK).read_bytes())
     assert "checksum are right" in run("inspect", tmp_path / "payloadByte1.nnr")
+
+
+def test_levels_of_features_travel_with_the_network(run: Run, folder: Path, tmp_path: Path) -> None:
+    """Then int8 depends on neither threads nor tiles nor the machine."""
+    run("compress", NETWORK, "-o", tmp_path / "own.nnc", "--integer")
+    before, after = (read_arrays(path).arrays for path in (network_path(NETWORK), tmp_path / "own.nnc"))
+    assert all(np.array_equal(before[name], after[name]) for name in before)  # type: ignore[arg-type]
+    assert 600 < (tmp_path / "own.nnc").stat().st_size - network_path(NETWORK).stat().st_size < 750
+    run("sei", "insert", folder / "a.266", "--network", tmp_path / "own.nnc", "-o", tmp_path / "t.266")
+    said = [
+        json.loads(
+            run("filter", tmp_path / "t.266", "-o", tmp_path / "x.y4m", "--precision", "int8", *options, "--json")
+        )
+        for options in ((), ("--threads", "1", "--tile", "32"))
+    ]
+    assert said[0]["output_md5"] == said[1]["output_md5"]
+    assert "levels of the file" in said[0]["inference"]
+    run("compress", tmp_path / "own.nnc", "-o", tmp_path / "other.nnc", "--qp", "-30")
+    assert "feature_levels" not in read_arrays(tmp_path / "other.nnc").metadata
+    run("compress", tmp_path / "own.nnc", "-o", tmp_path / "other.nnc", "--qp", "-30", "--integer")
+    assert "feature_levels" in read_arrays(tmp_path / "other.nnc").metadata
+
+
+def test_a_filter_as_an_onnx_model(run: Run, refused: Callable[..., str], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run("decompress", NETWORK, "-o", tmp_path / "out.onnx")
+    model = onnxruntime.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+    planes = np.random.default_rng(3).random((1, 6, 12, 20)).astype(np.float32)
+    (output,) = model.run(None, {"planes": planes, "qp": np.array([37], np.float32)})
+    with torch.no_grad():
+        expected = load_inloop_filter(NETWORK)(torch.from_numpy(planes), torch.tensor([37.0])).numpy()
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+    assert "holds an autoencoder" in refused("decompress", "autoencoder-1.8bpp", "-o", tmp_path / "no.onnx")
+    (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
+    assert "no graph, only tensors" in refused("decompress", tmp_path / "plain.nnc", "-o", tmp_path / "no.onnx")
+    assert not (tmp_path / "no.onnx").exists()
