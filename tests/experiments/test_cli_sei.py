@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -13,8 +17,9 @@ import torch
 
 from vvc_nnr import compress
 from vvc_nnr.bitstream.number_formats import Array
-from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
+from vvc_nnr.codec.nnpf import NNC_TAG_URI, NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.sei import insert_sei
+from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
@@ -264,3 +269,31 @@ def test_a_filter_as_an_onnx_model(run: Run, refused: Callable[..., str], tmp_pa
     (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
     assert "no graph, only tensors" in refused("decompress", tmp_path / "plain.nnc", "-o", tmp_path / "no.onnx")
     assert not (tmp_path / "no.onnx").exists()
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "sei.md").read_text()
+
+
+def test_the_commands_of_the_document_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.266").write_bytes((folder / "a.266").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 7
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "out.266").read_bytes() == (folder / "a.266").read_bytes()
+
+
+def test_the_examples_of_the_document_give_what_they_show() -> None:
+    text = "\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(text, {}, "sei.md", "sei.md", 0)
+    assert len(examples.examples) == 7
+    assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_document_names_the_numbers_of_the_code() -> None:
+    for uuid in (SETTINGS_UUID, DECISIONS_UUID):
+        assert str(UUID(bytes=uuid)) in DOCUMENT
+    assert NNC_TAG_URI in DOCUMENT
