@@ -43,10 +43,12 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
-from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, parse_nnpf
+from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.programs import parse_encoder_log
 from vvc_nnr.codec.sei import SeiMessage, insert_sei, remove_sei, sei_messages
 from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.stream_filters import FilterDecisions, FilterSettings, filters_by_picture, parse_filter_message
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.experiments.cli.inspect import inspect_plain
@@ -63,7 +65,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.decisions.coding import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import MadeWith, encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
@@ -462,6 +464,7 @@ def _decision_seeds() -> list[bytes]:
     )
     return [encode_sequence([_random_decisions(seed) for seed in range(n)], _FORMAT) for n in (1, 3)] + [
         encode_sequence([plain], _FORMAT),
+        encode_sequence([plain], _FORMAT, MadeWith(bytes(range(32)), 37, "int8")),
         encode_sequence([], _FORMAT),
     ]
 
@@ -540,7 +543,9 @@ NAL_TOKENS = (
 def _read_nal(data: bytes, folder: Path) -> object:
     units = picture_units(data)
     assert all(0 <= unit.begin_bytes <= unit.offset_bytes < len(data) for unit in units)
-    return units, read_vvc_stream(data)
+    known = read_vvc_stream(data)
+    assert all(-48 <= qp <= 63 for qp in picture_qps(known))
+    return units, known
 
 
 @cache
@@ -565,7 +570,9 @@ def _filter_messages() -> tuple[SeiMessage, ...]:
     )
     elsewhere = NnpfCharacteristics(mode_idc=1, tag_uri="tag:iso.org,2023:15938-17", uri="https://example.com/x.nnc")
     running = NnpfActivation(persistence_flag=True, output_flag=(True,) * 9, prompt_update_flag=True, prompt="x")
-    return full.message(), elsewhere.message(), running.message(), NnpfActivation(cancel_flag=True).message()
+    settings = FilterSettings(filter_id=0, qp=37, precision="int8", network_sha256=bytes(32), output_md5=bytes(16))
+    own = settings.message(), FilterDecisions(0, b"decisions").message()
+    return full.message(), elsewhere.message(), *own, running.message(), NnpfActivation(cancel_flag=True).message()
 
 
 def _sei_seeds() -> list[bytes]:
@@ -587,7 +594,7 @@ def _read_sei(data: bytes, folder: Path) -> object:
     parsed = []
     for each in found:
         try:
-            message = parse_nnpf(each.message)
+            message = parse_filter_message(each.message)
         except UNTRUSTED:
             continue
         if message is not None:
@@ -595,6 +602,7 @@ def _read_sei(data: bytes, folder: Path) -> object:
             parsed.append(message)
     mark = SeiMessage(5, b"sixteen bytes of" + b"some mark")
     assert remove_sei(insert_sei(data, [mark], at="picture"), lambda each: each == mark) == data
+    filters_by_picture(read_vvc_stream(data))
     return parsed
 
 
