@@ -121,7 +121,7 @@ def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLo
     with naming(where):
         arrays = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
         if update is not None:
-            arrays = replace(arrays, arrays=apply_update(arrays.arrays, update).arrays)
+            arrays = replace(arrays, arrays=dict(apply_update(arrays.arrays, update).arrays))
     network = build_network(stored_network(arrays, where), where)
     if not isinstance(network, InLoopNetwork):
         raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")

@@ -308,11 +308,13 @@ def filter_by_numpy(network: IntegerNetwork, planes: NDArray[np.float32], qp: fl
                 window = padded[:, dy : dy + height, dx : dx + width].astype(np.int64)
                 sums += np.einsum("oi,ihw->ohw", layer.weights[:, :, dy, dx].astype(np.int64), window)
         scale, bias = (row[: len(layer.scale), None, None] for row in numbers[index][:2])
-        return sums.astype(np.float32) * scale + bias
+        values: NDArray[np.float32] = sums.astype(np.float32) * scale + bias
+        return values
 
     def levels_of(index: int, values: NDArray[np.float32]) -> NDArray[np.int32]:
         inverse_step, zero = (row[: len(values), None, None] for row in numbers[index][2:])
-        return np.rint(np.clip(values * inverse_step + zero, 0, MAX_UINT8)).astype(np.int32)
+        levels: NDArray[np.int32] = np.rint(np.clip(values * inverse_step + zero, 0, MAX_UINT8)).astype(np.int32)
+        return levels
 
     samples = (planes - np.float32(0.5)) * np.float32(SAMPLE_LEVELS)
     inputs = np.rint(np.clip(samples, -MAX_SAMPLE_LEVEL, MAX_SAMPLE_LEVEL)).astype(np.int32)
