@@ -227,6 +227,7 @@ def verified(stream: VvcStream) -> tuple[str, dict[str, object]]:
     found = [kind for kind in stream.hash_types if kind is not None]
     kinds = [name for kind, name in names.items() if kind in found]
     data: dict[str, object] = {"n_verified": len(found), "picture_hash": " ".join(kinds) or None}
+    data["verified"] = [kind or "no" for kind in stream.hash_types]
     if not found:
         return "not verified: the stream has no picture hashes", data
     what = "all" if len(found) == len(stream.hash_types) else f"{len(found)} of {len(stream.hash_types)}"
