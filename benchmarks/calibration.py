@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from peer import Peer
 
 import vvc_nnr
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
 from vvc_nnr.filters.training.calibration_pictures import (

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import AtomicFile, make_folder
 from vvc_nnr.json_text import parse_json
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,17 @@ class EncodingCache:
     def put(self, key: str, encoding: EncoderRun) -> None:
         """Stores an encoding; several processes may store the same key at once.
 
+        Where something else than a file has an entry's name, the entry is not stored, and a warning says so.
+
         Raises:
             InputError: If the folder cannot be written.
         """
+        make_folder(self._folder)
         stream_path, log_path = self._paths(key)
-        try:
-            stream_path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{stream_path.parent}: cannot be made: {error.strerror}") from error
+        if in_the_way := _in_the_way(stream_path.parent, (stream_path, log_path)):
+            _log.warning("%s: has the name of a cached encoding, which is not kept; remove it", in_the_way)
+            return
+        make_folder(stream_path.parent)
         entry = {
             "sha256": _digest(key, encoding),
             "encode_s": float(encoding.encode_s),
@@ -76,6 +83,13 @@ class EncodingCache:
     def _paths(self, key: str) -> tuple[Path, Path]:
         folder = self._folder / key[:2]
         return folder / f"{key}.266", folder / f"{key}.json"
+
+
+def _in_the_way(folder: Path, files: Iterable[Path]) -> Path | None:
+    """What has the place of an entry's folder and is none, or that of a file and is a folder."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        return folder
+    return next((path for path in files if path.is_dir()), None)
 
 
 def _is_time(value_s: object) -> bool:

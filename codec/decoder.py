@@ -11,7 +11,9 @@ so, and on one thread from the beginning where a hash differs.
 from __future__ import annotations
 
 import binascii
+import errno
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ from vvc_nnr.sequences.yuv import frame_from_bytes, read_yuv
 
 _FIRST_RIGHT_LIBAVCODEC = 63
 """FFmpeg 9. Its predecessors decode 8-bit pictures with ALF wrongly."""
+# What begins FFmpeg's lines: its part that speaks, and where that lies in memory.
+_PART = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] *)+")
 
 
 def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
@@ -68,9 +72,12 @@ def _decode(executable: str, coded: Path, decoded: Path) -> None:
         done = run_child(command)
     except OSError as error:
         raise ExternalToolError(f"ffmpeg cannot be run: {error}", command=command) from error
+    if os.strerror(errno.ENOSPC).encode() in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(decoded))
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise BitstreamError(f"the VVC stream does not decode: {lines[-1] if lines else 'ffmpeg failed'}")
+        lines = [_PART.sub("", line) for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        said = lines[0] if lines else "ffmpeg failed"
+        raise BitstreamError(f"the VVC stream does not decode ({said}): it is damaged")
 
 
 def _read(decoded: Path, stream: VvcStream, shown: tuple[int, ...]) -> Iterator[tuple[Frame, int]]:
@@ -285,6 +292,7 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
     if any(picture.format.bit_depth == 8 for picture in stream.pictures):
         yield from decode_by_program(stream)
         return
+    index = 0
     try:
         decoder = av.CodecContext.create("vvc", "r")
         decoder.thread_count = n_threads
@@ -298,9 +306,12 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
             yield from _decoded(decoder, packet)
         yield from _decoded(decoder, None)
     except av.error.PatchWelcomeError as error:
-        raise UnsupportedError(f"FFmpeg does not decode this VVC stream: {error}") from error
+        raise UnsupportedError("FFmpeg does not decode all that this VVC stream uses; a --decoder may") from error
     except av.error.FFmpegError as error:
-        raise BitstreamError(f"the VVC stream does not decode: {error}") from error
+        said = (error.strerror or "FFmpeg gives no reason").lower()
+        if error.errno == errno.ENOMEM:
+            said = "its headers ask for more memory than there is"
+        raise BitstreamError(f"picture {index} does not decode ({said}): the VVC stream is damaged") from error
 
 
 def _decoded(decoder: av.VideoCodecContext, packet: av.Packet[Any] | None) -> Iterator[tuple[Frame, int]]:

@@ -22,6 +22,7 @@ from vvc_nnr.codec.libvvenc import MAX_PICTURES, Libvvenc, loop_filter_params
 from vvc_nnr.codec.programs import LoggedPicture, called_programs, find_program, parse_encoder_log, printed
 from vvc_nnr.codec.sequence import (
     CODED_BIT_DEPTH,
+    DEFAULT_PRESET,
     EncodedSequence,
     EncoderJob,
     EncoderProgram,
@@ -73,8 +74,10 @@ def vtm_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
     VTM's rate is a whole number here; it changes the printed kbit/s and nothing else.
 
     Raises:
-        InputError: If SAO is to be as the preset has it.
+        InputError: If there is a preset other than the default, or SAO is to be as the preset has it.
     """
+    if options.preset != DEFAULT_PRESET:
+        raise InputError(f"preset {options.preset}: VTM has no presets; leave it out")
     if options.sao == "preset":
         raise InputError("SAO as the preset has it: VTM has no presets, its SAO is on or off by the filter set")
     rate = max(1, round(job.fps))

@@ -12,10 +12,9 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ from PIL import Image, ImageFile, features
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 
-JpegRate: TypeAlias = Literal["file", "optimised", "payload"]
 JpegSubsampling: TypeAlias = Literal["444", "422", "420"]
 
 _PILLOW_SUBSAMPLING: dict[JpegSubsampling, str] = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0"}
@@ -42,23 +40,6 @@ _END_OF_IMAGE = 0xD9
 _START_OF_SCAN = 0xDA
 _INSIDE_SCAN = (0x00, *range(0xD0, 0xD8))
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
-
-
-@dataclass(frozen=True, slots=True)
-class JpegSet:
-    """Images coded at one quality.
-
-    Attributes:
-        quality: libjpeg's quality, 1 to 100.
-        rate: Which bytes `mean_bpp` counts.
-        mean_bpp: Mean over the images of their bits per pixel.
-        streams: One JPEG file per image, in order.
-    """
-
-    quality: int
-    rate: JpegRate
-    mean_bpp: float
-    streams: tuple[bytes, ...]
 
 
 def jpeg_version() -> str:
@@ -128,48 +109,6 @@ def payload_bytes(data: bytes) -> int:
     return sum(end - start for start, end in _scans(data))
 
 
-def encode_set(
-    images: Sequence[NDArray[np.uint8]], quality: int, rate: JpegRate, subsampling: JpegSubsampling = "444"
-) -> JpegSet:
-    """All images at one quality.
-
-    Raises:
-        ShapeError: If an image is not uint8 (H, W, 3).
-        InputError: If there is no image, or an option is out of range.
-    """
-    if len(images) == 0:
-        raise InputError("no image to encode")
-    optimise = _is_optimised(rate)
-    streams = tuple(encode_jpeg(image, quality, subsampling, optimise) for image in images)
-    n_bits = np.array([8 * _counted_bytes(stream, rate) for stream in streams])
-    n_pixels = np.array([image.shape[0] * image.shape[1] for image in images])
-    return JpegSet(quality, rate, float(np.mean(n_bits / n_pixels)), streams)
-
-
-def encode_at_bpp(
-    images: Sequence[NDArray[np.uint8]], bpp: float, rate: JpegRate, subsampling: JpegSubsampling = "444"
-) -> JpegSet:
-    """All images at the one quality whose mean rate is closest to `bpp` without exceeding it.
-
-    Found by bisection: the mean rate of a set grows with the quality.
-
-    Raises:
-        InputError: If even quality 1 exceeds `bpp`; otherwise as `encode_set`.
-    """
-    best = encode_set(images, MIN_QUALITY, rate, subsampling)
-    if best.mean_bpp > bpp:
-        raise InputError(f"JPEG at {bpp} bpp ({rate}): quality 1 already needs {best.mean_bpp:.2f} bpp")
-    low, high = MIN_QUALITY, MAX_QUALITY + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        tried = encode_set(images, middle, rate, subsampling)
-        if tried.mean_bpp <= bpp:
-            low, best = middle, tried
-        else:
-            high = middle
-    return best
-
-
 @contextmanager
 def _pillow_buffer(n_bytes: int) -> Iterator[None]:
     """Lets Pillow's writers use a buffer of at least so many bytes, and what a header takes.
@@ -189,16 +128,6 @@ def _pillow_buffer(n_bytes: int) -> Iterator[None]:
 def _check_rgb(rgb: NDArray[np.uint8]) -> None:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise ShapeError(f"an image must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-
-
-def _is_optimised(rate: JpegRate) -> bool:
-    if rate not in get_args(JpegRate):
-        raise InputError(f"JPEG rate {rate!r}: must be one of {', '.join(get_args(JpegRate))}")
-    return rate != "file"
-
-
-def _counted_bytes(data: bytes, rate: JpegRate) -> int:
-    return payload_bytes(data) if rate == "payload" else len(data)
 
 
 def _load(data: bytes) -> Image.Image:

@@ -14,7 +14,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from vvc_nnr.children import run_child
-from vvc_nnr.errors import ExternalToolError, InputError
+from vvc_nnr.errors import ExternalToolError, OutputError
 from vvc_nnr.files import temporary_folder
 
 _PICTURE = re.compile(
@@ -114,13 +114,14 @@ def ffmpeg_versions(executable: str) -> str:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """A temporary folder; a full disk and the like become InputError."""
-    try:
-        with temporary_folder() as folder:
+    """A temporary folder; a full disk and the like become OutputError."""
+    with temporary_folder() as folder:
+        try:
             yield folder
-    except OSError as error:
-        place = error.filename or "the folder for temporary files"
-        raise InputError(f"{place}: {error.strerror or error}") from error
+        except OSError as error:
+            reason = error.strerror or error
+            place = error.filename or folder
+            raise OutputError(f"{place}: {reason}; TMPDIR may name another place for temporary files") from error
 
 
 def children_cpu_s() -> float:

@@ -33,6 +33,9 @@ CODED_BIT_DEPTH = 10
 MIN_CODED_SIDE = 16
 
 
+DEFAULT_PRESET: Preset = "faster"
+
+
 @dataclass(frozen=True, slots=True)
 class VvcOptions:
     """How to encode.
@@ -47,7 +50,7 @@ class VvcOptions:
     """
 
     qp: int
-    preset: Preset = "faster"
+    preset: Preset = DEFAULT_PRESET
     loop_filters: LoopFilters = "all"
     n_threads: int = 2
     sao: Sao = "on"

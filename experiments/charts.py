@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Literal, TypeAlias
 
-from vvc_nnr.experiments.records.rows import ImageMethod, Way
+from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, NetworkRow, Way
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, weights_title
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
@@ -151,7 +151,12 @@ _IMAGE_LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {
     "jpeg-file": (0, "square", "dotted"),
     "jpeg-optimised": (0, "diamond", "dashed"),
     "jpeg-payload": (0, "circle", "solid"),
-    "cnn-ae": (1, "triangle", "solid"),
+    "webp-file": (4, "square", "dotted"),
+    "webp-payload": (4, "circle", "solid"),
+    "avif-file": (5, "square", "dotted"),
+    "avif-payload": (5, "circle", "solid"),
+    "jpeg2000-file": (6, "diamond", "solid"),
+    "jpegxl-file": (6, "star", "dashed"),
 }
 
 
@@ -230,19 +235,38 @@ def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> 
     return rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
 
 
-def image_chart(means: Sequence[ImageMean]) -> PointChart:
-    """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points."""
-    series, note = finite_series([*(_image_series(method, means) for method in _IMAGE_LOOKS), _decoded_series(means)])
+def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> PointChart:
+    """PSNR over rate of the files and of the autoencoders, those of one architecture a curve, with the paper's points.
+
+    Args:
+        means: Means over the images.
+        networks: The autoencoders.
+    """
+    files = [_file_series(method, means) for method in _IMAGE_LOOKS]
+    series, note = finite_series([*files, *_network_series(means, networks), _decoded_series(means)])
     x = Axis("rate [bit per pixel]", with_zero=True)
     quoted = _paper_series() if series else ()
     return PointChart("PSNR over rate", x, Axis("mean PSNR, RGB [dB]"), (*series, *quoted), note)
 
 
-def _image_series(method: ImageMethod, means: Sequence[ImageMean]) -> Series:
-    mine = [mean for mean in means if mean.method == method and mean.weights in (NO_WEIGHTS, ORIGINAL)]
-    found = sorted(mine, key=lambda mean: mean.bpp)
+def _file_series(method: ImageMethod, means: Sequence[ImageMean]) -> Series:
+    found = sorted((mean for mean in means if mean.method == method), key=lambda mean: mean.bpp)
     points = tuple((mean.bpp, mean.psnr_db) for mean in found)
     return Series(METHOD_TITLES[method], points, *_IMAGE_LOOKS[method], tuple(mean.setting for mean in found))
+
+
+def _network_series(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> Iterator[Series]:
+    """The autoencoders as trained, a curve for each architecture."""
+    architectures = {row.network: row.architecture for row in networks}
+    trained = [mean for mean in means if mean.method in AUTOENCODER_METHODS and mean.weights == ORIGINAL]
+    curves: dict[tuple[str, ImageMethod], list[ImageMean]] = {}
+    for mean in sorted(trained, key=lambda mean: mean.bpp):
+        curves.setdefault((architectures.get(mean.setting, ""), mean.method), []).append(mean)
+    for place, ((architecture, method), found) in enumerate(curves.items()):
+        points = tuple((mean.bpp, mean.psnr_db) for mean in found)
+        label = METHOD_TITLES[method] + (f" ({architecture})" if len(curves) > 1 else "")
+        marker = NETWORK_MARKERS[place % len(NETWORK_MARKERS)]
+        yield Series(label, points, 1, marker, "solid", tuple(mean.setting for mean in found))
 
 
 def _decoded_series(means: Sequence[ImageMean]) -> Series:

@@ -15,6 +15,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, image_files, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files
+from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import SUFFIXES, Source, open_source, open_sources
 
 DATA_VARIABLE = "VVC_NNR_DATA"
@@ -102,7 +103,21 @@ def small_pictures(path: Path) -> SmallPictures:
 def _image_folder(path: Path) -> SmallPictures:
     files = image_files(path)
     images = tuple(read_image(file) for file in files)
+    for image, file in zip(images, files, strict=True):
+        check_small_picture(image, str(file))
     return SmallPictures(images, tuple(file.name for file in files), f"{len(files)} images of {path.name}")
+
+
+def check_small_picture(picture: NDArray[np.uint8], where: str) -> None:
+    """Checks that a picture (H, W, 3) can be coded and scored; `where` names it.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    height, width = picture.shape[:2]
+    if min(width, height) < SSIM_WINDOW:
+        needed = f"sides must be at least {SSIM_WINDOW} for SSIM"
+        raise InputError(f"{where}: is {width}x{height}, {needed}; enlarge it, or take it out of the folder")
 
 
 def _cifar10(path: Path) -> NDArray[np.uint8]:

@@ -35,6 +35,7 @@ from vvc_nnr.experiments.charts import (
     image_chart,
     tool_rd_pair,
 )
+from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import AtomicFile
@@ -188,15 +189,33 @@ def rd_figures(results: ToolResults) -> dict[str, Figure]:
     }
 
 
-def end_to_end_figure(rows: pd.DataFrame) -> Figure:
-    """PSNR over rate of JPEG by its three rates and of the autoencoders, with the paper's points.
+def end_to_end_figure(rows: pd.DataFrame, networks: Sequence[NetworkRow]) -> Figure:
+    """PSNR over rate of the files and of the autoencoders, with the paper's points.
+
+    Args:
+        rows: Rows of the end-to-end experiment.
+        networks: The autoencoders of the run.
 
     Raises:
         InputError: If two rows about the same thing differ.
     """
     means = image_means(rows)
     n_images = len(frozenset[str]().union(*(mean.images for mean in means)))
-    return charts_figure(f"End to end, {n_images} images", [image_chart(means)])
+    return charts_figure(f"End to end, {n_images} images", [image_chart(means, networks)])
+
+
+def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and validation figures of a training over its steps, as `vvc_nnr.filters.training.loop` keeps them."""
+    steps, *names = history[-1]
+    loss, *figures = (
+        Series(name, tuple((row[steps], row[name]) for row in history if name in row), 1 + i % N_COLOURS)
+        for i, name in enumerate(names)
+    )
+    x = Axis(steps)
+    charts = [PointChart("loss", x, Axis("loss"), (loss,))]
+    if figures:
+        charts.append(PointChart("validation", x, Axis("figures of the averaged weights"), tuple(figures)))
+    return charts_figure("Training", charts)
 
 
 def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import logging
 import time
@@ -24,22 +23,24 @@ from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FLOATS, number_format_of
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import ReportLine, calibrated_options, compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import load_into
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.dncnn import dncnn_of
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.picture_coding import encode_pictures
+from vvc_nnr.filters.networks.foreign import declared_layout
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
     Degrade,
     autoencoder_calibration,
+    codec_calibration,
     divided,
     gaussian_noise,
     inloop_calibration,
@@ -58,10 +59,9 @@ from vvc_nnr.filters.training.fine_tuning import (
 )
 from vvc_nnr.filters.training.loop import check_checkpoint
 from vvc_nnr.filters.training.run import weights_sha256
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, build_network
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, network_of
 from vvc_nnr.folding.torch_norms import find_norm_pairs, fold_batch_norms
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.model.safetensors import StoredNetwork
 from vvc_nnr.model.torch import copied_module
 from vvc_nnr.network_file import read_arrays, read_network_file
 from vvc_nnr.options import CompressOptions
@@ -72,7 +72,6 @@ from vvc_nnr.sequences.listing import distinct_files
 DEFAULT_HOURS = 1.0
 N_TIMED_STEPS = 5
 
-"""Gets one line of progress at a time."""
 _AnyModule = TypeVar("_AnyModule", bound=nn.Module)
 _log = logging.getLogger(__name__)
 
@@ -83,7 +82,8 @@ class PictureCompression:
 
     Attributes:
         network: The coded network, its loss, and what each tensor got.
-        original_latents_bpp: Autoencoder: bits per pixel of the held-out pictures' latents, of the original network.
+        original_latents_bpp: Autoencoder: bits per pixel of the pictures held out, of the original network; estimated
+            if it writes no bytes.
         latents_bpp: Autoencoder: the same of the coded network.
     """
 
@@ -129,6 +129,8 @@ def compress_by_pictures(
     given = network_of(stored, options.arch, str(path))
     model = folded_module(given) if options.fold_batch_norms else given
     job = _Job(path, output, options, stored.metadata, distinct_files(image_files(photographs)))
+    if options.finetune and not isinstance(model, Autoencoder) and job.codec(model) is not None:
+        raise InputError("finetune: not for autoencoders of one's own, whose rate it does not know; take it away")
     pictures = job.pictures(model)
     pictures = replace(pictures, accepts_small=True) if options.accept_small else pictures
 
@@ -139,7 +141,7 @@ def compress_by_pictures(
             max_loss_db=options.max_loss_db,
             max_bytes=options.max_bytes,
             options=coding,
-            metadata=stored.metadata,
+            metadata=job.coded_metadata(given),
             reference=given,
             report=report,
         )
@@ -150,34 +152,8 @@ def compress_by_pictures(
         found = _better(found, lambda: compress(network), report, by_size=options.max_bytes is None)
     with AtomicFile(output) as file:
         file.write(found.data)
-    if not isinstance(model, Autoencoder):
-        return PictureCompression(found)
-    return PictureCompression(found, *_latent_rates_bpp(model, formats, found, pictures))
-
-
-def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module:
-    """The module of a file's tensors, float32.
-
-    Args:
-        stored: What the file holds.
-        arch: "dncnn", FILE.py:NAME, or None for what the file says of itself.
-        where: How errors name the file.
-
-    Raises:
-        InputError: If there is none, or the tensors do not fit it.
-    """
-    if arch == "dncnn":
-        return dncnn_of(stored.tensors, where)
-    if arch is None or arch == stored.metadata.get("architecture"):
-        return build_network(stored, where)
-    if ":" not in arch:
-        raise InputError(f"arch {arch}: must be dncnn or FILE.py:NAME, or none if the file names its architecture")
-    network = _user_network(arch)
-    try:
-        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in stored.tensors.items()})
-    except RuntimeError as error:
-        raise InputError(f"{where}: does not fit arch {arch}: {' '.join(str(error).split())}") from None
-    return network.eval()
+    codec = job.codec(model)
+    return PictureCompression(found, *(() if codec is None else _latent_rates_bpp(codec, formats, found, pictures)))
 
 
 def folded_module(network: nn.Module) -> nn.Module:
@@ -271,18 +247,22 @@ class _Job:
         options = self.options
         n_crops = options.n_crops
         crops = CropOptions() if n_crops is None else CropOptions(n_crops, max(4, n_crops))
-        is_restoration = not isinstance(model, Network)
-        if not is_restoration and (options.noise_sigma is not None or options.jpeg_quality is not None):
+        layout = self._layout(model)
+        if isinstance(model, Network) and (options.noise_sigma is not None or options.jpeg_quality is not None):
             raise InputError("noise_sigma, jpeg_quality: not for in-loop filters and autoencoders")
-        if not isinstance(model, InLoopNetwork) and (options.loop_filters is not None or options.qps is not None):
+        if layout is None and (options.loop_filters is not None or options.qps is not None):
             raise InputError("loop_filters, qps: only for in-loop filters")
         if not isinstance(model, Autoencoder) and options.cifar is not None:
             raise InputError("cifar: only for autoencoders")
-        if isinstance(model, InLoopNetwork):
-            return inloop_calibration(self.photographs, self._qps(), self._loop_filters(), replace(crops, side=128))
+        if layout is not None:
+            crops = replace(crops, side=128)
+            return inloop_calibration(self.photographs, self._qps(), self._loop_filters(), crops, layout)
         if isinstance(model, Autoencoder):
             images = None if options.cifar is None else load_cifar10(options.cifar).images
             return autoencoder_calibration(*patches(self.photographs, images))
+        if (codec := self.codec(model)) is not None:
+            chosen = None if n_crops is None else CropOptions(n_crops, max(4, n_crops // 2))
+            return codec_calibration(codec, self.photographs, chosen)
         return restoration_calibration(self.photographs, _n_planes(model), self._degradation(), crops)
 
     def tuning(self, model: nn.Module, folder: Path) -> Tuning:
@@ -294,11 +274,43 @@ class _Job:
         paths = distinct_files(found, parts.held_out)
         if not paths:
             raise InputError(f"{options.data or folder}: all of its photographs measure the loss, give others as data")
-        if isinstance(model, InLoopNetwork):
-            return InLoopTuning(paths, self._loop_filters(), self._qps(), _beside(self.output, "pairs"))
+        if (layout := self._layout(model)) is not None:
+            return InLoopTuning(paths, self._loop_filters(), self._qps(), _beside(self.output, "pairs"), layout)
         if isinstance(model, Autoencoder):
             return AutoencoderTuning(paths, small.followed)
         return RestorationTuning(paths, self._degradation(), _n_planes(model))
+
+    def codec(self, model: nn.Module) -> PictureCodec | None:
+        """What codes pictures by an autoencoder; None for a network that filters or restores them."""
+        options = self.options
+        restores = options.noise_sigma is not None or options.jpeg_quality is not None or options.arch == "dncnn"
+        if restores or self._layout(model) is not None:
+            return None
+        try:
+            return picture_codec(model)
+        except VvcNnrError:
+            return None
+
+    def coded_metadata(self, model: nn.Module) -> dict[str, str]:
+        """What the coded file says: what the file said, and the layout of a filter of the user's own."""
+        layout = self._layout(model)
+        own = {} if layout is None or isinstance(model, Network) else {LAYOUT_KEY: layout.text}
+        return {**self.metadata, **own}
+
+    def _layout(self, model: nn.Module) -> Layout | None:
+        """How decoded pictures go into a filter; None for a network that is no filter of decoded pictures."""
+        options = self.options
+        if isinstance(model, Autoencoder):
+            return None
+        is_asked = not (options.qps is None and options.loop_filters is None and options.layout is None)
+        if (options.noise_sigma is not None or options.jpeg_quality is not None) and not is_asked:
+            return None
+        is_said = options.arch != "dncnn" and (hasattr(model, LAYOUT_KEY) or LAYOUT_KEY in self.metadata)
+        if not (is_asked or is_said):
+            return None
+        if isinstance(model, OnnxNetwork):
+            raise InputError(f"{self.path}: an ONNX model has no layers to calibrate; say as arch what makes it")
+        return declared_layout(model, options.layout, self.metadata, str(self.path))
 
     def _qps(self) -> Sequence[int]:
         return self.options.qps or IN_LOOP_QPS
@@ -316,7 +328,7 @@ class _Job:
         sigma, quality = self.options.noise_sigma, self.options.jpeg_quality
         if sigma is None and quality is None:
             if self.options.arch == "dncnn":
-                raise InputError("arch dncnn: what it is for must be given too, noise_sigma or jpeg_quality")
+                raise InputError("arch dncnn: what it is for must be given too: noise_sigma, jpeg_quality or qps")
             return None
         return gaussian_noise(sigma) if sigma is not None else jpeg_artefacts(quality or 0)
 
@@ -334,17 +346,19 @@ def _better(
 
 
 def _latent_rates_bpp(
-    model: Autoencoder, formats: Mapping[str, str], found: CalibratedNetwork, pictures: Calibration
+    codec: PictureCodec, formats: Mapping[str, str], found: CalibratedNetwork, pictures: Calibration
 ) -> tuple[float, float]:
     """Bits per pixel of the pictures held out, as the original codes them and as the coded network does."""
-    changed = in_formats(model, formats)
+    changed = in_formats(codec.network, formats)
     load_into(changed, found.data)
-    changed.float()
-    targets = torch.cat([sample.inputs[0] for sample in pictures.held_out])
-    rgb = (targets.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-    n_pixels = rgb.size // 3
-    original, coded = (8 * sum(map(len, encode_pictures(network, rgb))) / n_pixels for network in (model, changed))
-    return original, coded
+    batches = [(sample.inputs[0].permute(0, 2, 3, 1) * 255).round() for sample in pictures.held_out]
+    n_pixels = sum(batch.numel() // 3 for batch in batches)
+
+    def rate_bpp(one: PictureCodec) -> float:
+        coded = (each for batch in batches for each in one.code(batch.to(torch.uint8).numpy()))
+        return 8 * sum(each.n_bytes for each in coded) / n_pixels
+
+    return rate_bpp(codec), rate_bpp(with_network(codec, changed.float()))
 
 
 def _n_planes(model: nn.Module) -> int:
@@ -353,23 +367,6 @@ def _n_planes(model: nn.Module) -> int:
     if first is None:
         raise InputError("arch: the network has no convolution that would tell how many planes it takes")
     return first.in_channels
-
-
-def _user_network(arch: str) -> nn.Module:
-    """What a function in a file of the user's makes."""
-    path, _, name = arch.rpartition(":")
-    spec = importlib.util.spec_from_file_location("user_architecture", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise InputError(f"arch {arch}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        network = getattr(module, name)()
-    except Exception as error:
-        raise InputError(f"arch {arch}: {type(error).__name__}: {error}") from None
-    if not isinstance(network, nn.Module):
-        raise InputError(f"arch {arch}: makes a {type(network).__name__}, must be a torch module")
-    return network
 
 
 def _beside(output: Path, suffix: str) -> Path:

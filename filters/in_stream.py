@@ -37,9 +37,10 @@ from vvc_nnr.codec.stream_filters import (
 )
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.runner import MAX_QP, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.zoo import complexity, n_parameters, network_of_nnc
+from vvc_nnr.filters.zoo import n_parameters, network_of_nnc
 from vvc_nnr.sequences.frame import Frame
 
 _PATCH_DIVISOR = 64

@@ -20,10 +20,12 @@ class PictureOptions:
         max_loss_db: The smallest file within this loss of PSNR, in dB.
         max_bytes: The least loss within this size of the file, in bytes; one of the two limits is needed.
         arch: What makes the module: "dncnn", or FILE.py:NAME, a function without arguments. Default: as the file says.
+        layout: Filter of your own: how decoded pictures go into it, such as planes=y,output=residual. Default: as the
+            module or the file says.
         noise_sigma: The network removes noise of this deviation (of 0 to 255).
         jpeg_quality: The network repairs JPEG pictures of this quality, 1 to 100.
-        loop_filters: In-loop filter: what it comes after. Default: as the file says, else all.
-        qps: In-loop filter: QPs of the pictures. Default: 22,27,32,37.
+        loop_filters: Filter: what it comes after. Default: as the file says, else all.
+        qps: Filter: QPs of the pictures that the codec makes. Default: 22,27,32,37.
         cifar: Autoencoder: CIFAR-10 training images in any of their forms, mixed in by half.
         fold_batch_norms: Batch norms are folded into the layers before them.
         finetune: Train on, with the bits in the loss, and compress again; the better of the two files counts.
@@ -39,6 +41,7 @@ class PictureOptions:
     max_loss_db: float | None = None
     max_bytes: int | None = None
     arch: str | None = None
+    layout: str | None = None
     noise_sigma: float | None = None
     jpeg_quality: int | None = None
     loop_filters: LoopFilters | None = None

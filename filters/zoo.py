@@ -1,26 +1,39 @@
-"""Networks as files: the ones that ship with this package by name, any other by path; and what they cost."""
+"""Networks by what a user calls them: the ones that ship with this package, files, modules of one's own.
+
+```
+ inloop-lop            a bundled network                     its architecture and layout are in the file, or the class
+ lop.safetensors       a file of this package
+ model.onnx            a graph with its weights              the layout: --layout, else the file's metadata
+ nets.py:make          what a function of a user's makes     the layout: --layout, else the module's attribute
+ b.pt, arch nets.py:make         the same with the weights of a file
+ b.nnc, model.nnc      any of them, coded
+```
+"""
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.files import check_regular_file, naming
+from vvc_nnr.files import check_regular_file, naming, read_bytes
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.dncnn import dncnn_of
+from vvc_nnr.filters.networks.factory import as_module, is_factory, module_made_by
+from vvc_nnr.filters.networks.foreign import declared_layout, with_tensors
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
-from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, N_PLANES
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (
@@ -30,7 +43,15 @@ from vvc_nnr.model.safetensors import (
     parse_network,
     uniform_bytes,
 )
-from vvc_nnr.network_file import decoded_arrays, is_nnc, read_network_file, stored_network
+from vvc_nnr.network_file import (
+    ONNX_SUFFIX,
+    NetworkArrays,
+    decoded_arrays,
+    is_nnc,
+    read_arrays,
+    read_network_file,
+    stored_network,
+)
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
@@ -40,31 +61,48 @@ ARCHITECTURES: dict[str, type[Network]] = {
     "ladder-filter": LadderFilter,
     "autoencoder": Autoencoder,
 }
+FLOAT = "float32"
 LOOP_FILTERS_KEY = "loop_filters"
 """Metadata of an in-loop filter that says which in-loop filters the codec runs before it: "all" or "none"."""
 MAX_WIDTH = 4096
 MAX_BLOCKS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LoadedNetwork:
     """A network ready to run.
 
     Attributes:
-        name: Its name in the zoo, or the file's name without suffix.
+        name: Its name in the zoo, the file's name without suffix, or the function's that made it.
         network: The module, in evaluation mode.
         path: The file it came from.
-        n_bytes: Size of that file.
+        n_bytes: Size of that file; of a module without one, of its weights as a float32 file.
         coding: How the file holds its weights: "NNC", "uniform" with its bits, or "float32".
         metadata: What the file says about the network, such as its architecture.
+        layout: How pictures go into it; None for an autoencoder.
+        sha256: Of all that its output follows from: the file, and what was said beside it.
     """
 
     name: str
-    network: Network
+    network: nn.Module
     path: Path
     n_bytes: int
     coding: str
     metadata: Mapping[str, str]
+    layout: Layout | None
+    sha256: str
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether its weights are a reconstruction: the network as trained is not in the file."""
+        return self.coding != FLOAT
+
+    @property
+    def file_metadata(self) -> dict[str, str]:
+        """What a file of these weights says, so that it is read again: a bundled architecture, else the layout."""
+        if isinstance(self.network, Network):
+            return network_metadata(self.network)
+        return {} if self.layout is None else {LAYOUT_KEY: self.layout.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +115,153 @@ class Reconstruction:
         compressed_bytes: Size of the compressed file.
     """
 
-    network: Network
+    network: nn.Module
     original_bytes: int
     compressed_bytes: int
 
 
-def load_network(name_or_path: str | Path) -> LoadedNetwork:
-    """A network of the zoo by its name, or a network file of any kind by its path.
+def load_network(
+    name_or_path: str | Path, *, arch: str | None = None, layout: Layout | str | None = None
+) -> LoadedNetwork:
+    """A network by what a user calls it.
+
+    Args:
+        name_or_path: A name of the zoo, a network file of any kind, or FILE.py:NAME, a function that makes the module
+            with its weights.
+        arch: FILE.py:NAME, what makes the module of a file's tensors, or "dncnn"; None: the file says it.
+        layout: How pictures go into it; None: as the module or the file says.
 
     Raises:
-        InputError: If there is no such name or file, or the file holds a network of another architecture.
+        InputError: If there is no such name or file, no module can be made of it, or no one says its layout.
         BitstreamError: If the file is damaged.
         UnsupportedError: If the file holds something that this package does not read.
     """
-    path = _find(name_or_path)
+
+    def declared(network: nn.Module, metadata: Mapping[str, str], where: str) -> Layout | None:
+        return None if isinstance(network, Autoencoder) else declared_layout(network, layout, metadata, where)
+
+    return _loaded(str(name_or_path), arch, declared)
+
+
+def load_codec(name_or_path: str | Path, *, arch: str | None = None) -> LoadedNetwork:
+    """A network in the place of a whole codec, an autoencoder: it has no layout, RGB pictures go in.
+
+    Args:
+        name_or_path: As for `load_network`; FILE.py:NAME may make an object around modules, too.
+        arch: As for `load_network`.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: As `load_network`.
+    """
+    return _loaded(str(name_or_path), arch, lambda *_: None)
+
+
+def own_network(
+    name: str, network: nn.Module, layout: Layout | str | None = None, origin: str | Path = ""
+) -> LoadedNetwork:
+    """A module of the user's own, as trained.
+
+    Args:
+        name: What rows call it.
+        network: The module.
+        layout: How pictures go into it; None: as its attribute `layout` says.
+        origin: Where it comes from, for messages.
+
+    Raises:
+        InputError: If no one says its layout.
+    """
+    origin = str(origin) or name
+    return _as_trained(name, network, declared_layout(network, layout, where=origin), origin)
+
+
+def own_codec(name: str, network: object) -> LoadedNetwork:
+    """An autoencoder of the user's own, as trained: a module, or an object around some.
+
+    Args:
+        name: What rows call it.
+        network: The module or object.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    return _as_trained(name, as_module(network), None, name)
+
+
+def _loaded(
+    name: str, arch: str | None, layout_of: Callable[[nn.Module, Mapping[str, str], str], Layout | None]
+) -> LoadedNetwork:
+    """A network by its name; its layout is that of the module, its file's metadata and its name in messages."""
+    if is_factory(name):
+        network = module_made_by(name)
+        return _as_trained(name.rpartition(":")[2], network, layout_of(network, {}, name), name)
+    path = _find(name)
+    if arch is None and (graph := _with_graph(path)) is not None:
+        network = OnnxNetwork(cast(bytes, graph.graph), graph.arrays)
+        coding, n_bytes, metadata = "NNC" if is_nnc(path) else FLOAT, graph.n_bytes, graph.metadata
+    else:
+        stored = read_network_file(path)
+        network = network_of(stored, arch, str(path))
+        coding, n_bytes, metadata = _coding(path, stored), stored.n_bytes, dict(stored.metadata)
+    layout = layout_of(network, metadata, str(path))
+    digest = hashlib.sha256(read_bytes(path))
+    if not isinstance(network, Network):
+        digest.update(_said_beside(arch, layout))
+    return LoadedNetwork(path.stem, network, path, n_bytes, coding, metadata, layout, digest.hexdigest())
+
+
+def _as_trained(name: str, network: nn.Module, layout: Layout | None, origin: str) -> LoadedNetwork:
+    """A module with the weights that it has."""
+    weights = float_bytes(network_tensors(network), {})
+    digest = hashlib.sha256(weights + _said_beside(origin if is_factory(origin) else None, layout)).hexdigest()
+    return LoadedNetwork(name, network.eval(), Path(origin), len(weights), FLOAT, {}, layout, digest)
+
+
+def reloaded(like: LoadedNetwork, path: Path) -> LoadedNetwork:
+    """The same network with the tensors of another file, such as a coded one.
+
+    Raises:
+        InputError: If they are not those of such a network.
+        BitstreamError, UnsupportedError: If the file cannot be read.
+    """
     stored = read_network_file(path)
-    coding = "NNC" if is_nnc(path) else "float32" if stored.bits is None else f"uniform{stored.bits}"
-    network = build_network(stored, str(path))
-    return LoadedNetwork(path.stem, network, path, stored.n_bytes, coding, stored.metadata)
+    network = with_tensors(like.network, stored.tensors, str(path))
+    digest = hashlib.sha256(read_bytes(path))
+    if not isinstance(network, Network):
+        digest.update(_said_beside(None, like.layout))
+    coding, metadata = _coding(path, stored), dict(stored.metadata)
+    return LoadedNetwork(path.stem, network, path, stored.n_bytes, coding, metadata, like.layout, digest.hexdigest())
+
+
+def _with_graph(path: Path) -> NetworkArrays | None:
+    """What a file holds that has the graph of an ONNX model in it, None for all other files."""
+    if path.suffix.lower() != ONNX_SUFFIX and not is_nnc(path):
+        return None
+    arrays = read_arrays(path)
+    return None if arrays.graph is None else arrays
+
+
+def _coding(path: Path, stored: StoredNetwork) -> str:
+    return "NNC" if is_nnc(path) else FLOAT if stored.bits is None else f"uniform{stored.bits}"
+
+
+def _said_beside(factory: str | None, layout: Layout | None) -> bytes:
+    """What a network's output follows from beside its weights: the text of its function's file, and its layout."""
+    source = read_bytes(Path(factory.rpartition(":")[0])) if factory and is_factory(factory) else b""
+    return f"{factory and factory.rpartition(':')[2]} {layout and layout.text}\0".encode() + source
+
+
+def load_filter(
+    name_or_path: str | Path, *, arch: str | None = None, layout: Layout | str | None = None
+) -> LoadedNetwork:
+    """A network that filters pictures; raises as `load_network`, and InputError for an autoencoder."""
+    loaded = load_network(name_or_path, arch=arch, layout=layout)
+    if loaded.layout is None:
+        raise InputError(f"{name_or_path}: holds an {_architecture(loaded.network)}; must be an in-loop filter")
+    return loaded
 
 
 def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
-    """An in-loop filter; raises as `load_network`, and InputError for a network of another kind."""
+    """A filter of the bundled architectures; raises as `load_network`, and InputError for a network of another kind."""
     network = load_network(name_or_path).network
     if not isinstance(network, InLoopNetwork):
         raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an in-loop filter")
@@ -136,6 +299,26 @@ def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
     return network
 
 
+def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module:
+    """The module of a file's tensors, float32.
+
+    Args:
+        stored: What the file holds.
+        arch: FILE.py:NAME, "dncnn", or None for what the file says of itself.
+        where: How errors name the file.
+
+    Raises:
+        InputError: If there is none, or the tensors do not fit it.
+    """
+    if arch == "dncnn":
+        return dncnn_of(stored.tensors, where)
+    if arch is None or arch == stored.metadata.get("architecture"):
+        return build_network(stored, where)
+    if not is_factory(arch):
+        raise InputError(f"arch {arch}: must be dncnn or FILE.py:NAME, or none if the file names its architecture")
+    return with_tensors(module_made_by(arch), stored.tensors, where)
+
+
 def build_network(stored: StoredNetwork, where: str) -> Network:
     """The module that a file's metadata and tensors make; memory grows with the tensors, whatever metadata claims.
 
@@ -149,7 +332,10 @@ def build_network(stored: StoredNetwork, where: str) -> Network:
     architecture = stored.metadata.get("architecture", "")
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise InputError(f"{where}: architecture {architecture!r} in its metadata; this package has {known}")
+        raise InputError(
+            f"{where}: architecture {architecture!r} in its metadata; this package has {known}; "
+            "for a network of your own say what makes its module (--arch FILE.py:NAME)"
+        )
     with torch.device("meta"):
         network = _constructed(architecture, stored.metadata.get("config", ""), where)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -169,25 +355,27 @@ def network_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def network_metadata(network: Network) -> dict[str, str]:
-    """The metadata from which `build_network` makes the module again."""
+    """The metadata from which `build_network` makes a bundled module again."""
     return {"architecture": _architecture(network), "config": json.dumps(network.config)}
 
 
-def reconstruct(network: Network, bits: int = 8, biases: Biases = "quantised") -> Reconstruction:
+def reconstruct(network: nn.Module, bits: int = 8, biases: Biases = "quantised") -> Reconstruction:
     """The network as a decoder gets it: written with the papers' uniform quantiser, and read back from those bytes.
 
     Raises:
         InputError: If bits or biases are out of range, or a weight is NaN or infinite.
     """
-    tensors, metadata = network_tensors(network), network_metadata(network)
+    tensors, metadata = network_tensors(network), network_metadata(network) if isinstance(network, Network) else {}
     original = float_bytes(tensors, metadata)
     compressed = uniform_bytes(tensors, metadata, bits, biases)
-    decoded = build_network(parse_network(compressed), "the compressed network")
+    decoded = with_tensors(network, parse_network(compressed).tensors, "the compressed network")
     return Reconstruction(decoded, len(original), len(compressed))
 
 
 def n_parameters(network: nn.Module) -> int:
     """Number of trained weights and biases."""
+    if isinstance(network, OnnxNetwork):
+        return network.n_parameters
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -200,8 +388,9 @@ def _find(name_or_path: str | Path) -> Path:
     return path
 
 
-def _architecture(network: Network) -> str:
-    return next(name for name, kind in ARCHITECTURES.items() if isinstance(network, kind))
+def _architecture(network: nn.Module) -> str:
+    known = (name for name, kind in ARCHITECTURES.items() if isinstance(network, kind))
+    return next(known, type(network).__name__)
 
 
 def _constructed(architecture: str, config_json: str, where: str) -> Network:
@@ -233,35 +422,3 @@ def _check_dtypes(network: nn.Module, state: Mapping[str, torch.Tensor], where: 
     for name, wanted in network.state_dict().items():
         if state[name].dtype != wanted.dtype:
             raise InputError(f"{where}: tensor {name} is {state[name].dtype}, its architecture wants {wanted.dtype}")
-
-
-HALF_SIDE = 64
-"""Half-size samples per row and column of the picture that is counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Complexity:
-    """The cost of a filter.
-
-    Attributes:
-        kmac_per_luma_sample: Thousand multiplications with addition per luma sample of a 4:2:0 picture, chroma's
-            included: those of convolutions and matrix products. Biases, activations and sums are not counted.
-        n_parameters: Weights and biases.
-    """
-
-    kmac_per_luma_sample: float
-    n_parameters: int
-
-
-def complexity(network: InLoopNetwork) -> Complexity:
-    """The cost of a filter, from a forward pass over shapes alone: no sample is computed.
-
-    Every convolution and matrix product that runs is counted, whichever layer or function asks for it.
-    """
-    shapes = copy.deepcopy(network).to("meta")
-    planes = torch.empty((1, N_PLANES, HALF_SIDE, HALF_SIDE), device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shapes(planes, torch.empty(1, device="meta"))
-    n_luma = N_LUMA_PLANES * HALF_SIDE**2
-    n_mac = counter.get_total_flops() / 2  # it counts a multiplication and an addition as two
-    return Complexity(n_mac / n_luma / 1000, n_parameters(network))

@@ -26,8 +26,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vvc_nnr.errors import InputError
-from vvc_nnr.files import open_input
+from vvc_nnr.errors import InputError, OutputError
+from vvc_nnr.files import make_folder, open_input
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_BYTES = 170498071
@@ -107,7 +107,7 @@ def download(url: str, target: Path, *, size_bytes: int | None, sha256: str | No
     if wanted.is_there():
         return target
     part = target.with_name(target.name + ".part")
-    _make_folder(part.parent)
+    make_folder(part.parent)
     with _locked(part) as file:
         if wanted.is_there():  # fetched by another process while this one waited
             file.truncate(0)
@@ -154,17 +154,8 @@ class _Wanted:
         return (self.size_bytes is not None or self.sha256 is not None) and self.fault(file) is None
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{folder}: is a file; must be a folder") from None
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}; must be a folder") from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
         f"{path}: cannot be written: {error.strerror or error}; make room or choose another folder, then run again"
     )
 

@@ -10,6 +10,7 @@ Source: Rec. ITU-R BT.709-6, section 3; ITU-T H.266, clause 6.2 (nominal 4:2:0 l
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".p
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]
 _KR, _KB = 0.2126, 0.0722
-_RGB_TO_YUV = np.array(
+RGB_TO_YUV = np.array(
     [
         [_KR, 1 - _KR - _KB, _KB],
         [-_KR / (2 - 2 * _KB), (_KR + _KB - 1) / (2 - 2 * _KB), 0.5],
@@ -38,6 +39,8 @@ _RGB_TO_YUV = np.array(
 )
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF")
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "La", "RGBa")
+# Pixels have at least one bit; deflate makes at most 1032 bytes of one.
+_MOST_PIXELS_PER_BYTE = {"raw": 8, "zip": 8 * 1032}
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _REDUCED_OR_MASK = 0b101
 """Bits of TIFF's NewSubfileType: another page at lower resolution, and a transparency mask."""
@@ -62,12 +65,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
-        if isinstance(image, PngImagePlugin.PngImageFile):
-            _check_png(file)
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
-        return np.array(upright.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -78,6 +79,17 @@ def read_image_size(path: Path) -> tuple[int, int]:
             width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
         on_its_side = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
         return (height, width) if on_its_side else (width, height)
+
+
+def _check_length(image: ImageFile.ImageFile, file: BinaryIO) -> None:
+    """Refuses an image of more pixels than its bytes can stand for, before memory is asked for them."""
+    at = file.tell()
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    width, height = image.size
+    most = [n_bytes * _MOST_PIXELS_PER_BYTE[tile[0]] for tile in image.tile if tile[0] in _MOST_PIXELS_PER_BYTE]
+    if width * height > max(most, default=width * height):
+        raise BitstreamError(f"{n_bytes} bytes are too few for {width}x{height} pixels")
 
 
 def _check_png(file: BinaryIO) -> None:
@@ -175,6 +187,9 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
             warnings.filterwarnings("error", _LOST_TAG)
             with Image.open(file) as image:
                 _check_kind(image, where)
+                _check_length(image, file)
+                if isinstance(image, PngImagePlugin.PngImageFile):
+                    _check_png(file)
                 yield image
     except UnsupportedError:
         raise
@@ -211,12 +226,12 @@ def rgb_to_frame(rgb: NDArray[np.uint8], chroma_format: ChromaFormat = "420", bi
         rgb = np.repeat(rgb[:, :, None], 3, axis=2)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise ShapeError(f"got an image {rgb.dtype} {rgb.shape}, want uint8 (H, W, 3) or (H, W)")
-    yuv = np.einsum("pc,hwc->phw", (_RGB_TO_YUV / 255).astype(np.float32), rgb.astype(np.float32))
+    yuv = np.einsum("pc,hwc->phw", (RGB_TO_YUV / 255).astype(np.float32), rgb.astype(np.float32))
     step = np.float32(1 << max(bit_depth - 8, 0))
     planes = [_quantised(yuv[0] * (219 * step) + 16 * step, bit_depth)]
     if chroma_format != "400":
         across, down = CHROMA_SHIFTS.get(chroma_format, (0, 0))
-        small = [_shrunk(plane, across, down) for plane in yuv[1:]]
+        small = [shrunk(plane, across, down) for plane in yuv[1:]]
         planes += [_quantised(plane * (224 * step) + 128 * step, bit_depth) for plane in small]
     return Frame(tuple(planes), bit_depth, chroma_format)
 
@@ -231,8 +246,8 @@ def frame_to_rgb(frame: Frame) -> NDArray[np.uint8]:
         across, down = CHROMA_SHIFTS[frame.chroma_format]
         for target, plane in zip(yuv[1:], frame.planes[1:], strict=True):
             chroma = (plane.astype(np.float32) - 128 * step) / (224 * step)
-            target[:] = _grown(chroma, across, down)[: frame.height, : frame.width]
-    matrix = (np.linalg.inv(_RGB_TO_YUV) * 255).astype(np.float32)
+            target[:] = grown(chroma, across, down)[: frame.height, : frame.width]
+    matrix = (np.linalg.inv(RGB_TO_YUV) * 255).astype(np.float32)
     rgb: _Floats = np.einsum("cp,phw->hwc", matrix, yuv)
     return np.rint(rgb).clip(0, 255).astype(np.uint8)
 
@@ -242,7 +257,8 @@ def _quantised(plane: _Floats, bit_depth: int) -> Plane:
     return cast(Plane, np.rint(plane).clip(0, (1 << bit_depth) - 1).astype(dtype))
 
 
-def _shrunk(plane: _Floats, across: int, down: int) -> _Floats:
+def shrunk(plane: _Floats, across: int, down: int) -> _Floats:
+    """A plane of luma's size as chroma samples lie: half the width if `across`, half the height if `down`."""
     if across:
         wide = np.pad(plane, ((0, 0), (1, 1)), mode="edge")
         plane = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / 4
@@ -252,7 +268,7 @@ def _shrunk(plane: _Floats, across: int, down: int) -> _Floats:
     return plane
 
 
-def _grown(plane: _Floats, across: int, down: int) -> _Floats:
+def grown(plane: _Floats, across: int, down: int) -> _Floats:
     """The plane at twice its width and/or height (one more than luma if that is odd)."""
     if across:
         right = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)

@@ -92,8 +92,9 @@ def open_members(path: Path, is_taken: IsTaken) -> Iterator[Members]:
     try:
         with open_input(path) as file:
             if file.read(4) in _ZIP_MAGICS:
+                size_bytes = os.fstat(file.fileno()).st_size
                 with zipfile.ZipFile(file) as archive:
-                    yield _zip_members(archive, is_taken)
+                    yield _zip_members(archive, size_bytes, is_taken)
             else:
                 file.seek(0)
                 yield from _tar_members_of(file, is_taken)
@@ -122,7 +123,7 @@ def _folder_members(folder: Path, is_taken: IsTaken) -> Members:
     return Members(names, listing.left_out, lambda name: read_limited(folder / name))
 
 
-def _zip_members(archive: zipfile.ZipFile, is_taken: IsTaken) -> Members:
+def _zip_members(archive: zipfile.ZipFile, size_bytes: int, is_taken: IsTaken) -> Members:
     # Some Windows tools write backslashes. Of two files of one name the later one counts, as in every unpacker.
     files = {info.filename.replace("\\", "/"): info for info in archive.infolist() if info.filename.strip("/")}
     files = {name: info for name, info in files.items() if not name.endswith("/")}
@@ -132,6 +133,10 @@ def _zip_members(archive: zipfile.ZipFile, is_taken: IsTaken) -> Members:
 
     def read(name: str) -> bytes:
         _check_size(name, files[name].file_size)
+        if files[name].compress_size > size_bytes:  # zipfile asks for that much memory
+            raise BitstreamError(
+                f"{name}: states {files[name].compress_size} packed bytes of {size_bytes} in the archive"
+            )
         if files[name].compress_type not in _ZIP_METHODS:  # LZMA among them, whose header asks for memory at will
             method = files[name].compress_type
             raise UnsupportedError(f"{name}: is packed by method {method}; must be stored or deflated: pack it anew")

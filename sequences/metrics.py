@@ -127,10 +127,14 @@ def ssim_rgb(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
     Raises:
         ShapeError: If the shapes differ, are not (H, W, 3), or smaller than 11x11.
     """
+    _check_rgb(reference, decoded)
+    return math.fsum(ssim(reference[..., c], decoded[..., c], bit_depth=8) for c in range(3)) / 3
+
+
+def _check_rgb(reference: NDArray[Any], decoded: NDArray[Any]) -> None:
     _check_shapes(reference, decoded)
     if reference.ndim != 3 or reference.shape[2] != 3:
         raise ShapeError(f"got images {reference.shape}, want (H, W, 3)")
-    return math.fsum(ssim(reference[..., c], decoded[..., c], bit_depth=8) for c in range(3)) / 3
 
 
 def check_window(reference: NDArray[Any], decoded: NDArray[Any], smallest_side: int) -> None:
@@ -184,6 +188,18 @@ def ms_ssim(reference: Plane, decoded: Plane, *, bit_depth: int) -> float:
         is_last = len(factors) == len(_WEIGHTS) - 1
         factors.append(max(whole if is_last else structure, 0.0) ** weight)
     return math.prod(factors)
+
+
+def ms_ssim_rgb(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
+    """Mean MS-SSIM of the three channels of 8-bit images (H, W, 3); None if a side is shorter than 176.
+
+    Raises:
+        ShapeError: If the shapes differ or are not (H, W, 3).
+    """
+    _check_rgb(reference, decoded)
+    if min(reference.shape[:2]) < _SMALLEST_SIDE:
+        return None
+    return math.fsum(ms_ssim(reference[..., c], decoded[..., c], bit_depth=8) for c in range(3)) / 3
 
 
 def _scale_means(a: NDArray[np.float64], b: NDArray[np.float64], data_range: float) -> tuple[float, float]:

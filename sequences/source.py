@@ -22,8 +22,10 @@ from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, looks_like_16_b
 from vvc_nnr.sequences.yuv_name import NamedFormat, PartialFormat, parse_yuv_name
 
 VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv", ".mxf", ".ivf"),
-    *(".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".m2ts", ".264", ".h264", ".265", ".hevc"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf"),
+    *(".flv", ".ogv", ".ogg", ".mxf", ".nut", ".dv", ".mjpeg", ".mjpg", ".ivf", ".obu"),
+    *(".mpg", ".mpeg", ".vob", ".m1v", ".m2v", ".mpv", ".ts", ".mts", ".m2ts", ".m2t"),
+    *(".263", ".h263", ".264", ".h264", ".avc", ".265", ".h265", ".hevc"),
 )
 SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
@@ -152,6 +154,8 @@ def open_sources(
     """
     root = Path(folder_or_file)
     options = PartialFormat(width, height, bit_depth, chroma_format, fps)
+    if not os.path.lexists(root):
+        raise InputError(f"{root}: no such file or folder; must be a folder of pictures or videos, or one file")
     if not os.path.isdir(root):
         return [_open(root, options, stream, allow_damaged)]
     if stream is not None:

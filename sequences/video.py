@@ -13,11 +13,13 @@ What is taken, and what is not:
 * Lists of other files (`ffconcat`, playlists) under a video's name are refused: the file is what is read.
 * Damage: FFmpeg would conceal it. Here any message of an error in FFmpeg's log, a picture marked as corrupt, a file
   that ends too early or fewer pictures than the container promises end in `BitstreamError`, unless
-  `allow_damaged`. A codec without checksums (MPEG-4, VP9, JPEG) can be damaged so that no decoder notices.
+  `allow_damaged`. A codec without checksums (MPEG-4, VP9, JPEG) can be damaged so that no decoder notices; FFmpeg
+  does not notice either where a raw H.265 stream ends within its last picture.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -45,6 +47,7 @@ _BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix meta uuid free skip
 _RIFF_UNKNOWN = 0x7FFFF000
 """From here on sizes stand for a recording whose end was never written."""
 _OGG_PAGE, _OGG_HEAD_BYTES, _OGG_IS_LAST = b"OggS", 27, 4
+_OBU_DELIMITER = b"\x12\x00"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -69,6 +72,10 @@ def check_container_end(path: Path) -> None:
             end_bytes = 8 + length if length < _RIFF_UNKNOWN else 0
         elif head[:1] == _SYNC and _is_transport_stream(file):
             end_bytes = -(-size_bytes // _TS_PACKET_BYTES) * _TS_PACKET_BYTES
+        elif head[:2] == _OBU_DELIMITER:
+            end_bytes = _end_of_obus(file, size_bytes)
+        elif path.suffix.lower() == ".obu":
+            end_bytes = _end_of_temporal_units(file, size_bytes)
         else:
             return
     if end_bytes > size_bytes:
@@ -115,6 +122,42 @@ def _end_of_pages(file: BufferedReader) -> int:
         serial_number, n_segments = head[14:18], head[26]
         at += _OGG_HEAD_BYTES + n_segments + sum(file.read(n_segments))
         (opened.discard if head[5] & _OGG_IS_LAST else opened.add)(serial_number)
+
+
+def _end_of_obus(file: BufferedReader, size_bytes: int) -> int:
+    """Where the last open bitstream unit of a low-overhead AV1 stream ends (AV1 specification, section 5)."""
+    at = 0
+    while at < size_bytes:
+        file.seek(at)
+        head = file.read(2)
+        has_extension, has_size = head[0] >> 2 & 1, head[0] >> 1 & 1
+        if not has_size:  # up to the end of the file
+            return size_bytes
+        file.seek(at + 1 + has_extension)
+        length = _leb128(file)
+        at = file.tell() + length
+    return at
+
+
+def _end_of_temporal_units(file: BufferedReader, size_bytes: int) -> int:
+    """Where the last temporal unit of a length-delimited AV1 stream ends (AV1 specification, annex B)."""
+    at = 0
+    while at < size_bytes:
+        file.seek(at)
+        length = _leb128(file)
+        at = file.tell() + length
+    return at
+
+
+def _leb128(file: BufferedReader) -> int:
+    """A number of AV1 in groups of 7 bits, the lowest first."""
+    value = 0
+    for shift in range(0, 56, 7):
+        byte = int.from_bytes(file.read(1), "little")
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+    return value
 
 
 def _end_of_segment(file: BufferedReader) -> int:
@@ -300,7 +343,10 @@ def _check_opening(container: Any, messages: Any, path: Path, allow_damaged: boo
 
 
 def _undecodable(path: Path | str, error: Exception) -> BitstreamError:
-    return BitstreamError(f"{path}: FFmpeg cannot decode it: {getattr(error, 'strerror', None) or error}")
+    said = getattr(error, "strerror", None) or error
+    if getattr(error, "errno", None) == errno.ENOMEM:  # it says so of sizes that it does not even try
+        said = "a size in it is larger than any memory"
+    return BitstreamError(f"{path}: FFmpeg cannot decode it: {said}")
 
 
 def _video_track(container: Any, index: int | None, path: Path) -> Any:

@@ -57,6 +57,7 @@ FOLDERS_IN_ORDER = {
         "libvvenc",
         "encoders",
         "jpeg",
+        "image_formats",
     ],
     "vvc_nnr.filters": [
         "",
@@ -65,7 +66,9 @@ FOLDERS_IN_ORDER = {
         "picture_options",
         "networks",
         "zoo",
+        "complexity",
         "picture_coding",
+        "picture_codecs",
         "inference",
         "decisions",
         "in_stream",

@@ -1,5 +1,6 @@
 """Compress the CNNs inside video and image codecs, and see what that does to pictures."""
 
+from vvc_nnr.calibrate.samples import Calibration, Sample
 from vvc_nnr.coding.inspection import Inspection
 from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress, inspect, load_into
@@ -7,6 +8,7 @@ from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
     InputError,
+    OutputError,
     ShapeError,
     UnsupportedError,
     VvcNnrError,
@@ -19,10 +21,13 @@ __version__ = "0.1.0"
 __all__ = [
     "BaseState",
     "BitstreamError",
+    "Calibration",
     "CompressOptions",
     "ExternalToolError",
     "InputError",
     "Inspection",
+    "OutputError",
+    "Sample",
     "ShapeError",
     "UnsupportedError",
     "VvcNnrError",

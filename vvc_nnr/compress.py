@@ -78,7 +78,7 @@ def compress(
         roles: "auto": each tensor is coded by the rule of its role; "off": by its number of dimensions alone.
         role_of: Role of the tensors whose names fit a pattern, such as "*.gamma" to "gdn".
         qp_by_size: Finer QPs for small weight tensors, coarser for large ones, `qp` on average.
-        lossless: Every bit of every tensor comes back; options for floats have no effect.
+        lossless: Every bit of every tensor comes back. Not with options of how floats are quantised.
         search: "thorough" takes more time for fewer bytes at equal error than "fast".
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what

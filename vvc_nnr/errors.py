@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Self
+
+MESSAGE_CHARACTERS = 700
 
 
 def shown(text: str, n_characters: int = 80) -> str:
@@ -13,16 +15,32 @@ def shown(text: str, n_characters: int = 80) -> str:
 
     Args:
         text: Any text, lone surrogates and control characters among it.
-        n_characters: About how many are shown; what is left out counts them.
+        n_characters: How many are shown at most, escaped ones as long as their escapes, beside the mark of a gap.
 
     >>> shown("a\n" + "b" * 500, 9)
-    'a\\nbbbb ... bbb'
+    'a\\nbbb ... bbb'
     """
-    head, tail = text, ""
-    if len(text) > n_characters:
-        head, tail = text[: n_characters * 2 // 3], text[len(text) - n_characters // 3 :]
-    plain = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in (head, tail))
-    return " ... ".join(part for part in plain if part)
+    whole = _fitting(text, n_characters)
+    if len(whole) == len(text):
+        return "".join(whole)
+    head, tail = _fitting(text, n_characters * 2 // 3), _fitting(reversed(text), n_characters // 3)
+    return " ... ".join("".join(part) for part in (head, tail[::-1]) if part)
+
+
+def shown_name(name: str) -> str:
+    """The name of a file as a message shows it: whole if it prints, however long it is."""
+    return shown(name, max(len(name), MESSAGE_CHARACTERS))
+
+
+def _fitting(characters: Iterable[str], n_characters: int) -> list[str]:
+    """The first of some characters, as they print, that take no more room than `n_characters`."""
+    found = []
+    for character in characters:
+        found.append(character if character.isprintable() else ascii(character)[1:-1])
+        n_characters -= len(found[-1])
+        if n_characters < 0:
+            return found[:-1]
+    return found
 
 
 _ERROR_LINE = re.compile(
@@ -49,7 +67,7 @@ class VvcNnrError(Exception):
         message: What was got, what must be, what to do.
     """
 
-    _n_characters: ClassVar[int] = 700
+    _n_characters: ClassVar[int] = MESSAGE_CHARACTERS
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shown(message, self._n_characters))
@@ -57,12 +75,16 @@ class VvcNnrError(Exception):
     def prefixed(self, where: str) -> Self:
         """The same error with a file's name before its message; all that it carries stays."""
         found = copy.copy(self)
-        found.args = (f"{shown(where, len(where))}: {self}",)
+        found.args = (f"{shown_name(where)}: {self}",)
         return found
 
 
 class InputError(VvcNnrError, ValueError):
     """A file, folder or option from the user that cannot be used as asked; the message names it."""
+
+
+class OutputError(InputError):
+    """A file or folder that cannot be written (no right, no folder, a full disk); the message names it."""
 
 
 class BitstreamError(VvcNnrError, ValueError):

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import InputError, VvcNnrError, shown
+from vvc_nnr.errors import InputError, OutputError, VvcNnrError, shown_name
 
 FILE_SUFFIX = ".part"
 FOLDER_PREFIX = "vvc_nnr_"
@@ -41,7 +41,7 @@ def temporary_folder() -> Iterator[Path]:
     """A new folder for temporary files, which is removed at the end of the block with all that it holds.
 
     Raises:
-        InputError: If it cannot be made.
+        OutputError: If it cannot be made.
     """
     place = _place()
     remove_leftovers(place)
@@ -101,15 +101,15 @@ def _new_folder(place: Path) -> tuple[Path, int | None]:
                 return path, number
             os.close(number)  # taken for a leftover before it was locked
     except OSError as error:
-        raise InputError(f"{place}: no temporary folder can be made there: {error.strerror}") from error
-    raise InputError(f"{place}: no temporary folder can be made there")
+        raise OutputError(f"{place}: no temporary folder can be made there: {error.strerror}") from error
+    raise OutputError(f"{place}: no temporary folder can be made there")
 
 
 def _place() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"no folder for temporary files can be written; name one in TMPDIR: {error.strerror}"
         ) from None
 
@@ -175,6 +175,8 @@ def _is_at(path: Path, number: int) -> bool:
 
 
 _MAX_LINKS = 40
+# Of a file's name in a message: as many as stand before the gap of the longest.
+_TELLING_CHARACTERS = 400
 _MAX_SHORT_NAME_BYTES = 200
 _STANDARD_FILES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _NUMBERED_FILE = re.compile(r"(?:/dev|/proc/([^/]+))/fd/([0-9]{1,9})")
@@ -233,8 +235,10 @@ def naming(path: Path | str) -> Iterator[None]:
     """Puts the file's name before what is wrong with its content, if it does not stand there."""
     try:
         yield
+    except OutputError:
+        raise
     except VvcNnrError as error:
-        if str(error).startswith(shown(str(path), len(str(path)))):
+        if str(error).startswith(shown_name(str(path))[:_TELLING_CHARACTERS]):
             raise
         raise error.prefixed(str(path)) from error
 
@@ -243,12 +247,18 @@ def make_folder(folder: Path) -> Path:
     """The folder, made if need be.
 
     Raises:
-        InputError: If it cannot be made.
+        OutputError: If it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
+        places = (folder, *folder.parents)
+        in_the_way = next((each for each in places if os.path.lexists(each) and not os.path.isdir(each)), None)
+        if in_the_way is None:
+            raise OutputError(f"{folder}: cannot be made: {error.strerror}; must be a folder") from error
+        raise OutputError(
+            f"{folder}: cannot be made: {in_the_way} is none and must be a folder; name another place"
+        ) from error
     return folder
 
 
@@ -301,7 +311,7 @@ class AtomicFile:
         path: The final name; a file of that name is replaced.
 
     Raises:
-        InputError: From `with`, `write` or the block's end, if the system refuses (full disk, no folder).
+        OutputError: From `with`, `write` or the block's end, if the system refuses (full disk, no folder).
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -311,7 +321,7 @@ class AtomicFile:
 
     def __enter__(self) -> AtomicFile:
         if os.path.isdir(self.path):
-            raise InputError(f"{self.path}: is a folder; must be a file name")
+            raise OutputError(f"{self.path}: is a folder; must be a file name")
         try:
             self._open()
         except BaseException as error:
@@ -375,6 +385,6 @@ class AtomicFile:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
-    def _refused(self, error: OSError | ValueError) -> InputError:
+    def _refused(self, error: OSError | ValueError) -> OutputError:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        return InputError(f"{self.path}: cannot be written: {reason}")
+        return OutputError(f"{self.path}: cannot be written: {reason}")

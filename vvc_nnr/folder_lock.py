@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, OutputError
+from vvc_nnr.files import make_folder
 
 LOCK = ".lock"
 _HELD = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
@@ -56,10 +57,7 @@ def _make(folder: Path) -> list[Path]:
         if each.exists():
             break
         missing.append(each)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
+    make_folder(folder)
     return missing
 
 
@@ -96,7 +94,7 @@ def _open(path: Path) -> tuple[int, bool]:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
     except OSError as error:
-        raise InputError(f"{path.parent}: cannot be written: {error.strerror}") from error
+        raise OutputError(f"{path.parent}: cannot be written: {error.strerror}") from error
 
 
 def _lock(number: int) -> bool:

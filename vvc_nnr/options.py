@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, check_qp, qp_at_density
@@ -22,6 +22,14 @@ MIN_BITDEPTH, MAX_BITDEPTH = 2, 24
 MAX_THREADS = 256
 # 1 GiB of float32.
 DEFAULT_MAX_ELEMENTS = 1 << 28
+# What an option leaves without effect.
+_IDLE_WITH: Mapping[str, tuple[str, ...]] = {
+    "lossless": (
+        *("qp", "nonweight_qp", "qp_per_tensor", "qp_by_size", "bitdepth", "codebook", "use_dq", "lambda_rd"),
+        *("roles", "role_of"),
+    ),
+    "bitdepth": ("qp", "nonweight_qp", "qp_by_size"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,8 @@ class CompressOptions:
         role_of: Role of the tensors whose names fit a pattern, such as "*.gamma" to "gdn"; above those found.
         qp_by_size: Finer QPs for small weight tensors, coarser for large ones, `qp` on average. Two octaves of the
             number of weights are one of the step (`vvc_nnr.quantize.step_choice`).
-        lossless: Every bit of every tensor comes back; options for floats have no effect.
+        lossless: Every bit of every tensor comes back. Not with options of how floats are quantised, which would have
+            no effect.
     """
 
     qp: int | None = None
@@ -93,6 +102,7 @@ class CompressOptions:
         for name, qp in self.qp_per_tensor.items():
             check_qp(qp, self.qp_density, f"qp_per_tensor[{name!r}]")
         self._check_search()
+        self._check_idle()
 
     @property
     def weight_qp(self) -> int:
@@ -128,6 +138,14 @@ class CompressOptions:
         if self.search == "thorough" and found:
             raise InputError(f"search 'thorough': has no effect with {', '.join(found)}; take one of them away")
 
+    def _check_idle(self) -> None:
+        """Raises InputError if an option leaves another without effect."""
+        is_given = {option.name: getattr(self, option.name) != default_of(option) for option in fields(self)}
+        for option, others in _IDLE_WITH.items():
+            idle = [name for name in others if is_given[option] and is_given[name]]
+            if idle:
+                raise InputError(f"{idle[0]} with {option}: has no effect; take one of them away")
+
     def _fault(self, name: str, value: Any) -> str | None:
         """What a value must be; None if it will do."""
         match name:
@@ -151,6 +169,11 @@ class CompressOptions:
             case "lambda_rd":
                 return _lambda_fault(value)
         return None
+
+
+def default_of(option: Field[Any]) -> Any:
+    """The default of a dataclass's field, MISSING if it has none."""
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 def _integer_fault(value: Any, low: int, high: int, or_else: str = "") -> str | None:

@@ -19,7 +19,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on
-from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, whole_number
+from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, one_for_each, whole_number
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path
 from vvc_nnr.filters.picture_options import PictureOptions
@@ -72,7 +72,7 @@ NNC_FLAGS = Flags(
         "role_of": UseAppendAction[tuple[_NAMED_ROLE, ...]],
         "float64": HIDDEN,
     },
-    converted={"qp_per_tensor": dict, "role_of": dict},
+    converted={"qp_per_tensor": one_for_each("--qp-of"), "role_of": one_for_each("--role-of")},
 )
 PICTURE_FLAGS = Flags(
     PictureOptions,
@@ -242,6 +242,8 @@ class Decompress(Command):
         path = network_path(self.input)
         check_plain_suffix(self.output)
         check_outputs([path], [self.output])
+        if not is_nnc(path):
+            self.reading.check_unused(path)
         network = read_arrays(path, max_elements=self.reading.max_elements, n_threads=self.reading.threads)
         if self.output.suffix.lower() == ONNX_SUFFIX and network.graph is None and "architecture" in network.metadata:
             data = _as_onnx(network, path)
@@ -269,13 +271,15 @@ def _sizes(
     """The size of what was written, against that of the network as a safetensors file of float32."""
     float_size = float32_size(arrays, metadata)
     ratio = float_size / n_bytes
-    text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}"
+    empty = "" if arrays else "; the network has no tensor"
+    text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}{empty}"
     data = {
         "output": str(output),
         "method": method,
         "n_bytes": n_bytes,
         "float32_bytes": float_size,
         "ratio": ratio,
+        "n_tensors": len(arrays),
     }
     return Outcome(text, data)
 

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
+from vvc_nnr.codec.image_formats import ImageFormat
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -22,6 +23,7 @@ from vvc_nnr.experiments.cli.kinds import (
     WHOLE_NUMBERS,
     Texts,
     choice,
+    choices,
     door,
 )
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
@@ -71,6 +73,8 @@ TOOL_FLAGS = Flags(
     ToolOptions,
     names=_NETWORK_NAMES
     | {
+        "archs": "arch",
+        "layouts": "layout",
         "replacements": "replacement",
         "max_pictures": "pictures",
         "n_threads": "threads",
@@ -80,6 +84,8 @@ TOOL_FLAGS = Flags(
     | {
         "networks": NAMES,
         "replacements": Texts,
+        "archs": Texts,
+        "layouts": Texts,
         "qps": QPS,
         "max_pictures": POSITIVE,
         "n_threads": THREADS,
@@ -88,7 +94,17 @@ TOOL_FLAGS = Flags(
         "tile": HIDDEN,
     },
 )
-END_FLAGS = Flags(EndToEndOptions, names=_NETWORK_NAMES, kinds=_NETWORK_KINDS | {"networks": NAMES})
+END_FLAGS = Flags(
+    EndToEndOptions,
+    names=_NETWORK_NAMES | {"archs": "arch"},
+    kinds=_NETWORK_KINDS
+    | {
+        "networks": NAMES,
+        "archs": Texts,
+        "formats": door(choices(*get_args(ImageFormat)), "NAME,...", ",".join),
+        "stride": POSITIVE,
+    },
+)
 _PEER = os.environ.get(PEER_VARIABLE, "")
 ZOO_FLAGS = Flags(
     ZooOptions,
@@ -165,10 +181,11 @@ class ToolByTool(Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class EndToEnd(Experiment):
-    """A CNN autoencoder against JPEG: Table 4.
+    """Autoencoders, your own among them, against JPEG, WebP, AVIF, JPEG 2000, JPEG XL: Table 4.
 
     Attributes:
-        images: CIFAR-10 in any of its forms, or a folder of images; default: the data folder, else scikit-image.
+        images: CIFAR-10 in any of its forms, or a folder of images of any size; default: the data folder, else
+            scikit-image.
         count: The first N images.
         options: What is run.
     """
@@ -227,7 +244,7 @@ def _demo_in(folder: Path, farewell: str) -> Outcome:
     provenance = gather_provenance()
     tables = run_tool_by_tool(bundled_sources(), folder, ToolOptions(), provenance)
     patches = bundled_patches()
-    tables |= run_end_to_end(patches.images, patches.names, folder, EndToEndOptions(), provenance)
+    tables |= run_end_to_end(patches.images, patches.names, folder, EndToEndOptions(formats=("jpeg",)), provenance)
     pictures = f"five photographs inside scikit-image for Tables 1 to 3, {patches.origin} for Table 4"
     outcome = tables_outcome({name: tables[name] for name in DEMO_TABLES}, pictures, "markdown")
     return Outcome(f"{outcome.text}\n{farewell}", outcome.data)

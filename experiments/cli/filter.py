@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from torch import nn
 from tyro.conf import Positional, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
@@ -21,7 +22,7 @@ from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL, POSITIVE, QP, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, source_of
-from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.files import naming
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.coding import MadeWith, parse_sequence
@@ -39,8 +40,8 @@ from vvc_nnr.filters.in_stream import (
 )
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.zoo import load_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
 
@@ -142,7 +143,10 @@ class Filter(Command):
     Attributes:
         input: Decoded .yuv or .y4m, video, image, or a VVC stream (.266).
         output: .y4m or .yuv to write.
-        model: Name of a bundled network, or a network file; default: what the stream carries.
+        model: Name of a bundled network, a network file, or FILE.py:NAME, what makes a module of your own; default: the
+            one that the stream carries.
+        arch: FILE.py:NAME, what makes the module whose tensors the file has; dncnn.
+        layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
         qp: QP that the pictures were coded with, 0 to 63; default: as the stream says, that of each picture's slices.
         filter_id: Of several filters in a stream the one that is to run.
         tile: Side of the tiles, luma samples.
@@ -156,6 +160,8 @@ class Filter(Command):
     input: Positional[Path]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     model: str | None = None
+    arch: str | None = None
+    layout: str | None = None
     qp: Annotated[int | None, QP] = None
     filter_id: Annotated[int | None, NATURAL] = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
@@ -194,10 +200,13 @@ class Filter(Command):
             n_filtered = sum(each.filter is not None for each in filtering.plan)
             texts.append(f"{n_filtered} of {len(filtering.plan)} pictures by the stream's own filter")
             data["n_pictures_filtered"] = n_filtered
-        texts.append(runner.description)
+        texts += filter(None, (runner.description, runner.remark))
+        data |= {"remark": runner.remark} if runner.remark else {}
         return with_damage(Outcome("; ".join(texts), written.data | data), decoded.damage)
 
     def _check_options(self) -> None:
+        if self.model is None and (self.arch is not None or self.layout is not None):
+            raise InputError("--arch and --layout: are for a --model, and none is given")
         if self.model is not None and self.filter_id is not None:
             raise InputError("--filter-id: chooses a filter of the stream, and --model another; give one of them")
         if self._is_stream:
@@ -214,8 +223,9 @@ class Filter(Command):
     def _filtering(self, stream: VvcStream | None) -> _Filtering:
         """The network that the user names, or the filters that the stream carries."""
         if self.model is not None:
-            runner = self._runner(load_inloop_filter(self.model), self.inference.precision)
-            sha256 = sha256_of(read_bytes(network_path(self.model)))
+            loaded = load_filter(self.model, arch=self.arch, layout=self.layout)
+            runner = self._runner(loaded.network, loaded.layout, self.inference.precision)
+            sha256 = bytes.fromhex(loaded.sha256)
             if stream is None:
                 assert self.qp is not None
                 return _Filtering(None, itertools.repeat(self.qp), lambda _: runner, runner, sha256, self.qp)
@@ -233,7 +243,7 @@ class Filter(Command):
 
         def runner_of(found: StreamFilter) -> Runner:
             if found not in runners:
-                runners[found] = self._runner(network_of(found), settings.precision or self.inference.precision)
+                runners[found] = self._runner(network_of(found), None, settings.precision or self.inference.precision)
             return runners[found]
 
         decisions = first.decisions.data if first.decisions is not None else None
@@ -250,9 +260,10 @@ class Filter(Command):
             settings.output_md5 if self.qp is None and self.deciding == DecisionFlags() else None,
         )
 
-    def _runner(self, network: InLoopNetwork, precision: Precision) -> Runner:
+    def _runner(self, network: nn.Module, layout: Layout | None, precision: Precision) -> Runner:
         return Runner(
             network,
+            layout=layout,
             backend=self.inference.backend,
             precision=precision,
             n_threads=self.threads,
@@ -305,6 +316,8 @@ class Filter(Command):
         if self._is_stream:
             if self.video.stream is not None or self.video.allow_damaged:
                 raise InputError(f"{self.input}: --stream and --allow-damaged are for video files, this is a stream")
+            if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
+                raise InputError(f"{self.input}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
             stream = vvc_stream(self.input)
             frames = decode_vvc(stream, width=width, height=height)

@@ -20,8 +20,10 @@ from tyro.constructors import PrimitiveConstructorSpec
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.cli.common import example_lines
 from vvc_nnr.experiments.cli.kinds import checked_types
+from vvc_nnr.options import default_of
 
 _SUPPRESSED: Any = tyro.conf.Suppress
+_OTHER_NAMES = {"-o": "--output"}
 HIDDEN = object()
 """For a field of a library's options that has no flag."""
 
@@ -74,8 +76,35 @@ def parse(kind: type[_Options], words: Sequence[str], *, prog: str, examples: Se
 
     Raises:
         HelpAsked: If -h or --help is among the words.
-        InputError: If a word is no option, or no value for its option.
+        InputError: If a word is no option, or no value for its option, or an option is there twice and only
+            one of them counts.
     """
+    made = _made(kind, words, prog, examples)
+    for option, others in _without_repeated(words):
+        if _is_made(made, others, prog, examples):
+            raise InputError(f"{option}: is there twice, and one would be lost; give it once (see {prog} --help)")
+    return made
+
+
+def _without_repeated(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Options that come again, with the words that are left without the first of them and some words behind it."""
+    options = [_OTHER_NAMES.get(name, name) for name in (word.partition("=")[0] for word in words)]
+    for option in dict.fromkeys(each for each in options if each.startswith("--") and options.count(each) > 1):
+        first = options.index(option)
+        ends = (place for place in range(first + 1, len(words)) if options[place].startswith("--"))
+        for end in range(first + 1, next(ends) + 1):
+            yield option, [*words[:first], *words[end:]]
+
+
+def _is_made(made: object, words: Sequence[str], prog: str, examples: Sequence[str]) -> bool:
+    """Whether words make an instance that is equal to another."""
+    try:
+        return _made(type(made), words, prog, examples) == made
+    except InputError:
+        return False
+
+
+def _made(kind: type[_Options], words: Sequence[str], prog: str, examples: Sequence[str]) -> _Options:
     is_help = any(word in ("-h", "--help") for word in words)
     said, refused = _Captured(), _Captured()
     with _terminal_width(None if is_help else 10**5), contextlib.redirect_stderr(refused):
@@ -166,18 +195,14 @@ class Flags(Generic[_Options]):
 
     def first_given(self, options: _Options) -> str | None:
         """The first flag whose value is not its default; None if all are defaults."""
-        changed = [field for field in _of(self._kind) if getattr(options, field.name) != self._plain_default(field)]
+        changed = [field for field in _of(self._kind) if getattr(options, field.name) != default_of(field)]
         return self._flags[changed[0].name] if changed else None
 
     def _default(self, field: Field[Any]) -> Any:
-        plain = self._plain_default(field)
+        plain = default_of(field)
         if isinstance(plain, Mapping):
             return tuple(plain.items())
         return inspect.Parameter.empty if plain is MISSING else plain
-
-    @staticmethod
-    def _plain_default(field: Field[Any]) -> Any:
-        return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _same(value: Any) -> Any:

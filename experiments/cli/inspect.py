@@ -16,7 +16,7 @@ from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.kinds import door, named
+from vvc_nnr.experiments.cli.kinds import door, named, one_for_each
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
@@ -55,6 +55,11 @@ class ReadingFlags:
     max_elements: int = DEFAULT_MAX_ELEMENTS
     threads: int | None = None
 
+    def check_unused(self, path: Path) -> None:
+        """Raises InputError if a file that is not coded is to be read with them."""
+        if self != ReadingFlags():
+            raise InputError(f"{path}: --max-elements and --threads are for {NNC_SUFFIX} files")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect(Command):
@@ -89,7 +94,8 @@ class Inspect(Command):
             return inspect_stream(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
-        return inspect_plain(path, dict(self.role_of))
+        self.reading.check_unused(path)
+        return inspect_plain(path, one_for_each("--role-of")(self.role_of))
 
 
 def inspect_plain(path: Path, role_of: Mapping[str, str]) -> Outcome:

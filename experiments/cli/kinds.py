@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args,
 from tyro.conf import UseAppendAction
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.options import MAX_THREADS
 from vvc_nnr.sequences.frame import check_rate
 
@@ -162,6 +164,18 @@ def named(value: Callable[[str], _Value], form: str) -> Callable[[str], tuple[st
     return pair
 
 
+def one_for_each(option: str) -> Callable[[tuple[tuple[str, _Value], ...]], dict[str, _Value]]:
+    """Makes a map of an option's pairs NAME=VALUE; raises InputError if a name is there twice."""
+
+    def mapped(pairs: tuple[tuple[str, _Value], ...]) -> dict[str, _Value]:
+        twice = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
+        if twice:
+            raise InputError(f"{option}: {shown(repr(twice[0]))} has several values; give it one")
+        return dict(pairs)
+
+    return mapped
+
+
 def _some(words: list[str]) -> tuple[str, ...]:
     if not words:
         raise ValueError("must have at least one name behind it")
@@ -169,21 +183,21 @@ def _some(words: list[str]) -> tuple[str, ...]:
 
 
 def door(
-    check: Callable[[str], _Value], metavar: str, shown: Callable[[_Value], str] = str
+    check: Callable[[str], _Value], metavar: str, default_text: Callable[[_Value], str] = str
 ) -> PrimitiveConstructorSpec[_Value]:
     """What `Annotated` takes to make a field's value from one word.
 
     Args:
         check: The value of a word; raises ValueError, whose message follows the option's name.
         metavar: How help calls the word.
-        shown: How help shows a default.
+        default_text: How help shows a default.
     """
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
         instance_from_str=lambda words: check(words[0]),
         is_instance=lambda _: True,
-        str_from_instance=lambda value: ["None" if value is None else shown(value)],
+        str_from_instance=lambda value: ["None" if value is None else default_text(value)],
     )
 
 

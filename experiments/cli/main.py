@@ -2,7 +2,8 @@
 
 Results go to standard output (as JSON with --json), or to standard error where standard output is the output file
 (`-o -`); progress to standard error where that is a terminal. Exit code 0 is success, 2 is bad input or options with
-one line that says what to do, 130 is Ctrl-C, 143 SIGTERM (128 + the signal's number).
+one line that says what to do, 130 is Ctrl-C, 143 SIGTERM (128 + the signal's number), 141 an output file that is a pipe
+whose reader has gone.
 
 A command's module is imported when the command is asked for, and no other: help and version need none of them.
 """
@@ -30,6 +31,7 @@ from vvc_nnr.experiments.cli.interrupts import Interrupted, run_interruptible
 PROGRAM = "vvc-nnr"
 DESCRIPTION = "Compress the CNNs inside video and image codecs, and see what that does to pictures."
 _BACKEND = "MPLBACKEND"
+_BROKEN_PIPE = 128 + 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "experiment end-to-end": Entry(
-        "a CNN autoencoder against JPEG: Table 4",
+        "autoencoders against JPEG, WebP, AVIF ...: Table 4",
         "experiment:EndToEnd",
-        ("vvc-nnr experiment end-to-end --images cifar-10-python.tar.gz --count 1000 --out results/",),
+        (
+            "vvc-nnr experiment end-to-end --images cifar-10-python.tar.gz --count 1000 --out results/",
+            "vvc-nnr experiment end-to-end --networks nets.py:make --images photographs/ --out results/",
+        ),
     ),
     "experiment model-zoo": Entry(
         "networks of many kinds before and after coding, the reference software beside",
@@ -191,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _print(*run_interruptible(lambda: _outcome(asked)))
     except VvcNnrError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            return _BROKEN_PIPE  # as other programs end whose output nobody reads any more
         return _refused(str(error))
     except Interrupted as error:
         return _refused(str(error), error.exit_code)

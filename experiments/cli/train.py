@@ -20,10 +20,12 @@ from vvc_nnr.experiments.cli.kinds import (
     door,
 )
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, sources_of
+from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
-from vvc_nnr.filters.training.run import Trained
+from vvc_nnr.filters.training.loop import read_history
+from vvc_nnr.filters.training.run import HISTORY, Trained
 
 _NAMES = {"n_steps": "steps"}
 _KINDS = {
@@ -110,5 +112,7 @@ class TrainAutoencoder(Command):
 
 
 def _outcome(trained: Trained) -> Outcome:
+    if history := read_history(trained.network.parent / HISTORY):
+        save_figure(training_figure(history), trained.network.parent / "history.png")
     figures = ", ".join(f"{name} {value:.3f}" for name, value in trained.validation.items())
     return Outcome(f"{trained.network}: {trained.n_bytes} bytes; validation: {figures}", dict(trained.card))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.weights import FILE, NO_WEIGHTS, is_weights, weights_title
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_file, is_weights, weights_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,12 @@ DECIDED_WAYS: tuple[Way, ...] = ("decisions", "wiener")
 """Those whose decisions are coded and counted."""
 NetworkPlace: TypeAlias = Literal["all", "none", "codec"]
 ZooMethod: TypeAlias = Literal["original", "vvc_nnr", "calibrated", "nncodec"]
-ImageMethod: TypeAlias = Literal["jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"]
+ImageMethod: TypeAlias = Literal[
+    "jpeg-file", "jpeg-optimised", "jpeg-payload", "webp-file", "webp-payload", "avif-file", "avif-payload",
+    "jpeg2000-file", "jpegxl-file", "cnn-ae", "cnn-ae-estimate",
+]  # fmt: skip
+AUTOENCODER_METHODS: tuple[ImageMethod, ...] = ("cnn-ae", "cnn-ae-estimate")
+"""Autoencoders by the bytes that they write, and those whose rate is an estimate; all others are formats of files."""
 Axes: TypeAlias = Mapping[str, str | int | None]
 """What a row is about by the axes of a plan: sequences, QPs, images, networks."""
 Ranges: TypeAlias = Mapping[str, tuple[float, float]]
@@ -164,14 +169,15 @@ class ImageRow:
 
     Attributes:
         image: Name of the image.
-        method: JPEG by one of its three rates, or an autoencoder.
-        setting: JPEG's quality (and subsampling), or the name of the network.
-        weights: Which weights of the network, as `ToolRow.weights`; "none" for JPEG.
-        network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, empty for JPEG.
-        n_bytes: Bytes that are counted for the image.
+        method: A format of files by which of their bytes count, or an autoencoder.
+        setting: The format's quality (and subsampling), or the name of the network.
+        weights: Which weights of the network, as `ToolRow.weights`; "none" for files.
+        network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, empty for files.
+        n_bytes: Bytes that are counted for the image, or as many as they are estimated to be.
         bpp: Bits per pixel, 8 * n_bytes / (width * height).
         psnr_db: PSNR in dB over the three channels together, peak 255, inf for identical images.
         ssim: SSIM, mean over the three channels.
+        ms_ssim: MS-SSIM, mean over the three channels, None for an image too small for five scales.
 
     Raises:
         ValueError: If a number is out of its range, or method and weights do not go together.
@@ -186,12 +192,13 @@ class ImageRow:
     bpp: float
     psnr_db: float
     ssim: float
+    ms_ssim: float | None
 
     def __post_init__(self) -> None:
-        if (self.method == "cnn-ae") != is_weights(self.weights):
+        if (self.method in AUTOENCODER_METHODS) != is_weights(self.weights):
             raise ValueError(f"method {self.method!r} with weights {self.weights!r}")
         ranges: Ranges = {"n_bytes": (0, MAX_COUNT), "bpp": (0, MAX_FINITE), "psnr_db": (0, math.inf)}
-        check_ranges(self, {**ranges, "ssim": _SSIM_RANGE})
+        check_ranges(self, {**ranges, "ssim": _SSIM_RANGE, "ms_ssim": (0, 1)})
 
     @property
     def key(self) -> tuple[str, ImageMethod, str, str, str]:
@@ -220,6 +227,7 @@ class NetworkRow:
         n_parameters: Weights and biases.
         kmac_per_luma_sample: Thousand multiplications with addition per luma sample, counted in a forward pass; None
             for an autoencoder.
+        architecture: Name of the module's class; autoencoders of one make a curve together.
 
     Raises:
         ValueError: If a number is out of its range, or the weights are unknown.
@@ -234,6 +242,7 @@ class NetworkRow:
     original_bytes: int | None
     n_parameters: int
     kmac_per_luma_sample: float | None
+    architecture: str = ""
 
     def __post_init__(self) -> None:
         if not is_weights(self.weights):
@@ -249,7 +258,8 @@ class NetworkRow:
     @property
     def title(self) -> str:
         """What tables call these weights: "original", "file (NNC)", or their compression."""
-        return f"file ({self.coding})" if self.weights == FILE else weights_title(self.weights)
+        title = weights_title(self.weights)
+        return f"{title} ({self.coding})" if is_file(self.weights) else title
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 import vvc_nnr
 from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import BitstreamError, InputError, shown
+from vvc_nnr.experiments.pictures import check_small_picture
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.rows import KeyedRow
 from vvc_nnr.files import AtomicFile, naming, open_input
@@ -27,6 +29,8 @@ from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import Source
+
+_log = logging.getLogger(__name__)
 
 Value: TypeAlias = str | int
 MAX_NAMES = 5
@@ -208,6 +212,13 @@ class LastRun:
     has_ended: bool = False
     inputs: Mapping[str, Any] | None = None
 
+    @property
+    def copies(self) -> str:
+        """Which of its inputs are the same pictures, in words; empty if none is."""
+        inputs = {name: digests for name, digests in (self.inputs or {}).items() if isinstance(digests, list)}
+        names = inputs if self.shown is None else [name for name in inputs if name in self.shown]
+        return copies_text({name: tuple(map(str, inputs[name])) for name in names})
+
 
 def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
     """Holds a run against the one that a folder holds; nothing is written.
@@ -340,12 +351,26 @@ def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str])
     """
     _check_unique(names)
     for name, picture in zip(names, pictures, strict=True):
-        height, width = picture.shape[:2]
-        if width % 4 or height % 4 or min(width, height) < SSIM_WINDOW:
-            raise InputError(f"{name}: {width}x{height}, sides must be multiples of 4 and at least {SSIM_WINDOW}")
+        check_small_picture(picture, name)
     return {
         name: (digest_of(str(picture.shape), picture.tobytes()),) for name, picture in zip(names, pictures, strict=True)
     }
+
+
+def copies_text(inputs: InputDigests) -> str:
+    """What a reader has to know of inputs that are copies of others; empty if none is."""
+    names_of: dict[tuple[str, ...], list[str]] = {}
+    for name, digests in inputs.items():
+        names_of.setdefault(tuple(digests), []).append(name)
+    found = [" = ".join(shown(name) for name in names[:MAX_NAMES]) for names in names_of.values() if len(names) > 1]
+    more = ", ..." if len(found) > MAX_NAMES else ""
+    return f"The same pictures count more than once: {', '.join(found[:MAX_NAMES])}{more}." if found else ""
+
+
+def tell_copies(inputs: InputDigests) -> None:
+    """Warns of inputs that are copies of others."""
+    if text := copies_text(inputs):
+        _log.warning("%s", text)
 
 
 def files_digest(paths: Sequence[Path]) -> tuple[str, ...]:

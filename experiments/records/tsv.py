@@ -9,6 +9,7 @@ killed run: reading drops it, continuing writes over it.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import math
 import re
@@ -19,7 +20,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, OutputError
 from vvc_nnr.experiments.records.rows import RangeError
 from vvc_nnr.files import AtomicFile
 
@@ -96,14 +97,14 @@ class RowWriter(Generic[RowT]):
         try:
             self._file = path.open("r+b", buffering=0)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         try:
             table, self._end_bytes = _parse(path, _read_bytes(path), row_type)
             _check_header(path, table.header, header)
             self._file.truncate(self._end_bytes)
         except OSError as error:
             self._file.close()
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         except BaseException:
             self._file.close()
             raise
@@ -119,7 +120,7 @@ class RowWriter(Generic[RowT]):
         """Write rows to the file at once; after it returns a kill of this process loses none of them.
 
         Raises:
-            InputError: If they cannot be written (a full disk); the file is then as it was before.
+            OutputError: If they cannot be written (a full disk); the file is then as it was before.
             ValueError: If a value has no place in a file: NaN or minus infinity.
         """
         data = memoryview("".join(_line(row) for row in rows).encode("utf-8", "surrogateescape"))
@@ -131,7 +132,7 @@ class RowWriter(Generic[RowT]):
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end_bytes)
-            raise InputError(f"{self._path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._end_bytes = end_bytes
 
 
@@ -190,7 +191,8 @@ def _unescape(text: str) -> str:
 def _parse(path: Path, data: bytes, row_type: type[RowT]) -> tuple[RowTable[RowT], int]:
     """The rows, and where in the file the last whole line ends, in bytes."""
     end_bytes = data.rfind(b"\n") + 1
-    lines = data[:end_bytes].decode("utf-8", "surrogateescape").split("\n")[:-1]
+    text = data[:end_bytes].removeprefix(codecs.BOM_UTF8)  # some editors write that mark
+    lines = text.decode("utf-8", "surrogateescape").split("\n")[:-1]
     lines = [line.removesuffix("\r") for line in lines]
     n_comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     columns = [field.name for field in fields(row_type)]

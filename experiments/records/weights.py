@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,7 +15,8 @@ from vvc_nnr.quantize.uniform import MAX_BITS
 CompressionKind: TypeAlias = Literal["uniform", "nnc", "calibrated"]
 
 NO_WEIGHTS, ORIGINAL, FILE = "none", "original", "file"
-"""No network; the network as trained; the network as a given coded file has it."""
+"""No network; the network as trained; the network as a given coded file has it (of several, "file:" and its name)."""
+_FILES = re.compile(rf"{FILE}(?::[\w.+-]{{1,100}})?", re.ASCII)
 DEFAULT_MAX_LOSS_DB = 0.02
 
 _UNIFORM = re.compile(r"uniform([0-9]{1,2})", re.ASCII)
@@ -126,12 +128,27 @@ def check_once(compressions: tuple[Compression, ...]) -> None:
 
 def weights_title(weights: str) -> str:
     """What tables call the weights of a row: "original", "file", or the title of their compression."""
-    return weights if weights in (NO_WEIGHTS, ORIGINAL, FILE) else parse_compression(weights).title
+    if weights in (NO_WEIGHTS, ORIGINAL) or is_file(weights):
+        return weights.removeprefix(f"{FILE}:")
+    return parse_compression(weights).title
+
+
+def is_file(weights: str) -> bool:
+    """Whether the weights are those that a given coded file has."""
+    return _FILES.fullmatch(weights) is not None
+
+
+def files_weights(names: Sequence[str]) -> list[str]:
+    """What rows call the weights of coded files of one network, by the files' names."""
+    if len(names) == 1:
+        return [FILE]
+    plain = [re.sub(r"[^\w.+-]", "-", name, flags=re.ASCII)[:90] for name in names]
+    return [f"{FILE}:{name}" if plain.count(name) == 1 else f"{FILE}:{name}-{i}" for i, name in enumerate(plain, 1)]
 
 
 def is_weights(text: str) -> bool:
     """Whether a text names weights of a network."""
-    if text in (ORIGINAL, FILE):
+    if text == ORIGINAL or is_file(text):
         return True
     try:
         return parse_compression(text).text == text

@@ -1,45 +1,29 @@
-"""The end-to-end experiment: an autoencoder on small RGB pictures, against JPEG by its three rates."""
+"""The end-to-end experiment: autoencoders on RGB pictures of any size, against the files of other picture codecs."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vvc_nnr.codec.jpeg import (
-    MAX_QUALITY,
-    MIN_QUALITY,
-    JpegRate,
-    JpegSubsampling,
-    decode_jpeg,
-    encode_at_bpp,
-    encode_jpeg,
-    encode_set,
-    payload_bytes,
-)
-from vvc_nnr.errors import InputError
+from vvc_nnr.codec.image_formats import ImageCoding, ImageFormat, encode_at_bpp, encode_set, image_codings
+from vvc_nnr.codec.jpeg import JpegSubsampling
 from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
 from vvc_nnr.experiments.runs.networks import BOTH_MODES, NetworkState, check_photographs
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
-from vvc_nnr.sequences.metrics import psnr_db, ssim_rgb
+from vvc_nnr.sequences.metrics import ms_ssim_rgb, psnr_db, ssim_rgb
 
 NETWORKS = ("autoencoder-1.8bpp", "autoencoder-4.2bpp")
-CURVE_QUALITIES = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
-JPEG_RATES: dict[JpegRate, ImageMethod] = {
-    "file": "jpeg-file",
-    "optimised": "jpeg-optimised",
-    "payload": "jpeg-payload",
-}
+FORMATS: tuple[ImageFormat, ...] = ("jpeg", "webp", "avif", "jpeg2000")
+"""What comes with Pillow."""
 MAX_GROUP_PIXELS = 1 << 18
 """Pixels that go through a network at once at most, so that memory does not grow with the set."""
 
@@ -47,8 +31,14 @@ Picture: TypeAlias = NDArray[np.uint8]
 Named: TypeAlias = tuple[str, Picture]
 Key: TypeAlias = tuple[str, ImageMethod, str, str, str]
 """What a row is about: picture, method, setting, weights, digest of the network's file."""
-Scores: TypeAlias = tuple[float, float]
-"""PSNR in dB and SSIM."""
+
+
+class Scores(NamedTuple):
+    """How near a decoded picture is to its original, over three channels."""
+
+    psnr_db: float
+    ssim: float
+    ms_ssim: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +46,37 @@ class EndToEndOptions:
     """What the experiment runs.
 
     Attributes:
-        networks: Autoencoders, by zoo name or file.
+        networks: Autoencoders: names of the zoo, files, or FILE.py:NAME, what makes a network of your own.
+        archs: What makes the modules of files that do not say it: FILE.py:NAME for all, NAME=FILE.py:NAME for one.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
         compressions: What each network as trained is stored with and decoded from.
         photographs: Folder of photographs for the compression "calibrated".
-        subsampling: JPEG's chroma format.
+        formats: Whose files stand beside them: jpeg, webp, avif, jpeg2000, jpegxl.
+        subsampling: Chroma format of JPEG and AVIF.
+        stride: What the sides of a network's pictures must be multiples of; default: as it says, else found by trying.
 
     Raises:
-        InputError: If there is no network, a compression is named twice, or photographs are missing.
+        InputError: If a compression or format is named twice, a format's encoder is not
+            installed, or photographs are missing.
     """
 
     networks: Sequence[str] = NETWORKS
+    archs: Sequence[str] = ()
     originals: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     photographs: Path | None = None
+    formats: tuple[ImageFormat, ...] = FORMATS
     subsampling: JpegSubsampling = "444"
+    stride: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.networks:
-            raise InputError("no autoencoder: give at least one")
         check_once(self.compressions)
         check_photographs(self.compressions, self.photographs)
+        image_codings(self.formats, self.subsampling)
 
 
 class EndToEndExperiment:
-    """Autoencoders with each of their weights, and JPEG, over one set of pictures.
+    """Autoencoders with each of their weights, and files of other codecs, over one set of pictures.
 
     Args:
         options: What to run.
@@ -92,7 +88,7 @@ class EndToEndExperiment:
         self._states = tuple(states)
 
     def run(self, pictures: Sequence[Picture], names: Sequence[str], writer: RowWriter[ImageRow]) -> None:
-        """Measures what the writer does not hold yet: each autoencoder, then JPEG near its rates and along a curve.
+        """Measures what the writer does not hold yet: each autoencoder, then files near its rate and along a curve.
 
         Args:
             pictures: RGB pictures, uint8 (H, W, 3) each.
@@ -101,51 +97,69 @@ class EndToEndExperiment:
         """
         named = list(zip(names, pictures, strict=True))
         rows = {row.key: row for row in writer.existing}
+        targets_bpp: dict[str, float] = {}
         for state in tqdm(self._states, desc="autoencoders", unit="network", disable=None):
             for new in _autoencoder_rows(state, named, rows):
                 writer.append(new)
                 rows |= {row.key: row for row in new}
-        first = {state.row.network: state for state in reversed(self._states)}
-        targets_bpp = [
-            _mean_bpp(names, first[name], rows) for name in dict.fromkeys(s.row.network for s in self._states)
-        ]
-        settings = self._jpeg_settings(pictures, targets_bpp)
-        for quality, rates in tqdm(settings.items(), desc="JPEG", unit="quality", disable=None):
-            writer.append(self._jpeg_rows(quality, rates, named, rows))
+            targets_bpp.setdefault(state.row.network, fmean(rows[_state_key(name, state)].bpp for name in names))
+        self._write_files(named, list(targets_bpp.values()), rows, writer)
 
-    def _jpeg_settings(self, pictures: Sequence[Picture], targets_bpp: Sequence[float]) -> dict[int, list[JpegRate]]:
-        """Qualities to run and their rates: a curve, and for each autoencoder the two qualities around its rate."""
-        settings: dict[int, list[JpegRate]] = {quality: list(JPEG_RATES) for quality in CURVE_QUALITIES}
-        for target_bpp, rate in itertools.product(targets_bpp, JPEG_RATES):
-            for quality in self._qualities_around(pictures, target_bpp, rate):
-                if rate not in settings.setdefault(quality, []):
-                    settings[quality].append(rate)
-        return dict(sorted(settings.items()))
+    def _write_files(
+        self,
+        named: Sequence[Named],
+        targets_bpp: Sequence[float],
+        done: Container[Key],
+        writer: RowWriter[ImageRow],
+    ) -> None:
+        """Measures the files of each format, at a curve's qualities and around the autoencoders' rates."""
+        pictures = [picture for _, picture in named]
+        for format in self._options.formats:
+            codings = image_codings((format,), self._options.subsampling)
+            settings = _settings(codings, pictures, targets_bpp)
+            bar = tqdm(settings.items(), desc=codings[0].title.partition(",")[0], unit="quality", disable=None)
+            for quality, asked in bar:
+                writer.append(_file_rows(quality, asked, named, done))
 
-    def _qualities_around(self, pictures: Sequence[Picture], target_bpp: float, rate: JpegRate) -> Iterator[int]:
-        subsampling = self._options.subsampling
-        if encode_set(pictures, MIN_QUALITY, rate, subsampling).mean_bpp > target_bpp:
-            yield MIN_QUALITY  # out of JPEG's reach: the nearest there is
-            return
-        below = encode_at_bpp(pictures, target_bpp, rate, subsampling).quality
-        yield below
-        if below < MAX_QUALITY:
-            yield below + 1
 
-    def _jpeg_rows(
-        self, quality: int, rates: Sequence[JpegRate], named: Sequence[Named], done: Container[Key]
-    ) -> Iterator[ImageRow]:
-        """Yields the rows of one quality that are not done yet."""
-        setting = f"quality {quality}, {':'.join(self._options.subsampling)}"
-        for name, picture in named:
-            scores: dict[bytes, Scores] = {}  # the rates differ in their Huffman tables, not in their pictures
-            for rate in (rate for rate in rates if _key(name, JPEG_RATES[rate], setting) not in done):
-                stream = encode_jpeg(picture, quality, self._options.subsampling, optimise=rate != "file")
-                decoded = decode_jpeg(stream)
-                key = decoded.tobytes()
-                scores[key] = scores.get(key) or _scores(picture, decoded)
-                n_bytes = payload_bytes(stream) if rate == "payload" else len(stream)
-                yield _image_row(_key(name, JPEG_RATES[rate], setting), n_bytes, picture, scores[key])
+def _settings(
+    codings: Sequence[ImageCoding], pictures: Sequence[Picture], targets_bpp: Sequence[float]
+) -> dict[int, list[ImageCoding]]:
+    """Qualities and the rates that they are counted by: a curve, and the two qualities around each target of a rate."""
+    settings: dict[int, list[ImageCoding]] = {quality: list(codings) for quality in codings[0].curve}
+    for target_bpp, coding in itertools.product(targets_bpp, codings):
+        for quality in _qualities_around(coding, pictures, target_bpp):
+            if coding not in settings.setdefault(quality, []):
+                settings[quality].append(coding)
+    return dict(sorted(settings.items()))
+
+
+def _qualities_around(coding: ImageCoding, pictures: Sequence[Picture], target_bpp: float) -> Iterator[int]:
+    lowest, highest = coding.qualities[0], coding.qualities[-1]
+    if encode_set(coding, pictures, lowest).mean_bpp > target_bpp:
+        yield lowest  # out of the format's reach: the nearest there is
+        return
+    below = encode_at_bpp(coding, pictures, target_bpp).quality
+    yield below
+    if below < highest:
+        yield below + 1
+
+
+def _file_rows(
+    quality: int, codings: Sequence[ImageCoding], named: Sequence[Named], done: Container[Key]
+) -> Iterator[ImageRow]:
+    """Yields the rows of one quality of a format that are not done yet."""
+    for name, picture in named:
+        files: dict[bytes, Scores] = {}  # some rates count the same file, and files of others show the same picture
+        for coding in codings:
+            key: Key = (name, cast(ImageMethod, coding.name), coding.setting(quality), NO_WEIGHTS, "")
+            if key in done:
+                continue
+            data = coding.encode(picture, quality)
+            decoded = coding.decode(data)
+            samples = decoded.tobytes()
+            files[samples] = files.get(samples) or _scores(picture, decoded)
+            yield _image_row(key, coding.counted_bytes(data), picture, files[samples])
 
 
 def _autoencoder_rows(state: NetworkState, named: Sequence[Named], done: Container[Key]) -> Iterator[list[ImageRow]]:
@@ -153,9 +167,15 @@ def _autoencoder_rows(state: NetworkState, named: Sequence[Named], done: Contain
 
     A group runs whole, also where some of its rows are there: how a network rounds may depend on its batch.
     """
+    assert state.codec is not None
     for group in _groups(named):
         if any(_state_key(name, state) not in done for name, _ in group):
-            yield [row for row in _coded_group(state, group) if row.key not in done]
+            coded = state.codec.code(np.stack([picture for _, picture in group]))
+            rows = (
+                _image_row(_state_key(name, state), each.n_bytes, picture, _scores(picture, each.picture))
+                for (name, picture), each in zip(group, coded, strict=True)
+            )
+            yield [row for row in rows if row.key not in done]
 
 
 def _groups(named: Sequence[Named]) -> Iterator[list[Named]]:
@@ -171,27 +191,15 @@ def _batched(items: Iterable[Named], size: int) -> Iterator[tuple[Named, ...]]:
         yield group
 
 
-def _coded_group(state: NetworkState, group: Sequence[Named]) -> Iterator[ImageRow]:
-    assert isinstance(state.network, Autoencoder)
-    pictures = np.stack([picture for _, picture in group])
-    _, height, width, _ = pictures.shape
-    streams = encode_pictures(state.network, pictures)
-    decoded = decode_pictures(state.network, streams, width, height)
-    for (name, picture), stream, output in zip(group, streams, decoded, strict=True):
-        yield _image_row(_state_key(name, state), len(stream), picture, _scores(picture, output))
-
-
 def _scores(picture: Picture, decoded: Picture) -> Scores:
-    return psnr_db(_flat(picture), _flat(decoded), bit_depth=8), ssim_rgb(picture, decoded)
-
-
-def _key(image: str, method: ImageMethod, setting: str, weights: str = NO_WEIGHTS, sha256: str = "") -> Key:
-    """What a row is about (`ImageRow.key`)."""
-    return (image, method, setting, weights, sha256)
+    psnr = psnr_db(_flat(picture), _flat(decoded), bit_depth=8)
+    return Scores(psnr, ssim_rgb(picture, decoded), ms_ssim_rgb(picture, decoded))
 
 
 def _state_key(image: str, state: NetworkState) -> Key:
-    return _key(image, "cnn-ae", state.row.network, state.row.weights, state.row.network_sha256)
+    assert state.codec is not None
+    method: ImageMethod = "cnn-ae-estimate" if state.codec.is_estimate else "cnn-ae"
+    return (image, method, state.row.network, state.row.weights, state.row.network_sha256)
 
 
 def _image_row(key: Key, n_bytes: int, picture: Picture, scores: Scores) -> ImageRow:
@@ -202,7 +210,3 @@ def _image_row(key: Key, n_bytes: int, picture: Picture, scores: Scores) -> Imag
 def _flat(picture: Picture) -> Picture:
     """The three channels beside each other, since PSNR is taken over all samples."""
     return picture.reshape(picture.shape[0], -1)
-
-
-def _mean_bpp(names: Sequence[str], state: NetworkState, rows: Mapping[Key, ImageRow]) -> float:
-    return fmean(rows[_state_key(name, state)].bpp for name in names)

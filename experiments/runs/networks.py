@@ -1,54 +1,63 @@
-"""The networks that a user names, each with all of its weights: as trained, as its coded file has them, compressed.
+"""The networks that a user names, each once with all of its weights: as trained, as coded files have them, compressed.
 
-The new files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and
-so that they can be used by themselves.
+A network is told by what it is, not by what its file is called: a coded file is one of the weights of the network that
+its values come from, whatever the names; networks of one name that differ are called by their folders too. New coded
+files lie in the folder of results, so that a run which goes on reads them again instead of coding anew, and so that
+they can be used by themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from torch import nn
 from tqdm import tqdm
 
 import vvc_nnr
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import compress
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
-from vvc_nnr.experiments.records.weights import FILE, ORIGINAL, Compression, parse_compression
+from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
 from vvc_nnr.files import AtomicFile, naming, read_bytes
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.bundled import zoo_path
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.networks.factory import class_name, is_factory
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
-    autoencoder_calibration,
+    codec_calibration,
     inloop_calibration,
-    patches,
 )
 from vvc_nnr.filters.zoo import (
     LOOP_FILTERS_KEY,
     LoadedNetwork,
-    Network,
-    complexity,
+    load_codec,
     load_network,
     n_parameters,
-    network_metadata,
     network_tensors,
+    reloaded,
 )
 from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
+from vvc_nnr.network_file import ONNX_SUFFIX
 from vvc_nnr.sequences.images import image_files
 
 PAPER_NETWORKS = ("inloop-replacement", "inloop-postfilter")
 """The bundled networks of the paper's size, in the place of all in-loop filters and after them."""
 BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_compression("nnc"))
 """The compressions that every table shows unless others are asked for."""
+MAX_CHANGE = 0.5
+"""Of a coded file: how far its weights may be from those of the network that it was coded from, as a share of their
+norm. Trained twice, networks of one shape are about 1.4 apart."""
 _REPLACEMENT = PAPER_NETWORKS[0]
 _PLACES: Mapping[str, NetworkPlace] = {"all": "all", "none": "none"}
 _CROP_SIDE = 128
@@ -60,103 +69,260 @@ class GivenNetwork:
 
     Attributes:
         name: What rows call it.
-        given: What its file holds.
-        original: The network as trained that the file was coded from, if that is at hand.
+        trained: The network as trained; None if coded files are all there is.
+        files: Coded files of it.
         place: What the codec runs before it.
+        codec: Of an autoencoder, what codes pictures by it; None for a filter.
 
     Raises:
-        InputError: If the two networks differ in shape.
+        InputError: If a file holds a network of another shape.
     """
 
     name: str
-    given: LoadedNetwork
-    original: LoadedNetwork | None
+    trained: LoadedNetwork | None
+    files: tuple[LoadedNetwork, ...]
     place: NetworkPlace
+    codec: PictureCodec | None = None
 
     def __post_init__(self) -> None:
-        a, b = self.given, self.original
-        if b and (type(a.network) is not type(b.network) or a.network.config != b.network.config):
-            raise InputError(f"{b.path}: its network has another shape than that of {a.path}")
+        for file in self.files:
+            if self.trained is not None and _shapes(file) != _shapes(self.trained):
+                raise InputError(f"{self.trained.path}: its network has another shape than that of {file.path}")
 
     @property
-    def trained(self) -> LoadedNetwork | None:
-        """The network as trained; None if a coded file (.nnc) is all there is."""
-        if self.original is None and self.given.coding == "NNC":
-            return None
-        return self.original or self.given
+    def any_state(self) -> LoadedNetwork:
+        """The network with one of its weights, whichever are there."""
+        return self.trained or self.files[0]
+
+    @property
+    def file_weights(self) -> list[str]:
+        """What rows call the weights of its coded files."""
+        return files_weights([file.name for file in self.files]) if self.files else []
 
     def weights(self, compressions: Sequence[Compression]) -> list[str]:
-        """What rows call its weights, in the order of the tables: as trained, as the coded file has them, compressed.
+        """What rows call its weights, in the order of the tables: as trained, as coded files have them, compressed.
 
-        Of a coded file alone it is what the file has: without the network as trained there is nothing to compress.
+        Without the network as trained there is nothing to compress: it is what the files have.
         """
         if self.trained is None:
-            return [FILE]
-        return [ORIGINAL, *([FILE] if self.original else []), *(each.text for each in compressions)]
+            return self.file_weights
+        return [ORIGINAL, *self.file_weights, *(each.text for each in compressions)]
 
 
 def given_filters(
-    names: Sequence[str], replacements: Sequence[str] = (), originals: Sequence[str] = ()
+    names: Sequence[str],
+    replacements: Sequence[str] = (),
+    originals: Sequence[str] = (),
+    archs: Sequence[str] = (),
+    layouts: Sequence[str] = (),
+    modules: Sequence[LoadedNetwork] = (),
 ) -> list[GivenNetwork]:
-    """In-loop filters in the order of their names.
+    """In-loop filters in the order of their names, each once with all of its weights.
 
     Args:
-        names: Names of the zoo, or files.
-        replacements: Those of them (as in `names`, or by the file's name without suffix) that take the place of the
-            codec's in-loop filters. The others stand where their file says, else after all in-loop filters.
+        names: Names of the zoo, files, or FILE.py:NAME.
+        replacements: Those of them (as in `names`, or by the network's name) that take the place of the codec's
+            in-loop filters. The others stand where their file says, else after all in-loop filters.
         originals: Names or files of networks as trained, each paired with the coded network of the same name, or
             NAME=FILE.
+        archs: What makes the modules of files that do not say it: FILE.py:NAME or "dncnn" for all that are no bundled
+            networks, NAME=FILE.py:NAME for one.
+        layouts: How pictures go into networks that are no bundled ones, likewise.
+        modules: Networks of the caller's own beside those.
 
     Raises:
-        InputError: If a network cannot be used, two have one name, or an option names none of them.
+        InputError: If a network cannot be used, is there twice, or an option names none of them.
         BitstreamError: If a file is damaged.
         UnsupportedError: If a file holds something that this package does not read.
     """
-    loaded = _by_name(names)
-    as_given = dict(zip(names, loaded, strict=True))
-    replacing = {as_given.get(given, given) for given in replacements}
-    if unknown := replacing - set(loaded):
-        raise InputError(f"replacement {', '.join(sorted(unknown))}: is none of the networks {', '.join(loaded)}")
-    pairs = dict(_paired(original, loaded) for original in originals)
-    for network in (*loaded.values(), *pairs.values()):
-        if not isinstance(network.network, InLoopNetwork):
-            raise InputError(f"{network.path}: holds no in-loop filter")
-    return [
-        GivenNetwork(name, network, pairs.get(name), "none" if name in replacing else _place(network))
-        for name, network in loaded.items()
-    ]
+
+    def load(name: str) -> LoadedNetwork:
+        is_bundled = zoo_path(name) is not None
+        layout = _said(layouts, _own_name(name), for_all=not is_bundled)
+        return load_network(name, arch=_arch_of(name, archs), layout=layout)
+
+    found = _grouped([*map(load, names), *modules], originals, load)
+    for network in found:
+        if network.any_state.layout is None:
+            raise InputError(f"{network.any_state.path}: holds no in-loop filter")
+    known = {each: network.name for network in found for each in _called(network)}
+    known |= {name: known[path] for name in names if (path := str(name)) in known}
+    replacing = {known.get(given, given) for given in replacements}
+    if unknown := replacing - {network.name for network in found}:
+        names_there = ", ".join(network.name for network in found)
+        raise InputError(f"replacement {', '.join(sorted(unknown))}: is none of the networks {names_there}")
+    return [replace(each, place="none" if each.name in replacing else _place(each.any_state)) for each in found]
 
 
-def given_autoencoders(names: Sequence[str], originals: Sequence[str] = ()) -> list[GivenNetwork]:
-    """Autoencoders in the order of their names; arguments and errors as for `given_filters`."""
-    loaded = _by_name(names)
-    pairs = dict(_paired(original, loaded) for original in originals)
-    for network in (*loaded.values(), *pairs.values()):
-        if not isinstance(network.network, Autoencoder):
-            raise InputError(f"{network.path}: holds no autoencoder")
-    return [GivenNetwork(name, network, pairs.get(name), "codec") for name, network in loaded.items()]
+def given_autoencoders(
+    names: Sequence[str],
+    originals: Sequence[str] = (),
+    archs: Sequence[str] = (),
+    modules: Sequence[LoadedNetwork] = (),
+    stride: int | None = None,
+) -> list[GivenNetwork]:
+    """Autoencoders in the order of their names, each once with all of its weights, and tried on a picture.
+
+    Args:
+        names: As for `given_filters`; so are the others.
+        originals: Names or files of networks as trained.
+        archs: What makes the modules of files that do not say it.
+        modules: Networks of the caller's own (`own_codec`) beside those.
+        stride: As for `picture_codec`.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: As `given_filters`; and if one is no autoencoder.
+    """
+
+    def load(name: str) -> LoadedNetwork:
+        return load_codec(name, arch=_arch_of(name, archs))
+
+    found = _grouped([*map(load, names), *modules], originals, load)
+    return [replace(network, place="codec", codec=_codec_of(network, stride)) for network in found]
 
 
-def _by_name(names: Sequence[str]) -> dict[str, LoadedNetwork]:
-    if not names:
+def _codec_of(network: GivenNetwork, stride: int | None) -> PictureCodec:
+    """What codes pictures, tried with each of the weights that the user has given."""
+    states = [state for state in (network.trained, *network.files) if state is not None]
+    codecs = []
+    for state in states:
+        try:
+            codecs.append(picture_codec(state.network, stride=stride))
+        except VvcNnrError as error:
+            said = str(error) if "no autoencoder" in str(error) else f"holds no autoencoder: {error}"
+            raise InputError(f"{state.path}: {said}") from error
+    return codecs[0]
+
+
+def _own_name(name: str) -> str:
+    """What a network is called: its file without suffix, or the function that makes it."""
+    return name.rpartition(":")[2] if is_factory(name) else Path(name).stem
+
+
+def _arch_of(name: str, archs: Sequence[str]) -> str | None:
+    """What the options say makes the module of a file; None for what says it itself."""
+    says_itself = zoo_path(name) is not None or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
+    return _said(archs, _own_name(name), for_all=not says_itself)
+
+
+def _grouped(
+    loaded: Sequence[LoadedNetwork], originals: Sequence[str], load: Callable[[str], LoadedNetwork]
+) -> list[GivenNetwork]:
+    """Each network once: those as trained, and the coded files with the one that they come from."""
+    if not loaded:
         raise InputError("no network: name at least one")
-    found: dict[str, LoadedNetwork] = {}
-    for given in names:
-        network = load_network(given)
-        if network.name in found:
-            raise InputError(f"{given}: another network is called {network.name} too; rename one of the files")
-        found[network.name] = network
-    return found
+    for place, network in enumerate(loaded):
+        if any(network.sha256 == other.sha256 for other in loaded[:place]):
+            raise InputError(f"{network.path}: this network is given twice")
+    said = _pairs(originals, loaded, load)
+    trained = [network for network in loaded if not network.is_coded]
+    groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}
+    for network in loaded:
+        if not network.is_coded and network.name not in said:
+            groups.setdefault(network.sha256, (network, []))
+            continue
+        source = said.get(network.name) or _source_of(network, trained)
+        key = network.sha256 if source is None else source.sha256
+        groups.setdefault(key, (source, []))[1].append(network)
+    given = {network.sha256 for network in loaded}
+    found = [
+        GivenNetwork(
+            files[0].name if source is None or (source.sha256 not in given and len(files) == 1) else source.name,
+            source,
+            tuple(files),
+            "all",
+        )
+        for source, files in groups.values()
+    ]
+    return _with_own_names(found)
 
 
-def _paired(original: str, networks: Mapping[str, LoadedNetwork]) -> tuple[str, LoadedNetwork]:
+def _source_of(coded: LoadedNetwork, trained: Sequence[LoadedNetwork]) -> LoadedNetwork | None:
+    """The network as trained whose weights a coded file's are near to."""
+    changes = {_change(coded, other): other for other in trained if _shapes(other) == _shapes(coded)}
+    nearest = min(changes, default=MAX_CHANGE + 1)
+    return changes[nearest] if nearest <= MAX_CHANGE else None
+
+
+def _change(coded: LoadedNetwork, original: LoadedNetwork) -> float:
+    theirs = network_tensors(original.network)
+    both = [(value, theirs[name]) for name, value in network_tensors(coded.network).items() if value.dtype.kind == "f"]
+    difference = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in both)
+    energy = sum(float(np.square(b.astype(np.float64)).sum()) for _, b in both)
+    return float(np.sqrt(difference / energy)) if energy else float(difference > 0)
+
+
+def _shapes(network: LoadedNetwork) -> object:
+    shapes = {name: tuple(value.shape) for name, value in network.network.state_dict().items()}
+    return type(network.network).__name__, shapes
+
+
+def _with_own_names(networks: list[GivenNetwork]) -> list[GivenNetwork]:
+    """The networks, those of one name called by as many folders of their paths as tell them apart."""
+    names = [network.name for network in networks]
+    n_parts = 1
+    while len(set(names)) < len(names):
+        n_parts += 1
+        twice = [name for name in names if names.count(name) > 1]
+        longer = [_longer(each, n_parts) if name in twice else name for each, name in zip(networks, names, strict=True)]
+        if longer == names:
+            longer = [f"{name}-{place}" if name in twice else name for place, name in enumerate(names, 1)]
+        names = longer
+    return [replace(network, name=name) for network, name in zip(networks, names, strict=True)]
+
+
+def _longer(network: GivenNetwork, n_parts: int) -> str:
+    path = network.any_state.path.absolute()
+    return "/".join([*path.parent.parts[-n_parts + 1 :], network.any_state.name])
+
+
+def _called(network: GivenNetwork) -> list[str]:
+    """What a user may call a network: its name, or that of one of its files, or a path."""
+    states = [*([network.trained] if network.trained else []), *network.files]
+    return [network.name, *(name for state in states for name in (state.name, str(state.path)))]
+
+
+def _said(texts: Sequence[str], name: str, *, for_all: bool) -> str | None:
+    """What an option of values, or NAME=VALUE, says for one network."""
+    own = [text.removeprefix(f"{name}=") for text in texts if text.startswith(f"{name}=")]
+    if own:
+        return own[-1]
+    general = [text for text in texts if _is_general(text)]
+    if len(general) > 1:
+        raise InputError(f"{general[0]}, {general[1]}: both are for all networks; say NAME={general[1]}")
+    return general[0] if general and for_all else None
+
+
+def _is_general(text: str) -> bool:
+    """Whether it is a layout (NAME=VALUE,...), FILE.py:NAME or dncnn without a network's name before it."""
+    _, equals, rest = text.partition("=")
+    return not equals or ("=" not in rest.partition(",")[0] and not is_factory(rest) and rest != "dncnn")
+
+
+def _pairs(
+    originals: Sequence[str], networks: Sequence[LoadedNetwork], load: Callable[[str], LoadedNetwork]
+) -> dict[str, LoadedNetwork]:
+    """The networks that coded files come from, by the names of the files."""
+    pairs: dict[str, LoadedNetwork] = {}
+    for original in originals:
+        name, found = _paired(original, networks, load)
+        if name in pairs:
+            raise InputError(f"original {original}: {name} has another original too; give it one")
+        pairs[name] = found
+    return pairs
+
+
+def _paired(
+    original: str, networks: Sequence[LoadedNetwork], load: Callable[[str], LoadedNetwork]
+) -> tuple[str, LoadedNetwork]:
     """The name of the network that was coded, and the network that it was coded from."""
+    names = [network.name for network in networks]
     name, equals, file = original.partition("=")
-    if equals and name in networks:
-        return name, load_network(file)
-    found = load_network(original)
-    if found.name not in networks:
-        known = ", ".join(networks)
+    if equals and name in names:
+        return name, load(file)
+    found = load(original)
+    if found.name not in names:
+        known = ", ".join(names)
         raise InputError(f"original {original}: no network is called {found.name} ({known}); say NAME={original}")
     return found.name, found
 
@@ -193,22 +359,28 @@ class NetworkState:
     Attributes:
         row: Its name, weights, place and cost.
         network: The module.
+        layout: How pictures go into it; None for an autoencoder.
+        codec: What codes pictures by an autoencoder; None for a filter.
     """
 
     row: NetworkRow
-    network: Network
+    network: nn.Module
+    layout: Layout | None
+    codec: PictureCodec | None
 
 
 def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
-    """Refuses calibrated compression without photographs, before anything runs.
+    """Refuses calibrated compression without photographs, and photographs without it, before anything runs.
 
     Raises:
-        InputError: If photographs are missing or not there.
+        InputError: If photographs are missing, not there, or of no use.
     """
     if any(each.kind == "calibrated" for each in compressions):
         if photographs is None:
             raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
         image_files(photographs)
+    elif photographs is not None:
+        raise InputError("photographs (--calibrate DIR): no compression is calibrated; add it to the list (--compress)")
 
 
 def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:
@@ -226,38 +398,40 @@ def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> 
 
 
 def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkState]:
-    trained = network.trained
+    trained, files = network.trained, list(zip(network.file_weights, network.files, strict=True))
     if trained is None:
-        yield _state(network, FILE, network.given, None)
+        for weights, file in files:
+            yield _state(network, weights, file, None)
         return
-    original_bytes = trained.n_bytes if trained.coding == "float32" else len(_float_bytes(trained.network))
+    original_bytes = len(_float_bytes(trained))
     yield _state(network, ORIGINAL, trained, original_bytes)
-    if network.original is not None:
-        yield _state(network, FILE, network.given, original_bytes)
+    for weights, file in files:
+        yield _state(network, weights, file, original_bytes)
     for compression in options.compressions:
-        coded = load_network(_coded_file(network.name, trained, network.place, compression, options))
+        coded = reloaded(trained, _coded_file(network, trained, compression, options))
         yield _state(network, compression.text, coded, original_bytes)
 
 
 def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_bytes: int | None) -> NetworkState:
-    module = loaded.network
-    kmac = complexity(module).kmac_per_luma_sample if isinstance(module, InLoopNetwork) else None
+    module, layout = loaded.network, loaded.layout
+    kmac = complexity(module, layout).kmac_per_luma_sample if layout is not None else None
     n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
-    digest = hashlib.sha256(read_bytes(loaded.path)).hexdigest()[:16]
     size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
-    return NetworkState(NetworkRow(network.name, weights, digest, network.place, *size), module)
+    row = NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size, class_name(module))
+    return NetworkState(row, module, layout, network.codec and with_network(network.codec, module))
 
 
-def _float_bytes(network: Network) -> bytes:
-    return float_bytes(network_tensors(network), network_metadata(network))
+def _float_bytes(network: LoadedNetwork) -> bytes:
+    return float_bytes(network_tensors(network.network), network.file_metadata)
 
 
 def _coded_file(
-    name: str, trained: LoadedNetwork, place: NetworkPlace, compression: Compression, options: CodingOptions
+    network: GivenNetwork, trained: LoadedNetwork, compression: Compression, options: CodingOptions
 ) -> Path:
     """The coded file of a network, made if it is not there."""
+    name, place = network.name, network.place
     key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
-    key.update(_float_bytes(trained.network))
+    key.update(_float_bytes(trained))
     if compression.kind == "calibrated":
         for path in _photographs(options):
             key.update(read_bytes(path))
@@ -267,14 +441,16 @@ def _coded_file(
     path = options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
     if not path.exists():
         with naming(trained.path):
-            data = _coded_bytes(trained.network, place, compression, options)
+            data = _coded_bytes(network, trained, compression, options)
         with AtomicFile(path) as file:
             file.write(data)
     return path
 
 
-def _coded_bytes(network: Network, place: NetworkPlace, compression: Compression, options: CodingOptions) -> bytes:
-    metadata: Mapping[str, str] = network_metadata(network)
+def _coded_bytes(
+    given: GivenNetwork, trained: LoadedNetwork, compression: Compression, options: CodingOptions
+) -> bytes:
+    network, metadata, place = trained.network, trained.file_metadata, given.place
     if compression.bits is not None:
         return uniform_bytes(network_tensors(network), metadata, compression.bits)
     if place != "codec":
@@ -283,7 +459,7 @@ def _coded_bytes(network: Network, place: NetworkPlace, compression: Compression
         return compress(network, qp=compression.qp, metadata=metadata)
     found = compress_calibrated(
         network,
-        _calibration(network, place, _photographs(options)),
+        _calibration(given, trained.layout, _photographs(options)),
         max_loss_db=compression.max_loss_db,
         max_bytes=compression.max_bytes,
         metadata=metadata,
@@ -304,9 +480,10 @@ def _photographs(options: CodingOptions) -> list[Path]:
     return image_files(options.photographs)
 
 
-def _calibration(network: Network, place: NetworkPlace, photographs: Sequence[Path]) -> Calibration:
-    """What a network gets to be compressed by: coded crops for a filter, patches for an autoencoder."""
-    if isinstance(network, Autoencoder):
-        return autoencoder_calibration(*patches(photographs, None))
-    before: LoopFilters = "none" if place == "none" else "all"
-    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE))
+def _calibration(network: GivenNetwork, layout: Layout | None, photographs: Sequence[Path]) -> Calibration:
+    """What a network gets to be compressed by: coded crops for a filter, pictures for an autoencoder."""
+    if network.codec is not None:
+        return codec_calibration(network.codec, photographs)
+    assert layout is not None
+    before: LoopFilters = "none" if network.place == "none" else "all"
+    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE), layout)

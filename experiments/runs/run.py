@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.jpeg import jpeg_version
-from vvc_nnr.errors import InputError
+from vvc_nnr.codec.image_formats import RATES, encoder_versions
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
@@ -27,6 +27,7 @@ from vvc_nnr.experiments.records.settings import (
     picture_digests,
     sequence_plan,
     source_digests,
+    tell_copies,
     write_settings,
 )
 from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
@@ -58,7 +59,7 @@ from vvc_nnr.experiments.tables.stored import (
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import AtomicFile, make_folder, remove_leftovers
 from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
 
@@ -69,7 +70,7 @@ SETTLED_OF_TOOLS = (
     "originals", "inference",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
-SETTLED_OF_IMAGES = ("subsampling", "jpeg_encoder")
+SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
 """The same for end-to-end."""
 TOOL_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 IMAGE_AVERAGING = "mean of the images' scores"
@@ -84,6 +85,7 @@ def run_tool_by_tool(
     *,
     cache: Path | None = None,
     interpolation: Interpolation = "pchip",
+    modules: Sequence[LoadedNetwork] = (),
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
 
@@ -94,6 +96,7 @@ def run_tool_by_tool(
         provenance: Where this run comes from.
         cache: Folder of finished encodings, default `cache` in the results' folder.
         interpolation: How BD-rate draws its curves.
+        modules: Networks of the caller's own (`own_network`) beside those that the options name.
 
     Returns:
         The tables by file name.
@@ -105,7 +108,9 @@ def run_tool_by_tool(
         ExternalToolError: If the encoder fails.
     """
     check_not_old(folder)
-    networks = given_filters(options.networks, options.replacements, options.originals)
+    networks = given_filters(
+        options.networks, options.replacements, options.originals, options.archs, options.layouts, modules
+    )
     encoder, inference = encoder_identity(options.encoder, options.encoder_config), _inference(networks, options)
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
@@ -118,6 +123,8 @@ def run_tool_by_tool(
     originals = damage_note(sources, options.max_pictures)
     settings |= {"originals": originals} if originals else {}
     inputs = source_digests(sources, options.max_pictures)
+    _check_viewer_picture(inputs, options.viewer_picture)
+    tell_copies(inputs)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     coding = f"{SAO_NOTES[options.sao]}. All intra, {encoder}, preset {options.preset}"
     conventions = Conventions(
@@ -146,15 +153,18 @@ def run_end_to_end(
     folder: Path,
     options: EndToEndOptions,
     provenance: Provenance,
+    *,
+    modules: Sequence[LoadedNetwork] = (),
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables and a plot there.
 
     Args:
-        pictures: RGB pictures, uint8 (H, W, 3) each, sides multiples of 4.
+        pictures: RGB pictures, uint8 (H, W, 3) each, of any size from 11x11.
         names: One per picture.
         folder: Where the results are and go.
         options: What to run; has to agree with what the folder holds.
         provenance: Where this run comes from.
+        modules: Autoencoders of the caller's own (`own_codec`) beside those that the options name.
 
     Returns:
         The tables by file name.
@@ -163,10 +173,12 @@ def run_end_to_end(
         InputError: If a network, a picture or the folder cannot be used.
     """
     check_not_old(folder)
-    networks = given_autoencoders(options.networks, options.originals)
-    own = {"compressions": [each.text for each in options.compressions], "jpeg_encoder": jpeg_version()}
+    networks = given_autoencoders(options.networks, options.originals, options.archs, modules, options.stride)
+    own = {"compressions": [each.text for each in options.compressions], **_image_encoders()}
     settings = _plain(asdict(options)) | own
-    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), picture_digests(pictures, names))
+    inputs = picture_digests(pictures, names)
+    tell_copies(inputs)
+    identity = RunIdentity(settings, _free(settings, SETTLED_OF_IMAGES), inputs)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
@@ -177,7 +189,7 @@ def run_end_to_end(
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
         tables = stored.tables()
-        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame)})
+        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame, stored.networks)})
         run.end(stored.n_results)
     return tables
 
@@ -349,6 +361,19 @@ def _free(settings: Mapping[str, object], settled: Sequence[str]) -> list[str]:
     return [key for key in settings if key not in settled]
 
 
+def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
+    """Refuses a picture for the viewer that a sequence does not have, or not among those that are used."""
+    for name, digests in inputs.items():
+        if picture >= len(digests):
+            there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
+            raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
+
+
+def _image_encoders() -> dict[str, str]:
+    """The encoders of all formats, asked for or not: a later run in the folder may ask for others."""
+    return {f"{each}_encoder": version for each, version in encoder_versions().items()}
+
+
 def _tool_plan(inputs: InputDigests, options: ToolOptions, networks: Sequence[GivenNetwork]) -> Plan:
     n_states = sum(len(network.weights(options.compressions)) for network in networks)
     n_per_picture = len(LOOP_FILTER_SETS) + len(options.ways) * n_states
@@ -364,9 +389,8 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, object]:
 
 def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
     """What computes the networks, and in which precision."""
-    network = networks[0].given.network
-    assert isinstance(network, InLoopNetwork)
-    return options.runner(network).description
+    first = networks[0].any_state
+    return options.runner(first.network, first.layout).description
 
 
 def _write_networks(path: Path, states: Sequence[NetworkState], header: Mapping[str, str]) -> None:

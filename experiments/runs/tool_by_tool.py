@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
+from torch import nn
 from tqdm import tqdm
 
 from vvc_nnr.codec.decoder import decode_vvc
@@ -48,7 +50,7 @@ from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import Peak, frame_ms_ssim, frame_psnr_db, frame_ssim
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -82,10 +84,14 @@ class ToolOptions:
         sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
         encoder_config: VTM's configuration file.
-        networks: Names of the zoo, or files. A coded network (.nnc) is run as its file has it.
+        networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
             stand where their file says, else after all in-loop filters.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
+        archs: What makes the module of a file that does not say it: FILE.py:NAME. For one of several networks
+            NAME=FILE.py:NAME.
+        layouts: How pictures go into networks of your own, such as planes=y,output=residual. For one of several
+            NAME=LAYOUT.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
         photographs: Folder of photographs for the compression "calibrated".
@@ -110,6 +116,8 @@ class ToolOptions:
     networks: Sequence[str] = PAPER_NETWORKS
     replacements: Sequence[str] = ()
     originals: Sequence[str] = ()
+    archs: Sequence[str] = ()
+    layouts: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     decisions: DecisionMode = "off"
     photographs: Path | None = None
@@ -132,8 +140,8 @@ class ToolOptions:
         """The ways that each network runs in."""
         return WAYS_OF[self.decisions]
 
-    def runner(self, network: InLoopNetwork) -> Runner:
-        """A network made ready to run as these options have it.
+    def runner(self, network: nn.Module, layout: Layout | None) -> Runner:
+        """A network of some layout made ready to run as these options have it.
 
         Raises:
             InputError: If the backend, precision or device is not there, or the tile is too small.
@@ -141,6 +149,7 @@ class ToolOptions:
         """
         return Runner(
             network,
+            layout=layout,
             backend=self.backend,
             precision=self.precision,
             n_threads=self.n_threads,
@@ -167,7 +176,10 @@ class ToolExperiment:
         self._cache = cache
         self._pictures = pictures
         self._states = tuple(states)
-        self._runners = [_runner(state, options) for state in states]
+        self._runners = [options.runner(state.network, state.layout) for state in states]
+        for network, remark in {s.row.network: r.remark for s, r in zip(states, self._runners, strict=True)}.items():
+            if remark:
+                tqdm.write(f"{network}: {remark}", file=sys.stderr)
         self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
         self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
 
@@ -296,11 +308,6 @@ class _Output:
     n_decision_bits: int = 0
     encode_s: float = 0.0
     decode_s: float = 0.0
-
-
-def _runner(state: NetworkState, options: ToolOptions) -> Runner:
-    assert isinstance(state.network, InLoopNetwork)
-    return options.runner(state.network)
 
 
 def _searched(

@@ -69,18 +69,19 @@ def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
     )
     tests = [variant for variant in results.tests if variant.network and ANCHOR in results.variants]
     rows: list[tuple[Cell, ...]] = []
-    alarms: list[str] = []
+    worse: dict[str, list[str]] = {}
     for variant in tests:
         for count in _worse_counts(results, savings, variant):
             rows.append((*way_cells(results, variant), count.kind, count.n_all, *(len(count.names[p]) for p in PLANES)))
-            if variant.way in DECIDED_WAYS:
-                alarms += _alarms(results, variant, count)
+            if _can_switch_off(variant):
+                worse.setdefault(count.kind, []).extend(_names_of(results, variant, count))
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
         "of its pictures. BD-rate above 0: more bits at equal PSNR. What decisions switch off stays as it was before "
         "the network; for a network that replaces the filters that is not the picture it is compared with."
     )
-    if not alarms and any(variant.way in DECIDED_WAYS for variant in tests):
+    alarms = [f"ALARM: {kind}, worse with decisions: {_some(names)}." for kind, names in worse.items() if names]
+    if not alarms and any(map(_can_switch_off, tests)):
         alarms = ["With decisions no picture and no sequence got worse."]
     return Table("What got worse", columns, tuple(rows), (note, *alarms, *notes))
 
@@ -172,15 +173,22 @@ def _costly(results: ToolResults, savings: Savings, variant: Variant, plane: Pla
     return [name for name, rate in rates.items() if rate is not None and rate > 0]
 
 
-def _alarms(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
-    """Who got worse although the encoder could have switched the network off."""
+def _can_switch_off(variant: Variant) -> bool:
+    """Whether the encoder could have kept the picture that the variant is compared with, by switching it off.
+
+    That holds behind all in-loop filters; in their place the picture without any of them is what is kept.
+    """
+    return variant.way in DECIDED_WAYS and variant.loop_filters == ANCHOR.loop_filters
+
+
+def _names_of(results: ToolResults, variant: Variant, count: _Count) -> list[str]:
+    """What got worse, with the network, its weights, the decisions and the planes."""
+    planes: dict[str, list[str]] = {}
+    for plane, names in count.names.items():
+        for name in names:
+            planes.setdefault(name, []).append(PLANE_HEADS[plane])
     network, coding, decisions = way_cells(results, variant)
-    return [
-        f"ALARM: worse with decisions {decisions}, {network} ({coding}), {PLANE_HEADS[plane]}, {count.kind}: "
-        f"{_some(names)}."
-        for plane, names in count.names.items()
-        if names
-    ]
+    return [f"{name} ({network}, {coding}, {decisions}, {' '.join(found)})" for name, found in planes.items()]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -243,6 +243,7 @@ class ImageMean:
         psnr_of_mean_mse_db: PSNR in dB of the mean squared error over all images (of one size); infinite if all of
             them are exact.
         ssim: Mean SSIM.
+        ms_ssim: Mean MS-SSIM, None if an image is too small for it.
         n_exact: How many images are exact, which is an infinite PSNR.
         psnr_of_others_db: Mean PSNR in dB of the images that are not exact, None if all are.
     """
@@ -255,6 +256,7 @@ class ImageMean:
     psnr_db: float
     psnr_of_mean_mse_db: float
     ssim: float
+    ms_ssim: float | None
     n_exact: int
     psnr_of_others_db: float | None
 
@@ -285,6 +287,7 @@ def _image_mean(rows: pd.DataFrame) -> ImageMean:
         float(rows["psnr_db"].mean()),
         -10 * math.log10(relative_mse) if relative_mse else math.inf,
         float(rows["ssim"].mean()),
+        None if rows["ms_ssim"].isna().any() else float(rows["ms_ssim"].mean()),
         len(rows) - len(finite_db),
         fmean(finite_db) if finite_db else None,
     )

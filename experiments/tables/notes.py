@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow
-from vvc_nnr.experiments.records.weights import FILE, ORIGINAL
+from vvc_nnr.experiments.records.weights import ORIGINAL, is_file
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
 
@@ -65,7 +65,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
 def weights_notes(networks: Sequence[NetworkRow]) -> list[str]:
     """What has to be known of networks whose weights as trained are not there, or not float32."""
     trained = {row.network: row for row in networks if row.weights == ORIGINAL}
-    alone = [row.network for row in networks if row.weights == FILE and row.network not in trained]
+    alone = [row.network for row in networks if is_file(row.weights) and row.network not in trained]
     coded = [f"{row.network} ({row.coding})" for row in trained.values() if row.coding != "float32"]
     notes = []
     if alone:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow
+from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, weights_title
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
@@ -45,15 +45,22 @@ METHOD_TITLES: dict[ImageMethod, str] = {
     "jpeg-file": "JPEG, file",
     "jpeg-optimised": "JPEG, optimised",
     "jpeg-payload": "JPEG, payload",
+    "webp-file": "WebP, file",
+    "webp-payload": "WebP, payload",
+    "avif-file": "AVIF, file",
+    "avif-payload": "AVIF, payload",
+    "jpeg2000-file": "JPEG 2000, file",
+    "jpegxl-file": "JPEG XL, file",
     "cnn-ae": "CNN-AE",
+    "cnn-ae-estimate": "CNN-AE, estimated rate",
 }
 RECONSTRUCTED = "reconstructed CNN-AE"
 PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
-_JPEG: tuple[ImageMethod, ...] = ("jpeg-file", "jpeg-optimised", "jpeg-payload")
+_FILES = tuple(method for method in METHOD_TITLES if method not in AUTOENCODER_METHODS)
 _PSNR_COLUMN = 5
 """Of Table 4; the next one is that of the mean squared error."""
 _FAR_RATE = 0.1
-"""A JPEG rate that is off by more than this share is marked, and not compared."""
+"""A file's rate that is off by more than this share is marked, and not compared."""
 _COLUMNS_NOTE = (
     "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), with none. "
     "CNN: with the network as trained; Rec.: with the network as decoded from its compressed file; at full strength."
@@ -175,10 +182,10 @@ def all_scores_table(results: ToolResults, conventions: Conventions) -> Table:
 
 
 def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], conventions: Conventions) -> Table:
-    """Table 4: each autoencoder before and after compression, and JPEG by its three rates near the same rate.
+    """Table 4: each autoencoder before and after compression, and the files of other codecs near the same rate.
 
     Args:
-        rows: Rows of the end-to-end experiment, with any number of JPEG settings.
+        rows: Rows of the end-to-end experiment, with any number of settings of the files.
         networks: The autoencoders of the run, in the order of the table.
         conventions: What the rows were made under.
 
@@ -196,6 +203,7 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         Column("PSNR", "dB", digits=3),
         Column("MSE-PSNR", "dB", digits=3),
         Column("SSIM", digits=4),
+        Column("MS-SSIM", digits=4),
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
     ours = [found for network, order in weights.items() for found in _network_rows(network, order, means)]
@@ -203,7 +211,13 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
     warnings = [
         CellWarning(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_warnings(mean)
     ]
-    return Table("Table 4: end to end", columns, rows, _image_notes(conventions, networks), tuple(warnings))
+    return Table(
+        "Table 4: end to end",
+        columns,
+        rows,
+        _image_notes(networks, {mean.method for mean in means}),
+        tuple(warnings),
+    )
 
 
 def _names(networks: Iterable[NetworkRow]) -> list[str]:
@@ -300,13 +314,14 @@ def _paper_cells(scores: PaperScores, weights: Sequence[str]) -> tuple[Cell, ...
 def _network_rows(
     network: str, weights: Sequence[str], means: Sequence[ImageMean]
 ) -> list[tuple[tuple[Cell, ...], ImageMean]]:
-    """JPEG by three rates, then the autoencoder; only settings with the same images are compared."""
-    coded = [mean for mean in means if mean.method == "cnn-ae" and mean.setting == network and mean.weights in weights]
+    """Files, then the autoencoder; only settings with the same images are compared."""
+    coders = [mean for mean in means if mean.method in AUTOENCODER_METHODS]
+    coded = [mean for mean in coders if mean.setting == network and mean.weights in weights]
     if not coded:
         return []
     coded.sort(key=lambda mean: weights.index(mean.weights))
     reference = coded[0]
-    near = [_nearest(method, reference, means) for method in _JPEG]
+    near = [_nearest(method, reference, means) for method in _FILES]
     same_images = [mean for mean in coded if mean.images == reference.images]
     return [(_image_cells(network, mean, reference), mean) for mean in (*near, *same_images) if mean]
 
@@ -329,25 +344,31 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
 
 
 def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[Cell, ...]:
-    is_jpeg = mean.method in _JPEG
-    is_far = is_jpeg and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
+    is_file = mean.method in _FILES
+    is_far = is_file and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
     has_exact = mean.n_exact > 0 or reference.n_exact > 0  # means of other images than the reference's
     return (
         network,
-        METHOD_TITLES[mean.method] if is_jpeg or mean.weights == ORIGINAL else RECONSTRUCTED,
+        METHOD_TITLES[mean.method] if is_file or mean.weights == ORIGINAL else _reconstructed(mean.method),
         f"{mean.setting}: rate out of reach" if is_far else _setting(mean),
         len(mean.images),
         mean.bpp,
         mean.psnr_of_others_db,
         mean.psnr_of_mean_mse_db if math.isfinite(mean.psnr_of_mean_mse_db) else None,
         mean.ssim,
+        mean.ms_ssim,
         None if mean is reference or is_far or has_exact else difference(mean.psnr_db, reference.psnr_db),
     )
 
 
+def _reconstructed(method: ImageMethod) -> str:
+    """What an autoencoder with decoded weights is called."""
+    return RECONSTRUCTED + METHOD_TITLES[method].removeprefix(METHOD_TITLES["cnn-ae"])
+
+
 def _setting(mean: ImageMean) -> str:
-    """JPEG's quality, or which weights an autoencoder has."""
-    if mean.method in _JPEG:
+    """A file's quality, or which weights an autoencoder has."""
+    if mean.method in _FILES:
         return mean.setting
     return "" if mean.weights == ORIGINAL else weights_title(mean.weights)
 
@@ -359,23 +380,28 @@ def _paper_end_to_end() -> list[tuple[Cell, ...]]:
         gap = None if theirs.label == "CNN-AE" else float(theirs.psnr_db) - reference
         setting = PAPER_WEIGHTS if theirs.label == RECONSTRUCTED else ""
         rows.append(
-            ("paper", theirs.label, setting, 1000, theirs.bpp, theirs.psnr_db, None, theirs.ssim, gap),
+            ("paper", theirs.label, setting, 1000, theirs.bpp, theirs.psnr_db, None, theirs.ssim, None, gap),
         )
     return rows
 
 
-def _image_notes(conventions: Conventions, networks: Sequence[NetworkRow]) -> tuple[str, ...]:
+def _image_notes(networks: Sequence[NetworkRow], methods: Collection[ImageMethod]) -> tuple[str, ...]:
     return (
         "PSNR peak: 255. PSNR: mean of the images' PSNRs; MSE-PSNR: PSNR of the mean squared error. "
-        "The paper does not say which it prints. SSIM: mean over channels, then over images.",
+        "The paper does not say which it prints. SSIM, MS-SSIM (from 176 samples either way): mean over channels, then "
+        "over images.",
         "JPEG's rate is counted in three ways. File: as written, standard Huffman tables; optimised: as "
         "written, own Huffman tables; payload: without headers and tables. Each with the quality whose mean "
         "rate is nearest to the autoencoder's. The paper does not say which rate it counts.",
+        *(["Payload of WebP: the VP8 chunk; of AVIF: the media data (mdat), without the boxes around it."]
+          if {"webp-payload", "avif-payload"} & set(methods) else []),
         f"Rate out of reach: no quality comes within {100 * _FAR_RATE:.0f} % of the autoencoder's rate; the row has "
         "the nearest that was run, and no difference, since its rate is another.",
         "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1. "
         "Reconstructed: with the weights as decoded from the compressed file that the setting names.",
+        *(["Estimated rate: code length of the latent by the network's own likelihoods; no bytes were written."]
+          if "cnn-ae-estimate" in methods else []),
         *weights_notes(networks),
         SEEDS_NOTE,
         PAPER_NOTE,
-    )
+    )  # fmt: skip

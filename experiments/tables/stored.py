@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ge
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
+from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
 from vvc_nnr.experiments.records.settings import (
     LastRun,
     RunFiles,
@@ -33,7 +33,8 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     sequence_table,
 )
 from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
-from vvc_nnr.experiments.tables.means import ToolResults, Variant, tool_results
+from vvc_nnr.experiments.tables.image_rates import image_rate_table
+from vvc_nnr.experiments.tables.means import ToolResults, Variant, image_means, tool_results
 from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, tool_notes
 from vvc_nnr.experiments.tables.paper_tables import (
     PAPER_QPS,
@@ -61,7 +62,7 @@ TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
             *("coded_weights", "rd_class_*", "rd_overall"),
         ),
     ),
-    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "end_to_end")),
+    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "rate_at_equal_quality", "end_to_end")),
     RunFiles(ZOO_ROWS, ZOO_SETTINGS, ("model_zoo",)),
 )
 """`table1_size` is not among them: it follows from the networks, and two experiments share it."""
@@ -96,7 +97,8 @@ class StoredRun(Generic[_RowT]):
     def remarks(self) -> tuple[str, ...]:
         """What has to be known before any number: what was planned and is not there, rows of another version."""
         run = self.last_run
-        return run_remarks(run.plan, self.rows, self.header, has_ended=run.has_ended)
+        found: tuple[str, ...] = run_remarks(run.plan, self.rows, self.header, has_ended=run.has_ended)
+        return (*found, run.copies) if run.copies else found
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -169,6 +171,7 @@ class StoredImages(StoredRun[ImageRow]):
         return {
             "table1_size": size_table(self.all_networks),
             "table4_end_to_end": end_to_end_table(self.frame, self.networks, conventions),
+            "rate_at_equal_quality": image_rate_table(image_means(self.frame), self.networks),
         }
 
 
@@ -304,11 +307,16 @@ def read_images(folder: Path) -> StoredImages:
     networks = _networks(folder / IMAGE_NETWORKS)
     last_run = read_last_run(folder / IMAGE_SETTINGS)
     used = {(row.network, row.weights, row.network_sha256) for row in networks}
+    formats = last_run.settings.get("formats")
     rows = tuple(
         row
         for row in found.rows
         if _is_shown(row.image, last_run)
-        and (row.method != "cnn-ae" or (row.setting, row.weights, row.network_sha256) in used)
+        and (
+            (row.setting, row.weights, row.network_sha256) in used
+            if row.method in AUTOENCODER_METHODS
+            else formats is None or row.method.partition("-")[0] in formats
+        )
     )
     return StoredImages(rows, found.header, last_run, networks, read_networks(folder))
 

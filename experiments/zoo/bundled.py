@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import LoopFilters, VvcOptions

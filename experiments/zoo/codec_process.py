@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import Array, NamedArrays
-from vvc_nnr.calibrate.calibration import Calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.children import run_child
 from vvc_nnr.compress import decompress
 from vvc_nnr.errors import ExternalToolError, InputError

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
-from vvc_nnr.calibrate.calibration import Calibration
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, data_folder
 from vvc_nnr.experiments.zoo.codec_worker import declare_operators

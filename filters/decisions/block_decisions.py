@@ -15,10 +15,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
+from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.filters.decisions.wiener import N_CLASSES, WienerFilter, n_classes_of, wiener_filtered
-from vvc_nnr.filters.inference.runner import Runner, check_picture_qp
-from vvc_nnr.filters.networks.packing import pack, sample_scale, unpacked_planes
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
 
 Correction: TypeAlias = tuple[NDArray[np.float32], ...]
@@ -30,23 +29,15 @@ def correction_by(runner: Runner, frame: Frame, qp: int) -> Correction:
 
     Args:
         runner: The filter.
-        frame: A decoded 4:2:0 or 4:0:0 picture of 8 to 16 bit, any size.
+        frame: A decoded picture of 8 to 16 bit, any size.
         qp: The QP that it was coded with, 0 to 63.
 
     Raises:
-        UnsupportedError: For 4:2:2 and 4:4:4.
-        InputError: If the QP is out of range.
+        UnsupportedError: For a chroma format that the network's layout does not go with.
+        InputError: If the QP is out of range, or the layout does not fit.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    check_picture_qp(qp)
-    scale = sample_scale(frame.bit_depth)
-    packed = pack(frame)
-    correction = np.empty(packed.shape, np.float32)
-    for window, values in runner.filter_planes(packed, scale, qp):
-        np.subtract(values * np.float32(scale), packed[:, *window], out=correction[:, *window])
-    if not np.isfinite(correction).all():
-        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
-    return unpacked_planes(correction, frame.format().plane_shapes)
+    return runner.corrections(frame, qp)
 
 
 BLOCK_SIZES = (64, 128)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+    from vvc_nnr.filters.networks.layout import Layout
 
 BackendName: TypeAlias = Literal["torch", "onnxruntime", "openvino", "native"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "int8"]
@@ -33,15 +36,15 @@ class Backend(Protocol):
     def n_parallel(self) -> int:
         """How many threads may call `run` at a time."""
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
         """The network's output.
 
         Args:
-            planes: (6, H, W), contiguous, samples scaled to 0..1.
-            qp: The QP that the picture was coded with.
+            planes: (C, H, W), contiguous, as the network takes them; a QP plane is among them.
+            qp: The network's second input, None if it has none.
 
         Returns:
-            (6, H, W), not clipped; valid until the same thread calls again.
+            (C', H', W'), not clipped; valid until the same thread calls again.
         """
 
 
@@ -106,7 +109,12 @@ def _first_installed(precision: Precision, device: str) -> BackendName:
 
 
 def make_backend(
-    network: InLoopNetwork, name: BackendName, precision: Precision, n_threads: int | None, device: str
+    network: nn.Module,
+    name: BackendName,
+    precision: Precision,
+    n_threads: int | None,
+    device: str,
+    layout: Layout | None = None,
 ) -> Backend:
     """The network, ready to run on a backend that `chosen_backend` gave.
 
@@ -116,18 +124,19 @@ def make_backend(
         precision: What it computes in.
         n_threads: Threads in all; None for torch's own setting, else for all cores.
         device: Where torch computes.
+        layout: How pictures go into it; None: as it says itself.
     """
     n_calls = n_threads or n_usable_cores()
     make: dict[BackendName, Callable[[], Backend]] = {
         "torch": lambda: _torch(network, precision, n_threads, device),
-        "onnxruntime": lambda: _onnxruntime(network, n_calls),
-        "openvino": lambda: _openvino(network, precision, n_calls),
-        "native": lambda: _native(network, n_calls),
+        "onnxruntime": lambda: _onnxruntime(network, layout, n_calls),
+        "openvino": lambda: _openvino(network, layout, precision, n_calls),
+        "native": lambda: _native(cast("InLoopNetwork", network), n_calls),
     }
     return make[name]()
 
 
-def _torch(network: InLoopNetwork, precision: Precision, n_threads: int | None, device: str) -> Backend:
+def _torch(network: nn.Module, precision: Precision, n_threads: int | None, device: str) -> Backend:
     from vvc_nnr.filters.inference.torch import TorchBackend
 
     return TorchBackend(network, precision, n_threads, device)
@@ -139,13 +148,15 @@ def _native(network: InLoopNetwork, n_threads: int) -> Backend:
     return NativeBackend(network, n_threads)
 
 
-def _onnxruntime(network: InLoopNetwork, n_threads: int) -> Backend:
+def _onnxruntime(network: nn.Module, layout: Layout | None, n_threads: int) -> Backend:
     from vvc_nnr.filters.inference.onnxruntime import OnnxRuntimeBackend
+    from vvc_nnr.filters.networks.foreign import declared_layout
 
-    return OnnxRuntimeBackend(network, n_threads)
+    return OnnxRuntimeBackend(network, layout or declared_layout(network), n_threads)
 
 
-def _openvino(network: InLoopNetwork, precision: Precision, n_threads: int) -> Backend:
+def _openvino(network: nn.Module, layout: Layout | None, precision: Precision, n_threads: int) -> Backend:
     from vvc_nnr.filters.inference.openvino import OpenVinoBackend
+    from vvc_nnr.filters.networks.foreign import declared_layout
 
-    return OpenVinoBackend(network, precision, n_threads)
+    return OpenVinoBackend(network, layout or declared_layout(network), precision, n_threads)

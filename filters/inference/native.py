@@ -30,9 +30,9 @@ from vvc_nnr.filters.inference.integer import (
     parse_levels,
     to_integers,
 )
-from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import QP_CENTRE, QP_SCALE, InLoopNetwork
-from vvc_nnr.filters.networks.packing import N_PLANES
+from vvc_nnr.filters.networks.packing import N_PLANES, sample_scale
+from vvc_nnr.filters.networks.planes import PackedGrid
 from vvc_nnr.filters.zoo import network_of_nnc
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
@@ -66,8 +66,9 @@ class NativeBackend:
         origin = "levels measured here" if stored is None else "levels of the file"
         self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'}, {origin})"
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
+        """See `Backend` in choice.py."""
+        assert qp is not None
         numbers = numbers_of(self._network, (qp - QP_CENTRE) / QP_SCALE)
         return self._filter.run(planes, numbers, (qp - QP_CENTRE) * QP_LEVELS, self._portable)
 
@@ -98,7 +99,7 @@ def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
     for name in CALIBRATION_FILES:
         part = read_image(folder / name)[:CALIBRATION_SIDE, 64 : 64 + CALIBRATION_SIDE]
         frame = rgb_to_frame(np.ascontiguousarray(part), bit_depth=10)
-        planes = read_planes(frame, (0, 0, frame.height // 2, frame.width // 2))
+        planes = PackedGrid(frame, sample_scale(10)).read((0, 0, frame.height // 2, frame.width // 2))
         for qp in CALIBRATION_QPS:
             yield torch.from_numpy(planes)[None], qp
 

@@ -11,25 +11,35 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.packing import N_PLANES
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, onnx_runtime
 from vvc_nnr.filters.zoo import build_network
 from vvc_nnr.network_file import NetworkArrays, stored_network
 
 INPUTS = ("planes", "qp")
 OPSET = 17
+_EXAMPLE_SIDES = (16, 24)
 
 
-def to_onnx(network: InLoopNetwork) -> bytes:
-    """The network with inputs `planes` (1, 6, H, W) and `qp` (1,), both float32, for any H and W.
+def to_onnx(network: nn.Module, layout: Layout) -> bytes:
+    """The network with inputs `planes` (1, C, H, W) and, where the layout has it, `qp` (1,), float32, for any H and W.
 
-    The package `onnx` has to be there. A network in bfloat16 is no part of this: each runtime lowers the precision
-    itself.
+    A network that is an ONNX model is given as it is. The package `onnx` has to be there. A network in bfloat16 is no
+    part of this: each runtime lowers the precision itself.
     """
+    if isinstance(network, OnnxNetwork):
+        return network.model()
     own = deepcopy(network).cpu().float().eval()
-    example = (torch.zeros(1, N_PLANES, 16, 24), torch.tensor([32.0]))
+    height, width = layout.patch or (layout.align * -(-side // layout.align) for side in _EXAMPLE_SIDES)
+    margin = 0 if layout.patch else 2 * layout.overlap
+    planes = torch.zeros(1, layout.n_inputs, height + margin, width + margin)
+    example = (planes, torch.tensor([32.0])) if layout.qp == "scalar" else (planes,)
+    sides = {2: "height", 3: "width"}
+    returned = {2: "filtered_height", 3: "filtered_width"} if layout.overlap else sides
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's newer exporter needs one more package for the same graph
@@ -37,9 +47,9 @@ def to_onnx(network: InLoopNetwork) -> bytes:
             own,
             example,
             file,  # type: ignore[arg-type]  # this exporter takes streams too
-            input_names=list(INPUTS),
+            input_names=list(INPUTS[: len(example)]),
             output_names=["filtered"],
-            dynamic_axes={"planes": {2: "height", 3: "width"}, "filtered": {2: "height", 3: "width"}},
+            dynamic_axes=None if layout.patch else {"planes": sides, "filtered": returned},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -64,10 +74,7 @@ def onnx_of_arrays(network: NetworkArrays, where: str) -> bytes:
         raise InputError(
             f"{where}: holds an autoencoder, two networks in one; an ONNX model is made of in-loop filters"
         )
-    return to_onnx(built)
-
-
-ERRORS_ONLY = 3
+    return to_onnx(built, built.layout)
 
 
 class OnnxRuntimeBackend:
@@ -75,20 +82,18 @@ class OnnxRuntimeBackend:
 
     Args:
         network: The filter.
+        layout: How pictures go into it.
         n_threads: How many calls may run at a time.
     """
 
-    def __init__(self, network: InLoopNetwork, n_threads: int = 1) -> None:
-        onnxruntime = importlib.import_module("onnxruntime")  # not at the top: `to_onnx` does without it
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = ERRORS_ONLY
-        self._model = onnxruntime.InferenceSession(to_onnx(network), options, providers=["CPUExecutionProvider"])
+    def __init__(self, network: nn.Module, layout: Layout, n_threads: int = 1) -> None:
+        self._model = onnx_runtime(to_onnx(network, layout))
+        self._inputs = self._model.get_inputs()
         self.n_parallel = n_threads
-        self.description = f"onnxruntime {onnxruntime.__version__}"
+        self.description = f"onnxruntime {importlib.import_module('onnxruntime').__version__}"
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
-        values = (planes[None], np.array([qp], np.float32))
-        output: NDArray[np.float32] = self._model.run(None, dict(zip(INPUTS, values, strict=True)))[0][0]
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
+        """See `Backend` in choice.py."""
+        values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
+        output: NDArray[np.float32] = self._model.run(None, feeds(self._inputs, values))[0][0]
         return output

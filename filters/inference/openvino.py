@@ -9,36 +9,39 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from vvc_nnr.filters.inference.choice import Precision
-from vvc_nnr.filters.inference.onnxruntime import INPUTS, to_onnx
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.packing import N_PLANES
+from vvc_nnr.filters.inference.onnxruntime import to_onnx
+from vvc_nnr.filters.networks.layout import Layout
 
 # Importing OpenVINO else starts a process that reports the import to its makers over the network; it uses a stub then.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
-_Shape: TypeAlias = tuple[int, int]
+_Shape: TypeAlias = tuple[int, ...]
 
 
 class OpenVinoBackend:
     """One thread for each call, `n_threads` calls at a time.
 
-    The model is compiled for one height and width, which is a fifth faster than for any; the last one is kept.
+    The model is compiled for one shape, which is a fifth faster than for any; the last one is kept.
 
     Args:
         network: The filter.
+        layout: How pictures go into it.
         precision: Set in any case: left alone, OpenVINO takes bfloat16 where the processor has it.
         n_threads: How many calls may run at a time.
     """
 
-    def __init__(self, network: InLoopNetwork, precision: Precision = "float32", n_threads: int = 1) -> None:
+    def __init__(
+        self, network: nn.Module, layout: Layout, precision: Precision = "float32", n_threads: int = 1
+    ) -> None:
         self._core = _core()
         # The first call fills a table of OpenVINO's; two threads that make it at once wait for each other for ever.
         openvino.Type.f32.to_dtype()
-        self._model = to_onnx(network)
+        self._model = to_onnx(network, layout)
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": n_threads,
@@ -51,11 +54,11 @@ class OpenVinoBackend:
         self.n_parallel = n_threads
         self.description = f"openvino {openvino.__version__.partition('-')[0]}"
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
-        values = (planes[None], np.array([qp], np.float32))
-        request = self._request((planes.shape[1], planes.shape[2]))
-        outputs = request.infer(dict(zip(INPUTS, values, strict=True)), share_inputs=True, share_outputs=True)
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
+        """See `Backend` in choice.py."""
+        values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
+        request = self._request(planes.shape)
+        outputs = request.infer(dict(enumerate(values)), share_inputs=True, share_outputs=True)
         output: NDArray[np.float32] = outputs[0][0]
         return output
 
@@ -70,7 +73,8 @@ class OpenVinoBackend:
         with self._lock:
             if self._compiled is None or self._compiled[0] != shape:
                 model = self._core.read_model(self._model)
-                model.reshape({"planes": [1, N_PLANES, *shape], "qp": [1]})
+                planes, *others = model.inputs
+                model.reshape({planes: [1, *shape], **{each: [1] * len(each.partial_shape) for each in others}})
                 self._compiled = shape, self._core.compile_model(model, "CPU", self._settings)
             return self._compiled[1]
 

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.inference.choice import BackendChoice, Precision, chosen_backend, make_backend
-from vvc_nnr.filters.inference.tiles import (
-    Tile,
-    check_format,
-    empty_like,
-    half_side,
-    read_planes,
-    tiles_of,
-    write_samples,
+from vvc_nnr.filters.inference.agreement import ready_backend
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision
+from vvc_nnr.filters.inference.tiles import Tile, check_tile, empty_like, tiles_for, write_samples
+from vvc_nnr.filters.inference.torch import TorchBackend
+from vvc_nnr.filters.networks.foreign import declared_layout, misfit
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.planes import (
+    Grid,
+    Values,
+    corrected,
+    corrections,
+    filtered_values,
+    grids_of,
+    network_input,
+    read_extended,
 )
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.reach import measured_reach
 from vvc_nnr.sequences.frame import Frame
 
 DEFAULT_TILE = 2048
 MAX_QP = 63
+NOT_FINITE = "the network's output is not finite: its weights are damaged or overflow"
 
 
 class Runner:
@@ -35,37 +43,50 @@ class Runner:
     picture; a single picture is cut into as many tiles as there are threads.
 
     Args:
-        network: The filter. Its weights must not change while the runner is in use.
-        backend: What computes; "auto" is the fastest that is installed.
+        network: The filter, any torch module. Its weights must not change while the runner is in use.
+        layout: How pictures go into it and come out, or the text of that; None: as its attribute `layout` says.
+        backend: What computes; "auto" is the fastest that is installed and agrees with torch.
         precision: What it computes in.
         n_threads: Threads in all, None for one per core (torch: for its own setting).
         tile: Side of the tiles in luma samples, None for whole pictures. Memory grows with the tile and the threads;
             the output is the same up to float rounding.
         device: "cpu", or with torch "cuda" or "auto".
 
+    Attributes:
+        layout: The layout.
+        backend: What computes.
+        precision: What it computes in.
+        remark: Why no faster backend computes, in one line; empty if this is the fastest.
+
     Raises:
-        InputError: If the backend, precision or device is not there, or the tile is too small.
+        InputError: If no one says the layout, the backend, precision or device is not there or cannot run the network,
+            or the tile is too small.
         VvcNnrError: If a weight is NaN or infinite, which some backends would hide.
     """
 
     def __init__(
         self,
-        network: InLoopNetwork,
+        network: nn.Module,
         *,
+        layout: Layout | str | None = None,
         backend: BackendChoice = "auto",
         precision: Precision = "float32",
         n_threads: int | None = None,
         tile: int | None = DEFAULT_TILE,
         device: str = "cpu",
     ) -> None:
-        half_side(tile, 1, 1)
+        check_tile(tile)
         if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
             raise VvcNnrError("the network's weights are not finite: they are damaged")
-        self.backend = chosen_backend(backend, precision, device)
+        self.layout = declared_layout(network, layout)
         self.precision = precision
         self._tile = tile
-        self._radius = network.receptive_radius
-        self._compute = make_backend(network, self.backend, precision, n_threads, device)
+        self._network = network
+        self._reach = self.layout.reach
+        self._has_run = False
+        self.backend, self._compute, self.remark = ready_backend(
+            network, self.layout, backend, precision, n_threads, device
+        )
         self._pool = ThreadPoolExecutor(self._compute.n_parallel, "filter")
 
     @property
@@ -77,42 +98,20 @@ class Runner:
         """The filtered picture, in the size, depth and chroma format of the input.
 
         Args:
-            frame: A decoded 4:2:0 or 4:0:0 picture of 8 to 16 bit, any size.
+            frame: A decoded picture of 8 to 16 bit, any size; 4:2:0 or 4:0:0 where the layout's planes are packed.
             qp: The QP that it was coded with, 0 to 63.
 
         Raises:
-            UnsupportedError: For 4:2:2 and 4:4:4.
-            InputError: If the QP is out of range.
+            UnsupportedError: For a chroma format that the layout does not go with.
+            InputError: If the QP is out of range, the layout does not fit the network, or a network that looks at whole
+                pictures would need tiles.
             VvcNnrError: If the network gives NaN or infinity.
         """
-        tiles = self._tiles(frame, qp, at_least=self._compute.n_parallel)
-        out = empty_like(frame)
-        if len(tiles) == 1 or self._compute.n_parallel == 1:
-            self._fill(out, frame, qp, tiles)
-        else:
-            for done in [self._pool.submit(self._fill, out, frame, qp, [tile]) for tile in tiles]:
-                done.result()
-        return out
+        return self._filtered(frame, qp, self._side_by_side, at_least=self._compute.n_parallel)
 
-    def filter_planes(
-        self, packed: NDArray[np.uint16], scale: float, qp: int
-    ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-        """Yields the network's real-valued output tile by tile.
-
-        Args:
-            packed: A picture from `packing.pack`, (6, H, W).
-            scale: The sample value that the network sees as 1.
-            qp: The picture's QP.
-
-        Yields:
-            The tile's rows and columns, and the values (6, h, w) there, about 0..1, valid until the next are asked for.
-        """
-        _, height, width = packed.shape
-        for tile in tiles_of(height, width, half_side(self._tile, height, width), self._radius):
-            rows, columns = _slices(*tile.read)
-            planes = packed[:, rows, columns].astype(np.float32) / np.float32(scale)
-            inner = _slices(*tile.place, *tile.written[2:])
-            yield _slices(*tile.written), self._compute.run(planes, qp)[:, *inner]
+    def corrections(self, frame: Frame, qp: int) -> tuple[Values, ...]:
+        """What the network adds to each component, real-valued, in sample values; else as `filter_frame`."""
+        return self._corrections(frame, qp, self._side_by_side)
 
     def filter_frames(self, pictures: Iterable[tuple[Frame, int]]) -> Iterator[Frame]:
         """Yields the filtered pictures in order, with a few of them in work at a time; raises as `filter_frame`.
@@ -123,7 +122,7 @@ class Runner:
         waiting: deque[Future[Frame]] = deque()
         try:
             for frame, qp in pictures:
-                waiting.append(self._pool.submit(self._filter_alone, frame, qp))
+                waiting.append(self._pool.submit(self._filtered, frame, qp, _one_by_one))
                 if len(waiting) > self._compute.n_parallel:
                     yield waiting.popleft().result()
             while waiting:
@@ -132,20 +131,107 @@ class Runner:
             for future in waiting:
                 future.cancel()
 
-    def _filter_alone(self, frame: Frame, qp: int) -> Frame:
-        out = empty_like(frame)
-        self._fill(out, frame, qp, self._tiles(frame, qp))
+    def _filtered(self, frame: Frame, qp: int, run_all: _RunAll, at_least: int = 1) -> Frame:
+        if self.layout.planes != "yuv420-packed" or self.layout.keep:
+            return corrected(frame, self._corrections(frame, qp, run_all))
+        check_picture_qp(qp)
+        (grid,) = grids_of(frame, self.layout)
+        out, scale = empty_like(frame), self.layout.scale(frame.bit_depth)
+        tiles = self._tiles(frame, grid, at_least)
+        run_all(lambda tile: write_samples(self._values(grid, tile, qp), tile, out, scale), tiles)
         return out
 
-    def _fill(self, out: Frame, frame: Frame, qp: int, tiles: list[Tile]) -> None:
-        for tile in tiles:
-            write_samples(self._compute.run(read_planes(frame, tile.read), qp), tile, out)
-
-    def _tiles(self, frame: Frame, qp: int, at_least: int = 1) -> list[Tile]:
+    def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
         check_picture_qp(qp)
-        check_format(frame)
-        height, width = -(-frame.height // 2), -(-frame.width // 2)
-        return tiles_of(height, width, half_side(self._tile, height, width), self._radius, at_least=at_least)
+        grids = grids_of(frame, self.layout)
+        outputs = [self._output(frame, grid, qp, run_all) for grid in grids]
+        found = corrections(frame, self.layout, grids, outputs)
+        if not all(np.isfinite(values).all() for values in found):
+            raise VvcNnrError(NOT_FINITE)
+        return found
+
+    def _output(self, frame: Frame, grid: Grid, qp: int, run_all: _RunAll) -> Values:
+        output = np.empty((self.layout.n_planes, grid.height, grid.width), np.float32)
+
+        def fill(tile: Tile) -> None:
+            inner = _slices(*tile.place, *tile.written[2:])
+            output[:, *_slices(*tile.written)] = self._values(grid, tile, qp)[:, *inner]
+
+        run_all(fill, self._tiles(frame, grid))
+        return output
+
+    def _tiles(self, frame: Frame, grid: Grid, at_least: int = 1) -> list[Tile]:
+        height, width = grid.height, grid.width
+        luma_per_sample = -(-frame.width // width)
+        full = self.layout.align * -(-max(height, width) // self.layout.align)
+        side = full if self._tile is None else max(1, self._tile // luma_per_sample)
+        is_whole = at_least == 1 and side >= full
+        reach = 0 if is_whole or self.layout.patch else self._known_reach()
+        return tiles_for(self.layout, reach, height, width, side, at_least=at_least)
+
+    def _known_reach(self) -> float:
+        """The reach that is declared, or what it is measured to be."""
+        if self._reach is None:
+            compute, qp = TorchBackend(self._network), self._second_input(MAX_QP // 2)
+            margin = self.layout.overlap
+
+            def run(values: NDArray[np.float32]) -> NDArray[np.floating]:
+                extended = np.pad(values, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+                return _without_margin(compute.run(extended, qp), extended.shape[1:], margin)
+
+            self._reach = measured_reach(run, self.layout.n_inputs, self.layout.align)
+        return self._reach
+
+    def _second_input(self, qp: float) -> float | None:
+        return self.layout.qp_input(qp) if self.layout.qp == "scalar" else None
+
+    def _values(self, grid: Grid, tile: Tile, qp: int) -> Values:
+        """The filtered planes where a tile reads."""
+        margin = self.layout.overlap
+        top, left, height, width = tile.read
+        values = read_extended(grid, (top - margin, left - margin, height + 2 * margin, width + 2 * margin))
+        output = self._run(network_input(self.layout, values, qp), qp)
+        sides = values.shape[1:]
+        if output.shape not in ((len(values), *sides), (len(values), height, width)):
+            wanted = f"(1, {len(values)}, {height}, {width})"
+            wanted += f" or (1, {len(values)}, {sides[0]}, {sides[1]})" if margin else ""
+            returned = f"(1, {', '.join(map(str, output.shape))})"
+            raise misfit(self._network, self.layout, (sides[0], sides[1]), f"it returned {returned}, must be {wanted}")
+        inner = values[:, margin : sides[0] - margin, margin : sides[1] - margin]
+        return filtered_values(self.layout, inner, _without_margin(output, sides, margin))
+
+    def _run(self, values: Values, qp: int) -> Values:
+        if self._has_run:
+            return self._compute.run(values, self._second_input(qp))
+        try:
+            output = self._compute.run(values, self._second_input(qp))
+        except Exception as error:  # of the user's module, or of a runtime
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            raise misfit(self._network, self.layout, (values.shape[1], values.shape[2]), said) from error
+        self._has_run = True
+        return output
+
+    def _side_by_side(self, work: Callable[[Tile], None], tiles: list[Tile]) -> None:
+        if len(tiles) == 1 or self._compute.n_parallel == 1:
+            _one_by_one(work, tiles)
+        else:
+            for done in [self._pool.submit(work, tile) for tile in tiles]:
+                done.result()
+
+
+_RunAll = Callable[[Callable[[Tile], None], list[Tile]], None]
+
+
+def _one_by_one(work: Callable[[Tile], None], tiles: list[Tile]) -> None:
+    for tile in tiles:
+        work(tile)
+
+
+def _without_margin(output: Values, sides: tuple[int, ...], margin: int) -> Values:
+    """The output without the margin of an input of such sides, if it has it."""
+    if output.shape[1:] != sides or not margin:
+        return output
+    return np.ascontiguousarray(output[:, margin : sides[0] - margin, margin : sides[1] - margin])
 
 
 def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
@@ -159,21 +245,28 @@ def check_picture_qp(qp: int) -> None:
 
 
 def filter_frame(
-    network: InLoopNetwork, frame: Frame, qp: int, *, tile: int | None = DEFAULT_TILE, device: str = "cpu"
+    network: nn.Module,
+    frame: Frame,
+    qp: int,
+    *,
+    layout: Layout | str | None = None,
+    tile: int | None = DEFAULT_TILE,
+    device: str = "cpu",
 ) -> Frame:
     """The filtered picture, in the size, depth and chroma format of the input; for many pictures see `Runner`.
 
     Args:
         network: The filter.
-        frame: A decoded 4:2:0 or 4:0:0 picture of 8 to 16 bit, any size.
+        frame: A decoded picture of 8 to 16 bit, any size.
         qp: The QP that it was coded with, 0 to 63.
+        layout: How pictures go into the network; None: as its attribute `layout` says.
         tile: Side of the tiles in luma samples, None for the whole picture at once. Memory grows with the tile, not
             with the picture; the output is the same up to float rounding.
         device: Where to compute: "cpu", "cuda" or "auto".
 
     Raises:
-        UnsupportedError: For 4:2:2 and 4:4:4.
-        InputError: If the QP or the tile is out of range, or the device is not there.
+        UnsupportedError: For a chroma format that the layout does not go with.
+        InputError: If the QP or the tile is out of range, the layout does not fit, or the device is not there.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    return Runner(network, backend="torch", tile=tile, device=device).filter_frame(frame, qp)
+    return Runner(network, layout=layout, backend="torch", tile=tile, device=device).filter_frame(frame, qp)

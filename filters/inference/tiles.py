@@ -1,20 +1,19 @@
-"""Tiles of a picture: what each writes, and what it has to read for that. All of a picture read the same size."""
+"""Tiles of the planes that a network sees: what each writes, and what it has to read for that, of one size for all."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters import _kernels
-from vvc_nnr.filters.networks.packing import sample_scale
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.planes import Rectangle
 from vvc_nnr.sequences.frame import Frame
 
-Rectangle: TypeAlias = tuple[int, int, int, int]
-"""Top, left, height and width, in samples of half size."""
 MIN_TILE = 16
 
 
@@ -36,17 +35,55 @@ class Tile:
         return self.written[0] - self.read[0], self.written[1] - self.read[1]
 
 
-def half_side(tile: int | None, height: int, width: int) -> int:
-    """Side of a tile in half-size samples; the whole picture without a tile.
+def check_tile(tile: int | None) -> None:
+    """Raises InputError for a tile (of luma samples) that is too small; None, the whole picture, is not."""
+    if tile is not None and tile < MIN_TILE:
+        raise InputError(f"tile of {tile} luma samples: must be at least {MIN_TILE}")
+
+
+def tiles_for(layout: Layout, reach: float, height: int, width: int, side: int, *, at_least: int = 1) -> list[Tile]:
+    """The tiles that give the samples of the whole picture, for what a layout says of a network.
+
+    Sides and places are multiples of `align`, so that every phase of a strided network lies as in the whole picture;
+    what is read may then lie beyond the planes. A network of fixed size gets one tile for each of its outputs.
+
+    Args:
+        layout: The network's.
+        reach: How far away an input reaches an output, in samples.
+        height: Of the planes.
+        width: Of the planes.
+        side: Of a tile, in samples of the planes.
+        at_least: How many tiles there should be, if the planes have the rows.
 
     Raises:
-        InputError: If the tile is too small.
+        InputError: If the network looks at whole pictures, and these are larger than a tile.
     """
-    if tile is None:
-        return max(height, width)
-    if tile < MIN_TILE:
-        raise InputError(f"tile of {tile} luma samples: must be at least {MIN_TILE}")
-    return tile // 2
+    if layout.patch is not None:
+        n_high, n_wide = (length - 2 * layout.overlap for length in layout.patch)
+        return [
+            Tile((top, left, min(n_high, height - top), min(n_wide, width - left)), (top, left, n_high, n_wide))
+            for top in range(0, height, n_high)
+            for left in range(0, width, n_wide)
+        ]
+    align = layout.align
+    rows, columns, cells = -(-height // align), -(-width // align), max(1, side // align)
+    if reach == math.inf:
+        if max(rows, columns) > cells:
+            raise InputError(
+                f"tile: the network's output depends on the whole picture, or on where it is in it, and its planes of "
+                f"{width}x{height} are larger than a tile's {side}; make the tile larger, or declare the layout's reach"
+            )
+        at_least, reach = 1, 0
+    found = tiles_of(rows, columns, cells, math.ceil(reach / align), at_least=at_least)
+    return found if align == 1 else [_in_samples(tile, align, height, width) for tile in found]
+
+
+def _in_samples(tile: Tile, align: int, height: int, width: int) -> Tile:
+    """A tile of cells as one of samples; what lies beyond the planes is read, not written."""
+    top, left, n_high, n_wide = (align * length for length in tile.written)
+    top_read, left_read, height_read, width_read = (align * length for length in tile.read)
+    written = (top, left, min(n_high, height - top), min(n_wide, width - left))
+    return Tile(written, (top_read, left_read, height_read, width_read))
 
 
 def tiles_of(height: int, width: int, side: int, radius: int, *, at_least: int = 1) -> list[Tile]:
@@ -56,7 +93,7 @@ def tiles_of(height: int, width: int, side: int, radius: int, *, at_least: int =
     the other side, so that all read the same size, which a compiled network likes; the output is the same.
 
     Args:
-        height: Of the picture, in half-size samples.
+        height: Of the picture, in samples.
         width: Of the picture.
         side: Of a tile.
         radius: How far away an input reaches an output.
@@ -81,43 +118,19 @@ def _spans(size: int, n: int, radius: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def check_format(frame: Frame) -> None:
-    """Raises UnsupportedError for 4:2:2 and 4:4:4."""
-    if frame.chroma_format not in ("400", "420"):
-        raise UnsupportedError(
-            f"the filters take 4:2:0 and 4:0:0, got 4:{frame.chroma_format[1]}:{frame.chroma_format[2]}"
-        )
-
-
-def read_planes(frame: Frame, window: Rectangle, *, portable: bool = False) -> NDArray[np.float32]:
-    """A window of `packing.pack(frame) / sample_scale(...)`, in one pass.
-
-    Args:
-        frame: A 4:2:0 or 4:0:0 picture.
-        window: What of it, in half-size samples.
-        portable: Without the processor's wider instructions; the result is the same.
-
-    Returns:
-        (6, height, width) of the window.
-    """
-    luma, *chroma = (np.ascontiguousarray(plane) for plane in frame.planes)
-    flat = float(1 << (frame.bit_depth - 1))
-    pair = (chroma[0], chroma[1]) if chroma else None
-    return _kernels.read_window(luma, pair, window, sample_scale(frame.bit_depth), flat, portable)
-
-
 def empty_like(frame: Frame) -> Frame:
     """A picture of the same format, to be written."""
     return Frame(tuple(np.empty_like(plane, order="C") for plane in frame.planes), frame.bit_depth, frame.chroma_format)
 
 
-def write_samples(values: NDArray[np.float32], tile: Tile, out: Frame, *, portable: bool = False) -> None:
-    """Rounds a tile's values half to even, clips them to the bit depth, and puts them into a picture.
+def write_samples(values: NDArray[np.float32], tile: Tile, out: Frame, scale: float, *, portable: bool = False) -> None:
+    """Rounds a tile's packed values half to even, clips them to the bit depth, and puts them into a picture.
 
     Args:
         values: (6, height, width) of what the tile reads.
         tile: What of them is written, and where.
         out: The picture, whose arrays are changed.
+        scale: The sample value that counts as 1.
         portable: Without the processor's wider instructions; the result is the same.
 
     Raises:
@@ -125,7 +138,7 @@ def write_samples(values: NDArray[np.float32], tile: Tile, out: Frame, *, portab
     """
     luma, *chroma = out.planes
     pair = (chroma[0], chroma[1]) if chroma else None
-    scale, peak = sample_scale(out.bit_depth), float((1 << out.bit_depth) - 1)
+    peak = float((1 << out.bit_depth) - 1)
     values = np.ascontiguousarray(values)
     if not _kernels.write_window(values, tile.place, tile.written, scale, peak, luma, pair, portable):
         raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.inference.choice import Precision
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 
 
 class TorchBackend:
@@ -32,7 +32,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        network: InLoopNetwork,
+        network: nn.Module,
         precision: Precision = "float32",
         n_threads: int | None = None,
         device: str = "cpu",
@@ -40,17 +40,23 @@ class TorchBackend:
         self._device = choose_device(device)
         self._precision = precision
         self._n_threads = n_threads
-        self._run: Callable[[Tensor, Tensor], Tensor] = network.eval().to(self._device)
+        self._run: Callable[..., Tensor] = _in_float32(network.eval()).to(self._device)
         self.description = f"torch {torch.__version__} on {self._device}"
 
-    def run(self, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
-        """The network's output (6, H, W), not clipped, for planes (6, H, W) of 0..1 coded with a QP."""
+    def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
+        """See `Backend` in choice.py."""
         inputs = torch.from_numpy(planes).to(self._device)[None].contiguous(memory_format=torch.channels_last)
-        strength = torch.tensor([float(qp)], device=self._device)
+        strength = () if qp is None else (torch.tensor([float(qp)], device=self._device),)
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
         with _threads(self._n_threads), torch.no_grad(), reduced:
-            output = self._run(inputs, strength)
+            output = self._run(inputs, *strength)
         return np.ascontiguousarray(output[0].float().cpu().numpy())
+
+
+def _in_float32(network: nn.Module) -> nn.Module:
+    """The network itself, or a copy in float32 if it has weights of another float format."""
+    formats = {value.dtype for value in network.state_dict().values() if value.is_floating_point()}
+    return network if formats <= {torch.float32} else deepcopy(network).float()
 
 
 @contextmanager

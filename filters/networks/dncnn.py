@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.filters.networks.layout import Layout
 
 
 class DnCnn(nn.Module):
@@ -34,6 +35,11 @@ class DnCnn(nn.Module):
     def config(self) -> dict[str, int]:
         """The arguments that make a network of this shape."""
         return {"n_layers": self.n_layers, "n_channels": self.n_channels, "n_planes": self.n_planes}
+
+    @property
+    def layout(self) -> Layout:
+        """How decoded pictures go into it: luma, or RGB."""
+        return Layout("y" if self.n_planes == 1 else "rgb", reach=self.n_layers)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (N, n_planes, H, W) in 0..1, cleaned but not clipped."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.packing import N_PLANES
 
 QP_CENTRE = 32.0
@@ -16,6 +18,8 @@ INPUT_SCALES = (4.0, 4.0, 4.0, 4.0, 8.0, 8.0)
 """Brings luma, and chroma with its narrower range, near the strength of the features: else the first layer's weights,
 chroma's above all, grow so large that 8 bits between their minimum and maximum cost 0.12 dB at QP 22."""
 OUTPUT_SCALE = 0.02
+BUNDLED_LAYOUT = Layout("yuv420-packed", range="unit10", qp="scalar")
+"""What all shapes of the ladder declare, each with its own reach."""
 
 
 class _ResidualBlock(nn.Module):
@@ -49,6 +53,11 @@ class _Filter(nn.Module):
     def receptive_radius(self) -> int:
         """How many half-size samples away an input can reach an output: one for each convolution."""
         return 2 * self.n_blocks + 3
+
+    @property
+    def layout(self) -> Layout:
+        """How pictures go into it."""
+        return replace(BUNDLED_LAYOUT, reach=self.receptive_radius)
 
 
 class InLoopFilter(_Filter):

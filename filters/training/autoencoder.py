@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoi
 from vvc_nnr.filters.training.patches import PATCH, reduced_pictures
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
+    HISTORY,
     QUANTISED_CHECKPOINT,
     RunOptions,
     Trained,
@@ -37,6 +39,7 @@ Picture = NDArray[np.uint8]
 VALIDATION_PATCHES = 500
 VALIDATION_EVERY = 30
 QUANTISED_RATE_SHARE = 0.3
+CIFAR_SHARE, N_LATENTS = 0.45, 64
 MIN_RANGE = 1e-6
 # How much finer and coarser than they are quantiser steps are made to see what they do.
 GAIN_RATIO = 1.05
@@ -58,10 +61,22 @@ class AutoencoderRun(RunOptions):
     batch_size: int = 32
     learning_rate: float = 1e-3
     cifar: Path | None = None
-    cifar_share: float = 0.45
+    cifar_share: float = CIFAR_SHARE
     distortion_weight: float = 0.029
-    n_latents: int = 64
+    n_latents: int = N_LATENTS
     quantised_steps: int = 2500
+
+    def check(self) -> None:
+        """Raises InputError if pictures are not there, their share is none, or an option has no effect."""
+        RunOptions.check(self)
+        if self.cifar is not None and not os.path.lexists(self.cifar):
+            raise InputError(f"cifar {self.cifar}: no such file or folder; must be CIFAR-10 in any of its forms")
+        if not 0 < self.cifar_share < 1:
+            raise InputError(f"cifar_share {self.cifar_share}: must be between 0 and 1")
+        if self.cifar is None and self.cifar_share != CIFAR_SHARE:
+            raise InputError(f"cifar_share {self.cifar_share}: has no effect without cifar, the images that it is of")
+        if self.init and self.n_latents != N_LATENTS:
+            raise InputError(f"n_latents {self.n_latents}, init: both set the shape of the network; give one of them")
 
     def quantised_training(self) -> TrainOptions | None:
         """The last steps: at a lower rate, with weights as the 8-bit quantiser leaves them; None for no such steps."""
@@ -87,8 +102,7 @@ def train_autoencoder(options: AutoencoderRun, provenance: Mapping[str, str]) ->
         BitstreamError: If a picture or the network to start from is damaged.
         VvcNnrError: If the loss becomes NaN.
     """
-    if not 0 < options.cifar_share < 1:
-        raise InputError(f"cifar_share {options.cifar_share}: must be between 0 and 1")
+    options.check()
     with locked_folder(options.out):
         return _train_alone(options, provenance)
 
@@ -123,13 +137,13 @@ def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trai
         check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
     remove_leftovers(folder)
     task = AutoencoderTask(network, sources, validation, options.distortion_weight, options.seed)
-    figures = train(task, training, folder / CHECKPOINT, identity=identity)
+    figures = train(task, training, folder / CHECKPOINT, identity=identity, history=folder / HISTORY)
     equalise_latents(network)
     if quantised is not None:
         figures = train(task, quantised, folder / QUANTISED_CHECKPOINT, identity=identity)
     task.fit_tables()
     names = ([path.name for path in trained_on], [path.name for path in kept])
-    return finish_run(folder, network, figures, training, identity, names, {}, provenance)
+    return finish_run(folder, network, figures, training, identity, names, network_metadata(network), provenance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ Every fourth photograph is held out: the loss that is reported was measured on c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -15,20 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.calibration import HOLD_OUT_EVERY, Calibration, Sample
+from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.packing import pack, sample_scale
+from vvc_nnr.filters.networks.in_loop import BUNDLED_LAYOUT
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.planes import grids_of, network_input, network_target, read_extended
+from vvc_nnr.filters.picture_codecs import PictureCodec, padded
 from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
 from vvc_nnr.filters.training.patches import reduced_pictures
+from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 IN_LOOP_QPS = (22, 27, 32, 37)
 N_PATCHES, PATCH_BATCH = 2048, 64
+N_CODEC_CROPS, CODEC_CROP_SIDE = 24, 96
 # BT.601, as grey pictures are made in the literature of denoising.
 GREY = np.array([0.299, 0.587, 0.114])
 
@@ -167,9 +174,20 @@ def jpeg_artefacts(quality: int) -> Degrade:
 
 
 def inloop_calibration(
-    paths: Sequence[Path], qps: Sequence[int], loop_filters: LoopFilters, options: CropOptions
+    paths: Sequence[Path],
+    qps: Sequence[int],
+    loop_filters: LoopFilters,
+    options: CropOptions,
+    layout: Layout = BUNDLED_LAYOUT,
 ) -> Calibration:
     """Pictures for an in-loop filter: crops coded by VVC at each QP in turn, and the crops as targets.
+
+    Args:
+        paths: Photographs.
+        qps: QPs.
+        loop_filters: What the codec runs before the filter.
+        options: Which crops.
+        layout: How pictures go into the filter.
 
     Raises:
         InputError: If a photograph cannot be used.
@@ -177,22 +195,58 @@ def inloop_calibration(
     """
     fitted, held_out = crops(paths, options)
 
-    def sample(place: int, crop: Crop) -> Sample:
+    def samples(place: int, crop: Crop) -> list[Sample]:
         qp = qps[place % len(qps)]
         frame = rgb_to_frame(crop).to_bit_depth(CODED_BIT_DEPTH)
         stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
         decoded = next(decode_vvc(stream)).cropped(frame.width, frame.height)
-        return Sample((_planes(pack(decoded)), torch.tensor([float(qp)])), _planes(pack(frame)))
+        return filter_samples(layout, frame, decoded, qp)
 
     return Calibration(
-        tuple(sample(place, crop) for place, crop in enumerate(fitted)),
-        tuple(sample(place, crop) for place, crop in enumerate(held_out)),
+        tuple(sample for place, crop in enumerate(fitted) for sample in samples(place, crop)),
+        tuple(sample for place, crop in enumerate(held_out) for sample in samples(place, crop)),
+        run=partial(without_margin, layout),
+        peak=layout.peak(CODED_BIT_DEPTH),
+        accepts_small=layout.patch is not None or layout.reach == math.inf,
     )
 
 
-def _planes(packed: NDArray[np.uint16]) -> Tensor:
-    tensor = torch.from_numpy(packed.astype(np.float32))[None] / sample_scale(CODED_BIT_DEPTH)
-    return tensor.contiguous(memory_format=torch.channels_last)
+def filter_samples(layout: Layout, original: Frame, decoded: Frame, qp: float) -> list[Sample]:
+    """What a filter takes of a decoded picture and what it should return: one sample for each time that it is run.
+
+    Args:
+        layout: The filter's. Of a network of fixed size it is the middle of the picture.
+        original: The picture before coding.
+        decoded: The picture after it.
+        qp: The QP that it was coded with.
+    """
+    margin = layout.overlap
+    second = (torch.tensor([layout.qp_input(qp)]),) if layout.qp == "scalar" else ()
+    found = []
+    for before, after in zip(grids_of(original, layout), grids_of(decoded, layout), strict=True):
+        height, width = layout.patch or (
+            layout.align * -(-side // layout.align) + 2 * margin for side in (after.height, after.width)
+        )
+        top, left = max(0, after.height - height) // 2, max(0, after.width - width) // 2
+        window = (top - margin, left - margin, height, width)
+        wanted, given = read_extended(before, window), read_extended(after, window)
+        inner = (slice(None), slice(margin, height - margin), slice(margin, width - margin))
+        target = network_target(layout, wanted, given)[inner]
+        found.append(Sample((_batch(network_input(layout, given, qp)), *second), _batch(target)))
+    return found
+
+
+def without_margin(layout: Layout, model: nn.Module, *inputs: Tensor) -> Tensor:
+    """A filter's output without the margin of its input that it does not answer for."""
+    output: Tensor = model(*inputs)
+    margin = layout.overlap
+    if not margin or output.shape[2:] != inputs[0].shape[2:]:
+        return output
+    return output[:, :, margin:-margin, margin:-margin]
+
+
+def _batch(planes: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(planes)[None].contiguous(memory_format=torch.channels_last)
 
 
 def patches(
@@ -236,6 +290,35 @@ def autoencoder_calibration(
         return tuple(Sample((batch,), batch) for batch in batches)
 
     return Calibration(samples(pictures), samples(held_out), run=through_rounded_latent, accepts_small=True)
+
+
+def codec_calibration(codec: PictureCodec, paths: Sequence[Path], options: CropOptions | None = None) -> Calibration:
+    """Pictures for an autoencoder, which is to return them: patches for the bundled one, crops for any other.
+
+    Args:
+        codec: The autoencoder.
+        paths: Photographs.
+        options: Which crops; None: so many and so large as a network of its stride needs. Not for the bundled one.
+
+    Raises:
+        InputError: If there are fewer than two photographs, or one cannot be read.
+    """
+    if isinstance(codec.network, Autoencoder):
+        return autoencoder_calibration(*patches(paths, None))
+    chosen = options or CropOptions(N_CODEC_CROPS, N_CODEC_CROPS // 2)
+    side = -(-max(CODEC_CROP_SIDE, 2 * codec.stride) // codec.stride) * codec.stride
+    fitted, held_out = crops(paths, replace(chosen, side=side))
+
+    def sample(crop: Crop) -> Sample:
+        picture = padded(as_picture(crop, 3), codec.stride)
+        return Sample((picture,), picture)
+
+    return Calibration(
+        [sample(crop) for crop in fitted],
+        [sample(crop) for crop in held_out],
+        run=codec.reconstruct,
+        accepts_small=True,
+    )
 
 
 def through_rounded_latent(model: nn.Module, pictures: Tensor) -> Tensor:

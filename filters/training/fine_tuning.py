@@ -21,7 +21,7 @@ from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.training.autoencoder import (
     AutoencoderTask,
     PatchSource,
@@ -242,12 +242,14 @@ class InLoopTuning:
         loop_filters: What the codec runs before the filter.
         qps: To train for.
         folder: Where the pairs are made; it is kept.
+        layout: How pictures go into the filter.
     """
 
     photographs: Sequence[Path]
     loop_filters: LoopFilters
     qps: Sequence[int]
     folder: Path
+    layout: Layout
     batch_size: ClassVar[int] = 8
     learning_rate: ClassVar[float] = 6e-4
 
@@ -262,7 +264,6 @@ class InLoopTuning:
 
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """Squared error over that of the codec."""
-        assert isinstance(network, InLoopNetwork)
         sources = [open_source(path) for path in self.photographs]
         encodings = PairOptions(self.qps, (self.loop_filters,))
         if self.folder.exists():
@@ -271,7 +272,7 @@ class InLoopTuning:
         training, validation = (
             PairSet(self.folder, self.loop_filters, self.qps, [names[i] for i in part]) for part in split(names)
         )
-        return with_rate(InLoopTask(network, training, validation, seed=0), before)
+        return with_rate(InLoopTask(network, training, validation, seed=0, layout=self.layout), before)
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
         """Nothing."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,9 +20,14 @@ from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import remove_leftovers
+from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.networks.factory import module_made_by
+from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
-from vvc_nnr.filters.networks.packing import N_LUMA_PLANES, sample_scale
-from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout
+from vvc_nnr.filters.networks.packing import unpacked_planes
+from vvc_nnr.filters.networks.planes import COMPONENTS
+from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture, filter_samples, without_margin
 from vvc_nnr.filters.training.loop import Identity, Workers, check_checkpoint, train, worker_group
 from vvc_nnr.filters.training.optimiser import OptimiserName, has_muon
 from vvc_nnr.filters.training.pairs import (
@@ -35,6 +42,7 @@ from vvc_nnr.filters.training.pairs import (
 from vvc_nnr.filters.training.patches import filter_pictures, split
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
+    HISTORY,
     RunOptions,
     Trained,
     check_same_pictures,
@@ -44,9 +52,11 @@ from vvc_nnr.filters.training.run import (
     noted_pictures,
     pair_digests,
     pictures_before,
+    weights_sha256,
 )
-from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_inloop_filter, network_metadata
+from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_filter, load_inloop_filter, network_metadata
 from vvc_nnr.folder_lock import locked_folder
+from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.listing import distinct_files
 from vvc_nnr.sequences.source import Source, open_sources
@@ -72,6 +82,8 @@ class InLoopRun(RunOptions):
         rung: A shape of the ladder, by complexity.
         n_channels: Width of the hidden layers, without a rung and a network to start from. Default: 64.
         n_blocks: Residual blocks, likewise. Default: 2.
+        arch: A network of your own: FILE.py:NAME, what makes the module. With init a file of its weights.
+        layout: How pictures go into it, such as planes=y,output=residual. Default: as the module's attribute says.
         quantised_share: Share of the steps, at the end, with 8-bit weights, for a network that loses too much by them.
 
     Raises:
@@ -89,12 +101,19 @@ class InLoopRun(RunOptions):
     rung: Rung | None = None
     n_channels: int | None = None
     n_blocks: int | None = None
+    arch: str | None = None
+    layout: str | None = None
     quantised_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError if a shape is given beside a rung or a network to start from, which have one."""
-        shaped_by = "rung" if self.rung is not None else "init" if self.init else None
-        for name, value in (("n_channels", self.n_channels), ("n_blocks", self.n_blocks)):
+        """Raises InputError if there are no pictures, or a shape is given beside a rung or network, which have one."""
+        RunOptions.check(self)
+        if self.layout is not None and self.arch is None:
+            raise InputError("layout: is for a network of your own, and there is no arch; take it away")
+        named = {"arch": self.arch, "rung": self.rung, "init": self.init}
+        shaped_by = next((name for name, value in named.items() if value), None)
+        shapes = [("n_channels", self.n_channels), ("n_blocks", self.n_blocks)]
+        for name, value in [*shapes, ("rung", self.rung)] if self.arch else shapes:
             if shaped_by is not None and value is not None:
                 raise InputError(f"{name} {value}, {shaped_by}: both set the shape of the network; give one of the two")
 
@@ -136,13 +155,15 @@ def _train_together(
 ) -> Trained | None:
     folder = options.out
     torch.manual_seed(options.seed)
-    network = _initial_network(options)
+    network, layout = _initial_network(options)
+    is_own = options.arch is not None
+    said = {LAYOUT_KEY: layout.text} if is_own else network_metadata(cast(InLoopNetwork, network))
     training = replace(options.training(), quantised_share=options.quantised_share, optimiser=options.optimiser)
     encodings = PairOptions(options.qps, (options.loop_filters,), options.presets)
     identity: Identity = {
         "network": "inloop",
-        **network_metadata(network),
-        "initial_weights": options.initial_weights(network),
+        **said,
+        "initial_weights": weights_sha256(network) if is_own or options.init else "",
         **asdict(encodings),
         "chroma_weight": options.chroma_weight,
         "encoder": encoder_identity("libvvenc"),
@@ -158,12 +179,12 @@ def _train_together(
         PairSet(folder / PAIRS, options.loop_filters, options.qps, [names[i] for i in indices])
         for indices in split(names)
     )
-    task = InLoopTask(network, pairs, held_out, seed=options.seed, chroma_weight=options.chroma_weight)
-    figures = train(task, training, folder / CHECKPOINT, workers, identity)
+    task = InLoopTask(network, pairs, held_out, seed=options.seed, chroma_weight=options.chroma_weight, layout=layout)
+    figures = train(task, training, folder / CHECKPOINT, workers, identity, folder / HISTORY)
     if workers.rank:
         return None
     pictures = (pairs.names, held_out.names)
-    metadata = {LOOP_FILTERS_KEY: options.loop_filters}
+    metadata = {**said, LOOP_FILTERS_KEY: options.loop_filters}
     return finish_run(folder, network, figures, training, identity, pictures, metadata, provenance)
 
 
@@ -175,8 +196,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     sources = [source for source in found if source.path in distinct]
     if before is not None:
         check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
-    if pairs.exists():
-        check_pairs(filter_pictures(sources), pairs, encodings)
+    split(check_pairs(filter_pictures(sources), pairs, encodings))  # too few are known before the first is coded
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
@@ -184,8 +204,22 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     note_pictures(note, pair_digests(pairs, names))
 
 
-def _initial_network(options: InLoopRun) -> InLoopNetwork:
-    """The network to start from: new, or the given one, deepened if the rung has more blocks than it."""
+def _initial_network(options: InLoopRun) -> tuple[nn.Module, Layout]:
+    """The network to start from, and how pictures go into it: the user's own, or one of the ladder."""
+    if options.arch is None:
+        network = _initial_ladder(options)
+        return network, network.layout
+    network_of_own = module_made_by(options.arch)
+    layout = declared_layout(network_of_own, options.layout, where=options.arch)
+    if not any(parameter.requires_grad for parameter in network_of_own.parameters()):
+        raise InputError(f"arch {options.arch}: has no parameter that could be trained")
+    if options.init:
+        network_of_own = load_filter(options.init, arch=options.arch, layout=layout).network
+    return network_of_own, layout
+
+
+def _initial_ladder(options: InLoopRun) -> InLoopNetwork:
+    """New, or the given one, deepened if the rung has more blocks than it."""
     rung = None if options.rung is None else RUNGS[options.rung]
     if not options.init:
         if rung is not None:
@@ -213,67 +247,93 @@ class InLoopTask:
         seed: Fixes the random choices together with the step number.
         crop: Side of the training crops in half-size samples (48: 96x96 luma).
         chroma_weight: Weight in the loss of each chroma plane against 1 for luma.
+        layout: How pictures go into the network; None: as it says itself.
     """
 
     def __init__(
         self,
-        network: InLoopNetwork,
+        network: nn.Module,
         pairs: PairSet,
         validation: PairSet,
         *,
         seed: int,
         crop: int = 48,
         chroma_weight: float = DEFAULT_CHROMA_WEIGHT,
+        layout: Layout | None = None,
     ) -> None:
-        self.network: InLoopNetwork = network
+        self.network: nn.Module = network
+        self._layout = layout or declared_layout(network)
         self._pairs = pairs
         self._validation = validation
         self._seed = seed
         self._crop = crop
-        self._weights = _plane_weights(pairs, chroma_weight)
+        self._weights = _plane_weights(pairs, chroma_weight, self._layout)
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
         """Squared error of one batch; 1 is a network that changes nothing."""
         rng = np.random.default_rng([self._seed, step])
         originals, decoded, qp_indices = self._pairs.crops(rng, batch_size, self._crop)
-        qp = torch.tensor([self._pairs.qps[i] for i in qp_indices], dtype=torch.float32, device=device)
-        output = self.network(_tensor(decoded, device), qp)
-        errors = torch.mean((output.float() - _tensor(originals, device)) ** 2, dim=(2, 3))
-        return torch.mean(torch.sum(errors * self._weights[qp_indices].to(device), dim=1))
+        qps = [self._pairs.qps[i] for i in qp_indices]
+        crops = [
+            filter_samples(self._layout, _frame(original), _frame(coded), qp)
+            for original, coded, qp in zip(originals, decoded, qps, strict=True)
+        ]
+        total = torch.zeros((), device=device)
+        for samples, weights in zip(zip(*crops, strict=True), self._weights, strict=True):
+            inputs = [torch.cat(each).to(device) for each in zip(*(sample.inputs for sample in samples), strict=True)]
+            targets = torch.cat([cast(Tensor, sample.target) for sample in samples]).to(device)
+            inputs[0] = inputs[0].contiguous(memory_format=torch.channels_last)
+            output = without_margin(self._layout, self.network, *inputs)
+            if output.shape != targets.shape:
+                raise InputError(
+                    f"layout {self._layout.text}: the network returned {tuple(output.shape)} for "
+                    f"{tuple(inputs[0].shape)}, must be {tuple(targets.shape)}"
+                )
+            errors = torch.mean((output.float() - targets) ** 2, dim=(2, 3))
+            total = total + torch.mean(torch.sum(errors * weights[qp_indices].to(device), dim=1))
+        return total
 
     def validate(self, device: torch.device) -> Mapping[str, float]:
         """Mean luma PSNR gain in dB per QP, on the middle of the validation pictures."""
         gains_db: dict[str, float] = {}
+        runner = Runner(self.network, layout=self._layout, backend="torch", tile=None, device=device.type)
         for index, qp in enumerate(self._validation.qps):
-            gains = [self._luma_gain_db(picture, index, qp, device) for picture in range(len(self._validation))]
+            gains = [self._luma_gain_db(runner, picture, index, qp) for picture in range(len(self._validation))]
             gains_db[f"gain_qp{qp}_db"] = float(np.mean(gains))
         return gains_db
 
-    def _luma_gain_db(self, picture: int, qp_index: int, qp: int, device: torch.device) -> float:
-        original, decoded = (_tensor(_middle(p)[None], device) for p in self._validation.whole(picture, qp_index))
-        output = self.network(decoded, torch.tensor([float(qp)], device=device)).clamp(0, 1)
-        before, after = (
-            torch.mean((p - original)[:, :N_LUMA_PLANES] ** 2, dtype=torch.float64) for p in (decoded, output)
-        )
-        return float(10 * torch.log10(before / after))
+    def _luma_gain_db(self, runner: Runner, picture: int, qp_index: int, qp: int) -> float:
+        original, decoded = (_frame(_middle(p)) for p in self._validation.whole(picture, qp_index))
+        peak = (1 << CODED_BIT_DEPTH) - 1
+        luma, before = (frame.planes[0].astype(np.float64) for frame in (original, decoded))
+        after = (before + runner.corrections(decoded, qp)[0]).clip(0, peak)
+        return float(10 * np.log10(np.mean((before - luma) ** 2) / np.mean((after - luma) ** 2)))
 
 
-def _plane_weights(pairs: PairSet, chroma_weight: float) -> Tensor:
-    """Loss weight of each of the six planes per QP, (n_qps, 6): the codec's own error has loss 1."""
-    mse = np.maximum(pairs.mean_squared_errors(), MIN_MSE)
-    luma = np.repeat(1 / mse[:, :1] / N_LUMA_PLANES, N_LUMA_PLANES, axis=1)
-    weights = np.column_stack([luma, chroma_weight / mse[:, 1:]])
-    return torch.tensor(weights / (1 + 2 * chroma_weight), dtype=torch.float32)
+def _plane_weights(pairs: PairSet, chroma_weight: float, layout: Layout) -> list[Tensor]:
+    """Loss weights (n_qps, n_planes), one for each run of the network on a picture: the codec's error has loss 1."""
+    mse = np.maximum(pairs.mean_squared_errors(), MIN_MSE) * layout.peak(CODED_BIT_DEPTH) ** 2
+    runs = RUNS[layout.planes]
+    n_planes = Counter(name for run in runs for name in run)
+    factors = {name: 1.0 if name == "y" else chroma_weight for name in n_planes}
+    total = sum(factors.values())
+    of_one = {
+        name: factors[name] / mse[:, COMPONENTS.index(name)] / n_planes[name] / total * (name not in layout.keep)
+        for name in n_planes
+    }
+    return [torch.tensor(np.stack([of_one[name] for name in run], axis=1), dtype=torch.float32) for run in runs]
+
+
+def _frame(packed: Packed) -> Frame:
+    """A packed picture of the pairs, (6, H, W), as a picture."""
+    like = VideoFormat(2 * packed.shape[2], 2 * packed.shape[1], CODED_BIT_DEPTH)
+    planes = unpacked_planes(packed, like.plane_shapes)
+    return Frame(tuple(np.ascontiguousarray(plane) for plane in planes), CODED_BIT_DEPTH, "420")
 
 
 def _middle(packed: Packed) -> Packed:
     top, left = (max(0, (side - VALIDATION_SIDE) // 2) for side in packed.shape[1:])
     return packed[:, top : top + VALIDATION_SIDE, left : left + VALIDATION_SIDE]
-
-
-def _tensor(packed: Packed, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(packed.astype(np.float32)).to(device) / sample_scale(CODED_BIT_DEPTH)
-    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 class RestorationTask:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.files import AtomicFile, open_input
+from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes
 from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.training.optimiser import Optimiser, OptimiserName, check_optimiser
 from vvc_nnr.model.torch_file import check_records
@@ -165,6 +165,7 @@ def train(
     checkpoint: Path,
     workers: Workers = ALONE,
     identity: Identity | None = None,
+    history: Path | None = None,
 ) -> Mapping[str, float]:
     """Trains the task's network in place and leaves the averaged weights in it.
 
@@ -178,6 +179,7 @@ def train(
         workers: The processes that train together: each takes a batch of its own per step.
         identity: What determines the result besides the options, such as the pictures; a checkpoint of another
             identity is refused.
+        history: File of a line for each checkpoint: step, mean loss since the one before, validation figures (TSV).
 
     Returns:
         The last validation figures.
@@ -196,6 +198,8 @@ def train(
     if checkpoint.exists():
         _load(checkpoint, network, state, options, noted, device)
     figures: Mapping[str, float] = {}
+    past = [] if history is None else read_history(history, state.step)
+    losses: list[float] = []
     with tqdm(
         total=options.n_steps,
         initial=state.step,
@@ -205,12 +209,16 @@ def train(
         disable=True if workers.rank else None,
     ) as bar:
         while state.step < options.n_steps:
-            _step(task, network, state, options, device, workers)
+            losses.append(_step(task, network, state, options, device, workers))
             bar.update()
             if state.step % options.checkpoint_every == 0 or state.step == options.n_steps:
                 if workers.rank == 0:
                     _save(checkpoint, network, state, options, noted)
                 figures = _validate_average(task, network, state.average, device)
+                past.append({"step": state.step, "loss": sum(losses) / len(losses), **figures})
+                losses.clear()
+                if history is not None and workers.rank == 0:
+                    _write_history(history, past)
                 bar.set_postfix({k: f"{v:.3f}" for k, v in figures.items()})
                 _log.info("step %d: %s", state.step, " ".join(f"{k}={v:.4f}" for k, v in figures.items()))
     network.load_state_dict(state.average)
@@ -263,7 +271,8 @@ def _step(
     options: TrainOptions,
     device: torch.device,
     workers: Workers,
-) -> None:
+) -> float:
+    """Trains one step; returns its loss."""
     network.train()
     state.optimiser.clear()
     is_quantised = state.step >= options.n_steps * (1 - options.quantised_share)
@@ -283,6 +292,29 @@ def _step(
             state.average[name].lerp_(value, 1 - decay)
         else:
             state.average[name].copy_(value)
+    return float(loss.detach())
+
+
+def read_history(path: Path, step: float = math.inf) -> list[dict[str, float]]:
+    """The lines of a history up to a step: those after it are of a run that was cut off before its checkpoint.
+
+    Raises:
+        InputError: If the file is no history.
+    """
+    if not path.exists() or step == 0:
+        return []
+    try:
+        heads, *lines = (line.split("\t") for line in read_bytes(path).decode().splitlines())
+        rows = [{head: float(word) for head, word in zip(heads, line, strict=True)} for line in lines]
+        return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= step]
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path}: no history of a training ({error}); remove it") from error
+
+
+def _write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    lines = ["\t".join(rows[-1]), *("\t".join(f"{value:.6g}" for value in row.values()) for row in rows)]
+    with AtomicFile(path) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def _validate_average(
@@ -309,10 +341,7 @@ def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions, 
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    make_folder(path.parent)
     with AtomicFile(path) as file:
         file.write(buffer.getbuffer())
 
@@ -367,6 +396,8 @@ def _check_same_run(content: dict[str, Any], options: TrainOptions | None, ident
     free = ("device", "checkpoint_every", "channels_last")
     asked = {} if options is None else asdict(options)
     wanted = {key: value for key, value in asked.items() if key not in free}
+    if type(saved.get("n_steps")) is int and asked.get("n_steps", 0) > saved["n_steps"]:
+        del wanted["n_steps"]  # a longer run goes on, with the learning rate of its own plan
     different = _differences(saved, wanted)
     if not different and not isinstance(noted, dict):
         names = ", ".join(identity)

@@ -6,6 +6,7 @@ A pair set is a folder with one sub-folder per picture:
  pairs/0000_<name>/original.npy      uint16 (6, H/2, W/2), 10 bit, see packing.py
                    all_qp32.npy      the decoded picture, loop filters "all", QP 32
                    none_qp32.npy     ...
+                   sha256.json       the digest of each decoded picture's file
  pairs/pairs.json                    the encoder, and its presets, which the pictures took in turn
 ```
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, open_input, read_bytes
+from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes
 from vvc_nnr.filters.networks.packing import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
@@ -35,7 +36,7 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.listing import list_folders
 
 Packed = NDArray[np.uint16]
-ORIGINAL, NOTE = "original.npy", "pairs.json"
+ORIGINAL, NOTE, DIGESTS = "original.npy", "pairs.json", "sha256.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,16 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
     for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
         target = folder / folder_name(index, name)
         preset = options.presets[index % len(options.presets)]
-        _make_folder(target)
+        make_folder(target)
         _keep_original(target, packed_original(frame))
+        digests = _noted_digests(target)
         for loop_filters in options.loop_filters:
             for qp in options.qps:
-                path = target / pair_name(loop_filters, qp)
-                if not path.exists():
-                    _save(path, pack(_coded(frame, VvcOptions(qp, preset, loop_filters, n_threads=1))))
+                file = pair_name(loop_filters, qp)
+                if not (target / file).exists() or (digests and file not in digests):
+                    pair = pack(_coded(frame, VvcOptions(qp, preset, loop_filters, n_threads=1)))
+                    digests[file] = _save(target / file, pair)
+                    _note_digests(target, digests)
         names.append(target.name)
     return sorted(names)
 
@@ -222,7 +226,7 @@ def turned(packed: Packed, turn: int) -> Packed:
     return np.stack([a, b, c, d, cb, cr])
 
 
-def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> None:
+def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
     """Refuses what `make_pairs` would refuse half-way; nothing is written.
 
     Args:
@@ -230,14 +234,20 @@ def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pa
         folder: The pair set, which need not be there yet.
         options: The encodings to make.
 
+    Returns:
+        What `make_pairs` will return.
+
     Raises:
-        InputError: As `make_pairs`.
+        InputError, UnsupportedError: As `make_pairs`.
     """
     check_note(folder, options)
+    names = []
     for index, (name, frame) in enumerate(pictures):
-        target = folder / folder_name(index, name)
+        target, original = folder / folder_name(index, name), packed_original(frame)
         if (target / ORIGINAL).exists():
-            _check_same(target, packed_original(frame))
+            _check_same(target, original)
+        names.append(target.name)
+    return sorted(names)
 
 
 def packed_original(frame: Frame) -> Packed:
@@ -264,14 +274,18 @@ def pairs_digest(folder: Path, names: Sequence[str], options: PairOptions) -> st
         options: Which encodings.
 
     Raises:
-        InputError: If a file cannot be read.
+        InputError: If a file cannot be read, or is not as it was made.
     """
     found = hashlib.sha256()
     files = [ORIGINAL, *(pair_name(loop_filters, qp) for loop_filters in options.loop_filters for qp in options.qps)]
     for name in names:
+        noted = _noted_digests(folder / name)
         for file in files:
             with open_input(folder / name / file) as data:
-                found.update(hashlib.file_digest(data, "sha256").digest())
+                digest = hashlib.file_digest(data, "sha256")
+            if noted.get(file, digest.hexdigest()) != digest.hexdigest():
+                raise InputError(f"{folder / name / file}: is not as it was made: damaged; remove it, to be made anew")
+            found.update(digest.digest())
     return found.hexdigest()
 
 
@@ -305,7 +319,7 @@ def check_note(folder: Path, options: PairOptions) -> None:
 
 def _note(folder: Path, options: PairOptions) -> None:
     """Notes how a new pair set is made."""
-    _make_folder(folder)
+    make_folder(folder)
     if not (folder / NOTE).exists():
         with AtomicFile(folder / NOTE) as file:
             file.write(json.dumps(_note_of(options)).encode())
@@ -328,21 +342,39 @@ def _check_same(target: Path, original: Packed) -> None:
         raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made: {error.strerror}") from error
-
-
 def _coded(frame: Frame, options: VvcOptions) -> Frame:
     encoded = VvcEncoder(options).encode([frame])
     frames: Iterator[Frame] = decode_vvc(encoded.stream, width=frame.width, height=frame.height, check=False)
     return next(frames)
 
 
-def _save(path: Path, packed: Packed) -> None:
+def _save(path: Path, packed: Packed) -> str:
+    """Writes a packed picture; its file's SHA-256."""
     buffer = io.BytesIO()
     np.save(buffer, packed)
     with AtomicFile(path) as file:
         file.write(buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def _noted_digests(folder: Path) -> dict[str, str]:
+    """The digests of a picture's files by name, none where an older version made them.
+
+    Raises:
+        InputError: If their note cannot be read.
+    """
+    note = folder / DIGESTS
+    if not note.exists():
+        return {}
+    try:
+        found = parse_json(read_bytes(note))
+    except BitstreamError as error:
+        raise InputError(f"{note}: cannot be read: {error}; remove {folder}, to be made anew") from error
+    if not isinstance(found, dict) or not all(isinstance(digest, str) for digest in found.values()):
+        raise InputError(f"{note}: no list of digests; remove {folder}, to be made anew")
+    return found
+
+
+def _note_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    with AtomicFile(folder / DIGESTS) as file:
+        file.write(json.dumps(dict(digests), indent=1, sort_keys=True).encode() + b"\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, read_bytes
 from vvc_nnr.filters.training.loop import Identity, TrainOptions
 from vvc_nnr.filters.training.pairs import folder_name, load_original, packed_original
-from vvc_nnr.filters.zoo import Network, network_metadata, network_tensors
+from vvc_nnr.filters.zoo import network_tensors
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.frame import Frame
@@ -61,7 +62,7 @@ def pictures_sha256(pictures: Iterable[NDArray[np.uint8]]) -> str:
 
 
 CHECKPOINT, QUANTISED_CHECKPOINT = "checkpoint.pt", "checkpoint_quantised.pt"
-NETWORK, CARD = "network.safetensors", "card.json"
+NETWORK, CARD, HISTORY = "network.safetensors", "card.json", "history.tsv"
 
 TrainDevice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
@@ -92,6 +93,11 @@ class RunOptions:
     device: TrainDevice = "auto"
     checkpoint_every: int = 500
 
+    def check(self) -> None:
+        """Raises InputError if the pictures are not there."""
+        if not os.path.lexists(self.data):
+            raise InputError(f"data {self.data}: no such folder; must be a folder of pictures to train on")
+
     def training(self) -> TrainOptions:
         """The part of them that the training loop has to know.
 
@@ -107,7 +113,7 @@ class RunOptions:
             device=self.device,
         )
 
-    def initial_weights(self, network: Network) -> str:
+    def initial_weights(self, network: nn.Module) -> str:
         """SHA-256 of the weights that `init` gave; empty for random ones, which follow from the seed."""
         return weights_sha256(network) if self.init else ""
 
@@ -131,7 +137,7 @@ class Trained:
 
 def finish_run(
     folder: Path,
-    network: Network,
+    network: nn.Module,
     figures: Mapping[str, float],
     options: TrainOptions,
     identity: Identity,
@@ -148,12 +154,12 @@ def finish_run(
         options: How it was trained.
         identity: What determines the result besides these.
         pictures: Names of those of training and of validation.
-        metadata: What the network's file says beside its architecture.
+        metadata: What the network's file says.
         provenance: Where the run comes from, for the card.
     """
     training, validation = pictures
     path = folder / NETWORK
-    n_bytes = write_float(path, network_tensors(network), {**network_metadata(network), **metadata})
+    n_bytes = write_float(path, network_tensors(network), metadata)
     card = {
         "network": str(path),
         "n_bytes": n_bytes,

@@ -119,6 +119,22 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         cache.put(KEY, RUN)
 
 
+@pytest.mark.parametrize("suffix", [".266", ".json", "folder"])
+def test_an_entry_whose_name_is_taken_is_not_kept(tmp_path, suffix, caplog):
+    """The cache saves time; what it cannot keep ends no run."""
+    taken = tmp_path / KEY[:2]
+    if suffix == "folder":
+        taken.write_bytes(b"")
+    else:
+        taken = taken / (KEY + suffix)
+        taken.mkdir(parents=True)
+    cache = EncodingCache(tmp_path)
+    assert cache.get(KEY) is None
+    cache.put(KEY, RUN)
+    assert caplog.messages == [f"{taken}: has the name of a cached encoding, which is not kept; remove it"]
+    assert cache.get(KEY) is None
+
+
 def test_many_that_write_and_read_one_entry_at_once(tmp_path):
     """Their encodings are equal, their logs and times are not; what is read is always one of theirs, whole."""
     runs = [EncoderRun(b"stream" * 1000, f"log {i}" * (i + 1), float(i), None) for i in range(4)]

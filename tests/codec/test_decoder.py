@@ -6,11 +6,13 @@ import re
 import subprocess
 from dataclasses import replace
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from stand_ins import calls_of, frames, same
 
+from vvc_nnr.codec import decoder
 from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.nal import INTRA_TYPES, SUFFIX_SEI, nal_units, picture_units
@@ -279,3 +281,19 @@ def test_a_stream_without_pictures(programs, tmp_path):
 def test_a_decoder_that_there_is_not():
     with pytest.raises(InputError, match="decoder 'vvencapp': must be one of vtm, vvdecapp"):
         ExternalDecoder("vvencapp")
+
+
+def test_a_stream_that_ffmpeg_refuses_is_told_by_picture_and_reason(small, monkeypatch):
+    """Without FFmpeg's number of the error."""
+    decoded = decoder._decoded
+
+    def refusing(context, packet):
+        if packet is not None and packet.pts == 2:
+            raise av.error.InvalidDataError(1094995529, "Invalid data found when processing input")
+        return decoded(context, packet)
+
+    monkeypatch.setattr(decoder, "_decoded", refusing)
+    with pytest.raises(BitstreamError) as caught:
+        list(decode_vvc(small[0]))
+    said = "picture 2 does not decode (invalid data found when processing input): the VVC stream is damaged"
+    assert str(caught.value) == said

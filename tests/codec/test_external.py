@@ -7,6 +7,7 @@ a wrong option, depth or size shows in the pictures.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def test_temporary_folder_that_cannot_be_made(programs, config, monkeypatch, tmp
 def test_loop_filters_on_the_command_lines(loop_filters, vtm, vvenc):
     options = VvcOptions(qp=22, preset="slow", loop_filters=loop_filters, n_threads=3)
     job = EncoderJob(Path("in.yuv"), Path("out.266"), 416, 240, Fraction(30000, 1001), 3)
-    line = vtm_arguments(options, job)
+    line = vtm_arguments(replace(options, preset="faster"), job)
     assert line[:6] == ["-i", "in.yuv", "-b", "out.266", "-o", os.devnull]
     assert line[6:16] == ["-wdt", "416", "-hgt", "240", "-fr", "30", "-f", "3", "-q", "22"]
     assert {a for a in line if "ALF" in a or "SAO" in a or "Deblocking" in a} == vtm
@@ -213,3 +214,5 @@ def test_sao_as_the_preset_has_it():
     assert vvencapp_arguments(options, job)[-1] == "IntraQPOffset=0:MCTF=0:BIM=0:ALF=1:CCALF=1"
     with pytest.raises(InputError, match="VTM has no presets"):
         vtm_arguments(options, job)
+    with pytest.raises(InputError, match="preset slow: VTM has no presets; leave it out"):
+        vtm_arguments(VvcOptions(22, "slow"), job)

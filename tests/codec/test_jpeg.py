@@ -12,13 +12,8 @@ import pytest
 import skimage.data
 from PIL import Image, ImageFile
 
-from vvc_nnr.codec.jpeg import (
-    decode_jpeg,
-    encode_at_bpp,
-    encode_jpeg,
-    encode_set,
-    payload_bytes,
-)
+from vvc_nnr.codec.image_formats import ImageCoding, encode_at_bpp, encode_set
+from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 
 DATA = Path(os.environ.get("VVC_NNR_DATA", "../shared/data"))
@@ -58,7 +53,7 @@ def test_measured_rates_and_quality(subsampling, quality, file, optimised, paylo
     with np.load(CIFAR) as archive:
         images = archive["images"][:250]
     for rate, expected_bpp in (("file", file), ("optimised", optimised), ("payload", payload)):
-        coded = encode_set(images, quality, rate, subsampling)
+        coded = encode_set(ImageCoding("jpeg", rate, subsampling), images, quality)
         assert coded.mean_bpp == pytest.approx(expected_bpp, abs=0.0051)
         decoded = [decode_jpeg(stream) for stream in coded.streams]
         mean_db = np.mean([psnr_db(image, d) for image, d in zip(images, decoded, strict=True)])
@@ -82,10 +77,10 @@ def test_header_with_standard_tables_is_the_same_for_every_image(patches):
 def test_rates_of_one_image(patches):
     patch = patches[5]
     n_pixels = patch.shape[0] * patch.shape[1]
-    assert encode_set([patch], 40, "file").mean_bpp == 8 * len(encode_jpeg(patch, 40)) / n_pixels
+    assert encode_set(ImageCoding("jpeg", "file"), [patch], 40).mean_bpp == 8 * len(encode_jpeg(patch, 40)) / n_pixels
     optimised = encode_jpeg(patch, 40, optimise=True)
-    assert encode_set([patch], 40, "optimised").mean_bpp == 8 * len(optimised) / n_pixels
-    assert encode_set([patch], 40, "payload").mean_bpp == 8 * payload_bytes(optimised) / n_pixels
+    assert encode_set(ImageCoding("jpeg", "optimised"), [patch], 40).mean_bpp == 8 * len(optimised) / n_pixels
+    assert encode_set(ImageCoding("jpeg", "payload"), [patch], 40).mean_bpp == 8 * payload_bytes(optimised) / n_pixels
 
 
 @pytest.mark.parametrize("subsampling", ["444", "422", "420"])
@@ -116,10 +111,9 @@ def test_payload_of_several_scans_and_of_restart_markers(patches):
 
 @pytest.mark.parametrize("rate", ["file", "optimised", "payload"])
 def test_target_rate_finds_the_best_quality_of_all(patches, rate):
-    rates_bpp = {q: encode_set(patches, q, rate).mean_bpp for q in range(1, 101)}
+    rates_bpp = {q: encode_set(ImageCoding("jpeg", rate), patches, q).mean_bpp for q in range(1, 101)}
     for target in np.linspace(rates_bpp[1], rates_bpp[100] + 0.1, 7):
-        found = encode_at_bpp(patches, target, rate)
-        assert found.rate == rate
+        found = encode_at_bpp(ImageCoding("jpeg", rate), patches, target)
         assert found.mean_bpp == max(r for r in rates_bpp.values() if r <= target)
         assert rates_bpp[found.quality] == found.mean_bpp
 
@@ -158,15 +152,15 @@ def test_large_noise_at_quality_100(width, height):
 def test_mean_rate_counts_each_image_alike():
     picture = skimage.data.astronaut()
     small, large = picture[:16, :16], picture[:64, :64]
-    coded = encode_set([small, large], 50, "file")
+    coded = encode_set(ImageCoding("jpeg", "file"), [small, large], 50)
     expected = (8 * len(coded.streams[0]) / 256 + 8 * len(coded.streams[1]) / 4096) / 2
     assert coded.mean_bpp == pytest.approx(expected)
 
 
 def test_unreachable_rate_names_what_quality_one_needs(patches):
-    least = encode_set(patches, 1, "file").mean_bpp
-    with pytest.raises(InputError, match=rf"quality 1 already needs {least:.2f} bpp"):
-        encode_at_bpp(patches, 1.0, "file")
+    least = encode_set(ImageCoding("jpeg", "file"), patches, 1).mean_bpp
+    with pytest.raises(InputError, match=rf"quality 1, 4:4:4 already needs {least:.2f} bpp"):
+        encode_at_bpp(ImageCoding("jpeg", "file"), patches, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +185,9 @@ def test_options_out_of_range(patches):
     with pytest.raises(InputError, match="subsampling '411'"):
         encode_jpeg(patches[0], 50, "411")
     with pytest.raises(InputError, match="rate 'header'"):
-        encode_set([patches[0]], 50, "header")
+        ImageCoding("jpeg", "header")
     with pytest.raises(InputError, match="no image"):
-        encode_set([], 50, "file")
+        encode_set(ImageCoding("jpeg", "file"), [], 50)
     with pytest.raises(InputError, match="65501x1 cannot be a JPEG"):
         encode_jpeg(np.zeros((1, 65501, 3), np.uint8), 50)
 

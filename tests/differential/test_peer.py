@@ -88,7 +88,8 @@ def random_options(random: np.random.Generator, names: list[str]) -> dict[str, A
     }
     can_search = options["use_dq"] and options["lambda_rd"] != 0 and options["codebook"] != "force"
     is_thorough = can_search and options["bitdepth"] is None and random.random() < 0.5
-    return options | {"search": "thorough" if is_thorough else "fast"}
+    idle = {"qp": None, "nonweight_qp": "fine"} if options["bitdepth"] is not None else {}
+    return options | idle | {"search": "thorough" if is_thorough else "fast"}
 
 
 def as_peer_sees(name: str, ours: NDArray[Any], theirs: dict[str, NDArray[Any]]) -> NDArray[Any]:

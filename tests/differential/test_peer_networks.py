@@ -57,13 +57,10 @@ def test_any_state_dict_decodes_alike(peer: Peer) -> None:
         state = random_state(random)
         first = next(iter(state))
         state["tied"] = state[first]
-        data = compress(
-            state,
-            qp=int(random.integers(-40, -12)),
-            qp_by_size=bool(random.random() < 0.5),
-            lossless=bool(random.random() < 0.3),
-            n_threads=1,
-        )
+        qp, by_size = int(random.integers(-40, -12)), bool(random.random() < 0.5)
+        is_lossless = random.random() < 0.3
+        options: dict[str, Any] = {"lossless": True} if is_lossless else {"qp": qp, "qp_by_size": by_size}
+        data = compress(state, n_threads=1, **options)
         ours, (theirs, _) = decompress(data), peer.decompress(data)
         kinds = {tensor.name: tensor for tensor in inspect(data).tensors}
         is_tied = state[first].size > 0

@@ -121,12 +121,12 @@ def image_rows() -> list[ImageRow]:
             for method, header in (("jpeg-payload", 0), ("jpeg-optimised", 320), ("jpeg-file", 624)):
                 n_bytes = payload + header
                 rows.append(
-                    ImageRow(image, method, quality, "none", "", n_bytes, n_bytes / 128, psnr_db + offset_db, 0.9)
+                    ImageRow(image, method, quality, "none", "", n_bytes, n_bytes / 128, psnr_db + offset_db, 0.9, None)
                 )
         for network, n_bytes, psnr_db in (("ae-small", 224, 32.0), ("ae-large", 544, 39.0)):
             for weights, loss_db in LOSSES_DB.items():
                 key = (image, "cnn-ae", network, weights, _sha256(network, weights))
-                scores = (psnr_db - loss_db + offset_db, 0.95 - loss_db / 20)
+                scores = (psnr_db - loss_db + offset_db, 0.95 - loss_db / 20, None)
                 rows.append(ImageRow(*key, n_bytes, n_bytes / 128, *scores))
     return rows
 

@@ -213,15 +213,6 @@ def test_cifar_files_of_the_wrong_size(refused: Refused, networks: Path, tmp_pat
         assert "wrong size" in said
 
 
-def test_images_of_sides_that_the_autoencoder_does_not_take(refused: Refused, networks: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    Image.fromarray(np.zeros((32, 30, 3), np.uint8)).save(folder / "odd.png")
-    options = ("--networks", networks / "small.safetensors", "--out", tmp_path / "out")
-    said = refused("experiment", "end-to-end", "--images", folder, *options)
-    assert "odd.png: 30x32, sides must be multiples of 4" in said
-
-
 def test_pictures_too_small_to_score(refused: Refused, rgb: NDArray[np.uint8], networks: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.png"
     Image.fromarray(rgb[:20, :40]).save(path)
@@ -440,7 +431,7 @@ def test_files_where_folders_are_wanted(refused: Refused, rgb: NDArray[np.uint8]
     Image.fromarray(rgb).save(path)
     said = refused("experiment", "end-to-end", "--images", path, "--out", tmp_path / "out")
     assert f"{path}: is one picture or video; must be a folder of images, or CIFAR-10" in said
-    assert f"{path}: is a file; must be a folder" in refused("fetch", "kodak", path)
+    assert f"{path}: cannot be made: {path} is none and must be a folder" in refused("fetch", "kodak", path)
     assert "must be a folder" in refused("fetch", "cifar10", path / "below")
 
 
@@ -465,13 +456,13 @@ def test_ctrl_c_leaves_nothing(
 ) -> None:
     calls = []
 
-    def interrupted(self: Runner, frame: Frame, qp: int) -> Frame:
+    def interrupted(self: Runner, frame: Frame, qp: int, run_all: object, at_least: int = 1) -> Frame:
         calls.append(qp)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return frame
 
-    monkeypatch.setattr(Runner, "_filter_alone", interrupted)
+    monkeypatch.setattr(Runner, "_filtered", interrupted)
     argv = ("filter", y4m, "--model", networks / "rep.safetensors", "--qp", "32", "-o", tmp_path / "out.y4m")
     argv += ("--backend", "torch")  # one thread
     assert "interrupted" in refused(*argv, code=130)
@@ -564,3 +555,82 @@ def test_folders_of_experiments_that_are_no_more(refused: Refused, y4m: Path, ne
     said = refused("report", tmp_path, "-o", tmp_path / "x.html")
     assert "tool_by_tool.tsv line 1: no results of this kind" in said
     assert "results of an earlier version are not read: run the experiment again in another folder" in said
+
+
+@pytest.mark.parametrize("argv", [["decode", "{stream}"], ["compress", "{network}"]])
+def test_a_reader_of_an_output_that_has_gone_ends_it_quietly(
+    argv: list[str], stream: Path, networks: Path, tmp_path: Path
+) -> None:
+    """As in `vvc-nnr decode x.266 -o - | head`."""
+    words = [word.format(stream=stream, network=networks / "rep.safetensors") for word in argv]
+    command = [sys.executable, "-m", "vvc_nnr.experiments.cli", *words, "-o", "-"]
+    command += ["--method", "nnc"] if argv[0] == "compress" else []
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as gone:
+        done = subprocess.run(command, cwd=tmp_path, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_missing_pictures_are_told_by_their_option(refused: Refused, tmp_path: Path) -> None:
+    nowhere, out = tmp_path / "nowhere", tmp_path / "out"
+    for kind in ("inloop", "autoencoder"):
+        said = refused("train", kind, "--data", nowhere, "--out", out)
+        assert f"--data {nowhere}: no such folder; must be a folder of pictures to train on" in said
+    said = refused("train", "autoencoder", "--data", tmp_path, "--cifar", nowhere, "--out", out)
+    assert f"--cifar {nowhere}: no such file or folder; must be CIFAR-10" in said
+    said = refused("experiment", "tool-by-tool", "--sequences", nowhere, "--out", out)
+    assert f"{nowhere}: no such file or folder; must be a folder of pictures or videos, or one file" in said
+
+
+def test_a_picture_of_another_size_is_told_with_its_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    said = refused("experiment", "end-to-end", "--images", tmp_path / "images", "--out", tmp_path / "out")
+    assert f"{tmp_path / 'images' / 'a.png'}: is 1x1, sides must be at least 11 for SSIM" in said
+
+
+def test_a_viewer_picture_that_no_sequence_has(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
+    network = networks / "rep.safetensors"
+    argv = ("experiment", "tool-by-tool", "--sequences", y4m, "--networks", network, "--viewer-picture", "99")
+    said = refused(*argv, "--out", tmp_path / "out")
+    assert "viewer picture 99: of " in said
+    assert "choose one that all sequences have" in said
+
+
+def test_an_empty_network_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "x.pt")
+    assert main(["compress", str(tmp_path / "x.pt"), "-o", str(tmp_path / "x.nnc")]) == 0
+    assert "; the network has no tensor" in capsys.readouterr().out
+
+
+def test_too_few_pictures_to_train_on_are_known_before_one_is_coded(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    grey = np.random.default_rng(0).integers(0, 256, (160, 160), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "photographs" / "a.png")
+    said = refused("train", "inloop", "--data", tmp_path / "photographs", "--out", tmp_path / "out")
+    assert "training needs pictures of at least 2 sources, got 1" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_a_file_has_no_use_for(refused: Refused, stream: Path, networks: Path, tmp_path: Path) -> None:
+    network, out = networks / "rep.safetensors", tmp_path / "out"
+    for option in (("--bit-depth", "10"), ("--chroma-format", "420")):
+        said = refused("filter", stream, "--model", network, "--qp", "32", *option, "-o", f"{out}.y4m")
+        assert f"{stream}: --bit-depth and --chroma-format are for raw files, this is a stream" in said
+    for argv in (
+        ("inspect", network, "--threads", "2"),
+        ("decompress", network, "--max-elements", "9", "-o", f"{out}.pt"),
+    ):
+        assert f"{network}: --max-elements and --threads are for .nnc files" in refused(*argv)
+
+
+def test_options_of_experiments_and_training_without_effect(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for kind in ("tool-by-tool", "end-to-end"):
+        said = refused("experiment", kind, "--calibrate", tmp_path / "data", "--out", tmp_path / "out")
+        assert "(--calibrate DIR): no compression is calibrated; add it to the list (--compress)" in said
+    train = ("train", "autoencoder", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert "--cifar-share 0.3: has no effect without cifar" in refused(*train, "--cifar-share", "0.3")
+    said = refused(*train, "--init", "autoencoder-1.8bpp", "--latents", "8")
+    assert "--latents 8, --init: both set the shape of the network; give one of them" in said

@@ -26,7 +26,7 @@ def rd_figures(rows: Sequence[ToolRow], networks: Sequence[NetworkRow]) -> dict[
 
 
 def end_to_end_figure(rows: Sequence[ImageRow]) -> Figure:
-    return plots.end_to_end_figure(frame_of(rows, ImageRow))
+    return plots.end_to_end_figure(frame_of(rows, ImageRow), ())
 
 
 def test_rd_figures(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:

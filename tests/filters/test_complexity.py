@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, LadderFilter, Rung
-from vvc_nnr.filters.zoo import complexity
 
 
 def test_the_bundled_shape_costs_what_its_layers_cost() -> None:

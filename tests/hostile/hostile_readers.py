@@ -5,6 +5,7 @@ A reader that is new to the package gets an entry here.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -106,8 +107,8 @@ class Reader:
         tokens: Texts and numbers of the format.
         inside: Damages what is inside: half of the bytes are made by it.
         longest_s: Processor time that no bytes may take.
-        may_reserve: Whether a library reserves the address space that a file claims before it looks how much is there,
-            and does not touch it: torch does for its old files.
+        may_reserve: Whether a library speaks of the memory that a file claims before it looks how much is there: torch
+            reserves it for its old files and does not touch it, FFmpeg says that it cannot be had.
         may_print: Whether it may write to the terminal: libtiff does past Python, data sets say what they leave out.
     """
 
@@ -359,13 +360,14 @@ def _zoo_seeds() -> list[bytes]:
 _OPTIONS = TrainOptions(n_steps=9)
 
 
+@cache
 def _small_network() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
 
 
 def _checkpoint_seeds() -> list[bytes]:
-    network = _small_network()
+    network = copy.deepcopy(_small_network())
     optimiser = Optimiser("adamw", network, 1e-4)
     network(torch.ones(1, 1, 5, 5)).sum().backward()
     optimiser.step(1e-3)
@@ -381,7 +383,7 @@ def _checkpoint_seeds() -> list[bytes]:
 
 
 def _read_checkpoint(path: Path) -> object:
-    network = _small_network()
+    network = copy.deepcopy(_small_network())
     state = _State(0, Optimiser("adamw", network, 1e-4), {})
     _load(path, network, state, _OPTIONS, {"pictures": {"a": "00"}}, torch.device("cpu"))
     own = network.state_dict()
@@ -888,7 +890,7 @@ def _row_seeds() -> list[bytes]:
     zoo = ZooRow("alexnet", "vvc_nnr", -20, None, "w", "", 10, 40, 9, 1.5, 0.1, None, *[None] * 7, "")
     return [
         _rows_of(ToolRow, _tool_rows()),
-        _rows_of(ImageRow, [ImageRow("i", "cnn-ae", "n", "original", _SHA, 10, 0.5, float("inf"), 1.0)]),
+        _rows_of(ImageRow, [ImageRow("i", "cnn-ae", "n", "original", _SHA, 10, 0.5, float("inf"), 1.0, None)]),
         _rows_of(NetworkRow, _network_rows()),
         _rows_of(ZooRow, [zoo]),
     ]
@@ -1050,6 +1052,7 @@ _ZIP_TOKENS = (
     b"\x63\x00",
     b"\x09\x00",
     b"\x0c\x00",
+    b"\x0e\x00",
 )
 
 
@@ -1143,7 +1146,7 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader("images", _image_seeds, _file(".png", _read_image), FILES, IMAGE_TOKENS, may_print=True),
     Reader("jpeg", _jpeg_seeds, _read_jpeg, UNTRUSTED, IMAGE_TOKENS),
-    Reader("video", _video_seeds, _file(".mkv", _read_pictures), FILES, VIDEO_TOKENS, longest_s=10.0),
+    Reader("video", _video_seeds, _file(".mkv", _read_pictures), FILES, VIDEO_TOKENS, longest_s=10.0, may_reserve=True),
     Reader("rows", _row_seeds, _read_rows, (InputError,), (b"# ", b"\t", b"\n", b"\\t", b"inf"), cells_damaged),
     Reader("settings", _settings_seeds, _file(".json", _read_settings), (InputError,), _JSON_TOKENS, json_damaged),
     Reader("results", _results_seeds, _read_results, (InputError,), (), _rows_or_json),

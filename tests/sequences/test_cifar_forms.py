@@ -347,3 +347,16 @@ def test_a_zip_that_is_packed_otherwise_is_refused_by_its_method(tmp_path):
         file.writestr("data_batch_1.bin", bytes([3]) + bytes(3072))
     with pytest.raises(UnsupportedError, match="is packed by method 14; must be stored or deflated"):
         load_cifar10(tmp_path / "x.zip")
+
+
+def test_a_zip_that_states_more_packed_bytes_than_it_has_is_damaged(tmp_path):
+    """As many bytes of memory are asked for before the first is read."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        file.writestr("data_batch_1.bin", bytes([3]) + bytes(3072))
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    sizes = data.index(b"PK\x01\x02") + 20
+    assert data[sizes : sizes + 4] == (3073).to_bytes(4, "little")
+    data[sizes : sizes + 4] = (0x7FFFFFFF).to_bytes(4, "little")
+    (tmp_path / "x.zip").write_bytes(data)
+    with pytest.raises(BitstreamError, match=r"states 2147483647 packed bytes of [0-9]+ in the archive"):
+        load_cifar10(tmp_path / "x.zip")

@@ -279,8 +279,9 @@ def test_a_png_whose_checksum_fails_is_damaged(tmp_path):
     good = path.read_bytes()
     for at in range(good.index(b"IDAT") + 30, len(good) - 30, 97):
         path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
-        with pytest.raises(BitstreamError):
-            read_image(path)
+        for read in (read_image, read_image_size):  # its size may be given by Exif behind the samples
+            with pytest.raises(BitstreamError):
+                read(path)
 
 
 def test_deep_and_float_images_are_refused_by_name(tmp_path):
@@ -336,6 +337,23 @@ def test_decompression_bomb_is_refused_before_it_unpacks(tmp_path):
     (tmp_path / "x.png").write_bytes(bomb + chunk(b"IEND", b""))
     with pytest.raises(BitstreamError):
         read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(("kind", "place", "packed"), [("bmp", 18, "<"), ("ppm", 0, ""), ("png", 16, ">")])
+def test_an_image_of_more_pixels_than_its_bytes_can_stand_for(tmp_path, kind, place, packed):
+    """Before memory is asked for them; below the size from which a header counts as a bomb."""
+    path = save(Image.fromarray(data.astronaut()[:9, :11]), tmp_path / f"x.{kind}")
+    good = path.read_bytes()
+    if kind == "ppm":
+        path.write_bytes(good.replace(b"11 9", b"7000 9000"))
+    else:
+        head = good[:place] + struct.pack(f"{packed}II", 7000, 9000) + good[place + 8 :]
+        if kind == "png":
+            head = head[:29] + struct.pack(">I", zlib.crc32(head[12:29])) + head[33:]
+        path.write_bytes(head)
+    for read in (read_image, read_image_size):
+        with pytest.raises(BitstreamError, match="bytes are too few for 7000x9000 pixels"):
+            read(path)
 
 
 @settings(max_examples=150)

@@ -243,6 +243,63 @@ def test_a_file_that_ends_within_its_last_picture(tmp_path, ffmpeg, name, codec)
             samples(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x.vob", "-c:v mpeg2video"),
+        ("x.asf", "-c:v wmv2"),
+        ("x.mjpeg", "-pix_fmt yuvj420p -c:v mjpeg"),
+        ("x.nut", "-c:v ffv1"),
+        ("x.f4v", "-c:v libx264"),
+        ("x.3g2", "-c:v mpeg4"),
+        ("x.m1v", "-c:v mpeg1video"),
+        ("x.h263", "-s 128x96 -c:v h263"),
+        ("x.obu", "-c:v libaom-av1 -cpu-used 8"),
+        ("annex_b.obu", "-c:v libaom-av1 -cpu-used 8 -strict experimental"),
+    ],
+)
+def test_files_of_rarer_suffixes(tmp_path, ffmpeg, name, options):
+    """Read as FFmpeg reads them, whole or not at all."""
+    path = tmp_path / name
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 6, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, *options.split(), path)
+    whole = path.read_bytes()
+    if name == "annex_b.obu":
+        whole = in_temporal_units(whole)
+        path.write_bytes(whole)
+    assert b"".join(samples(path)) == ffmpeg("-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-")
+    for share in (0.5, 0.8):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(BitstreamError):
+            samples(path)
+
+
+def in_temporal_units(stream: bytes) -> bytes:
+    """A low-overhead AV1 stream as a length-delimited one: each temporal unit is one frame unit of its OBUs."""
+
+    def leb128(value: int) -> bytes:
+        return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + leb128(value >> 7)
+
+    def sized(data: bytes) -> bytes:
+        return leb128(len(data)) + data
+
+    units: list[bytes] = []
+    at = 0
+    while at < len(stream):
+        kind, begin = stream[at], at + 1
+        size = shift = 0
+        while True:
+            byte = stream[begin]
+            size, shift, begin = size | (byte & 0x7F) << shift, shift + 7, begin + 1
+            if byte < 0x80:
+                break
+        if kind >> 3 == 2:  # a temporal delimiter
+            units.append(b"")
+        units[-1] += sized(bytes([kind & ~2]) + stream[begin : begin + size])
+        at = begin + size
+    return b"".join(sized(sized(unit)) for unit in units)
+
+
 def test_every_page_of_an_ogg_file_is_held_against_the_mark_of_the_last(tmp_path, ffmpeg):
     path = tmp_path / "x.ogv"
     picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25", "-frames:v", 6, "-pix_fmt", "yuv420p")

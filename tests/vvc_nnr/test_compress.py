@@ -160,6 +160,23 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], words: str) -
 
 
 @pytest.mark.parametrize(
+    "idle",
+    [
+        *({"qp": -20}, {"nonweight_qp": None}, {"qp_per_tensor": {"a.bias": -9}}, {"qp_by_size": True}),
+        *({"bitdepth": 8}, {"codebook": "auto"}, {"use_dq": False}, {"lambda_rd": 0.5}, {"role_of": {"a*": "gdn"}}),
+    ],
+    ids=str,
+)
+def test_options_without_effect_are_refused(idle: dict[str, Any]) -> None:
+    (name,) = idle
+    with pytest.raises(InputError, match=f"^{name} with lossless: has no effect; take one of them away$"):
+        compress(NETWORK, lossless=True, **idle)
+    if name in ("qp", "nonweight_qp", "qp_by_size"):
+        with pytest.raises(InputError, match=f"^{name} with bitdepth: has no effect"):
+            compress(NETWORK, bitdepth=8, **idle)
+
+
+@pytest.mark.parametrize(
     ("value", "words"),
     [
         (np.array([1.0, np.nan], np.float32), "'bad'.*NaN"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,
     InputError,
+    OutputError,
     ShapeError,
     UnsupportedError,
     VvcNnrError,
     shown,
 )
-from vvc_nnr.files import naming
+from vvc_nnr.files import AtomicFile, make_folder, naming
 
 
 @pytest.mark.parametrize(
@@ -36,14 +38,16 @@ def test_what_does_not_print_is_escaped(text: str, expected: str) -> None:
 def test_long_texts_lose_their_middle() -> None:
     assert shown("a" * 80) == "a" * 80
     assert shown("a" * 500 + "b" * 500, 9) == "aaaaaa ... bbb"
-    assert len(shown("\0" * 10**6, 80)) < 400
+    assert len(shown("\0" * 10**6, 80)) < 90
+    assert shown("\0" * 8, 9) == r"\x00"
+    assert shown("a\0b", 6) == r"a\x00b"
 
 
 @pytest.mark.parametrize("kind", [VvcNnrError, InputError, BitstreamError, UnsupportedError, ShapeError])
 def test_no_message_is_long_or_odd(kind: type[VvcNnrError]) -> None:
     error = kind("path.nnc: " + "\x1b[31m" * 10**5 + ": do this")
     assert str(error).isprintable()
-    assert len(str(error)) < 4000
+    assert len(str(error)) < 710
     assert str(error).startswith("path.nnc: ")
     assert str(error).endswith(": do this")
     assert len(str(kind("x" * 10**6))) < 800
@@ -79,15 +83,45 @@ def test_lines_that_name_an_error_come_first(log: str, told: str) -> None:
     assert str(ExternalToolError("failed", exit_code=1, log=log)) == told
 
 
-@pytest.mark.parametrize("name", ["a.nnc", "odd\n\udc81\x1b.nnc", "long" * 100])
+@pytest.mark.parametrize("name", ["a.nnc", "odd\n\udc81\x1b.nnc", "long" * 100, "\x1b" * 250 + ".nnc"])
 def test_naming(name: str) -> None:
     with pytest.raises(BitstreamError) as caught, naming(Path(name)):
         raise BitstreamError("damaged", field="shape", offset_bytes=3)
     assert (caught.value.field, caught.value.offset_bytes) == ("shape", 3)
     once = str(caught.value)
-    assert once.startswith(f"{shown(name, 400)}: damaged")
+    assert once.startswith(f"{shown(name, 700)}: damaged")
     for error in (InputError(f"{name}: no such file"), UnsupportedError(f"{name}: what?")):
         with pytest.raises(type(error)) as again, naming(Path(name)):
             raise error
         assert again.value is error
         assert error.__cause__ is None
+
+
+def test_what_cannot_be_written_is_named_and_not_what_is_read() -> None:
+    for write in (_to_full_disk, lambda: make_folder(Path(os.devnull))):
+        with (
+            pytest.raises(OutputError, match=r"^/dev/(full|null): cannot be (written|made)"),
+            naming(Path("input.y4m")),
+        ):
+            write()
+
+
+def _to_full_disk() -> None:
+    with AtomicFile("/dev/full") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("file", "file: cannot be made: {folder}/file is none and must be a folder; name another place"),
+        ("file/a/b", "file/a/b: cannot be made: {folder}/file is none and must be a folder; name another place"),
+        ("link", "link: cannot be made: {folder}/link is none and must be a folder; name another place"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_says_what_is_in_the_way(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(OutputError) as caught:
+        make_folder(tmp_path / path)
+    assert str(caught.value) == f"{tmp_path}/{said.format(folder=tmp_path)}"

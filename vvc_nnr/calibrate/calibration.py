@@ -1,30 +1,27 @@
-"""Pictures by which a network is compressed: some that it is fitted to, others that tell the loss.
-
-This adaptor needs torch. A picture is whatever the network takes: one tensor or several, with its batch dimension.
-"""
+"""What calibration does with its pictures: they are checked, run, and measured against their targets."""
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.layers import Run, checked_output, run_forward
+from vvc_nnr.calibrate.layers import LIKELIHOODS_KEY, checked_output, run_forward, straight_through
+from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_PSNR_DB, Calibration, Run, Sample
 from vvc_nnr.errors import InputError
 
-CalibrationInput: TypeAlias = Any
-"""A tensor or array, a tuple of them for a network of several inputs, or a `Sample`."""
-HOLD_OUT_EVERY = 4
-REFERENCE_PSNR_DB = 40.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """A picture.
+class CheckedSample:
+    """A sample whose inputs are tensors.
 
     Attributes:
         inputs: What the network takes.
@@ -32,68 +29,106 @@ class Sample:
     """
 
     inputs: tuple[Tensor, ...]
-    target: Tensor | None = None
+    target: Tensor | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
-    """Pictures and how a network is run on them.
+class CheckedCalibration:
+    """A `Calibration` with nothing left open.
 
     Attributes:
-        fitted: Whose statistics the compression follows.
-        held_out: Others, by which its loss is measured.
+        fitted: Whose statistics the compression follows, at least one.
+        held_out: Others, by which its loss is measured, at least one.
         run: Calls the network.
         peak: Of the PSNR.
-        reference_psnr_db: PSNR that the network is taken to reach where no target says: what its output changes by
-            counts against that error.
-        accepts_small: Pictures that are smaller than what one output sample depends on are let through: for networks
-            that always see such pictures, or that look at whole pictures (global pooling, attention).
+        reference_psnr_db: PSNR that the network is taken to reach where no target says.
+        accepts_small: See `Calibration`.
     """
 
-    fitted: tuple[Sample, ...]
-    held_out: tuple[Sample, ...]
-    run: Run = run_forward
-    peak: float = 1.0
-    reference_psnr_db: float = REFERENCE_PSNR_DB
-    accepts_small: bool = False
+    fitted: tuple[CheckedSample, ...]
+    held_out: tuple[CheckedSample, ...]
+    run: Run
+    peak: float
+    reference_psnr_db: float
+    accepts_small: bool
 
 
-def as_calibration(pictures: Any) -> Calibration:
-    """Pictures as they are given to `compress`: a `Calibration`, or a list of pictures, every fourth held out.
+def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
+    """Pictures as they are given to `compress`, and what the network should make of them.
+
+    The target of a network that returns likelihoods beside its picture, an autoencoder, is the picture itself where
+    none is given.
+
+    Args:
+        pictures: A `Calibration`, or a list of pictures or samples, every fourth held out.
+        model: The network, in evaluation mode.
 
     Raises:
         InputError: If there are fewer than two, or one is no picture.
     """
-    found = pictures if isinstance(pictures, Calibration) else _split(pictures)
-    if not found.fitted or not found.held_out:
+    given = pictures if isinstance(pictures, Calibration) else _split(pictures)
+    if not len(given.fitted) or not len(given.held_out):
         raise InputError("calibration: must have at least two pictures, one to fit and one to measure the loss by")
-    return found
+    run = given.run or run_forward
+    fitted, held_out = (tuple(_checked(each) for each in part) for part in (given.fitted, given.held_out))
+    if _is_autoencoder(model, run, fitted[0]):
+        fitted, held_out = (tuple(map(_with_itself, part)) for part in (fitted, held_out))
+    reference_db = given.reference_psnr_db
+    if reference_db is None:
+        n_open = sum(sample.target is None for sample in (*fitted, *held_out))
+        if n_open:
+            _log.warning(
+                "calibration: %d of %d pictures have no target, so that the loss is against %g dB, which the network "
+                "is only taken to reach: give vvc_nnr.Sample(input, target), or reference_psnr_db",
+                n_open, len(fitted) + len(held_out), REFERENCE_PSNR_DB,
+            )  # fmt: skip
+        reference_db = REFERENCE_PSNR_DB
+    return CheckedCalibration(fitted, held_out, run, given.peak, reference_db, given.accepts_small)
 
 
 def _split(pictures: Any) -> Calibration:
     if not isinstance(pictures, list | tuple):
         kind = type(pictures).__name__
         raise InputError(f"calibration: must be a list of pictures (tensors with a batch dimension), got {kind}")
-    samples = tuple(_as_sample(picture) for picture in pictures)
-    every = min(HOLD_OUT_EVERY, max(1, len(samples)))
-    held_out = samples[every - 1 :: every]
-    return Calibration(tuple(s for place, s in enumerate(samples) if (place + 1) % every), held_out)
+    every = min(HOLD_OUT_EVERY, max(1, len(pictures)))
+    fitted = [picture for place, picture in enumerate(pictures) if (place + 1) % every]
+    return Calibration(fitted, list(pictures[every - 1 :: every]))
 
 
-def _as_sample(picture: CalibrationInput) -> Sample:
-    if isinstance(picture, Sample):
-        return picture
-    parts = picture if isinstance(picture, tuple) else (picture,)
-    tensors = [torch.from_numpy(np.ascontiguousarray(p)) if isinstance(p, np.ndarray) else p for p in parts]
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise InputError(f"calibration: a picture is a tensor or a tuple of tensors, got {type(tensor).__name__}")
-        if not tensor.numel() or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
-            raise InputError("calibration: a picture is empty, NaN or infinite")
-    return Sample(tuple(t.float() if t.is_floating_point() else t for t in tensors))
+def _checked(picture: Any) -> CheckedSample:
+    sample = picture if isinstance(picture, Sample) else Sample(picture)
+    parts = sample.inputs if isinstance(sample.inputs, tuple) else (sample.inputs,)
+    return CheckedSample(tuple(map(_tensor, parts)), None if sample.target is None else _tensor(sample.target))
 
 
-def check_sizes(model: nn.Module, calibration: Calibration) -> None:
+def _tensor(value: Any) -> Tensor:
+    """A picture as a tensor, float32 if it has floats."""
+    found = torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+    if not isinstance(found, Tensor):
+        raise InputError(f"calibration: a picture is a tensor or a tuple of tensors, got {type(found).__name__}")
+    if not found.numel() or (found.is_floating_point() and not bool(torch.isfinite(found).all())):
+        raise InputError("calibration: a picture is empty, NaN or infinite")
+    return found.float() if found.is_floating_point() else found
+
+
+def _is_autoencoder(model: nn.Module, run: Run, sample: CheckedSample) -> bool:
+    """Whether the network returns likelihoods beside a picture of its input's shape."""
+    try:
+        with torch.no_grad():
+            returned = run(model, *sample.inputs)
+    except Exception:  # told where it is run to be measured
+        return False
+    if not isinstance(returned, Mapping) or LIKELIHOODS_KEY not in returned:
+        return False
+    shapes = [value.shape for value in returned.values() if isinstance(value, Tensor)]
+    return sample.inputs[0].shape in shapes
+
+
+def _with_itself(sample: CheckedSample) -> CheckedSample:
+    return CheckedSample(sample.inputs, sample.inputs[0]) if sample.target is None else sample
+
+
+def check_sizes(model: nn.Module, calibration: CheckedCalibration) -> None:
     """Raises InputError if an output in the middle of a picture depends on samples up to the picture's borders.
 
     What it depends on is measured: the gradient of one place of the output. The statistics of group and instance norms,
@@ -116,17 +151,19 @@ def _place_by_place(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) ->
     return output.detach() + (inputs[0] - inputs[0].detach())
 
 
-def _check_borders(model: nn.Module, calibration: Calibration) -> None:
+def _check_borders(model: nn.Module, calibration: CheckedCalibration) -> None:
     for sample in calibration.fitted:
         picture = sample.inputs[0]
         if picture.ndim != 4 or not picture.is_floating_point():
             continue
         leaf = picture.clone().requires_grad_()
-        output = checked_output(model, calibration.run, (leaf, *sample.inputs[1:]))
+        with straight_through():
+            output = checked_output(model, calibration.run, (leaf, *sample.inputs[1:]))
         if output.ndim != 4 or not output.requires_grad:
             continue
         output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum().backward()  # type: ignore[no-untyped-call]
-        assert leaf.grad is not None
+        if leaf.grad is None:  # cut on the way: what it depends on is not known
+            continue
         touched = leaf.grad.abs().amax((0, 1)) > 0
         is_cut = bool((touched[0].any() and touched[-1].any()) or (touched[:, 0].any() and touched[:, -1].any()))
         if is_cut:
@@ -137,7 +174,7 @@ def _check_borders(model: nn.Module, calibration: Calibration) -> None:
             )
 
 
-def picture_weights(model: nn.Module, calibration: Calibration) -> list[float]:
+def picture_weights(model: nn.Module, calibration: CheckedCalibration) -> list[float]:
     """What a squared error counts in each picture that is fitted to, so that dB count the same in all; mean log 0."""
     with torch.no_grad():
         errors = [
@@ -148,7 +185,7 @@ def picture_weights(model: nn.Module, calibration: Calibration) -> list[float]:
     return [math.exp(mean - error) for error in errors]
 
 
-def squared_error(calibration: Calibration, sample: Sample, output: Tensor) -> float:
+def squared_error(calibration: CheckedCalibration, sample: CheckedSample, output: Tensor) -> float:
     """Error per value that an output of the original network leaves, or is taken to leave; never zero.
 
     Raises:
@@ -171,7 +208,7 @@ class LossMeter:
         outputs: One for each picture held out.
     """
 
-    calibration: Calibration
+    calibration: CheckedCalibration
     outputs: tuple[Tensor, ...]
 
     @property
@@ -200,7 +237,7 @@ class LossMeter:
         return total / len(self.outputs)
 
 
-def loss_meter(model: nn.Module, calibration: Calibration) -> LossMeter:
+def loss_meter(model: nn.Module, calibration: CheckedCalibration) -> LossMeter:
     """The meter of a network.
 
     Raises:

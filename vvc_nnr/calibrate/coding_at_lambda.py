@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,9 +35,24 @@ from vvc_nnr.calibrate.allocation import (
     damped_rows,
     vector_qp,
 )
-from vvc_nnr.calibrate.calibration import Calibration, LossMeter, check_sizes, loss_meter, picture_weights
-from vvc_nnr.calibrate.layers import MatrixLayer, find_layers
-from vvc_nnr.calibrate.moments import InputMoments, PausedPasses, input_moments, output_moments
+from vvc_nnr.calibrate.calibration import (
+    CheckedCalibration,
+    LossMeter,
+    as_calibration,
+    check_sizes,
+    loss_meter,
+    picture_weights,
+)
+from vvc_nnr.calibrate.layers import DirectModule, MatrixLayer, TransposedModule, find_layers
+from vvc_nnr.calibrate.moments import (
+    BothPasses,
+    InputMoments,
+    PausedPasses,
+    input_moments,
+    output_moments,
+    phase_moments,
+)
+from vvc_nnr.calibrate.transposed import PhaseMoments, factors, mean_outputs, phase_matrix, put_phase_matrix
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import EncodedTensor, TensorJob, encode_tensor, make_job, tensor_rules, write_network
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
@@ -46,9 +63,11 @@ from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Rule
 
+_log = logging.getLogger(__name__)
+
 
 def prepare(
-    model: nn.Module, calibration: Calibration, options: CompressOptions, metadata: Mapping[str, str], seed: int
+    model: nn.Module, pictures: Any, options: CompressOptions, metadata: Mapping[str, str], seed: int
 ) -> CalibratedCoder:
     """What all candidates share.
 
@@ -60,6 +79,7 @@ def prepare(
     arrays = named_arrays(model)
     options.check_names(arrays)
     original = copied_module(model).eval().float().requires_grad_(True)
+    calibration = as_calibration(pictures, original)
     weights = picture_weights(original, calibration)
     check_sizes(original, calibration)
     meter = loss_meter(original, calibration)
@@ -74,8 +94,20 @@ def prepare(
     generator = torch.Generator().manual_seed(seed)
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
     felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
+    if not felt:
+        raise InputError(
+            "calibration: no gradient of the network's output reaches a layer, so what errors of weights do is not "
+            "known; between them must be no conversion to integers, detach or no_grad (torch.round is no hindrance)"
+        )
+    if len(felt) < len(layers):
+        names = [layer.name for layer in layers if layer not in felt]
+        _log.info("calibration: coded finely, since no gradient of the output reaches them: %s", ", ".join(names))
     rules = tensor_rules(module_roles(model, arrays), arrays, replace(options, qp_by_size=False))
     return CalibratedCoder(original, arrays, rules, calibration, meter, felt, gradients, options, metadata, seed)
+
+
+_Levels: TypeAlias = tuple[AllocatedTensor, tuple[NDArray[np.float32], int] | None]
+"""Levels of a weight; and the bias that goes with them, with its QP."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +130,7 @@ class CalibratedCoder:
     original: nn.Module
     arrays: NamedArrays
     rules: Mapping[str, Rule]
-    calibration: Calibration
+    calibration: CheckedCalibration
     meter: LossMeter
     layers: list[MatrixLayer]
     gradients: dict[str, NDArray[np.float64]]
@@ -132,12 +164,13 @@ class CalibratedCoder:
             PausedPasses(self.original, self.layers, samples, run) as before,
             PausedPasses(changed, self.layers, samples, run) as after,
         ):
+            passes = BothPasses(before, after, len(samples), generator)
             for layer in self.layers:
                 module = layer.module(changed)
-                moments = input_moments(layer, module, before, after, len(samples), generator)
-                if moments is None:
+                levels = self._code_layer(layer, passes, lambda_rd)
+                if levels is None:
                     continue
-                allocated, bias = self._code_layer(layer, moments, lambda_rd)
+                allocated, bias = levels
                 coded[layer.weight_name] = allocated
                 with torch.no_grad():
                     module.weight.copy_(torch.from_numpy(allocated.rounded.values).reshape(module.weight.shape))
@@ -153,28 +186,76 @@ class CalibratedCoder:
             data, loss_db, len(self.meter.outputs), n_original, tensors, 1, lambda_rd, self.meter.reference_mse
         )
 
-    def _code_layer(
-        self, layer: MatrixLayer, moments: InputMoments, lambda_rd: float
-    ) -> tuple[AllocatedTensor, tuple[NDArray[np.float32], int] | None]:
-        """Levels of a weight; and the bias that goes with them, with its QP."""
+    def _code_layer(self, layer: MatrixLayer, passes: BothPasses, lambda_rd: float) -> _Levels | None:
+        """Levels of a weight and the bias that goes with them; None if no pass comes to the layer."""
         module = layer.module(self.original)
+        if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):
+            phases = phase_moments(layer, module, passes)
+            return None if phases is None else self._code_transposed(layer, module, phases, lambda_rd)
+        moments = input_moments(layer, module, passes)
+        return None if moments is None else self._code_direct(layer, module, moments, lambda_rd)
+
+    def _code_direct(
+        self, layer: MatrixLayer, module: DirectModule, moments: InputMoments, lambda_rd: float
+    ) -> _Levels:
         weights = module.weight.detach().double().reshape(module.weight.shape[0], -1).numpy()
-        has_bias = module.bias is not None and self._is_free(layer.bias_name)
-        seen = moments if has_bias else moments.about_zero()
+        seen = moments if self._has_free_bias(layer) else moments.about_zero()
         columns = damped(seen.columns)
         target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
         rows = damped_rows(self.gradients[layer.name])
-        unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
-        params = make_params(unit, unit.parts()[0])
-        allocated = allocate(target, params, lambda_rd, columns, rows, self.options.qp_density)
-        if not has_bias:
-            return allocated, None
-        assert module.bias is not None
+        allocated = self._allocate(layer, target, lambda_rd, columns, rows)
         before = _products(weights, moments.original_mean)
         after = _products(allocated.rounded.values.astype(np.float64), moments.mean)
-        bias = module.bias.detach().double().numpy() + before - after
+        return allocated, self._bias(layer, before - after, lambda_rd)
+
+    def _code_transposed(
+        self, layer: MatrixLayer, module: TransposedModule, phases: Sequence[PhaseMoments], lambda_rd: float
+    ) -> _Levels:
+        groups, n_rows = module.groups, len(module.weight)
+        weights = module.weight.detach().double().reshape(n_rows, module.weight.shape[1], -1).numpy()
+        seen = [phase.seen(has_bias=self._has_free_bias(layer)) for phase in phases]
+        target = weights.copy()
+        for phase in seen:
+            matrix = phase_matrix(weights, phase.taps, groups)
+            columns = damped(phase.columns)
+            crossed = phase.crossed + (columns - phase.columns)
+            found = shifted_target(matrix.reshape(-1, matrix.shape[2]), columns, crossed)
+            put_phase_matrix(target, found.reshape(matrix.shape), phase.taps, groups)
+        weighed, rows = factors(seen, damped_rows(self.gradients[layer.name]), weights.shape[2], groups)
+        allocated = self._allocate(layer, target.reshape(n_rows, -1), lambda_rd, damped(weighed), damped_rows(rows))
+        values = allocated.rounded.values.astype(np.float64).reshape(weights.shape)
+        before = mean_outputs(weights, phases, groups, of_original=True)
+        after = mean_outputs(values, phases, groups, of_original=False)
+        return allocated, self._bias(layer, before - after, lambda_rd)
+
+    def _allocate(
+        self,
+        layer: MatrixLayer,
+        target: NDArray[np.float64],
+        lambda_rd: float,
+        columns: NDArray[np.float64],
+        rows: NDArray[np.float64],
+    ) -> AllocatedTensor:
+        """Levels of a weight that is to come near a target."""
+        shape = tuple(layer.module(self.original).weight.shape)
+        unit = _unit(layer.weight_name, shape, self.options)
+        params = make_params(unit, unit.parts()[0])
+        return allocate(target, params, lambda_rd, columns, rows, self.options.qp_density)
+
+    def _bias(
+        self, layer: MatrixLayer, change: NDArray[np.float64], lambda_rd: float
+    ) -> tuple[NDArray[np.float32], int] | None:
+        """A bias that makes up for a change of the mean outputs, and its QP; None if there is none to choose."""
+        given = layer.module(self.original).bias
+        if given is None or not self._has_free_bias(layer):
+            return None
+        bias = given.detach().double().numpy() + change
+        rows = damped_rows(self.gradients[layer.name])
         qp = vector_qp(bias, lambda_rd, float(np.trace(rows)) / len(rows), self.options.qp_density)
-        return allocated, (bias.astype(np.float32), qp)
+        return bias.astype(np.float32), qp
+
+    def _has_free_bias(self, layer: MatrixLayer) -> bool:
+        return layer.module(self.original).bias is not None and self._is_free(layer.bias_name)
 
     def _is_free(self, name: str) -> bool:
         array = self.arrays.get(name)

@@ -19,7 +19,7 @@ from torch import nn
 
 from vvc_nnr.bitstream.qp import qp_at_density
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import as_calibration, loss_meter
+from vvc_nnr.calibrate.calibration import loss_meter
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.coding.encoder import check_metadata
 from vvc_nnr.errors import InputError
@@ -152,9 +152,9 @@ def compress_calibrated(
     """The smallest file within a loss, or the one of least loss within a size.
 
     Args:
-        model: Any module that maps tensors to a tensor. It is not changed.
-        pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, or tuples of
-            them for a network of several inputs), of which every fourth is held out.
+        model: Any module that makes a picture of tensors. It is not changed.
+        pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, tuples of
+            them for a network of several inputs, or `Sample`s), of which every fourth is held out.
         max_loss_db: Largest loss of PSNR on the pictures held out. Give this or `max_bytes`.
         max_bytes: Largest size of the file.
         options: For what pictures do not decide: QP density, dependent quantisation, QPs of unknown tensors.
@@ -205,7 +205,7 @@ def prepare_calibrated(
         InputError: If an option, a picture or the network cannot be used.
     """
     check_metadata(metadata or {})
-    candidates = prepare(model, as_calibration(pictures), calibrated_options(options), metadata or {}, seed)
+    candidates = prepare(model, pictures, calibrated_options(options), metadata or {}, seed)
     if reference is None:
         return candidates
     other = copied_module(reference).eval().float()

@@ -1,32 +1,39 @@
 """The layers of a torch module whose weight is a matrix: fully connected and convolutional, with what the matrix sees.
 
 A convolution multiplies its weight, as an n_rows x n_columns matrix, with the patch of its input at each place of its
-output. This adaptor finds those layers in the order in which a network runs them, and makes the patches.
+output. A transposed convolution of stride s is s convolutions per axis, one for each phase of its output, with a share
+of its taps each. This adaptor finds those layers in the order in which a network runs them, and makes the patches.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from vvc_nnr.calibrate.samples import Run
 from vvc_nnr.errors import InputError
 
-MatrixModule: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+TransposedModule: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d
+DirectModule: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
+MatrixModule: TypeAlias = DirectModule | TransposedModule
 
 
 def n_groups(module: MatrixModule) -> int:
-    """Groups of rows with inputs of their own."""
+    """Groups of channels that do not see each other."""
     return 1 if isinstance(module, nn.Linear) else module.groups
 
 
-def weight_order(module: MatrixModule) -> Tensor:
+def weight_order(module: DirectModule) -> Tensor:
     """Column of a patch for each column of the weight as an n_rows x n_columns matrix, int64."""
     if isinstance(module, nn.Linear):
         return torch.arange(module.in_features)
@@ -64,7 +71,7 @@ class Windows:
         return by_group.permute(2, 0, 1, 3).reshape(self.n_groups, len(first), -1)
 
 
-def windows(module: MatrixModule, x: Tensor) -> Windows:
+def windows(module: DirectModule, x: Tensor) -> Windows:
     """The windows of a layer on its input; places by sample, row and column."""
     if isinstance(module, nn.Linear):
         positions = x.reshape(-1, x.shape[-1])
@@ -89,8 +96,9 @@ def _padded(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def _two(axes: Sequence[int]) -> tuple[int, int]:
-    return (1, axes[0]) if len(axes) == 1 else (axes[0], axes[1])
+def _two(axes: Sequence[int], of_signals: int = 1) -> tuple[int, int]:
+    """Rows and columns; a signal has one row."""
+    return (of_signals, axes[0]) if len(axes) == 1 else (axes[0], axes[1])
 
 
 def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
@@ -105,6 +113,76 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[int]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Every s-th output of a transposed convolution along each axis, from some first one on.
+
+    Attributes:
+        first: The first output, rows and columns.
+        taps: Which taps of the kernel reach these outputs, by row and column of the kernel.
+        offsets: How far from the input of the same number each of those taps reaches, likewise.
+    """
+
+    first: tuple[int, int]
+    taps: tuple[tuple[int, ...], tuple[int, ...]]
+    offsets: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def flat_taps(self, n_columns: int) -> list[int]:
+        """The taps by their numbers in a kernel of so many columns, in the order of the windows."""
+        return [row * n_columns + column for row, column in itertools.product(*self.taps)]
+
+
+def phases(module: TransposedModule) -> list[Phase]:
+    """The phases that taps reach, row by row; output j of an axis is the sum of taps k on input (j + p - k d) / s."""
+    rows, columns = (_phases_of_axis(*axis) for axis in zip(*_axes(module), strict=True))
+    return [
+        Phase((row[0], column[0]), (row[1], column[1]), (row[2], column[2]))
+        for row, column in itertools.product(rows, columns)
+        if row[1] and column[1]
+    ]
+
+
+def _axes(module: TransposedModule) -> tuple[tuple[int, int], ...]:
+    """Kernel, stride, padding and dilation of rows and columns."""
+    assert not isinstance(module.padding, str)
+    kernel, stride, dilation = (_two(each) for each in (module.kernel_size, module.stride, module.dilation))
+    return kernel, stride, _two(module.padding, 0), dilation
+
+
+def _phases_of_axis(
+    kernel: int, stride: int, padding: int, dilation: int
+) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    """First output, taps and offsets of each phase of one axis."""
+    found = []
+    for first in range(stride):
+        taps = tuple(k for k in range(kernel) if (first + padding - k * dilation) % stride == 0)
+        found.append((first, taps, tuple((first + padding - k * dilation) // stride for k in taps)))
+    return found
+
+
+def phase_windows(module: TransposedModule, x: Tensor, phase: Phase) -> Windows:
+    """The windows of one phase; columns of patches by tap, then channel."""
+    x = x.unsqueeze(-2) if isinstance(module, nn.ConvTranspose1d) else x
+    kernel, stride, padding, dilation = _axes(module)
+    more = _two(module.output_padding, 0)
+    places, borders = [], []
+    for axis in (0, 1):
+        n_inputs = x.shape[2 + axis]
+        n_outputs = (n_inputs - 1) * stride[axis] - 2 * padding[axis] + dilation[axis] * (kernel[axis] - 1)
+        n_outputs += more[axis] + 1
+        n_places = -(-(n_outputs - phase.first[axis]) // stride[axis])
+        before = max(0, -min(phase.offsets[axis]))
+        behind = max(0, n_places - 1 + max(phase.offsets[axis]) - (n_inputs - 1))
+        places.append((n_places, before))
+        borders = [before, behind, *borders]
+    padded = functional.pad(x, borders).permute(0, 2, 3, 1).contiguous()
+    n_samples, height, width, n_channels = padded.shape
+    rows, columns = (torch.arange(n) + before for n, before in places)
+    first = (torch.arange(n_samples)[:, None, None] * height + rows[:, None]) * width + columns
+    taps = torch.tensor(phase.offsets[0])[:, None] * width + torch.tensor(phase.offsets[1])
+    return Windows(padded.reshape(-1, n_channels), first.reshape(-1), taps.reshape(-1), module.groups)
+
+
 def rows_of(module: MatrixModule, output: Tensor) -> Tensor:
     """An output, or its gradient, by place and row of the weight, (n_places, n_rows)."""
     if isinstance(module, nn.Linear):
@@ -112,14 +190,40 @@ def rows_of(module: MatrixModule, output: Tensor) -> Tensor:
     return output.movedim(1, -1).reshape(-1, output.shape[1])
 
 
-Run: TypeAlias = Callable[..., Tensor]
-"""Called with a module and the inputs of one sample; returns the network's output."""
-
-
-def run_forward(model: nn.Module, *inputs: Tensor) -> Tensor:
+def run_forward(model: nn.Module, *inputs: Tensor) -> Any:
     """The module's own forward pass."""
-    output: Tensor = model(*inputs)
-    return output
+    return model(*inputs)
+
+
+_STEPS = (torch.round, torch.floor, torch.ceil, torch.trunc)
+_STEP_METHODS = (Tensor.round, Tensor.floor, Tensor.ceil, Tensor.trunc)
+_STEP_METHODS_IN_PLACE = (Tensor.round_, Tensor.floor_, Tensor.ceil_, Tensor.trunc_)
+
+
+class _StraightThrough(TorchFunctionMode):
+    """Rounding whose gradient is that of no rounding at all."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        args = args or tuple(given[key] for key in ("input",) if key in given)
+        given = {key: value for key, value in given.items() if key != "input"} if func in _STEPS else given
+        is_felt = bool(args) and isinstance(args[0], Tensor) and args[0].requires_grad
+        if is_felt and func in _STEP_METHODS_IN_PLACE:
+            rounded = _STEP_METHODS[_STEP_METHODS_IN_PLACE.index(func)](args[0].detach(), *args[1:], **given)
+            return args[0].add_(rounded - args[0].detach())
+        result = func(*args, **given)
+        if is_felt and func in (*_STEPS, *_STEP_METHODS):
+            return args[0] + (result - args[0]).detach()
+        return result
+
+
+@contextmanager
+def straight_through() -> Iterator[None]:
+    """Within it gradients go back through rounding (round, floor, ceil, trunc) as if it were not there."""
+    with _StraightThrough():
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,19 +287,47 @@ def find_layers(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> list[Ma
 
 
 def checked_output(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> Tensor:
-    """The output of one pass.
+    """The output of one pass: the tensor that a network returns, or the picture among several.
 
     Raises:
-        InputError: If the network fails on the inputs, or its output is no tensor, is NaN or infinite.
+        InputError: If the network fails on the inputs, its output has no picture, or that is NaN or infinite.
     """
     shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     try:
-        output = run(model, *inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        returned = run(model, *inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
         text = " ".join(str(error).split())
         raise InputError(f"calibration: the network cannot be run on a picture of {shapes}: {text}") from None
-    if not isinstance(output, Tensor):
-        raise InputError(f"calibration: the network returns a {type(output).__name__}; must be one tensor")
+    output = _picture_of(returned)
     if not bool(torch.isfinite(output).all()):
         raise InputError(f"calibration: the network returns NaN or infinite values on a picture of {shapes}")
     return output
+
+
+PICTURE_KEY, LIKELIHOODS_KEY = "x_hat", "likelihoods"
+"""What learned codecs call the picture and its likelihoods in the map that they return."""
+
+
+def _picture_of(returned: Any) -> Tensor:
+    """The tensor, `x_hat` or the only tensor of a map, the first of a tuple.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if isinstance(returned, Tensor):
+        return returned
+    if isinstance(returned, Mapping):
+        tensors = {key: value for key, value in returned.items() if isinstance(value, Tensor)}
+        if PICTURE_KEY in tensors or len(tensors) == 1:
+            return tensors.get(PICTURE_KEY, next(iter(tensors.values())))
+        names = ", ".join(map(str, returned))[:200]
+        raise InputError(
+            f"calibration: the network returns a map of {names}; must have {PICTURE_KEY} or one tensor, or give "
+            "Calibration a run that returns the picture"
+        )
+    if isinstance(returned, tuple | list) and returned and isinstance(returned[0], Tensor):
+        return returned[0]
+    raise InputError(
+        f"calibration: the network returns a {type(returned).__name__}; must be a tensor, a map with {PICTURE_KEY}, or "
+        "a tuple whose first is the picture; else give Calibration a run that returns it"
+    )

@@ -10,6 +10,7 @@ still needs.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.calibrate.layers import MatrixLayer, MatrixModule, Run, n_groups, rows_of, weight_order, windows
+from vvc_nnr.calibrate.layers import (
+    DirectModule,
+    MatrixLayer,
+    TransposedModule,
+    Windows,
+    checked_output,
+    n_groups,
+    phase_windows,
+    phases,
+    rows_of,
+    straight_through,
+    weight_order,
+    windows,
+)
+from vvc_nnr.calibrate.samples import Run
+from vvc_nnr.calibrate.transposed import PhaseMoments
+from vvc_nnr.errors import InputError
 
 
 class _CancelledError(Exception):
@@ -173,38 +190,73 @@ def _outer(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
     return a[:, :, None] * b[:, None, :]
 
 
-def input_moments(
-    layer: MatrixLayer,
-    module: MatrixModule,
-    original: PausedPasses,
-    changed: PausedPasses,
-    n_samples: int,
-    generator: torch.Generator,
-) -> InputMoments | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class BothPasses:
+    """The passes of a network and of a copy in which layers that run earlier may have other weights.
+
+    Attributes:
+        original: Passes of the network.
+        changed: Passes of its copy.
+        n_samples: How many passes there are in each.
+        generator: Which places count, if there are more than enough.
+    """
+
+    original: PausedPasses
+    changed: PausedPasses
+    n_samples: int
+    generator: torch.Generator
+
+
+def input_moments(layer: MatrixLayer, module: DirectModule, passes: BothPasses) -> InputMoments | None:
     """What a layer sees in a network and in a changed copy of it; None if no pass comes to it.
 
     Args:
         layer: The layer.
         module: It, in either network.
-        original: Passes of the network.
-        changed: Passes of its copy, in which layers that run earlier may have other weights.
-        n_samples: How many passes there are in each.
-        generator: Which places count, if there are more than enough.
+        passes: Those of both networks.
     """
-    groups, n = n_groups(module), module.weight[0].numel()
-    share = min(1.0, max(MIN_PLACES, PLACES_PER_COLUMN * n) / (layer.n_places * n_samples))
-    sums = _Sums(groups, n)
-    for place in range(n_samples):
-        before, after = original.inputs_of(place, layer), changed.inputs_of(place, layer)
+    sums = _Sums(n_groups(module), module.weight[0].numel())
+    _add(sums, layer, layer.n_places, lambda x: windows(module, x), passes)
+    return sums.moments(weight_order(module).numpy()) if sums.n_places else None
+
+
+def phase_moments(layer: MatrixLayer, module: TransposedModule, passes: BothPasses) -> list[PhaseMoments] | None:
+    """What each phase of a transposed convolution sees; None if no pass comes to it.
+
+    Args:
+        layer: The layer.
+        module: It, in either network.
+        passes: Those of both networks.
+    """
+    found = []
+    n_phases = math.prod(module.stride)
+    n_inputs, n_columns = len(module.weight) // module.groups, module.kernel_size[-1]
+    for phase in phases(module):
+        taps = phase.flat_taps(n_columns)
+        sums = _Sums(module.groups, len(taps) * n_inputs)
+        _add(sums, layer, layer.n_places // n_phases, lambda x, p=phase: phase_windows(module, x, p), passes)
+        if not sums.n_places:
+            return None
+        seen = sums.moments(np.arange(len(taps) * n_inputs))
+        found.append(PhaseMoments(taps, 1 / n_phases, seen.columns, seen.crossed, seen.mean, seen.original_mean))
+    return found
+
+
+def _add(
+    sums: _Sums, layer: MatrixLayer, n_places: int, windows_of: Callable[[Tensor], Windows], passes: BothPasses
+) -> None:
+    """Adds what a layer sees in all passes, at so many of its places (of one pass) as are enough."""
+    share = min(1.0, max(MIN_PLACES, PLACES_PER_COLUMN * sums.n_columns) / (n_places * passes.n_samples))
+    for place in range(passes.n_samples):
+        before, after = passes.original.inputs_of(place, layer), passes.changed.inputs_of(place, layer)
         if before is None or after is None:
             continue
-        seen, seen_after = windows(module, before), windows(module, after)
+        seen, seen_after = windows_of(before), windows_of(after)
         chosen = None
         if share < 1:
             n_chosen = max(1, round(share * seen.n_places))
-            chosen = torch.randperm(seen.n_places, generator=generator)[:n_chosen]
+            chosen = torch.randperm(seen.n_places, generator=passes.generator)[:n_chosen]
         sums.add(seen.patches(chosen).numpy(), seen_after.patches(chosen).numpy())
-    return sums.moments(weight_order(module).numpy()) if sums.n_places else None
 
 
 class _Sums:
@@ -214,7 +266,7 @@ class _Sums:
     """
 
     def __init__(self, n_groups: int, n: int) -> None:
-        self.n_places = 0
+        self.n_places, self.n_columns = 0, n
         self._columns, self._crossed = np.zeros((n_groups, n, n)), np.zeros((n_groups, n, n))
         self._after, self._before = np.zeros((n_groups, n)), np.zeros((n_groups, n))
         self._origins: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -268,13 +320,22 @@ def output_moments(
         run: Calls the network.
         generator: Of the signs.
 
+    Raises:
+        InputError: If the network cannot be run, or its output depends on no weight that a gradient tells.
+
     Source: Hutchinson's estimator of the Gauss-Newton matrix; a Kronecker factor of it (Martens and Grosse 2015).
     """
     sums = {layer.name: torch.zeros(1, dtype=torch.float64) for layer in layers}
     n_outputs = 0
     with _gradients(model, layers, sums):
         for inputs, weight in zip(samples, weights, strict=True):
-            output = run(model, *inputs)
+            with straight_through():
+                output = checked_output(model, run, inputs)
+            if not output.requires_grad:
+                raise InputError(
+                    "calibration: the network's output is cut from its weights (made of integers, or by detach or "
+                    "no_grad), so that what their errors do is not known; rounding by torch.round is no hindrance"
+                )
             signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
             (output * signs).sum().mul(weight**0.5).backward()  # type: ignore[no-untyped-call]
             n_outputs += output.numel()

@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.model.onnx import OnnxModel, check_texts, constant_array, constants, import_onnx, put_together, take_apart
+from vvc_nnr.model.onnx import (
+    OnnxModel,
+    check_texts,
+    constant_array,
+    constants,
+    element_type,
+    import_onnx,
+    put_together,
+    take_apart,
+)
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 # Before it every initialiser is an input too, which no caller can replace. From it on those that are can be replaced.
@@ -64,8 +73,7 @@ class EditedGraph:
 
     def number_format(self, name: str) -> np.dtype[Any]:
         """That of a fixed tensor."""
-        found: np.dtype[Any] = import_onnx().helper.tensor_dtype_to_np_dtype(self.fixed[name].data_type)
-        return found
+        return element_type(name, self.fixed[name])
 
     def store(self, name: str, array: Array) -> None:
         """Gives a fixed tensor other values."""

@@ -356,6 +356,19 @@ def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
         raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
 
 
+def element_type(name: str, tensor: Any) -> np.dtype[Any]:
+    """The number format that a `TensorProto` states.
+
+    Raises:
+        BitstreamError: If it is none of ONNX.
+    """
+    try:
+        found: np.dtype[Any] = np.dtype(import_onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    except (KeyError, TypeError):
+        raise BitstreamError(f"tensor {name!r} has the data type {tensor.data_type}, which is none of ONNX") from None
+    return found
+
+
 _DATA_FIELDS: Sequence[str] = (
     "raw_data",
     "float_data",
@@ -377,10 +390,9 @@ def _has_data(tensor: Any) -> bool:
 
 
 def _fill(name: str, tensor: Any, array: Array | Bfloat16Bits) -> None:
-    onnx = import_onnx()
     plain = array.bits if isinstance(array, Bfloat16Bits) else array
     found = "bfloat16" if isinstance(array, Bfloat16Bits) else plain.dtype.name
-    wanted = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
+    wanted = element_type(name, tensor).name
     if shape_of(array) != tuple(tensor.dims) or found != wanted:
         got = f"{found} {shape_of(array)}, the graph has {wanted} {tuple(tensor.dims)}"
         raise BitstreamError(f"tensor {name!r} is {got}", field="topology_data")

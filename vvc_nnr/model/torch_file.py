@@ -16,17 +16,20 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
-from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, UnsupportedError, VvcNnrError, shown
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
+# LZMA is not among them: its header asks for memory at will.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
@@ -38,6 +41,7 @@ def check_records(file: IO[bytes]) -> None:
 
     Raises:
         BitstreamError: If a record was changed, or the archive is damaged.
+        UnsupportedError: If a record is packed otherwise than torch does.
     """
     file.seek(0)
     is_archive = file.read(4) == b"PK\x03\x04"
@@ -53,8 +57,16 @@ def _changed_record(file: IO[bytes]) -> str | None:
     """The first record that differs from its checksum, None if all are as they were written."""
     try:
         with zipfile.ZipFile(file) as archive:
+            for record in archive.infolist():
+                if record.compress_type not in _METHODS:
+                    raise UnsupportedError(
+                        f"the record {shown(record.filename, 100)} is packed by method {record.compress_type}; "
+                        "must be stored or deflated: save the file anew with torch.save"
+                    )
             is_checked = any(record.CRC for record in archive.infolist())
             return archive.testzip() if is_checked else None
+    except VvcNnrError:
+        raise
     except _DAMAGE as error:
         raise BitstreamError(f"damaged: {shown(str(error), 200)}: copy the file again") from error
 
@@ -63,6 +75,8 @@ def _changed_record(file: IO[bytes]) -> str | None:
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params", "weights", "module")
 # Views may show a file's values so many times: tied tensors are views too.
 _MOST_REPEATED = 64
+# Of maps in maps, for messages.
+_SHOWN_KEYS, _MAX_DEPTH = 5, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,8 +182,25 @@ def _state_dict(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
             "save its state dict alone, or under the key 'state_dict'"
         )
     if not tensors and content:
-        raise UnsupportedError("holds no tensor by name; must be a state dict")
+        places = list(islice(_places_of_tensors(content), _SHOWN_KEYS + 1))
+        there = f"; tensors are under {_listed(places)}" if places else f", only {_listed([[key] for key in content])}"
+        raise UnsupportedError(f"holds no tensor by name{there}: save the state dict of one network alone")
     return tensors, tuple(str(key) for key in content if key not in tensors)
+
+
+def _places_of_tensors(content: Mapping[Any, Any], depth: int = 0) -> Iterator[list[Any]]:
+    """The keys, from the outermost on, that lead to each map with tensors by name in a map of maps."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and any(map(is_tensor, value.values())):
+            yield [key]
+        elif isinstance(value, Mapping) and depth < _MAX_DEPTH:
+            yield from ([key, *below] for below in _places_of_tensors(value, depth + 1))
+
+
+def _listed(places: Sequence[Sequence[Any]]) -> str:
+    """Some places in a map of maps, as Python would index it."""
+    some = ["".join(f"[{shown(repr(key), 40)}]" for key in keys) for keys in places[:_SHOWN_KEYS]]
+    return ", ".join(some) + (" and more" if len(places) > _SHOWN_KEYS else "")
 
 
 def _check_views(state: Mapping[str, Any], n_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""How a float tensor is quantised: its step by option, by role or by its own values, and whether a grid gives it exactly."""
+"""How a float tensor is quantised: its step by option, role or its own values, and whether a grid gives it exactly."""
 
 from __future__ import annotations
 

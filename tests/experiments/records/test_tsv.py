@@ -49,7 +49,7 @@ class SizeRow:
 
 
 SIZE = SizeRow("net", 800, 200, "uniform8", 8, 100)
-IMAGE = ImageRow("cat", "jpeg-file", "q50", "none", "", 100, 0.78125, 30.5, 0.9)
+IMAGE = ImageRow("cat", "jpeg-file", "q50", "none", "", 100, 0.78125, 30.5, 0.9, None)
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["\t", "\n", "\r", "\\", "\\t", "#", "\x85", "\u2028", ""])
 SCORES = st.floats(min_value=0, allow_nan=False)
@@ -101,13 +101,13 @@ def test_rows_come_back_and_a_torn_line_costs_itself_only(rows: list[ToolRow], v
 def test_golden_file(tmp_path: Path) -> None:
     path = tmp_path / "images.tsv"
     with RowWriter(path, ImageRow, {"version": "1", "command": "a\nb"}) as writer:
-        writer.append([IMAGE, ImageRow("tab\there", "cnn-ae", "#net", "nnc:-32", "ab", 1, 0.1, math.inf, 1.0)])
+        writer.append([IMAGE, ImageRow("tab\there", "cnn-ae", "#net", "nnc:-32", "ab", 1, 0.1, math.inf, 1.0, None)])
     assert path.read_text() == (
         "# version: 1\n"
         "# command: a\\nb\n"
         "image\tmethod\tsetting\tweights\tnetwork_sha256\tn_bytes\tbpp\tpsnr_db\tssim\n"
         "cat\tjpeg-file\tq50\tnone\t\t100\t0.78125\t30.5\t0.9\n"
-        "tab\\there\tcnn-ae\t#net\tnnc:-32\tab\t1\t0.1\tinf\t1.0\n"
+        "tab\\there\tcnn-ae\t#net\tnnc:-32\tab\t1\t0.1\tinf\t1.0\t\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["images.tsv"]
 
@@ -118,8 +118,21 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
     assert read_rows(path, SizeRow).rows == (SIZE,)
 
 
+def test_the_mark_that_editors_put_before_utf8_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    other = dataclasses.replace(IMAGE, image="dog")
+    with RowWriter(path, ImageRow, HEADER) as writer:
+        writer.append([IMAGE])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    table = read_rows(path, ImageRow)
+    assert (table.rows, dict(table.header)) == ((IMAGE,), HEADER)
+    with RowWriter(path, ImageRow, HEADER) as writer:
+        writer.append([other])
+    assert read_rows(path, ImageRow).rows == (IMAGE, other)
+
+
 def test_numpy_scalars_are_written_as_numbers(tmp_path: Path) -> None:
-    row = ImageRow("cat", "jpeg-file", "q50", "none", "", np.int64(100), np.float64(0.5), np.float64(np.inf), 0.9)  # type: ignore[arg-type]
+    row = ImageRow("cat", "jpeg-file", "q50", "none", "", np.int64(100), np.float64(0.5), np.float64(np.inf), 0.9, None)  # type: ignore[arg-type]
     assert read_rows(_file(tmp_path, row), ImageRow).rows == (row,)
 
 
@@ -245,7 +258,7 @@ def test_no_row_with_nan_is_written(tmp_path: Path, value: float) -> None:
         RowWriter(path, ImageRow, HEADER) as writer,
         pytest.raises(ValueError, match=f"psnr_db is {value}, must be at least 0"),
     ):
-        writer.append([ImageRow("dog", "cnn-ae", "net", "file", "ab", 1, 1.0, value, 1.0)])
+        writer.append([ImageRow("dog", "cnn-ae", "net", "file", "ab", 1, 1.0, value, 1.0, None)])
     assert read_rows(path, ImageRow).rows == (IMAGE,)
 
 
@@ -276,9 +289,9 @@ def test_rows_that_cannot_be(tool_rows: list[ToolRow], changes: dict[str, object
     with pytest.raises(ValueError, match=message):
         ToolRow(**values)
     with pytest.raises(ValueError, match="at least 0"):
-        ImageRow("a", "cnn-ae", "n", "file", "", 1, -0.5, 1.0, 1.0)
+        ImageRow("a", "cnn-ae", "n", "file", "", 1, -0.5, 1.0, 1.0, None)
     with pytest.raises(ValueError, match="with weights 'none'"):
-        ImageRow("a", "cnn-ae", "n", "none", "", 1, 0.5, 1.0, 1.0)
+        ImageRow("a", "cnn-ae", "n", "none", "", 1, 0.5, 1.0, 1.0, None)
     with pytest.raises(ValueError, match="at least 1"):
         NetworkRow("n", "file", "", "all", "NNC", 0, None, 1, 1.0)
 

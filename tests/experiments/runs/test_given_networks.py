@@ -64,10 +64,10 @@ def test_files_are_run_and_counted_as_they_are(post: Path, coded: Path, tmp_path
     given = given_filters([str(coded), str(small)], originals=[str(post), f"small={post}"])
     rows = [each.row for each in states(tmp_path, given)]
     assert [(row.network, row.weights, row.coding) for row in rows] == [
-        ("post", "original", "float32"), ("post", "file", "NNC"),
-        ("small", "original", "float32"), ("small", "file", "uniform6"),
+        ("post", "original", "float32"), ("post", "file:post", "NNC"), ("post", "file:small", "uniform6"),
     ]  # fmt: skip
-    assert [row.n_bytes for row in rows] == [path.stat().st_size for path in (post, coded, post, small)]
+    assert [row.title for row in rows] == ["original", "post (NNC)", "small (uniform6)"]
+    assert [row.n_bytes for row in rows] == [path.stat().st_size for path in (post, coded, small)]
     assert {row.original_bytes for row in rows} == {post.stat().st_size}
     assert len({row.network_sha256 for row in rows}) == 3
     assert rows[0].n_parameters == rows[1].n_parameters == sum(p.numel() for p in network.parameters())
@@ -111,6 +111,37 @@ def test_calibrated_compression_keeps_to_its_size(post: Path, tmp_path: Path, rg
         check_photographs(options.compressions, None)
 
 
+def test_a_coded_file_belongs_to_the_network_that_its_weights_come_from(
+    networks: Path, post: Path, coded: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "rep.nnc"  # called like another network
+    network = load_inloop_filter(post)
+    other.write_bytes(vvc_nnr.compress(network, qp=-24, metadata=network_metadata(network)))
+    found = given_filters([str(networks / "rep.safetensors"), str(coded), str(other), str(post)])
+    assert [(each.name, each.weights([])) for each in found] == [
+        ("rep", ["original"]), ("post", ["original", "file:post", "file:rep"])
+    ]  # fmt: skip
+
+
+def test_a_uniform_file_alone_is_a_reconstruction(post: Path, tmp_path: Path) -> None:
+    network = load_inloop_filter(post)
+    small = tmp_path / "small.safetensors"
+    write_uniform(small, network_tensors(network), network_metadata(network), bits=6)
+    (given,) = given_filters([str(small)])
+    assert given.weights(BOTH_MODES) == ["file"]
+    (state,) = states(tmp_path, [given], "uniform8")
+    assert (state.row.title, state.row.original_bytes) == ("file (uniform6)", None)
+
+
+def test_one_file_name_in_two_folders_is_two_networks(networks: Path, tmp_path: Path) -> None:
+    for folder, name in (("a", "post"), ("b", "rep")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "v2.safetensors").write_bytes((networks / f"{name}.safetensors").read_bytes())
+    names = [str(tmp_path / folder / "v2.safetensors") for folder in "ab"]
+    assert [each.name for each in given_filters(names)] == ["a/v2", "b/v2"]
+    assert [each.place for each in given_filters(names, [names[1]])] == ["all", "none"]
+
+
 def test_an_original_of_another_name_is_paired_by_the_option(networks: Path, coded: Path) -> None:
     (given,) = given_filters([str(coded)], originals=[f"post={networks / 'rep.safetensors'}"])
     assert given.weights([]) == ["original", "file"]
@@ -124,7 +155,8 @@ def test_what_does_not_fit_is_refused(networks: Path, post: Path, coded: Path, t
     write_float(odd, network_tensors(network), network_metadata(network) | {"loop_filters": "some"})
     cases: list[tuple[list[str], list[str], list[str], str]] = [
         ([], [], [], "name at least one"),
-        ([str(post), str(coded)], [], [], "another network is called post too"),
+        ([str(post), str(post)], [], [], "this network is given twice"),
+        ([str(coded)], [], [str(post), f"post={post}"], "post has another original too; give it one"),
         ([str(post)], ["rep"], [], "replacement rep: is none of the networks post"),
         ([str(post)], [], [rep], "no network is called rep"),
         ([str(coded)], [], [str(larger)], "another shape"),

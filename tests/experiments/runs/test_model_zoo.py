@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vvc_nnr.calibrate.calibration import Calibration, as_calibration
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ZooRow
@@ -95,7 +95,7 @@ class CalibratedSmallRow:
         if not self.has_pictures:
             raise NotHereError("no photographs")
         pictures = torch.rand(4, 1, 1, 24, 24, generator=torch.Generator().manual_seed(2))
-        return as_calibration(list(pictures))
+        return Calibration(list(pictures[:3]), list(pictures[3:]), reference_psnr_db=40)
 
 
 def test_calibrated_rows(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from vvc_nnr.codec import image_formats
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.experiments import load
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
@@ -25,6 +26,7 @@ from vvc_nnr.experiments.runs.run import run_end_to_end, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
+from vvc_nnr.filters import picture_codecs
 from vvc_nnr.filters.zoo import load_inloop_filter, n_parameters
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
@@ -262,7 +264,8 @@ NAMES = [f"patch_{i}" for i in range(6)]
 
 @pytest.fixture
 def image_options(networks: Path) -> EndToEndOptions:
-    return EndToEndOptions(networks=[str(networks / f"{name}.safetensors") for name in ("small", "large")])
+    names = [str(networks / f"{name}.safetensors") for name in ("small", "large")]
+    return EndToEndOptions(networks=names, formats=("jpeg",))
 
 
 def test_end_to_end_writes_rows_tables_and_a_plot(
@@ -303,8 +306,8 @@ def test_a_cut_off_end_to_end_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     interrupt_at: int,
 ) -> None:
-    autoencodings = Calls(monkeypatch, end_to_end, "encode_pictures")
-    jpegs = Calls(monkeypatch, end_to_end, "encode_jpeg")
+    autoencodings = Calls(monkeypatch, picture_codecs, "encode_pictures")
+    jpegs = Calls(monkeypatch, image_formats, "decode_jpeg")
 
     def run(name: str) -> dict[str, Table]:
         return run_end_to_end(patches, NAMES, tmp_path / name, image_options, provenance)
@@ -359,7 +362,7 @@ def test_table_1_of_a_folder_has_the_networks_of_both_experiments(
 
 def test_names_of_networks(patches: list[NDArray[np.uint8]], provenance: Provenance, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one"):
-        EndToEndOptions(networks=())
+        run_end_to_end(patches, NAMES, tmp_path, EndToEndOptions(networks=()), provenance)
     with pytest.raises(InputError, match="no such file, and no network of the zoo"):
         run_end_to_end(patches, NAMES, tmp_path, EndToEndOptions(networks=["nothing"]), provenance)
 
@@ -368,7 +371,7 @@ def test_the_same_autoencoder_twice_is_refused(
     patches: list[NDArray[np.uint8]], image_options: EndToEndOptions, provenance: Provenance, tmp_path: Path
 ) -> None:
     twice = EndToEndOptions(networks=[image_options.networks[0]] * 2)
-    with pytest.raises(InputError, match="another network is called small too"):
+    with pytest.raises(InputError, match="this network is given twice"):
         run_end_to_end(patches, NAMES, tmp_path, twice, provenance)
 
 

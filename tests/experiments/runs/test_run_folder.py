@@ -24,12 +24,14 @@ from vvc_nnr.experiments.records.settings import (
     Plan,
     RunFiles,
     RunIdentity,
+    copies_text,
     files_digest,
     picture_digests,
     progress,
     read_last_run,
     run_remarks,
     source_digests,
+    tell_copies,
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import ReportFormat, write_report
@@ -44,7 +46,7 @@ from vvc_nnr.sequences.y4m import Y4mWriter
 FILES = RunFiles("rows.tsv", "rows.json")
 PLAN = Plan({"images": ("a", "b"), "networks": ("net",)}, 4)
 IDENTITY = RunIdentity({"bits": 8, "qps": (22,)}, ("qps",), {"a": ("1",), "b": ("2", "3")})
-A, B = (ImageRow(name, "cnn-ae", "net", "original", "ab", 10, 1.0, 30.0, 0.5) for name in "ab")
+A, B = (ImageRow(name, "cnn-ae", "net", "original", "ab", 10, 1.0, 30.0, 0.5, None) for name in "ab")
 
 
 @pytest.fixture(scope="module")
@@ -339,3 +341,16 @@ def test_a_picture_that_is_read_has_its_own_digest(tmp_path: Path) -> None:
     before = source_digests([source])
     assert source_digests([open_source(tmp_path / "a.png", bit_depth=10)]) != before
     assert source_digests([source]) == before
+
+
+def test_copies_among_the_pictures_are_told(
+    run: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start, and at the head of the report."""
+    inputs = {"a": ("1", "2"), "b": ("1", "2"), "c": ("1",), "d": ("3",), "e": ("3",)}
+    assert copies_text(inputs) == "The same pictures count more than once: a = b, d = e."
+    assert copies_text({name: inputs[name] for name in "acd"}) == ""
+    tell_copies(inputs)
+    assert caplog.messages == [copies_text(inputs)]
+    run(replace(IDENTITY, inputs=inputs), (A, B))
+    assert read_last_run(tmp_path / "out" / FILES.settings).copies == "The same pictures count more than once: a = b."

@@ -167,8 +167,27 @@ def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> 
         assert counts["sequences"] == (2, 0, 1, 0, 1)
         assert counts["sequences, BD-rate above 0"][:2] == (2, 0)
     alarms = [note for note in table.notes if note.startswith("ALARM")]
-    assert "ALARM: worse with decisions on, net (file (NNC)), Cb, pictures: pass picture 1." in alarms
+    assert alarms == [
+        "ALARM: pictures, worse with decisions: pass picture 1 (net, file (NNC), on, Cb YUV).",
+        "ALARM: sequences, worse with decisions: pass (net, file (NNC), on, Cb YUV).",
+    ]
     assert not any("no picture and no sequence" in note for note in table.notes)
+
+
+def test_what_replaces_the_filters_is_no_alarm() -> None:
+    """Switched off it leaves the picture without any filter, which is expected to be worse."""
+    rows = [
+        each
+        for qp in QPS
+        for each in (
+            row("pass", qp),
+            replace(row("pass", qp, gain_db=-0.5), loop_filters="none"),
+            replace(row("pass", qp, "decisions", "file", gain_db=-0.2), loop_filters="none"),
+        )
+    ]
+    table = tables_of(rows, [replace(NETWORK, place="none")], CONVENTIONS)["worse"]
+    assert any(count for r in table.rows for count in r[5:])
+    assert not any("ALARM" in note or "no picture and no sequence" in note for note in table.notes)
 
 
 def test_warnings_are_listed_by_sequence_and_counted_under_the_table() -> None:

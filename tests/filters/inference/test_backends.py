@@ -11,8 +11,9 @@ from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.inference import choice
 from vvc_nnr.filters.inference.choice import BackendName, chosen_backend, make_backend, missing_for
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
-from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
+from vvc_nnr.filters.networks.packing import sample_scale
+from vvc_nnr.filters.networks.planes import PackedGrid
 from vvc_nnr.filters.zoo import load_inloop_filter
 
 BACKENDS: list[BackendName] = ["torch", "onnxruntime", "openvino"]
@@ -71,7 +72,7 @@ def test_agrees_with_the_network_within_a_thousandth_of_a_code_value(backend, ne
 @pytest.mark.parametrize("name", ["inloop-postfilter", "inloop-replacement"])
 def test_agrees_on_trained_networks_and_photographs(backend, name, photographs):
     network = load_inloop_filter(name)
-    planes = read_planes(photographs(1, 64, 48)[0].to_bit_depth(10), (0, 0, 24, 32))
+    planes = PackedGrid(photographs(1, 64, 48)[0].to_bit_depth(10), sample_scale(10)).read((0, 0, 24, 32))
     output = make_backend(network, backend, "float32", 1, "cpu").run(planes, 37)
     assert np.abs(output - by_torch(network, planes, 37)).max() < 1e-3 * CODE_VALUE
 

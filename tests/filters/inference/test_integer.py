@@ -22,8 +22,9 @@ from vvc_nnr.filters.inference.integer import (
 )
 from vvc_nnr.filters.inference.native import NativeBackend, kernel_of, with_feature_levels
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.inference.tiles import read_planes
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
+from vvc_nnr.filters.networks.packing import sample_scale
+from vvc_nnr.filters.networks.planes import PackedGrid
 from vvc_nnr.filters.zoo import load_inloop_filter
 
 
@@ -54,7 +55,7 @@ def network(request):
 
 @pytest.fixture
 def planes(photographs):
-    return read_planes(photographs(1, 118, 70)[0].to_bit_depth(10), (0, 0, 35, 59))
+    return PackedGrid(photographs(1, 118, 70)[0].to_bit_depth(10), sample_scale(10)).read((0, 0, 35, 59))
 
 
 def by_torch(network, planes, qp):

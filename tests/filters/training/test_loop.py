@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,10 +17,18 @@ from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
+from vvc_nnr.filters.networks.layout import RUNS, parse_layout
 from vvc_nnr.filters.networks.packing import pack
 from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource
 from vvc_nnr.filters.training.in_loop import InLoopTask
-from vvc_nnr.filters.training.loop import TrainOptions, check_checkpoint, learning_rate_at, quantised_weights, train
+from vvc_nnr.filters.training.loop import (
+    TrainOptions,
+    check_checkpoint,
+    learning_rate_at,
+    quantised_weights,
+    read_history,
+    train,
+)
 from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.quantize.uniform import quantize_uniform
 
@@ -180,7 +189,7 @@ def test_seeds_make_runs_repeatable_and_different(make_task, tmp_path):
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (TrainOptions(10, 2, warmup_steps=3, device="cpu"), "n_steps 9 there, 10 asked for"),
+        (TrainOptions(8, 2, warmup_steps=3, device="cpu"), "n_steps 9 there, 8 asked for"),
         (TrainOptions(9, 3, warmup_steps=3, device="cpu"), "batch_size 2 there, 3 asked for"),
         (TrainOptions(9, 2, 1e-3, warmup_steps=3, device="cpu"), "learning_rate 0.002 there"),
         (TrainOptions(9, 2, warmup_steps=3, seed=1, device="cpu"), "seed 0 there, 1 asked for"),
@@ -494,6 +503,73 @@ def test_training_gains_on_pictures_that_were_not_trained_on(inloop_task, tmp_pa
     figures = train(task, TrainOptions(250, 8, 1e-2, warmup_steps=10, device="cpu"), tmp_path / "a.pt")
     assert list(figures) == ["gain_qp22_db", "gain_qp37_db"]
     assert figures["gain_qp37_db"] > 0.3
+
+
+class Unchanged(torch.nn.Module):
+    """Returns the planes that went in, or no change, but for a scale that can be learned."""
+
+    def __init__(self, n_planes, is_picture):
+        super().__init__()
+        self.n_planes, self.is_picture = n_planes, is_picture
+        self.conv = torch.nn.Conv2d(n_planes, n_planes, 1)
+        torch.nn.init.zeros_(self.conv.weight)
+        torch.nn.init.zeros_(self.conv.bias)
+
+    def forward(self, planes, qp=None):
+        planes = planes[:, : self.n_planes]
+        return self.conv(planes) + (planes if self.is_picture else 0)
+
+
+@pytest.mark.parametrize("planes", RUNS)
+@pytest.mark.parametrize(
+    "more",
+    ["", ",range=signed,output=residual", ",range=code,qp=plane,output=noise", ",range=code8,qp=scalar", ",overlap=2"],
+)
+def test_a_network_that_changes_nothing_has_loss_1_in_every_layout(pair_folder, planes, more):
+    layout = parse_layout(f"planes={planes}{more}")
+    network = Unchanged(layout.n_planes, layout.output == "picture")
+    pairs = PairSet(pair_folder, "all", (22, 37))
+    task = InLoopTask(network, pairs, pairs, seed=0, crop=24, layout=layout)
+    losses = [float(task.loss(step, 8, torch.device("cpu")).detach()) for step in range(4)]
+    # Chroma that was made larger, and colours, carry less of the noise than the planes that they are made of.
+    low = {"rgb": 0.4, "yuv444": 0.7}.get(planes, 0.85)
+    assert low < np.mean(losses) < (1.15 if planes != "rgb" else 4)
+    with torch.no_grad():
+        figures = task.validate(torch.device("cpu"))
+    assert all(abs(value) < 1e-3 for value in figures.values())
+    first = task.loss(0, 2, torch.device("cpu"))
+    first.backward()
+    assert network.conv.weight.grad.abs().max() > 0
+
+
+def test_a_kept_component_has_no_weight_in_the_loss(pair_folder):
+    pairs = PairSet(pair_folder, "all", (22, 37))
+    layout = parse_layout("planes=yuv420-packed,keep=cb+cr")
+    network = Unchanged(6, is_picture=True)
+    InLoopTask(network, pairs, pairs, seed=0, crop=12, layout=layout).loss(0, 2, torch.device("cpu")).backward()
+    touched = network.conv.weight.grad.abs().sum(dim=(1, 2, 3)) > 0
+    assert touched.tolist() == [True] * 4 + [False] * 2
+
+
+def test_a_longer_run_goes_on_and_keeps_its_history(inloop_task, tmp_path):
+    history = tmp_path / "history.tsv"
+    train(inloop_task(), OPTIONS, tmp_path / "a.pt", history=history)
+    before = read_history(history)
+    assert [row["step"] for row in before] == [4, 8, 9]
+    longer = replace(OPTIONS, n_steps=12)
+    figures = train(inloop_task(), longer, tmp_path / "a.pt", history=history)
+    after = read_history(history)
+    assert after[:3] == before
+    assert [row["step"] for row in after] == [4, 8, 9, 12]
+    assert after[-1] == pytest.approx({"step": 12, "loss": after[-1]["loss"], **figures}, rel=1e-4)
+    with pytest.raises(InputError, match="n_steps 12 there, 9 asked for"):
+        train(inloop_task(), OPTIONS, tmp_path / "a.pt")
+
+
+def test_a_history_that_is_none(inloop_task, tmp_path):
+    (tmp_path / "history.tsv").write_text("step\tloss\n1\n")
+    with pytest.raises(InputError, match=r"history.tsv: no history of a training"):
+        read_history(tmp_path / "history.tsv")
 
 
 def test_pictures_without_colour_can_be_learned_from(pair_folder, tmp_path):

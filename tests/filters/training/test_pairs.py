@@ -65,7 +65,8 @@ def test_the_eight_turns_differ(random_frame):
 
 
 def test_files_of_a_pair_set(folder):
-    names = {f"{kind}_qp{qp}.npy" for kind in ("all", "none") for qp in (32, 42)} | {"original.npy"}
+    names = {f"{kind}_qp{qp}.npy" for kind in ("all", "none") for qp in (32, 42)}
+    names |= {"original.npy", "sha256.json"}
     files = {f"000{i}_{n}/{f}" for i, n in enumerate("abc") for f in names}
     assert set(contents(folder)) == files | {"pairs.json"}
     assert pair_names(folder) == ["0000_a", "0001_b", "0002_c"]
@@ -112,6 +113,28 @@ def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, m
     assert len(made) == 12
     assert contents(tmp_path) == expected
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_changed_pair_is_noticed_and_made_anew(pictures, tmp_path):
+    """Before any checkpoint holds the set's digest; a changed bit is a legal, other sample."""
+    options = PairOptions((42,), ("all",))
+    names = make_pairs(pictures[:2], tmp_path, options)
+    digest = pairs_digest(tmp_path, names, options)
+    path = tmp_path / names[1] / "all_qp42.npy"
+    good = path.read_bytes()
+    path.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+    with pytest.raises(InputError, match=r"all_qp42\.npy: is not as it was made: damaged; remove it, to be made anew"):
+        pairs_digest(tmp_path, names, options)
+    path.unlink()
+    make_pairs(pictures[:2], tmp_path, options)
+    assert (path.read_bytes(), pairs_digest(tmp_path, names, options)) == (good, digest)
+    note = tmp_path / names[0] / "sha256.json"
+    note.write_text("[")
+    with pytest.raises(InputError, match=r"sha256\.json: cannot be read: .*; remove .*0000_a, to be made anew"):
+        make_pairs(pictures[:2], tmp_path, options)
+    note.unlink()  # as an older version left it
+    make_pairs(pictures[:2], tmp_path, options)
+    assert pairs_digest(tmp_path, names, options) == digest
 
 
 def test_pictures_take_the_presets_in_turn(pictures, tmp_path, monkeypatch):
@@ -170,6 +193,7 @@ def test_the_digest_of_pairs_follows_every_sample(pictures, tmp_path):
     options = PairOptions((42,), ("all",))
     names = make_pairs(pictures[:1], tmp_path, options)
     digests = {pairs_digest(tmp_path, names, options)}
+    (tmp_path / names[0] / "sha256.json").unlink()  # as an older version left it
     path = tmp_path / names[0] / "all_qp42.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     digests.add(pairs_digest(tmp_path, names, options))

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import vvc_nnr
-from vvc_nnr.calibrate.calibration import Calibration, Sample, as_calibration
+from vvc_nnr import Calibration, Sample
+from vvc_nnr.calibrate.calibration import as_calibration
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated, prepare_calibrated
 from vvc_nnr.calibrate.layers import find_layers, rows_of, run_forward, weight_order, windows
-from vvc_nnr.calibrate.moments import PausedPasses, input_moments, output_moments
+from vvc_nnr.calibrate.moments import BothPasses, PausedPasses, input_moments, output_moments
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 
@@ -135,7 +136,9 @@ def test_input_moments_are_means_over_patches() -> None:
         PausedPasses(changed, layers, samples, run_forward) as after,
     ):
         for layer in layers[:2]:
-            found = input_moments(layer, layer.module(network), before, after, 2, torch.Generator())
+            module = layer.module(network)
+            assert isinstance(module, nn.Conv2d)
+            found = input_moments(layer, module, BothPasses(before, after, 2, torch.Generator()))
     assert found is not None
     u = torch.cat([patches(network[2], network[:2](x)) for (x,) in samples], 1)[0].detach().double().numpy()
     v = torch.cat([patches(changed[2], changed[:2](x)) for (x,) in samples], 1)[0].detach().double().numpy()
@@ -247,13 +250,24 @@ def test_what_no_layer_has_is_coded_by_its_role() -> None:
     assert decoded["1.mask"].tobytes() == norm.mask.numpy().tobytes()
 
 
+class Mixed(nn.Module):
+    """A matrix that no layer has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.eye(8) + 0.1 * torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("nchw,cd->ndhw", x, self.mix)
+
+
 @pytest.mark.parametrize(("given", "qp"), [({}, -52), ({"qp": -32}, -32), ({"qp_density": 3}, -104)])
 def test_matrices_of_no_known_layer_get_a_fine_qp_unless_one_is_given(given: dict[str, int], qp: int) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ConvTranspose2d(8, 1, 1)).eval()
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), Mixed(), nn.Conv2d(8, 1, 1)).eval()
     options = CompressOptions(**given)  # type: ignore[arg-type]
     data = compress_calibrated(network, pictures(), max_loss_db=0.5, options=options).data
-    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(data).tensors}["1.weight"] == qp
+    assert {tensor.name: tensor.qp for tensor in vvc_nnr.inspect(data).tensors}["1.mix"] == qp
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
@@ -370,5 +384,5 @@ def test_limits_without_pictures_are_refused() -> None:
 
 
 def test_every_fourth_picture_is_held_out() -> None:
-    found = as_calibration(pictures(9))
+    found = as_calibration(pictures(9), small_network())
     assert (len(found.fitted), len(found.held_out)) == (7, 2)

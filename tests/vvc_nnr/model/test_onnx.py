@@ -101,7 +101,7 @@ def test_one_file_becomes_the_same_model_again(path: Path, carriage: GraphCarria
     assert network.graph is not None
     data = compress_arrays(
         network.arrays,
-        CompressOptions(qp=-40, lossless=lossless),
+        CompressOptions(lossless=True) if lossless else CompressOptions(qp=-40),
         metadata={"by": '{"vvc_nnr":'},
         roles=network.roles,
         graph=Graph(network.graph, carriage),
@@ -439,3 +439,14 @@ def test_small_constants_and_texts_may_go_with_the_graph(path: Path, tmp_path: P
     onnx.save(model, path)
     write_arrays(tmp_path / "b.safetensors", read_arrays(path))
     assert set(read_network_file(path).tensors) == set(read_network_file(tmp_path / "b.safetensors").tensors)
+
+
+def test_a_constant_of_no_data_type_is_damage(tmp_path: Path) -> None:
+    """In the graph of a coded file, whose constants lie elsewhere."""
+    onnx.save(make_model(), tmp_path / "x.onnx")
+    network = read_arrays(tmp_path / "x.onnx")
+    model = onnx.load_from_string(network.graph)
+    model.graph.initializer[0].data_type = 0
+    damaged = replace(network, graph=model.SerializeToString())
+    with pytest.raises(BitstreamError, match=r"tensor 'w' has the data type 0, which is none of ONNX"):
+        write_arrays(tmp_path / "again.onnx", damaged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def test_files_that_are_no_state_dicts(tmp_path: Path) -> None:
         read_arrays(saved(tmp_path / "x.pt", [torch.zeros(2)]))
     with pytest.raises(UnsupportedError, match="no tensor by name"):
         read_arrays(saved(tmp_path / "x.pt", {"epoch": 3}))
+    nested = {"epoch": 3, "models": {name: {"w": torch.zeros(2)} for name in ("generator", "critic")}}
+    with pytest.raises(
+        UnsupportedError, match=r"under \['models'\]\['generator'\], \['models'\]\['critic'\]: save the"
+    ):
+        read_arrays(saved(tmp_path / "x.pt", nested))
+    many = {"all": {f"n{i}": {"w": torch.zeros(2)} for i in range(9)}}
+    with pytest.raises(UnsupportedError, match=r"\['all'\]\['n4'\] and more: save the state dict of one network"):
+        read_arrays(saved(tmp_path / "x.pt", many))
     with pytest.raises(InputError, match="no such file"):
         read_arrays(tmp_path / "missing.pt")
 
@@ -183,6 +192,16 @@ def test_a_changed_byte_of_a_tensor_is_noticed(tmp_path: Path) -> None:
         assert not torch.equal(torch.load(path)["state_dict"][name], tensor)  # torch itself reads another value
         with pytest.raises(BitstreamError, match=rf"{name}\.pt: damaged: the record .*another checksum.*copy"):
             read_arrays(path)
+
+
+def test_a_record_that_is_packed_otherwise_is_refused_by_its_method(tmp_path: Path) -> None:
+    """LZMA's header asks for as much memory as it likes; torch does not look at records that it does not need."""
+    path = saved(tmp_path / "x.pt", {"w": torch.arange(8, dtype=torch.float32)})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_LZMA) as records:
+        records.writestr("x/note", bytes(99))
+    assert torch.load(path)["w"].shape == (8,)
+    with pytest.raises(UnsupportedError, match=r"x\.pt: the record x/note is packed by method 14; must be stored"):
+        read_arrays(path)
 
 
 def test_checkpoints_without_checksums_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""The backend that computes a network: of those that may, the fastest one whose samples are torch's."""
+
+from __future__ import annotations
+
+import numpy as np
+import skimage.data
+from numpy.typing import NDArray
+from torch import nn
+
+from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.filters.inference.choice import (
+    FASTEST_FIRST,
+    Backend,
+    BackendChoice,
+    BackendName,
+    Precision,
+    chosen_backend,
+    make_backend,
+    missing_for,
+)
+from vvc_nnr.filters.inference.torch import TorchBackend
+from vvc_nnr.filters.networks.foreign import misfit
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.planes import grids_of, network_input, read_extended
+from vvc_nnr.sequences.images import rgb_to_frame
+
+
+def ready_backend(
+    network: nn.Module,
+    layout: Layout,
+    choice: BackendChoice,
+    precision: Precision,
+    n_threads: int | None,
+    device: str,
+) -> tuple[BackendName, Backend, str]:
+    """The backend of a choice, made ready; what is not torch has to agree with torch on a test picture.
+
+    Args:
+        network: The filter.
+        layout: How pictures go into it.
+        choice: The backend; with "auto" the next one is taken where a faster one cannot run the network.
+        precision: What it computes in.
+        n_threads: Threads in all; None for torch's own setting, else for all cores.
+        device: Where torch computes.
+
+    Returns:
+        Its name, the backend, and one line that says why no faster one computes; empty if this is the fastest.
+
+    Raises:
+        InputError: If the backend is not there, or the one that was asked for cannot run the network.
+    """
+    name = chosen_backend(choice, precision, device)
+    order = FASTEST_FIRST[precision]
+    others = order[order.index(name) + 1 :] if choice == "auto" else ()
+    why_not: list[str] = []
+    for each in (name, *(other for other in others if not missing_for(other))):
+        backend, fault = _tried(network, layout, each, precision, n_threads, device)
+        if backend is not None:
+            return each, backend, f"computed by {each}, since {'; '.join(why_not)}" if why_not else ""
+        why_not.append(f"{each} {fault}")
+    raise InputError(f"backend {'; '.join(why_not)}")
+
+
+def _tried(
+    network: nn.Module, layout: Layout, name: BackendName, precision: Precision, n_threads: int | None, device: str
+) -> tuple[Backend | None, str]:
+    """A backend, or why it cannot run a network."""
+    if name == "native" and not isinstance(network, InLoopNetwork):
+        return None, "computes filters of the bundled architectures alone; choose precision float32 or bfloat16"
+    if name == "torch":
+        return make_backend(network, name, precision, n_threads, device, layout), ""
+    values, qp = _test_input(layout)
+    try:
+        expected = TorchBackend(network).run(values, qp)
+    except Exception as error:  # of the user's module
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise misfit(network, layout, (values.shape[1], values.shape[2]), said) from error
+    if not np.isfinite(expected).all():
+        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
+    try:
+        backend = make_backend(network, name, precision, n_threads, device, layout)
+        found = backend.run(values, qp)
+    except Exception as error:  # of the exporter, or of the runtime, which have many kinds
+        return None, f"cannot run it ({' '.join(str(error).split())[:160]})"
+    limit = TOLERANCES[precision] * layout.peak(10) / 1023
+    if found.shape != expected.shape or not np.abs(found - expected).max() <= limit:
+        return None, "gives other samples than torch"
+    return backend, ""
+
+
+TOLERANCES: dict[Precision, float] = {"float32": 0.05, "bfloat16": 8.0, "int8": 32.0}
+"""How far from torch's float32 a backend may be on the test picture, in code values of 10 bit."""
+_TEST_SIDES = (32, 48)
+
+
+def _test_input(layout: Layout) -> tuple[NDArray[np.float32], float | None]:
+    """Part of a photograph as the network takes it, and its second input."""
+    picture = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    frame = rgb_to_frame(picture[:128, 128:320], bit_depth=10)
+    grid = grids_of(frame, layout)[0]
+    height, width = layout.patch or (
+        layout.align * -(-side // layout.align) + 2 * layout.overlap for side in _TEST_SIDES
+    )
+    values = network_input(layout, read_extended(grid, (0, 0, height, width)), 32)
+    return np.ascontiguousarray(values), layout.qp_input(32) if layout.qp == "scalar" else None

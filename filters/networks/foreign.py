@@ -1,0 +1,107 @@
+"""Networks of the user's own: modules that take the tensors of files, and declare how pictures go in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout, parse_layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def with_tensors(network: _Module, tensors: Mapping[str, np.ndarray[Any, Any]], where: str) -> _Module:
+    """A copy of a module with the tensors of a file in the place of its own.
+
+    Args:
+        network: The module.
+        tensors: All of its parameters and buffers by name; where the module has a tensor of no values, of any shape.
+        where: How errors name the file.
+
+    Raises:
+        InputError: If they are not those of such a module.
+    """
+    changed = copy.deepcopy(network)
+    own = changed.state_dict()
+    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    if missing or unknown:
+        raise InputError(f"{where}: not the tensors of this module: missing {missing[:3]}, unknown {unknown[:3]}")
+    for name, value in own.items():
+        if value.numel() and tuple(value.shape) != tensors[name].shape:
+            raise InputError(f"{where}: tensor {name} is {tensors[name].shape}, the module has {tuple(value.shape)}")
+    try:
+        changed.load_state_dict({name: torch.from_numpy(np.array(tensors[name])) for name in own})
+    except RuntimeError as error:  # a tensor of no values, such as a table that is not made yet, that is to have some
+        raise InputError(f"{where}: the module does not take its tensors: {' '.join(str(error).split())}") from error
+    return changed.eval()
+
+
+def declared_layout(
+    network: nn.Module, given: Layout | str | None = None, metadata: Mapping[str, str] | None = None, where: str = ""
+) -> Layout:
+    """How pictures go into a network: as the user says, else the module, else its file.
+
+    Args:
+        network: The module; its attribute `layout` is a `Layout` or the text of one. The size of an ONNX model's input
+            is that of its graph.
+        given: By the user.
+        metadata: What the network's file says.
+        where: How errors name the network.
+
+    Raises:
+        InputError: If no one says it, or it is no layout.
+    """
+    name = where or type(network).__name__
+    for found in (given, getattr(network, "layout", None), (metadata or {}).get(LAYOUT_KEY)):
+        if found is None:
+            continue
+        if not isinstance(found, Layout | str):
+            raise InputError(f"{name}: its attribute layout is a {type(found).__name__}, must be a Layout or its text")
+        try:
+            return _in_graphs_size(network, parse_layout(found) if isinstance(found, str) else found)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    raise InputError(
+        f"{name}: no layout says how pictures go in ({_what_it_takes(network)}); give one (--layout, such as "
+        f"planes={'|'.join(RUNS)}), or the module an attribute layout"
+    )
+
+
+def _in_graphs_size(network: nn.Module, layout: Layout) -> Layout:
+    """The layout with the fixed size of an ONNX model's input."""
+    sides = network.input_sides if isinstance(network, OnnxNetwork) else None
+    if sides is None or layout.patch == sides:
+        return layout
+    if layout.patch is not None:
+        raise InputError(f"layout: patch {layout.patch}, the ONNX model takes {sides} (height, width)")
+    return replace(layout, patch=sides)
+
+
+def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str) -> InputError:
+    """The error of a layout that does not fit its network, with both shapes.
+
+    Args:
+        network: The network.
+        layout: Its layout.
+        sides: Height and width of what it was given.
+        said: What came of it.
+    """
+    second = " and a number (1,)" if layout.qp == "scalar" else ""
+    given = f"(1, {layout.n_inputs}, {sides[0]}, {sides[1]}){second}"
+    return InputError(f"layout {layout.text}: gives the network {given}, {_what_it_takes(network)}; {said}")
+
+
+def _what_it_takes(network: nn.Module) -> str:
+    """What the first layer tells of the input."""
+    if isinstance(network, OnnxNetwork):
+        return f"its graph takes {network.input_shapes}"
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return "it has no convolution" if first is None else f"its first convolution takes {first.in_channels} planes"

@@ -1,0 +1,248 @@
+"""A picture as the planes that a network's layout declares, and what comes out of it as a picture again.
+
+All values between are real, in units of the layout's range without its sign: `sample / layout.scale(bit_depth)`, R, G
+and B likewise. What is not direct (chroma that was made larger, RGB) goes back as a correction, so that a network that
+changes nothing leaves every sample as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.errors import UnsupportedError
+from vvc_nnr.filters import _kernels
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.packing import pack, unpacked_planes
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, Frame, Plane
+from vvc_nnr.sequences.images import RGB_TO_YUV, grown, shrunk
+
+Rectangle: TypeAlias = tuple[int, int, int, int]
+"""Top, left, height and width, in samples of the planes; may lie beyond the picture."""
+Values: TypeAlias = NDArray[np.float32]
+COMPONENTS = ("y", "cb", "cr")
+_LUMA_STEPS, _CHROMA_STEPS = 219, 224
+
+
+class Grid(Protocol):
+    """The planes that a network sees at a time, of one picture."""
+
+    @property
+    def height(self) -> int:
+        """Rows of each plane."""
+
+    @property
+    def width(self) -> int:
+        """Samples per row."""
+
+    def read(self, window: Rectangle) -> Values:
+        """The values (C, height, width) of a window that lies in the planes; contiguous, the caller's own."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedGrid:
+    """Six planes of half size, made while they are read.
+
+    Attributes:
+        frame: A 4:2:0 or 4:0:0 picture; the latter's chroma is flat.
+        scale: The sample value that counts as 1.
+        portable: Without the processor's wider instructions; the result is the same.
+    """
+
+    frame: Frame
+    scale: float
+    portable: bool = False
+
+    @property
+    def height(self) -> int:
+        """See `Grid`."""
+        return -(-self.frame.height // 2)
+
+    @property
+    def width(self) -> int:
+        """See `Grid`."""
+        return -(-self.frame.width // 2)
+
+    def read(self, window: Rectangle) -> Values:
+        """See `Grid`."""
+        luma, *chroma = (np.ascontiguousarray(plane) for plane in self.frame.planes)
+        flat = float(1 << (self.frame.bit_depth - 1))
+        pair = (chroma[0], chroma[1]) if chroma else None
+        return _kernels.read_window(luma, pair, window, self.scale, flat, self.portable)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayGrid:
+    """Planes that are all there.
+
+    Attributes:
+        values: (C, height, width).
+    """
+
+    values: Values
+
+    @property
+    def height(self) -> int:
+        """See `Grid`."""
+        return int(self.values.shape[1])
+
+    @property
+    def width(self) -> int:
+        """See `Grid`."""
+        return int(self.values.shape[2])
+
+    def read(self, window: Rectangle) -> Values:
+        """See `Grid`."""
+        top, left, height, width = window
+        return self.values[:, top : top + height, left : left + width].copy()
+
+
+def check_format(frame: Frame, layout: Layout) -> None:
+    """Raises UnsupportedError for a chroma format that the planes do not go with: packed ones are 4:2:0 and 4:0:0."""
+    if layout.planes == "yuv420-packed" and frame.chroma_format not in ("400", "420"):
+        shown = ":".join(frame.chroma_format)
+        raise UnsupportedError(f"the filters take 4:2:0 and 4:0:0, got {shown}")
+
+
+def grids_of(frame: Frame, layout: Layout) -> list[Grid]:
+    """The planes that the network is to see, one grid after the other.
+
+    Raises:
+        UnsupportedError: If the picture's chroma format does not go with the layout.
+    """
+    check_format(frame, layout)
+    scale = np.float32(layout.scale(frame.bit_depth))
+    match layout.planes:
+        case "yuv420-packed":
+            return [PackedGrid(frame, float(scale))]
+        case "y":
+            return [ArrayGrid(frame.planes[0][None].astype(np.float32) / scale)]
+        case "each":
+            return [ArrayGrid(plane[None].astype(np.float32) / scale) for plane in frame.planes]
+        case "yuv444":
+            return [ArrayGrid(_luma_sized(frame) / scale)]
+        case "rgb":
+            peak = np.float32(((1 << frame.bit_depth) - 1) / scale)
+            return [ArrayGrid(np.einsum("cp,phw->chw", _yuv_to_rgb(), _nominal(frame)) * peak)]
+
+
+def corrections(frame: Frame, layout: Layout, grids: Sequence[Grid], outputs: Sequence[Values]) -> tuple[Values, ...]:
+    """What the outputs add to each component of the picture, in its sample values, (height, width) each.
+
+    Args:
+        frame: The picture.
+        layout: The network's.
+        grids: What went in.
+        outputs: The filtered planes (C, height, width) of each grid, in the same units.
+    """
+    scale = np.float32(layout.scale(frame.bit_depth))
+    zeros = tuple(np.zeros(plane.shape, np.float32) for plane in frame.planes)
+    found: tuple[Values, ...]
+    match layout.planes:
+        case "yuv420-packed":
+            found = unpacked_planes(outputs[0] * scale - pack(frame), [plane.shape for plane in frame.planes])
+        case "y":
+            found = (outputs[0][0] * scale - frame.planes[0], *zeros[1:])
+        case "each":
+            found = tuple(out[0] * scale - plane for out, plane in zip(outputs, frame.planes, strict=True))
+        case "yuv444":
+            found = _chroma_sized(frame, (outputs[0] - _whole(grids[0])) * scale)
+        case "rgb":
+            peak = np.float32(((1 << frame.bit_depth) - 1) / scale)
+            changed = np.einsum("pc,chw->phw", RGB_TO_YUV.astype(np.float32), (outputs[0] - _whole(grids[0])) / peak)
+            step = 1 << (frame.bit_depth - 8)
+            steps = np.array([_LUMA_STEPS, _CHROMA_STEPS, _CHROMA_STEPS], np.float32)[:, None, None] * step
+            found = _chroma_sized(frame, changed * steps)
+    return tuple(
+        zero if name in layout.keep else values for name, values, zero in zip(COMPONENTS, found, zeros, strict=False)
+    )
+
+
+def corrected(frame: Frame, added: Sequence[Values]) -> Frame:
+    """The picture with corrections added, rounded half to even and clipped to its bit depth."""
+    peak = (1 << frame.bit_depth) - 1
+    planes = (
+        np.rint(plane + values).clip(0, peak).astype(plane.dtype)
+        for plane, values in zip(frame.planes, added, strict=True)
+    )
+    return Frame(tuple(cast(Plane, plane) for plane in planes), frame.bit_depth, frame.chroma_format)
+
+
+def network_input(layout: Layout, values: Values, qp: float) -> Values:
+    """What the network takes (C, height, width): the planes in its range, and the QP plane if it has one."""
+    planes = 2 * values - 1 if layout.range == "signed" else values
+    if layout.qp != "plane":
+        return planes
+    return np.concatenate([planes, np.full((1, *planes.shape[1:]), layout.qp_input(qp), np.float32)])
+
+
+def filtered_values(layout: Layout, values: Values, output: Values) -> Values:
+    """The filtered planes, of what went into the network and what came out of it, both (C, height, width)."""
+    step = np.float32(0.5 if layout.range == "signed" else 1)
+    match layout.output:
+        case "residual":
+            return values + step * output
+        case "noise":
+            return values - step * output
+    return (output + 1) * step if layout.range == "signed" else output
+
+
+def network_target(layout: Layout, original: Values, decoded: Values) -> Values:
+    """What the network should return: the inverse of `filtered_values`, of original and decoded planes."""
+    step = np.float32(2 if layout.range == "signed" else 1)
+    match layout.output:
+        case "residual":
+            return (original - decoded) * step
+        case "noise":
+            return (decoded - original) * step
+    return original * step - 1 if layout.range == "signed" else original
+
+
+def read_extended(grid: Grid, window: Rectangle) -> Values:
+    """A window that may lie beyond the planes, whose last rows and columns are repeated there; else as `Grid.read`."""
+    top, left, height, width = window
+    first, last = max(0, top), min(grid.height, top + height)
+    begin, end = max(0, left), min(grid.width, left + width)
+    values = grid.read((first, begin, last - first, end - begin))
+    sides = ((0, 0), (first - top, top + height - last), (begin - left, left + width - end))
+    return values if not any(map(any, sides)) else np.pad(values, sides, mode="edge")
+
+
+def _whole(grid: Grid) -> Values:
+    return grid.read((0, 0, grid.height, grid.width))
+
+
+def _luma_sized(frame: Frame) -> Values:
+    """Y, Cb and Cr of luma's size, (3, height, width), in sample values; flat chroma for 4:0:0."""
+    found = np.full((3, frame.height, frame.width), 1 << (frame.bit_depth - 1), np.float32)
+    found[0] = frame.planes[0]
+    if frame.chroma_format != "400":
+        for target, plane in zip(found[1:], frame.planes[1:], strict=True):
+            large = grown(plane.astype(np.float32), *CHROMA_SHIFTS[frame.chroma_format])
+            target[:] = large[: frame.height, : frame.width]
+    return found
+
+
+def _nominal(frame: Frame) -> Values:
+    """The same with luma 0..1 and chroma -0.5..0.5 of limited range."""
+    step = np.float32(1 << (frame.bit_depth - 8))
+    found = _luma_sized(frame)
+    found[0] = (found[0] - 16 * step) / (_LUMA_STEPS * step)
+    found[1:] = (found[1:] - 128 * step) / (_CHROMA_STEPS * step)
+    return found
+
+
+def _yuv_to_rgb() -> Values:
+    return np.linalg.inv(RGB_TO_YUV).astype(np.float32)
+
+
+def _chroma_sized(frame: Frame, added: Values) -> tuple[Values, ...]:
+    """Corrections of luma's size, (3, height, width), as the picture's planes lie."""
+    if frame.chroma_format == "400":
+        return (added[0],)
+    across, down = CHROMA_SHIFTS[frame.chroma_format]
+    return (added[0], *(np.ascontiguousarray(shrunk(plane, across, down)) for plane in added[1:]))

@@ -1,0 +1,200 @@
+"""A researcher's own filters on the command line: filter, tool-by-tool, calibrated compression, training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters.inference.onnxruntime import to_onnx
+from vvc_nnr.filters.zoo import load_filter
+from vvc_nnr.sequences.y4m import read_y4m
+
+Run = Callable[..., str]
+NETS = Path(__file__).parents[1] / "filters" / "own_nets.py"
+LAYOUT = "planes=yuv420-packed,qp=plane,qp-scale=63,align=2"
+
+
+def samples(path: Path) -> list[NDArray[np.int64]]:
+    return [plane.astype(np.int64) for frame in read_y4m(path) for plane in frame.planes]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """The second network's weights, as a researcher keeps them."""
+    torch.save({"state_dict": load_filter(f"{NETS}:make_b", layout=LAYOUT).network.state_dict()}, tmp_path / "b.pt")
+    return tmp_path / "b.pt"
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, rgb: NDArray[np.uint8]) -> Path:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(2):
+        Image.fromarray(np.tile(np.roll(rgb, 40 * i, 1), (3, 2, 1))).save(folder / f"{i}.png")
+    return folder
+
+
+def test_filter_by_every_door(run: Run, y4m: Path, weights: Path, tmp_path: Path) -> None:
+    loaded = load_filter(f"{NETS}:make_b", layout=LAYOUT)
+    (tmp_path / "b.onnx").write_bytes(to_onnx(loaded.network, loaded.layout))
+    run("compress", weights, "-o", tmp_path / "b.nnc", "--lossless")
+    run("compress", tmp_path / "b.onnx", "-o", tmp_path / "graph.nnc", "--lossless")
+    arch = ("--arch", f"{NETS}:make_b")
+    doors: dict[str, tuple[str | Path, ...]] = {
+        "function": (f"{NETS}:make_b",),
+        "weights": (weights, *arch),
+        "coded": (tmp_path / "b.nnc", *arch),
+        "onnx": (tmp_path / "b.onnx",),
+        "coded onnx": (tmp_path / "graph.nnc",),
+    }
+    found = {}
+    for name, (model, *others) in doors.items():
+        output = tmp_path / f"{name}.y4m"
+        command = ("filter", y4m, "-o", output, "--qp", "32", "--model", model, "--layout", LAYOUT, *others)
+        assert "remark" not in json.loads(run(*command, "--json"))
+        found[name] = samples(output)
+    for planes in found.values():
+        assert max(np.abs(a - b).max() for a, b in zip(planes, found["function"], strict=True)) <= 1
+    assert any((a != b).any() for a, b in zip(found["function"], samples(y4m), strict=True))
+
+
+def test_filter_says_what_does_not_fit(
+    y4m: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["filter", str(y4m), "-o", str(tmp_path / "o.y4m"), "--qp", "32", "--model"]
+    cases = [
+        ([str(weights)], "--arch FILE.py:NAME"),
+        ([str(weights), "--arch", f"{NETS}:make_b"], "no layout says how pictures go in"),
+        ([f"{NETS}:make_b", "--layout", "planes=rgb"], "its first convolution takes 7 planes"),
+        ([f"{NETS}:make_b", "--layout", "planes"], "must be NAME=VALUE"),
+        ([f"{NETS}:make_a", "--precision", "int8"], "bundled architectures alone"),
+        (["autoencoder-1.8bpp"], "must be an in-loop filter"),
+    ]
+    for words, message in cases:
+        assert main([*common, *words]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "o.y4m").exists()
+
+
+def test_tool_by_tool_with_both_modes_and_decisions(run: Run, y4m: Path, weights: Path, tmp_path: Path) -> None:
+    coded = tmp_path / "other.nnc"
+    run("compress", weights, "-o", coded, "--qp", "-24")
+    out = tmp_path / "results"
+    command = (
+        *("experiment", "tool-by-tool", "--sequences", y4m, "--pictures", "1", "--qps", "32,37", "--out", out),
+        *("--networks", f"{NETS}:make_a", f"{NETS}:make_c", weights, coded, "inloop-vlop"),
+        *("--arch", f"b={NETS}:make_b", "--arch", f"other={NETS}:make_b"),
+        *("--layout", f"b={LAYOUT}", "--layout", f"other={LAYOUT}", "--decisions", "on", "--cache", tmp_path / "cache"),
+    )
+    data = json.loads(run(*command, "--json"))
+    with (out / "tool_by_tool.tsv").open() as file:
+        rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
+    states = {(row["network"], row["weights"]) for row in rows if row["network"]}
+    both = ("uniform8", "nnc:-32")
+    own = {(name, each) for name in ("make_a", "make_c", "b") for each in ("original", *both)}
+    assert states == {*own, ("b", "file"), ("inloop-vlop", "file")}
+    assert {row["way"] for row in rows} == {"codec", "full", "decisions"}
+    sizes = [row for row in data["tables"]["table1_size"]["rows"] if "b" in row.values()]
+    assert len(sizes) >= 3
+    again = json.loads(run(*command, "--json"))
+    assert again["tables"] == data["tables"]
+
+
+def test_a_module_in_python_gives_the_rows_of_its_file(y4m: Path, weights: Path, tmp_path: Path) -> None:
+    from vvc_nnr.experiments.records.provenance import gather_provenance
+    from vvc_nnr.experiments.runs.run import run_tool_by_tool
+    from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+    from vvc_nnr.filters.zoo import own_network
+    from vvc_nnr.sequences.source import open_source
+
+    loaded = load_filter(f"{NETS}:make_b", layout=LAYOUT)
+    module = own_network("b", loaded.network, LAYOUT)
+    common = {"qps": (37,), "max_pictures": 1}
+    by_file = ToolOptions(networks=(str(weights),), archs=(f"{NETS}:make_b",), layouts=(LAYOUT,), **common)  # type: ignore[arg-type]
+    provenance, sources = gather_provenance(), [open_source(y4m)]
+    cache = tmp_path / "cache"
+    one = run_tool_by_tool(sources, tmp_path / "one", by_file, provenance, cache=cache)
+    options = ToolOptions(networks=(), **common)  # type: ignore[arg-type]
+    two = run_tool_by_tool(sources, tmp_path / "two", options, provenance, cache=cache, modules=[module])
+    assert one["table2_psnr"].rows == two["table2_psnr"].rows
+
+
+def test_calibrated_compression_on_codec_pictures(weights: Path, photographs: Path, tmp_path: Path) -> None:
+    coded = tmp_path / "b.nnc"
+    common = ("--calibrate", photographs, "--max-bytes", "9000", "--qps", "37", "--crops", "4")
+    arch = ("--arch", f"{NETS}:make_b", "--layout", LAYOUT)
+    assert main([str(word) for word in ("compress", weights, "-o", coded, *common, *arch)]) == 0
+    assert coded.stat().st_size <= 9000
+    found = load_filter(coded, arch=f"{NETS}:make_b")  # the layout is in the file
+    assert found.layout is not None
+    assert found.layout.text == LAYOUT
+
+
+def test_training_ones_own_goes_on_for_longer(run: Run, photographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    common = ("train", "inloop", "--data", photographs, "--out", out, "--batch-size", "1", "--device", "cpu", "--json")
+    options = ("--arch", f"{NETS}:make_b", "--layout", LAYOUT, "--qps", "37", "--checkpoint-every", "2")
+    run(*common, *options, "--steps", "3")
+    lines = (out / "history.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["step", "loss", "gain_qp37_db"]
+    assert [line.split("\t")[0] for line in lines[1:]] == ["2", "3"]
+    assert (out / "history.png").stat().st_size > 1000
+    card = json.loads(run(*common, *options, "--steps", "5"))
+    assert card["training"]["n_steps"] == 5
+    again = (out / "history.tsv").read_text().splitlines()
+    assert again[: len(lines)] == lines
+    assert [line.split("\t")[0] for line in again[3:]] == ["4", "5"]
+    trained = load_filter(card["network"], arch=f"{NETS}:make_b")
+    assert trained.layout is not None
+    assert trained.metadata["loop_filters"] == "none"
+
+
+def test_training_says_what_does_not_fit(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["train", "inloop", "--data", str(photographs), "--out", str(tmp_path / "run"), "--steps", "1"]
+    arch = ["--arch", f"{NETS}:make_b"]
+    cases = [
+        ([*arch, "--rung", "vlop"], "--arch: both set the shape"),
+        ([*arch, "--channels", "8"], "--arch: both set the shape"),
+        (["--layout", LAYOUT], "and there is no arch"),
+        (arch, "no layout says how pictures go in"),
+    ]
+    for words, message in cases:
+        assert main([*common, *words]) == 2
+        said = capsys.readouterr().err
+        assert message in said, said
+        assert said.count("\n") == 1
+
+
+def test_the_document_can_be_typed_in_as_it_stands(
+    y4m: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "own-networks.md").read_text()
+    first, *others = re.findall(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    y4m.rename(tmp_path / "k.y4m")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("nets.py").write_text(first)
+    shell = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = [line for block in shell for line in block.splitlines()]
+    assert len(commands) == 7
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0, command
+    for block in others:
+        exec(compile(block, "own-networks.md", "exec"), {})
+    with Path("results/tool_by_tool.tsv").open() as file:
+        rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
+    weights = dict.fromkeys(row["weights"] for row in rows if row["network"] == "network")
+    assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc:-32"]

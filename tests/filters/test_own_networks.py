@@ -1,0 +1,231 @@
+"""A researcher's own filters through every door: module, weights and factory, ONNX, coded file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vvc_nnr
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.onnxruntime import to_onnx
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
+from vvc_nnr.filters.zoo import (
+    load_filter,
+    load_inloop_filter,
+    network_tensors,
+    own_network,
+    reloaded,
+)
+from vvc_nnr.model.safetensors import write_float, write_uniform
+
+NETS = Path(__file__).parent / "own_nets.py"
+UNET_LAYOUT = "planes=yuv420-packed,qp=plane,qp-scale=63,align=2"
+LAYOUTS = {"make_a": None, "make_b": UNET_LAYOUT, "make_c": None}
+
+
+def factory(name):
+    return f"{NETS}:{name}"
+
+
+def loaded(name):
+    return load_filter(factory(name), layout=LAYOUTS[name])
+
+
+def same(left, right, most=0):
+    assert left.format() == right.format()
+    for a, b in zip(left.planes, right.planes, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= most
+
+
+def changes(left, right):
+    return [bool((a != b).any()) for a, b in zip(left.planes, right.planes, strict=True)]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_by_every_door_the_same_samples(tmp_path, photographs, name):
+    frame = photographs(1, 66, 50)[0].to_bit_depth(10)
+    own = loaded(name)
+    expected = filter_frame(own.network, frame, 32, layout=own.layout)
+    assert changes(expected, frame) == ([True, False, False] if name == "make_a" else [True, True, True])
+
+    torch.save(own.network.state_dict(), tmp_path / "w.pt")
+    write_float(tmp_path / "w.safetensors", network_tensors(own.network), own.file_metadata)
+    (tmp_path / "w.nnc").write_bytes(vvc_nnr.compress(own.network, lossless=True, metadata=own.file_metadata))
+    (tmp_path / "w.onnx").write_bytes(to_onnx(own.network, own.layout))
+    layout = own.layout.text
+    doors = [
+        load_filter(tmp_path / "w.pt", arch=factory(name), layout=layout),
+        load_filter(tmp_path / "w.safetensors", arch=factory(name)),
+        load_filter(tmp_path / "w.nnc", arch=factory(name)),
+        own_network("mine", own.network, own.layout),
+    ]
+    for door in doors:
+        assert door.layout == own.layout
+        same(filter_frame(door.network, frame, 32, layout=door.layout), expected)
+    graph = load_filter(tmp_path / "w.onnx", layout=layout)
+    same(Runner(graph.network, layout=graph.layout).filter_frame(frame, 32), expected, most=1)
+    coded = reloaded(graph, tmp_path / "w.onnx")
+    same(Runner(coded.network, layout=coded.layout).filter_frame(frame, 32), expected, most=1)
+
+
+def test_a_bundled_network_under_another_name_gives_the_same_samples(tmp_path, photographs):
+    bundled = load_inloop_filter("inloop-lop")
+    tensors = {f"inner.{name}": value for name, value in network_tensors(bundled).items()}
+    write_float(tmp_path / "x.safetensors", tensors, {})
+    layout = "planes=yuv420-packed,range=unit10,qp=scalar"
+    foreign = load_filter(tmp_path / "x.safetensors", arch=factory("make_renamed"), layout=layout)
+    for bit_depth, tile in [(8, None), (10, 32)]:
+        frame = photographs(1, 98, 66)[0].to_bit_depth(bit_depth)
+        for backend in ("torch", "auto"):
+            runners = [
+                Runner(network, layout=layout, backend=backend, tile=tile) for network in (bundled, foreign.network)
+            ]
+            ours, theirs = (runner.filter_frame(frame, 27) for runner in runners)
+            same(ours, theirs)
+            for a, b in zip(*(runner.corrections(frame, 27) for runner in runners), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["make_a", "make_b"])
+@pytest.mark.parametrize("tile", [16, 34, 50])
+@pytest.mark.parametrize(("width", "height"), [(97, 75), (96, 64)])
+def test_tiles_and_threads_give_the_samples_of_the_whole_picture(random_frame, name, tile, width, height):
+    own, frame = loaded(name), random_frame(width, height)
+    whole = Runner(own.network, layout=own.layout, backend="torch", tile=None).corrections(frame, 30)
+    tiled = Runner(own.network, layout=own.layout, backend="onnxruntime", n_threads=3, tile=tile)
+    for a, b in zip(whole, tiled.corrections(frame, 30), strict=True):
+        assert np.abs(a - b).max() < 0.01
+    assert max(np.abs(values).max() for values in whole) > 3
+
+
+def test_tiling_a_network_that_sees_the_whole_picture_is_refused(random_frame):
+    own, frame = loaded("make_c"), random_frame(96, 64)
+    Runner(own.network, tile=96, n_threads=3).filter_frame(frame, 30)
+    with pytest.raises(InputError, match="depends on the whole picture"):
+        Runner(own.network, tile=64, backend="torch").filter_frame(frame, 30)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_backend_agrees_or_says_why_not(photographs, name):
+    own, frame = loaded(name), photographs(1, 64, 48)[0].to_bit_depth(10)
+    expected = filter_frame(own.network, frame, 32, layout=own.layout)
+    for backend in ("auto", "openvino", "onnxruntime"):
+        runner = Runner(own.network, layout=own.layout, backend=backend)
+        assert runner.remark == ""
+        same(runner.filter_frame(frame, 32), expected, most=1)
+    with pytest.raises(InputError, match="backend native computes filters of the bundled architectures alone"):
+        Runner(own.network, layout=own.layout, precision="int8")
+
+
+class DependsOnExport(torch.nn.Module):
+    layout = "planes=y"
+
+    def forward(self, x):
+        return x if torch.onnx.is_in_onnx_export() else x + 0.1
+
+
+def test_a_backend_that_does_not_agree_is_not_taken():
+    network, why = DependsOnExport(), "gives other samples than torch"
+    runner = Runner(network)
+    assert runner.backend == "torch"
+    assert runner.remark.startswith("computed by torch, since openvino ")
+    assert runner.remark.count(why) == 2
+    with pytest.raises(InputError, match=f"backend onnxruntime {why}"):
+        Runner(network, backend="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("layout", "parts"),
+    [
+        ("planes=rgb", ["gives the network (1, 3, ", "its first convolution takes 7 planes"]),
+        ("planes=yuv420-packed", ["gives the network (1, 6, ", "its first convolution takes 7 planes"]),
+        ("planes=yuv420-packed,qp=scalar", ["(1, 6, 24, 32) and a number (1,)", "takes 2 positional arguments but 3"]),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_told_with_both_shapes(random_frame, layout, parts):
+    network = loaded("make_b").network
+    with pytest.raises(InputError) as caught:
+        filter_frame(network, random_frame(64, 48), 32, layout=layout)
+    for part in parts:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_output_of_another_shape_is_told(random_frame):
+    network = torch.nn.Conv2d(1, 1, 3)
+    with pytest.raises(InputError, match=r"it returned \(1, 1, 46, 62\), must be \(1, 1, 48, 64\)"):
+        filter_frame(network, random_frame(64, 48), 32, layout="planes=y")
+    filtered = filter_frame(network, random_frame(64, 48), 32, layout="planes=y,overlap=1")
+    assert filtered.format() == random_frame(64, 48).format()
+
+
+def test_a_network_without_a_layout_says_what_it_takes(random_frame):
+    with pytest.raises(InputError, match=r"UNet: no layout says how .* takes 7 planes"):
+        Runner(loaded("make_b").network)
+    with pytest.raises(InputError, match=r"--layout, such as planes=y\|each"):
+        load_filter(factory("make_b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.py:make", "no such file"),
+        (factory("make_nothing"), "has no make_nothing"),
+        (factory("make_number"), "is a int; must be a torch module"),
+        (factory("make_broken"), "RuntimeError in line [0-9]+: no GPU here"),
+    ],
+)
+def test_factories_that_make_no_network(name, message):
+    with pytest.raises(InputError, match=r"own_nets|nothing") as caught:
+        load_filter(name, layout="planes=y")
+    assert re.search(message, str(caught.value))
+
+
+def test_tensors_of_another_network(tmp_path):
+    torch.save(loaded("make_a").network.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w.pt: not the tensors of this module: missing \['deep.0.bias'"):
+        load_filter(tmp_path / "w.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
+    with pytest.raises(InputError, match=r"--arch FILE.py:NAME"):
+        load_filter(tmp_path / "w.pt")
+
+
+def test_a_file_says_its_layout_and_an_option_overrules_it(tmp_path):
+    own = loaded("make_b")
+    write_float(tmp_path / "w.safetensors", network_tensors(own.network), {LAYOUT_KEY: UNET_LAYOUT})
+    assert load_filter(tmp_path / "w.safetensors", arch=factory("make_b")).layout == parse_layout(UNET_LAYOUT)
+    other = "planes=yuv420-packed,qp=plane,align=4"
+    found = load_filter(tmp_path / "w.safetensors", arch=factory("make_b"), layout=other)
+    assert found.layout == parse_layout(other)
+    assert found.sha256 != load_filter(tmp_path / "w.safetensors", arch=factory("make_b")).sha256
+
+
+def test_an_uniform_file_is_a_reconstruction(tmp_path):
+    own = loaded("make_b")
+    write_uniform(tmp_path / "w.safetensors", network_tensors(own.network), own.file_metadata, 8)
+    found = load_filter(tmp_path / "w.safetensors", arch=factory("make_b"))
+    assert (own.is_coded, found.is_coded, found.coding) == (False, True, "uniform8")
+
+
+def test_a_strength_in_the_place_of_the_qp(photographs):
+    own, frame = loaded("make_b"), photographs(1, 32, 32)[0]
+    fixed = f"{UNET_LAYOUT},qp-value=0.5"
+    one, other = (filter_frame(own.network, frame, qp, layout=fixed) for qp in (10, 50))
+    same(one, other)
+    assert any(changes(one, filter_frame(own.network, frame, 10, layout=own.layout)))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_cost_is_counted_for_any_layout(name):
+    own = loaded(name)
+    found = complexity(own.network, own.layout)
+    assert found.n_parameters == sum(p.numel() for p in own.network.parameters())
+    if name == "make_a":
+        assert found.kmac_per_luma_sample == pytest.approx((8 * 25 + 8 * 8 * 9 + 8 * 9) / 1000)
+    if name == "make_c":
+        assert found.kmac_per_luma_sample == pytest.approx((2 * 3 * 12 * 9 + 156 / 4096) / 1000, rel=0.01)

@@ -1,0 +1,55 @@
+"""Pictures by which a network is compressed: some that it is fitted to, others that tell the loss. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Run: TypeAlias = Callable[..., Any]
+"""Called with a module and the inputs of one sample; returns what the network does."""
+HOLD_OUT_EVERY = 4
+"""Every so many-th picture of a list measures the loss."""
+REFERENCE_PSNR_DB = 40.0
+"""What a network is taken to reach where nothing tells what it does."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A picture as a network gets it, and what it should make of it.
+
+    Attributes:
+        inputs: What the network takes, with its batch dimension: a tensor, or a tuple of tensors for several inputs.
+        target: What it should return, of the shape of its output; None if that is not known. For an autoencoder it is
+            the picture itself, for a filter or denoiser the picture without noise.
+    """
+
+    inputs: Tensor | tuple[Tensor, ...]
+    target: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Pictures and how a network is run on them: what `vvc_nnr.compress(model, calibration=...)` takes.
+
+    Attributes:
+        fitted: Whose statistics the compression follows: samples, or tensors as inputs without a target.
+        held_out: Others, by which its loss is measured.
+        run: Calls the network: `run(module, *inputs)` returns its picture. None: the module's forward pass, whose
+            picture is the tensor that it returns, `x_hat` (or the only tensor) of a map, or the first of a tuple.
+        peak: Of the PSNR, on the scale of the output.
+        reference_psnr_db: PSNR that the network is taken to reach in pictures without a target: what its output changes
+            by counts against that error. None: 40 dB are taken, and a warning says so.
+        accepts_small: Pictures that are smaller than what one output sample depends on are let through: for networks
+            that always see such pictures, or that look at whole pictures (global pooling, attention).
+    """
+
+    fitted: Sequence[Any]
+    held_out: Sequence[Any]
+    run: Run | None = None
+    peak: float = 1.0
+    reference_psnr_db: float | None = None
+    accepts_small: bool = False
