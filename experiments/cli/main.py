@@ -159,7 +159,7 @@ COMMANDS: Mapping[str, Entry] = {
 }
 FAMILIES: Mapping[str, str] = {
     "experiment": "run an experiment and print its tables",
-    "sei": "the messages in a coded stream: neural-network filters put in, listed, taken out",
+    "sei": "messages in a coded stream: neural-network filters put in, listed, taken out",
     "train": "train a network on your own pictures; resumes where it was cut off",
 }
 MOVED: Mapping[str, str] = {
