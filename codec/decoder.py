@@ -30,7 +30,7 @@ from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, c
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane, VideoFormat
 from vvc_nnr.sequences.y4m import read_y4m
-from vvc_nnr.sequences.yuv import frame_from_bytes
+from vvc_nnr.sequences.yuv import frame_from_bytes, read_yuv
 
 _FIRST_RIGHT_LIBAVCODEC = 63
 """FFmpeg 9. Its predecessors decode 8-bit pictures with ALF wrongly."""
@@ -130,15 +130,17 @@ class _DecoderRow:
     Attributes:
         executables: What it may be called on the PATH, the best first.
         options: What follows `-b STREAM -o TARGET`: output at the stream's own bit depth, MD5 checked.
+        writes_grey_y4m: Whether its .y4m files of 4:0:0 pictures say so; vvdecapp calls them 4:2:0.
     """
 
     executables: tuple[str, ...]
     options: tuple[str, ...]
+    writes_grey_y4m: bool
 
 
 _PROGRAMS: dict[DecoderTool, _DecoderRow] = {
-    "vtm": _DecoderRow(("DecoderApp", "DecoderAppStatic"), ("-d", "0")),
-    "vvdecapp": _DecoderRow(("vvdecapp",), ("-dph",)),
+    "vtm": _DecoderRow(("DecoderApp", "DecoderAppStatic"), ("-d", "0"), writes_grey_y4m=True),
+    "vvdecapp": _DecoderRow(("vvdecapp",), ("-dph",), writes_grey_y4m=False),
 }
 
 
@@ -228,7 +230,7 @@ class ExternalDecoder:
         for data, shown in parts:
             with work_folder() as folder:
                 n_here = 0
-                for frame in read_y4m(self._decoded_file(data, folder)):
+                for frame in self._decoded_frames(data, folder, known.pictures[shown[0]].format):
                     n_here += 1
                     self._check_size(frame, known.pictures[shown[0]].format)
                     yield frame.cropped(width or frame.width, height or frame.height)
@@ -242,11 +244,17 @@ class ExternalDecoder:
             got, wanted = f"{frame.width}x{frame.height}", f"{format.width}x{format.height}"
             raise ExternalToolError(f"{self.executable.name} wrote a picture of {got}, its headers say {wanted}")
 
-    def _decoded_file(self, data: bytes, folder: Path) -> Path:
-        coded, decoded = folder / "in.266", folder / "out.y4m"
+    def _decoded_frames(self, data: bytes, folder: Path, format: VideoFormat) -> Iterator[Frame]:
+        if format.chroma_format == "400" and not _PROGRAMS[self.tool].writes_grey_y4m:
+            return read_yuv(self._decoded_file(data, folder / "out.yuv"), format)
+        return read_y4m(self._decoded_file(data, folder / "out.y4m"))
+
+    def _decoded_file(self, data: bytes, decoded: Path) -> Path:
+        folder = decoded.parent
+        coded = folder / "in.266"
         coded.write_bytes(data)
         command = [str(self.executable), "-b", str(coded), "-o", str(decoded), *_PROGRAMS[self.tool].options]
-        log = printed(command)
+        log = printed(command, folder)
         if not decoded.exists() or decoded.stat().st_size == 0:
             raise ExternalToolError(f"{self.executable.name} wrote nothing", command=command, exit_code=0, log=log)
         return decoded

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.libvvenc import MAX_PICTURES, Libvvenc, loop_filter_params
-from vvc_nnr.codec.programs import LoggedPicture, find_program, parse_encoder_log, printed
+from vvc_nnr.codec.programs import LoggedPicture, called_programs, find_program, parse_encoder_log, printed
 from vvc_nnr.codec.sequence import (
     CODED_BIT_DEPTH,
     DEFAULT_PRESET,
@@ -36,9 +36,10 @@ from vvc_nnr.sequences.frame import Frame
 
 _VTM_FILTERS: dict[LoopFilters, tuple[str, ...]] = {
     "all": ("--DeblockingFilterDisable=0", "--SAO=1", "--ALF=1", "--CCALF=1"),
-    "deblock-sao": ("--SAO=1", "--ALF=0", "--CCALF=0"),
-    "none": ("--DeblockingFilterDisable=1", "--SAO=0", "--ALF=0", "--CCALF=0"),
+    "deblock-sao": ("--SAO=1", "--ALF=0", "--CCALF=0", "--LMCSEnable=0"),
+    "none": ("--DeblockingFilterDisable=1", "--SAO=0", "--ALF=0", "--CCALF=0", "--LMCSEnable=0"),
 }
+"""Luma mapping (LMCS) reshapes samples inside the loop, so it counts as a filter; libvvenc's sets have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,12 @@ VVENCAPP = ExternalRow(
 
 
 class ExternalEncoder:
-    """A row with its executable and its configuration file, an `EncoderProgram`.
+    """A row with its executable and its configuration files, an `EncoderProgram`.
 
     Args:
         row: The program.
-        config: Its configuration file, None for a program that takes none.
+        configs: Its configuration files in their order, empty for a program that takes none.
+        arguments: Further arguments, behind all others.
 
     Raises:
         InputError: If the program has no configuration file and must have one, or has one and takes none.
@@ -135,33 +137,35 @@ class ExternalEncoder:
 
     fails_silently = False
 
-    def __init__(self, row: ExternalRow, config: Path | None = None) -> None:
-        _check_config(row, config)
+    def __init__(self, row: ExternalRow, configs: Sequence[Path] = (), arguments: Sequence[str] = ()) -> None:
+        _check_configs(row, configs)
         self.executable = find_program(row.executables)
         self.name = self.executable.name
         self.max_pictures = row.max_pictures
         self.logged_pictures = row.logged_pictures
         self._row = row
-        self._config = config
+        self._configs = tuple(configs)
+        self._more = tuple(arguments)
 
     def identity(self) -> str:
-        """Its name, and hashes of its executable and its configuration file."""
-        return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests())])
+        """Its name, hashes of its executable and its configuration files, and its further arguments."""
+        return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests()), *self._more])
 
     def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
         """The command line that codes the job."""
-        config = (self._row.config_option, str(self._config)) if self._row.config_option is not None else ()
-        return [str(self.executable), *config, *self._row.arguments(options, job)]
+        option = self._row.config_option
+        configs = [word for config in self._configs for word in (option or "", str(config.absolute()))]
+        return [str(self.executable), *configs, *self._row.arguments(options, job), *self._more]
 
     def cache_key(self, options: VvcOptions, job: EncoderJob) -> bytes:
-        """Hashes of executable and configuration file, and the arguments without paths."""
+        """Hashes of executable and configuration files, and the arguments without paths."""
         arguments = (a for a in self._row.arguments(options, job) if a not in (str(job.raw), str(job.target)))
-        return "|".join([*self._file_digests(), *arguments, ""]).encode()
+        return "|".join([*self._file_digests(), *arguments, *self._more, ""]).encode()
 
     def run(self, options: VvcOptions, job: EncoderJob) -> EncoderRun:
         """Codes the job; raises ExternalToolError if the program cannot be started or says that it failed."""
         command = self.command(options, job)
-        return measured(lambda: printed(command), job.target)
+        return measured(lambda: printed(command, job.target.parent), job.target)
 
     def version(self, log: str) -> str:
         """Its name and version as it prints them, else the name of its executable."""
@@ -169,21 +173,24 @@ class ExternalEncoder:
         return found[0] if found else self.name
 
     def _file_digests(self) -> list[str]:
-        """SHA-256 of the executable and of the configuration file, if it has one."""
-        paths = [self.executable, *([self._config] if self._config is not None else [])]
+        """SHA-256 of the executable, with what it calls if it is a script, and of the configuration files."""
         try:
-            return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+            program = hashlib.sha256(self.executable.read_bytes())
+            for called in called_programs(self.executable, self._row.executables):
+                program.update(called.read_bytes())
+            return [program.hexdigest(), *(hashlib.sha256(each.read_bytes()).hexdigest() for each in self._configs)]
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _check_config(row: ExternalRow, config: Path | None) -> None:
-    if row.config_option is not None and config is None:
+def _check_configs(row: ExternalRow, configs: Sequence[Path]) -> None:
+    if row.config_option is not None and not configs:
         raise InputError(f"the encoder {row.name} must have a configuration file: name its {row.config_file}")
-    if row.config_option is None and config is not None:
-        raise InputError(f"the encoder {row.name} takes no configuration file, got {config}")
-    if config is not None and not os.path.isfile(config):
-        raise InputError(f"{config}: no such configuration file")
+    if row.config_option is None and configs:
+        raise InputError(f"the encoder {row.name} takes no configuration file, got {configs[0]}")
+    for config in configs:
+        if not os.path.isfile(config):
+            raise InputError(f"{config}: no such configuration file")
 
 
 EncoderName: TypeAlias = Literal["libvvenc", "vtm", "vvencapp"]
@@ -198,10 +205,13 @@ class VvcEncoder:
         options: What to encode with.
         cache: Folder of finished encodings, None to encode every time.
         encoder: "libvvenc", which comes with this package, or a program on the PATH: "vtm" or "vvencapp".
-        config: VTM's configuration file, normally cfg/encoder_intra_vtm.cfg of its source tree; the others take none.
+        config: VTM's configuration file or files, normally cfg/encoder_intra_vtm.cfg of its source tree, and then one
+            of a sequence or of one's own; the others take none.
+        arguments: Further arguments of a program, behind those that this package gives it; libvvenc takes none.
 
     Raises:
-        InputError: If there is no such encoder, or there is a configuration file too many or too few.
+        InputError: If there is no such encoder, there is a configuration file too many or too few, or libvvenc gets
+            arguments.
         ExternalToolError: If the program is not on the PATH.
     """
 
@@ -211,10 +221,11 @@ class VvcEncoder:
         cache: Path | None = None,
         *,
         encoder: EncoderName = "libvvenc",
-        config: Path | None = None,
+        config: Path | Sequence[Path] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.options = options
-        self._program = _program(encoder, config)
+        self._program = _program(encoder, config, arguments)
         self._cache = EncodingCache(cache) if cache is not None else None
 
     def encode(self, frames: Iterable[Frame], fps: Fraction = Fraction(30)) -> EncodedSequence:
@@ -231,7 +242,7 @@ class VvcEncoder:
         return encode(self._program, self.options, frames, fps, self._cache)
 
 
-def encoder_identity(encoder: EncoderName, config: Path | None = None) -> str:
+def encoder_identity(encoder: EncoderName, config: Path | Sequence[Path] | None = None) -> str:
     """What tells one encoder, its build and its configuration from others: rows of two encoders must not mix.
 
     Raises:
@@ -241,11 +252,16 @@ def encoder_identity(encoder: EncoderName, config: Path | None = None) -> str:
     return _program(encoder, config).identity()
 
 
-def _program(encoder: EncoderName, config: Path | None) -> EncoderProgram:
+def _program(
+    encoder: EncoderName, config: Path | Sequence[Path] | None, arguments: Sequence[str] = ()
+) -> EncoderProgram:
+    configs = () if config is None else (config,) if isinstance(config, Path) else tuple(config)
     if encoder in _EXTERNAL:
-        return ExternalEncoder(_EXTERNAL[encoder], config)
+        return ExternalEncoder(_EXTERNAL[encoder], configs, arguments)
     if encoder != "libvvenc":
         raise InputError(f"encoder {encoder!r}: must be one of {', '.join(get_args(EncoderName))}")
-    if config is not None:
-        raise InputError(f"the encoder libvvenc takes no configuration file, got {config}")
+    if configs:
+        raise InputError(f"the encoder libvvenc takes no configuration file, got {configs[0]}")
+    if arguments:
+        raise InputError(f"the encoder libvvenc takes no further arguments, got {arguments[0]}")
     return Libvvenc()

@@ -85,12 +85,7 @@ def _check_header(unit: bytes, offset_bytes: int) -> None:
 
 def remove_emulation_prevention(payload: bytes) -> bytes:
     """The raw byte sequence payload: each 00 00 03 becomes 00 00 (clause 7.3.1)."""
-    parts = []
-    begin = 0
-    while (found := payload.find(b"\x00\x00\x03", begin)) >= 0:
-        parts.append(payload[begin : found + 2])
-        begin = found + 3
-    return b"".join([*parts, payload[begin:]])
+    return payload.replace(b"\x00\x00\x03", b"\x00\x00")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ _PICTURE = re.compile(
 )
 
 
+_SCRIPT_BYTES = 1 << 16
+
+
 @dataclass(frozen=True, slots=True)
 class LoggedPicture:
     """One picture of an encoder's log.
@@ -61,8 +64,27 @@ def find_program(names: Sequence[str]) -> Path:
     """
     for name in names:
         if (found := shutil.which(name)) is not None:
-            return Path(found)
+            return Path(found).absolute()
     raise ExternalToolError(f"none of {', '.join(names)} is on the PATH: install it or add its folder")
+
+
+def called_programs(executable: Path, names: Sequence[str]) -> list[Path]:
+    """The programs that a script calls, so that a new build behind an old script is noticed; none of other files.
+
+    Args:
+        executable: A program, which may be a script.
+        names: What programs may be called on the PATH; others are found by their path in the script.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with executable.open("rb") as file:
+        if file.read(2) != b"#!":
+            return []
+        text = file.read(_SCRIPT_BYTES).decode(errors="replace")
+    words = dict.fromkeys(re.split(r"""[\s"'`;|&()<>=$]+""", text))
+    found = (shutil.which(word) for word in words if "/" in word or word in names)
+    return [Path(path) for path in found if path is not None and not os.path.samefile(path, executable)]
 
 
 def ffmpeg_executable() -> str:
@@ -108,15 +130,19 @@ def children_cpu_s() -> float:
     return times.children_user + times.children_system
 
 
-def printed(command: list[str]) -> str:
+def printed(command: list[str], folder: Path) -> str:
     """Runs a program to its end; returns what it printed.
+
+    Args:
+        command: The program and its arguments, all paths absolute.
+        folder: Where it runs: VTM writes the networks that a stream carries into the folder where it is.
 
     Raises:
         ExternalToolError: If it cannot be started or fails.
     """
     name = Path(command[0]).name
     try:
-        done = run_child(command, merge_output=True)
+        done = run_child(command, merge_output=True, folder=folder)
     except OSError as error:
         raise ExternalToolError(f"{name} cannot be started: {error.strerror}", command=command) from error
     log = done.stdout.decode(errors="replace")

@@ -5,12 +5,12 @@ Syntax elements have the names of ITU-T H.266, clauses 7.3.2.4, 7.3.2.5 and 7.3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.bitstream.bits import BitReader
-from vvc_nnr.errors import BitstreamError
+from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ChromaLocation, ColourRange
 
 _CHROMA_FORMATS: tuple[ChromaFormat, ...] = ("400", "420", "422", "444")
@@ -54,6 +54,68 @@ class Vui:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceList:
+    """A list of reference pictures, as far as headers depend on it.
+
+    Attributes:
+        n_entries: Pictures in it.
+        n_long_term: Those of them that are long-term reference pictures.
+        lsb_in_header: Whether headers give the order counts of those.
+    """
+
+    n_entries: int
+    n_long_term: int
+    lsb_in_header: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceTools:
+    """What the tools of a sequence put into the headers of pictures and slices.
+
+    Attributes:
+        has_partition_override: Whether headers may have partition constraints of their own.
+        has_dual_tree: Whether intra slices have a partition for chroma.
+        has_joint_cbcr: Whether there are joint chroma residuals.
+        has_sao: Whether there is sample adaptive offset.
+        has_alf: Whether there is an adaptive loop filter.
+        has_ccalf: Whether it works across components.
+        has_lmcs: Whether there is luma mapping.
+        is_weighted: Whether there is weighted prediction.
+        has_long_term: Whether there are long-term reference pictures.
+        is_inter_layer: Whether other layers may be referred to.
+        has_idr_lists: Whether slices of IDR pictures have reference lists.
+        lists: The reference lists 0 and the lists 1 that headers may choose from.
+        has_temporal_mvp: Whether motion is predicted from other pictures.
+        has_bdof_control: Whether picture headers may switch BDOF off.
+        has_dmvr_control: Whether they may switch DMVR off.
+        has_fullpel_mmvd: Whether they may restrict MMVD to whole samples.
+        has_prof_control: Whether they may switch PROF off.
+        has_scaling_lists: Whether there are explicit scaling lists.
+        has_header_boundaries: Whether picture headers may list virtual boundaries.
+    """
+
+    has_partition_override: bool
+    has_dual_tree: bool
+    has_joint_cbcr: bool
+    has_sao: bool
+    has_alf: bool
+    has_ccalf: bool
+    has_lmcs: bool
+    is_weighted: bool
+    has_long_term: bool
+    is_inter_layer: bool
+    has_idr_lists: bool
+    lists: tuple[tuple[ReferenceList, ...], tuple[ReferenceList, ...]]
+    has_temporal_mvp: bool
+    has_bdof_control: bool
+    has_dmvr_control: bool
+    has_fullpel_mmvd: bool
+    has_prof_control: bool
+    has_scaling_lists: bool
+    has_header_boundaries: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceParameters:
     """A sequence parameter set (SPS), as far as this package needs it.
 
@@ -67,16 +129,8 @@ class SequenceParameters:
         poc_msb_cycle_bits: Bits of ph_poc_msb_cycle_val, 0 if it is never there.
         n_extra_header_bits: Reserved bits in each picture header.
         n_extra_slice_bits: Reserved bits in each slice header.
-        has_subpictures: Whether pictures may be divided into subpictures.
-        has_partition_override: Whether picture headers may change how blocks are divided.
-        has_sao: Whether there is sample adaptive offset.
-        has_alf: Whether there is an adaptive loop filter.
-        has_ccalf: Whether that has a cross-component one.
-        has_lmcs: Whether there is luma mapping.
-        has_joint_cbcr: Whether Cb and Cr may be coded jointly.
-        has_idr_lists: Whether slices of IDR pictures have lists of reference pictures.
-        has_scaling_lists: Whether there are explicit scaling lists.
-        has_header_boundaries: Whether picture headers may list virtual boundaries.
+        subpicture_id_bits: Bits of sh_subpic_id, 0 if it is never there.
+        tools: What headers hold for its tools.
         fps: Pictures per second, None if the sequence does not say.
         pictures_are: "fields" if each picture is one field of an interlaced video.
         vui: How the samples are meant.
@@ -91,38 +145,38 @@ class SequenceParameters:
     poc_msb_cycle_bits: int
     n_extra_header_bits: int
     n_extra_slice_bits: int
-    has_subpictures: bool
-    has_partition_override: bool
-    has_sao: bool
-    has_alf: bool
-    has_ccalf: bool
-    has_lmcs: bool
-    has_joint_cbcr: bool
-    has_idr_lists: bool
-    has_scaling_lists: bool
-    has_header_boundaries: bool
+    subpicture_id_bits: int
+    tools: SequenceTools
     fps: Fraction | None
     pictures_are: PictureKind
     vui: Vui
 
 
 @dataclass(frozen=True, slots=True)
-class SliceParameters:
-    """What a PPS says of slices.
+class PictureTools:
+    """What a picture parameter set says of the headers of slices, and their first QP.
 
     Attributes:
-        init_qp: The QP that they start from.
-        has_qp_deltas: Whether blocks may have QPs of their own.
-        has_chroma_qp_lists: Whether blocks may have chroma QPs of their own.
-        has_deblocking: Whether they are deblocked unless they say otherwise.
-        has_header_extension: Whether picture headers have an extension.
+        has_cabac_init: Whether slices choose tables of the arithmetic coder.
+        default_active: Reference pictures of a list that are used where a slice does not say.
+        has_rpl1_idx: Whether lists 1 are chosen on their own.
+        is_weighted: Whether P slices have weights.
+        is_biweighted: Whether B slices have.
+        init_qp: The QP that those of slices differ from.
+        has_qp_delta: Whether coding units have QPs of their own.
+        has_chroma_qp_offsets: Whether they have chroma QPs of their own.
+        has_deblocking: Whether blocks are deblocked unless a slice says otherwise.
     """
 
+    has_cabac_init: bool
+    default_active: tuple[int, int]
+    has_rpl1_idx: bool
+    is_weighted: bool
+    is_biweighted: bool
     init_qp: int
-    has_qp_deltas: bool
-    has_chroma_qp_lists: bool
+    has_qp_delta: bool
+    has_chroma_qp_offsets: bool
     has_deblocking: bool
-    has_header_extension: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +190,7 @@ class PictureParameters:
         offsets: Its own conformance window (left, right, top, bottom) in chroma samples, None if it has none.
         has_output_flag: Whether picture headers may say that a picture is not output.
         is_one_tile: Whether pictures have one tile and one slice, so that their headers hold no filter parameters.
-        slices: What it says of slices, None where that is not read (pictures in tiles).
+        has_deblocking: Whether blocks are deblocked unless a slice says otherwise; None where that is not read.
     """
 
     sps_id: int
@@ -145,7 +199,7 @@ class PictureParameters:
     offsets: tuple[int, int, int, int] | None
     has_output_flag: bool
     is_one_tile: bool
-    slices: SliceParameters | None = None
+    has_deblocking: bool | None = None
 
     def window(self, sps: SequenceParameters) -> Window:
         """The conformance window of pictures with these parameters.
@@ -176,6 +230,30 @@ def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters
         BitstreamError: If the data ends too early or breaks the syntax.
     """
     r = SyntaxReader(rbsp, offset_bytes)
+    pps_id, parameters = _read_picture_parameters(r)
+    if not parameters.is_one_tile:
+        return pps_id, parameters
+    try:
+        tools = _read_picture_tools(r)
+    except BitstreamError:  # no picture hangs on what follows
+        return pps_id, parameters
+    return pps_id, replace(parameters, has_deblocking=tools.has_deblocking)
+
+
+def read_picture_tools(rbsp: bytes, offset_bytes: int = 0) -> PictureTools:
+    """What a picture parameter set says of slice headers; arguments and errors are those of `read_pps`.
+
+    Raises:
+        UnsupportedError: If pictures have several tiles or slices.
+    """
+    r = SyntaxReader(rbsp, offset_bytes)
+    _, parameters = _read_picture_parameters(r)
+    if not parameters.is_one_tile:
+        raise UnsupportedError("pictures in tiles or slices: their slice headers are not read")
+    return _read_picture_tools(r)
+
+
+def _read_picture_parameters(r: SyntaxReader) -> tuple[int, PictureParameters]:
     pps_id, sps_id = r.u(6, "pps_pic_parameter_set_id"), r.u(4, "pps_seq_parameter_set_id")
     r.flag("pps_mixed_nalu_types_in_pic_flag")
     width, height = _size(r, "pps_pic_width_in_luma_samples", "pps_pic_height_in_luma_samples")
@@ -184,40 +262,35 @@ def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters
         r.signed("pps_scaling_win_offset", 4)
     has_output_flag = r.flag("pps_output_flag_present_flag")
     is_one_tile = r.flag("pps_no_pic_partition_flag")
-    slices = _read_slices(r) if is_one_tile else None
-    return pps_id, PictureParameters(sps_id, width, height, offsets, has_output_flag, is_one_tile, slices)
+    return pps_id, PictureParameters(sps_id, width, height, offsets, has_output_flag, is_one_tile)
 
 
-def _read_slices(r: SyntaxReader) -> SliceParameters | None:
-    """What follows in the set of pictures of one tile; None where it is damaged, since no picture hangs on it."""
-    try:
-        if r.flag("pps_subpic_id_mapping_present_flag"):
-            return None
-        r.flag("pps_cabac_init_present_flag")
-        r.numbers("pps_num_ref_idx_default_active_minus1", "pps_num_ref_idx_default_active_minus1")
-        r.flags("pps_rpl1_idx_present_flag", "pps_weighted_pred_flag", "pps_weighted_bipred_flag")
-        if r.flag("pps_ref_wraparound_enabled_flag"):
-            r.number("pps_pic_width_minus_wraparound_offset")
-        init_qp = 26 + r.signed_number("pps_init_qp_minus26")
-        has_deltas, has_chroma_offsets = r.flags("pps_cu_qp_delta_enabled_flag", "pps_chroma_tool_offsets_present_flag")
-        has_chroma_lists = has_chroma_offsets and _read_chroma_offsets(r)
-        has_deblocking = True
-        if r.flag("pps_deblocking_filter_control_present_flag"):
-            r.flag("pps_deblocking_filter_override_enabled_flag")
-            has_deblocking = not r.flag("pps_deblocking_filter_disabled_flag")
-            if has_deblocking:
-                r.signed("pps_luma_beta_offset_div2, pps_luma_tc_offset_div2", 2)
-                r.signed("pps_cb_beta_offset_div2 to pps_cr_tc_offset_div2", 4 if has_chroma_offsets else 0)
-        has_extension = r.flag("pps_picture_header_extension_present_flag")
-        return SliceParameters(init_qp, has_deltas, has_chroma_lists, has_deblocking, has_extension)
-    except BitstreamError:
-        return None
+def _read_picture_tools(r: SyntaxReader) -> PictureTools:
+    """The picture parameter set from pps_subpic_id_mapping_present_flag on, of pictures with one tile and one slice."""
+    if r.flag("pps_subpic_id_mapping_present_flag"):
+        r.u(1 + r.number("pps_subpic_id_len_minus1", at_most=15), "pps_subpic_id")
+    has_cabac_init = r.flag("pps_cabac_init_present_flag")
+    first, second = (1 + r.number("pps_num_ref_idx_default_active_minus1", at_most=14) for _ in range(2))
+    has_rpl1_idx, is_weighted, is_biweighted = r.flags(
+        "pps_rpl1_idx_present_flag", "pps_weighted_pred_flag", "pps_weighted_bipred_flag"
+    )
+    if r.flag("pps_ref_wraparound_enabled_flag"):
+        r.number("pps_pic_width_minus_wraparound_offset")
+    init_qp = 26 + r.ie(0, "pps_init_qp_minus26")
+    has_qp_delta = r.flag("pps_cu_qp_delta_enabled_flag")
+    has_offsets, has_lists = r.flag("pps_chroma_tool_offsets_present_flag"), False
+    if has_offsets:
+        has_lists = _read_chroma_offsets(r)
+    has_deblocking = _read_deblocking(r, has_chroma_offsets=has_offsets)
+    return PictureTools(
+        has_cabac_init, (first, second), has_rpl1_idx, is_weighted, is_biweighted, init_qp, has_qp_delta, has_lists,
+        has_deblocking,
+    )  # fmt: skip
 
 
 def _read_chroma_offsets(r: SyntaxReader) -> bool:
     """Passes over the offsets; returns whether blocks may have some of their own."""
-    r.signed("pps_cb_qp_offset")
-    r.signed("pps_cr_qp_offset")
+    r.signed("pps_chroma_qp_offset", 2)
     is_joint = r.flag("pps_joint_cbcr_qp_offset_present_flag")
     if is_joint:
         r.signed("pps_joint_cbcr_qp_offset_value")
@@ -227,6 +300,16 @@ def _read_chroma_offsets(r: SyntaxReader) -> bool:
         for _ in range(1 + r.number("pps_chroma_qp_offset_list_len_minus1", at_most=5)):
             r.signed("pps_chroma_qp_offset_list", 3 if is_joint else 2)
     return has_lists
+
+
+def _read_deblocking(r: SyntaxReader, *, has_chroma_offsets: bool) -> bool:
+    if not r.flag("pps_deblocking_filter_control_present_flag"):
+        return True
+    r.flag("pps_deblocking_filter_override_enabled_flag")
+    if r.flag("pps_deblocking_filter_disabled_flag"):
+        return False
+    r.signed("pps_deblocking_offset", 6 if has_chroma_offsets else 2)
+    return True
 
 
 def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameters]:
@@ -253,19 +336,18 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     max_width, max_height = _size(r, "sps_pic_width_max_in_luma_samples", "sps_pic_height_max_in_luma_samples")
     has_window = r.flag("sps_conformance_window_flag")
     window = _window(_offsets(r, "sps_conf_win_offset"), chroma_format) if has_window else Window()
-    has_subpictures = r.flag("sps_subpic_info_present_flag")
-    if has_subpictures:
-        _skip_subpictures(r, -(-max_width // ctu_size), -(-max_height // ctu_size))
+    id_bits = 0
+    if r.flag("sps_subpic_info_present_flag"):
+        id_bits = _read_subpictures(r, -(-max_width // ctu_size), -(-max_height // ctu_size))
     bit_depth = 8 + r.number("sps_bitdepth_minus8", at_most=8)
     r.flags("sps_entropy_coding_sync_enabled_flag", "sps_entry_point_offsets_present_flag")
     log2_max_poc_lsb = 4 + r.u(4, "sps_log2_max_pic_order_cnt_lsb_minus4")
     has_cycle = r.flag("sps_poc_msb_cycle_flag")
     cycle_bits = 1 + r.number("sps_poc_msb_cycle_len_minus1", at_most=31) if has_cycle else 0
     extra = [r.flag("sps_extra_ph_bit_present_flag") for _ in range(8 * r.u(2, "sps_num_extra_ph_bytes"))]
-    extra_slice = r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag")
+    extra_slice = r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag").bit_count()
     if has_hrd:
         _skip_buffer_sizes(r, n_sublayers)
-    has_override = _read_partitions(r, chroma_format)
     tools = _read_tools(r, chroma_format, ctu_size, vps_id, log2_max_poc_lsb)
     fps = _read_timing(r, n_sublayers) if has_hrd and r.flag("sps_timing_hrd_params_present_flag") else None
     fields = r.flag("sps_field_seq_flag")
@@ -280,17 +362,9 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
         log2_max_poc_lsb=log2_max_poc_lsb,
         poc_msb_cycle_bits=cycle_bits,
         n_extra_header_bits=sum(extra),
-        n_extra_slice_bits=extra_slice.bit_count(),
-        has_subpictures=has_subpictures,
-        has_partition_override=has_override,
-        has_sao=tools.sao,
-        has_alf=tools.alf,
-        has_ccalf=tools.ccalf,
-        has_lmcs=tools.lmcs,
-        has_joint_cbcr=tools.joint_cbcr,
-        has_idr_lists=tools.idr_lists,
-        has_scaling_lists=tools.scaling_lists,
-        has_header_boundaries=tools.header_boundaries,
+        n_extra_slice_bits=extra_slice,
+        subpicture_id_bits=id_bits,
+        tools=tools,
         fps=fps,
         pictures_are="fields" if fields else "frames",
         vui=vui,
@@ -329,11 +403,6 @@ class SyntaxReader(BitReader):
     def numbers(self, *fields: str) -> list[int]:
         """One unsigned Exp-Golomb code per name; these may be as large as 32 bits allow."""
         return [self.number(field, at_most=(1 << 32) - 1) for field in fields]
-
-    def signed_number(self, field: str) -> int:
-        """A signed Exp-Golomb code, se(v), of at most 64 either way."""
-        code = self.number(field, at_most=128)
-        return (code + 1) // 2 if code % 2 else -(code // 2)
 
     def signed(self, field: str, count: int = 1) -> None:
         """Passes over signed Exp-Golomb codes, se(v)."""
@@ -378,7 +447,8 @@ def _skip_profile(r: SyntaxReader, n_sublayers: int) -> None:
     r.u(32 * r.u(8, "ptl_num_sub_profiles"), "general_sub_profile_idc")
 
 
-def _skip_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> None:
+def _read_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> int:
+    """Passes over the subpictures; returns the bits of their identifiers."""
     n_subpictures = 1 + r.number("sps_num_subpics_minus1", at_most=(1 << 12) - 1)
     if n_subpictures > 1:
         x_bits, y_bits = (width_ctus - 1).bit_length(), (height_ctus - 1).bit_length()
@@ -394,6 +464,7 @@ def _skip_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> Non
     id_bits = 1 + r.number("sps_subpic_id_len_minus1", at_most=15)
     if r.flag("sps_subpic_id_mapping_explicitly_signalled_flag") and r.flag("sps_subpic_id_mapping_present_flag"):
         r.u(id_bits * n_subpictures, "sps_subpic_id")
+    return id_bits
 
 
 def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
@@ -403,41 +474,31 @@ def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
         r.numbers("dpb_max_dec_pic_buffering_minus1", "dpb_max_num_reorder_pics", "dpb_max_latency_increase_plus1")
 
 
-def _read_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> bool:
-    """Passes over how blocks are divided; returns whether picture headers may change that."""
+def _read_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> tuple[bool, bool]:
+    """Passes over partition constraints; returns whether headers may override them, and whether chroma has its own."""
     r.number("sps_log2_min_luma_coding_block_size_minus2")
     has_override = r.flag("sps_partition_constraints_override_enabled_flag")
-    _skip_tree(r, "intra_slice_luma")
-    if chroma_format != "400" and r.flag("sps_qtbtt_dual_tree_intra_flag"):
-        _skip_tree(r, "intra_slice_chroma")
-    _skip_tree(r, "inter_slice")
-    return has_override
+    skip_tree(r, "sps", "intra_slice_luma")
+    has_dual_tree = chroma_format != "400" and r.flag("sps_qtbtt_dual_tree_intra_flag")
+    if has_dual_tree:
+        skip_tree(r, "sps", "intra_slice_chroma")
+    skip_tree(r, "sps", "inter_slice")
+    return has_override, has_dual_tree
 
 
-def _skip_tree(r: SyntaxReader, where: str) -> None:
-    r.number(f"sps_log2_diff_min_qt_min_cb_{where}")
-    if r.number(f"sps_max_mtt_hierarchy_depth_{where}"):
-        r.numbers(f"sps_log2_diff_max_bt_min_qt_{where}", f"sps_log2_diff_max_tt_min_qt_{where}")
-
-
-class _Tools(NamedTuple):
-    """The tools of a sequence that picture or slice headers hang on, or that filter."""
-
-    sao: bool
-    alf: bool
-    ccalf: bool
-    lmcs: bool
-    joint_cbcr: bool
-    idr_lists: bool
-    scaling_lists: bool
-    header_boundaries: bool
+def skip_tree(r: SyntaxReader, prefix: str, where: str) -> None:
+    """Passes over the constraints on one partition tree."""
+    r.number(f"{prefix}_log2_diff_min_qt_min_cb_{where}")
+    if r.number(f"{prefix}_max_mtt_hierarchy_depth_{where}"):
+        r.numbers(f"{prefix}_log2_diff_max_bt_min_qt_{where}", f"{prefix}_log2_diff_max_tt_min_qt_{where}")
 
 
 def _read_tools(
     r: SyntaxReader, chroma_format: ChromaFormat, ctu_size: int, vps_id: int, log2_max_poc_lsb: int
-) -> _Tools:
-    """Which tools are there."""
+) -> SequenceTools:
+    """Partition constraints and tools."""
     has_chroma = chroma_format != "400"
+    has_override, has_dual_tree = _read_partitions(r, chroma_format)
     has_64 = ctu_size > 32 and r.flag("sps_max_luma_transform_size_64_flag")
     has_skip = r.flag("sps_transform_skip_enabled_flag")
     if has_skip:
@@ -446,13 +507,23 @@ def _read_tools(
     if r.flag("sps_mts_enabled_flag"):
         r.flags("sps_explicit_mts_intra_enabled_flag", "sps_explicit_mts_inter_enabled_flag")
     has_lfnst = r.flag("sps_lfnst_enabled_flag")
-    is_joint = has_chroma and _read_chroma_qp(r)
+    has_joint_cbcr = has_chroma and _read_chroma_qp(r)
     has_sao = r.flag("sps_sao_enabled_flag")
     has_alf = r.flag("sps_alf_enabled_flag")
     has_ccalf = has_alf and has_chroma and r.flag("sps_ccalf_enabled_flag")
     has_lmcs = r.flag("sps_lmcs_enabled_flag")
-    has_idr_lists = _read_reference_lists(r, vps_id, log2_max_poc_lsb)
-    _skip_inter_tools(r)
+    is_weighted = any(r.flags("sps_weighted_pred_flag", "sps_weighted_bipred_flag"))
+    has_long_term = r.flag("sps_long_term_ref_pics_flag")
+    is_inter_layer = vps_id > 0 and r.flag("sps_inter_layer_prediction_enabled_flag")
+    has_idr_lists = r.flag("sps_idr_rpl_present_flag")
+    lists: list[tuple[ReferenceList, ...]] = []
+    for _ in range(1 if r.flag("sps_rpl1_same_as_rpl0_flag") else 2):
+        n_lists = r.number("sps_num_ref_pic_lists", at_most=64)
+        read = (
+            read_reference_list(r, is_weighted, has_long_term, is_inter_layer, log2_max_poc_lsb) for _ in range(n_lists)
+        )
+        lists.append(tuple(read))
+    temporal, bdof, dmvr, fullpel, prof = _read_inter_tools(r)
     r.flags("sps_isp_enabled_flag", "sps_mrl_enabled_flag", "sps_mip_enabled_flag")
     if has_chroma:
         r.flag("sps_cclm_enabled_flag")
@@ -472,12 +543,31 @@ def _read_tools(
     if has_act and has_scaling and r.flag("sps_scaling_matrix_for_alternative_colour_space_disabled_flag"):
         r.flag("sps_scaling_matrix_designated_colour_space_flag")
     r.flags("sps_dep_quant_enabled_flag", "sps_sign_data_hiding_enabled_flag")
-    boundaries = _has_header_boundaries(r)
-    return _Tools(has_sao, has_alf, has_ccalf, has_lmcs, is_joint, has_idr_lists, has_scaling, boundaries)
+    return SequenceTools(
+        has_partition_override=has_override,
+        has_dual_tree=has_dual_tree,
+        has_joint_cbcr=has_joint_cbcr,
+        has_sao=has_sao,
+        has_alf=has_alf,
+        has_ccalf=has_ccalf,
+        has_lmcs=has_lmcs,
+        is_weighted=is_weighted,
+        has_long_term=has_long_term,
+        is_inter_layer=is_inter_layer,
+        has_idr_lists=has_idr_lists,
+        lists=(lists[0], lists[-1]),
+        has_temporal_mvp=temporal,
+        has_bdof_control=bdof,
+        has_dmvr_control=dmvr,
+        has_fullpel_mmvd=fullpel,
+        has_prof_control=prof,
+        has_scaling_lists=has_scaling,
+        has_header_boundaries=_has_header_boundaries(r),
+    )
 
 
 def _read_chroma_qp(r: SyntaxReader) -> bool:
-    """Passes over the tables of chroma QPs; returns whether Cb and Cr may be coded jointly."""
+    """Passes over the tables of chroma QPs; returns sps_joint_cbcr_enabled_flag."""
     is_joint, is_same = r.flags("sps_joint_cbcr_enabled_flag", "sps_same_qp_table_for_chroma_flag")
     for _ in range(1 if is_same else 3 if is_joint else 2):
         r.signed("sps_qp_table_start_minus26")
@@ -486,59 +576,56 @@ def _read_chroma_qp(r: SyntaxReader) -> bool:
     return is_joint
 
 
-def _read_reference_lists(r: SyntaxReader, vps_id: int, log2_max_poc_lsb: int) -> bool:
-    """Passes over the lists; returns whether slices of IDR pictures have some."""
-    is_weighted = any(r.flags("sps_weighted_pred_flag", "sps_weighted_bipred_flag"))
-    has_long_term = r.flag("sps_long_term_ref_pics_flag")
-    is_inter_layer = vps_id > 0 and r.flag("sps_inter_layer_prediction_enabled_flag")
-    has_idr_lists = r.flag("sps_idr_rpl_present_flag")
-    for _ in range(1 if r.flag("sps_rpl1_same_as_rpl0_flag") else 2):
-        for _ in range(r.number("sps_num_ref_pic_lists", at_most=64)):
-            _skip_reference_list(r, is_weighted, has_long_term, is_inter_layer, log2_max_poc_lsb)
-    return has_idr_lists
-
-
-def _skip_reference_list(
-    r: SyntaxReader, is_weighted: bool, has_long_term: bool, is_inter_layer: bool, log2_max_poc_lsb: int
-) -> None:
-    """ref_pic_list_struct()."""
+def read_reference_list(
+    r: SyntaxReader,
+    is_weighted: bool,
+    has_long_term: bool,
+    is_inter_layer: bool,
+    log2_max_poc_lsb: int,
+    *,
+    in_header: bool = False,
+) -> ReferenceList:
+    """ref_pic_list_struct(), of a parameter set or of a header."""
     n_entries = r.number("num_ref_entries", at_most=29)
-    lsb_in_header = has_long_term and n_entries > 0 and r.flag("ltrp_in_header_flag")
+    lsb_in_header = in_header or (has_long_term and n_entries > 0 and r.flag("ltrp_in_header_flag"))
+    n_long_term = 0
     for i in range(n_entries):
         if is_inter_layer and r.flag("inter_layer_ref_pic_flag"):
             r.number("ilrp_idx")
         elif not has_long_term or r.flag("st_ref_pic_flag"):
             if r.number("abs_delta_poc_st") or not (is_weighted and i):
                 r.flag("strp_entry_sign_flag")
-        elif not lsb_in_header:
-            r.u(log2_max_poc_lsb, "rpls_poc_lsb_lt")
+        else:
+            n_long_term += 1
+            r.u(0 if lsb_in_header else log2_max_poc_lsb, "rpls_poc_lsb_lt")
+    return ReferenceList(n_entries, n_long_term, lsb_in_header)
 
 
-def _skip_inter_tools(r: SyntaxReader) -> None:
+def _read_inter_tools(r: SyntaxReader) -> tuple[bool, bool, bool, bool, bool]:
+    """Passes over inter tools; returns whether headers control temporal MVP, BDOF, DMVR, whole-sample MMVD and PROF."""
     r.flag("sps_ref_wraparound_enabled_flag")
-    if r.flag("sps_temporal_mvp_enabled_flag"):
+    has_temporal = r.flag("sps_temporal_mvp_enabled_flag")
+    if has_temporal:
         r.flag("sps_sbtmvp_enabled_flag")
     has_amvr = r.flag("sps_amvr_enabled_flag")
-    if r.flag("sps_bdof_enabled_flag"):
-        r.flag("sps_bdof_control_present_in_ph_flag")
+    has_bdof = r.flag("sps_bdof_enabled_flag") and r.flag("sps_bdof_control_present_in_ph_flag")
     r.flag("sps_smvd_enabled_flag")
-    if r.flag("sps_dmvr_enabled_flag"):
-        r.flag("sps_dmvr_control_present_in_ph_flag")
-    if r.flag("sps_mmvd_enabled_flag"):
-        r.flag("sps_mmvd_fullpel_only_enabled_flag")
+    has_dmvr = r.flag("sps_dmvr_enabled_flag") and r.flag("sps_dmvr_control_present_in_ph_flag")
+    has_fullpel = r.flag("sps_mmvd_enabled_flag") and r.flag("sps_mmvd_fullpel_only_enabled_flag")
     n_merge = 6 - r.number("sps_six_minus_max_num_merge_cand", at_most=5)
     r.flag("sps_sbt_enabled_flag")
+    has_prof = False
     if r.flag("sps_affine_enabled_flag"):
         r.number("sps_five_minus_max_num_subblock_merge_cand")
         r.flag("sps_6param_affine_enabled_flag")
         if has_amvr:
             r.flag("sps_affine_amvr_enabled_flag")
-        if r.flag("sps_affine_prof_enabled_flag"):
-            r.flag("sps_prof_control_present_in_ph_flag")
+        has_prof = r.flag("sps_affine_prof_enabled_flag") and r.flag("sps_prof_control_present_in_ph_flag")
     r.flags("sps_bcw_enabled_flag", "sps_ciip_enabled_flag")
     if n_merge >= 2 and r.flag("sps_gpm_enabled_flag") and n_merge >= 3:
         r.number("sps_max_num_merge_cand_minus_max_num_gpm_cand")
     r.number("sps_log2_parallel_merge_level_minus2")
+    return has_temporal, has_bdof, has_dmvr, has_fullpel, has_prof
 
 
 def _skip_luma_adaptive_deblocking(r: SyntaxReader) -> None:

@@ -62,7 +62,6 @@ class StreamPicture:
         poc: Picture order count within its sequence.
         is_field: Whether it is one field of an interlaced video.
         is_output: Whether a decoder outputs it. Pictures that lean on ones before the stream's beginning are not.
-        qp: Its QP; None where that is not read, which is of IDR pictures of one intra slice alone.
         in_loop_filters: The in-loop filters that its parameter sets have on: "deblocking", "SAO", "ALF"; None where
             they are not read (pictures in tiles).
     """
@@ -76,7 +75,6 @@ class StreamPicture:
     sequence: int
     poc: int
     is_output: bool
-    qp: int | None = None
     in_loop_filters: tuple[str, ...] | None = None
 
     @property
@@ -257,7 +255,6 @@ class _Header:
         recovery_poc_cnt: Pictures until a gradual decoding refresh is complete, None if the picture starts none.
         is_reference: Whether other pictures may refer to it.
         is_output: ph_pic_output_flag.
-        qp: The QP of its slice, None where it is not read.
     """
 
     poc_lsb: int
@@ -265,7 +262,6 @@ class _Header:
     recovery_poc_cnt: int | None
     is_reference: bool
     is_output: bool
-    qp: int | None
 
 
 def _stream_pictures(data: bytes) -> list[StreamPicture]:
@@ -285,18 +281,12 @@ def _stream_pictures(data: bytes) -> list[StreamPicture]:
             unit = units[nal.offset_bytes]
             header, pps, sps = _read_header(nal, picture_sets, sequence_sets)
             sequence, poc, is_output = order.place(unit, header, nal.temporal_id, 1 << sps.log2_max_poc_lsb)
-            pictures.append(_stream_picture(unit, pps, sps, sequence, poc, is_output, header.qp))
+            pictures.append(_stream_picture(unit, pps, sps, sequence, poc, is_output))
     return pictures
 
 
 def _stream_picture(
-    unit: PictureUnit,
-    pps: PictureParameters,
-    sps: SequenceParameters,
-    sequence: int,
-    poc: int,
-    is_output: bool,
-    qp: int | None,
+    unit: PictureUnit, pps: PictureParameters, sps: SequenceParameters, sequence: int, poc: int, is_output: bool
 ) -> StreamPicture:
     window = pps.window(sps)
     format = VideoFormat(
@@ -312,10 +302,10 @@ def _stream_picture(
         format = replace(format, fps=sps.fps)
     is_field = sps.pictures_are == "fields"
     filters = None
-    if pps.slices is not None:
-        named = {"deblocking": pps.slices.has_deblocking, "SAO": sps.has_sao, "ALF": sps.has_alf}
+    if pps.has_deblocking is not None:
+        named = {"deblocking": pps.has_deblocking, "SAO": sps.tools.has_sao, "ALF": sps.tools.has_alf}
         filters = tuple(name for name, is_on in named.items() if is_on)
-    return StreamPicture(unit, pps.width, pps.height, window, format, is_field, sequence, poc, is_output, qp, filters)
+    return StreamPicture(unit, pps.width, pps.height, window, format, is_field, sequence, poc, is_output, filters)
 
 
 def _read_header(
@@ -323,11 +313,11 @@ def _read_header(
 ) -> tuple[_Header, PictureParameters, SequenceParameters]:
     """picture_header_structure() up to ph_pic_output_flag, of a picture header or of a slice that carries one."""
     r = SyntaxReader(remove_emulation_prevention(nal.payload[:_HEADER_BYTES]), nal.offset_bytes)
-    is_in_slice = nal.nal_unit_type != PICTURE_HEADER and r.flag("sh_picture_header_in_slice_header_flag")
+    if nal.nal_unit_type != PICTURE_HEADER:
+        r.flag("sh_picture_header_in_slice_header_flag")
     is_random_access, is_non_reference = r.flags("ph_gdr_or_irap_pic_flag", "ph_non_ref_pic_flag")
     is_gdr = is_random_access and r.flag("ph_gdr_pic_flag")
-    has_inter_slices = r.flag("ph_inter_slice_allowed_flag")
-    if has_inter_slices:
+    if r.flag("ph_inter_slice_allowed_flag"):
         r.flag("ph_intra_slice_allowed_flag")
     pps_id = r.number("ph_pic_parameter_set_id", at_most=63)
     pps = picture_sets.get(pps_id)
@@ -339,74 +329,24 @@ def _read_header(
     r.u(sps.n_extra_header_bits, "ph_extra_bit")
     has_cycle = sps.poc_msb_cycle_bits > 0 and r.flag("ph_poc_msb_cycle_present_flag")
     msb_cycle = r.u(sps.poc_msb_cycle_bits, "ph_poc_msb_cycle_val") if has_cycle else None
-    is_output, qp = True, None
-    has_output_flag = pps.has_output_flag and not is_non_reference
-    if has_output_flag:
+    is_output = True
+    if pps.has_output_flag and not is_non_reference:
         _skip_filters(r, pps, sps)
         is_output = r.flag("ph_pic_output_flag")
-    if is_in_slice and not has_inter_slices and nal.nal_unit_type in IDR_TYPES:
-        qp = _intra_slice_qp(r, pps, sps, at_filters=not has_output_flag)
-    return _Header(poc_lsb, msb_cycle, recovery_poc_cnt, not is_non_reference, is_output, qp), pps, sps
-
-
-def _intra_slice_qp(
-    r: SyntaxReader, pps: PictureParameters, sps: SequenceParameters, *, at_filters: bool
-) -> int | None:
-    """The QP of an IDR picture's one intra slice, which has the picture header in its own; None where it is not read.
-
-    Args:
-        r: At what follows ph_pic_output_flag in the slice.
-        pps: The picture's parameter sets.
-        sps: The sequence's.
-        at_filters: Whether it is at what comes before that flag still.
-    """
-    if pps.slices is None or sps.has_subpictures or sps.has_idr_lists:
-        return None
-    try:
-        if at_filters:
-            _skip_filters(r, pps, sps)
-        if sps.has_partition_override and r.flag("ph_partition_constraints_override_flag"):
-            return None
-        if pps.slices.has_qp_deltas:
-            r.number("ph_cu_qp_delta_subdiv_intra_slice")
-        if pps.slices.has_chroma_qp_lists:
-            r.number("ph_cu_chroma_qp_offset_subdiv_intra_slice")
-        if sps.has_joint_cbcr:
-            r.flag("ph_joint_cbcr_sign_flag")
-        if pps.slices.has_header_extension:
-            r.u(8 * r.number("ph_extension_length", at_most=_HEADER_BYTES), "ph_extension_data_byte")
-        r.u(sps.n_extra_slice_bits, "sh_extra_bit")
-        r.flag("sh_no_output_of_prior_pics_flag")
-        if sps.has_alf and r.flag("sh_alf_enabled_flag"):
-            _skip_slice_alf(r, sps)
-        qp = pps.slices.init_qp + r.signed_number("sh_qp_delta")
-    except BitstreamError:
-        return None
-    return qp if 0 <= qp <= 63 else None
-
-
-def _skip_slice_alf(r: SyntaxReader, sps: SequenceParameters) -> None:
-    """Passes over the adaptive loop filters that a slice names."""
-    r.u(3 * r.u(3, "sh_num_alf_aps_ids_luma"), "sh_alf_aps_id_luma")
-    if sps.chroma_format != "400" and any(r.flags("sh_alf_cb_enabled_flag", "sh_alf_cr_enabled_flag")):
-        r.u(3, "sh_alf_aps_id_chroma")
-    if sps.has_ccalf:
-        for plane in ("cb", "cr"):
-            if r.flag(f"sh_alf_cc_{plane}_enabled_flag"):
-                r.u(3, f"sh_alf_cc_{plane}_aps_id")
+    return _Header(poc_lsb, msb_cycle, recovery_poc_cnt, not is_non_reference, is_output), pps, sps
 
 
 def _skip_filters(r: SyntaxReader, pps: PictureParameters, sps: SequenceParameters) -> None:
     """Passes over what a picture header holds between its picture order count and ph_pic_output_flag."""
-    if not pps.is_one_tile and sps.has_alf:
+    if not pps.is_one_tile and sps.tools.has_alf:
         raise UnsupportedError("pictures that are not output, in tiles or slices: which they are is not read")
-    if sps.has_lmcs and r.flag("ph_lmcs_enabled_flag"):
+    if sps.tools.has_lmcs and r.flag("ph_lmcs_enabled_flag"):
         r.u(2, "ph_lmcs_aps_id")
         if sps.chroma_format != "400":
             r.flag("ph_chroma_residual_scale_flag")
-    if sps.has_scaling_lists and r.flag("ph_explicit_scaling_list_enabled_flag"):
+    if sps.tools.has_scaling_lists and r.flag("ph_explicit_scaling_list_enabled_flag"):
         r.u(3, "ph_scaling_list_aps_id")
-    if sps.has_header_boundaries and r.flag("ph_virtual_boundaries_present_flag"):
+    if sps.tools.has_header_boundaries and r.flag("ph_virtual_boundaries_present_flag"):
         skip_boundaries(r, "ph")
 
 

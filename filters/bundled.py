@@ -7,6 +7,8 @@ from pathlib import Path
 from vvc_nnr.network_file import NNC_SUFFIX
 
 ZOO = Path(__file__).parent / "zoo"
+FEATURE_LEVELS_KEY = "feature_levels"
+"""Metadata of an in-loop filter with the levels of its features, by which int8 is the same on every machine."""
 ZOO_SUFFIXES = (".safetensors", NNC_SUFFIX)
 
 

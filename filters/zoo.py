@@ -16,16 +16,17 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import torch
 from torch import nn
 
+from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.files import check_regular_file, read_bytes
-from vvc_nnr.filters.bundled import network_path, zoo_names
+from vvc_nnr.files import check_regular_file, naming, read_bytes
+from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
 from vvc_nnr.filters.networks.factory import as_module, is_factory, module_made_by
@@ -42,7 +43,16 @@ from vvc_nnr.model.safetensors import (
     parse_network,
     uniform_bytes,
 )
-from vvc_nnr.network_file import ONNX_SUFFIX, NetworkArrays, is_nnc, read_arrays, read_network_file
+from vvc_nnr.network_file import (
+    ONNX_SUFFIX,
+    NetworkArrays,
+    decoded_arrays,
+    is_nnc,
+    read_arrays,
+    read_network_file,
+    stored_network,
+)
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
 
@@ -258,6 +268,29 @@ def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
     return network
 
 
+def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLoopNetwork:
+    """An in-loop filter from the bytes of its coded file.
+
+    Args:
+        data: The coded network.
+        where: How errors name it.
+        update: A coded update of it.
+
+    Raises:
+        BitstreamError: If the bytes are damaged, or the update is not for this network.
+        UnsupportedError: If they hold what this package does not read.
+        InputError: If it is no in-loop filter of this package.
+    """
+    with naming(where):
+        arrays = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
+        if update is not None:
+            arrays = replace(arrays, arrays=dict(apply_update(arrays.arrays, update).arrays))
+    network = build_network(stored_network(arrays, where), where)
+    if not isinstance(network, InLoopNetwork):
+        raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")
+    return network
+
+
 def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
     """An autoencoder; raises as `load_network`, and InputError for a network of another kind."""
     network = load_network(name_or_path).network
@@ -310,6 +343,8 @@ def build_network(stored: StoredNetwork, where: str) -> Network:
     state = {name: torch.from_numpy(stored.tensors[name].copy()) for name in expected}
     _check_dtypes(network, state, where)
     network.load_state_dict(state, assign=True)
+    if isinstance(network, InLoopNetwork):
+        network.feature_levels = stored.metadata.get(FEATURE_LEVELS_KEY)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
 

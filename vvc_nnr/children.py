@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 _WATCH = "trap '' HUP INT TERM USR1 USR2; read -r _; kill -s KILL 0"
 
@@ -26,6 +27,7 @@ def run_child(
     merge_output: bool = False,
     timeout_s: float | None = None,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a program to its end; it is killed with all that it started if an exception or a signal comes before.
 
@@ -35,6 +37,7 @@ def run_child(
         merge_output: Whether what it writes to standard error goes where standard output goes, in order.
         timeout_s: Seconds after which it is killed; None: no limit.
         environment: Its environment; None: that of this process.
+        folder: Where it runs; None: where this process is.
 
     Returns:
         Its exit code and what it wrote to standard output and standard error (None if merged).
@@ -51,6 +54,7 @@ def run_child(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merge_output else subprocess.PIPE,
             env=environment,
+            cwd=folder,
             process_group=group,
         ) as child,
     ):

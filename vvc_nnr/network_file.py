@@ -34,6 +34,10 @@ from vvc_nnr.options import check_max_elements, thread_count
 from vvc_nnr.roles.roles import TensorRole
 
 NNC_SUFFIX = ".nnc"
+NNC_SUFFIXES = (NNC_SUFFIX, ".nnr")
+"""Of coded networks; the second is what VTM's decoder writes."""
+NNC_SUFFIXES = (NNC_SUFFIX, ".nnr")
+"""The second is that of the files that VTM's decoder writes of the networks in a stream."""
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -52,7 +56,14 @@ _ONNX_START = b"\x08"
 _MAX_HEADER_BYTES = 100_000_001
 HEAD_BYTES = 512
 _KIND_BY_SUFFIX: Mapping[str, FileKind] = {
-    **{NNC_SUFFIX: "nnc", SAFETENSORS_SUFFIX: "safetensors", ONNX_SUFFIX: "onnx", ".npz": "npz", ".gguf": "gguf"},
+    **{
+        ".nnr": "nnc",
+        NNC_SUFFIX: "nnc",
+        SAFETENSORS_SUFFIX: "safetensors",
+        ONNX_SUFFIX: "onnx",
+        ".npz": "npz",
+        ".gguf": "gguf",
+    },
     **dict.fromkeys((*TORCH_SUFFIXES, ".bin", ".ckpt", ".tar", ".th"), "torch"),
     **dict.fromkeys((".h5", ".hdf5", ".keras"), "hdf5"),
 }
@@ -138,7 +149,7 @@ def _telling_kinds(path: Path | str) -> Iterator[None]:
 
 def is_nnc(path: Path | str) -> bool:
     """Whether a name is that of a coded network."""
-    return Path(path).suffix.lower() == NNC_SUFFIX
+    return Path(path).suffix.lower() in NNC_SUFFIXES
 
 
 def read_arrays(
@@ -384,8 +395,21 @@ def read_network_file(path: Path | str, *, key: str | None = None, strip_prefix:
     if key is None and not strip_prefix and kind_of_file(path) == "safetensors":
         with naming(path), _telling_kinds(path):
             return parse_network(read_bytes(path))
-    network = _without_graph(path, read_arrays(path, key=key, strip_prefix=strip_prefix))
-    with naming(path):
+    return stored_network(read_arrays(path, key=key, strip_prefix=strip_prefix), path)
+
+
+def stored_network(network: NetworkArrays, where: Path | str) -> StoredNetwork:
+    """A network as a torch module takes it: float32, with the metadata stored with it.
+
+    Args:
+        network: What a file holds.
+        where: How errors name the file.
+
+    Raises:
+        UnsupportedError: If it holds a value beyond float32, or weights in the graph of an ONNX model.
+    """
+    network = _without_graph(where, network)
+    with naming(where):
         tensors = {name: _stored(name, array) for name, array in network.arrays.items()}
     return StoredNetwork(tensors, network.metadata, None, None, network.n_bytes, network.left_out)
 

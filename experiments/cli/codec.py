@@ -21,6 +21,7 @@ from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
 from vvc_nnr.files import AtomicFile, naming
+from vvc_nnr.filters.in_stream import carried_filters
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import open_writer
 
@@ -64,11 +65,11 @@ class Encode(Command):
             BitstreamError, UnsupportedError: If the input cannot be read or coded.
             ExternalToolError: If the encoder fails.
         """
-        config = self.encoding.vtm_config
-        check_outputs([self.input, config], [self.output])
+        configs, arguments = self.encoding.vtm_config, self.encoding.encoder_argument
+        check_outputs([self.input, *configs], [self.output])
         source = source_of(self.input, self.raw, self.video)
         options = VvcOptions(self.qp, self.preset, self.loop_filters, self.threads, self.encoding.sao)
-        encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=config)
+        encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=configs, arguments=arguments)
         frames = with_bar(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
         with AtomicFile(self.output) as file:  # first: a place that cannot be written is known at once
             with naming(self.input):
@@ -111,7 +112,10 @@ class Decode(Command):
         pictures = with_bar(decode(stream, width=width, height=height), "decode", len(stream.output_order))
         written = write_pictures(self.input, self.output, pictures, stated(stream, self.fps).holding)
         text, data = verified(stream)
-        return Outcome(f"{written.text}; {text}", written.data | data)
+        with naming(self.input):
+            carried = carried_filters(stream.data)
+        texts = [written.text, text, *(f"carries {each}" for each in carried)]
+        return Outcome("; ".join(texts), written.data | data | {"filters": carried})
 
 
 def vvc_stream(path: Path) -> VvcStream:
@@ -223,6 +227,7 @@ def verified(stream: VvcStream) -> tuple[str, dict[str, object]]:
     found = [kind for kind in stream.hash_types if kind is not None]
     kinds = [name for kind, name in names.items() if kind in found]
     data: dict[str, object] = {"n_verified": len(found), "picture_hash": " ".join(kinds) or None}
+    data["verified"] = [kind or "no" for kind in stream.hash_types]
     if not found:
         return "not verified: the stream has no picture hashes", data
     what = "all" if len(found) == len(stream.hash_types) else f"{len(found)} of {len(stream.hash_types)}"

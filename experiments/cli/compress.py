@@ -23,12 +23,13 @@ from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on, prefix_notes
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, one_for_each, whole_number
 from vvc_nnr.files import AtomicFile, naming, read_bytes
-from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
 from vvc_nnr.model.safetensors import Biases, Ranges, parse_network, uniform_bytes
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
+    ONNX_SUFFIX,
     SAFETENSORS_SUFFIX,
     NetworkArrays,
     check_plain_suffix,
@@ -99,6 +100,8 @@ class Compress(Command):
         strip_prefix: Prefix that is taken off names, such as module.
         graph: Graph of an ONNX model; manifest: so that the reference software decodes the file; onnx: by the standard.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
+        integer: Store the levels of a filter's features, so that --precision int8 is the same on every machine; a coded
+            network stays as it is coded if no option of coding is given.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
         coding: --method nnc.
         pictures: --method nnc --calibrate, by what the network does to pictures.
@@ -113,6 +116,7 @@ class Compress(Command):
     strip_prefix: str = ""
     graph: GraphCarriage = "manifest"
     fold_batch_norms: bool = False
+    integer: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
     coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
     pictures: Annotated[PictureOptions, PICTURE_FLAGS.arg] = field(default_factory=PictureOptions)
@@ -127,6 +131,8 @@ class Compress(Command):
         method = self._method()
         path = network_path(self.input)
         check_outputs([path, self.pictures.cifar], [self.output])
+        if self.integer and is_nnc(path) and self._codes_nothing():
+            return self._integer(path)
         if self.calibrate is not None:
             if method != "nnc":
                 raise InputError(f"--calibrate: only for --method nnc, not {method}")
@@ -153,6 +159,8 @@ class Compress(Command):
         for flag, is_given in (("--biases", self.biases is not None), ("--per-tensor", self.per_tensor)):
             if method == "nnc" and is_given:
                 raise InputError(f"{flag}: only for --method uniform1 to uniform16")
+        if method != "nnc" and self.integer:
+            raise InputError(f"--integer: only for --method nnc, not {method}")
         if method != "nnc" and self.fold_batch_norms:
             raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
         first = NNC_FLAGS.first_given(self.coding)
@@ -160,13 +168,27 @@ class Compress(Command):
             raise InputError(f"--method {method} takes none of the options of --method nnc, such as {first}")
         return method
 
+    def _codes_nothing(self) -> bool:
+        """Whether no option asks for other levels of the weights than a coded file has."""
+        return self.calibrate is None and NNC_FLAGS.first_given(self.coding) is None
+
+    def _integer(self, path: Path) -> Outcome:
+        """The coded network with the levels of its features, else as it is."""
+        network, data = read_arrays(path), _with_levels(read_bytes(path), path)
+        with AtomicFile(self.output) as file:
+            file.write(data)
+        return _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
+
     def _nnc(self, path: Path) -> Outcome:
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
-            made = code_network(coded.arrays, self.coding, progress.report, coded.metadata, coded.roles or None, graph)
+            metadata = {key: text for key, text in coded.metadata.items() if key != FEATURE_LEVELS_KEY}
+            made = code_network(coded.arrays, self.coding, progress.report, metadata, coded.roles or None, graph)
+        if self.integer:
+            made = replace(made, data=_with_levels(made.data, path))
         with AtomicFile(self.output) as file:
             file.write(made.data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
@@ -200,7 +222,23 @@ class Compress(Command):
         coding = replace(self.coding, max_bytes=None)
         with PICTURE_FLAGS.as_typed(), NNC_FLAGS.as_typed():
             made = compress_by_pictures(path, photographs, self.output, options, coding, _tell)
+        if self.integer:
+            data = _with_levels(read_bytes(self.output), path)
+            with AtomicFile(self.output) as file:
+                file.write(data)
         return _with_notes(_calibrated(self.input, self.output, made), stored.left_out, stored.tensors)
+
+
+def _as_onnx(network: NetworkArrays, path: Path) -> bytes:
+    from vvc_nnr.filters.inference.onnxruntime import onnx_of_arrays  # here: it imports torch
+
+    return onnx_of_arrays(network, str(path))
+
+
+def _with_levels(data: bytes, path: Path) -> bytes:
+    from vvc_nnr.filters.inference.native import with_feature_levels  # here: it imports torch
+
+    return with_feature_levels(data, str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +247,7 @@ class Decompress(Command):
 
     Attributes:
         input: Network file of any kind, told by its content, or the name of a bundled network.
-        output: .safetensors, .pt, .pth or .onnx to write.
+        output: .safetensors, .pt, .pth or .onnx to write; .onnx of networks that hold a graph, or of in-loop filters.
         key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
         strip_prefix: Prefix that is taken off names, such as module.
         reading: Coded networks (.nnc).
@@ -241,7 +279,13 @@ class Decompress(Command):
             max_elements=self.reading.max_elements,
             n_threads=self.reading.threads,
         )
-        n_bytes = write_arrays(self.output, network)
+        if self.output.suffix.lower() == ONNX_SUFFIX and network.graph is None and "architecture" in network.metadata:
+            data = _as_onnx(network, path)
+            with AtomicFile(self.output) as file:
+                file.write(data)
+            n_bytes = len(data)
+        else:
+            n_bytes = write_arrays(self.output, network)
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
         outcome = _with_notes(outcome, network.left_out, network.arrays)
         return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from torch import nn
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.errors import InputError
+from vvc_nnr.codec.sei import SUFFIXES
+from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
+from vvc_nnr.codec.vvc_stream import VvcStream
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, THREADS, OutputPath
@@ -21,15 +28,28 @@ from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
 from vvc_nnr.files import make_folder, naming
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
-from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided
+from vvc_nnr.filters.decisions.coding import MadeWith, parse_sequence
+from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
+from vvc_nnr.filters.in_stream import (
+    PlannedPicture,
+    bitstream_of,
+    digested,
+    filter_as_planned,
+    network_of,
+    one_qp,
+    planned_pictures,
+    sha256_of,
+    strength_qps,
+)
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.scores import BeforeAndAfter, check_comparable, mean_scores
 from vvc_nnr.sequences.source import Source
 from vvc_nnr.sequences.yuv_name import qps_from_name
 
-VVC_SUFFIXES = (".266", ".vvc")
 MAX_QP_OFFSET = 4
 """Encoders code intra pictures up to so much off the QP that they are given."""
 _PLACES = dict(zip(PAPER_NETWORKS, ("none", "all"), strict=True))
@@ -57,6 +77,11 @@ class DecisionFlags:
     wiener: bool = False
     no_wiener: bool = False
     decisions: Path | None = None
+
+    @property
+    def makes_none(self) -> bool:
+        """Whether decisions are neither made nor given."""
+        return self.decisions_out is None and self.decisions is None
 
     def check(self) -> None:
         """Raises InputError if the options contradict each other."""
@@ -88,8 +113,7 @@ class _Decoded:
         damage: What is damaged in their file.
         verified: How many of a stream's pictures are held against a hash, as text.
         verified_data: The same as data.
-        in_loop_filters: Those that a stream has on, None where that is not known.
-        coded_qp: The QP of a stream's first picture, None likewise.
+        stream: What the headers of a VVC stream say, None of other files.
     """
 
     frames: Iterator[Frame]
@@ -99,31 +123,69 @@ class _Decoded:
     damage: str | None
     verified: str = ""
     verified_data: Mapping[str, object] = field(default_factory=dict)
-    in_loop_filters: tuple[str, ...] | None = None
-    coded_qp: int | None = None
+    stream: VvcStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One file to filter: where from, where to, and the QP that it was coded with."""
+    """One file to filter: where from, and where to."""
 
     input: Path
     output: Path
-    qp: int
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a VVC stream, by its name."""
+        return SUFFIXES.get(self.input.suffix.lower()) == "vvc"
+
+
+@dataclass(frozen=True, slots=True)
+class _Filtering:
+    """Who filters: runners for what is planned, and what decisions must have been made with.
+
+    Attributes:
+        plan: What is done to each picture; None: the one network on all.
+        qps: The QP of each picture.
+        runner_of: Makes a filter of the plan ready.
+        runner: The one network, or that of the first filter.
+        network_sha256: Of its file.
+        made_qp: The QP of all pictures, None: those of slices.
+        loaded: The network that the user names.
+        decisions: The decisions that travel with it.
+        output_md5: What the filtered pictures must have.
+    """
+
+    plan: tuple[PlannedPicture, ...] | None
+    qps: Iterable[int]
+    runner_of: Callable[[StreamFilter], Runner]
+    runner: Runner
+    network_sha256: bytes
+    made_qp: int | None
+    loaded: LoadedNetwork | None = None
+    decisions: bytes | None = None
+    output_md5: bytes | None = None
+
+    @property
+    def made_with(self) -> MadeWith:
+        """What decisions are made with here."""
+        return MadeWith(self.network_sha256, self.made_qp, self.runner.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter(Command):
-    """Run a CNN filter over any decoder's output.
+    """Run a CNN filter over any decoder's output, or the one that a stream carries.
 
     Attributes:
         input: Decoded .yuv or .y4m, videos, images, or VVC streams (.266).
         output: .y4m or .yuv to write, one for each input.
         out_dir: Folder to write into, under the inputs' names, instead of --output.
-        model: Name of a bundled network, a network file, or FILE.py:NAME, what makes a module of your own.
-        qp: QP that the pictures were coded with, 0 to 63; default: that of each file's name, as in x_qp32.yuv.
+        model: Name of a bundled network, a network file, or FILE.py:NAME, what makes a module of your own; default: the
+            one that the stream carries.
+        qp: QP that the pictures were coded with, 0 to 63; default: as a stream says, that of each picture's slices; of
+            other files that of the name, as in x_qp32.yuv.
         arch: FILE.py:NAME, what makes the module whose tensors the file has; dncnn.
         layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
+        filter_id: Of several filters in a stream the one that is to run.
         tile: Side of the tiles, luma samples.
         threads: Threads of the network; default: one per core.
         inference: What computes the network.
@@ -135,10 +197,11 @@ class Filter(Command):
     input: Positional[tuple[Path, ...]]
     output: Annotated[UseAppendAction[tuple[OutputPath, ...]], arg(aliases=["-o"])] = ()
     out_dir: Annotated[Path | None, FOLDER] = None
-    model: str
+    model: str | None = None
     qp: Annotated[int | None, QP] = None
     arch: str | None = None
     layout: str | None = None
+    filter_id: Annotated[int | None, NATURAL] = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
     threads: Annotated[int | None, THREADS] = None
     inference: InferenceFlags = field(default_factory=InferenceFlags)
@@ -156,22 +219,19 @@ class Filter(Command):
         made_or_read = self.deciding
         made_or_read.check()
         jobs = self._jobs()
-        inputs = [*self.input, made_or_read.original, made_or_read.decisions, network_path(self.model)]
+        model = network_path(self.model) if self.model is not None else None
+        inputs = [*self.input, made_or_read.original, made_or_read.decisions, model]
         check_outputs(inputs, [*(job.output for job in jobs), made_or_read.decisions_out])
-        loaded = load_filter(self.model, arch=self.arch, layout=self.layout)
-        runner = Runner(
-            loaded.network,
-            layout=loaded.layout,
-            backend=self.inference.backend,
-            precision=self.inference.precision,
-            n_threads=self.threads,
-            tile=self.tile,
-            device=self.inference.device,
-        )
-        found = [(job, self._decoded(job.input)) for job in jobs]  # what cannot be read is known before any is filtered
+        loaded = None if self.model is None else load_filter(self.model, arch=self.arch, layout=self.layout)
+        runner = None if loaded is None else self._runner(loaded.network, loaded.layout, self.inference.precision)
+        found = []  # what cannot be read is known before any is filtered
+        for job in jobs:
+            decoded = self._decoded(job)
+            with naming(job.input):
+                found.append((job, decoded, self._filtering(job, decoded.stream, loaded, runner)))
         if self.out_dir is not None:
             make_folder(self.out_dir)
-        outcomes = [self._filtered(runner, loaded, job, decoded) for job, decoded in found]
+        outcomes = [self._filtered(job, decoded, filtering) for job, decoded, filtering in found]
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
@@ -187,8 +247,20 @@ class Filter(Command):
             raise InputError(f"--output/-o: {len(self.output)} for {len(self.input)} inputs; must be one for each")
         if len(self.input) > 1 and (self.deciding.decisions or self.deciding.decisions_out):
             raise InputError(f"--decisions, --decisions-out: are for one input, got {len(self.input)}")
+        if self.model is None and (self.arch is not None or self.layout is not None):
+            raise InputError("--arch and --layout: are for a --model, and none is given")
+        if self.model is not None and self.filter_id is not None:
+            raise InputError("--filter-id: chooses a filter of the stream, and --model another; give one of them")
         outputs = self.output or tuple(self._in_folder(path) for path in self.input)
-        return [_Job(path, out, self._qp_of(path)) for path, out in zip(self.input, outputs, strict=True)]
+        jobs = [_Job(path, out) for path, out in zip(self.input, outputs, strict=True)]
+        if files := [job.input for job in jobs if not job.is_stream]:
+            if self.model is None:
+                raise InputError(f"{files[0]}: is no VVC stream, which might carry a network: give --model")
+            if self.filter_id is not None:
+                raise InputError(f"--filter-id: chooses a filter of a stream, and {files[0]} is none")
+            for path in files:
+                self._qp_of(path)
+        return jobs
 
     def _in_folder(self, path: Path) -> Path:
         assert self.out_dir is not None
@@ -203,16 +275,71 @@ class Filter(Command):
             raise InputError(f"{path}: its name {got}; give --qp, 0 to 63")
         return said[0]
 
-    def _filtered(self, runner: Runner, loaded: LoadedNetwork, job: _Job, decoded: _Decoded) -> Outcome:
-        scores = self._scores(job, decoded)
+    def _filtering(
+        self, job: _Job, stream: VvcStream | None, loaded: LoadedNetwork | None, runner: Runner | None
+    ) -> _Filtering:
+        """The network that the user names, or the filters that the stream carries."""
+        if loaded is not None and runner is not None:
+            sha256 = bytes.fromhex(loaded.sha256)
+            if stream is None:
+                qp = self._qp_of(job.input)
+                return _Filtering(None, itertools.repeat(qp), lambda _: runner, runner, sha256, qp, loaded)
+            qps = strength_qps(stream, self.qp)
+            return _Filtering(None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded)
+        assert stream is not None
+        plan = planned_pictures(stream, qp=self.qp, filter_id=self.filter_id)
+        first = next(each.filter for each in plan if each.filter is not None)
+        settings = first.settings or FilterSettings(filter_id=first.id)
+        runners: dict[StreamFilter, Runner] = {}
+
+        def runner_of(found: StreamFilter) -> Runner:
+            if found not in runners:
+                runners[found] = self._runner(network_of(found), None, settings.precision or self.inference.precision)
+            return runners[found]
+
+        decisions = first.decisions.data if first.decisions is not None else None
+        if decisions is not None and any(each.filter != first for each in plan):
+            raise UnsupportedError("decisions of a stream whose filters change, or do not run on all pictures")
+        return _Filtering(
+            plan,
+            [each.qp for each in plan],
+            runner_of,
+            runner_of(first),
+            sha256_of(bitstream_of(first.base)),
+            one_qp([each.qp for each in plan]),
+            decisions=decisions,
+            output_md5=settings.output_md5 if self.qp is None and self.deciding.makes_none else None,
+        )
+
+    def _runner(self, network: nn.Module, layout: Layout | None, precision: Precision) -> Runner:
+        return Runner(
+            network,
+            layout=layout,
+            backend=self.inference.backend,
+            precision=precision,
+            n_threads=self.threads,
+            tile=self.tile,
+            device=self.inference.device,
+        )
+
+    def _filtered(self, job: _Job, decoded: _Decoded, filtering: _Filtering) -> Outcome:
+        scores, runner = self._scores(job, decoded), filtering.runner
         frames = with_bar(decoded.frames, "filter", decoded.n_pictures)
-        written = self._written(runner, job, scores.taking(frames) if scores else frames, decoded.format_of, scores)
-        inference = {"backend": runner.backend, "precision": runner.precision, "inference": runner.description}
-        warnings = [each for each in (_filter_misfit(loaded, decoded), _qp_misfit(job.qp, decoded)) if each]
-        inference |= {"remark": runner.remark} if runner.remark else {}
-        text = "; ".join(filter(None, (written.text, decoded.verified, runner.description, runner.remark)))
+        taken = scores.taking(frames) if scores else frames
+        written, digest = self._written(filtering, job, taken, decoded.format_of, scores)
+        data: dict[str, Any] = {"backend": runner.backend, "precision": runner.precision}
+        data |= {"inference": runner.description, "output_md5": digest}
+        data |= {"remark": runner.remark} if runner.remark else {}
+        own = ""
+        if filtering.plan is not None:
+            n_filtered = sum(each.filter is not None for each in filtering.plan)
+            own = f"{n_filtered} of {len(filtering.plan)} pictures by the stream's own filter"
+            data["n_pictures_filtered"] = n_filtered
+        misfits = (_filter_misfit(filtering.loaded, decoded), _qp_misfit(self.qp, decoded))
+        warnings = [each for each in misfits if each]
+        text = "; ".join(filter(None, (written.text, decoded.verified, own, runner.description, runner.remark)))
         text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
-        data = {**written.data, "qp": job.qp, **decoded.verified_data, **inference}
+        data = {**written.data, "qp": filtering.made_qp, **decoded.verified_data, **data}
         data |= {"warnings": warnings} if warnings else {}
         outcome = with_damage(Outcome(text, data), decoded.damage)
         return _with_scores(outcome, scores) if scores else outcome
@@ -232,31 +359,53 @@ class Filter(Command):
         return BeforeAndAfter(original, str(job.input))
 
     def _written(
-        self, runner: Runner, job: _Job, frames: Iterator[Frame], format_of: FormatOf, scores: BeforeAndAfter | None
-    ) -> Outcome:
+        self,
+        filtering: _Filtering,
+        job: _Job,
+        frames: Iterator[Frame],
+        format_of: FormatOf,
+        scores: BeforeAndAfter | None,
+    ) -> tuple[Outcome, str]:
+        """What was written, and the MD5 of the filtered pictures."""
+        digest = hashlib.md5(usedforsecurity=False)
+
         def write(filtered: Iterator[Frame]) -> Outcome:
-            return write_pictures(job.input, job.output, scores.giving(filtered) if scores else filtered, format_of)
+            checked = digested(filtered, digest, filtering.output_md5, str(job.input))
+            return write_pictures(job.input, job.output, scores.giving(checked) if scores else checked, format_of)
 
         deciding, name = self.deciding, str(job.input)
-        correct = partial(correction_by, runner, qp=job.qp)
-        if deciding.decisions is not None:
-            return write(filter_as_decided(deciding.decisions, frames, correct, name=name))
-        if deciding.decisions_out is None:
-            return write(runner.filter_frames((frame, job.qp) for frame in frames))
-        made = filter_and_decide(
-            self._original(),
-            frames,
-            correct,
-            deciding.decisions_out,
-            write,
-            qp=job.qp,
-            wiener=not deciding.no_wiener,
-            name=name,
-        )
-        return _with_bits(made, deciding.decisions_out)
+        pictures = zip(frames, filtering.qps, strict=False)
+        correct = partial(correction_by, filtering.runner)
+        carried = filtering.decisions if deciding.decisions_out is None else None
+        if deciding.decisions is not None or carried is not None:
+            origin = job.input if deciding.decisions is None else deciding.decisions
+            with naming(origin):
+                sequence = parse_sequence(carried) if carried is not None and deciding.decisions is None else None
+                sequence = sequence or read_decisions(origin)
+                sequence.check_made_with(filtering.made_with)
+            written = write(filter_as_decided(sequence, pictures, correct, origin=origin, name=name))
+        elif deciding.decisions_out is not None:
+            made = filter_and_decide(
+                self._original(),
+                pictures,
+                correct,
+                deciding.decisions_out,
+                write,
+                made_with=filtering.made_with,
+                wiener=not deciding.no_wiener,
+                name=name,
+            )
+            written = _with_bits(made, deciding.decisions_out)
+        elif filtering.plan is None:
+            written = write(filtering.runner.filter_frames(pictures))
+        else:
+            planned = zip(frames, filtering.plan, strict=False)
+            written = write(filter_as_planned(planned, filtering.runner_of))
+        return written, digest.hexdigest()
 
-    def _decoded(self, path: Path) -> _Decoded:
-        if path.suffix.lower() in VVC_SUFFIXES:
+    def _decoded(self, job: _Job) -> _Decoded:
+        path = job.input
+        if job.is_stream:
             if self.video.stream is not None or self.video.allow_damaged:
                 raise InputError(f"{path}: --stream and --allow-damaged are for video files, this is a stream")
             if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
@@ -275,8 +424,7 @@ class Filter(Command):
                 None,
                 text,
                 data,
-                stream.first.in_loop_filters,
-                stream.first.qp,
+                stream,
             )
         source = source_of(path, self.raw, self.video)
         return _Decoded(source.frames(), source.n_pictures, source.format, source.format.holding, source.damage())
@@ -287,17 +435,23 @@ class Filter(Command):
         return original_of(deciding.original, self.raw, deciding.original_bit_depth, deciding.original_stream)
 
 
-def _qp_misfit(qp: int, decoded: _Decoded) -> str:
-    """How far the given QP is from that of a stream's first picture, beyond usual offsets of intra pictures."""
-    if decoded.coded_qp is None or abs(decoded.coded_qp - qp) <= MAX_QP_OFFSET:
+def _qp_misfit(qp: int | None, decoded: _Decoded) -> str:
+    """How far a given QP is from that of a stream's first picture, beyond usual offsets of intra pictures."""
+    if qp is None or decoded.stream is None:
         return ""
-    return f"its first picture was coded with QP {decoded.coded_qp}, and the network is given QP {qp}"
+    try:
+        coded_qp = picture_qps(decoded.stream)[decoded.stream.output_order[0]]
+    except (BitstreamError, UnsupportedError):  # where it is not read, nothing is said
+        return ""
+    if abs(coded_qp - qp) <= MAX_QP_OFFSET:
+        return ""
+    return f"its first picture was coded with QP {coded_qp}, and the network is given QP {qp}"
 
 
-def _filter_misfit(network: LoadedNetwork, decoded: _Decoded) -> str:
+def _filter_misfit(network: LoadedNetwork | None, decoded: _Decoded) -> str:
     """What of a stream's in-loop filters does not go with the place that a network says it was trained for."""
-    in_loop_filters = decoded.in_loop_filters
-    if in_loop_filters is None:
+    in_loop_filters = None if decoded.stream is None else decoded.stream.first.in_loop_filters
+    if in_loop_filters is None or network is None:
         return ""
     place = network.metadata.get(LOOP_FILTERS_KEY) or _PLACES.get(network.name, "")
     if place == "none" and in_loop_filters:

@@ -11,6 +11,7 @@ import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, number_format_of
+from vvc_nnr.codec.sei import SUFFIXES, standard_of
 from vvc_nnr.coding.encoder import expected_snrs_db
 from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
 from vvc_nnr.coding.own_steps import weak_line
@@ -21,6 +22,7 @@ from vvc_nnr.experiments.cli.kinds import door, named, one_for_each
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.in_stream import carried_filters, networks_inside
 from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.network_file import (
@@ -66,7 +68,8 @@ class Inspect(Command):
     """List the tensors of a network file.
 
     Attributes:
-        input: Network file of any kind, told by its content, or the name of a bundled network.
+        input: Network file of any kind, told by its content, the name of a bundled network, or a VVC stream (.266) that
+            carries networks.
         reading: Coded networks (.nnc).
         bins: Bits by kind of bin (.nnc).
         original: Network file it was made from, or the name of a bundled network, for the MSE (.nnc).
@@ -96,6 +99,8 @@ class Inspect(Command):
         kind = kind_of_file(path)
         if kind == "nnc":
             return inspect_nnc(path, self)
+        if is_video_stream(path):
+            return inspect_stream(path, self)
         if self.bins or self.original:
             raise InputError(f"{path}: --bins and --original are for {NNC_SUFFIX} files")
         self.reading.check_unused(path)
@@ -255,6 +260,40 @@ def inspect_nnc(path: Path, command: Inspect) -> Outcome:
     with naming(path):
         report = inspect(data, original, bins=command.bins, max_elements=limits.max_elements, n_threads=limits.threads)
     return Outcome(table_of(path.name, report), {"file": str(path)} | as_json(report))
+
+
+def is_video_stream(path: Path) -> bool:
+    """Whether a file is a coded video by its suffix; names that other things have too must begin with a start code."""
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    if path.suffix.lower() not in (".bin", ".bit"):
+        return True
+    with naming(path):
+        return read_bytes(path)[:4].lstrip(b"\0")[:1] == b"\1"
+
+
+def inspect_stream(path: Path, command: Inspect) -> Outcome:
+    """The filters that a coded video carries, and the tensors of each.
+
+    Raises:
+        BitstreamError, UnsupportedError: If the stream or a network in it cannot be read.
+        InputError: If the stream cannot be opened, or an option is for other files.
+    """
+    if command.bins or command.original or command.role_of:
+        raise InputError(f"{path}: --bins, --original and --role-of are for networks (vvc-nnr sei extract)")
+    limits = command.reading
+    with naming(path):
+        stream = read_bytes(path)
+        lines = carried_filters(stream, standard_of(path))
+        inside = networks_inside(stream, standard_of(path))
+        reports = {
+            name: inspect(data, max_elements=limits.max_elements, n_threads=limits.threads)
+            for name, data in inside.items()
+        }
+    text = "\n".join([f"{path.name}: carries {each}" for each in lines] or [f"{path.name}: carries no filter"])
+    tables = [table_of(f"{path.name}, {name}", report) for name, report in reports.items()]
+    networks = [{"network": name} | as_json(report) for name, report in reports.items()]
+    return Outcome("\n\n".join([text, *tables]), {"file": str(path), "filters": lines, "networks": networks})
 
 
 def table_of(title: str, report: Inspection) -> str:

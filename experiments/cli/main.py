@@ -129,6 +129,7 @@ COMMANDS: Mapping[str, Entry] = {
             "vvc-nnr filter decoded.y4m --model inloop-postfilter --qp 32 -o filtered.y4m",
             "vvc-nnr filter a_qp22.y4m a_qp37.y4m --model inloop-postfilter --out-dir filtered/ --original a.y4m",
             "vvc-nnr filter out.266 --model inloop-lop --qp 32 -o filtered.y4m --decisions decisions.bin",
+            "vvc-nnr filter self.266 -o filtered.y4m",
         ),
     ),
     "score": Entry(
@@ -138,6 +139,29 @@ COMMANDS: Mapping[str, Entry] = {
             "vvc-nnr score original.y4m decoded.y4m filtered.y4m",
             "vvc-nnr score orig_416x240_8bit.yuv dec_416x240_10bit.yuv --per-picture --json",
         ),
+    ),
+    "sei list": Entry(
+        "list the SEI messages of a stream",
+        "sei:SeiList",
+        ("vvc-nnr sei list filtered.266 --filters",),
+    ),
+    "sei insert": Entry(
+        "put a neural-network filter into a finished stream",
+        "sei:SeiInsert",
+        (
+            "vvc-nnr sei insert out.266 --network inloop-lop -o self.266",
+            "vvc-nnr sei insert out.266 --network inloop-lop --decisions decisions.bin --at once -o self.266",
+        ),
+    ),
+    "sei extract": Entry(
+        "take the network of a filter, or its decisions, out of a stream into a file",
+        "sei:SeiExtract",
+        ("vvc-nnr sei extract self.266 -o network.nnc",),
+    ),
+    "sei remove": Entry(
+        "take filters, or SEI messages of a type, out of a stream",
+        "sei:SeiRemove",
+        ("vvc-nnr sei remove self.266 -o out.266",),
     ),
     "train inloop": Entry(
         "an in-loop filter, on pairs made by the real codec",
@@ -158,6 +182,7 @@ COMMANDS: Mapping[str, Entry] = {
 FAMILIES: Mapping[str, str] = {
     "experiment": "run an experiment and print its tables",
     "update": "updates of a network: make one, apply some",
+    "sei": "messages in a coded stream: neural-network filters put in, listed, taken out",
     "train": "train a network on your own pictures; resumes where it was cut off",
 }
 MOVED: Mapping[str, str] = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, SIZE
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, SIZE, Texts
 from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.sequences.download import fetch_cifar10, fetch_kodak
 from vvc_nnr.sequences.frame import ChromaFormat
@@ -57,12 +57,14 @@ class EncoderFlags:
     Attributes:
         encoder: libvvenc comes with this package; VTM's EncoderApp and vvencapp are looked for on the PATH.
         sao: SAO in the filter sets that have it: on, or as libvvenc's preset has it (faster: off).
-        vtm_config: VTM's cfg/encoder_intra_vtm.cfg.
+        vtm_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
+        encoder_argument: A further argument for VTM or vvencapp, as in --encoder-argument=--LMCSEnable=0.
     """
 
     encoder: EncoderName = "libvvenc"
     sao: Sao = "on"
-    vtm_config: Path | None = None
+    vtm_config: UseAppendAction[tuple[Path, ...]] = ()
+    encoder_argument: Texts = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,19 @@ import numpy as np
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.decisions.block_decisions import Correction, Decisions, apply_decisions
-from vvc_nnr.filters.decisions.coding import encode_decisions, encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import (
+    DecisionSequence,
+    MadeWith,
+    encode_decisions,
+    encode_sequence,
+    parse_sequence,
+)
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import Source
 
-Correct: TypeAlias = Callable[[Frame], Correction]
-"""Gives a network's correction of a picture, as `correction_by` does."""
+Correct: TypeAlias = Callable[[Frame, int], Correction]
+"""Gives a network's correction of a picture of a QP, as `correction_by` does."""
 _Written = TypeVar("_Written")
 
 
@@ -42,12 +48,12 @@ class MadeDecisions(Generic[_Written]):
 
 def filter_and_decide(
     original: Source,
-    decoded: Iterator[Frame],
+    decoded: Iterator[tuple[Frame, int]],
     correct: Correct,
     target: Path,
     write: Callable[[Iterator[Frame]], _Written],
     *,
-    qp: int,
+    made_with: MadeWith | None = None,
     wiener: bool = True,
     name: str = "the decoded sequence",
 ) -> MadeDecisions[_Written]:
@@ -55,11 +61,11 @@ def filter_and_decide(
 
     Args:
         original: The pictures before coding.
-        decoded: The pictures to filter, as many and as large.
+        decoded: The pictures to filter, as many and as large, each with the QP that it was coded with, 0 to 63.
         correct: Gives the network's correction of a picture.
         target: File for the coded decisions; written whole, or not at all.
         write: Takes the filtered pictures as they come.
-        qp: QP that the pictures were coded with, 0 to 63.
+        made_with: What the file says of network, QP and precision, so that a decoder notices others.
         wiener: Fit a Wiener filter to each picture, behind the network.
         name: How errors name the decoded sequence.
 
@@ -69,8 +75,8 @@ def filter_and_decide(
     made: list[tuple[VideoFormat, Decisions]] = []
 
     def filtered() -> Iterator[Frame]:
-        for reference, frame in _pairs(original, decoded, name):
-            correction = correct(frame)
+        for reference, frame, qp in _pairs(original, decoded, name):
+            correction = correct(frame, qp)
             decisions = decide(reference, frame, correction, qp)
             if wiener:
                 decisions = with_wiener_filters(decisions, reference, frame, correction, qp)
@@ -80,56 +86,67 @@ def filter_and_decide(
     with AtomicFile(target) as file:  # first: a place that cannot be written is known at once
         written = write(filtered())
         pictures = [decisions for _, decisions in made]
-        data = encode_sequence(pictures, made[0][0])
+        data = encode_sequence(pictures, made[0][0], made_with)
         file.write(data)
     picture_bits = tuple(8 * len(encode_decisions(decisions)) for decisions in pictures)
     return MadeDecisions(written, len(data), picture_bits, sum(decisions.is_off for decisions in pictures))
 
 
-def filter_as_decided(
-    path: Path, decoded: Iterator[Frame], correct: Correct, *, name: str = "the decoded sequence"
-) -> Iterator[Frame]:
-    """The decoder's side: the filtered pictures, as the coded decisions of a file say.
-
-    Args:
-        path: File of coded decisions.
-        decoded: The pictures to filter.
-        correct: Gives the network's correction of a picture.
-        name: How errors name the decoded sequence.
+def read_decisions(path: Path) -> DecisionSequence:
+    """The decisions in a file.
 
     Raises:
-        InputError: If the file cannot be opened, or is of another number of pictures or of another size.
+        InputError: If the file cannot be opened.
         BitstreamError: If it is damaged.
         UnsupportedError: If it is of another version.
     """
     with naming(path):
-        sequence = parse_sequence(read_bytes(path))
-    n_decided = len(sequence.payloads)
-
-    def filtered() -> Iterator[Frame]:
-        n_pictures = 0
-        for n_pictures, frame in enumerate(decoded, 1):
-            if n_pictures > n_decided:
-                raise InputError(f"{path}: decisions for {n_decided} pictures, and {name} holds more")
-            with naming(path):
-                decisions = sequence.picture(n_pictures - 1, frame.format())
-            yield apply_decisions(frame, correct(frame), decisions)
-        if n_pictures < n_decided:
-            raise InputError(f"{path}: decisions for {n_decided} pictures, and {name} holds {n_pictures}")
-
-    return filtered()
+        return parse_sequence(read_bytes(path))
 
 
-def _pairs(original: Source, decoded: Iterable[Frame], name: str) -> Iterator[tuple[Frame, Frame]]:
-    """Original and decoded pictures, both at the depth of the decoded ones."""
-    for reference, frame in zip_longest(original.frames(), decoded):
-        if reference is None or frame is None:
+def filter_as_decided(
+    sequence: DecisionSequence,
+    decoded: Iterator[tuple[Frame, int]],
+    correct: Correct,
+    *,
+    origin: Path | str = "the decisions",
+    name: str = "the decoded sequence",
+) -> Iterator[Frame]:
+    """The decoder's side: the filtered pictures, as decisions say.
+
+    Args:
+        sequence: The decisions.
+        decoded: The pictures to filter, each with the QP that it was coded with, 0 to 63.
+        correct: Gives the network's correction of a picture.
+        origin: How errors name the decisions.
+        name: How errors name the decoded sequence.
+
+    Raises:
+        InputError: If they are of another number of pictures or of another size.
+        BitstreamError: If they are damaged.
+    """
+    n_decided, n_pictures = len(sequence.payloads), 0
+    for n_pictures, (frame, qp) in enumerate(decoded, 1):
+        if n_pictures > n_decided:
+            raise InputError(f"{origin}: decisions for {n_decided} pictures, and {name} holds more")
+        with naming(origin):
+            decisions = sequence.picture(n_pictures - 1, frame.format())
+        yield apply_decisions(frame, correct(frame, qp), decisions)
+    if n_pictures < n_decided:
+        raise InputError(f"{origin}: decisions for {n_decided} pictures, and {name} holds {n_pictures}")
+
+
+def _pairs(original: Source, decoded: Iterable[tuple[Frame, int]], name: str) -> Iterator[tuple[Frame, Frame, int]]:
+    """Original and decoded pictures, both at the depth of the decoded ones, and their QPs."""
+    for reference, picture in zip_longest(original.frames(), decoded):
+        if reference is None or picture is None:
             what = "fewer" if reference is None else "more"
             raise InputError(f"{original.path}: holds {what} pictures than {name}")
+        frame, qp = picture
         reference = _alike(reference, frame)
         if reference.format() != frame.format():
             raise InputError(f"{original.path}: {_described(reference)}, and {name} is {_described(frame)}")
-        yield reference, frame
+        yield reference, frame, qp
 
 
 def _alike(original: Frame, decoded: Frame) -> Frame:

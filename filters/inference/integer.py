@@ -7,14 +7,18 @@ the correction coarser, which is a few code values. The same bits come out on ev
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from decimal import Context, Decimal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.in_loop import (
     INPUT_SCALES,
     OUTPUT_SCALE,
@@ -28,10 +32,14 @@ from vvc_nnr.filters.networks.in_loop import (
 MAX_UINT8 = 255
 MAX_WEIGHT = 127
 SAMPLE_LEVELS = 16368.0  # of the range 0..1; the kernel's kLevelsPerUnit
+MAX_SAMPLE_LEVEL = np.float32(8200.0)  # the kernel's kMaxLevel
 QP_LEVELS = 400.0  # of a QP
 MAX_INPUT = QP_CENTRE * QP_LEVELS  # what a level of the first layer's input cannot exceed
 MAX_SUM = 2.0**31 - 2.0**20
 TILE = 8  # output channels that the kernel sums at a time
+
+_DECIMALS = Context(prec=40)
+_BYTES_OF_A_CHANNEL = 4
 
 _Floats = NDArray[np.float64]
 
@@ -62,6 +70,14 @@ class FeatureLevels:
         step[step == 0] = np.min(step, where=step > 0, initial=1.0)
         return cls(step, np.rint(-lowest / step), mean)
 
+    def rounded(self) -> FeatureLevels:
+        """The same in few bits: a step of 16 bits, rounded up so that the range stays inside; zero and mean of 8."""
+        bits = self.step.astype(np.float32).view(np.uint32).astype(np.uint64) + 0xFFFF >> 16
+        step = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        zero = np.rint(self.zero * self.step / step)
+        level = np.clip(np.rint(self.mean / step + zero), 0, MAX_UINT8)
+        return FeatureLevels(step, zero, (level - zero) * step)
+
 
 @dataclass(frozen=True, slots=True)
 class IntegerLayer:
@@ -85,7 +101,7 @@ class IntegerLayer:
 
     def at(self, strength: float) -> tuple[_Floats, _Floats]:
         """Scale and bias at a QP, the zeros of the input included."""
-        gain = np.exp(self.gain * strength)
+        gain = np.array([_exp(each) for each in (self.gain * strength).tolist()])
         offset = self.scale * (self.weights.sum(axis=(2, 3)) @ self.zero)
         return self.scale * gain, (self.bias + self.bias_per_strength * strength - offset) * gain
 
@@ -103,6 +119,11 @@ class IntegerNetwork:
     layers: tuple[IntegerLayer, ...]
     levels: tuple[FeatureLevels, ...]
     has_qp_plane: bool
+
+
+def _exp(value: float) -> float:
+    """The exponential, correctly rounded: that of C libraries differs in its last bit from one to another."""
+    return float(_DECIMALS.exp(Decimal(value)))
 
 
 def convolutions(network: InLoopNetwork) -> list[nn.Conv2d]:
@@ -136,6 +157,51 @@ def measure_levels(network: InLoopNetwork, pictures: Iterable[tuple[Tensor, floa
             hook.remove()
     found = [np.array(ranges[layer]) for layer in layers]  # (pictures, 3, channels)
     return [FeatureLevels.of_range(f[:, 0].min(axis=0), f[:, 1].max(axis=0), f[:, 2].mean(axis=0)) for f in found]
+
+
+def levels_text(levels: Iterable[FeatureLevels]) -> str:
+    """Rounded levels as a text of a network file: of each channel the step's 16 bits, zero and mean, in base 85."""
+    data = b""
+    for each in levels:
+        rows = (
+            each.step.astype(np.float32).view(np.uint32) >> 16,
+            each.zero,
+            np.rint(each.mean / each.step + each.zero),
+        )
+        data += (
+            rows[0].astype(">u2").tobytes() + rows[1].astype(np.uint8).tobytes() + rows[2].astype(np.uint8).tobytes()
+        )
+    return base64.b85encode(data).decode()
+
+
+def parse_levels(text: str, network: InLoopNetwork) -> list[FeatureLevels]:
+    """The levels of a network file, for each convolution after the first.
+
+    Args:
+        text: What `levels_text` gave.
+        network: The filter that they are for.
+
+    Raises:
+        InputError: If the text is none of this filter's.
+    """
+    widths = [conv.in_channels for conv in convolutions(network)[1:]]
+    try:
+        data = base64.b85decode(text)
+    except ValueError:
+        data = b""
+    if len(data) != _BYTES_OF_A_CHANNEL * sum(widths):
+        wanted = _BYTES_OF_A_CHANNEL * sum(widths)
+        raise InputError(f"feature levels of {len(data)} bytes in a network file: its architecture has {wanted}")
+    found, begin = [], 0
+    for n in widths:
+        bits = np.frombuffer(data, ">u2", n, begin).astype(np.uint32) << 16
+        step = bits.view(np.float32).astype(np.float64)
+        zero, level = (np.frombuffer(data, np.uint8, n, begin + k * n).astype(np.float64) for k in (2, 3))
+        if not (np.isfinite(step).all() and (step > 0).all()):
+            raise InputError("feature levels in a network file: a step is not above 0 and finite")
+        found.append(FeatureLevels(step, zero, (level - zero) * step))
+        begin += _BYTES_OF_A_CHANNEL * n
+    return found
 
 
 def to_integers(network: InLoopNetwork, levels: Iterable[FeatureLevels]) -> IntegerNetwork:
@@ -174,7 +240,7 @@ def _head(network: InLoopNetwork, conv: nn.Conv2d) -> IntegerLayer:
     if isinstance(network, InLoopFilter):
         steps.append(1 / (QP_SCALE * QP_LEVELS))
     weights = _array(conv.weight) * np.array(steps)[:, None, None]
-    total = np.abs(weights).sum(axis=(1, 2, 3)) * MAX_INPUT / MAX_SUM
+    total = _row_sums(np.abs(weights)) * MAX_INPUT / MAX_SUM
     return _rounded(weights, np.maximum(np.abs(weights).max(axis=(1, 2, 3)) / 32767, total), conv, np.zeros(len(steps)))
 
 
@@ -182,8 +248,13 @@ def _layer(conv: nn.Conv2d, features: FeatureLevels) -> IntegerLayer:
     """A layer on features. The bias takes up what rounding the weights changes at the features' mean."""
     weights = _array(conv.weight) * features.step[:, None, None]
     layer = _rounded(weights, np.abs(weights).max(axis=(1, 2, 3)) / MAX_WEIGHT, conv, features.zero)
-    lost = weights - layer.weights * layer.scale[:, None, None, None]
-    return replace(layer, bias=layer.bias + lost.sum(axis=(2, 3)) @ (features.mean / features.step))
+    lost = (weights - layer.weights * layer.scale[:, None, None, None]) * (features.mean / features.step)[:, None, None]
+    return replace(layer, bias=layer.bias + _row_sums(lost))
+
+
+def _row_sums(values: _Floats) -> _Floats:
+    """Sums over all axes but the first, exact and then rounded: equal in whatever order a processor adds."""
+    return np.array([math.fsum(row) for row in values.reshape(len(values), -1).tolist()])
 
 
 def _rounded(weights: _Floats, scale: _Floats, conv: nn.Conv2d, zero: _Floats) -> IntegerLayer:
@@ -195,6 +266,68 @@ def _rounded(weights: _Floats, scale: _Floats, conv: nn.Conv2d, zero: _Floats) -
 
 def _scaled(layer: IntegerLayer, factor: float) -> IntegerLayer:
     return replace(layer, scale=layer.scale * factor, bias=layer.bias * factor)
+
+
+def numbers_of(network: IntegerNetwork, strength: float) -> list[NDArray[np.float32]]:
+    """Scale, bias, inverse step and zero of each layer's outputs, (4, n_out), as the kernel takes them."""
+    n_channels = -(-len(network.layers[0].scale) // TILE) * TILE
+    following: list[FeatureLevels | None] = [*network.levels, None]
+    numbers = []
+    for layer, levels in zip(network.layers, following, strict=True):
+        n_out = n_channels if levels else len(layer.scale)
+        rows = np.zeros((4, n_out), np.float32)
+        n = len(layer.scale)
+        rows[0, :n], rows[1, :n] = layer.at(strength)
+        if levels:
+            rows[2, :n], rows[3, :n] = 1 / levels.step, levels.zero
+        numbers.append(rows)
+    return numbers
+
+
+def filter_by_numpy(network: IntegerNetwork, planes: NDArray[np.float32], qp: float) -> NDArray[np.float32]:
+    """What the kernel computes, bit for bit, in a few lines to read; a hundred times slower.
+
+    Args:
+        network: The filter.
+        planes: (6, H, W) of 0..1.
+        qp: What the network is told.
+
+    Returns:
+        (6, H, W), not clipped.
+    """
+    numbers = numbers_of(network, (qp - QP_CENTRE) / QP_SCALE)
+
+    def convolved(index: int, levels: NDArray[np.int32]) -> NDArray[np.float32]:
+        layer = network.layers[index]
+        zero = layer.zero.astype(np.int32)[:, None, None]
+        padded = np.pad(levels - zero, ((0, 0), (1, 1), (1, 1))) + zero
+        height, width = levels.shape[1:]
+        sums = np.zeros((len(layer.scale), height, width), np.int64)
+        for dy in range(3):
+            for dx in range(3):
+                window = padded[:, dy : dy + height, dx : dx + width].astype(np.int64)
+                sums += np.einsum("oi,ihw->ohw", layer.weights[:, :, dy, dx].astype(np.int64), window)
+        scale, bias = (row[: len(layer.scale), None, None] for row in numbers[index][:2])
+        values: NDArray[np.float32] = sums.astype(np.float32) * scale + bias
+        return values
+
+    def levels_of(index: int, values: NDArray[np.float32]) -> NDArray[np.int32]:
+        inverse_step, zero = (row[: len(values), None, None] for row in numbers[index][2:])
+        levels: NDArray[np.int32] = np.rint(np.clip(values * inverse_step + zero, 0, MAX_UINT8)).astype(np.int32)
+        return levels
+
+    samples = (planes - np.float32(0.5)) * np.float32(SAMPLE_LEVELS)
+    inputs = np.rint(np.clip(samples, -MAX_SAMPLE_LEVEL, MAX_SAMPLE_LEVEL)).astype(np.int32)
+    if network.has_qp_plane:
+        plane = np.full((1, *planes.shape[1:]), (qp - QP_CENTRE) * QP_LEVELS).astype(np.int32)
+        inputs = np.concatenate([inputs, plane])
+    features = stream = np.maximum(convolved(0, inputs), np.float32(0))
+    last = len(network.layers) - 1
+    for index in range(1, last - 1, 2):
+        hidden = convolved(index, levels_of(index - 1, stream))
+        stream = convolved(index + 1, levels_of(index, hidden)) + stream
+    deep = np.maximum(convolved(last - 1, levels_of(last - 2, stream)) + features, np.float32(0))
+    return convolved(last, levels_of(last - 1, deep)) + planes
 
 
 def kernel_weights(layer: IntegerLayer, group: int) -> NDArray[np.int32]:

@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vvc_nnr.bitstream.stream import with_metadata
 from vvc_nnr.filters import _kernels
+from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY
 from vvc_nnr.filters.inference.integer import (
     QP_LEVELS,
     TILE,
@@ -22,12 +24,16 @@ from vvc_nnr.filters.inference.integer import (
     IntegerLayer,
     IntegerNetwork,
     kernel_weights,
+    levels_text,
     measure_levels,
+    numbers_of,
+    parse_levels,
     to_integers,
 )
 from vvc_nnr.filters.networks.in_loop import QP_CENTRE, QP_SCALE, InLoopNetwork
 from vvc_nnr.filters.networks.packing import N_PLANES, sample_scale
 from vvc_nnr.filters.networks.planes import PackedGrid
+from vvc_nnr.filters.zoo import network_of_nnc
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 CALIBRATION_QPS = (17, 27, 37, 47)
@@ -39,7 +45,8 @@ _KernelLayer: TypeAlias = tuple[int, int, NDArray[np.int32], NDArray[np.uint8] |
 class NativeBackend:
     """One thread for each call, `n_threads` calls at a time. Equal input gives equal bits on any processor.
 
-    The ranges of the features are measured on parts of three photographs of scikit-image.
+    The levels of the features are those that the network's file has. Without them their ranges are measured on parts of
+    three photographs of scikit-image, in floats, which other processors round otherwise.
 
     Args:
         network: The filter.
@@ -49,18 +56,42 @@ class NativeBackend:
 
     def __init__(self, network: InLoopNetwork, n_threads: int = 1, *, portable: bool = False) -> None:
         own = deepcopy(network).cpu().float().eval()
-        self._network = to_integers(own, measure_levels(own, _calibration_pictures()))
+        stored = own.feature_levels
+        levels = measured_levels(own) if stored is None else parse_levels(stored, own)
+        self._network = to_integers(own, levels)
         self._filter = kernel_of(self._network, own.n_blocks)
         self._portable = portable
         self.n_parallel = n_threads
         has_vnni = _kernels.has_vnni() and not portable
-        self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'})"
+        origin = "levels measured here" if stored is None else "levels of the file"
+        self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'}, {origin})"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
         """See `Backend` in choice.py."""
         assert qp is not None
         numbers = numbers_of(self._network, (qp - QP_CENTRE) / QP_SCALE)
         return self._filter.run(planes, numbers, (qp - QP_CENTRE) * QP_LEVELS, self._portable)
+
+
+def measured_levels(network: InLoopNetwork) -> list[FeatureLevels]:
+    """Levels for the ranges that the features have on parts of three photographs of scikit-image, in few bits."""
+    return [each.rounded() for each in measure_levels(network, _calibration_pictures())]
+
+
+def with_feature_levels(data: bytes, where: str = "the network") -> bytes:
+    """A coded filter with the levels of its features, so that int8 gives equal pictures on every machine.
+
+    Args:
+        data: The coded network.
+        where: How errors name it.
+
+    Raises:
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it was written by another program.
+        InputError: If it is no in-loop filter of this package.
+    """
+    network = network_of_nnc(data, where)
+    return with_metadata(data, {FEATURE_LEVELS_KEY: levels_text(measured_levels(network))})
 
 
 def _calibration_pictures() -> Iterator[tuple[Tensor, float]]:
@@ -92,19 +123,3 @@ def _widened(layer: IntegerLayer, n_in: int) -> IntegerLayer:
 
 def _zeros(layer: IntegerLayer, n_in: int) -> NDArray[np.uint8]:
     return np.pad(layer.zero, (0, n_in - len(layer.zero))).astype(np.uint8)
-
-
-def numbers_of(network: IntegerNetwork, strength: float) -> list[NDArray[np.float32]]:
-    """Scale, bias, inverse step and zero of each layer's outputs, (4, n_out), as the kernel takes them."""
-    n_channels = -(-len(network.layers[0].scale) // TILE) * TILE
-    following: list[FeatureLevels | None] = [*network.levels, None]
-    numbers = []
-    for layer, levels in zip(network.layers, following, strict=True):
-        n_out = n_channels if levels else len(layer.scale)
-        rows = np.zeros((4, n_out), np.float32)
-        n = len(layer.scale)
-        rows[0, :n], rows[1, :n] = layer.at(strength)
-        if levels:
-            rows[2, :n], rows[3, :n] = 1 / levels.step, levels.zero
-        numbers.append(rows)
-    return numbers

@@ -6,14 +6,19 @@ import importlib
 import io
 import warnings
 from copy import deepcopy
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vvc_nnr.errors import InputError
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, onnx_runtime
+from vvc_nnr.filters.zoo import build_network
+from vvc_nnr.network_file import NetworkArrays, stored_network
 
 INPUTS = ("planes", "qp")
 OPSET = 17
@@ -49,6 +54,27 @@ def to_onnx(network: nn.Module, layout: Layout) -> bytes:
             dynamo=False,
         )
     return file.getvalue()
+
+
+def onnx_of_arrays(network: NetworkArrays, where: str) -> bytes:
+    """An in-loop filter of this package as an ONNX model, as `to_onnx` makes it.
+
+    Args:
+        network: What its file holds.
+        where: How errors name the file.
+
+    Raises:
+        InputError: If it is no in-loop filter, or the package onnx is not installed.
+        UnsupportedError: If it holds a value beyond float32.
+    """
+    if find_spec("onnx") is None:
+        raise InputError(f"{where}: ONNX models need the package onnx; pip install 'vvc-nnr[onnx]'")
+    built = build_network(stored_network(network, where), where)
+    if not isinstance(built, InLoopNetwork):
+        raise InputError(
+            f"{where}: holds an autoencoder, two networks in one; an ONNX model is made of in-loop filters"
+        )
+    return to_onnx(built, built.layout)
 
 
 class OnnxRuntimeBackend:

@@ -36,6 +36,9 @@ class _ResidualBlock(nn.Module):
 class _Filter(nn.Module):
     """What both shapes have."""
 
+    feature_levels: str | None = None
+    """How int8 makes levels of the features, as the network's file says it; None: it does not."""
+
     def __init__(self, n_channels: int, n_blocks: int) -> None:
         super().__init__()
         self.n_channels = n_channels

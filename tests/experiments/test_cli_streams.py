@@ -98,6 +98,7 @@ def test_verified_pictures_are_counted(encode: Encode, tmp_path: Path, capsys: p
         assert main(["decode", str(path), "-o", target, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert (found["n_verified"], found["picture_hash"]) == (n_verified, kind)
+        assert sum(each != "no" for each in found["verified"]) == n_verified
         assert main(["filter", str(path), "--model", "inloop-vlop", "--qp", "37", "-o", target]) == 0
         assert text in capsys.readouterr().out
 

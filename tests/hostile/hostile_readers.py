@@ -44,8 +44,12 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
+from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.programs import parse_encoder_log
+from vvc_nnr.codec.sei import SeiMessage, insert_sei, remove_sei, sei_messages
 from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.stream_filters import FilterDecisions, FilterSettings, filters_by_picture, parse_filter_message
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.experiments.cli.inspect import inspect_plain
@@ -62,7 +66,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.decisions.coding import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import MadeWith, encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
@@ -486,6 +490,7 @@ def _decision_seeds() -> list[bytes]:
     )
     return [encode_sequence([_random_decisions(seed) for seed in range(n)], _FORMAT) for n in (1, 3)] + [
         encode_sequence([plain], _FORMAT),
+        encode_sequence([plain], _FORMAT, MadeWith(bytes(range(32)), 37, "int8")),
         encode_sequence([], _FORMAT),
     ]
 
@@ -564,7 +569,67 @@ NAL_TOKENS = (
 def _read_nal(data: bytes, folder: Path) -> object:
     units = picture_units(data)
     assert all(0 <= unit.begin_bytes <= unit.offset_bytes < len(data) for unit in units)
-    return units, read_vvc_stream(data)
+    known = read_vvc_stream(data)
+    assert all(-48 <= qp <= 63 for qp in picture_qps(known))
+    return units, known
+
+
+@cache
+def _filter_messages() -> tuple[SeiMessage, ...]:
+    """Characteristics and activations with as many fields as there can be."""
+    common = {"property_present_flag": True, "purpose": 255, "inp_format_idc": 1, "out_format_idc": 1}
+    full = NnpfCharacteristics(
+        **common,
+        num_input_pics_minus1=2,
+        input_pic_filtering_flag=(True, False, True),
+        interpolated_pics=(1, 2),
+        spatial_extrapolation_offsets=(1, -2, 3, -4),
+        auxiliary_inp_idc=7,
+        inband_prompt_flag=True,
+        prompt="sharper",
+        inp_order_idc=3,
+        out_order_idc=3,
+        padding_type=4,
+        complexity_info_present_flag=True,
+        metadata_extension_num_bits=9,
+        payload_byte=bytes(range(40)),
+    )
+    elsewhere = NnpfCharacteristics(mode_idc=1, tag_uri="tag:iso.org,2023:15938-17", uri="https://example.com/x.nnc")
+    running = NnpfActivation(persistence_flag=True, output_flag=(True,) * 9, prompt_update_flag=True, prompt="x")
+    settings = FilterSettings(filter_id=0, qp=37, precision="int8", network_sha256=bytes(32), output_md5=bytes(16))
+    own = settings.message(), FilterDecisions(0, b"decisions").message()
+    return full.message(), elsewhere.message(), *own, running.message(), NnpfActivation(cancel_flag=True).message()
+
+
+def _sei_seeds() -> list[bytes]:
+    stream = _vvc_seeds()[0]
+    return [stream, insert_sei(stream, _filter_messages()), insert_sei(stream, _filter_messages(), suffix=True)]
+
+
+def _payload_damaged(random: Random, data: bytes) -> bytes:
+    """Damage inside of a filter's message, in a unit that fits."""
+    from hostile_mutations import damaged
+
+    message = random.choice(_filter_messages())
+    payload = damaged(random, message.payload, (), (b"\xff", b"\x80", b"\x00"))
+    return insert_sei(data, [SeiMessage(message.payload_type, payload)], at="once")
+
+
+def _read_sei(data: bytes, folder: Path) -> object:
+    found = sei_messages(data)
+    parsed = []
+    for each in found:
+        try:
+            message = parse_filter_message(each.message)
+        except UNTRUSTED:
+            continue
+        if message is not None:
+            assert message.message() == each.message, "a filter's message that does not come back"
+            parsed.append(message)
+    mark = SeiMessage(5, b"sixteen bytes of" + b"some mark")
+    assert remove_sei(insert_sei(data, [mark], at="picture"), lambda each: each == mark) == data
+    filters_by_picture(read_vvc_stream(data))
+    return parsed
 
 
 def _read_vvc(data: bytes, folder: Path) -> object:
@@ -1077,6 +1142,7 @@ READERS: tuple[Reader, ...] = (
     Reader("decisions", _decision_seeds, _read_decisions, UNTRUSTED, (), _resealed),
     Reader("latents", _latent_seeds, _read_latent, UNTRUSTED),
     Reader("nal", _vvc_seeds, _read_nal, UNTRUSTED, NAL_TOKENS),
+    Reader("sei", _sei_seeds, _read_sei, UNTRUSTED, NAL_TOKENS, _payload_damaged),
     Reader("vvc", _vvc_seeds, _read_vvc, UNTRUSTED, NAL_TOKENS, longest_s=10.0),
     Reader("y4m", _y4m_seeds, _file(".y4m", _read_pictures), FILES, _y4m_tokens()),
     Reader(

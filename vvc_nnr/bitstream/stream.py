@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -150,6 +150,25 @@ def _raw_unit(raw: bytes, others: Sequence[DataUnit]) -> DataUnit:
         name += "_"
     words = raw + bytes(-len(raw) % 4)
     return DataUnit(PayloadType.RAW_FLOAT, (name,), (len(words) // 4,), words, node_id=NodeId(0, len(others)))
+
+
+def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A stream with more texts in its manifest; its data units stay as they are.
+
+    Args:
+        data: The whole stream.
+        metadata: Texts by name; they take the place of those of the same names.
+
+    Raises:
+        BitstreamError: If the stream breaks the format.
+        UnsupportedError: If it was not written by this package: what is in it might be lost.
+    """
+    stream = read_stream(data)
+    data_units = [placed.unit for placed in stream.units if isinstance(placed.unit, DataUnit)]
+    mps = next((placed.unit for placed in stream.units if isinstance(placed.unit, ModelParameterSet)), None)
+    if stream.manifest is None or mps is None or write_stream(data_units, mps, stream.manifest) != data:
+        raise UnsupportedError("texts can be put into coded networks that this package wrote, and without a graph")
+    return write_stream(data_units, mps, replace(stream.manifest, metadata={**stream.manifest.metadata, **metadata}))
 
 
 def read_stream(data: Buffer, *, skip_unsupported: bool = False) -> Stream:

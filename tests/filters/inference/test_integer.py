@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
+from vvc_nnr import InputError, compress
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.inference import native
 from vvc_nnr.filters.inference.choice import chosen_backend
-from vvc_nnr.filters.inference.integer import FeatureLevels, convolutions, measure_levels, to_integers
-from vvc_nnr.filters.inference.native import NativeBackend, kernel_of, numbers_of
+from vvc_nnr.filters.inference.integer import (
+    FeatureLevels,
+    convolutions,
+    filter_by_numpy,
+    levels_text,
+    measure_levels,
+    numbers_of,
+    parse_levels,
+    to_integers,
+)
+from vvc_nnr.filters.inference.native import NativeBackend, kernel_of, with_feature_levels
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
 from vvc_nnr.filters.networks.packing import sample_scale
@@ -132,3 +146,68 @@ def test_the_runner_takes_it_by_the_name_of_its_precision(photographs):
     once, again = runner.filter_frame(frame, 37), next(iter(runner.filter_frames([(frame, 37)])))
     for a, b in zip(once.planes, again.planes, strict=True):  # tiles and whole: integers, so the same
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("height", "width"), [(13, 21), (1, 1), (40, 17)])
+def test_numpy_gives_the_same_bits(network, height, width):
+    """Readable, and for processors without the kernel."""
+    planes = np.random.default_rng(6).random((6, height, width), np.float32) * 1.2 - 0.1
+    levels = [each.rounded() for each in measure_levels(network, [(torch.from_numpy(planes)[None], 37)])]
+    integer = to_integers(network, levels)
+    kernel = kernel_of(integer, network.n_blocks)
+    for qp in (0, 37, 63):
+        by_kernel = kernel.run(planes, numbers_of(integer, (qp - 32) / 10), (qp - 32) * 400.0, True)
+        np.testing.assert_array_equal(filter_by_numpy(integer, planes, qp), by_kernel)
+
+
+def test_levels_of_a_file_come_back(network, planes):
+    levels = [each.rounded() for each in measure_levels(network, [(torch.from_numpy(planes)[None], 37)])]
+    for got, expected in zip(parse_levels(levels_text(levels), network), levels, strict=True):
+        for name in ("step", "zero", "mean"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
+
+
+def test_rounded_levels_still_span_the_range():
+    random = np.random.default_rng(7)
+    lowest, highest = -random.random(1000) * 10, random.random(1000) * 10
+    exact = FeatureLevels.of_range(lowest, highest, (lowest + highest) / 2)
+    rounded = exact.rounded()
+    assert (rounded.step >= exact.step).all()
+    assert (rounded.step <= exact.step * 1.01).all()
+    assert ((0 - rounded.zero) * rounded.step <= lowest + 1.1 * rounded.step).all()
+    assert ((255 - rounded.zero) * rounded.step >= highest - 1.1 * rounded.step).all()
+
+
+@pytest.mark.parametrize("text", ["", "00000", "\\", "ä", "~" * 500])
+def test_texts_that_are_no_levels(network, text):
+    with pytest.raises(InputError, match="feature levels"):
+        parse_levels(text, network)
+
+
+def test_a_file_with_levels_is_the_same_network_and_needs_no_measuring(monkeypatch, tmp_path):
+    path = network_path("inloop-vlop")
+    data = with_feature_levels(path.read_bytes())
+    (tmp_path / "own.nnc").write_bytes(data)
+    assert 600 < len(data) - path.stat().st_size < 750
+    monkeypatch.setattr(native, "measured_levels", None)
+    loaded, plain = (load_inloop_filter(each) for each in (tmp_path / "own.nnc", path))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+    assert "levels of the file" in NativeBackend(loaded).description
+
+
+def test_the_same_bits_on_every_machine():
+    """Run this under other instruction sets (see CONTRIBUTING.md): the bytes are part of the format."""
+    network = load_inloop_filter("inloop-vlop")
+    widths = [conv.in_channels for conv in convolutions(network)[1:]]
+    levels = [FeatureLevels(np.full(n, 2.0**-5), np.full(n, 100.0), np.zeros(n)) for n in widths]
+    network.feature_levels = levels_text(levels)
+    planes = np.random.default_rng(8).random((6, 20, 30)).astype(np.float32)
+    for portable in (False, True):
+        output = NativeBackend(network, portable=portable).run(planes, 37)
+        assert hashlib.md5(output.tobytes()).hexdigest() == "dd683b28987582315af1e2ee7d0dbd79"
+
+
+def test_only_own_files_take_levels():
+    with pytest.raises(InputError, match="architecture"):
+        with_feature_levels(compress({"a": np.ones((2, 2), np.float32)}))

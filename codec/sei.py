@@ -1,0 +1,373 @@
+"""SEI messages of a finished byte stream: found, put in and taken out, without decoding a sample.
+
+VVC, HEVC and AVC write these messages alike (ITU-T H.266, clause 7.3.2.16; H.265, 7.3.2.4; H.264, 7.3.2.3), so one
+reader serves them all. What is put in has NAL units of its own, so taking it out gives the old stream, byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from vvc_nnr.codec.nal import remove_emulation_prevention
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+
+VideoStandard: TypeAlias = Literal["vvc", "hevc", "avc"]
+Placement: TypeAlias = Literal["once", "sequence", "irap", "picture"]
+"""Before the first picture; each that begins a coded video sequence; each random access point; every picture."""
+
+SUFFIXES: dict[str, VideoStandard] = {
+    **dict.fromkeys((".266", ".vvc", ".h266", ".bit", ".bin"), "vvc"),
+    **dict.fromkeys((".265", ".hevc", ".h265"), "hevc"),
+    **dict.fromkeys((".264", ".avc", ".h264"), "avc"),
+}
+USER_DATA_UNREGISTERED = 5
+UUID_BYTES = 16
+_START_CODE = b"\x00\x00\x01"
+_LONG_START_CODE = b"\x00\x00\x00\x01"
+_TRAILING_BITS = 0x80
+_MUST_ESCAPE = re.compile(rb"\x00\x00(?=[\x00-\x03])")
+
+
+@dataclass(frozen=True, slots=True)
+class SeiMessage:
+    """One SEI message.
+
+    Attributes:
+        payload_type: Which message it is: 5 user data with a UUID, 132 a picture hash, 210 and 211 neural filters.
+        payload: Its bytes, without emulation prevention.
+    """
+
+    payload_type: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedMessage:
+    """An SEI message where a stream has it.
+
+    Attributes:
+        message: What it says.
+        is_suffix: Whether its NAL unit follows the slices of its picture.
+        offset_bytes: Where its NAL unit starts in the stream.
+        picture: Number of its picture in decoding order, from 0.
+        size_bytes: What it takes in the stream with its type and size; its NAL unit is not counted.
+    """
+
+    message: SeiMessage
+    is_suffix: bool
+    offset_bytes: int
+    picture: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _NalSyntax:
+    """How one standard writes what matters here.
+
+    Attributes:
+        header_bytes: Size of a NAL unit's header.
+        first_slices: Types of units that begin a picture where their first bit is 1.
+        slices: Types of all units that hold a picture.
+        picture_header: Type of a unit that begins a picture without being part of a slice, None if there is none.
+        idr: Types of pictures that begin a sequence wherever they are.
+        irap: Types of all random access points.
+        prefix_sei: Type of an SEI unit in front of slices.
+        suffix_sei: Type of one behind them, None if there is none.
+        ends: Types that end a sequence.
+    """
+
+    header_bytes: int
+    first_slices: frozenset[int]
+    slices: frozenset[int]
+    picture_header: int | None
+    idr: frozenset[int]
+    irap: frozenset[int]
+    prefix_sei: int
+    suffix_sei: int | None
+    ends: frozenset[int]
+
+
+_SYNTAX: dict[VideoStandard, _NalSyntax] = {
+    "vvc": _NalSyntax(
+        header_bytes=2,
+        first_slices=frozenset({0, 1, 2, 3, 7, 8, 9, 10}),
+        slices=frozenset(range(12)),
+        picture_header=19,
+        idr=frozenset({7, 8}),
+        irap=frozenset({7, 8, 9}),
+        prefix_sei=23,
+        suffix_sei=24,
+        ends=frozenset({21, 22}),
+    ),
+    "hevc": _NalSyntax(
+        header_bytes=2,
+        first_slices=frozenset({*range(10), *range(16, 22)}),
+        slices=frozenset(range(32)),
+        picture_header=None,
+        idr=frozenset(range(16, 21)),
+        irap=frozenset(range(16, 24)),
+        prefix_sei=39,
+        suffix_sei=40,
+        ends=frozenset({36, 37}),
+    ),
+    "avc": _NalSyntax(
+        header_bytes=1,
+        first_slices=frozenset({1, 2, 5}),
+        slices=frozenset(range(1, 6)),
+        picture_header=None,
+        idr=frozenset({5}),
+        irap=frozenset({5}),
+        prefix_sei=6,
+        suffix_sei=None,
+        ends=frozenset({10, 11}),
+    ),
+}
+_NAL_UNITS_OF_ONE_LAYER = 21
+"""Types of H.264 from 14 to 21 belong to extensions with more layers or views."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One NAL unit: its type, where its header begins, where its last byte but zeros ends, its first bit behind it."""
+
+    kind: int
+    begin: int
+    end: int
+    starts_picture: bool
+
+
+def standard_of(path: Path) -> VideoStandard:
+    """The video standard that a file's suffix stands for.
+
+    Raises:
+        InputError: If it stands for none.
+    """
+    found = SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        raise InputError(f"{path}: suffix {path.suffix!r} of a video stream: must be one of {', '.join(SUFFIXES)}")
+    return found
+
+
+def sei_messages(stream: bytes, standard: VideoStandard = "vvc") -> list[PlacedMessage]:
+    """The SEI messages of a byte stream in order, each as its bytes.
+
+    Raises:
+        BitstreamError: If the data is no byte stream, or an SEI unit's sizes do not fit into it.
+        UnsupportedError: If there is more than one layer, or the stream is of another standard.
+    """
+    syntax = _SYNTAX[standard]
+    found: list[PlacedMessage] = []
+    picture = -1
+    for unit in _units(stream, standard):
+        if unit.starts_picture:
+            picture += 1
+        elif unit.kind == syntax.prefix_sei or unit.kind == syntax.suffix_sei:
+            is_suffix = unit.kind == syntax.suffix_sei
+            number = picture if is_suffix else picture + 1
+            for message, size_bytes in _messages_of(stream, unit, syntax):
+                found.append(PlacedMessage(message, is_suffix, unit.begin, number, size_bytes))
+    return found
+
+
+def insert_sei(
+    stream: bytes,
+    messages: Sequence[SeiMessage],
+    *,
+    at: Placement = "sequence",
+    suffix: bool = False,
+    standard: VideoStandard = "vvc",
+) -> bytes:
+    """The stream with messages put into NAL units of their own, each as often as `at` says.
+
+    Args:
+        stream: The byte stream.
+        messages: What to put in, in this order.
+        at: At which pictures; "once" is the first alone.
+        suffix: Behind the slices of the picture, instead of right before them.
+        standard: The standard of the stream.
+
+    Raises:
+        InputError: If a message cannot be written, or the standard has no suffix SEI.
+        BitstreamError: If the data is no byte stream, or holds no picture.
+        UnsupportedError: If there is more than one layer, or the stream is of another standard.
+    """
+    if at not in get_args(Placement):
+        raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
+    inserted = b"".join(_LONG_START_CODE + sei_nal_unit(m, suffix=suffix, standard=standard) for m in messages)
+    parts: list[bytes] = []
+    begin = 0
+    for place in _places(stream, at, suffix, standard):
+        parts += [stream[begin:place], inserted]
+        begin = place
+    return b"".join([*parts, stream[begin:]])
+
+
+def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard: VideoStandard = "vvc") -> bytes:
+    """The stream without some of its SEI messages; a NAL unit goes when nothing is left in it.
+
+    Raises:
+        BitstreamError: If the data is no byte stream, or an SEI unit's sizes do not fit into it.
+        UnsupportedError: If there is more than one layer, or the stream is of another standard.
+    """
+    syntax = _SYNTAX[standard]
+    parts: list[bytes] = []
+    copied = end_before = 0  # what is copied, and where the unit before this one ended
+    for unit in _units(stream, standard):
+        if unit.kind == syntax.prefix_sei or unit.kind == syntax.suffix_sei:
+            messages = [message for message, _ in _messages_of(stream, unit, syntax)]
+            kept = [message for message in messages if not is_removed(message)]
+            if len(kept) < len(messages):
+                header = stream[unit.begin : unit.begin + syntax.header_bytes]
+                parts.append(stream[copied : unit.begin if kept else end_before])
+                parts.append(_nal_unit(header, kept) if kept else b"")
+                copied = unit.end
+        end_before = unit.end
+    return b"".join([*parts, stream[copied:]])
+
+
+def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc") -> bytes:
+    """A NAL unit that holds one message, without start code.
+
+    Raises:
+        InputError: If the payload type is negative, or the standard has no suffix SEI.
+    """
+    syntax = _SYNTAX[standard]
+    kind = syntax.suffix_sei if suffix else syntax.prefix_sei
+    if kind is None:
+        raise InputError("SEI behind the slices of a picture: H.264 has none, put it before them")
+    if message.payload_type < 0:
+        raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
+    numbers = {"vvc": (0, kind << 3 | 1), "hevc": (kind << 1, 1), "avc": (kind,)}
+    return _nal_unit(bytes(numbers[standard]), [message])
+
+
+def user_data(uuid: bytes, data: bytes) -> SeiMessage:
+    """Unregistered user data: 16 bytes that tell whose they are, and bytes of any kind (H.274, clause 8.5).
+
+    Raises:
+        InputError: If the UUID has not 16 bytes.
+    """
+    if len(uuid) != UUID_BYTES:
+        raise InputError(f"a UUID of {len(uuid)} bytes: must be {UUID_BYTES}")
+    return SeiMessage(USER_DATA_UNREGISTERED, uuid + data)
+
+
+def add_emulation_prevention(payload: bytes) -> bytes:
+    """The bytes of a NAL unit: a 3 is put behind 00 00 where 00, 01, 02 or 03 would follow (clause 7.4.2)."""
+    return _MUST_ESCAPE.sub(b"\x00\x00\x03", payload)
+
+
+def _nal_unit(header: bytes, messages: Iterable[SeiMessage]) -> bytes:
+    body = b"".join(_ff_coded(m.payload_type) + _ff_coded(len(m.payload)) + m.payload for m in messages)
+    return header + add_emulation_prevention(body + bytes([_TRAILING_BITS]))
+
+
+def _ff_coded(value: int) -> bytes:
+    return b"\xff" * (value // 255) + bytes([value % 255])
+
+
+def _units(stream: bytes, standard: VideoStandard) -> Iterator[_Unit]:
+    """The NAL units in one pass, nothing of them copied but the last bytes of each."""
+    syntax = _SYNTAX[standard]
+    start = stream.find(_START_CODE)
+    if start < 0 or stream[:start].strip(b"\x00"):
+        raise BitstreamError("not a video byte stream: no start code at its beginning", offset_bytes=0)
+    while start >= 0:
+        begin = start + len(_START_CODE)
+        start = stream.find(_START_CODE, begin)
+        end = _end_without_zeros(stream, begin, start if start >= 0 else len(stream))
+        behind = begin + syntax.header_bytes
+        if end < behind and end - begin < syntax.header_bytes:
+            raise BitstreamError("a NAL unit ends in its header", field="nal_unit_header", offset_bytes=begin)
+        kind = _kind(stream[begin:behind], begin, standard)
+        first_bit = behind < end and stream[behind] >= 0x80
+        starts = kind == syntax.picture_header or (first_bit and kind in syntax.first_slices)
+        yield _Unit(kind, begin, end, starts)
+
+
+def _end_without_zeros(stream: bytes, begin: int, end: int) -> int:
+    """Where the last byte that is not zero ends; zeros behind it belong to the next start code or to nothing."""
+    if end > begin and stream[end - 1]:
+        return end
+    return begin + len(stream[begin:end].rstrip(b"\x00"))
+
+
+def _kind(header: bytes, offset_bytes: int, standard: VideoStandard) -> int:
+    """The type of a NAL unit of the lowest layer."""
+    if header[0] & 0x80 or (standard != "avc" and header[1] & 7 == 0):
+        raise BitstreamError("not a NAL unit header", field="nal_unit_header", offset_bytes=offset_bytes)
+    if standard == "avc":
+        kind, layer = header[0] & 31, 0
+        if 14 <= kind <= _NAL_UNITS_OF_ONE_LAYER and kind != 19:
+            layer = 1
+    elif standard == "hevc":
+        kind, layer = header[0] >> 1, (header[0] & 1) << 5 | header[1] >> 3
+    else:
+        kind, layer = header[1] >> 3, header[0] & 63
+        if header[0] & 0x40:
+            raise UnsupportedError(
+                f"nuh_reserved_zero_bit of the NAL unit at byte {offset_bytes} is 1, as in a stream of H.264 or HEVC: "
+                "give it the suffix of its standard, or a VVC stream"
+            )
+    if layer:
+        raise UnsupportedError(f"a NAL unit of layer {layer} at byte {offset_bytes}: only one layer is read")
+    return kind
+
+
+def _messages_of(stream: bytes, unit: _Unit, syntax: _NalSyntax) -> Iterator[tuple[SeiMessage, int]]:
+    """Yields the messages of an SEI unit, and the bytes of each with its type and size."""
+    rbsp = remove_emulation_prevention(stream[unit.begin + syntax.header_bytes : unit.end])
+    if not rbsp or rbsp[-1] != _TRAILING_BITS:
+        raise BitstreamError("an SEI unit must end with 0x80", field="rbsp_trailing_bits", offset_bytes=unit.begin)
+    position, last = 0, len(rbsp) - 1
+    while position < last:
+        begin = position
+        payload_type, position = _read_ff_coded(rbsp, position, "payload_type_byte", unit.begin)
+        size, position = _read_ff_coded(rbsp, position, "payload_size_byte", unit.begin)
+        if position + size > last:
+            message = f"an SEI message of {size} bytes, and {max(0, last - position)} are left of its unit"
+            raise BitstreamError(message, field="payload_size_byte", offset_bytes=unit.begin)
+        yield SeiMessage(payload_type, rbsp[position : position + size]), position + size - begin
+        position += size
+
+
+def _read_ff_coded(data: bytes, position: int, field: str, offset_bytes: int) -> tuple[int, int]:
+    """A number coded as a run of 0xFF and a last byte, and the next position; the last byte of `data` is no part."""
+    begin = position
+    while position < len(data) - 1 and data[position] == 0xFF:
+        position += 1
+    if position >= len(data) - 1:
+        raise BitstreamError("an SEI unit ends in the header of a message", field=field, offset_bytes=offset_bytes)
+    return 255 * (position - begin) + data[position], position + 1
+
+
+def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[int]:
+    """Where messages go, ascending: ends of the units in front of them."""
+    syntax = _SYNTAX[standard]
+    pictures: list[tuple[int, int, int, bool]] = []  # end of the unit before, end of the last slice, type, is first
+    end_before, is_first = 0, True
+    for unit in _units(stream, standard):
+        if unit.starts_picture:
+            pictures.append((end_before, unit.end, unit.kind, is_first))
+            is_first = False
+        elif unit.kind in syntax.slices and pictures:
+            before, _, kind, first = pictures[-1]
+            kind = unit.kind if kind == syntax.picture_header else kind
+            pictures[-1] = (before, unit.end, kind, first)
+        elif unit.kind in syntax.ends:
+            is_first = True
+        end_before = unit.end
+    if not pictures:
+        raise BitstreamError("the stream holds no picture")
+    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p[2], p[3], at, syntax)]
+    return [end if suffix else before for before, end, _, _ in chosen]
+
+
+def _is_chosen(kind: int, is_first: bool, at: Placement, syntax: _NalSyntax) -> bool:
+    if at == "picture" or is_first:
+        return True
+    return kind in (syntax.idr if at == "sequence" else syntax.irap)

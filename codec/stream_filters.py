@@ -1,0 +1,321 @@
+"""Which neural-network filters a VVC stream carries, and which of them runs on each of its pictures.
+
+H.274 says it by two messages, NNPFC and NNPFA (nnpf.py). What it has no place for, this package puts beside them as
+user data with a UUID of its own: the QP and precision that the filter was chosen with, hashes of the network and of
+the filtered pictures, and the encoder's decisions. docs/sei.md has the syntax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+from uuid import UUID
+
+from vvc_nnr.bitstream.bits import BitReader, BitWriter
+from vvc_nnr.codec.nnpf import MODE_NNC, NnpfActivation, NnpfCharacteristics, parse_nnpf
+from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
+from vvc_nnr.codec.vvc_stream import VvcStream
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+
+SETTINGS_UUID = UUID("582f44c3-0dee-41b8-919e-dd56f88d6613").bytes
+"""Whose user data `FilterSettings` are."""
+DECISIONS_UUID = UUID("54281f46-dd58-4694-95d4-b27cd15e91fe").bytes
+"""Whose user data `FilterDecisions` are."""
+
+StoredPrecision: TypeAlias = Literal["float32", "bfloat16", "int8"]
+HASH_BYTES, MD5_BYTES = 32, 16
+_VERSION = 1
+_QP_BITS, _PRECISION_BITS = 6, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterSettings:
+    """What this package says of a filter in a stream beside its NNPFC and NNPFA.
+
+    Attributes:
+        filter_id: The filter's nnpfc_id.
+        is_kept: Whether the filter stays through the coded layer video sequences that follow, without being repeated.
+        qp: The QP for all pictures, 0 to 63; None: that of each picture's first slice.
+        precision: What the network is computed in; None: what the decoder likes.
+        network_sha256: Of the network's file.
+        output_md5: Of all filtered pictures, as raw video.
+    """
+
+    filter_id: int
+    is_kept: bool = False
+    qp: int | None = None
+    precision: StoredPrecision | None = None
+    network_sha256: bytes | None = None
+    output_md5: bytes | None = None
+
+    def message(self) -> SeiMessage:
+        """The settings as a message.
+
+        Raises:
+            InputError: If a value does not fit its field.
+        """
+        w = BitWriter()
+        w.u(_VERSION, 8, "version")
+        w.ue(self.filter_id, 0, "filter id")
+        w.flag(self.is_kept, "is_kept")
+        w.flag(self.qp is not None, "has_qp")
+        if self.qp is not None:
+            w.u(self.qp, _QP_BITS, "qp")
+        w.u(0 if self.precision is None else 1 + get_args(StoredPrecision).index(self.precision), 2, "precision")
+        hashes = ((self.network_sha256, HASH_BYTES, "network"), (self.output_md5, MD5_BYTES, "pictures"))
+        for digest, _, name in hashes:
+            w.flag(digest is not None, f"has_{name}_hash")
+        w.u(0, -w.position_bits % 8, "alignment")
+        for digest, size, name in hashes:
+            if digest is not None:
+                if len(digest) != size:
+                    raise InputError(f"hash of the {name}: {len(digest)} bytes, must be {size}")
+                w.raw(digest)
+        return user_data(SETTINGS_UUID, w.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class FilterDecisions:
+    """The encoder's decisions for all pictures that a filter runs on.
+
+    Attributes:
+        filter_id: The filter's nnpfc_id.
+        data: A file of decisions, as docs/decisions.md has it.
+    """
+
+    filter_id: int
+    data: bytes
+
+    def message(self) -> SeiMessage:
+        """The decisions as a message.
+
+        Raises:
+            InputError: If the number does not fit its field.
+        """
+        w = BitWriter()
+        w.u(_VERSION, 8, "version")
+        w.ue(self.filter_id, 0, "filter id")
+        w.u(0, -w.position_bits % 8, "alignment")
+        w.raw(self.data)
+        return user_data(DECISIONS_UUID, w.getvalue())
+
+
+FilterContent: TypeAlias = NnpfCharacteristics | NnpfActivation | FilterSettings | FilterDecisions
+
+
+def parse_filter_message(message: SeiMessage) -> FilterContent | None:
+    """What a message says of a filter, None of messages that say nothing of one.
+
+    Raises:
+        BitstreamError: If it is damaged.
+        UnsupportedError: If it is this package's, of a later version.
+    """
+    if message.payload_type != USER_DATA_UNREGISTERED:
+        return parse_nnpf(message)
+    uuid = message.payload[:UUID_BYTES]
+    if uuid not in (SETTINGS_UUID, DECISIONS_UUID):
+        return None
+    r = BitReader(message.payload, UUID_BYTES)
+    if (version := r.u(8, "version")) != _VERSION:
+        raise UnsupportedError(f"user data of a filter of version {version}: this program reads version {_VERSION}")
+    return _read_settings(r) if uuid == SETTINGS_UUID else _read_decisions(r)
+
+
+def _read_decisions(r: BitReader) -> FilterDecisions:
+    filter_id = r.ue(0, "filter id", 32)
+    _read_alignment(r)
+    return FilterDecisions(filter_id, bytes(r.rest()))
+
+
+def _read_alignment(r: BitReader) -> None:
+    if r.u(-r.position_bits % 8, "alignment"):
+        raise r.error("must be zero", "alignment")
+
+
+def _read_settings(r: BitReader) -> FilterSettings:
+    filter_id, is_kept = r.ue(0, "filter id", 32), r.flag("is_kept")
+    qp = r.u(_QP_BITS, "qp") if r.flag("has_qp") else None
+    precision = r.u(_PRECISION_BITS, "precision")
+    has_network, has_output = r.flag("has_network_hash"), r.flag("has_pictures_hash")
+    _read_alignment(r)
+    network = r.u(8 * HASH_BYTES, "network hash").to_bytes(HASH_BYTES, "big") if has_network else None
+    output = r.u(8 * MD5_BYTES, "pictures hash").to_bytes(MD5_BYTES, "big") if has_output else None
+    if r.remaining_bits:
+        raise r.error(f"{r.remaining_bits // 8} bytes are left", "filter settings")
+    return FilterSettings(
+        filter_id=filter_id,
+        is_kept=is_kept,
+        qp=qp,
+        precision=get_args(StoredPrecision)[precision - 1] if precision else None,
+        network_sha256=network,
+        output_md5=output,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFilter:
+    """A filter of a stream, as it is at some pictures.
+
+    Attributes:
+        base: The filter.
+        update: What is laid over it, None where the base itself runs.
+        settings: What this package says of it, None in streams of others.
+        decisions: The encoder's decisions, None if it made none.
+    """
+
+    base: NnpfCharacteristics
+    update: NnpfCharacteristics | None = None
+    settings: FilterSettings | None = None
+    decisions: FilterDecisions | None = None
+
+    @property
+    def id(self) -> int:
+        """Its nnpfc_id."""
+        return self.base.id
+
+
+@dataclass(frozen=True, slots=True)
+class ListedMessage:
+    """A message of a stream, read as far as this package reads it.
+
+    Attributes:
+        placed: The message and its place.
+        content: What it says, None of messages of other kinds.
+        problem: Why it was not read though it is of a kind that is; empty if it was.
+    """
+
+    placed: PlacedMessage
+    content: FilterContent | None = None
+    problem: str = ""
+
+    @property
+    def filter_id(self) -> int | None:
+        """Number of the filter that it is about, None if it is about none."""
+        match self.content:
+            case NnpfCharacteristics(id=number) | NnpfActivation(target_id=number):
+                return number
+            case FilterSettings(filter_id=number) | FilterDecisions(filter_id=number):
+                return number
+        return None
+
+
+def listed_message(placed: PlacedMessage) -> ListedMessage:
+    """A message with what it says."""
+    try:
+        return ListedMessage(placed, parse_filter_message(placed.message))
+    except (BitstreamError, UnsupportedError) as error:
+        return ListedMessage(placed, problem=str(error))
+
+
+def listed_messages(placed: Iterable[PlacedMessage]) -> list[ListedMessage]:
+    """All messages of a stream with what they say."""
+    return [listed_message(each) for each in placed]
+
+
+def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...]:
+    """The filters that run on each picture, in decoding order; most often one.
+
+    An activation holds for its picture, or, if it persists, for those of its sequence that are output from there on,
+    until the next one for the same filter. A filter is known from its message on to the end of the sequence. Both go
+    on beyond that where this package's settings say so.
+
+    Raises:
+        BitstreamError: If a filter's message breaks the syntax, or a filter runs that was not sent.
+        UnsupportedError: If settings are of a later version.
+    """
+    messages = _by_picture(stream)
+    order = sorted(range(len(stream.pictures)), key=lambda i: (stream.pictures[i].sequence, stream.pictures[i].poc))
+    known = _known_filters(stream, messages)
+    found: list[tuple[StreamFilter, ...]] = [()] * len(stream.pictures)
+    running: dict[int, NnpfActivation] = {}
+    sequence = -1
+    for index in order:
+        picture = stream.pictures[index]
+        if picture.sequence != sequence:
+            running = {i: each for i, each in running.items() if i in known[index] and _is_kept(known[index][i])}
+            sequence = picture.sequence
+        once: dict[int, NnpfActivation] = {}
+        for content in messages[index]:
+            if isinstance(content, NnpfActivation):
+                running.pop(content.target_id, None)
+                if not content.cancel_flag:
+                    (running if content.persistence_flag else once)[content.target_id] = content
+        active = {**running, **once}
+        found[index] = tuple(_chosen(known[index], each, index) for _, each in sorted(active.items()))
+    return tuple(found)
+
+
+def _by_picture(stream: VvcStream) -> list[list[FilterContent]]:
+    """What the filters' messages of each picture say, in decoding order."""
+    found: list[list[FilterContent]] = [[] for _ in stream.pictures]
+    for placed in sei_messages(stream.data):
+        if placed.picture < len(found):
+            content = parse_filter_message(placed.message)
+            if content is not None:
+                found[placed.picture].append(content)
+    return found
+
+
+def _known_filters(stream: VvcStream, messages: Sequence[Sequence[FilterContent]]) -> list[dict[int, StreamFilter]]:
+    """The filters that a decoder knows at each picture, by number."""
+    known: dict[int, StreamFilter] = {}
+    settings: dict[int, FilterSettings] = {}
+    decisions: dict[int, FilterDecisions] = {}
+    at_pictures = []
+    sequence = -1
+    for picture, contents in zip(stream.pictures, messages, strict=True):
+        if picture.sequence != sequence:
+            known = {number: each for number, each in known.items() if _is_kept(each)}
+            settings = {number: each for number, each in settings.items() if each.is_kept}
+            sequence = picture.sequence
+        known = dict(known)  # that of the picture before stays as it was
+        for content in contents:
+            if isinstance(content, FilterSettings):
+                settings[content.filter_id] = content
+            elif isinstance(content, FilterDecisions):
+                decisions[content.filter_id] = content
+            elif isinstance(content, NnpfCharacteristics):
+                known[content.id] = _with_characteristics(known.get(content.id), content)
+        known = {
+            number: replace(each, settings=settings.get(number), decisions=decisions.get(number))
+            for number, each in known.items()
+        }
+        at_pictures.append(known)
+    return at_pictures
+
+
+def _with_characteristics(before: StreamFilter | None, content: NnpfCharacteristics) -> StreamFilter:
+    if content.base_flag:
+        return StreamFilter(content, before.update if before is not None and before.base == content else None)
+    if before is None:
+        raise BitstreamError(f"an update of filter {content.id}, whose base was not sent", field="nnpfc_base_flag")
+    return replace(before, update=content)
+
+
+def _is_kept(known: StreamFilter) -> bool:
+    return known.settings is not None and known.settings.is_kept
+
+
+def _chosen(known: dict[int, StreamFilter], activation: NnpfActivation, index: int) -> StreamFilter:
+    found = known.get(activation.target_id)
+    if found is None:
+        message = f"filter {activation.target_id} runs at picture {index}, and was not sent"
+        raise BitstreamError(message, field="nnpfa_target_id")
+    if activation.target_base_flag:
+        return replace(found, update=None)
+    if found.update is None:
+        message = f"an update of filter {activation.target_id} runs at picture {index}, and was not sent"
+        raise BitstreamError(message, field="nnpfa_target_base_flag")
+    return found
+
+
+def is_nnc_inside(characteristics: NnpfCharacteristics) -> bool:
+    """Whether a filter's message holds its network."""
+    return characteristics.mode_idc == MODE_NNC
+
+
+def free_filter_id(messages: Iterable[ListedMessage]) -> int:
+    """The lowest number that no filter of a stream has, from 1 on."""
+    used = {message.filter_id for message in messages}
+    return next(number for number in range(1, len(used) + 2) if number not in used)

@@ -1,0 +1,428 @@
+"""The commands sei list, insert, extract and remove: the SEI messages of a finished stream, its filters above all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from vvc_nnr.codec.nnpf import MODE_NNC, NNC_TAG_URI, NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, present_fields
+from vvc_nnr.codec.sei import Placement, SeiMessage, VideoStandard, insert_sei, remove_sei, sei_messages, standard_of
+from vvc_nnr.codec.stream_filters import (
+    FilterDecisions,
+    FilterSettings,
+    ListedMessage,
+    free_filter_id,
+    listed_messages,
+    parse_filter_message,
+)
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
+from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
+from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
+from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.decisions.sequence import read_decisions
+from vvc_nnr.filters.in_stream import (
+    at_uri,
+    bitstream_of,
+    characteristics_of,
+    described,
+    filter_messages,
+    sha256_of,
+    with_bitstream,
+)
+from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.network_file import is_nnc
+
+_NAMES: Mapping[int, str] = {
+    0: "buffering period",
+    1: "picture timing",
+    4: "user data, registered",
+    5: "user data",
+    19: "film grain",
+    130: "decoding unit information",
+    132: "decoded picture hash",
+    137: "mastering display",
+    144: "content light level",
+    NNPFC: "filter (NNPFC)",
+    NNPFA: "filter runs (NNPFA)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeiList(Command):
+    """List the SEI messages of a stream.
+
+    Attributes:
+        input: A byte stream of VVC, HEVC or AVC; its suffix tells which.
+        filters: Those of neural-network filters alone, with all their fields.
+    """
+
+    input: Positional[Path]
+    filters: bool = False
+
+    def run(self) -> Outcome:
+        """The messages as a table.
+
+        Raises:
+            InputError: If the file cannot be read, or its suffix is none of a stream.
+            BitstreamError, UnsupportedError: If it is damaged, or has more than one layer.
+        """
+        stream, standard = _stream(self.input)
+        with naming(self.input):
+            listed = listed_messages(sei_messages(stream, standard))
+        if self.filters:
+            listed = [each for each in listed if each.content is not None or each.problem]
+        columns = (
+            Column("Picture"),
+            Column("Place", text=True),
+            Column("Type"),
+            Column("Message", text=True),
+            Column("Size", "byte"),
+            Column("Says", text=True),
+        )
+        rows = tuple(
+            (
+                each.placed.picture,
+                _place(each),
+                each.placed.message.payload_type,
+                _name(each),
+                each.placed.size_bytes,
+                _said(each),
+            )
+            for each in listed
+        )
+        n_bytes = sum(each.placed.size_bytes for each in listed)
+        notes = (f"{len(listed)} messages, {n_bytes} of {len(stream)} bytes.",)
+        text = to_markdown(Table(self.input.name, columns, rows, notes)).rstrip()
+        if self.filters:
+            text += "".join(f"\n\n{_fields_text(each)}" for each in listed if each.content is not None)
+        data = {
+            "file": str(self.input),
+            "stream_bytes": len(stream),
+            "sei_bytes": n_bytes,
+            "messages": [_as_data(each) for each in listed],
+        }
+        return Outcome(text, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeiInsert(Command):
+    """Put a neural-network filter into a finished stream.
+
+    Attributes:
+        input: A byte stream of VVC, HEVC or AVC; its suffix tells which.
+        output: The stream to write.
+        network: Name of a bundled network, or a coded network file (.nnc).
+        uri: Where a decoder finds the network's file; then the stream does not hold it.
+        tag_uri: What kind of file that is.
+        filter_id: Number of the filter; default: the lowest that is free.
+        update_of: Number of a filter in the stream that the network file is an update of.
+        at: Before the first picture; each that begins a sequence; each random access point; each picture.
+        suffix: Behind the slices of the picture.
+        qp: What the network is told as QP; default: the QP of each picture's first slice.
+        decisions: The encoder's decisions (of the command filter) for the network.
+        filtered_md5: MD5 of the filtered pictures (of filter --json), which a decoder is to have too.
+    """
+
+    input: Positional[Path]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    network: str
+    uri: str | None = None
+    tag_uri: str = NNC_TAG_URI
+    filter_id: Annotated[int | None, NATURAL] = None
+    update_of: Annotated[int | None, NATURAL] = None
+    at: Placement = "sequence"
+    suffix: bool = False
+    qp: Annotated[int | None, QP] = None
+    decisions: Path | None = None
+    filtered_md5: str | None = None
+
+    def run(self) -> Outcome:
+        """Writes the stream.
+
+        Raises:
+            InputError: If a file or an option cannot be used, or the number is taken.
+            BitstreamError, UnsupportedError: If a file is damaged, or not read.
+        """
+        path = network_path(self.network)
+        check_outputs([self.input, path, self.decisions], [self.output])
+        stream, standard = _stream(self.input)
+        with naming(self.input):
+            known = listed_messages(sei_messages(stream, standard))
+            filter_id = self._number(known)
+        network = self._network(path, filter_id)
+        settings = self._settings(filter_id, sha256_of(read_bytes(path)))
+        messages = filter_messages(network, settings)
+        decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
+        with AtomicFile(self.output) as file, naming(self.input):
+            written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard)
+            written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
+            file.write(written)
+        added = len(written) - len(stream)
+        text = f"{self.output}: filter {filter_id}, {described(network)}; {added} bytes added to {len(stream)}"
+        data = {
+            "output": str(self.output),
+            "filter_id": filter_id,
+            "stream_bytes": len(written),
+            "sei_bits": 8 * added,
+            "network_bytes": len(network.payload_byte),
+            "decision_bytes": sum(len(message.payload) for message in decided),
+        }
+        return Outcome(text, data)
+
+    def _number(self, known: list[ListedMessage]) -> int:
+        used = {each.filter_id for each in known} - {None}
+        if self.update_of is not None:
+            if self.filter_id is not None:
+                raise InputError("--filter-id and --update-of: an update has the number of its base; give one of them")
+            if self.update_of not in used:
+                raise InputError(f"--update-of {self.update_of}: the stream has no such filter")
+            return self.update_of
+        if self.filter_id in used:
+            raise InputError(f"--filter-id {self.filter_id}: the stream has such a filter; take another, or none")
+        return free_filter_id(known) if self.filter_id is None else self.filter_id
+
+    def _network(self, path: Path, filter_id: int) -> NnpfCharacteristics:
+        if self.uri is None and not is_nnc(path):
+            raise InputError(f"{path}: a stream holds coded networks (.nnc); code it first (vvc-nnr compress)")
+        if self.update_of is None:
+            network = characteristics_of(load_inloop_filter(path), filter_id)
+        else:
+            network = NnpfCharacteristics(id=filter_id, base_flag=False)
+        if self.uri is not None:
+            return at_uri(network, self.uri, self.tag_uri)
+        if self.tag_uri != NNC_TAG_URI:
+            raise InputError("--tag-uri: says what is at a --uri, and there is none")
+        return with_bitstream(network, read_bytes(path))
+
+    def _settings(self, filter_id: int, sha256: bytes) -> FilterSettings | None:
+        """What the standard has no field for; None if there is nothing of it."""
+        settings = FilterSettings(filter_id=filter_id, qp=self.qp, is_kept=self.at == "once")
+        if self.uri is not None:
+            settings = replace(settings, network_sha256=sha256)
+        if self.decisions is not None:
+            made_with = read_decisions(self.decisions).made_with
+            if made_with is None:
+                raise InputError(f"{self.decisions}: does not say what the decisions were made with: make them anew")
+            if made_with.network_sha256 != sha256[: len(made_with.network_sha256)]:
+                raise InputError(f"{self.decisions}: decisions made with another network than {self.network}")
+            if self.qp not in (None, made_with.qp):
+                made = "the QPs of slices" if made_with.qp is None else f"QP {made_with.qp}"
+                raise InputError(f"{self.decisions}: decisions made with {made}, --qp {self.qp} was given")
+            settings = replace(settings, qp=made_with.qp, precision=made_with.precision)
+        if self.filtered_md5 is not None:
+            settings = replace(settings, output_md5=_md5(self.filtered_md5))
+        return settings if settings != FilterSettings(filter_id=filter_id) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeiExtract(Command):
+    """Take the network of a filter, or its decisions, out of a stream into a file; the stream stays.
+
+    Attributes:
+        input: A byte stream of VVC, HEVC or AVC; its suffix tells which.
+        output: The file to write: a coded network (.nnc), or decisions.
+        filter_id: Number of the filter; default: the only one.
+        update: Its last update.
+        decisions: The encoder's decisions for it.
+    """
+
+    input: Positional[Path]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    filter_id: Annotated[int | None, NATURAL] = None
+    update: bool = False
+    decisions: bool = False
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If the stream carries no such filter, or has it elsewhere.
+            BitstreamError, UnsupportedError: If the stream is damaged, or not read.
+        """
+        check_outputs([self.input], [self.output])
+        if self.update and self.decisions:
+            raise InputError("--update and --decisions: one file holds one of them; give one")
+        stream, standard = _stream(self.input)
+        with naming(self.input):
+            listed = listed_messages(sei_messages(stream, standard))
+            found = self._found(_only(listed, self.filter_id))
+        with AtomicFile(self.output) as file:
+            file.write(found)
+        return Outcome(f"{self.output}: {len(found)} bytes", {"output": str(self.output), "n_bytes": len(found)})
+
+    def _found(self, contents: list[Any]) -> bytes:
+        if self.decisions:
+            decided = [each.data for each in contents if isinstance(each, FilterDecisions)]
+            if decided:
+                return decided[-1]
+            raise InputError("the stream carries no decisions for the filter")
+        networks = [
+            each for each in contents if isinstance(each, NnpfCharacteristics) and each.base_flag != self.update
+        ]
+        if not networks:
+            raise InputError(f"the stream carries no {'update' if self.update else 'base'} of the filter")
+        return bitstream_of(networks[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeiRemove(Command):
+    """Take filters, or SEI messages of a type, out of a stream; all other bytes stay.
+
+    Attributes:
+        input: A byte stream of VVC, HEVC or AVC; its suffix tells which.
+        output: The stream to write.
+        filter_id: The filter; default: all filters.
+        type: Instead of filters all messages of this payload type.
+    """
+
+    input: Positional[Path]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    filter_id: Annotated[int | None, NATURAL] = None
+    type: Annotated[int | None, NATURAL] = None
+
+    def run(self) -> Outcome:
+        """Writes the stream.
+
+        Raises:
+            InputError: If the file cannot be read, or holds nothing of the kind.
+            BitstreamError, UnsupportedError: If the stream is damaged, or not read.
+        """
+        check_outputs([self.input], [self.output])
+        if self.filter_id is not None and self.type is not None:
+            raise InputError("--filter-id and --type: contradict each other; give one of them")
+        stream, standard = _stream(self.input)
+        with AtomicFile(self.output) as file, naming(self.input):
+            written = remove_sei(stream, self._is_removed, standard)
+            if len(written) == len(stream):
+                raise InputError("holds no such message: nothing is to be removed")
+            file.write(written)
+        removed = len(stream) - len(written)
+        text = f"{self.output}: {removed} bytes removed of {len(stream)}"
+        return Outcome(text, {"output": str(self.output), "stream_bytes": len(written), "removed_bytes": removed})
+
+    def _is_removed(self, message: SeiMessage) -> bool:
+        if self.type is not None:
+            return message.payload_type == self.type
+        if self.filter_id is None and message.payload_type in (NNPFC, NNPFA):
+            return True  # damaged ones too
+        try:
+            content = parse_filter_message(message)
+        except (BitstreamError, UnsupportedError):
+            return False
+        number = getattr(content, "target_id" if isinstance(content, NnpfActivation) else "id", None)
+        number = getattr(content, "filter_id", number)
+        return content is not None and self.filter_id in (None, number)
+
+
+def _stream(path: Path) -> tuple[bytes, VideoStandard]:
+    standard = standard_of(path)
+    return read_bytes(path), standard
+
+
+def _only(listed: list[ListedMessage], filter_id: int | None) -> list[Any]:
+    """What the messages of one filter say."""
+    used = sorted({each.filter_id for each in listed if each.filter_id is not None})
+    if not used or filter_id not in (None, *used):
+        raise InputError("the stream carries no filter" if not used else f"its filters are {used}, not {filter_id}")
+    if filter_id is None and len(used) > 1:
+        raise InputError(f"its filters are {', '.join(map(str, used))}: name one (--filter-id)")
+    return [each.content for each in listed if each.filter_id in (used if filter_id is None else (filter_id,))]
+
+
+def _place(listed: ListedMessage) -> str:
+    return "behind" if listed.placed.is_suffix else "before"
+
+
+def _name(listed: ListedMessage) -> str:
+    match listed.content:
+        case FilterSettings():
+            return "filter settings"
+        case FilterDecisions():
+            return "filter decisions"
+    return _NAMES.get(listed.placed.message.payload_type, "")
+
+
+def _said(listed: ListedMessage) -> str:
+    if listed.problem:
+        return f"not read: {listed.problem}"
+    match listed.content:
+        case NnpfCharacteristics():
+            return f"filter {listed.filter_id}: {described(listed.content)}"
+        case NnpfActivation(cancel_flag=True):
+            return f"filter {listed.filter_id}: no more"
+        case NnpfActivation():
+            kind = "base" if listed.content.target_base_flag else "update"
+            return f"filter {listed.filter_id}: {kind}, {'from here on' if listed.content.persistence_flag else 'here'}"
+        case FilterSettings():
+            return f"filter {listed.filter_id}: {_settings_text(listed.content)}"
+        case FilterDecisions():
+            return f"filter {listed.filter_id}: decisions of {len(listed.content.data)} bytes"
+    return ""
+
+
+def _settings_text(settings: FilterSettings) -> str:
+    words = [
+        f"QP {settings.qp}" if settings.qp is not None else "QPs of slices",
+        f"in {settings.precision}" if settings.precision is not None else "",
+        "for all sequences" if settings.is_kept else "",
+        f"MD5 {settings.output_md5.hex()}" if settings.output_md5 is not None else "",
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _fields(listed: ListedMessage) -> dict[str, Any]:
+    """All values of a message, the bytes of networks as their number."""
+    match listed.content:
+        case NnpfCharacteristics() | NnpfActivation():
+            found = present_fields(listed.content)
+            if isinstance(listed.content, NnpfCharacteristics) and listed.content.mode_idc == MODE_NNC:
+                found["nnpfc_payload_byte"] = len(listed.content.payload_byte)
+            return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+        case FilterSettings():
+            s = listed.content
+            hashes = {"network_sha256": s.network_sha256, "output_md5": s.output_md5}
+            return {
+                "filter_id": s.filter_id,
+                "is_kept": s.is_kept,
+                "qp": s.qp,
+                "precision": s.precision,
+            } | {name: value and value.hex() for name, value in hashes.items()}
+        case FilterDecisions():
+            return {"filter_id": listed.content.filter_id, "n_bytes": len(listed.content.data)}
+    return {}
+
+
+def _fields_text(listed: ListedMessage) -> str:
+    head = f"Picture {listed.placed.picture}, {_name(listed)}:"
+    lines = [f"  {name}: {json.dumps(value)}" for name, value in _fields(listed).items()]
+    return "\n".join([head, *lines])
+
+
+def _as_data(listed: ListedMessage) -> dict[str, Any]:
+    return {
+        "picture": listed.placed.picture,
+        "is_suffix": listed.placed.is_suffix,
+        "payload_type": listed.placed.message.payload_type,
+        "name": _name(listed) or None,
+        "size_bytes": listed.placed.size_bytes,
+        "offset_bytes": listed.placed.offset_bytes,
+        "problem": listed.problem or None,
+        "fields": _fields(listed),
+    }
+
+
+def _md5(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise InputError(f"--filtered-md5 {text[:40]!r}: must be 32 hexadecimal digits")
+    return found

@@ -1,0 +1,334 @@
+"""Filters that travel in a VVC stream: put into it as SEI messages, and made ready to run out of it.
+
+```
+ network ── NNC bytes ── NNPFC ─┐                  ┌─ NNPFC ── network ─┐
+ when ────────────────── NNPFA ─┼─ insert ─ .266 ──┼─ NNPFA ── when ────┼─ filtered pictures
+ QP, decisions ───── user data ─┘                  ├─ user data ────────┤
+                                                   └─ slices ── QPs ────┘
+```
+docs/sei.md says how the fields of the standard and the inputs of the networks belong together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from vvc_nnr.codec.nnpf import (
+    AUXILIARY_STRENGTH,
+    MODE_NNC,
+    MODE_URI,
+    NNC_TAG_URI,
+    ORDER_PHASES,
+    VISUAL_QUALITY,
+    NnpfActivation,
+    NnpfCharacteristics,
+)
+from vvc_nnr.codec.sei import SeiMessage, VideoStandard, sei_messages
+from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.stream_filters import (
+    FilterDecisions,
+    FilterSettings,
+    StreamFilter,
+    filters_by_picture,
+    listed_messages,
+)
+from vvc_nnr.codec.vvc_stream import VvcStream
+from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.runner import MAX_QP, Runner
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.zoo import n_parameters, network_of_nnc
+from vvc_nnr.sequences.frame import Frame
+
+_PATCH_DIVISOR = 64
+_FLOAT_PARAMETERS, _LOG2_32_BITS_MINUS3 = 1, 2
+_PARAMETERS_OF_IDC_0 = 2048
+
+
+def characteristics_of(network: InLoopNetwork, filter_id: int, *, base: bool = True) -> NnpfCharacteristics:
+    """What an NNPFC message says of a network of this package, without where it is.
+
+    Args:
+        network: The filter.
+        filter_id: Its number in the stream.
+        base: Whether it is a filter; else an update of one.
+    """
+    count = n_parameters(network)
+    return NnpfCharacteristics(
+        purpose=VISUAL_QUALITY,
+        id=filter_id,
+        base_flag=base,
+        property_present_flag=True,
+        auxiliary_inp_idc=AUXILIARY_STRENGTH,
+        inp_order_idc=ORDER_PHASES,
+        out_order_idc=ORDER_PHASES,
+        overlap=network.receptive_radius,
+        extended_patch_width_cd_delta_minus1=max(0, _PATCH_DIVISOR - 2 * network.receptive_radius - 1),
+        extended_patch_height_cd_delta_minus1=max(0, _PATCH_DIVISOR - 2 * network.receptive_radius - 1),
+        complexity_info_present_flag=True,
+        parameter_type_idc=_FLOAT_PARAMETERS,
+        log2_parameter_bit_length_minus3=_LOG2_32_BITS_MINUS3,
+        num_parameters_idc=(count // _PARAMETERS_OF_IDC_0).bit_length(),
+        num_kmac_operations_idc=-int(-complexity(network).kmac_per_luma_sample // 1),
+        total_kilobyte_size=-(-4 * count // 1000),
+    )
+
+
+def filter_messages(
+    characteristics: NnpfCharacteristics, settings: FilterSettings | None = None
+) -> tuple[SeiMessage, ...]:
+    """The messages that make a filter run from their picture on to the end of its sequence, in their order.
+
+    Args:
+        characteristics: The filter, or an update of one, with its place.
+        settings: What this package says of it; None: nothing.
+
+    Raises:
+        InputError: If a value does not fit its field.
+    """
+    running = NnpfActivation(
+        target_id=characteristics.id,
+        persistence_flag=True,
+        target_base_flag=characteristics.base_flag,
+        no_prev_clvs_flag=True,
+        no_foll_clvs_flag=True,
+        output_flag=(True,),
+    )
+    own = () if settings is None else (settings.message(),)
+    return (characteristics.message(), *own, running.message())
+
+
+def with_bitstream(characteristics: NnpfCharacteristics, data: bytes) -> NnpfCharacteristics:
+    """The filter with its ISO/IEC 15938-17 bitstream inside the message."""
+    return replace(characteristics, mode_idc=MODE_NNC, payload_byte=data)
+
+
+def at_uri(characteristics: NnpfCharacteristics, uri: str, tag_uri: str = NNC_TAG_URI) -> NnpfCharacteristics:
+    """The filter with the place where its bitstream is."""
+    return replace(characteristics, mode_idc=MODE_URI, tag_uri=tag_uri, uri=uri)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPicture:
+    """What is done to one picture.
+
+    Attributes:
+        filter: The filter that runs, None if none does.
+        qp: What the network is told, 0 to 63.
+    """
+
+    filter: StreamFilter | None
+    qp: int
+
+
+def strength_qps(stream: VvcStream, qp: int | None = None) -> list[int]:
+    """The QP that a network is told of each picture that is output, in that order.
+
+    Args:
+        stream: The stream.
+        qp: The QP for all; None: that of each picture's first slice, 0 where it is negative.
+
+    Raises:
+        BitstreamError, UnsupportedError: If headers of slices cannot be read.
+    """
+    if qp is not None:
+        return [qp] * len(stream.output_order)
+    qps = picture_qps(stream)
+    return [min(max(qps[index], 0), MAX_QP) for index in stream.output_order]
+
+
+def one_qp(qps: Sequence[int]) -> int | None:
+    """The QP of all pictures, None if they differ."""
+    return qps[0] if len(set(qps)) == 1 else None
+
+
+def planned_pictures(
+    stream: VvcStream, *, qp: int | None = None, filter_id: int | None = None
+) -> tuple[PlannedPicture, ...]:
+    """What a stream says is to be done to each picture that is output, in that order.
+
+    Args:
+        stream: The stream.
+        qp: The QP for all pictures, against what the stream says; None: as it says.
+        filter_id: The filter that is to run where several do; None: there must be one.
+
+    Raises:
+        InputError: If the stream carries no such filter, or several run on one picture and none is named.
+        BitstreamError, UnsupportedError: If a message or a slice cannot be read, or a filter is for another purpose.
+    """
+    running = filters_by_picture(stream)
+    chosen = [_chosen(running[index], filter_id, n) for n, index in enumerate(stream.output_order)]
+    if not any(chosen):
+        what = "no filter" if filter_id is None else f"no filter {filter_id}"
+        raise InputError(f"the stream carries {what} that runs: name a network (--model)")
+    needs_slices = qp is None and any(each is not None and _stated_qp(each) is None for each in chosen)
+    slice_qps = strength_qps(stream, None if needs_slices else 0)
+    return tuple(
+        PlannedPicture(each, qp if qp is not None else _or(_stated_qp(each), slice_qp))
+        for each, slice_qp in zip(chosen, slice_qps, strict=True)
+    )
+
+
+def network_of(found: StreamFilter) -> InLoopNetwork:
+    """The network of a filter, ready to run.
+
+    Raises:
+        InputError: If it is not in the stream, or no in-loop filter of this package.
+        BitstreamError: If it is damaged, or not the one that the stream's settings name.
+        UnsupportedError: If it is for another purpose than quality, or holds what is not read.
+    """
+    _check_runs(found.base)
+    data = bitstream_of(found.base)
+    update = bitstream_of(found.update) if found.update is not None else None
+    return network_of_nnc(data, f"filter {found.id} of the stream", update)
+
+
+def bitstream_of(characteristics: NnpfCharacteristics) -> bytes:
+    """The ISO/IEC 15938-17 bitstream in a filter's message.
+
+    Raises:
+        InputError: If it is elsewhere.
+        UnsupportedError: If its place is of a kind that this package does not know.
+    """
+    if characteristics.mode_idc == MODE_NNC:
+        return characteristics.payload_byte
+    if characteristics.mode_idc == MODE_URI:
+        place = f"{characteristics.uri!r} ({characteristics.tag_uri})"
+        raise InputError(f"filter {characteristics.id} is not in the stream, but at {place}: get it, and name the file")
+    raise UnsupportedError(f"filter {characteristics.id}: nnpfc_mode_idc {characteristics.mode_idc} is not read")
+
+
+def filter_as_planned(
+    pictures: Iterable[tuple[Frame, PlannedPicture]], runner_of: Callable[[StreamFilter], Runner]
+) -> Iterator[Frame]:
+    """Yields the pictures in order, each with its filter on it; those without one as they are.
+
+    Args:
+        pictures: Decoded pictures in the order of output, and what is done to each.
+        runner_of: Makes a filter ready; it is called once for each that differs from the one before.
+    """
+    for found, group in itertools.groupby(pictures, key=lambda each: each[1].filter):
+        if found is None:
+            yield from (frame for frame, _ in group)
+        else:
+            yield from runner_of(found).filter_frames((frame, planned.qp) for frame, planned in group)
+
+
+def digested(frames: Iterable[Frame], digest: hashlib._Hash, wanted: bytes | None, name: str) -> Iterator[Frame]:
+    """Yields the pictures, and holds the MD5 of all of them against the one that a stream says.
+
+    Args:
+        frames: Filtered pictures.
+        digest: Takes them up, as raw video.
+        wanted: What it must be at the end; None: it is not known.
+        name: How errors name the pictures.
+
+    Raises:
+        InputError: If it is another.
+    """
+    for frame in frames:
+        digest.update(frame.tobytes())
+        yield frame
+    if wanted is not None and digest.digest() != wanted:
+        raise InputError(
+            f"{name}: the filtered pictures are not those that were meant: their MD5 is {digest.hexdigest()}, "
+            f"the stream says {wanted.hex()}; only precision int8 gives the same on every machine"
+        )
+
+
+def networks_inside(stream: bytes, standard: VideoStandard = "vvc") -> dict[str, bytes]:
+    """The ISO/IEC 15938-17 bitstreams that a stream holds, each once, by the filter and what it is of it."""
+    found: dict[str, bytes] = {}
+    for listed in listed_messages(sei_messages(stream, standard)):
+        content = listed.content
+        if isinstance(content, NnpfCharacteristics) and content.mode_idc == MODE_NNC:
+            name = f"{'base' if content.base_flag else 'update'} of filter {content.id}"
+            known = [data for key, data in found.items() if key.startswith(name)]
+            if content.payload_byte not in known:
+                found[name if not known else f"{name}, number {len(known) + 1}"] = content.payload_byte
+    return found
+
+
+def carried_filters(stream: bytes, standard: VideoStandard = "vvc") -> list[str]:
+    """One line on each filter that a stream carries; none if it carries none."""
+    lines: dict[int, list[str]] = {}
+    for listed in listed_messages(sei_messages(stream, standard)):
+        content = listed.content
+        if isinstance(content, NnpfCharacteristics):
+            lines.setdefault(content.id, []).append(described(content))
+        elif isinstance(content, FilterDecisions):
+            lines.setdefault(content.filter_id, []).append(f"decisions of {len(content.data)} bytes")
+    return [f"filter {number}: {', '.join(dict.fromkeys(texts))}" for number, texts in sorted(lines.items())]
+
+
+def described(characteristics: NnpfCharacteristics) -> str:
+    """A filter's message in a few words."""
+    kind = "base" if characteristics.base_flag else "update"
+    purposes = purpose_words(characteristics.purpose)
+    if characteristics.mode_idc == MODE_NNC:
+        return f"{kind} for {purposes}, {len(characteristics.payload_byte)} bytes of NNC"
+    if characteristics.mode_idc == MODE_URI:
+        return f"{kind} for {purposes}, at {characteristics.uri}"
+    return f"{kind} for {purposes}, of mode {characteristics.mode_idc}"
+
+
+_PURPOSES = (
+    "visual quality",
+    "chroma up-sampling",
+    "another size",
+    "another rate",
+    "another bit depth",
+    "colours",
+    "temporal extrapolation",
+    "spatial extrapolation",
+)
+
+
+def purpose_words(purpose: int) -> str:
+    """The words for nnpfc_purpose."""
+    known = [word for bit, word in enumerate(_PURPOSES) if purpose >> bit & 1]
+    known += [f"purpose {purpose}"] if purpose >> len(_PURPOSES) or not purpose else []
+    return " and ".join(known)
+
+
+def sha256_of(data: bytes) -> bytes:
+    """What tells a network's file from others."""
+    return hashlib.sha256(data).digest()
+
+
+def _or(stated: int | None, otherwise: int) -> int:
+    return otherwise if stated is None else stated
+
+
+def _stated_qp(found: StreamFilter | None) -> int | None:
+    return found.settings.qp if found is not None and found.settings is not None else None
+
+
+def _chosen(running: Sequence[StreamFilter], filter_id: int | None, number: int) -> StreamFilter | None:
+    if filter_id is not None:
+        running = [each for each in running if each.id == filter_id]
+    if len(running) > 1:
+        names = " and ".join(str(each.id) for each in running)
+        raise InputError(f"filters {names} run on picture {number}: name the one that is to run (--filter-id)")
+    return running[0] if running else None
+
+
+def _check_runs(base: NnpfCharacteristics) -> None:
+    """Checks that a filter does what this package does: better quality, a picture for a picture, all planes at once."""
+    if base.purpose != VISUAL_QUALITY:
+        raise UnsupportedError(f"filter {base.id} is for {purpose_words(base.purpose)}; only visual quality is done")
+    if not base.property_present_flag:
+        return
+    wanted = {
+        "nnpfc_num_input_pics_minus1": (base.num_input_pics_minus1, 0),
+        "nnpfc_inp_order_idc": (base.inp_order_idc, ORDER_PHASES),
+        "nnpfc_out_order_idc": (base.out_order_idc, ORDER_PHASES),
+        "nnpfc_inp_format_idc": (base.inp_format_idc, 0),
+        "nnpfc_out_format_idc": (base.out_format_idc, 0),
+    }
+    for name, (got, must_be) in wanted.items():
+        if got != must_be:
+            raise UnsupportedError(f"filter {base.id}: {name} is {got}; the networks of this package have {must_be}")

@@ -1,0 +1,187 @@
+"""The real VTM, vvencapp and vvdecapp, where they are on the PATH: streams with filters, encoders, decoders.
+
+Run them alone with `pytest -m programs`. VTM's configuration files are looked for beside its folder of programs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from stand_ins import same
+
+from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, present_fields
+from vvc_nnr.codec.sei import insert_sei, remove_sei
+from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.sequences.frame import Frame
+
+pytestmark = pytest.mark.programs
+DATA = Path(os.environ.get("VVC_NNR_DATA", "../shared/data")) / "streams"
+VTM_ENCODER, VTM_DECODER = (
+    shutil.which(name) or shutil.which(f"{name}Static") for name in ("EncoderApp", "DecoderApp")
+)
+CONFIG = Path(os.path.realpath(VTM_ENCODER or "")).parents[1] / "cfg" / "encoder_intra_vtm.cfg" if VTM_ENCODER else None
+vtm_encoder = pytest.mark.skipif(CONFIG is None or not CONFIG.exists(), reason="no VTM encoder on the PATH")
+vtm_decoder = pytest.mark.skipif(VTM_DECODER is None, reason="no VTM decoder on the PATH")
+vvencapp = pytest.mark.skipif(shutil.which("vvencapp") is None, reason="no vvencapp on the PATH")
+vvdecapp = pytest.mark.skipif(shutil.which("vvdecapp") is None, reason="no vvdecapp on the PATH")
+NETWORK = bytes(range(256)) * 3 + bytes(7) + b"\x03\x00\x00\x01"
+FILTERS = {
+    "inside": NnpfCharacteristics(
+        id=3,
+        property_present_flag=True,
+        auxiliary_inp_idc=1,
+        inp_order_idc=3,
+        out_order_idc=3,
+        overlap=9,
+        extended_patch_width_cd_delta_minus1=45,
+        extended_patch_height_cd_delta_minus1=45,
+        complexity_info_present_flag=True,
+        parameter_type_idc=1,
+        log2_parameter_bit_length_minus3=2,
+        num_parameters_idc=6,
+        num_kmac_operations_idc=17,
+        total_kilobyte_size=274,
+        payload_byte=NETWORK,
+    ),
+    "elsewhere": NnpfCharacteristics(id=4, mode_idc=1, tag_uri="tag:iso.org,2023:15938-17", uri="https://x.org/ä.nnc"),
+    "everything": NnpfCharacteristics(
+        id=5,
+        purpose=1,
+        property_present_flag=True,
+        num_input_pics_minus1=2,
+        input_pic_filtering_flag=(True, False, True),
+        absent_input_pic_zero_flag=True,
+        component_last_flag=True,
+        inp_format_idc=1,
+        auxiliary_inp_idc=7,
+        inband_prompt_flag=True,
+        prompt="sharper",
+        inband_seed_flag=True,
+        seed=4711,
+        inp_order_idc=2,
+        inp_tensor_luma_bitdepth_minus8=2,
+        inp_tensor_chroma_bitdepth_minus8=2,
+        out_format_idc=1,
+        out_order_idc=2,
+        out_tensor_luma_bitdepth_minus8=2,
+        out_tensor_chroma_bitdepth_minus8=2,
+        separate_colour_description_present_flag=True,
+        colour_primaries=1,
+        transfer_characteristics=1,
+        matrix_coeffs=1,
+        full_range_flag=True,
+        constant_patch_size_flag=True,
+        patch_width_minus1=63,
+        patch_height_minus1=31,
+        padding_type=4,
+        luma_padding_val=512,
+        cb_padding_val=511,
+        cr_padding_val=513,
+        metadata_extension_num_bits=7,
+        for_human_viewing_idc=2,
+        for_machine_analysis_idc=1,
+        reserved_metadata_extension=5,
+        payload_byte=NETWORK,
+    ),
+    "for others' purposes": NnpfCharacteristics(
+        id=6,
+        purpose=0,
+        property_present_flag=True,
+        metadata_extension_num_bits=1 + 8 * 6 + 4,
+        application_purpose_tag_uri_present_flag=True,
+        application_purpose_tag_uri="tag:x",
+        for_human_viewing_idc=1,
+        payload_byte=NETWORK,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stream(real_pictures) -> bytes:
+    return VvcEncoder(VvcOptions(37, n_threads=1)).encode(real_pictures(2, 64, 48)).stream
+
+
+def vtm_decodes(stream: bytes, folder: Path) -> tuple[str, bytes]:
+    """The messages as VTM prints them, and its pictures."""
+    (folder / "in.266").write_bytes(stream)
+    command = [VTM_DECODER, "-b", "in.266", "-o", "out.yuv", "-d", "0", "--OutputDecodedSEIMessagesFilename=sei.txt"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return (folder / "sei.txt").read_text(errors="surrogateescape"), (folder / "out.yuv").read_bytes()
+
+
+@vtm_decoder
+@pytest.mark.parametrize("suffix", [False, True])
+@pytest.mark.parametrize("kind", FILTERS)
+def test_vtm_reads_the_same_fields(stream, tmp_path, kind, suffix):
+    found = FILTERS[kind]
+    running = NnpfActivation(target_id=found.id, persistence_flag=True, target_base_flag=True, output_flag=(True,))
+    messages = (found, running) if suffix else (found,)  # VTM 23.13 reads a prefix NNPFA by memory that is not there
+    placed = insert_sei(stream, [each.message() for each in messages], suffix=suffix)
+    printed, pictures = vtm_decodes(placed, tmp_path)
+    lines = re.findall(r"(nnpf[ca]_\w+)(?:\[i\])?: ?(.*)", printed)
+    lines = [(name, value) for name, value in lines if "alignment_zero_bit" not in name and "payload_byte" not in name]
+    expected = []
+    for message in messages:
+        for name, value in present_fields(message).items():
+            values = value if isinstance(value, tuple) else () if name == "nnpfc_payload_byte" else (value,)
+            expected += [str(len(values))] if name == "nnpfa_output_flag" else []  # VTM prints their number
+            if name == "nnpfc_reserved_metadata_extension":
+                n_bits = found.metadata_extension_num_bits - 4
+                values = tuple(int(bit) for bit in f"{value:0{n_bits}b}") if name in dict(lines) else ()
+            expected += [text if isinstance(text, str) else str(int(text)) for text in values]
+    assert [value.encode(errors="surrogateescape").decode() for _, value in lines] == expected
+    if found.mode_idc == 0:
+        assert (tmp_path / f"payloadByte{found.id}.nnr").read_bytes() == NETWORK
+    assert pictures == vtm_decodes(stream, tmp_path)[1]
+    assert remove_sei(placed, lambda message: message.payload_type in (210, 211)) == stream
+
+
+@pytest.mark.parametrize("tool", [pytest.param("vtm", marks=vtm_decoder), pytest.param("vvdecapp", marks=vvdecapp)])
+def test_a_filter_leaves_the_pictures(stream, tool):
+    decoded = list(decode_vvc(stream))
+    for suffix in (False, True):
+        placed = insert_sei(stream, [FILTERS["inside"].message()], at="picture", suffix=suffix)
+        same(list(ExternalDecoder(tool).decode(placed)), decoded)
+        same(list(decode_vvc(placed)), decoded)
+
+
+ENCODERS = [pytest.param("vtm", marks=[vtm_encoder]), pytest.param("vvencapp", marks=[vvencapp])]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("filters", ["all", "none"])
+def test_encoders_code_each_picture(real_pictures, encoder, filters):
+    config = CONFIG if encoder == "vtm" else None
+    frames = real_pictures(2, 32, 24)
+    options = VvcOptions(37, loop_filters=filters, n_threads=1)
+    coded = VvcEncoder(options, encoder=encoder, config=config).encode(frames)
+    known = read_vvc_stream(coded.stream)
+    assert picture_qps(known) == (37, 37)
+    assert len(list(decode_vvc(known, width=32, height=24))) == 2
+    assert ("VTM" in coded.encoder) == (encoder == "vtm")
+
+
+@vtm_encoder
+def test_vtm_takes_several_configurations_and_arguments(real_pictures, tmp_path):
+    more = tmp_path / "mine.cfg"
+    more.write_text("MTS: 0\n")
+    options = VvcOptions(37, n_threads=1)
+    encoder = VvcEncoder(options, encoder="vtm", config=[CONFIG, more], arguments=["--SEIDecodedPictureHash=1"])
+    assert len(encoder.encode(real_pictures(1, 32, 24)).pictures) == 1
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the streams of VTM are not here")
+@pytest.mark.parametrize("tool", [pytest.param("vtm", marks=vtm_decoder), pytest.param("vvdecapp", marks=vvdecapp)])
+@pytest.mark.parametrize("name", ["c400", "cksum", "crc", "cropwin", "d8", "d8_nohash", "ldp", "ra16", "cra_cut"])
+def test_decoders_give_the_pictures_of_ffmpeg(tool, name):
+    decoded: list[Frame] = list(ExternalDecoder(tool).decode(DATA / f"{name}.266"))
+    same(decoded, list(decode_vvc(DATA / f"{name}.266")))

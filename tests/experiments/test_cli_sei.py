@@ -1,0 +1,299 @@
+"""The commands sei, and filter on streams that carry their filter."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from vvc_nnr import compress
+from vvc_nnr.bitstream.number_formats import Array
+from vvc_nnr.codec.nnpf import NNC_TAG_URI, NnpfActivation, NnpfCharacteristics
+from vvc_nnr.codec.sei import insert_sei
+from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
+from vvc_nnr.coding.update import BaseState, compress_update
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.in_stream import network_of_nnc
+from vvc_nnr.filters.zoo import load_inloop_filter, network_tensors
+from vvc_nnr.network_file import read_arrays
+from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
+
+Run = Callable[..., str]
+NETWORK = "inloop-vlop"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures `in.y4m` and their stream `a.266`, five pictures in two sequences."""
+    folder = tmp_path_factory.mktemp("sei")
+    photograph = skimage.data.astronaut()
+    parts = [np.ascontiguousarray(photograph[10 * i : 10 * i + 64, 60:156]) for i in range(5)]
+    frames = [rgb_to_frame(part, bit_depth=8) for part in parts]
+    with Y4mWriter(folder / "in.y4m", frames[0].format()) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["encode", str(folder / "in.y4m"), "--qp", "37", "-o", str(folder / "a.266")]) == 0
+    return folder
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must be refused, and returns what it says."""
+
+    def refused(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        return err
+
+    return refused
+
+
+def samples(path: Path) -> list[bytes]:
+    return [frame.tobytes() for frame in read_y4m(path)]
+
+
+@pytest.mark.parametrize("options", [(), ("--at", "once"), ("--at", "picture", "--suffix"), ("--qp", "37")])
+def test_a_stream_filters_itself_as_by_hand(run: Run, folder: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    a, t = folder / "a.266", tmp_path / "t.266"
+    inserted = json.loads(run("sei", "insert", a, "--network", NETWORK, "-o", t, *options, "--json"))
+    assert inserted["filter_id"] == 1
+    assert inserted["sei_bits"] == 8 * (t.stat().st_size - a.stat().st_size)
+    said = json.loads(run("filter", t, "-o", tmp_path / "self.y4m", "--json"))
+    by_hand = json.loads(run("filter", a, "--model", NETWORK, "--qp", "37", "-o", tmp_path / "hand.y4m", "--json"))
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+    assert said["output_md5"] == by_hand["output_md5"]
+    assert said["n_pictures_filtered"] == 5
+    run("sei", "extract", t, "-o", tmp_path / "out.nnc")
+    assert (tmp_path / "out.nnc").read_bytes() == network_path(NETWORK).read_bytes()
+    run("sei", "remove", t, "-o", tmp_path / "back.266")
+    assert (tmp_path / "back.266").read_bytes() == a.read_bytes()
+    for text in (run("decode", t, "-o", tmp_path / "plain.y4m"), run("inspect", t)):
+        assert "carries filter 1: base for visual quality, 9902 bytes of NNC" in text
+
+
+def test_the_qps_of_slices_where_no_qp_is_given(run: Run, folder: Path, tmp_path: Path) -> None:
+    for name, qp in (("none", ()), ("37", ("--qp", "37")), ("22", ("--qp", "22"))):
+        run("filter", folder / "a.266", "--model", NETWORK, *qp, "-o", tmp_path / f"{name}.y4m")
+    assert samples(tmp_path / "none.y4m") == samples(tmp_path / "37.y4m") != samples(tmp_path / "22.y4m")
+    run("sei", "insert", folder / "a.266", "--network", NETWORK, "--qp", "22", "-o", tmp_path / "t.266")
+    run("filter", tmp_path / "t.266", "-o", tmp_path / "stated.y4m")
+    assert samples(tmp_path / "stated.y4m") == samples(tmp_path / "22.y4m")
+
+
+def test_decisions_travel_too_and_are_held_to_what_made_them(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    a, d, t = folder / "a.266", tmp_path / "d.bin", tmp_path / "t.266"
+    made = ("filter", a, "--model", NETWORK, "--qp", "37", "--original", folder / "in.y4m")
+    run(*made, "--decisions-out", d, "-o", tmp_path / "made.y4m")
+    inserted = json.loads(run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "-o", t, "--json"))
+    assert inserted["decision_bytes"] == d.stat().st_size + 16 + 2
+    run("filter", t, "-o", tmp_path / "self.y4m")
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "made.y4m")
+    run("sei", "extract", t, "--decisions", "-o", tmp_path / "again.bin")
+    assert (tmp_path / "again.bin").read_bytes() == d.read_bytes()
+    no = ("-o", tmp_path / "no.y4m", "--decisions", d)
+    assert "made with QP 37, got QP 36" in refused("filter", a, "--model", NETWORK, "--qp", "36", *no)
+    assert "made with a network of SHA-256" in refused("filter", a, "--model", "inloop-lop", "--qp", "37", *no)
+    said = refused("filter", a, "--model", NETWORK, "--qp", "37", "--precision", "int8", *no)
+    assert "made with precision float32, got int8" in said
+    no = ("-o", tmp_path / "no.266", "--decisions", d)
+    assert "another network than inloop-lop" in refused("sei", "insert", a, "--network", "inloop-lop", *no)
+    assert "--qp 30 was given" in refused("sei", "insert", a, "--network", NETWORK, "--qp", "30", *no)
+    assert not list(tmp_path.glob("no.*"))
+
+
+def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    hand = ("filter", folder / "a.266", "--model", NETWORK, "--precision", "int8", "-o", tmp_path / "hand.y4m")
+    digest = json.loads(run(*hand, "--json"))["output_md5"]
+    insert = ("sei", "insert", folder / "a.266", "--network", NETWORK, "--filtered-md5")
+    run(*insert, digest, "-o", tmp_path / "t.266")
+    run("filter", tmp_path / "t.266", "--precision", "int8", "-o", tmp_path / "self.y4m")
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+    run(*insert, "0" * 32, "-o", tmp_path / "wrong.266")
+    said = refused("filter", tmp_path / "wrong.266", "-o", tmp_path / "no.y4m")
+    assert "are not those that were meant" in said
+    assert not (tmp_path / "no.y4m").exists()
+    assert "must be 32 hexadecimal digits" in refused(*insert, "xyz", "-o", tmp_path / "no.266")
+
+
+def test_an_update_of_a_filter_in_the_stream(run: Run, folder: Path, tmp_path: Path) -> None:
+    """The network in the stream, and what is laid over it from the second sequence on."""
+    data = network_path(NETWORK).read_bytes()
+    arrays: dict[str, Array] = read_arrays(network_path(NETWORK)).arrays  # type: ignore[assignment]
+    changed = dict(arrays) | {"tail.bias": arrays["tail.bias"] + np.float32(0.5)}
+    update, _ = compress_update(BaseState.of(arrays), changed)
+    network = network_of_nnc(data, "here", update)
+    assert np.abs(network_tensors(network)["tail.bias"] - changed["tail.bias"]).max() < 0.01
+    (tmp_path / "update.nnc").write_bytes(update)
+    run("sei", "insert", folder / "a.266", "--network", NETWORK, "-o", tmp_path / "t.266")
+    changing = ("sei", "insert", tmp_path / "t.266", "--network", tmp_path / "update.nnc", "--update-of", "1")
+    run(*changing, "-o", tmp_path / "u.266")
+    run("filter", tmp_path / "u.266", "-o", tmp_path / "updated.y4m")
+    run("filter", tmp_path / "t.266", "-o", tmp_path / "base.y4m")
+    assert samples(tmp_path / "updated.y4m") != samples(tmp_path / "base.y4m")
+    run("sei", "extract", tmp_path / "u.266", "--update", "-o", tmp_path / "again.nnc")
+    assert (tmp_path / "again.nnc").read_bytes() == update
+
+
+def test_filters_elsewhere_and_of_other_kinds(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    a, t = folder / "a.266", tmp_path / "t.266"
+    run("sei", "insert", a, "--network", NETWORK, "--uri", "https://example.com/x.nnc", "-o", t)
+    said = refused("filter", t, "-o", tmp_path / "no.y4m")
+    assert "is not in the stream, but at 'https://example.com/x.nnc' (tag:iso.org,2023:15938-17)" in said
+    assert "not in the stream" in refused("sei", "extract", t, "-o", tmp_path / "no.nnc")
+    on = NnpfActivation(target_id=7, persistence_flag=True, target_base_flag=True, output_flag=(True,))
+    for changes, message in (
+        ({"purpose": 4}, "filter 7 is for another size; only visual quality is done"),
+        ({"property_present_flag": True, "inp_order_idc": 0}, "nnpfc_inp_order_idc is 0"),
+        ({"payload_byte": b"no network"}, "filter 7 of the stream: "),
+    ):
+        characteristics = NnpfCharacteristics(id=7, **changes)  # type: ignore[arg-type]
+        t.write_bytes(insert_sei(a.read_bytes(), [characteristics.message(), on.message()]))
+        assert message in refused("filter", t, "-o", tmp_path / "no.y4m")
+    assert not (tmp_path / "no.y4m").exists()
+
+
+def test_several_filters(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    a, t, u = folder / "a.266", tmp_path / "t.266", tmp_path / "u.266"
+    run("sei", "insert", a, "--network", NETWORK, "-o", t)
+    run("sei", "insert", t, "--network", "inloop-lop", "-o", u)
+    assert "filters 1 and 2 run on picture 0" in refused("filter", u, "-o", tmp_path / "no.y4m")
+    run("filter", u, "--filter-id", "2", "-o", tmp_path / "second.y4m")
+    run("filter", a, "--model", "inloop-lop", "--qp", "37", "-o", tmp_path / "hand.y4m")
+    assert samples(tmp_path / "second.y4m") == samples(tmp_path / "hand.y4m")
+    assert "its filters are 1, 2: name one" in refused("sei", "extract", u, "-o", tmp_path / "no.nnc")
+    assert "no filter 9 that runs" in refused("filter", u, "--filter-id", "9", "-o", tmp_path / "no.y4m")
+    taken = ("sei", "insert", t, "--network", NETWORK, "--filter-id", "1", "-o", tmp_path / "no.266")
+    assert "the stream has such a filter" in refused(*taken)
+    run("sei", "remove", u, "--filter-id", "2", "-o", tmp_path / "back.266")
+    assert (tmp_path / "back.266").read_bytes() == t.read_bytes()
+    run("sei", "remove", u, "--type", "132", "-o", tmp_path / "unhashed.266")
+    assert "not verified" in run("decode", tmp_path / "unhashed.266", "-o", tmp_path / "plain.y4m")
+
+
+def test_what_is_listed(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("sei", "insert", folder / "a.266", "--network", NETWORK, "--at", "once", "-o", tmp_path / "t.266")
+    listed = json.loads(run("sei", "list", tmp_path / "t.266", "--json"))
+    assert [each["payload_type"] for each in listed["messages"]] == [210, 5, 211] + 5 * [132]
+    fields = listed["messages"][0]["fields"]
+    assert (fields["nnpfc_inp_order_idc"], fields["nnpfc_overlap"], fields["nnpfc_payload_byte"]) == (3, 9, 9902)
+    text = run("sei", "list", tmp_path / "t.266", "--filters")
+    assert "nnpfa_target_id: 1" in text
+    assert "picture hash" not in text
+    assert "filter settings" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("filter a.266 -o no.y4m", "a.266: the stream carries no filter that runs: name a network (--model)"),
+        ("filter in.y4m -o no.y4m --qp 30", "in.y4m: is no VVC stream, which might carry a network: give --model"),
+        ("filter in.y4m -o no.y4m --model inloop-lop", "in.y4m: its name says no QP, as x_qp32.yuv would; give --qp"),
+        ("filter a.266 -o no.y4m --model inloop-lop --filter-id 1", "--filter-id: chooses a filter of the stream"),
+        ("sei extract a.266 -o no.nnc", "a.266: the stream carries no filter"),
+        ("sei remove a.266 -o no.266", "a.266: holds no such message"),
+        ("sei remove a.266 -o no.266 --filter-id 1 --type 5", "--filter-id and --type: contradict each other"),
+        ("sei insert in.y4m --network inloop-lop -o no.266", "suffix '.y4m' of a video stream: must be one of .266"),
+        ("sei insert a.266 --network inloop-postfilter -o no.266", "code it first (vvc-nnr compress)"),
+        ("sei insert a.266 --network inloop-lop -o a.266", "a.266: is the input itself"),
+        ("sei insert a.266 --network inloop-lop --update-of 1 -o no.266", "--update-of 1: the stream has no such"),
+        ("sei insert a.266 --network inloop-lop --tag-uri tag:x -o no.266", "--tag-uri: says what is at a --uri"),
+        ("sei list none.266", "none.266: no such file"),
+    ],
+)
+def test_what_is_refused(
+    refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str
+) -> None:
+    monkeypatch.chdir(folder)
+    assert message in refused(*words.split())
+    assert not list(folder.glob("no.*"))
+
+
+def test_odd_suffixes_of_streams(run: Run, folder: Path, tmp_path: Path) -> None:
+    """VTM's examples write str.bin, others .bit or .h266; VTM's decoder writes networks as .nnr."""
+    for name in ("str.bin", "x.bit", "x.H266"):
+        (tmp_path / name).write_bytes((folder / "a.266").read_bytes())
+        run("filter", tmp_path / name, "--model", NETWORK, "-o", tmp_path / "out.y4m")
+        assert "carries no filter" in run("inspect", tmp_path / name)
+    (tmp_path / "payloadByte1.nnr").write_bytes(network_path(NETWORK).read_bytes())
+    assert "checksum are right" in run("inspect", tmp_path / "payloadByte1.nnr")
+
+
+def test_levels_of_features_travel_with_the_network(run: Run, folder: Path, tmp_path: Path) -> None:
+    """Then int8 depends on neither threads nor tiles nor the machine."""
+    run("compress", NETWORK, "-o", tmp_path / "own.nnc", "--integer")
+    before, after = (read_arrays(path).arrays for path in (network_path(NETWORK), tmp_path / "own.nnc"))
+    assert all(np.array_equal(before[name], after[name]) for name in before)  # type: ignore[arg-type]
+    assert 600 < (tmp_path / "own.nnc").stat().st_size - network_path(NETWORK).stat().st_size < 750
+    run("sei", "insert", folder / "a.266", "--network", tmp_path / "own.nnc", "-o", tmp_path / "t.266")
+    said = [
+        json.loads(
+            run("filter", tmp_path / "t.266", "-o", tmp_path / "x.y4m", "--precision", "int8", *options, "--json")
+        )
+        for options in ((), ("--threads", "1", "--tile", "32"))
+    ]
+    assert said[0]["output_md5"] == said[1]["output_md5"]
+    assert "levels of the file" in said[0]["inference"]
+    run("compress", tmp_path / "own.nnc", "-o", tmp_path / "other.nnc", "--qp", "-30")
+    assert "feature_levels" not in read_arrays(tmp_path / "other.nnc").metadata
+    run("compress", tmp_path / "own.nnc", "-o", tmp_path / "other.nnc", "--qp", "-30", "--integer")
+    assert "feature_levels" in read_arrays(tmp_path / "other.nnc").metadata
+
+
+def test_a_filter_as_an_onnx_model(run: Run, refused: Callable[..., str], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    run("decompress", NETWORK, "-o", tmp_path / "out.onnx")
+    model = onnxruntime.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+    planes = np.random.default_rng(3).random((1, 6, 12, 20)).astype(np.float32)
+    (output,) = model.run(None, {"planes": planes, "qp": np.array([37], np.float32)})
+    with torch.no_grad():
+        expected = load_inloop_filter(NETWORK)(torch.from_numpy(planes), torch.tensor([37.0])).numpy()
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+    assert "holds an autoencoder" in refused("decompress", "autoencoder-1.8bpp", "-o", tmp_path / "no.onnx")
+    (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
+    assert "no graph, only tensors" in refused("decompress", tmp_path / "plain.nnc", "-o", tmp_path / "no.onnx")
+    assert not (tmp_path / "no.onnx").exists()
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "sei.md").read_text()
+
+
+def test_the_commands_of_the_document_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.266").write_bytes((folder / "a.266").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 7
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "out.266").read_bytes() == (folder / "a.266").read_bytes()
+
+
+def test_the_examples_of_the_document_give_what_they_show() -> None:
+    text = "\n".join(re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(text, {}, "sei.md", "sei.md", 0)
+    assert len(examples.examples) == 7
+    assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_document_names_the_numbers_of_the_code() -> None:
+    for uuid in (SETTINGS_UUID, DECISIONS_UUID):
+        assert str(UUID(bytes=uuid)) in DOCUMENT
+    assert NNC_TAG_URI in DOCUMENT
