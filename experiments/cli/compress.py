@@ -39,6 +39,7 @@ from vvc_nnr.network_file import (
     plain_bytes,
     read_arrays,
     read_network_file,
+    stored_network,
     with_folded_norms,
     write_arrays,
 )
@@ -196,9 +197,10 @@ class Compress(Command):
         return _with_notes(outcome, network.left_out, network.arrays)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
-        stored = read_network_file(path, key=self.key, strip_prefix=self.strip_prefix)
-        exact = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix).arrays
-        exact = stored.tensors if self.per_tensor else exact
+        network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
+        stored = stored_network(network, path)
+        halves: NamedArrays = {} if self.per_tensor else network.arrays
+        exact = {name: halves.get(name, tensor) for name, tensor in stored.tensors.items()}
         with naming(path):
             bits = int(method.removeprefix("uniform"))
             ranges: Ranges = "tensor" if self.per_tensor else "row"

@@ -87,7 +87,7 @@ def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
     return CheckedCalibration(fitted, held_out, run, given.peak, reference_db, given.accepts_small)
 
 
-def _tracked(sample: Sample) -> Sample:
+def _tracked(sample: CheckedSample) -> CheckedSample:
     """A sample that gradients can pass: tensors made in inference mode are copied."""
     inputs = tuple(_normal(each) for each in sample.inputs)
     return replace(sample, inputs=inputs, target=None if sample.target is None else _normal(sample.target))

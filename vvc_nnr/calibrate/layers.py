@@ -89,7 +89,7 @@ def windows(module: DirectModule, x: Tensor) -> Windows:
     return Windows(padded.reshape(-1, n_channels), first.reshape(-1), taps.reshape(-1), module.groups)
 
 
-def _batched(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+def _batched(module: nn.Conv1d | nn.Conv2d | TransposedModule, x: Tensor) -> Tensor:
     """Input or output of a convolution with the batch dimension that torch lets it lack."""
     return x.unsqueeze(0) if x.ndim == len(module.kernel_size) + 1 else x
 

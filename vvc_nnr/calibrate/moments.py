@@ -301,10 +301,12 @@ class Evidence:
         noise = (self._squares - self._sums**2 / self.n_pictures) * self.n_pictures / (self.n_pictures - 1)
         for group, sums in enumerate(self._sums):
             own = np.diagonal(sums)
-            scale = np.where(own > DEAD_SHARE * own.mean(), 1 / np.sqrt(np.maximum(own, 1e-300)), 0.0)
+            inverse = 1 / np.sqrt(np.maximum(own, 1e-300))
+            scale: NDArray[np.float64] = np.where(own > DEAD_SHARE * own.mean(), inverse, 0.0)
             weight = np.square(scale[:, None] * scale)[beside]
             found = float(weight @ np.square(sums[beside]))
-            shares[group][beside] = 1 - min(float(weight @ noise[group][beside]) / found, 1.0) if found > 0 else 1.0
+            share = 1 - min(float(weight @ noise[group, beside]) / found, 1.0) if found > 0 else 1.0
+            shares[group] = np.where(beside, share, 1.0)
         return shares
 
 

@@ -196,7 +196,7 @@ def _shortest(
     part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
     as_ever = plain(part)
     tried = [*([as_ever] if as_ever else []), *_with_raw(part, sample, ("split", "palette", "bytes"), options)]
-    if len(zlib.compress(sample, 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
+    if len(zlib.compress(sample.tobytes(), 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
         tried += _with_raw(part, sample, ("lzma",), options)
     found = min(tried, key=lambda each: each.size_bytes)
     if part is job:
