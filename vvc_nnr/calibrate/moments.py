@@ -276,7 +276,9 @@ class Evidence:
 
     def __init__(self) -> None:
         self.n_pictures = 0
-        self._sums, self._squares, self._first = np.zeros(1), np.zeros(1), np.zeros(1)
+        self._sums: NDArray[np.float64] = np.zeros(1)
+        self._squares: NDArray[np.float64] = np.zeros(1)
+        self._first: NDArray[np.float64] = np.zeros(1)
 
     def add(self, products: NDArray[np.floating[Any]]) -> None:
         """The sums of products of one picture, (n_groups, n, n)."""
