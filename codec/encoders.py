@@ -117,7 +117,7 @@ VVENCAPP = ExternalRow(
     name="vvencapp",
     executables=("vvencapp",),
     arguments=vvencapp_arguments,
-    version=re.compile(r"VVC Encoder ver\.?\s*\[?[\w.-]+"),
+    version=re.compile(r"VVC Encoder(?: ver\.?|, version)\s*\[?[\w.-]+"),
     max_pictures=MAX_PICTURES,
 )
 

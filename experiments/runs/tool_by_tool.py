@@ -248,7 +248,8 @@ class CodedHere:
     @property
     def coding(self) -> str:
         """What tables say of the codec and of its filters."""
-        return f"{SAO_NOTES[self._options.sao]}. All intra, {self._identity}, preset {self._options.preset}"
+        preset = "" if self._options.encoder == "vtm" else f", preset {self._options.preset}"
+        return f"{SAO_NOTES[self._options.sao]}. All intra, {self._identity}{preset}"
 
     @property
     def settings(self) -> Mapping[str, object]:
