@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -26,7 +26,7 @@ from torch import nn
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes
-from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names
+from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names, zoo_path
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
 from vvc_nnr.filters.networks.factory import as_module, is_factory, module_made_by
@@ -95,7 +95,12 @@ class LoadedNetwork:
     @property
     def is_coded(self) -> bool:
         """Whether its weights are a reconstruction: the network as trained is not in the file."""
-        return self.coding != FLOAT
+        return self.coding == "NNC" or (self.coding != FLOAT and not self.is_bundled)
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it comes with this package; its uniform files are the networks as they ship."""
+        return zoo_path(self.name) == self.path
 
     @property
     def file_metadata(self) -> dict[str, str]:
@@ -200,7 +205,7 @@ def _loaded(
         coding, n_bytes, metadata = "NNC" if is_nnc(path) else FLOAT, graph.n_bytes, graph.metadata
     else:
         stored = read_network_file(path)
-        network = network_of(stored, arch, str(path))
+        network = network_of(stored, arch, str(path), _constants(path, stored))
         coding, n_bytes, metadata = _coding(path, stored), stored.n_bytes, dict(stored.metadata)
     layout = layout_of(network, metadata, str(path))
     digest = hashlib.sha256(read_bytes(path))
@@ -224,12 +229,18 @@ def reloaded(like: LoadedNetwork, path: Path) -> LoadedNetwork:
         BitstreamError, UnsupportedError: If the file cannot be read.
     """
     stored = read_network_file(path)
-    network = with_tensors(like.network, stored.tensors, str(path))
+    network = with_tensors(like.network, stored.tensors, str(path), _constants(path, stored))
     digest = hashlib.sha256(read_bytes(path))
     if not isinstance(network, Network):
         digest.update(_said_beside(None, like.layout))
     coding, metadata = _coding(path, stored), dict(stored.metadata)
     return LoadedNetwork(path.stem, network, path, stored.n_bytes, coding, metadata, like.layout, digest.hexdigest())
+
+
+def _constants(path: Path, stored: StoredNetwork) -> Set[str]:
+    """The tensors of a file that the graph of an ONNX model keeps: a module need not have them."""
+    graph = _with_graph(path)
+    return frozenset() if graph is None else stored.tensors.keys() - graph.arrays.keys()
 
 
 def _with_graph(path: Path) -> NetworkArrays | None:
@@ -299,13 +310,14 @@ def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
     return network
 
 
-def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module:
+def network_of(stored: StoredNetwork, arch: str | None, where: str, constants: Set[str] = frozenset()) -> nn.Module:
     """The module of a file's tensors, float32.
 
     Args:
         stored: What the file holds.
         arch: FILE.py:NAME, "dncnn", or None for what the file says of itself.
         where: How errors name the file.
+        constants: Tensors that a module of FILE.py:NAME need not have.
 
     Raises:
         InputError: If there is none, or the tensors do not fit it.
@@ -316,7 +328,7 @@ def network_of(stored: StoredNetwork, arch: str | None, where: str) -> nn.Module
         return build_network(stored, where)
     if not is_factory(arch):
         raise InputError(f"arch {arch}: must be dncnn or FILE.py:NAME, or none if the file names its architecture")
-    return with_tensors(module_made_by(arch), stored.tensors, where)
+    return with_tensors(module_made_by(arch), stored.tensors, where, constants)
 
 
 def build_network(stored: StoredNetwork, where: str) -> Network:

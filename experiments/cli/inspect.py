@@ -22,7 +22,6 @@ from vvc_nnr.experiments.cli.kinds import door, named, one_for_each
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
-from vvc_nnr.filters.in_stream import carried_filters, networks_inside
 from vvc_nnr.model.container import float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.network_file import (
@@ -279,6 +278,8 @@ def inspect_stream(path: Path, command: Inspect) -> Outcome:
         BitstreamError, UnsupportedError: If the stream or a network in it cannot be read.
         InputError: If the stream cannot be opened, or an option is for other files.
     """
+    from vvc_nnr.filters.in_stream import carried_filters, networks_inside  # here: it imports torch
+
     if command.bins or command.original or command.role_of:
         raise InputError(f"{path}: --bins, --original and --role-of are for networks (vvc-nnr sei extract)")
     limits = command.reading

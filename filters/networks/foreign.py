@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,20 +18,26 @@ from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def with_tensors(network: _Module, tensors: Mapping[str, np.ndarray[Any, Any]], where: str) -> _Module:
+def with_tensors(
+    network: _Module,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    where: str,
+    constants: Set[str] = frozenset(),
+) -> _Module:
     """A copy of a module with the tensors of a file in the place of its own.
 
     Args:
         network: The module.
         tensors: All of its parameters and buffers by name; where the module has a tensor of no values, of any shape.
         where: How errors name the file.
+        constants: Those of the tensors that the module need not have.
 
     Raises:
         InputError: If they are not those of such a module.
     """
     changed = copy.deepcopy(network)
     own = changed.state_dict()
-    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own) - constants)
     if missing or unknown:
         raise InputError(f"{where}: does not fit its module: missing {missing[:3]}, unknown {unknown[:3]}")
     for name, value in own.items():

@@ -64,7 +64,7 @@ def test_every_help_has_examples_that_parse(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert len(COMMANDS) == 18
+    assert len(COMMANDS) == 21
     for name in ("", *FAMILIES, *COMMANDS):
         help_text = said_help(capsys, *name.split())
         examples = help_text.partition("\nexamples:\n")[2].replace("\\\n", " ").splitlines()
@@ -150,7 +150,7 @@ def test_commands_run_from_python(y4m: Path, networks: Path, tmp_path: Path, mon
     compress.Decompress(input=str(tmp_path / "a.nnc"), output=tmp_path / "b.safetensors").run()
     assert codec.Encode(input=y4m, output=stream, qp=37, pictures=1).run().data["n_pictures"] == 1
     assert codec.Decode(input=stream, output=tmp_path / "a.y4m").run().data["n_verified"] == 1
-    filtered = filter.Filter(input=stream, output=tmp_path / "b.y4m", model=str(rep), qp=37).run()
+    filtered = filter.Filter(input=(stream,), output=(tmp_path / "b.y4m",), model=str(rep), qp=37).run()
     assert filtered.data["n_pictures"] == 1
     small = EndToEndOptions(networks=(str(networks / "small.safetensors"),))
     results = tmp_path / "results"
@@ -380,7 +380,7 @@ def test_demo_prints_the_four_tables_and_keeps_them(
     monkeypatch.setattr(experiment, "bundled_sources", lambda: [open_source(y4m)])
     monkeypatch.setattr(experiment, "bundled_patches", lambda: patches)
     monkeypatch.setattr(experiment, "ToolOptions", lambda: tool)
-    monkeypatch.setattr(experiment, "EndToEndOptions", lambda: end)
+    monkeypatch.setattr(experiment, "EndToEndOptions", lambda formats: end)
     monkeypatch.setattr(experiment, "DEMO_TABLES", experiment.DEMO_TABLES[:5])
     text = run("demo", "--out", tmp_path / "results")
     for title in ("Table 1", "Table 2", "Table 3", "Table 4", "PSNR gain per QP"):

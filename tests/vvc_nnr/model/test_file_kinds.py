@@ -18,7 +18,7 @@ from safetensors.numpy import save_file as save_safetensors
 import vvc_nnr
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.network_file import NetworkArrays, common_prefix, read_arrays, read_network_file, without_prefix
+from vvc_nnr.network_file import NetworkArrays, common_prefix, file_kind, read_arrays, read_network_file, without_prefix
 
 RANDOM = np.random.default_rng(6)
 STATE = {
@@ -254,3 +254,9 @@ def test_limits_of_reading_follow_the_bytes(monkeypatch: pytest.MonkeyPatch, cap
     with pytest.raises(BitstreamError, match=r"200000 values; max_elements allows .* if you trust the file"):
         vvc_nnr.decompress(data)
     assert vvc_nnr.decompress(data, max_elements=200_000)["w"].shape == (400, 500)
+
+
+@pytest.mark.parametrize("header_bytes", [0x0280, 0x0480, 0x020400])
+def test_the_size_of_a_safetensors_header_may_begin_as_other_kinds_do(header_bytes: int) -> None:
+    head = header_bytes.to_bytes(8, "little") + b'{"w": {"dtype": "F32"'
+    assert file_kind(head, "x.safetensors") == file_kind(head, "x.pt") == "safetensors"
