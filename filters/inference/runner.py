@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +44,8 @@ class Runner:
     picture; a single picture is cut into as many tiles as there are threads.
 
     Args:
-        network: The filter, any torch module. Its weights must not change while the runner is in use.
+        network: The filter, any torch module. It is left in the mode (training or evaluation) that it is in.
+            Pictures are refused once its weights have changed: some backends would not see that.
         layout: How pictures go into it and come out, or the text of that; None: as its attribute `layout` says.
         backend: What computes; "auto" is the fastest that is installed and agrees with torch.
         precision: What it computes in.
@@ -87,6 +89,7 @@ class Runner:
         self.backend, self._compute, self.remark = ready_backend(
             network, self.layout, backend, precision, n_threads, device
         )
+        self._weights = _checksums(network)
         self._pool = ThreadPoolExecutor(self._compute.n_parallel, "filter")
 
     @property
@@ -103,8 +106,8 @@ class Runner:
 
         Raises:
             UnsupportedError: For a chroma format that the layout does not go with.
-            InputError: If the QP is out of range, the layout does not fit the network, or a network that looks at whole
-                pictures would need tiles.
+            InputError: If the QP is out of range, the layout does not fit the network, its weights have changed, or a
+                network that looks at whole pictures would need tiles.
             VvcNnrError: If the network gives NaN or infinity.
         """
         return self._filtered(frame, qp, self._side_by_side, at_least=self._compute.n_parallel)
@@ -131,10 +134,15 @@ class Runner:
             for future in waiting:
                 future.cancel()
 
+    def _check_unchanged(self) -> None:
+        if _checksums(self._network) != self._weights:
+            raise InputError("the network's weights have changed since this Runner was made; make a new one")
+
     def _filtered(self, frame: Frame, qp: int, run_all: _RunAll, at_least: int = 1) -> Frame:
         if self.layout.planes != "yuv420-packed" or self.layout.keep:
             return corrected(frame, self._corrections(frame, qp, run_all))
         check_picture_qp(qp)
+        self._check_unchanged()
         (grid,) = grids_of(frame, self.layout)
         out, scale = empty_like(frame), self.layout.scale(frame.bit_depth)
         tiles = self._tiles(frame, grid, at_least)
@@ -143,6 +151,7 @@ class Runner:
 
     def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
         check_picture_qp(qp)
+        self._check_unchanged()
         grids = grids_of(frame, self.layout)
         outputs = [self._output(frame, grid, qp, run_all) for grid in grids]
         found = corrections(frame, self.layout, grids, outputs)
@@ -217,6 +226,12 @@ class Runner:
         else:
             for done in [self._pool.submit(work, tile) for tile in tiles]:
                 done.result()
+
+
+def _checksums(network: nn.Module) -> list[int]:
+    """One number for each tensor of weights."""
+    weights = (each.detach().cpu().contiguous().reshape(-1) for each in network.parameters())
+    return [zlib.crc32(each.view(torch.uint8).numpy()) for each in weights]
 
 
 _RunAll = Callable[[Callable[[Tile], None], list[Tile]], None]

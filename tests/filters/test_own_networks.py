@@ -15,6 +15,7 @@ from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
+from vvc_nnr.filters.training.calibration_pictures import without_margin
 from vvc_nnr.filters.zoo import (
     load_filter,
     load_inloop_filter,
@@ -229,3 +230,54 @@ def test_the_cost_is_counted_for_any_layout(name):
         assert found.kmac_per_luma_sample == pytest.approx((8 * 25 + 8 * 8 * 9 + 8 * 9) / 1000)
     if name == "make_c":
         assert found.kmac_per_luma_sample == pytest.approx((2 * 3 * 12 * 9 + 156 / 4096) / 1000, rel=0.01)
+
+
+class InPlace(torch.nn.Conv2d):
+    """Changes what it is given, and returns what is to be added."""
+
+    layout = "planes=y,output=residual"
+
+    def forward(self, x):
+        x -= 0.5
+        return 0.1 * super().forward(x)
+
+
+class Plain(InPlace):
+    def forward(self, x):
+        return super().forward(x.clone())
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+def test_a_network_may_change_its_input_in_place(random_frame, backend):
+    torch.manual_seed(0)
+    network, plain = InPlace(1, 1, 3, padding=1), Plain(1, 1, 3, padding=1)
+    plain.load_state_dict(network.state_dict())
+    frame = random_frame(64, 48)
+    runner = Runner(network, backend=backend)
+    assert runner.remark == ""
+    same(runner.filter_frame(frame, 32), Runner(plain, backend="torch").filter_frame(frame, 32), most=1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_a_runner_leaves_the_mode_alone_and_refuses_once_the_weights_have_changed(random_frame, backend):
+    network, frame = loaded("make_b").network, random_frame(64, 48)
+    network.train()
+    network.deep.eval()
+    modes = [module.training for module in network.modules()]
+    runner = Runner(network, layout=UNET_LAYOUT, backend=backend)
+    first = runner.filter_frame(frame, 32)
+    assert [module.training for module in network.modules()] == modes
+    same(runner.filter_frame(frame, 32), first)
+    network.up.weight.data.mul_(2)
+    for use in (runner.filter_frame, runner.corrections):
+        with pytest.raises(InputError, match="weights have changed since this Runner was made"):
+            use(frame, 32)
+    assert any(changes(Runner(network, layout=UNET_LAYOUT, backend=backend).filter_frame(frame, 32), first))
+
+
+def test_calibration_gives_a_network_that_changes_its_input_the_same_samples_again():
+    torch.manual_seed(0)
+    network, planes = InPlace(1, 1, 3, padding=1), torch.rand(1, 1, 8, 8)
+    layout = parse_layout("planes=y,output=residual")
+    first = without_margin(layout, network, planes)
+    assert torch.equal(without_margin(layout, network, planes), first)
