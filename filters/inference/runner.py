@@ -17,7 +17,8 @@ from vvc_nnr.filters.inference.agreement import ready_backend
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.tiles import Tile, check_tile, empty_like, tiles_for, write_samples
 from vvc_nnr.filters.inference.torch import TorchBackend
-from vvc_nnr.filters.networks.foreign import declared_layout, misfit
+from vvc_nnr.filters.networks.factory import class_name
+from vvc_nnr.filters.networks.foreign import check_finite, declared_layout, misfit, said_by
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import (
     Grid,
@@ -62,8 +63,7 @@ class Runner:
 
     Raises:
         InputError: If no one says the layout, the backend, precision or device is not there or cannot run the network,
-            or the tile is too small.
-        VvcNnrError: If a weight is NaN or infinite, which some backends would hide.
+            a weight is NaN or infinite, or the tile is too small.
     """
 
     def __init__(
@@ -78,8 +78,7 @@ class Runner:
         device: str = "cpu",
     ) -> None:
         check_tile(tile)
-        if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
-            raise VvcNnrError("the network's weights are not finite: they are damaged")
+        check_finite(network, class_name(network))
         self.layout = declared_layout(network, layout)
         self.precision = precision
         self._tile = tile
@@ -215,8 +214,7 @@ class Runner:
         try:
             output = self._compute.run(values, self._second_input(qp))
         except Exception as error:  # of the user's module, or of a runtime
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-            raise misfit(self._network, self.layout, (values.shape[1], values.shape[2]), said) from error
+            raise misfit(self._network, self.layout, (values.shape[1], values.shape[2]), said_by(error)) from error
         self._has_run = True
         return output
 

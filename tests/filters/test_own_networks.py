@@ -14,6 +14,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
+from vvc_nnr.filters.networks.factory import made_by
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
 from vvc_nnr.filters.training.calibration_pictures import without_margin
 from vvc_nnr.filters.zoo import (
@@ -281,3 +282,68 @@ def test_calibration_gives_a_network_that_changes_its_input_the_same_samples_aga
     layout = parse_layout("planes=y,output=residual")
     first = without_margin(layout, network, planes)
     assert torch.equal(without_margin(layout, network, planes), first)
+
+
+def test_what_makes_the_module_may_be_an_object(tmp_path, random_frame):
+    own = loaded("make_a")
+    torch.save(own.network.state_dict(), tmp_path / "w.pt")
+    frame = random_frame(32, 32)
+    expected = filter_frame(own.network, frame, 32)
+    for arch in (type(own.network), lambda: made_by(factory("make_a")), type(own.network)()):
+        found = load_filter(tmp_path / "w.pt", arch=arch)
+        same(filter_frame(found.network, frame, 32), expected)
+    for arch, message in (
+        (3, "arch is a int: must be"),
+        (lambda: 3, "arch <lambda>: is a int; must be a torch module"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_filter(tmp_path / "w.pt", arch=arch)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    network = loaded("make_a").network
+    with torch.no_grad():
+        network.last.weight[0, 1] = value
+    with pytest.raises(InputError, match=r"^LumaNet: tensor last.weight has weights that are not finite"):
+        Runner(network)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w.pt: tensor last.weight has weights that are not finite"):
+        load_filter(tmp_path / "w.pt", arch=factory("make_a"))
+
+
+class Returns(torch.nn.Module):
+    layout = "planes=y"
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, x):
+        return self.made(x)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_an_output_that_is_no_tensor_is_told(random_frame, backend):
+    for made, name in ((lambda x: {"out": x}, "dict"), (lambda x: (x, x), "tuple")):
+        with pytest.raises(InputError, match=f"it returned a {name}, must return a tensor") as caught:
+            Runner(Returns(made), backend=backend).filter_frame(random_frame(32, 32), 32)
+        assert "Error" not in str(caught.value)
+
+
+def test_a_network_that_draws_random_numbers_is_told():
+    runner = Runner(Returns(lambda x: x + torch.randn(x.shape)))
+    assert runner.backend == "torch"
+    assert "whose own two runs differ: the network draws random numbers" in runner.remark
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
+def test_the_prefix_of_a_wrapper_is_no_part_of_the_names(tmp_path, random_frame, prefix):
+    own, frame = loaded("make_b"), random_frame(32, 32)
+    torch.save({prefix + name: value for name, value in own.network.state_dict().items()}, tmp_path / "w.pt")
+    found = load_filter(tmp_path / "w.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
+    same(*(filter_frame(each, frame, 32, layout=UNET_LAYOUT) for each in (own.network, found.network)))
+    state = own.network.state_dict()
+    torch.save({name if "tail" in name else prefix + name: value for name, value in state.items()}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="does not fit its module"):
+        load_filter(tmp_path / "x.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
