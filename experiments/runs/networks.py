@@ -29,7 +29,9 @@ from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_wei
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.agreement import check_fits
 from vvc_nnr.filters.networks.factory import class_name, is_factory
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.training.calibration_pictures import (
@@ -146,6 +148,10 @@ def given_filters(
     for network in found:
         if network.any_state.layout is None:
             raise InputError(f"{network.any_state.path}: holds no in-loop filter")
+        for state in (network.trained, *network.files):
+            if state is not None and state.layout is not None and not isinstance(state.network, InLoopNetwork):
+                with naming(state.path):
+                    check_fits(state.network, state.layout)
     known = {each: network.name for network in found for each in _called(network)}
     known |= {name: known[path] for name in names if (path := str(name)) in known}
     replacing = {known.get(given, given) for given in replacements}

@@ -18,7 +18,7 @@ from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.tiles import Tile, check_tile, empty_like, tiles_for, write_samples
 from vvc_nnr.filters.inference.torch import TorchBackend
 from vvc_nnr.filters.networks.factory import class_name
-from vvc_nnr.filters.networks.foreign import check_finite, declared_layout, misfit, said_by
+from vvc_nnr.filters.networks.foreign import check_finite, check_output, declared_layout, misfit, said_by
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import (
     Grid,
@@ -96,12 +96,12 @@ class Runner:
         """What computes and in which precision, for the record of a run."""
         return f"{self._compute.description}, {self.precision}"
 
-    def filter_frame(self, frame: Frame, qp: int) -> Frame:
+    def filter_frame(self, frame: Frame, qp: int | None = None) -> Frame:
         """The filtered picture, in the size, depth and chroma format of the input.
 
         Args:
             frame: A decoded picture of 8 to 16 bit, any size; 4:2:0 or 4:0:0 where the layout's planes are packed.
-            qp: The QP that it was coded with, 0 to 63.
+            qp: The QP that it was coded with, 0 to 63; None where the layout does not take it.
 
         Raises:
             UnsupportedError: For a chroma format that the layout does not go with.
@@ -109,13 +109,13 @@ class Runner:
                 network that looks at whole pictures would need tiles.
             VvcNnrError: If the network gives NaN or infinity.
         """
-        return self._filtered(frame, qp, self._side_by_side, at_least=self._compute.n_parallel)
+        return self._filtered(frame, self._known_qp(qp), self._side_by_side, at_least=self._compute.n_parallel)
 
-    def corrections(self, frame: Frame, qp: int) -> tuple[Values, ...]:
+    def corrections(self, frame: Frame, qp: int | None = None) -> tuple[Values, ...]:
         """What the network adds to each component, real-valued, in sample values; else as `filter_frame`."""
-        return self._corrections(frame, qp, self._side_by_side)
+        return self._corrections(frame, self._known_qp(qp), self._side_by_side)
 
-    def filter_frames(self, pictures: Iterable[tuple[Frame, int]]) -> Iterator[Frame]:
+    def filter_frames(self, pictures: Iterable[tuple[Frame, int | None]]) -> Iterator[Frame]:
         """Yields the filtered pictures in order, with a few of them in work at a time; raises as `filter_frame`.
 
         Args:
@@ -124,7 +124,7 @@ class Runner:
         waiting: deque[Future[Frame]] = deque()
         try:
             for frame, qp in pictures:
-                waiting.append(self._pool.submit(self._filtered, frame, qp, _one_by_one))
+                waiting.append(self._pool.submit(self._filtered, frame, self._known_qp(qp), _one_by_one))
                 if len(waiting) > self._compute.n_parallel:
                     yield waiting.popleft().result()
             while waiting:
@@ -132,6 +132,12 @@ class Runner:
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _known_qp(self, qp: int | None) -> int:
+        """The QP of a picture; any where none is given and the network does not get it."""
+        if qp is None and self.layout.takes_qp:
+            raise InputError(f"layout {self.layout.text}: the network takes the QP of the picture, and none is given")
+        return 0 if qp is None else qp
 
     def _check_unchanged(self) -> None:
         if _checksums(self._network) != self._weights:
@@ -199,12 +205,8 @@ class Runner:
         top, left, height, width = tile.read
         values = read_extended(grid, (top - margin, left - margin, height + 2 * margin, width + 2 * margin))
         output = self._run(network_input(self.layout, values, qp), qp)
-        sides = values.shape[1:]
-        if output.shape not in ((len(values), *sides), (len(values), height, width)):
-            wanted = f"(1, {len(values)}, {height}, {width})"
-            wanted += f" or (1, {len(values)}, {sides[0]}, {sides[1]})" if margin else ""
-            returned = f"(1, {', '.join(map(str, output.shape))})"
-            raise misfit(self._network, self.layout, (sides[0], sides[1]), f"it returned {returned}, must be {wanted}")
+        sides = (values.shape[1], values.shape[2])
+        check_output(self._network, self.layout, sides, output.shape)
         inner = values[:, margin : sides[0] - margin, margin : sides[1] - margin]
         return filtered_values(self.layout, inner, _without_margin(output, sides, margin))
 
@@ -260,7 +262,7 @@ def check_picture_qp(qp: int) -> None:
 def filter_frame(
     network: nn.Module,
     frame: Frame,
-    qp: int,
+    qp: int | None = None,
     *,
     layout: Layout | str | None = None,
     tile: int | None = DEFAULT_TILE,
@@ -271,7 +273,7 @@ def filter_frame(
     Args:
         network: The filter.
         frame: A decoded picture of 8 to 16 bit, any size.
-        qp: The QP that it was coded with, 0 to 63.
+        qp: The QP that it was coded with, 0 to 63; None where the layout does not take it.
         layout: How pictures go into the network; None: as its attribute `layout` says.
         tile: Side of the tiles in luma samples, None for the whole picture at once. Memory grows with the tile, not
             with the picture; the output is the same up to float rounding.

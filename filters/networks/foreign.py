@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError, shown
+from vvc_nnr.filters.networks.factory import class_name
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout, parse_layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 
@@ -120,7 +121,24 @@ def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str
     """
     second = " and a number (1,)" if layout.qp == "scalar" else ""
     given = f"(1, {layout.n_inputs}, {sides[0]}, {sides[1]}){second}"
-    return InputError(f"layout {layout.text}: gives the network {given}, {_what_it_takes(network)}; {said}")
+    name = class_name(network)
+    return InputError(f"layout {layout.text} of {name}: gives the network {given}, {_what_it_takes(network)}; {said}")
+
+
+def check_output(network: nn.Module, layout: Layout, sides: tuple[int, int], shape: tuple[int, ...]) -> None:
+    """Raises InputError for an output of another shape than the layout says.
+
+    Args:
+        network: The network.
+        layout: Its layout.
+        sides: Height and width of what it was given.
+        shape: Of its output, without the batch dimension; it may lack the margin that the layout's overlap is.
+    """
+    (height, width), margin, n_planes = sides, layout.overlap, layout.n_planes
+    inner = (n_planes, height - 2 * margin, width - 2 * margin)
+    if shape not in (inner, (n_planes, height, width)):
+        must = " or ".join(dict.fromkeys(str((1, *each)) for each in (inner, (n_planes, height, width))))
+        raise misfit(network, layout, sides, f"it returned {(1, *shape)}, must be {must}")
 
 
 def said_by(error: Exception) -> str:

@@ -12,6 +12,7 @@ import torch
 import vvc_nnr
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.agreement import check_fits
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.factory import made_by
@@ -347,3 +348,26 @@ def test_the_prefix_of_a_wrapper_is_no_part_of_the_names(tmp_path, random_frame,
     torch.save({name if "tail" in name else prefix + name: value for name, value in state.items()}, tmp_path / "x.pt")
     with pytest.raises(InputError, match="does not fit its module"):
         load_filter(tmp_path / "x.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
+
+
+def test_a_second_output_plane_is_told_before_any_picture():
+    network = Returns(lambda x: torch.cat([x, x], 1))
+    message = r"layout planes=y of Returns: gives .*it returned \(1, 2, 32, 48\), must be \(1, 1, 32, 48\)"
+    with pytest.raises(InputError, match=message):
+        Runner(network)
+    with pytest.raises(InputError, match=r"of Returns: .*it returned \(1, 2, 64, 64\), must be \(1, 1, 64, 64\)"):
+        check_fits(network, parse_layout("planes=y"))
+    check_fits(loaded("make_b").network, parse_layout(UNET_LAYOUT))
+
+
+def test_a_network_that_does_not_take_the_qp_needs_none(random_frame):
+    frame, luma, packed = random_frame(64, 48), loaded("make_a").network, loaded("make_b").network
+    same(filter_frame(luma, frame), filter_frame(luma, frame, 32))
+    fixed = Runner(packed, layout=f"{UNET_LAYOUT},qp-value=0.5", backend="torch")
+    same(fixed.filter_frame(frame), fixed.filter_frame(frame, 32))
+    for a, b in zip(fixed.corrections(frame), fixed.corrections(frame, 32), strict=True):
+        np.testing.assert_array_equal(a, b)
+    runner = Runner(packed, layout=UNET_LAYOUT, backend="torch")
+    for use in (runner.filter_frame, runner.corrections, lambda each: list(runner.filter_frames([(each, None)]))):
+        with pytest.raises(InputError, match="takes the QP of the picture, and none is given"):
+            use(frame)
