@@ -29,8 +29,8 @@ from vvc_nnr.files import check_regular_file, naming, read_bytes
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names, zoo_path
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
-from vvc_nnr.filters.networks.factory import as_module, is_factory, module_made_by
-from vvc_nnr.filters.networks.foreign import declared_layout, with_tensors
+from vvc_nnr.filters.networks.factory import as_module, class_name, is_factory, module_made_by
+from vvc_nnr.filters.networks.foreign import check_finite, declared_layout, with_tensors
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
@@ -55,6 +55,8 @@ from vvc_nnr.network_file import (
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
+Arch: TypeAlias = str | nn.Module | Callable[[], object]
+"""What makes the module of a file's tensors."""
 
 ARCHITECTURES: dict[str, type[Network]] = {
     "inloop-filter": InLoopFilter,
@@ -126,14 +128,15 @@ class Reconstruction:
 
 
 def load_network(
-    name_or_path: str | Path, *, arch: str | None = None, layout: Layout | str | None = None
+    name_or_path: str | Path, *, arch: Arch | None = None, layout: Layout | str | None = None
 ) -> LoadedNetwork:
     """A network by what a user calls it.
 
     Args:
         name_or_path: A name of the zoo, a network file of any kind, or FILE.py:NAME, a function that makes the module
             with its weights.
-        arch: FILE.py:NAME, what makes the module of a file's tensors, or "dncnn"; None: the file says it.
+        arch: What makes the module of a file's tensors: FILE.py:NAME, a function or class without arguments, a module
+            (which is copied), or "dncnn"; None: the file says it.
         layout: How pictures go into it; None: as the module or the file says.
 
     Raises:
@@ -143,12 +146,13 @@ def load_network(
     """
 
     def declared(network: nn.Module, metadata: Mapping[str, str], where: str) -> Layout | None:
+        check_finite(network, where)
         return None if isinstance(network, Autoencoder) else declared_layout(network, layout, metadata, where)
 
     return _loaded(str(name_or_path), arch, declared)
 
 
-def load_codec(name_or_path: str | Path, *, arch: str | None = None) -> LoadedNetwork:
+def load_codec(name_or_path: str | Path, *, arch: Arch | None = None) -> LoadedNetwork:
     """A network in the place of a whole codec, an autoencoder: it has no layout, RGB pictures go in.
 
     Args:
@@ -193,7 +197,7 @@ def own_codec(name: str, network: object) -> LoadedNetwork:
 
 
 def _loaded(
-    name: str, arch: str | None, layout_of: Callable[[nn.Module, Mapping[str, str], str], Layout | None]
+    name: str, arch: Arch | None, layout_of: Callable[[nn.Module, Mapping[str, str], str], Layout | None]
 ) -> LoadedNetwork:
     """A network by its name; its layout is that of the module, its file's metadata and its name in messages."""
     if is_factory(name):
@@ -210,7 +214,7 @@ def _loaded(
     layout = layout_of(network, metadata, str(path))
     digest = hashlib.sha256(read_bytes(path))
     if not isinstance(network, Network):
-        digest.update(_said_beside(arch, layout))
+        digest.update(_said_beside(arch if isinstance(arch, str | None) else class_name(network), layout))
     return LoadedNetwork(path.stem, network, path, n_bytes, coding, metadata, layout, digest.hexdigest())
 
 
@@ -262,7 +266,7 @@ def _said_beside(factory: str | None, layout: Layout | None) -> bytes:
 
 
 def load_filter(
-    name_or_path: str | Path, *, arch: str | None = None, layout: Layout | str | None = None
+    name_or_path: str | Path, *, arch: Arch | None = None, layout: Layout | str | None = None
 ) -> LoadedNetwork:
     """A network that filters pictures; raises as `load_network`, and InputError for an autoencoder."""
     loaded = load_network(name_or_path, arch=arch, layout=layout)
@@ -310,12 +314,12 @@ def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
     return network
 
 
-def network_of(stored: StoredNetwork, arch: str | None, where: str, constants: Set[str] = frozenset()) -> nn.Module:
+def network_of(stored: StoredNetwork, arch: Arch | None, where: str, constants: Set[str] = frozenset()) -> nn.Module:
     """The module of a file's tensors, float32.
 
     Args:
         stored: What the file holds.
-        arch: FILE.py:NAME, "dncnn", or None for what the file says of itself.
+        arch: As for `load_network`.
         where: How errors name the file.
         constants: Tensors that a module of FILE.py:NAME need not have.
 
@@ -326,9 +330,19 @@ def network_of(stored: StoredNetwork, arch: str | None, where: str, constants: S
         return dncnn_of(stored.tensors, where)
     if arch is None or arch == stored.metadata.get("architecture"):
         return build_network(stored, where)
+    if not isinstance(arch, str):
+        return with_tensors(_module_of(arch), stored.tensors, where, constants)
     if not is_factory(arch):
         raise InputError(f"arch {arch}: must be dncnn or FILE.py:NAME, or none if the file names its architecture")
     return with_tensors(module_made_by(arch), stored.tensors, where, constants)
+
+
+def _module_of(arch: Arch) -> nn.Module:
+    """The module that an object of the caller's is or makes."""
+    if not isinstance(arch, nn.Module) and not callable(arch):
+        raise InputError(f"arch is a {type(arch).__name__}: must be FILE.py:NAME, dncnn, or what makes a module")
+    with naming(f"arch {getattr(arch, '__name__', type(arch).__name__)}"):
+        return as_module(arch if isinstance(arch, nn.Module) else arch())
 
 
 def build_network(stored: StoredNetwork, where: str) -> Network:

@@ -182,7 +182,7 @@ class Filter(Command):
         model: Name of a bundled network, a network file, or FILE.py:NAME, what makes a module of your own; default: the
             one that the stream carries.
         qp: QP that the pictures were coded with, 0 to 63; default: as a stream says, that of each picture's slices; of
-            other files that of the name, as in x_qp32.yuv.
+            other files that of the name, as in x_qp32.yuv; a network that takes none needs none.
         arch: FILE.py:NAME, what makes the module whose tensors the file has; dncnn.
         layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
         filter_id: Of several filters in a stream the one that is to run.
@@ -223,7 +223,10 @@ class Filter(Command):
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, model]
         check_outputs(inputs, [*(job.output for job in jobs), made_or_read.decisions_out])
         loaded = None if self.model is None else load_filter(self.model, arch=self.arch, layout=self.layout)
-        runner = None if loaded is None else self._runner(loaded.network, loaded.layout, self.inference.precision)
+        if loaded is None or self._needs_qp(loaded):
+            for path in (job.input for job in jobs if not job.is_stream):
+                self._qp_of(path)
+        runner = None if loaded is None else self._named_runner(loaded)
         found = []  # what cannot be read is known before any is filtered
         for job in jobs:
             decoded = self._decoded(job)
@@ -258,8 +261,6 @@ class Filter(Command):
                 raise InputError(f"{files[0]}: is no VVC stream, which might carry a network: give --model")
             if self.filter_id is not None:
                 raise InputError(f"--filter-id: chooses a filter of a stream, and {files[0]} is none")
-            for path in files:
-                self._qp_of(path)
         return jobs
 
     def _in_folder(self, path: Path) -> Path:
@@ -275,6 +276,13 @@ class Filter(Command):
             raise InputError(f"{path}: its name {got}; give --qp, 0 to 63")
         return said[0]
 
+    def _needs_qp(self, network: LoadedNetwork) -> bool:
+        return not self.deciding.makes_none or network.layout is None or network.layout.takes_qp
+
+    def _named_runner(self, loaded: LoadedNetwork) -> Runner:
+        with naming(loaded.path):
+            return self._runner(loaded.network, loaded.layout, self.inference.precision)
+
     def _filtering(
         self, job: _Job, stream: VvcStream | None, loaded: LoadedNetwork | None, runner: Runner | None
     ) -> _Filtering:
@@ -282,8 +290,8 @@ class Filter(Command):
         if loaded is not None and runner is not None:
             sha256 = bytes.fromhex(loaded.sha256)
             if stream is None:
-                qp = self._qp_of(job.input)
-                return _Filtering(None, itertools.repeat(qp), lambda _: runner, runner, sha256, qp, loaded)
+                qp = self._qp_of(job.input) if self._needs_qp(loaded) else self.qp
+                return _Filtering(None, itertools.repeat(qp or 0), lambda _: runner, runner, sha256, qp, loaded)
             qps = strength_qps(stream, self.qp)
             return _Filtering(None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded)
         assert stream is not None

@@ -29,7 +29,9 @@ from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_wei
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.agreement import check_fits
 from vvc_nnr.filters.networks.factory import class_name, is_factory
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.training.calibration_pictures import (
@@ -126,7 +128,7 @@ def given_filters(
         originals: Names or files of networks as trained, each paired with the coded network of the same name, or
             NAME=FILE.
         archs: What makes the modules of files that do not say it: FILE.py:NAME or "dncnn" for all that are no bundled
-            networks, NAME=FILE.py:NAME for one.
+            networks, NAME=FILE.py:NAME for one (of those of one name A/NAME=FILE.py:NAME, A its folder).
         layouts: How pictures go into networks that are no bundled ones, likewise.
         modules: Networks of the caller's own beside those.
 
@@ -137,14 +139,19 @@ def given_filters(
     """
 
     def load(name: str) -> LoadedNetwork:
-        is_bundled = zoo_path(name) is not None
-        layout = _said(layouts, _own_name(name), for_all=not is_bundled)
+        layout = _said(layouts, name, for_all=zoo_path(name) is None)
         return load_network(name, arch=_arch_of(name, archs), layout=layout)
 
+    _check_named("layout", layouts, names, originals)
+    _check_named("arch", archs, names, originals)
     found = _grouped([*map(load, names), *modules], originals, load)
     for network in found:
         if network.any_state.layout is None:
             raise InputError(f"{network.any_state.path}: holds no in-loop filter")
+        for state in (network.trained, *network.files):
+            if state is not None and state.layout is not None and not isinstance(state.network, InLoopNetwork):
+                with naming(state.path):
+                    check_fits(state.network, state.layout)
     known = {each: network.name for network in found for each in _called(network)}
     known |= {name: known[path] for name in names if (path := str(name)) in known}
     replacing = {known.get(given, given) for given in replacements}
@@ -177,6 +184,7 @@ def given_autoencoders(
     def load(name: str) -> LoadedNetwork:
         return load_codec(name, arch=_arch_of(name, archs))
 
+    _check_named("arch", archs, names, originals)
     found = _grouped([*map(load, names), *modules], originals, load)
     return [replace(network, place="codec", codec=_codec_of(network, stride)) for network in found]
 
@@ -199,10 +207,26 @@ def _own_name(name: str) -> str:
     return name.rpartition(":")[2] if is_factory(name) else Path(name).stem
 
 
+def _names_of(name: str) -> list[str]:
+    """What NAME=VALUE may call a network: what was typed, or its own name behind ever fewer of its folders."""
+    folders = Path(name).absolute().parent.parts
+    return [name, *("/".join([*folders[place:], _own_name(name)]) for place in range(len(folders) + 1))]
+
+
+def _check_named(option: str, texts: Sequence[str], names: Sequence[str], originals: Sequence[str]) -> None:
+    """Raises InputError for a NAME=VALUE whose name is none of the networks'."""
+    given = [*names, *originals, *(original.partition("=")[2] for original in originals)]
+    known = {each for name in given for each in _names_of(name)}
+    for text in texts:
+        if not _is_general(text) and not any(text.startswith(f"{name}=") for name in known):
+            there = ", ".join(dict.fromkeys(_own_name(name) for name in names)) or "none"
+            raise InputError(f"{option} {text}: no network is called {text.partition('=')[0]}; there are: {there}")
+
+
 def _arch_of(name: str, archs: Sequence[str]) -> str | None:
     """What the options say makes the module of a file; None for what says it itself."""
     says_itself = zoo_path(name) is not None or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
-    return _said(archs, _own_name(name), for_all=not says_itself)
+    return _said(archs, name, for_all=not says_itself)
 
 
 def _grouped(
@@ -212,8 +236,8 @@ def _grouped(
     if not loaded:
         raise InputError("no network: name at least one")
     for place, network in enumerate(loaded):
-        if any(network.sha256 == other.sha256 for other in loaded[:place]):
-            raise InputError(f"{network.path}: this network is given twice")
+        if same := next((other for other in loaded[:place] if network.sha256 == other.sha256), None):
+            raise InputError(f"{network.path}: this network is given twice, as {same.path} too; give it once")
     said = _pairs(originals, loaded, load)
     trained = [network for network in loaded if not network.is_coded]
     groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}
@@ -283,10 +307,10 @@ def _called(network: GivenNetwork) -> list[str]:
 
 
 def _said(texts: Sequence[str], name: str, *, for_all: bool) -> str | None:
-    """What an option of values, or NAME=VALUE, says for one network."""
-    own = [text.removeprefix(f"{name}=") for text in texts if text.startswith(f"{name}=")]
-    if own:
-        return own[-1]
+    """What an option of values, or NAME=VALUE, says for one network; a name with more of its folders goes first."""
+    for called in _names_of(name):
+        if own := [text.removeprefix(f"{called}=") for text in texts if text.startswith(f"{called}=")]:
+            return own[-1]
     general = [text for text in texts if _is_general(text)]
     if len(general) > 1:
         raise InputError(f"{general[0]}, {general[1]}: both are for all networks; say NAME={general[1]}")

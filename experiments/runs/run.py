@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -61,6 +62,7 @@ from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
 
+_log = logging.getLogger(__name__)
 RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
 """Of tables and figures."""
 SETTLED_OF_TOOLS = (
@@ -140,6 +142,7 @@ def run_tool_by_tool(
         remove_leftovers(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
         _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
+        _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in run.writer.existing))
         ToolExperiment(options, states, pictures_of, pictures).run(sources, run.writer)
         stored = read_tools(folder)
         write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
@@ -188,6 +191,7 @@ def run_end_to_end(
         remove_leftovers(coded)
         states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
         _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
+        _tell_others(states, ((row.setting, row.weights, row.network_sha256) for row in run.writer.existing))
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
         tables = stored.tables()
@@ -394,6 +398,17 @@ def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
     """What computes the networks, and in which precision."""
     first = networks[0].any_state
     return options.runner(first.network, first.layout).description
+
+
+def _tell_others(states: Sequence[NetworkState], existing: Iterable[tuple[str, str, str]]) -> None:
+    """Warns of earlier rows (network, weights, SHA-256) that are of another network of the same name."""
+    own = {(state.row.network, state.row.weights): state.row.network_sha256 for state in states}
+    if others := sorted({name for name, weights, sha256 in existing if sha256 != own.get((name, weights), sha256)}):
+        _log.warning(
+            "%s: the folder has rows of another network of this name (see network_sha256), which the tables leave out; "
+            "if a function made it, seed its weights (torch.manual_seed) to have the same network each time",
+            ", ".join(others),
+        )
 
 
 def _write_networks(path: Path, states: Sequence[NetworkState], header: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,8 @@ from vvc_nnr.filters.inference.agreement import ready_backend
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.tiles import Tile, check_tile, empty_like, tiles_for, write_samples
 from vvc_nnr.filters.inference.torch import TorchBackend
-from vvc_nnr.filters.networks.foreign import declared_layout, misfit
+from vvc_nnr.filters.networks.factory import class_name
+from vvc_nnr.filters.networks.foreign import check_finite, check_output, declared_layout, misfit, said_by
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import (
     Grid,
@@ -43,7 +45,8 @@ class Runner:
     picture; a single picture is cut into as many tiles as there are threads.
 
     Args:
-        network: The filter, any torch module. Its weights must not change while the runner is in use.
+        network: The filter, any torch module. It is left in the mode (training or evaluation) that it is in.
+            Pictures are refused once its weights have changed: some backends would not see that.
         layout: How pictures go into it and come out, or the text of that; None: as its attribute `layout` says.
         backend: What computes; "auto" is the fastest that is installed and agrees with torch.
         precision: What it computes in.
@@ -60,8 +63,7 @@ class Runner:
 
     Raises:
         InputError: If no one says the layout, the backend, precision or device is not there or cannot run the network,
-            or the tile is too small.
-        VvcNnrError: If a weight is NaN or infinite, which some backends would hide.
+            a weight is NaN or infinite, or the tile is too small.
     """
 
     def __init__(
@@ -76,8 +78,7 @@ class Runner:
         device: str = "cpu",
     ) -> None:
         check_tile(tile)
-        if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
-            raise VvcNnrError("the network's weights are not finite: they are damaged")
+        check_finite(network, class_name(network))
         self.layout = declared_layout(network, layout)
         self.precision = precision
         self._tile = tile
@@ -87,6 +88,7 @@ class Runner:
         self.backend, self._compute, self.remark = ready_backend(
             network, self.layout, backend, precision, n_threads, device
         )
+        self._weights = _checksums(network)
         self._pool = ThreadPoolExecutor(self._compute.n_parallel, "filter")
 
     @property
@@ -94,26 +96,26 @@ class Runner:
         """What computes and in which precision, for the record of a run."""
         return f"{self._compute.description}, {self.precision}"
 
-    def filter_frame(self, frame: Frame, qp: int) -> Frame:
+    def filter_frame(self, frame: Frame, qp: int | None = None) -> Frame:
         """The filtered picture, in the size, depth and chroma format of the input.
 
         Args:
             frame: A decoded picture of 8 to 16 bit, any size; 4:2:0 or 4:0:0 where the layout's planes are packed.
-            qp: The QP that it was coded with, 0 to 63.
+            qp: The QP that it was coded with, 0 to 63; None where the layout does not take it.
 
         Raises:
             UnsupportedError: For a chroma format that the layout does not go with.
-            InputError: If the QP is out of range, the layout does not fit the network, or a network that looks at whole
-                pictures would need tiles.
+            InputError: If the QP is out of range, the layout does not fit the network, its weights have changed, or a
+                network that looks at whole pictures would need tiles.
             VvcNnrError: If the network gives NaN or infinity.
         """
-        return self._filtered(frame, qp, self._side_by_side, at_least=self._compute.n_parallel)
+        return self._filtered(frame, self._known_qp(qp), self._side_by_side, at_least=self._compute.n_parallel)
 
-    def corrections(self, frame: Frame, qp: int) -> tuple[Values, ...]:
+    def corrections(self, frame: Frame, qp: int | None = None) -> tuple[Values, ...]:
         """What the network adds to each component, real-valued, in sample values; else as `filter_frame`."""
-        return self._corrections(frame, qp, self._side_by_side)
+        return self._corrections(frame, self._known_qp(qp), self._side_by_side)
 
-    def filter_frames(self, pictures: Iterable[tuple[Frame, int]]) -> Iterator[Frame]:
+    def filter_frames(self, pictures: Iterable[tuple[Frame, int | None]]) -> Iterator[Frame]:
         """Yields the filtered pictures in order, with a few of them in work at a time; raises as `filter_frame`.
 
         Args:
@@ -122,7 +124,7 @@ class Runner:
         waiting: deque[Future[Frame]] = deque()
         try:
             for frame, qp in pictures:
-                waiting.append(self._pool.submit(self._filtered, frame, qp, _one_by_one))
+                waiting.append(self._pool.submit(self._filtered, frame, self._known_qp(qp), _one_by_one))
                 if len(waiting) > self._compute.n_parallel:
                     yield waiting.popleft().result()
             while waiting:
@@ -131,10 +133,21 @@ class Runner:
             for future in waiting:
                 future.cancel()
 
+    def _known_qp(self, qp: int | None) -> int:
+        """The QP of a picture; any where none is given and the network does not get it."""
+        if qp is None and self.layout.takes_qp:
+            raise InputError(f"layout {self.layout.text}: the network takes the QP of the picture, and none is given")
+        return 0 if qp is None else qp
+
+    def _check_unchanged(self) -> None:
+        if _checksums(self._network) != self._weights:
+            raise InputError("the network's weights have changed since this Runner was made; make a new one")
+
     def _filtered(self, frame: Frame, qp: int, run_all: _RunAll, at_least: int = 1) -> Frame:
         if self.layout.planes != "yuv420-packed" or self.layout.keep:
             return corrected(frame, self._corrections(frame, qp, run_all))
         check_picture_qp(qp)
+        self._check_unchanged()
         (grid,) = grids_of(frame, self.layout)
         out, scale = empty_like(frame), self.layout.scale(frame.bit_depth)
         tiles = self._tiles(frame, grid, at_least)
@@ -143,6 +156,7 @@ class Runner:
 
     def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
         check_picture_qp(qp)
+        self._check_unchanged()
         grids = grids_of(frame, self.layout)
         outputs = [self._output(frame, grid, qp, run_all) for grid in grids]
         found = corrections(frame, self.layout, grids, outputs)
@@ -191,12 +205,8 @@ class Runner:
         top, left, height, width = tile.read
         values = read_extended(grid, (top - margin, left - margin, height + 2 * margin, width + 2 * margin))
         output = self._run(network_input(self.layout, values, qp), qp)
-        sides = values.shape[1:]
-        if output.shape not in ((len(values), *sides), (len(values), height, width)):
-            wanted = f"(1, {len(values)}, {height}, {width})"
-            wanted += f" or (1, {len(values)}, {sides[0]}, {sides[1]})" if margin else ""
-            returned = f"(1, {', '.join(map(str, output.shape))})"
-            raise misfit(self._network, self.layout, (sides[0], sides[1]), f"it returned {returned}, must be {wanted}")
+        sides = (values.shape[1], values.shape[2])
+        check_output(self._network, self.layout, sides, output.shape)
         inner = values[:, margin : sides[0] - margin, margin : sides[1] - margin]
         return filtered_values(self.layout, inner, _without_margin(output, sides, margin))
 
@@ -206,8 +216,7 @@ class Runner:
         try:
             output = self._compute.run(values, self._second_input(qp))
         except Exception as error:  # of the user's module, or of a runtime
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-            raise misfit(self._network, self.layout, (values.shape[1], values.shape[2]), said) from error
+            raise misfit(self._network, self.layout, (values.shape[1], values.shape[2]), said_by(error)) from error
         self._has_run = True
         return output
 
@@ -217,6 +226,12 @@ class Runner:
         else:
             for done in [self._pool.submit(work, tile) for tile in tiles]:
                 done.result()
+
+
+def _checksums(network: nn.Module) -> list[int]:
+    """One number for each tensor of weights."""
+    weights = (each.detach().cpu().contiguous().reshape(-1) for each in network.parameters())
+    return [zlib.crc32(each.view(torch.uint8).numpy()) for each in weights]
 
 
 _RunAll = Callable[[Callable[[Tile], None], list[Tile]], None]
@@ -247,7 +262,7 @@ def check_picture_qp(qp: int) -> None:
 def filter_frame(
     network: nn.Module,
     frame: Frame,
-    qp: int,
+    qp: int | None = None,
     *,
     layout: Layout | str | None = None,
     tile: int | None = DEFAULT_TILE,
@@ -258,7 +273,7 @@ def filter_frame(
     Args:
         network: The filter.
         frame: A decoded picture of 8 to 16 bit, any size.
-        qp: The QP that it was coded with, 0 to 63.
+        qp: The QP that it was coded with, 0 to 63; None where the layout does not take it.
         layout: How pictures go into the network; None: as its attribute `layout` says.
         tile: Side of the tiles in luma samples, None for the whole picture at once. Memory grows with the tile, not
             with the picture; the output is the same up to float rounding.

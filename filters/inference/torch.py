@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -19,7 +19,7 @@ class TorchBackend:
     """The network as it is.
 
     Args:
-        network: The filter; put into evaluation mode and moved to the device.
+        network: The filter; moved to the device. It runs in evaluation mode, and is left in the mode that it is in.
         precision: With "bfloat16" the convolutions are computed in it, the sum with the picture is not.
         n_threads: Threads of each operation, None for torch's own setting.
         device: "cpu", "cuda" or "auto".
@@ -40,17 +40,32 @@ class TorchBackend:
         self._device = choose_device(device)
         self._precision = precision
         self._n_threads = n_threads
-        self._run: Callable[..., Tensor] = _in_float32(network.eval()).to(self._device)
+        self._network = _in_float32(network).to(self._device)
         self.description = f"torch {torch.__version__} on {self._device}"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
-        """See `Backend` in choice.py."""
-        inputs = torch.from_numpy(planes).to(self._device)[None].contiguous(memory_format=torch.channels_last)
+        """See `Backend` in choice.py; a network may change its input in place, which is a copy."""
+        inputs = torch.tensor(planes, device=self._device)[None].contiguous(memory_format=torch.channels_last)
         strength = () if qp is None else (torch.tensor([float(qp)], device=self._device),)
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
-        with _threads(self._n_threads), torch.no_grad(), reduced:
-            output = self._run(inputs, *strength)
+        with _threads(self._n_threads), evaluating(self._network), torch.no_grad(), reduced:
+            output = self._network(inputs, *strength)
+        if not isinstance(output, Tensor):
+            raise InputError(f"it returned a {type(output).__name__}, must return a tensor")
         return np.ascontiguousarray(output[0].float().cpu().numpy())
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode for a while; each of its modules is left in the mode that it was in."""
+    training = [module for module in network.modules() if module.training]
+    if training:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _in_float32(network: nn.Module) -> nn.Module:

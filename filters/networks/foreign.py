@@ -5,30 +5,30 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Set
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown
+from vvc_nnr.filters.networks.factory import class_name
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout, parse_layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 
+_Array: TypeAlias = np.ndarray[Any, Any]
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def with_tensors(
-    network: _Module,
-    tensors: Mapping[str, np.ndarray[Any, Any]],
-    where: str,
-    constants: Set[str] = frozenset(),
+    network: _Module, tensors: Mapping[str, _Array], where: str, constants: Set[str] = frozenset()
 ) -> _Module:
     """A copy of a module with the tensors of a file in the place of its own.
 
     Args:
         network: The module.
         tensors: All of its parameters and buffers by name; where the module has a tensor of no values, of any shape.
+            A prefix that all names have beyond the module's own ("module." of `DataParallel`) is no part of them.
         where: How errors name the file.
         constants: Those of the tensors that the module need not have.
 
@@ -37,6 +37,7 @@ def with_tensors(
     """
     changed = copy.deepcopy(network)
     own = changed.state_dict()
+    tensors = _without_prefix(tensors, set(own))
     missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own) - constants)
     if missing or unknown:
         raise InputError(f"{where}: does not fit its module: missing {missing[:3]}, unknown {unknown[:3]}")
@@ -48,6 +49,27 @@ def with_tensors(
     except RuntimeError as error:  # a tensor of no values, such as a table that is not made yet, that is to have some
         raise InputError(f"{where}: the module does not take its tensors: {' '.join(str(error).split())}") from error
     return changed.eval()
+
+
+def _without_prefix(tensors: Mapping[str, _Array], names: Set[str]) -> Mapping[str, _Array]:
+    """The tensors under a module's names if all of theirs are those behind one prefix that ends in a dot."""
+    longest = max(tensors, key=len, default="")
+    prefix = longest[: max(0, len(longest) - max(map(len, names), default=0))]
+    if not prefix.endswith(".") or {prefix + name for name in names} != set(tensors):
+        return tensors
+    return {name: tensors[prefix + name] for name in names}
+
+
+def check_finite(network: nn.Module, where: str) -> None:
+    """Raises InputError for weights that are NaN or infinite, which some backends would hide.
+
+    Args:
+        network: The network.
+        where: How errors name it.
+    """
+    for name, weights in network.named_parameters():
+        if not bool(torch.isfinite(weights).all()):
+            raise InputError(f"{where}: tensor {shown(name)} has weights that are not finite (NaN, infinity): damaged")
 
 
 def declared_layout(
@@ -102,7 +124,30 @@ def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str
     """
     second = " and a number (1,)" if layout.qp == "scalar" else ""
     given = f"(1, {layout.n_inputs}, {sides[0]}, {sides[1]}){second}"
-    return InputError(f"layout {layout.text}: gives the network {given}, {_what_it_takes(network)}; {said}")
+    name = class_name(network)
+    return InputError(f"layout {layout.text} of {name}: gives the network {given}, {_what_it_takes(network)}; {said}")
+
+
+def check_output(network: nn.Module, layout: Layout, sides: tuple[int, int], shape: tuple[int, ...]) -> None:
+    """Raises InputError for an output of another shape than the layout says.
+
+    Args:
+        network: The network.
+        layout: Its layout.
+        sides: Height and width of what it was given.
+        shape: Of its output, without the batch dimension; it may lack the margin that the layout's overlap is.
+    """
+    (height, width), margin, n_planes = sides, layout.overlap, layout.n_planes
+    inner = (n_planes, height - 2 * margin, width - 2 * margin)
+    if shape not in (inner, (n_planes, height, width)):
+        must = " or ".join(dict.fromkeys(str((1, *each)) for each in (inner, (n_planes, height, width))))
+        raise misfit(network, layout, sides, f"it returned {(1, *shape)}, must be {must}")
+
+
+def said_by(error: Exception) -> str:
+    """What went wrong in a user's module, in a few words: its kind of error and text; of this package's the text."""
+    text = " ".join(str(error).split())[:160]
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def _what_it_takes(network: nn.Module) -> str:

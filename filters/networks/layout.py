@@ -117,6 +117,11 @@ class Layout:
         """Channels of its input, the QP plane included."""
         return self.n_planes + (self.qp == "plane")
 
+    @property
+    def takes_qp(self) -> bool:
+        """Whether its output follows from the QP."""
+        return self.qp != "none" and self.qp_value is None
+
     def qp_input(self, qp: float) -> float:
         """The number that the network gets for a QP."""
         return self.qp_value if self.qp_value is not None else (qp - self.qp_offset) / self.qp_scale

@@ -237,8 +237,8 @@ def filter_samples(layout: Layout, original: Frame, decoded: Frame, qp: float) -
 
 
 def without_margin(layout: Layout, model: nn.Module, *inputs: Tensor) -> Tensor:
-    """A filter's output without the margin of its input that it does not answer for."""
-    output: Tensor = model(*inputs)
+    """A filter's output without the margin of its input that it does not answer for; it may change a copy in place."""
+    output: Tensor = model(inputs[0].clone(), *inputs[1:])
     margin = layout.overlap
     if not margin or output.shape[2:] != inputs[0].shape[2:]:
         return output

@@ -21,6 +21,7 @@ from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.training.loop import Identity, TrainOptions
 from vvc_nnr.filters.training.pairs import folder_name, load_original, packed_original
 from vvc_nnr.filters.zoo import network_tensors
@@ -166,7 +167,7 @@ def finish_run(
         "validation": dict(figures),
         "training_pictures": list(training),
         "validation_pictures": list(validation),
-        "training": asdict(options),
+        "training": asdict(options) | {"device": choose_device(options.device).type},
         "identity": identity,
         "provenance": dict(provenance),
     }

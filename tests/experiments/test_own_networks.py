@@ -89,6 +89,54 @@ def test_filter_says_what_does_not_fit(
     assert not (tmp_path / "o.y4m").exists()
 
 
+def test_filter_needs_no_qp_for_a_network_that_takes_none(
+    run: Run, y4m: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("filter", y4m, "--model", f"{NETS}:make_a")
+    run(*common, "-o", tmp_path / "without.y4m")
+    run(*common, "-o", tmp_path / "with.y4m", "--qp", "37")
+    assert (tmp_path / "without.y4m").read_bytes() == (tmp_path / "with.y4m").read_bytes()
+    words = ("filter", y4m, "--model", f"{NETS}:make_b", "--layout", LAYOUT, "-o", tmp_path / "none.y4m")
+    assert main([str(word) for word in words]) == 2
+    assert "says no QP, as x_qp32.yuv would; give --qp" in capsys.readouterr().err
+
+
+def test_tool_by_tool_says_which_network_does_not_fit_before_it_writes(
+    y4m: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = tmp_path / "two.py"
+    two.write_text(
+        "import torch\nclass Two(torch.nn.Conv2d):\n    def __init__(self):\n        super().__init__(1, 2, 1)\n"
+    )
+    common = ["experiment", "tool-by-tool", "--sequences", str(y4m), "--qps", "37", "--out", str(tmp_path / "out")]
+    networks = ["--networks", f"{NETS}:make_a", f"{two}:Two", "--layout", "Two=planes=y"]
+    assert main([*common, *networks]) == 2
+    said = capsys.readouterr().err
+    assert f"{two}:Two: layout planes=y of Two: gives the network" in said
+    assert "it returned (1, 2, 64, 64), must be (1, 1, 64, 64)" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--arch", "a=n.py:N", "b=n.py:M"], "--arch takes one value: repeat it before each other one"),
+        (["--layout", "a=planes=y", "b=planes=y,range=code", "c=planes=y"], "--layout takes one value: repeat it"),
+        (["--arch=a=n.py:N", "b=n.py:M", "--qps", "37"], "--arch takes one value: repeat it"),
+        (["--psnr-peak", "255", "1023"], None),
+    ],
+)
+def test_a_second_value_behind_an_option_that_is_repeated(
+    words: list[str], hint: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["experiment", "tool-by-tool", "--sequences", "k.y4m", "--networks", "a", "b", "--out", str(tmp_path)]
+    assert main([*common, *words]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "unknown: " in said
+    assert hint in said if hint else "repeat" not in said
+
+
 def test_tool_by_tool_with_both_modes_and_decisions(run: Run, y4m: Path, weights: Path, tmp_path: Path) -> None:
     coded = tmp_path / "other.nnc"
     run("compress", weights, "-o", coded, "--qp", "-24")
@@ -145,7 +193,7 @@ def test_calibrated_compression_on_codec_pictures(weights: Path, photographs: Pa
 
 def test_training_ones_own_goes_on_for_longer(run: Run, photographs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    common = ("train", "inloop", "--data", photographs, "--out", out, "--batch-size", "1", "--device", "cpu", "--json")
+    common = ("train", "inloop", "--data", photographs, "--out", out, "--batch-size", "1", "--json")
     options = ("--arch", f"{NETS}:make_b", "--layout", LAYOUT, "--qps", "37", "--checkpoint-every", "2")
     run(*common, *options, "--steps", "3")
     lines = (out / "history.tsv").read_text().splitlines()
@@ -153,7 +201,7 @@ def test_training_ones_own_goes_on_for_longer(run: Run, photographs: Path, tmp_p
     assert [line.split("\t")[0] for line in lines[1:]] == ["2", "3"]
     assert (out / "history.png").stat().st_size > 1000
     card = json.loads(run(*common, *options, "--steps", "5"))
-    assert card["training"]["n_steps"] == 5
+    assert (card["training"]["n_steps"], card["training"]["device"]) == (5, "cpu")
     again = (out / "history.tsv").read_text().splitlines()
     assert again[: len(lines)] == lines
     assert [line.split("\t")[0] for line in again[3:]] == ["4", "5"]

@@ -12,9 +12,12 @@ import torch
 import vvc_nnr
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.agreement import check_fits
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
+from vvc_nnr.filters.networks.factory import made_by
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
+from vvc_nnr.filters.training.calibration_pictures import without_margin
 from vvc_nnr.filters.zoo import (
     load_filter,
     load_inloop_filter,
@@ -229,3 +232,142 @@ def test_the_cost_is_counted_for_any_layout(name):
         assert found.kmac_per_luma_sample == pytest.approx((8 * 25 + 8 * 8 * 9 + 8 * 9) / 1000)
     if name == "make_c":
         assert found.kmac_per_luma_sample == pytest.approx((2 * 3 * 12 * 9 + 156 / 4096) / 1000, rel=0.01)
+
+
+class InPlace(torch.nn.Conv2d):
+    """Changes what it is given, and returns what is to be added."""
+
+    layout = "planes=y,output=residual"
+
+    def forward(self, x):
+        x -= 0.5
+        return 0.1 * super().forward(x)
+
+
+class Plain(InPlace):
+    def forward(self, x):
+        return super().forward(x.clone())
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+def test_a_network_may_change_its_input_in_place(random_frame, backend):
+    torch.manual_seed(0)
+    network, plain = InPlace(1, 1, 3, padding=1), Plain(1, 1, 3, padding=1)
+    plain.load_state_dict(network.state_dict())
+    frame = random_frame(64, 48)
+    runner = Runner(network, backend=backend)
+    assert runner.remark == ""
+    same(runner.filter_frame(frame, 32), Runner(plain, backend="torch").filter_frame(frame, 32), most=1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_a_runner_leaves_the_mode_alone_and_refuses_once_the_weights_have_changed(random_frame, backend):
+    network, frame = loaded("make_b").network, random_frame(64, 48)
+    network.train()
+    network.deep.eval()
+    modes = [module.training for module in network.modules()]
+    runner = Runner(network, layout=UNET_LAYOUT, backend=backend)
+    first = runner.filter_frame(frame, 32)
+    assert [module.training for module in network.modules()] == modes
+    same(runner.filter_frame(frame, 32), first)
+    network.up.weight.data.mul_(2)
+    for use in (runner.filter_frame, runner.corrections):
+        with pytest.raises(InputError, match="weights have changed since this Runner was made"):
+            use(frame, 32)
+    assert any(changes(Runner(network, layout=UNET_LAYOUT, backend=backend).filter_frame(frame, 32), first))
+
+
+def test_calibration_gives_a_network_that_changes_its_input_the_same_samples_again():
+    torch.manual_seed(0)
+    network, planes = InPlace(1, 1, 3, padding=1), torch.rand(1, 1, 8, 8)
+    layout = parse_layout("planes=y,output=residual")
+    first = without_margin(layout, network, planes)
+    assert torch.equal(without_margin(layout, network, planes), first)
+
+
+def test_what_makes_the_module_may_be_an_object(tmp_path, random_frame):
+    own = loaded("make_a")
+    torch.save(own.network.state_dict(), tmp_path / "w.pt")
+    frame = random_frame(32, 32)
+    expected = filter_frame(own.network, frame, 32)
+    for arch in (type(own.network), lambda: made_by(factory("make_a")), type(own.network)()):
+        found = load_filter(tmp_path / "w.pt", arch=arch)
+        same(filter_frame(found.network, frame, 32), expected)
+    for arch, message in (
+        (3, "arch is a int: must be"),
+        (lambda: 3, "arch <lambda>: is a int; must be a torch module"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_filter(tmp_path / "w.pt", arch=arch)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    network = loaded("make_a").network
+    with torch.no_grad():
+        network.last.weight[0, 1] = value
+    with pytest.raises(InputError, match=r"^LumaNet: tensor last.weight has weights that are not finite"):
+        Runner(network)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w.pt: tensor last.weight has weights that are not finite"):
+        load_filter(tmp_path / "w.pt", arch=factory("make_a"))
+
+
+class Returns(torch.nn.Module):
+    layout = "planes=y"
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, x):
+        return self.made(x)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_an_output_that_is_no_tensor_is_told(random_frame, backend):
+    for made, name in ((lambda x: {"out": x}, "dict"), (lambda x: (x, x), "tuple")):
+        with pytest.raises(InputError, match=f"it returned a {name}, must return a tensor") as caught:
+            Runner(Returns(made), backend=backend).filter_frame(random_frame(32, 32), 32)
+        assert "Error" not in str(caught.value)
+
+
+def test_a_network_that_draws_random_numbers_is_told():
+    runner = Runner(Returns(lambda x: x + torch.randn(x.shape)))
+    assert runner.backend == "torch"
+    assert "whose own two runs differ: the network draws random numbers" in runner.remark
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
+def test_the_prefix_of_a_wrapper_is_no_part_of_the_names(tmp_path, random_frame, prefix):
+    own, frame = loaded("make_b"), random_frame(32, 32)
+    torch.save({prefix + name: value for name, value in own.network.state_dict().items()}, tmp_path / "w.pt")
+    found = load_filter(tmp_path / "w.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
+    same(*(filter_frame(each, frame, 32, layout=UNET_LAYOUT) for each in (own.network, found.network)))
+    state = own.network.state_dict()
+    torch.save({name if "tail" in name else prefix + name: value for name, value in state.items()}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="does not fit its module"):
+        load_filter(tmp_path / "x.pt", arch=factory("make_b"), layout=UNET_LAYOUT)
+
+
+def test_a_second_output_plane_is_told_before_any_picture():
+    network = Returns(lambda x: torch.cat([x, x], 1))
+    message = r"layout planes=y of Returns: gives .*it returned \(1, 2, 32, 48\), must be \(1, 1, 32, 48\)"
+    with pytest.raises(InputError, match=message):
+        Runner(network)
+    with pytest.raises(InputError, match=r"of Returns: .*it returned \(1, 2, 64, 64\), must be \(1, 1, 64, 64\)"):
+        check_fits(network, parse_layout("planes=y"))
+    check_fits(loaded("make_b").network, parse_layout(UNET_LAYOUT))
+
+
+def test_a_network_that_does_not_take_the_qp_needs_none(random_frame):
+    frame, luma, packed = random_frame(64, 48), loaded("make_a").network, loaded("make_b").network
+    same(filter_frame(luma, frame), filter_frame(luma, frame, 32))
+    fixed = Runner(packed, layout=f"{UNET_LAYOUT},qp-value=0.5", backend="torch")
+    same(fixed.filter_frame(frame), fixed.filter_frame(frame, 32))
+    for a, b in zip(fixed.corrections(frame), fixed.corrections(frame, 32), strict=True):
+        np.testing.assert_array_equal(a, b)
+    runner = Runner(packed, layout=UNET_LAYOUT, backend="torch")
+    for use in (runner.filter_frame, runner.corrections, lambda each: list(runner.filter_frames([(each, None)]))):
+        with pytest.raises(InputError, match="takes the QP of the picture, and none is given"):
+            use(frame)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -169,3 +170,53 @@ def test_what_does_not_fit_is_refused(networks: Path, post: Path, coded: Path, t
             given_filters(names, replacements, originals)
     with pytest.raises(InputError, match="holds no autoencoder"):
         given_autoencoders([str(post)])
+
+
+NET = """import torch
+class Net(torch.nn.Conv2d):
+    def __init__(self):
+        super().__init__(1, 1, {0}, padding={1})
+"""
+
+
+@pytest.fixture
+def two_nets(tmp_path: Path) -> list[Path]:
+    """Two files net.pt in folders A and D, of modules that differ, which A/nets.py and D/nets.py make."""
+    found = []
+    for folder, kernel in (("A", 3), ("D", 5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "nets.py").write_text(NET.format(kernel, kernel // 2))
+        torch.manual_seed(kernel)
+        network = torch.nn.Conv2d(1, 1, kernel, padding=kernel // 2)
+        torch.save(network.state_dict(), tmp_path / folder / "net.pt")
+        found.append(tmp_path / folder / "net.pt")
+    return found
+
+
+def test_networks_of_one_name_are_told_apart_by_their_folders(two_nets: list[Path]) -> None:
+    names = [str(path) for path in two_nets]
+    archs = [f"{path.parent.name}/net={path.parent / 'nets.py'}:Net" for path in two_nets]
+    layouts = ["net=planes=y", "D/net=planes=each"]
+    found = given_filters(names, archs=archs, layouts=layouts)
+    assert [(each.name, each.any_state.layout and each.any_state.layout.planes) for each in found] == [
+        ("A/net", "y"), ("D/net", "each"),
+    ]  # fmt: skip
+    by_path = given_filters(names[:1], archs=archs[:1], layouts=[f"{names[0]}=planes=each"])
+    assert by_path[0].any_state.layout == found[1].any_state.layout
+
+
+def test_an_option_for_a_network_that_is_not_there_is_refused(two_nets: list[Path], post: Path) -> None:
+    factory = f"{two_nets[0].parent / 'nets.py'}:Net"
+    with pytest.raises(InputError, match=r"arch nett=.*: no network is called nett; there are: net, post"):
+        given_filters([str(two_nets[0]), str(post)], archs=[factory, f"nett={factory}"], layouts=["planes=y"])
+    with pytest.raises(InputError, match="layout B/net=planes=y: no network is called B/net; there are: net"):
+        given_filters([str(two_nets[0])], archs=[factory], layouts=["planes=y", "B/net=planes=y"])
+    with pytest.raises(InputError, match="no network is called nett"):
+        given_autoencoders([str(two_nets[0])], archs=[factory, f"nett={factory}"])
+
+
+def test_a_network_given_twice_is_named_by_both_files(post: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(post.read_bytes())
+    with pytest.raises(InputError, match=f"{other}: this network is given twice, as {post} too"):
+        given_filters([str(post), str(other)])

@@ -193,7 +193,13 @@ def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
 
 
 def test_networks_may_be_added_changed_and_moved_in_one_folder(
-    source: Source, options: ToolOptions, provenance: Provenance, cache: Path, networks: Path, tmp_path: Path
+    source: Source,
+    options: ToolOptions,
+    provenance: Provenance,
+    cache: Path,
+    networks: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     one_qp = replace(options, qps=(37,), max_pictures=1)
 
@@ -210,7 +216,11 @@ def test_networks_may_be_added_changed_and_moved_in_one_folder(
     other = tmp_path / "post.safetensors"
     other.write_bytes((networks / "rep.safetensors").read_bytes())
     shas = {network.network_sha256 for network in read_tools(tmp_path / "out").networks}
+    assert not caplog.records
     changed = shown(networks=[str(other)])
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "post: the folder has rows of another network of this name (see network_sha256), which the tables leave out"
+    ]
     assert [each for each in changed if each[2]] == post
     networks_now = read_rows(tmp_path / "out" / "tool_by_tool_networks.tsv", NetworkRow).rows
     assert not shas & {network.network_sha256 for network in networks_now}
