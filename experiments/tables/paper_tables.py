@@ -67,7 +67,7 @@ _COLUMNS_NOTE = (
 )
 _SCORE_NOTES: dict[Score, str] = {
     SSIM: "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
-    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; none of a plane below 176 samples either way.",
+    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; '-': a plane is below 176 samples either way.",
 }
 
 
@@ -388,8 +388,8 @@ def _paper_end_to_end() -> list[tuple[Cell, ...]]:
 def _image_notes(networks: Sequence[NetworkRow], methods: Collection[ImageMethod]) -> tuple[str, ...]:
     return (
         "PSNR peak: 255. PSNR: mean of the images' PSNRs; MSE-PSNR: PSNR of the mean squared error. "
-        "The paper does not say which it prints. SSIM, MS-SSIM (from 176 samples either way): mean over channels, then "
-        "over images.",
+        "The paper does not say which it prints. SSIM, MS-SSIM: mean over channels, then over images; no "
+        "MS-SSIM ('-') where an image is below 176 samples either way.",
         "JPEG's rate is counted in three ways. File: as written, standard Huffman tables; optimised: as "
         "written, own Huffman tables; payload: without headers and tables. Each with the quality whose mean "
         "rate is nearest to the autoencoder's. The paper does not say which rate it counts.",
