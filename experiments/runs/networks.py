@@ -212,8 +212,8 @@ def _grouped(
     if not loaded:
         raise InputError("no network: name at least one")
     for place, network in enumerate(loaded):
-        if any(network.sha256 == other.sha256 for other in loaded[:place]):
-            raise InputError(f"{network.path}: this network is given twice")
+        if same := [other for other in loaded[:place] if network.sha256 == other.sha256]:
+            raise InputError(f"{network.path}: this network is given twice, first as {same[0].path}")
     said = _pairs(originals, loaded, load)
     trained = [network for network in loaded if not network.is_coded]
     groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}
