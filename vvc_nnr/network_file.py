@@ -105,6 +105,9 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
         data: The file, or its first `HEAD_BYTES`.
         path: Its name.
     """
+    # First, since the length of its header may be the start of another kind: 640 is 80 02, of a pickle.
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
+        return "safetensors"
     for start, kind in _STARTS:
         if data.startswith(start):
             return kind
@@ -112,8 +115,6 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
         # Of a checkpoint the first record lies in a folder, data.pkl or a tensor; .npz has arrays only.
         name = data[_ZIP_NAME_AT : _ZIP_NAME_AT + int.from_bytes(data[26:28], "little")]
         return "npz" if name.endswith(b".npy") else "torch"
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
-        return "safetensors"
     suffix = Path(path).suffix.lower()
     if data.lstrip()[:1] == b"{" and suffix == ".json":
         return "index"
