@@ -207,12 +207,12 @@ BAD = {
     "no function": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:x"],
-        "AttributeError",
+        "own.py has no x; it has make, number",
     ),
     "no module": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:number"],
-        "makes a int",
+        "is a int; must be a torch module",
     ),
     "another network": (
         "dncnn",
@@ -232,12 +232,12 @@ BAD = {
     "lossless": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--lossless"],
-        "not with lossless",
+        "has no effect with lossless",
     ),
     "QPs by size": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--qp-by-size"],
-        "not with --qp-by-size",
+        "has no effect with --qp-by-size",
     ),
     "uniform": (
         "own",
