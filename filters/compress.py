@@ -125,7 +125,13 @@ def compress_by_pictures(
         raise InputError("calibration: chooses levels by itself, take lambda_rd and scan_order away")
     coding = calibrated_options(coding)
     stored = read_network_file(path)
-    formats = {name: number_format_of(name, array) for name, array in read_arrays(path).arrays.items()}
+    arrays = read_arrays(path)
+    if arrays.graph is not None and options.arch is None and "architecture" not in stored.metadata:
+        raise InputError(
+            f"{path}: an ONNX model cannot be calibrated, no gradients go through its graph; say what makes its torch "
+            "module (--arch FILE.py:NAME), or compress it without --calibrate"
+        )
+    formats = {name: number_format_of(name, array) for name, array in arrays.arrays.items()}
     given = network_of(stored, options.arch, str(path))
     model = folded_module(given) if options.fold_batch_norms else given
     job = _Job(path, output, options, stored.metadata, distinct_files(image_files(photographs)))

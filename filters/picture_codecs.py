@@ -14,6 +14,7 @@ A decoder gets nothing but the bytes and, like those of the bundled networks, th
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,9 +36,12 @@ Rgb: TypeAlias = NDArray[np.uint8]
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Those that are tried where a network does not say its own."""
 _PROBED_SIDE = 64
+_MUCH_CLIPPED = 0.9
+"""Share of clipped samples of the test picture, of which hardly any is black or white."""
 _MAX_STRIDE = 4096
 _ROUNDING = 1e-4
 """By so much a likelihood may be above 1."""
+_log = logging.getLogger(__name__)
 _Codec = TypeVar("_Codec", bound="PictureCodec")
 
 
@@ -116,9 +120,13 @@ def picture_codec(network: nn.Module, *, stride: int | None = None) -> PictureCo
     if _has(network, "encode", "decode"):
         try:
             return _measured(BytesCodec(network, 1), said)
-        except _NoBytesError:
+        except _NoBytesError as no_bytes:
             if isinstance(network, Around):
                 raise
+            try:
+                return _measured(LikelihoodCodec(network, 1), said)
+            except InputError as error:
+                raise InputError(f"{error}; {no_bytes}") from error
     return _measured(LikelihoodCodec(network, 1), said)
 
 
@@ -171,7 +179,7 @@ class BytesCodec:
         return _reconstruction(network(pictures))
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
-        data = _own_bytes(_called(self.network, "encode", picture))
+        data = _own_bytes(_called(self.network, "encode", picture), self.network)
         height, width = picture.shape[2:]
         arguments = (data, height, width) if _n_required(self.network, "decode") == 3 else (data,)
         return len(data), _own_picture(_called(self.network, "decode", *arguments), self.network, "decode")
@@ -230,6 +238,10 @@ class _NoBytesError(InputError):
     """`encode` returns something else than bytes; the network may be of another kind."""
 
 
+class _OtherShapeError(InputError):
+    """The picture that comes out is of another shape, perhaps because the stride is another."""
+
+
 def _has(network: nn.Module, *names: str) -> bool:
     return all(callable(getattr(network, name, None)) for name in names)
 
@@ -261,15 +273,28 @@ def _measured(codec: _Codec, stride: int | None) -> _Codec:
         found: _Codec = replace(codec, stride=candidate)  # type: ignore[type-var]
         n = max(1, math.ceil(_PROBED_SIDE / candidate)) // 2 * 2 + 1
         try:
-            found.code(_test_picture(n * candidate, (n + 2) * candidate)[None])
+            (coded,) = found.code(_test_picture(n * candidate, (n + 2) * candidate)[None])
         except _NoBytesError:
             raise
         except InputError as error:
             last = error
         else:
+            _check_coded(coded, found)
             _check_repeats(found)
             return found
+    if isinstance(last, _OtherShapeError):
+        strides = f"is its stride {stride}?" if stride else f"with each stride of 1 to {STRIDES[-1]}"
+        raise InputError(f"{last} ({strides})") from last
     raise last
+
+
+def _check_coded(coded: CodedPicture, codec: PictureCodec) -> None:
+    """Refuses a network that writes nothing, and warns of one whose picture is on another scale."""
+    name = class_name(codec.network)
+    if not coded.n_bytes and not codec.is_estimate:
+        raise InputError(f"{name} writes 0 bytes; must write all that decoding needs")
+    if np.isin(coded.picture, (0, 255)).mean() > _MUCH_CLIPPED:
+        _log.warning("most samples that %s returns are clipped; must be in 0..1 (of a test picture in 0..1)", name)
 
 
 def _check_repeats(codec: PictureCodec) -> None:
@@ -345,7 +370,7 @@ def _coded(picture: Rgb, stride: int, through: Callable[[Tensor], tuple[int, Ten
     n_bytes, output = through(planes)
     if output.shape != planes.shape:
         shapes = f"{tuple(output.shape)} of one of {tuple(planes.shape)}"
-        raise InputError(f"the network makes a picture {shapes}; must be of the same shape (is its stride {stride}?)")
+        raise _OtherShapeError(f"the network makes a picture {shapes}; must be of the same shape")
     if not torch.isfinite(output).all():
         raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
     samples = torch.round(output.clamp(0, 1) * 255).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
@@ -365,11 +390,12 @@ def _check_rgb(pictures: Rgb) -> None:
         raise ShapeError(f"pictures must be uint8 (N, H, W, 3), got {pictures.dtype} {pictures.shape}")
 
 
-def _own_bytes(data: Any) -> bytes:
+def _own_bytes(data: Any, network: nn.Module) -> bytes:
     """What `encode` wrote for one picture."""
     found = data[0] if isinstance(data, list | tuple) and len(data) == 1 else data
     if not isinstance(found, bytes | bytearray | memoryview):
-        raise _NoBytesError(f"encode returns a {type(found).__name__}; must return the bytes of the picture")
+        said = f"{class_name(network)}.encode returns a {type(found).__name__}; must return the bytes of the picture"
+        raise _NoBytesError(said)
     return bytes(found)
 
 

@@ -17,7 +17,7 @@ class PictureOptions:
     """How a network file is compressed by what the network does to pictures.
 
     Attributes:
-        max_loss_db: The smallest file within this loss of PSNR, in dB.
+        max_loss_db: The smallest file within this loss of PSNR, in dB; a gain is within any loss.
         max_bytes: The least loss within this size of the file, in bytes; one of the two limits is needed.
         arch: What makes the module: "dncnn", or FILE.py:NAME, a function without arguments. Default: as the file says.
         layout: Filter of your own: how decoded pictures go into it, such as planes=y,output=residual. Default: as the

@@ -105,8 +105,9 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
         data: The file, or its first `HEAD_BYTES`.
         path: Its name.
     """
+    # First, since the length of its header may be the start of another kind: 640 is 80 02, of a pickle.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
-        return "safetensors"  # first: the size of its header may begin as other kinds do
+        return "safetensors"
     for start, kind in _STARTS:
         if data.startswith(start):
             return kind

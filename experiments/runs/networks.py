@@ -236,8 +236,8 @@ def _grouped(
     if not loaded:
         raise InputError("no network: name at least one")
     for place, network in enumerate(loaded):
-        if same := next((other for other in loaded[:place] if network.sha256 == other.sha256), None):
-            raise InputError(f"{network.path}: this network is given twice, as {same.path} too; give it once")
+        if same := [other for other in loaded[:place] if network.sha256 == other.sha256]:
+            raise InputError(f"{network.path}: this network is given twice, first as {same[0].path}")
     said = _pairs(originals, loaded, load)
     trained = [network for network in loaded if not network.is_coded]
     groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}

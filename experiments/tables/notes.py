@@ -102,6 +102,13 @@ TIME_NOTE = (
 )
 
 
+def few_qps_note(results: ToolResults, n_least: int) -> tuple[str, ...]:
+    """Why there is no table of BD-rates, if there are too few QPs for it."""
+    if len(results.qps) >= n_least:
+        return ()
+    return (f"No tables of BD-rates: they need {n_least} QPs or more, this run has {len(results.qps)}.",)
+
+
 def _left_out_notes(names: Sequence[str]) -> list[str]:
     """The note on unfinished sequences, if there are any."""
     if not names:

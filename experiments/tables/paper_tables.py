@@ -61,13 +61,14 @@ _PSNR_COLUMN = 5
 """Of Table 4; the next one is that of the mean squared error."""
 _FAR_RATE = 0.1
 """A file's rate that is off by more than this share is marked, and not compared."""
+_OUT_OF_REACH = "rate out of reach"
 _COLUMNS_NOTE = (
     "All, D+SAO, None: the codec with all its in-loop filters, with deblocking and SAO (VTM 1.0's set), with none. "
     "CNN: with the network as trained; Rec.: with the network as decoded from its compressed file; at full strength."
 )
 _SCORE_NOTES: dict[Score, str] = {
     SSIM: "SSIM: Gaussian window 11x11, sigma 1.5, data range 2**bit_depth - 1.",
-    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; none of a plane below 176 samples either way.",
+    MS_SSIM: "MS-SSIM: five scales, each by SSIM's window; '-': a plane is below 176 samples either way.",
 }
 
 
@@ -215,7 +216,7 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         "Table 4: end to end",
         columns,
         rows,
-        _image_notes(networks, {mean.method for mean in means}),
+        _image_notes(networks, {mean.method for mean in means}, any(_OUT_OF_REACH in str(cells[2]) for cells in rows)),
         tuple(warnings),
     )
 
@@ -350,7 +351,7 @@ def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[C
     return (
         network,
         METHOD_TITLES[mean.method] if is_file or mean.weights == ORIGINAL else _reconstructed(mean.method),
-        f"{mean.setting}: rate out of reach" if is_far else _setting(mean),
+        f"{mean.setting}: {_OUT_OF_REACH}" if is_far else _setting(mean),
         len(mean.images),
         mean.bpp,
         mean.psnr_of_others_db,
@@ -385,21 +386,25 @@ def _paper_end_to_end() -> list[tuple[Cell, ...]]:
     return rows
 
 
-def _image_notes(networks: Sequence[NetworkRow], methods: Collection[ImageMethod]) -> tuple[str, ...]:
+def _image_notes(
+    networks: Sequence[NetworkRow], methods: Collection[ImageMethod], has_far_rates: bool
+) -> tuple[str, ...]:
     return (
         "PSNR peak: 255. PSNR: mean of the images' PSNRs; MSE-PSNR: PSNR of the mean squared error. "
-        "The paper does not say which it prints. SSIM, MS-SSIM (from 176 samples either way): mean over channels, then "
-        "over images.",
+        "The paper does not say which it prints. SSIM, MS-SSIM: mean over channels, then over images; no "
+        "MS-SSIM ('-') where an image is below 176 samples either way.",
         "JPEG's rate is counted in three ways. File: as written, standard Huffman tables; optimised: as "
         "written, own Huffman tables; payload: without headers and tables. Each with the quality whose mean "
         "rate is nearest to the autoencoder's. The paper does not say which rate it counts.",
         *(["Payload of WebP: the VP8 chunk; of AVIF: the media data (mdat), without the boxes around it."]
           if {"webp-payload", "avif-payload"} & set(methods) else []),
-        f"Rate out of reach: no quality comes within {100 * _FAR_RATE:.0f} % of the autoencoder's rate; the row has "
-        "the nearest that was run, and no difference, since its rate is another.",
+        *([f"Rate out of reach: no quality comes within {100 * _FAR_RATE:.0f} % of the autoencoder's rate; the row has "
+           "the nearest that was run, and no difference, since its rate is another."]
+          if has_far_rates else []),
         "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1. "
         "Reconstructed: with the weights as decoded from the compressed file that the setting names.",
-        *(["Estimated rate: code length of the latent by the network's own likelihoods; no bytes were written."]
+        *(["Estimated rate: code length of the latent by the network's own likelihoods, rounded up to "
+           "whole bytes per image; no bytes were written."]
           if "cnn-ae-estimate" in methods else []),
         *weights_notes(networks),
         SEEDS_NOTE,

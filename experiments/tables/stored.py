@@ -35,7 +35,7 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
 from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
 from vvc_nnr.experiments.tables.image_rates import image_rate_table
 from vvc_nnr.experiments.tables.means import ToolResults, Variant, image_means, tool_results
-from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, tool_notes
+from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, few_qps_note, tool_notes
 from vvc_nnr.experiments.tables.paper_tables import (
     PAPER_QPS,
     all_scores_table,
@@ -227,6 +227,8 @@ class StoredResults:
     def tables(self) -> dict[str, Table]:
         """All tables by file name; each has its numbers as a data frame too (`Table.frame`).
 
+        Those of BD-rates are among them where the run has four QPs or more; else notes say why they are not.
+
         Raises:
             InputError: If two rows about the same thing differ.
         """
@@ -378,7 +380,7 @@ def tool_tables(
     shown = tool_results(frame, networks, [qp for qp in results.qps if qp in PAPER_QPS] or results.qps)
     has_curves = len(results.qps) >= MIN_QPS_FOR_BD_RATE and bool(results.sequences)
     savings = sequence_savings(results, interpolation) if has_curves else {}
-    common = (YUV_NOTE, *tool_notes(conventions, results))
+    common = (YUV_NOTE, *few_qps_note(results, MIN_QPS_FOR_BD_RATE), *tool_notes(conventions, results))
     tables = {
         "table1_size": size_table(all_networks),
         "table2_psnr": psnr_table(shown, conventions),

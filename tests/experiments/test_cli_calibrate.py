@@ -16,7 +16,9 @@ from torch import nn
 from vvc_nnr.compress import decompress, inspect
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters import compress as compress_module
+from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.networks.dncnn import DnCnn
+from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.filters.training.calibration_pictures import divided
 from vvc_nnr.model.safetensors import write_float
@@ -65,7 +67,10 @@ def test_a_dncnn_within_a_loss(folder: Path, tmp_path: Path, capsys: pytest.Capt
     out, err = capsys.readouterr()
     assert "conv1.weight" in out
     assert "held out" in out
-    assert err.count("lambda ") == err.count("\n") >= 1
+    *candidates, last = err.splitlines()
+    assert candidates
+    assert all(line.startswith("lambda ") for line in candidates)
+    assert last.startswith("taken: calibrated, ")
     assert compress(folder, tmp_path / "b.nnc", "dncnn", *options, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["loss_db"] <= 0.05
@@ -202,12 +207,12 @@ BAD = {
     "no function": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:x"],
-        "AttributeError",
+        "own.py has no x; it has make, number",
     ),
     "no module": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:number"],
-        "makes a int",
+        "is a int; must be a torch module",
     ),
     "another network": (
         "dncnn",
@@ -227,12 +232,12 @@ BAD = {
     "lossless": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--lossless"],
-        "not with lossless",
+        "has no effect with lossless",
     ),
     "QPs by size": (
         "own",
         ["--calibrate", "{f}/pictures", "--max-bytes", "400", "--arch", "{f}/own.py:make", "--qp-by-size"],
-        "not with --qp-by-size",
+        "has no effect with --qp-by-size",
     ),
     "uniform": (
         "own",
@@ -254,6 +259,19 @@ def test_bad_input_ends_in_one_line_and_no_file(
     assert last.startswith("vvc-nnr: error: ")
     assert message in last
     assert not list(tmp_path.iterdir())
+
+
+def test_an_onnx_model_is_refused_with_what_to_do(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "own.onnx"
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1))
+    model.write_bytes(to_onnx(network, parse_layout("planes=rgb")))
+    words = ("compress", model, "-o", tmp_path / "a.nnc", "--calibrate", folder / "pictures", "--max-bytes", "400")
+    assert main(list(map(str, words))) == 2
+    assert "own.onnx: an ONNX model cannot be calibrated" in (said := capsys.readouterr().err)
+    assert "--arch FILE.py:NAME" in said
+    assert not (tmp_path / "a.nnc").exists()
 
 
 def test_copies_of_photographs_that_measure_are_not_trained_on(tmp_path: Path) -> None:

@@ -223,6 +223,49 @@ class Plain(nn.Module):
         return None
 
 
+class Written(nn.Module):
+    """Writes the samples, with something wrong in it."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.wrong = wrong
+
+    def encode(self, x: Tensor) -> Any:
+        self.kept = x
+        data = (x * 255).round().to(torch.uint8).numpy().tobytes()
+        return {"text": data.hex(), "nothing": b""}.get(self.wrong, data)
+
+    def decode(self, data: bytes, height: int, width: int) -> Tensor:
+        if self.wrong == "nothing":
+            return self.kept
+        x = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(1, 3, height, width).copy())
+        return x[..., :-1] / 255 if self.wrong == "column" else x.float() / (1 if self.wrong == "range" else 255)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("text", "Written.encode returns a str; must return the bytes of the picture"),
+        ("column", r"\(1, 3, 128, 383\) of one of \(1, 3, 128, 384\); .* \(with each stride of 1 to 128\)"),
+        ("nothing", "Written writes 0 bytes; must write all that decoding needs"),
+    ],
+)
+def test_a_byte_coder_with_a_fault_is_refused_by_its_cause(wrong: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        picture_codec(Written(wrong))
+
+
+def test_a_picture_that_is_clipped_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    picture_codec(Written(""))
+    assert not caplog.records
+    picture_codec(Written("range"))
+    assert "most samples that Written returns are clipped; must be in 0..1" in caplog.text
+
+
 def test_encode_that_returns_tensors_is_no_byte_coder(rgb: NDArray[np.uint8]) -> None:
     codec = picture_codec(Plain("pair"))
     assert (codec.is_estimate, codec.stride) == (True, 1)

@@ -17,10 +17,12 @@ from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedEr
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import (
     frame_to_rgb,
+    grown,
     image_files,
     read_image,
     read_image_size,
     rgb_to_frame,
+    shrunk,
 )
 
 rgb_images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -392,3 +394,13 @@ def np_tiff(tag):
     packed = b"".join(struct.pack("<HHII", number, *entry) for number, entry in sorted(entries.items()))
     head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
     return head.ljust(200, b"\0") + bytes(6)
+
+
+def test_chroma_lies_as_own_networks_md_says() -> None:
+    """On the left of two columns and between two rows: bilinear up, 1-2-1 and the mean of two rows down."""
+    plane = np.array([[0, 8], [16, 24]], np.float32)
+    assert grown(plane, 1, 0).tolist() == [[0, 4, 8, 8], [16, 20, 24, 24]]
+    assert grown(plane, 0, 1)[:, 0].tolist() == [0, 4, 12, 16]
+    columns = [shrunk(np.eye(6, dtype=np.float32)[[place]], 1, 0)[0].tolist() for place in (2, 3)]
+    assert columns == [[0, 0.5, 0], [0, 0.25, 0.25]]
+    assert shrunk(plane, 0, 1).tolist() == [[8, 16]]

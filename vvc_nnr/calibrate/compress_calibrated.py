@@ -133,6 +133,8 @@ _log = logging.getLogger(__name__)
 MAX_PLAIN_CANDIDATES, PLAIN_ENOUGH = 4, 0.7
 # From this share of the bytes on, matrices that are not calibrated are named.
 MUCH_UNCALIBRATED = 0.1
+# A coded network that is better by more than this is told: the network as given harms the pictures.
+MUCH_GAIN_DB = 0.05
 # What the first candidate to keep a size takes for its loss.
 FIRST_LOSS_DB = 0.05
 # Octaves per octave of lambda.
@@ -156,7 +158,8 @@ def compress_calibrated(
 ) -> CalibratedNetwork:
     """The smallest file within a loss, or the one of least loss within a size.
 
-    Files of the same network without calibration are held against it, and the better one is returned.
+    Files of the same network without calibration are held against it, and the better one is returned. A loss below
+    zero (the coded network is better on the pictures held out) keeps any limit; a large one is told by a warning.
 
     Args:
         model: Any module that makes a picture of tensors. It is not changed.
@@ -176,14 +179,18 @@ def compress_calibrated(
     limit = _limit(max_loss_db, max_bytes)
     candidates = prepare_calibrated(model, pictures, options=options, metadata=metadata, reference=reference, seed=seed)
     tell = report or (lambda _: None)
+    smallest: CalibratedNetwork | None = None
 
     def candidate(lambda_rd: float) -> tuple[CalibratedNetwork, float]:
+        nonlocal smallest
         found = candidates.compress(lambda_rd)
+        if max_loss_db is not None:
+            smallest = _better(smallest, found, max_loss_db, None)
         tell(f"lambda {lambda_rd:.3g}: {_in_words(found)}")
         return found, found.loss_db if max_bytes is None else float(len(found.data))
 
     found = search_lambda(candidate, candidates.first_lambda(max_loss_db or FIRST_LOSS_DB), limit)
-    calibrated = replace(found.best, n_candidates=found.n_candidates)
+    calibrated = replace(smallest or found.best, n_candidates=found.n_candidates)
     best = calibrated if found.is_kept else None
     for plain in _plain_files(candidates, calibrated, max_loss_db, max_bytes):
         tell(f"without calibration: {_in_words(plain)}")
@@ -191,6 +198,9 @@ def compress_calibrated(
     if best is None:
         raise InputError(_beyond(calibrated, max_loss_db, max_bytes))
     tell(f"taken: {best.method}, {_in_words(best)}")
+    if best.loss_db < -MUCH_GAIN_DB:
+        gain = "the network as given makes the pictures held out %.4f dB worse than the coded one; does it fit them?"
+        _log.warning(gain, -best.loss_db)
     if best.method == "calibrated" and best.uncalibrated_share > MUCH_UNCALIBRATED:
         names = ", ".join(shown(tensor.name, 60) for tensor in best.uncalibrated[:5])
         share = 100 * best.uncalibrated_share

@@ -152,11 +152,18 @@ def test_what_does_not_fit_is_refused(networks: Path, post: Path, coded: Path, t
     rep, larger = str(networks / "rep.safetensors"), tmp_path / "post.safetensors"
     write_float(larger, network_tensors(InLoopFilter(8, 2)), network_metadata(InLoopFilter(8, 2)))
     network = load_inloop_filter(post)
-    odd = tmp_path / "odd.safetensors"
+    copy, odd = tmp_path / "copy.safetensors", tmp_path / "odd.safetensors"
+    copy.write_bytes(post.read_bytes())
     write_float(odd, network_tensors(network), network_metadata(network) | {"loop_filters": "some"})
     cases: list[tuple[list[str], list[str], list[str], str]] = [
         ([], [], [], "name at least one"),
         ([str(post), str(post)], [], [], "this network is given twice"),
+        (
+            [str(post), str(copy)],
+            [],
+            [],
+            r"copy\.safetensors: this network is given twice, first as .*post\.safetensors",
+        ),
         ([str(coded)], [], [str(post), f"post={post}"], "post has another original too; give it one"),
         ([str(post)], ["rep"], [], "replacement rep: is none of the networks post"),
         ([str(post)], [], [rep], "no network is called rep"),

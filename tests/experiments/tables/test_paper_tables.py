@@ -175,6 +175,15 @@ def test_a_rate_that_jpeg_does_not_reach_is_said_and_not_compared(
     assert any(note.startswith("Rate out of reach: no quality comes within 10 %") for note in table.notes)
 
 
+def test_notes_are_of_rows_that_are_there(image_rows: list[ImageRow], autoencoders: Networks) -> None:
+    rows = [row for row in image_rows if row.network_sha256]
+    assert not any("out of reach" in note.lower() for note in end_to_end_table(rows, autoencoders).notes)
+    estimates = [replace(row, method="cnn-ae-estimate") for row in rows]
+    assert any(
+        "rounded up to whole bytes per image" in note for note in end_to_end_table(estimates, autoencoders).notes
+    )
+
+
 def test_jpeg_on_other_images_is_not_compared(image_rows: list[ImageRow], autoencoders: Networks) -> None:
     rows = [row for row in image_rows if not (row.image == "b" and row.method == "jpeg-file")]
     methods = [row[1] for row in end_to_end_table(rows, autoencoders).rows]

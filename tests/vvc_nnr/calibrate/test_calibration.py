@@ -458,3 +458,16 @@ def test_limits_without_pictures_are_refused() -> None:
 def test_every_fourth_picture_is_held_out() -> None:
     found = as_calibration(pictures(9), small_network())
     assert (len(found.fitted), len(found.held_out)) == (7, 2)
+
+
+def test_of_files_with_a_gain_the_smallest_is_taken_and_the_gain_told(caplog: pytest.LogCaptureFixture) -> None:
+    network = small_network()
+    samples = tuple(Sample((x,), torch.zeros_like(x)) for x in pictures())
+    given = Calibration(samples[2:], samples[:2])
+    lines: list[str] = []
+    found = compress_calibrated(network, given, max_loss_db=0.05, report=lines.append)
+    words = [line.replace("taken: calibrated, ", "taken: ").split(": ")[1].split() for line in lines]
+    candidates = [(int(each[0]), float(each[-2])) for each in words]
+    assert len(found.data) == min(n_bytes for n_bytes, loss_db in candidates if loss_db <= 0.05)
+    assert found.loss_db < -0.05
+    assert "dB worse than the coded one" in caplog.text

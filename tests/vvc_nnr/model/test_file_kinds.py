@@ -231,6 +231,14 @@ def test_optimisers_and_random_states_may_be_larger_than_the_network(tmp_path: P
                 assert network.left_out == tuple(beside)
 
 
+@pytest.mark.parametrize("n_header_bytes", [0x280, 0x480, 0x20400])
+def test_safetensors_whose_length_of_header_looks_like_another_kind(n_header_bytes: int, tmp_path: Path) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(n_header_bytes)
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(n_header_bytes.to_bytes(8, "little") + header + np.ones(2, np.float32).tobytes())
+    assert read_network_file(path).tensors["w"].tolist() == [1, 1]
+
+
 def test_prefixes_of_wrappers() -> None:
     names = ["module._orig_mod.a", "module._orig_mod.b"]
     assert common_prefix(names) == "module._orig_mod."
