@@ -231,7 +231,7 @@ class Runner:
 def _checksums(network: nn.Module) -> list[int]:
     """One number for each tensor of weights."""
     weights = (each.detach().cpu().contiguous().reshape(-1) for each in network.parameters())
-    return [zlib.crc32(each.view(torch.uint8).numpy()) for each in weights]
+    return [zlib.crc32(each.view(torch.uint8).numpy().data) for each in weights]
 
 
 _RunAll = Callable[[Callable[[Tile], None], list[Tile]], None]

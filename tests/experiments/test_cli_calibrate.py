@@ -130,16 +130,33 @@ def test_number_formats_survive(
 
 def test_a_qp_that_is_given_counts_for_unknown_matrices(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(4, 3, 3, padding=1))
-    write_float(folder / "grown.safetensors", {name: t.numpy() for name, t in network.state_dict().items()}, {})
-    (folder / "grown.py").write_text(ARCHITECTURE.replace("nn.Conv2d(4, 3", "nn.ConvTranspose2d(4, 3"))
+    (folder / "grown.py").write_text(
+        """
+import torch
+from torch import nn
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.mix = nn.Parameter(torch.zeros(3, 4))
+
+    def forward(self, x):
+        return torch.einsum("oi,nihw->nohw", self.mix, self.first(x).relu())
+
+make = Mixed
+"""
+    )
+    first = nn.Conv2d(3, 4, 3, padding=1)
+    tensors = {"mix": torch.randn(3, 4), "first.weight": first.weight.detach(), "first.bias": first.bias.detach()}
+    write_float(folder / "grown.safetensors", {name: t.numpy() for name, t in tensors.items()}, {})
     options = ("--calibrate", folder / "pictures", "--arch", f"{folder / 'grown.py'}:make", "--max-loss-db", "0.5")
     found = []
     for given in ((), ("--qp", "-32")):
         assert compress(folder, tmp_path / "a.nnc", "grown", *options, *given) == 0
-        tensors = inspect((tmp_path / "a.nnc").read_bytes()).tensors
-        found.append({tensor.name: tensor.qp for tensor in tensors}["2.weight"])
-    assert found == [-52, -32]
+        coded = inspect((tmp_path / "a.nnc").read_bytes()).tensors
+        found.append({tensor.name: tensor.qp for tensor in coded}["mix"])
+    assert found[0] != found[1] == -32
 
 
 def test_networks_that_look_at_whole_pictures_pass_if_that_is_meant(

@@ -225,5 +225,5 @@ def test_an_option_for_a_network_that_is_not_there_is_refused(two_nets: list[Pat
 def test_a_network_given_twice_is_named_by_both_files(post: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(post.read_bytes())
-    with pytest.raises(InputError, match=f"{other}: this network is given twice, as {post} too"):
+    with pytest.raises(InputError, match=f"{other}: this network is given twice, first as {post}"):
         given_filters([str(post), str(other)])
