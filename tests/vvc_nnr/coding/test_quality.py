@@ -188,6 +188,19 @@ def test_half_floats_too() -> None:
     assert ratio_db((brain.bits.astype(np.uint32) << 16).view(np.float32), decoded["brain.weight"]) > 13
 
 
+@pytest.mark.parametrize("options", [{}, {"qp": -32}, {"quality": 30}, {"bitdepth": 8}, {"max_bytes": 90_000}], ids=str)
+@pytest.mark.parametrize("scale", [1e-39, 1e-50, 1e-200, 1e-320])
+def test_float64_beneath_float32_is_exact(scale: float, options: dict[str, Any]) -> None:
+    values = np.random.default_rng(3).normal(size=(32, 48)) * scale
+    outlier = values.copy()
+    outlier[0, 0] = 1.0
+    network = {"tiny.weight": values, "outlier.weight": outlier, "tiny.bias": values[0]}
+    if scale > 1e-50:  # float32 has the values beside the outlier, with fewer digits
+        del network["outlier.weight"]
+    decoded = decompress(compress(network, **options))
+    assert all(np.array_equal(decoded[name], array) for name, array in network.items())
+
+
 def test_inspection_tells_the_snr() -> None:
     network = layers((0.05,)) | {"outlier.weight": normal((64, 64), 0.05)}
     network["outlier.weight"][0, 0] = 1000.0
