@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -291,6 +292,33 @@ class TestScores:
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
         vvc_nnr.load_into(network, data)
         assert float((network(x).detach() - wanted).square().mean()) <= 1e-3
+
+    def test_a_map_of_torch_tensors_stays_one(self) -> None:
+        torch = pytest.importorskip("torch")
+        network: dict[str, Any] = {
+            "a": torch.randn(20, 30, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16),
+            "b": torch.ones(30, dtype=torch.float16),
+            "c": np.ones((4, 4), np.float32),
+            "n": torch.tensor(3),
+        }
+        kinds: list[dict[str, tuple[type, Any]]] = []
+
+        def score(other: dict[str, Any]) -> float:
+            kinds.append({name: (type(value), value.dtype) for name, value in other.items()})
+            return -float((other["a"] - network["a"]).float().square().mean())
+
+        compress(network, evaluate=score, max_drop=1e-2)
+        assert len(kinds) > 2
+        assert all(kind == kinds[0] for kind in kinds)
+
+    def test_files_and_graphs_are_no_networks_to_call_with(self, tmp_path: Path) -> None:
+        path = tmp_path / "network.npz"
+        np.savez(path, **layers())
+        with pytest.raises(InputError, match="evaluate: needs a torch module or a map of names to arrays"):
+            compress(path, evaluate=len, max_drop=1.0)
+        onnx = pytest.importorskip("onnx")
+        with pytest.raises(InputError, match=r"evaluate: needs a torch module .*, got ModelProto"):
+            compress(onnx.ModelProto(), evaluate=len, max_drop=1.0)
 
     @pytest.mark.parametrize(
         ("options", "words"),
