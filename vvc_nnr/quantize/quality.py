@@ -30,8 +30,11 @@ DEPENDENT_ERROR, UNIFORM_ERROR = 0.25, 1 / 12
 WEAK_DB = 10.0
 # Mean absolute value in steps from which on that is out of the question: errors stay below two steps.
 STRONG_STEPS = 8.0
-# The default's quality lies between these, and no tensor is meant to fall below the first.
+# The default's quality lies between these, and no tensor is meant to fall below the first unless that is asked for.
 MIN_QUALITY_DB, MAX_QUALITY_DB = 14.0, 72.0
+# What a search for a size goes down to, where next to nothing of a tensor is left, and up to, beyond float32's digits;
+# and where no step is fine enough, so that all is exact.
+LOWEST_QUALITY_DB, HIGHEST_QUALITY_DB, EXACT_QUALITY_DB = -40.0, 160.0, 1000.0
 # Power of the mean over rows: 1 is the mean square of all values, 0 the geometric mean of the rows' mean squares.
 ROW_POWER = 0.25
 # Rows of less than this share of the mean square are dead.
@@ -190,13 +193,14 @@ class Spreads:
 
         def wanted(name: str, spread: Spread) -> float:
             by_size = quality_db + 10 * (log_mean - math.log10(spread.n_values))
-            return max(by_size + self.offsets_db.get(name, 0.0), MIN_QUALITY_DB)
+            return max(by_size + self.offsets_db.get(name, 0.0), min(MIN_QUALITY_DB, quality_db))
 
         return {name: wanted(name, spread) for name, spread in {**self.weights, **self.vectors}.items()}
 
-    def quality_of(self, bits: float, qp_density: int) -> float:
-        """The quality at which they take so many bits, in dB; within MIN_QUALITY_DB and MAX_QUALITY_DB."""
-        low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
+    def quality_of(
+        self, bits: float, qp_density: int, low: float = MIN_QUALITY_DB, high: float = MAX_QUALITY_DB
+    ) -> float:
+        """The quality at which they take so many bits, in dB; within `low` and `high`."""
         while high - low > QUALITY_TOLERANCE_DB:
             middle = (low + high) / 2
             low, high = (middle, high) if self.bits_at(middle, qp_density) <= bits else (low, middle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,39 @@ def test_sizes_are_kept_and_nearly_used_up() -> None:
     for limit in (8_000, 12_000, 20_000):
         assert 0.95 * limit < len(compress(network, max_bytes=limit)) <= limit
     assert 3.8 * n_values < 8 * len(compress(network, bits_per_weight=4.0)) <= 4.0 * n_values
-    with pytest.raises(InputError, match="max_bytes: 900 cannot be kept; the smallest file is"):
-        compress(network, max_bytes=900)
+    with pytest.raises(InputError, match="max_bytes: 100 cannot be kept; the smallest file is"):
+        compress(network, max_bytes=100)
+    with pytest.raises(InputError, match=r"bits_per_weight: 0\.01, which is 23 bytes, cannot be kept; the smallest"):
+        compress(network, bits_per_weight=0.01)
+
+
+def test_small_sizes_are_kept_until_next_to_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    network = layers()
+    n_values = sum(array.size for array in network.values())
+    for wanted, share in ((2.0, 0.85), (1.0, 0.7), (0.2, 0.0)):
+        with caplog.at_level(logging.WARNING):
+            size_bits = 8 * len(compress(network, bits_per_weight=wanted))
+        assert share * wanted * n_values < size_bits <= wanted * n_values
+        assert "layer0.weight" in caplog.text
+        caplog.clear()
+
+
+def test_large_sizes_are_used_up_until_all_is_exact() -> None:
+    network = layers()
+    assert 8 * len(compress(network, bits_per_weight=18.0)) > 0.95 * 18 * sum(array.size for array in network.values())
+    decoded = decompress(compress(network, bits_per_weight=32.0))
+    assert all(np.array_equal(decoded[name], array) for name, array in network.items())
+
+
+def test_each_low_quality_acts() -> None:
+    network = layers()
+    sizes, found_db = [], []
+    for wanted in (2, 5, 8, 11, 14):
+        data = compress(network, quality=wanted)
+        sizes.append(len(data))
+        found_db.append(ratio_db(network["layer0.weight"], decompress(data)["layer0.weight"]))
+    assert all(finer > 1.05 * coarser for coarser, finer in pairwise(sizes))
+    assert found_db == pytest.approx([2, 5, 8, 11, 14], abs=2.5)
 
 
 @pytest.mark.parametrize(
