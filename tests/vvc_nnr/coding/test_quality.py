@@ -246,6 +246,25 @@ def test_inspection_tells_the_snr() -> None:
     assert inspect(compress(network)).tensors[0].snr_db is None
 
 
+def test_inspection_counts_the_raw_bytes_of_each_tensor() -> None:
+    network = layers()
+    report = inspect(compress(network, lossless=True), network)
+    units = sum(unit.size_bytes for unit in report.units if unit.kind == "NDU")
+    sizes = [tensor.size_bytes for tensor in report.tensors]
+    assert units - 200 < sum(sizes) <= units
+    assert min(sizes) > 2 * 64 * 96
+    assert all(tensor.header_bytes < 200 for tensor in report.tensors)
+
+
+def test_inspection_calls_nan_and_infinity_that_came_back_exact() -> None:
+    values = normal((8, 16), 1.0)
+    values[0, :3] = (np.nan, np.inf, -np.inf)
+    brain = Bfloat16Bits((values.view(np.uint32) >> 16).astype(np.uint16))
+    network = {"a": values, "half": values.astype(np.float16), "brain": brain, "wide": values.astype(np.float64)}
+    report = inspect(compress(network), network)
+    assert [(tensor.mse, tensor.snr_db) for tensor in report.tensors] == [(0.0, None)] * len(network)
+
+
 @st.composite
 def tensors(draw: st.DrawFn) -> NDArray[np.float32]:
     shape = draw(st.sampled_from([(5,), (64,), (600,), (16, 16), (40, 30), (8, 4, 3, 3), (3, 700), (1, 1)]))
