@@ -147,7 +147,7 @@ class CodedNetwork:
     Attributes:
         data: The stream.
         quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
-        weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, by name.
+        weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
     """
 
     data: bytes
@@ -171,7 +171,8 @@ def weak_names(weak_db: Mapping[str, float]) -> str:
     worst = sorted(weak_db, key=weak_db.__getitem__)
     named = ", ".join(f"{shown(name, 60)} ({weak_db[name]:.1f} dB)" for name in worst[:_SHOWN])
     more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
-    return f"{len(worst)} tensors keep a signal-to-noise ratio of less than {WEAK_DB:.0f} dB: {named}{more}"
+    kept = f"a signal-to-noise ratio of less than {WEAK_DB:.0f} dB, as a whole or in many rows"
+    return f"{len(worst)} tensors keep {kept}: {named}{more}"
 
 
 def code_by_spread(
