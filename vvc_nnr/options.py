@@ -76,7 +76,7 @@ class CompressOptions:
         quality: Signal-to-noise ratio in dB that weight tensors come back with, each tensor's step following from its
             own spread: that of the tensor which the average weight is in, smaller ones get more. 6 dB are about a bit
             per weight. None: that at which the network takes no more than with one step of 2**-8 for all, at least
-            14 dB. Not with `qp`, `bitdepth`, `qp_by_size`, lossless, or without roles.
+            14 dB; what is given may be less. Not with `qp`, `bitdepth`, `qp_by_size`, lossless, or without roles.
         bits_per_weight: In place of `quality`: the best that takes no more bits per value of all tensors.
         max_bytes: In place of `quality`: the best in a file that is no larger.
     """

@@ -116,9 +116,22 @@ def float32_of_bfloat16(array: Bfloat16Bits) -> NDArray[np.float32]:
 
 
 def finite_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32] | None:
-    """As `as_float32`; None if a value is NaN, infinite or beyond float32."""
+    """As `as_float32`; None if a value is NaN, infinite or beyond float32, or most of them are too small for it."""
     values = _nearest_float32(array)
-    return values if np.isfinite(extremes(values)).all() else None
+    least, largest = extremes(values)
+    if not np.isfinite((least, largest)).all() or _is_beneath_float32(array, values, max(-least, largest)):
+        return None
+    return values
+
+
+def _is_beneath_float32(array: Array | Bfloat16Bits, values: NDArray[np.float32], largest: float) -> bool:
+    """Whether float32 has no full precision for any value of a float64 tensor, or makes most of them zero."""
+    if isinstance(array, Bfloat16Bits) or array.dtype.itemsize <= 4:
+        return False
+    n_zeros = values.size - int(np.count_nonzero(values))
+    n_lost = n_zeros - (array.size - int(np.count_nonzero(array))) if n_zeros else 0
+    is_tiny = largest < np.finfo(np.float32).tiny and not np.array_equal(values.astype(np.float64), array)
+    return is_tiny or 2 * n_lost > values.size - n_zeros + n_lost
 
 
 def _nearest_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32]:

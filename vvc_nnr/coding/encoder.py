@@ -55,7 +55,7 @@ from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
 from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
-from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, snr_db
+from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, rows_snr_db, snr_db, weak_rows
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
     Quantiser,
@@ -125,7 +125,7 @@ class EncodedTensor:
     Args:
         units: One, low and high half of integers that need two, or none: an update without any change.
         number_format: As which they were coded, one of `number_formats.NUMBER_FORMATS`.
-        weak_db: Its SNR if that is below `quality.WEAK_DB`, else None.
+        weak_db: Its SNR, or that of many of its rows, if it is below `quality.WEAK_DB`, else None.
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
     """
@@ -300,7 +300,11 @@ def _encode_floats(
     params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
     found = _search(values, params, quantiser, options)
     may_miss = quantiser.max_level is not None or (options.lambda_rd or 0.0) > 1
-    weak_db = None if not may_miss and is_surely_strong(original, step) else _weak_db(original, found, params, step)
+    # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
+    guards_rows = job.rule is not None and (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
+    rows = np.zeros(0, np.intp) if guards_rows else weak_rows(original, step)
+    is_strong = not may_miss and not rows.size and is_surely_strong(original, step)
+    weak_db = None if is_strong else _weak_db(original, rows, found, params, step)
     if book is not None and options.codebook == "force":
         return book, weak_db
     if job.parent is not None and not found.indices.any():
@@ -310,10 +314,14 @@ def _encode_floats(
     return plain if book is None else min(plain, book, key=_size_bytes), weak_db
 
 
-def _weak_db(values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams, step: float) -> float | None:
-    """The SNR of a tensor of some levels, None unless it is below WEAK_DB."""
+def _weak_db(
+    values: NDArray[np.float32], rows: NDArray[np.intp], found: QuantizedTensor, params: TensorParams, step: float
+) -> float | None:
+    """The SNR of a tensor of some levels, or of many of its rows; None unless one is below WEAK_DB."""
     decoded = levels_of(found.indices, params, found.skipped_rows) * np.float32(step)
     found_db = snr_db(values, decoded)
+    if found_db >= WEAK_DB and rows.size:
+        found_db = rows_snr_db(values, decoded, rows)
     return found_db if found_db < WEAK_DB else None
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, as_float32
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 from vvc_nnr.coding.decoder import check_size, decode_tensor
@@ -51,7 +51,7 @@ class TensorReport:
         payload_type: INT, FLOAT, RAW_FLOAT or BLOCK.
         qp: With that of the parameter sets; of a block that of the first coded tensor; None if it has none.
         step: Its quantisation step.
-        size_bytes: Its units, headers included.
+        size_bytes: Its units, headers included, and its bytes in the raw unit.
         header_bytes: The part of them before the payload.
         bits_per_value: From all of them; None of an empty tensor.
         dq: Dependent quantisation.
@@ -172,7 +172,8 @@ def _skipped(stream: Stream) -> tuple[str, ...]:
 
 def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool) -> TensorReport:
     unit, sets = tensor.data_units[0], tensor.units[0].parameter_sets
-    size = sum(placed.size_bytes for placed in tensor.units)
+    n_raw = 0 if tensor.raw is None else len(tensor.raw[1])
+    size = sum(placed.size_bytes for placed in tensor.units) + n_raw
     qp = _first_qp(tensor.units[0], unit)
     kind = unit.nnr_compressed_data_unit_payload_type
     bin_bits, n_sets = _bin_bits(tensor) if bins and unit.parent is None and unit.has_codeword else ({}, None)
@@ -186,7 +187,7 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
         qp=None if qp is None else qp + sets.quantization_parameter,
         step=None if qp is None else coded_step(qp, sets),
         size_bytes=size,
-        header_bytes=size - sum(len(u.payload) for u in tensor.data_units),
+        header_bytes=size - n_raw - sum(len(u.payload) for u in tensor.data_units),
         bits_per_value=8 * size / n_values if n_values else None,
         dq=unit.uses_dq,
         scan_order=unit.scan_order,
@@ -254,16 +255,25 @@ def _error(tensor: CodedTensor, original: NamedArrays | None) -> tuple[float | N
     if original is None or tensor.name not in original or any(u.parent or u.is_block for u in tensor.data_units):
         return None, None
     was = original[tensor.name]
-    before = as_float32(tensor.name, was) if isinstance(was, Bfloat16Bits) else was
+    before = float32_of_bfloat16(was) if isinstance(was, Bfloat16Bits) else was
     after: Array = decode_tensor(tensor)[tensor.name]
     if before.shape != after.shape:
         raise ShapeError(f"tensor {tensor.name!r}: shape {after.shape}, the original has {before.shape}")
     if not after.size:
         return 0.0, None
-    error = np.subtract(before, after, dtype=np.float64).reshape(-1)
+    if _are_same(before, after):
+        return 0.0, None
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.subtract(before, after, dtype=np.float64).reshape(-1)
     mse = float(error @ error / error.size)
     ratio_db = snr_db(before, after) if math.isfinite(mse) else math.inf
     return mse, ratio_db if math.isfinite(ratio_db) else None
+
+
+def _are_same(before: Array, after: Array) -> bool:
+    """Whether all values are the same; NaNs are, wherever both have one."""
+    is_float = before.dtype.kind == "f" and after.dtype.kind == "f"
+    return np.array_equal(before, after, equal_nan=is_float)
 
 
 def as_json(report: Inspection) -> dict[str, Any]:

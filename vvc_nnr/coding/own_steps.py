@@ -21,6 +21,9 @@ from vvc_nnr.options import DEFAULT_QP, DEFAULT_VECTOR_QP, CompressOptions, thre
 from vvc_nnr.parallel import run_all
 from vvc_nnr.quantize.quality import (
     DEPENDENT_ERROR,
+    EXACT_QUALITY_DB,
+    HIGHEST_QUALITY_DB,
+    LOWEST_QUALITY_DB,
     MAX_QUALITY_DB,
     MIN_QUALITY_DB,
     QUALITY_TOLERANCE_DB,
@@ -144,7 +147,7 @@ class CodedNetwork:
     Attributes:
         data: The stream.
         quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
-        weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, by name.
+        weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
     """
 
     data: bytes
@@ -168,7 +171,8 @@ def weak_names(weak_db: Mapping[str, float]) -> str:
     worst = sorted(weak_db, key=weak_db.__getitem__)
     named = ", ".join(f"{shown(name, 60)} ({weak_db[name]:.1f} dB)" for name in worst[:_SHOWN])
     more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
-    return f"{len(worst)} tensors keep a signal-to-noise ratio of less than {WEAK_DB:.0f} dB: {named}{more}"
+    kept = f"a signal-to-noise ratio of less than {WEAK_DB:.0f} dB, as a whole or in many rows"
+    return f"{len(worst)} tensors keep {kept}: {named}{more}"
 
 
 def code_by_spread(
@@ -194,42 +198,62 @@ def code_by_spread(
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
         return coded(steps_at(spreads, wanted_quality_db(spreads, options), options))
-    return best_within(
+    found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
+    if len(found.data) > limit:
+        asked = f"max_bytes: {limit} cannot be kept"
+        if options.bits_per_weight is not None:
+            asked = f"bits_per_weight: {options.bits_per_weight:g}, which is {limit} bytes, cannot be kept"
+        raise InputError(f"{asked}; the smallest file is {len(found.data)} bytes")
+    return found
 
 
 def best_within(
     limit_bytes: int, spreads: Spreads, qp_density: int, candidate: Callable[[float], CodedNetwork]
 ) -> CodedNetwork:
-    """The network of the highest quality that takes no more than a size.
+    """The network of the highest quality that takes no more than a size; the smallest where none does.
+
+    Below the default's qualities, and above them, it looks only where the size is for no other.
 
     Args:
         limit_bytes: The size.
         spreads: Of its tensors, which tell where to look.
         qp_density: QP steps per octave as a power of two.
         candidate: The network at a quality in dB.
-
-    Raises:
-        InputError: If it cannot be kept.
     """
-    lowest = candidate(MIN_QUALITY_DB)
-    spare_bits = 8 * (limit_bytes - len(lowest.data))
-    if spare_bits < 0:
-        raise InputError(f"max_bytes: {limit_bytes} cannot be kept; the smallest file is {len(lowest.data)} bytes")
-    best, bits = lowest, spreads.bits_at(MIN_QUALITY_DB, qp_density)
     low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
-    quality_db = spreads.quality_of(bits + spare_bits, qp_density)
+    quality_db = low
+    best = candidate(quality_db)
+    if len(best.data) > limit_bytes:
+        low, high, quality_db = LOWEST_QUALITY_DB, MIN_QUALITY_DB, LOWEST_QUALITY_DB
+        best = candidate(quality_db)
+    elif _aimed(best, limit_bytes, spreads, qp_density, quality_db, high) >= high - QUALITY_TOLERANCE_DB:
+        high = HIGHEST_QUALITY_DB
+        exact = candidate(EXACT_QUALITY_DB)
+        if len(exact.data) <= limit_bytes:
+            return exact
+    if len(best.data) > limit_bytes:
+        return best
+    found = best
     for _ in range(MAX_CANDIDATES):
+        aimed = _aimed(found, limit_bytes, spreads, qp_density, quality_db, high)
+        quality_db = aimed if low < aimed < high else (low + high) / 2
         found = candidate(quality_db)
         if len(found.data) <= limit_bytes:
             best, low = found, quality_db
         else:
             high = quality_db
-        is_near = len(best.data) >= NEAR_SHARE * limit_bytes
-        if is_near or high - low < QUALITY_TOLERANCE_DB or low >= MAX_QUALITY_DB - QUALITY_TOLERANCE_DB:
+        if len(best.data) >= NEAR_SHARE * limit_bytes or high - low < QUALITY_TOLERANCE_DB:
             break
-        spare_bits = 8 * (limit_bytes - len(found.data))
-        aimed = spreads.quality_of(spreads.bits_at(quality_db, qp_density) + spare_bits, qp_density)
-        quality_db = aimed if low < aimed < high else (low + high) / 2
     return best
+
+
+def _aimed(
+    found: CodedNetwork, limit_bytes: int, spreads: Spreads, qp_density: int, quality_db: float, high: float
+) -> float:
+    """The quality that is expected to use up a size, from the network at another quality; no more than `high`."""
+    bits = spreads.bits_at(quality_db, qp_density) + 8 * (limit_bytes - len(found.data))
+    return spreads.quality_of(
+        bits, qp_density, LOWEST_QUALITY_DB if quality_db < MIN_QUALITY_DB else MIN_QUALITY_DB, high
+    )

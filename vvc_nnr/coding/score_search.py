@@ -8,19 +8,20 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from vvc_nnr.bitstream.manifest import with_ties
+from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import CodedNetwork, follows_spread
 from vvc_nnr.errors import InputError
-from vvc_nnr.model.torch import copied_module, is_module, load_arrays, named_arrays
+from vvc_nnr.model.torch import as_torch, copied_module, is_module, is_tensor, load_arrays, named_arrays
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress
 from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
 from vvc_nnr.roles.by_module import module_roles
 
 Evaluate: TypeAlias = Callable[[Any], float]
-"""Called with a network of the kind that was given, a module or a map of arrays; the higher its number, the better."""
+"""Called with a network of the kind that was given, a module or a map of arrays or torch tensors; higher is better."""
 # The search ends where two qualities are so close, a twelfth of a bit per weight.
 CLOSE_DB = 0.5
 
@@ -48,7 +49,7 @@ def compress_by_score(
     Raises:
         InputError: If an option or the score cannot be used, or the drop cannot be kept.
     """
-    _check(evaluate, max_drop, options)
+    _check(model, evaluate, max_drop, options)
     arrays = named_arrays(model)
     roles = module_roles(model, arrays) if is_module(model) else None
     least = _score(evaluate, model) - max_drop
@@ -73,7 +74,13 @@ def compress_by_score(
     return best
 
 
-def _check(evaluate: Any, max_drop: Any, options: CompressOptions) -> None:
+def _check(model: Any, evaluate: Any, max_drop: Any, options: CompressOptions) -> None:
+    if not is_module(model) and not isinstance(model, Mapping):
+        kind = type(model).__name__
+        raise InputError(
+            f"evaluate: needs a torch module or a map of names to arrays, which it is called with, got {kind}: load "
+            "the network first (vvc_nnr.load_file)"
+        )
     if not callable(evaluate):
         raise InputError(f"evaluate: {type(evaluate).__name__}; must be a function of the network")
     is_number = isinstance(max_drop, int | float) and not isinstance(max_drop, bool)
@@ -102,7 +109,16 @@ def _decoded(model: Any, data: bytes, options: CompressOptions) -> Any:
     n_elements = sum(tensor.n_elements for tensor in stream.tensors)
     arrays = with_ties(decode_network(stream.tensors, n_elements, thread_count(options.n_threads)), stream.ties)
     if not is_module(model):
-        return arrays
+        return _of_same_kind(model, arrays, stream.formats)
     network = copied_module(model)
     load_arrays(network, arrays, stream.formats)
     return network
+
+
+def _of_same_kind(model: Mapping[str, Any], arrays: Mapping[str, Array], formats: Mapping[str, str]) -> dict[str, Any]:
+    """Decoded arrays, as torch tensors on the same devices where the model's are such."""
+    in_torch = {name: array for name, array in arrays.items() if is_tensor(model[name])}
+    if not in_torch:
+        return dict(arrays)
+    made = as_torch(in_torch, formats)
+    return {name: made[name].to(model[name].device) if name in made else array for name, array in arrays.items()}

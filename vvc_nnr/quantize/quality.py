@@ -30,8 +30,14 @@ DEPENDENT_ERROR, UNIFORM_ERROR = 0.25, 1 / 12
 WEAK_DB = 10.0
 # Mean absolute value in steps from which on that is out of the question: errors stay below two steps.
 STRONG_STEPS = 8.0
-# The default's quality lies between these, and no tensor is meant to fall below the first.
+# The default's quality lies between these, and no tensor is meant to fall below the first unless that is asked for.
 MIN_QUALITY_DB, MAX_QUALITY_DB = 14.0, 72.0
+# What a search for a size goes down to, where next to nothing of a tensor is left, and up to, beyond float32's digits;
+# and where no step is fine enough, so that all is exact.
+LOWEST_QUALITY_DB, HIGHEST_QUALITY_DB, EXACT_QUALITY_DB = -40.0, 160.0, 1000.0
+# Rows (slices along the first axis) below WEAK_DB count where they are more than this share of those with a mean square
+# above DARK_ROW times the largest row's, and have so many values or more.
+WEAK_ROWS_SHARE, DARK_ROW, MIN_ROW_SIZE = 0.1, 1e-9, 8
 # Power of the mean over rows: 1 is the mean square of all values, 0 the geometric mean of the rows' mean squares.
 ROW_POWER = 0.25
 # Rows of less than this share of the mean square are dead.
@@ -190,13 +196,14 @@ class Spreads:
 
         def wanted(name: str, spread: Spread) -> float:
             by_size = quality_db + 10 * (log_mean - math.log10(spread.n_values))
-            return max(by_size + self.offsets_db.get(name, 0.0), MIN_QUALITY_DB)
+            return max(by_size + self.offsets_db.get(name, 0.0), min(MIN_QUALITY_DB, quality_db))
 
         return {name: wanted(name, spread) for name, spread in {**self.weights, **self.vectors}.items()}
 
-    def quality_of(self, bits: float, qp_density: int) -> float:
-        """The quality at which they take so many bits, in dB; within MIN_QUALITY_DB and MAX_QUALITY_DB."""
-        low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
+    def quality_of(
+        self, bits: float, qp_density: int, low: float = MIN_QUALITY_DB, high: float = MAX_QUALITY_DB
+    ) -> float:
+        """The quality at which they take so many bits, in dB; within `low` and `high`."""
         while high - low > QUALITY_TOLERANCE_DB:
             middle = (low + high) / 2
             low, high = (middle, high) if self.bits_at(middle, qp_density) <= bits else (low, middle)
@@ -249,6 +256,49 @@ def snr_db(values: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
     if plain is values:
         return found
     return min(found, _ratio_db(plain, np.where(plain.reshape(-1) == values.reshape(-1), error, 0.0)))
+
+
+def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
+    """The rows that a step may leave less than WEAK_DB, however levels are chosen; none if they are too few to count.
+
+    Args:
+        values: float32, any shape, finite; rows are those of the first axis.
+        step: Quantisation step.
+    """
+    none = np.zeros(0, np.intp)
+    if values.ndim < 2 or values.shape[0] < 2 or values.size < MIN_ROW_SIZE * values.shape[0]:
+        return none
+    power = _row_powers(values)
+    is_alive = power > DARK_ROW * power.max(initial=0.0)
+    found = np.flatnonzero(is_alive & (power < (STRONG_STEPS * step) ** 2))
+    return found if found.size > WEAK_ROWS_SHARE * np.count_nonzero(is_alive) else none
+
+
+def rows_snr_db(values: NDArray[np.float32], decoded: NDArray[np.float32], rows: NDArray[np.intp]) -> float:
+    """Signal-to-noise ratio in dB, all together, of those of some rows that keep less than WEAK_DB.
+
+    Args:
+        values: float32, of two dimensions or more, finite.
+        decoded: Of the same number of values.
+        rows: What `weak_rows` gives, no zero rows among them.
+
+    Returns:
+        inf if they are too few to count.
+    """
+    power = _row_powers(values)
+    signal, noise = power[rows], _row_powers(values - decoded.reshape(values.shape))[rows]
+    is_weak = signal < 10 ** (WEAK_DB / 10) * noise
+    n_alive = np.count_nonzero(power > DARK_ROW * power.max(initial=0.0))
+    if np.count_nonzero(is_weak) <= WEAK_ROWS_SHARE * n_alive:
+        return math.inf
+    return 10 * math.log10(float(signal[is_weak].sum()) / float(noise[is_weak].sum()))
+
+
+def _row_powers(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean square of each row."""
+    rows = values.reshape(values.shape[0], -1)
+    found: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / rows.shape[1]
+    return found
 
 
 def _ratio_db(values: NDArray[np.float32], error: NDArray[np.float64]) -> float:
