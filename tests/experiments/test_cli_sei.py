@@ -116,6 +116,34 @@ def test_decisions_travel_too_and_are_held_to_what_made_them(
     assert not list(tmp_path.glob("no.*"))
 
 
+def test_decisions_for_another_stream_are_not_put_in(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    def cropped(width: int, height: int) -> Path:
+        frames = [frame.cropped(width, height) for frame in read_y4m(folder / "in.y4m")]
+        with Y4mWriter(tmp_path / f"{width}.y4m", frames[0].format()) as writer:
+            for frame in frames:
+                writer.write(frame)
+        return tmp_path / f"{width}.y4m"
+
+    a, b, d, no = folder / "a.266", tmp_path / "b.266", tmp_path / "d.bin", ("-o", tmp_path / "no.266")
+    made = ("filter", a, "--model", NETWORK, "-o", tmp_path / "made.y4m", "--decisions-out", d, "--original")
+    insert = ("sei", "insert", "--network", NETWORK, "--decisions", d)
+    run(*made, folder / "in.y4m")
+    run("encode", folder / "in.y4m", "--qp", "27", "-o", b)
+    said = refused(*insert, b, *no)
+    assert "d.bin: decisions made with QP 37, got QP 27: make them for this stream and network, or give --qp 37" in said
+    run(*insert, b, "--qp", "37", "-o", tmp_path / "meant.266")  # of one who says so
+    run("encode", folder / "in.y4m", "--qp", "37", "--pictures", "4", "-o", b)
+    assert "d.bin: decisions for 5 pictures, and the stream has 4" in refused(*insert, b, *no)
+    run("encode", cropped(64, 48), "--qp", "37", "-o", b)
+    said = refused(*insert, b, *no)
+    assert "d.bin: decisions for pictures of 96x64, 4:2:0; the stream's are 64x48, 4:2:0" in said
+    run(*made, cropped(95, 63), "--size", "95x63")
+    run(*insert, a, "-o", tmp_path / "padded.266")
+    assert not (tmp_path / "no.266").exists()
+
+
 def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     hand = ("filter", folder / "a.266", "--model", NETWORK, "--precision", "int8", "-o", tmp_path / "hand.y4m")
     digest = json.loads(run(*hand, "--json"))["output_md5"]
