@@ -144,6 +144,34 @@ def test_decisions_for_another_stream_are_not_put_in(
     assert not (tmp_path / "no.266").exists()
 
 
+def test_what_travels_in_the_stream_and_is_not_used_is_said(run: Run, folder: Path, tmp_path: Path) -> None:
+    a, d, t, out = folder / "a.266", tmp_path / "d.bin", tmp_path / "t.266", ("-o", tmp_path / "out.y4m")
+    made = ("filter", a, "--model", NETWORK, "--original", folder / "in.y4m", *out, "--decisions-out", d, "--json")
+    digest = json.loads(run(*made))["output_md5"]
+    run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "--filtered-md5", digest, "-o", t)
+    said = run("filter", t, "--model", NETWORK, *out)
+    kinds = f"base for visual quality, 9902 bytes of NNC, MD5 of the filtered pictures, decisions of {d.stat().st_size}"
+    assert f"t.266: carries what is not used with these options: filter 1: {kinds} bytes\n" in said
+    by_decisions = json.loads(run("filter", t, "--decisions", d, *out, "--json"))
+    assert by_decisions["ignored"] == ["decisions of filter 1", "MD5 of the pictures of filter 1"]
+    assert "ignored" not in json.loads(run("filter", t, *out, "--json"))
+    assert "ignored" not in json.loads(run("filter", a, "--model", NETWORK, *out, "--json"))
+
+
+def test_a_precision_that_the_stream_does_not_say(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    a, d, t, out = folder / "a.266", tmp_path / "d.bin", tmp_path / "t.266", ("-o", tmp_path / "out.y4m")
+    made = ("filter", a, "--model", NETWORK, "--precision", "int8", "--original", folder / "in.y4m", *out)
+    run(*made, "--decisions-out", d)
+    run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "-o", t)
+    said = refused("filter", t, "--precision", "float32", "-o", tmp_path / "no.y4m")
+    assert "t.266: the stream says precision int8 for its filter, --precision float32 was given: omit it" in said
+    for precision in ((), ("--precision", "int8")):
+        assert json.loads(run("filter", t, *precision, *out, "--json"))["precision"] == "int8"
+    assert json.loads(run("filter", a, "--model", NETWORK, *out, "--json"))["precision"] == "float32"
+
+
 def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     hand = ("filter", folder / "a.266", "--model", NETWORK, "--precision", "int8", "-o", tmp_path / "hand.y4m")
     digest = json.loads(run(*hand, "--json"))["output_md5"]
