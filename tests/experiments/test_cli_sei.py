@@ -186,7 +186,9 @@ def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], fol
     assert "must be 32 hexadecimal digits" in refused(*insert, "xyz", "-o", tmp_path / "no.266")
 
 
-def test_an_update_of_a_filter_in_the_stream(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_an_update_of_a_filter_in_the_stream(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
     """The network in the stream, and what is laid over it from the second sequence on."""
     data = network_path(NETWORK).read_bytes()
     arrays: dict[str, Array] = read_arrays(network_path(NETWORK)).arrays  # type: ignore[assignment]
@@ -195,6 +197,8 @@ def test_an_update_of_a_filter_in_the_stream(run: Run, folder: Path, tmp_path: P
     network = network_of_nnc(data, "here", update)
     assert np.abs(network_tensors(network)["tail.bias"] - changed["tail.bias"]).max() < 0.01
     (tmp_path / "update.nnc").write_bytes(update)
+    advice = "is an update: apply it to what it updates (vvc-nnr update apply"
+    assert advice in refused("decompress", tmp_path / "update.nnc", "-o", tmp_path / "no.safetensors")
     run("sei", "insert", folder / "a.266", "--network", NETWORK, "-o", tmp_path / "t.266")
     changing = ("sei", "insert", tmp_path / "t.266", "--network", tmp_path / "update.nnc", "--update-of", "1")
     run(*changing, "-o", tmp_path / "u.266")
@@ -223,6 +227,14 @@ def test_filters_elsewhere_and_of_other_kinds(
         t.write_bytes(insert_sei(a.read_bytes(), [characteristics.message(), on.message()]))
         assert message in refused("filter", t, "-o", tmp_path / "no.y4m")
     assert not (tmp_path / "no.y4m").exists()
+
+
+def test_a_network_that_is_no_filter_of_this_package(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
+    said = refused("sei", "insert", folder / "a.266", "--network", tmp_path / "plain.nnc", "-o", tmp_path / "no.266")
+    assert "plain.nnc: architecture '' in its metadata; this package has inloop-filter," in said
+    assert said.endswith("; must be a network of this package\n")
+    assert "--arch" in refused("filter", folder / "a.266", "--model", tmp_path / "plain.nnc", "-o", tmp_path / "no.y4m")
 
 
 def test_several_filters(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
