@@ -38,6 +38,7 @@ from vvc_nnr.codec.stream_filters import (
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.decisions.coding import DecisionSequence
 from vvc_nnr.filters.inference.runner import MAX_QP, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import n_parameters, network_of_nnc
@@ -46,6 +47,8 @@ from vvc_nnr.sequences.frame import Frame
 _PATCH_DIVISOR = 64
 _FLOAT_PARAMETERS, _LOG2_32_BITS_MINUS3 = 1, 2
 _PARAMETERS_OF_IDC_0 = 2048
+_MOST_PADDING = 7
+"""Encoders fill up sides to whole coding units of 8 samples."""
 
 
 def characteristics_of(network: InLoopNetwork, filter_id: int, *, base: bool = True) -> NnpfCharacteristics:
@@ -172,6 +175,41 @@ def planned_pictures(
     )
 
 
+def check_decisions(
+    sequence: DecisionSequence, stream: VvcStream, network_sha256: bytes, *, qp: int | None = None
+) -> None:
+    """Checks that decisions are those for a stream, as far as its headers tell.
+
+    Args:
+        sequence: The decisions.
+        stream: The stream.
+        network_sha256: SHA-256 of the network's file.
+        qp: The QP that the network is told of all pictures; None: that of each picture's first slice.
+
+    Raises:
+        InputError: If they are for another number of pictures, another size or chroma format, or were made with another
+            network or QP, or do not say with which.
+        BitstreamError, UnsupportedError: If headers of slices cannot be read.
+    """
+    n_pictures, format = len(stream.output_order), stream.first.format
+    if len(sequence.payloads) != n_pictures:
+        raise InputError(f"decisions for {len(sequence.payloads)} pictures, and the stream has {n_pictures}")
+    padding = format.width - sequence.width, format.height - sequence.height
+    if sequence.chroma_format != format.chroma_format or not all(0 <= side <= _MOST_PADDING for side in padding):
+        raise InputError(
+            f"decisions for pictures of {sequence.width}x{sequence.height}, {':'.join(sequence.chroma_format)}; "
+            f"the stream's are {format.width}x{format.height}, {':'.join(format.chroma_format)}"
+        )
+    made_with = sequence.made_with
+    if made_with is None:
+        raise InputError("does not say what the decisions were made with: make them anew")
+    told = replace(made_with, network_sha256=network_sha256, qp=one_qp(strength_qps(stream, qp)))
+    difference = made_with.difference(told)
+    if difference is not None:
+        advice = "" if made_with.qp in (None, told.qp) else f", or give --qp {made_with.qp} if that QP is meant"
+        raise InputError(f"decisions made with {difference}: make them for this stream and network{advice}")
+
+
 def network_of(found: StreamFilter) -> InLoopNetwork:
     """The network of a filter, ready to run.
 
@@ -261,6 +299,8 @@ def carried_filters(stream: bytes, standard: VideoStandard = "vvc") -> list[str]
             lines.setdefault(content.id, []).append(described(content))
         elif isinstance(content, FilterDecisions):
             lines.setdefault(content.filter_id, []).append(f"decisions of {len(content.data)} bytes")
+        elif isinstance(content, FilterSettings) and content.output_md5 is not None:
+            lines.setdefault(content.filter_id, []).append("MD5 of the filtered pictures")
     return [f"filter {number}: {', '.join(dict.fromkeys(texts))}" for number, texts in sorted(lines.items())]
 
 

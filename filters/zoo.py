@@ -277,7 +277,12 @@ def load_filter(
 
 def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
     """A filter of the bundled architectures; raises as `load_network`, and InputError for a network of another kind."""
-    network = load_network(name_or_path).network
+    name = str(name_or_path)
+    if is_factory(name):
+        network = load_network(name).network
+    else:
+        path = _find(name)
+        network = build_network(read_network_file(path), str(path))
     if not isinstance(network, InLoopNetwork):
         raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an in-loop filter")
     return network
@@ -328,6 +333,9 @@ def network_of(stored: StoredNetwork, arch: Arch | None, where: str, constants: 
     """
     if arch == "dncnn":
         return dncnn_of(stored.tensors, where)
+    if arch is None and stored.metadata.get("architecture") not in ARCHITECTURES:
+        advice = "for a network of your own say what makes its module (--arch FILE.py:NAME)"
+        raise InputError(f"{_unknown_architecture(stored, where)}; {advice}")
     if arch is None or arch == stored.metadata.get("architecture"):
         return build_network(stored, where)
     if not isinstance(arch, str):
@@ -357,11 +365,7 @@ def build_network(stored: StoredNetwork, where: str) -> Network:
     """
     architecture = stored.metadata.get("architecture", "")
     if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise InputError(
-            f"{where}: architecture {architecture!r} in its metadata; this package has {known}; "
-            "for a network of your own say what makes its module (--arch FILE.py:NAME)"
-        )
+        raise InputError(f"{_unknown_architecture(stored, where)}; must be a network of this package")
     with torch.device("meta"):
         network = _constructed(architecture, stored.metadata.get("config", ""), where)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -412,6 +416,11 @@ def _find(name_or_path: str | Path) -> Path:
     else:
         raise InputError(f"{name_or_path}: no such file, and no network of the zoo ({', '.join(zoo_names())})")
     return path
+
+
+def _unknown_architecture(stored: StoredNetwork, where: str) -> str:
+    found = stored.metadata.get("architecture", "")
+    return f"{where}: architecture {found!r} in its metadata; this package has {', '.join(ARCHITECTURES)}"
 
 
 def _architecture(network: nn.Module) -> str:

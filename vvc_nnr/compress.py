@@ -20,7 +20,15 @@ from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.model.onnx import is_model_proto, put_together
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
-from vvc_nnr.network_file import NetworkArrays, decoded_arrays, onnx_network, read_arrays
+from vvc_nnr.network_file import (
+    NNC_SUFFIX,
+    NetworkArrays,
+    decoded_arrays,
+    is_nnc,
+    is_special,
+    onnx_network,
+    read_arrays,
+)
 from vvc_nnr.options import (
     CodebookMode,
     CompressOptions,
@@ -165,15 +173,18 @@ def save_file(
     """Codes a network into a `.nnc` file, all of it or nothing, and returns its size in bytes.
 
     Args:
-        path: The file.
+        path: The file; its suffix must be that of a coded network, or it is a device.
         model: As for `compress`.
         options: As which `compress` takes them one by one.
         metadata: Texts that travel with the network.
 
     Raises:
-        InputError: If the network or an option cannot be used, or the file cannot be written.
+        InputError: If the name is that of another kind of file, the network or an option cannot be used, or the file
+            cannot be written.
         BitstreamError, UnsupportedError: If the network is in a file that cannot be read.
     """
+    if not is_nnc(path) and not is_special(path):
+        raise InputError(f"{path}: a coded network is a {NNC_SUFFIX} file; change the name")
     network = _as_network(model)
     graph = None if network.graph is None else Graph(network.graph)
     texts = network.metadata | dict(metadata or {})

@@ -33,6 +33,7 @@ from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide,
 from vvc_nnr.filters.in_stream import (
     PlannedPicture,
     bitstream_of,
+    carried_filters,
     digested,
     filter_as_planned,
     network_of,
@@ -153,6 +154,7 @@ class _Filtering:
         loaded: The network that the user names.
         decisions: The decisions that travel with it.
         output_md5: What the filtered pictures must have.
+        ignored: What travels in the stream and is not used, as the user has it otherwise.
     """
 
     plan: tuple[PlannedPicture, ...] | None
@@ -164,6 +166,7 @@ class _Filtering:
     loaded: LoadedNetwork | None = None
     decisions: bytes | None = None
     output_md5: bytes | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def made_with(self) -> MadeWith:
@@ -281,7 +284,7 @@ class Filter(Command):
 
     def _named_runner(self, loaded: LoadedNetwork) -> Runner:
         with naming(loaded.path):
-            return self._runner(loaded.network, loaded.layout, self.inference.precision)
+            return self._runner(loaded.network, loaded.layout, self._precision(None))
 
     def _filtering(
         self, job: _Job, stream: VvcStream | None, loaded: LoadedNetwork | None, runner: Runner | None
@@ -293,21 +296,28 @@ class Filter(Command):
                 qp = self._qp_of(job.input) if self._needs_qp(loaded) else self.qp
                 return _Filtering(None, itertools.repeat(qp or 0), lambda _: runner, runner, sha256, qp, loaded)
             qps = strength_qps(stream, self.qp)
-            return _Filtering(None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded)
+            ignored = _carried(stream)
+            return _Filtering(None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded, ignored=ignored)
         assert stream is not None
         plan = planned_pictures(stream, qp=self.qp, filter_id=self.filter_id)
         first = next(each.filter for each in plan if each.filter is not None)
         settings = first.settings or FilterSettings(filter_id=first.id)
+        precision = self._precision(settings.precision)
         runners: dict[StreamFilter, Runner] = {}
 
         def runner_of(found: StreamFilter) -> Runner:
             if found not in runners:
-                runners[found] = self._runner(network_of(found), None, settings.precision or self.inference.precision)
+                runners[found] = self._runner(network_of(found), None, precision)
             return runners[found]
 
         decisions = first.decisions.data if first.decisions is not None else None
         if decisions is not None and any(each.filter != first for each in plan):
             raise UnsupportedError("decisions of a stream whose filters change, or do not run on all pictures")
+        keeps_md5 = self.qp is None and self.deciding.makes_none
+        unused = {
+            f"decisions of filter {first.id}": decisions is not None and not self.deciding.makes_none,
+            f"MD5 of the pictures of filter {first.id}": settings.output_md5 is not None and not keeps_md5,
+        }
         return _Filtering(
             plan,
             [each.qp for each in plan],
@@ -316,8 +326,18 @@ class Filter(Command):
             sha256_of(bitstream_of(first.base)),
             one_qp([each.qp for each in plan]),
             decisions=decisions,
-            output_md5=settings.output_md5 if self.qp is None and self.deciding.makes_none else None,
+            output_md5=settings.output_md5 if keeps_md5 else None,
+            ignored=tuple(what for what, is_unused in unused.items() if is_unused),
         )
+
+    def _precision(self, stated: Precision | None) -> Precision:
+        """What networks are computed in: as the stream says, else as the user does."""
+        given = self.inference.precision
+        if None not in (stated, given) and stated != given:
+            raise InputError(
+                f"the stream says precision {stated} for its filter, --precision {given} was given: omit it"
+            )
+        return stated or given or "float32"
 
     def _runner(self, network: nn.Module, layout: Layout | None, precision: Precision) -> Runner:
         return Runner(
@@ -346,6 +366,9 @@ class Filter(Command):
         misfits = (_filter_misfit(filtering.loaded, decoded), _qp_misfit(self.qp, decoded))
         warnings = [each for each in misfits if each]
         text = "; ".join(filter(None, (written.text, decoded.verified, own, runner.description, runner.remark)))
+        if filtering.ignored:
+            text += f"\n{job.input}: carries what is not used with these options: {'; '.join(filtering.ignored)}"
+            data["ignored"] = list(filtering.ignored)
         text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
         data = {**written.data, "qp": filtering.made_qp, **decoded.verified_data, **data}
         data |= {"warnings": warnings} if warnings else {}
@@ -441,6 +464,14 @@ class Filter(Command):
         deciding = self.deciding
         assert deciding.original is not None
         return original_of(deciding.original, self.raw, deciding.original_bit_depth, deciding.original_stream)
+
+
+def _carried(stream: VvcStream) -> tuple[str, ...]:
+    """One line on each filter that a stream carries, none where its messages cannot be read."""
+    try:
+        return tuple(carried_filters(stream.data))
+    except (BitstreamError, UnsupportedError):
+        return ()
 
 
 def _qp_misfit(qp: int | None, decoded: _Decoded) -> str:

@@ -74,12 +74,12 @@ class InferenceFlags:
     Attributes:
         device: Where the networks run.
         backend: What computes them; auto: the fastest that is installed.
-        precision: What they are computed in.
+        precision: What they are computed in; default: as a stream says of its filter, else float32.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     backend: Literal["auto"] | BackendName = "auto"
-    precision: Precision = "float32"
+    precision: Precision | None = None
 
 
 def source_of(path: Path, raw: RawFlags, video: VideoFlags) -> Source:

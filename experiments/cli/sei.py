@@ -20,6 +20,7 @@ from vvc_nnr.codec.stream_filters import (
     listed_messages,
     parse_filter_message,
 )
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
@@ -31,6 +32,7 @@ from vvc_nnr.filters.in_stream import (
     at_uri,
     bitstream_of,
     characteristics_of,
+    check_decisions,
     described,
     filter_messages,
     sha256_of,
@@ -157,7 +159,13 @@ class SeiInsert(Command):
             known = listed_messages(sei_messages(stream, standard))
             filter_id = self._number(known)
         network = self._network(path, filter_id)
-        settings = self._settings(filter_id, sha256_of(read_bytes(path)))
+        sha256 = sha256_of(read_bytes(path))
+        settings = self._settings(filter_id, sha256)
+        if self.decisions is not None and standard == "vvc":
+            with naming(self.input):
+                headers = read_vvc_stream(stream)
+            with naming(self.decisions):
+                check_decisions(read_decisions(self.decisions), headers, sha256, qp=self.qp)
         messages = filter_messages(network, settings)
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):

@@ -116,6 +116,62 @@ def test_decisions_travel_too_and_are_held_to_what_made_them(
     assert not list(tmp_path.glob("no.*"))
 
 
+def test_decisions_for_another_stream_are_not_put_in(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    def cropped(width: int, height: int) -> Path:
+        frames = [frame.cropped(width, height) for frame in read_y4m(folder / "in.y4m")]
+        with Y4mWriter(tmp_path / f"{width}.y4m", frames[0].format()) as writer:
+            for frame in frames:
+                writer.write(frame)
+        return tmp_path / f"{width}.y4m"
+
+    a, b, d, no = folder / "a.266", tmp_path / "b.266", tmp_path / "d.bin", ("-o", tmp_path / "no.266")
+    made = ("filter", a, "--model", NETWORK, "-o", tmp_path / "made.y4m", "--decisions-out", d, "--original")
+    insert = ("sei", "insert", "--network", NETWORK, "--decisions", d)
+    run(*made, folder / "in.y4m")
+    run("encode", folder / "in.y4m", "--qp", "27", "-o", b)
+    said = refused(*insert, b, *no)
+    assert "d.bin: decisions made with QP 37, got QP 27: make them for this stream and network, or give --qp 37" in said
+    run(*insert, b, "--qp", "37", "-o", tmp_path / "meant.266")  # of one who says so
+    run("encode", folder / "in.y4m", "--qp", "37", "--pictures", "4", "-o", b)
+    assert "d.bin: decisions for 5 pictures, and the stream has 4" in refused(*insert, b, *no)
+    run("encode", cropped(64, 48), "--qp", "37", "-o", b)
+    said = refused(*insert, b, *no)
+    assert "d.bin: decisions for pictures of 96x64, 4:2:0; the stream's are 64x48, 4:2:0" in said
+    run(*made, cropped(95, 63), "--size", "95x63")
+    run(*insert, a, "-o", tmp_path / "padded.266")
+    assert not (tmp_path / "no.266").exists()
+
+
+def test_what_travels_in_the_stream_and_is_not_used_is_said(run: Run, folder: Path, tmp_path: Path) -> None:
+    a, d, t, out = folder / "a.266", tmp_path / "d.bin", tmp_path / "t.266", ("-o", tmp_path / "out.y4m")
+    made = ("filter", a, "--model", NETWORK, "--original", folder / "in.y4m", *out, "--decisions-out", d, "--json")
+    digest = json.loads(run(*made))["output_md5"]
+    run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "--filtered-md5", digest, "-o", t)
+    said = run("filter", t, "--model", NETWORK, *out)
+    kinds = f"base for visual quality, 9902 bytes of NNC, MD5 of the filtered pictures, decisions of {d.stat().st_size}"
+    assert f"t.266: carries what is not used with these options: filter 1: {kinds} bytes\n" in said
+    by_decisions = json.loads(run("filter", t, "--decisions", d, *out, "--json"))
+    assert by_decisions["ignored"] == ["decisions of filter 1", "MD5 of the pictures of filter 1"]
+    assert "ignored" not in json.loads(run("filter", t, *out, "--json"))
+    assert "ignored" not in json.loads(run("filter", a, "--model", NETWORK, *out, "--json"))
+
+
+def test_a_precision_that_the_stream_does_not_say(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    a, d, t, out = folder / "a.266", tmp_path / "d.bin", tmp_path / "t.266", ("-o", tmp_path / "out.y4m")
+    made = ("filter", a, "--model", NETWORK, "--precision", "int8", "--original", folder / "in.y4m", *out)
+    run(*made, "--decisions-out", d)
+    run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "-o", t)
+    said = refused("filter", t, "--precision", "float32", "-o", tmp_path / "no.y4m")
+    assert "t.266: the stream says precision int8 for its filter, --precision float32 was given: omit it" in said
+    for precision in ((), ("--precision", "int8")):
+        assert json.loads(run("filter", t, *precision, *out, "--json"))["precision"] == "int8"
+    assert json.loads(run("filter", a, "--model", NETWORK, *out, "--json"))["precision"] == "float32"
+
+
 def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     hand = ("filter", folder / "a.266", "--model", NETWORK, "--precision", "int8", "-o", tmp_path / "hand.y4m")
     digest = json.loads(run(*hand, "--json"))["output_md5"]
@@ -130,7 +186,9 @@ def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], fol
     assert "must be 32 hexadecimal digits" in refused(*insert, "xyz", "-o", tmp_path / "no.266")
 
 
-def test_an_update_of_a_filter_in_the_stream(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_an_update_of_a_filter_in_the_stream(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
     """The network in the stream, and what is laid over it from the second sequence on."""
     data = network_path(NETWORK).read_bytes()
     arrays: dict[str, Array] = read_arrays(network_path(NETWORK)).arrays  # type: ignore[assignment]
@@ -139,6 +197,8 @@ def test_an_update_of_a_filter_in_the_stream(run: Run, folder: Path, tmp_path: P
     network = network_of_nnc(data, "here", update)
     assert np.abs(network_tensors(network)["tail.bias"] - changed["tail.bias"]).max() < 0.01
     (tmp_path / "update.nnc").write_bytes(update)
+    advice = "is an update: apply it to what it updates (vvc-nnr update apply"
+    assert advice in refused("decompress", tmp_path / "update.nnc", "-o", tmp_path / "no.safetensors")
     run("sei", "insert", folder / "a.266", "--network", NETWORK, "-o", tmp_path / "t.266")
     changing = ("sei", "insert", tmp_path / "t.266", "--network", tmp_path / "update.nnc", "--update-of", "1")
     run(*changing, "-o", tmp_path / "u.266")
@@ -167,6 +227,14 @@ def test_filters_elsewhere_and_of_other_kinds(
         t.write_bytes(insert_sei(a.read_bytes(), [characteristics.message(), on.message()]))
         assert message in refused("filter", t, "-o", tmp_path / "no.y4m")
     assert not (tmp_path / "no.y4m").exists()
+
+
+def test_a_network_that_is_no_filter_of_this_package(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
+    said = refused("sei", "insert", folder / "a.266", "--network", tmp_path / "plain.nnc", "-o", tmp_path / "no.266")
+    assert "plain.nnc: architecture '' in its metadata; this package has inloop-filter," in said
+    assert said.endswith("; must be a network of this package\n")
+    assert "--arch" in refused("filter", folder / "a.266", "--model", tmp_path / "plain.nnc", "-o", tmp_path / "no.y4m")
 
 
 def test_several_filters(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ def decode_network(
         UnsupportedError: If the stream is an update.
     """
     if any(unit.parent is not None for tensor in tensors for unit in tensor.data_units):
-        raise UnsupportedError("the stream is an update: apply_update adds it to what it updates")
+        raise UnsupportedError(
+            "the stream is an update: apply it to what it updates (vvc-nnr update apply, apply_update in Python)"
+        )
     check_size(tensors, max_elements)
     return decode_tensors(tensors, n_threads, progress)
 

@@ -15,8 +15,8 @@ Where rows have ranges of their own, or tensors other number formats than float3
 
     {"version":2,...,"tensors":{"conv0.weight":["rows"],...},"formats":{"conv0.weight":"F16"}}
 
-A text, in place of the two ends, holds those of each row as base64 of float32 pairs, little endian. "F16" and "BF16"
-are what the values are rounded to once they are restored; tensors that are not named are float32.
+A text, in place of the two ends, holds those of each row as base64 of float32 pairs, little endian. "F16", "BF16"
+and "F64" are what the values become once they are restored; tensors that are not named are float32.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ Ranges: TypeAlias = Literal["tensor", "row"]
 
 UNIFORM_KEY = "vvc_nnr.uniform"
 UNIFORM_VERSION, ROWS_VERSION = 1, 2
-HALF_FORMATS = ("F16", "BF16")
+OTHER_FORMATS = ("F16", "BF16", "F64")
+"""Of tensors that come back as another format than float32."""
+_FORMAT_NAMES = {2: "F16", 8: "F64"}  # by the bytes of a value
 MAX_DIMENSIONS = 64
 NATIVE_BITS = (8, 16)
 """Depths whose levels are plain U8 and U16 tensors; all others are packed."""
@@ -158,8 +160,8 @@ def metadata_from_json(text: str) -> UniformMetadata:
 
 
 def _formats(value: object, ranges: Mapping[str, StoredRange]) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(found in HALF_FORMATS for found in value.values()):
-        raise _damaged(f"formats: must map tensors to {' or '.join(HALF_FORMATS)}")
+    if not isinstance(value, dict) or not all(found in OTHER_FORMATS for found in value.values()):
+        raise _damaged(f"formats: must map tensors to {' or '.join(OTHER_FORMATS)}")
     unknown = [name for name in value if name not in ranges]
     if unknown:
         raise _damaged(f"a format of {shown(unknown[0])}, which has no range")
@@ -334,7 +336,7 @@ def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str
     if UNIFORM_KEY in metadata:
         uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
         formats = uniform.formats if uniform else {}
-        exact = {name: _as_half(tensor, formats.get(name)) for name, tensor in stored.tensors.items()}
+        exact = {name: _as_before(tensor, formats.get(name)) for name, tensor in stored.tensors.items()}
         return exact, stored.metadata, stored.n_bytes
     return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
 
@@ -412,7 +414,7 @@ def uniform_bytes(
         bits: Bits per level, 1 to 16.
         biases: "float" keeps biases (at most one dimension, name ending in "bias") in float32.
         ranges: "tensor": one minimum and maximum for a tensor, as in the papers. "row": one for each of its rows
-            (output channels) if it has several, and half floats come back as half floats.
+            (output channels) if it has several, and half floats and float64 come back as such.
 
     Raises:
         InputError: As `float_bytes`; also for NaN and infinity, and for options out of range.
@@ -431,8 +433,9 @@ def uniform_bytes(
             stored[name] = _exact(name, plain)
             continue
         stored[name], found[name] = _levels_and_range(name, plain, bits, by_row=ranges == "row")
-        if ranges == "row" and (isinstance(tensor, Bfloat16Bits) or tensor.dtype == np.float16):
-            formats[name] = "BF16" if isinstance(tensor, Bfloat16Bits) else "F16"
+        other = "BF16" if isinstance(tensor, Bfloat16Bits) else _FORMAT_NAMES.get(tensor.dtype.itemsize)
+        if ranges == "row" and other is not None:
+            formats[name] = other
     uniform = metadata_to_json(UniformMetadata(bits, biases, found, formats))
     return container_bytes(stored, {**metadata, UNIFORM_KEY: uniform})
 
@@ -506,16 +509,18 @@ def _restored(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> T
     return _in_format(values, uniform.formats.get(name))
 
 
-def _as_half(values: Tensor, format_name: str | None) -> Tensor | Bfloat16Bits:
-    """Values that a half float holds as such; others as they are."""
+def _as_before(values: Tensor, format_name: str | None) -> Tensor | Bfloat16Bits:
+    """Restored float32 values in the format that the tensor had before it was quantised."""
     if format_name is None:
         return values
-    return values.astype(np.float16) if format_name == "F16" else Bfloat16Bits(bfloat16_bits(values))
+    if format_name == "BF16":
+        return Bfloat16Bits(bfloat16_bits(values))
+    return values.astype(np.float16 if format_name == "F16" else np.float64)
 
 
 def _in_format(values: NDArray[np.float32], format_name: str | None) -> NDArray[np.float32]:
-    """The float32 values as a half float rounds them."""
-    if format_name is None:
+    """The float32 values as a half float rounds them; for float64, which holds them all, as they are."""
+    if format_name in (None, "F64"):
         return values
     rounded = from_float32(values, "float16" if format_name == "F16" else "bfloat16")
     return np.asarray(rounded, np.float32)

@@ -37,7 +37,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "old torch": lambda path: torch.save(as_torch(STATE), path, _use_new_zipfile_serialization=False),
     "safetensors": lambda path: save_safetensors(STATE, path),
     "npz": lambda path: path.write_bytes(npz(STATE)),
-    "nnc": lambda path: vvc_nnr.save_file(path, STATE, options=vvc_nnr.CompressOptions(lossless=True)),
+    "nnc": lambda path: path.write_bytes(vvc_nnr.compress(STATE, lossless=True)),
 }
 
 
@@ -60,6 +60,13 @@ def test_content_tells_the_kind_whatever_the_name(tmp_path: Path, kind: str, nam
     assert set(found) == set(STATE)
     assert all(np.array_equal(found[key], STATE[key]) and found[key].dtype == STATE[key].dtype for key in STATE)
     assert set(read_network_file(path).tensors) == set(STATE)
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m.onnx", "m"])
+def test_a_coded_network_is_not_written_under_another_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(vvc_nnr.InputError, match=rf"{name}: a coded network is a \.nnc file; change the name"):
+        vvc_nnr.save_file(tmp_path / name, STATE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_goes_in_and_comes_out_by_its_name(tmp_path: Path) -> None:

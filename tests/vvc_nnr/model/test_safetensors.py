@@ -497,6 +497,15 @@ class TestRanges:
             assert (error <= 0.501 * step + 1e-9).all()
         assert restored.tensors["v"].shape == (40,)
 
+    def test_doubles_stay_doubles(self, tmp_path: Path) -> None:
+        path = tmp_path / "double.safetensors"
+        tensors = {"plain": self.rows(), "double": self.rows().astype(np.float64), "double.bias": np.linspace(0, 1, 5)}
+        path.write_bytes(uniform_bytes(tensors, {}, ranges="row"))
+        restored, _, _ = read_exact(path)
+        assert {name: restored[name].dtype for name in tensors} == {name: tensors[name].dtype for name in tensors}
+        assert np.array_equal(restored["double"], restored["plain"])
+        assert all(tensor.dtype == np.float32 for tensor in read_network(path).tensors.values())
+
     def test_half_floats_stay_half_floats(self, tmp_path: Path) -> None:
         half, path = self.rows().astype(np.float16), tmp_path / "half.safetensors"
         brain = Bfloat16Bits((self.rows().view(np.uint32) >> 16).astype(np.uint16))
@@ -518,7 +527,7 @@ class TestRanges:
         [
             ('"w":["', '"w":["!', "no base64"),
             ('"w":["AAAA', '"w":["', "bytes, must be 8 for each"),
-            ('"formats":{}', '"formats":{"w":"F8"}', "must map tensors to F16 or BF16"),
+            ('"formats":{}', '"formats":{"w":"F8"}', "must map tensors to F16 or BF16 or F64"),
             ('"formats":{}', '"formats":{"x":"F16"}', "a format of x"),
             ('"formats":{}', '"formats":[]', "must map"),
             ('"version":2', '"version":1', "must be [minimum, maximum]"),
