@@ -48,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_documents_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "nets", raising=False)  # of another document
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks("python")), {}, DOCUMENT.name, DOCUMENT.name, 0)
     assert len(examples.examples) > 8
     failed, _ = doctest.DocTestRunner().run(examples)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,6 +235,7 @@ def test_the_document_can_be_typed_in_as_it_stands(
     y4m.rename(tmp_path / "k.y4m")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "nets", raising=False)  # of another document
     Path("nets.py").write_text(first)
     shell = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     commands = [line for block in shell for line in block.splitlines()]
