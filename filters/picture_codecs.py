@@ -146,7 +146,7 @@ class BundledCodec:
     is_estimate: bool = False
 
     def code(self, pictures: Rgb) -> list[CodedPicture]:
-        """See `PictureCodec`."""
+        """Size and decoded samples of each picture, uint8 RGB (N, H, W, 3)."""
         padded = _padded_rgb(pictures, self.stride)
         streams = encode_pictures(self.network, padded)
         decoded = decode_pictures(self.network, streams, padded.shape[2], padded.shape[1])
@@ -157,26 +157,35 @@ class BundledCodec:
         ]
 
     def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """See `PictureCodec`."""
+        """The pictures (N, 3, H, W) in 0..1 through the rounded latent, with gradients."""
         assert isinstance(network, Autoencoder)
         return network.synthesise(torch.round(network.analyse(pictures)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BytesCodec:
-    """A network with `encode` and `decode` of its own."""
+class _OwnCodec:
+    """What codecs of a user's own networks share: pictures one by one, padded to a stride."""
 
     network: nn.Module
     stride: int
     is_estimate: bool = False
 
     def code(self, pictures: Rgb) -> list[CodedPicture]:
-        """See `PictureCodec`."""
+        """Size and decoded samples of each picture, uint8 RGB (N, H, W, 3); raises InputError if the network fails."""
         return _each_coded(pictures, self.stride, self._through)
 
     def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """See `PictureCodec`."""
+        """The pictures (N, 3, H, W) in 0..1 that the network's forward pass makes, with gradients."""
         return _reconstruction(network(pictures))
+
+    def _through(self, picture: Tensor) -> tuple[int, Tensor]:
+        """Bytes of one picture (1, 3, H, W), and what is decoded of them."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BytesCodec(_OwnCodec):
+    """A network with `encode` and `decode` of its own."""
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         data = _own_bytes(_called(self.network, "encode", picture), self.network)
@@ -186,20 +195,8 @@ class BytesCodec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StringsCodec:
+class StringsCodec(_OwnCodec):
     """A model with CompressAI's `compress` and `decompress`."""
-
-    network: nn.Module
-    stride: int
-    is_estimate: bool = False
-
-    def code(self, pictures: Rgb) -> list[CodedPicture]:
-        """See `PictureCodec`."""
-        return _each_coded(pictures, self.stride, self._through)
-
-    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """See `PictureCodec`."""
-        return _reconstruction(network(pictures))
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         coded = _called(self.network, "compress", picture)
@@ -213,20 +210,10 @@ class StringsCodec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LikelihoodCodec:
+class LikelihoodCodec(_OwnCodec):
     """A module that returns likelihoods: its rate is what an ideal entropy coder would take, rounded up to bytes."""
 
-    network: nn.Module
-    stride: int
     is_estimate: bool = True
-
-    def code(self, pictures: Rgb) -> list[CodedPicture]:
-        """See `PictureCodec`."""
-        return _each_coded(pictures, self.stride, self._through)
-
-    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """See `PictureCodec`."""
-        return _reconstruction(network(pictures))
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         output = _called(self.network, "forward", picture)
