@@ -318,10 +318,10 @@ def _weak_db(
     values: NDArray[np.float32], rows: NDArray[np.intp], found: QuantizedTensor, params: TensorParams, step: float
 ) -> float | None:
     """The SNR of a tensor of some levels, or of many of its rows; None unless one is below WEAK_DB."""
-    decoded = levels_of(found.indices, params, found.skipped_rows) * np.float32(step)
-    found_db = snr_db(values, decoded)
+    levels = levels_of(found.indices, params, found.skipped_rows)
+    found_db = snr_db(values, levels, step)
     if found_db >= WEAK_DB and rows.size:
-        found_db = rows_snr_db(values, decoded, rows)
+        found_db = rows_snr_db(values, levels, rows, step)
     return found_db if found_db < WEAK_DB else None
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,10 @@ def spread_of(values: NDArray[np.float32]) -> Spread | None:
     if rms == 0:
         return None
     return Spread(values.size, rms, _bits(plain, rms) if values.size >= MIN_SAMPLE_SIZE else None)
+
+
+# Errors are summed in blocks of so many values.
+BLOCK_VALUES = 1 << 15
 
 
 def ordinary(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -241,21 +246,17 @@ def is_surely_strong(values: NDArray[np.float32], step: float) -> bool:
     return mean_steps > STRONG_STEPS and largest <= MAX_RATIO * mean_steps
 
 
-def snr_db(values: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
+def snr_db(values: NDArray[np.float32], decoded: NDArray[Any], step: float = 1.0) -> float:
     """Signal-to-noise ratio of a decoded tensor in dB, that of its ordinary values if that is lower; inf if exact.
 
     Args:
         values: float32, any shape, finite.
-        decoded: Of the same number of values.
+        decoded: Of the same number of values: floats, or levels.
+        step: What multiplies them.
     """
-    error = np.subtract(values.reshape(-1), decoded.reshape(-1), dtype=np.float64)
-    if not error.any():
-        return math.inf
     plain = ordinary(values)
-    found = _ratio_db(values, error)
-    if plain is values:
-        return found
-    return min(found, _ratio_db(plain, np.where(plain.reshape(-1) == values.reshape(-1), error, 0.0)))
+    found = _ratio_db(values, values, decoded, step)
+    return found if plain is values or found == math.inf else min(found, _ratio_db(values, plain, decoded, step))
 
 
 def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
@@ -274,19 +275,24 @@ def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
     return found if found.size > WEAK_ROWS_SHARE * np.count_nonzero(is_alive) else none
 
 
-def rows_snr_db(values: NDArray[np.float32], decoded: NDArray[np.float32], rows: NDArray[np.intp]) -> float:
+def rows_snr_db(values: NDArray[np.float32], decoded: NDArray[Any], rows: NDArray[np.intp], step: float = 1.0) -> float:
     """Signal-to-noise ratio in dB, all together, of those of some rows that keep less than WEAK_DB.
 
     Args:
         values: float32, of two dimensions or more, finite.
-        decoded: Of the same number of values.
+        decoded: Of the same number of values: floats, or levels.
         rows: What `weak_rows` gives, no zero rows among them.
+        step: What multiplies `decoded`.
 
     Returns:
         inf if they are too few to count.
     """
     power = _row_powers(values)
-    signal, noise = power[rows], _row_powers(values - decoded.reshape(values.shape))[rows]
+    originals, found = (array.reshape(values.shape[0], -1) for array in (values, decoded))
+    n_parts = -(-rows.size * originals.shape[1] // BLOCK_VALUES)
+    parts = np.array_split(rows, min(rows.size, n_parts))
+    noise = np.concatenate([_row_powers(originals[part] - found[part] * np.float64(step)) for part in parts])
+    signal = power[rows]
     is_weak = signal < 10 ** (WEAK_DB / 10) * noise
     n_alive = np.count_nonzero(power > DARK_ROW * power.max(initial=0.0))
     if np.count_nonzero(is_weak) <= WEAK_ROWS_SHARE * n_alive:
@@ -294,16 +300,24 @@ def rows_snr_db(values: NDArray[np.float32], decoded: NDArray[np.float32], rows:
     return 10 * math.log10(float(signal[is_weak].sum()) / float(noise[is_weak].sum()))
 
 
-def _row_powers(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _row_powers(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Mean square of each row."""
     rows = values.reshape(values.shape[0], -1)
     found: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / rows.shape[1]
     return found
 
 
-def _ratio_db(values: NDArray[np.float32], error: NDArray[np.float64]) -> float:
-    signal = float(np.square(values, dtype=np.float64).sum())
-    noise = float(error @ error)
+def _ratio_db(values: NDArray[np.float32], counted: NDArray[np.float32], decoded: NDArray[Any], step: float) -> float:
+    """SNR of the values that count, in blocks that stay in the cache; `counted` has zeros for the others."""
+    flat, kept, found = values.reshape(-1), counted.reshape(-1), decoded.reshape(-1)
+    signal = noise = 0.0
+    for start in range(0, flat.size, BLOCK_VALUES):
+        part = slice(start, start + BLOCK_VALUES)
+        own = kept[part].astype(np.float64)
+        error = flat[part] - found[part] * np.float64(step)
+        if counted is not values:
+            error[kept[part] != flat[part]] = 0.0
+        signal, noise = signal + float(own @ own), noise + float(error @ error)
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
