@@ -40,7 +40,7 @@ MEAN = "mean"
 _DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 Notes: TypeAlias = tuple[str, ...]
-_CTC_OVERALL_NOTE = "Overall: without classes D and F, as in JVET's common test conditions."
+_CTC_OVERALL_NOTE = "Overall of this table: without classes D and F, as in JVET's common test conditions."
 _MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
 _CURVE_NOTE = (
     "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "

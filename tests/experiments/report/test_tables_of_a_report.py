@@ -66,7 +66,7 @@ def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow], tool_netwo
     assert table.rows[0][6:] == (pytest.approx(100), pytest.approx(500))
     assert tables["rep, uniform8 against deblock+SAO"].rows[0][6:] == (None, None)
     assert table.rows[4][2:6] == table.rows[0][2:6]
-    assert table.notes[0] == "Overall: without classes D and F, as in JVET's common test conditions."
+    assert table.notes[0] == "Overall of this table: without classes D and F, as in JVET's common test conditions."
     assert [column.title for column in table.columns[2:]] == [
         "Y [%]",
         "Cb [%]",
