@@ -14,8 +14,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, original_of, source_of
-from vvc_nnr.sequences.metrics import Peak
-from vvc_nnr.sequences.scores import PEAK_WORDS, PictureScores, mean_scores, score_sequence
+from vvc_nnr.sequences.metrics import PEAK_WORDS, Peak, PictureScores, mean_scores, score_sequence
 from vvc_nnr.sequences.source import Source
 
 _HEADS = ("PSNR Y", "Cb", "Cr", "YUV", "SSIM Y", "Cb", "Cr", "MS-SSIM Y", "Cb", "Cr")

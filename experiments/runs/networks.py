@@ -29,7 +29,7 @@ from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_wei
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.inference.agreement import check_fits
+from vvc_nnr.filters.inference.runner import check_fits
 from vvc_nnr.filters.networks.factory import class_name, is_factory
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout

@@ -63,8 +63,7 @@ from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import Peak
-from vvc_nnr.sequences.scores import comparable, picture_scores
+from vvc_nnr.sequences.metrics import Peak, comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]

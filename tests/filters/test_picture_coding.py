@@ -11,7 +11,7 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.bundled import zoo_names
-from vvc_nnr.filters.picture_coding import BATCH, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.autoencoder import BATCH, decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 
