@@ -100,15 +100,7 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
         BitstreamError: If the file is damaged or cut short.
         UnsupportedError: For CMYK, and for more pixels than Pillow takes for safe (about 89 million).
     """
-    try:
-        image = _load(data)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnsupportedError(f"JPEG too large: {error}") from error
-    except Exception as error:  # Pillow names no family of errors for damaged files
-        raise BitstreamError(f"the JPEG does not decode: {error}") from error
-    if image.mode not in ("RGB", "L"):
-        raise UnsupportedError(f"JPEG of mode {image.mode}: only RGB and grey")
-    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    return _decoded_by_pillow(data, "jpeg")
 
 
 def payload_bytes(data: bytes) -> int:
@@ -139,14 +131,6 @@ def _pillow_buffer(n_bytes: int) -> Iterator[None]:
 def _check_rgb(rgb: NDArray[np.uint8]) -> None:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise ShapeError(f"an image must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-
-
-def _load(data: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data), formats=["JPEG"])
-        image.load()
-    return image
 
 
 def _scans(data: bytes) -> Iterator[tuple[int, int]]:
@@ -217,6 +201,7 @@ _CURVES: Mapping[ImageFormat, tuple[int, ...]] = {
     "jpegxl": (1, 51, 91, 121, 136, 142, 146, 149),
 }
 _PILLOW: Mapping[ImageFormat, tuple[str, str]] = {
+    "jpeg": ("JPEG", "jpg"),
     "webp": ("WEBP", "webp"),
     "avif": ("AVIF", "avif"),
     "jpeg2000": ("JPEG2000", "jpg_2000"),
@@ -316,12 +301,7 @@ class ImageCoding:
             UnsupportedError: If it is not RGB or grey, or has more pixels than Pillow takes for safe.
             InputError: If a package for it is missing.
         """
-        match self.format:
-            case "jpeg":
-                return decode_jpeg(data)
-            case "jpegxl":
-                return _decoded_jpegxl(data)
-        return _decoded_by_pillow(data, self.format)
+        return _decoded_jpegxl(data) if self.format == "jpegxl" else _decoded_by_pillow(data, self.format)
 
     def counted_bytes(self, data: bytes) -> int:
         """How many bytes of a file are counted.

@@ -27,7 +27,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.programs import LoggedPicture, children_cpu_s, work_folder
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, make_folder
+from vvc_nnr.files import make_folder, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
@@ -94,8 +94,7 @@ class EncodingCache:
             "log": encoding.log,
         }
         for path, data in ((stream_path, encoding.stream), (log_path, json.dumps(entry).encode())):
-            with AtomicFile(path) as file:
-                file.write(data)
+            write_file(path, data)
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         folder = self._folder / key[:2]

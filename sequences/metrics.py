@@ -279,6 +279,16 @@ class PictureScores:
         """(6 Y + Cb + Cr) / 8 of the planes' PSNR in dB; luma's for 4:0:0."""
         return yuv_psnr_db(self.psnr_db)
 
+    def by_column(self) -> dict[str, Any]:
+        """Score of each plane under its column's name in results: "psnr_y_db", ..., "ms_ssim_cr"."""
+        planes = (("y", 0), ("cb", 1), ("cr", 2))
+        psnr_db, ssim = ((each.y, each.cb, each.cr) for each in (self.psnr_db, self.ssim))
+        return (
+            {f"psnr_{name}_db": psnr_db[at] for name, at in planes}
+            | {f"ssim_{name}": ssim[at] for name, at in planes}
+            | {f"ms_ssim_{name}": self.ms_ssim[at] for name, at in planes}
+        )
+
 
 def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
     """Checks formats of an original and what was decoded of it; 4:0:0 may have been coded as 4:2:0.

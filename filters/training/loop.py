@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes
+from vvc_nnr.files import make_folder, open_input, read_bytes, write_file
 from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.model.torch_file import check_records
 
@@ -415,8 +415,7 @@ def read_history(path: Path, step: float = math.inf) -> list[dict[str, float]]:
 
 def _write_history(path: Path, rows: list[dict[str, float]]) -> None:
     lines = ["\t".join(rows[-1]), *("\t".join(f"{value:.6g}" for value in row.values()) for row in rows)]
-    with AtomicFile(path) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
+    write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _validate_average(
@@ -444,8 +443,7 @@ def _save(path: Path, network: nn.Module, state: _State, options: TrainOptions, 
     buffer = io.BytesIO()
     torch.save(content, buffer)
     make_folder(path.parent)
-    with AtomicFile(path) as file:
-        file.write(buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
 
 
 def _load(

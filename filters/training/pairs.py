@@ -33,7 +33,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes, short_name
+from vvc_nnr.files import make_folder, open_input, read_bytes, short_name, write_file
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
@@ -328,8 +328,7 @@ def _note(folder: Path, options: PairOptions) -> None:
     """Notes how a new pair set is made."""
     make_folder(folder)
     if not (folder / NOTE).exists():
-        with AtomicFile(folder / NOTE) as file:
-            file.write(json.dumps(_note_of(options)).encode())
+        write_file(folder / NOTE, json.dumps(_note_of(options)).encode())
 
 
 def _note_of(options: PairOptions) -> dict[str, object]:
@@ -359,8 +358,7 @@ def _save(path: Path, packed: Packed) -> str:
     """Writes a packed picture; its file's SHA-256."""
     buffer = io.BytesIO()
     np.save(buffer, packed)
-    with AtomicFile(path) as file:
-        file.write(buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
@@ -383,8 +381,7 @@ def _noted_digests(folder: Path) -> dict[str, str]:
 
 
 def _note_digests(folder: Path, digests: Mapping[str, str]) -> None:
-    with AtomicFile(folder / DIGESTS) as file:
-        file.write(json.dumps(dict(digests), indent=1, sort_keys=True).encode() + b"\n")
+    write_file(folder / DIGESTS, json.dumps(dict(digests), indent=1, sort_keys=True).encode() + b"\n")
 
 
 MIN_SIDE = 128
