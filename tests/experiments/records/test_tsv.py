@@ -200,7 +200,7 @@ def test_paths_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot be (read|written): Not a directory"):
         RowWriter(tmp_path / "file" / "rows.tsv", SizeRow, HEADER)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder; must be a file"):
         RowWriter(tmp_path, SizeRow, HEADER)
 
 
