@@ -2,11 +2,17 @@
 
 | format | encoder | quality | bytes that can be counted |
 | --- | --- | --- | --- |
-| jpeg | libjpeg (Pillow) | 1 to 100 | `file`, `optimised`, `payload`: see jpeg.py |
+| jpeg | libjpeg (Pillow) | 1 to 100 | `file`, `optimised`, `payload`: see below |
 | webp | libwebp (Pillow), lossy, 4:2:0 | 1 to 100 | `file`; `payload`: the VP8 chunk, without the RIFF container |
 | avif | libavif (Pillow) | 1 to 100 | `file`; `payload`: the coded picture (`mdat`), without the boxes around it |
 | jpeg2000 | OpenJPEG (Pillow), 9/7 wavelet | PSNR that it aims at, 15 to 60 dB | `file`: the bare codestream |
 | jpegxl | libjxl (imagecodecs, an extra) | distance, 15 to 0.1 | `file`: the bare codestream |
+
+On small pictures the answer depends on what of a JPEG file is counted. Every number names its rate:
+
+    file       the file as written with the standard Huffman tables (623 bytes of header)
+    optimised  the file as written with its own optimised Huffman tables (about 300 bytes of header)
+    payload    the entropy-coded bytes of the optimised file alone: tables and headers are taken as shared
 """
 
 from __future__ import annotations
@@ -14,17 +20,152 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
-from vvc_nnr.codec.jpeg import JpegSubsampling, decode_jpeg, encode_jpeg, jpeg_version, payload_bytes
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+
+JpegSubsampling: TypeAlias = Literal["444", "422", "420"]
+
+_PILLOW_SUBSAMPLING: dict[JpegSubsampling, str] = {"444": "4:4:4", "422": "4:2:2", "420": "4:2:0"}
+MIN_QUALITY = 1
+MAX_QUALITY = 100
+MAX_SIDE = 65_500
+"""libjpeg's limit."""
+
+_MAX_BYTES_PER_PIXEL = 12
+"""Each of three samples takes at most 26 bits, a code of 16 and a value of 10; the rest is for stuffing."""
+
+_HEADER_BYTES = 1 << 16
+_BUFFER_LOCK = threading.Lock()
+_START_OF_IMAGE = 0xD8
+_END_OF_IMAGE = 0xD9
+_START_OF_SCAN = 0xDA
+_INSIDE_SCAN = (0x00, *range(0xD0, 0xD8))
+_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+
+
+def jpeg_version() -> str:
+    """Name and version of the encoder, by which its bytes may differ."""
+    turbo = features.version_feature("libjpeg_turbo")
+    return f"libjpeg-turbo {turbo}" if turbo else f"libjpeg {features.version_codec('jpg')}"
+
+
+def encode_jpeg(
+    rgb: NDArray[np.uint8], quality: int, subsampling: JpegSubsampling = "444", optimise: bool = False
+) -> bytes:
+    """A baseline JPEG file.
+
+    Args:
+        rgb: uint8 (H, W, 3).
+        quality: libjpeg's quality, 1 to 100.
+        subsampling: Chroma format, "444", "422" or "420".
+        optimise: Use Huffman tables made for this image instead of the standard ones.
+
+    Raises:
+        ShapeError: If the image is not uint8 (H, W, 3).
+        InputError: If quality or subsampling is out of range, or the image too large for JPEG.
+    """
+    _check_rgb(rgb)
+    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise InputError(f"JPEG quality {quality}: must be {MIN_QUALITY} to {MAX_QUALITY}")
+    if subsampling not in _PILLOW_SUBSAMPLING:
+        raise InputError(f"JPEG subsampling {subsampling!r}: must be one of {', '.join(_PILLOW_SUBSAMPLING)}")
+    if max(rgb.shape[:2]) > MAX_SIDE:
+        size = f"{rgb.shape[1]}x{rgb.shape[0]}"
+        raise InputError(f"an image of {size} cannot be a JPEG: sides of at most {MAX_SIDE} can")
+    file = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    chroma = _PILLOW_SUBSAMPLING[subsampling]
+    try:
+        with _pillow_buffer(_MAX_BYTES_PER_PIXEL * image.width * image.height) if optimise else nullcontext():
+            image.save(file, "JPEG", quality=quality, subsampling=chroma, optimize=optimise)
+    except OSError as error:
+        raise InputError(f"an image of {rgb.shape[1]}x{rgb.shape[0]} cannot be a JPEG: {error}") from error
+    return file.getvalue()
+
+
+def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """The image in an untrusted JPEG file, uint8 (H, W, 3); grey images get three equal channels.
+
+    Raises:
+        BitstreamError: If the file is damaged or cut short.
+        UnsupportedError: For CMYK, and for more pixels than Pillow takes for safe (about 89 million).
+    """
+    return _decoded_by_pillow(data, "jpeg")
+
+
+def payload_bytes(data: bytes) -> int:
+    """How many bytes of a JPEG file are entropy-coded data: its scans with stuffing, without any header.
+
+    Raises:
+        BitstreamError: If the file's segments do not lead from SOI to EOI.
+    """
+    return sum(end - start for start, end in _scans(data))
+
+
+@contextmanager
+def _pillow_buffer(n_bytes: int) -> Iterator[None]:
+    """Lets Pillow's writers use a buffer of at least so many bytes, and what a header takes.
+
+    Optimised tables need the whole file in one buffer, and Pillow's guess is too small for noise at high qualities.
+    The size is a setting of Pillow's module that changes no byte; two threads must not restore each other's.
+    """
+    with _BUFFER_LOCK:
+        before = ImageFile.MAXBLOCK
+        ImageFile.MAXBLOCK = max(before, n_bytes + _HEADER_BYTES)
+        try:
+            yield
+        finally:
+            ImageFile.MAXBLOCK = before
+
+
+def _check_rgb(rgb: NDArray[np.uint8]) -> None:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ShapeError(f"an image must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+
+
+def _scans(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields start and end of each scan's entropy-coded data (ITU-T T.81, annex B)."""
+    if data[:2] != bytes((0xFF, _START_OF_IMAGE)):
+        raise BitstreamError("not a JPEG: no SOI marker", offset_bytes=0)
+    position = 2
+    while (marker := _marker(data, position)) != _END_OF_IMAGE:
+        position += 2
+        if marker in _WITHOUT_LENGTH:
+            continue
+        length_bytes = int.from_bytes(data[position : position + 2], "big")
+        if length_bytes < 2 or position + length_bytes > len(data):
+            raise BitstreamError(f"segment of {length_bytes} bytes", field="JPEG", offset_bytes=position)
+        position += length_bytes
+        if marker == _START_OF_SCAN:
+            end = _end_of_scan(data, position)
+            yield position, end
+            position = end
+
+
+def _marker(data: bytes, position: int) -> int:
+    if position + 2 > len(data) or data[position] != 0xFF:
+        raise BitstreamError("no JPEG marker", field="JPEG", offset_bytes=position)
+    return data[position + 1]
+
+
+def _end_of_scan(data: bytes, position: int) -> int:
+    """Where the next marker is that is neither byte stuffing nor a restart."""
+    while (position := data.find(0xFF, position)) >= 0 and position + 1 < len(data):
+        if data[position + 1] not in _INSIDE_SCAN:
+            return position
+        position += 2
+    raise BitstreamError("the scan has no end", field="JPEG", offset_bytes=len(data))
+
 
 ImageFormat: TypeAlias = Literal["jpeg", "webp", "avif", "jpeg2000", "jpegxl"]
 ImageRate: TypeAlias = Literal["file", "optimised", "payload"]
@@ -60,6 +201,7 @@ _CURVES: Mapping[ImageFormat, tuple[int, ...]] = {
     "jpegxl": (1, 51, 91, 121, 136, 142, 146, 149),
 }
 _PILLOW: Mapping[ImageFormat, tuple[str, str]] = {
+    "jpeg": ("JPEG", "jpg"),
     "webp": ("WEBP", "webp"),
     "avif": ("AVIF", "avif"),
     "jpeg2000": ("JPEG2000", "jpg_2000"),
@@ -159,12 +301,7 @@ class ImageCoding:
             UnsupportedError: If it is not RGB or grey, or has more pixels than Pillow takes for safe.
             InputError: If a package for it is missing.
         """
-        match self.format:
-            case "jpeg":
-                return decode_jpeg(data)
-            case "jpegxl":
-                return _decoded_jpegxl(data)
-        return _decoded_by_pillow(data, self.format)
+        return _decoded_jpegxl(data) if self.format == "jpegxl" else _decoded_by_pillow(data, self.format)
 
     def counted_bytes(self, data: bytes) -> int:
         """How many bytes of a file are counted.

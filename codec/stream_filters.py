@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
-from vvc_nnr.codec.nnpf import MODE_NNC, NnpfActivation, NnpfCharacteristics, parse_nnpf
+from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -308,11 +308,6 @@ def _chosen(known: dict[int, StreamFilter], activation: NnpfActivation, index: i
         message = f"an update of filter {activation.target_id} runs at picture {index}, and was not sent"
         raise BitstreamError(message, field="nnpfa_target_base_flag")
     return found
-
-
-def is_nnc_inside(characteristics: NnpfCharacteristics) -> bool:
-    """Whether a filter's message holds its network."""
-    return characteristics.mode_idc == MODE_NNC
 
 
 def free_filter_id(messages: Iterable[ListedMessage]) -> int:

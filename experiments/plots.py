@@ -38,7 +38,7 @@ from vvc_nnr.experiments.charts import (
 from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
 from vvc_nnr.experiments.tables.table import one_line
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -256,8 +256,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     if suffix not in (".png", ".svg"):
         raise InputError(f"{path}: plots are written as .png or .svg")
     data = figure_bytes(figure, "svg" if suffix == ".svg" else "png")
-    with AtomicFile(path) as file:
-        file.write(data)
+    write_file(path, data)
 
 
 def figure_bytes(figure: Figure, format: Literal["png", "svg"]) -> bytes:

@@ -60,9 +60,9 @@ from vvc_nnr.filters.training.fine_tuning import (
 from vvc_nnr.filters.training.loop import check_checkpoint
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, Network, network_of
-from vvc_nnr.folding.torch_norms import find_norm_pairs, fold_batch_norms
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.torch import copied_module
+from vvc_nnr.model.torch_norms import find_norm_pairs, fold_batch_norms
 from vvc_nnr.network_file import read_arrays, read_network_file
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.sequences.cifar import load_cifar10

@@ -28,9 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.factory import Around, class_name
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 
 Rgb: TypeAlias = NDArray[np.uint8]
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)

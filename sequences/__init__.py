@@ -10,9 +10,9 @@ picture in memory. `source.open_source` makes one from a `.yuv`, `.y4m`, video o
 | `source` | any file or folder as sequences; writers by suffix |
 | `yuv`, `y4m`, `video`, `images` | one kind of file each |
 | `catalogue` | the sequences of the JVET common test conditions and their classes |
-| `listing`, `members` | the files of a folder that a command takes, and those in an archive |
+| `listing` | the files of a folder that a command takes, and those in an archive |
 | `cifar` | CIFAR-10 from each of its forms; `download` fetches it and the Kodak images |
-| `metrics` | PSNR, SSIM and MS-SSIM per plane; `scores`: of whole pictures and sequences against their originals |
+| `metrics` | PSNR, SSIM and MS-SSIM of planes, pictures and sequences against their originals |
 
 Sample values are never changed on reading or writing. RGB becomes BT.709 limited-range YUV; `images` states
 the chroma filters. Bad files and options raise the errors of `vvc_nnr.errors`.

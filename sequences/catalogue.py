@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from vvc_nnr.sequences.yuv_name import format_from_name
+from vvc_nnr.sequences.yuv import format_from_name
 
 
 @dataclass(frozen=True, slots=True)

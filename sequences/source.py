@@ -18,8 +18,15 @@ from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.video import probe_video, read_video
 from vvc_nnr.sequences.y4m import Y4mWriter, count_y4m_pictures, read_y4m, read_y4m_header
-from vvc_nnr.sequences.yuv import YuvWriter, count_yuv_pictures, looks_like_16_bit, read_yuv
-from vvc_nnr.sequences.yuv_name import NamedFormat, PartialFormat, parse_yuv_name
+from vvc_nnr.sequences.yuv import (
+    NamedFormat,
+    PartialFormat,
+    YuvWriter,
+    count_yuv_pictures,
+    looks_like_16_bit,
+    parse_yuv_name,
+    read_yuv,
+)
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf"),

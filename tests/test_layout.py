@@ -35,7 +35,6 @@ FOLDERS_IN_ORDER = {
         "quantize",
         "model",
         "coding",
-        "folding",
         "calibrate",
         "network_file",
         "compress",
@@ -53,11 +52,8 @@ FOLDERS_IN_ORDER = {
         "programs",
         "encoder_logs",
         "decoder",
-        "cache",
         "sequence",
-        "libvvenc",
         "encoders",
-        "jpeg",
         "image_formats",
     ],
     "vvc_nnr.filters": [
@@ -68,7 +64,6 @@ FOLDERS_IN_ORDER = {
         "networks",
         "zoo",
         "complexity",
-        "picture_coding",
         "picture_codecs",
         "inference",
         "decisions",
@@ -78,7 +73,7 @@ FOLDERS_IN_ORDER = {
     ],
     "vvc_nnr.experiments": ["pictures", "records", "tables", "charts", "plots", "zoo", "runs", "report", "cli", ""],
 }
-MAX_FILES_OF_A_FOLDER = 16
+MAX_FILES_OF_A_FOLDER = 15
 
 BEFORE_AND_AFTER = """
 import importlib, json, logging, os, random, signal, sys, threading, warnings

@@ -63,6 +63,6 @@ def test_the_document_of_conventions_has_the_names_of_the_code() -> None:
     text = (ROOT / "docs" / "conventions.md").read_text()
     parameters = "IntraPeriod=1:GOPSize=1:IntraQPOffset=0:MCTF=0:BIM=0:Verbosity=5:SEIDecodedPictureHash=md5"
     assert parameters in text
-    assert parameters in (ROOT / "codec" / "libvvenc.py").read_text()
+    assert parameters in (ROOT / "codec" / "encoders.py").read_text()
     for name in ("`all`", "`deblock-sao`", "`none`", "`file`", "`optimised`", "`payload`", "vvc_nnr.uniform"):
         assert name in text

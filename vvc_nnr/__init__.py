@@ -13,7 +13,7 @@ from vvc_nnr.errors import (
     UnsupportedError,
     VvcNnrError,
 )
-from vvc_nnr.folding.torch_norms import fold_batch_norms
+from vvc_nnr.model.torch_norms import fold_batch_norms
 from vvc_nnr.options import CompressOptions
 
 __version__ = "0.1.0"

@@ -17,7 +17,7 @@ from vvc_nnr.coding.inspection import Inspection, inspect_stream
 from vvc_nnr.coding.own_steps import warn_of_weak
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.onnx import is_model_proto, put_together
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.network_file import (
@@ -189,9 +189,7 @@ def save_file(
     graph = None if network.graph is None else Graph(network.graph)
     texts = network.metadata | dict(metadata or {})
     data = compress_arrays(network.arrays, options or CompressOptions(), None, texts, network.roles or None, graph)
-    with AtomicFile(path) as file:
-        file.write(data)
-    return len(data)
+    return write_file(path, data)
 
 
 def load_file(

@@ -388,3 +388,14 @@ class AtomicFile:
     def _refused(self, error: OSError | ValueError) -> OutputError:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         return OutputError(f"{self.path}: cannot be written: {reason}")
+
+
+def write_file(path: Path | str, data: bytes | memoryview) -> int:
+    """Writes a file, all of it or nothing, and returns its size in bytes; a file of that name is replaced.
+
+    Raises:
+        OutputError: If the system refuses (full disk, no folder).
+    """
+    with AtomicFile(path) as file:
+        file.write(data)
+    return len(data)

@@ -360,7 +360,7 @@ def with_folded_norms(network: NetworkArrays) -> NetworkArrays:
             "batch norms cannot be folded: tensors alone do not tell which layer a norm follows; "
             "an .onnx file does, or in Python vvc_nnr.fold_batch_norms(module)"
         )
-    from vvc_nnr.folding.onnx_norms import fold_arrays
+    from vvc_nnr.model.onnx_norms import fold_arrays
 
     folded = fold_arrays(network.graph, network.arrays, network.n_bytes)
     return replace(network, arrays=folded.arrays, graph=folded.graph, roles=folded.roles)

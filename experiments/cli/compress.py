@@ -22,7 +22,7 @@ from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on, prefix_notes
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door, named, one_for_each, whole_number
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.model.container import Tensor, float32_size
@@ -176,8 +176,7 @@ class Compress(Command):
     def _integer(self, path: Path) -> Outcome:
         """The coded network with the levels of its features, else as it is."""
         network, data = read_arrays(path), _with_levels(read_bytes(path), path)
-        with AtomicFile(self.output) as file:
-            file.write(data)
+        write_file(self.output, data)
         return _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
 
     def _nnc(self, path: Path) -> Outcome:
@@ -190,8 +189,7 @@ class Compress(Command):
             made = code_network(coded.arrays, self.coding, progress.report, metadata, coded.roles or None, graph)
         if self.integer:
             made = replace(made, data=_with_levels(made.data, path))
-        with AtomicFile(self.output) as file:
-            file.write(made.data)
+        write_file(self.output, made.data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
         outcome = _with_constants(_with_quality(outcome, made), coded, self.coding)
         return _with_notes(outcome, network.left_out, network.arrays)
@@ -207,8 +205,7 @@ class Compress(Command):
             data = uniform_bytes(exact, stored.metadata, bits, self.biases or "quantised", ranges)
             floats = {name: tensor for name, tensor in stored.tensors.items() if tensor.dtype.kind == "f"}
             weak = weak_tensors_db(floats, parse_network(data).tensors)
-        with AtomicFile(self.output) as file:
-            file.write(data)
+        write_file(self.output, data)
         outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
         lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
         outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | {"ranges": ranges, "weak_db": weak})
@@ -226,8 +223,7 @@ class Compress(Command):
             made = compress_by_pictures(path, photographs, self.output, options, coding, _tell)
         if self.integer:
             data = _with_levels(read_bytes(self.output), path)
-            with AtomicFile(self.output) as file:
-                file.write(data)
+            write_file(self.output, data)
         return _with_notes(_calibrated(self.input, self.output, made), stored.left_out, stored.tensors)
 
 
@@ -283,8 +279,7 @@ class Decompress(Command):
         )
         if self.output.suffix.lower() == ONNX_SUFFIX and network.graph is None and "architecture" in network.metadata:
             data = _as_onnx(network, path)
-            with AtomicFile(self.output) as file:
-                file.write(data)
+            write_file(self.output, data)
             n_bytes = len(data)
         else:
             n_bytes = write_arrays(self.output, network)
@@ -325,8 +320,7 @@ class MakeUpdate(Command):
         state, wanted = _state_after(read_arrays(base), self.after), read_arrays(new)
         with naming(new), NNC_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
             data, _ = compress_update(state, wanted.arrays, options=self.coding, progress=progress.report)
-        with AtomicFile(self.output) as file:
-            file.write(data)
+        write_file(self.output, data)
         n_bytes = plain_bytes(wanted.arrays)
         text = f"{self.output}: {len(data)} bytes, an update of a network of {n_bytes}"
         return Outcome(text, {"output": str(self.output), "n_bytes": len(data), "network_bytes": n_bytes})

@@ -47,9 +47,9 @@ from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
-from vvc_nnr.sequences.scores import BeforeAndAfter, check_comparable, mean_scores
+from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores
 from vvc_nnr.sequences.source import Source
-from vvc_nnr.sequences.yuv_name import qps_from_name
+from vvc_nnr.sequences.yuv import qps_from_name
 
 MAX_QP_OFFSET = 4
 """Encoders code intra pictures up to so much off the QP that they are given."""

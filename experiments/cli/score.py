@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, original_of, source_of
-from vvc_nnr.sequences.metrics import Peak
-from vvc_nnr.sequences.scores import PEAK_WORDS, PictureScores, mean_scores, score_sequence
+from vvc_nnr.sequences.metrics import PEAK_WORDS, Peak, PictureScores, mean_scores, score_sequence
 from vvc_nnr.sequences.source import Source
 
 _HEADS = ("PSNR Y", "Cb", "Cr", "YUV", "SSIM Y", "Cb", "Cr", "MS-SSIM Y", "Cb", "Cr")
@@ -90,21 +89,14 @@ def score_table(rows: Sequence[tuple[str, PictureScores]]) -> str:
     return "\n".join(f"{name:{width}}  {_columns(cells)}".rstrip() for name, cells in lines)
 
 
-def score_data(scores: PictureScores) -> Mapping[str, object]:
+def score_data(scores: PictureScores) -> dict[str, object]:
     """The scores for --json, under the names of the columns of results."""
-    psnr, ssim = scores.psnr_db, scores.ssim
-    planes = ("y", "cb", "cr")
-    return {
-        **{f"psnr_{name}_db": value for name, value in zip(planes, (psnr.y, psnr.cb, psnr.cr), strict=True)},
-        "psnr_yuv_db": scores.yuv_psnr_db,
-        **{f"ssim_{name}": value for name, value in zip(planes, (ssim.y, ssim.cb, ssim.cr), strict=True)},
-        **{f"ms_ssim_{name}": value for name, value in zip(planes, scores.ms_ssim, strict=True)},
-    }
+    return {**scores.by_column(), "psnr_yuv_db": scores.yuv_psnr_db}
 
 
 def _cells(scores: PictureScores) -> tuple[str, ...]:
-    psnr, ssim = scores.psnr_db, scores.ssim
-    values = (psnr.y, psnr.cb, psnr.cr, scores.yuv_psnr_db, ssim.y, ssim.cb, ssim.cr, *scores.ms_ssim)
+    psnr_y, cb, cr, *others = scores.by_column().values()
+    values = (psnr_y, cb, cr, scores.yuv_psnr_db, *others)
     return tuple("-" if value is None else f"{value:.{n}f}" for value, n in zip(values, _DIGITS, strict=True))
 
 

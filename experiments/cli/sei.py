@@ -25,7 +25,7 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import AtomicFile, naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.sequence import read_decisions
 from vvc_nnr.filters.in_stream import (
@@ -261,8 +261,7 @@ class SeiExtract(Command):
         with naming(self.input):
             listed = listed_messages(sei_messages(stream, standard))
             found = self._found(_only(listed, self.filter_id))
-        with AtomicFile(self.output) as file:
-            file.write(found)
+        write_file(self.output, found)
         return Outcome(f"{self.output}: {len(found)} bytes", {"output": str(self.output), "n_bytes": len(found)})
 
     def _found(self, contents: list[Any]) -> bytes:

@@ -24,7 +24,7 @@ from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.pictures import check_small_picture
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.rows import KeyedRow
-from vvc_nnr.files import AtomicFile, naming, open_input
+from vvc_nnr.files import naming, open_input, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
@@ -321,8 +321,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    with AtomicFile(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_file(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
 def source_digests(sources: Sequence[Source], max_pictures: int | None = None) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar
 
 from vvc_nnr.errors import InputError, OutputError
 from vvc_nnr.experiments.records.rows import RangeError
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import read_bytes, write_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,7 +53,7 @@ def read_rows(path: Path, row_type: type[RowT]) -> RowTable[RowT]:
     Raises:
         InputError: If the file cannot be read or is malformed; it names the file, line and column.
     """
-    return _parse(path, _read_bytes(path), row_type)[0]
+    return _parse(path, read_bytes(path), row_type)[0]
 
 
 def rows_to_continue(path: Path, row_type: type[RowT], header: Mapping[str, str]) -> tuple[RowT, ...]:
@@ -64,7 +64,7 @@ def rows_to_continue(path: Path, row_type: type[RowT], header: Mapping[str, str]
     """
     if not path.exists():
         return ()
-    data = _read_bytes(path)
+    data = read_bytes(path)
     if not data:
         return ()
     table, _ = _parse(path, data, row_type)
@@ -91,15 +91,14 @@ class RowWriter(Generic[RowT]):
     def __init__(self, path: Path, row_type: type[RowT], header: Mapping[str, str]) -> None:
         self._path = path
         self._row_type = row_type
-        if not (path.exists() and _read_bytes(path)):
-            with AtomicFile(path) as file:
-                file.write(_head(row_type, header))
+        if not (path.exists() and read_bytes(path)):
+            write_file(path, _head(row_type, header))
         try:
             self._file = path.open("r+b", buffering=0)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         try:
-            table, self._end_bytes = _parse(path, _read_bytes(path), row_type)
+            table, self._end_bytes = _parse(path, read_bytes(path), row_type)
             _check_header(path, table.header, header)
             self._file.truncate(self._end_bytes)
         except OSError as error:
@@ -141,13 +140,6 @@ def _check_header(path: Path, old: Mapping[str, str], new: Mapping[str, str]) ->
         got, wanted = old.get(key, ""), new.get(key, "")
         if got != wanted:
             raise InputError(f"{path}: holds results under {key} {got!r}, this run has {wanted!r}: use another folder")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _head(row_type: type[RowT], header: Mapping[str, str]) -> bytes:

@@ -33,7 +33,7 @@ from PIL import Image
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import read_bytes, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb
@@ -71,8 +71,7 @@ def store_picture(path: Path, frame: Frame) -> None:
         return
     data = io.BytesIO()
     Image.fromarray(frame_to_rgb(frame)).save(data, format="WEBP", lossless=True)
-    with AtomicFile(path) as file:
-        file.write(data.getvalue())
+    write_file(path, data.getvalue())
 
 
 def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[NetworkRow], way: Way, picture: int) -> None:
@@ -96,8 +95,7 @@ def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[Networ
         for row in here
         if row.way == way and (row.network, row.weights, row.network_sha256) in shown.values()
     ]
-    with AtomicFile(folder / INDEX) as file:
-        file.write(json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
+    write_file(folder / INDEX, json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:

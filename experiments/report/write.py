@@ -17,7 +17,7 @@ from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits
 from vvc_nnr.experiments.report.page import render_page, row_kind
 from vvc_nnr.experiments.report.sections import Section, read_sections
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, one_line, to_csv, to_latex, to_markdown_page
-from vvc_nnr.files import AtomicFile
+from vvc_nnr.files import write_file
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
@@ -109,8 +109,7 @@ def write_report(
         content = render_page(heading, sections, pictures, gather_provenance())
     else:
         content = _as_tables(chosen, sections, tables)
-    with AtomicFile(out) as file:
-        file.write(content)
+    write_file(out, content)
     names = tuple(section.name for section in sections)
     remarks = tuple(f"{section.name}: {remark}" for section in sections for remark in section.remarks)
     n_pictures, n_left_out = len(pictures.entries), len(pictures.left_out)

@@ -13,8 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vvc_nnr.codec.image_formats import ImageCoding, ImageFormat, encode_at_bpp, encode_set, image_codings
-from vvc_nnr.codec.jpeg import JpegSubsampling
+from vvc_nnr.codec.image_formats import (
+    ImageCoding,
+    ImageFormat,
+    JpegSubsampling,
+    encode_at_bpp,
+    encode_set,
+    image_codings,
+)
 from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once

@@ -27,9 +27,9 @@ from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, DecodedPictu
 from vvc_nnr.files import check_regular_file, naming, read_bytes
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
 from vvc_nnr.sequences.frame import ChromaFormat
-from vvc_nnr.sequences.scores import check_comparable
+from vvc_nnr.sequences.metrics import check_comparable
 from vvc_nnr.sequences.source import Source, open_source
-from vvc_nnr.sequences.yuv_name import parse_fps
+from vvc_nnr.sequences.yuv import parse_fps
 
 PLACEHOLDERS = ("sequence", "qp", "loop_filters", "class")
 """What braces in a pattern of names may hold; `*` stands for any letters of a name."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -167,13 +167,7 @@ def _measured(row: Row, coding: ZooCoding, subject: Subject, options: ZooOptions
         encode_s=coded.encode_s if coded else None,
         decode_s=coded.decode_s if coded else None,
         memory_mib=coded.peak_bytes / 2**20 if coded and coded.peak_bytes is not None else None,
-        accuracy_percent=scores.accuracy_percent,
-        average_precision_percent=scores.average_precision_percent,
-        pixel_accuracy_percent=scores.pixel_accuracy_percent,
-        iou=scores.iou,
-        dice=scores.dice,
-        bpp=scores.bpp,
-        psnr_db=scores.psnr_db,
+        **asdict(scores),
         fault=" ".join(faults),
     )
 

@@ -26,10 +26,10 @@ from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.inference.agreement import check_fits
+from vvc_nnr.filters.inference.runner import check_fits
 from vvc_nnr.filters.networks.factory import class_name, is_factory
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
@@ -466,8 +466,7 @@ def _coded_file(
     if not path.exists():
         with naming(trained.path):
             data = _coded_bytes(network, trained, compression, options)
-        with AtomicFile(path) as file:
-            file.write(data)
+        write_file(path, data)
     return path
 
 

@@ -56,7 +56,7 @@ from vvc_nnr.experiments.tables.stored import (
     read_zoo,
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
-from vvc_nnr.files import AtomicFile, make_folder, remove_leftovers
+from vvc_nnr.files import make_folder, remove_leftovers, write_file
 from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
@@ -245,8 +245,7 @@ def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[st
     """
     for name, table in tables.items():
         for suffix, text in ((".md", to_markdown(table)), (".csv", to_csv(table)), (".tex", to_latex(table))):
-            with AtomicFile(folder / (name + suffix)) as file:
-                file.write(text.encode("utf-8", "replace"))
+            write_file(folder / (name + suffix), text.encode("utf-8", "replace"))
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / (name + suffix))

@@ -63,8 +63,7 @@ from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import Peak
-from vvc_nnr.sequences.scores import comparable, picture_scores
+from vvc_nnr.sequences.metrics import Peak, comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
@@ -364,7 +363,6 @@ class ToolExperiment:
 
     def _row(self, picture: SweptPicture, state: NetworkState | None, output: _Output) -> ToolRow:
         scores = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak)
-        psnr, ssim, ms_ssim = scores.psnr_db, scores.ssim, scores.ms_ssim
         return ToolRow(
             sequence=picture.place.source.name,
             ctc_class=picture.place.source.ctc_class,
@@ -380,15 +378,7 @@ class ToolExperiment:
             network_sha256=state.row.network_sha256 if state else "",
             n_bits=picture.n_bits,
             n_decision_bits=output.n_decision_bits,
-            psnr_y_db=psnr.y,
-            psnr_cb_db=psnr.cb,
-            psnr_cr_db=psnr.cr,
-            ssim_y=ssim.y,
-            ssim_cb=ssim.cb,
-            ssim_cr=ssim.cr,
-            ms_ssim_y=ms_ssim[0],
-            ms_ssim_cb=ms_ssim[1],
-            ms_ssim_cr=ms_ssim[2],
+            **scores.by_column(),
             encode_s=None if picture.encode_s is None else picture.encode_s + output.encode_s,
             decode_s=None if picture.decode_s is None else picture.decode_s + output.decode_s,
         )

@@ -10,7 +10,7 @@ from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, is_file
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
-from vvc_nnr.sequences.scores import PEAK_WORDS
+from vvc_nnr.sequences.metrics import PEAK_WORDS
 
 YUV_NOTE = (
     "YUV: (6 Y + Cb + Cr) / 8 of the PSNRs in dB (Ohm et al., IEEE Transactions on Circuits and Systems for Video "

@@ -32,8 +32,7 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     sequence_savings,
     sequence_table,
 )
-from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, weights_table, worse_table
-from vvc_nnr.experiments.tables.image_rates import image_rate_table
+from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, image_rate_table, weights_table, worse_table
 from vvc_nnr.experiments.tables.means import ToolResults, Variant, image_means, tool_results
 from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, few_qps_note, tool_notes
 from vvc_nnr.experiments.tables.paper_tables import (

@@ -25,10 +25,9 @@ from vvc_nnr.experiments.zoo.row import (
     module_subject,
 )
 from vvc_nnr.filters.inference.runner import filter_frame
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
     CropOptions,
@@ -63,7 +62,7 @@ class InLoopRow:
     loop_filters: LoopFilters
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The filter and the luma PSNR that it leads to."""
         pictures, words = colour_pictures(16)
         originals = [rgb_to_frame(picture, bit_depth=10) for picture in pictures[:N_PICTURES]]
         encoder = VvcEncoder(VvcOptions(qp=QP, loop_filters=self.loop_filters))
@@ -74,7 +73,7 @@ class InLoopRow:
         )
 
     def calibration(self, folder: Path | None) -> Calibration:
-        """See `CalibratedRow`."""
+        """Pictures that VVC coded, of other photographs than those of the score."""
         paths = calibration_photographs(folder)
         return inloop_calibration(paths, IN_LOOP_QPS, self.loop_filters, CropOptions(side=128))
 
@@ -95,7 +94,7 @@ class AutoencoderRow:
     name: str
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The autoencoder with its bits per pixel and PSNR."""
         small = default_small_pictures().first(N_SMALL_PICTURES)
         pictures = np.stack(small.images)
 
@@ -110,7 +109,7 @@ class AutoencoderRow:
         return module_subject(load_autoencoder(self.name), "bundled", small.origin, evaluate)
 
     def calibration(self, folder: Path | None) -> Calibration:
-        """See `CalibratedRow`."""
+        """Patches of other photographs than those of the score."""
         return autoencoder_calibration(*patches(calibration_photographs(folder), None))
 
 
@@ -126,14 +125,14 @@ class DenoisingRow:
     name: str = "DnCNN sigma 25"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The denoiser and its PSNR on Set12."""
         pictures = grey_pictures("set12")
         rng = np.random.default_rng(SEED)
         noisy = [picture + rng.normal(0, SIGMA, picture.shape) for picture in pictures]
         return _subject("dncnn_sigma25", f"Set12, sigma {SIGMA}", pictures, noisy)
 
     def calibration(self, folder: Path | None) -> Calibration:
-        """See `CalibratedRow`."""
+        """Crops with the same noise, of other photographs than those of the score."""
         return restoration_calibration(calibration_photographs(folder), 1, gaussian_noise(SIGMA), CropOptions())
 
 
@@ -144,13 +143,13 @@ class DeblockingRow:
     name: str = "DnCNN-3"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The network and its PSNR on classic5."""
         pictures = grey_pictures("classic5")
         decoded = [_through_jpeg(picture).astype(np.float64) for picture in pictures]
         return _subject("dncnn3", f"classic5, JPEG quality {JPEG_QUALITY}", pictures, decoded)
 
     def calibration(self, folder: Path | None) -> Calibration:
-        """See `CalibratedRow`."""
+        """Crops after JPEG of the same quality, of other photographs than those of the score."""
         return restoration_calibration(calibration_photographs(folder), 1, jpeg_artefacts(JPEG_QUALITY), CropOptions())
 
 

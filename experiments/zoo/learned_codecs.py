@@ -57,11 +57,11 @@ class SmallCodecRow:
 
     @property
     def name(self) -> str:
-        """See `Row`."""
+        """The architecture's name in the table."""
         return f"{self.architecture} (small)"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The bundled codec with its bits per pixel and PSNR."""
         pictures, words = colour_pictures(MULTIPLE)
         return codec_subject(small_codec(self.architecture), "bundled", pictures[: self.n_pictures], words)
 
@@ -80,11 +80,11 @@ class PublishedCodecRow:
 
     @property
     def name(self) -> str:
-        """See `Row`."""
+        """The architecture's name, as CompressAI writes it."""
         return self.architecture
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The codec with its bits per pixel and PSNR on the CLIC pictures; random weights have no task."""
         kind = model_class(self.architecture)
         path = find_weights(folder, f"{self.architecture}*.pth*")
         if path is None:

@@ -39,7 +39,7 @@ class TextRow:
     name: str = "PP-OCRv4 recogniser"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The recogniser and its share of right characters on drawn lines of text."""
         found = importlib.util.find_spec(PACKAGE)
         if found is None or found.origin is None:
             raise NotHereError(f"{PACKAGE} is not installed: pip install {INSTALL}")

@@ -50,7 +50,7 @@ class ClassificationRow:
     crop: int
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The network, scored on ImageNet's validation set with the user's weights; random weights have no task."""
         models = import_optional("torchvision.models", "torchvision")
         options = {"aux_logits": True, "init_weights": True} if self.builder.startswith("inception") else {}
         path = find_weights(folder, self.pattern)
@@ -114,7 +114,7 @@ class YoloRow:
     name: str = "YOLO11n"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The detector, scored on COCO's validation set with the user's weights; random weights have no task."""
         ultralytics = import_optional("ultralytics", "ultralytics")
         path = find_weights(folder, "yolo11n.pt")
         torch.manual_seed(0)
@@ -143,7 +143,7 @@ class DeepLabRow:
     name: str = "DeepLabV3-ResNet50"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The network, scored on COCO's validation set with the user's weights; random weights have no task."""
         models = import_optional("torchvision.models.segmentation", "torchvision")
         path = find_weights(folder, "deeplabv3_resnet50*.pth")
         torch.manual_seed(0)

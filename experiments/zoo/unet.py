@@ -150,7 +150,7 @@ class PastedRow:
     name: str = "U-Net (small)"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The bundled network and its Dice coefficient on crops with things pasted in."""
         pictures, words = colour_pictures(16)
         crops, masks = pasted_crops(pictures, np.random.default_rng(SEED), N_CROPS)
         data = f"things pasted into {N_CROPS} crops ({words})"
@@ -221,7 +221,7 @@ class CarvanaRow:
     name: str = "U-Net"
 
     def load(self, folder: Path | None) -> Subject:
-        """See `Row`."""
+        """The network, scored on Carvana's pictures with the user's weights; random weights have no task."""
         path = find_weights(folder, "unet_carvana*.pth")
         if path is None:
             torch.manual_seed(0)

@@ -1,5 +1,5 @@
 // The kernels of the filters as a Python module. Nothing is checked here but what memory safety needs; the doors are
-// filters/inference/tiles.py, filters/inference/integer.py and filters/decisions/wiener.py.
+// filters/inference/tiles.py, filters/inference/native.py and filters/decisions/wiener.py.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

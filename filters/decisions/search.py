@@ -31,8 +31,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
     switched_off,
 )
 from vvc_nnr.filters.decisions.coding import STRENGTH_BITS, encode_decisions
-from vvc_nnr.filters.decisions.wiener import wiener_filtered
-from vvc_nnr.filters.decisions.wiener_search import fitted
+from vvc_nnr.filters.decisions.wiener import fitted, wiener_filtered
 from vvc_nnr.sequences.frame import Frame, Plane
 
 _STRENGTHS = np.arange(1, MAX_STRENGTH + 1, dtype=np.float64) * STRENGTH_UNIT

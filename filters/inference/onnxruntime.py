@@ -93,7 +93,7 @@ class OnnxRuntimeBackend:
         self.description = f"onnxruntime {importlib.import_module('onnxruntime').__version__}"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
-        """See `Backend` in choice.py."""
+        """The network's output (C', H', W') for planes (C, H, W), not clipped."""
         values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
         output: NDArray[np.float32] = self._model.run(None, feeds(self._inputs, values))[0][0]
         return output

@@ -55,7 +55,7 @@ class OpenVinoBackend:
         self.description = f"openvino {openvino.__version__.partition('-')[0]}"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
-        """See `Backend` in choice.py."""
+        """The network's output (C', H', W') for planes (C, H, W), not clipped; valid until this thread calls again."""
         values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
         request = self._request(planes.shape)
         outputs = request.infer(dict(enumerate(values)), share_inputs=True, share_outputs=True)

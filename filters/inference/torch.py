@@ -44,7 +44,7 @@ class TorchBackend:
         self.description = f"torch {torch.__version__} on {self._device}"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
-        """See `Backend` in choice.py; a network may change its input in place, which is a copy."""
+        """The network's output (C', H', W') for planes (C, H, W), a copy: the network may change it in place."""
         inputs = torch.tensor(planes, device=self._device)[None].contiguous(memory_format=torch.channels_last)
         strength = () if qp is None else (torch.tensor([float(qp)], device=self._device),)
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")

@@ -6,14 +6,22 @@
 ```
 Each latent channel has its own distribution, a mixture of logistics that is learned with the network (a
 factorised prior). What codes the bytes are not those floats but integer tables made from them once, after
-training, and stored with the network: see latent_coding.py.
+training, and stored with the network. `encode_pictures` writes pictures as bytes, and `decode_pictures` starts from
+nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import constriction
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 
 N_MIXTURES = 3
 MIN_LIKELIHOOD = 1e-9
@@ -139,3 +147,172 @@ class Autoencoder(nn.Module):
         likelihood = self.prior(latent + torch.rand_like(latent) - 0.5)
         rounded = latent + (torch.round(latent) - latent).detach()
         return self.synthesise(rounded), likelihood
+
+
+PRECISION_BITS = 16
+STATE_BITS = 64
+_SEAL = (1 << 32) - 1
+Symbols = NDArray[np.int32]
+
+
+def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Frequencies of each channel's symbols, every one at least 1, that sum to 2**16.
+
+    Args:
+        counts: How often each symbol occurred, (n_channels, n_symbols).
+        prior: Probabilities that smooth the counts, the same shape; weighs as much as 20 symbols.
+    """
+    n_symbols = counts.shape[1]
+    weights = counts + 20 * prior / prior.sum(axis=1, keepdims=True)
+    spare = (1 << PRECISION_BITS) - n_symbols
+    ideal = weights / weights.sum(axis=1, keepdims=True) * spare
+    tables = np.floor(ideal).astype(np.int64)
+    for row, fractions in zip(tables, ideal - tables, strict=True):
+        row[np.argsort(-fractions, kind="stable")[: spare - row.sum()]] += 1
+    positive: NDArray[np.uint16] = (tables + 1).astype(np.uint16)
+    return positive
+
+
+class LatentCoder:
+    """Codes latents with one table per channel.
+
+    Args:
+        frequencies: uint16 (n_channels, n_symbols), each row summing to 2**16; symbol 0 is the middle column.
+
+    Raises:
+        InputError: If the tables are not of that kind.
+    """
+
+    def __init__(self, frequencies: NDArray[np.uint16]) -> None:
+        if frequencies.ndim != 2 or frequencies.shape[1] % 2 == 0:
+            raise InputError(f"entropy tables of shape {frequencies.shape}: want (channels, an odd number)")
+        if frequencies.min(initial=1) == 0 or np.any(frequencies.sum(axis=1, dtype=np.int64) != 1 << PRECISION_BITS):
+            raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
+        self._radius = frequencies.shape[1] // 2
+        probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
+        self._models = [constriction.stream.model.Categorical(p, perfect=False) for p in probabilities]
+
+    def encode(self, latent: Symbols) -> bytes:
+        """The bytes of a latent (n_channels, H, W), values clipped to the tables' range."""
+        coder = constriction.stream.queue.RangeEncoder()
+        symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        for channel, model in zip(symbols, self._models, strict=True):
+            coder.encode(channel.ravel(), model)
+        return _shortest_bytes(coder)
+
+    def decode(self, data: bytes, height: int, width: int) -> Symbols:
+        """The latent (n_channels, height, width) of its bytes.
+
+        There is no checksum: damaged bytes are either refused or another latent's.
+
+        Raises:
+            BitstreamError: If the bytes are not those that `encode` writes for any such latent.
+        """
+        coder = constriction.stream.queue.RangeDecoder(_words_of_bytes(data))
+        out = np.empty((len(self._models), height, width), np.int32)
+        try:
+            for channel, model in zip(out, self._models, strict=True):
+                channel[:] = coder.decode(model, height * width).reshape(height, width)
+        except (AssertionError, ValueError) as error:
+            raise BitstreamError(f"the latent does not decode: {error}") from error
+        if self.encode(out - self._radius) != data:
+            raise BitstreamError("the bytes are not those of any latent of this size: damaged or too long")
+        return out - np.int32(self._radius)
+
+
+def _shortest_bytes(coder: constriction.stream.queue.RangeEncoder) -> bytes:
+    """The shortest bytes that decode to what was encoded, zero bytes at the end left to the decoder.
+
+    The symbols so far are one interval of binary fractions, and every number in it decodes to them. The coder
+    itself seals with the number `lower + 2**32 - 1`, cut to whole words, which spends about 3 bytes too many.
+    """
+    words: NDArray[np.uint32] = coder.get_compressed()
+    n_words: int
+    n_words, (lower, size) = coder.pos()
+    # get_compressed has carried that number's overflow into the words; its 64 low bits are known from `lower`.
+    sealed = int.from_bytes(words[:n_words].astype(">u4").tobytes(), "big") << STATE_BITS
+    sealed |= (lower + _SEAL) % (1 << STATE_BITS)
+    first: int = sealed - _SEAL
+    last: int = first + size - 1
+    n_bits = 32 * n_words + STATE_BITS
+    n_zeros = ((first - 1) ^ last).bit_length() - 1 if first else n_bits
+    roundest = last >> n_zeros << n_zeros  # the number of first..last with the most zero bits at its end
+    return roundest.to_bytes(n_bits // 8, "big").rstrip(b"\x00")
+
+
+def _words_of_bytes(data: bytes) -> NDArray[np.uint32]:
+    """The decoder's words; it reads zeros behind them."""
+    return np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)
+
+
+Pictures = NDArray[np.uint8]
+BATCH = 100
+
+
+def encode_pictures(network: Autoencoder, pictures: Pictures) -> list[bytes]:
+    """One stream per picture; it holds the latent and nothing else, so the decoder must know the picture's size.
+
+    Args:
+        network: The trained autoencoder.
+        pictures: uint8 RGB (N, H, W, 3), sides multiples of 4.
+
+    Raises:
+        ShapeError: If the pictures are not of that form.
+        InputError: If the network has no entropy tables.
+        VvcNnrError: If the network gives NaN or infinity.
+    """
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+        raise ShapeError(f"pictures must be uint8 (N, H, W, 3), got {pictures.dtype} {pictures.shape}")
+    if pictures.shape[1] % 4 or pictures.shape[2] % 4:
+        raise ShapeError(f"pictures of {pictures.shape[2]}x{pictures.shape[1]}: sides must be multiples of 4")
+    coder = _coder(network)
+    return [coder.encode(latent) for batch in _batches(pictures) for latent in _latents(network, batch)]
+
+
+def decode_pictures(network: Autoencoder, streams: Sequence[bytes], width: int, height: int) -> Pictures:
+    """The pictures of their streams, uint8 RGB (N, height, width, 3).
+
+    Raises:
+        ShapeError: If a side is not a positive multiple of 4.
+        InputError: If the network has no entropy tables.
+        BitstreamError: If a stream is damaged.
+        VvcNnrError: If the network gives NaN or infinity.
+    """
+    if width < 4 or height < 4 or width % 4 or height % 4:
+        raise ShapeError(f"pictures of {width}x{height}: sides must be positive multiples of 4")
+    coder = _coder(network)
+    out = np.empty((len(streams), height, width, 3), np.uint8)
+    for begin in range(0, len(streams), BATCH):
+        latents = [coder.decode(s, height // 4, width // 4) for s in streams[begin : begin + BATCH]]
+        out[begin : begin + BATCH] = _pictures(network, np.stack(latents))
+    return out
+
+
+def _coder(network: Autoencoder) -> LatentCoder:
+    return LatentCoder(network.frequencies.cpu().numpy())
+
+
+def _batches(pictures: Pictures) -> Iterator[Pictures]:
+    for begin in range(0, len(pictures), BATCH):
+        yield pictures[begin : begin + BATCH]
+
+
+def _latents(network: Autoencoder, pictures: Pictures) -> NDArray[np.int32]:
+    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        latent = network.eval().analyse(tensor.contiguous(memory_format=torch.channels_last))
+    _check_finite(latent)
+    return torch.round(latent).clamp(-(2**30), 2**30).to(torch.int32).numpy()
+
+
+def _pictures(network: Autoencoder, latents: NDArray[np.int32]) -> Pictures:
+    with torch.inference_mode():
+        output = network.eval().synthesise(torch.from_numpy(latents).float())
+    _check_finite(output)
+    samples = torch.round(output.clamp(0, 1) * 255).to(torch.uint8)
+    return samples.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _check_finite(tensor: torch.Tensor) -> None:
+    if not torch.isfinite(tensor).all():
+        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")

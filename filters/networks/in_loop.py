@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.packing import N_PLANES
+from vvc_nnr.filters.networks.planes import N_PLANES
 
 QP_CENTRE = 32.0
 QP_SCALE = 10.0

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg
+from vvc_nnr.codec.image_formats import decode_jpeg, encode_jpeg
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
@@ -29,7 +29,7 @@ from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import grids_of, network_input, network_target, read_extended
 from vvc_nnr.filters.picture_codecs import PictureCodec, padded
 from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
-from vvc_nnr.filters.training.patches import reduced_pictures
+from vvc_nnr.filters.training.pairs import reduced_pictures
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 

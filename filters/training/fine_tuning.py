@@ -33,8 +33,15 @@ from vvc_nnr.filters.training.autoencoder import (
 from vvc_nnr.filters.training.calibration_pictures import Crop, Degrade
 from vvc_nnr.filters.training.in_loop import InLoopTask, RestorationTask, read_pictures
 from vvc_nnr.filters.training.loop import Identity, TrainingTask, TrainOptions, train
-from vvc_nnr.filters.training.pairs import PairOptions, PairSet, check_pairs, make_pairs
-from vvc_nnr.filters.training.patches import filter_pictures, reduced_pictures, split
+from vvc_nnr.filters.training.pairs import (
+    PairOptions,
+    PairSet,
+    check_pairs,
+    filter_pictures,
+    make_pairs,
+    reduced_pictures,
+    split,
+)
 from vvc_nnr.filters.training.run import files_sha256, pictures_sha256
 from vvc_nnr.sequences.source import open_source
 

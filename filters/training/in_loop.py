@@ -25,21 +25,28 @@ from vvc_nnr.filters.networks.factory import module_made_by
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout
-from vvc_nnr.filters.networks.packing import unpacked_planes
-from vvc_nnr.filters.networks.planes import COMPONENTS
+from vvc_nnr.filters.networks.planes import COMPONENTS, unpacked_planes
 from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture, filter_samples, without_margin
-from vvc_nnr.filters.training.loop import Identity, Workers, check_checkpoint, train, worker_group
-from vvc_nnr.filters.training.optimiser import OptimiserName, has_muon
+from vvc_nnr.filters.training.loop import (
+    Identity,
+    OptimiserName,
+    Workers,
+    check_checkpoint,
+    has_muon,
+    train,
+    worker_group,
+)
 from vvc_nnr.filters.training.pairs import (
     Packed,
     PairOptions,
     PairSet,
     check_pairs,
+    filter_pictures,
     make_pairs,
     pair_names,
     pairs_digest,
+    split,
 )
-from vvc_nnr.filters.training.patches import filter_pictures, split
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
     HISTORY,

@@ -3,12 +3,14 @@
 A pair set is a folder with one sub-folder per picture:
 
 ```
- pairs/0000_<name>/original.npy      uint16 (6, H/2, W/2), 10 bit, see packing.py
+ pairs/0000_<name>/original.npy      uint16 (6, H/2, W/2), 10 bit, as `pack` gives it
                    all_qp32.npy      the decoded picture, loop filters "all", QP 32
                    none_qp32.npy     ...
                    sha256.json       the digest of each decoded picture's file
  pairs/pairs.json                    the encoder, and its presets, which the pictures took in turn
 ```
+
+The pictures are those of the files that a user names, whole and at half size.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -28,12 +33,14 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import AtomicFile, make_folder, open_input, read_bytes
-from vvc_nnr.filters.networks.packing import N_PLANES, pack
+from vvc_nnr.files import make_folder, open_input, read_bytes, short_name, write_file
+from vvc_nnr.filters.networks.planes import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import Frame, Plane
+from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.listing import list_folders
+from vvc_nnr.sequences.source import Source
 
 Packed = NDArray[np.uint16]
 ORIGINAL, NOTE, DIGESTS = "original.npy", "pairs.json", "sha256.json"
@@ -321,8 +328,7 @@ def _note(folder: Path, options: PairOptions) -> None:
     """Notes how a new pair set is made."""
     make_folder(folder)
     if not (folder / NOTE).exists():
-        with AtomicFile(folder / NOTE) as file:
-            file.write(json.dumps(_note_of(options)).encode())
+        write_file(folder / NOTE, json.dumps(_note_of(options)).encode())
 
 
 def _note_of(options: PairOptions) -> dict[str, object]:
@@ -352,8 +358,7 @@ def _save(path: Path, packed: Packed) -> str:
     """Writes a packed picture; its file's SHA-256."""
     buffer = io.BytesIO()
     np.save(buffer, packed)
-    with AtomicFile(path) as file:
-        file.write(buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
@@ -376,5 +381,94 @@ def _noted_digests(folder: Path) -> dict[str, str]:
 
 
 def _note_digests(folder: Path, digests: Mapping[str, str]) -> None:
-    with AtomicFile(folder / DIGESTS) as file:
-        file.write(json.dumps(dict(digests), indent=1, sort_keys=True).encode() + b"\n")
+    write_file(folder / DIGESTS, json.dumps(dict(digests), indent=1, sort_keys=True).encode() + b"\n")
+
+
+MIN_SIDE = 128
+"""Smaller pictures are left out: a training crop would not fit."""
+REDUCTIONS = (2, 3, 4, 6, 8, 12)
+PATCH = 32
+
+
+def filter_pictures(sources: Sequence[Source], every: int = 8) -> Iterator[tuple[str, Frame]]:
+    """Yields each source's pictures whole and at half size, with a name.
+
+    Args:
+        sources: Images or sequences.
+        every: Of a sequence, every how many-th picture is taken.
+    """
+    for source in sources:
+        for index, frame in enumerate(source.frames()):
+            if index % every:
+                continue
+            name = f"{short_name(source.name)}_{index:04d}".replace("/", "_")
+            whole = _multiple_of_16(frame)
+            if whole is not None:
+                yield f"{name}_x1", whole
+            half = _multiple_of_16(_half_size(frame))
+            if half is not None:
+                yield f"{name}_x2", half
+
+
+def reduced_pictures(paths: Sequence[Path], reductions: Sequence[int] = REDUCTIONS) -> list[NDArray[np.uint8]]:
+    """Images as RGB, each reduced by several factors, so that 32x32 patches hold whole things.
+
+    Raises:
+        InputError: If no image is large enough, or one cannot be read.
+    """
+    pictures = []
+    for path in tqdm(paths, desc="pictures", unit="picture", disable=None):
+        picture = read_image(path)
+        for reduction in reductions:
+            size = (picture.shape[1] // reduction, picture.shape[0] // reduction)
+            if min(size) >= PATCH:
+                pictures.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8))
+    if not pictures:
+        wanted = f"at least {PATCH * min(reductions)} samples on its shorter side"
+        raise InputError(f"training needs images of {wanted}, none of {len(paths)} has them")
+    return pictures
+
+
+def split(names: Sequence[str], every: int = 30) -> tuple[list[int], list[int]]:
+    """Indices of training and validation pictures; all pictures made from one source fall on one side.
+
+    Args:
+        names: Names from `filter_pictures`, perhaps with a number in front.
+        every: Every how many-th source is kept for validation.
+
+    Raises:
+        InputError: If there are not two sources.
+    """
+    sources = sorted({_source_name(name) for name in names})
+    if len(sources) < 2:
+        raise InputError(
+            f"training needs pictures of at least 2 sources, got {len(sources)}; "
+            f"pictures below {MIN_SIDE} samples on a side are left out"
+        )
+    kept = set(sources[every - 1 :: every]) or {sources[-1]}
+    validation = [i for i, name in enumerate(names) if _source_name(name) in kept]
+    return sorted(set(range(len(names))) - set(validation)), validation
+
+
+def _source_name(name: str) -> str:
+    return re.sub(r"^\d{4,}_(?=.*_\d+_x)", "", name).rpartition("_x")[0].rpartition("_")[0]
+
+
+def _half_size(frame: Frame) -> Frame | None:
+    if min(frame.width, frame.height) < 2 * MIN_SIDE:
+        return None
+    frame = frame.cropped(frame.width // 4 * 4, frame.height // 4 * 4)
+    return Frame(tuple(_halved(plane) for plane in frame.planes), frame.bit_depth, frame.chroma_format)
+
+
+def _halved(plane: Plane) -> Plane:
+    height, width = plane.shape
+    halved = cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return cast(Plane, halved)
+
+
+def _multiple_of_16(frame: Frame | None) -> Frame | None:
+    if frame is None:
+        return None
+    width, height = frame.width // 16 * 16, frame.height // 16 * 16
+    return frame.cropped(width, height) if min(width, height) >= MIN_SIDE else None

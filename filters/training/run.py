@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.files import AtomicFile, read_bytes
+from vvc_nnr.files import read_bytes, write_file
 from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.training.loop import Identity, TrainOptions
 from vvc_nnr.filters.training.pairs import folder_name, load_original, packed_original
@@ -171,8 +171,7 @@ def finish_run(
         "identity": identity,
         "provenance": dict(provenance),
     }
-    with AtomicFile(folder / CARD) as file:
-        file.write(json.dumps(card, indent=2).encode() + b"\n")
+    write_file(folder / CARD, json.dumps(card, indent=2).encode() + b"\n")
     return Trained(path, n_bytes, figures, card)
 
 
@@ -242,8 +241,7 @@ def note_pictures(note: Path, pictures: Digests) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    with AtomicFile(note) as file:
-        file.write(json.dumps(dict(pictures), indent=1).encode() + b"\n")
+    write_file(note, json.dumps(dict(pictures), indent=1).encode() + b"\n")
 
 
 def noted_pictures(note: Path) -> Digests:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vvc_nnr.codec.cache import EncoderRun, EncodingCache
+from vvc_nnr.codec.sequence import EncoderRun, EncodingCache
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import remove_leftovers
 

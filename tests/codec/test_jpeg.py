@@ -12,8 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image, ImageFile
 
-from vvc_nnr.codec.image_formats import ImageCoding, encode_at_bpp, encode_set
-from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
+from vvc_nnr.codec.image_formats import ImageCoding, decode_jpeg, encode_at_bpp, encode_jpeg, encode_set, payload_bytes
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 
 DATA = Path(os.environ.get("VVC_NNR_DATA", "../shared/data"))

@@ -12,7 +12,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from vvc_nnr.codec import libvvenc
+from vvc_nnr.codec import encoders as libvvenc
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.nal import SUFFIX_SEI, nal_units, picture_units

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way
-from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder
+from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder, integer_tables
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
-from vvc_nnr.filters.picture_coding import integer_tables
 from vvc_nnr.filters.zoo import Network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.sequences.frame import Frame

@@ -33,7 +33,7 @@ from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import RUNGS
 from vvc_nnr.filters.training import autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun
-from vvc_nnr.filters.training.optimiser import has_muon
+from vvc_nnr.filters.training.loop import has_muon
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network
 from vvc_nnr.model.safetensors import read_network, write_float
 from vvc_nnr.sequences import download

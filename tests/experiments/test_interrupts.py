@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vvc_nnr.experiments.cli.interrupts import SIGNALS, Interrupted, run_interruptible
+from vvc_nnr.experiments.cli.main import SIGNALS, Interrupted, run_interruptible
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
 

@@ -14,12 +14,10 @@ import pytest
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim
-from vvc_nnr.sequences.scores import mean_scores, score_sequence
+from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim, mean_scores, score_sequence
 from vvc_nnr.sequences.source import open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
-from vvc_nnr.sequences.yuv import YuvWriter
-from vvc_nnr.sequences.yuv_name import qps_from_name
+from vvc_nnr.sequences.yuv import YuvWriter, qps_from_name
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "pictures-from-elsewhere.md"
 QPS = (22, 27, 32, 37)

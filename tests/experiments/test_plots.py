@@ -153,7 +153,7 @@ import sys
 from pathlib import Path
 from vvc_nnr.experiments.plots import charts_figure, save_figure
 from vvc_nnr.experiments.charts import Series, rd_pair
-from vvc_nnr.experiments.report.figure_svg import chart_svg
+from vvc_nnr.experiments.report.page import chart_svg
 anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
 charts = rd_pair("t", anchor, [Series("codec", anchor), Series("net", test)], (22, 27, 32, 37))
 for suffix in (".png", ".svg"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.filters.picture_coding import LatentCoder, integer_tables
+from vvc_nnr.filters.networks.autoencoder import LatentCoder, integer_tables
 
 VALUES = np.arange(-127, 128)
 SCALES = np.array([0.05, 0.4, 2.0, 9.0, 60.0])

@@ -12,9 +12,8 @@ import torch
 import vvc_nnr
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.inference.agreement import check_fits
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
-from vvc_nnr.filters.inference.runner import Runner, filter_frame
+from vvc_nnr.filters.inference.runner import Runner, check_fits, filter_frame
 from vvc_nnr.filters.networks.factory import made_by
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
 from vvc_nnr.filters.training.calibration_pictures import without_margin

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
+from vvc_nnr.filters.networks.autoencoder import decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.factory import as_module, module_made_by
 from vvc_nnr.filters.picture_codecs import picture_codec, with_network
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder
 from vvc_nnr.sequences.metrics import psnr_db
 

@@ -11,9 +11,8 @@ import torch
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.filters.bundled import ZOO, zoo_names
 from vvc_nnr.filters.inference.runner import filter_frame
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import (
     build_network,
     load_autoencoder,

@@ -39,15 +39,14 @@ from PIL import Image
 
 from vvc_nnr import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.bitstream.graph import Graph
-from vvc_nnr.codec.cache import EncoderRun, EncodingCache
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.jpeg import decode_jpeg, encode_jpeg, payload_bytes
+from vvc_nnr.codec.image_formats import decode_jpeg, encode_jpeg, payload_bytes
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.programs import parse_encoder_log
 from vvc_nnr.codec.sei import SeiMessage, insert_sei, remove_sei, sei_messages
-from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.sequence import EncoderRun, EncodingCache, VvcOptions
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.stream_filters import FilterDecisions, FilterSettings, filters_by_picture, parse_filter_message
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
@@ -68,11 +67,9 @@ from vvc_nnr.filters.decisions.block_decisions import (
 )
 from vvc_nnr.filters.decisions.coding import MadeWith, encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
-from vvc_nnr.filters.picture_coding import decode_pictures, encode_pictures
-from vvc_nnr.filters.training.loop import TrainOptions, _load, _State
-from vvc_nnr.filters.training.optimiser import Optimiser
+from vvc_nnr.filters.training.loop import Optimiser, TrainOptions, _load, _State
 from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.filters.training.run import noted_pictures
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
@@ -87,7 +84,7 @@ from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import read_image, read_image_size
 from vvc_nnr.sequences.source import open_source
-from vvc_nnr.sequences.yuv_name import format_from_name, parse_fps
+from vvc_nnr.sequences.yuv import format_from_name, parse_fps
 
 UNTRUSTED = (BitstreamError, UnsupportedError)
 FILES = (BitstreamError, UnsupportedError, InputError)

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
-from vvc_nnr.kernels.tensor_params import GREATER_CONTEXTS, SIGN_CONTEXTS, TensorChoices, TensorParams, require_status
+from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams, require_status
+
+# First contexts of the signs and of the greater flags.
+SIGN_CONTEXTS, GREATER_CONTEXTS = 48, 53
 
 
 def bits_by_kind(params: TensorParams, indices: NDArray[np.int32], choices: TensorChoices) -> dict[str, float]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.sequences import members as members_module
+from vvc_nnr.sequences import listing as members_module
 from vvc_nnr.sequences.cifar import load_cifar10
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (6, 32, 32, 3), np.uint8)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.sequences.yuv_name import PartialFormat, format_from_name, parse_fps, parse_yuv_name
+from vvc_nnr.sequences.yuv import PartialFormat, format_from_name, parse_fps, parse_yuv_name
 
 
 @pytest.mark.parametrize(

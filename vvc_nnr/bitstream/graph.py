@@ -1,7 +1,8 @@
 """The graph of a network in its stream: an ONNX model without its tensors, in the topology unit.
 
 By default the unit stays of unknown format, and the graph is in its text, in front of the manifest: made shorter, then
-seven bits a character (`packing.py`). So the reference software, which passes over that text, decodes the tensors.
+seven bits a character (`as_text` in `packing.py`). So the reference software, which passes over that text, decodes the
+tensors.
 
 By the standard the unit has storage format 2 and holds the ONNX model itself (protobuf), deflated; the manifest follows
 it. The reference software refuses that format. Older files have the model as it is, with the manifest as the last entry

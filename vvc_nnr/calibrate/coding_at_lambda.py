@@ -53,11 +53,15 @@ from vvc_nnr.calibrate.moments import (
     BothPasses,
     InputMoments,
     PausedPasses,
+    PhaseMoments,
+    factors,
     input_moments,
+    mean_outputs,
     output_moments,
+    phase_matrix,
     phase_moments,
+    put_phase_matrix,
 )
-from vvc_nnr.calibrate.transposed import PhaseMoments, factors, mean_outputs, phase_matrix, put_phase_matrix
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import (
     EncodedTensor,

@@ -22,7 +22,7 @@ from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
 from vvc_nnr.options import element_limit
 from vvc_nnr.parallel import Progress, run_all
 
-SCALING_SUFFIX, G_SUFFIX = "_scaling", "_G"
+G_SUFFIX = "_G"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,6 +56,7 @@ from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
 from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
 from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, rows_snr_db, snr_db, weak_rows
+from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
     Quantiser,
@@ -64,7 +65,6 @@ from vvc_nnr.quantize.step_choice import (
     size_offsets,
     with_signs,
 )
-from vvc_nnr.quantize.thorough import quantize_thoroughly
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import EXACT, RULES, Rule, TensorRole, override_roles
 

@@ -168,10 +168,6 @@ def as_mask(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values != 0).view(np.uint8)
 
 
-# First contexts of the signs and of the greater flags.
-SIGN_CONTEXTS, GREATER_CONTEXTS = 48, 53
-
-
 def choose(
     params: TensorParams,
     indices: NDArray[np.int32],

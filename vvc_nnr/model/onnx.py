@@ -26,7 +26,7 @@ import numpy as np
 from vvc_nnr.bitstream.graph import MANIFEST_KEY
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH, GraphPath, graphs_of_node, operator_roles, path_of_function
@@ -213,9 +213,7 @@ def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
             "write .safetensors or .pt"
         )
     data = _serialised(put_together(graph, arrays))
-    with AtomicFile(path) as file:
-        file.write(data)
-    return len(data)
+    return write_file(path, data)
 
 
 def take_apart(model: Any, n_bytes: int) -> OnnxModel:

@@ -40,7 +40,7 @@ from vvc_nnr.bitstream.number_formats import (
     from_float32,
 )
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import (
     FLOAT_DTYPES,
@@ -320,18 +320,12 @@ def parse_network(data: bytes) -> StoredNetwork:
     return StoredNetwork(tensors, own, bits, biases, len(data))
 
 
-def read_exact(path: Path | str) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
-    """Tensors in their number formats, metadata and size of a file; levels of a quantised file as float32.
+def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
+    """Tensors in their number formats, metadata and size of a file's bytes; levels of a quantised file as float32.
 
     Raises:
-        InputError, BitstreamError, UnsupportedError: As `read_network`.
+        BitstreamError, UnsupportedError: As `parse_network`.
     """
-    with naming(path):
-        return parse_exact(read_bytes(path))
-
-
-def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
-    """The same of the bytes of a safetensors file; raises as `read_exact` does for its content."""
     raw, metadata = parse_container(data)
     if UNIFORM_KEY in metadata:
         uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
@@ -342,7 +336,7 @@ def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str
 
 
 def read_uniform_metadata(path: Path | str) -> UniformMetadata | None:
-    """Bits, biases and ranges of a quantised file, None of another; raises as `read_exact` does."""
+    """Bits, biases and ranges of a quantised file, None of another; raises as `read_network` does."""
     with naming(path):
         return _uniform_metadata(*parse_container(read_bytes(path)))
 
@@ -354,11 +348,11 @@ def write_exact(path: Path | str, tensors: Mapping[str, Tensor | Bfloat16Bits], 
         InputError: If a type cannot be stored, metadata is no map of strings, or the file cannot be written.
     """
     _check_keys(metadata)
-    return _replace_file(path, container_bytes(tensors, metadata))
+    return write_file(path, container_bytes(tensors, metadata))
 
 
 def describe_network(path: Path | str) -> list[StoredTensor]:
-    """How each tensor of a file is stored, in order of their names; raises as `read_exact` does."""
+    """How each tensor of a file is stored, in order of their names; raises as `read_network` does."""
     with naming(path):
         raw, metadata = parse_container(read_bytes(path))
         uniform = _uniform_metadata(raw, metadata)
@@ -371,7 +365,7 @@ def write_float(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mappi
     Raises:
         InputError: As `float_bytes`, or if the file cannot be written.
     """
-    return _replace_file(path, float_bytes(tensors, metadata))
+    return write_file(path, float_bytes(tensors, metadata))
 
 
 def write_uniform(
@@ -386,7 +380,7 @@ def write_uniform(
     Raises:
         InputError: As `uniform_bytes`, or if the file cannot be written.
     """
-    return _replace_file(path, uniform_bytes(tensors, metadata, bits, biases))
+    return write_file(path, uniform_bytes(tensors, metadata, bits, biases))
 
 
 def float_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -544,9 +538,3 @@ def _described(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> 
     with np.errstate(invalid="ignore"):
         ends = float(values.min()), float(values.max())
     return StoredTensor(name, values.shape, entry.dtype, bits, len(entry.data), *ends)
-
-
-def _replace_file(path: Path | str, data: bytes) -> int:
-    with AtomicFile(path) as file:
-        file.write(data)
-    return len(data)

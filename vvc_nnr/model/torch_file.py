@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
-from vvc_nnr.files import AtomicFile, naming, read_bytes
+from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
@@ -152,8 +152,7 @@ def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits
     """
     buffer = io.BytesIO()
     import_torch().save(as_torch(arrays), buffer)
-    with AtomicFile(path) as file:
-        file.write(buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
     return buffer.getbuffer().nbytes
 
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from vvc_nnr.experiments.charts import Axis, BarChart, Bars, Line, Marker, PointChart, Series
 from vvc_nnr.experiments.plots import COLOURS, Mark
-from vvc_nnr.experiments.report import figure_svg as module
-from vvc_nnr.experiments.report.figure_svg import bar_key_svg, chart_svg, figure_svg, key_svg
+from vvc_nnr.experiments.report import page as module
+from vvc_nnr.experiments.report.page import bar_key_svg, chart_svg, figure_svg, key_svg
 
 NASTY = "</title><script>alert(1)</script>"
 SERIES = Series("all", ((1.0, 30.0), (10.0, 40.0)), names=("QP 37", "QP 22"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.filters.decisions import wiener_search
+from vvc_nnr.filters.decisions import wiener as wiener_search
 from vvc_nnr.filters.decisions.block_decisions import Correction, Decisions, apply_decisions, switched_off
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import bit_weight, decide, with_wiener_filters

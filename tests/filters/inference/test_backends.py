@@ -12,8 +12,7 @@ from vvc_nnr.filters.inference import choice
 from vvc_nnr.filters.inference.choice import BackendName, chosen_backend, make_backend, missing_for
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
-from vvc_nnr.filters.networks.packing import sample_scale
-from vvc_nnr.filters.networks.planes import PackedGrid
+from vvc_nnr.filters.networks.planes import PackedGrid, sample_scale
 from vvc_nnr.filters.zoo import load_inloop_filter
 
 BACKENDS: list[BackendName] = ["torch", "onnxruntime", "openvino"]

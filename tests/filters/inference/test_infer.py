@@ -9,7 +9,7 @@ import torch
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
-from vvc_nnr.filters.networks.packing import pack
+from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.sequences.frame import Frame
 
 

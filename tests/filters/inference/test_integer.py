@@ -10,21 +10,22 @@ from vvc_nnr import InputError, compress
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.inference import native
 from vvc_nnr.filters.inference.choice import chosen_backend
-from vvc_nnr.filters.inference.integer import (
+from vvc_nnr.filters.inference.native import (
     FeatureLevels,
+    NativeBackend,
     convolutions,
     filter_by_numpy,
+    kernel_of,
     levels_text,
     measure_levels,
     numbers_of,
     parse_levels,
     to_integers,
+    with_feature_levels,
 )
-from vvc_nnr.filters.inference.native import NativeBackend, kernel_of, with_feature_levels
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
-from vvc_nnr.filters.networks.packing import sample_scale
-from vvc_nnr.filters.networks.planes import PackedGrid
+from vvc_nnr.filters.networks.planes import PackedGrid, sample_scale
 from vvc_nnr.filters.zoo import load_inloop_filter
 
 

@@ -6,8 +6,7 @@ import pytest
 from vvc_nnr.errors import UnsupportedError, VvcNnrError
 from vvc_nnr.filters.inference.tiles import Tile, empty_like, write_samples
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.packing import pack, sample_scale, unpack
-from vvc_nnr.filters.networks.planes import PackedGrid, check_format
+from vvc_nnr.filters.networks.planes import PackedGrid, check_format, pack, sample_scale, unpack
 
 SIZES = [(40, 24), (39, 23), (1, 1), (2, 7), (131, 5)]
 FORMATS = [(8, "420"), (10, "420"), (16, "420"), (8, "400"), (10, "400")]

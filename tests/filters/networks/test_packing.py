@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vvc_nnr.errors import UnsupportedError
-from vvc_nnr.filters.networks.packing import pack, sample_scale, unpack
+from vvc_nnr.filters.networks.planes import pack, sample_scale, unpack
 from vvc_nnr.sequences.frame import Frame
 
 

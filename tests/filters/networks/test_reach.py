@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from vvc_nnr.filters.inference.tiles import measured_reach
 from vvc_nnr.filters.networks.dncnn import DnCnn
-from vvc_nnr.filters.networks.reach import measured_reach
 
 
 def run_of(network):

@@ -18,7 +18,7 @@ from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.layout import RUNS, parse_layout
-from vvc_nnr.filters.networks.packing import pack
+from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.training.autoencoder import AutoencoderTask, PatchSource
 from vvc_nnr.filters.training.in_loop import InLoopTask
 from vvc_nnr.filters.training.loop import (

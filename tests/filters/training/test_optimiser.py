@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.training.loop import TrainOptions, train
-from vvc_nnr.filters.training.optimiser import Optimiser, has_muon
+from vvc_nnr.filters.training.loop import Optimiser, TrainOptions, has_muon, train
 
 needs_muon = pytest.mark.skipif(not has_muon(), reason="this torch has no Muon")
 

@@ -9,7 +9,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.filters.networks.packing import pack, unpack
+from vvc_nnr.filters.networks.planes import pack, unpack
 from vvc_nnr.filters.training import pairs
 from vvc_nnr.filters.training.pairs import (
     PairOptions,

@@ -21,10 +21,12 @@ from vvc_nnr.bitstream.data_unit import (
     PartKind,
     PayloadType,
 )
-from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet, ParameterSets
-from vvc_nnr.bitstream.performance_maps import (
+from vvc_nnr.bitstream.parameter_sets import (
     ClassAccuracies,
     DecompositionPerformance,
+    LayerParameterSet,
+    ModelParameterSet,
+    ParameterSets,
     PerformanceMaps,
     PruningPerformance,
     SparsificationPerformance,

@@ -18,7 +18,7 @@ import vvc_nnr
 from vvc_nnr import Calibration, Sample
 from vvc_nnr.calibrate.compress_calibrated import prepare_calibrated
 from vvc_nnr.calibrate.layers import checked_output, phase_windows, phases, rows_of, run_forward, straight_through
-from vvc_nnr.calibrate.transposed import PhaseMoments, factors, mean_outputs, phase_matrix, put_phase_matrix
+from vvc_nnr.calibrate.moments import PhaseMoments, factors, mean_outputs, phase_matrix, put_phase_matrix
 from vvc_nnr.errors import InputError
 
 

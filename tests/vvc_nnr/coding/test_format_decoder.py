@@ -14,10 +14,11 @@ from format_payload import Past
 
 from vvc_nnr import BaseState, CompressOptions, apply_update, compress, compress_update, decompress
 from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, ParameterTypes, PayloadType
-from vvc_nnr.bitstream.parameter_sets import LayerParameterSet, ModelParameterSet
-from vvc_nnr.bitstream.performance_maps import (
+from vvc_nnr.bitstream.parameter_sets import (
     ClassAccuracies,
     DecompositionPerformance,
+    LayerParameterSet,
+    ModelParameterSet,
     PerformanceMaps,
     PruningPerformance,
     SparsificationPerformance,

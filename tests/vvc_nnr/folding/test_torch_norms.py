@@ -11,7 +11,7 @@ from torch import nn
 
 from vvc_nnr.compress import compress, load_into
 from vvc_nnr.errors import InputError
-from vvc_nnr.folding.torch_norms import find_norm_pairs, fold_batch_norms
+from vvc_nnr.model.torch_norms import find_norm_pairs, fold_batch_norms
 
 
 class Network(nn.Module):

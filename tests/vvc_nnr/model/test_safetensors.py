@@ -31,8 +31,8 @@ from vvc_nnr.model.safetensors import (
     float_bytes,
     metadata_from_json,
     metadata_to_json,
+    parse_exact,
     parse_network,
-    read_exact,
     read_network,
     uniform_bytes,
     write_exact,
@@ -501,7 +501,7 @@ class TestRanges:
         path = tmp_path / "double.safetensors"
         tensors = {"plain": self.rows(), "double": self.rows().astype(np.float64), "double.bias": np.linspace(0, 1, 5)}
         path.write_bytes(uniform_bytes(tensors, {}, ranges="row"))
-        restored, _, _ = read_exact(path)
+        restored, _, _ = parse_exact(path.read_bytes())
         assert {name: restored[name].dtype for name in tensors} == {name: tensors[name].dtype for name in tensors}
         assert np.array_equal(restored["double"], restored["plain"])
         assert all(tensor.dtype == np.float32 for tensor in read_network(path).tensors.values())
@@ -510,7 +510,7 @@ class TestRanges:
         half, path = self.rows().astype(np.float16), tmp_path / "half.safetensors"
         brain = Bfloat16Bits((self.rows().view(np.uint32) >> 16).astype(np.uint16))
         path.write_bytes(uniform_bytes({"half": half, "brain": brain, "plain": self.rows()}, {}, ranges="row"))
-        tensors, _, _ = read_exact(path)
+        tensors, _, _ = parse_exact(path.read_bytes())
         assert isinstance(tensors["half"], np.ndarray)
         assert tensors["half"].dtype == np.float16
         assert isinstance(tensors["brain"], Bfloat16Bits)

@@ -17,7 +17,7 @@ from vvc_nnr.kernels.entropy_coding import TensorInput, decode_payload, encode_p
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.dependent import DEPENDENT_BIT_WEIGHT, levels_of, quantize_indices
-from vvc_nnr.quantize.thorough import MAX_TRIAL_VALUES, quantize_thoroughly, search_by_paths
+from vvc_nnr.quantize.rate_distortion import MAX_TRIAL_VALUES, quantize_thoroughly, search_by_paths
 
 
 def laplacian(shape, scale, seed=0):

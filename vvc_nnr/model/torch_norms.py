@@ -279,7 +279,7 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
 
     Args:
         module: A torch module, in evaluation mode as it computes in evaluation mode; or an ONNX `ModelProto`, whose
-            folded norms leave its graph (`vvc_nnr.folding.onnx_norms` tells more).
+            folded norms leave its graph (`vvc_nnr.model.onnx_norms` tells more).
         pairs: Names of layers and of the norms that alone use their outputs, one of two dimensions for linear layers;
             None: found by tracing the module. A graph tells them itself.
 
@@ -338,7 +338,7 @@ def _listed(kept: Mapping[str, str]) -> str:
 def _folded_onnx(model: Any, pairs: Iterable[tuple[str, str]] | None) -> Any:
     if pairs is not None:
         raise InputError("fold_batch_norms: pairs are for torch modules, an ONNX graph tells them itself")
-    from vvc_nnr.folding.onnx_norms import fold_onnx
+    from vvc_nnr.model.onnx_norms import fold_onnx
 
     return fold_onnx(model)
 

@@ -11,7 +11,7 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.bundled import zoo_names
-from vvc_nnr.filters.picture_coding import BATCH, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.autoencoder import BATCH, decode_pictures, encode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 
@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from vvc_nnr.filters.picture_coding import decode_pictures
+from vvc_nnr.filters.networks.autoencoder import decode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder
 network, folder, n, width, height = *map(Path, sys.argv[1:3]), *map(int, sys.argv[3:])
 streams = [(folder / f"{i}.bin").read_bytes() for i in range(n)]
