@@ -92,6 +92,25 @@ def _check_length(image: ImageFile.ImageFile, file: BinaryIO) -> None:
         raise BitstreamError(f"{n_bytes} bytes are too few for {width}x{height} pixels")
 
 
+def _check_webp_size(file: BinaryIO) -> None:
+    """Refuses a WebP file that states a huge picture: Pillow reserves its pixels before it looks at the size."""
+    at = file.tell()
+    head = file.read(30)
+    file.seek(at)
+    match head[12:16] if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else b"":
+        case b"VP8 ":
+            width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (26, 28))
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8X":
+            width, height = (1 + int.from_bytes(head[i : i + 3], "little") for i in (24, 27))
+        case _:
+            return
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise BitstreamError(f"its header states {width}x{height} pixels, must be at most {Image.MAX_IMAGE_PIXELS}")
+
+
 def _check_png(file: BinaryIO) -> None:
     """Checks the CRC of every chunk, which Pillow's decoder does not; the file's position stays."""
     at = file.tell()
@@ -185,6 +204,7 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("error", _LOST_TAG)
+            _check_webp_size(file)
             with Image.open(file) as image:
                 _check_kind(image, where)
                 _check_length(image, file)

@@ -341,6 +341,25 @@ def test_decompression_bomb_is_refused_before_it_unpacks(tmp_path):
         read_image(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("form", ["lossy", "lossless", "extended"])
+def test_a_webp_that_states_a_huge_picture_is_refused_before_pillow_reserves_it(tmp_path, monkeypatch, form):
+    path, picture = tmp_path / "x.webp", Image.fromarray(data.astronaut()[:9, :11])
+    picture.save(path, lossless=form == "lossless", exif=b"Exif\0\0MM" if form == "extended" else b"")
+    head = bytearray(path.read_bytes())
+    match form:
+        case "lossy":
+            head[26:30] = struct.pack("<HH", 10_000, 9000)
+        case "lossless":
+            head[21:25] = struct.pack("<I", 9_999 | 8_999 << 14)
+        case _:
+            head[24:30] = (9_999).to_bytes(3, "little") + (8_999).to_bytes(3, "little")
+    path.write_bytes(head)
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened"))
+    for read in (read_image, read_image_size):
+        with pytest.raises(BitstreamError, match=r"x\.webp: .* its header states 10000x9000 pixels, must be at most"):
+            read(path)
+
+
 @pytest.mark.parametrize(("kind", "place", "packed"), [("bmp", 18, "<"), ("ppm", 0, ""), ("png", 16, ">")])
 def test_an_image_of_more_pixels_than_its_bytes_can_stand_for(tmp_path, kind, place, packed):
     """Before memory is asked for them; below the size from which a header counts as a bomb."""
