@@ -22,12 +22,24 @@ def main() -> int:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     _open_standard_files()
+    if not _stands_somewhere():
+        return 2
     from vvc_nnr.experiments.cli.main import main as run
 
     code = run()
     if code > 128:
         _leave_threads(code)
     return code
+
+
+def _stands_somewhere() -> bool:
+    """Whether the current folder is there; says so if not: libraries of torch would end the process without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        print(f"vvc-nnr: error: the current folder is not there ({error.strerror}); change to another", file=sys.stderr)
+        return False
+    return True
 
 
 def _leave(number: int, _: FrameType | None) -> None:

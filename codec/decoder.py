@@ -38,6 +38,13 @@ _FIRST_RIGHT_LIBAVCODEC = 63
 _PART = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] *)+")
 
 
+MAX_PICTURE_BYTES = 80_216_064 * 3 * 2
+"""The largest picture of H.266's highest level that bounds sizes, 6.3, in 4:4:4 above 8 bit: 481 MB.
+
+A decoder asks for the memory that a few bytes of header state before it looks at the rest.
+"""
+
+
 def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
     """Yields each decoded picture with its padding, and its index in `stream.pictures`, in the order of output.
 
@@ -164,7 +171,8 @@ def decode_vvc(
     Raises:
         InputError: If the file cannot be read, or pictures of several sizes are to be cropped to one.
         BitstreamError: If the stream is damaged: undecodable, pictures missing, or a hash that differs.
-        UnsupportedError: If FFmpeg does not implement a tool that the stream uses.
+        UnsupportedError: If FFmpeg does not implement a tool that the stream uses, or pictures take more than
+            `MAX_PICTURE_BYTES`.
     """
     known = stream if isinstance(stream, VvcStream) else read_vvc_stream(stream)
     _check_supported(known)
@@ -217,10 +225,12 @@ class ExternalDecoder:
         Raises:
             InputError: If the file cannot be read, or pictures of several sizes are to be cropped to one.
             BitstreamError: If the stream holds no picture, or pictures are missing in the output.
-            UnsupportedError: If the stream has more than one layer, or the size changes inside a sequence.
+            UnsupportedError: If the stream has more than one layer, the size changes inside a sequence, or a picture
+                takes more than `MAX_PICTURE_BYTES`.
             ExternalToolError: If the program fails, writes nothing, or writes pictures of another size.
         """
         known = stream if isinstance(stream, VvcStream) else read_vvc_stream(stream)
+        _check_sizes(known)
         if width is not None or height is not None:
             check_one_size(known)
         parts = known.parts(known.new_beginnings)
@@ -276,7 +286,17 @@ def _checked_pictures(known: VvcStream, n_threads: int, *, check: bool) -> Itera
         raise BitstreamError(f"{n_decoded} of {len(known.output_order)} pictures decoded: the stream is damaged")
 
 
+def _check_sizes(stream: VvcStream) -> None:
+    for index, picture in enumerate(stream.pictures):
+        size_bytes = picture.coded_format.picture_bytes
+        if size_bytes > MAX_PICTURE_BYTES:
+            size = f"{picture.coded_width}x{picture.coded_height}"
+            message = f"picture {index} of {size} takes {size_bytes} bytes, must be at most {MAX_PICTURE_BYTES}"
+            raise UnsupportedError(f"{message} (the largest of level 6.3)")
+
+
 def _check_supported(stream: VvcStream) -> None:
+    _check_sizes(stream)
     for index, picture in enumerate(stream.pictures):
         if picture.format.bit_depth not in _BIT_DEPTHS:
             message = f"picture {index} has {picture.format.bit_depth} bit; FFmpeg decodes VVC of 8, 10 and 12 bit"
@@ -310,7 +330,7 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
     except av.error.FFmpegError as error:
         said = (error.strerror or "FFmpeg gives no reason").lower()
         if error.errno == errno.ENOMEM:
-            said = "its headers ask for more memory than there is"
+            said = "its headers contradict themselves, or there is not enough memory"
         raise BitstreamError(f"picture {index} does not decode ({said}): the VVC stream is damaged") from error
 
 

@@ -22,6 +22,7 @@ _SAMPLE_ASPECTS = (
 )
 """Width and height of a sample by vui_aspect_ratio_idc, from 1 on."""
 
+_MAX_QP = 63
 _MAX_TICKS = 1_000_000_000
 """Seconds for one picture that are no rate any more, and which no file format takes."""
 
@@ -124,6 +125,7 @@ class SequenceParameters:
         bit_depth: Bits per sample, 8 to 16.
         max_width: Luma samples per row of the largest picture.
         max_height: Luma rows of the largest picture.
+        min_block_size: Luma samples across the smallest coding block; sizes of pictures are multiples of it and of 8.
         window: The conformance window of pictures of that size.
         log2_max_poc_lsb: Bits of ph_pic_order_cnt_lsb.
         poc_msb_cycle_bits: Bits of ph_poc_msb_cycle_val, 0 if it is never there.
@@ -140,6 +142,7 @@ class SequenceParameters:
     bit_depth: int
     max_width: int
     max_height: int
+    min_block_size: int
     window: Window
     log2_max_poc_lsb: int
     poc_msb_cycle_bits: int
@@ -217,6 +220,22 @@ class PictureParameters:
             message = f"the conformance window leaves nothing of a picture of {self.width}x{self.height}"
             raise BitstreamError(message, field="conf_win_offset")
         return window
+
+    def check_size(self, sps: SequenceParameters) -> None:
+        """Checks that pictures with these parameters are whole blocks and no larger than the sequence allows.
+
+        Raises:
+            BitstreamError: If they are not.
+        """
+        unit = max(8, sps.min_block_size)
+        if self.width % unit or self.height % unit:
+            message = f"pictures of {self.width}x{self.height}, must be multiples of {unit}"
+        elif self.width > sps.max_width or self.height > sps.max_height:
+            most = f"{sps.max_width}x{sps.max_height}"
+            message = f"pictures of {self.width}x{self.height}, must be at most {most}, as their sequence states"
+        else:
+            return
+        raise BitstreamError(message, field="pps_pic_width_in_luma_samples")
 
 
 def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters]:
@@ -348,7 +367,8 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     extra_slice = r.u(8 * r.u(2, "sps_num_extra_sh_bytes"), "sps_extra_sh_bit_present_flag").bit_count()
     if has_hrd:
         _skip_buffer_sizes(r, n_sublayers)
-    tools = _read_tools(r, chroma_format, ctu_size, vps_id, log2_max_poc_lsb)
+    min_block_size = 4 << r.number("sps_log2_min_luma_coding_block_size_minus2", at_most=4)
+    tools = _read_tools(r, chroma_format, bit_depth, ctu_size, vps_id, log2_max_poc_lsb)
     fps = _read_timing(r, n_sublayers) if has_hrd and r.flag("sps_timing_hrd_params_present_flag") else None
     fields = r.flag("sps_field_seq_flag")
     vui = _read_vui(r) if r.flag("sps_vui_parameters_present_flag") else Vui()
@@ -358,6 +378,7 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
         bit_depth=bit_depth,
         max_width=max_width,
         max_height=max_height,
+        min_block_size=min_block_size,
         window=window,
         log2_max_poc_lsb=log2_max_poc_lsb,
         poc_msb_cycle_bits=cycle_bits,
@@ -476,7 +497,6 @@ def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
 
 def _read_partitions(r: SyntaxReader, chroma_format: ChromaFormat) -> tuple[bool, bool]:
     """Passes over partition constraints; returns whether headers may override them, and whether chroma has its own."""
-    r.number("sps_log2_min_luma_coding_block_size_minus2")
     has_override = r.flag("sps_partition_constraints_override_enabled_flag")
     skip_tree(r, "sps", "intra_slice_luma")
     has_dual_tree = chroma_format != "400" and r.flag("sps_qtbtt_dual_tree_intra_flag")
@@ -494,7 +514,7 @@ def skip_tree(r: SyntaxReader, prefix: str, where: str) -> None:
 
 
 def _read_tools(
-    r: SyntaxReader, chroma_format: ChromaFormat, ctu_size: int, vps_id: int, log2_max_poc_lsb: int
+    r: SyntaxReader, chroma_format: ChromaFormat, bit_depth: int, ctu_size: int, vps_id: int, log2_max_poc_lsb: int
 ) -> SequenceTools:
     """Partition constraints and tools."""
     has_chroma = chroma_format != "400"
@@ -507,7 +527,7 @@ def _read_tools(
     if r.flag("sps_mts_enabled_flag"):
         r.flags("sps_explicit_mts_intra_enabled_flag", "sps_explicit_mts_inter_enabled_flag")
     has_lfnst = r.flag("sps_lfnst_enabled_flag")
-    has_joint_cbcr = has_chroma and _read_chroma_qp(r)
+    has_joint_cbcr = has_chroma and _read_chroma_qp(r, bit_depth)
     has_sao = r.flag("sps_sao_enabled_flag")
     has_alf = r.flag("sps_alf_enabled_flag")
     has_ccalf = has_alf and has_chroma and r.flag("sps_ccalf_enabled_flag")
@@ -566,13 +586,19 @@ def _read_tools(
     )
 
 
-def _read_chroma_qp(r: SyntaxReader) -> bool:
-    """Passes over the tables of chroma QPs; returns sps_joint_cbcr_enabled_flag."""
+def _read_chroma_qp(r: SyntaxReader, bit_depth: int) -> bool:
+    """Passes over the tables of chroma QPs, which must stay inside of all QPs; returns sps_joint_cbcr_enabled_flag."""
     is_joint, is_same = r.flags("sps_joint_cbcr_enabled_flag", "sps_same_qp_table_for_chroma_flag")
+    least_qp = -6 * (bit_depth - 8)
     for _ in range(1 if is_same else 3 if is_joint else 2):
-        r.signed("sps_qp_table_start_minus26")
-        for _ in range(1 + r.number("sps_num_points_in_qp_table_minus1", at_most=62)):
-            r.numbers("sps_delta_qp_in_val_minus1", "sps_delta_qp_diff_val")
+        luma_qp = chroma_qp = 26 + r.ie(0, "sps_qp_table_start_minus26")
+        n_points = 1 + r.number("sps_num_points_in_qp_table_minus1", at_most=62)
+        for _ in range(n_points):
+            step, difference = r.numbers("sps_delta_qp_in_val_minus1", "sps_delta_qp_diff_val")
+            luma_qp, chroma_qp = luma_qp + step + 1, chroma_qp + (step ^ difference)
+            if not (least_qp <= luma_qp - step - 1 and max(luma_qp, chroma_qp) <= _MAX_QP):
+                message = f"a table of chroma QPs must stay in {least_qp} to {_MAX_QP}"
+                raise r.error(message, "sps_delta_qp_in_val_minus1")
     return is_joint
 
 

@@ -288,6 +288,7 @@ def _stream_pictures(data: bytes) -> list[StreamPicture]:
 def _stream_picture(
     unit: PictureUnit, pps: PictureParameters, sps: SequenceParameters, sequence: int, poc: int, is_output: bool
 ) -> StreamPicture:
+    pps.check_size(sps)
     window = pps.window(sps)
     format = VideoFormat(
         pps.width - window.left - window.right,

@@ -19,7 +19,16 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, MpoImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import (
+    ExifTags,
+    Image,
+    ImageFile,
+    ImageOps,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.files import open_input
@@ -42,6 +51,8 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "
 # Pixels have at least one bit; deflate makes at most 1032 bytes of one.
 _MOST_PIXELS_PER_BYTE = {"raw": 8, "zip": 8 * 1032}
 _ON_ITS_SIDE = (5, 6, 7, 8)
+_TIFF_IMAGE_DEPTH = 32997
+"""Tag of a volume: how many pictures lie behind one another in one page."""
 _REDUCED_OR_MASK = 0b101
 """Bits of TIFF's NewSubfileType: another page at lower resolution, and a transparency mask."""
 
@@ -65,6 +76,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
+        image.load()
+        _check_samples(image)
         ImageOps.exif_transpose(image, in_place=True)
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
@@ -90,6 +103,25 @@ def _check_length(image: ImageFile.ImageFile, file: BinaryIO) -> None:
     most = [n_bytes * _MOST_PIXELS_PER_BYTE[tile[0]] for tile in image.tile if tile[0] in _MOST_PIXELS_PER_BYTE]
     if width * height > max(most, default=width * height):
         raise BitstreamError(f"{n_bytes} bytes are too few for {width}x{height} pixels")
+
+
+def _check_webp_size(file: BinaryIO) -> None:
+    """Refuses a WebP file that states a huge picture: Pillow reserves its pixels before it looks at the size."""
+    at = file.tell()
+    head = file.read(30)
+    file.seek(at)
+    match head[12:16] if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else b"":
+        case b"VP8 ":
+            width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (26, 28))
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8X":
+            width, height = (1 + int.from_bytes(head[i : i + 3], "little") for i in (24, 27))
+        case _:
+            return
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise BitstreamError(f"its header states {width}x{height} pixels, must be at most {Image.MAX_IMAGE_PIXELS}")
 
 
 def _check_png(file: BinaryIO) -> None:
@@ -121,6 +153,15 @@ def _check_kind(image: ImageFile.ImageFile, where: str) -> None:
         )
 
 
+def _check_samples(image: Image.Image) -> None:
+    """Refuses a decoded palette image of colours that its palette lacks, which Pillow makes black."""
+    if image.mode == "P" and image.palette is not None:
+        n_colours = len(image.getpalette() or ()) // 3
+        largest = cast(tuple[int, int], image.getextrema())[1]
+        if largest >= n_colours:
+            raise BitstreamError(f"has samples of colour {largest}, its palette has {n_colours} colours")
+
+
 def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
     """Whether the file has deeper samples than Pillow's mode, which is RGB for 16 bits per sample as well."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -149,8 +190,10 @@ def _n_pictures(image: ImageFile.ImageFile) -> int:
     if isinstance(image, MpoImagePlugin.MpoImageFile):
         kinds = [entry["Attribute"]["MPType"] for entry in (image.mpinfo or {}).get(0xB002, ())]
         return sum("Multi-Frame" in kind for kind in kinds) or 1
-    if n_frames == 1 or not isinstance(image, TiffImagePlugin.TiffImageFile):
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return n_frames
+    if n_frames == 1:
+        return int(image.tag_v2.get(_TIFF_IMAGE_DEPTH, 1))
     is_whole = []
     for page in range(n_frames):
         image.seek(page)
@@ -185,6 +228,7 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("error", _LOST_TAG)
+            _check_webp_size(file)
             with Image.open(file) as image:
                 _check_kind(image, where)
                 _check_length(image, file)
@@ -193,6 +237,8 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
                 yield image
     except UnsupportedError:
         raise
+    except UnidentifiedImageError as error:
+        raise BitstreamError(f"{where}: no image of a known kind ({', '.join(_FORMATS)}), or damaged") from error
     except Exception as error:  # Pillow's decoders raise many kinds
         raise BitstreamError(f"{where}: cannot be decoded as an image: {error}") from error
 

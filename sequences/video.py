@@ -7,7 +7,8 @@ What is taken, and what is not:
   converted to the nearest planar YUV: the same depth (or the next of 8, 9, 10, 12, 14, 16); no chroma if grey, 4:2:0
   if chroma is coarser both ways, 4:2:2 if coarser across only, else 4:4:4; RGB becomes BT.709 limited-range 4:4:4.
   Where that changes samples (and not only their order) the log says so. An alpha channel must be opaque.
-* Pictures are turned and flipped upright as the container says (display matrix), and its edit list is obeyed.
+* Pictures are cut as the codec and the container say (Matroska's PixelCrop, a clean aperture), then turned and flipped
+  upright (display matrix); the edit list is obeyed.
 * Colour range and pixel aspect are kept in the format. Interlaced pictures, and pictures that change in size, format
   or direction on the way, are refused.
 * Lists of other files (`ffconcat`, playlists) under a video's name are refused: the file is what is read.
@@ -21,165 +22,26 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BufferedReader
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.files import open_input
-from vvc_nnr.sequences.frame import ChromaFormat, ColourRange, Frame, Plane, VideoFormat
-
-_SYNC, _TS_PACKET_BYTES = b"\x47", 188
-_BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix meta uuid free skip wide pnot udta".split())
-_RIFF_UNKNOWN = 0x7FFFF000
-"""From here on sizes stand for a recording whose end was never written."""
-_OGG_PAGE, _OGG_HEAD_BYTES, _OGG_IS_LAST = b"OggS", 27, 4
-_OBU_DELIMITER = b"\x12\x00"
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-
-
-def check_container_end(path: Path) -> None:
-    """Holds the sizes in a container's outermost headers against the file's.
-
-    Raises:
-        InputError: If the file cannot be read.
-        BitstreamError: If the file ends before its container does.
-    """
-    with open_input(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        head = file.read(12)
-        if head[4:8] in _BOXES:
-            end_bytes = _end_of_boxes(file, size_bytes)
-        elif head[:4] == _EBML:
-            end_bytes = _end_of_segment(file)
-        elif head[:4] == _OGG_PAGE:
-            end_bytes = _end_of_pages(file)
-        elif head[:4] == b"RIFF":
-            length = int.from_bytes(head[4:8], "little")
-            end_bytes = 8 + length if length < _RIFF_UNKNOWN else 0
-        elif head[:1] == _SYNC and _is_transport_stream(file):
-            end_bytes = -(-size_bytes // _TS_PACKET_BYTES) * _TS_PACKET_BYTES
-        elif head[:2] == _OBU_DELIMITER:
-            end_bytes = _end_of_obus(file, size_bytes)
-        elif path.suffix.lower() == ".obu":
-            end_bytes = _end_of_temporal_units(file, size_bytes)
-        else:
-            return
-    if end_bytes > size_bytes:
-        raise BitstreamError(
-            f"{path}: truncated, its container ends at byte {end_bytes} and the file at {size_bytes}; "
-            "--allow-damaged reads what is there"
-        )
-
-
-def _is_transport_stream(file: BufferedReader) -> bool:
-    """Whether the first packets each begin with the byte of synchronisation."""
-    file.seek(0)
-    head = file.read(4 * _TS_PACKET_BYTES)
-    return len(head) >= 2 * _TS_PACKET_BYTES and set(head[::_TS_PACKET_BYTES]) == set(_SYNC)
-
-
-def _end_of_boxes(file: BufferedReader, size_bytes: int) -> int:
-    """Where the last outermost box of an ISO base media file ends."""
-    at = 0
-    while at + 8 <= size_bytes:
-        file.seek(at)
-        head = file.read(16)
-        if head[4:8] not in _BOXES:  # what a phone or an editor has put behind the last box
-            return size_bytes
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:  # 0: up to the end of the file
-            return size_bytes
-        at += length
-    return at
-
-
-def _end_of_pages(file: BufferedReader) -> int:
-    """Where the last page of an Ogg file ends; one byte more if a stream lacks the page that is marked as its last."""
-    at, opened = 0, set[bytes]()
-    while True:
-        file.seek(at)
-        head = file.read(_OGG_HEAD_BYTES)
-        if head[:4] != _OGG_PAGE[: max(len(head), 1)]:  # the end, or what stands behind the last page
-            return at + bool(opened)
-        if len(head) < _OGG_HEAD_BYTES:
-            return at + _OGG_HEAD_BYTES
-        serial_number, n_segments = head[14:18], head[26]
-        at += _OGG_HEAD_BYTES + n_segments + sum(file.read(n_segments))
-        (opened.discard if head[5] & _OGG_IS_LAST else opened.add)(serial_number)
-
-
-def _end_of_obus(file: BufferedReader, size_bytes: int) -> int:
-    """Where the last open bitstream unit of a low-overhead AV1 stream ends (AV1 specification, section 5)."""
-    at = 0
-    while at < size_bytes:
-        file.seek(at)
-        head = file.read(2)
-        has_extension, has_size = head[0] >> 2 & 1, head[0] >> 1 & 1
-        if not has_size:  # up to the end of the file
-            return size_bytes
-        file.seek(at + 1 + has_extension)
-        length = _leb128(file)
-        at = file.tell() + length
-    return at
-
-
-def _end_of_temporal_units(file: BufferedReader, size_bytes: int) -> int:
-    """Where the last temporal unit of a length-delimited AV1 stream ends (AV1 specification, annex B)."""
-    at = 0
-    while at < size_bytes:
-        file.seek(at)
-        length = _leb128(file)
-        at = file.tell() + length
-    return at
-
-
-def _leb128(file: BufferedReader) -> int:
-    """A number of AV1 in groups of 7 bits, the lowest first."""
-    value = 0
-    for shift in range(0, 56, 7):
-        byte = int.from_bytes(file.read(1), "little")
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-    return value
-
-
-def _end_of_segment(file: BufferedReader) -> int:
-    """Where the segment of a Matroska file ends, 0 if it does not say."""
-    file.seek(4)
-    file.seek(_vint(file) or 0, os.SEEK_CUR)
-    if file.read(4) != _SEGMENT:
-        return 0
-    length = _vint(file)
-    return 0 if length is None else file.tell() + length
-
-
-def _vint(file: BufferedReader) -> int | None:
-    """A variable-length number of EBML; None for the reserved value of an unknown size, and where it ends early."""
-    first = file.read(1)
-    if not first or first[0] == 0:
-        return None
-    n_more_bytes = 8 - first[0].bit_length()
-    data = bytes([first[0] & 0x7F >> n_more_bytes]) + file.read(n_more_bytes)
-    value = int.from_bytes(data, "big")
-    return None if value == (1 << 7 * (n_more_bytes + 1)) - 1 else value
-
+from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 
 _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
@@ -246,7 +108,7 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         picture = next(_pictures(container, track, path, allow_damaged), None)
         if picture is None:
             raise BitstreamError(f"{path}: FFmpeg decodes no picture of its video")
-        frame = _to_frame(picture, path)
+        frame = _to_frame(picture, path, _crop_of(container, track, path))
         fps = Fraction(track.average_rate or track.guessed_rate or _DEFAULT_FPS)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
@@ -279,13 +141,14 @@ def read_video(
     stop = None if count is None else start + count
     first: _Kind | None = None
     with _opened(path, stream, allow_damaged) as (container, track):
+        crop = _crop_of(container, track, path)
         for index, picture in enumerate(islice(_pictures(container, track, path, allow_damaged), stop)):
             kind = _kind_of(picture, path)
             first = first or kind
             if kind != first:
                 raise UnsupportedError(f"{path}: picture {index} differs from the first: {_difference(first, kind)}")
             if index >= start:
-                yield _to_frame(picture, f"{path}: picture {index}")
+                yield _to_frame(picture, f"{path}: picture {index}", crop)
 
 
 @contextmanager
@@ -316,6 +179,7 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
                 raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
             if context.name != "libdav1d":  # all others: FFmpeg's messages must come on this thread
                 context.thread_count = 1
+            context.flags |= Flags.unaligned  # else FFmpeg keeps columns left of the window for the sake of alignment
             if not allow_damaged:
                 context.options = _STRICT
             yield container, track
@@ -363,6 +227,17 @@ def _video_track(container: Any, index: int | None, path: Path) -> Any:
     if len(videos) > 1:
         raise InputError(f"{path}: holds {len(videos)} videos ({_listed(videos)}); give --stream N")
     return videos[0]
+
+
+def _crop_of(container: Any, track: Any, path: Path) -> Crop:
+    """How the container says that this track's pictures are to be cut."""
+    videos = [each.index for each in container.streams.video if not each.disposition & _NO_VIDEO]
+    crops = container_crops(path)
+    if not any(crop != Crop() for crop in crops) or track.index not in videos:
+        return Crop()
+    if len(crops) != len(videos):
+        raise UnsupportedError(f"{path}: its container crops pictures of {len(crops)} tracks, of which is not clear")
+    return crops[videos.index(track.index)]
 
 
 def _listed(tracks: Any) -> str:
@@ -535,7 +410,7 @@ def _say_varying_rate(container: Any, track: Any, fps: Fraction, path: Path) -> 
         _log.warning("%s: pictures come at varying intervals; taken at %.5g a second, the mean", path, float(fps))
 
 
-def _to_frame(picture: Any, where: Path | str) -> Frame:
+def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:
     kind = _kind_of(picture, where)
     target = _target_format(picture.format, where)
     _check_opaque(picture, where)
@@ -550,11 +425,33 @@ def _to_frame(picture: Any, where: Path | str) -> Frame:
     if chroma_format == "422" and kind.turn.transposed:
         raise UnsupportedError(f"{where}: 4:2:2 is to be shown on its side, where its chroma would be no 4:2:2")
     format = VideoFormat(picture.width, picture.height, bit_depth, chroma_format)
-    planes = tuple(
-        kind.turn(_copy_plane(plane, shape, format.dtype))
+    stored = tuple(
+        _copy_plane(plane, shape, format.dtype)
         for plane, shape in zip(picture.planes, format.plane_shapes, strict=True)
     )
+    planes = tuple(map(kind.turn, _cropped(stored, format, crop, where)))
     return Frame(planes, bit_depth, chroma_format)
+
+
+def _cropped(planes: tuple[Plane, ...], format: VideoFormat, crop: Crop, where: Path | str) -> tuple[Plane, ...]:
+    """The planes inside of the container's window."""
+    if crop == Crop():
+        return planes
+    width, height = format.width - crop.left - crop.right, format.height - crop.top - crop.bottom
+    across, down = CHROMA_SHIFTS.get(format.chroma_format, (0, 0))
+    if width < 1 or height < 1:
+        raise BitstreamError(f"{where}: its container crops {format.width}x{format.height} to nothing")
+    if crop.left % (1 << across) or crop.top % (1 << down):
+        at = f"{crop.left}, {crop.top}"
+        raise UnsupportedError(
+            f"{where}: its container crops from {at} on, where no chroma sample begins; crop it first"
+        )
+    shapes = VideoFormat(width, height, format.bit_depth, format.chroma_format).plane_shapes
+    corners = [(crop.top, crop.left), *[(crop.top >> down, crop.left >> across)] * (len(planes) - 1)]
+    return tuple(
+        plane[y : y + rows, x : x + columns]
+        for plane, (y, x), (rows, columns) in zip(planes, corners, shapes, strict=True)
+    )
 
 
 def _check_opaque(picture: Any, where: Path | str) -> None:

@@ -309,6 +309,7 @@ def read_images(folder: Path) -> StoredImages:
     last_run = read_last_run(folder / IMAGE_SETTINGS)
     used = {(row.network, row.weights, row.network_sha256) for row in networks}
     formats = last_run.settings.get("formats")
+    _check_setting(folder / IMAGE_SETTINGS, last_run, "formats", formats is None or _is_list_of(formats, str))
     rows = tuple(
         row
         for row in found.rows
@@ -330,12 +331,13 @@ def read_zoo(folder: Path) -> StoredZoo:
     """
     found = read_rows(folder / ZOO_ROWS, ZooRow)
     last_run = read_last_run(folder / ZOO_SETTINGS)
-    order = {name: place for place, name in enumerate(last_run.settings.get("order", ()))}
+    names, absent = last_run.settings.get("order", []), last_run.settings.get("absent", {})
+    _check_setting(folder / ZOO_SETTINGS, last_run, "order", _is_list_of(names, str))
+    is_map = isinstance(absent, dict) and all(isinstance(reason, str) for reason in absent.values())
+    _check_setting(folder / ZOO_SETTINGS, last_run, "absent", is_map)
+    order = {name: place for place, name in enumerate(names)}
     rows = [row for row in found.rows if _is_shown(row.network, last_run)]
     rows.sort(key=lambda row: order.get(row.network, len(order)))
-    absent = last_run.settings.get("absent", {})
-    if not isinstance(absent, dict) or not all(isinstance(reason, str) for reason in absent.values()):
-        raise InputError(f"{folder / ZOO_SETTINGS}: absent {absent!r}: must be a reason for each name")
     return StoredZoo(tuple(rows), found.header, last_run, absent)
 
 
@@ -472,15 +474,24 @@ class _Asked:
 
 
 def _asked_of_tools(path: Path, last_run: LastRun) -> _Asked:
+    ways, interpolations = get_args(Way), get_args(Interpolation)
     settings = last_run.settings
-    checks: tuple[tuple[str, Any], ...] = (
-        ("qps", lambda value: isinstance(value, list) and all(isinstance(qp, int) for qp in value)),
-        ("max_pictures", lambda value: value is None or isinstance(value, int)),
-        ("ways", lambda value: isinstance(value, list) and set(value) <= set(get_args(Way))),
-        ("interpolation", lambda value: value in get_args(Interpolation)),
-    )
-    for key, is_right in checks:
-        if key not in settings or not is_right(settings[key]):
-            found = repr(settings[key])[:80] if key in settings else "is missing"
-            raise InputError(f"{path}: {key} {found}: not the settings of a tool-by-tool run; run the experiment again")
+    for key, is_right in (
+        ("qps", _is_list_of(settings.get("qps"), int)),
+        ("max_pictures", isinstance(settings.get("max_pictures", "missing"), int | None)),
+        ("ways", _is_list_of(settings.get("ways"), str) and set(settings["ways"]) <= set(ways)),
+        ("interpolation", settings.get("interpolation") in interpolations),
+    ):
+        _check_setting(path, last_run, key, is_right)
     return _Asked(tuple(settings["qps"]), settings["max_pictures"], tuple(settings["ways"]), settings["interpolation"])
+
+
+def _is_list_of(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+def _check_setting(path: Path, last_run: LastRun, key: str, is_right: bool) -> None:
+    """Refuses a setting that no run wrote."""
+    if not is_right:
+        found = repr(last_run.settings[key])[:80] if key in last_run.settings else "is missing"
+        raise InputError(f"{path}: {key} {found}: not the settings of such a run; run the experiment again")

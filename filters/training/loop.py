@@ -482,17 +482,19 @@ def _content(path: Path, device: torch.device) -> dict[str, Any]:
             check_records(file)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # on the protocol of a pickle
-                return cast(dict[str, Any], torch.load(file, map_location=device, weights_only=True))
+                content = torch.load(file, map_location=device, weights_only=True)
         except Exception as error:
             raise InputError(f"{path}: not a checkpoint, or damaged; remove it to train anew") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a checkpoint but a {type(content).__name__}; remove it to train anew")
+    return content
 
 
 def _check_same_run(content: dict[str, Any], options: TrainOptions | None, identity: Identity, path: Path) -> None:
     """Holds a checkpoint against what is asked for."""
-    try:
-        saved, noted = dict(content["options"]), content.get("identity")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a checkpoint of this network: {error!r}") from error
+    saved, noted = content.get("options"), content.get("identity")
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: not a checkpoint of a training: it notes no options; remove it to train anew")
     free = ("device", "checkpoint_every", "channels_last")
     asked = {} if options is None else asdict(options)
     wanted = {key: value for key, value in asked.items() if key not in free}

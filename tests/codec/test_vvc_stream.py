@@ -143,6 +143,49 @@ def test_windows_that_leave_nothing(tmp_path, offsets):
         read_pps(bytes_of(pps_bits(offsets)))[1].window(sps)
 
 
+@pytest.mark.parametrize(("size", "fault"), [((64, 56), "at most 64x48"), ((68, 48), "multiples of 8")])
+def test_pictures_that_the_sequence_does_not_allow(tmp_path, size, fault):
+    with pytest.raises(BitstreamError, match=fault):
+        read_pps(bytes_of(pps_bits(size=size)))[1].check_size(changed_sps(tmp_path))
+    with pytest.raises(BitstreamError, match="multiples of 32"):
+        read_pps(bytes_of(pps_bits()))[1].check_size(changed_sps(tmp_path, min_block_size=32))
+
+
+@pytest.mark.parametrize("decode", [decode_vvc, lambda stream: decoder.ExternalDecoder("vvdecapp").decode(stream)])
+def test_pictures_are_refused_by_the_memory_that_their_headers_state(tmp_path, monkeypatch, decode):
+    monkeypatch.setattr(decoder, "find_program", lambda names: tmp_path / names[0])
+    stream = read_vvc_stream(encoded(tmp_path, "Verbosity=0"))
+    huge = replace(stream.first, coded_width=1 << 14, coded_height=1 << 14)
+    size = (1 << 28) * 3 // 2 * 2
+    with pytest.raises(
+        UnsupportedError, match=f"picture 0 of 16384x16384 takes {size} bytes, must be at most 481296384"
+    ):
+        list(decode(replace(stream, pictures=(huge,))))
+
+
+@pytest.mark.parametrize(
+    ("start", "points", "is_right"),
+    [
+        (0, [(0, 0)] * 37, True),
+        (0, [(0, 0)] * 38, False),
+        (-38, [(0, 0)], True),
+        (-39, [(0, 0)], False),
+        (10, [(3, 0)], True),
+        (10, [(27, 0)], False),
+        (10, [(3, 60)], False),
+    ],
+)
+def test_tables_of_chroma_qps_stay_inside_of_all_qps(start, points, is_right):
+    signed = ue(2 * start - 1 if start > 0 else -2 * start)
+    bits = "01" + signed + ue(len(points) - 1) + "".join(ue(step) + ue(other) for step, other in points)
+    reader = SyntaxReader(bytes_of(bits))
+    if is_right:
+        assert vvc_parameter_sets._read_chroma_qp(reader, 10) is False
+    else:
+        with pytest.raises(BitstreamError, match="chroma QPs must stay in -12 to 63"):
+            vvc_parameter_sets._read_chroma_qp(reader, 10)
+
+
 @pytest.mark.parametrize("chroma_format", ["400", "420", "422", "444"])
 def test_planes_inside_the_window(tmp_path, chroma_format):
     """A decoder that gives each sample its own value, in every chroma format."""

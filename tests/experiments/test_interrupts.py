@@ -36,6 +36,18 @@ def send(name: str) -> None:
     os.kill(os.getpid(), getattr(signal, name))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="folders in use cannot be removed")
+def test_a_current_folder_that_was_removed(tmp_path):
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" -c "$2" "$1" inspect inloop-lop'
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import _vvc_nnr_command as c; sys.exit(c.main())"
+    command = ["sh", "-c", script, sys.executable, str(ENTRY.parent), code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "vvc-nnr: error: the current folder is not there (No such file or directory); change to another\n"
+    )
+
+
 @pytest.mark.parametrize("name", SIGNALS)
 def test_each_signal_is_an_exception_with_its_exit_code(name):
     before = [signal.getsignal(getattr(signal, each)) for each in (*SIGNALS, "SIGALRM")]

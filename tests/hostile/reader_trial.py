@@ -73,7 +73,6 @@ class ReaderTrials:
     longest_s: float = 0.0
     _seeds: list[bytes] = field(default_factory=list)
     _folder: Path = field(default_factory=Path)
-    _peak_bytes: int = 0
     _terminal: int = -1
 
     def prepare(self, folder: Path, terminal: int = -1) -> None:
@@ -90,12 +89,12 @@ class ReaderTrials:
                 self.reader.read(data, folder)
             except self.reader.errors:
                 continue
-        self._peak_bytes = _peak_bytes()
 
     def run_one(self, seed: int) -> Fault | None:
         """The input of one seed; what was wrong, None if nothing was."""
         data = hostile_input(self.reader, self._seeds, seed)
         printed = os.fstat(self._terminal).st_size if self._terminal >= 0 else 0
+        peak_bytes, used_bytes = _peak_bytes(), _used_bytes()
         start_s = time.process_time()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -113,9 +112,8 @@ class ReaderTrials:
             return Fault(self.reader.name, seed, f"warning {warned[0].category.__name__}", str(warned[0].message))
         if taken_s > self.reader.longest_s:
             return Fault(self.reader.name, seed, "too slow", f"{taken_s:.1f} s for {len(data)} bytes")
-        grown = _peak_bytes() - self._peak_bytes
+        grown = _peak_bytes() - used_bytes if _peak_bytes() > peak_bytes else 0
         if grown > MAX_GROWTH_BYTES:
-            self._peak_bytes += grown
             return Fault(self.reader.name, seed, "too much memory", f"{grown >> 20} MiB for {len(data)} bytes")
         if self._terminal >= 0 and not self.reader.may_print and os.fstat(self._terminal).st_size > printed:
             text = os.pread(self._terminal, 200, printed).decode("utf-8", "replace")
@@ -137,8 +135,7 @@ class ReaderTrials:
 
 def limit_memory() -> None:
     """Bounds the address space of this process, so that a wild allocation is an error and not the end of others."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (used + ADDRESS_SPACE_BYTES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (_used_bytes(reserved=True) + ADDRESS_SPACE_BYTES, resource.RLIM_INFINITY))
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
@@ -149,6 +146,11 @@ def scratch_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (0 if sys.platform == "darwin" else 10)
+
+
+def _used_bytes(*, reserved: bool = False) -> int:
+    """Memory of this process, or its address space. What leaks grows until the bound on that ends it."""
+    return int(Path("/proc/self/statm").read_text().split()[not reserved]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -269,6 +269,39 @@ def test_a_thumbnail_page_is_no_second_picture(tmp_path):
     assert np.array_equal(read_image(tmp_path / "x.tif"), np.array(whole))
 
 
+def test_a_volume_of_pictures_is_refused(tmp_path):
+    path = tmp_path / "x.tif"
+    Image.fromarray(data.astronaut()[:9, :11]).save(path, tiffinfo={32997: 16})
+    with pytest.raises(UnsupportedError, match="holds 16 pictures"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "gif"])
+def test_colours_that_the_palette_lacks_are_not_made_black(tmp_path, kind):
+    image = Image.fromarray(np.arange(20, dtype=np.uint8).reshape(4, 5) % 5, "P")
+    image.putpalette([value for i in range(5) for value in (i, 2 * i, 3 * i)])
+    path = tmp_path / f"x.{kind}"
+    image.save(path, bits=8)
+    np.testing.assert_array_equal(read_image(path)[0, :, 2], [0, 3, 6, 9, 12])
+    if kind == "png":
+        whole = path.read_bytes()
+        at = whole.index(b"PLTE") - 4
+        colours = whole[at + 8 : at + 8 + 12]
+        chunk = b"PLTE" + colours
+        chunk = struct.pack(">I", 12) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        path.write_bytes(whole[:at] + chunk + whole[at + 12 + int.from_bytes(whole[at : at + 4]) :])
+        with pytest.raises(BitstreamError, match=r"x\.png: .*colour 4, its palette has 4 colours"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"P7\nWIDTH 1\n", b"\0" * 99])
+def test_what_is_no_image_is_told_without_pythons_objects(tmp_path, content):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with pytest.raises(BitstreamError, match=r"x\.png: no image of a known kind \(PNG, .*\), or damaged$"):
+        read_image(path)
+
+
 def test_signed_samples_are_refused(tmp_path):
     Image.fromarray(data.astronaut()[:20, :30, 0]).save(tmp_path / "x.tif", tiffinfo={339: 2})
     with pytest.raises(UnsupportedError, match="signed"):
@@ -339,6 +372,25 @@ def test_decompression_bomb_is_refused_before_it_unpacks(tmp_path):
     (tmp_path / "x.png").write_bytes(bomb + chunk(b"IEND", b""))
     with pytest.raises(BitstreamError):
         read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("form", ["lossy", "lossless", "extended"])
+def test_a_webp_that_states_a_huge_picture_is_refused_before_pillow_reserves_it(tmp_path, monkeypatch, form):
+    path, picture = tmp_path / "x.webp", Image.fromarray(data.astronaut()[:9, :11])
+    picture.save(path, lossless=form == "lossless", exif=b"Exif\0\0MM" if form == "extended" else b"")
+    head = bytearray(path.read_bytes())
+    match form:
+        case "lossy":
+            head[26:30] = struct.pack("<HH", 10_000, 9000)
+        case "lossless":
+            head[21:25] = struct.pack("<I", 9_999 | 8_999 << 14)
+        case _:
+            head[24:30] = (9_999).to_bytes(3, "little") + (8_999).to_bytes(3, "little")
+    path.write_bytes(head)
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened"))
+    for read in (read_image, read_image_size):
+        with pytest.raises(BitstreamError, match=r"x\.webp: .* its header states 10000x9000 pixels, must be at most"):
+            read(path)
 
 
 @pytest.mark.parametrize(("kind", "place", "packed"), [("bmp", 18, "<"), ("ppm", 0, ""), ("png", 16, ">")])

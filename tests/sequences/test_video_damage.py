@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vvc_nnr.errors import BitstreamError
+from vvc_nnr.sequences.containers import check_container_end
 from vvc_nnr.sequences.source import open_source
-from vvc_nnr.sequences.video import check_container_end, probe_video, read_video
+from vvc_nnr.sequences.video import probe_video, read_video
 
 N_PICTURES = 12
 FILES = {

@@ -58,6 +58,82 @@ def tags_first(data: bytes) -> bytes:
     return out
 
 
+def with_aperture(data: bytes, size, centre, unit=1) -> bytes:
+    """A file whose `moov` stands last, with a clean aperture in its first sample description."""
+    values = (size[0] * unit, unit, size[1] * unit, unit, int(centre[0] * unit), unit, int(centre[1] * unit), unit)
+    box = struct.pack(">I4sIIIIiIiI", 40, b"clap", *values)
+    out, at = bytearray(data), 0
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", None):
+        while kind is not None and out[at + 4 : at + 8] != kind:
+            at += int.from_bytes(out[at : at + 4], "big")
+        length = int.from_bytes(out[at : at + 4], "big")
+        out[at : at + 4] = (length + len(box)).to_bytes(4, "big")
+        end, at = at + length, at + (16 if kind == b"stsd" else 8)
+    return bytes(out[:end]) + box + bytes(out[end:])
+
+
+@pytest.mark.parametrize(
+    ("size", "centre", "unit"),
+    [((64, 48), (0, 0), 1), ((50, 40), (1, -2), 1), ((48, 30), (-8, 9), 1), ((52, 41), (0, 0.5), 2)],
+)
+def test_a_clean_aperture_is_obeyed(tmp_path, ffmpeg, decoded, size, centre, unit):
+    path = tmp_path / "a.mov"
+    ffmpeg(*PICTURE, "-frames:v", 2, "-pix_fmt", "yuv422p10le", "-c:v", "prores_ks", path)
+    path.write_bytes(with_aperture(path.read_bytes(), size, centre, unit))
+    assert samples(path) == decoded(path)
+    assert (open_source(path).format.width, open_source(path).format.height) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "centre"), [((51, 40), (0, 0)), ((80, 48), (0, 0)), ((50, 40), (20, 0)), ((0, 48), (0, 0))]
+)
+def test_an_aperture_beside_the_samples_is_refused(tmp_path, ffmpeg, size, centre):
+    path = tmp_path / "a.mov"
+    ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", "yuv422p10le", "-c:v", "prores_ks", path)
+    path.write_bytes(with_aperture(path.read_bytes(), size, centre))
+    with pytest.raises(UnsupportedError, match=rf"a\.mov: states a clean aperture of {size[0]}x{size[1]} in 64x48"):
+        open_source(path)
+
+
+def with_pixel_crop(data: bytes, **crop: int) -> bytes:
+    """A Matroska file whose element of colours became a window."""
+    at = data.index(b"\x55\xb0")
+    n_bytes = 3 + (data[at + 2] & 0x7F)
+    names = {"left": b"\x54\xcc", "right": b"\x54\xdd", "top": b"\x54\xbb", "bottom": b"\x54\xaa"}
+    window = b"".join(names[side] + b"\x81" + bytes([value]) for side, value in crop.items())
+    void = n_bytes - len(window) - 2
+    return data[:at] + window + b"\xec" + bytes([0x80 | void]) + bytes(void) + data[at + n_bytes :]
+
+
+@pytest.mark.parametrize("crop", [{"left": 8, "right": 6}, {"top": 4, "bottom": 10}, {"left": 2, "bottom": 2}])
+def test_matroskas_window_is_obeyed(tmp_path, ffmpeg, decoded, crop):
+    path = tmp_path / "a.mkv"
+    colours = ("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+    ffmpeg(*PICTURE, "-frames:v", 2, "-pix_fmt", "yuv420p", *colours, "-c:v", "ffv1", path)
+    whole = path.read_bytes()
+    path.write_bytes(with_pixel_crop(whole, **crop))
+    assert samples(path) == decoded(path)
+    path.write_bytes(with_pixel_crop(whole, left=3))
+    with pytest.raises(UnsupportedError, match="crops from 3, 0 on, where no chroma sample begins"):
+        open_source(path)
+    path.write_bytes(with_pixel_crop(whole, right=5))  # FFmpeg's command line would cut 6
+    assert (open_source(path).format.width, open_source(path).format.height) == (59, 48)
+    path.write_bytes(with_pixel_crop(whole, left=40, right=24))
+    with pytest.raises(BitstreamError):
+        open_source(path)
+
+
+@pytest.mark.parametrize(("codec", "metadata"), [("libx264", "h264_metadata"), ("libx265", "hevc_metadata")])
+@pytest.mark.parametrize("left", [2, 4, 18])
+def test_windows_of_codecs_begin_at_any_column(tmp_path, ffmpeg, decoded, codec, metadata, left):
+    """FFmpeg's library keeps columns left of the window, so that rows are aligned, unless it is told not to."""
+    path = tmp_path / "a.mkv"
+    window = f"{metadata}=crop_left={left}:crop_right=6:crop_top=2:crop_bottom=8"
+    ffmpeg(*PICTURE, "-frames:v", 2, "-pix_fmt", "yuv420p", "-c:v", codec, "-bsf:v", window, path)
+    assert samples(path) == decoded(path)
+    assert open_source(path).format.width == 64 - left - 6
+
+
 @pytest.mark.parametrize("name", ["art.mp4", "art.mkv", "art.mov"])
 def test_cover_art_is_no_video(tmp_path, ffmpeg, clip, name):
     Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "cover.jpg")

@@ -247,6 +247,15 @@ def test_a_checkpoint_that_does_not_note_its_identity(inloop_task, tmp_path):
         train(inloop_task(), OPTIONS, path, identity=IDENTITY)
 
 
+@pytest.mark.parametrize("content", [torch.ones(2, 3, 4, 5), [1, 2], {"options": [1]}, {"options": torch.ones(3)}, {}])
+def test_another_file_of_torch_is_no_checkpoint(inloop_task, tmp_path, content):
+    path = tmp_path / "a.pt"
+    torch.save(content, path)
+    for go_on in (lambda: train(inloop_task(), OPTIONS, path), lambda: check_checkpoint(path, IDENTITY, OPTIONS)):
+        with pytest.raises(InputError, match=r"a\.pt: not a checkpoint .*; remove it to train anew"):
+            go_on()
+
+
 @pytest.mark.parametrize("step", [-1, 0, 10, 1 << 40])
 def test_a_checkpoint_of_an_impossible_step(inloop_task, tmp_path, step):
     path = tmp_path / "a.pt"
