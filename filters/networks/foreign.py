@@ -108,8 +108,8 @@ def _in_graphs_size(network: nn.Module, layout: Layout) -> Layout:
     """The layout with the fixed size of an ONNX model's input."""
     if isinstance(network, OnnxNetwork) and network.batch_size not in (None, 1):
         raise InputError(
-            f"the ONNX model takes {network.batch_size} pictures at a time ({network.input_shapes}), must take 1 or any "
-            "number: export it again with one picture, or with a dynamic first axis"
+            f"the ONNX model takes {network.batch_size} pictures at a time ({network.input_shapes}), must take 1 or "
+            "any number: export it again with one picture, or with a dynamic first axis"
         )
     sides = network.input_sides if isinstance(network, OnnxNetwork) else None
     if sides is None or layout.patch == sides:
