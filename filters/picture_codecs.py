@@ -41,7 +41,7 @@ _MAX_STRIDE = 4096
 _ROUNDING = 1e-4
 """By so much a likelihood may be above 1."""
 _log = logging.getLogger(__name__)
-_Codec = TypeVar("_Codec", bound="PictureCodec")
+_Codec = TypeVar("_Codec", bound="_OwnCodec")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,6 +179,11 @@ class _OwnCodec:
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         """Bytes of one picture (1, 3, H, W), and what is decoded of them."""
+        n_bytes, decode = self.encode(picture)
+        return n_bytes, decode()
+
+    def encode(self, picture: Tensor) -> tuple[int, Callable[[], Tensor]]:
+        """Bytes of one picture (1, 3, H, W), and what decodes them."""
         raise NotImplementedError
 
 
@@ -186,26 +191,29 @@ class _OwnCodec:
 class BytesCodec(_OwnCodec):
     """A network with `encode` and `decode` of its own."""
 
-    def _through(self, picture: Tensor) -> tuple[int, Tensor]:
+    def encode(self, picture: Tensor) -> tuple[int, Callable[[], Tensor]]:
+        """Bytes of one picture (1, 3, H, W), and what decodes them."""
         data = _own_bytes(_called(self.network, "encode", picture), self.network)
         height, width = picture.shape[2:]
         arguments = (data, height, width) if _n_required(self.network, "decode") == 3 else (data,)
-        return len(data), _own_picture(_called(self.network, "decode", *arguments), self.network, "decode")
+        return len(data), lambda: _own_picture(_called(self.network, "decode", *arguments), self.network, "decode")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StringsCodec(_OwnCodec):
     """A model with CompressAI's `compress` and `decompress`."""
 
-    def _through(self, picture: Tensor) -> tuple[int, Tensor]:
+    def encode(self, picture: Tensor) -> tuple[int, Callable[[], Tensor]]:
+        """Bytes of one picture (1, 3, H, W), and what decodes them."""
         coded = _called(self.network, "compress", picture)
         if not isinstance(coded, Mapping) or not {"strings", "shape"} <= set(coded):
             raise InputError(
                 f"{class_name(self.network)}.compress: must return strings and shape, as CompressAI's models do"
             )
         n_bytes = sum(map(len, _strings(coded["strings"], self.network)))
-        decoded = _called(self.network, "decompress", coded["strings"], coded["shape"])
-        return n_bytes, _own_picture(decoded, self.network, "decompress")
+        return n_bytes, lambda: _own_picture(
+            _called(self.network, "decompress", coded["strings"], coded["shape"]), self.network, "decompress"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,10 +222,11 @@ class LikelihoodCodec(_OwnCodec):
 
     is_estimate: bool = True
 
-    def _through(self, picture: Tensor) -> tuple[int, Tensor]:
+    def encode(self, picture: Tensor) -> tuple[int, Callable[[], Tensor]]:
+        """Bytes that one picture (1, 3, H, W) would take, and what gives the picture that came out beside them."""
         output = _called(self.network, "forward", picture)
         bits = sum(_code_length_bits(each, self.network) for each in _likelihoods(output, self.network))
-        return math.ceil(bits / 8), _own_picture(output, self.network, "forward")
+        return math.ceil(bits / 8), lambda: _own_picture(output, self.network, "forward")
 
 
 class _NoBytesError(InputError):
@@ -256,7 +265,7 @@ def _measured(codec: _Codec, stride: int | None) -> _Codec:
         InputError: What the network does wrong; where strides are looked for, at the last of them.
     """
     for candidate in STRIDES if stride is None else (stride,):
-        found: _Codec = replace(codec, stride=candidate)  # type: ignore[type-var]
+        found = replace(codec, stride=candidate)
         n = max(1, math.ceil(_PROBED_SIDE / candidate)) // 2 * 2 + 1
         try:
             (coded,) = found.code(_test_picture(n * candidate, (n + 2) * candidate)[None])
@@ -283,17 +292,25 @@ def _check_coded(coded: CodedPicture, codec: PictureCodec) -> None:
         _log.warning("most samples that %s returns are clipped; must be in 0..1 (of a test picture in 0..1)", name)
 
 
-def _check_repeats(codec: PictureCodec) -> None:
-    """Refuses a network whose pictures are others each time, as with noise in the place of rounding."""
-    if not codec.is_estimate:
-        return
+def _check_repeats(codec: _OwnCodec) -> None:
+    """Refuses a network whose pictures follow from more than their bytes: from noise, or what it saw before."""
     side = -(-_PROBED_SIDE // (2 * codec.stride)) * codec.stride
-    picture = _test_picture(side, 2 * side)[None]
-    first, second = (codec.code(picture)[0] for _ in range(2))
-    if first.n_bytes != second.n_bytes or not np.array_equal(first.picture, second.picture):
+    picture = _test_picture(side, 2 * side)
+    given, other = (_as_planes(each, codec.stride) for each in (picture, picture[::-1, ::-1]))
+    (n_bytes, decode), name = codec.encode(given), class_name(codec.network)
+    first = decode()
+    codec.encode(other)
+    again = decode()
+    if not codec.is_estimate and not torch.equal(first, again):
         raise InputError(
-            f"{class_name(codec.network)}.forward: returns other values each time in evaluation mode; "
-            "must round there, and add noise only if self.training"
+            f"{name}: decodes another picture of the same bytes once it has encoded another one: it keeps something of "
+            "the picture in itself, or draws random numbers; the decoder must get all that it needs from the bytes"
+        )
+    n_bytes_again, decode_again = codec.encode(given)
+    if codec.is_estimate and (n_bytes != n_bytes_again or not torch.equal(first, decode_again())):
+        raise InputError(
+            f"{name}.forward: returns other values each time in evaluation mode; must round there, and add noise only "
+            "if self.training, and keep nothing between calls"
         )
 
 
@@ -352,7 +369,7 @@ def _each_coded(pictures: Rgb, stride: int, through: Callable[[Tensor], tuple[in
 def _coded(picture: Rgb, stride: int, through: Callable[[Tensor], tuple[int, Tensor]]) -> CodedPicture:
     """A picture through a codec that gets tensors of whole strides."""
     height, width = picture.shape[:2]
-    planes = torch.from_numpy(_padded_rgb(picture[None], stride).transpose(0, 3, 1, 2).copy()).float() / 255
+    planes = _as_planes(picture, stride)
     n_bytes, output = through(planes)
     if output.shape != planes.shape:
         shapes = f"{tuple(output.shape)} of one of {tuple(planes.shape)}"
@@ -361,6 +378,11 @@ def _coded(picture: Rgb, stride: int, through: Callable[[Tensor], tuple[int, Ten
         raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
     samples = torch.round(output.clamp(0, 1) * 255).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
     return CodedPicture(n_bytes, samples[:height, :width])
+
+
+def _as_planes(picture: Rgb, stride: int) -> Tensor:
+    """A picture uint8 (H, W, 3) as networks get it: (1, 3, H, W) in 0..1, filled up to whole strides."""
+    return torch.from_numpy(_padded_rgb(picture[None], stride).transpose(0, 3, 1, 2).copy()).float() / 255
 
 
 def _padded_rgb(pictures: Rgb, stride: int) -> Rgb:

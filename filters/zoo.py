@@ -172,7 +172,7 @@ def own_network(
 
     Args:
         name: What rows call it.
-        network: The module.
+        network: The module, or an exported program.
         layout: How pictures go into it; None: as its attribute `layout` says.
         origin: Where it comes from, for messages.
 
@@ -180,6 +180,8 @@ def own_network(
         InputError: If no one says its layout.
     """
     origin = str(origin) or name
+    with naming(origin):
+        network = as_module(network)
     return _as_trained(name, network, declared_layout(network, layout, where=origin), origin)
 
 
@@ -201,6 +203,10 @@ def _loaded(
 ) -> LoadedNetwork:
     """A network by its name; its layout is that of the module, its file's metadata and its name in messages."""
     if is_factory(name):
+        if arch is not None:
+            raise InputError(
+                f"{name}: makes its module itself; omit arch, or name the file of weights that arch is for"
+            )
         network = module_made_by(name)
         return _as_trained(name.rpartition(":")[2], network, layout_of(network, {}, name), name)
     path = _find(name)

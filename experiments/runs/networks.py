@@ -144,6 +144,8 @@ def given_filters(
 
     _check_named("layout", layouts, names, originals)
     _check_named("arch", archs, names, originals)
+    _check_of_use("layout", layouts, [name for name in _files(names, originals) if zoo_path(name) is None])
+    _check_of_use("arch", archs, [name for name in _files(names, originals) if not _says_itself(name)])
     found = _grouped([*map(load, names), *modules], originals, load)
     for network in found:
         if network.any_state.layout is None:
@@ -185,6 +187,7 @@ def given_autoencoders(
         return load_codec(name, arch=_arch_of(name, archs))
 
     _check_named("arch", archs, names, originals)
+    _check_of_use("arch", archs, [name for name in _files(names, originals) if not _says_itself(name)])
     found = _grouped([*map(load, names), *modules], originals, load)
     return [replace(network, place="codec", codec=_codec_of(network, stride)) for network in found]
 
@@ -215,7 +218,7 @@ def _names_of(name: str) -> list[str]:
 
 def _check_named(option: str, texts: Sequence[str], names: Sequence[str], originals: Sequence[str]) -> None:
     """Raises InputError for a NAME=VALUE whose name is none of the networks'."""
-    given = [*names, *originals, *(original.partition("=")[2] for original in originals)]
+    given = _files(names, originals)
     known = {each for name in given for each in _names_of(name)}
     for text in texts:
         if not _is_general(text) and not any(text.startswith(f"{name}=") for name in known):
@@ -223,10 +226,26 @@ def _check_named(option: str, texts: Sequence[str], names: Sequence[str], origin
             raise InputError(f"{option} {text}: no network is called {text.partition('=')[0]}; there are: {there}")
 
 
+def _check_of_use(option: str, texts: Sequence[str], takers: Sequence[str]) -> None:
+    """Raises InputError for a value without a network's name, which is for all of them, if none takes it."""
+    for text in texts:
+        if _is_general(text) and not takers:
+            raise InputError(f"{option} {text}: each of the networks says its own; omit it, or say NAME={text}")
+
+
+def _files(names: Sequence[str], originals: Sequence[str]) -> list[str]:
+    """All that may name a network: originals are a name, or behind NAME=."""
+    return [*names, *originals, *(file for _, equals, file in (each.partition("=") for each in originals) if equals)]
+
+
+def _says_itself(name: str) -> bool:
+    """Whether a network says what makes its module."""
+    return zoo_path(name) is not None or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
+
+
 def _arch_of(name: str, archs: Sequence[str]) -> str | None:
     """What the options say makes the module of a file; None for what says it itself."""
-    says_itself = zoo_path(name) is not None or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
-    return _said(archs, name, for_all=not says_itself)
+    return _said(archs, name, for_all=not _says_itself(name))
 
 
 def _grouped(

@@ -43,7 +43,7 @@ from vvc_nnr.experiments.tables.paper_tables import (
     size_table,
     ssim_table,
 )
-from vvc_nnr.experiments.tables.table import Cell, Column, Table, with_remarks
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, Tables, with_remarks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,13 +226,16 @@ class StoredResults:
     def tables(self) -> dict[str, Table]:
         """All tables by file name; each has its numbers as a data frame too (`Table.frame`).
 
-        Those of BD-rates are among them where the run has four QPs or more; else notes say why they are not.
+        Those of BD-rates are among them where the run has four QPs or more; else asking for one is a `NoTableError`,
+        an `InputError` and `KeyError`, that says why, and so do notes.
 
         Raises:
             InputError: If two rows about the same thing differ.
         """
         runs = (run for run in (self.tools, self.images, self.zoo) if run is not None)
-        return {name: table for run in runs for name, table in with_remarks(run.tables(), run.remarks).items()}
+        notes = few_qps_note(self.tools.results(), MIN_QPS_FOR_BD_RATE) if self.tools else ()
+        found = {name: table for run in runs for name, table in with_remarks(run.tables(), run.remarks).items()}
+        return Tables(found, notes)
 
 
 def load(folder: Path | str) -> StoredResults:

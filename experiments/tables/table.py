@@ -12,7 +12,7 @@ from functools import partial
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, TypeAlias
 
-from vvc_nnr.errors import ShapeError
+from vvc_nnr.errors import InputError, ShapeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +126,26 @@ class Table:
     def warning_texts(self) -> list[tuple[str, str]]:
         """Mark and text of each warning once."""
         return list(dict.fromkeys(self.marked_warnings().values()))
+
+
+class NoTableError(InputError, KeyError):
+    """A table that a run does not have; the message says why, and which there are."""
+
+
+class Tables(dict[str, Table]):
+    """Tables by file name; asking for one that is not there says why.
+
+    Args:
+        tables: Those that are there.
+        notes: Why others are not, in sentences.
+    """
+
+    def __init__(self, tables: Mapping[str, Table], notes: tuple[str, ...]) -> None:
+        super().__init__(tables)
+        self._notes = notes
+
+    def __missing__(self, name: str) -> Table:
+        raise NoTableError(" ".join([f"no table {name}.", *self._notes, f"There are: {', '.join(self) or 'none'}."]))
 
 
 def with_remarks(tables: Mapping[str, Table], remarks: tuple[str, ...]) -> dict[str, Table]:

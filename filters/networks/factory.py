@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError
@@ -75,12 +76,16 @@ def module_made_by(text: str) -> nn.Module:
 
 
 def as_module(network: object) -> nn.Module:
-    """A torch module as it is; of an object around modules, one with their weights.
+    """A torch module as it is; of an exported program its module; of an object around modules, one with their weights.
 
     Raises:
         InputError: If it is neither.
     """
+    if isinstance(network, torch.export.ExportedProgram):
+        network = network.module()
     if isinstance(network, nn.Module):
+        for name in ("train", "eval"):  # of exported programs, whose mode is fixed, these raise
+            vars(network).pop(name, None)
         return network
     own = vars(network) if hasattr(network, "__dict__") else {}
     if not any(isinstance(value, nn.Module) for value in own.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
@@ -105,6 +106,11 @@ def declared_layout(
 
 def _in_graphs_size(network: nn.Module, layout: Layout) -> Layout:
     """The layout with the fixed size of an ONNX model's input."""
+    if isinstance(network, OnnxNetwork) and network.batch_size not in (None, 1):
+        raise InputError(
+            f"the ONNX model takes {network.batch_size} pictures at a time ({network.input_shapes}), must take 1 or "
+            "any number: export it again with one picture, or with a dynamic first axis"
+        )
     sides = network.input_sides if isinstance(network, OnnxNetwork) else None
     if sides is None or layout.patch == sides:
         return layout
@@ -125,6 +131,11 @@ def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str
     second = " and a number (1,)" if layout.qp == "scalar" else ""
     given = f"(1, {layout.n_inputs}, {sides[0]}, {sides[1]}){second}"
     name = class_name(network)
+    if (needed := _required_inputs(network)) and len(needed) > 1 + (layout.qp == "scalar"):
+        said = (
+            f"its forward needs {', '.join(needed)}; a layout gives one tensor of planes, and the QP with qp=scalar: "
+            "other inputs, such as maps of partitions or predictions, cannot be given"
+        )
     return InputError(f"layout {layout.text} of {name}: gives the network {given}, {_what_it_takes(network)}; {said}")
 
 
@@ -141,7 +152,18 @@ def check_output(network: nn.Module, layout: Layout, sides: tuple[int, int], sha
     inner = (n_planes, height - 2 * margin, width - 2 * margin)
     if shape not in (inner, (n_planes, height, width)):
         must = " or ".join(dict.fromkeys(str((1, *each)) for each in (inner, (n_planes, height, width))))
-        raise misfit(network, layout, sides, f"it returned {(1, *shape)}, must be {must}")
+        kept = " (planes that stay, by keep, too: return what went in)" if layout.keep else ""
+        raise misfit(network, layout, sides, f"it returned {(1, *shape)}, must be {must}{kept}")
+
+
+def _required_inputs(network: nn.Module) -> list[str]:
+    """Names of what its forward must be given, none where that is not known."""
+    try:
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in parameters if each.kind in kinds and each.default is inspect.Parameter.empty]
 
 
 def said_by(error: Exception) -> str:

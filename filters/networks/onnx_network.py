@@ -57,6 +57,12 @@ class OnnxNetwork(nn.Module):
         return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     @property
+    def batch_size(self) -> int | None:
+        """How many pictures its input must have if that is fixed."""
+        first = self._runtime().get_inputs()[0].shape[:1]
+        return first[0] if first and isinstance(first[0], int) else None
+
+    @property
     def input_shapes(self) -> str:
         """Names and shapes of its inputs, in words."""
         return ", ".join(f"{each.name} {each.shape}" for each in self._runtime().get_inputs())

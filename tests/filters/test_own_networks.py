@@ -24,6 +24,7 @@ from vvc_nnr.filters.zoo import (
     own_network,
     reloaded,
 )
+from vvc_nnr.model.onnx import import_onnx
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
 NETS = Path(__file__).parent / "own_nets.py"
@@ -370,3 +371,101 @@ def test_a_network_that_does_not_take_the_qp_needs_none(random_frame):
     for use in (runner.filter_frame, runner.corrections, lambda each: list(runner.filter_frames([(each, None)]))):
         with pytest.raises(InputError, match="takes the QP of the picture, and none is given"):
             use(frame)
+
+
+class Remembers(torch.nn.Module):
+    """Takes the mean with the picture before, kept as an attribute or a buffer."""
+
+    layout = "planes=y"
+
+    def __init__(self, *, buffer: bool):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+        if buffer:
+            self.register_buffer("last", torch.zeros(1, 1, 1, 1))
+        else:
+            self.last = torch.zeros(1, 1, 1, 1)
+
+    def forward(self, luma):
+        last = self.last if self.last.shape == luma.shape else luma
+        self.last = luma
+        return self.gain * (luma + last) / 2
+
+
+class Counts(torch.nn.Module):
+    layout = "planes=y"
+
+    def __init__(self):
+        super().__init__()
+        self.n_calls = 0
+
+    def forward(self, luma):
+        self.n_calls += 1
+        return luma * (1 - 0.1 / self.n_calls)
+
+
+class Draws(torch.nn.Module):
+    layout = "planes=y"
+
+    def forward(self, luma):
+        return luma + torch.rand_like(luma)
+
+
+@pytest.mark.parametrize("network", [Remembers(buffer=False), Remembers(buffer=True), Counts()])
+def test_networks_that_keep_something_between_pictures_are_refused(network):
+    message = f"{type(network).__name__}: gives another output for the same picture once it has seen another one"
+    for backend in ("auto", "torch"):
+        with pytest.raises(InputError, match=message):
+            Runner(network, backend=backend)
+    with pytest.raises(InputError, match=message):
+        check_fits(network, parse_layout(network.layout))
+
+
+def test_networks_that_draw_random_numbers_keep_nothing():
+    check_fits(Draws(), parse_layout(Draws.layout))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch.export, about torch's own
+def test_exported_programs_give_the_samples_of_their_module(random_frame):
+    network, frame = loaded("make_a").network, random_frame(96, 64)
+    height, width = torch.export.Dim("height", min=8, max=512), torch.export.Dim("width", min=8, max=512)
+    program = torch.export.export(network, (torch.rand(1, 1, 32, 48),), dynamic_shapes=({2: height, 3: width},))
+    expected = filter_frame(network, frame)
+    for exported in (program, program.module()):
+        own = own_network("exported", exported, network.layout).network
+        found = filter_frame(own, frame, layout=network.layout)
+        assert all(np.array_equal(a, b) for a, b in zip(found.planes, expected.planes, strict=True))
+
+
+def test_other_inputs_than_planes_and_qp_are_told():
+    class Partitioned(torch.nn.Conv2d):
+        def __init__(self):
+            super().__init__(1, 1, 1)
+
+        def forward(self, luma, partition):
+            return luma + partition
+
+    message = "its forward needs luma, partition; a layout gives one tensor of planes, and the QP with qp=scalar"
+    with pytest.raises(InputError, match=message):
+        check_fits(Partitioned(), parse_layout("planes=y"))
+
+
+def test_planes_that_stay_must_be_returned():
+    network = torch.nn.Conv2d(3, 2, 1)
+    with pytest.raises(InputError, match=r"must be \(1, 3, 64, 64\) \(planes that stay, by keep, too: return what"):
+        check_fits(network, parse_layout("planes=yuv444,keep=y"))
+
+
+def test_a_factory_takes_no_other_module():
+    with pytest.raises(InputError, match="makes its module itself; omit arch"):
+        load_filter(factory("make_a"), arch=factory("make_b"))
+
+
+def test_an_onnx_model_of_two_pictures_at_a_time_is_told(tmp_path):
+    network = loaded("make_a").network
+    found = import_onnx().load_from_string(to_onnx(network, parse_layout(network.layout)))
+    found.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    found.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
+    (tmp_path / "two.onnx").write_bytes(found.SerializeToString())
+    with pytest.raises(InputError, match=r"takes 2 pictures at a time .*, must take 1 or any number: export it again"):
+        load_filter(tmp_path / "two.onnx", layout=network.layout)

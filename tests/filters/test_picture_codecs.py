@@ -237,7 +237,7 @@ class Written(nn.Module):
         return {"text": data.hex(), "nothing": b""}.get(self.wrong, data)
 
     def decode(self, data: bytes, height: int, width: int) -> Tensor:
-        if self.wrong == "nothing":
+        if self.wrong in ("nothing", "keeps"):
             return self.kept
         x = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(1, 3, height, width).copy())
         return x[..., :-1] / 255 if self.wrong == "column" else x.float() / (1 if self.wrong == "range" else 255)
@@ -252,6 +252,7 @@ class Written(nn.Module):
         ("text", "Written.encode returns a str; must return the bytes of the picture"),
         ("column", r"\(1, 3, 128, 383\) of one of \(1, 3, 128, 384\); .* \(with each stride of 1 to 128\)"),
         ("nothing", "Written writes 0 bytes; must write all that decoding needs"),
+        ("keeps", "Written: decodes another picture of the same bytes once it has encoded another one"),
     ],
 )
 def test_a_byte_coder_with_a_fault_is_refused_by_its_cause(wrong: str, message: str) -> None:

@@ -175,9 +175,20 @@ def _load(data: bytes) -> Any:
     except Exception as error:  # damage surfaces as almost any type
         if "TorchScript" in str(error):
             raise UnsupportedError("holds a TorchScript program: save `model.state_dict()` instead") from error
+        if _is_exported(data):
+            raise UnsupportedError("holds a program of torch.export: save `model.state_dict()` instead") from error
         raise BitstreamError(_no_checkpoint(error)) from error
     check_records(io.BytesIO(data))
     return content
+
+
+def _is_exported(data: bytes) -> bool:
+    """Whether it is what `torch.export.save` writes."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(name.endswith("/archive_format") or "/models/model.json" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return False
 
 
 def _no_checkpoint(error: Exception) -> str:

@@ -222,6 +222,16 @@ def test_an_option_for_a_network_that_is_not_there_is_refused(two_nets: list[Pat
         given_autoencoders([str(two_nets[0])], archs=[factory, f"nett={factory}"])
 
 
+def test_an_option_for_all_networks_that_none_takes_is_refused(two_nets: list[Path]) -> None:
+    factory = f"{two_nets[0].parent / 'nets.py'}:Net"
+    with pytest.raises(InputError, match="layout planes=y: each of the networks says its own; omit it, or say NAME=pl"):
+        given_filters(["inloop-vlop"], layouts=["planes=y"])
+    with pytest.raises(InputError, match="arch dncnn: each of the networks says its own"):
+        given_filters(["inloop-vlop", factory], archs=["dncnn"], layouts=["planes=y"])
+    with pytest.raises(InputError, match=r"arch .*Net: each of the networks says its own"):
+        given_autoencoders(["autoencoder-1.8bpp"], archs=[factory])
+
+
 def test_a_network_given_twice_is_named_by_both_files(post: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(post.read_bytes())

@@ -415,6 +415,11 @@ def test_a_notebook_loads_a_folder_of_results_as_data_frames(
     assert set(found.end_to_end["method"]) == {"jpeg-file", "jpeg-optimised", "jpeg-payload", "cnn-ae"}
     assert list(found.networks["network"].unique()) == ["rep", "post", "small", "large"]
     assert found.model_zoo.empty
+    with pytest.raises(KeyError) as none:
+        found.tables()["bd_rate"]
+    assert isinstance(none.value, InputError)
+    assert "no table bd_rate. No tables of BD-rates: they need 4 QPs or more, this run has 1." in str(none.value)
+    assert "bd_rate" not in found.tables()
     table = found.tables()["table2_psnr"]
     assert list(table.frame["Network"])[-1] == "paper"
     assert table.frame["CNN-All [dB]"].iloc[-2] == table.rows[-2][6]

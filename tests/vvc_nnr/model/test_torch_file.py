@@ -217,3 +217,11 @@ def test_checkpoints_without_checksums_are_read(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     for path in (unchecked, tmp_path / "old.pt"):
         np.testing.assert_array_equal(read_arrays(path).arrays["w"], state["w"].numpy())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch.export, about torch's own
+def test_exported_programs_are_named(tmp_path: Path) -> None:
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.rand(1, 2),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(UnsupportedError, match=r"holds a program of torch.export: save `model.state_dict\(\)` instead"):
+        read_network_file(tmp_path / "net.pt2")
