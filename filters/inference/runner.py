@@ -69,8 +69,10 @@ def ready_backend(
         Its name, the backend, and one line that says why no faster one computes; empty if this is the fastest.
 
     Raises:
-        InputError: If the backend is not there, or the one that was asked for cannot run the network.
+        InputError: If the backend is not there, the one that was asked for cannot run the network, or the network
+            keeps something between pictures.
     """
+    _check_forgets(network, layout)
     name = chosen_backend(choice, precision, device)
     order = FASTEST_FIRST[precision]
     others = order[order.index(name) + 1 :] if choice == "auto" else ()
@@ -117,9 +119,37 @@ def check_fits(network: nn.Module, layout: Layout) -> None:
         layout: How pictures go into it.
 
     Raises:
-        InputError: If it cannot be run so, or its output has another shape.
+        InputError: If it cannot be run so, its output has another shape, or it keeps something between pictures.
     """
     _output(network, layout, *_test_input(layout, _LARGER_SIDES))
+    _check_forgets(network, layout)
+
+
+def _check_forgets(network: nn.Module, layout: Layout) -> None:
+    """Raises InputError for a network whose output follows from what it was given before.
+
+    Tiles, threads and other backends would each see other pictures before. Networks that draw random numbers get the
+    same ones each time here. One that fails, or gives another shape, is left to who runs it.
+    """
+    if isinstance(network, InLoopNetwork):
+        return
+    values, qp = _test_input(layout, _TEST_SIDES)
+    backend, found = TorchBackend(network), []
+    for given in (values, np.ascontiguousarray(values[:, ::-1]), values):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            try:
+                found.append(backend.run(given, qp))
+            except Exception:  # of the user's module
+                return
+    first, _, again = found
+    if first.shape != again.shape or not np.allclose(
+        first, again, rtol=1e-4, atol=1e-5 * layout.peak(10), equal_nan=True
+    ):
+        raise InputError(
+            f"{class_name(network)}: gives another output for the same picture once it has seen another one: it keeps "
+            "something between calls; a filter gets each picture by itself, so forward must begin anew each time"
+        )
 
 
 def _output(network: nn.Module, layout: Layout, values: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
