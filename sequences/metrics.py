@@ -9,6 +9,7 @@ Originals are compared at the bit depth of the decoded pictures, as VTM does wit
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.files import naming
 from vvc_nnr.sequences.frame import Frame, Plane, VideoFormat
 from vvc_nnr.sequences.source import Source
+
+_log = logging.getLogger(__name__)
 
 Peak: TypeAlias = Literal["vtm", "full"]
 
@@ -356,6 +359,7 @@ def score_sequence(original: Source, decoded: Source, *, peak: Peak = "vtm") -> 
         InputError: If the sequences do not fit together, or one cannot be read.
         BitstreamError: If one is damaged.
     """
+    _say_other_range(original, decoded)
     n_pictures = 0
     for reference, frame in zip_longest(original.frames(), decoded.frames()):
         if reference is None or frame is None:
@@ -369,6 +373,14 @@ def score_sequence(original: Source, decoded: Source, *, peak: Peak = "vtm") -> 
         n_pictures += 1
     if not n_pictures:
         raise InputError(f"{decoded.path}: holds no picture")
+
+
+def _say_other_range(original: Source, decoded: Source) -> None:
+    """Warns where both files state a colour range, and not the same one."""
+    stated, other = original.format.colour_range, decoded.format.colour_range
+    if stated and other and stated != other:
+        said = "%s: states colour range %s, %s states %s; samples are compared as they are"
+        _log.warning(said, decoded.path, other, original.path, stated)
 
 
 class BeforeAndAfter:

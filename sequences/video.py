@@ -47,6 +47,7 @@ _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
+_NO_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: raw streams, whose average rate is the demuxer's own 25
 _LISTS_OF_FILES = frozenset({"concat", "dash", "hls", "imf", "sdp"})
 """FFmpeg's names of the formats that hold no pictures but say where these are."""
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -109,11 +110,18 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         if picture is None:
             raise BitstreamError(f"{path}: FFmpeg decodes no picture of its video")
         frame = _to_frame(picture, path, _crop_of(container, track, path))
-        fps = Fraction(track.average_rate or track.guessed_rate or _DEFAULT_FPS)
+        fps = _rate_of(container, track)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
         _say_varying_rate(container, track, fps, path)
         return VideoProbe(stated.holding(frame), _n_shown(container, track))
+
+
+def _rate_of(container: Any, track: Any) -> Fraction:
+    """Pictures per second: of the container's times, or what the coded video states where there are no times."""
+    has_times = not container.format.flags & _NO_TIMES
+    rates = (track.average_rate, track.guessed_rate) if has_times else (track.guessed_rate, track.average_rate)
+    return Fraction(rates[0] or rates[1] or _DEFAULT_FPS)
 
 
 def read_video(

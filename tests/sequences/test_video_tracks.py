@@ -263,6 +263,14 @@ def test_a_varying_rate_is_said(tmp_path, ffmpeg, clip, caplog):
     assert "varying intervals" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", ["h264", "264", "avi"])
+@pytest.mark.parametrize("fps", [30, Fraction(60000, 1001)])
+def test_a_raw_stream_has_the_rate_that_it_states(tmp_path, ffmpeg, suffix, fps):
+    source = f"testsrc2=size=64x48:rate={fps}"
+    ffmpeg("-f", "lavfi", "-i", source, "-frames:v", 3, *X264, "-bf", "0", tmp_path / f"clip.{suffix}")
+    assert probe_video(tmp_path / f"clip.{suffix}").format.fps == fps
+
+
 def test_pictures_that_change_on_the_way_are_refused(tmp_path, ffmpeg):
     parts = []
     for index, (size, pixel_format) in enumerate([("64x48", "yuv420p"), ("32x32", "yuv420p"), ("64x48", "yuv422p")]):
