@@ -216,7 +216,8 @@ def tuned(
     network = copy.deepcopy(model)
     checkpoint = _beside(output, "checkpoint")
     # Of lambda six digits: the last ones may depend on the number of threads.
-    identity = {"weights": weights_sha256(model), "lambda_rd": f"{before.lambda_rd:.6g}", **tuning.identity()}
+    lambda_rd = (before.calibrated or before).lambda_rd
+    identity = {"weights": weights_sha256(model), "lambda_rd": f"{lambda_rd:.6g}", **tuning.identity()}
     check_checkpoint(checkpoint, identity)
     task = tuning.task(network, before)
     options = TuneOptions(

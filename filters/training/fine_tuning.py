@@ -125,9 +125,10 @@ def with_rate(
             the error that the network leaves, about 1.
         pressure: Lambda, times that at which the network was compressed.
     """
-    steps = {t.name: t.step for t in compressed.tensors if t.step is not None and t.sensitivity is not None}
-    weight = 1 / compressed.reference_mse if error_weight is None else error_weight
-    return RateTask(task, RateProxy(steps), pressure * compressed.lambda_rd * weight)
+    found = compressed.calibrated or compressed
+    steps = {t.name: t.step for t in found.tensors if t.step is not None and t.sensitivity is not None}
+    weight = 1 / found.reference_mse if error_weight is None else error_weight
+    return RateTask(task, RateProxy(steps), pressure * found.lambda_rd * weight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,8 @@ def test_a_dncnn_within_a_loss(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert "held out" in out
     *candidates, last = err.splitlines()
     assert candidates
-    assert all(line.startswith("lambda ") for line in candidates)
-    assert last.startswith("taken: calibrated, ")
+    assert all(line.startswith(("lambda ", "without calibration: ")) for line in candidates)
+    assert last.startswith("taken: ")
     assert compress(folder, tmp_path / "b.nnc", "dncnn", *options, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["loss_db"] <= 0.05
@@ -186,7 +186,7 @@ class Whole(nn.Module):
 
 def test_fine_tuning_is_planned_by_the_hour_and_goes_on(folder: Path, tmp_path: Path) -> None:
     options = ("--calibrate", folder / "pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-loss-db", "0.05")
-    tuning = (*options, "--finetune", "--hours", "0.0005")
+    tuning = (*options, "--finetune", "--hours", "0.0005")  # a plain file is better than the calibrated one here
     assert compress(folder, tmp_path / "a.nnc", "dncnn", *tuning) == 0
     first = (tmp_path / "a.nnc").read_bytes()
     assert json.loads((tmp_path / "a.nnc.checkpoint.json").read_text())["hours"] == 0.0005

@@ -195,6 +195,7 @@ class CalibratedNetwork:
         lambda_rd: In squared error per value of the output.
         reference_mse: Squared error that the original network leaves, or is taken to leave.
         method: "plain" where a file without calibration was no larger and lost no more.
+        calibrated: The best file that was made by pictures, where `method` is "plain"; None where this is it.
     """
 
     data: bytes
@@ -206,6 +207,7 @@ class CalibratedNetwork:
     lambda_rd: float
     reference_mse: float
     method: Method = "calibrated"
+    calibrated: CalibratedNetwork | None = None
 
     @property
     def uncalibrated(self) -> tuple[TensorAllocation, ...]:

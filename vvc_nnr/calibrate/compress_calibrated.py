@@ -197,6 +197,8 @@ def compress_calibrated(
         best = _better(best, plain, max_loss_db, max_bytes)
     if best is None:
         raise InputError(_beyond(calibrated, max_loss_db, max_bytes))
+    if best.method == "plain":
+        best = replace(best, calibrated=calibrated)
     tell(f"taken: {best.method}, {_in_words(best)}")
     if best.loss_db < -MUCH_GAIN_DB:
         gain = "the network as given makes the pictures held out %.4f dB worse than the coded one; does it fit them?"
