@@ -113,7 +113,9 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         fps = _rate_of(container, track)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
-        _say_varying_rate(container, track, fps, path)
+        if container.format.name.startswith("mov"):  # its index has all pictures
+            times = [entry.timestamp for entry in track.index_entries if not entry.is_discard]
+            _say_varying_rate(sorted(times), fps, path)
         return VideoProbe(stated.holding(frame), _n_shown(container, track))
 
 
@@ -148,15 +150,19 @@ def read_video(
     """
     stop = None if count is None else start + count
     first: _Kind | None = None
+    times: list[int] = []
     with _opened(path, stream, allow_damaged) as (container, track):
         crop = _crop_of(container, track, path)
         for index, picture in enumerate(islice(_pictures(container, track, path, allow_damaged), stop)):
             kind = _kind_of(picture, path)
             first = first or kind
+            times += [] if picture.pts is None else [picture.pts]
             if kind != first:
                 raise UnsupportedError(f"{path}: picture {index} differs from the first: {_difference(first, kind)}")
             if index >= start:
                 yield _to_frame(picture, f"{path}: picture {index}", crop)
+        if not container.format.name.startswith("mov"):  # of which `probe_video` says it
+            _say_varying_rate(times, _rate_of(container, track), path)
 
 
 @contextmanager
@@ -408,14 +414,12 @@ def _say_conversion(source: Any, path: Path) -> None:
         _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
 
 
-def _say_varying_rate(container: Any, track: Any, fps: Fraction, path: Path) -> None:
-    """A line of the log where an MP4's index has pictures at varying intervals."""
-    if not container.format.name.startswith("mov"):
-        return
-    times = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+
+def _say_varying_rate(times: list[int], fps: Fraction, path: Path) -> None:
+    """A line of the log where pictures come at varying intervals, by more than times are rounded."""
     steps = [later - earlier for earlier, later in pairwise(times)]
     if steps and max(steps) > 1.5 * min(steps):
-        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second, the mean", path, float(fps))
+        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
 
 
 def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:

@@ -11,8 +11,9 @@ words that stand between other characters than letters and digits,
   (`_60_10_420`);
 * chroma formats: `420`, `yuv444`, `i420`, `P420`, `422p`, `gray`, with a depth: `yuv420p10le`, `8b444`, `i010`;
 * ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`;
-* layouts that are not read: semi-planar (`nv12`, `p010`), Cr first (`yv12`), packed (`uyvy422`, `v210`, `rgb24`),
-  big endian (`10be`), with alpha (`yuva420p`), other chroma (`yuv411p`), interlaced (`1080i`, `60i`), `float32`.
+* layouts that are not read: semi-planar (`nv12`, `p010`), Cr first (`yv12`), packed (`uyvy422`, `v210`, `rgb24`,
+  `packed`), `tiled`, big endian (`10be`), high bits first (`msb`), with alpha (`yuva420p`), other chroma (`yuv411p`),
+  interlaced (`1080i`, `60i`), `float`.
 
 Other words are free text. Where a name says two things of one field both are kept, since neither is sure.
 """
@@ -210,11 +211,11 @@ _CHROMA = re.compile(
 _QP = re.compile(r"(?<![a-z])qp[_=-]?([0-9]{1,2})(?![0-9])")
 _LOOKS_LIKE_PIXELS = re.compile(r"(?:yuv|ycbcr|yvu)[aj]?4\d\d.*|4(?:00|20|22|44)p.+")
 _OTHER_LAYOUT = re.compile(
-    r"nv[1246]\d|yv[12][246]|yuv9|yvu9|p[024]1[0246](?:le|be)?|[yv](?:210|212|216|308|408|410|412|416)(?:le|be)?"
+    r"nv[1246]\d|yv[12][246]|yuv9|yvu9?|imc[1-4]|p[024]1[0246](?:le|be)?|[yv](?:210|212|216|308|408|410|412|416)(?:le|be)?"
     r"|(?:yuyv|uyvy|yvyu|vyuy|uyyvyy)\w*|yuy2|2vuy|yuvs|y41[1bp]|y211|xv3[06]\w*|ayuv\w*|vuy[ax]|uyva"
     r"|(?:rgb|bgr|gbr)(?:ap?|p|0|x)?(?:f?\d{1,3}(?:le|be)?)?|[ax0](?:rgb|bgr)(?:\d\w*)?|x2(?:rgb|bgr)\w*|xyz12(?:le|be)?"
     r"|gray\w+|ya(?:8|16\w*)|pal8|mono[wb]|bayer\w*|interlaced?|tff|bff|(?:25|29\.?97|30|50|59\.?94|60)i"
-    r"|semiplanar|interleaved|bigendian|f(?:loat|p)(?:16|32)(?:le|be)?|f(?:16|32)(?:le|be)"
+    r"|semiplanar|interleaved|packed|tiled|bigendian|msb|yuva|float|f(?:loat|p)(?:16|32)(?:le|be)?|f(?:16|32)(?:le|be)"
 )
 
 
@@ -339,6 +340,7 @@ def _words(stem: str) -> list[str]:
     stem = re.sub(r"(?<![a-z\d])(big|semi|y|luma)[_\- ](endian|planar|only)(?![a-z\d])", r"\1\2", stem)
     stem = re.sub(r"(?<![\d.])(8|9|1[0-6])[_\- ](bits?)(?![a-z\d])", r"\1\2", stem)
     stem = re.sub(r"(?<![a-z\d])bit(?:s|[_\- ]?depth)?[_\- ]?(8|9|1[0-6])(?![a-z\d])", r"\1bit", stem)
+    stem = re.sub(r"(?<![a-z\d])hdr[_\- ]10(?![a-z\d])", "hdr10", stem)
     words: list[str] = []
     for whole in re.findall(r"[a-z\d*.]+", stem):
         whole = whole if _DECIMAL_WORD.fullmatch(whole) else _NTSC_POINT.sub(r"\1,\2", whole).replace(".", " ")
@@ -384,7 +386,7 @@ def _of_word(
             yield "depth", int(grey[1])
     elif word in _UNSURE_GREY:
         yield "unsure chroma", word
-    elif _OTHER_LAYOUT.fullmatch(word) or (word in ("be", "msb") and previous & {"depth", "chroma"}):
+    elif _OTHER_LAYOUT.fullmatch(word) or (word == "be" and previous & {"depth", "chroma"}):
         yield "unreadable", word
     elif previous & {"rate", "bare rate"} and word in ("8", "9", "10", "12", "14", "16") and _CHROMA.fullmatch(behind):
         yield "depth", int(word)

@@ -116,7 +116,8 @@ class Reader:
         longest_s: Processor time that no bytes may take.
         may_reserve: Whether a library speaks of the memory that a file claims before it looks how much is there: torch
             reserves it for its old files and does not touch it, FFmpeg says that it cannot be had.
-        may_print: Whether it may write to the terminal: libtiff does past Python, data sets say what they leave out.
+        may_print: Whether it may write to the terminal: libtiff does past Python, data sets say what they leave
+            out, videos that their rate varies.
     """
 
     name: str
@@ -1224,7 +1225,16 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader("images", _image_seeds, _file(".png", _read_image), FILES, IMAGE_TOKENS, may_print=True),
     Reader("jpeg", _jpeg_seeds, _read_jpeg, UNTRUSTED, IMAGE_TOKENS),
-    Reader("video", _video_seeds, _file(".mkv", _read_pictures), FILES, VIDEO_TOKENS, longest_s=10.0, may_reserve=True),
+    Reader(
+        "video",
+        _video_seeds,
+        _file(".mkv", _read_pictures),
+        FILES,
+        VIDEO_TOKENS,
+        longest_s=10.0,
+        may_reserve=True,
+        may_print=True,
+    ),
     Reader("rows", _row_seeds, _read_rows, (InputError,), (b"# ", b"\t", b"\n", b"\\t", b"inf"), cells_damaged),
     Reader("settings", _settings_seeds, _file(".json", _read_settings), (InputError,), _JSON_TOKENS, json_damaged),
     Reader("results", _RESULTS.seeds, _RESULTS.read, (InputError,), (), _rows_or_json),

@@ -271,6 +271,16 @@ def test_a_raw_stream_has_the_rate_that_it_states(tmp_path, ffmpeg, suffix, fps)
     assert probe_video(tmp_path / f"clip.{suffix}").format.fps == fps
 
 
+@pytest.mark.parametrize("name", ["x.mkv", "x.webm", "x.ts", "x.avi"])
+def test_a_varying_rate_without_an_index_is_said_when_it_was_read(tmp_path, ffmpeg, caplog, name):
+    codec = ("-c:v", "libvpx", "-b:v", "1M") if name == "x.webm" else X264
+    for count, filters in ((12, ()), (8, ("-vf", r"select=not(eq(mod(n\,5)\,3))", "-fps_mode", "passthrough"))):
+        ffmpeg(*PICTURE, "-frames:v", count, *filters, *codec, "-bf", 0, tmp_path / name)
+        n_read = len(list(read_video(tmp_path / name)))
+        assert n_read == count
+        assert caplog.text.count("varying intervals") == (count == 8)
+
+
 def test_pictures_that_change_on_the_way_are_refused(tmp_path, ffmpeg):
     parts = []
     for index, (size, pixel_format) in enumerate([("64x48", "yuv420p"), ("32x32", "yuv420p"), ("64x48", "yuv422p")]):

@@ -103,6 +103,7 @@ def test_rates_that_are_none(text):
         *("interlaced", "bayer_rggb8", "pal8", "xyz12le", "grayf32", "x2rgb10le", "yuv9"),
         *("60i", "50i", "59.94i", "5994i", "interlace", "float32", "fp16", "f32le", "big-endian", "semi-planar"),
         *("16bit_420_be", "420_16bit_msb", "10bit_yuv422_be", "interleaved"),
+        *("msb_10bit", "10bit_packed", "yuva", "tiled", "float", "semi_planar"),
     ],
 )
 def test_other_layouts_are_noticed(word):
@@ -137,3 +138,8 @@ def test_words_that_may_be_free_text_or_not():
     assert parse_yuv_name("x_416x240_y_only.yuv").unsure_chroma == ("yonly",)
     assert parse_yuv_name("mono_416x240.yuv").unsure_chroma == ("mono",)
     assert parse_yuv_name("mono_416x240_420.yuv").unsure_chroma == ()
+
+
+@pytest.mark.parametrize("word", ["hdr10", "hdr_10", "HDR-10", "23.976fps_hdr_10"])
+def test_hdr10_may_be_a_depth(word):
+    assert parse_yuv_name(f"x_416x240_{word}.yuv").unsure_depth == ("hdr10",)
