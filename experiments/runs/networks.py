@@ -33,6 +33,7 @@ from vvc_nnr.filters.inference.runner import check_fits
 from vvc_nnr.filters.networks.factory import class_name, is_factory
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.training.calibration_pictures import (
     IN_LOOP_QPS,
@@ -499,6 +500,11 @@ def _coded_bytes(
         metadata = {**metadata, LOOP_FILTERS_KEY: place}
     if compression.qp is not None:
         return compress(network, qp=compression.qp, metadata=metadata)
+    if isinstance(network, OnnxNetwork):
+        raise InputError(
+            f"compression {compression.text}: no gradients go through the graph of an ONNX model; say what makes its "
+            f"torch module (--arch {given.name}=FILE.py:NAME), or take this compression away"
+        )
     found = compress_calibrated(
         network,
         _calibration(given, trained.layout, _photographs(options)),

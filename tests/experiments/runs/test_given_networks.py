@@ -23,7 +23,9 @@ from vvc_nnr.experiments.runs.networks import (
     given_filters,
     network_states,
 )
+from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
+from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.zoo import load_inloop_filter, load_network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
@@ -230,6 +232,17 @@ def test_an_option_for_all_networks_that_none_takes_is_refused(two_nets: list[Pa
         given_filters(["inloop-vlop", factory], archs=["dncnn"], layouts=["planes=y"])
     with pytest.raises(InputError, match=r"arch .*Net: each of the networks says its own"):
         given_autoencoders(["autoencoder-1.8bpp"], archs=[factory])
+
+
+def test_calibration_of_an_onnx_model_says_what_makes_it_possible(tmp_path: Path) -> None:
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    (tmp_path / "net.onnx").write_bytes(to_onnx(network, parse_layout("planes=y")))
+    for name in "ab":
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    found = given_filters([str(tmp_path / "net.onnx")], layouts=["planes=y"])
+    options = CodingOptions(parse_compressions("calibrated:900B"), tmp_path / "coded", tmp_path)
+    with pytest.raises(InputError, match=r"no gradients go through .* \(--arch net=FILE.py:NAME\), or take"):
+        network_states(found, options)
 
 
 def test_a_network_given_twice_is_named_by_both_files(post: Path, tmp_path: Path) -> None:
