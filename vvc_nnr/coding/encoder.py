@@ -54,8 +54,24 @@ from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
-from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
-from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, rows_snr_db, snr_db, weak_rows
+from vvc_nnr.quantize.dependent import (
+    FAST,
+    THOROUGH,
+    UNIFORM,
+    QuantizedTensor,
+    levels_of,
+    quantize_indices,
+    row_errors,
+)
+from vvc_nnr.quantize.quality import (
+    WEAK_DB,
+    is_surely_strong,
+    ordinary,
+    rows_snr_db,
+    snr_db,
+    snr_of_errors_db,
+    weak_rows,
+)
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
     Quantiser,
@@ -318,10 +334,14 @@ def _weak_db(
     values: NDArray[np.float32], rows: NDArray[np.intp], found: QuantizedTensor, params: TensorParams, step: float
 ) -> float | None:
     """The SNR of a tensor of some levels, or of many of its rows; None unless one is below WEAK_DB."""
-    levels = levels_of(found.indices, params, found.skipped_rows)
-    found_db = snr_db(values, levels, step)
+    if ordinary(values) is values:
+        errors = row_errors(values, found, params, step)
+        found_db = snr_of_errors_db(values, errors)
+    else:
+        errors = row_errors(values, found, params, step) if rows.size else np.zeros(0)
+        found_db = snr_db(values, levels_of(found.indices, params, found.skipped_rows), step)
     if found_db >= WEAK_DB and rows.size:
-        found_db = rows_snr_db(values, levels, rows, step)
+        found_db = rows_snr_db(values, errors, rows)
     return found_db if found_db < WEAK_DB else None
 
 

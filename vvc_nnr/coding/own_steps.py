@@ -91,8 +91,8 @@ def steps_at(spreads: Spreads, quality_db: float, options: CompressOptions) -> O
     error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
     density, found = options.qp_density, {**spreads.weights, **spreads.vectors}
     steps = {name: found[name].step_at(snr, error) for name, snr in spreads.snrs_db(quality_db).items()}
-    finest = step_size(qp_limits(density)[0], density)
-    qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= finest}
+    low = step_size(qp_limits(density)[0], density)
+    qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= max(low, found[name].finest)}
     expected = {name: found[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
     return OwnSteps(quality_db, qps, expected, frozenset(steps.keys() - qps.keys()))
 
@@ -113,7 +113,7 @@ def measured_spreads(
     wanted = {"qp", "nonweight_qp"} if options.nonweight_qp == "fine" else {"qp"}
     names = [name for name, kind in kinds.items() if kind in wanted and name not in options.qp_per_tensor]
     found = run_all(
-        lambda name: _spread(arrays[name]),
+        lambda name: _spread(arrays[name], rules.get(name)),
         names,
         [math.prod(shape_of(arrays[name])) for name in names],
         thread_count(options.n_threads),
@@ -124,9 +124,9 @@ def measured_spreads(
     return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB))
 
 
-def _spread(array: Array | Bfloat16Bits) -> Spread | None:
+def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
-    return None if values is None else spread_of(values)
+    return None if values is None else spread_of(values, is_added=rule is not None and rule.is_added)
 
 
 def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:
