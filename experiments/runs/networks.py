@@ -479,7 +479,7 @@ def _coded_bytes(
         return uniform_bytes(network_tensors(network), metadata, compression.bits)
     if place != "codec":
         metadata = {**metadata, LOOP_FILTERS_KEY: place}
-    if compression.qp is not None:
+    if compression.kind == "nnc":
         return compress(network, qp=compression.qp, metadata=metadata)
     found = compress_calibrated(
         network,
