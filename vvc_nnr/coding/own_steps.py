@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vvc_nnr.bitstream.number_formats import (
@@ -148,17 +148,35 @@ class CodedNetwork:
         data: The stream.
         quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
+        by_outliers: Tensors that are exact, and so several times as large, for a few huge, infinite or NaN values.
     """
 
     data: bytes
     quality_db: float | None
     weak_db: Mapping[str, float]
+    by_outliers: tuple[str, ...] = ()
 
 
 def warn_of_weak(weak_db: Mapping[str, float]) -> None:
     """Logs the names of tensors that keep less than WEAK_DB."""
     if weak_db:
         _log.warning("%s", weak_line(weak_db))
+
+
+def warn_of_outliers(names: Sequence[str]) -> None:
+    """Logs the names of tensors that are exact for their outliers."""
+    if names:
+        _log.warning("%s", outliers_line(names))
+
+
+def outliers_line(names: Sequence[str]) -> str:
+    """What is said of tensors that are exact for their outliers, and what to do."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{len(names)} tensors are exact, at several times the bytes, since no step does for a few huge, infinite or "
+        f"NaN values and the others: {named}{more}; clip those values, or keep them apart, if they are a fault"
+    )
 
 
 def weak_line(weak_db: Mapping[str, float]) -> str:

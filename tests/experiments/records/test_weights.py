@@ -32,7 +32,8 @@ def test_a_compression_has_one_text_and_a_title(text: str, full: str, title: str
 @pytest.mark.parametrize(
     "text",
     ["", "uniform", "uniform0", "uniform17", "uniform 8", "nnc:", "nnc:1.5", "nnc:9999", "calibrated:0dB",
-     "calibrated:0.02", "calibrated:1.5B", "calibrated:0B", "zip", "uniform8,uniform8", "nnc,nnc", "nnc:-32,nnc:-32", "uniform8,"],
+     "calibrated:0.02", "calibrated:1.5B", "calibrated:0B", "zip", "uniform8,uniform8", "nnc,nnc",
+     "nnc:-32,nnc:-32", "uniform8,"],
 )  # fmt: skip
 def test_texts_that_name_none_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"compression|qp"):

@@ -304,6 +304,24 @@ def tensors(draw: st.DrawFn) -> NDArray[np.float32]:
     return found
 
 
+def test_a_tensor_that_is_exact_for_an_outlier_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    network = layers() | {name: normal((64, 96), 1e-3) for name in ("huge", "infinite", "half", "mask")}
+    network["huge"][3, 5] = 1e9
+    network["infinite"][3, 5] = np.inf
+    network["half"] = network["half"].astype(np.float16)
+    network["half"][1, 1] = np.nan
+    network["mask"][:] = -np.inf
+    coded = code_network(network, CompressOptions())
+    assert set(coded.by_outliers) == {"huge", "infinite", "half"}
+    with caplog.at_level(logging.WARNING):
+        compress(network)
+        assert "3 tensors are exact, at several times the bytes" in caplog.text
+        caplog.clear()
+        compress(layers())
+        compress(network, lossless=True)
+    assert not caplog.text
+
+
 def spread_db(values: NDArray[Any], decoded: NDArray[Any]) -> float:
     """The ratio of what values differ by, about what they or their columns share, to the errors."""
     exact = values.astype(np.float64)
