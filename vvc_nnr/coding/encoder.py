@@ -202,7 +202,8 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
 def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
     """Whether less than half of the values are NaN or infinite, and some are."""
     values = float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
-    return 0 < 2 * (values.size - np.count_nonzero(np.isfinite(values))) < values.size
+    n_odd = values.size - int(np.count_nonzero(np.isfinite(values)))
+    return 0 < 2 * n_odd < values.size
 
 
 def _shortest(
