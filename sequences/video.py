@@ -414,7 +414,6 @@ def _say_conversion(source: Any, path: Path) -> None:
         _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
 
 
-
 def _say_varying_rate(times: list[int], fps: Fraction, path: Path) -> None:
     """A line of the log where pictures come at varying intervals, by more than times are rounded."""
     steps = [later - earlier for earlier, later in pairwise(times)]

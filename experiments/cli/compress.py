@@ -15,9 +15,9 @@ from tyro.conf import Positional, UseAppendAction, arg
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import CodedNetwork, weak_line, weak_names
-from vvc_nnr.coding.update import BaseState, apply_update, compress_update
-from vvc_nnr.errors import InputError
+from vvc_nnr.coding.own_steps import CodedNetwork, outliers_line, weak_line, weak_names
+from vvc_nnr.coding.update import BaseState, apply_update, code_update, difference_snrs_db
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.inspect import ROLE, ReadingFlags, left_out_notes, note_on, prefix_notes
@@ -319,11 +319,14 @@ class MakeUpdate(Command):
         check_outputs([base, new, *self.after], [self.output])
         state, wanted = _state_after(read_arrays(base), self.after), read_arrays(new)
         with naming(new), NNC_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
-            data, _ = compress_update(state, wanted.arrays, options=self.coding, progress=progress.report)
-        write_file(self.output, data)
+            made, after = code_update(state, wanted.arrays, self.coding, progress=progress.report)
+            found_db = difference_snrs_db(state, after, wanted.arrays)
+        write_file(self.output, made.data)
         n_bytes = plain_bytes(wanted.arrays)
-        text = f"{self.output}: {len(data)} bytes, an update of a network of {n_bytes}"
-        return Outcome(text, {"output": str(self.output), "n_bytes": len(data), "network_bytes": n_bytes})
+        text = f"{self.output}: {len(made.data)} bytes, an update of a network of {n_bytes}{_least_line(found_db)}"
+        snrs_db = {name: ratio_db if math.isfinite(ratio_db) else None for name, ratio_db in found_db.items()}
+        data = {"output": str(self.output), "n_bytes": len(made.data), "network_bytes": n_bytes, "snr_db": snrs_db}
+        return _with_quality(Outcome(text, data), made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,6 +375,15 @@ def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> BaseState
     return state
 
 
+def _least_line(found_db: Mapping[str, float]) -> str:
+    """Which differences come back least well, of those that are not exact."""
+    lossy = {name: ratio_db for name, ratio_db in found_db.items() if math.isfinite(ratio_db)}
+    if not lossy:
+        return ""
+    least = min(lossy, key=lossy.__getitem__)
+    return f"\nsignal-to-noise ratio of the differences: at least {lossy[least]:.1f} dB ({shown(least, 60)})"
+
+
 def _tell(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -408,7 +420,12 @@ def _with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str])
 def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     """The outcome with the quality of the steps, and a line if tensors keep little of themselves."""
     lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
-    data = {"quality_db": made.quality_db, "weak_db": dict(made.weak_db)}
+    lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
+    data = {
+        "quality_db": made.quality_db,
+        "weak_db": dict(made.weak_db),
+        "exact_by_outliers": list(made.by_outliers),
+    }
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 
 

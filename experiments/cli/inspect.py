@@ -307,12 +307,12 @@ def table_of(title: str, report: Inspection) -> str:
         Column("Type", text=True),
         Column("Coded as", text=True),
         Column("QP"),
-        Column("Step", digits=8),
+        Column("Step"),
         Column("Size", "byte"),
         Column("Size", "bit/value", digits=3),
     ]
     columns += [Column(kind.capitalize(), "%", digits=1) for kind in _BIN_KINDS if has_bins]
-    columns += [Column("MSE", digits=10), Column("SNR", "dB", digits=2)] if has_error else []
+    columns += [Column("MSE"), Column("SNR", "dB", digits=2)] if has_error else []
     rows = tuple(_coded_row(tensor, has_bins, has_error) for tensor in report.tensors)
     return to_markdown(Table(title, tuple(columns), rows, tuple(_coded_notes(report)))).rstrip()
 
@@ -321,11 +321,16 @@ def _coded_row(tensor: TensorReport, has_bins: bool, has_error: bool) -> tuple[s
     shape = " x ".join(map(str, tensor.shape)) or "scalar"
     size = tensor.size_bytes
     cells: list[str | int | float | None] = [tensor.name, shape, tensor.number_format, _tools(tensor), tensor.qp]
-    cells += [tensor.step, size, tensor.bits_per_value]
+    cells += [_significant(tensor.step), size, tensor.bits_per_value]
     if has_bins:
         total = sum(tensor.bin_bits.values())
         cells += [100 * tensor.bin_bits.get(kind, 0.0) / total if total else None for kind in _BIN_KINDS]
-    return (*cells, tensor.mse, tensor.snr_db) if has_error else tuple(cells)
+    return (*cells, _significant(tensor.mse), tensor.snr_db) if has_error else tuple(cells)
+
+
+def _significant(value: float | None) -> str | None:
+    """A number whose magnitude nobody knows, in six digits."""
+    return None if value is None else f"{value:.6g}"
 
 
 def _tools(tensor: TensorReport) -> str:

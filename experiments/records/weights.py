@@ -33,7 +33,7 @@ class Compression:
         kind: "uniform": the papers' uniform quantiser between each tensor's extremes; "nnc": ISO/IEC 15938-17;
             "calibrated": the same format, levels chosen by what they do to pictures.
         bits: Bits per weight of "uniform", else None.
-        qp: QP of "nnc", else None.
+        qp: QP of "nnc"; None: each tensor's step follows its spread, as `compress` does without a QP.
         max_loss_db: Loss of PSNR in dB that "calibrated" keeps to, else None.
         max_bytes: Size that "calibrated" keeps to where it has no loss to keep to, else None.
 
@@ -49,7 +49,8 @@ class Compression:
 
     def __post_init__(self) -> None:
         given = [name for name in ("bits", "qp", "max_loss_db", "max_bytes") if getattr(self, name) is not None]
-        allowed = {"uniform": (["bits"],), "nnc": (["qp"],), "calibrated": (["max_loss_db"], ["max_bytes"])}[self.kind]
+        possible = {"uniform": (["bits"],), "nnc": ([], ["qp"]), "calibrated": (["max_loss_db"], ["max_bytes"])}
+        allowed = possible[self.kind]
         if given not in allowed:
             raise InputError(f"compression {self.kind!r} with {given}: must be one of {_GRAMMAR}")
         if self.bits is not None and not 1 <= self.bits <= MAX_BITS:
@@ -63,29 +64,29 @@ class Compression:
 
     @property
     def text(self) -> str:
-        """What rows and command lines call it, such as "uniform8", "nnc:-32" or "calibrated:0.02dB"."""
+        """What rows and command lines call it, such as "uniform8", "nnc", "nnc:-32" or "calibrated:0.02dB"."""
         match self.kind:
             case "uniform":
                 return f"uniform{self.bits}"
             case "nnc":
-                return f"nnc:{self.qp}"
+                return "nnc" if self.qp is None else f"nnc:{self.qp}"
         return f"calibrated:{self.max_bytes}B" if self.max_loss_db is None else f"calibrated:{self.max_loss_db:.12g}dB"
 
     @property
     def title(self) -> str:
-        """What tables call it, such as "uniform8", "NNC QP -32" or "calibrated 0.02 dB"."""
+        """What tables call it, such as "uniform8", "NNC", "NNC QP -32" or "calibrated 0.02 dB"."""
         match self.kind:
             case "uniform":
                 return self.text
             case "nnc":
-                return f"NNC QP {self.qp}"
+                return "NNC" if self.qp is None else f"NNC QP {self.qp}"
         return (
             f"calibrated {self.max_bytes} B" if self.max_loss_db is None else f"calibrated {self.max_loss_db:.12g} dB"
         )
 
 
 def parse_compression(text: str) -> Compression:
-    """The compression that a text names; "nnc" is of the codec's default QP, "calibrated" of a loss of 0.02 dB.
+    """The compression that a text names; "nnc" is what `compress` does by default, "calibrated" of a loss of 0.02 dB.
 
     Raises:
         InputError: If the text names none, or a number in it is out of range.
@@ -93,7 +94,7 @@ def parse_compression(text: str) -> Compression:
     if found := _UNIFORM.fullmatch(text):
         return Compression("uniform", bits=int(found[1]))
     if found := _NNC.fullmatch(text):
-        return Compression("nnc", qp=CompressOptions().weight_qp if found[1] is None else int(found[1]))
+        return Compression("nnc", qp=None if found[1] is None else int(found[1]))
     if found := _CALIBRATED.fullmatch(text):
         if found[2] == "B":
             if "." in found[1]:

@@ -498,7 +498,7 @@ def _coded_bytes(
         return uniform_bytes(network_tensors(network), metadata, compression.bits)
     if place != "codec":
         metadata = {**metadata, LOOP_FILTERS_KEY: place}
-    if compression.qp is not None:
+    if compression.kind == "nnc":
         return compress(network, qp=compression.qp, metadata=metadata)
     if isinstance(network, OnnxNetwork):
         raise InputError(

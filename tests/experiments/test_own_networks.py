@@ -152,7 +152,7 @@ def test_tool_by_tool_with_both_modes_and_decisions(run: Run, y4m: Path, weights
     with (out / "tool_by_tool.tsv").open() as file:
         rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
     states = {(row["network"], row["weights"]) for row in rows if row["network"]}
-    both = ("uniform8", "nnc:-32")
+    both = ("uniform8", "nnc")
     own = {(name, each) for name in ("make_a", "make_c", "b") for each in ("original", *both)}
     assert states == {*own, ("b", "file"), ("inloop-vlop", "file")}
     assert {row["way"] for row in rows} == {"codec", "full", "decisions"}
@@ -247,4 +247,4 @@ def test_the_document_can_be_typed_in_as_it_stands(
     with Path("results/tool_by_tool.tsv").open() as file:
         rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
     weights = dict.fromkeys(row["weights"] for row in rows if row["network"] == "network")
-    assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc:-32"]
+    assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc"]

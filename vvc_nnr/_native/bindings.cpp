@@ -102,6 +102,19 @@ Array<int32_t> to_levels(const Layout& layout, const Array<int32_t>& indices, co
   return levels;
 }
 
+Array<double> row_errors(const Layout& layout, const Array<float>& weights, const Array<int32_t>& indices,
+                         const Rows& skipped_rows, float step) {
+  const float* w = layout.values(weights);
+  const int32_t* k = layout.values(indices);
+  const uint8_t* rows = layout.rows(skipped_rows);
+  Array<double> sums(layout.n_rows);
+  double* out = sums.mutable_data();
+  py::gil_scoped_release release;
+  layout.dependent ? sum_row_errors<true>(layout, w, k, rows, step, out)
+                   : sum_row_errors<false>(layout, w, k, rows, step, out);
+  return sums;
+}
+
 std::pair<int64_t, Array<uint8_t>> empty_rows(const Layout& layout, const Array<int32_t>& indices) {
   Array<uint8_t> rows(layout.n_rows);
   const int32_t* k = layout.values(indices);
@@ -155,6 +168,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("quantise", &quantise);
   m.def("quantise_by_paths", &quantise_by_paths);
   m.def("to_levels", &to_levels);
+  m.def("row_errors", &row_errors);
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);
   m.def("round_with_feedback", &round_with_feedback);

@@ -29,6 +29,7 @@ from vvc_nnr.bitstream.number_formats import (
     coded_shape,
     exact_float32,
     finite_float32,
+    float32_of_bfloat16,
     itemsize_of,
     nonzero,
     number_format_of,
@@ -46,6 +47,7 @@ from vvc_nnr.coding.own_steps import (
     measured_spreads,
     steps_at,
     wanted_quality_db,
+    warn_of_outliers,
     warn_of_weak,
 )
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
@@ -54,8 +56,24 @@ from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
-from vvc_nnr.quantize.dependent import FAST, THOROUGH, UNIFORM, QuantizedTensor, levels_of, quantize_indices
-from vvc_nnr.quantize.quality import WEAK_DB, is_surely_strong, rows_snr_db, snr_db, weak_rows
+from vvc_nnr.quantize.dependent import (
+    FAST,
+    THOROUGH,
+    UNIFORM,
+    QuantizedTensor,
+    levels_of,
+    quantize_indices,
+    row_errors,
+)
+from vvc_nnr.quantize.quality import (
+    WEAK_DB,
+    is_surely_strong,
+    ordinary,
+    rows_snr_db,
+    snr_db,
+    snr_of_errors_db,
+    weak_rows,
+)
 from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
@@ -128,6 +146,7 @@ class EncodedTensor:
         weak_db: Its SNR, or that of many of its rows, if it is below `quality.WEAK_DB`, else None.
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
+        by_outliers: It is exact, though it need not be, since no step does for its outliers and its other values.
     """
 
     units: tuple[DataUnit, ...]
@@ -135,6 +154,7 @@ class EncodedTensor:
     weak_db: float | None = None
     raw: ExactForm | None = None
     otherwise: EncodedTensor | None = None
+    by_outliers: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -169,14 +189,21 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_bit_exact(job, options)
     values = finite_float32(job.array)
     if values is None:
-        return _encode_bit_exact(job, options)
+        return replace(_encode_bit_exact(job, options), by_outliers=_is_mostly_finite(job.array))
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_bit_exact(job, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None:
-        return _encode_bit_exact(job, options)
+        return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
     unit, weak_db = _encode_floats(job, values, quantiser, options)
     return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+
+
+def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
+    """Whether less than half of the values are NaN or infinite, and some are."""
+    values = float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+    n_odd = values.size - int(np.count_nonzero(np.isfinite(values)))
+    return 0 < 2 * n_odd < values.size
 
 
 def _shortest(
@@ -318,10 +345,14 @@ def _weak_db(
     values: NDArray[np.float32], rows: NDArray[np.intp], found: QuantizedTensor, params: TensorParams, step: float
 ) -> float | None:
     """The SNR of a tensor of some levels, or of many of its rows; None unless one is below WEAK_DB."""
-    levels = levels_of(found.indices, params, found.skipped_rows)
-    found_db = snr_db(values, levels, step)
+    if ordinary(values) is values:
+        errors = row_errors(values, found, params, step)
+        found_db = snr_of_errors_db(values, errors)
+    else:
+        errors = row_errors(values, found, params, step) if rows.size else np.zeros(0)
+        found_db = snr_db(values, levels_of(found.indices, params, found.skipped_rows), step)
     if found_db >= WEAK_DB and rows.size:
-        found_db = rows_snr_db(values, levels, rows, step)
+        found_db = rows_snr_db(values, errors, rows)
     return found_db if found_db < WEAK_DB else None
 
 
@@ -375,9 +406,10 @@ def compress_arrays(
     roles: Mapping[str, TensorRole] | None = None,
     graph: Graph | None = None,
 ) -> bytes:
-    """The stream of `code_network`; tensors that lose most of themselves are named in a logged warning."""
+    """The stream of `code_network`; tensors that lose most of themselves, and those exact by outliers, are logged."""
     coded = code_network(arrays, options, progress, metadata, roles, graph)
     warn_of_weak(coded.weak_db)
+    warn_of_outliers(coded.by_outliers)
     return coded.data
 
 
@@ -420,7 +452,8 @@ def code_network(
         own_jobs = [with_own_step(job, steps) for job in jobs.values()]
         units = encode_all(own_jobs.__getitem__, shapes, options, progress)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
-        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(jobs, units))
+        exact = tuple(name for name, tensor in zip(jobs, units, strict=True) if tensor.by_outliers)
+        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(jobs, units), exact)
 
     return code_by_spread(own, rules, options, coded) if follows_spread(options) else coded(None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vvc_nnr.bitstream.number_formats import (
@@ -91,8 +91,8 @@ def steps_at(spreads: Spreads, quality_db: float, options: CompressOptions) -> O
     error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
     density, found = options.qp_density, {**spreads.weights, **spreads.vectors}
     steps = {name: found[name].step_at(snr, error) for name, snr in spreads.snrs_db(quality_db).items()}
-    finest = step_size(qp_limits(density)[0], density)
-    qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= finest}
+    low = step_size(qp_limits(density)[0], density)
+    qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= max(low, found[name].finest)}
     expected = {name: found[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
     return OwnSteps(quality_db, qps, expected, frozenset(steps.keys() - qps.keys()))
 
@@ -113,7 +113,7 @@ def measured_spreads(
     wanted = {"qp", "nonweight_qp"} if options.nonweight_qp == "fine" else {"qp"}
     names = [name for name, kind in kinds.items() if kind in wanted and name not in options.qp_per_tensor]
     found = run_all(
-        lambda name: _spread(arrays[name]),
+        lambda name: _spread(arrays[name], rules.get(name)),
         names,
         [math.prod(shape_of(arrays[name])) for name in names],
         thread_count(options.n_threads),
@@ -124,9 +124,9 @@ def measured_spreads(
     return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB))
 
 
-def _spread(array: Array | Bfloat16Bits) -> Spread | None:
+def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
-    return None if values is None else spread_of(values)
+    return None if values is None else spread_of(values, is_added=rule is not None and rule.is_added)
 
 
 def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:
@@ -148,17 +148,35 @@ class CodedNetwork:
         data: The stream.
         quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
+        by_outliers: Tensors that are exact, and so several times as large, for a few huge, infinite or NaN values.
     """
 
     data: bytes
     quality_db: float | None
     weak_db: Mapping[str, float]
+    by_outliers: tuple[str, ...] = ()
 
 
 def warn_of_weak(weak_db: Mapping[str, float]) -> None:
     """Logs the names of tensors that keep less than WEAK_DB."""
     if weak_db:
         _log.warning("%s", weak_line(weak_db))
+
+
+def warn_of_outliers(names: Sequence[str]) -> None:
+    """Logs the names of tensors that are exact for their outliers."""
+    if names:
+        _log.warning("%s", outliers_line(names))
+
+
+def outliers_line(names: Sequence[str]) -> str:
+    """What is said of tensors that are exact for their outliers, and what to do."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{len(names)} tensors are exact, at several times the bytes, since no step does for a few huge, infinite or "
+        f"NaN values and the others: {named}{more}; clip those values, or keep them apart, if they are a fault"
+    )
 
 
 def weak_line(weak_db: Mapping[str, float]) -> str:

@@ -23,6 +23,7 @@ from vvc_nnr.bitstream.number_formats import (
     as_float32,
     bfloat16_bits,
     coded_shape,
+    finite_float32,
     float32_of_bfloat16,
     from_float32,
     number_format_of,
@@ -38,6 +39,7 @@ from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedEr
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
+from vvc_nnr.quantize.quality import snr_db
 
 _DIGEST_DIGITS = 32
 
@@ -152,7 +154,28 @@ def compress_update(
         InputError: If the states do not fit together, or a value cannot be coded.
         ShapeError: If a tensor's shape is another.
     """
-    options = options or CompressOptions()
+    found, state = code_update(
+        base,
+        new,
+        options or CompressOptions(),
+        temporal_contexts=temporal_contexts,
+        history_contexts=history_contexts,
+        progress=progress,
+    )
+    warn_of_weak(found.weak_db)
+    return found.data, state
+
+
+def code_update(
+    base: BaseState | Any,
+    new: Any,
+    options: CompressOptions,
+    *,
+    temporal_contexts: bool = True,
+    history_contexts: bool = True,
+    progress: Progress | None = None,
+) -> tuple[CodedNetwork, BaseState]:
+    """`compress_update` without its warning; what that names is in the coded network."""
     if options.float64 == "exact" or options.codebook == "force" or options.lossless or options.search != "fast":
         raise InputError('updates: float64="exact", codebook="force", lossless and search="thorough" are not possible')
     state, wanted = _as_state(base), named_arrays(new)
@@ -177,10 +200,28 @@ def compress_update(
 
     differences = _float_differences(state, names, wanted) if follows_spread(options) else None
     found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded)
-    warn_of_weak(found.weak_db)
-    data = found.data
     n_elements = sum(math.prod(shape) for shape in shapes)
-    return data, apply_update(state, data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
+    after = apply_update(state, found.data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
+    return found, after
+
+
+def difference_snrs_db(base: BaseState | Any, after: BaseState, new: Any) -> dict[str, float]:
+    """The signal-to-noise ratio in dB of the differences of each float tensor that changed, by name; inf if exact.
+
+    Args:
+        base: The state before an update.
+        after: That after it.
+        new: What was wanted.
+    """
+    state, wanted = _as_state(base), named_arrays(new)
+    differences = _float_differences(state, list(state.tensors), wanted)
+    found = {}
+    for name, difference in differences.items():
+        values = np.asarray(difference)
+        if values.any():
+            received = after.tensors[name].values.astype(np.float64) - state.tensors[name].values
+            found[name] = snr_db(values, np.where(np.isfinite(received), received, 0))
+    return found
 
 
 def _float_differences(state: BaseState, names: Sequence[str], wanted: NamedArrays) -> NamedArrays:
@@ -247,7 +288,14 @@ def _difference(name: str, old: TensorState, new: Array) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         difference = new.astype(precise, copy=False) - old.values.astype(precise, copy=False)
         unchanged = ~np.isfinite(difference) & ((new == old.values) | (np.isnan(new) & np.isnan(old.values)))
-        return as_float32(name, np.where(unchanged, precise(0), difference))
+        difference = np.where(unchanged, precise(0), difference)
+    values = as_float32(name, difference)
+    if finite_float32(difference) is None:
+        raise InputError(
+            f"tensor {name!r}: differences of up to {np.abs(difference).max():.3g} are too small for float32, in which "
+            "updates are coded; compress the network anew"
+        )
+    return values
 
 
 def apply_update(

@@ -84,6 +84,21 @@ def levels_of(
     return _kernels.to_levels(params.layout(), k, skipped_rows) if params.dq_flag else k
 
 
+def row_errors(
+    values: NDArray[np.float32], quantized: QuantizedTensor, params: TensorParams, step: float
+) -> NDArray[np.float64]:
+    """The sum of squared errors of each row, float64, n_rows: of the values that a decoder gets.
+
+    Args:
+        values: float32, n_rows * n_columns numbers in any shape.
+        quantized: Their indices.
+        params: Without a codebook.
+        step: Quantisation step.
+    """
+    weights = np.ascontiguousarray(values).reshape(params.shape)
+    return _kernels.row_errors(params.layout(), weights, quantized.indices, quantized.skipped_rows, step) * step**2
+
+
 def rows_to_skip(weights: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.uint8] | None:
     """The rows that a block scan with dependent quantisation leaves out, uint8; None: no row, or not for it to say.
 

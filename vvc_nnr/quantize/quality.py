@@ -11,6 +11,9 @@ over its layers is least where all have the same noise per weight,
 
 with one c, or one quality in dB, for all: small layers get finer steps, since they cost little. n_mean is the size of
 the tensor that the average weight is in. Source: reverse water-filling over layers whose noise adds up.
+
+What the values of a tensor share, such as running means about 1000, says nothing of what they differ by. Where it is
+larger, they have to keep MIN_QUALITY_DB of their differences too, and a tensor is judged by those.
 """
 
 from __future__ import annotations
@@ -46,6 +49,13 @@ DEAD_ROW = 1e-4
 # Values that are so many octaves above all others, and few (a share) or alike (distinct values), are outliers.
 OUTLIER_GAP_OCTAVES, OUTLIER_SHARE, OUTLIER_KINDS = 6, 0.01, 4
 _EXPONENT_BIAS = 127
+# A mean of values, or of the rows or columns of a matrix that has so many, is an offset if less than this share of the
+# mean square is left without it, but more than float32's rounding of the offset leaves.
+OFFSET_SHARE, MIN_MEANS, ROUNDING = 0.5, 16, 2.0**-21
+# A part of a tensor that leaves more than this share has no offset.
+SURE_SHARE = 0.75
+# float32 has no finer steps than this share of a value.
+RESOLUTION = 2.0**-24
 # No ordinary value is that many times the spread.
 MAX_RATIO = 64.0
 SAMPLE_SIZE = 4096
@@ -64,19 +74,31 @@ class Spread:
         n_values: How many they are.
         rms: Root of the mean square of ordinary values, rows weighed by ROW_POWER; above zero.
         bits: Bits per value of a uniform quantiser, whose step is OCTAVES below `rms`; None: as of Gaussian values.
+        deviation: Root of the mean square of what they differ by; None: they have no offset, or `rms` is that.
+        finest: A step below which float32 has no values; 0: none is too fine.
     """
 
     n_values: int
     rms: float
     bits: NDArray[np.float64] | None
+    deviation: float | None = None
+    finest: float = 0.0
 
     def step_at(self, snr_db: float, error: float = DEPENDENT_ERROR) -> float:
-        """The step that leaves an SNR, by a quantiser of a mean squared error of `error` squared steps."""
-        return self.rms * math.pow(10, -snr_db / 20) / math.sqrt(error)
+        """The step that leaves an SNR, and of differences beside an offset MIN_QUALITY_DB, if that is less.
+
+        Args:
+            snr_db: The SNR.
+            error: The quantiser's mean squared error in squared steps.
+        """
+        step = self.rms * math.pow(10, -snr_db / 20)
+        if self.deviation is not None:
+            step = min(step, self.deviation * math.pow(10, -min(snr_db, MIN_QUALITY_DB) / 20))
+        return step / math.sqrt(error)
 
     def snr_at(self, step: float, error: float = DEPENDENT_ERROR) -> float:
-        """The inverse of `step_at`."""
-        return 20 * math.log10(self.rms / step / math.sqrt(error))
+        """The SNR that a step leaves, that of differences beside an offset."""
+        return 20 * math.log10((self.deviation or self.rms) / step / math.sqrt(error))
 
     def bits_at(self, step: float) -> float:
         """Bits of the whole tensor at a step of a uniform quantiser (dependent quantisation: at twice its step)."""
@@ -88,17 +110,63 @@ class Spread:
         return self.n_values * (float(np.interp(octave, OCTAVES, self.bits)) + slope * beyond)
 
 
-def spread_of(values: NDArray[np.float32]) -> Spread | None:
+def spread_of(values: NDArray[np.float32], *, is_added: bool = False) -> Spread | None:
     """The spread of a tensor; None if all values are zero.
 
     Args:
         values: float32, any shape, finite; rows are those of the first axis.
+        is_added: It is added to something, as biases are: beside an offset only the differences count.
     """
     plain = ordinary(values)
     rms = _rms(plain)
     if rms == 0:
         return None
-    return Spread(values.size, rms, _bits(plain, rms) if values.size >= MIN_SAMPLE_SIZE else None)
+    power = _difference_power(values, plain)
+    finest = RESOLUTION * rms if power else 0.0
+    deviation = math.sqrt(power) if power else None
+    if is_added and deviation is not None:
+        plain, rms, deviation = plain - plain.mean(dtype=np.float64).astype(np.float32), deviation, None
+    bits = _bits(plain, rms) if values.size >= MIN_SAMPLE_SIZE else None
+    return Spread(values.size, rms, bits, deviation, finest)
+
+
+def _difference_power(values: NDArray[np.float32], plain: NDArray[np.float32]) -> float | None:
+    """Mean square of what ordinary values differ by beside their offset; None if they have none."""
+    rows = _rows(values) if plain is values else values[plain == values].reshape(1, -1)
+    row_places = _places(rows.shape[0], 4 * MIN_MEANS)
+    column_places = _places(rows.shape[1], SAMPLE_SIZE // row_places.size)
+    if _least_share(rows[row_places[:, None], column_places]) > SURE_SHARE:
+        return None
+    share = _least_share(rows)
+    if share > OFFSET_SHARE:
+        return None
+    return share * float(_row_powers(rows).mean())
+
+
+def _least_share(rows: NDArray[np.float32]) -> float:
+    """What part of the mean square is left without the mean of all values, or those of rows or columns; 1: nothing is.
+
+    Args:
+        rows: float32, two dimensions, at least one value.
+    """
+    n_rows, n_columns = rows.shape
+    shift = np.float64(rows[0, 0])
+    row_sums, column_sums, squares = np.zeros(n_rows), np.zeros(n_columns), 0.0
+    n_in_block = max(1, BLOCK_VALUES // n_columns)
+    for start in range(0, n_rows, n_in_block):
+        part = rows[start : start + n_in_block] - shift
+        row_sums[start : start + n_in_block] = part.sum(1)
+        column_sums += part.sum(0)
+        squares += float(np.vdot(part, part))
+    mean_square, mean = squares / rows.size, float(row_sums.sum()) / rows.size
+    power = mean_square + 2 * shift * mean + shift**2
+    found = [(mean_square - mean**2, rows.size)]
+    if n_rows >= MIN_MEANS:
+        found.append((mean_square - float(np.square(column_sums / n_rows).mean()), n_rows))
+    if n_columns >= MIN_MEANS and n_rows > 1:
+        found.append((mean_square - float(np.square(row_sums / n_columns).mean()), n_columns))
+    shares = [left / power * n / (n - 1) for left, n in found if n > 1 and left > ROUNDING**2 * power]
+    return min(shares, default=1.0)
 
 
 # Errors are summed in blocks of so many values.
@@ -139,17 +207,21 @@ def _gaps(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return present[1:][np.diff(present) > OUTLIER_GAP_OCTAVES]
 
 
-def _places(n: int) -> NDArray[np.int64]:
+def _places(n: int, size: int = SAMPLE_SIZE) -> NDArray[np.int64]:
     """Places of a sample, spread evenly but not in step with rows."""
-    if n <= SAMPLE_SIZE:
+    if n <= size:
         return np.arange(n)
-    return (np.arange(SAMPLE_SIZE) * n + (np.arange(SAMPLE_SIZE) * 40503) % n) // SAMPLE_SIZE
+    return (np.arange(size) * n + (np.arange(size) * 40503) % n) // size
+
+
+def _rows(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The slices along the first axis; one of vectors."""
+    return values.reshape(values.shape[0], -1) if values.ndim > 1 else values.reshape(1, -1)
 
 
 def _rms(values: NDArray[np.float32]) -> float:
     """Root of the mean square, rows weighed by ROW_POWER: few large rows do not set the step of the others."""
-    rows = values.reshape(values.shape[0], -1) if values.ndim > 1 else values.reshape(1, -1)
-    power = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / max(1, rows.shape[1])
+    power = _row_powers(_rows(values))
     alive = power[power > DEAD_ROW * power.mean()]
     if not alive.size:
         return 0.0
@@ -234,7 +306,7 @@ def weak_tensors_db(
 
 
 def is_surely_strong(values: NDArray[np.float32], step: float) -> bool:
-    """Whether a tensor without outliers keeps far more than WEAK_DB at a step, however its levels are chosen.
+    """Whether a tensor keeps far more than WEAK_DB at a step, however its levels are chosen; not beside an offset.
 
     Args:
         values: float32, any shape, at least one, finite.
@@ -243,11 +315,15 @@ def is_surely_strong(values: NDArray[np.float32], step: float) -> bool:
     flat = values.reshape(-1)
     mean_steps = float(np.abs(flat[_places(flat.size)]).mean(dtype=np.float64)) / step
     largest = max(float(flat.max()), -float(flat.min())) / step
-    return mean_steps > STRONG_STEPS and largest <= MAX_RATIO * mean_steps
+    is_large = mean_steps > STRONG_STEPS and largest <= MAX_RATIO * mean_steps
+    return is_large and _difference_power(values, values) is None
 
 
 def snr_db(values: NDArray[np.float32], decoded: NDArray[Any], step: float = 1.0) -> float:
-    """Signal-to-noise ratio of a decoded tensor in dB, that of its ordinary values if that is lower; inf if exact.
+    """Signal-to-noise ratio of a decoded tensor in dB, inf if exact.
+
+    The signal is that of all values or of ordinary ones, whichever is less; of either what they differ by, if they have
+    an offset.
 
     Args:
         values: float32, any shape, finite.
@@ -255,8 +331,34 @@ def snr_db(values: NDArray[np.float32], decoded: NDArray[Any], step: float = 1.0
         step: What multiplies them.
     """
     plain = ordinary(values)
-    found = _ratio_db(values, values, decoded, step)
-    return found if plain is values or found == math.inf else min(found, _ratio_db(values, plain, decoded, step))
+    all_db = _ratio_db(signal_energy(values, values), _squared_error(values, values, decoded, step))
+    if plain is values or all_db == math.inf:
+        return all_db
+    return min(all_db, _ratio_db(signal_energy(values, plain), _squared_error(values, plain, decoded, step)))
+
+
+def snr_of_errors_db(values: NDArray[np.float32], row_errors: NDArray[np.float64]) -> float:
+    """The same by the squared errors of all values, of a tensor without outliers.
+
+    Args:
+        values: float32, any shape, finite.
+        row_errors: Sums of squared errors.
+    """
+    return _ratio_db(signal_energy(values, values), float(row_errors.sum()))
+
+
+def signal_energy(values: NDArray[np.float32], plain: NDArray[np.float32]) -> float:
+    """Sum of squares of ordinary values, or of what they differ by.
+
+    Args:
+        values: float32, any shape, finite.
+        plain: Those that count, zeros in place of the others.
+    """
+    power = _difference_power(values, plain)
+    if power is not None:
+        return power * values.size
+    flat = plain.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat, dtype=np.float64))
 
 
 def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
@@ -269,29 +371,25 @@ def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
     none = np.zeros(0, np.intp)
     if values.ndim < 2 or values.shape[0] < 2 or values.size < MIN_ROW_SIZE * values.shape[0]:
         return none
-    power = _row_powers(values)
+    power = _row_powers(_rows(values))
     is_alive = power > DARK_ROW * power.max(initial=0.0)
     found = np.flatnonzero(is_alive & (power < (STRONG_STEPS * step) ** 2))
     return found if found.size > WEAK_ROWS_SHARE * np.count_nonzero(is_alive) else none
 
 
-def rows_snr_db(values: NDArray[np.float32], decoded: NDArray[Any], rows: NDArray[np.intp], step: float = 1.0) -> float:
+def rows_snr_db(values: NDArray[np.float32], row_errors: NDArray[np.float64], rows: NDArray[np.intp]) -> float:
     """Signal-to-noise ratio in dB, all together, of those of some rows that keep less than WEAK_DB.
 
     Args:
         values: float32, of two dimensions or more, finite.
-        decoded: Of the same number of values: floats, or levels.
+        row_errors: Sums of squared errors of all rows.
         rows: What `weak_rows` gives, no zero rows among them.
-        step: What multiplies `decoded`.
 
     Returns:
         inf if they are too few to count.
     """
-    power = _row_powers(values)
-    originals, found = (array.reshape(values.shape[0], -1) for array in (values, decoded))
-    n_parts = -(-rows.size * originals.shape[1] // BLOCK_VALUES)
-    parts = np.array_split(rows, min(rows.size, n_parts))
-    noise = np.concatenate([_row_powers(originals[part] - found[part] * np.float64(step)) for part in parts])
+    power = _row_powers(_rows(values))
+    noise = row_errors[rows] * values.shape[0] / values.size
     signal = power[rows]
     is_weak = signal < 10 ** (WEAK_DB / 10) * noise
     n_alive = np.count_nonzero(power > DARK_ROW * power.max(initial=0.0))
@@ -300,24 +398,28 @@ def rows_snr_db(values: NDArray[np.float32], decoded: NDArray[Any], rows: NDArra
     return 10 * math.log10(float(signal[is_weak].sum()) / float(noise[is_weak].sum()))
 
 
-def _row_powers(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _row_powers(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Mean square of each row."""
-    rows = values.reshape(values.shape[0], -1)
-    found: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / rows.shape[1]
+    found: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / max(1, rows.shape[1])
     return found
 
 
-def _ratio_db(values: NDArray[np.float32], counted: NDArray[np.float32], decoded: NDArray[Any], step: float) -> float:
-    """SNR of the values that count, in blocks that stay in the cache; `counted` has zeros for the others."""
+def _squared_error(
+    values: NDArray[np.float32], counted: NDArray[np.float32], decoded: NDArray[Any], step: float
+) -> float:
+    """Sum over the values that count, in blocks that stay in the cache; `counted` has zeros for the others."""
     flat, kept, found = values.reshape(-1), counted.reshape(-1), decoded.reshape(-1)
-    signal = noise = 0.0
+    noise = 0.0
     for start in range(0, flat.size, BLOCK_VALUES):
         part = slice(start, start + BLOCK_VALUES)
-        own = kept[part].astype(np.float64)
         error = flat[part] - found[part] * np.float64(step)
         if counted is not values:
             error[kept[part] != flat[part]] = 0.0
-        signal, noise = signal + float(own @ own), noise + float(error @ error)
+        noise += float(error @ error)
+    return noise
+
+
+def _ratio_db(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+    return round(10 * math.log10(signal / noise), 6) + 0.0 if signal else -math.inf  # never -0.0

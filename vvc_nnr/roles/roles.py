@@ -69,6 +69,7 @@ class Rule:
         of_smallest_slice: The step is at most this share of the least peak of all slices along the first two axes;
             slices of zeros do not count; of "qp" only.
         qp_offset: Added to the option's QP; of "qp" only.
+        is_added: It is added to something, so that what its values share says nothing of what they differ by.
     """
 
     step: StepSource
@@ -77,16 +78,17 @@ class Rule:
     keeps_sign: bool = False
     of_smallest_slice: float = 0.0
     qp_offset: int = 0
+    is_added: bool = False
 
 
 EXACT = Rule("exact")
 RULES: Mapping[Role, Rule] = {
     Role.WEIGHT: Rule("qp"),
     Role.DIRECTION: Rule("qp", of_smallest_slice=2.0**-5),
-    Role.BIAS: Rule("nonweight_qp"),
+    Role.BIAS: Rule("nonweight_qp", is_added=True),
     Role.NORM_SCALE: Rule("nonweight_qp"),
-    Role.NORM_SHIFT: Rule("nonweight_qp"),
-    Role.MEAN: Rule("nonweight_qp"),
+    Role.NORM_SHIFT: Rule("nonweight_qp", is_added=True),
+    Role.MEAN: Rule("nonweight_qp", is_added=True),
     Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
     Role.DIVISOR: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
     Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-10, keeps_sign=True),

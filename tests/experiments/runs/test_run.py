@@ -110,7 +110,7 @@ def test_tool_by_tool_writes_rows_tables_and_plots(
     assert anchor[32, "all"].n_bits > anchor[37, "all"].n_bits
     assert {(r.network, r.loop_filters) for r in table.rows if r.network} == {("rep", "none"), ("post", "all")}
     costs = read_rows(folder / "tool_by_tool_networks.tsv", NetworkRow).rows
-    weights = ("original", "uniform8", "nnc:-32")
+    weights = ("original", "uniform8", "nnc")
     assert [(cost.network, cost.weights) for cost in costs] == [(n, w) for n in ("rep", "post") for w in weights]
     assert costs[0].n_parameters == n_parameters(load_inloop_filter(options.networks[0]))
     assert {path.stat().st_size for path in (folder / "networks").iterdir()} == {
@@ -292,7 +292,7 @@ def test_end_to_end_writes_rows_tables_and_a_plot(
         "CNN-AE",
     ]
     decoded = [row[2] for row in tables["table4_end_to_end"].rows if row[1] == "reconstructed CNN-AE"]
-    assert decoded == [*["uniform8", "NNC QP -32"] * 2, "uniform8"]  # the last is the paper's
+    assert decoded == [*["uniform8", "NNC"] * 2, "uniform8"]  # the last is the paper's
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"table1_size.md", "table4_end_to_end.csv", "end_to_end.png", "end_to_end.json"} <= names
 

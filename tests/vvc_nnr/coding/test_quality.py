@@ -21,7 +21,7 @@ from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import WEAK_DB, snr_db
+from vvc_nnr.quantize.quality import WEAK_DB, snr_db, spread_of
 
 Network = dict[str, NDArray[np.float32]]
 
@@ -302,6 +302,74 @@ def tensors(draw: st.DrawFn) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         found: NDArray[np.float32] = np.clip(values * scale, -3e38, 3e38).astype(np.float32)
     return found
+
+
+def test_a_tensor_that_is_exact_for_an_outlier_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    network = layers() | {name: normal((64, 96), 1e-3) for name in ("huge", "infinite", "half", "mask")}
+    network["huge"][3, 5] = 1e9
+    network["infinite"][3, 5] = np.inf
+    network["half"] = network["half"].astype(np.float16)
+    network["half"][1, 1] = np.nan
+    network["mask"][:] = -np.inf
+    coded = code_network(network, CompressOptions())
+    assert set(coded.by_outliers) == {"huge", "infinite", "half"}
+    with caplog.at_level(logging.WARNING):
+        compress(network)
+        assert "3 tensors are exact, at several times the bytes" in caplog.text
+        caplog.clear()
+        compress(layers())
+        compress(network, lossless=True)
+    assert not caplog.text
+
+
+def spread_db(values: NDArray[Any], decoded: NDArray[Any]) -> float:
+    """The ratio of what values differ by, about what they or their columns share, to the errors."""
+    exact = values.astype(np.float64)
+    least = min(exact.var(), (exact - exact.mean(0)).var() if values.ndim > 1 else math.inf)
+    noise = float(np.square(exact - decoded).mean())
+    return 10 * math.log10(least / noise) if noise else math.inf
+
+
+OFFSETS: Network = {
+    "ramp": np.linspace(1e5, 1e5 + 1, 1000, dtype=np.float32),
+    "ramp.weight": np.linspace(1e5, 1e5 + 1, 1000, dtype=np.float32).reshape(10, 100),
+    "bn.running_mean": normal((64,), 1e-2, 1) + np.float32(1000),
+    "bn.weight": normal((64,), 1e-2, 2) + np.float32(1),
+    "embedding.weight": normal((500, 64), 0.1, 3) + normal((1, 64), 100, 4),
+    "shifted.weight": normal((500, 64), 0.1, 5) + np.float32(50),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 14}, {"use_dq": False}], ids=str)
+def test_what_values_differ_by_is_kept_beside_what_they_share(options: dict[str, Any]) -> None:
+    network = layers() | OFFSETS
+    coded = code_network(network, CompressOptions(**options))
+    decoded = decompress(coded.data)
+    assert all(spread_db(network[name], decoded[name]) > WEAK_DB for name in network)
+    assert spread_db(OFFSETS["bn.running_mean"], decoded["bn.running_mean"]) > 25
+    assert not coded.weak_db
+
+
+def test_differences_that_a_qp_erases_are_named_whatever_is_shared() -> None:
+    coded = code_network(OFFSETS, CompressOptions(qp=-2, nonweight_qp=-2))
+    decoded = decompress(coded.data)
+    lost = {name for name, values in OFFSETS.items() if spread_db(values, decoded[name]) < WEAK_DB}
+    assert lost
+    assert lost <= coded.weak_db.keys()
+    inspected = {tensor.name: tensor.snr_db for tensor in inspect(coded.data, original=OFFSETS).tensors}
+    for name in lost:
+        found_db = inspected[name]
+        assert found_db is not None
+        assert found_db < WEAK_DB
+
+
+def test_tensors_about_zero_and_constants_have_no_offset() -> None:
+    weights, alike = normal((64, 96), 0.05), np.full(96, 0.3, np.float32)
+    nearly_alike = np.where(np.arange(96) % 2, alike, np.nextafter(alike, np.float32(1)))
+    for values in (weights, weights[:, :1], weights[:1], alike, nearly_alike):
+        spread = spread_of(values)
+        assert spread is not None
+        assert spread.deviation is None
 
 
 @settings(max_examples=120, deadline=None)

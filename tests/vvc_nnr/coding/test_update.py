@@ -9,7 +9,7 @@ import pytest
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.coding.update import BaseState, apply_update, compress_update
+from vvc_nnr.coding.update import BaseState, apply_update, code_update, compress_update, difference_snrs_db
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
@@ -221,3 +221,23 @@ def test_ties_of_another_base_are_refused() -> None:
     data, _ = compress_update({"a": old, "b": old}, {"a": new, "b": new})
     with pytest.raises(BitstreamError, match="another state"):
         apply_update({"a": old, "b": new}, data)
+
+
+def test_differences_beneath_float32_are_refused() -> None:
+    base = {"tiny": np.full((4, 4), 1e-50)}
+    with pytest.raises(InputError, match=r"tensor 'tiny': differences of up to 1e-50 are too small for float32"):
+        compress_update(base, {"tiny": np.full((4, 4), 2e-50)})
+    _, state = compress_update(base, dict(base))
+    assert np.array_equal(state.arrays["tiny"], base["tiny"])
+
+
+def test_how_well_differences_come_back_is_told() -> None:
+    random = np.random.default_rng(3)
+    base = {"w": random.normal(size=(40, 30)).astype(np.float32), "same": np.ones(3, np.float32), "n": np.arange(3)}
+    change = random.normal(0, 0.01, (40, 30)).astype(np.float32)
+    wanted = base | {"w": base["w"] + change, "n": np.arange(3) + 1}
+    found, after = code_update(base, wanted, CompressOptions(quality=20))
+    told = difference_snrs_db(base, after, wanted)
+    assert told.keys() == {"w"}
+    assert 15 < told["w"] < 30
+    assert found.quality_db == 20

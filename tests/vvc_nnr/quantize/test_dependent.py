@@ -17,7 +17,7 @@ from reference_values import NEXT_STATE, level_of
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
-from vvc_nnr.quantize.dependent import levels_of, quantize_indices
+from vvc_nnr.quantize.dependent import levels_of, quantize_indices, row_errors
 
 UNIFORM, DEPENDENT = TensorParams(1, 6, False, 11), TensorParams(1, 6, True, 11)
 
@@ -170,3 +170,16 @@ def test_largest_weights():
     levels = levels_of(indices, DEPENDENT)
     np.testing.assert_allclose(levels[0], values, atol=1)
     assert quantize_indices(np.full(6, 2**31 - 256, np.float32), UNIFORM, 1.0).indices.max() == 2**31 - 256
+
+
+@pytest.mark.parametrize("dq_flag", [True, False])
+@pytest.mark.parametrize("scan_order", [0, 1, 4])
+def test_errors_of_rows_are_those_of_their_levels(dq_flag: bool, scan_order: int) -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(0, 1, (70, 301)).astype(np.float32)
+    values[[3, 40]] *= np.float32(0.01)
+    params = TensorParams(n_rows=70, n_columns=301, dq_flag=dq_flag, unary_length=10, scan_order=scan_order)
+    found = quantize_indices(values, params, 0.4, 0.5)
+    levels = levels_of(found.indices, params, found.skipped_rows)
+    expected = np.square(values - levels * 0.4).sum(1)
+    np.testing.assert_allclose(row_errors(values, found, params, 0.4), expected, rtol=1e-4)
