@@ -203,7 +203,7 @@ def _tool_findings(
 
 
 def overall_finding(table: Table, label: str) -> Finding | None:
-    """The luma BD-rate over all sequences; None if there is none."""
+    """The luma BD-rate of "Overall"; None if there is none."""
     for number, (row, texts) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
         if row[:2] == (OVERALL, MEAN) and row[2] is not None:
             warnings = [warning.text for warning in table.warnings if (warning.row, warning.column) == (number, 2)]

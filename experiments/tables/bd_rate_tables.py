@@ -40,6 +40,7 @@ MEAN = "mean"
 _DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 Notes: TypeAlias = tuple[str, ...]
+_CTC_OVERALL_NOTE = "Overall of this table: without classes D and F, as in JVET's common test conditions."
 _MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
 _CURVE_NOTE = (
     "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "
@@ -347,6 +348,8 @@ def _jvet_table(
             add(ctc_class, name, (name,))
         add(f"Class {ctc_class}", MEAN, members)
     if results.sequences:
-        add(OVERALL, MEAN, tuple(results.sequences))
+        add(OVERALL, MEAN, results.ctc_overall)
+    if len(results.ctc_overall) < len(results.sequences):
+        notes = (_CTC_OVERALL_NOTE, *notes)
     title = f"BD-rate ({method}) of {variant_label(results, variant)} against {LOOP_FILTER_TITLES[anchor.loop_filters]}"
     return Table(title, JVET_COLUMNS, tuple(rows), notes, _rate_warnings(savings, places, 2))

@@ -29,6 +29,8 @@ SIDES: tuple[Side, ...] = ("encode", "decode")
 PLANES: tuple[PlaneOrAll, ...] = ("y", "cb", "cr", "yuv")
 OVERALL = "Overall"
 CTC_CLASSES = ("A1", "A2", "B", "C", "D", "E", "F")
+CTC_APART = ("D", "F")
+"""Classes that the common test conditions print, and leave out of "Overall"."""
 
 _VARIANT = ["loop_filters", "way", "network", "weights"]
 _ABOUT = ["sequence", "picture", "qp", *_VARIANT, "network_sha256"]
@@ -118,6 +120,12 @@ class ToolResults:
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The sequences of each class, then all of them as "Overall"."""
         return {**self.classes, OVERALL: tuple(self.sequences)} if self.sequences else {}
+
+    @property
+    def ctc_overall(self) -> tuple[str, ...]:
+        """What "Overall" is of in JVET's layout: all but classes D and F, or all if there are no others."""
+        ours = tuple(name for name, ctc_class in self.sequences.items() if ctc_class not in CTC_APART)
+        return ours or tuple(self.sequences)
 
     @property
     def tests(self) -> tuple[Variant, ...]:

@@ -149,7 +149,7 @@ def test_a_spreadsheet_begins_with_the_layout_of_jvet(results: Path, run: Run, t
     assert [row[1].value for row in first.iter_rows(min_row=4, max_row=8)] == [
         "Cactus", "mean", "BasketballPass", "mean", "mean",
     ]  # fmt: skip
-    assert first["C8"].value == pytest.approx(-7.717, abs=1e-3)  # rep after uniform8
+    assert first["C8"].value == pytest.approx(-8.996, abs=1e-3)  # rep after uniform8; class D is not in Overall
     assert "provenance" in book.sheetnames
     texts = [cell.value for row in book["provenance"].iter_rows() for cell in row]
     assert "vvc-nnr experiment" in texts

@@ -65,7 +65,8 @@ def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow], tool_netwo
     assert table.rows[0][2:6] == (*[pytest.approx(saved["Cactus"], abs=1e-3)] * 4,)
     assert table.rows[0][6:] == (pytest.approx(100), pytest.approx(500))
     assert tables["rep, uniform8 against deblock+SAO"].rows[0][6:] == (None, None)
-    assert table.rows[4][2:6] == pytest.approx([sum(saved.values()) / 2] * 4, abs=1e-3)
+    assert table.rows[4][2:6] == table.rows[0][2:6]
+    assert table.notes[0] == "Overall of this table: without classes D and F, as in JVET's common test conditions."
     assert [column.title for column in table.columns[2:]] == [
         "Y [%]",
         "Cb [%]",
@@ -74,6 +75,17 @@ def test_tool_by_tool_in_the_layout_of_jvet(tool_rows: list[ToolRow], tool_netwo
         "EncT [%]",
         "DecT [%]",
     ]
+
+
+def test_overall_is_of_classes_d_and_f_where_there_are_no_others(
+    tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]
+) -> None:
+    small = [replace(row, ctc_class="F" if row.ctc_class == "B" else row.ctc_class) for row in tool_rows]
+    table = jvet_tables(small, tool_networks)[2]
+    both = [row[2] for row in table.rows if row[1] in ("Cactus", "BasketballPass")]
+    assert table.rows[-1][:2] == ("Overall", "mean")
+    assert table.rows[-1][2] == pytest.approx(sum(both) / 2)
+    assert not any("without classes" in note for note in table.notes)
 
 
 def test_grey_sequences_have_no_chroma(tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]) -> None:
