@@ -335,7 +335,8 @@ def load_cifar10(path: Path | str, split: Split = "all") -> CifarImages:
     named = _named_parts(path, split)
     if not named:
         part = "CIFAR-10 batch or image" if split == "all" else f"{split} part of CIFAR-10"
-        raise InputError(f"{path}: holds no {part}; see the forms that are read in the documentation")
+        advice = "an archive or .npz in it must be given itself" if path.is_dir() else "give batches, arrays or images"
+        raise InputError(f"{path}: holds no {part}; {advice}")
     _tell_of_repeated_images(named, path)
     parts = list(named.values())
     labels = [part.labels for part in parts if part.labels is not None]

@@ -19,10 +19,12 @@ from vvc_nnr.sequences.metrics import (
     frame_ssim,
     ms_ssim,
     psnr_db,
+    score_sequence,
     ssim,
     ssim_rgb,
     yuv_psnr_db,
 )
+from vvc_nnr.sequences.source import open_source
 
 
 def noisy(plane, seed=0, sigma=8.0, top=255):
@@ -192,3 +194,13 @@ def test_ms_ssim_of_a_picture_is_that_of_its_planes_that_are_large_enough() -> N
     assert frame_ms_ssim(grey, grey) == (pytest.approx(1), None, None)
     with pytest.raises(ShapeError, match="differ in format"):
         frame_ms_ssim(a, grey)
+
+
+@pytest.mark.parametrize(("ranges", "is_said"), [(("LIMITED", "FULL"), True), (("FULL", "FULL"), False)])
+def test_colour_ranges_that_contradict_each_other_are_told(tmp_path, caplog, ranges, is_said):
+    for name, colour_range in zip(("a", "b"), ranges, strict=True):
+        header = f"YUV4MPEG2 W32 H32 F25:1 C420jpeg XCOLORRANGE={colour_range}\nFRAME\n".encode()
+        (tmp_path / f"{name}.y4m").write_bytes(header + bytes(1536))
+    (scores,) = score_sequence(open_source(tmp_path / "a.y4m"), open_source(tmp_path / "b.y4m"))
+    assert scores.psnr_db.y == math.inf
+    assert ("states colour range" in caplog.text) == is_said

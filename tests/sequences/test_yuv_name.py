@@ -95,7 +95,22 @@ def test_rates_that_are_none(text):
 @pytest.mark.parametrize(
     "word",
     [
-        *("nv12", "nv21", "nv16", "nv24", "yv12", "yvu420p", "yuv420sp", "p010", "p010le", "p016", "p210", "p410"),
+        *(
+            "nv12",
+            "nv21",
+            "nv16",
+            "nv24",
+            "yv12",
+            "yvu",
+            "imc4",
+            "yvu420p",
+            "yuv420sp",
+            "p010",
+            "p010le",
+            "p016",
+            "p210",
+            "p410",
+        ),
         *("uyvy422", "uyvy", "yuyv", "yuyv422", "yuy2", "yvyu", "v210", "v410", "y210le", "y410", "ayuv", "ayuv64le"),
         *("rgb", "rgb24", "bgr24", "rgb48le", "gbrp", "gbrp10le", "gbrap", "rgba", "bgra", "argb", "bgr0", "0rgb"),
         *("10be", "12bitbe", "yuv420p10be", "p10be", "gray10be", "yuva420p", "yuva444p10le", "ya8", "gray8a"),
