@@ -133,7 +133,7 @@ def test_help_imports_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     package = "vvc_nnr.experiments.cli"
-    loaded = [f"{package}.{name}" for name in ("common", "interrupts", "main")]
+    loaded = [f"{package}.{name}" for name in ("common", "main")]
     assert sorted(eval(done.stdout.splitlines()[-1].rpartition(" ")[0])) == sorted(loaded)
     assert done.stdout.endswith(" False\n")
 
@@ -393,9 +393,9 @@ def test_demo_prints_the_four_tables_and_keeps_them(
     }
     data = json.loads(run("demo", "--out", tmp_path / "results", "--json"))
     sizes = [(row["Network"], row["Method"]) for row in data["tables"]["table1_size"]["rows"]]
-    both = [(name, mode) for name in ("rep", "post", "small") for mode in ("uniform8", "NNC QP -32")]
+    both = [(name, mode) for name in ("rep", "post", "small") for mode in ("uniform8", "NNC")]
     assert sizes == [*both, ("paper", "uniform")]
-    for mode in ("uniform8", "NNC QP -32"):
+    for mode in ("uniform8", "NNC"):
         assert all(f"Rec. {mode}" in text.partition(title)[2] for title in ("**Table 2", "**Table 3"))
         assert f"| reconstructed CNN-AE | {mode} " in text.partition("**Table 4")[2]
 

@@ -307,7 +307,7 @@ def test_a_cut_off_end_to_end_run_goes_on(
     interrupt_at: int,
 ) -> None:
     autoencodings = Calls(monkeypatch, picture_codecs, "encode_pictures")
-    jpegs = Calls(monkeypatch, image_formats, "decode_jpeg")
+    jpegs = Calls(monkeypatch, image_formats, "_decoded_by_pillow")
 
     def run(name: str) -> dict[str, Table]:
         return run_end_to_end(patches, NAMES, tmp_path / name, image_options, provenance)
