@@ -175,7 +175,23 @@ def code_update(
     history_contexts: bool = True,
     progress: Progress | None = None,
 ) -> tuple[CodedNetwork, BaseState]:
-    """`compress_update` without its warning; what that names is in the coded network."""
+    """An update with what is known of its tensors, and the state that a receiver then has; nothing is logged.
+
+    Args:
+        base: The state that the receiver has; a model counts as one without any update before.
+        new: The wanted state: the same names, shapes and number formats.
+        options: QPs and quality are those of differences, roles play no part.
+        temporal_contexts: Probabilities follow the last update's levels.
+        history_contexts: Probabilities follow where any update was, where that is shorter.
+        progress: Called with the values coded so far and their total.
+
+    Returns:
+        The update, in which differences that come back with less than 10 dB are named, and `apply_update` of it.
+
+    Raises:
+        InputError: If the states do not fit together, or a value cannot be coded.
+        ShapeError: If a tensor's shape is another.
+    """
     if options.float64 == "exact" or options.codebook == "force" or options.lossless or options.search != "fast":
         raise InputError('updates: float64="exact", codebook="force", lossless and search="thorough" are not possible')
     state, wanted = _as_state(base), named_arrays(new)
