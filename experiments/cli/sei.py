@@ -161,7 +161,9 @@ class SeiInsert(Command):
         network = self._network(path, filter_id)
         sha256 = sha256_of(read_bytes(path))
         settings = self._settings(filter_id, sha256)
-        if self.decisions is not None and standard == "vvc":
+        if self.decisions is not None:
+            if standard != "vvc":
+                raise InputError(f"{self.input}: --decisions: only for VVC streams, whose headers they are held against")
             with naming(self.input):
                 headers = read_vvc_stream(stream)
             with naming(self.decisions):
