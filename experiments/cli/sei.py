@@ -155,6 +155,8 @@ class SeiInsert(Command):
         path = network_path(self.network)
         check_outputs([self.input, path, self.decisions], [self.output])
         stream, standard = _stream(self.input)
+        if self.decisions is not None and standard != "vvc":
+            raise InputError(f"{self.input}: --decisions are held against the headers of a VVC stream, and this is none")
         with naming(self.input):
             known = listed_messages(sei_messages(stream, standard))
             filter_id = self._number(known)
@@ -162,8 +164,6 @@ class SeiInsert(Command):
         sha256 = sha256_of(read_bytes(path))
         settings = self._settings(filter_id, sha256)
         if self.decisions is not None:
-            if standard != "vvc":
-                raise InputError(f"{self.input}: --decisions: only for VVC streams, whose headers they are held against")
             with naming(self.input):
                 headers = read_vvc_stream(stream)
             with naming(self.decisions):

@@ -376,4 +376,4 @@ def test_decisions_are_of_vvc_streams(refused: Callable[..., str], tmp_path: Pat
     hevc.write_bytes(bytes.fromhex("00000001" "4001" "0c" "00000001" "2601" "af80"))
     (tmp_path / "d.bin").write_bytes(b"none")
     inserted = ("--network", NETWORK, "--decisions", tmp_path / "d.bin", "-o", tmp_path / "no.265")
-    assert "--decisions: only for VVC streams" in refused("sei", "insert", hevc, *inserted)
+    assert "--decisions are held against the headers of a VVC stream" in refused("sei", "insert", hevc, *inserted)
