@@ -156,7 +156,7 @@ class SeiInsert(Command):
         check_outputs([self.input, path, self.decisions], [self.output])
         stream, standard = _stream(self.input)
         if self.decisions is not None and standard != "vvc":
-            raise InputError(f"{self.input}: --decisions are held against the headers of a VVC stream, and this is none")
+            raise InputError(f"{self.input}: --decisions are held against the headers of a VVC stream")
         with naming(self.input):
             known = listed_messages(sei_messages(stream, standard))
             filter_id = self._number(known)

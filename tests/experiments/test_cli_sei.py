@@ -373,7 +373,7 @@ def test_the_document_names_the_numbers_of_the_code() -> None:
 
 def test_decisions_are_of_vvc_streams(refused: Callable[..., str], tmp_path: Path) -> None:
     hevc = tmp_path / "a.265"
-    hevc.write_bytes(bytes.fromhex("00000001" "4001" "0c" "00000001" "2601" "af80"))
+    hevc.write_bytes(bytes.fromhex("0000000140010c000000012601af80"))
     (tmp_path / "d.bin").write_bytes(b"none")
     inserted = ("--network", NETWORK, "--decisions", tmp_path / "d.bin", "-o", tmp_path / "no.265")
     assert "--decisions are held against the headers of a VVC stream" in refused("sei", "insert", hevc, *inserted)
