@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.codec.encoders import EncoderName
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.inference.runner import Runner
@@ -83,7 +83,7 @@ class InLoopRun(RunOptions):
     Attributes:
         loop_filters: In-loop filters of the codec: none for a replacement, all for a post-filter.
         qps: QPs to train on.
-        presets: Presets of the encoder, taken in turn. Default: faster; VTM has none.
+        presets: Presets of the encoder, taken in turn; VTM has none.
         encoder: What codes the pictures: libvvenc, or a program on the PATH.
         encoder_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
         chroma_weight: Weight of each chroma plane against 1 for luma.
@@ -104,7 +104,7 @@ class InLoopRun(RunOptions):
     learning_rate: float = 1.5e-3
     loop_filters: LoopFilters = "none"
     qps: Sequence[int] = (22, 27, 32, 37)
-    presets: Sequence[Preset] | None = None
+    presets: Sequence[Preset] = (DEFAULT_PRESET,)
     encoder: EncoderName = "libvvenc"
     encoder_config: Sequence[Path] = ()
     chroma_weight: float = DEFAULT_CHROMA_WEIGHT

@@ -54,23 +54,16 @@ class PairOptions:
         qps: QPs of the encodings.
         loop_filters: In-loop filter sets of the encodings.
         presets: The encoder's presets, which the pictures take in turn: all of them in the set at the cost of one.
-            None: faster; VTM has none.
+            VTM has none.
         encoder: What codes them.
         encoder_config: VTM's configuration files.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
     loop_filters: Sequence[LoopFilters] = ("all", "none")
-    presets: Sequence[Preset] | None = None
+    presets: Sequence[Preset] = (DEFAULT_PRESET,)
     encoder: EncoderName = "libvvenc"
     encoder_config: Sequence[Path] = ()
-
-    @property
-    def used_presets(self) -> tuple[Preset, ...]:
-        """The presets that the pictures take in turn; for VTM, which has none, what stands for that."""
-        if self.presets is not None:
-            return tuple(self.presets)
-        return (DEFAULT_PRESET,) if self.encoder == "vtm" else ("faster",)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -78,7 +71,7 @@ class PairOptions:
         return {
             "qps": list(self.qps),
             "loop_filters": list(self.loop_filters),
-            "presets": list(self.used_presets),
+            "presets": list(self.presets),
             "encoder": encoder_identity(self.encoder, self.encoder_config),
         }
 
@@ -107,7 +100,7 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
     names = []
     for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
         target = folder / folder_name(index, name)
-        preset = options.used_presets[index % len(options.used_presets)]
+        preset = options.presets[index % len(options.presets)]
         make_folder(target)
         _keep_original(target, packed_original(frame))
         digests = _noted_digests(target)
