@@ -60,7 +60,7 @@ _OTHER_COLOURS = {
     "LAB": "CIE L*a*b* colours, which are no RGB",
 }
 _SIGNATURES = {
-    **{b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"},
+    **{b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP"},
     **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "BigTIFF", b"MM\0+": "BigTIFF"},
 }
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "La", "RGBa")
@@ -341,10 +341,11 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
 def _unidentified(file: BinaryIO) -> str:
     """What is said of a file of which Pillow can make nothing, by how it begins."""
     file.seek(0)
-    head = file.read(4)
+    head = file.read(12)
     if not head:
         return "the file is empty"
-    name = next((name for begin, name in _SIGNATURES.items() if head.startswith(begin)), None)
+    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    name = "WebP" if is_webp else next((name for begin, name in _SIGNATURES.items() if head.startswith(begin)), None)
     if name is None:
         return f"no image of a known kind ({', '.join(_FORMATS)}), or damaged"
     return f"begins as a {name} and cannot be read: damaged, or of unusual samples, colours or compression; convert it"
