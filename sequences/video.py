@@ -39,7 +39,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
-from vvc_nnr.files import open_input
+from vvc_nnr.files import open_input, remaining_bytes
 from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 
@@ -183,7 +183,9 @@ def read_video(
 @contextmanager
 def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tuple[Any, Any]]:
     """The container and its video track; FFmpeg's errors become BitstreamError."""
-    open_input(path).close()
+    with open_input(path) as file:
+        if remaining_bytes(file) == 0:
+            raise BitstreamError(f"{path}: the file is empty; must be a video")
     if not allow_damaged:
         check_container_end(path)
     try:

@@ -166,3 +166,9 @@ def test_how_long_the_last_picture_is_shown_does_not_change_the_rate(tmp_path, l
     assert data.count(written) == 1
     path.write_bytes(data.replace(written, wanted))
     assert probe_video(path).format.fps == 25
+
+
+def test_an_empty_video_is_told_as_such(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"")
+    with pytest.raises(BitstreamError, match=r"x\.mp4: the file is empty; must be a video"):
+        probe_video(tmp_path / "x.mp4")
