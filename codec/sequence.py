@@ -234,11 +234,8 @@ class EncoderJob:
     @property
     def format(self) -> VideoFormat:
         """The format of the pictures in `raw`, with what the source states of them."""
-        return VideoFormat(
-            *(self.width, self.height, CODED_BIT_DEPTH, "420", self.fps),
-            colour_range=self.colour_range,
-            pixel_aspect=self.pixel_aspect,
-        )
+        plain = VideoFormat(self.width, self.height, CODED_BIT_DEPTH, "420", self.fps)
+        return replace(plain, colour_range=self.colour_range, pixel_aspect=self.pixel_aspect)
 
 
 class EncoderProgram(Protocol):
