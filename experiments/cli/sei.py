@@ -127,7 +127,7 @@ class SeiInsert(Command):
         update_of: Number of a filter in the stream that the network file is an update of.
         at: Before the first picture; each that begins a sequence; each random access point; each picture.
         suffix: Behind the slices of the picture.
-        qp: What the network is told as QP; default: the QP of each picture's first slice.
+        qp: What the network is told as QP; default: by the headers of slices.
         decisions: The encoder's decisions (of the command filter) for the network.
         filtered_md5: MD5 of the filtered pictures (of filter --json), which a decoder is to have too.
     """
