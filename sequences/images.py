@@ -120,8 +120,12 @@ def _load(image: ImageFile.ImageFile) -> None:
 @contextmanager
 def _native_stderr() -> Iterator[Callable[[], str]]:
     """Catches what native code writes to standard error; yields what tells it, and passes it on unless one raises."""
-    with tempfile.TemporaryFile() as caught:
+    try:
         before = os.dup(2)
+    except OSError:  # it is closed: what is written there is lost anyway
+        yield lambda: ""
+        return
+    with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
         try:
             yield lambda: os.pread(caught.fileno(), _MOST_SAID_BYTES, 0).decode(errors="replace")

@@ -35,7 +35,7 @@ from vvc_nnr.experiments.records.settings import (
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import ReportFormat, write_report
-from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, open_run, write_results
+from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, _tell_fewer, open_run, write_results
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.folder_lock import LOCK, locked_folder
@@ -375,3 +375,12 @@ def test_copies_among_the_pictures_are_told(
     assert caplog.messages == [copies_text(inputs)]
     run(replace(IDENTITY, inputs=inputs), (A, B))
     assert read_last_run(tmp_path / "out" / FILES.settings).copies == "The same pictures count more than once: a = b."
+
+
+def test_sequences_of_fewer_pictures_than_asked_for_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    _tell_fewer({"a": 4, "b": 9}, 4)
+    _tell_fewer({"a": 4}, None)
+    assert caplog.text == ""
+    _tell_fewer({"a": 4, "b": 9, **{f"x{i}": 1 for i in range(6)}}, 5)
+    assert "5 pictures of each sequence asked for: a has 4, x0 has 1, x1 has 1, x2 has 1, x3 has 1" in caplog.text
+    assert "x3 has 1 and 2 more sequences have fewer" in caplog.text
