@@ -180,7 +180,7 @@ def _other_colours(image: Image.Image) -> str | None:
 @cache
 def _other_profile(profile: bytes, mode: str) -> str | None:
     """What a message says of an ICC profile, None if it makes of a grid of colours what sRGB does."""
-    levels = np.arange(0, 256, 51, np.uint8)
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
     given = Image.fromarray(grid if mode == "RGB" else levels[None])
     try:
@@ -200,7 +200,7 @@ _LOST_TAG = r".*Skipping tag (?:2[5-9][0-9]|3[0-3][0-9]|5[23][0-9])\b"
 
 
 @contextmanager
-def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
+def _opened(file: BinaryIO, where: str) -> Iterator[ImageFile.ImageFile]:
     """The image, not yet decoded, of 8 bits per sample; what Pillow raises on damage becomes BitstreamError."""
     try:
         with warnings.catch_warnings():
