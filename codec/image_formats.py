@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.sequences.jpeg import payload_bytes
 
 JpegSubsampling: TypeAlias = Literal["444", "422", "420"]
 
@@ -46,11 +47,6 @@ _MAX_BYTES_PER_PIXEL = 12
 
 _HEADER_BYTES = 1 << 16
 _BUFFER_LOCK = threading.Lock()
-_START_OF_IMAGE = 0xD8
-_END_OF_IMAGE = 0xD9
-_START_OF_SCAN = 0xDA
-_INSIDE_SCAN = (0x00, *range(0xD0, 0xD8))
-_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 
 
 def jpeg_version() -> str:
@@ -103,15 +99,6 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     return _decoded_by_pillow(data, "jpeg")
 
 
-def payload_bytes(data: bytes) -> int:
-    """How many bytes of a JPEG file are entropy-coded data: its scans with stuffing, without any header.
-
-    Raises:
-        BitstreamError: If the file's segments do not lead from SOI to EOI.
-    """
-    return sum(end - start for start, end in _scans(data))
-
-
 @contextmanager
 def _pillow_buffer(n_bytes: int) -> Iterator[None]:
     """Lets Pillow's writers use a buffer of at least so many bytes, and what a header takes.
@@ -131,40 +118,6 @@ def _pillow_buffer(n_bytes: int) -> Iterator[None]:
 def _check_rgb(rgb: NDArray[np.uint8]) -> None:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise ShapeError(f"an image must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-
-
-def _scans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yields start and end of each scan's entropy-coded data (ITU-T T.81, annex B)."""
-    if data[:2] != bytes((0xFF, _START_OF_IMAGE)):
-        raise BitstreamError("not a JPEG: no SOI marker", offset_bytes=0)
-    position = 2
-    while (marker := _marker(data, position)) != _END_OF_IMAGE:
-        position += 2
-        if marker in _WITHOUT_LENGTH:
-            continue
-        length_bytes = int.from_bytes(data[position : position + 2], "big")
-        if length_bytes < 2 or position + length_bytes > len(data):
-            raise BitstreamError(f"segment of {length_bytes} bytes", field="JPEG", offset_bytes=position)
-        position += length_bytes
-        if marker == _START_OF_SCAN:
-            end = _end_of_scan(data, position)
-            yield position, end
-            position = end
-
-
-def _marker(data: bytes, position: int) -> int:
-    if position + 2 > len(data) or data[position] != 0xFF:
-        raise BitstreamError("no JPEG marker", field="JPEG", offset_bytes=position)
-    return data[position + 1]
-
-
-def _end_of_scan(data: bytes, position: int) -> int:
-    """Where the next marker is that is neither byte stuffing nor a restart."""
-    while (position := data.find(0xFF, position)) >= 0 and position + 1 < len(data):
-        if data[position + 1] not in _INSIDE_SCAN:
-            return position
-        position += 2
-    raise BitstreamError("the scan has no end", field="JPEG", offset_bytes=len(data))
 
 
 ImageFormat: TypeAlias = Literal["jpeg", "webp", "avif", "jpeg2000", "jpegxl"]

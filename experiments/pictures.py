@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ import skimage.data
 from numpy.typing import NDArray
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import text_of_name
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.metrics import SSIM_WINDOW
 from vvc_nnr.sequences.source import SUFFIXES, Source, open_source, open_sources
+
+_log = logging.getLogger(__name__)
 
 DATA_VARIABLE = "VVC_NNR_DATA"
 DEFAULT_DATA = Path("../shared/data")
@@ -46,7 +50,9 @@ class SmallPictures:
     origin: str
 
     def first(self, count: int | None) -> SmallPictures:
-        """The first `count` pictures, None for all."""
+        """The first `count` pictures, None for all; a warning says if there are fewer."""
+        if count is not None and count > len(self.names):
+            _log.warning("%d pictures asked for, there are %d: %s", count, len(self.names), self.origin)
         if count is None or count >= len(self.names):
             return self
         return SmallPictures(self.images[:count], self.names[:count], f"the first {count} of {self.origin}")
@@ -103,7 +109,7 @@ def small_pictures(path: Path) -> SmallPictures:
         if not (path.is_dir() and list_files(path, has_suffix(IMAGE_SUFFIXES)).paths):
             raise
         return _image_folder(path)  # in folders, as CIFAR-10 may be, but of other sizes
-    names = tuple(f"{path.name.partition('.')[0]}_{i:05d}" for i in range(len(images)))
+    names = tuple(f"{text_of_name(path.name.partition('.')[0])}_{i:05d}" for i in range(len(images)))
     return SmallPictures(tuple(images), names, f"{len(images)} CIFAR-10 images of {path.name}")
 
 
@@ -112,7 +118,7 @@ def _image_folder(path: Path) -> SmallPictures:
     listing.left_out.tell(path)
     images = tuple(read_image(file) for file in listing.paths)
     check_small_pictures(images, [str(file) for file in listing.paths])
-    names = tuple(file.relative_to(path).as_posix() for file in listing.paths)
+    names = tuple(text_of_name(file.relative_to(path).as_posix()) for file in listing.paths)
     return SmallPictures(images, names, f"{len(images)} images of {path.name}")
 
 

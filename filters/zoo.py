@@ -25,7 +25,7 @@ from torch import nn
 
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.files import check_regular_file, naming, read_bytes
+from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names, zoo_path
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
@@ -221,7 +221,7 @@ def _loaded(
     digest = hashlib.sha256(read_bytes(path))
     if not isinstance(network, Network):
         digest.update(_said_beside(arch if isinstance(arch, str | None) else class_name(network), layout))
-    return LoadedNetwork(path.stem, network, path, n_bytes, coding, metadata, layout, digest.hexdigest())
+    return LoadedNetwork(text_of_name(path.stem), network, path, n_bytes, coding, metadata, layout, digest.hexdigest())
 
 
 def _as_trained(name: str, network: nn.Module, layout: Layout | None, origin: str) -> LoadedNetwork:
@@ -244,7 +244,9 @@ def reloaded(like: LoadedNetwork, path: Path) -> LoadedNetwork:
     if not isinstance(network, Network):
         digest.update(_said_beside(None, like.layout))
     coding, metadata = _coding(path, stored), dict(stored.metadata)
-    return LoadedNetwork(path.stem, network, path, stored.n_bytes, coding, metadata, like.layout, digest.hexdigest())
+    return LoadedNetwork(
+        text_of_name(path.stem), network, path, stored.n_bytes, coding, metadata, like.layout, digest.hexdigest()
+    )
 
 
 def _constants(path: Path, stored: StoredNetwork) -> Set[str]:

@@ -7,7 +7,7 @@
 | `.npz`, `.npy` | arrays under the names that people give them, see below; a `.npy` file has no labels |
 | images | a folder or `.zip` of `[train/ or test/][<class>/]<name>.png` or `.jpg` |
 
-Names of arrays, capitals do not count, other arrays are passed over:
+Names of arrays, capitals do not count, other arrays are passed over, which the log says of pictures:
 
 | images and labels | part |
 | --- | --- |
@@ -21,7 +21,8 @@ Labels are class numbers or names, and need not be there: images in no folder of
 `trainLabels.csv` gives them. A folder may hold the published `.tar.gz` instead of what is in it.
 
 Of two copies of a batch or image in different folders one is taken, and the log says so; two batches of one name
-that differ are refused. Archives are read in memory: nothing in them is written anywhere.
+that differ are refused. The log names batches that are missing; a set without any image is refused. Archives are
+read in memory: nothing in them is written anywhere.
 
 Python batches are pickles, which name functions for the reader to call. Here the few names that stored arrays and
 byte strings need lead to inert stand-ins, and every other name is refused: nothing is run.
@@ -32,6 +33,7 @@ cs.toronto.edu/~kriz/cifar.html.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import logging
@@ -52,7 +54,15 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.npy import parse_npy
 from vvc_nnr.sequences.images import decode_image
-from vvc_nnr.sequences.listing import Members, is_archive, open_members, printable_name, read_limited
+from vvc_nnr.sequences.listing import (
+    Members,
+    has_suffix,
+    is_archive,
+    list_files,
+    open_members,
+    printable_name,
+    read_limited,
+)
 
 _LABEL_DTYPES = ("u1", "i1", "i4", "i8")
 
@@ -235,12 +245,24 @@ def arrays_of_npz(names: tuple[str, ...], read: Callable[[str], bytes], where: s
         raise InputError(
             f"{where}: has several arrays of images ({names_found}); keep one, or one each of train and test"
         )
+    _tell_of_other_pictures(set(fields.values()) - {name for _, *pair in found for name in pair}, read, where)
     return [
         _arrays(
             part, x.removesuffix(".npy"), read_npy(read(x), x, where), read_npy(read(y), y, where) if y else None, where
         )
         for part, x, y in found
     ]
+
+
+def _tell_of_other_pictures(names: Iterable[str], read: Callable[[str], bytes], where: str) -> None:
+    """Names arrays of the log that hold pictures too and are passed over."""
+    shapes = {}
+    for name in names:
+        with contextlib.suppress(BitstreamError, UnsupportedError):  # texts, or objects, which nobody asked for
+            shapes[name.removesuffix(".npy")] = parse_npy(read(name)).shape
+    others = [f"{name} {shape}" for name, shape in sorted(shapes.items()) if len(shape) == 4]
+    if others:
+        _log.warning("left out of %s: more pictures (%s), under a name that is not known", where, ", ".join(others))
 
 
 def arrays_of_npy(data: bytes, where: str) -> CifarArrays:
@@ -300,6 +322,11 @@ _BATCH_NAME = re.compile(r"(?:data_batch_\d+|test_batch)(\.bin)?")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _LABEL_FILES = ("trainlabels.csv", "train_labels.csv", "labels.csv")
 _COMPANIONS = ("batches.meta", "batches.meta.txt", "readme.html")
+_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+_PARQUET = (
+    "is parquet, as Hugging Face has CIFAR-10, which is not read; take the published archive (vvc-nnr fetch cifar10), "
+    "or write .npz: numpy.savez('x.npz', images=numpy.stack([numpy.asarray(each) for each in dataset['img']]))"
+)
 _N_NAMES_SHOWN = 3
 
 
@@ -335,10 +362,14 @@ def load_cifar10(path: Path | str, split: Split = "all") -> CifarImages:
     named = _named_parts(path, split)
     if not named:
         part = "CIFAR-10 batch or image" if split == "all" else f"{split} part of CIFAR-10"
+        if path.is_dir() and any(list_files(path, has_suffix((".parquet",))).paths):
+            raise InputError(f"{path}: {_PARQUET}")
         advice = "an archive or .npz in it must be given itself" if path.is_dir() else "give batches, arrays or images"
         raise InputError(f"{path}: holds no {part}; {advice}")
     _tell_of_repeated_images(named, path)
     parts = list(named.values())
+    if not any(len(part.images) for part in parts):
+        raise InputError(f"{path}: holds no image: {', '.join(named)} has none; must have one at least")
     labels = [part.labels for part in parts if part.labels is not None]
     return CifarImages(
         np.concatenate([part.images for part in parts]),
@@ -365,6 +396,8 @@ def _single_file(path: Path, split: Split) -> dict[str, CifarImages]:
     if path.suffix.lower() in _IMAGE_SUFFIXES:
         raise InputError(f"{path}: is one image; give the folder that holds the folders of the classes")
     data = read_limited(path)
+    if data.startswith(b"PAR1"):
+        raise InputError(f"{path}: {_PARQUET}")
     if path.suffix.lower() == ".npy":
         return _of_arrays([arrays_of_npy(data, str(path))], path, split)
     name = path.name
@@ -402,6 +435,7 @@ def _of_members(path: Path, members: Members, split: Split) -> dict[str, CifarIm
     others = tuple(name for name in members.names if name not in is_quiet)
     replace(members.left_out, unknown=(*members.left_out.unknown, *others)).tell(path)
     chosen = [name for name in data if split in ("all", _split_of(name))]
+    _tell_of_missing_batches(chosen, split, path)
     labels = _labels_by_id(members.read(label_files[0]), f"{path}/{label_files[0]}") if label_files else {}
     ordered = sorted(chosen, key=lambda name: (_split_of(name) == "test", name))
     return {
@@ -410,6 +444,15 @@ def _of_members(path: Path, members: Members, split: Split) -> dict[str, CifarIm
         else _read_image(name, data[name](), f"{path}/{name}", labels)
         for name in ordered
     }
+
+
+def _tell_of_missing_batches(names: Sequence[str], split: Split, path: Path) -> None:
+    there = {PurePosixPath(name).name.removesuffix(".bin") for name in names if _is_batch(name)}
+    missing = [name for name in _BATCHES if name not in there and split in ("all", _split_of(name))]
+    if there and missing:
+        n_all = len(_BATCHES) if split == "all" else len(missing) + len(there)
+        words = f"{len(missing)} of {n_all} batches {'is' if len(missing) == 1 else 'are'} missing"
+        _log.warning("%s: %s (%s)", printable_name(str(path)), words, ", ".join(missing))
 
 
 def _is_known(name: str) -> bool:

@@ -14,9 +14,9 @@ import io
 import itertools
 import logging
 import os
-import re
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,6 @@ from PIL import (
     ImageCms,
     ImageFile,
     ImageOps,
-    MpoImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
@@ -39,9 +38,19 @@ from PIL import (
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.files import open_input
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+from vvc_nnr.sequences.image_checks import (
+    SUFFIXES_OF,
+    check_content,
+    check_kind,
+    check_png,
+    check_samples,
+    check_size,
+    check_webp_size,
+    unidentified,
+)
 from vvc_nnr.sequences.listing import has_suffix, list_files
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes)
 
 _log = logging.getLogger(__name__)
 
@@ -54,35 +63,23 @@ RGB_TO_YUV = np.array(
         [0.5, (_KR + _KB - 1) / (2 - 2 * _KR), -_KB / (2 - 2 * _KR)],
     ]
 )
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF")
-_OTHER_COLOURS = {
-    "CMYK": "colours for print (CMYK), which are no RGB without a profile",
-    "LAB": "CIE L*a*b* colours, which are no RGB",
-}
-_SIGNATURES = {
-    **{b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP"},
-    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "BigTIFF", b"MM\0+": "BigTIFF"},
-}
-_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "La", "RGBa")
-# Pixels have at least one bit; deflate makes at most 1032 bytes of one.
-_MOST_PIXELS_PER_BYTE = {"raw": 8, "zip": 8 * 1032}
 _SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 """As in PNG's cHRM: white, red, green, blue."""
 _PRIMARIES_TOLERANCE, _GAMMA_TOLERANCE = 0.01, 0.01
 _PROFILE_TOLERANCE = 3
 """Of 255: by so much the many profiles of sRGB differ among themselves."""
+_LIBTIFF_NAME = "tempfile.tif: "
+"""What Pillow calls every file before libtiff."""
+_MOST_SAID_BYTES = 4096
 _ON_ITS_SIDE = (5, 6, 7, 8)
-_TIFF_IMAGE_DEPTH = 32997
-"""Tag of a volume: how many pictures lie behind one another in one page."""
-_REDUCED_OR_MASK = 0b101
-"""Bits of TIFF's NewSubfileType: another page at lower resolution, and a transparency mask."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The image as RGB, uint8 (H, W, 3): upright after its orientation tag (Exif or XMP), grey repeated.
 
     The values are those of the file: a colour profile is not applied, and the log says so once for each that is not
-    sRGB. An alpha channel must be opaque. JPEG has no checksum: damage that libjpeg conceals is not noticed.
+    sRGB. An alpha channel must be opaque. That the file holds all samples which it states is checked (`image_checks`);
+    JPEG has no checksum: other damage that libjpeg conceals is not noticed.
 
     Raises:
         InputError: If the file is missing.
@@ -97,14 +94,45 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
-        _check_pnm(image, file)
-        image.load()
-        _check_samples(image)
+        check_content(image, file)
+        _load(image)
+        check_samples(image)
         _say_unapplied_colours(image, where)
         ImageOps.exif_transpose(image, in_place=True)
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-            raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
+            raise UnsupportedError("has transparent samples, which would be lost; lay it over a background")
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _load(image: ImageFile.ImageFile) -> None:
+    """Decodes the image; what libtiff writes to standard error becomes part of the error that Pillow raises."""
+    if image.format != "TIFF":
+        image.load()
+        return
+    with _native_stderr() as said:
+        try:
+            image.load()
+        except OSError as error:
+            first_line = said().removeprefix(_LIBTIFF_NAME).partition("\n")[0]
+            raise BitstreamError(first_line or str(error)) from error
+
+
+@contextmanager
+def _native_stderr() -> Iterator[Callable[[], str]]:
+    """Catches what native code writes to standard error; yields what tells it, and passes it on unless one raises."""
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed: what is written there is lost anyway
+        yield lambda: ""
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield lambda: os.pread(caught.fileno(), _MOST_SAID_BYTES, 0).decode(errors="replace")
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+        os.write(2, os.pread(caught.fileno(), _MOST_SAID_BYTES, 0))
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -115,97 +143,6 @@ def read_image_size(path: Path) -> tuple[int, int]:
             width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
         on_its_side = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
         return (height, width) if on_its_side else (width, height)
-
-
-def _check_length(image: ImageFile.ImageFile, file: BinaryIO) -> None:
-    """Refuses an image of more pixels than its bytes can stand for, before memory is asked for them."""
-    at = file.tell()
-    n_bytes = file.seek(0, os.SEEK_END)
-    file.seek(at)
-    width, height = image.size
-    most = [n_bytes * _MOST_PIXELS_PER_BYTE[tile[0]] for tile in image.tile if tile[0] in _MOST_PIXELS_PER_BYTE]
-    if width * height > max(most, default=width * height):
-        raise BitstreamError(f"{n_bytes} bytes are too few for {width}x{height} pixels")
-
-
-def _check_webp_size(file: BinaryIO) -> None:
-    """Refuses a WebP file that states a huge picture: Pillow reserves its pixels before it looks at the size."""
-    at = file.tell()
-    head = file.read(30)
-    file.seek(at)
-    match head[12:16] if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else b"":
-        case b"VP8 ":
-            width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (26, 28))
-        case b"VP8L":
-            bits = int.from_bytes(head[21:25], "little")
-            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-        case b"VP8X":
-            width, height = (1 + int.from_bytes(head[i : i + 3], "little") for i in (24, 27))
-        case _:
-            return
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise BitstreamError(f"its header states {width}x{height} pixels, must be at most {Image.MAX_IMAGE_PIXELS}")
-
-
-def _check_png(file: BinaryIO) -> None:
-    """Checks the CRC of every chunk, which Pillow's decoder does not; the file's position stays."""
-    at = file.tell()
-    file.seek(0)
-    with Image.open(file, formats=("PNG",)) as image:
-        image.verify()
-        file.seek(at)
-
-
-def _check_kind(image: ImageFile.ImageFile, where: str) -> None:
-    """Refuses what would be read in part or guessed at."""
-    if image.format not in _FORMATS:
-        raise UnsupportedError(f"{where}: image format {image.format}; {', '.join(_FORMATS)} are read: convert it")
-    if image.mode in _OTHER_COLOURS:
-        raise UnsupportedError(f"{where}: {_OTHER_COLOURS[image.mode]}: convert it")
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
-    if _is_cut_to_8_bits(image):
-        raise UnsupportedError(f"{where}: image of 16 bits per sample; only 8 bits per sample are read")
-    if _is_signed(image):
-        raise UnsupportedError(f"{where}: image of signed samples; only unsigned ones are read")
-    n_pictures = _n_pictures(image)
-    if n_pictures > 1:
-        more = " or more" if image.format == "PPM" else ""
-        raise UnsupportedError(
-            f"{where}: holds {n_pictures} pictures{more}; write each to a file of its own, or a video"
-        )
-
-
-def _check_samples(image: Image.Image) -> None:
-    """Refuses a decoded palette image of colours that its palette lacks, which Pillow makes black."""
-    if image.mode == "P" and image.palette is not None:
-        n_colours = len(image.getpalette() or ()) // 3
-        largest = cast(tuple[int, int], image.getextrema())[1]
-        if largest >= n_colours:
-            raise BitstreamError(f"has samples of colour {largest}, its palette has {n_colours} colours")
-
-
-def _check_pnm(image: Image.Image, file: BinaryIO) -> None:
-    """Refuses a PNM file of samples above its largest value, which Pillow cuts, or of more than its picture has."""
-    if not isinstance(image, ImageFile.ImageFile) or image.format != "PPM" or not image.tile:
-        return
-    decoder, _, offset_bytes, parameters = image.tile[0]
-    n_samples = image.width * image.height * len(image.getbands())
-    at = file.tell()
-    file.seek(offset_bytes)
-    if decoder == "ppm":
-        most = cast(tuple[str, int], parameters)[1]
-        largest = max(file.read(n_samples), default=0)
-        if largest > most:
-            raise BitstreamError(f"has a sample of {largest}, its header says at most {most}")
-    elif decoder == "ppm_plain":
-        text = re.sub(rb"#[^\r\n]*", b"", file.read())
-        n_found = len(b"".join(text.split())) if image.mode == "1" else len(text.split())
-        if n_found > n_samples:
-            raise BitstreamError(
-                f"has {n_found} samples, a picture of its size {n_samples}: a plain PNM file holds one"
-            )
-    file.seek(at)
 
 
 def _say_unapplied_colours(image: Image.Image, where: str) -> None:
@@ -257,98 +194,32 @@ def _other_profile(profile: bytes, mode: str) -> str | None:
     return f"has the colour profile {name!r}" if off > _PROFILE_TOLERANCE else None
 
 
-def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
-    """Whether the file has deeper samples than Pillow's mode, which is RGB for 16 bits per sample as well."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        depths: tuple[int, ...] = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-        return max(depths) > 8
-    match image.format, image.tile[0][3] if image.tile else None:
-        case "PNG", str(raw_mode):
-            return ";16" in raw_mode
-        case "PPM", (_, int(largest_value)):
-            return largest_value > 255
-    return False
-
-
-def _is_signed(image: ImageFile.ImageFile) -> bool:
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return False
-    kinds: tuple[int, ...] = image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
-    return not set(kinds) <= {1, 4}  # unsigned, undefined
-
-
-def _n_pictures(image: ImageFile.ImageFile) -> int:
-    """How many pictures a file holds, without a TIFF's thumbnails and masks and what belongs to a phone's JPEG."""
-    n_frames = int(getattr(image, "n_frames", 1))
-    if image.format == "PPM":
-        return 1 + _another_follows(image)
-    if isinstance(image, MpoImagePlugin.MpoImageFile):
-        kinds = [entry["Attribute"]["MPType"] for entry in (image.mpinfo or {}).get(0xB002, ())]
-        return sum("Multi-Frame" in kind for kind in kinds) or 1
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return n_frames
-    if n_frames == 1:
-        return int(image.tag_v2.get(_TIFF_IMAGE_DEPTH, 1))
-    is_whole = []
-    for page in range(n_frames):
-        image.seek(page)
-        is_whole.append(not image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & _REDUCED_OR_MASK)
-    image.seek(0)
-    return sum(is_whole) if is_whole[0] else n_frames
-
-
-def _another_follows(image: ImageFile.ImageFile) -> bool:
-    """Whether a raw PBM, PGM or PPM file goes on with another picture, which Pillow does not tell."""
-    if image.fp is None or not image.tile or image.tile[0][0] == "ppm_plain":  # plain ones hold one picture
-        return False
-    width, height = image.size
-    row_bytes = (width + 7) // 8 if image.mode == "1" else width * len(image.getbands())
-    at = image.fp.tell()
-    image.fp.seek(image.tile[0][2] + row_bytes * height)
-    head = image.fp.read(3)
-    image.fp.seek(at)
-    return head[:1] == b"P" and head[1:2] in b"123456" and head[2:].isspace()
-
-
 # Warnings of Pillow that a baseline tag of a TIFF (size, samples, colours, orientation) points beyond the end of the
 # file: it goes on with a default. Others, such as a note of a camera, change no sample.
 _LOST_TAG = r".*Skipping tag (?:2[5-9][0-9]|3[0-3][0-9]|5[23][0-9])\b"
 
 
 @contextmanager
-def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
+def _opened(file: BinaryIO, where: str) -> Iterator[ImageFile.ImageFile]:
     """The image, not yet decoded, of 8 bits per sample; what Pillow raises on damage becomes BitstreamError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("error", _LOST_TAG)
-            _check_webp_size(file)
+            check_webp_size(file)
             with Image.open(file) as image:
-                _check_kind(image, where)
-                _check_length(image, file)
-                if isinstance(image, PngImagePlugin.PngImageFile):
-                    _check_png(file)
+                check_kind(image, file)
+                check_size(image, file)
+                if isinstance(image, PngImagePlugin.PngImageFile):  # its size too may be given behind the samples
+                    check_png(image, file)
                 yield image
-    except UnsupportedError:
-        raise
+    except UnsupportedError as error:
+        raise error.prefixed(where) from error
     except UnidentifiedImageError as error:
-        raise BitstreamError(f"{where}: {_unidentified(file)}") from error
+        raise unidentified(file).prefixed(where) from error
     except Exception as error:  # Pillow's decoders raise many kinds
         raise BitstreamError(f"{where}: cannot be decoded as an image: {error}") from error
-
-
-def _unidentified(file: BinaryIO) -> str:
-    """What is said of a file of which Pillow can make nothing, by how it begins."""
-    file.seek(0)
-    head = file.read(12)
-    if not head:
-        return "the file is empty"
-    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
-    name = "WebP" if is_webp else next((name for begin, name in _SIGNATURES.items() if head.startswith(begin)), None)
-    if name is None:
-        return f"no image of a known kind ({', '.join(_FORMATS)}), or damaged"
-    return f"begins as a {name} and cannot be read: damaged, or of unusual samples, colours or compression; convert it"
 
 
 def image_files(folder: Path) -> list[Path]:

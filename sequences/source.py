@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import check_regular_file, is_stream, naming
+from vvc_nnr.files import check_regular_file, is_stream, naming, text_of_name
 from vvc_nnr.sequences.catalogue import CtcSequence, ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
@@ -177,7 +177,7 @@ def open_sources(
         _open(path, options if path.suffix.lower() in needs_format else rate_only, None, allow_damaged)
         for path in listing.paths
     ]
-    below_root = [source.path.relative_to(root).as_posix() for source in sources]
+    below_root = [text_of_name(source.path.relative_to(root).as_posix()) for source in sources]
     n_of_name = Counter([*(source.name for source in sources), *below_root])
     return [
         source if n_of_name[source.name] == 1 else replace(source, name=path)
@@ -223,7 +223,7 @@ def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged:
             format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
-    name = sequence.name if sequence else path.stem
+    name = sequence.name if sequence else text_of_name(path.stem)
     return Source(name, path, format, n_pictures, ctc_class, stream, allow_damaged and suffix in VIDEO_SUFFIXES)
 
 

@@ -294,6 +294,20 @@ def open_file_number(path: Path | str) -> int | None:
     return None
 
 
+def text_of_name(name: str) -> str:
+    r"""A file's name as text, the same in every locale: its bytes as UTF-8, surrogates for what is none.
+
+    Python reads a name by the locale, so that `é` is two surrogates where that is ASCII. Rows, settings and tables
+    have this text; `name_of_text` makes the name of it again.
+    """
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def name_of_text(text: str) -> str:
+    """The name of a file that `text_of_name` made the text of, as this locale has it."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
 def short_name(name: str) -> str:
     """A name that leaves room for what is added to it: itself, or its beginning with a hash of the whole."""
     data = name.encode("utf-8", "surrogatepass")

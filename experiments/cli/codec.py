@@ -199,8 +199,9 @@ def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
     n_pictures = len(coded.pictures)
     kbps = coded.n_bits / n_pictures * float(fps) / 1000
     is_padded = width % 2 or height % 2 or min(width, height) < MIN_CODED_SIDE
+    of_asked = f" (it has no more; {command.pictures} asked for)" if n_pictures < (command.pictures or 0) else ""
     text = (
-        f"{command.output}: {n_pictures} pictures, {coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
+        f"{command.output}: {n_pictures} pictures{of_asked}, {coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
         f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s"
         + (f"; decode with --size {width}x{height}, since it was padded" if is_padded else "")
     )

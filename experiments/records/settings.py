@@ -70,8 +70,13 @@ class Progress:
     @property
     def is_finished(self) -> bool:
         """Whether all is there and the run came to its end."""
+        return self.has_ended and self.is_measured
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether all results are there; tables and figures of them may not be."""
         is_whole = self.plan.n_results is not None and self.n_results >= self.plan.n_results
-        return self.has_ended and is_whole and not any(self._absent().values())
+        return is_whole and not any(self._absent().values())
 
     def text(self) -> str:
         """A sentence for the head of a report, such as "Unfinished: 1 of 2 sequences, 4 of 4 QPs."."""
@@ -83,6 +88,9 @@ class Progress:
         counts.append(f"{self.n_results}{of_all} results")
         if self.is_finished:
             return f"Finished: {', '.join(counts)}."
+        if self.is_measured:
+            advice = "Tables or plots may be missing: the run has not come to its end; run it again and it goes on."
+            return f"All is measured: {', '.join(counts)}. {advice}"
         absent = [f"{name}: {_some(values)}" for name, values in self._absent().items() if values]
         text = f"Unfinished: {', '.join(counts)}."
         text += f" Absent: {'; '.join(absent)}." if absent else ""
@@ -426,6 +434,8 @@ def _check_scorable(frame: Frame) -> None:
 
 
 def _check_unique(names: Sequence[str]) -> None:
+    if not names:
+        raise InputError("there is no picture to measure; name one sequence or image at least")
     twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
         raise InputError(f"{len(twice)} names stand for two inputs each ({', '.join(twice[:3])}): rename one of them")

@@ -24,7 +24,7 @@ from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import MAX_COUNT
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, frame_digest
 from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, DecodedPicture, n_pictures_of
-from vvc_nnr.files import check_regular_file, naming, read_bytes
+from vvc_nnr.files import check_regular_file, name_of_text, naming, read_bytes, text_of_name
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.metrics import check_comparable
@@ -304,7 +304,7 @@ def matched_rows(
         rows.append(
             ListedRow(
                 path,
-                said["sequence"],
+                text_of_name(said["sequence"]),
                 _cell(path, "qp", said["qp"], _qp),
                 _the_file(path, "originals", originals, said),
                 Path(path),
@@ -322,7 +322,7 @@ def matched_rows(
 
 def manifest_name(path: Path) -> str:
     """What notes call a manifest: its name and what tells its content from others."""
-    return f"{path.name} (SHA-256 {hashlib.sha256(read_bytes(path)).hexdigest()[:16]})"
+    return f"{text_of_name(path.name)} (SHA-256 {hashlib.sha256(read_bytes(path)).hexdigest()[:16]})"
 
 
 def _open(path: Path, raw: RawFormat, bit_depth: int | None) -> Source:
@@ -453,7 +453,7 @@ def _row(where: str, folder: Path, cells: Mapping[str, str]) -> ListedRow:
         return _cell(where, name, cells[name], check) if cells.get(name) else None
 
     def file(text: str) -> Path:
-        return folder / text
+        return folder / name_of_text(text)
 
     given = [name for name in _BITS_FIELDS if cells.get(name)]
     if len(given) != 1:

@@ -26,7 +26,7 @@ from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
-from vvc_nnr.files import naming, read_bytes, write_file
+from vvc_nnr.files import naming, read_bytes, text_of_name, write_file
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.runner import check_fits
@@ -363,6 +363,7 @@ def _paired(
     """The name of the network that was coded, and the network that it was coded from."""
     names = [network.name for network in networks]
     name, equals, file = original.partition("=")
+    name = text_of_name(name)
     if equals and name in names:
         return name, load(file)
     found = load(original)

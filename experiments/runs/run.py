@@ -17,14 +17,16 @@ from vvc_nnr.codec.image_formats import RATES, encoder_versions
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
 from vvc_nnr.experiments.records.provenance import Conventions, Provenance
-from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
+from vvc_nnr.experiments.records.rows import ImageRow, KeyedRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import (
+    MAX_NAMES,
     InputDigests,
     Plan,
     RunFiles,
     RunIdentity,
     known_inputs,
     picture_digests,
+    progress,
     sequence_plan,
     tell_copies,
     write_settings,
@@ -129,6 +131,7 @@ def run_tool_by_tool(
     own_inputs = {source.name: inputs[source.name] for source in sources}
     _check_viewer_picture(own_inputs, options.viewer_picture)
     tell_copies(own_inputs)
+    _tell_fewer({name: len(digests) for name, digests in own_inputs.items()}, options.max_pictures)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     conventions = Conventions(
         psnr_peak=options.psnr_peak, rate=pictures_of.rate, loop_filters=pictures_of.coding, originals=originals
@@ -145,10 +148,11 @@ def run_tool_by_tool(
         _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in run.writer.existing))
         ToolExperiment(options, states, pictures_of, pictures).run(sources, run.writer)
         stored = read_tools(folder)
+        run = run.measured(stored.rows)
         write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
         tables = stored.tables()
         write_results(folder, tables, tool_figures(stored.results()))
-        run.end(stored.n_results)
+        run.end()
     return tables
 
 
@@ -194,9 +198,10 @@ def run_end_to_end(
         _tell_others(states, ((row.setting, row.weights, row.network_sha256) for row in run.writer.existing))
         EndToEndExperiment(options, states).run(pictures, names, run.writer)
         stored = read_images(folder)
+        run = run.measured(stored.rows)
         tables = stored.tables()
         write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame, stored.networks)})
-        run.end(stored.n_results)
+        run.end()
     return tables
 
 
@@ -229,11 +234,12 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
         absent = run_zoo(chosen, options, run.writer)
         run = run.noting({"absent": absent})
         stored = read_zoo(folder)
-        tables = stored.tables()
-        write_results(folder, tables, {})
         found = {row.network for row in stored.rows}
         here = tuple(row.name for row in chosen if row.name in found or row.name not in absent)
-        run.end(stored.n_results, Plan({"networks": here}))
+        run = run.measured(stored.rows, Plan({"networks": here}))
+        tables = stored.tables()
+        write_results(folder, tables, {})
+        run.end()
     return tables
 
 
@@ -293,18 +299,31 @@ class OpenRun(Generic[RowT]):
         write_settings(self.path, found.identity, self.inputs, self.provenance, self.plan, has_ended=False)
         return found
 
-    def end(self, n_results: int, plan: Plan | None = None) -> None:
-        """Notes that the run came to its end, the last thing that it does.
+    def measured(self, rows: Sequence[KeyedRow], plan: Plan | None = None) -> OpenRun[RowT]:
+        """The run once all is measured, which is noted: tables and figures are to come. Warns of what has no row.
 
         Args:
-            n_results: Rows that it asked for and that are there.
+            rows: Those that it asked for, as they are read from its folder.
             plan: What it was to measure, without what turned out not to be possible; None for what was planned.
 
         Raises:
             InputError: If that cannot be written.
         """
-        measured = replace(plan or self.plan, n_results=n_results)
-        write_settings(self.path, self.identity, self.inputs, self.provenance, measured, has_ended=True)
+        n_results = len({row.key for row in rows})
+        found = replace(self, plan=replace(plan or self.plan, n_results=n_results))
+        ended = progress(found.plan, rows, has_ended=True)
+        if not ended.is_finished:
+            _log.warning("%s: not all is in the tables. %s", self.path.parent, ended.text())
+        write_settings(self.path, self.identity, self.inputs, self.provenance, found.plan, has_ended=False)
+        return found
+
+    def end(self) -> None:
+        """Notes that the run came to its end, the last thing that it does.
+
+        Raises:
+            InputError: If that cannot be written.
+        """
+        write_settings(self.path, self.identity, self.inputs, self.provenance, self.plan, has_ended=True)
 
 
 @contextmanager
@@ -372,6 +391,14 @@ def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
         if picture >= len(digests):
             there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
             raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
+
+
+def _tell_fewer(n_pictures: Mapping[str, int], max_pictures: int | None) -> None:
+    """Warns of sequences that have fewer pictures than were asked for."""
+    fewer = [f"{shown(name)} has {number}" for name, number in n_pictures.items() if number < (max_pictures or 0)]
+    if fewer:
+        more = f" and {len(fewer) - MAX_NAMES} more sequences have fewer" if len(fewer) > MAX_NAMES else ""
+        _log.warning("%s pictures of each sequence asked for: %s%s", max_pictures, ", ".join(fewer[:MAX_NAMES]), more)
 
 
 def _image_encoders() -> dict[str, str]:

@@ -104,11 +104,6 @@ class StoredRun(Generic[_RowT]):
         """The rows as a data frame."""
         return frame_of(self.rows, self.row_type)
 
-    @property
-    def n_results(self) -> int:
-        """How many results there are: rows about different things."""
-        return len({row.key for row in self.rows})
-
 
 @dataclass(frozen=True)
 class StoredTools(StoredRun[ToolRow]):

@@ -33,7 +33,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import make_folder, open_input, read_bytes, short_name, write_file
+from vvc_nnr.files import make_folder, name_of_text, open_input, read_bytes, short_name, write_file
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
@@ -418,7 +418,7 @@ def filter_pictures(sources: Sequence[Source], every: int = 8) -> Iterator[tuple
         for index, frame in enumerate(source.frames()):
             if index % every:
                 continue
-            name = f"{short_name(source.name)}_{index:04d}".replace("/", "_")
+            name = f"{short_name(name_of_text(source.name))}_{index:04d}".replace("/", "_")
             whole = _multiple_of_16(frame)
             if whole is not None:
                 yield f"{name}_x1", whole

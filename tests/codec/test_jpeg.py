@@ -12,8 +12,9 @@ import pytest
 import skimage.data
 from PIL import Image, ImageFile
 
-from vvc_nnr.codec.image_formats import ImageCoding, decode_jpeg, encode_at_bpp, encode_jpeg, encode_set, payload_bytes
+from vvc_nnr.codec.image_formats import ImageCoding, decode_jpeg, encode_at_bpp, encode_jpeg, encode_set
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.sequences.jpeg import payload_bytes
 
 DATA = Path(os.environ.get("VVC_NNR_DATA", "../shared/data"))
 CIFAR = DATA / "cifar10" / "cifar10_lossless_1000.npz"

@@ -187,6 +187,13 @@ def test_encode_decode_round_trip(run: Run, y4m: Path, frames: list[Frame], tmp_
     assert (tmp_path / "out.yuv").read_bytes() == raw(pictures)
 
 
+def test_a_word_where_a_video_has_fewer_pictures_than_asked_for(run: Run, y4m: Path, tmp_path: Path) -> None:
+    n_pictures = len(list(read_y4m(y4m)))
+    words = ("encode", y4m, "--qp", "40", "-o", tmp_path / "out.266", "--pictures")
+    assert f": {n_pictures} pictures (it has no more; {n_pictures + 5} asked for)" in run(*words, str(n_pictures + 5))
+    assert "asked for" not in run(*words, str(n_pictures))
+
+
 def test_encode_of_raw_pictures_is_that_of_y4m(run: Run, y4m: Path, frames: list[Frame], tmp_path: Path) -> None:
     """8 bit by options, 10 bit by the file's name; the codec sees the same samples."""
     (tmp_path / "in.yuv").write_bytes(raw(frames))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.experiments.tables.stored import load
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
@@ -144,6 +145,45 @@ def test_locales(locale, networks, tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / f"{NOT_UTF8}b.safetensors").exists()
     assert (tmp_path / "ü€b.safetensors").exists()
+
+
+def test_a_run_in_a_locale_without_letters(frames, rgb, networks, tmp_path, monkeypatch):
+    """Its rows are all in its tables, and it goes on in another locale."""
+    monkeypatch.chdir(tmp_path)
+    names = {"ü€": 32, NOT_UTF8: 40}
+    for folder in ("sequences", "images"):
+        Path(folder).mkdir()
+    for name, size in names.items():
+        write_y4m(Path("sequences", f"{name}.y4m"), frames[0].cropped(size, 32))
+        Image.fromarray(rgb[:size, :32]).save(Path("images", f"{name}.png"), format="png")
+    for source, name in (("rep", "ä"), ("small", "ö")):
+        Path(f"{name}.safetensors").write_bytes((networks / f"{source}.safetensors").read_bytes())
+    common = ("--compress", "uniform8", "--out", "results")
+    tool = ("--sequences", "sequences", "--networks", "ä.safetensors", "--qps", "37", "--cache", "cache")
+    commands = [
+        ("experiment", "tool-by-tool", *common, *tool, "--decisions", "wiener", "--backend", "torch"),
+        ("experiment", "end-to-end", *common, "--images", "images", "--networks", "ö.safetensors", "--formats", "webp"),
+    ]
+    code = (
+        "import sys; from vvc_nnr.experiments.cli.main import main; words = sys.argv[1:]; at = words.index('and')\n"
+        "sys.exit(main(words[:at]) or main(words[at + 1 :]))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [*commands[0], "and", *commands[1]]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert b"not all is in the tables" not in done.stderr
+    stored = load("results")
+    assert stored.tools is not None
+    assert stored.images is not None
+    assert {row.sequence for row in stored.tools.rows} == set(names)
+    assert {row.image for row in stored.images.rows} == {f"{name}.png" for name in names}
+    assert {row.network for row in stored.networks.itertuples()} == {"ä", "ö"}
+    assert (stored.tools.remarks, stored.images.remarks) == ((), ())
+    rows = Path("results", "end_to_end.tsv").read_bytes()
+    quiet(*commands[1])
+    assert Path("results", "end_to_end.tsv").read_bytes() == rows
 
 
 def test_a_notebook_s_backend_of_plots():

@@ -13,8 +13,10 @@ from PIL import Image
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import pictures
 from vvc_nnr.experiments.cli.experiment import chosen_sources
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags
 from vvc_nnr.experiments.pictures import (
+    SmallPictures,
     bundled_patches,
     bundled_sources,
     data_folder,
@@ -22,7 +24,7 @@ from vvc_nnr.experiments.pictures import (
     default_sources,
     small_pictures,
 )
-from vvc_nnr.experiments.records.settings import source_digests
+from vvc_nnr.experiments.records.settings import picture_digests, source_digests
 from vvc_nnr.sequences.source import open_sources
 
 
@@ -135,3 +137,26 @@ def test_all_pictures_that_are_too_small_are_named_at_once(rgb: NDArray[np.uint8
         small_pictures(tmp_path)
     with pytest.raises(InputError, match=r"b\.png: 1x1 is too small .*; .*c\.png: 5x9 is too small"):
         source_digests(open_sources(tmp_path))
+
+
+def test_a_word_where_fewer_pictures_are_there_than_asked_for(
+    rgb: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    three = SmallPictures((rgb, rgb, rgb), ("a", "b", "c"), "3 images of x")
+    assert (three.first(None), three.first(3), three.first(2).names) == (three, three, ("a", "b"))
+    assert caplog.text == ""
+    assert three.first(50) == three
+    assert "50 pictures asked for, there are 3: 3 images of x" in caplog.text
+
+
+def test_pictures_of_no_number_are_refused_before_a_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((0, 32, 32, 3), np.uint8))
+    words = ("experiment", "end-to-end", "--images", tmp_path / "x.npz", "--out", tmp_path / "out")
+    assert main([str(word) for word in words]) == 2
+    assert "x.npz: holds no image" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    for digests in (lambda: source_digests([]), lambda: picture_digests([], [])):
+        with pytest.raises(InputError, match="there is no picture to measure"):
+            digests()

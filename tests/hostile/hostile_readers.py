@@ -41,7 +41,7 @@ from vvc_nnr import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.image_formats import decode_jpeg, encode_jpeg, payload_bytes
+from vvc_nnr.codec.image_formats import decode_jpeg, encode_jpeg
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.programs import parse_encoder_log
@@ -93,6 +93,7 @@ from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.cifar import load_cifar10
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import read_image, read_image_size
+from vvc_nnr.sequences.jpeg import payload_bytes
 from vvc_nnr.sequences.source import open_source
 from vvc_nnr.sequences.yuv import format_from_name, parse_fps
 

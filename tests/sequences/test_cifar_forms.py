@@ -24,7 +24,7 @@ LABELS = [3, 0, 9, 1, 3, 5]
 
 
 def batch(begin: int, end: int, **more) -> bytes:
-    planar = np.ascontiguousarray(IMAGES[begin:end].transpose(0, 3, 1, 2).reshape(end - begin, -1))
+    planar = np.ascontiguousarray(IMAGES[begin:end].transpose(0, 3, 1, 2).reshape(end - begin, 3072))
     return pickle.dumps({b"data": planar, b"labels": LABELS[begin:end], **more})
 
 
@@ -80,7 +80,8 @@ def test_what_systems_leave_beside_batches_and_images(tmp_path, caplog, form):
 
 
 def test_untouched_data_set_says_nothing(tmp_path, caplog):
-    files = {"data_batch_1": batch(0, 3), "test_batch": batch(3, 6), "batches.meta": b"x", "readme.html": b"x"}
+    files = {f"data_batch_{i}": batch(i, i + 1) for i in range(1, 6)} | {"test_batch": batch(0, 1)}
+    files |= {"batches.meta": b"x", "readme.html": b"x"}
     load_cifar10(packed(tmp_path / "c", "folder", files))
     assert said(caplog) == ""
 
@@ -360,3 +361,59 @@ def test_a_zip_that_states_more_packed_bytes_than_it_has_is_damaged(tmp_path):
     (tmp_path / "x.zip").write_bytes(data)
     with pytest.raises(BitstreamError, match=r"states 2147483647 packed bytes of [0-9]+ in the archive"):
         load_cifar10(tmp_path / "x.zip")
+
+
+@FORMS
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_batches_that_are_missing_are_named(tmp_path, caplog, form, suffix):
+    def made(index: int) -> bytes:
+        planes = IMAGES[index].transpose(2, 0, 1).tobytes()
+        return bytes([LABELS[index]]) + planes if suffix else batch(index, index + 1)
+
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    files = {f"{name}{suffix}": made(i) for i, name in enumerate(names) if i not in (2, 5)}
+    path = packed(tmp_path / "d", form, files)
+    assert len(load_cifar10(path).images) == 4
+    assert ": 2 of 6 batches are missing (data_batch_3, test_batch)" in said(caplog)
+    caplog.clear()
+    assert len(load_cifar10(path, "train").images) == 4
+    assert ": 1 of 5 batches is missing (data_batch_3)" in said(caplog)
+
+
+@FORMS
+def test_a_set_without_images_is_refused(tmp_path, form):
+    path = packed(tmp_path / "d", form, {"data_batch_1": batch(0, 0), "test_batch": batch(0, 0)})
+    with pytest.raises(InputError, match="holds no image: data_batch_1, test_batch has none"):
+        load_cifar10(path)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy", "data_batch_1", "two.npz"])
+def test_a_file_without_images_is_refused(tmp_path, name):
+    path = tmp_path / name
+    if name.startswith("data"):
+        path.write_bytes(batch(0, 0))
+    elif name == "two.npz":
+        np.savez(path, x_train=IMAGES[:0], x_test=IMAGES[:0])
+    elif name == "x.npy":
+        np.save(path, IMAGES[:0])
+    else:
+        np.savez(path, images=IMAGES[:0])
+    with pytest.raises(InputError, match=rf"{name}: holds no image"):
+        load_cifar10(path)
+
+
+def test_other_pictures_beside_those_of_an_npz_are_named(tmp_path, caplog):
+    np.savez(tmp_path / "x.npz", images=IMAGES, other=IMAGES[:2], ids=np.arange(6), mean=np.zeros((32, 32)))
+    assert (load_cifar10(tmp_path / "x.npz").images == IMAGES).all()
+    assert said(caplog).endswith("x.npz: more pictures (other (2, 32, 32, 3)), under a name that is not known")
+    caplog.clear()
+    np.savez(tmp_path / "x.npz", images=IMAGES, ids=np.arange(6))
+    load_cifar10(tmp_path / "x.npz")
+    assert said(caplog) == ""
+
+
+def test_parquet_is_refused_by_name_and_with_what_to_do(tmp_path):
+    file = put(tmp_path / "hf" / "plain_text" / "train-00000-of-00001.parquet", b"PAR1" + bytes(99))
+    for path in (file, tmp_path / "hf"):
+        with pytest.raises(InputError, match=r"is parquet, .* not read; take the published archive \(vvc-nnr fetch"):
+            load_cifar10(path)

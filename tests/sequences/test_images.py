@@ -296,7 +296,7 @@ def test_colours_that_the_palette_lacks_are_not_made_black(tmp_path, kind):
             read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"P7\nWIDTH 1\n", b"\0" * 99])
+@pytest.mark.parametrize("content", [b"Q7\nWIDTH 1\n", b"\0" * 99])
 def test_what_is_no_image_is_told_without_pythons_objects(tmp_path, content):
     path = tmp_path / "x.png"
     path.write_bytes(content)

@@ -35,7 +35,7 @@ from vvc_nnr.experiments.records.settings import (
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import ReportFormat, write_report
-from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, open_run, write_results
+from vvc_nnr.experiments.runs.run import RESULT_SUFFIXES, _tell_fewer, open_run, write_results
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.folder_lock import LOCK, locked_folder
@@ -61,7 +61,7 @@ def run(tmp_path: Path, provenance: Provenance) -> Callable[..., None]:
         with open_run(tmp_path / "out", FILES, ImageRow, identity, PLAN, provenance, conventions) as opened:
             opened.writer.append(rows)
             if end:
-                opened.end(len(read_rows(tmp_path / "out" / FILES.rows, ImageRow).rows))
+                opened.measured(read_rows(tmp_path / "out" / FILES.rows, ImageRow).rows).end()
 
     return run
 
@@ -165,7 +165,7 @@ def test_tables_of_an_earlier_end_do_not_stay_beside_the_rows_of_an_unfinished_r
                 write_results(tmp_path / "out", dict.fromkeys(names, Table("A title", (), ())), plots)
                 written = {path.name for path in (tmp_path / "out").iterdir()}
                 assert {name + suffix for name in names for suffix in RESULT_SUFFIXES} <= written
-                opened.end(0)
+                opened.measured([]).end()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {own.name, files.rows, files.settings}
     assert own.read_text() == "of the user"
 
@@ -212,7 +212,7 @@ def test_one_run_at_a_time(run: Callable[..., None], tmp_path: Path, provenance:
         with pytest.raises(InputError, match="another run is writing it"):
             run(replace(IDENTITY, settings={"bits": 8, "qps": (37,)}))
         assert contents(tmp_path / "out") == before
-        opened.end(0)
+        opened.measured([]).end()
     assert sorted(contents(tmp_path / "out")) == [FILES.settings, FILES.rows]
     assert LOCK not in contents(tmp_path / "out")
 
@@ -292,8 +292,29 @@ def test_progress_counts_what_is_there() -> None:
     cut = progress(replace(PLAN, n_results=None), [A, B], has_ended=False)
     assert not cut.is_finished
     assert "2 of 2 images, 1 of 1 networks, 2 results. The run has not come to its end" in cut.text()
+    measured = progress(replace(PLAN, n_results=2), [A, B], has_ended=False)
+    assert measured.text().startswith("All is measured: 2 of 2 images, 1 of 1 networks, 2 of 2 results. Tables")
     empty = progress(PLAN, [], has_ended=False)
     assert "0 of 2 images, 0 of 1 networks, 0 of 4 results. Absent: images: a, b; networks: net." in empty.text()
+
+
+def test_a_run_that_ends_between_its_rows_and_its_plots(
+    tmp_path: Path, provenance: Provenance, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk: nothing is absent but tables and plots. What has no row in the tables is said."""
+    identity = RunIdentity({}, (), {"a": ("1",), "b": ("2",)})
+    opening = (IMAGE_FILES, ImageRow, identity, PLAN, provenance, Conventions().to_header())
+    with open_run(tmp_path / "out", *opening) as opened:
+        opened.writer.append([A, B])
+        opened.measured([A, B])
+    assert caplog.text == ""
+    run = read_last_run(tmp_path / "out" / IMAGE_FILES.settings)
+    (said,) = run_remarks(run.plan, [A, B], {"version": vvc_nnr.__version__}, has_ended=run.has_ended)
+    assert said.startswith("All is measured: 2 of 2 images")
+    with open_run(tmp_path / "out", *opening) as opened:
+        opened.measured([A]).end()
+    assert "out: not all is in the tables. Unfinished: 1 of 2 images" in caplog.text
+    assert "Absent: images: b." in caplog.text
 
 
 def test_remarks_of_other_versions_and_older_folders() -> None:
@@ -354,3 +375,12 @@ def test_copies_among_the_pictures_are_told(
     assert caplog.messages == [copies_text(inputs)]
     run(replace(IDENTITY, inputs=inputs), (A, B))
     assert read_last_run(tmp_path / "out" / FILES.settings).copies == "The same pictures count more than once: a = b."
+
+
+def test_sequences_of_fewer_pictures_than_asked_for_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    _tell_fewer({"a": 4, "b": 9}, 4)
+    _tell_fewer({"a": 4}, None)
+    assert caplog.text == ""
+    _tell_fewer({"a": 4, "b": 9, **{f"x{i}": 1 for i in range(6)}}, 5)
+    assert "5 pictures of each sequence asked for: a has 4, x0 has 1, x1 has 1, x2 has 1, x3 has 1" in caplog.text
+    assert "x3 has 1 and 2 more sequences have fewer" in caplog.text
