@@ -15,11 +15,19 @@ from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
 from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, ToolResults, Variant
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, RECONSTRUCTED
 
-Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "star", "none"]
+Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "plus", "tripod", "star", "none"]
 Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]
 N_COLOURS = 6
 """Colours of series; number 0 is the neutral one of anchors."""
 NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
+_DECODED_LOOKS: tuple[tuple[Marker, Line], ...] = (
+    ("cross", "dashed"),
+    ("plus", "dotted"),
+    ("tripod", "dashed"),
+    ("cross", "dotted"),
+    ("plus", "dashed"),
+    ("tripod", "dotted"),
+)
 GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
 
 
@@ -243,7 +251,7 @@ def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> P
         networks: The autoencoders.
     """
     files = [_file_series(method, means) for method in _IMAGE_LOOKS]
-    series, note = finite_series([*files, *_network_series(means, networks), _decoded_series(means)])
+    series, note = finite_series([*files, *_network_series(means, networks), *_decoded_series(means)])
     x = Axis("rate [bit per pixel]", with_zero=True)
     quoted = _paper_series() if series else ()
     return PointChart("PSNR over rate", x, Axis("mean PSNR, RGB [dB]"), (*series, *quoted), note)
@@ -269,12 +277,15 @@ def _network_series(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) 
         yield Series(label, points, 1, marker, "solid", tuple(mean.setting for mean in found))
 
 
-def _decoded_series(means: Sequence[ImageMean]) -> Series:
-    """The autoencoders with decoded weights."""
-    found = sorted((mean for mean in means if mean.weights not in (NO_WEIGHTS, ORIGINAL)), key=lambda mean: mean.bpp)
-    points = tuple((mean.bpp, mean.psnr_db) for mean in found)
-    names = tuple(f"{mean.setting}, {weights_title(mean.weights)}" for mean in found)
-    return Series(RECONSTRUCTED, points, 2, "cross", "none", names)
+def _decoded_series(means: Sequence[ImageMean]) -> Iterator[Series]:
+    """The autoencoders with decoded weights, a mark for each kind of them."""
+    kinds = list(dict.fromkeys(mean.weights for mean in means if mean.weights not in (NO_WEIGHTS, ORIGINAL)))
+    for place, weights in enumerate(kinds):
+        found = sorted((mean for mean in means if mean.weights == weights), key=lambda mean: mean.bpp)
+        points = tuple((mean.bpp, mean.psnr_db) for mean in found)
+        label = RECONSTRUCTED + (f", {weights_title(weights)}" if len(kinds) > 1 else "")
+        names = tuple(f"{mean.setting}, {weights_title(weights)}" for mean in found)
+        yield Series(label, points, 2, _DECODED_LOOKS[place % len(_DECODED_LOOKS)][0], "none", names)
 
 
 def _paper_series() -> Iterator[Series]:
@@ -284,7 +295,7 @@ def _paper_series() -> Iterator[Series]:
 
 
 def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
-    """What is drawn and how: anchors neutral, one colour per network, crosses where its weights are decoded.
+    """What is drawn and how: anchors neutral, one colour per network, open marks where its weights are decoded.
 
     Where networks ran in several ways, only the last of their weights is drawn: their curves would hide each other.
     """
@@ -296,10 +307,22 @@ def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
             yield variant, Series(label, (), 0, *_CODEC_LOOKS[variant.loop_filters])
         elif len(ways) == 1 or variant.weights == last[variant.network]:
             number = results.network_names.index(variant.network)
-            is_trained = variant.weights == ORIGINAL
-            marker: Marker = NETWORK_MARKERS[number % len(NETWORK_MARKERS)] if is_trained else "cross"
-            line = _WAY_LINES[variant.way] if len(ways) > 1 else "solid" if is_trained else "dashed"
+            marker, line = _weights_look(results, variant, number) if len(ways) == 1 else _way_look(variant, number)
             yield variant, Series(label, (), number % N_COLOURS + 1, marker, line)
+
+
+def _weights_look(results: ToolResults, variant: Variant, number: int) -> tuple[Marker, Line]:
+    """One look for each of the weights of a network."""
+    if variant.weights == ORIGINAL:
+        return NETWORK_MARKERS[number % len(NETWORK_MARKERS)], "solid"
+    decoded = [weights for name, weights in results.networks if name == variant.network and weights != ORIGINAL]
+    return _DECODED_LOOKS[decoded.index(variant.weights) % len(_DECODED_LOOKS)]
+
+
+def _way_look(variant: Variant, number: int) -> tuple[Marker, Line]:
+    """One line for each of the ways of a network, which is drawn with one of its weights."""
+    is_trained = variant.weights == ORIGINAL
+    return NETWORK_MARKERS[number % len(NETWORK_MARKERS)] if is_trained else "cross", _WAY_LINES[variant.way]
 
 
 def _named(series: Series, qps: Sequence[int]) -> Series:

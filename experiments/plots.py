@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,13 +68,19 @@ _MAX_NAME, _NAME_HEIGHT = 24, 12
 _MIN_TICKS, _MAX_TICKS = 3, 6
 _LOG_STEPS = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
 _NOTE_LETTERS_PER_INCH = 13
-"""In lines of notes, so that they stay in the figure."""
+"""In lines of notes and in legends, so that they stay in the figure."""
+_KEY_LETTERS = 8
+"""As wide are the key of a legend and the gaps beside it."""
+_LEGEND_ROWS, _LEGEND_ROW_INCHES = 6, 0.23
+"""A legend of more rows makes its figure higher, so that the charts stay as large."""
 _MARKERS: Mapping[Marker, tuple[str, float]] = {
     "circle": ("o", 7.2),
     "square": ("s", 6.6),
     "triangle": ("^", 7.6),
     "diamond": ("D", 6.4),
     "cross": ("x", 7.2),
+    "plus": ("+", 9.0),
+    "tripod": ("1", 10.0),
     "star": ("*", 12),
     "none": ("", 0),
 }
@@ -235,15 +242,31 @@ def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:
                 # the first chart's key, with markers, stands for the curve of gains as well
                 keys |= {str(line.get_label()): line for line in _curves(axes) if line.get_label() not in keys}
         figure.suptitle(one_line(title), fontsize="medium", x=0.01, ha="left")
-        columns = 3 if len(charts) > 1 else 2
+        n_letters = round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth())
+        columns = _legend_columns(list(keys), n_letters, 3 if len(charts) > 1 else 2)
+        n_more = math.ceil(len(keys) / columns) - _LEGEND_ROWS
+        figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_INCHES * max(0, n_more))
         legend = figure.legend(list(keys.values()), [""] * len(keys), loc="outside lower center", ncols=columns)
         for text, label in zip(legend.get_texts(), keys, strict=True):
-            text.set_text(label)  # only now: matplotlib before 3.10 leaves out a label that begins with an underscore
+            text.set_text(
+                fill(label, n_letters - _KEY_LETTERS)
+            )  # only now: matplotlib before 3.10 leaves out a label that begins with an underscore
         if note := _note(charts):
-            lines = fill(note, round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
+            lines = fill(note, n_letters)
             legend.set_title(lines, prop=FontProperties(size="small"))
             legend.set_alignment("left")
         return figure
+
+
+def _legend_columns(labels: Sequence[str], n_letters: int, most: int) -> int:
+    """As many columns as fit into so many letters, each as wide as its longest label and key; at least one."""
+    for columns in range(min(most, len(labels)), 1, -1):
+        size, n_longer = divmod(len(labels), columns)  # matplotlib's own split: the first columns have one more
+        ends = list(itertools.accumulate(size + (place < n_longer) for place in range(columns)))
+        parts = [labels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        if sum(max(map(len, part)) + _KEY_LETTERS for part in parts) <= n_letters:
+            return columns
+    return 1
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -322,7 +345,7 @@ def _look(series: Series) -> dict[str, Any]:
     """How matplotlib draws a series."""
     colour = _colour(series.colour)
     marker, size = _MARKERS[series.marker]
-    is_open = series.marker == "cross"
+    is_open = series.marker in ("cross", "plus", "tripod")
     return {
         "color": colour,
         "linestyle": _LINES[series.line],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vvc_nnr.filters.networks.foreign import declared_layout
+from vvc_nnr.filters.networks.foreign import declared_layout, own_copy
 from vvc_nnr.filters.networks.layout import RUNS, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.zoo import n_parameters
@@ -57,7 +56,7 @@ def complexity(network: nn.Module, layout: Layout | None = None) -> Complexity:
 def _macs_of_module(network: nn.Module, shapes: list[tuple[int, ...]]) -> float:
     for device in ("meta", "cpu"):
         try:
-            own = copy.deepcopy(network).eval().to(device)
+            own = own_copy(network, device)
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 own(*(torch.zeros(shape, device=device) for shape in shapes))
         except Exception:  # of a user's module: of what cannot be done with shapes, or what does not fit

@@ -36,16 +36,15 @@ from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.filters.training.calibration_pictures import (
+    FILTER_CROP_SIDE,
     IN_LOOP_QPS,
-    CropOptions,
     Degrade,
-    autoencoder_calibration,
     codec_calibration,
+    crop_options,
     divided,
     gaussian_noise,
     inloop_calibration,
     jpeg_artefacts,
-    patches,
     restoration_calibration,
 )
 from vvc_nnr.filters.training.fine_tuning import (
@@ -253,7 +252,6 @@ class _Job:
         """What compression follows and what measures it."""
         options = self.options
         n_crops = options.n_crops
-        crops = CropOptions() if n_crops is None else CropOptions(n_crops, max(4, n_crops))
         layout = self._layout(model)
         if isinstance(model, Network) and (options.noise_sigma is not None or options.jpeg_quality is not None):
             raise InputError("noise_sigma, jpeg_quality: not for in-loop filters and autoencoders")
@@ -262,14 +260,12 @@ class _Job:
         if not isinstance(model, Autoencoder) and options.cifar is not None:
             raise InputError("cifar: only for autoencoders")
         if layout is not None:
-            crops = replace(crops, side=128)
+            crops = crop_options(n_crops, FILTER_CROP_SIDE)
             return inloop_calibration(self.photographs, self._qps(), self._loop_filters(), crops, layout)
-        if isinstance(model, Autoencoder):
-            images = None if options.cifar is None else load_cifar10(options.cifar).images
-            return autoencoder_calibration(*patches(self.photographs, images))
         if (codec := self.codec(model)) is not None:
-            chosen = None if n_crops is None else CropOptions(n_crops, max(4, n_crops // 2))
-            return codec_calibration(codec, self.photographs, chosen)
+            images = None if options.cifar is None else load_cifar10(options.cifar).images
+            return codec_calibration(codec, self.photographs, n_crops, images)
+        crops = crop_options(n_crops)
         return restoration_calibration(self.photographs, _n_planes(model), self._degradation(), crops)
 
     def tuning(self, model: nn.Module, folder: Path) -> Tuning:

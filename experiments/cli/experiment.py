@@ -71,8 +71,13 @@ def _compressions_text(compressions: tuple[Compression, ...]) -> str:
 
 
 _COMPRESSIONS = door(parse_compressions, "LIST", _compressions_text)
-_NETWORK_NAMES = {"originals": "original", "compressions": "compress", "photographs": "calibrate"}
-_NETWORK_KINDS = {"originals": Texts, "compressions": _COMPRESSIONS, "photographs": FOLDER}
+_NETWORK_NAMES = {
+    "originals": "original",
+    "compressions": "compress",
+    "photographs": "calibrate",
+    "n_crops": "crops",
+}
+_NETWORK_KINDS = {"originals": Texts, "compressions": _COMPRESSIONS, "photographs": FOLDER, "n_crops": POSITIVE}
 TOOL_FLAGS = Flags(
     ToolOptions,
     names=_NETWORK_NAMES

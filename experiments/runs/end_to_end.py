@@ -57,6 +57,8 @@ class EndToEndOptions:
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
         compressions: What each network as trained is stored with and decoded from.
         photographs: Folder of photographs for the compression "calibrated".
+        n_crops: Crops of them that it follows, and at least as many that measure its loss: fewer are sooner done.
+            Default: 48, of autoencoders of your own 24.
         formats: Whose files stand beside them: jpeg, webp, avif, jpeg2000, jpegxl.
         subsampling: Chroma format of JPEG and AVIF.
         stride: What the sides of a network's pictures must be multiples of; default: as it says, else found by trying.
@@ -71,13 +73,14 @@ class EndToEndOptions:
     originals: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     photographs: Path | None = None
+    n_crops: int | None = None
     formats: tuple[ImageFormat, ...] = FORMATS
     subsampling: JpegSubsampling = "444"
     stride: int | None = None
 
     def __post_init__(self) -> None:
         check_once(self.compressions)
-        check_photographs(self.compressions, self.photographs)
+        check_photographs(self.compressions, self.photographs, self.n_crops)
         image_codings(self.formats, self.subsampling)
 
 

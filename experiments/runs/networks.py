@@ -36,9 +36,10 @@ from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
 from vvc_nnr.filters.training.calibration_pictures import (
+    FILTER_CROP_SIDE,
     IN_LOOP_QPS,
-    CropOptions,
     codec_calibration,
+    crop_options,
     inloop_calibration,
 )
 from vvc_nnr.filters.zoo import (
@@ -63,7 +64,6 @@ MAX_CHANGE = 0.5
 norm. Trained twice, networks of one shape are about 1.4 apart."""
 _REPLACEMENT = PAPER_NETWORKS[0]
 _PLACES: Mapping[str, NetworkPlace] = {"all": "all", "none": "none"}
-_CROP_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -391,11 +391,13 @@ class CodingOptions:
         compressions: What each network as trained is stored with, in the order of the tables.
         folder: Where the coded files go; they are read from there if they are there already.
         photographs: Folder of the photographs that "calibrated" looks at; None where no compression is of that kind.
+        n_crops: Crops of them that it follows; None: as many as `compress_by_pictures` does.
     """
 
     compressions: Sequence[Compression]
     folder: Path
     photographs: Path | None = None
+    n_crops: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -415,12 +417,16 @@ class NetworkState:
     codec: PictureCodec | None
 
 
-def check_photographs(compressions: Sequence[Compression], photographs: Path | None) -> None:
+def check_photographs(compressions: Sequence[Compression], photographs: Path | None, n_crops: int | None) -> None:
     """Refuses calibrated compression without photographs, and photographs without it, before anything runs.
 
     Raises:
-        InputError: If photographs are missing, not there, or of no use.
+        InputError: If photographs are missing, not there, or of no use, or so is the number of crops.
     """
+    if n_crops is not None and photographs is None:
+        raise InputError(f"n_crops: {n_crops}, are crops of photographs to compress by; give them (--calibrate DIR)")
+    if n_crops is not None and n_crops < 1:
+        raise InputError(f"n_crops: {n_crops}, must be at least 1")
     if any(each.kind == "calibrated" for each in compressions):
         if photographs is None:
             raise InputError("compression calibrated: needs photographs to compress by (--calibrate DIR)")
@@ -479,6 +485,7 @@ def _coded_file(
     key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
     key.update(_float_bytes(trained))
     if compression.kind == "calibrated":
+        key.update(b"" if options.n_crops is None else f"{options.n_crops} crops ".encode())
         for path in _photographs(options):
             key.update(read_bytes(path))
     plain = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in name)
@@ -509,7 +516,7 @@ def _coded_bytes(
         )
     found = compress_calibrated(
         network,
-        _calibration(given, trained.layout, _photographs(options)),
+        _calibration(given, trained.layout, options),
         max_loss_db=compression.max_loss_db,
         max_bytes=compression.max_bytes,
         metadata=metadata,
@@ -525,15 +532,16 @@ def _tell(line: str) -> None:
 
 
 def _photographs(options: CodingOptions) -> list[Path]:
-    check_photographs(options.compressions, options.photographs)
+    check_photographs(options.compressions, options.photographs, options.n_crops)
     assert options.photographs is not None
     return image_files(options.photographs)
 
 
-def _calibration(network: GivenNetwork, layout: Layout | None, photographs: Sequence[Path]) -> Calibration:
+def _calibration(network: GivenNetwork, layout: Layout | None, options: CodingOptions) -> Calibration:
     """What a network gets to be compressed by: coded crops for a filter, pictures for an autoencoder."""
+    photographs = _photographs(options)
     if network.codec is not None:
-        return codec_calibration(network.codec, photographs)
+        return codec_calibration(network.codec, photographs, options.n_crops)
     assert layout is not None
     before: LoopFilters = "none" if network.place == "none" else "all"
-    return inloop_calibration(photographs, IN_LOOP_QPS, before, CropOptions(side=_CROP_SIDE), layout)
+    return inloop_calibration(photographs, IN_LOOP_QPS, before, crop_options(options.n_crops, FILTER_CROP_SIDE), layout)

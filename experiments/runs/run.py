@@ -143,7 +143,9 @@ def run_tool_by_tool(
         pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
         remove_leftovers(pictures)
         remove_leftovers(coded)
-        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
+        states = network_states(
+            networks, CodingOptions(options.compressions, coded, options.photographs, options.n_crops)
+        )
         _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
         _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in run.writer.existing))
         ToolExperiment(options, states, pictures_of, pictures).run(sources, run.writer)
@@ -193,7 +195,9 @@ def run_end_to_end(
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
         coded = make_folder(folder / CODED_FOLDER)
         remove_leftovers(coded)
-        states = network_states(networks, CodingOptions(options.compressions, coded, options.photographs))
+        states = network_states(
+            networks, CodingOptions(options.compressions, coded, options.photographs, options.n_crops)
+        )
         _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
         _tell_others(states, ((row.setting, row.weights, row.network_sha256) for row in run.writer.existing))
         EndToEndExperiment(options, states).run(pictures, names, run.writer)

@@ -108,6 +108,7 @@ class ToolOptions:
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
         photographs: Folder of photographs for the compression "calibrated".
+        n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
 
     Raises:
@@ -135,6 +136,7 @@ class ToolOptions:
     compressions: tuple[Compression, ...] = BOTH_MODES
     decisions: DecisionMode = "off"
     photographs: Path | None = None
+    n_crops: int | None = None
     viewer_picture: int = 0
 
     def __post_init__(self) -> None:
@@ -147,7 +149,7 @@ class ToolOptions:
         if self.viewer_picture < 0:
             raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
         check_once(self.compressions)
-        check_photographs(self.compressions, self.photographs)
+        check_photographs(self.compressions, self.photographs, self.n_crops)
 
     @property
     def ways(self) -> tuple[Way, ...]:

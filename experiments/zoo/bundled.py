@@ -29,6 +29,7 @@ from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, e
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.training.calibration_pictures import (
+    FILTER_CROP_SIDE,
     IN_LOOP_QPS,
     CropOptions,
     autoencoder_calibration,
@@ -75,7 +76,7 @@ class InLoopRow:
     def calibration(self, folder: Path | None) -> Calibration:
         """Pictures that VVC coded, of other photographs than those of the score."""
         paths = calibration_photographs(folder)
-        return inloop_calibration(paths, IN_LOOP_QPS, self.loop_filters, CropOptions(side=128))
+        return inloop_calibration(paths, IN_LOOP_QPS, self.loop_filters, CropOptions(side=FILTER_CROP_SIDE))
 
 
 def _filtered(module: InLoopNetwork, originals: list[Frame], decoded: list[Frame]) -> Metrics:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from pathlib import Path
@@ -27,6 +26,7 @@ from vvc_nnr.bitstream.stream import with_metadata
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters import _kernels
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY
+from vvc_nnr.filters.networks.foreign import own_copy
 from vvc_nnr.filters.networks.in_loop import (
     INPUT_SCALES,
     OUTPUT_SCALE,
@@ -374,7 +374,7 @@ class NativeBackend:
     """
 
     def __init__(self, network: InLoopNetwork, n_threads: int = 1, *, portable: bool = False) -> None:
-        own = deepcopy(network).cpu().float().eval()
+        own = own_copy(network, "cpu", torch.float32)
         stored = own.feature_levels
         levels = measured_levels(own) if stored is None else parse_levels(stored, own)
         self._network = to_integers(own, levels)

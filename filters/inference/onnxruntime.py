@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
-from copy import deepcopy
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.filters.networks.foreign import own_copy
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, onnx_runtime
@@ -33,7 +33,7 @@ def to_onnx(network: nn.Module, layout: Layout) -> bytes:
     """
     if isinstance(network, OnnxNetwork):
         return network.model()
-    own = deepcopy(network).cpu().float().eval()
+    own = own_copy(network, "cpu", torch.float32)
     height, width = layout.patch or (layout.align * -(-side // layout.align) for side in _EXAMPLE_SIDES)
     margin = 0 if layout.patch else 2 * layout.overlap
     planes = torch.zeros(1, layout.n_inputs, height + margin, width + margin)

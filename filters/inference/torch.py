@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.inference.choice import Precision
+from vvc_nnr.filters.networks.foreign import own_copy
 
 
 class TorchBackend:
@@ -71,7 +71,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def _in_float32(network: nn.Module) -> nn.Module:
     """The network itself, or a copy in float32 if it has weights of another float format."""
     formats = {value.dtype for value in network.state_dict().values() if value.is_floating_point()}
-    return network if formats <= {torch.float32} else deepcopy(network).float()
+    return network if formats <= {torch.float32} else own_copy(network, dtype=torch.float32)
 
 
 @contextmanager

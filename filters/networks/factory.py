@@ -193,7 +193,21 @@ def _own_errors(text: str, path: Path) -> Iterator[None]:
         if isinstance(error, SyntaxError) and error.filename and _is(error.filename, path):
             lines = [error.lineno]
         where = f" in line {lines[-1]}" if lines else ""
-        raise InputError(f"{text}: {type(error).__name__}{where}: {' '.join(str(error).split())}") from error
+        said = f"{type(error).__name__}{where}: {' '.join(str(error).split())}{_remedy(error)}"
+        raise InputError(f"{text}: {said}") from error
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about a torchvision that does not import, which others such as CompressAI ask for."""
+    if isinstance(error, RuntimeError) and "operator torchvision::" in str(error):
+        return (
+            "; torchvision is built for another torch than the one here: pip install --no-deps --force-reinstall "
+            "torchvision from where torch came from (its CPU build: --index-url https://download.pytorch.org/whl/cpu), "
+            "or declare its operators first (docs/model-zoo.md)"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
+        return "; pip install --no-deps torchvision from where torch came from (docs/model-zoo.md)"
+    return ""
 
 
 def _is(name: str, path: Path) -> bool:

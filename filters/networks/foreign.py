@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
@@ -21,6 +22,22 @@ _Array: TypeAlias = np.ndarray[Any, Any]
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
+def own_copy(network: _Module, device: str | None = None, dtype: torch.dtype | None = None) -> _Module:
+    """A deep copy of a module in evaluation mode.
+
+    What torch warns of while it copies scripted modules (whose weights then are no leaves) and exported programs is no
+    matter to the user, and passed over.
+
+    Args:
+        network: The module.
+        device: Where the copy is; None: where the module is.
+        dtype: Of its floats; None: their own.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return copy.deepcopy(network).to(device=device, dtype=dtype).eval()
+
+
 def with_tensors(
     network: _Module, tensors: Mapping[str, _Array], where: str, constants: Set[str] = frozenset()
 ) -> _Module:
@@ -36,7 +53,7 @@ def with_tensors(
     Raises:
         InputError: If they are not those of such a module.
     """
-    changed = copy.deepcopy(network)
+    changed = own_copy(network)
     own = changed.state_dict()
     tensors = _without_prefix(tensors, set(own))
     missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own) - constants)

@@ -34,8 +34,11 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 IN_LOOP_QPS = (22, 27, 32, 37)
+FILTER_CROP_SIDE = 128
 N_PATCHES, PATCH_BATCH = 2048, 64
 N_CODEC_CROPS, CODEC_CROP_SIDE = 24, 96
+MIN_HELD_OUT = 4
+"""Crops by which a loss is measured, however few are followed."""
 # BT.601, as grey pictures are made in the literature of denoising.
 GREY = np.array([0.299, 0.587, 0.114])
 
@@ -59,6 +62,17 @@ class CropOptions:
     n_held_out: int = 48
     side: int = 72
     seed: int = 0
+
+
+def crop_options(n_crops: int | None, side: int = CropOptions.side) -> CropOptions:
+    """So many crops to follow as the user says, and as many to measure by; None: 48 and 48.
+
+    Args:
+        n_crops: At least 1.
+        side: Of the crops that are followed.
+    """
+    usual = CropOptions(side=side)
+    return usual if n_crops is None else replace(usual, n_fitted=n_crops, n_held_out=max(MIN_HELD_OUT, n_crops))
 
 
 def crops(paths: Sequence[Path], options: CropOptions) -> tuple[list[Crop], list[Crop]]:
@@ -292,22 +306,25 @@ def autoencoder_calibration(
     return Calibration(samples(pictures), samples(held_out), run=through_rounded_latent, accepts_small=True)
 
 
-def codec_calibration(codec: PictureCodec, paths: Sequence[Path], options: CropOptions | None = None) -> Calibration:
+def codec_calibration(
+    codec: PictureCodec, paths: Sequence[Path], n_crops: int | None = None, images: NDArray[np.uint8] | None = None
+) -> Calibration:
     """Pictures for an autoencoder, which is to return them: patches for the bundled one, crops for any other.
 
     Args:
         codec: The autoencoder.
         paths: Photographs.
-        options: Which crops; None: so many and so large as a network of its stride needs. Not for the bundled one.
+        n_crops: Crops (for the bundled one patches) to follow; None: 24 (2048).
+        images: For the bundled one: small pictures (N, 32, 32, 3), of which half of the patches are then.
 
     Raises:
         InputError: If there are fewer than two photographs, or one cannot be read.
     """
     if isinstance(codec.network, Autoencoder):
-        return autoencoder_calibration(*patches(paths, None))
-    chosen = options or CropOptions(N_CODEC_CROPS, N_CODEC_CROPS // 2)
+        return autoencoder_calibration(*patches(paths, images, N_PATCHES if n_crops is None else n_crops))
+    n_fitted = N_CODEC_CROPS if n_crops is None else n_crops
     side = -(-max(CODEC_CROP_SIDE, 2 * codec.stride) // codec.stride) * codec.stride
-    fitted, held_out = crops(paths, replace(chosen, side=side))
+    fitted, held_out = crops(paths, CropOptions(n_fitted, max(MIN_HELD_OUT, n_fitted // 2), side))
 
     def sample(crop: Crop) -> Sample:
         picture = padded(as_picture(crop, 3), codec.stride)

@@ -16,7 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.experiments.records.weights import parse_compression
+from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.zoo import load_filter
 from vvc_nnr.sequences.y4m import read_y4m
@@ -248,3 +252,15 @@ def test_the_document_can_be_typed_in_as_it_stands(
         rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
     weights = dict.fromkeys(row["weights"] for row in rows if row["network"] == "network")
     assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc"]
+
+
+@pytest.mark.parametrize("options", [ToolOptions, EndToEndOptions])
+def test_crops_need_photographs_and_are_at_least_one(
+    options: type[ToolOptions] | type[EndToEndOptions], photographs: Path
+) -> None:
+    with pytest.raises(InputError, match=r"n_crops: 3, are crops of photographs .*--calibrate DIR"):
+        options(n_crops=3)
+    calibrated = (parse_compression("calibrated"),)
+    with pytest.raises(InputError, match="n_crops: 0, must be at least 1"):
+        options(compressions=calibrated, photographs=photographs, n_crops=0)
+    assert options(compressions=calibrated, photographs=photographs, n_crops=3).n_crops == 3

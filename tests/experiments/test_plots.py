@@ -78,7 +78,8 @@ def test_end_to_end_figure(image_rows: list[ImageRow]) -> None:
         "JPEG, optimised",
         "JPEG, payload",
         "CNN-AE",
-        "reconstructed CNN-AE",
+        "reconstructed CNN-AE, uniform8",
+        "reconstructed CNN-AE, NNC QP -32",
         "JPEG, in the paper",
         "CNN-AE, in the paper",
     ]
@@ -121,7 +122,7 @@ def test_infinite_points_are_named_and_not_in_the_legend(
     """One image that JPEG codes exactly makes all of its means infinite."""
     exact = [replace(row, psnr_db=math.inf) if "jpeg" in row.method and row.image == "a" else row for row in image_rows]
     figure = end_to_end_figure(exact)
-    assert labels(figure.axes[0])[:2] == ["CNN-AE", "reconstructed CNN-AE"]
+    assert labels(figure.axes[0])[:2] == ["CNN-AE", "reconstructed CNN-AE, uniform8"]
     all_of = "all of JPEG, file; all of JPEG, optimised; all of JPEG, payload."
     assert figure_note(figure) == f"Points of infinite PSNR are not drawn: {all_of}"
     rows = [
@@ -170,6 +171,33 @@ def test_a_legend_has_every_name() -> None:
     anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
     figure = charts_figure("t", rd_pair("t", anchor, [Series("codec", anchor), Series("_net", test)], (22, 27, 32, 37)))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["codec", "_net"]
+
+
+def test_a_legend_of_long_names_stays_in_its_figure() -> None:
+    names = ["JPEG, file", "JPEG, payload", *(f"CNN-AE ({'Long' * n}Network)" for n in range(1, 20, 3))]
+    series = tuple(Series(name, ((1.0, 1.0 + n), (2.0, 2.0)), n % 6) for n, name in enumerate(names))
+    for n_charts in (1, 2):
+        figure = charts_figure("t", rd_pair("t", [(1.0, 1.0), (2.0, 2.0)], series, (22, 27))[:n_charts])
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box, whole = legend.get_window_extent(), figure.bbox
+        assert whole.x0 <= box.x0
+        assert box.x1 <= whole.x1
+        assert figure.axes[0].get_window_extent().height > 0.3 * whole.height
+
+
+def test_weights_of_one_network_can_be_told_apart(
+    image_rows: list[ImageRow], tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]
+) -> None:
+    more = [replace(row, weights="nnc:-24") for row in tool_rows if row.weights == "uniform8"]
+    also = [replace(row, weights="nnc:-24") for row in tool_networks if row.weights == "uniform8"]
+    axes = rd_figures([*tool_rows, *more], [*tool_networks, *also])["Overall"].axes[0]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines}
+    assert more
+    assert len(looks) == len(axes.lines)
+    (axes,) = end_to_end_figure(image_rows).axes
+    marks = {line.get_label(): line.get_marker() for line in axes.lines}
+    assert marks["reconstructed CNN-AE, uniform8"] != marks["reconstructed CNN-AE, NNC QP -32"]
 
 
 def labels(axes: Axes) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner, check_fits, filter_frame
 from vvc_nnr.filters.networks.factory import made_by
+from vvc_nnr.filters.networks.foreign import with_tensors
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, parse_layout
 from vvc_nnr.filters.training.calibration_pictures import without_margin
 from vvc_nnr.filters.zoo import (
@@ -435,6 +439,50 @@ def test_exported_programs_give_the_samples_of_their_module(random_frame):
         own = own_network("exported", exported, network.layout).network
         found = filter_frame(own, frame, layout=network.layout)
         assert all(np.array_equal(a, b) for a, b in zip(found.planes, expected.planes, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_scripted_modules_give_the_samples_of_their_module_without_a_warning_of_torch(tmp_path, random_frame, backend):
+    # Warnings are errors here.
+    network, frame = loaded("make_a").network, random_frame(96, 64)
+    expected = filter_frame(network, frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates these functions, which is the user's to know
+        torch.jit.save(torch.jit.script(network), tmp_path / "scripted.pt")
+        scripted_modules = torch.jit.load(tmp_path / "scripted.pt"), torch.jit.trace(network, torch.rand(1, 1, 32, 48))
+    for scripted in scripted_modules:
+        own = own_network("scripted", scripted, network.layout)
+        assert complexity(own.network, own.layout) == complexity(network, own.layout)
+        found = Runner(own.network, layout=own.layout, backend=backend).filter_frame(frame)
+        assert all(
+            np.abs(np.subtract(a, b, dtype=int)).max() <= 1 for a, b in zip(found.planes, expected.planes, strict=True)
+        )
+        copied = with_tensors(own.network, network_tensors(network), "copied")
+        assert all(
+            torch.equal(a, b) for a, b in zip(copied.state_dict().values(), network.state_dict().values(), strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("raise RuntimeError('operator torchvision::nms does not exist')", "torchvision is built for another torch"),
+        ("import sys; sys.modules['torchvision'] = None; import torchvision", "pip install --no-deps torchvision from"),
+    ],
+)
+def test_a_torchvision_that_does_not_import_is_told_with_what_to_do(tmp_path, monkeypatch, line, remedy):
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    (tmp_path / "nets.py").write_text(f"{line}\n\ndef make():\n    pass\n")
+    with pytest.raises(InputError, match=rf"in line 1: .*{remedy}.*docs/model-zoo.md") as caught:
+        load_filter(f"{tmp_path / 'nets.py'}:make", layout="planes=y")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_document_says_to_do_about_torchvision_can_be_typed_in():
+    document = (Path(__file__).parents[2] / "docs" / "model-zoo.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    used = f"{code}\nassert torch.ops.torchvision.nms and torch.ops.torchvision.qnms"
+    assert subprocess.run([sys.executable, "-c", used], capture_output=True, check=True).stderr == b""
 
 
 def test_other_inputs_than_planes_and_qp_are_told():

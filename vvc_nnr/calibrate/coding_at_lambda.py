@@ -91,9 +91,22 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(
-    model: nn.Module, pictures: Any, options: CompressOptions, metadata: Mapping[str, str], seed: int
+    model: nn.Module,
+    pictures: Any,
+    options: CompressOptions,
+    metadata: Mapping[str, str],
+    seed: int,
+    reference: nn.Module | None = None,
 ) -> CalibratedCoder:
     """What all candidates share.
+
+    Args:
+        model: The network.
+        pictures: What it gets, as in `compress_calibrated`; so are the others.
+        options: For what pictures do not decide, as `calibrated_options` makes them.
+        metadata: Texts that travel with the network.
+        seed: Of what is drawn.
+        reference: The network that losses are measured against; None: `model`.
 
     Raises:
         InputError: If an option, a picture or the network cannot be used.
@@ -106,7 +119,7 @@ def prepare(
     calibration = as_calibration(pictures, original)
     weights = picture_weights(original, calibration)
     check_sizes(original, calibration)
-    meter = loss_meter(original, calibration)
+    meter = loss_meter(original if reference is None else copied_module(reference).eval().float(), calibration)
     layers = [
         layer
         for layer in find_layers(original, calibration.run, calibration.fitted[0].inputs)

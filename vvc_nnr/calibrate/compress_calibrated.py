@@ -19,11 +19,10 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from torch import nn
 
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
-from vvc_nnr.calibrate.calibration import loss_meter, own_gradients
+from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.coding.encoder import check_metadata
 from vvc_nnr.errors import InputError, shown
-from vvc_nnr.model.torch import copied_module
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import MIN_QUALITY_DB
 
@@ -190,7 +189,7 @@ def compress_calibrated(
         return found, found.loss_db if max_bytes is None else float(len(found.data))
 
     found = search_lambda(candidate, candidates.first_lambda(max_loss_db or FIRST_LOSS_DB), limit)
-    calibrated = replace(smallest or found.best, n_candidates=found.n_candidates)
+    calibrated = smallest or found.best
     best = calibrated if found.is_kept else None
     for plain in _plain_files(candidates, calibrated, max_loss_db, max_bytes):
         tell(f"without calibration: {_in_words(plain)}")
@@ -199,6 +198,7 @@ def compress_calibrated(
         raise InputError(_beyond(calibrated, max_loss_db, max_bytes))
     if best.method == "plain":
         best = replace(best, calibrated=calibrated)
+    best = replace(best, n_candidates=found.n_candidates)
     tell(f"taken: {best.method}, {_in_words(best)}")
     if best.loss_db < -MUCH_GAIN_DB:
         gain = "the network as given makes the pictures held out %.4f dB worse than the coded one; does it fit them?"
@@ -275,11 +275,7 @@ def prepare_calibrated(
         InputError: If an option, a picture or the network cannot be used.
     """
     check_metadata(metadata or {})
-    candidates = prepare(model, pictures, calibrated_options(options), metadata or {}, seed)
-    if reference is None:
-        return candidates
-    other = copied_module(reference).eval().float()
-    return replace(candidates, meter=loss_meter(other, candidates.calibration))
+    return prepare(model, pictures, calibrated_options(options), metadata or {}, seed, reference)
 
 
 def calibrated_options(options: CompressOptions | None) -> CompressOptions:

@@ -263,6 +263,8 @@ Inputs: TypeAlias = Sequence[Tensor]
 # Moments of n columns are over this many times n places at least, if the pictures have as many.
 PLACES_PER_COLUMN = 256
 MIN_PLACES = 1 << 15
+# A standard deviation of a smaller share of the mean is rounding.
+ROUNDING_SHARE = 2.0**-20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -411,7 +413,8 @@ class Evidence:
 class _Sums:
     """Sums of products in float32 and of those in float64, about the means of the first picture.
 
-    About zero, float32 would lose what is left after the means are taken off.
+    About zero, float32 would lose what is left after the means are taken off. Of an input that is constant but for
+    rounding nothing is left, and its moments with other inputs are rounding too.
     """
 
     def __init__(self, n_groups: int, n: int) -> None:
@@ -444,12 +447,13 @@ class _Sums:
         columns = self._columns / n - _outer(after, after)
         crossed = self._crossed / n - _outer(before, after)
         kept = self._evidence.shares()
-        columns, crossed = columns * kept, crossed * kept
+        origin, original_origin = (each[:, 0].astype(np.float64) for each in reversed(self._origins))
+        mean, original_mean = origin + after, original_origin + before
+        varies = np.diagonal(columns, axis1=1, axis2=2) > np.square(ROUNDING_SHARE * mean)
+        columns = columns * kept * varies[:, None, :] * varies[:, :, None]
+        crossed = crossed * kept * varies[:, None, :]
         square = np.ix_(np.arange(len(columns)), order, order)
-        original_mean, mean = (origin[:, 0].astype(np.float64) for origin in self._origins)
-        return InputMoments(
-            columns[square], crossed[square], (mean + after)[:, order], (original_mean + before)[:, order]
-        )
+        return InputMoments(columns[square], crossed[square], mean[:, order], original_mean[:, order])
 
 
 def output_moments(

@@ -183,7 +183,7 @@ def test_points_of_infinite_psnr_are_named(
     page = render_page("t", [images, filters, sections["model-zoo"]], NO_PICTURES, provenance).decode()
     assert "not drawn: all of JPEG, file; all of JPEG, optimised; all of JPEG, payload.</p>" in page
     assert "</svg> JPEG, payload</li>" not in page
-    assert "</svg> reconstructed CNN-AE</li>" in page
+    assert "</svg> reconstructed CNN-AE, uniform8</li>" in page
     assert {(each.value, each.unit) for each in images.findings} == {("n/a", "")}
     assert filters.findings == ()
     assert "</svg> codec, all filters</li>" not in page

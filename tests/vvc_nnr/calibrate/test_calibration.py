@@ -22,6 +22,7 @@ from vvc_nnr.calibrate.layers import find_layers, rows_of, run_forward, weight_o
 from vvc_nnr.calibrate.moments import BothPasses, Evidence, PausedPasses, input_moments, output_moments
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.rate_distortion import damped, feedback_of
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +150,28 @@ def test_input_moments_are_means_over_patches(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(found.columns[0], np.cov(v.T, bias=True), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found.about_zero().columns[0], v.T @ v / len(v), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.about_zero().crossed[0], u.T @ v / len(v), rtol=1e-4, atol=1e-6)
+
+
+def test_inputs_that_are_constant_but_for_rounding_weigh_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    constants = torch.rand(20, generator=generator)
+    samples = []
+    for _ in range(4):
+        alive = 0.5 + 0.01 * torch.randn(9216, 4, generator=generator)
+        samples.append((torch.cat([constants.expand(9216, -1), alive], 1),))
+    network = nn.Sequential(nn.Linear(24, 2))
+    layers = find_layers(network, run_forward, samples[0])
+    with (
+        PausedPasses(network, layers, samples, run_forward) as before,
+        PausedPasses(network, layers, samples, run_forward) as after,
+    ):
+        found = input_moments(layers[0], network[0], BothPasses(before, after, 4, torch.Generator()))
+    assert found is not None
+    feedback_of(damped(found.columns))  # else: not positive definite
+    assert not found.columns[0, :20].any()
+    assert not found.crossed[0, :, :20].any()
+    np.testing.assert_allclose(np.diag(found.columns[0])[20:], 1e-4, rtol=0.05)
+    np.testing.assert_allclose(found.mean[0, :20], constants, rtol=1e-4)
 
 
 def test_output_moments_tell_what_an_error_of_a_layer_costs() -> None:
