@@ -36,10 +36,13 @@ struct ArithmeticEncoder {
     while (n_bins > 0) {
       const int n = n_bins < 16 ? n_bins : 16;
       n_bins -= n;
-      low = (low << n) + (bins >> n_bins & ((uint64_t{1} << n) - 1)) * (range >> kRangeShift);
-      n_pending += n;
-      if (n_pending >= 32) flush();
+      encode_few_bypass(bins >> n_bins & ((uint64_t{1} << n) - 1), n);
     }
+  }
+
+  // Up to 16 bins, all of `bins`.
+  NNR_INLINE void encode_few_bypass(uint64_t bins, int n_bins) {
+    append(bins * (range >> kRangeShift), n_bins);
   }
 
   void begin_block_row() { range = uint64_t{256} << kRangeShift; }
@@ -54,7 +57,7 @@ struct ArithmeticEncoder {
     for (int64_t at = n_bits - 8; at >= 0; at -= 8) *next++ = static_cast<uint8_t>(tail >> at);
   }
 
-  // More bits of a number that others already have chosen; up to 16.
+  // A number to be added after n_bits more, up to 16.
   NNR_INLINE void append(uint64_t bits, int n_bits) {
     low = (low << n_bits) + bits;
     n_pending += n_bits;
