@@ -18,9 +18,9 @@ struct ArithmeticEncoder {
   int64_t n_pending = 0;
   uint8_t* next = nullptr;
 
-  NNR_INLINE void encode(Context& context, bool bin) {
+  NNR_INLINE void encode(Context& context, bool bin, const EstimatorTables& tables = kTables) {
     const int64_t total = context.total();
-    const uint64_t lps = lps_range(total, range);
+    const uint64_t lps = lps_range(total, range, tables);
     const uint64_t mps = range - lps;
     const uint64_t is_lps = -static_cast<uint64_t>(bin != (total >= 0));
     low += (mps & is_lps) >> kRangeShift;
@@ -28,7 +28,7 @@ struct ArithmeticEncoder {
     const int n = __builtin_clzll(range);
     range <<= n;
     shift_low(n);
-    context.update(-static_cast<int64_t>(bin));
+    context.update(-static_cast<int64_t>(bin), tables);
   }
 
   // The last n_bins of `bins`, the most significant first.

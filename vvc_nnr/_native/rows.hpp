@@ -1,6 +1,8 @@
 // Passes over whole rows: which are empty, which are small, what their levels are, and what those miss.
 #pragma once
 
+#include <cmath>
+
 #include "tensor_layout.hpp"
 
 namespace nnr {
@@ -62,13 +64,14 @@ inline void indices_to_levels(const TensorLayout& layout, const int32_t* indices
 
 constexpr int kErrorPiece = 256, kErrorLanes = 8;
 
-// Sum of squares, in squared steps, of weight less level times step. Lanes give the same sum by every instruction set.
-inline double sum_squared_errors(const float* weights, const int32_t* levels, int64_t n, float step) {
+// Sum of squares, in squared steps, of weight less level times step, of the weights below a limit. Lanes give the same sum
+// by every instruction set.
+NNR_INLINE double sum_squared_errors(const float* weights, const int32_t* levels, int64_t n, float step, float limit) {
   const float inverse_step = 1 / step;
   float sums[kErrorLanes] = {};
-  const auto squared = [&](int64_t i) {
+  const auto squared = [&](int64_t i) NNR_LAMBDA_INLINE {
     const float error = (weights[i] - static_cast<float>(levels[i]) * step) * inverse_step;
-    return error * error;
+    return std::fabs(weights[i]) < limit ? error * error : 0.0f;
   };
   int64_t i = 0;
   for (; i + kErrorLanes <= n; i += kErrorLanes) {
@@ -80,15 +83,15 @@ inline double sum_squared_errors(const float* weights, const int32_t* levels, in
   return total;
 }
 
-// The sum of squared errors of each row that indices leave, in squared steps; n_rows entries.
+// The sum of squared errors of each row that indices leave, in squared steps, of weights below a limit; n_rows entries.
 template <bool kDependent>
-void sum_row_errors(const TensorLayout& layout, const float* weights, const int32_t* indices,
-                    const uint8_t* skipped_rows, float step, double* sums) {
+NNR_INLINE void sum_row_errors_as(const TensorLayout& layout, const float* weights, const int32_t* indices,
+                    const uint8_t* skipped_rows, float step, float limit, double* sums) {
   int32_t levels[kErrorPiece];
   int state = 0;
   std::fill(sums, sums + layout.n_rows, 0.0);
   for (int64_t block_row = 0; block_row < layout.n_block_rows(); ++block_row) {
-    for_each_segment(layout, block_row, [&](const Segment& segment) {
+    for_each_segment(layout, block_row, [&](const Segment& segment) NNR_LAMBDA_INLINE {
       const bool skipped = skipped_rows && skipped_rows[segment.row];
       if (skipped) state = layout.state_after_skip(state);
       for (int64_t at = 0; at < segment.n; at += kErrorPiece) {
@@ -100,11 +103,30 @@ void sum_row_errors(const TensorLayout& layout, const float* weights, const int3
         } else {
           std::copy(indices + begin, indices + begin + n, levels);
         }
-        sums[segment.row] += sum_squared_errors(weights + begin, levels, n, step);
+        sums[segment.row] += sum_squared_errors(weights + begin, levels, n, step, limit);
       }
       return true;
     });
   }
+}
+
+inline void sum_row_errors_portable(const TensorLayout& layout, const float* weights, const int32_t* indices,
+                                    const uint8_t* skipped_rows, float step, float limit, double* sums) {
+  layout.dependent ? sum_row_errors_as<true>(layout, weights, indices, skipped_rows, step, limit, sums)
+                   : sum_row_errors_as<false>(layout, weights, indices, skipped_rows, step, limit, sums);
+}
+
+NNR_TARGET_AVX2 inline void sum_row_errors_avx2(const TensorLayout& layout, const float* weights,
+                                                const int32_t* indices, const uint8_t* skipped_rows, float step,
+                                                float limit, double* sums) {
+  layout.dependent ? sum_row_errors_as<true>(layout, weights, indices, skipped_rows, step, limit, sums)
+                   : sum_row_errors_as<false>(layout, weights, indices, skipped_rows, step, limit, sums);
+}
+
+inline void sum_row_errors(const TensorLayout& layout, const float* weights, const int32_t* indices,
+                           const uint8_t* skipped_rows, float step, float limit, double* sums) {
+  const auto sum = has_avx2() ? sum_row_errors_avx2 : sum_row_errors_portable;
+  sum(layout, weights, indices, skipped_rows, step, limit, sums);
 }
 
 }  // namespace nnr

@@ -61,16 +61,14 @@ from vvc_nnr.quantize.dependent import (
     THOROUGH,
     UNIFORM,
     QuantizedTensor,
-    levels_of,
     quantize_indices,
     row_errors,
 )
 from vvc_nnr.quantize.quality import (
     WEAK_DB,
-    is_surely_strong,
+    is_surely_kept,
     ordinary,
     rows_snr_db,
-    snr_db,
     snr_of_errors_db,
     weak_rows,
 )
@@ -326,12 +324,11 @@ def _encode_floats(
     unit = replace(unit, dq_flag=quantiser.use_dq)
     params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
     found = _search(values, params, quantiser, options)
-    may_miss = quantiser.max_level is not None or (options.lambda_rd or 0.0) > 1
     # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
-    guards_rows = job.rule is not None and (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
-    rows = np.zeros(0, np.intp) if guards_rows else weak_rows(original, step)
-    is_strong = not may_miss and not rows.size and is_surely_strong(original, step)
-    weak_db = None if is_strong else _weak_db(original, rows, found, params, step)
+    by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
+    max_error = math.inf if quantiser.max_level is not None else found.max_error * step**2
+    is_kept = is_surely_kept(original, max_error, by_rows=by_rows)
+    weak_db = None if is_kept else _weak_db(original, by_rows, found, params, step)
     if book is not None and options.codebook == "force":
         return book, weak_db
     if job.parent is not None and not found.indices.any():
@@ -342,15 +339,17 @@ def _encode_floats(
 
 
 def _weak_db(
-    values: NDArray[np.float32], rows: NDArray[np.intp], found: QuantizedTensor, params: TensorParams, step: float
+    values: NDArray[np.float32], by_rows: bool, found: QuantizedTensor, params: TensorParams, step: float
 ) -> float | None:
-    """The SNR of a tensor of some levels, or of many of its rows; None unless one is below WEAK_DB."""
-    if ordinary(values) is values:
-        errors = row_errors(values, found, params, step)
-        found_db = snr_of_errors_db(values, errors)
-    else:
-        errors = row_errors(values, found, params, step) if rows.size else np.zeros(0)
-        found_db = snr_db(values, levels_of(found.indices, params, found.skipped_rows), step)
+    """The SNR of a tensor, or of many of its rows; None unless one is below WEAK_DB."""
+    errors = row_errors(values, found, params, step)
+
+    def squared_error_below(limit: float) -> float:
+        own = errors if limit == math.inf else row_errors(values, found, params, step, limit)
+        return float(own.sum())
+
+    found_db = snr_of_errors_db(values, squared_error_below)
+    rows = weak_rows(values, step) if by_rows else np.zeros(0, np.intp)
     if found_db >= WEAK_DB and rows.size:
         found_db = rows_snr_db(values, errors, rows)
     return found_db if found_db < WEAK_DB else None
