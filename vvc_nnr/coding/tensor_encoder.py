@@ -70,6 +70,8 @@ from vvc_nnr.roles.roles import EXACT, Rule
 
 # A block row should have this many values before another decoder is started for it.
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14
+# Those of integers, which take nearly all their bits, so that learning their contexts anew costs more.
+MIN_INTEGER_BLOCK_ROW_ELEMENTS = 1 << 18
 # Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
@@ -79,6 +81,8 @@ RAW_ENTRY_BYTES = 20
 NEAR = 1.03
 # LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
 MAX_DEFLATED = 1.05
+# Integers take raw bytes if that is no more than this times what other decoders read, and only from so many bytes on.
+MUCH_SHORTER, RAW_PAYS_BYTES = 0.9, 256
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
 FEW = 512
 
@@ -157,8 +161,8 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     if math.prod(shape_of(job.array)) == 0:
         stand_in = _encode_integers(job, job.name, np.zeros(1, np.int32), options)
         return EncodedTensor((stand_in,), job.number_format)
-    if job.number_format in INTEGERS and options.lossless and job.parent is None:
-        return _shortest(job, lambda part: _encode_exactly(part, part.number_format, options), options)
+    if job.number_format in INTEGERS and job.parent is None:
+        return _encode_own_integers(job, options)
     if job.number_format in INTEGER_FORMATS:
         return _encode_exactly(job, job.number_format, options)
     if options.lossless or job.rule == EXACT:
@@ -173,6 +177,21 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
     unit, weak_db = _encode_floats(job, values, quantiser, options)
     return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+
+
+def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """An integer tensor: as other decoders read it, or with raw bytes where that is much shorter, or it would grow."""
+
+    def plain(part: TensorJob) -> EncodedTensor:
+        return coded if part is job else _encode_exactly(part, part.number_format, options)
+
+    coded = _encode_exactly(job, job.number_format, options)
+    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
+    if coded.size_bytes < RAW_PAYS_BYTES and not options.lossless:
+        return coded
+    found = _shortest(job, plain, options)
+    is_better = found.size_bytes < (1.0 if options.lossless else MUCH_SHORTER) * coded.size_bytes
+    return found if is_better or coded.size_bytes > n_bytes else coded
 
 
 def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
@@ -268,8 +287,16 @@ def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions
     return EncodedTensor(tuple(_encode_integers(job, name, part, options) for name, part in named), number_format)
 
 
-def scan_order_of(shape: tuple[int, ...], options: CompressOptions) -> int:
-    """The scan order of a tensor: 0 unless it has several rows and columns."""
+def scan_order_of(
+    shape: tuple[int, ...], options: CompressOptions, min_elements: int = MIN_BLOCK_ROW_ELEMENTS
+) -> int:
+    """The scan order of a tensor: 0 unless it has several rows and columns.
+
+    Args:
+        shape: Its shape.
+        options: A given scan order comes first.
+        min_elements: The least that a block row must have.
+    """
     n_rows, n_columns = shape[0], math.prod(shape[1:])
     if n_rows == 1 or n_columns == 1:
         return 0
@@ -277,13 +304,16 @@ def scan_order_of(shape: tuple[int, ...], options: CompressOptions) -> int:
         return options.scan_order
     for n_wanted, order in product(WANTED_BLOCK_ROWS, (4, 3, 2, 1)):
         side = 4 << order
-        if n_rows > (n_wanted - 1) * side and side * n_columns >= MIN_BLOCK_ROW_ELEMENTS:
+        if n_rows > (n_wanted - 1) * side and side * n_columns >= min_elements:
             return order
     return 0
 
 
 def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], options: CompressOptions) -> DataUnit:
     unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
+    if job.number_format in INTEGERS and not options.lossless:
+        order = scan_order_of(unit.tensor_dimension_list, options, MIN_INTEGER_BLOCK_ROW_ELEMENTS)
+        unit = replace(unit, scan_order=order)
     return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads)
 
 
