@@ -49,6 +49,7 @@ from vvc_nnr.calibrate.calibration import (
     picture_weights,
 )
 from vvc_nnr.calibrate.layers import DirectModule, MatrixLayer, TransposedModule, find_layers
+from vvc_nnr.calibrate.matrix_parts import watch_parts
 from vvc_nnr.calibrate.moments import (
     BothPasses,
     InputMoments,
@@ -94,7 +95,7 @@ def prepare(
         raise InputError(f"calibration: must be a torch module, got {type(model).__name__}")
     arrays = named_arrays(model)
     options.check_names(arrays)
-    original = copied_module(model).eval().float().requires_grad_(True)
+    original = watch_parts(copied_module(model).eval().float().requires_grad_(True))
     calibration = as_calibration(pictures, original)
     weights = picture_weights(original, calibration)
     check_sizes(original, calibration)
@@ -105,7 +106,9 @@ def prepare(
         if layer.weight_name not in options.qp_per_tensor
     ]
     if not layers:
-        raise InputError("calibration: the network has no fully connected or convolutional layer to calibrate")
+        raise InputError(
+            "calibration: the network has no fully connected, convolutional, recurrent or attention layer to calibrate"
+        )
     samples = [sample.inputs for sample in calibration.fitted]
     generator = torch.Generator().manual_seed(seed)
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)

@@ -287,9 +287,7 @@ def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions
     return EncodedTensor(tuple(_encode_integers(job, name, part, options) for name, part in named), number_format)
 
 
-def scan_order_of(
-    shape: tuple[int, ...], options: CompressOptions, min_elements: int = MIN_BLOCK_ROW_ELEMENTS
-) -> int:
+def scan_order_of(shape: tuple[int, ...], options: CompressOptions, min_elements: int = MIN_BLOCK_ROW_ELEMENTS) -> int:
     """The scan order of a tensor: 0 unless it has several rows and columns.
 
     Args:

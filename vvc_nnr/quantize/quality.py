@@ -263,11 +263,13 @@ class Spreads:
         weights: Of tensors that are coded as weights, by name.
         vectors: Of biases, norms and other vectors, by name.
         offsets_db: What is added to the SNR of a tensor, by name.
+        n_quantised: Values of integer matrices of 8 bits beside them, the weights of a quantised network.
     """
 
     weights: Mapping[str, Spread]
     vectors: Mapping[str, Spread]
     offsets_db: Mapping[str, float]
+    n_quantised: int = 0
 
     def bits_at(self, quality_db: float, qp_density: int) -> float:
         """What they take at a quality by dependent quantisation, with steps of QPs."""

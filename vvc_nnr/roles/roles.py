@@ -9,8 +9,8 @@
     running mean        FLOAT, step of `nonweight_qp`
     running variance    FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
     divisor             FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
-    quantisation scale  FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
-                        at least 2**-12 of its largest
+    quantisation scale  FLOAT, 2**-7 of its smallest value, becomes zero or changes sign
+                        at least 2**-11 of its largest
     gdn                 FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
                         at least 2**-10 of its largest
     entropy parameter   FLOAT, 2**-9 of its largest value   becomes zero or changes sign
@@ -94,7 +94,7 @@ RULES: Mapping[Role, Rule] = {
     Role.MEAN: Rule("nonweight_qp", is_added=True),
     Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
     Role.DIVISOR: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
-    Role.QUANTISATION_SCALE: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-12, keeps_sign=True),
+    Role.QUANTISATION_SCALE: Rule("values", of_smallest=2.0**-7, of_largest=2.0**-11, keeps_sign=True),
     Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-10, keeps_sign=True),
     Role.CONSTANT: EXACT,
     Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-9, keeps_sign=True),
