@@ -19,7 +19,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -62,6 +62,7 @@ _CANVAS_STEP = 8
 _CANVAS_BYTES = 1024
 """Room for what a canvas adds to the code of a picture."""
 
+_MAX_ASPECT_TERM = 65535
 _SEI_BYTES = 100
 """At least what the encoder writes for a picture and does not log: hash and start codes."""
 
@@ -180,7 +181,8 @@ def _run(options: VvcOptions, frames: list[Frame], job: EncoderJob, canvas: _Can
     """Runs ffmpeg on pictures through its standard input."""
     sent = frames if canvas is None else [canvas.around(frame) for frame in frames]
     raw = b"".join(frame.tobytes() for frame in sent)
-    command = _command(options, sent[0].format(job.fps), job.target, "" if canvas is None else canvas.params)
+    format = replace(job.format, width=sent[0].width, height=sent[0].height)
+    command = _command(options, format, job.target, "" if canvas is None else canvas.params)
     return measured(lambda: _ffmpeg_log(command, raw, sent[0]), job.target)
 
 
@@ -213,8 +215,18 @@ def _settings(options: VvcOptions, format: VideoFormat, n_threads: int, window: 
         *("-hide_banner", "-v", "info"),
         *source.split(),
         *coding.split(),
-        *("-vvenc-params", params + loop_filter_params(options)),
+        *("-vvenc-params", params + loop_filter_params(options) + _usability_params(format)),
     ]
+
+
+def _usability_params(format: VideoFormat) -> str:
+    """What a decoder would take otherwise without a word, as parameters of the library with a colon in front."""
+    aspect = format.pixel_aspect
+    said = ":Range=1" if format.colour_range == "full" else ""
+    if aspect is not None and aspect != 1 and max(aspect.numerator, aspect.denominator) <= _MAX_ASPECT_TERM:
+        said += ":AspectRatioInfoPresent=1:AspectRatioIdc=255"
+        said += f":SarWidth={aspect.numerator}:SarHeight={aspect.denominator}"
+    return said
 
 
 def _ffmpeg_sha256() -> str:
@@ -428,18 +440,26 @@ class VvcEncoder:
         self._program = _program(encoder, config, arguments)
         self._cache = EncodingCache(cache) if cache is not None else None
 
-    def encode(self, frames: Iterable[Frame], fps: Fraction = Fraction(30)) -> EncodedSequence:
+    def encode(
+        self, frames: Iterable[Frame], fps: Fraction = Fraction(30), *, stated: VideoFormat | None = None
+    ) -> EncodedSequence:
         """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 intra pictures, any size.
 
         Sizes are padded up to even numbers and at least 16; the decoder's output is cropped by `decode_vvc` when it
         is told the source's size. A 4:0:0 picture gets flat chroma.
+
+        Args:
+            frames: The pictures, which are taken one by one.
+            fps: Pictures per second.
+            stated: What the source states of its pictures; libvvenc writes a full colour range and a pixel aspect other
+                than 1 into the stream.
 
         Raises:
             InputError: If there is no picture, or the pictures differ in format.
             UnsupportedError: For 4:2:2, 4:4:4 and more than 10 bit.
             ExternalToolError: If the encoder fails, writes nothing, or codes anything else than asked.
         """
-        return encode(self._program, self.options, frames, fps, self._cache)
+        return encode(self._program, self.options, frames, fps, self._cache, stated=stated)
 
 
 def encoder_identity(encoder: EncoderName, config: Path | Sequence[Path] | None = None) -> str:

@@ -29,7 +29,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 
@@ -473,6 +473,8 @@ def _decoded_by_pillow(data: bytes, format: ImageFormat) -> Rgb:
             image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnsupportedError(f"{TITLES[format]} too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise BitstreamError(f"the {TITLES[format]} does not decode: {len(data)} bytes, which are none") from error
     except Exception as error:  # Pillow names no family of errors for damaged files
         raise BitstreamError(f"the {TITLES[format]} does not decode: {error}") from error
     if image.mode not in ("RGB", "L"):

@@ -29,7 +29,7 @@ from vvc_nnr.codec.programs import LoggedPicture, children_cpu_s, work_folder
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, write_file
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.sequences.frame import ColourRange, Frame, VideoFormat
 
 _log = logging.getLogger(__name__)
 
@@ -218,6 +218,8 @@ class EncoderJob:
         height: Luma rows, even.
         fps: Pictures per second.
         n_pictures: Pictures in `raw`.
+        colour_range: As the source states it.
+        pixel_aspect: As the source states it.
     """
 
     raw: Path
@@ -226,11 +228,14 @@ class EncoderJob:
     height: int
     fps: Fraction
     n_pictures: int
+    colour_range: ColourRange | None = None
+    pixel_aspect: Fraction | None = None
 
     @property
     def format(self) -> VideoFormat:
-        """The format of the pictures in `raw`."""
-        return VideoFormat(self.width, self.height, CODED_BIT_DEPTH, "420", self.fps)
+        """The format of the pictures in `raw`, with what the source states of them."""
+        plain = VideoFormat(self.width, self.height, CODED_BIT_DEPTH, "420", self.fps)
+        return replace(plain, colour_range=self.colour_range, pixel_aspect=self.pixel_aspect)
 
 
 class EncoderProgram(Protocol):
@@ -278,6 +283,8 @@ def encode(
     frames: Iterable[Frame],
     fps: Fraction = Fraction(30),
     cache: EncodingCache | None = None,
+    *,
+    stated: VideoFormat | None = None,
 ) -> EncodedSequence:
     """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 intra pictures, any size.
 
@@ -290,6 +297,8 @@ def encode(
         frames: The pictures, which are taken one by one.
         fps: Pictures per second.
         cache: Where finished chunks are looked up and kept; None: encode every time.
+        stated: What the source states of its pictures; libvvenc writes a full colour range and a pixel aspect other
+            than 1 into the stream.
 
     Raises:
         InputError: If there is no picture, or the pictures differ in format.
@@ -301,6 +310,8 @@ def encode(
     if first is None:
         raise InputError("no picture to encode")
     source = first.format(fps)
+    if stated is not None:
+        source = replace(source, colour_range=stated.colour_range, pixel_aspect=stated.pixel_aspect)
     iterator = itertools.chain([first], iterator)
     runs: list[EncoderRun] = []
     n_cached = 0
@@ -400,7 +411,10 @@ def _write_job(folder: Path, frames: Iterable[Frame], source: VideoFormat) -> En
             coded = coded_picture(frame)
             file.write(coded.tobytes())
             n_pictures += 1
-    return EncoderJob(raw, folder / "out.266", coded.width, coded.height, source.fps, n_pictures) if coded else None
+    if coded is None:
+        return None
+    said = (source.colour_range, source.pixel_aspect)
+    return EncoderJob(raw, folder / "out.266", coded.width, coded.height, source.fps, n_pictures, *said)
 
 
 def _cache_key(program: EncoderProgram, options: VvcOptions, job: EncoderJob) -> str:

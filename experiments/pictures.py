@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ DEFAULT_DATA = Path("../shared/data")
 TEST_IMAGES = Path("cifar10", "cifar10_lossless_1000.npz")
 FETCHED_CIFAR10 = "cifar-10-python.tar.gz"
 N_TEST_IMAGES = 1000
+_MOST_NAMED = 8
 BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 """Photographs inside the scikit-image package."""
 PATCH = 32
@@ -109,22 +111,29 @@ def _image_folder(path: Path) -> SmallPictures:
     listing = list_files(path, has_suffix(IMAGE_SUFFIXES))
     listing.left_out.tell(path)
     images = tuple(read_image(file) for file in listing.paths)
-    for image, file in zip(images, listing.paths, strict=True):
-        check_small_picture(image, str(file))
+    check_small_pictures(images, [str(file) for file in listing.paths])
     names = tuple(file.relative_to(path).as_posix() for file in listing.paths)
     return SmallPictures(images, names, f"{len(images)} images of {path.name}")
 
 
-def check_small_picture(picture: NDArray[np.uint8], where: str) -> None:
-    """Checks that a picture (H, W, 3) can be coded and scored; `where` names it.
+def check_small_pictures(pictures: Sequence[NDArray[np.uint8]], places: Sequence[str]) -> None:
+    """Checks that pictures (H, W, 3) can be coded and scored; `places` name them.
 
     Raises:
-        InputError: If it cannot.
+        InputError: If some cannot; it names them all, as far as a message has room.
     """
-    height, width = picture.shape[:2]
-    if min(width, height) < SSIM_WINDOW:
-        needed = f"sides must be at least {SSIM_WINDOW} for SSIM"
-        raise InputError(f"{where}: is {width}x{height}, {needed}; enlarge it, or take it out of the folder")
+    sizes = {place: picture.shape[:2] for place, picture in zip(places, pictures, strict=True)}
+    small = [f"{place}: is {w}x{h}" for place, (h, w) in sizes.items() if min(h, w) < SSIM_WINDOW]
+    if small:
+        raise InputError(_all_small(small, f"sides must be at least {SSIM_WINDOW} for SSIM"))
+
+
+def _all_small(found: Sequence[str], must: str) -> str:
+    """A message of pictures that are too small, all of them in it or counted."""
+    named = "; ".join(found[:_MOST_NAMED])
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    them = "it, or take it" if len(found) == 1 else "them, or take them"
+    return f"{named}{more}, {must}; enlarge {them} out of the folder"
 
 
 def _cifar10(path: Path) -> NDArray[np.uint8]:

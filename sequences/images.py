@@ -10,10 +10,15 @@ Source: Rec. ITU-R BT.709-6, section 3; ITU-T H.266, clause 6.2 (nominal 4:2:0 l
 
 from __future__ import annotations
 
+import io
+import itertools
+import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
@@ -22,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import (
     ExifTags,
     Image,
+    ImageCms,
     ImageFile,
     ImageOps,
     MpoImagePlugin,
@@ -37,6 +43,8 @@ from vvc_nnr.sequences.listing import has_suffix, list_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 
+_log = logging.getLogger(__name__)
+
 _Floats: TypeAlias = NDArray[np.floating[Any]]
 _KR, _KB = 0.2126, 0.0722
 RGB_TO_YUV = np.array(
@@ -47,9 +55,22 @@ RGB_TO_YUV = np.array(
     ]
 )
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "PPM", "GIF")
+_OTHER_COLOURS = {
+    "CMYK": "colours for print (CMYK), which are no RGB without a profile",
+    "LAB": "CIE L*a*b* colours, which are no RGB",
+}
+_SIGNATURES = {
+    **{b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP"},
+    **{b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "BigTIFF", b"MM\0+": "BigTIFF"},
+}
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "La", "RGBa")
 # Pixels have at least one bit; deflate makes at most 1032 bytes of one.
 _MOST_PIXELS_PER_BYTE = {"raw": 8, "zip": 8 * 1032}
+_SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+"""As in PNG's cHRM: white, red, green, blue."""
+_PRIMARIES_TOLERANCE, _GAMMA_TOLERANCE = 0.01, 0.01
+_PROFILE_TOLERANCE = 3
+"""Of 255: by so much the many profiles of sRGB differ among themselves."""
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _TIFF_IMAGE_DEPTH = 32997
 """Tag of a volume: how many pictures lie behind one another in one page."""
@@ -60,8 +81,8 @@ _REDUCED_OR_MASK = 0b101
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The image as RGB, uint8 (H, W, 3): upright after its orientation tag (Exif or XMP), grey repeated.
 
-    The values are those of the file: a colour profile is not applied. An alpha channel must be opaque. JPEG has
-    no checksum: damage that libjpeg conceals is not noticed.
+    The values are those of the file: a colour profile is not applied, and the log says so once for each that is not
+    sRGB. An alpha channel must be opaque. JPEG has no checksum: damage that libjpeg conceals is not noticed.
 
     Raises:
         InputError: If the file is missing.
@@ -76,8 +97,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:
+        _check_pnm(image, file)
         image.load()
         _check_samples(image)
+        _say_unapplied_colours(image, where)
         ImageOps.exif_transpose(image, in_place=True)
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
@@ -137,8 +160,8 @@ def _check_kind(image: ImageFile.ImageFile, where: str) -> None:
     """Refuses what would be read in part or guessed at."""
     if image.format not in _FORMATS:
         raise UnsupportedError(f"{where}: image format {image.format}; {', '.join(_FORMATS)} are read: convert it")
-    if image.mode == "CMYK":
-        raise UnsupportedError(f"{where}: colours for print (CMYK), which are no RGB without a profile: convert it")
+    if image.mode in _OTHER_COLOURS:
+        raise UnsupportedError(f"{where}: {_OTHER_COLOURS[image.mode]}: convert it")
     if image.mode not in _EIGHT_BIT_MODES:
         raise UnsupportedError(f"{where}: image of mode {image.mode}; only 8 bits per sample are read")
     if _is_cut_to_8_bits(image):
@@ -160,6 +183,78 @@ def _check_samples(image: Image.Image) -> None:
         largest = cast(tuple[int, int], image.getextrema())[1]
         if largest >= n_colours:
             raise BitstreamError(f"has samples of colour {largest}, its palette has {n_colours} colours")
+
+
+def _check_pnm(image: Image.Image, file: BinaryIO) -> None:
+    """Refuses a PNM file of samples above its largest value, which Pillow cuts, or of more than its picture has."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PPM" or not image.tile:
+        return
+    decoder, _, offset_bytes, parameters = image.tile[0]
+    n_samples = image.width * image.height * len(image.getbands())
+    at = file.tell()
+    file.seek(offset_bytes)
+    if decoder == "ppm":
+        most = cast(tuple[str, int], parameters)[1]
+        largest = max(file.read(n_samples), default=0)
+        if largest > most:
+            raise BitstreamError(f"has a sample of {largest}, its header says at most {most}")
+    elif decoder == "ppm_plain":
+        text = re.sub(rb"#[^\r\n]*", b"", file.read())
+        n_found = len(b"".join(text.split())) if image.mode == "1" else len(text.split())
+        if n_found > n_samples:
+            raise BitstreamError(
+                f"has {n_found} samples, a picture of its size {n_samples}: a plain PNM file holds one"
+            )
+    file.seek(at)
+
+
+def _say_unapplied_colours(image: Image.Image, where: str) -> None:
+    """A line of the log, the first time for each kind of colours, where they are not those of sRGB."""
+    found = _other_colours(image)
+    if found and next(_meetings(found)) == 0:
+        _log.warning(
+            "%s: %s, which is not applied: its values are taken as sRGB, as those of all such files", where, found
+        )
+
+
+@cache
+def _meetings(_colours: str) -> Iterator[int]:
+    """Counts how often pictures of one kind of colours were met."""
+    return itertools.count()
+
+
+def _other_colours(image: Image.Image) -> str | None:
+    """What a picture states of its colours, None if it is sRGB or nothing."""
+    info = image.info
+    if profile := info.get("icc_profile"):
+        return _other_profile(profile, "L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    if "srgb" in info:
+        return None
+    gamma, primaries = info.get("gamma"), info.get("chromaticity")
+    if gamma and abs(gamma - 1 / 2.2) > _GAMMA_TOLERANCE:
+        return f"states a gamma of {gamma:g} (sRGB: 0.45455)"
+    if primaries and max(abs(a - b) for a, b in zip(primaries, _SRGB_PRIMARIES, strict=True)) > _PRIMARIES_TOLERANCE:
+        return "states primaries that are not those of sRGB"
+    if image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03":
+        return "states Adobe RGB in its Exif tags"
+    return None
+
+
+@cache
+def _other_profile(profile: bytes, mode: str) -> str | None:
+    """What a message says of an ICC profile, None if it makes of a grid of colours what sRGB does."""
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    given = Image.fromarray(grid if mode == "RGB" else levels[None])
+    try:
+        stated = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        shown_as = ImageCms.profileToProfile(given, stated, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        name = ImageCms.getProfileDescription(stated).strip() or "without a name"
+    except Exception as error:  # lcms and Pillow raise many kinds
+        return f"has a colour profile that cannot be read ({error})"
+    assert shown_as is not None
+    off = np.abs(np.asarray(shown_as).astype(int) - np.asarray(given.convert("RGB"))).max()
+    return f"has the colour profile {name!r}" if off > _PROFILE_TOLERANCE else None
 
 
 def _is_cut_to_8_bits(image: ImageFile.ImageFile) -> bool:
@@ -238,9 +333,22 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
     except UnsupportedError:
         raise
     except UnidentifiedImageError as error:
-        raise BitstreamError(f"{where}: no image of a known kind ({', '.join(_FORMATS)}), or damaged") from error
+        raise BitstreamError(f"{where}: {_unidentified(file)}") from error
     except Exception as error:  # Pillow's decoders raise many kinds
         raise BitstreamError(f"{where}: cannot be decoded as an image: {error}") from error
+
+
+def _unidentified(file: BinaryIO) -> str:
+    """What is said of a file of which Pillow can make nothing, by how it begins."""
+    file.seek(0)
+    head = file.read(12)
+    if not head:
+        return "the file is empty"
+    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    name = "WebP" if is_webp else next((name for begin, name in _SIGNATURES.items() if head.startswith(begin)), None)
+    if name is None:
+        return f"no image of a known kind ({', '.join(_FORMATS)}), or damaged"
+    return f"begins as a {name} and cannot be read: damaged, or of unusual samples, colours or compression; convert it"
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import check_regular_file, is_stream, naming
-from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
+from vvc_nnr.sequences.catalogue import CtcSequence, ctc_class_of, find_ctc_sequence
 from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
 from vvc_nnr.sequences.listing import has_suffix, list_files
@@ -242,7 +242,7 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
         raise InputError(
             f"{path}: picture size not known; give it (--size), or name the file like x_416x240_50fps_8bit_420.yuv"
         )
-    _refuse_unsure(path, named, options)
+    _refuse_unsure(path, named, options, known)
     depth = _one_of(path, options.bit_depth, named.bit_depths, "bit depths", "--bit-depth")
     chroma_format = _one_of(path, options.chroma_format, named.chroma_formats, "chroma formats", "--chroma-format")
     fps = _one_of(path, options.fps, named.rates, "picture rates", "--fps")
@@ -253,18 +253,19 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
             depth if depth is not None else known.bit_depth if known else 8,
             chroma_format or "420",
             fps if fps is not None else known.fps if known else Fraction(30),
-            named.colour_ranges[0] if len(named.colour_ranges) == 1 else None,
+            named.colour_ranges[0] if named.colour_ranges else None,
         )
 
 
 def _check_name_says(path: Path, format: VideoFormat) -> None:
     """Refuses to write under a name that says something else, since the file would be read as that."""
     named = parse_yuv_name(path.name)
-    written = {
+    written: dict[str, tuple[object, Sequence[object]]] = {
         "picture size": ((format.width, format.height), named.sizes),
         "bit depth": (format.bit_depth, named.bit_depths),
         "chroma format": (format.chroma_format, named.chroma_formats),
         "layout": ("planar", named.unreadable),
+        "colour range": (format.colour_range, named.colour_ranges if format.colour_range else ()),
     }
     for what, (value, said) in written.items():
         if said and value not in said:
@@ -296,13 +297,21 @@ def _shown(value: object) -> str:
     return f"{value[0]}x{value[1]}" if isinstance(value, tuple) else str(value)
 
 
-def _refuse_unsure(path: Path, named: NamedFormat, options: PartialFormat) -> None:
+def _refuse_unsure(path: Path, named: NamedFormat, options: PartialFormat, known: CtcSequence | None) -> None:
+    """Refuses a name whose words may state something or not, where neither an option nor the catalogue says it."""
     for given, words, what, flag in (
         (options.bit_depth, named.unsure_depth, "a bit depth", "--bit-depth"),
         (options.chroma_format, named.unsure_chroma, "a chroma format", "--chroma-format"),
+        (options.fps or (known and known.fps), named.unsure_rate, "a picture rate", "--fps"),
     ):
         if given is None and words:
             raise InputError(f"{path}: {words[0]!r} in its name may state {what}, or not; give {flag}")
+    if named.unsure_range:
+        word = named.unsure_range[0]
+        advice = f"rename it: {word}Range if it does, else without the word"
+        raise InputError(f"{path}: {word!r} in its name may state a colour range, or not; {advice}")
+    if len(named.colour_ranges) > 1:
+        raise InputError(f"{path}: its name has 2 colour ranges ({', '.join(named.colour_ranges)}); rename it")
 
 
 def _checked_yuv_count(path: Path, format: VideoFormat) -> int:

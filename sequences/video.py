@@ -39,7 +39,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
-from vvc_nnr.files import open_input
+from vvc_nnr.files import open_input, remaining_bytes
 from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 
@@ -113,9 +113,7 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         fps = _rate_of(container, track)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
-        if container.format.name.startswith("mov"):  # its index has all pictures
-            times = [entry.timestamp for entry in track.index_entries if not entry.is_discard]
-            _say_varying_rate(sorted(times), fps, path)
+        _say_varying_rate(_indexed_times(container, track), fps, path)
         return VideoProbe(stated.holding(frame), _n_shown(container, track))
 
 
@@ -123,7 +121,24 @@ def _rate_of(container: Any, track: Any) -> Fraction:
     """Pictures per second: of the container's times, or what the coded video states where there are no times."""
     has_times = not container.format.flags & _NO_TIMES
     rates = (track.average_rate, track.guessed_rate) if has_times else (track.guessed_rate, track.average_rate)
-    return Fraction(rates[0] or rates[1] or _DEFAULT_FPS)
+    rate = Fraction(rates[0] or rates[1] or _DEFAULT_FPS)
+    times = _indexed_times(container, track)
+    if len(times) < 2 or not track.time_base:
+        return rate
+    # Of pictures at equal intervals the mean also has the time for which the last one is shown, which may be any.
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    shown_last = len(times) / (rate * track.time_base) - (times[-1] - times[0])
+    is_rounded = max(steps) == min(steps) + 1 and not min(steps) <= shown_last <= max(steps)
+    if min(steps) > 0 and (min(steps) == max(steps) or is_rounded):
+        return (len(times) - 1) / Fraction((times[-1] - times[0]) * track.time_base)
+    return rate
+
+
+def _indexed_times(container: Any, track: Any) -> list[int]:
+    """When the pictures are decoded, by the index of an MP4 or MOV file, which has all; none of other containers."""
+    if not container.format.name.startswith("mov"):
+        return []
+    return sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
 
 
 def read_video(
@@ -168,7 +183,9 @@ def read_video(
 @contextmanager
 def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tuple[Any, Any]]:
     """The container and its video track; FFmpeg's errors become BitstreamError."""
-    open_input(path).close()
+    with open_input(path) as file:
+        if remaining_bytes(file) == 0:
+            raise BitstreamError(f"{path}: the file is empty; must be a video")
     if not allow_damaged:
         check_container_end(path)
     try:

@@ -1,7 +1,8 @@
 """YUV4MPEG2 (`.y4m`) files: a text header, then `FRAME` lines each followed by raw planes.
 
 Planes are as in `yuv`. Read: 8 to 16 bit, 400, 420 (jpeg, mpeg2 and paldv siting), 422 and 444, progressive.
-A missing rate is read as 30 pictures per second.
+A missing rate is read as 30 pictures per second. `F0:0` and `A0:0` stand for what is not known; a ratio with one zero
+(`F30:0`) is illegal, and refused as mjpegtools does.
 
 | tag | meaning | in `VideoFormat` |
 | --- | --- | --- |
@@ -84,7 +85,7 @@ def read_y4m(path: Path, start: int = 0, count: int | None = None) -> Iterator[F
     with open_input(path) as file:
         format = _read_header(file, path)
         index = 0
-        while (count is None or index < start + count) and _next_picture(file, path, format):
+        while (count is None or index < start + count) and _next_picture(file, path, format, index):
             if index < start:
                 file.seek(format.picture_bytes, 1)
             else:
@@ -103,13 +104,15 @@ def count_y4m_pictures(path: Path) -> int:
     n_pictures = 0
     with open_input(path) as file:
         format = _read_header(file, path)
-        while _next_picture(file, path, format):
+        while _next_picture(file, path, format, n_pictures):
             file.seek(format.picture_bytes, 1)
             n_pictures += 1
     return n_pictures
 
 
 def _read_header(file: BufferedReader, path: Path) -> VideoFormat:
+    if remaining_bytes(file) == 0:
+        raise BitstreamError(f"{path}: the file is empty; a .y4m file begins with {_MAGIC.decode()!r}")
     words = _read_line(file, path, "header").split(b" ")
     if words[0] != _MAGIC:
         raise BitstreamError(f"{path}: starts with {words[0][:16]!r}, a .y4m file with {_MAGIC.decode()!r}")
@@ -122,10 +125,10 @@ def _read_header(file: BufferedReader, path: Path) -> VideoFormat:
         _parse_side(fields, "H", path),
         layout.bit_depth,
         layout.chroma_format,
-        _parse_rate(fields.get("F", "0:0"), path),
+        _parse_ratio(fields, "F", "picture rate", path) or Fraction(30),
         _named(comments, "COLORRANGE", _COLOUR_RANGES, path),
         layout.location or _named(comments, "CHROMALOC", _LOCATIONS, path),
-        _parse_aspect(fields.get("A", "0:0"), path),
+        _parse_ratio(fields, "A", "pixel aspect", path),
     )
 
 
@@ -159,6 +162,9 @@ def _read_line(file: BufferedReader, path: Path, field: str) -> bytes:
     line = file.readline(_MAX_LINE_BYTES)
     if not line.endswith(b"\n"):
         raise BitstreamError(f"{path}: no end of line within {len(line)} bytes", field=field, offset_bytes=offset_bytes)
+    if line.endswith(b"\r\n"):
+        must = "must be LF alone: bring it over anew as binary, a copy as text has changed its samples too"
+        raise BitstreamError(f"{path}: the line ends with CR LF, {must}", field=field, offset_bytes=offset_bytes)
     return line[:-1]
 
 
@@ -173,20 +179,15 @@ def _parse_side(fields: dict[str, str], letter: str, path: Path) -> int:
     return int(digits)
 
 
-def _parse_rate(text: str, path: Path) -> Fraction:
+def _parse_ratio(fields: Mapping[str, str], letter: str, what: str, path: Path) -> Fraction | None:
+    """The ratio that a tag states, None where it is not known."""
+    text = fields.get(letter, "0:0")
     match = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10})", text)
-    if not match:
-        raise BitstreamError(f"{path}: F{text} is no picture rate such as F50:1", field="header")
-    pictures, seconds = int(match[1]), int(match[2])
-    return Fraction(pictures, seconds) if pictures and seconds else Fraction(30)
-
-
-def _parse_aspect(text: str, path: Path) -> Fraction | None:
-    match = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10})", text)
-    if not match:
-        raise BitstreamError(f"{path}: A{text[:40]} is no pixel aspect such as A1:1", field="header")
-    width, height = int(match[1]), int(match[2])
-    return Fraction(width, height) if width and height else None
+    terms = (int(match[1]), int(match[2])) if match else (0, 1)
+    if terms != (0, 0) and not all(terms):
+        must = f"must be as in {letter}25:1, or {letter}0:0 if it is not known"
+        raise BitstreamError(f"{path}: {letter}{text[:40]} is no {what}; {must}", field="header")
+    return Fraction(*terms) if all(terms) else None
 
 
 def _parse_layout(fields: Mapping[str, str], comments: Mapping[str, str], path: Path) -> _Layout:
@@ -220,15 +221,19 @@ def _layout_of_comment(tag: str, path: Path) -> _Layout:
     return _Layout(cast(ChromaFormat, match[1]), int(match[2] or 8))
 
 
-def _next_picture(file: BufferedReader, path: Path, format: VideoFormat) -> bool:
+def _next_picture(file: BufferedReader, path: Path, format: VideoFormat, index: int) -> bool:
     """Read a FRAME line and check that its picture is all there; False at the end of the file."""
     offset_bytes = file.tell()
     if remaining_bytes(file) == 0:
         return False
     line = _read_line(file, path, "FRAME line")
     if line != b"FRAME" and not line.startswith(b"FRAME "):
-        raise BitstreamError(f"{path}: got {line[:16]!r}, want 'FRAME'", field="FRAME line", offset_bytes=offset_bytes)
+        raise BitstreamError(
+            f"{path}: got {line[:16]!r}, must be 'FRAME'", field="FRAME line", offset_bytes=offset_bytes
+        )
     _check_frame_tags(line.decode("latin1").split(" ")[1:], path)
+    if index == 0:
+        _check_sample_bytes(file, path, format)
     left_bytes = remaining_bytes(file)
     if left_bytes < format.picture_bytes:
         raise BitstreamError(
@@ -236,6 +241,31 @@ def _next_picture(file: BufferedReader, path: Path, format: VideoFormat) -> bool
             offset_bytes=file.tell(),
         )
     return True
+
+
+def _check_sample_bytes(file: BufferedReader, path: Path, format: VideoFormat) -> None:
+    """Refuses pictures of one byte a sample where the header says two, or the other way, by where the first one ends.
+
+    The file stands at the first picture, and stays there.
+    """
+    start_bytes, left_bytes = file.tell(), remaining_bytes(file)
+
+    def ends_after(picture_bytes: int) -> bool:
+        file.seek(start_bytes + picture_bytes)
+        return picture_bytes == left_bytes or file.read(6) in (b"FRAME\n", b"FRAME ")
+
+    is_deep = format.bit_depth > 8
+    other_bytes = format.picture_bytes // 2 if is_deep else format.picture_bytes * 2
+    is_other = not ends_after(format.picture_bytes) and ends_after(other_bytes)
+    file.seek(start_bytes)
+    if is_other:
+        said, got = ("two bytes", "one") if is_deep else ("one byte", "two")
+        tag = f"C{_chroma_tag(format)}"
+        raise BitstreamError(
+            f"{path}: its header says {tag}, {said} a sample, and its pictures have {got}: the bit depth in the header "
+            "is not that of the samples; write the file anew",
+            field="header",
+        )
 
 
 def _check_frame_tags(words: list[str], path: Path) -> None:

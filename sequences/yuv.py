@@ -6,16 +6,18 @@ The name has to tell what the file does not, such as `BasketballPass_416x240_50f
 words that stand between other characters than letters and digits,
 
 * sizes: `416x240`, `1920x1080p50`, `416*240`; `720p`, `1080p`, `2160p`, `qcif`, `cif`, `4cif`; `down_960x540`;
-* rates: `50fps`, `60Hz`, `60p`, `2997fps`, `29.97`, and a bare number right behind the size (`416x240_50`);
+* rates: `50fps`, `fps50`, `60Hz`, `60p`, `2997fps`, `29.97`, and a usual one right behind the size (`416x240_50`);
 * bit depths: `8bit`, `10b`, `10-bit`, `bitdepth10`, `12bpc`, `10le`, and a bare one between rate and chroma format
   (`_60_10_420`);
 * chroma formats: `420`, `yuv444`, `i420`, `P420`, `422p`, `gray`, with a depth: `yuv420p10le`, `8b444`, `i010`;
-* ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`;
+* ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`, and `full` right behind a depth or chroma format;
 * layouts that are not read: semi-planar (`nv12`, `p010`), Cr first (`yv12`), packed (`uyvy422`, `v210`, `rgb24`,
   `packed`), `tiled`, big endian (`10be`), high bits first (`msb`), with alpha (`yuva420p`), other chroma (`yuv411p`),
-  interlaced (`1080i`, `60i`), `float`.
+  interlaced (`1080i`, `60i`), `float`, an `alpha` plane, rows with a `stride8` or `pitch512`.
 
-Other words are free text. Where a name says two things of one field both are kept, since neither is sure.
+Words such as `hdr10`, `mono`, `full` or `p60`, and numbers that may be a depth or a rate where none is said
+(`416x240_37`, `416x240_8bit_50`), are unsure. Other words are free text. Where a name says two things of one field
+both are kept, since neither is sure.
 """
 
 from __future__ import annotations
@@ -175,6 +177,7 @@ Size: TypeAlias = tuple[int, int]
 _NTSC_FPS = {"23.97": 24, "23.976": 24, "23.98": 24, "29.97": 30, "47.95": 48, "59.94": 60, "119.88": 120}
 _WHOLE_NTSC = {text.replace(".", ""): text for text in _NTSC_FPS}
 _USUAL_FPS = {12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 144, 240}
+_BARE_DEPTHS = {"8", "9", "10", "12", "14", "16"}
 _MAX_BARE_FPS = 480
 """Above it a bare number behind the size is something else, such as the 709 of BT.709."""
 _SIZE_WORDS = {
@@ -191,6 +194,7 @@ _PLANAR_WORDS: dict[str, tuple[ChromaFormat, int | None]] = {
     **{"iyuv": ("420", 8), "y42b": ("422", 8), "y444": ("444", 8)},
     **{"i010": ("420", 10), "i012": ("420", 12), "i210": ("422", 10), "i212": ("422", 12)},
 }
+_RANGE_OR_TEXT: dict[str, ColourRange] = {"full": "full", "limited": "limited"}
 _UNSURE_GREY = {"mono", "luma", "grey", "yonly", "lumaonly", "y8", "y800", "y16"}
 
 _SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
@@ -208,6 +212,7 @@ _CHROMA = re.compile(
     r"(?:(\d{1,2})(?:bits?|b|bpc))?(yuvj?|ycbcr|yuva|yvu|[ip])?(4[0-4][0-4])"
     r"(planar|sp|p)?(8|9|1[0-6])?(bits?|bpc|b)?(le|be)?"
 )
+_ALPHA_OR_TEXT = re.compile(r"(?:with|straight|premultiplied)?alpha|premult(?:iplied)?")
 _QP = re.compile(r"(?<![a-z])qp[_=-]?([0-9]{1,2})(?![0-9])")
 _LOOKS_LIKE_PIXELS = re.compile(r"(?:yuv|ycbcr|yvu)[aj]?4\d\d.*|4(?:00|20|22|44)p.+")
 _OTHER_LAYOUT = re.compile(
@@ -216,6 +221,7 @@ _OTHER_LAYOUT = re.compile(
     r"|(?:rgb|bgr|gbr)(?:ap?|p|0|x)?(?:f?\d{1,3}(?:le|be)?)?|[ax0](?:rgb|bgr)(?:\d\w*)?|x2(?:rgb|bgr)\w*|xyz12(?:le|be)?"
     r"|gray\w+|ya(?:8|16\w*)|pal8|mono[wb]|bayer\w*|interlaced?|tff|bff|(?:25|29\.?97|30|50|59\.?94|60)i"
     r"|semiplanar|interleaved|packed|tiled|bigendian|msb|yuva|float|f(?:loat|p)(?:16|32)(?:le|be)?|f(?:16|32)(?:le|be)"
+    r"|(?:line|row)?stride\d*|(?:line|row)?pitch\d+"
 )
 
 
@@ -243,6 +249,8 @@ class NamedFormat:
         unreadable: Words for a layout that is not read.
         unsure_depth: Words that may state a bit depth, where nothing else does.
         unsure_chroma: Words that may state a chroma format, where nothing else does.
+        unsure_rate: Words that may state a picture rate, where nothing else does.
+        unsure_range: Words that may state a colour range, where nothing else does.
     """
 
     sizes: tuple[Size, ...]
@@ -253,6 +261,8 @@ class NamedFormat:
     unreadable: tuple[str, ...]
     unsure_depth: tuple[str, ...]
     unsure_chroma: tuple[str, ...]
+    unsure_rate: tuple[str, ...]
+    unsure_range: tuple[str, ...]
 
 
 def format_from_name(name: str) -> PartialFormat:
@@ -278,15 +288,18 @@ def parse_yuv_name(name: str) -> NamedFormat:
         return list(dict.fromkeys(next(filter(None, present), [])))
 
     depths, chroma_formats = values("depth"), values("chroma", "weak 420")
+    rates, colour_ranges = values("rate"), values("range")
     return NamedFormat(
         sizes=_sizes(said),
         bit_depths=tuple(cast(list[int], depths)),
         chroma_formats=tuple(cast(list[ChromaFormat], chroma_formats)),
-        rates=tuple(cast(list[Fraction], values("rate", "bare rate"))),
-        colour_ranges=tuple(cast(list[ColourRange], values("range"))),
+        rates=tuple(cast(list[Fraction], rates)),
+        colour_ranges=tuple(cast(list[ColourRange], colour_ranges)),
         unreadable=tuple(cast(list[str], values("unreadable"))),
         unsure_depth=() if depths else tuple(cast(list[str], values("unsure depth"))),
         unsure_chroma=() if values("chroma") else tuple(cast(list[str], values("unsure chroma"))),
+        unsure_rate=() if rates else tuple(cast(list[str], values("unsure rate"))),
+        unsure_range=() if colour_ranges else tuple(cast(list[str], values("unsure range"))),
     )
 
 
@@ -315,7 +328,6 @@ _Kind: TypeAlias = Literal[
     "size word",
     "lines",
     "rate",
-    "bare rate",
     "depth",
     "chroma",
     "weak 420",
@@ -323,19 +335,24 @@ _Kind: TypeAlias = Literal[
     "unreadable",
     "unsure depth",
     "unsure chroma",
+    "unsure rate",
+    "unsure range",
 ]
 _Statement: TypeAlias = tuple[_Kind, object]
+_OF_SAMPLES: frozenset[_Kind] = frozenset({"depth", "chroma", "weak 420", "range"})
 
 
 def _words(stem: str) -> list[str]:
     """The words of a name, in small letters.
 
     `29,97` and `29_97fps` become `29.97`, `4:2:2` becomes `422`, `full_range` one word, `416x240p50` two; `10-bit` and
-    `bit_depth_10` become `10bit`.
+    `bit_depth_10` become `10bit`, `50_fps` and `fps_50` become `50fps`.
     """
     stem = re.sub(r"(?<![\d:.])4[:.]([024])[:.]([024])(?![\d:.])", r"4\1\2", stem)
     stem = re.sub(r"(?<=\d),(?=\d)", ".", stem)
     stem = re.sub(r"(?<!\d)(23|29|47|59|119)[_p](97\d?|98|95|94|88)(?=fps|hz|p?(?:_|$))", r"\1.\2", stem)
+    stem = re.sub(r"(?<![a-z\d.])(\d{1,5}(?:\.\d{1,3})?)[_\- ](fps|hz)(?![a-z\d])", r"\1\2", stem)
+    stem = re.sub(r"(?<![a-z\d])(?:fps|framerate)[_\- ]?(\d{1,5}(?:\.\d{1,3})?)(?![a-z\d])", r"\1fps", stem)
     stem = re.sub(r"(full|jpeg|pc|limited|video|mpeg|tv)[_\- ]range", r"\1range", stem)
     stem = re.sub(r"(?<![a-z\d])(big|semi|y|luma)[_\- ](endian|planar|only)(?![a-z\d])", r"\1\2", stem)
     stem = re.sub(r"(?<![\d.])(8|9|1[0-6])[_\- ](bits?)(?![a-z\d])", r"\1\2", stem)
@@ -386,29 +403,50 @@ def _of_word(
             yield "depth", int(grey[1])
     elif word in _UNSURE_GREY:
         yield "unsure chroma", word
-    elif _OTHER_LAYOUT.fullmatch(word) or (word == "be" and previous & {"depth", "chroma"}):
+    elif word in _RANGE_OR_TEXT and (previous & _OF_SAMPLES or not is_before_size):
+        yield ("range", _RANGE_OR_TEXT[word]) if previous & _OF_SAMPLES else ("unsure range", word)
+    elif (
+        _OTHER_LAYOUT.fullmatch(word)
+        or (word == "be" and previous & {"depth", "chroma"})
+        or (_ALPHA_OR_TEXT.fullmatch(word) and (previous or not is_before_size))
+    ):
         yield "unreadable", word
-    elif previous & {"rate", "bare rate"} and word in ("8", "9", "10", "12", "14", "16") and _CHROMA.fullmatch(behind):
+    elif previous & {"rate", "unsure rate"} and word in _BARE_DEPTHS and _CHROMA.fullmatch(behind):
         yield "depth", int(word)
-    elif previous & {"rate", "bare rate", "chroma"} and word in ("9", "10", "12", "14", "16"):
+    elif previous & {"rate", "unsure rate", "chroma"} and word in _BARE_DEPTHS - {"8"}:
         yield "unsure depth", word
     elif previous & {"size", "resampled size", "size word", "lines"} and "rate" not in previous:
         yield from _behind_size(word)
+    elif previous & {"rate", "unsure rate"} and (rate := _bare_rate(word)):
+        yield "rate", rate
+    elif previous & _OF_SAMPLES and _bare_rate(word):
+        yield "unsure rate", word
     else:
         yield from _anywhere(word, is_before_size)
 
 
 def _behind_size(word: str) -> Iterator[_Statement]:
-    """A bare number right behind the size is the rate, but not where it names a chroma format."""
-    rate = _FPS_BEHIND_SIZE.fullmatch(word)
+    """A usual bare rate right behind the size is the rate; another number may be a rate, a depth, a QP or a count."""
+    number = _FPS_BEHIND_SIZE.fullmatch(word)
     if word == "i" or (re.fullmatch(r"i\d[\d.]*", word) and not _CHROMA.fullmatch(word)):
         yield "unreadable", word
-    elif word in _WHOLE_NTSC:
-        yield "bare rate", parse_fps(_WHOLE_NTSC[word])
-    elif rate and 0 < float(rate[1]) <= _MAX_BARE_FPS and not _CHROMA.fullmatch(word):
-        yield "bare rate", parse_fps(rate[1])
+    elif word in _BARE_DEPTHS:
+        yield "unsure depth", word
+        yield "unsure rate", word
+    elif rate := _bare_rate(word.removeprefix("p")):
+        yield "rate", rate
+    elif number and 0 < float(number[1]) <= _MAX_BARE_FPS and not _CHROMA.fullmatch(word):
+        is_sure = word.startswith("p") or "." in word
+        yield ("rate", parse_fps(number[1])) if is_sure else ("unsure rate", word)
     else:
         yield from _anywhere(word, is_before_size=False)
+
+
+def _bare_rate(word: str) -> Fraction | None:
+    """The rate that a number without a unit says if it is one, None if it is no usual one."""
+    text = _WHOLE_NTSC.get(word, word)
+    is_usual = text in _NTSC_FPS or (text.isdecimal() and int(text) in _USUAL_FPS)
+    return parse_fps(text) if is_usual else None
 
 
 def _anywhere(word: str, is_before_size: bool) -> Iterator[_Statement]:
@@ -429,6 +467,8 @@ def _anywhere(word: str, is_before_size: bool) -> Iterator[_Statement]:
         text = _WHOLE_NTSC.get(fps[1], fps[1])
         if fps[2] != "p" or text in _NTSC_FPS or float(text) in _USUAL_FPS:
             yield "rate", parse_fps(text)
+    elif word.startswith("p") and _bare_rate(word[1:]):
+        yield "unsure rate", word
 
 
 def _of_chroma(word: str, match: re.Match[str], is_before_size: bool) -> Iterator[_Statement]:

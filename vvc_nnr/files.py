@@ -191,6 +191,8 @@ def open_input(path: Path | str) -> BufferedReader:
     try:
         return open(path, "rb")
     except FileNotFoundError:
+        if str(path) == "-":
+            raise InputError("-: standard input is not read; write it to a file first") from None
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; must be a file") from None
@@ -387,6 +389,9 @@ class AtomicFile:
 
     def _refused(self, error: OSError | ValueError) -> OutputError:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
+        folder = self._target.parent
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.isdir(folder):
+            reason = f"there is no folder {folder}; make it, or name another place"
         return OutputError(f"{self.path}: cannot be written: {reason}")
 
 

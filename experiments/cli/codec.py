@@ -73,9 +73,9 @@ class Encode(Command):
         frames = with_bar(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
         with AtomicFile(self.output) as file:  # first: a place that cannot be written is known at once
             with naming(self.input):
-                coded = encoder.encode(frames, source.format.fps)
+                coded = encoder.encode(frames, source.format.fps, stated=source.format)
             file.write(coded.stream)
-        outcome = _with_unstated(_encoded(self, coded), source.format)
+        outcome = _with_unstated(_encoded(self, coded), source.format, read_vvc_stream(coded.stream).first.format)
         return with_damage(outcome, source.damage(self.pictures))
 
 
@@ -179,12 +179,13 @@ def with_damage(outcome: Outcome, damage: str | None) -> Outcome:
     return Outcome(text, outcome.data | {"damage": damage})
 
 
-def _with_unstated(outcome: Outcome, source: VideoFormat) -> Outcome:
-    """The outcome with what the source states and a decoder of the stream, which has no VUI, would take otherwise."""
+def _with_unstated(outcome: Outcome, source: VideoFormat, coded: VideoFormat) -> Outcome:
+    """The outcome with what the source states and a decoder of the stream would take otherwise."""
+    is_full = source.colour_range == "full" and coded.colour_range != "full"
     unstated = {
-        "colour_range": source.colour_range if source.colour_range == "full" else None,
+        "colour_range": source.colour_range if is_full else None,
         "chroma_location": source.chroma_location if source.chroma_location != "left" else None,
-        "pixel_aspect": str(source.pixel_aspect) if source.pixel_aspect not in (None, 1) else None,
+        "pixel_aspect": str(source.pixel_aspect) if source.pixel_aspect not in (None, 1, coded.pixel_aspect) else None,
     }
     lost = {key: value for key, value in unstated.items() if value is not None}
     if not lost:

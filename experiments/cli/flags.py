@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import inspect
 import io
@@ -19,7 +20,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.cli.common import example_lines
-from vvc_nnr.experiments.cli.kinds import checked_types
+from vvc_nnr.experiments.cli.kinds import checked_types, path
 from vvc_nnr.options import default_of
 
 _SUPPRESSED: Any = tyro.conf.Suppress
@@ -39,6 +40,7 @@ _INSIDE = re.compile(r"│ (.*) │")
 _RULE = re.compile(r"─{3,}")
 _DEFAULT = re.compile(r"\s*\(default(?:\s+if\s+used)?:\s+(?:None|False|True|)\)")
 _SENTENCE = re.compile(r"(?<=[^.][.])\s+(?=[A-Z2\"(])")
+_NO_PARSE = re.compile(r"(.+?): Could not find valid parse for arguments: (\[.*\])")
 _IF_USED = re.compile(r"\(default\s+if\s+used:")
 _Options = TypeVar("_Options")
 
@@ -310,5 +312,16 @@ def _refusal(text: str) -> str:
             found.append(f"missing: {', '.join(each for each in part[1:] if re.match(r'-|[A-Z_-]+$', each))}")
         elif (part and part[0].startswith("Unrecognized options:")) or not found:
             found.append(" ".join(part))
-    message = "; ".join(found).removeprefix("Error parsing ")
+    message = _with_cause("; ".join(found).removeprefix("Error parsing "))
     return message.replace("Unrecognized options: ", "unknown: ", 1) + suggestion
+
+
+def _with_cause(message: str) -> str:
+    """A refusal with what is wrong with one of several names, of which tyro only says that it cannot parse them."""
+    refused = _NO_PARSE.fullmatch(message)
+    for name in ast.literal_eval(refused[2]) if refused else ():
+        try:
+            path(name)
+        except ValueError as error:
+            return f"{refused[1].strip('[]')}: {error}" if refused else message
+    return message

@@ -114,7 +114,10 @@ def path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{_short(text)} is no name of a file or folder")
     if text == "-":
-        raise ValueError("'-' is for standard output alone; ./- is a file or folder of that name")
+        raise ValueError(
+            "'-' is for standard output alone, standard input is not read: write it to a file first; "
+            "./- is a file or folder of that name"
+        )
     return Path(text)
 
 

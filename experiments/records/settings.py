@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import vvc_nnr
 from vvc_nnr.codec.sequence import check_encodable
 from vvc_nnr.errors import BitstreamError, InputError, shown
-from vvc_nnr.experiments.pictures import check_small_picture
+from vvc_nnr.experiments.pictures import check_small_pictures
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.records.rows import KeyedRow
 from vvc_nnr.files import naming, open_input, write_file
@@ -337,8 +337,17 @@ def source_digests(sources: Sequence[Source], max_pictures: int | None = None) -
         UnsupportedError: If a sequence has a format that VVC intra coding here does not take.
     """
     _check_unique([source.name for source in sources])
+    refusals: list[InputError] = []
     for source in sources:  # what is wrong with the last one is known before all of the first one is read
-        _source_digests(source, 1)
+        try:
+            _source_digests(source, 1)
+        except InputError as error:
+            refusals.append(error)
+    if len(refusals) > 1:
+        more = f" and {len(refusals) - MAX_NAMES} more" if len(refusals) > MAX_NAMES else ""
+        raise InputError("; ".join(map(str, refusals[:MAX_NAMES])) + more)
+    if refusals:
+        raise refusals[0]
     return {source.name: _source_digests(source, max_pictures) for source in sources}
 
 
@@ -349,8 +358,7 @@ def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str])
         InputError: If two pictures have one name, or a picture cannot be coded or scored.
     """
     _check_unique(names)
-    for name, picture in zip(names, pictures, strict=True):
-        check_small_picture(picture, name)
+    check_small_pictures(pictures, names)
     return {
         name: (digest_of(str(picture.shape), picture.tobytes()),) for name, picture in zip(names, pictures, strict=True)
     }

@@ -257,7 +257,8 @@ def _grouped(
         raise InputError("no network: name at least one")
     for place, network in enumerate(loaded):
         if same := [other for other in loaded[:place] if network.sha256 == other.sha256]:
-            raise InputError(f"{network.path}: this network is given twice, first as {same[0].path}")
+            first = f", first as {same[0].path}" if same[0].path != network.path else ""
+            raise InputError(f"{network.path}: this network is given twice{first}; name it once")
     said = _pairs(originals, loaded, load)
     trained = [network for network in loaded if not network.is_coded]
     groups: dict[str, tuple[LoadedNetwork | None, list[LoadedNetwork]]] = {}

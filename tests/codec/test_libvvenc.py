@@ -17,6 +17,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.nal import SUFFIX_SEI, nal_units, picture_units
 from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import ExternalToolError, InputError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import psnr_db
@@ -297,3 +298,15 @@ def test_an_encoder_that_is_not_there(real_pictures, tmp_path, monkeypatch, has_
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "gone"))
     with pytest.raises(ExternalToolError, match=r"(no ffmpeg binary|cannot be run): .*No such file.*gone"):
         VvcEncoder(OPTIONS, tmp_path / "cache" if has_cache else None).encode(real_pictures(1))
+
+
+def test_what_is_stated_of_the_pictures_changes_none_of_them_even_on_a_canvas():
+    noise = np.random.default_rng(7).integers(0, 1 << 10, (48, 32), dtype=np.uint16)
+    frame = Frame((noise[:32], noise[32:40].reshape(16, 16), noise[40:].reshape(16, 16)), 10, "420")
+    stated = VideoFormat(32, 32, pixel_aspect=Fraction(4, 3), colour_range="full")
+    streams = [VvcEncoder(VvcOptions(0)).encode([frame], stated=each).stream for each in (None, stated)]
+    formats = [read_vvc_stream(stream).first.format for stream in streams]
+    assert [each.pixel_aspect for each in formats] == [None, Fraction(4, 3)]
+    assert [each.colour_range for each in formats] == [None, "full"]
+    (plain,), (other,) = (list(decode_vvc(stream)) for stream in streams)
+    assert plain.tobytes() == other.tobytes()

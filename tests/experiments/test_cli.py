@@ -209,16 +209,25 @@ def test_odd_sizes_are_padded_and_cropped_again(run: Run, rgb: NDArray[np.uint8]
     assert frame_psnr_db(original.to_bit_depth(10), decoded).y > 30
 
 
-def test_encode_says_what_the_stream_does_not_state(run: Run, tmp_path: Path) -> None:
-    words = ("encode", tmp_path / "in.y4m", "--qp", "40", "-o", tmp_path / "out.266", "--threads", "1")
-    for tags, expected in (
-        ("C420mpeg2 A1:1 XCOLORRANGE=LIMITED", ""),
-        ("C420jpeg A4:3 XCOLORRANGE=FULL", "colour range full, chroma location center, pixel aspect 4/3"),
-    ):
-        header = f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}\nFRAME\n"
-        (tmp_path / "in.y4m").write_bytes(header.encode() + bytes(32 * 48))
-        text = run(*words)
-        assert text.strip().partition("; the stream does not state ")[2] == expected
+@pytest.mark.parametrize(
+    ("tags", "unstated", "decoded"),
+    [
+        ("C420mpeg2 A1:1 XCOLORRANGE=LIMITED", "", ""),
+        ("C420mpeg2 A4:3 XCOLORRANGE=FULL", "", "A4:3 XCOLORRANGE=FULL"),
+        ("C420jpeg A10:11", "chroma location center", "A10:11"),
+        ("C420mpeg2 A65537:65536", "pixel aspect 65537/65536", ""),
+    ],
+)
+def test_encode_keeps_what_the_stream_can_state_and_says_what_not(
+    run: Run, tmp_path: Path, tags: str, unstated: str, decoded: str
+) -> None:
+    header = f"YUV4MPEG2 W32 H32 F25:1 Ip {tags}\nFRAME\n"
+    (tmp_path / "in.y4m").write_bytes(header.encode() + bytes(32 * 48))
+    text = run("encode", tmp_path / "in.y4m", "--qp", "40", "-o", tmp_path / "out.266", "--threads", "1")
+    assert text.strip().partition("; the stream does not state ")[2] == unstated
+    run("decode", tmp_path / "out.266", "-o", tmp_path / "out.y4m")
+    words = (tmp_path / "out.y4m").read_bytes().partition(b"\n")[0].decode().split()
+    assert [word for word in words if word[0] in "AX"] == decoded.split()
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_full_device(refused: Refused, y4m: Path, tmp_path: Path) -> None:
 
 def test_output_that_cannot_be_opened_is_known_before_the_work(refused: Refused, y4m: Path, tmp_path: Path) -> None:
     said = refused("encode", y4m, "--qp", "32", "-o", tmp_path / "no" / "out.266")
-    assert "out.266: cannot be written: No such file or directory" in said
+    assert f"out.266: cannot be written: there is no folder {tmp_path / 'no'}; make it" in said
     assert "is a folder; must be a file name" in refused("encode", y4m, "--qp", "32", "-o", tmp_path)
     (tmp_path / "file").write_bytes(b"")
     said = refused("experiment", "end-to-end", "--out", tmp_path / "file", "--count", "1")

@@ -116,6 +116,10 @@ def test_a_pipe_that_nobody_reads_any_more_ends_it_quietly(stream, capfdbinary):
     ("words", "said"),
     [
         ("encode - --qp 40 -o x.266", "'-' is for standard output alone"),
+        ("filter - --model inloop-hop --qp 32 -o x.y4m", "INPUT: '-' is for .* standard input is not read: write it"),
+        ("filter a.y4m - --model inloop-hop --qp 32 --out-dir x", "standard input is not read"),
+        ("score a.y4m -", "DECODED: '-' is for .* standard input is not read"),
+        ("inspect -", "-: standard input is not read; write it to a file first"),
         ("decode x.266 -o x.y4m --fps 1e5000", "out of range"),
         ("decode x.266 -o x.y4m --fps 1e999999999", "is no number"),
         ("decode x.266 -o x.y4m --fps -1", "expected one argument|is no number"),

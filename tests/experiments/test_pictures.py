@@ -22,6 +22,8 @@ from vvc_nnr.experiments.pictures import (
     default_sources,
     small_pictures,
 )
+from vvc_nnr.experiments.records.settings import source_digests
+from vvc_nnr.sequences.source import open_sources
 
 
 @pytest.fixture
@@ -124,3 +126,12 @@ def test_a_scikit_image_without_its_photographs(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(pictures, "BUNDLED", ("absent.png",))
     with pytest.raises(InputError, match=r"scikit-image does not carry absent\.png"):
         bundled_patches()
+
+
+def test_all_pictures_that_are_too_small_are_named_at_once(rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    for name, picture in {"a": rgb, "b": rgb[:1, :1], "c": rgb[:9, :5]}.items():
+        Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match=r"b\.png: is 1x1; .*c\.png: is 5x9, sides must be at least 11.*take them out"):
+        small_pictures(tmp_path)
+    with pytest.raises(InputError, match=r"b\.png: 1x1 is too small .*; .*c\.png: 5x9 is too small"):
+        source_digests(open_sources(tmp_path))

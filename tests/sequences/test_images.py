@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import (
+    _meetings,
     frame_to_rgb,
     grown,
     image_files,
@@ -294,7 +296,7 @@ def test_colours_that_the_palette_lacks_are_not_made_black(tmp_path, kind):
             read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"P7\nWIDTH 1\n", b"\0" * 99])
+@pytest.mark.parametrize("content", [b"P7\nWIDTH 1\n", b"\0" * 99])
 def test_what_is_no_image_is_told_without_pythons_objects(tmp_path, content):
     path = tmp_path / "x.png"
     path.write_bytes(content)
@@ -456,3 +458,92 @@ def test_chroma_lies_as_own_networks_md_says() -> None:
     columns = [shrunk(np.eye(6, dtype=np.float32)[[place]], 1, 0)[0].tolist() for place in (2, 3)]
     assert columns == [[0, 0.5, 0], [0, 0.25, 0.25]]
     assert shrunk(plane, 0, 1).tolist() == [[8, 16]]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"P5 2 1 100\n\x64\x65", "a sample of 101, its header says at most 100"),
+        (b"P6 1 1 15\n\x01\x02\x10", "a sample of 16, its header says at most 15"),
+        (b"P5\n# 3 3\n2 1\n254\n\x00\xff", "a sample of 255, its header says at most 254"),
+        (b"P2 2 1 100\n100 101\n", "101"),
+        (b"P3 1 1 100\n1 2 101\n", "101"),
+        (b"P2 2 1 255\n255 256", "256"),
+        (b"P1 2 1\n12\n", "token"),
+        (b"P2 2 1 15\n15 1 2 3", "has 4 samples, a picture of its size 2"),
+        (b"P3 1 1 255\n7 8 9\nP3 1 1 255\n7 8 9", "has 10 samples, a picture of its size 3"),
+        (b"P1 2 1\n101\n", "has 3 samples, a picture of its size 2"),
+    ],
+)
+def test_pnm_samples_beyond_the_header_are_damage(tmp_path, data, message):
+    (tmp_path / "x.pnm").write_bytes(data)
+    with pytest.raises(BitstreamError, match=message):
+        read_image(tmp_path / "x.pnm")
+
+
+@pytest.mark.parametrize(
+    "data", [b"P5 2 1 1000\n\x03\xe8\x03\xe9", b"P2 2 1 1000\n1000 1001", b"P6 1 1 999\n" + bytes(6)]
+)
+def test_deep_pnm_samples_are_refused_whatever_they_are(tmp_path, data):
+    (tmp_path / "x.pnm").write_bytes(data)
+    with pytest.raises(UnsupportedError, match="only 8 bits per sample"):
+        read_image(tmp_path / "x.pnm")
+
+
+@pytest.mark.parametrize("data", [b"P2 2 1 100\n# 7 8\n100 50 # 9", b"P5 2 1 100\n\x64\x32", b"P3 1 1 3 1 2 3\n"])
+def test_pnm_samples_up_to_the_largest_are_read(tmp_path, data):
+    (tmp_path / "x.pnm").write_bytes(data)
+    assert read_image(tmp_path / "x.pnm").max() == 255
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "x.png: the file is empty"),
+        (b"hello", "no image of a known kind"),
+        (b"II*\0\x08\0\0\0\0\0", "begins as a TIFF and cannot be read: damaged, or of unusual samples"),
+    ],
+)
+def test_files_that_are_no_image_say_what_they_are(tmp_path, data, message):
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(BitstreamError, match=message) as caught:
+        read_image(tmp_path / "x.png")
+    assert "object at" not in str(caught.value)
+
+
+def test_lab_is_refused_for_its_colours(tmp_path):
+    Image.frombytes("LAB", (8, 8), bytes(192)).save(tmp_path / "x.tif")
+    with pytest.raises(UnsupportedError, match=r"CIE L\*a\*b\* colours, which are no RGB: convert it"):
+        read_image(tmp_path / "x.tif")
+
+
+def swapped_srgb() -> bytes:
+    """A legal profile whose red is green."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"----", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"----", b"gXYZ", 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_a_profile_that_is_not_srgb_is_said_once(tmp_path, caplog, suffix):
+    _meetings.cache_clear()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("RGB", (8, 8))
+    image.save(tmp_path / f"srgb.{suffix}", icc_profile=srgb)
+    image.save(tmp_path / f"other.{suffix}", icc_profile=swapped_srgb())
+    image.save(tmp_path / f"broken.{suffix}", icc_profile=b"nothing")
+    read_image(tmp_path / f"srgb.{suffix}")
+    assert caplog.messages == []
+    for name in ("other", "other", "broken"):
+        read_image(tmp_path / f"{name}.{suffix}")
+    first, second = caplog.messages
+    assert "has the colour profile 'sRGB built-in', which is not applied" in first
+    assert f"broken.{suffix}: has a colour profile that cannot be read" in second
+
+
+def test_other_colours_in_the_chunks_of_a_png_are_said(tmp_path, caplog):
+    _meetings.cache_clear()
+    chunks = PngInfo()
+    chunks.add(b"gAMA", (100000).to_bytes(4, "big"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "linear.png", pnginfo=chunks)
+    read_image(tmp_path / "linear.png")
+    assert "states a gamma of 1 (sRGB: 0.45455), which is not applied" in caplog.text

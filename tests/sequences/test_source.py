@@ -83,6 +83,8 @@ def test_yuv_without_a_size_asks_for_it(tmp_path):
         ("mono_lake_8x8.yuv", {"chroma_format": "420"}, "'mono' in its name may state a chroma format"),
         ("shot_444_8x8.yuv", {"chroma_format": "420"}, "'444' in its name may state a chroma format"),
         ("x_8x8_12bpp.yuv", {"bit_depth": 8}, "'12bpp' in its name may state a bit depth"),
+        ("x_8x8_25_50.yuv", {"fps": Fraction(50)}, r"2 picture rates \(25, 50\); give --fps"),
+        ("x_p60_8x8.yuv", {"fps": Fraction(60)}, "'p60' in its name may state a picture rate, or not; give --fps"),
         ("x_8x8_32bit.yuv", {"bit_depth": 8}, "bit depth 32: must be 8 to 16"),
     ],
 )
@@ -93,7 +95,17 @@ def test_what_a_name_leaves_open_is_asked_for(tmp_path, name, options, message):
     assert open_source(tmp_path / name, **options).n_pictures == 4
 
 
-@pytest.mark.parametrize("word", ["nv12", "10be", "1080i", "yuva420p", "v210", "rgb24"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("x_8x8_full.yuv", "'full' in its name may state a colour range"), ("x_8x8_yuvj420p_tvrange.yuv", "2 colour")],
+)
+def test_a_range_that_a_name_leaves_open_is_settled_by_another_name(tmp_path, name, message):
+    (tmp_path / name).write_bytes(bytes(96))
+    with pytest.raises(InputError, match=message):
+        open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("word", ["nv12", "stride8", "alpha", "10be", "1080i", "yuva420p", "v210", "rgb24"])
 def test_layouts_that_are_not_read_are_refused_by_their_name(tmp_path, word):
     path = tmp_path / f"x_8x8_{word}.yuv"
     path.write_bytes(bytes(96))
@@ -108,8 +120,11 @@ def test_nothing_is_written_under_a_name_that_says_something_else(tmp_path):
     for name in ("x_8x6.yuv", "x_10bit.yuv", "x_444.yuv"):
         with pytest.raises(InputError, match="choose another name"):
             open_writer(tmp_path / name, VideoFormat(8, 8))
+    with pytest.raises(InputError, match="says colour range full, the pictures are limited"):
+        open_writer(tmp_path / "x_fullRange.yuv", VideoFormat(8, 8, colour_range="limited"))
     assert list(tmp_path.iterdir()) == []
     open_writer(tmp_path / "x_8x8_50fps_8bit_420.yuv", VideoFormat(8, 8))
+    open_writer(tmp_path / "x_fullRange.yuv", VideoFormat(8, 8))
 
 
 def test_yuv_size_that_does_not_fit(tmp_path):

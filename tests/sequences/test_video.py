@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -144,3 +146,29 @@ def test_a_list_of_other_files_is_no_video(tmp_path, ffmpeg):
     path.write_text("ffconcat version 1.0\nfile video.mp4\n")
     with pytest.raises(UnsupportedError, match=r"list.mp4: is a list of other files \(concat\); give the videos"):
         list(read_video(path))
+
+
+@pytest.mark.parametrize("last", [1, 256, 511, 512, 5120])
+def test_how_long_the_last_picture_is_shown_does_not_change_the_rate(tmp_path, last):
+    path = tmp_path / "x.mp4"
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mpeg4", rate=25)
+        track.width, track.height, track.pix_fmt, track.time_base = 64, 64, "yuv420p", Fraction(1, 12800)
+        for time in (0, 512, 1024, 1536, 2560):
+            picture = av.VideoFrame.from_ndarray(np.zeros((96, 64), np.uint8), format="yuv420p")
+            picture.pts, picture.time_base = time, Fraction(1, 12800)
+            container.mux(track.encode(picture))
+        container.mux(track.encode())
+    written, wanted = (
+        struct.pack(">7I", 3, 3, 512, 1, *ends) for ends in ((1024, 1, 512), (512, 1, last))
+    )  # how many pictures, and for how long each
+    data = path.read_bytes()
+    assert data.count(written) == 1
+    path.write_bytes(data.replace(written, wanted))
+    assert probe_video(path).format.fps == 25
+
+
+def test_an_empty_video_is_told_as_such(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"")
+    with pytest.raises(BitstreamError, match=r"x\.mp4: the file is empty; must be a video"):
+        probe_video(tmp_path / "x.mp4")

@@ -125,7 +125,16 @@ def test_frame_line_may_have_parameters(tmp_path):
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (b"", BitstreamError, "no end of line"),
+        (b"", BitstreamError, "x.y4m: the file is empty"),
+        (b"YUV4MPEG2 W4 H2\r\nFRAME\r\n" + bytes(12), BitstreamError, "ends with CR LF, must be LF alone.* in header"),
+        (b"YUV4MPEG2 W4 H2\nFRAME\r\n" + bytes(12), BitstreamError, "ends with CR LF.* in FRAME line"),
+        (b"YUV4MPEG2 W4 H2 F30:0\n", BitstreamError, "F30:0 is no picture rate; must be as in F25:1, or F0:0"),
+        (b"YUV4MPEG2 W4 H2 F0:1\n", BitstreamError, "F0:1 is no picture rate"),
+        (b"YUV4MPEG2 W4 H2 A4:0\n", BitstreamError, "A4:0 is no pixel aspect; must be as in"),
+        (b"YUV4MPEG2 W4 H2 C420p10\nFRAME\n" + bytes(12), BitstreamError, "says C420p10, two bytes .* have one:"),
+        (b"YUV4MPEG2 W4 H2 C420p10" + 3 * (b"\nFRAME\n" + bytes(11)) + b"\n", BitstreamError, "pictures have one:"),
+        (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(24), BitstreamError, "says C420, one byte .* have two:"),
+        (b"YUV4MPEG2 W4 H2 Cmono" + 3 * (b"\nFRAME\n" + bytes(15)) + b"\n", BitstreamError, "pictures have two:"),
         (b"RIFF....\n", BitstreamError, "starts with"),
         (b"YUV4MPEG2 W4 H2", BitstreamError, "no end of line"),
         (b"YUV4MPEG2 W4 H2" + b" X" * 4000 + b"\n", BitstreamError, "no end of line"),
@@ -152,7 +161,7 @@ def test_frame_line_may_have_parameters(tmp_path):
         (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(11), BitstreamError, "truncated, 11 of 12"),
         (b"YUV4MPEG2 W999999 H999999 C444p16\nFRAME\n", BitstreamError, "truncated"),
         (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"FRA", BitstreamError, "no end of line"),
-        (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"\n", BitstreamError, "want 'FRAME'"),
+        (b"YUV4MPEG2 W4 H2\nFRAME\n" + bytes(12) + b"\n", BitstreamError, "must be 'FRAME'"),
         (b"YUV4MPEG2 W2 H1 Cmono10\nFRAME\n\x00\x04\x00\x00", BitstreamError, "wrong bit depth"),
     ],
 )

@@ -144,3 +144,58 @@ def test_words_that_may_be_free_text_or_not():
 @pytest.mark.parametrize("word", ["hdr10", "hdr_10", "HDR-10", "23.976fps_hdr_10"])
 def test_hdr10_may_be_a_depth(word):
     assert parse_yuv_name(f"x_416x240_{word}.yuv").unsure_depth == ("hdr10",)
+
+
+@pytest.mark.parametrize("name", ["x_416x240_25_50", "x_cif_25_50", "x_416x240_25_50fps", "x_416x240_p25_50_420"])
+def test_a_second_rate_is_not_passed_over(name):
+    assert parse_yuv_name(f"{name}.yuv").rates == (25, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        *(("x_p60_416x240", "p60"), ("p2997_416x240", "p2997"), ("x_416x240_37", "37"), ("x_416x240_300_420", "300")),
+        *(("x_416x240_8bit_50", "50"), ("x_416x240_420_24", "24"), ("x_416x240_yuv420p_5994", "5994")),
+        *(("x_416x240_10_420", "10"), ("x_416x240_8", "8")),
+    ],
+)
+def test_words_that_may_be_a_rate(name, word):
+    named = parse_yuv_name(f"{name}.yuv")
+    assert named.unsure_rate == (word,)
+    assert named.rates == ()
+    assert parse_yuv_name(f"{name}_120hz.yuv").unsure_rate == ()
+
+
+def test_a_bare_number_behind_the_size_may_be_a_depth_as_well():
+    assert parse_yuv_name("x_416x240_10_420.yuv").unsure_depth == ("10",)
+
+
+@pytest.mark.parametrize(
+    "name", ["x_fps50_416x240", "x_fps_50_416x240", "x_416x240_50_fps_420", "x_416x240_framerate-50", "x_416x240_50 Hz"]
+)
+def test_rates_with_their_unit_as_a_word_of_its_own(name):
+    assert parse_yuv_name(f"{name}.yuv").rates == (50,)
+
+
+@pytest.mark.parametrize(
+    "name", ["416x240_stride8", "stride_512_416x240", "416x240_pitch512", "416x240_alpha", "yuv420p_alpha_416x240"]
+)
+def test_rows_with_a_stride_and_alpha_planes_are_noticed(name):
+    assert parse_yuv_name(f"x_{name}.yuv").unreadable
+
+
+def test_full_is_a_range_behind_what_the_samples_are_and_else_unsure():
+    assert parse_yuv_name("x_416x240_420_full.yuv").colour_ranges == ("full",)
+    assert parse_yuv_name("x_10bit_limited_416x240.yuv").colour_ranges == ("limited",)
+    assert parse_yuv_name("x_416x240_50_full.yuv").unsure_range == ("full",)
+    assert parse_yuv_name("x_416x240_50_full_tvrange.yuv").unsure_range == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["alpha_416x240", "alphabet_416x240_noalpha", "full_hd_416x240", "pitch_416x240", "take_25_416x240", "p7_416x240"],
+)
+def test_free_text_stays_free(name):
+    named = parse_yuv_name(f"{name}_50fps_8bit_420.yuv")
+    assert (named.unreadable, named.unsure_range, named.colour_ranges) == ((), (), ())
+    assert (named.rates, named.bit_depths, named.chroma_formats) == ((50,), (8,), ("420",))
