@@ -143,11 +143,11 @@ class WatchedAttention(nn.MultiheadAttention):
             )
         is_turned = self.batch_first and query.ndim == 3
         x = query.transpose(0, 1) if is_turned else query
-        parts = self.matrices["in_proj"](x).chunk(3, -1)
+        queries, keys, values = self.matrices["in_proj"](x).chunk(3, -1)
         same = torch.eye(self.embed_dim, dtype=x.dtype)
         output, weights = functional.multi_head_attention_forward(
-            *parts, self.embed_dim, self.num_heads, None, None, self.bias_k, self.bias_v, self.add_zero_attn, 0.0,
-            same, None, False, key_padding_mask, need_weights, attn_mask, use_separate_proj_weight=True,
+            queries, keys, values, self.embed_dim, self.num_heads, None, None, self.bias_k, self.bias_v,
+            self.add_zero_attn, 0.0, same, None, False, key_padding_mask, need_weights, attn_mask, use_separate_proj_weight=True,
             q_proj_weight=same, k_proj_weight=same, v_proj_weight=same, average_attn_weights=average_attn_weights,
             is_causal=is_causal,
         )  # fmt: skip
@@ -175,7 +175,8 @@ def watch_parts(model: nn.Module) -> nn.Module:
 
 def parts_of(module: nn.Module) -> dict[str, nn.Linear]:
     """The matrices of a module by the names of their weights without `weight` (`ih_l0`, `in_proj`)."""
-    return dict(module.matrices) if isinstance(module, tuple(_WATCHED.values())) else {}
+    found: dict[str, nn.Linear] = vars(module)["matrices"] if isinstance(module, tuple(_WATCHED.values())) else {}
+    return found
 
 
 def weight_and_bias_name(part: str) -> tuple[str, str]:
