@@ -147,9 +147,9 @@ class WatchedAttention(nn.MultiheadAttention):
         same = torch.eye(self.embed_dim, dtype=x.dtype)
         output, weights = functional.multi_head_attention_forward(
             queries, keys, values, self.embed_dim, self.num_heads, None, None, self.bias_k, self.bias_v,
-            self.add_zero_attn, 0.0, same, None, False, key_padding_mask, need_weights, attn_mask, use_separate_proj_weight=True,
-            q_proj_weight=same, k_proj_weight=same, v_proj_weight=same, average_attn_weights=average_attn_weights,
-            is_causal=is_causal,
+            self.add_zero_attn, 0.0, same, None, False, key_padding_mask, need_weights, attn_mask,
+            use_separate_proj_weight=True, q_proj_weight=same, k_proj_weight=same, v_proj_weight=same,
+            average_attn_weights=average_attn_weights, is_causal=is_causal,
         )  # fmt: skip
         output = self.out_proj(output)
         return output.transpose(0, 1) if is_turned else output, weights
