@@ -116,6 +116,7 @@ TORCH_ADAPTORS = {
     "vvc_nnr.calibrate.compress_calibrated",
     "vvc_nnr.calibrate.coding_at_lambda",
     "vvc_nnr.calibrate.layers",
+    "vvc_nnr.calibrate.matrix_parts",
     "vvc_nnr.calibrate.moments",
     "vvc_nnr.calibrate.calibration",
 }

@@ -2,7 +2,7 @@
 
 from vvc_nnr.calibrate.samples import Calibration, Sample
 from vvc_nnr.coding.inspection import Inspection
-from vvc_nnr.coding.update import BaseState, apply_update, compress_update
+from vvc_nnr.coding.update import BaseState, UpdateContexts, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress, decompress_onnx, inspect, load_file, load_into, save_file
 from vvc_nnr.errors import (
     BitstreamError,
@@ -30,6 +30,7 @@ __all__ = [
     "Sample",
     "ShapeError",
     "UnsupportedError",
+    "UpdateContexts",
     "VvcNnrError",
     "__version__",
     "apply_update",

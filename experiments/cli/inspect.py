@@ -187,7 +187,7 @@ def _outcome(
     columns = [Column("Tensor", text=True), Column("Shape", text=True), Column("Type", text=True)]
     columns += [Column(head, text=True) for head in ("Role", "Told by", "Coded by") if roles]
     columns += [Column("Expected SNR", "dB", digits=1)] if roles else []
-    columns += [Column("Size", "bit/element"), Column("Size", "byte"), Column("Min", digits=6), Column("Max", digits=6)]
+    columns += [Column("Size", "bit/element"), Column("Size", "byte"), Column("Min"), Column("Max")]
     rows = tuple(_cells(tensor, roles.get(tensor.name), expected.get(tensor.name)) for tensor in tensors)
     weak = {name: ratio for name, ratio in expected.items() if ratio < WEAK_DB}
     warning = [f"Warning: {weak_line(weak)}."] if weak else []
@@ -199,7 +199,8 @@ def _outcome(
 def _cells(tensor: StoredTensor, role: TensorRole | None, expected_db: float | None) -> tuple[Cell, ...]:
     shape = " x ".join(str(side) for side in tensor.shape) or "scalar"
     told = (str(role.role), role.reason, _words(role, tensor), expected_db) if role else ()
-    return (tensor.name, shape, tensor.dtype, *told, tensor.bits, tensor.n_bytes, tensor.minimum, tensor.maximum)
+    ends = _significant(tensor.minimum), _significant(tensor.maximum)
+    return (tensor.name, shape, tensor.dtype, *told, tensor.bits, tensor.n_bytes, *ends)
 
 
 def _words(role: TensorRole, tensor: StoredTensor) -> str:

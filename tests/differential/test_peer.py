@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from peer import Peer
 
 from vvc_nnr.bitstream.number_formats import coded_shape
-from vvc_nnr.coding.update import BaseState, apply_update, compress_update
+from vvc_nnr.coding.update import BaseState, UpdateContexts, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.options import CompressOptions
 
@@ -141,9 +141,7 @@ def test_updates_decode_alike(peer: Peer) -> None:
                 for name, array in sender.arrays.items()
             }
             wanted = {name: array.astype(np.float32) for name, array in wanted.items()}
-            data, sender = compress_update(
-                sender, wanted, options=options, temporal_contexts=contexts[0], history_contexts=contexts[1]
-            )
+            data, sender = compress_update(sender, wanted, options=options, contexts=UpdateContexts(*contexts))
             theirs = peer.decompress_update(data)
             expected = {name: receiver.arrays[name] + theirs.get(name, np.float32(0)) for name in values}
             receiver = apply_update(receiver, data)

@@ -121,6 +121,14 @@ def test_inspect(run: Run, coded: Path, networks: Path) -> None:
     assert "MSE" not in run("inspect", coded)
 
 
+def test_inspect_shows_values_of_any_size(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.npz"
+    np.savez(path, w=np.array([[1.25e-8, -3.5e-9], [0, 1e-9]], np.float32))
+    table = run("inspect", path)
+    assert "1.25e-08" in table
+    assert "-3.5e-09" in table
+
+
 def test_inspect_takes_bundled_networks_as_originals(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "coarse.nnc"
     run("compress", "inloop-vlop", "-o", path, "--qp", "-20")

@@ -18,9 +18,9 @@ struct ArithmeticEncoder {
   int64_t n_pending = 0;
   uint8_t* next = nullptr;
 
-  NNR_INLINE void encode(Context& context, bool bin) {
+  NNR_INLINE void encode(Context& context, bool bin, const EstimatorTables& tables = kTables) {
     const int64_t total = context.total();
-    const uint64_t lps = lps_range(total, range);
+    const uint64_t lps = lps_range(total, range, tables);
     const uint64_t mps = range - lps;
     const uint64_t is_lps = -static_cast<uint64_t>(bin != (total >= 0));
     low += (mps & is_lps) >> kRangeShift;
@@ -28,7 +28,7 @@ struct ArithmeticEncoder {
     const int n = __builtin_clzll(range);
     range <<= n;
     shift_low(n);
-    context.update(-static_cast<int64_t>(bin));
+    context.update(-static_cast<int64_t>(bin), tables);
   }
 
   // The last n_bins of `bins`, the most significant first.
@@ -36,10 +36,13 @@ struct ArithmeticEncoder {
     while (n_bins > 0) {
       const int n = n_bins < 16 ? n_bins : 16;
       n_bins -= n;
-      low = (low << n) + (bins >> n_bins & ((uint64_t{1} << n) - 1)) * (range >> kRangeShift);
-      n_pending += n;
-      if (n_pending >= 32) flush();
+      encode_few_bypass(bins >> n_bins & ((uint64_t{1} << n) - 1), n);
     }
+  }
+
+  // Up to 16 bins, all of `bins`.
+  NNR_INLINE void encode_few_bypass(uint64_t bins, int n_bins) {
+    append(bins * (range >> kRangeShift), n_bins);
   }
 
   void begin_block_row() { range = uint64_t{256} << kRangeShift; }
@@ -54,7 +57,7 @@ struct ArithmeticEncoder {
     for (int64_t at = n_bits - 8; at >= 0; at -= 8) *next++ = static_cast<uint8_t>(tail >> at);
   }
 
-  // More bits of a number that others already have chosen; up to 16.
+  // A number to be added after n_bits more, up to 16.
   NNR_INLINE void append(uint64_t bits, int n_bits) {
     low = (low << n_bits) + bits;
     n_pending += n_bits;

@@ -54,16 +54,19 @@ BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const
   return found;
 }
 
-std::pair<int, Array<int32_t>> quantise(const Layout& layout, const Array<float>& weights, double inverse_step,
-                                        float bit_weight, const Rows& zero_rows, bool portable) {
+using PricedTensor = std::tuple<int, Array<int32_t>, double>;  // status, indices, cost
+
+// The cost is no less than the squared error, in squared steps; infinite where it is not known.
+PricedTensor quantise(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
+                      const Rows& zero_rows, bool portable) {
   const QuantiserInput input{layout, layout.values(weights), inverse_step, bit_weight, layout.rows(zero_rows), nullptr};
   Array<int32_t> indices({layout.n_rows, layout.n_columns});
   int32_t* out = indices.mutable_data();
   Status status = Status::ok;
+  double cost = std::numeric_limits<double>::infinity();
   {
     py::gil_scoped_release release;
     if (layout.dependent) {
-      double cost;
       status = quantise_dependent(input, out, cost, portable);
     } else if (bit_weight > 0) {
       status = quantise_uniform_with_rate(input, out);
@@ -71,10 +74,8 @@ std::pair<int, Array<int32_t>> quantise(const Layout& layout, const Array<float>
       quantise_uniform(input.weights, layout.n(), static_cast<float>(inverse_step), out, portable);
     }
   }
-  return {static_cast<int>(status), indices};
+  return {static_cast<int>(status), indices, cost};
 }
-
-using PricedTensor = std::tuple<int, Array<int32_t>, double>;  // status, indices, cost
 
 PricedTensor quantise_by_paths(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
                                const Rows& zero_rows, const Array<uint8_t>& sets, bool portable) {
@@ -103,15 +104,14 @@ Array<int32_t> to_levels(const Layout& layout, const Array<int32_t>& indices, co
 }
 
 Array<double> row_errors(const Layout& layout, const Array<float>& weights, const Array<int32_t>& indices,
-                         const Rows& skipped_rows, float step) {
+                         const Rows& skipped_rows, float step, float limit) {
   const float* w = layout.values(weights);
   const int32_t* k = layout.values(indices);
   const uint8_t* rows = layout.rows(skipped_rows);
   Array<double> sums(layout.n_rows);
   double* out = sums.mutable_data();
   py::gil_scoped_release release;
-  layout.dependent ? sum_row_errors<true>(layout, w, k, rows, step, out)
-                   : sum_row_errors<false>(layout, w, k, rows, step, out);
+  sum_row_errors(layout, w, k, rows, step, limit, out);
   return sums;
 }
 

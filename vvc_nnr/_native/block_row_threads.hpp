@@ -6,7 +6,7 @@
 #include <system_error>
 #include <thread>
 
-#include "value_coding.hpp"
+#include "tensor_layout.hpp"
 
 namespace nnr {
 
@@ -47,11 +47,8 @@ inline void find_states(const TensorLayout& layout, const int32_t* indices, cons
     states[block_row] = state;
     for_each_segment(layout, block_row, [&](const Segment& segment) {
       if (!layout.dependent) return false;
-      if (skipped_rows && skipped_rows[segment.row]) {
-        state = layout.state_after_skip(state);
-        return true;
-      }
-      for (int64_t i = segment.begin; i < segment.begin + segment.n; ++i) state = kNextState[state][indices[i] & 1];
+      const bool skipped = skipped_rows && skipped_rows[segment.row];
+      state = skipped ? layout.state_after_skip(state) : state_after(state, indices + segment.begin, segment.n);
       return true;
     });
   }

@@ -17,7 +17,6 @@ struct ContextSink {
   Context* contexts;
   float bits = 0;
 
-  bool reserve(int64_t) { return true; }
   NNR_INLINE void bin(int context, bool bin) {
     bits += bits_of(contexts[context], bin);
     contexts[context].update(-static_cast<int64_t>(bin));

@@ -117,10 +117,10 @@ struct Context {
   NNR_INLINE int64_t total() const { return int64_t{fast.scaled} + slow; }
 
   // `ones` has all bits set for bin 1, none for bin 0.
-  NNR_INLINE void update(int64_t ones) {
-    fast = (&kTables.fast_next[0][0])[fast.index + (ones & (256 * kRates))];
+  NNR_INLINE void update(int64_t ones, const EstimatorTables& tables = kTables) {
+    fast = (&tables.fast_next[0][0])[fast.index + (ones & (256 * kRates))];
     const int64_t offset = kSlowOffset[0] + (ones & (kSlowOffset[1] - kSlowOffset[0]));
-    slow = static_cast<int16_t>(slow + (&kTables.slow_step[0][0])[slow_row + ((slow + offset) >> 7)]);
+    slow = static_cast<int16_t>(slow + (&tables.slow_step[0][0])[slow_row + ((slow + offset) >> 7)]);
   }
 };
 
@@ -137,8 +137,8 @@ inline Context initial_context(int set) {
 }
 
 // LPS range for a range at the top of 64 bits (bit 63 set): the three bits below bit 63 choose the row.
-NNR_INLINE uint64_t lps_range(int64_t total, uint64_t range) {
-  return (&kTables.lps[32][0])[(total >> 7) * 8 + static_cast<int64_t>(range >> 60) - 8];
+NNR_INLINE uint64_t lps_range(int64_t total, uint64_t range, const EstimatorTables& tables = kTables) {
+  return (&tables.lps[32][0])[(total >> 7) * 8 + static_cast<int64_t>(range >> 60) - 8];
 }
 
 }  // namespace nnr

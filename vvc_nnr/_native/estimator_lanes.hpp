@@ -55,8 +55,6 @@ struct alignas(64) ContextRecord {
   uint64_t cost[kLanes];
   uint64_t n_bins;
   uint64_t n_ones;
-  uint8_t* queue;
-  int n_queued;
 
   void reset_states() {
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -82,26 +80,21 @@ NNR_INLINE Lanes look_up_32(const int16_t* table, Lanes at) {
 }
 
 struct RateLanes {
-  Lanes fast, slow;                // the shifts
-  Lanes fast_factor, slow_factor;  // 2^(7 - rate): ((x >> 4) * that) >> 3 is x >> rate
+  Lanes fast, slow;  // 2^(7 - rate): ((x >> 4) * that) >> 3 is x >> rate
 };
 
 inline RateLanes make_rate_lanes() {
   RateLanes rates{};
   for (int lane = 0; lane < kLanes; ++lane) {
     const EstimatorSet& set = kEstimatorSets[lane < kSets ? lane : 0];
-    rates.fast[lane] = static_cast<int16_t>(set.fast_rate);
-    rates.slow[lane] = static_cast<int16_t>(set.slow_rate);
-    rates.fast_factor[lane] = static_cast<int16_t>(1 << (7 - set.fast_rate));
-    rates.slow_factor[lane] = static_cast<int16_t>(1 << (7 - set.slow_rate));
+    rates.fast[lane] = static_cast<int16_t>(1 << (7 - set.fast_rate));
+    rates.slow[lane] = static_cast<int16_t>(1 << (7 - set.slow_rate));
   }
   return rates;
 }
 
-// kAdaptation[i] >> rate for i = 0..31. Without fast look-ups and shifts: the maximum of four lines, and a product.
-template <bool kHasLookUp>
-NNR_INLINE Lanes adaptation(Lanes i, Lanes rate, Lanes factor) {
-  if (kHasLookUp) return look_up_32(kAdaptation.data(), i) >> rate;
+// kAdaptation[i] >> rate for i = 0..31, without look-ups and shifts by lane: the maximum of four lines, and a product.
+NNR_INLINE Lanes adaptation(Lanes i, Lanes factor) {
   const Lanes a = 157 - 14 * i, b = 89 - 6 * i, c = 65 - 4 * i, d = Lanes{} + 4;
   const Lanes ab = a > b ? a : b, cd = c > d ? c : d;
   return (((ab > cd ? ab : cd) & (i < 31)) * factor) >> 3;
@@ -121,14 +114,12 @@ struct Runner {
 
   NNR_INLINE explicit Runner(const ContextRecord& record) : fast(record.fast), slow(record.slow), sum{}, n_ones(0) {}
 
-  template <bool kHasLookUp>
   NNR_INLINE void step(unsigned bin, const BinCosts& costs, const RateLanes& rates) {
     const auto flip = static_cast<int16_t>(static_cast<int>(bin) - 1);  // -1 for bin 0: (x ^ -1) + 1 is -x
     n_ones += bin;
     sum += __builtin_convertvector(look_up_costs(costs.cost[bin], ((fast + slow) >> 7) + 32), SumLanes);
     const Lanes at_fast = (((fast ^ flip) - flip) >> 7) + 16, at_slow = (((slow ^ flip) - flip) >> 7) + 16;
-    const Lanes step_fast = adaptation<kHasLookUp>(at_fast, rates.fast, rates.fast_factor) * 16;
-    const Lanes step_slow = adaptation<kHasLookUp>(at_slow, rates.slow, rates.slow_factor);
+    const Lanes step_fast = adaptation(at_fast, rates.fast) * 16, step_slow = adaptation(at_slow, rates.slow);
     fast += (step_fast ^ flip) - flip;
     slow += (step_slow ^ flip) - flip;
   }
@@ -142,58 +133,34 @@ struct Runner {
   }
 };
 
-template <bool kHasLookUp>
-NNR_INLINE void run_queue(ContextRecord& record, const uint8_t* bins, int n, const BinCosts& costs,
-                          const RateLanes& rates) {
-  Runner runner(record);
-  for (int i = 0; i < n; ++i) runner.step<kHasLookUp>(bins[i], costs, rates);
-  runner.finish(record, n);
-}
-
-// Two full queues. Requires different contexts.
-template <bool kHasLookUp>
-NNR_INLINE void run_two_queues(ContextRecord& a, const uint8_t* bins_a, ContextRecord& b, const uint8_t* bins_b,
-                               const BinCosts& costs, const RateLanes& rates) {
-  Runner runner_a(a), runner_b(b);
-  for (int i = 0; i < kQueueLength; ++i) {
-    runner_a.step<kHasLookUp>(bins_a[i], costs, rates);
-    runner_b.step<kHasLookUp>(bins_b[i], costs, rates);
-  }
-  runner_a.finish(a, kQueueLength);
-  runner_b.finish(b, kQueueLength);
-}
-
-#define NNR_DEFINE_RUN(suffix, target, has_look_up)                                                                 \
-  target inline void run_queue##suffix(ContextRecord& record, const uint8_t* bins, int n, const BinCosts& costs,    \
-                                       const RateLanes& rates) {                                                    \
-    run_queue<has_look_up>(record, bins, n, costs, rates);                                                          \
-  }                                                                                                                 \
-  target inline void run_two_queues##suffix(ContextRecord& a, const uint8_t* bins_a, ContextRecord& b,              \
-                                            const uint8_t* bins_b, const BinCosts& costs, const RateLanes& rates) { \
-    run_two_queues<has_look_up>(a, bins_a, b, bins_b, costs, rates);                                                \
-  }
-
-NNR_DEFINE_RUN(_portable, , false)
-#if NNR_X86
-NNR_DEFINE_RUN(_avx2, NNR_TARGET_AVX2, false)
-NNR_DEFINE_RUN(_avx512, __attribute__((target("avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512vl,avx512dq"))), true)
-#endif
-#undef NNR_DEFINE_RUN
-
-struct RunKernels {
-  decltype(&run_queue_portable) one;
-  decltype(&run_two_queues_portable) two;
+// A context and its next bins.
+struct Queue {
+  ContextRecord* record;
+  uint8_t* bins;
 };
 
-inline RunKernels run_kernels(bool portable) {
-#if NNR_X86
-  const bool has_avx512 =
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (!portable && has_avx2() && has_avx512) return {run_queue_avx512, run_two_queues_avx512};
-  if (!portable && has_avx2()) return {run_queue_avx2, run_two_queues_avx2};
-#endif
-  (void)portable;
-  return {run_queue_portable, run_two_queues_portable};
+// Runs n bins of each of one or two contexts, which must differ.
+NNR_INLINE void run_queues(const Queue* queues, int n_queues, int n) {
+  const BinCosts& costs = bin_costs();
+  const RateLanes rates = make_rate_lanes();
+  const Queue a = queues[0], b = queues[n_queues - 1];
+  Runner runner_a(*a.record), runner_b(*b.record);
+  if (n_queues == 1) {
+    for (int i = 0; i < n; ++i) runner_a.step(a.bins[i], costs, rates);
+  } else {
+    for (int i = 0; i < n; ++i) {
+      runner_a.step(a.bins[i], costs, rates);
+      runner_b.step(b.bins[i], costs, rates);
+    }
+    runner_b.finish(*b.record, n);
+  }
+  runner_a.finish(*a.record, n);
+}
+
+inline void run_queues_portable(const Queue* queues, int n_queues, int n) { run_queues(queues, n_queues, n); }
+
+NNR_TARGET_AVX2 inline void run_queues_avx2(const Queue* queues, int n_queues, int n) {
+  run_queues(queues, n_queues, n);
 }
 
 }  // namespace nnr

@@ -1,6 +1,8 @@
 // Passes over whole rows: which are empty, which are small, what their levels are, and what those miss.
 #pragma once
 
+#include <cmath>
+
 #include "tensor_layout.hpp"
 
 namespace nnr {
@@ -27,39 +29,49 @@ inline int64_t find_small_rows(const float* weights, int64_t n_rows, int64_t n_c
   return n_found;
 }
 
+// The levels of n indices, and the state after them.
+NNR_INLINE int levels_of_run(int state, const int32_t* indices, int64_t n, int32_t* levels) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const unsigned parities = parities_of_eight(indices + i), is_odd = kStateSteps.is_odd[state][parities];
+    state = kStateSteps.after[state][parities];
+    for (int j = 0; j < 8; ++j) levels[i + j] = level_of<true>(indices[i + j], static_cast<int>(is_odd >> j));
+  }
+  for (; i < n; ++i) {
+    levels[i] = level_of<true>(indices[i], state);
+    state = kNextState[state][indices[i] & 1];
+  }
+  return state;
+}
+
 // What multiplies the step, from the indices of a dependently quantised tensor.
 inline void indices_to_levels(const TensorLayout& layout, const int32_t* indices, const uint8_t* skipped_rows,
                               int32_t* levels) {
   int state = 0;
   for (int64_t block_row = 0; block_row < layout.n_block_rows(); ++block_row) {
     for_each_segment(layout, block_row, [&](const Segment& segment) {
-      const bool skipped = skipped_rows && skipped_rows[segment.row];
-      if (skipped) state = layout.state_after_skip(state);
-      for (int64_t i = segment.begin; i < segment.begin + segment.n; ++i) {
-        levels[i] = skipped ? 0 : level_of<true>(indices[i], state);
-        if (!skipped) state = kNextState[state][indices[i] & 1];
+      int32_t* out = levels + segment.begin;
+      if (skipped_rows && skipped_rows[segment.row]) {
+        std::fill(out, out + segment.n, 0);
+        state = layout.state_after_skip(state);
+      } else {
+        state = levels_of_run(state, indices + segment.begin, segment.n, out);
       }
       return true;
     });
   }
 }
 
-// kNextState in one number, four bits each: a shift is sooner done than a look-up, and each state waits for the last.
-constexpr uint64_t packed_next_states() {
-  uint64_t packed = 0;
-  for (int at = 0; at < 16; ++at) packed |= static_cast<uint64_t>(2 * kNextState[at / 2][at % 2]) << (4 * at);
-  return packed;
-}
-
 constexpr int kErrorPiece = 256, kErrorLanes = 8;
 
-// Sum of squares, in squared steps, of weight less level times step. Lanes give the same sum by every instruction set.
-inline double sum_squared_errors(const float* weights, const int32_t* levels, int64_t n, float step) {
+// Sum of squares, in squared steps, of weight less level times step, of the weights below a limit. Lanes give the same sum
+// by every instruction set.
+NNR_INLINE double sum_squared_errors(const float* weights, const int32_t* levels, int64_t n, float step, float limit) {
   const float inverse_step = 1 / step;
   float sums[kErrorLanes] = {};
-  const auto squared = [&](int64_t i) {
+  const auto squared = [&](int64_t i) NNR_LAMBDA_INLINE {
     const float error = (weights[i] - static_cast<float>(levels[i]) * step) * inverse_step;
-    return error * error;
+    return std::fabs(weights[i]) < limit ? error * error : 0.0f;
   };
   int64_t i = 0;
   for (; i + kErrorLanes <= n; i += kErrorLanes) {
@@ -71,33 +83,50 @@ inline double sum_squared_errors(const float* weights, const int32_t* levels, in
   return total;
 }
 
-// The sum of squared errors of each row that indices leave, in squared steps; n_rows entries.
+// The sum of squared errors of each row that indices leave, in squared steps, of weights below a limit; n_rows entries.
 template <bool kDependent>
-void sum_row_errors(const TensorLayout& layout, const float* weights, const int32_t* indices,
-                    const uint8_t* skipped_rows, float step, double* sums) {
-  constexpr uint64_t kPacked = packed_next_states();
+NNR_INLINE void sum_row_errors_as(const TensorLayout& layout, const float* weights, const int32_t* indices,
+                    const uint8_t* skipped_rows, float step, float limit, double* sums) {
   int32_t levels[kErrorPiece];
   int state = 0;
   std::fill(sums, sums + layout.n_rows, 0.0);
   for (int64_t block_row = 0; block_row < layout.n_block_rows(); ++block_row) {
-    for_each_segment(layout, block_row, [&](const Segment& segment) {
+    for_each_segment(layout, block_row, [&](const Segment& segment) NNR_LAMBDA_INLINE {
       const bool skipped = skipped_rows && skipped_rows[segment.row];
       if (skipped) state = layout.state_after_skip(state);
       for (int64_t at = 0; at < segment.n; at += kErrorPiece) {
         const int64_t n = std::min<int64_t>(kErrorPiece, segment.n - at), begin = segment.begin + at;
-        if (skipped) std::fill(levels, levels + n, 0);
-        uint64_t twice = 2 * static_cast<uint64_t>(state);
-        for (int64_t i = 0; i < n && !skipped; ++i) {
-          const int32_t k = indices[begin + i];
-          levels[i] = level_of<kDependent>(k, static_cast<int>(twice >> 1));
-          if (kDependent) twice = kPacked >> (4 * (twice | (k & 1))) & 15;
+        if (skipped) {
+          std::fill(levels, levels + n, 0);
+        } else if (kDependent) {
+          state = levels_of_run(state, indices + begin, n, levels);
+        } else {
+          std::copy(indices + begin, indices + begin + n, levels);
         }
-        state = static_cast<int>(twice >> 1);
-        sums[segment.row] += sum_squared_errors(weights + begin, levels, n, step);
+        sums[segment.row] += sum_squared_errors(weights + begin, levels, n, step, limit);
       }
       return true;
     });
   }
+}
+
+inline void sum_row_errors_portable(const TensorLayout& layout, const float* weights, const int32_t* indices,
+                                    const uint8_t* skipped_rows, float step, float limit, double* sums) {
+  layout.dependent ? sum_row_errors_as<true>(layout, weights, indices, skipped_rows, step, limit, sums)
+                   : sum_row_errors_as<false>(layout, weights, indices, skipped_rows, step, limit, sums);
+}
+
+NNR_TARGET_AVX2 inline void sum_row_errors_avx2(const TensorLayout& layout, const float* weights,
+                                                const int32_t* indices, const uint8_t* skipped_rows, float step,
+                                                float limit, double* sums) {
+  layout.dependent ? sum_row_errors_as<true>(layout, weights, indices, skipped_rows, step, limit, sums)
+                   : sum_row_errors_as<false>(layout, weights, indices, skipped_rows, step, limit, sums);
+}
+
+inline void sum_row_errors(const TensorLayout& layout, const float* weights, const int32_t* indices,
+                           const uint8_t* skipped_rows, float step, float limit, double* sums) {
+  const auto sum = has_avx2() ? sum_row_errors_avx2 : sum_row_errors_portable;
+  sum(layout, weights, indices, skipped_rows, step, limit, sums);
 }
 
 }  // namespace nnr

@@ -1,54 +1,58 @@
 // The cheapest estimator set per context, from the bins that the context will really see.
 //
-// A recorder takes the tensor's bins instead of an encoder. Each context collects its bins in a short queue; full
-// queues run through the estimators of all sets, and the costs are added up.
+// A recorder takes the tensor's bins as an encoder does. Each context collects its bins in a short queue; full queues run
+// through the estimators of all sets, and the costs are added up.
 #pragma once
 
 #include <memory>
 #include <new>
-#include <utility>
 
+#include "block_row_bins.hpp"
 #include "block_row_threads.hpp"
-#include "estimator_lanes.hpp"
-#include "value_coding.hpp"
+#include "estimator_avx512.hpp"
 
 namespace nnr {
 
 class Recorder {
  public:
-  Recorder(int n_contexts, bool portable)
-      : n_contexts_(n_contexts), costs_(bin_costs()), rates_(make_rate_lanes()), run_(run_kernels(portable)) {
+  Recorder(int n_contexts, bool portable) : n_contexts_(n_contexts), kernel_(queue_kernel(portable)) {
     const auto n = static_cast<size_t>(n_contexts);
     records_.reset(new (std::nothrow) ContextRecord[n]());
-    queues_.reset(new (std::nothrow) uint8_t[(n + 1) * kQueueLength]);
+    ends_.reset(new (std::nothrow) uint8_t*[n]);
+    memory_.reset(new (std::nothrow) uint8_t[(n + kMaxQueues + 1) * kQueueLength]);
     if (!is_ready()) return;
-    for (size_t i = 0; i < n; ++i) records_[i].queue = queues_.get() + i * kQueueLength;
-    spare_ = queues_.get() + n * kQueueLength;
+    const auto misplaced = reinterpret_cast<uintptr_t>(memory_.get()) % kQueueLength;
+    uint8_t* queues = memory_.get() + (misplaced ? kQueueLength - misplaced : 0);
+    for (size_t i = 0; i < n; ++i) ends_[i] = queues + i * kQueueLength;
+    for (size_t i = 0; i < kMaxQueues; ++i) spare_[i] = queues + (n + i) * kQueueLength;
     reset_states();
   }
 
-  bool is_ready() const { return records_ && queues_; }
-  bool reserve(int64_t) { return true; }
+  bool is_ready() const { return records_ && ends_ && memory_; }
 
-  NNR_INLINE void bin(int context, bool bin) {
-    ContextRecord& record = records_[static_cast<size_t>(context)];
-    record.queue[record.n_queued] = bin;
-    if (NNR_UNLIKELY(++record.n_queued == kQueueLength)) take_full_queue(record);
-  }
-
-  void bypass(uint64_t, int n_bins) { n_bypass_ += static_cast<uint64_t>(n_bins); }
-
-  void remainder(const TensorLayout& layout, uint64_t rest, uint64_t limit) {
-    code_remainder(*this, layout, rest, limit);
+  void take(const Bin* bins, int n) {
+    uint8_t** ends = ends_.get();
+    for (int i = 0; i < n; ++i) {
+      const Bin bin = bins[i];
+      if (NNR_UNLIKELY(bin >= kBypass)) {
+        n_bypass_ += (bin >> 8 & 7u) + 1;
+        continue;
+      }
+      uint8_t*& end = ends[bin >> 1];
+      *end++ = bin & 1;
+      if (NNR_UNLIKELY(length(end) == 0)) take_full_queue(bin >> 1);
+    }
   }
 
   // All bins so far are counted and the estimators start anew.
   void end_block_row() {
     run_waiting();
     for (int i = 0; i < n_contexts_; ++i) {
-      ContextRecord& record = records_[static_cast<size_t>(i)];
-      if (record.n_queued) run_.one(record, record.queue, record.n_queued, costs_, rates_);
-      record.n_queued = 0;
+      uint8_t*& end = ends_[static_cast<size_t>(i)];
+      const int n = length(end);
+      end -= n;
+      const Queue queue{&records_[static_cast<size_t>(i)], end};
+      if (n) kernel_.run(&queue, 1, n);
     }
     reset_states();
   }
@@ -73,32 +77,40 @@ class Recorder {
     for (int i = 0; i < n_contexts_; ++i) records_[static_cast<size_t>(i)].reset_states();
   }
 
-  // Runs the queue with the one that waits, or lets it wait.
-  NNR_NOINLINE void take_full_queue(ContextRecord& record) {
-    record.n_queued = 0;
-    if (waiting_ && waiting_ != &record) {
-      run_.two(*waiting_, spare_, record, record.queue, costs_, rates_);
-      waiting_ = nullptr;
-      return;
+  // Of a queue that is not full, by its end: queues begin at multiples of their length.
+  static NNR_INLINE int length(const uint8_t* end) {
+    return static_cast<int>(reinterpret_cast<uintptr_t>(end) % kQueueLength);
+  }
+
+  // Lets a full queue wait for others, since one estimator alone waits for itself; then all of them are run.
+  NNR_NOINLINE void take_full_queue(int context) {
+    ContextRecord& record = records_[static_cast<size_t>(context)];
+    uint8_t*& end = ends_[static_cast<size_t>(context)];
+    for (int i = 0; i < n_waiting_; ++i) {
+      if (waiting_[i].record == &record) {
+        run_waiting();
+        break;
+      }
     }
-    run_waiting();
-    waiting_ = &record;
-    std::swap(record.queue, spare_);
+    waiting_[n_waiting_] = {&record, end - kQueueLength};
+    end = spare_[n_waiting_];
+    spare_[n_waiting_] = waiting_[n_waiting_].bins;
+    if (++n_waiting_ == kernel_.max_queues) run_waiting();
   }
 
   void run_waiting() {
-    if (waiting_) run_.one(*waiting_, spare_, kQueueLength, costs_, rates_);
-    waiting_ = nullptr;
+    if (n_waiting_) kernel_.run(waiting_, n_waiting_, kQueueLength);
+    n_waiting_ = 0;
   }
 
   int n_contexts_;
-  const BinCosts& costs_;
-  const RateLanes rates_;
-  const RunKernels run_;
+  const QueueKernel kernel_;
   std::unique_ptr<ContextRecord[]> records_;
-  std::unique_ptr<uint8_t[]> queues_;
-  ContextRecord* waiting_ = nullptr;  // its full queue is spare_
-  uint8_t* spare_ = nullptr;
+  std::unique_ptr<uint8_t*[]> ends_;  // of each context's queue
+  std::unique_ptr<uint8_t[]> memory_;
+  Queue waiting_[kMaxQueues];  // full, of different contexts
+  int n_waiting_ = 0;
+  uint8_t* spare_[kMaxQueues];  // queues in place of those that are going to wait, or their memory once they have run
   uint64_t n_bypass_ = 0;
 };
 
@@ -108,13 +120,16 @@ inline bool record_tensor(Recorder* const* recorders, int n_threads, const Tenso
                           const uint8_t* skipped_rows) {
   const auto n_block_rows = static_cast<size_t>(layout.n_block_rows());
   const std::unique_ptr<int[]> states(new (std::nothrow) int[n_block_rows]());
-  bool is_ready = states != nullptr;
+  const std::unique_ptr<BlockRowBins[]> bins(new (std::nothrow) BlockRowBins[static_cast<size_t>(n_threads)]);
+  bool is_ready = states && bins;
   for (int i = 0; i < n_threads; ++i) is_ready = is_ready && recorders[i]->is_ready();
   if (!is_ready) return false;
   if (n_block_rows > 1) find_states(layout, indices, skipped_rows, states.get());
+  const TensorBins tensor(layout, indices, skipped_rows);
   visit_block_rows(layout, n_threads, [&](int thread, int64_t block_row) {
-    int state = states[static_cast<size_t>(block_row)];
-    code_block_row(*recorders[thread], layout, indices, block_row, skipped_rows, state);
+    BlockRowBins& own = bins[static_cast<size_t>(thread)];
+    own.start(tensor, block_row, states[static_cast<size_t>(block_row)]);
+    while (const int n = own.fill()) recorders[thread]->take(own.bins(), n);
     recorders[thread]->end_block_row();
     return true;
   });

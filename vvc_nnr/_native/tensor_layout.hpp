@@ -23,6 +23,44 @@ constexpr int kDqStates = 8;
 constexpr uint8_t kNextState[kDqStates][2] = {{0, 2}, {7, 5}, {1, 3}, {6, 4}, {2, 0}, {5, 7}, {3, 1}, {4, 6}};
 constexpr uint8_t kUniformNextState[kDqStates][2] = {};
 
+// Eight indices at once, by the state before them and their parities, that of the first in the lowest bit.
+struct StateSteps {
+  uint8_t after[kDqStates][256] = {};
+  uint8_t is_odd[kDqStates][256] = {};  // a bit per index: its state is odd
+};
+
+constexpr StateSteps make_state_steps() {
+  StateSteps steps;
+  for (int start = 0; start < kDqStates; ++start) {
+    for (int parities = 0; parities < 256; ++parities) {
+      int state = start, is_odd = 0;
+      for (int i = 0; i < 8; ++i) {
+        is_odd |= (state & 1) << i;
+        state = kNextState[state][parities >> i & 1];
+      }
+      steps.after[start][parities] = static_cast<uint8_t>(state);
+      steps.is_odd[start][parities] = static_cast<uint8_t>(is_odd);
+    }
+  }
+  return steps;
+}
+
+inline constexpr StateSteps kStateSteps = make_state_steps();
+
+NNR_INLINE unsigned parities_of_eight(const int32_t* indices) {
+  unsigned found = 0;
+  for (int i = 0; i < 8; ++i) found |= (static_cast<unsigned>(indices[i]) & 1) << i;
+  return found;
+}
+
+// The state after n indices.
+NNR_INLINE int state_after(int state, const int32_t* indices, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) state = kStateSteps.after[state][parities_of_eight(indices + i)];
+  for (; i < n; ++i) state = kNextState[state][indices[i] & 1];
+  return state;
+}
+
 // Class of a neighbour or of a coded value: 0 zero, 1 negative, 2 positive.
 NNR_INLINE int sign_class(int32_t k) { return k == 0 ? 0 : k < 0 ? 1 : 2; }
 

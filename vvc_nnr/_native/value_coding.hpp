@@ -1,7 +1,6 @@
 // One coded index in bins, for the encoder and for whoever wants to see the same bins without encoding them.
 //
-// A Sink has  bin(context, bin),  bypass(bins, n_bins),  reserve(n_bins), which makes room and says whether it could,
-// and remainder(layout, rest, limit), which calls code_remainder out of line.
+// A Sink has  bin(context, bin),  bypass(bins, n_bins),  and remainder(layout, rest, limit), which calls code_remainder.
 #pragma once
 
 #include "tensor_layout.hpp"
@@ -68,47 +67,6 @@ NNR_INLINE void code_value(Sink& sink, const TensorLayout& layout, const Surroun
     if (size <= reached) return;
   }
   sink.remainder(layout, size - static_cast<uint32_t>(unary) - 1, limit);
-}
-
-constexpr int64_t kRunLength = 256;
-
-// All values of a block row; false if there is no room for them.
-template <bool kPlain, class Sink>
-NNR_INLINE bool code_block_row_as(Sink& sink, const TensorLayout& layout, const int32_t* indices, int64_t block_row,
-                                  const uint8_t* skipped_rows, int& state) {
-  const auto* next_state = layout.dependent ? kNextState : kUniformNextState;
-  const int64_t max_bins = layout.unary_length + 2 + 2 * (kRemainderContexts + 1);
-  Surroundings at{state, 0, 0, false};
-  const bool done = for_each_segment(layout, block_row, [&](const Segment& segment) NNR_LAMBDA_INLINE {
-    if (skipped_rows && skipped_rows[segment.row]) {
-      at.state = layout.state_after_skip(at.state);
-      return true;
-    }
-    const int64_t end = segment.begin + segment.n;
-    for (int64_t i = segment.begin; i < end;) {
-      const int64_t run_end = std::min(end, i + kRunLength);
-      if (!sink.reserve((run_end - i) * max_bins)) return false;
-      for (; i < run_end; ++i) {
-        if (!kPlain) {
-          at.base = layout.base ? layout.base[i] : 0;
-          at.history = layout.use_history && layout.history[i];
-        }
-        code_value<kPlain>(sink, layout, at, indices[i]);
-        at.neighbour = sign_class(indices[i]);
-        at.state = next_state[at.state][indices[i] & 1];
-      }
-    }
-    return true;
-  });
-  state = at.state;
-  return done;
-}
-
-template <class Sink>
-NNR_INLINE bool code_block_row(Sink& sink, const TensorLayout& layout, const int32_t* indices, int64_t block_row,
-                               const uint8_t* skipped_rows, int& state) {
-  return layout.is_plain() ? code_block_row_as<true>(sink, layout, indices, block_row, skipped_rows, state)
-                           : code_block_row_as<false>(sink, layout, indices, block_row, skipped_rows, state);
 }
 
 }  // namespace nnr

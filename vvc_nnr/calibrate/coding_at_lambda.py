@@ -49,6 +49,7 @@ from vvc_nnr.calibrate.calibration import (
     picture_weights,
 )
 from vvc_nnr.calibrate.layers import DirectModule, MatrixLayer, TransposedModule, find_layers
+from vvc_nnr.calibrate.matrix_parts import watch_parts
 from vvc_nnr.calibrate.moments import (
     BothPasses,
     InputMoments,
@@ -63,18 +64,10 @@ from vvc_nnr.calibrate.moments import (
     put_phase_matrix,
 )
 from vvc_nnr.coding.decoder import decode_network
-from vvc_nnr.coding.encoder import (
-    EncodedTensor,
-    TensorJob,
-    code_network,
-    encode_tensor,
-    make_job,
-    tensor_rules,
-    with_own_step,
-    write_network,
-)
+from vvc_nnr.coding.encoder import code_network, tensor_rules, write_network
 from vvc_nnr.coding.inspection import inspect_stream
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
+from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor, make_job, with_own_step
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
@@ -115,7 +108,7 @@ def prepare(
         raise InputError(f"calibration: must be a torch module, got {type(model).__name__}")
     arrays = named_arrays(model)
     options.check_names(arrays)
-    original = copied_module(model).eval().float().requires_grad_(True)
+    original = watch_parts(copied_module(model).eval().float().requires_grad_(True))
     calibration = as_calibration(pictures, original)
     weights = picture_weights(original, calibration)
     check_sizes(original, calibration)
@@ -126,7 +119,9 @@ def prepare(
         if layer.weight_name not in options.qp_per_tensor
     ]
     if not layers:
-        raise InputError("calibration: the network has no fully connected or convolutional layer to calibrate")
+        raise InputError(
+            "calibration: the network has no fully connected, convolutional, recurrent or attention layer to calibrate"
+        )
     samples = [sample.inputs for sample in calibration.fitted]
     generator = torch.Generator().manual_seed(seed)
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)

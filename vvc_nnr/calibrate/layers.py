@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from vvc_nnr.calibrate.matrix_parts import parts_of, weight_and_bias_name
 from vvc_nnr.calibrate.samples import Run
 from vvc_nnr.errors import InputError, VvcNnrError
 
@@ -238,28 +239,40 @@ class MatrixLayer:
     """A layer whose weight is a matrix.
 
     Attributes:
-        name: Of the module; "" if the network is a single layer.
+        owner: Name of the module; "" if the network is a single layer.
         n_places: Places of all its outputs in one pass over one sample.
+        part: Which of the module's matrices, as `matrix_parts.parts_of` names them; "" if it has one.
     """
 
-    name: str
+    owner: str
     n_places: int
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its own among all layers."""
+        return _joined(self.owner, self.part)
 
     @property
     def weight_name(self) -> str:
         """Of its weight in the network's state."""
-        return f"{self.name}.weight" if self.name else "weight"
+        return _joined(self.owner, weight_and_bias_name(self.part)[0] if self.part else "weight")
 
     @property
     def bias_name(self) -> str:
         """Of its bias, whether it has one or not."""
-        return f"{self.name}.bias" if self.name else "bias"
+        return _joined(self.owner, weight_and_bias_name(self.part)[1] if self.part else "bias")
 
     def module(self, model: nn.Module) -> MatrixModule:
         """The layer in a copy of the network."""
-        module = model.get_submodule(self.name)
+        owner = model.get_submodule(self.owner)
+        module = parts_of(owner)[self.part] if self.part else owner
         assert isinstance(module, MatrixModule)
         return module
+
+
+def _joined(owner: str, name: str) -> str:
+    return f"{owner}.{name}" if owner and name else owner or name
 
 
 def find_layers(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> list[MatrixLayer]:
@@ -270,27 +283,28 @@ def find_layers(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> list[Ma
     """
     shared = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     state = set(model.state_dict())
-    n_places: Counter[str] = Counter()
+    n_places: Counter[tuple[str, str]] = Counter()
 
-    def count(name: str) -> Callable[..., None]:
+    def count(owner: str, part: str) -> Callable[..., None]:
         def hook(module: nn.Module, _: Any, output: Tensor) -> None:
             assert isinstance(module, MatrixModule)
-            n_places[name] += rows_of(module, output).shape[0]
+            n_places[owner, part] += rows_of(module, output).shape[0]
 
         return hook
 
     handles: list[RemovableHandle] = []
-    for name, module in model.named_modules():
-        is_named = (f"{name}.weight" if name else "weight") in state
-        if isinstance(module, MatrixModule) and is_named and shared[id(module.weight)] == 1:
-            handles.append(module.register_forward_hook(count(name)))
+    for owner, whole in model.named_modules():
+        for part, module in {"": whole, **parts_of(whole)}.items():
+            is_named = MatrixLayer(owner, 0, part).weight_name in state
+            if is_named and isinstance(module, MatrixModule) and shared[id(module.weight)] == 1:
+                handles.append(module.register_forward_hook(count(owner, part)))
     try:
         with torch.no_grad():
             checked_output(model, run, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return [MatrixLayer(*layer) for layer in n_places.items()]
+    return [MatrixLayer(owner, n, part) for (owner, part), n in n_places.items()]
 
 
 def checked_output(model: nn.Module, run: Run, inputs: Sequence[Tensor]) -> Tensor:

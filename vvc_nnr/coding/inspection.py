@@ -22,7 +22,7 @@ from vvc_nnr.kernels.entropy_coding import DecodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import thread_count
 from vvc_nnr.parallel import run_all
-from vvc_nnr.quantize.quality import snr_db
+from vvc_nnr.quantize.quality import snr_db, sum_of_squares
 
 _NAMES = {StartUnit: "STR", TopologyUnit: "TPL", DataUnit: "NDU"}
 # First context of each kind of bin; the greater flags end where the remainder begins.
@@ -265,7 +265,7 @@ def _error(tensor: CodedTensor, original: NamedArrays | None) -> tuple[float | N
         return 0.0, None
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.subtract(before, after, dtype=np.float64).reshape(-1)
-    mse = float(error @ error / error.size)
+    mse = sum_of_squares(error) / error.size
     ratio_db = snr_db(before, after) if math.isfinite(mse) else math.inf
     return mse, ratio_db if math.isfinite(ratio_db) else None
 

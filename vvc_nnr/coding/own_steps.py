@@ -44,6 +44,9 @@ MAX_CANDIDATES, NEAR_SHARE = 6, 0.99
 # The default takes so much of what one step for all would by this package's own estimate: the reference software's
 # search saves a few per cent at rates where the one here does not weigh bits.
 BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.99, 0.955, 3.2
+# Floats beside the integer weights of a quantised network, where they are no more than this share of those: they cost
+# next to nothing, and a small error of theirs moves what is quantised after them over a border.
+FEW_BESIDE, FEW_MORE_DB = 0.01, 24.0
 # Added to the SNR of the last weights in a network's order: no later layer evens out their errors.
 LAST_DB = 7.0
 
@@ -78,7 +81,10 @@ def wanted_quality_db(spreads: Spreads, options: CompressOptions) -> float:
     weight_step, vector_step = 2 * step_size(DEFAULT_QP, 2), 2 * step_size(DEFAULT_VECTOR_QP, 2)
     budget_bits = sum(_budget_bits(spread, weight_step) for spread in spreads.weights.values())
     budget_bits += sum(_budget_bits(spread, vector_step) for spread in spreads.vectors.values())
-    return spreads.quality_of(budget_bits, options.qp_density)
+    quality_db = spreads.quality_of(budget_bits, options.qp_density)
+    n_floats = sum(spread.n_values for spread in (*spreads.weights.values(), *spreads.vectors.values()))
+    are_few = n_floats <= FEW_BESIDE * spreads.n_quantised
+    return min(quality_db + FEW_MORE_DB, MAX_QUALITY_DB) if are_few else quality_db
 
 
 def _budget_bits(spread: Spread, step: float) -> float:
@@ -121,7 +127,12 @@ def measured_spreads(
     spreads = {name: spread for name, spread in zip(names, found, strict=True) if spread is not None}
     weights = {name: spread for name, spread in spreads.items() if kinds[name] == "qp"}
     vectors = {name: spread for name, spread in spreads.items() if kinds[name] != "qp"}
-    return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB))
+    n_quantised = sum(math.prod(shape_of(array)) for name, array in arrays.items() if _is_quantised(name, array))
+    return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB), n_quantised)
+
+
+def _is_quantised(name: str, array: Array | Bfloat16Bits) -> bool:
+    return len(shape_of(array)) > 1 and number_format_of(name, array) in ("int8", "uint8")
 
 
 def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:

@@ -32,8 +32,9 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
-from vvc_nnr.coding.encoder import TensorJob, encode_all, make_job, weak_tensors, with_own_step, write_network
+from vvc_nnr.coding.encoder import encode_all, weak_tensors, write_network
 from vvc_nnr.coding.own_steps import CodedNetwork, OwnSteps, code_by_spread, follows_spread, warn_of_weak
+from vvc_nnr.coding.tensor_encoder import TensorJob, make_job, with_own_step
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
@@ -119,6 +120,22 @@ class BaseState:
         return total.hexdigest()[:_DIGEST_DIGITS]
 
 
+@dataclass(frozen=True, slots=True)
+class UpdateContexts:
+    """What the probabilities of an update follow beside the update itself.
+
+    Args:
+        temporal: The levels of the last update.
+        history: Where any update was, where that is shorter.
+    """
+
+    temporal: bool = True
+    history: bool = True
+
+
+BOTH_CONTEXTS = UpdateContexts()
+
+
 def _values(array: Array | Bfloat16Bits) -> Array:
     if isinstance(array, Bfloat16Bits):
         return float32_of_bfloat16(array)
@@ -130,8 +147,7 @@ def compress_update(
     new: Any,
     *,
     options: CompressOptions | None = None,
-    temporal_contexts: bool = True,
-    history_contexts: bool = True,
+    contexts: UpdateContexts = BOTH_CONTEXTS,
     progress: Progress | None = None,
 ) -> tuple[bytes, BaseState]:
     """What turns one state of a network into another, and the state that a receiver then has.
@@ -143,8 +159,7 @@ def compress_update(
         new: The wanted state: the same names, shapes and number formats.
         options: QPs and quality are those of differences, roles play no part; no codebooks, exact float64 or thorough
             search. Differences that come back with less than 10 dB are named in a logged warning.
-        temporal_contexts: Probabilities follow the last update's levels.
-        history_contexts: Probabilities follow where any update was, where that is shorter.
+        contexts: What its probabilities follow.
         progress: Called with the values coded so far and their total.
 
     Returns:
@@ -154,14 +169,7 @@ def compress_update(
         InputError: If the states do not fit together, or a value cannot be coded.
         ShapeError: If a tensor's shape is another.
     """
-    found, state = code_update(
-        base,
-        new,
-        options or CompressOptions(),
-        temporal_contexts=temporal_contexts,
-        history_contexts=history_contexts,
-        progress=progress,
-    )
+    found, state = code_update(base, new, options or CompressOptions(), contexts=contexts, progress=progress)
     warn_of_weak(found.weak_db)
     return found.data, state
 
@@ -171,8 +179,7 @@ def code_update(
     new: Any,
     options: CompressOptions,
     *,
-    temporal_contexts: bool = True,
-    history_contexts: bool = True,
+    contexts: UpdateContexts = BOTH_CONTEXTS,
     progress: Progress | None = None,
 ) -> tuple[CodedNetwork, BaseState]:
     """An update with what is known of its tensors, and the state that a receiver then has; nothing is logged.
@@ -181,8 +188,7 @@ def code_update(
         base: The state that the receiver has; a model counts as one without any update before.
         new: The wanted state: the same names, shapes and number formats.
         options: QPs and quality are those of differences, roles play no part.
-        temporal_contexts: Probabilities follow the last update's levels.
-        history_contexts: Probabilities follow where any update was, where that is shorter.
+        contexts: What its probabilities follow.
         progress: Called with the values coded so far and their total.
 
     Returns:
@@ -201,7 +207,6 @@ def code_update(
     tied, places = {tie.name for tie in ties}, {name: place for place, name in enumerate(state.tensors)}
     names = [name for name in state.tensors if name not in tied]
     shapes = [state.tensors[name].values.shape for name in names]
-    contexts = temporal_contexts, history_contexts
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
     digest = state.digest()
 
@@ -273,7 +278,7 @@ def _job(
     state: BaseState,
     new: Array | Bfloat16Bits,
     options: CompressOptions,
-    contexts: tuple[bool, bool],
+    contexts: UpdateContexts,
 ) -> TensorJob:
     """What there is to code for a tensor.
 
@@ -282,13 +287,13 @@ def _job(
     """
     old = state.tensors[name]
     job = make_job(name, _difference(name, old, _plain(new)), place, state.tensors, options)
-    is_temporal = contexts[0] and old.levels is not None
+    is_temporal = contexts.temporal and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
     return replace(
         job,
         node_id=NodeId(0, place, old.depth + 1),
         parent=parent,
-        past=replace(old.past, history=old.history if contexts[1] else None),
+        past=replace(old.past, history=old.history if contexts.history else None),
     )
 
 

@@ -36,10 +36,12 @@ class QuantizedTensor:
     Attributes:
         indices: k, int32, (n_rows, n_columns).
         skipped_rows: The rows that must be coded as skipped, uint8; None: no row must.
+        max_error: The sum of squared errors is no more, in squared steps; inf where that is not known.
     """
 
     indices: NDArray[np.int32]
     skipped_rows: NDArray[np.uint8] | None
+    max_error: float = math.inf
 
 
 def quantize_indices(
@@ -69,9 +71,10 @@ def quantize_indices(
     layout = params.layout()
     rows = rows_to_skip(weights, params, step if lambda_rd else 0.0)
     weight = lambda_rd * (DEPENDENT_BIT_WEIGHT if params.dq_flag else BIT_WEIGHT)
-    status, indices = _kernels.quantise(layout, weights, 1 / step, weight, rows, portable)
+    status, indices, cost = _kernels.quantise(layout, weights, 1 / step, weight, rows, portable)
     require_status(status)
-    return QuantizedTensor(indices, rows)
+    n_skipped = int(rows.sum()) * params.n_columns if rows is not None else 0
+    return QuantizedTensor(indices, rows, cost + SMALL_ROW_STEPS**2 * n_skipped)
 
 
 def levels_of(
@@ -85,7 +88,11 @@ def levels_of(
 
 
 def row_errors(
-    values: NDArray[np.float32], quantized: QuantizedTensor, params: TensorParams, step: float
+    values: NDArray[np.float32],
+    quantized: QuantizedTensor,
+    params: TensorParams,
+    step: float,
+    limit: float = math.inf,
 ) -> NDArray[np.float64]:
     """The sum of squared errors of each row, float64, n_rows: of the values that a decoder gets.
 
@@ -94,9 +101,11 @@ def row_errors(
         quantized: Their indices.
         params: Without a codebook.
         step: Quantisation step.
+        limit: Only values below it count.
     """
     weights = np.ascontiguousarray(values).reshape(params.shape)
-    return _kernels.row_errors(params.layout(), weights, quantized.indices, quantized.skipped_rows, step) * step**2
+    rows = quantized.skipped_rows
+    return _kernels.row_errors(params.layout(), weights, quantized.indices, rows, step, limit) * step**2
 
 
 def rows_to_skip(weights: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.uint8] | None:

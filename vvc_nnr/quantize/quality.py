@@ -19,7 +19,7 @@ larger, they have to keep MIN_QUALITY_DB of their differences too, and a tensor 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,9 @@ from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 DEPENDENT_ERROR, UNIFORM_ERROR = 0.25, 1 / 12
 # Below so many dB a tensor counts as lost, and is named.
 WEAK_DB = 10.0
-# Mean absolute value in steps from which on that is out of the question: errors stay below two steps.
-STRONG_STEPS = 8.0
+# Root mean square of a row in steps from which on that is out of the question: errors stay below two steps. A part of
+# what an error may be, for float32's rounding.
+STRONG_STEPS, SURELY = 8.0, 0.99
 # The default's quality lies between these, and no tensor is meant to fall below the first unless that is asked for.
 MIN_QUALITY_DB, MAX_QUALITY_DB = 14.0, 72.0
 # What a search for a size goes down to, where next to nothing of a tensor is left, and up to, beyond float32's digits;
@@ -157,7 +158,7 @@ def _least_share(rows: NDArray[np.float32]) -> float:
         part = rows[start : start + n_in_block] - shift
         row_sums[start : start + n_in_block] = part.sum(1)
         column_sums += part.sum(0)
-        squares += float(np.vdot(part, part))
+        squares += sum_of_squares(part.reshape(-1))
     mean_square, mean = squares / rows.size, float(row_sums.sum()) / rows.size
     power = mean_square + 2 * shift * mean + shift**2
     found = [(mean_square - mean**2, rows.size)]
@@ -174,7 +175,17 @@ BLOCK_VALUES = 1 << 15
 
 
 def ordinary(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The values with outliers as zeros: those above a wide gap that are few, or almost all alike, as masks are.
+    """The values with outliers as zeros.
+
+    Args:
+        values: float32, any shape, finite.
+    """
+    limit = outlier_limit(values)
+    return values if limit == math.inf else np.where(np.abs(values) < limit, values, np.float32(0))
+
+
+def outlier_limit(values: NDArray[np.float32]) -> float:
+    """The size from which on values are outliers, above a wide gap and few, or almost all alike, as masks; inf: none.
 
     Args:
         values: float32, any shape, finite.
@@ -183,7 +194,7 @@ def ordinary(values: NDArray[np.float32]) -> NDArray[np.float32]:
     largest = np.float32(max(float(flat.max(initial=0.0)), -float(flat.min(initial=0.0))))
     sample = np.append(flat[_places(flat.size)], largest)
     if not _gaps(_exponent_counts(sample)).size:
-        return values  # what has no gap in a part has none in the whole
+        return math.inf  # what has no gap in a part has none in the whole
     counts = _exponent_counts(flat)
     limit = math.inf
     for bottom in _gaps(counts)[::-1]:
@@ -191,7 +202,7 @@ def ordinary(values: NDArray[np.float32]) -> NDArray[np.float32]:
         is_few = int(counts[bottom:].sum()) <= max(1.0, OUTLIER_SHARE * flat.size)
         if is_few or np.unique(np.abs(flat[np.abs(flat) >= beyond])).size <= OUTLIER_KINDS:
             limit = beyond
-    return values if limit == math.inf else np.where(np.abs(values) < limit, values, np.float32(0))
+    return limit
 
 
 def _exponent_counts(flat: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -252,11 +263,13 @@ class Spreads:
         weights: Of tensors that are coded as weights, by name.
         vectors: Of biases, norms and other vectors, by name.
         offsets_db: What is added to the SNR of a tensor, by name.
+        n_quantised: Values of integer matrices of 8 bits beside them, the weights of a quantised network.
     """
 
     weights: Mapping[str, Spread]
     vectors: Mapping[str, Spread]
     offsets_db: Mapping[str, float]
+    n_quantised: int = 0
 
     def bits_at(self, quality_db: float, qp_density: int) -> float:
         """What they take at a quality by dependent quantisation, with steps of QPs."""
@@ -305,18 +318,21 @@ def weak_tensors_db(
     return {name: ratio for name, ratio in found.items() if ratio < WEAK_DB}
 
 
-def is_surely_strong(values: NDArray[np.float32], step: float) -> bool:
-    """Whether a tensor keeps far more than WEAK_DB at a step, however its levels are chosen; not beside an offset.
+def is_surely_kept(values: NDArray[np.float32], squared_error: float, *, by_rows: bool = True) -> bool:
+    """Whether a tensor and its rows keep WEAK_DB wherever an error falls; False too beside outliers or an offset.
 
     Args:
         values: float32, any shape, at least one, finite.
-        step: Quantisation step.
+        squared_error: Sum of squared errors, or more.
+        by_rows: Many weak rows count too.
     """
-    flat = values.reshape(-1)
-    mean_steps = float(np.abs(flat[_places(flat.size)]).mean(dtype=np.float64)) / step
-    largest = max(float(flat.max()), -float(flat.min())) / step
-    is_large = mean_steps > STRONG_STEPS and largest <= MAX_RATIO * mean_steps
-    return is_large and _difference_power(values, values) is None
+    powers = _row_powers(_rows(values))
+    energies = powers * (values.size / powers.size)
+    if by_rows and _has_rows(values):
+        alive = np.sort(energies[powers > DARK_ROW * powers.max()])
+        energies = alive[: int(WEAK_ROWS_SHARE * alive.size) + 1]
+    is_kept = 10 ** (WEAK_DB / 10) * squared_error < SURELY * float(energies.sum())
+    return is_kept and outlier_limit(values) == math.inf and _difference_power(values, values) is None
 
 
 def snr_db(values: NDArray[np.float32], decoded: NDArray[Any], step: float = 1.0) -> float:
@@ -330,21 +346,21 @@ def snr_db(values: NDArray[np.float32], decoded: NDArray[Any], step: float = 1.0
         decoded: Of the same number of values: floats, or levels.
         step: What multiplies them.
     """
-    plain = ordinary(values)
-    all_db = _ratio_db(signal_energy(values, values), _squared_error(values, values, decoded, step))
-    if plain is values or all_db == math.inf:
-        return all_db
-    return min(all_db, _ratio_db(signal_energy(values, plain), _squared_error(values, plain, decoded, step)))
+    return snr_of_errors_db(values, lambda limit: _squared_error(values, decoded, step, limit))
 
 
-def snr_of_errors_db(values: NDArray[np.float32], row_errors: NDArray[np.float64]) -> float:
-    """The same by the squared errors of all values, of a tensor without outliers.
+def snr_of_errors_db(values: NDArray[np.float32], squared_error_below: Callable[[float], float]) -> float:
+    """The same by squared errors.
 
     Args:
         values: float32, any shape, finite.
-        row_errors: Sums of squared errors.
+        squared_error_below: Sum of the squared errors of the values that are smaller than a limit.
     """
-    return _ratio_db(signal_energy(values, values), float(row_errors.sum()))
+    all_db = _ratio_db(signal_energy(values, values), squared_error_below(math.inf))
+    limit = outlier_limit(values)
+    if limit == math.inf or all_db == math.inf:
+        return all_db
+    return min(all_db, _ratio_db(signal_energy(values, ordinary(values)), squared_error_below(limit)))
 
 
 def signal_energy(values: NDArray[np.float32], plain: NDArray[np.float32]) -> float:
@@ -358,6 +374,15 @@ def signal_energy(values: NDArray[np.float32], plain: NDArray[np.float32]) -> fl
     if power is not None:
         return power * values.size
     flat = plain.reshape(-1)
+    return sum_of_squares(flat)
+
+
+def sum_of_squares(flat: NDArray[np.floating[Any]]) -> float:
+    """In float64, and by this thread alone, other than a product by BLAS.
+
+    Args:
+        flat: One dimension.
+    """
     return float(np.einsum("i,i->", flat, flat, dtype=np.float64))
 
 
@@ -369,7 +394,7 @@ def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
         step: Quantisation step.
     """
     none = np.zeros(0, np.intp)
-    if values.ndim < 2 or values.shape[0] < 2 or values.size < MIN_ROW_SIZE * values.shape[0]:
+    if not _has_rows(values):
         return none
     power = _row_powers(_rows(values))
     is_alive = power > DARK_ROW * power.max(initial=0.0)
@@ -398,24 +423,27 @@ def rows_snr_db(values: NDArray[np.float32], row_errors: NDArray[np.float64], ro
     return 10 * math.log10(float(signal[is_weak].sum()) / float(noise[is_weak].sum()))
 
 
+def _has_rows(values: NDArray[np.float32]) -> bool:
+    """Whether there are several, each of which can be weak."""
+    return values.ndim > 1 and values.shape[0] > 1 and values.size >= MIN_ROW_SIZE * values.shape[0]
+
+
 def _row_powers(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Mean square of each row."""
     found: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / max(1, rows.shape[1])
     return found
 
 
-def _squared_error(
-    values: NDArray[np.float32], counted: NDArray[np.float32], decoded: NDArray[Any], step: float
-) -> float:
-    """Sum over the values that count, in blocks that stay in the cache; `counted` has zeros for the others."""
-    flat, kept, found = values.reshape(-1), counted.reshape(-1), decoded.reshape(-1)
+def _squared_error(values: NDArray[np.float32], decoded: NDArray[Any], step: float, limit: float) -> float:
+    """Sum over the values below a limit, in blocks that stay in the cache."""
+    flat, found = values.reshape(-1), decoded.reshape(-1)
     noise = 0.0
     for start in range(0, flat.size, BLOCK_VALUES):
         part = slice(start, start + BLOCK_VALUES)
         error = flat[part] - found[part] * np.float64(step)
-        if counted is not values:
-            error[kept[part] != flat[part]] = 0.0
-        noise += float(error @ error)
+        if limit < math.inf:
+            error[np.abs(flat[part]) >= limit] = 0.0
+        noise += sum_of_squares(error)
     return noise
 
 

@@ -20,6 +20,10 @@ from vvc_nnr.roles.roles import Role, TensorRole
 _NORM = (None, Role.NORM_SCALE, Role.NORM_SHIFT)
 _RECURRENT = (None, Role.WEIGHT, Role.WEIGHT, Role.BIAS)
 _CONV = (None, Role.WEIGHT, Role.BIAS)
+_SCALE = Role.QUANTISATION_SCALE
+# Two quantised tensors with their scales and zero points, then those of the result.
+_TWO_QUANTISED = (None, _SCALE, None, None, _SCALE, None, _SCALE)
+_ONE_QUANTISED = (None, _SCALE, None, _SCALE)
 _GEMM = (Role.WEIGHT, Role.WEIGHT, Role.BIAS)
 # Of `TensorProto.DataType`: FLOAT, FLOAT16, DOUBLE, BFLOAT16; INT64.
 _FLOAT_TYPES = (1, 10, 11, 16)
@@ -50,6 +54,27 @@ _INPUTS: dict[str, tuple[Role | None, ...]] = {
     "Sub": (Role.BIAS, Role.BIAS),
     "Mul": (Role.NORM_SCALE, Role.NORM_SCALE),
     "Div": (Role.NORM_SCALE, Role.DIVISOR),
+    # On quantised tensors; those of ONNX Runtime are of domain com.microsoft.
+    "QuantizeLinear": (None, _SCALE),
+    "DequantizeLinear": (None, _SCALE),
+    "QLinearConv": _TWO_QUANTISED,
+    "QLinearMatMul": _TWO_QUANTISED,
+    "QLinearAdd": _TWO_QUANTISED,
+    "QLinearMul": _TWO_QUANTISED,
+    "QLinearConcat": (_SCALE, None, None) * 8,
+    "QLinearSigmoid": _ONE_QUANTISED,
+    "QLinearLeakyRelu": _ONE_QUANTISED,
+    "QLinearSoftmax": _ONE_QUANTISED,
+    "QLinearAveragePool": _ONE_QUANTISED,
+    "QLinearGlobalAveragePool": _ONE_QUANTISED,
+    "QGemm": (*_TWO_QUANTISED[:6], None, _SCALE),
+    "QAttention": (None, None, Role.BIAS, _SCALE, _SCALE),
+    "DynamicQuantizeMatMul": (None, None, _SCALE, None, Role.BIAS),
+    "DynamicQuantizeLSTM": (None, None, None, Role.BIAS, None, None, None, Role.BIAS, _SCALE, None, _SCALE),
+    "MatMulIntegerToFloat": (None, None, _SCALE, _SCALE, None, None, Role.BIAS),
+    "MatMulNBits": (None, None, _SCALE),
+    "GatherBlockQuantized": (None, None, _SCALE),
+    "QEmbedLayerNormalization": (*[None] * 8, *[_SCALE] * 5),
     # Fused by ONNX Runtime, domain com.microsoft.
     "FusedConv": _CONV,
     "NhwcConv": _CONV,
@@ -77,8 +102,6 @@ _INPUTS: dict[str, tuple[Role | None, ...]] = {
     "BiasSoftmax": (None, Role.BIAS),
     "BiasDropout": (None, Role.BIAS),
     "FastGelu": (None, Role.BIAS),
-    "DynamicQuantizeMatMul": (None, None, None, None, Role.BIAS),
-    "MatMulIntegerToFloat": (*([None] * 6), Role.BIAS),
     "GatedRelativePositionBias": (None, Role.BIAS, Role.WEIGHT, Role.BIAS, Role.NORM_SCALE),
     "MoE": (None, None, Role.WEIGHT, Role.BIAS, Role.WEIGHT, Role.BIAS, Role.WEIGHT, Role.BIAS),
 }

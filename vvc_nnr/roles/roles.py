@@ -9,6 +9,8 @@
     running mean        FLOAT, step of `nonweight_qp`
     running variance    FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
     divisor             FLOAT, 2**-8 of its smallest value  becomes zero or changes sign
+    quantisation scale  FLOAT, 2**-7 of its smallest value, becomes zero or changes sign
+                        at least 2**-11 of its largest
     gdn                 FLOAT, 2**-8 of its smallest value, becomes zero or changes sign
                         at least 2**-10 of its largest
     entropy parameter   FLOAT, 2**-9 of its largest value   becomes zero or changes sign
@@ -17,7 +19,7 @@
     counter             exact
 
 A direction is a weight whose scale is taken away by what uses it, as of weight and spectral norms: a row of zeros there
-is 0 / 0. A divisor is what an operator divides by.
+is 0 / 0. A divisor is what an operator divides by. A quantisation scale multiplies integers, which are exact.
 The last three, integers and bools come back bit for bit. (An entropy model's parameters are what its tables were made
 of; the coder works by the tables.) A step of 2**-8 of the smallest value is a relative error of
 0.2 % at most, however many decades the values span; where no step of the format is that fine, the tensor is exact.
@@ -50,6 +52,7 @@ class Role(StrEnum):
     VARIANCE = "running variance"
     DIVISOR = "divisor"
     DIRECTION = "direction"
+    QUANTISATION_SCALE = "quantisation scale"
     GDN = "gdn"
     CONSTANT = "constant"
     ENTROPY_PARAMETER = "entropy parameter"
@@ -91,6 +94,7 @@ RULES: Mapping[Role, Rule] = {
     Role.MEAN: Rule("nonweight_qp", is_added=True),
     Role.VARIANCE: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
     Role.DIVISOR: Rule("values", of_smallest=2.0**-8, keeps_sign=True),
+    Role.QUANTISATION_SCALE: Rule("values", of_smallest=2.0**-7, of_largest=2.0**-11, keeps_sign=True),
     Role.GDN: Rule("values", of_smallest=2.0**-8, of_largest=2.0**-10, keeps_sign=True),
     Role.CONSTANT: EXACT,
     Role.ENTROPY_PARAMETER: Rule("values", of_largest=2.0**-9, keeps_sign=True),

@@ -430,7 +430,12 @@ BAD: dict[str, tuple[Callable[[], nn.Module], object, dict[str, object], str]] =
     "no bytes": (small_network, pictures(), {"max_bytes": 0}, "max_bytes"),
     "a loss out of reach": (small_network, pictures(3), {"max_loss_db": 1e-30}, "cannot be kept; the nearest"),
     "a size out of reach": (small_network, pictures(3), {"max_bytes": 20}, "max_bytes: 20 cannot be kept"),
-    "no layer": (nn.Identity, pictures(), {"max_loss_db": 0.1}, "no fully connected or convolutional layer"),
+    "no layer": (
+        nn.Identity,
+        pictures(),
+        {"max_loss_db": 0.1},
+        "no fully connected, convolutional, recurrent or attention layer",
+    ),
     "a bit depth": (
         small_network,
         pictures(),

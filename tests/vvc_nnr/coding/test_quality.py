@@ -21,7 +21,7 @@ from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import WEAK_DB, snr_db, spread_of
+from vvc_nnr.quantize.quality import WEAK_DB, is_surely_kept, rows_snr_db, snr_db, spread_of, weak_rows
 
 Network = dict[str, NDArray[np.float32]]
 
@@ -478,3 +478,23 @@ class TestScores:
         scores = iter([1.0, 0.0])
         with pytest.raises(InputError, match=r"max_drop: 0\.5 cannot be kept; the least drop that was found is 1"):
             compress(layers(), evaluate=lambda _: next(scores), max_drop=0.5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 20),
+    spread=st.floats(0, 3),
+    noise=st.floats(1e-3, 1),
+    n_noisy=st.integers(1, 40),
+    offset=st.sampled_from([0.0, 0.0, 30.0]),
+)
+def test_what_is_surely_kept_is_not_weak_wherever_the_error_falls(
+    seed: int, spread: float, noise: float, n_noisy: int, offset: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(0, 1, (40, 12)) * np.exp(rng.normal(0, spread, (40, 1))) + offset).astype(np.float32)
+    error = np.zeros_like(values)
+    error[np.argsort(np.square(values).sum(1))[:n_noisy]] = noise
+    if is_surely_kept(values, float(np.square(error, dtype=np.float64).sum())):
+        assert snr_db(values, values + error) >= WEAK_DB
+        assert rows_snr_db(values, np.square(error).sum(1), weak_rows(values, 1e6)) >= WEAK_DB

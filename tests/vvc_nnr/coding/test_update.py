@@ -9,7 +9,14 @@ import pytest
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.coding.update import BaseState, apply_update, code_update, compress_update, difference_snrs_db
+from vvc_nnr.coding.update import (
+    BaseState,
+    UpdateContexts,
+    apply_update,
+    code_update,
+    compress_update,
+    difference_snrs_db,
+)
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
@@ -59,8 +66,7 @@ def test_sender_and_receiver_stay_in_step(use_dq: bool, contexts: tuple[bool, bo
             sender,
             wanted,
             options=CompressOptions(qp=-32, use_dq=use_dq, scan_order=seed),
-            temporal_contexts=contexts[0],
-            history_contexts=contexts[1],
+            contexts=UpdateContexts(*contexts),
         )
         receiver = apply_update(receiver, data)
         assert receiver.digest() == sender.digest()
@@ -86,7 +92,7 @@ def test_temporal_contexts_pay_when_updates_are_alike() -> None:
         for _ in range(4):
             noise = random.normal(0, 0.05, mask.shape)
             wanted = {"w": (state.arrays["w"] + np.where(mask, noise, 0)).astype(np.float32)}
-            data, state = compress_update(state, wanted, temporal_contexts=contexts, history_contexts=contexts)
+            data, state = compress_update(state, wanted, contexts=UpdateContexts(contexts, contexts))
             sizes[contexts] = len(data)
     assert sizes[True] < 0.8 * sizes[False]
 

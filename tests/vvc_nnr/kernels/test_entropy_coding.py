@@ -431,3 +431,34 @@ def test_entry_points_that_lie(change, message):
     params, coded = coded_tensor()
     with pytest.raises(BitstreamError, match=message):
         decode_payload(coded.data, [params], max_elements=600, entry_points=[change(coded.entry_points[0])])
+
+
+@pytest.mark.parametrize("dq_flag", [True, False])
+@pytest.mark.parametrize(("scan_order", "scale"), [(0, 0.6), (1, 5.0), (4, 300.0)])
+def test_costs_of_estimators_are_the_same_by_every_instruction_set(
+    dq_flag: bool, scan_order: int, scale: float
+) -> None:
+    rng = np.random.default_rng(3)
+    indices = np.rint(rng.laplace(0, scale, (150, 211))).astype(np.int32)
+    indices[40:70] = 0
+    params = TensorParams(150, 211, dq_flag=dq_flag, unary_length=7, scan_order=scan_order)
+    rows = (indices == 0).all(1).astype(np.uint8)
+    found = [
+        _kernels.record_bins(params.layout(), indices, skipped, n_threads, portable)
+        for skipped in (None, rows)
+        for portable in (False, True)
+        for n_threads in (1, 3)
+    ]
+    for of_same_rows in (found[:4], found[4:]):
+        for one in of_same_rows[1:]:
+            for field in ("sets", "n_bins", "cost_bits", "n_bypass"):
+                np.testing.assert_array_equal(getattr(one, field), getattr(of_same_rows[0], field))
+    given_rows = TensorChoices(True, rows)
+    coded = [
+        encode_payload([TensorInput(params, indices, given_rows)], n_threads=n_threads, portable=portable)
+        for n_threads, portable in ((1, False), (1, True), (5, False))
+    ]
+    assert coded[0].data == coded[1].data == coded[2].data
+    assert coded[0].entry_points == coded[2].entry_points
+    decoded = decode_payload(coded[0].data, [params], max_elements=LIMIT, has_qp=False, output="indices")
+    np.testing.assert_array_equal(decoded[0].numbers, indices)

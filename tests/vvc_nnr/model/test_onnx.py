@@ -562,6 +562,44 @@ def test_divisors_do_not_become_zero(changed: bool) -> None:
     assert np.abs(found / divisor - 1).max() < 2.0**-8
 
 
+@pytest.mark.parametrize(
+    ("node", "place"),
+    [
+        (("DequantizeLinear", ["w", "s", "z"], ""), 1),
+        (("QLinearMatMul", ["x", "a", "z", "w", "s", "z", "b", "z"], ""), 4),
+        (("DynamicQuantizeMatMul", ["x", "w", "s", "z"], "com.microsoft"), 2),
+        (("DynamicQuantizeLSTM", ["x", "w", "w", "", "", "", "", "", "s", "z", "r", "z"], "com.microsoft"), 8),
+    ],
+)
+def test_scales_of_quantised_models_stay_near_and_integers_do_not_grow(node: Any, place: int) -> None:
+    rng = np.random.default_rng(4)
+    op_type, inputs, domain = node
+    scales = np.exp(rng.normal(-6, 1, 256)).astype(np.float32)
+    integers = rng.integers(-128, 128, (256, 256)).astype(np.int8)
+    tensors = {"w": integers, "s": scales, "z": np.zeros(256, np.int8)}
+    tensors |= {name: np.array(0.01, np.float32) for name in ("a", "b", "r") if name in inputs}
+    nodes = [onnx.helper.make_node(op_type, inputs, ["y"], domain=domain)]
+    role = onnx_parts.take_apart(model_of(nodes, tensors), 0).roles["s"]
+    model = model_of(nodes, tensors)
+    assert (role.role, role.reason) == (Role.QUANTISATION_SCALE, f"input {place} of {op_type}")
+    data = compress(model)
+    found = decompress(data)
+    assert np.array_equal(found["w"], integers)
+    assert (found["s"] > 0).all()
+    assert np.abs(found["s"] - scales).max() < 2.0**-11 * scales.max()
+    assert len(data) < len(model.SerializeToString())
+
+
+def test_integers_of_few_values_stay_readable_by_others() -> None:
+    rng = np.random.default_rng(5)
+    arrays = {"w": np.rint(rng.normal(0, 20, (300, 200))).astype(np.int8)}
+    assert read_stream(compress(arrays)).tensors[0].raw is None
+    periods = {"w": np.tile(rng.integers(0, 255, 4096).astype(np.uint8), (16, 1))}
+    data = compress(periods)
+    assert len(data) < 6000
+    assert np.array_equal(decompress(data)["w"], periods["w"])
+
+
 def test_a_model_of_python_comes_back_as_one(path: Path, tmp_path: Path) -> None:
     model = onnx.load(path)
     before = model.SerializeToString()

@@ -183,3 +183,6 @@ def test_errors_of_rows_are_those_of_their_levels(dq_flag: bool, scan_order: int
     levels = levels_of(found.indices, params, found.skipped_rows)
     expected = np.square(values - levels * 0.4).sum(1)
     np.testing.assert_allclose(row_errors(values, found, params, 0.4), expected, rtol=1e-4)
+    assert expected.sum() <= found.max_error * 0.4**2 * 1.001
+    small = np.where(np.abs(values) < 0.7, np.square(values - levels * 0.4), 0).sum(1)
+    np.testing.assert_allclose(row_errors(values, found, params, 0.4, 0.7), small, rtol=1e-4)

@@ -1,0 +1,422 @@
+"""One tensor to NNC data units: number format, QP, scan order, codebook, exact forms, kernels."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, PayloadType
+from vvc_nnr.bitstream.manifest import RawKind
+from vvc_nnr.bitstream.number_formats import (
+    BITS_OF,
+    FLOAT64_BITS,
+    INTEGER_FORMATS,
+    INTEGERS,
+    WIDE_FORMATS,
+    Array,
+    Bfloat16Bits,
+    as_int32,
+    coded_shape,
+    exact_float32,
+    finite_float32,
+    float32_of_bfloat16,
+    itemsize_of,
+    nonzero,
+    number_format_of,
+    shape_of,
+)
+from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.coding.exact_forms import SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
+from vvc_nnr.coding.own_steps import (
+    OwnSteps,
+)
+from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
+from vvc_nnr.errors import InputError
+from vvc_nnr.kernels.tensor_params import TensorParams
+from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
+from vvc_nnr.quantize.dependent import (
+    FAST,
+    THOROUGH,
+    UNIFORM,
+    QuantizedTensor,
+    quantize_indices,
+    row_errors,
+)
+from vvc_nnr.quantize.quality import (
+    WEAK_DB,
+    is_surely_kept,
+    ordinary,
+    rows_snr_db,
+    snr_of_errors_db,
+    weak_rows,
+)
+from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
+from vvc_nnr.quantize.step_choice import (
+    MAX_LEVEL,
+    Quantiser,
+    choose_quantiser,
+    exact_qp,
+    with_signs,
+)
+from vvc_nnr.roles.roles import EXACT, Rule
+
+# A block row should have this many values before another decoder is started for it.
+MIN_BLOCK_ROW_ELEMENTS = 1 << 14
+# Those of integers, which take nearly all their bits, so that learning their contexts anew costs more.
+MIN_INTEGER_BLOCK_ROW_ELEMENTS = 1 << 18
+# Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
+WANTED_BLOCK_ROWS = (32, 16, 8)
+MAX_CODEBOOK_SIZE = 1 << 12
+# What the manifest takes for a tensor with raw bytes.
+RAW_ENTRY_BYTES = 20
+# Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
+NEAR = 1.03
+# LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
+MAX_DEFLATED = 1.05
+# Integers take raw bytes if that is no more than this times what other decoders read, and only from so many bytes on.
+MUCH_SHORTER, RAW_PAYS_BYTES = 0.9, 256
+# So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
+FEW = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorJob:
+    """A tensor to be coded.
+
+    Args:
+        name: Its name.
+        high_name: The name of its high half, if it needs one.
+        array: Its values; those of an update are differences.
+        number_format: How they are to be coded, one of `number_formats.NUMBER_FORMATS`.
+        node_id: Its place in the update tree.
+        parent: What it is the difference to.
+        past: What an update knows of the tensor before.
+        n_threads: Threads for its block rows.
+        rule: What the tensor may lose; None: what its number of dimensions says.
+        own_qp: The QP that follows from its spread; None: that of the options.
+    """
+
+    name: str
+    high_name: str
+    array: Array | Bfloat16Bits
+    number_format: str
+    node_id: NodeId
+    parent: ParentNode | None = None
+    past: TensorPast | None = None
+    n_threads: int = 1
+    rule: Rule | None = None
+    own_qp: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTensor:
+    """The data units of a tensor.
+
+    Args:
+        units: One, low and high half of integers that need two, or none: an update without any change.
+        number_format: As which they were coded, one of `number_formats.NUMBER_FORMATS`.
+        weak_db: Its SNR, or that of many of its rows, if it is below `quality.WEAK_DB`, else None.
+        raw: What goes as it is, beside its unit.
+        otherwise: The tensor without raw bytes, if that is known.
+        by_outliers: It is exact, though it need not be, since no step does for its outliers and its other values.
+    """
+
+    units: tuple[DataUnit, ...]
+    number_format: str
+    weak_db: float | None = None
+    raw: ExactForm | None = None
+    otherwise: EncodedTensor | None = None
+    by_outliers: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Payloads and raw bytes."""
+        n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES
+        return sum(len(unit.payload) for unit in self.units) + n_raw
+
+
+def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
+    """The job with the QP that follows from the tensor's spread, or to be exact where no step is fine enough."""
+    if steps is None:
+        return job
+    return replace(job, own_qp=steps.qps.get(job.name), rule=EXACT if job.name in steps.exact else job.rule)
+
+
+def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """A tensor in data units.
+
+    Raises:
+        InputError: If a value cannot be coded.
+    """
+    if math.prod(shape_of(job.array)) == 0 and job.parent is not None:
+        return EncodedTensor((), job.number_format)
+    if math.prod(shape_of(job.array)) == 0:
+        stand_in = _encode_integers(job, job.name, np.zeros(1, np.int32), options)
+        return EncodedTensor((stand_in,), job.number_format)
+    if job.number_format in INTEGERS and job.parent is None:
+        return _encode_own_integers(job, options)
+    if job.number_format in INTEGER_FORMATS:
+        return _encode_exactly(job, job.number_format, options)
+    if options.lossless or job.rule == EXACT:
+        return _encode_bit_exact(job, options)
+    values = finite_float32(job.array)
+    if values is None:
+        return replace(_encode_bit_exact(job, options), by_outliers=_is_mostly_finite(job.array))
+    if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
+        return _encode_bit_exact(job, options)
+    quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
+    if quantiser is None:
+        return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
+    unit, weak_db = _encode_floats(job, values, quantiser, options)
+    return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+
+
+def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """An integer tensor: as other decoders read it, or with raw bytes where that is much shorter, or it would grow."""
+
+    def plain(part: TensorJob) -> EncodedTensor:
+        return coded if part is job else _encode_exactly(part, part.number_format, options)
+
+    coded = _encode_exactly(job, job.number_format, options)
+    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
+    if coded.size_bytes < RAW_PAYS_BYTES and not options.lossless:
+        return coded
+    found = _shortest(job, plain, options)
+    is_better = found.size_bytes < (1.0 if options.lossless else MUCH_SHORTER) * coded.size_bytes
+    return found if is_better or coded.size_bytes > n_bytes else coded
+
+
+def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
+    """Whether less than half of the values are NaN or infinite, and some are."""
+    values = float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+    n_odd = values.size - int(np.count_nonzero(np.isfinite(values)))
+    return 0 < 2 * n_odd < values.size
+
+
+def _shortest(
+    job: TensorJob, plain: Callable[[TensorJob], EncodedTensor | None], options: CompressOptions
+) -> EncodedTensor:
+    """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
+
+    Forms of large tensors are chosen by a part of it. LZMA, which is slow, is tried where deflate comes near the rest.
+
+    Args:
+        job: The tensor.
+        plain: Codes it, or a part of it, as other decoders read it; None where that is known to be longer.
+        options: How it is coded.
+    """
+    bits = bits_of(job.array)
+    sample = sampled(bits)
+    part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
+    as_ever = plain(part)
+    tried = [*([as_ever] if as_ever else []), *_with_raw(part, sample, ("split", "palette", "bytes"), options)]
+    if len(zlib.compress(sample.tobytes(), 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
+        tried += _with_raw(part, sample, ("lzma",), options)
+    found = min(tried, key=lambda each: each.size_bytes)
+    if part is job:
+        return found if found is as_ever else replace(found, otherwise=as_ever)
+    near = [each for each in tried if each.size_bytes <= NEAR * found.size_bytes]
+    whole = [plain(job)] if as_ever in near else []
+    forms = _with_raw(job, bits, [each.raw.kind for each in near if each.raw], options)
+    return min([*(each for each in whole if each), *forms], key=lambda each: each.size_bytes)
+
+
+def _with_raw(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> list[EncodedTensor]:
+    """A tensor in forms with raw bytes."""
+    number_format = job.number_format.split()[0]
+    forms = (exact_form(bits, kind, number_format) for kind in kinds)
+    return [_of_form(job, form, options) for form in forms if form is not None]
+
+
+def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
+    shape = coded_shape(shape_of(job.array))
+    integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
+    fast = replace(options, param_opt=False) if integers.size > SAMPLE else options
+    unit = _encode_integers(job, job.name, integers, fast)
+    return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
+
+
+def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """A float tensor that loses nothing: as levels if they give every bit, so that other decoders have its values.
+
+    With `lossless` whatever is shortest.
+    """
+    if job.parent is None and (options.lossless or _exact_levels(job, options) is None):
+        return _shortest(job, lambda part: _encode_if_short(part, options), options)
+    return _encode_as_other_decoders_read(job, options)
+
+
+def _encode_if_short(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
+    """The tensor as other decoders read it; None where it has no levels, and bits are longer than other forms."""
+    if bits_of(job.array).size > FEW and _exact_levels(job, options) is None:
+        return None
+    return _encode_as_other_decoders_read(job, options)
+
+
+def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+    """A float tensor that loses nothing, as levels or by its bits."""
+    found = _exact_levels(job, options)
+    if found is None:
+        return _encode_exactly(job, BITS_OF[job.number_format], options)
+    values, qp = found
+    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    return EncodedTensor((unit,) if unit else (), job.number_format)
+
+
+def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
+    """A float tensor as float32, and the QP whose levels give every bit of it; None if there is none."""
+    values = exact_float32(job.array)
+    limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
+    qp = None if values is None else exact_qp(values, options.qp_density, limit)
+    return None if values is None or qp is None else (values, qp)
+
+
+def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions) -> EncodedTensor:
+    """Integers, or floats by their bits."""
+    parts = as_int32(job.array, number_format)
+    is_unchanged = job.parent is not None and number_format in INTEGERS and not any(part.any() for part in parts)
+    named = [] if is_unchanged else zip((job.name, job.high_name), parts, strict=False)
+    return EncodedTensor(tuple(_encode_integers(job, name, part, options) for name, part in named), number_format)
+
+
+def scan_order_of(shape: tuple[int, ...], options: CompressOptions, min_elements: int = MIN_BLOCK_ROW_ELEMENTS) -> int:
+    """The scan order of a tensor: 0 unless it has several rows and columns.
+
+    Args:
+        shape: Its shape.
+        options: A given scan order comes first.
+        min_elements: The least that a block row must have.
+    """
+    n_rows, n_columns = shape[0], math.prod(shape[1:])
+    if n_rows == 1 or n_columns == 1:
+        return 0
+    if options.scan_order != "auto":
+        return options.scan_order
+    for n_wanted, order in product(WANTED_BLOCK_ROWS, (4, 3, 2, 1)):
+        side = 4 << order
+        if n_rows > (n_wanted - 1) * side and side * n_columns >= min_elements:
+            return order
+    return 0
+
+
+def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], options: CompressOptions) -> DataUnit:
+    unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
+    if job.number_format in INTEGERS and not options.lossless:
+        order = scan_order_of(unit.tensor_dimension_list, options, MIN_INTEGER_BLOCK_ROW_ELEMENTS)
+        unit = replace(unit, scan_order=order)
+    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads)
+
+
+def _encode_floats(
+    job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
+) -> tuple[DataUnit | None, float | None]:
+    """The data unit of a float tensor, None of an update without any change; and its SNR if it is weak."""
+    unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
+    step, original = step_size(quantiser.qp, options.qp_density), values
+    if quantiser.max_level is not None:
+        largest = np.float32(quantiser.max_level * step)
+        values = np.clip(values, -largest, largest)
+    is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
+    wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
+    book = _by_codebook(unit, values, quantiser.qp, options) if wants_codebook else None
+    unit = replace(unit, dq_flag=quantiser.use_dq)
+    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
+    found = _search(values, params, quantiser, options)
+    # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
+    by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
+    max_error = math.inf if quantiser.max_level is not None else found.max_error * step**2
+    is_kept = is_surely_kept(original, max_error, by_rows=by_rows)
+    weak_db = None if is_kept else _weak_db(original, by_rows, found, params, step)
+    if book is not None and options.codebook == "force":
+        return book, weak_db
+    if job.parent is not None and not found.indices.any():
+        return None, weak_db
+    indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
+    plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
+    return plain if book is None else min(plain, book, key=_size_bytes), weak_db
+
+
+def _weak_db(
+    values: NDArray[np.float32], by_rows: bool, found: QuantizedTensor, params: TensorParams, step: float
+) -> float | None:
+    """The SNR of a tensor, or of many of its rows; None unless one is below WEAK_DB."""
+    errors = row_errors(values, found, params, step)
+
+    def squared_error_below(limit: float) -> float:
+        own = errors if limit == math.inf else row_errors(values, found, params, step, limit)
+        return float(own.sum())
+
+    found_db = snr_of_errors_db(values, squared_error_below)
+    rows = weak_rows(values, step) if by_rows else np.zeros(0, np.intp)
+    if found_db >= WEAK_DB and rows.size:
+        found_db = rows_snr_db(values, errors, rows)
+    return found_db if found_db < WEAK_DB else None
+
+
+def _search(
+    values: NDArray[np.float32], params: TensorParams, quantiser: Quantiser, options: CompressOptions
+) -> QuantizedTensor:
+    """The indices of a float tensor, by the search that its options ask for."""
+    step = step_size(quantiser.qp, options.qp_density)
+    is_thorough = options.search == "thorough" and quantiser.use_dq
+    low_rate = (THOROUGH if is_thorough else FAST) if quantiser.use_dq else UNIFORM
+    chosen = low_rate.lambda_of(values, step) if options.lambda_rd is None else options.lambda_rd
+    lambda_rd = 0.0 if quantiser.by_role else chosen
+    if not is_thorough or lambda_rd == 0:
+        return quantize_indices(values, params, step, lambda_rd)
+    sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
+    return quantize_thoroughly(values, params, step, lambda_rd, estimator_sets=sets)
+
+
+def _by_codebook(unit: DataUnit, values: NDArray[np.float32], qp: int, options: CompressOptions) -> DataUnit | None:
+    """The tensor by a codebook of its uniform levels; None if it has too many."""
+    params = make_params(unit, unit.parts()[0])
+    levels = quantize_indices(values, params, step_size(qp, options.qp_density)).indices
+    found = make_codebook(levels, MAX_CODEBOOK_SIZE)
+    if found is None:
+        return None
+    codebook, indices = found
+    return encode_indices(replace(unit, codebook=codebook), indices, qp, options)
+
+
+def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:
+    """A data unit without its payload."""
+    return DataUnit(
+        kind, (name,), shape, b"", node_id=job.node_id, parent=job.parent, scan_order=scan_order_of(shape, options)
+    )  # fmt: skip
+
+
+def _size_bytes(unit: DataUnit) -> int:
+    """Payload and codebook."""
+    return len(unit.payload) + (codebook_bits(unit.codebook) // 8 if unit.codebook else 0)
+
+
+def make_job(
+    name: str, array: Array | Bfloat16Bits, place: int, names: Mapping[str, Any], options: CompressOptions
+) -> TensorJob:
+    """What there is to do for a tensor.
+
+    Raises:
+        InputError: If its name or number format cannot be coded.
+    """
+    if "\0" in name or any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+        raise InputError(f"tensor {name!r}: a name cannot hold a zero character or half of a surrogate pair")
+    number_format = number_format_of(name, array)
+    if number_format == "float64" and options.float64 == "exact":
+        number_format = FLOAT64_BITS
+    high = _unused_name(f"{name}.high", names) if number_format in (*WIDE_FORMATS, "float64") else ""
+    return TensorJob(name, high, array, number_format, NodeId(0, place))
+
+
+def _unused_name(name: str, names: Mapping[str, Any]) -> str:
+    while name in names:
+        name += "_"
+    return name
