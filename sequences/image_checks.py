@@ -139,8 +139,10 @@ def check_kind(image: ImageFile.ImageFile, file: BinaryIO) -> None:
     """
     if image.format not in SUFFIXES_OF:
         raise UnsupportedError(f"image format {image.format}; {', '.join(SUFFIXES_OF)} are read: convert it")
-    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
-    n_pictures = _find_tiff_page(image, file) if is_tiff else _n_pictures(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        n_pictures = _find_tiff_page(image, file)
+    else:
+        n_pictures = _n_pictures(image)
     if image.mode in _OTHER_COLOURS:
         raise UnsupportedError(f"{_OTHER_COLOURS[image.mode]}: convert it")
     if image.mode not in _EIGHT_BIT_MODES:
