@@ -81,8 +81,8 @@ RAW_ENTRY_BYTES = 20
 NEAR = 1.03
 # LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
 MAX_DEFLATED = 1.05
-# Integers take raw bytes if that is no more than this times what other decoders read, and only from so many bytes on.
-MUCH_SHORTER, RAW_PAYS_BYTES = 0.9, 256
+# Integers that would grow take raw bytes only from so many bytes on.
+RAW_PAYS_BYTES = 256
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
 FEW = 512
 
@@ -180,18 +180,16 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """An integer tensor: as other decoders read it, or with raw bytes where that is much shorter, or it would grow."""
+    """An integer tensor: as other decoders read it, or with raw bytes where it would grow; `lossless`: the shortest."""
 
     def plain(part: TensorJob) -> EncodedTensor:
         return coded if part is job else _encode_exactly(part, part.number_format, options)
 
     coded = _encode_exactly(job, job.number_format, options)
     n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
-    if coded.size_bytes < RAW_PAYS_BYTES and not options.lossless:
+    if not options.lossless and coded.size_bytes <= max(n_bytes, RAW_PAYS_BYTES):
         return coded
-    found = _shortest(job, plain, options)
-    is_better = found.size_bytes < (1.0 if options.lossless else MUCH_SHORTER) * coded.size_bytes
-    return found if is_better or coded.size_bytes > n_bytes else coded
+    return min(coded, _shortest(job, plain, options), key=lambda each: each.size_bytes)
 
 
 def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
