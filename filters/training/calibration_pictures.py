@@ -47,6 +47,9 @@ T = TypeVar("T")
 Degrade: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 
+USUAL_SIDE = 72
+
+
 @dataclass(frozen=True, slots=True)
 class CropOptions:
     """Which crops are made.
@@ -60,11 +63,11 @@ class CropOptions:
 
     n_fitted: int = 48
     n_held_out: int = 48
-    side: int = 72
+    side: int = USUAL_SIDE
     seed: int = 0
 
 
-def crop_options(n_crops: int | None, side: int = CropOptions.side) -> CropOptions:
+def crop_options(n_crops: int | None, side: int = USUAL_SIDE) -> CropOptions:
     """So many crops to follow as the user says, and as many to measure by; None: 48 and 48.
 
     Args:
