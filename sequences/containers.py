@@ -22,6 +22,7 @@ _RIFF_UNKNOWN = 0x7FFFF000
 """From here on sizes stand for a recording whose end was never written."""
 _OGG_PAGE, _OGG_HEAD_BYTES, _OGG_IS_LAST = b"OggS", 27, 4
 _OBU_DELIMITER = b"\x12\x00"
+_JPEG, _JPEG_END, _JPEG_PADDING = b"\xff\xd8\xff", b"\xff\xd9", b"\0\xff\r\n"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -46,6 +47,8 @@ def check_container_end(path: Path) -> None:
             end_bytes = 8 + length if length < _RIFF_UNKNOWN else 0
         elif head[:1] == _SYNC and _is_transport_stream(file):
             end_bytes = -(-size_bytes // _TS_PACKET_BYTES) * _TS_PACKET_BYTES
+        elif head[:3] == _JPEG:
+            end_bytes = size_bytes + (not _ends_as_jpeg(file))
         elif head[:2] == _OBU_DELIMITER:
             end_bytes = _end_of_obus(file, size_bytes)
         elif path.suffix.lower() == ".obu":
@@ -96,6 +99,16 @@ def _end_of_pages(file: BufferedReader) -> int:
         serial_number, n_segments = head[14:18], head[26]
         at += _OGG_HEAD_BYTES + n_segments + sum(file.read(n_segments))
         (opened.discard if head[5] & _OGG_IS_LAST else opened.add)(serial_number)
+
+
+def _ends_as_jpeg(file: BufferedReader) -> bool:
+    """Whether a sequence of JPEG pictures ends with the mark of the end of one, which padding may follow."""
+    at, tail = file.seek(0, os.SEEK_END), b""
+    while at and not tail:
+        at = max(0, at - 4096)
+        file.seek(at)
+        tail = file.read(4096).rstrip(_JPEG_PADDING)
+    return tail.endswith(_JPEG_END[-1:]) and _bytes_at(file, at + len(tail) - 2, 2) == _JPEG_END
 
 
 def _end_of_obus(file: BufferedReader, size_bytes: int) -> int:

@@ -54,6 +54,10 @@ _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _PROGRESSIVE = 1
 """FFmpeg's AVFieldOrder: 0 is not known, above 1 are the orders of fields."""
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+_AT_ONCE = {"max_frame_delay": "1"}
+"""Else libdav1d tells of an error with a later picture, and after the last one not at all."""
+_DAMAGE_WARNINGS = re.compile(r"EOI missing|Missing EOC|End mismatch|bits left after decoding slice")
+"""What the decoders of JPEG, JPEG 2000 and UtVideo call a warning, and it is lost samples."""
 _FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
 _COLOUR_RANGES: dict[int, ColourRange] = {int(ColorRange.MPEG): "limited", int(ColorRange.JPEG): "full"}
 
@@ -190,7 +194,7 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
         check_container_end(path)
     try:
         # "file:" since a name may have a colon, and tags may be in any encoding
-        with av.logging.Capture() as messages, _messages_of_errors():
+        with av.logging.Capture() as messages, _messages_of_damage():
             opened = av.open(f"file:{path}", metadata_errors="replace")
         with opened as container:
             if container.format.name in _LISTS_OF_FILES:
@@ -208,11 +212,13 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
             if context.name == "vvc" and context.format.components[0].bits == 8:
                 advice = "take its stream out (ffmpeg -i FILE -c copy -f vvc out.266) and decode that"
                 raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
-            if context.name != "libdav1d":  # all others: FFmpeg's messages must come on this thread
-                context.thread_count = 1
             context.flags |= Flags.unaligned  # else FFmpeg keeps columns left of the window for the sake of alignment
-            if not allow_damaged:
-                context.options = _STRICT
+            options = {} if allow_damaged else _STRICT
+            if context.name == "libdav1d":
+                options = options | _AT_ONCE
+            else:  # FFmpeg's messages must come on this thread
+                context.thread_count = 1
+            context.options = options
             yield container, track
     except VvcNnrError:
         raise
@@ -279,12 +285,13 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
     """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
     promised = _n_promised(track)
     packets = container.demux(track)
-    n_packets, n_shown, is_said = 0, 0, False
+    n_packets, n_due, n_shown, is_said = 0, 0, 0, False
     at_end = is_cut = False
     while not at_end:
         packet, pictures, damage = _next_pictures(packets)
         at_end = packet is None
         n_packets += packet is not None and packet.size > 0
+        n_due += packet is not None and packet.size > 0 and not packet.is_discard
         if at_end and is_cut and not damage:
             damage = "its last coded picture is cut short"
         if packet is not None and packet.size > 0:
@@ -295,6 +302,8 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
             damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"
         if not damage and at_end and promised and n_packets < promised:
             damage = f"the container promises {promised} coded pictures, {n_packets} are there"
+        if not damage and at_end and n_shown + len(pictures) < (due := _n_due(container, track, n_due)):
+            damage = f"it holds {due} coded pictures, of which {n_shown + len(pictures)} can be decoded"
         if damage and not allow_damaged:
             hint = "--allow-damaged takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
@@ -308,21 +317,25 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
 def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
     """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage."""
     packet, pictures, damage = None, list[Any](), ""
-    with av.logging.Capture() as messages, _messages_of_errors():
+    with av.logging.Capture() as messages, _messages_of_damage():
         try:
             packet = next(packets, None)
             pictures = packet.decode() if packet is not None else []
         except av.FFmpegError as error:
             damage = error.strerror or str(error)
-    said = [" ".join(text.split()) for level, _, text in messages if level <= av.logging.ERROR]
+    said = [
+        " ".join(text.split())
+        for level, _, text in messages
+        if level <= av.logging.ERROR or _DAMAGE_WARNINGS.search(text)
+    ]
     return packet, pictures, damage or " ".join(said[:1])
 
 
 @contextmanager
-def _messages_of_errors() -> Iterator[None]:
-    """Inside the block all messages of errors reach PyAV, which else drops them, and what repeats the last one."""
+def _messages_of_damage() -> Iterator[None]:
+    """Inside the block errors and warnings reach PyAV, which else drops them, and what repeats the last one."""
     level, skips_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)
     try:
         yield
@@ -338,6 +351,15 @@ def _n_promised(track: Any) -> int | None:
     The index of Matroska lists only some pictures, which makes it a weaker promise, but no false one.
     """
     return len(track.index_entries) or track.frames or None
+
+
+def _n_due(container: Any, track: Any, n_packets: int) -> int:
+    """How many pictures must come out at least: of AV1 one for each coded one, of MP4 and MOV those of the index."""
+    if track.codec_context.name == "libdav1d":
+        return n_packets
+    if not container.format.name.startswith("mov"):
+        return 0
+    return sum(not entry.is_discard for entry in track.index_entries)
 
 
 def _n_shown(container: Any, track: Any) -> int | None:

@@ -136,6 +136,69 @@ def test_legal_but_unusual_videos_are_not_called_damaged(tmp_path, ffmpeg, caplo
     assert "damaged" not in caplog.text
 
 
+@pytest.mark.parametrize(("name", "tail"), [("x.ivf", None), ("x.mp4", b"moov"), ("x.obu", None)])
+def test_an_error_of_the_last_picture_of_av1_is_heard(tmp_path, ffmpeg, name, tail):
+    """libdav1d tells of it only if it may not look ahead."""
+    path = tmp_path / name
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 6, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "libaom-av1", "-cpu-used", 8, "-crf", 50, path)
+    whole = path.read_bytes()
+    n_heard, end = 0, whole.rindex(tail) - 4 if tail else len(whole)
+    for at in range(end - 24, end):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            assert len(samples(path)) == 6
+        except BitstreamError as error:
+            n_heard += "--allow-damaged takes" in str(error)
+            assert len(samples(path, allow_damaged=True)) >= 5
+    assert n_heard
+
+
+def test_a_coded_picture_of_which_nothing_comes_is_damage(tmp_path, ffmpeg):
+    """Each of AV1's shows one picture; in place of the third the file has a delimiter alone, which is no error."""
+    path = tmp_path / "x.ivf"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 4, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "libaom-av1", "-cpu-used", 8, "-g", 1, path)
+    data, at, places = path.read_bytes(), 32, list[int]()
+    while at < len(data):
+        places.append(at)
+        at += 12 + int.from_bytes(data[at : at + 4], "little")
+    empty = b"\x12\x00"
+    unit = len(empty).to_bytes(4, "little") + data[places[2] + 4 : places[2] + 12] + empty
+    path.write_bytes(data[: places[2]] + unit + data[places[3] :])
+    with pytest.raises(BitstreamError, match="holds 4 coded pictures, of which 3 can be decoded; --allow-damaged"):
+        samples(path)
+    assert len(samples(path, allow_damaged=True)) == 3
+
+
+@pytest.mark.parametrize("n_lost_bytes", [1, 2, 3, 10, 50, 400])
+def test_a_sequence_of_jpeg_pictures_that_was_cut_off(tmp_path, ffmpeg, n_lost_bytes):
+    path = tmp_path / "x.mjpeg"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 4, "-pix_fmt", "yuvj420p")
+    ffmpeg(*picture, "-c:v", "mjpeg", path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(5000))
+    assert len(samples(path)) == 4
+    path.write_bytes(whole[:-n_lost_bytes])
+    with pytest.raises(BitstreamError, match="truncated"):
+        samples(path)
+    assert 3 <= len(samples(path, allow_damaged=True)) <= 4
+
+
+def test_a_picture_of_a_jpeg_sequence_that_was_cut_off(tmp_path, ffmpeg, caplog):
+    """FFmpeg warns of it and makes up the rest."""
+    path = tmp_path / "x.mjpeg"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 4, "-pix_fmt", "yuvj420p")
+    ffmpeg(*picture, "-c:v", "mjpeg", path)
+    whole = path.read_bytes()
+    end = whole.index(b"\xff\xd9")
+    path.write_bytes(whole[: end - 50] + whole[end + 2 :])
+    with pytest.raises(BitstreamError, match="at picture 0 .*: EOI missing, emulating; --allow-damaged"):
+        samples(path)
+    assert len(samples(path, allow_damaged=True)) == 4
+    assert "EOI missing" in caplog.text
+
+
 def test_a_damaged_first_picture_is_noticed_when_the_file_is_opened(tmp_path, ffmpeg):
     path = tmp_path / "x.mov"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 2, "-c:v", "png", path)
