@@ -25,7 +25,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -47,6 +47,7 @@ _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
+_MOST_TIMED_PICTURES = 10_000
 _NO_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: raw streams, whose average rate is the demuxer's own 25
 _LISTS_OF_FILES = frozenset({"concat", "dash", "hls", "imf", "sdp"})
 """FFmpeg's names of the formats that hold no pictures but say where these are."""
@@ -99,6 +100,9 @@ class _Kind:
 def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = False) -> VideoProbe:
     """Format and picture count of the file's video; its first picture is decoded.
 
+    The rate of pictures at varying intervals is the mean, which the log says. Where the container has no index of all
+    pictures up to 10,000 of them are read for that.
+
     Args:
         path: The file.
         stream: Index of the track in the file, from 0, as ffprobe shows it (#0:N); None for its only video.
@@ -114,35 +118,73 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         if picture is None:
             raise BitstreamError(f"{path}: FFmpeg decodes no picture of its video")
         frame = _to_frame(picture, path, _crop_of(container, track, path))
-        fps = _rate_of(container, track)
+        times = _times(container, track, path)
+        fps = _rate_of(container, track, times)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
-        _say_varying_rate(_indexed_times(container, track), fps, path)
+        if _is_varying(times):
+            _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
         return VideoProbe(stated.holding(frame), _n_shown(container, track))
 
 
-def _rate_of(container: Any, track: Any) -> Fraction:
+def _rate_of(container: Any, track: Any, times: list[int]) -> Fraction:
     """Pictures per second: of the container's times, or what the coded video states where there are no times."""
     has_times = not container.format.flags & _NO_TIMES
     rates = (track.average_rate, track.guessed_rate) if has_times else (track.guessed_rate, track.average_rate)
     rate = Fraction(rates[0] or rates[1] or _DEFAULT_FPS)
-    times = _indexed_times(container, track)
-    if len(times) < 2 or not track.time_base:
+    if len(times) < 2 or times[0] == times[-1] or not track.time_base:
+        return rate
+    of_intervals = (len(times) - 1) / Fraction((times[-1] - times[0]) * track.time_base)
+    of_intervals = of_intervals.limit_denominator(10**6) or rate
+    if _is_varying(times):
+        return of_intervals
+    if not _has_index(container, track):  # the times may be rounded, the stated rate is not
         return rate
     # Of pictures at equal intervals the mean also has the time for which the last one is shown, which may be any.
     steps = [later - earlier for earlier, later in pairwise(times)]
     shown_last = len(times) / (rate * track.time_base) - (times[-1] - times[0])
     is_rounded = max(steps) == min(steps) + 1 and not min(steps) <= shown_last <= max(steps)
-    if min(steps) > 0 and (min(steps) == max(steps) or is_rounded):
-        return (len(times) - 1) / Fraction((times[-1] - times[0]) * track.time_base)
-    return rate
+    return of_intervals if min(steps) == max(steps) or is_rounded else rate
 
 
-def _indexed_times(container: Any, track: Any) -> list[int]:
-    """When the pictures are decoded, by the index of an MP4 or MOV file, which has all; none of other containers."""
-    if not container.format.name.startswith("mov"):
+def _is_varying(times: list[int]) -> bool:
+    """Whether pictures come at varying intervals, by more than times are rounded."""
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    return bool(steps) and max(steps) > 1.5 * min(steps)
+
+
+def _has_index(container: Any, track: Any) -> bool:
+    """Whether it is an MP4 or MOV file without fragments, whose index has all pictures."""
+    return container.format.name.startswith("mov") and track.frames > 0
+
+
+def _times(container: Any, track: Any, path: Path) -> list[int]:
+    """When pictures are shown, rising: the first 10,000, or all where an index has them at equal intervals.
+
+    None if there are no times, or if they begin anew on the way, as where files were joined.
+    """
+    if _has_index(container, track):
+        decoded = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+        if not _is_varying(decoded):
+            return decoded
+    if container.format.flags & _NO_TIMES:
         return []
-    return sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+    shown, coded = [], []
+    with suppress(av.FFmpegError), av.logging.Capture():  # what is damaged is told when it is decoded
+        with av.open(f"file:{path}", metadata_errors="replace") as again:
+            for packet in islice(again.demux(track.index), _MOST_TIMED_PICTURES):
+                if packet.size > 0 and not packet.is_discard and _is_shown(track, packet):
+                    shown.append(packet.pts)
+                    coded.append(packet.dts)
+    decoded = [time for time in coded if time is not None]
+    if decoded != sorted(decoded):
+        return []
+    return next((sorted(times) for times in (shown, coded) if None not in times), [])
+
+
+def _is_shown(track: Any, packet: Any) -> bool:
+    """Whether a coded picture is one to be seen; VP8 says so in bit 4 of its first byte (RFC 6386, section 9.1)."""
+    return track.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
 
 
 def read_video(
@@ -169,19 +211,15 @@ def read_video(
     """
     stop = None if count is None else start + count
     first: _Kind | None = None
-    times: list[int] = []
     with _opened(path, stream, allow_damaged) as (container, track):
         crop = _crop_of(container, track, path)
         for index, picture in enumerate(islice(_pictures(container, track, path, allow_damaged), stop)):
             kind = _kind_of(picture, path)
             first = first or kind
-            times += [] if picture.pts is None else [picture.pts]
             if kind != first:
                 raise UnsupportedError(f"{path}: picture {index} differs from the first: {_difference(first, kind)}")
             if index >= start:
                 yield _to_frame(picture, f"{path}: picture {index}", crop)
-        if not container.format.name.startswith("mov"):  # of which `probe_video` says it
-            _say_varying_rate(times, _rate_of(container, track), path)
 
 
 @contextmanager
@@ -365,7 +403,7 @@ def _n_due(container: Any, track: Any, n_packets: int) -> int:
 def _n_shown(container: Any, track: Any) -> int | None:
     """How many pictures will be seen by the container's word, None if it has none."""
     entries = track.index_entries
-    if container.format.name.startswith("mov") and track.frames:  # without fragments: the index is whole
+    if _has_index(container, track):
         return sum(not entry.is_discard for entry in entries)
     return track.frames or None
 
@@ -451,13 +489,6 @@ def _say_conversion(source: Any, path: Path) -> None:
     if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
         matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
         _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
-
-
-def _say_varying_rate(times: list[int], fps: Fraction, path: Path) -> None:
-    """A line of the log where pictures come at varying intervals, by more than times are rounded."""
-    steps = [later - earlier for earlier, later in pairwise(times)]
-    if steps and max(steps) > 1.5 * min(steps):
-        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
 
 
 def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:

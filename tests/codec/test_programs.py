@@ -71,7 +71,9 @@ def test_other_lines_are_passed_over(line: str) -> None:
     ],
 )
 def test_a_line_of_a_picture_that_is_not_understood_is_named(line: str) -> None:
-    with pytest.raises(InputError, match=r"^log line 6: '(?:vvenc \[verbose\]: )?POC [05 9].*no whole picture.*must be"):
+    with pytest.raises(
+        InputError, match=r"^log line 6: '(?:vvenc \[verbose\]: )?POC [05 9].*no whole picture.*must be"
+    ):
         parse_encoder_log(VVENC + line)
 
 
