@@ -161,7 +161,7 @@ def _has_index(container: Any, track: Any) -> bool:
 def _times(container: Any, track: Any, path: Path) -> list[int]:
     """When pictures are shown, rising: the first 10,000, or all where an index has them at equal intervals.
 
-    None if there are no times, or if they begin anew on the way, as where files were joined.
+    None where there are no times, or where they begin anew on the way, as where files were joined.
     """
     if _has_index(container, track):
         decoded = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
@@ -170,12 +170,15 @@ def _times(container: Any, track: Any, path: Path) -> list[int]:
     if container.format.flags & _NO_TIMES:
         return []
     shown, coded = [], []
-    with suppress(av.FFmpegError), av.logging.Capture():  # what is damaged is told when it is decoded
-        with av.open(f"file:{path}", metadata_errors="replace") as again:
-            for packet in islice(again.demux(track.index), _MOST_TIMED_PICTURES):
-                if packet.size > 0 and not packet.is_discard and _is_shown(track, packet):
-                    shown.append(packet.pts)
-                    coded.append(packet.dts)
+    with (
+        suppress(av.FFmpegError),  # what is damaged is told when it is decoded
+        av.logging.Capture(),
+        av.open(f"file:{path}", metadata_errors="replace") as again,
+    ):
+        for packet in islice(again.demux(track.index), _MOST_TIMED_PICTURES):
+            if packet.size > 0 and not packet.is_discard and _is_shown(track, packet):
+                shown.append(packet.pts)
+                coded.append(packet.dts)
     decoded = [time for time in coded if time is not None]
     if decoded != sorted(decoded):
         return []

@@ -192,7 +192,7 @@ def test_a_picture_of_a_jpeg_sequence_that_was_cut_off(tmp_path, ffmpeg, caplog)
     whole = path.read_bytes()
     end = whole.index(b"\xff\xd9")
     path.write_bytes(whole[: end - 50] + whole[end + 2 :])
-    with pytest.raises(BitstreamError, match="at picture 0 .*: EOI missing, emulating; --allow-damaged"):
+    with pytest.raises(BitstreamError, match=r"at picture 0 .*: EOI missing, emulating; --allow-damaged"):
         samples(path)
     assert len(samples(path, allow_damaged=True)) == 4
     assert "EOI missing" in caplog.text
