@@ -442,7 +442,7 @@ class Filter(Command):
             if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
                 raise InputError(f"{path}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
-            stream = vvc_stream(path)
+            stream = vvc_stream(path, self.raw.fps)
             frames = decode_vvc(stream, width=width, height=height)
             text, data = verified(stream)
             format = stated(stream, self.raw.fps)
