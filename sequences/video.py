@@ -155,7 +155,12 @@ def _is_varying(times: list[int]) -> bool:
 
 def _has_index(container: Any, track: Any) -> bool:
     """Whether it is an MP4 or MOV file without fragments, whose index has all pictures."""
-    return container.format.name.startswith("mov") and track.frames > 0
+    return container.format.name.startswith("mov") and bool(track.frames)
+
+
+def _is_fragmented(container: Any, track: Any) -> bool:
+    """Whether it is an MP4 file whose pictures are listed in front of each fragment."""
+    return container.format.name.startswith("mov") and not track.frames
 
 
 def _times(container: Any, track: Any, path: Path) -> list[int]:
@@ -338,6 +343,8 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
         if packet is not None and packet.size > 0:
             is_cut = packet.is_corrupt
         where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
+        if not damage and n_due and packet is not None and packet.is_discard and _is_fragmented(container, track):
+            damage = "the times of its fragments go back, for which FFmpeg drops it"
         corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
         if not damage and corrupt is not None:
             damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"

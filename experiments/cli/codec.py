@@ -130,9 +130,9 @@ def vvc_stream(path: Path, fps: Fraction | None) -> VvcStream:
     with naming(path):
         stream = read_vvc_stream(path)
         check_one_format(stream)
-    for field, change in changed_statements(stream).items():
-        if field != "fps" or fps is None:
-            hint = "; --fps gives another" if field == "fps" else ""
+    for what, change in changed_statements(stream).items():
+        if what != "fps" or fps is None:
+            hint = "; --fps gives another" if what == "fps" else ""
             _log.warning("%s: %s; a file has one, and the first is written%s", path, change, hint)
     return stream
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -259,6 +261,73 @@ def test_a_live_recording_has_no_stated_end(tmp_path, ffmpeg):
     )
     for name in ("x.webm", "x.mp4"):
         assert len(samples(tmp_path / name)) == 3
+
+
+def _fragments(tmp_path, ffmpeg, flags):
+    path = tmp_path / "x.mp4"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-f", "lavfi", "-i", "sine", "-frames:v", 20)
+    coding = ("-c:v", "libx264", "-g", 5, "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest")
+    ffmpeg(*picture, *coding, "-movflags", flags, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "frag_keyframe+empty_moov",
+        "frag_keyframe",
+        "frag_every_frame+empty_moov+default_base_moof",
+        "cmaf",
+        "frag_keyframe+delay_moov",
+        "hybrid_fragmented",
+    ],
+)
+def test_fragments_of_each_kind_are_whole(tmp_path, ffmpeg, flags):
+    path = _fragments(tmp_path, ffmpeg, flags)
+    assert len(samples(path)) == 20
+    check_container_end(path)
+    for behind in (bytes(50), b"SEFT trailer of a phone, of no length"):
+        path.write_bytes(path.read_bytes() + behind)
+        check_container_end(path)
+
+
+def test_no_picture_of_a_fragment_is_lost_in_silence(tmp_path, ffmpeg):
+    """One bit in a list of pictures, its sizes, names, numbers and times."""
+    path = _fragments(tmp_path, ffmpeg, "frag_keyframe+empty_moov")
+    whole = path.read_bytes()
+    lists = [at - 4 for at in range(len(whole)) if whole.startswith(b"moof", at)]
+    assert len(lists) == 4
+    for seed in range(60):
+        print(f"seed {seed}")
+        rng = np.random.default_rng(seed)
+        bad, at = bytearray(whole), lists[rng.integers(4)]
+        bad[at + int(rng.integers(int.from_bytes(whole[at : at + 4], "big") + 8))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bad)
+        try:
+            assert len(samples(path)) == 20
+        except BitstreamError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "said"),
+    [
+        (b"mfhd", -4, b"\1\0\0\x10", "holds b'mfhd' of 16777232 bytes"),
+        (b"traf", 0, b"tra&", "holds b'tra&' of"),
+        (b"trun", 8, b"\0\0\0\3", "its 3 pictures take"),
+        (b"moof", 0, b"moof"[::-1], "b'foom' at byte"),
+        (b"moof", 0, b"moov", "2 boxes moov"),
+        (b"mdat", 0, b"mda4", "b'mda4' at byte"),
+        (b"tfdt", 8, b"\0\0\x10\0", "the times of its fragments go back"),
+    ],
+)
+def test_a_damaged_list_of_a_fragment_is_named(tmp_path, ffmpeg, name, place, value, said):
+    path = _fragments(tmp_path, ffmpeg, "frag_keyframe+empty_moov")
+    whole = path.read_bytes()
+    at = whole.index(name, whole.index(b"moof", whole.index(b"moof") + 1)) + place
+    path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+    with pytest.raises(BitstreamError, match=re.escape(said) + ".*--allow-damaged"):
+        samples(path)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9])
