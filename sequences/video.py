@@ -48,6 +48,7 @@ _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
 _MOST_TIMED_PICTURES = 10_000
+_MOST_LEADING_PICTURES = 64
 _NO_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: raw streams, whose average rate is the demuxer's own 25
 _LISTS_OF_FILES = frozenset({"concat", "dash", "hls", "imf", "sdp"})
 """FFmpeg's names of the formats that hold no pictures but say where these are."""
@@ -57,6 +58,8 @@ _PROGRESSIVE = 1
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 _AT_ONCE = {"max_frame_delay": "1"}
 """Else libdav1d tells of an error with a later picture, and after the last one not at all."""
+_UNREF = "mmco: unref short failure"
+"""FFmpeg's words where an H.264 picture is to be dropped that is not there; no damage where a cut has removed it."""
 _DAMAGE_WARNINGS = re.compile(r"EOI missing|Missing EOC|End mismatch|bits left after decoding slice")
 """What the decoders of JPEG, JPEG 2000 and UtVideo call a warning, and it is lost samples."""
 _FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
@@ -124,7 +127,8 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         _say_conversion(picture.format, path)
         if _is_varying(times):
             _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
-        return VideoProbe(stated.holding(frame), _n_shown(container, track))
+        n_pictures = None if _begins_with_leading(track, path) else _n_shown(container, track)
+        return VideoProbe(stated.holding(frame), n_pictures)
 
 
 def _rate_of(container: Any, track: Any, times: list[int]) -> Fraction:
@@ -175,19 +179,34 @@ def _times(container: Any, track: Any, path: Path) -> list[int]:
     if container.format.flags & _NO_TIMES:
         return []
     shown, coded = [], []
+    for packet in _packets(track, path, _MOST_TIMED_PICTURES):
+        if packet.size > 0 and not packet.is_discard and _is_shown(track, packet):
+            shown.append(packet.pts)
+            coded.append(packet.dts)
+    decoded = [time for time in coded if time is not None]
+    if decoded != sorted(decoded):
+        return []
+    return next((sorted(times) for times in (shown, coded) if None not in times), [])
+
+
+def _packets(track: Any, path: Path, n_most: int) -> Iterator[Any]:
+    """The first packets of a track, read anew and not decoded, up to where FFmpeg cannot read on."""
     with (
         suppress(av.FFmpegError),  # what is damaged is told when it is decoded
         av.logging.Capture(),
         av.open(f"file:{path}", metadata_errors="replace") as again,
     ):
-        for packet in islice(again.demux(track.index), _MOST_TIMED_PICTURES):
-            if packet.size > 0 and not packet.is_discard and _is_shown(track, packet):
-                shown.append(packet.pts)
-                coded.append(packet.dts)
-    decoded = [time for time in coded if time is not None]
-    if decoded != sorted(decoded):
-        return []
-    return next((sorted(times) for times in (shown, coded) if None not in times), [])
+        yield from islice(again.demux(track.index), n_most)
+
+
+def _begins_with_leading(track: Any, path: Path) -> bool:
+    """Whether pictures behind the first coded one are to be seen before it, of which decoders may leave some out."""
+    tally = _Tally()
+    for packet in _packets(track, path, _MOST_LEADING_PICTURES):
+        if packet.is_keyframe and tally.n_coded:
+            break
+        tally.add(packet)
+    return tally.n_leading > 0
 
 
 def _is_shown(track: Any, packet: Any) -> bool:
@@ -327,31 +346,64 @@ def _listed(tracks: Any) -> str:
     return ", ".join(f"{each.index}: {each.codec_context.name} {each.width}x{each.height}" for each in tracks)
 
 
+@dataclass(slots=True)
+class _Tally:
+    """What was seen of a track's coded pictures so far.
+
+    Attributes:
+        n_coded: How many there are.
+        n_seen: How many of them the edit list does not hide.
+        n_leading: How many of these are to be seen before the first coded one, and may lean on what a cut removed.
+        first_pts: When the first coded one is to be seen, None if it does not say.
+        is_cut_short: Whether the last one is.
+    """
+
+    n_coded: int = 0
+    n_seen: int = 0
+    n_leading: int = 0
+    first_pts: int | None = None
+    is_cut_short: bool = False
+
+    @property
+    def begins_with_cut(self) -> bool:
+        """Whether the first ones may lean on pictures that are not there, by which decoders leave them out."""
+        return self.n_leading > 0 or self.n_seen < self.n_coded
+
+    def add(self, packet: Any) -> None:
+        """Counts a packet, of which empty ones hold no picture."""
+        if packet is None or packet.size == 0:
+            return
+        if self.n_coded == 0:
+            self.first_pts = packet.pts
+        self.n_coded += 1
+        self.n_seen += not packet.is_discard
+        is_leading = None not in (self.first_pts, packet.pts) and packet.pts < self.first_pts
+        self.n_leading += is_leading and not packet.is_discard
+        self.is_cut_short = packet.is_corrupt
+
+
 def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> Iterator[Any]:
     """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
     promised = _n_promised(track)
     packets = container.demux(track)
-    n_packets, n_due, n_shown, is_said = 0, 0, 0, False
-    at_end = is_cut = False
+    tally, n_shown, is_said, at_end = _Tally(), 0, False, False
     while not at_end:
-        packet, pictures, damage = _next_pictures(packets)
+        packet, pictures, damage = _next_pictures(packets, after_cut=tally.begins_with_cut and n_shown == 0)
         at_end = packet is None
-        n_packets += packet is not None and packet.size > 0
-        n_due += packet is not None and packet.size > 0 and not packet.is_discard
-        if at_end and is_cut and not damage:
+        if at_end and tally.is_cut_short and not damage:
             damage = "its last coded picture is cut short"
-        if packet is not None and packet.size > 0:
-            is_cut = packet.is_corrupt
-        where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
-        if not damage and n_due and packet is not None and packet.is_discard and _is_fragmented(container, track):
+        tally.add(packet)
+        where = f"at picture {max(tally.n_coded - 1, 0)} in the order of coding"
+        if not damage and tally.n_seen and not at_end and packet.is_discard and _is_fragmented(container, track):
             damage = "the times of its fragments go back, for which FFmpeg drops it"
         corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
         if not damage and corrupt is not None:
             damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"
-        if not damage and at_end and promised and n_packets < promised:
-            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
-        if not damage and at_end and n_shown + len(pictures) < (due := _n_due(container, track, n_due)):
-            damage = f"it holds {due} coded pictures, of which {n_shown + len(pictures)} can be decoded"
+        n_shown += len(pictures)
+        if not damage and at_end and promised and tally.n_coded < promised:
+            damage = f"the container promises {promised} coded pictures, {tally.n_coded} are there"
+        if not damage and at_end and n_shown < (n_due := _n_due(container, track, tally)):
+            damage = f"it holds {n_due} pictures to be seen, of which {n_shown} can be decoded"
         if damage and not allow_damaged:
             hint = "--allow-damaged takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
@@ -359,11 +411,15 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
             _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", path, where, damage)
             is_said = True
         yield from pictures
-        n_shown += len(pictures)
 
 
-def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
-    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage."""
+def _next_pictures(packets: Iterator[Any], *, after_cut: bool) -> tuple[Any, list[Any], str]:
+    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage.
+
+    Args:
+        packets: The packets of the track.
+        after_cut: Whether pictures may be missing on which those before the first one that comes out lean.
+    """
     packet, pictures, damage = None, list[Any](), ""
     with av.logging.Capture() as messages, _messages_of_damage():
         try:
@@ -376,6 +432,8 @@ def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
         for level, _, text in messages
         if level <= av.logging.ERROR or _DAMAGE_WARNINGS.search(text)
     ]
+    if after_cut and set(said) == {_UNREF}:
+        return packet, pictures, ""
     return packet, pictures, damage or " ".join(said[:1])
 
 
@@ -401,13 +459,16 @@ def _n_promised(track: Any) -> int | None:
     return len(track.index_entries) or track.frames or None
 
 
-def _n_due(container: Any, track: Any, n_packets: int) -> int:
-    """How many pictures must come out at least: of AV1 one for each coded one, of MP4 and MOV those of the index."""
+def _n_due(container: Any, track: Any, tally: _Tally) -> int:
+    """How many pictures must come out at least: of AV1 one for each coded one, of MP4 and MOV those of the index.
+
+    Those that lean on what was cut off need not.
+    """
     if track.codec_context.name == "libdav1d":
-        return n_packets
+        return tally.n_seen - tally.n_leading
     if not container.format.name.startswith("mov"):
         return 0
-    return sum(not entry.is_discard for entry in track.index_entries)
+    return sum(not entry.is_discard for entry in track.index_entries) - tally.n_leading
 
 
 def _n_shown(container: Any, track: Any) -> int | None:

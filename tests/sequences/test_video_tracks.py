@@ -254,6 +254,24 @@ def test_an_edit_list_is_obeyed(tmp_path, ffmpeg, decoded, clip, start_s):
     assert source.n_pictures == len(frames) < 6
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("start_s", [0.3, 0.5, 0.7, 0.9])
+def test_a_cut_at_an_open_group_has_the_pictures_of_the_whole(tmp_path, ffmpeg, codec, start_s):
+    """But for the first ones, where its edit list shows pictures that lean on what was cut off: these do not come."""
+    params = {
+        "libx264": ("-x264-params", "open-gop=1:keyint=10:min-keyint=10:bframes=3:scenecut=0"),
+        "libx265": ("-x265-params", "open-gop=1:keyint=10:min-keyint=10:bframes=3:scenecut=0:log-level=none"),
+    }
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=30", "-frames:v", 40, "-pix_fmt", "yuv420p")
+    ffmpeg(*source, "-c:v", codec, *params[codec], tmp_path / "whole.mp4")
+    ffmpeg("-ss", start_s, "-i", tmp_path / "whole.mp4", "-c", "copy", tmp_path / "cut.mp4")
+    whole, cut = ([f.tobytes() for f in read_video(tmp_path / name)] for name in ("whole.mp4", "cut.mp4"))
+    n_due = 40 - round(30 * start_s)
+    assert n_due - 4 < len(cut) <= n_due
+    assert probe_video(tmp_path / "cut.mp4").n_pictures == (n_due if len(cut) == n_due else None)
+    assert cut == whole[-len(cut) :]
+
+
 def test_a_varying_rate_is_said(tmp_path, ffmpeg, clip, caplog):
     probe_video(clip)
     assert not caplog.records
