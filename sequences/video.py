@@ -127,7 +127,7 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         _say_conversion(picture.format, path)
         if _is_varying(times):
             _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
-        n_pictures = None if _begins_with_leading(track, path) else _n_shown(container, track)
+        n_pictures = None if _lacks_leading(track, path, picture.pts) else _n_shown(container, track)
         return VideoProbe(stated.holding(frame), n_pictures)
 
 
@@ -199,14 +199,14 @@ def _packets(track: Any, path: Path, n_most: int) -> Iterator[Any]:
         yield from islice(again.demux(track.index), n_most)
 
 
-def _begins_with_leading(track: Any, path: Path) -> bool:
-    """Whether pictures behind the first coded one are to be seen before it, of which decoders may leave some out."""
+def _lacks_leading(track: Any, path: Path, first_pts: int | None) -> bool:
+    """Whether pictures that are to be seen before the first coded one do not come; `first_pts` is of what comes."""
     tally = _Tally()
     for packet in _packets(track, path, _MOST_LEADING_PICTURES):
         if packet.is_keyframe and tally.n_coded:
             break
         tally.add(packet)
-    return tally.n_leading > 0
+    return tally.n_leading > 0 and first_pts == tally.first_pts
 
 
 def _is_shown(track: Any, packet: Any) -> bool:

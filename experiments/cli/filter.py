@@ -64,7 +64,7 @@ class DecisionFlags:
     Attributes:
         original: The pictures before coding: scores before and after are printed, and decisions may be made.
         original_bit_depth: Bits per sample of an --original that is raw .yuv, 8 to 16.
-        original_stream: Of an --original with several videos the one at this place, from 0.
+        original_stream: Of an --original with several videos the one of this index among all streams (ffprobe's #0:N).
         decisions_out: Encoder: the coded decisions to write.
         wiener: Encoder: fit a Wiener filter to each picture, behind the network; so it is without a word.
         no_wiener: Encoder: fit none.
