@@ -185,9 +185,9 @@ def _check_samples(image: Image.Image) -> None:
             raise BitstreamError(f"has samples of colour {largest}, its palette has {n_colours} colours")
 
 
-def _check_pnm(image: ImageFile.ImageFile, file: BinaryIO) -> None:
+def _check_pnm(image: Image.Image, file: BinaryIO) -> None:
     """Refuses a PNM file of samples above its largest value, which Pillow cuts, or of more than its picture has."""
-    if image.format != "PPM" or not image.tile:
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PPM" or not image.tile:
         return
     decoder, _, offset_bytes, parameters = image.tile[0]
     n_samples = image.width * image.height * len(image.getbands())
@@ -243,7 +243,7 @@ def _other_colours(image: Image.Image) -> str | None:
 @cache
 def _other_profile(profile: bytes, mode: str) -> str | None:
     """What a message says of an ICC profile, None if it makes of a grid of colours what sRGB does."""
-    levels = np.arange(0, 256, 51, np.uint8)
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
     given = Image.fromarray(grid if mode == "RGB" else levels[None])
     try:

@@ -78,10 +78,12 @@ class _Run:
         self._floor: FrameType | None = None
         self._is_over = False
         self._late: int | None = None
+        self._told_elsewhere = sys.unraisablehook
 
     def of(self, work: Callable[[], Result]) -> Result:
         self._floor = sys._getframe()
         before = {number: signal.getsignal(number) for number in _numbers()}
+        self._told_elsewhere, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
         try:
             for number in before:
                 signal.signal(number, self._on_signal)
@@ -95,6 +97,7 @@ class _Run:
             raise
         finally:
             self._is_over = True
+            sys.unraisablehook = self._told_elsewhere
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
@@ -116,6 +119,11 @@ class _Run:
             if self._must_wait(frame):
                 return
         raise self._pending
+
+    def _on_unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        """Says nothing of the exception that is raised again; what else is lost is told as ever."""
+        if self._pending is None or lost.exc_value is not self._pending:
+            self._told_elsewhere(lost)
 
     def _is_under_way(self) -> bool:
         """Whether the exception was raised and is being handled, so that all is tidied up."""

@@ -85,6 +85,27 @@ def test_a_thread_that_gets_no_signals_just_works():
     assert found == [5]
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_exception_that_python_swallows_comes_again_and_is_told_once(monkeypatch, number):
+    class Deaf:
+        def __del__(self) -> None:
+            send(number)
+            time.sleep(FOR_EVER_S)
+
+    def work() -> None:
+        deaf = Deaf()
+        del deaf
+        time.sleep(FOR_EVER_S)
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    before = sys.unraisablehook
+    with pytest.raises(Interrupted):
+        run_interruptible(work)
+    assert not told
+    assert sys.unraisablehook == before
+
+
 def test_an_exception_that_code_swallows_comes_again():
     class Deaf:
         def __del__(self) -> None:
