@@ -470,14 +470,17 @@ class VvcEncoder:
         return encode(self._program, self.options, frames, fps, self._cache, stated=stated)
 
 
-def encoder_identity(encoder: EncoderName, config: Path | Sequence[Path] | None = None) -> str:
-    """What tells one encoder, its build and its configuration from others: rows of two encoders must not mix.
+def encoder_identity(
+    encoder: EncoderName, config: Path | Sequence[Path] | None = None, arguments: Sequence[str] = ()
+) -> str:
+    """What tells one encoder, its build, configuration and arguments from others: rows of two encoders must not mix.
 
     Raises:
-        InputError: If there is no such encoder, or its configuration file is missing or cannot be read.
+        InputError: If there is no such encoder, its configuration file is missing or cannot be read, or it takes no
+            arguments.
         ExternalToolError: If the program is not on the PATH.
     """
-    return _program(encoder, config).identity()
+    return _program(encoder, config, arguments).identity()
 
 
 def _program(

@@ -1,7 +1,7 @@
 """The QP of each picture of a VVC stream, out of its headers, which is what a post-filter is told of the quality.
 
 A picture's QP is that of its first slice: 26 + pps_init_qp_minus26 + ph_qp_delta or sh_qp_delta (ITU-T H.266,
-clauses 7.3.2.5, 7.3.2.8, 7.3.7 and 7.4.8). Coding units may differ from it; they are not read.
+clauses 7.3.2.5, 7.3.2.8, 7.3.7 and 7.4.8). Its other slices and its coding units may differ from it; they are not read.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from vvc_nnr.codec.nal import (
     nal_units,
     remove_emulation_prevention,
 )
-from vvc_nnr.codec.vvc_parameter_sets import (
-    PictureParameters,
-    PictureTools,
+from vvc_nnr.codec.vvc_pps import PictureParameters, PictureTools, read_picture_tools, read_pps
+from vvc_nnr.codec.vvc_sps import (
     ReferenceList,
     SequenceParameters,
     SyntaxReader,
-    read_picture_tools,
-    read_pps,
     read_reference_list,
     read_sps,
+    skip_alf,
     skip_boundaries,
     skip_tree,
 )
@@ -55,13 +53,20 @@ class _Sets:
 
 @dataclass(frozen=True, slots=True)
 class _PictureHeader:
-    """What slice headers depend on in the header of their picture."""
+    """What slice headers depend on in the header of their picture.
+
+    Attributes:
+        lists: The lists of reference pictures of all of its slices, None if slices have their own.
+        qp: The QP of all of its slices, None if slices have their own.
+    """
 
     sets: _Sets
     may_be_inter: bool
     has_lmcs: bool
     has_scaling_list: bool
     has_temporal_mvp: bool
+    lists: tuple[ReferenceList, ReferenceList] | None
+    qp: int | None
 
 
 def picture_qps(stream: VvcStream) -> tuple[int, ...]:
@@ -69,7 +74,6 @@ def picture_qps(stream: VvcStream) -> tuple[int, ...]:
 
     Raises:
         BitstreamError: If a header breaks the syntax.
-        UnsupportedError: If pictures are in tiles or slices.
     """
     sequence_sets: dict[int, SequenceParameters] = {}
     picture_sets: dict[int, NalUnit] = {}
@@ -116,7 +120,7 @@ def _sets(
 def _read_picture_header(
     r: SyntaxReader, picture_sets: dict[int, NalUnit], sequence_sets: dict[int, SequenceParameters]
 ) -> _PictureHeader:
-    """picture_header_structure() of a picture with one tile and one slice, whose QP is in its slice header."""
+    """picture_header_structure() up to ph_joint_cbcr_sign_flag."""
     is_random_access, is_non_reference = r.flags("ph_gdr_or_irap_pic_flag", "ph_non_ref_pic_flag")
     is_gdr = is_random_access and r.flag("ph_gdr_pic_flag")
     may_be_inter = r.flag("ph_inter_slice_allowed_flag")
@@ -129,6 +133,9 @@ def _read_picture_header(
     r.u(sps.n_extra_header_bits, "ph_extra_bit")
     if sps.poc_msb_cycle_bits and r.flag("ph_poc_msb_cycle_present_flag"):
         r.u(sps.poc_msb_cycle_bits, "ph_poc_msb_cycle_val")
+    in_header = sets.tools.in_header
+    if in_header.alf and sps.tools.has_alf:
+        skip_alf(r, sps, "ph")
     has_lmcs = sps.tools.has_lmcs and r.flag("ph_lmcs_enabled_flag")
     if has_lmcs:
         r.u(2, "ph_lmcs_aps_id")
@@ -141,37 +148,52 @@ def _read_picture_header(
         skip_boundaries(r, "ph")
     if pps.has_output_flag and not is_non_reference:
         r.flag("ph_pic_output_flag")
-    has_temporal_mvp = _skip_partitions_and_motion(r, sets, may_be_intra=may_be_intra, may_be_inter=may_be_inter)
+    lists = _read_reference_lists(r, sets) if in_header.lists else None
+    has_temporal_mvp = False
+    overrides = sps.tools.has_partition_override and r.flag("ph_partition_constraints_override_flag")
+    if may_be_intra:
+        _skip_intra_partitions(r, sets, overrides=overrides)
+    if may_be_inter:
+        has_temporal_mvp = _skip_motion(r, sets, lists, overrides=overrides)
+    qp = _qp(r, sets, "ph_qp_delta") if in_header.qp else None
     if sps.tools.has_joint_cbcr:
         r.flag("ph_joint_cbcr_sign_flag")
-    return _PictureHeader(sets, may_be_inter, has_lmcs, has_scaling_list, has_temporal_mvp)
+    return _PictureHeader(sets, may_be_inter, has_lmcs, has_scaling_list, has_temporal_mvp, lists, qp)
 
 
-def _skip_partitions_and_motion(r: SyntaxReader, sets: _Sets, *, may_be_intra: bool, may_be_inter: bool) -> bool:
-    """Passes over partition constraints and switches of inter tools; returns ph_temporal_mvp_enabled_flag."""
+def _skip_intra_partitions(r: SyntaxReader, sets: _Sets, *, overrides: bool) -> None:
+    if overrides:
+        skip_tree(r, "ph", "intra_slice_luma")
+        if sets.sps.tools.has_dual_tree:
+            skip_tree(r, "ph", "intra_slice_chroma")
+    _skip_subdivisions(r, sets.tools, "intra_slice")
+
+
+def _skip_motion(
+    r: SyntaxReader, sets: _Sets, lists: tuple[ReferenceList, ReferenceList] | None, *, overrides: bool
+) -> bool:
+    """Passes over partitions, switches and weights of inter slices; returns ph_temporal_mvp_enabled_flag."""
     sps = sets.sps.tools
-    overrides = sps.has_partition_override and r.flag("ph_partition_constraints_override_flag")
-    if may_be_intra:
-        if overrides:
-            skip_tree(r, "ph", "intra_slice_luma")
-            if sps.has_dual_tree:
-                skip_tree(r, "ph", "intra_slice_chroma")
-        _skip_subdivisions(r, sets.tools, "intra_slice")
-    if not may_be_inter:
-        return False
     if overrides:
         skip_tree(r, "ph", "inter_slice")
     _skip_subdivisions(r, sets.tools, "inter_slice")
     has_temporal_mvp = sps.has_temporal_mvp and r.flag("ph_temporal_mvp_enabled_flag")
+    if has_temporal_mvp and lists is not None:
+        from_first = lists[1].n_entries == 0 or r.flag("ph_collocated_from_l0_flag")
+        if lists[0 if from_first else 1].n_entries > 1:
+            r.number("ph_collocated_ref_idx", at_most=14)
     if sps.has_fullpel_mmvd:
         r.flag("ph_mmvd_fullpel_only_flag")
-    r.flag("ph_mvd_l1_zero_flag")
-    if sps.has_bdof_control:
-        r.flag("ph_bdof_disabled_flag")
-    if sps.has_dmvr_control:
-        r.flag("ph_dmvr_disabled_flag")
+    if lists is None or lists[1].n_entries:
+        r.flag("ph_mvd_l1_zero_flag")
+        if sps.has_bdof_control:
+            r.flag("ph_bdof_disabled_flag")
+        if sps.has_dmvr_control:
+            r.flag("ph_dmvr_disabled_flag")
     if sps.has_prof_control:
         r.flag("ph_prof_disabled_flag")
+    if sets.tools.in_header.weights:
+        _skip_weight_table(r, sets, lists, n_active=None)
     return has_temporal_mvp
 
 
@@ -184,41 +206,47 @@ def _skip_subdivisions(r: SyntaxReader, tools: PictureTools, where: str) -> None
 
 def _read_qp(r: SyntaxReader, header: _PictureHeader, kind: int, *, in_slice: bool) -> int:
     """slice_header() behind the picture header up to sh_qp_delta; returns the slice's QP."""
+    if header.qp is not None:
+        return header.qp
     sps, tools = header.sets.sps, header.sets.tools
     r.u(sps.subpicture_id_bits, "sh_subpic_id")
-    r.u(sps.n_extra_slice_bits, "sh_extra_bit")
+    _skip_address(r, header.sets)
     slice_type = r.number("sh_slice_type", at_most=_I) if header.may_be_inter else _I
     if kind in INTRA_TYPES or kind == GDR:
         r.flag("sh_no_output_of_prior_pics_flag")
-    if sps.tools.has_alf:
-        _skip_alf(r, sps)
+    if sps.tools.has_alf and not tools.in_header.alf:
+        skip_alf(r, sps, "sh")
     if header.has_lmcs and not in_slice:
         r.flag("sh_lmcs_used_flag")
     if header.has_scaling_list and not in_slice:
         r.flag("sh_explicit_scaling_list_used_flag")
-    lists = (ReferenceList(0, 0, False),) * 2
-    if kind not in IDR_TYPES or sps.tools.has_idr_lists:
+    lists = header.lists or (ReferenceList(0, 0, False),) * 2
+    if header.lists is None and (kind not in IDR_TYPES or sps.tools.has_idr_lists):
         lists = _read_reference_lists(r, header.sets)
     n_active = _read_active(r, tools, slice_type, lists)
     if slice_type != _I:
         _skip_prediction(r, header, slice_type, n_active)
-    qp = tools.init_qp + r.ie(0, "sh_qp_delta")
-    lowest = -6 * (sps.bit_depth - 8)
+    return _qp(r, header.sets, "sh_qp_delta")
+
+
+def _qp(r: SyntaxReader, sets: _Sets, field: str) -> int:
+    """The QP that a field gives as a difference."""
+    qp = sets.tools.init_qp + r.ie(0, field)
+    lowest = -6 * (sets.sps.bit_depth - 8)
     if not lowest <= qp <= _MAX_QP:
-        raise r.error(f"a slice QP of {qp}, must be {lowest} to {_MAX_QP}", "sh_qp_delta")
+        raise r.error(f"a slice QP of {qp}, must be {lowest} to {_MAX_QP}", field)
     return qp
 
 
-def _skip_alf(r: SyntaxReader, sps: SequenceParameters) -> None:
-    if not r.flag("sh_alf_enabled_flag"):
-        return
-    r.u(3 * r.u(3, "sh_num_alf_aps_ids_luma"), "sh_alf_aps_id_luma")
-    if sps.chroma_format != "400" and any(r.flags("sh_alf_cb_enabled_flag", "sh_alf_cr_enabled_flag")):
-        r.u(3, "sh_alf_aps_id_chroma")
-    if sps.tools.has_ccalf:
-        for component in ("cb", "cr"):
-            if r.flag(f"sh_alf_cc_{component}_enabled_flag"):
-                r.u(3, f"sh_alf_cc_{component}_aps_id")
+def _skip_address(r: SyntaxReader, sets: _Sets) -> None:
+    """Passes over sh_slice_address, the reserved bits behind it, and sh_num_tiles_in_slice_minus1."""
+    partition = sets.tools.partition
+    address = 0
+    if partition is not None:
+        address = r.u(partition.address_bits(sets.sps.first_subpicture), "sh_slice_address")
+    r.u(sets.sps.n_extra_slice_bits, "sh_extra_bit")
+    if partition is not None and not partition.has_rectangles and partition.n_tiles - address > 1:
+        r.number("sh_num_tiles_in_slice_minus1")
 
 
 def _read_reference_lists(r: SyntaxReader, sets: _Sets) -> tuple[ReferenceList, ReferenceList]:
@@ -273,17 +301,34 @@ def _skip_prediction(r: SyntaxReader, header: _PictureHeader, slice_type: int, n
     tools = header.sets.tools
     if tools.has_cabac_init:
         r.flag("sh_cabac_init_flag")
-    if header.has_temporal_mvp:
+    if header.has_temporal_mvp and header.lists is None:
         from_first = slice_type == _P or r.flag("sh_collocated_from_l0_flag")
         if n_active[0 if from_first else 1] > 1:
             r.number("sh_collocated_ref_idx", at_most=14)
-    if (slice_type == _P and tools.is_weighted) or (slice_type == _B and tools.is_biweighted):
-        has_chroma = header.sets.sps.chroma_format != "400"
-        r.number("luma_log2_weight_denom", at_most=7)
-        if has_chroma:
-            r.signed("delta_chroma_log2_weight_denom")
-        for count in n_active if tools.is_biweighted else n_active[:1]:
-            _skip_weights(r, count, has_chroma=has_chroma)
+    is_weighted = (slice_type == _P and tools.is_weighted) or (slice_type == _B and tools.is_biweighted)
+    if is_weighted and not tools.in_header.weights:
+        _skip_weight_table(r, header.sets, header.lists, n_active)
+
+
+def _skip_weight_table(
+    r: SyntaxReader,
+    sets: _Sets,
+    lists: tuple[ReferenceList, ReferenceList] | None,
+    n_active: tuple[int, int] | None,
+) -> None:
+    """pred_weight_table(); in a picture header, where no pictures are active yet, it says how many weights it has."""
+    has_chroma = sets.sps.chroma_format != "400"
+    r.number("luma_log2_weight_denom", at_most=7)
+    if has_chroma:
+        r.signed("delta_chroma_log2_weight_denom")
+    for i in range(2 if sets.tools.is_biweighted else 1):
+        if n_active is not None:
+            count = n_active[i]
+        elif i == 0 or (lists is not None and lists[1].n_entries):
+            count = r.number(f"num_l{i}_weights", at_most=15)
+        else:
+            count = 0
+        _skip_weights(r, count, has_chroma=has_chroma)
 
 
 def _skip_weights(r: SyntaxReader, count: int, *, has_chroma: bool) -> None:

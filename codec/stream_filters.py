@@ -36,7 +36,7 @@ class FilterSettings:
     Attributes:
         filter_id: The filter's nnpfc_id.
         is_kept: Whether the filter stays through the coded layer video sequences that follow, without being repeated.
-        qp: The QP for all pictures, 0 to 63; None: that of each picture's first slice.
+        qp: The QP for all pictures, 0 to 63; None: read from the headers of slices, as docs/sei.md says.
         precision: What the network is computed in; None: what the decoder likes.
         network_sha256: Of the network's file.
         output_md5: Of all filtered pictures, as raw video.

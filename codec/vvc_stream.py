@@ -31,15 +31,8 @@ from vvc_nnr.codec.nal import (
     picture_units,
     remove_emulation_prevention,
 )
-from vvc_nnr.codec.vvc_parameter_sets import (
-    PictureParameters,
-    SequenceParameters,
-    SyntaxReader,
-    Window,
-    read_pps,
-    read_sps,
-    skip_boundaries,
-)
+from vvc_nnr.codec.vvc_pps import PictureParameters, read_pps
+from vvc_nnr.codec.vvc_sps import SequenceParameters, SyntaxReader, Window, read_sps, skip_alf, skip_boundaries
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import read_bytes
 from vvc_nnr.sequences.frame import VideoFormat
@@ -375,8 +368,11 @@ def _read_header(
 
 def _skip_filters(r: SyntaxReader, pps: PictureParameters, sps: SequenceParameters) -> None:
     """Passes over what a picture header holds between its picture order count and ph_pic_output_flag."""
-    if not pps.is_one_tile and sps.tools.has_alf:
-        raise UnsupportedError("pictures that are not output, in tiles or slices: which they are is not read")
+    if sps.tools.has_alf and not pps.is_one_tile:
+        if pps.has_alf_in_header is None:
+            raise r.error("a picture parameter set that breaks the syntax", "pps_alf_info_in_ph_flag")
+        if pps.has_alf_in_header:
+            skip_alf(r, sps, "ph")
     if sps.tools.has_lmcs and r.flag("ph_lmcs_enabled_flag"):
         r.u(2, "ph_lmcs_aps_id")
         if sps.chroma_format != "400":

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from vvc_nnr.codec.nal import INTRA_TYPES
 from vvc_nnr.codec.nnpf import (
     AUXILIARY_STRENGTH,
     MODE_NNC,
@@ -127,20 +128,34 @@ class PlannedPicture:
     qp: int
 
 
+INTER_QP_OFFSET = 3
+"""What inter pictures are told above the QP of their random access point, at most: they are predicted from pictures of
+lower QPs, and a network that was trained on intra pictures takes too much off them at their own. docs/sei.md has the
+measurement."""
+
+
 def strength_qps(stream: VvcStream, qp: int | None = None) -> list[int]:
     """The QP that a network is told of each picture that is output, in that order.
 
     Args:
         stream: The stream.
-        qp: The QP for all; None: that of each picture's first slice, 0 where it is negative.
+        qp: The QP for all; None: that of each picture's first slice, 0 where it is negative, and of inter pictures at
+            most `INTER_QP_OFFSET` above the random access point before them.
 
     Raises:
         BitstreamError, UnsupportedError: If headers of slices cannot be read.
     """
     if qp is not None:
         return [qp] * len(stream.output_order)
-    qps = picture_qps(stream)
-    return [min(max(qps[index], 0), MAX_QP) for index in stream.output_order]
+    told: list[int] = []
+    access_point_qp = MAX_QP
+    for picture, own_qp in zip(stream.pictures, picture_qps(stream), strict=True):
+        is_access_point = picture.unit.nal_unit_type in INTRA_TYPES
+        if is_access_point:
+            access_point_qp = own_qp
+        at_most = own_qp if is_access_point else access_point_qp + INTER_QP_OFFSET
+        told.append(max(0, min(own_qp, at_most, MAX_QP)))
+    return [told[index] for index in stream.output_order]
 
 
 def one_qp(qps: Sequence[int]) -> int | None:
@@ -184,7 +199,7 @@ def check_decisions(
         sequence: The decisions.
         stream: The stream.
         network_sha256: SHA-256 of the network's file.
-        qp: The QP that the network is told of all pictures; None: that of each picture's first slice.
+        qp: The QP that the network is told of all pictures; None: as `strength_qps` reads it from the headers.
 
     Raises:
         InputError: If they are for another number of pictures, another size or chroma format, or were made with another

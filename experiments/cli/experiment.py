@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
+from tyro.conf import UseAppendAction
+
 from vvc_nnr.codec.image_formats import ImageFormat
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -81,6 +83,7 @@ TOOL_FLAGS = Flags(
         "max_pictures": "pictures",
         "n_threads": "threads",
         "encoder_config": "vtm_config",
+        "encoder_arguments": "encoder_argument",
     },
     kinds=_NETWORK_KINDS
     | {
@@ -88,6 +91,8 @@ TOOL_FLAGS = Flags(
         "replacements": Texts,
         "archs": Texts,
         "layouts": Texts,
+        "encoder_config": UseAppendAction[tuple[Path, ...]],
+        "encoder_arguments": Texts,
         "qps": QPS,
         "max_pictures": POSITIVE,
         "n_threads": THREADS,
@@ -148,7 +153,7 @@ class Experiment(Command):
         raise NotImplementedError
 
 
-_NOT_WITH_DECODED = ("qps", "preset", "sao", "encoder", "encoder_config")
+_NOT_WITH_DECODED = ("qps", "preset", "sao", "encoder", "encoder_config", "encoder_arguments")
 """What a manifest says, or what is of encoding."""
 
 

@@ -127,7 +127,7 @@ class SeiInsert(Command):
         update_of: Number of a filter in the stream that the network file is an update of.
         at: Before the first picture; each that begins a sequence; each random access point; each picture.
         suffix: Behind the slices of the picture.
-        qp: What the network is told as QP; default: the QP of each picture's first slice.
+        qp: What the network is told as QP; default: by the headers of slices.
         decisions: The encoder's decisions (of the command filter) for the network.
         filtered_md5: MD5 of the filtered pictures (of filter --json), which a decoder is to have too.
     """
@@ -155,13 +155,15 @@ class SeiInsert(Command):
         path = network_path(self.network)
         check_outputs([self.input, path, self.decisions], [self.output])
         stream, standard = _stream(self.input)
+        if self.decisions is not None and standard != "vvc":
+            raise InputError(f"{self.input}: --decisions are held against the headers of a VVC stream")
         with naming(self.input):
             known = listed_messages(sei_messages(stream, standard))
             filter_id = self._number(known)
         network = self._network(path, filter_id)
         sha256 = sha256_of(read_bytes(path))
         settings = self._settings(filter_id, sha256)
-        if self.decisions is not None and standard == "vvc":
+        if self.decisions is not None:
             with naming(self.input):
                 headers = read_vvc_stream(stream)
             with naming(self.decisions):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, get_args
+
+from tyro.conf import UseAppendAction
 
 from vvc_nnr.codec.sequence import Preset
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -39,12 +42,13 @@ _KINDS = {
 }
 INLOOP_FLAGS = Flags(
     InLoopRun,
-    names=_NAMES | {"n_channels": "channels", "n_blocks": "blocks"},
+    names=_NAMES | {"n_channels": "channels", "n_blocks": "blocks", "encoder_config": "vtm_config"},
     kinds=_KINDS
     | {
         "qps": QPS,
         "presets": door(choices(*get_args(Preset)), "NAME,...", ",".join),
         "chroma_weight": POSITIVE_REAL,
+        "encoder_config": UseAppendAction[tuple[Path, ...]],
         "n_channels": POSITIVE,
         "n_blocks": POSITIVE,
         "quantised_share": SHARE,

@@ -185,7 +185,7 @@ class ListedPictures:
     @property
     def settings(self) -> Mapping[str, object]:
         """No encoder of ours."""
-        no_encoder = dict.fromkeys(("preset", "sao", "encoder", "encoder_config"), "")
+        no_encoder = dict.fromkeys(("preset", "sao", "encoder", "encoder_config", "encoder_arguments"), "")
         return {**no_encoder, "encoder_identity": "none, pictures decoded elsewhere", "manifest": self._name}
 
     def digests(self, sources: Sequence[Source]) -> InputDigests:

@@ -388,9 +388,10 @@ def _tool_plan(
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, object]:
-    """Settings as JSON has them: paths as texts, none as the empty one."""
-    paths = ("encoder_config", "photographs")
-    return {key: str(value or "") if key in paths else value for key, value in settings.items()}
+    """Settings as JSON has them: paths and several texts as one text, none as the empty one."""
+    plain = dict(settings) | {"photographs": str(settings["photographs"] or "")}
+    several = {"encoder_config", "encoder_arguments"} & settings.keys()
+    return plain | {key: " ".join(map(str, settings[key])) for key in several}
 
 
 def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:

@@ -95,7 +95,8 @@ class ToolOptions:
         n_threads: Threads of the encoder, and of the networks.
         sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
-        encoder_config: VTM's configuration file.
+        encoder_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
+        encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
         networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
             stand where their file says, else after all in-loop filters.
@@ -124,7 +125,8 @@ class ToolOptions:
     n_threads: int = 2
     sao: Sao = "on"
     encoder: EncoderName = "libvvenc"
-    encoder_config: Path | None = None
+    encoder_config: Sequence[Path] = ()
+    encoder_arguments: Sequence[str] = ()
     networks: Sequence[str] = PAPER_NETWORKS
     replacements: Sequence[str] = ()
     originals: Sequence[str] = ()
@@ -242,7 +244,7 @@ class CodedHere:
     def __init__(self, options: ToolOptions, cache: Path) -> None:
         self._options = options
         self._cache = cache
-        self._identity = encoder_identity(options.encoder, options.encoder_config)
+        self._identity = encoder_identity(options.encoder, options.encoder_config, options.encoder_arguments)
 
     @property
     def coding(self) -> str:
@@ -263,7 +265,9 @@ class CodedHere:
         """Encodes a sequence and yields its decoded pictures one by one; raises as `DecodedPictures.pictures`."""
         o = self._options
         options = VvcOptions(qp, o.preset, loop_filters, o.n_threads, o.sao)
-        encoder = VvcEncoder(options, self._cache, encoder=o.encoder, config=o.encoder_config)
+        encoder = VvcEncoder(
+            options, self._cache, encoder=o.encoder, config=o.encoder_config, arguments=o.encoder_arguments
+        )
         coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
         encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
         decoded = timed(decode_vvc(coded.stream, width=source.format.width, height=source.format.height))

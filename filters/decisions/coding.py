@@ -169,7 +169,7 @@ class MadeWith:
 
     Attributes:
         network_sha256: SHA-256 of the network's file.
-        qp: The QP that the network was told for all pictures; None: that of each picture's first slice.
+        qp: The QP that the network was told for all pictures; None: they differ, by the headers of a stream.
         precision: What the network was computed in.
     """
 

@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.codec.encoders import encoder_identity
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset
+from vvc_nnr.codec.encoders import EncoderName
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.inference.runner import Runner
@@ -83,7 +83,9 @@ class InLoopRun(RunOptions):
     Attributes:
         loop_filters: In-loop filters of the codec: none for a replacement, all for a post-filter.
         qps: QPs to train on.
-        presets: Presets of libvvenc, taken in turn.
+        presets: Presets of the encoder, taken in turn; VTM has none.
+        encoder: What codes the pictures: libvvenc, or a program on the PATH.
+        encoder_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
         chroma_weight: Weight of each chroma plane against 1 for luma.
         optimiser: What trains the convolutions; muon (torch 2.9) learns faster, most so from random weights.
         rung: A shape of the ladder, by complexity.
@@ -102,7 +104,9 @@ class InLoopRun(RunOptions):
     learning_rate: float = 1.5e-3
     loop_filters: LoopFilters = "none"
     qps: Sequence[int] = (22, 27, 32, 37)
-    presets: Sequence[Preset] = ("faster",)
+    presets: Sequence[Preset] = (DEFAULT_PRESET,)
+    encoder: EncoderName = "libvvenc"
+    encoder_config: Sequence[Path] = ()
     chroma_weight: float = DEFAULT_CHROMA_WEIGHT
     optimiser: OptimiserName = "muon" if has_muon() else "adamw"
     rung: Rung | None = None
@@ -166,14 +170,15 @@ def _train_together(
     is_own = options.arch is not None
     said = {LAYOUT_KEY: layout.text} if is_own else network_metadata(cast(InLoopNetwork, network))
     training = replace(options.training(), quantised_share=options.quantised_share, optimiser=options.optimiser)
-    encodings = PairOptions(options.qps, (options.loop_filters,), options.presets)
+    encodings = PairOptions(
+        options.qps, (options.loop_filters,), options.presets, options.encoder, options.encoder_config
+    )
     identity: Identity = {
         "network": "inloop",
         **said,
         "initial_weights": weights_sha256(network) if is_own or options.init else "",
-        **asdict(encodings),
+        **encodings.identity,
         "chroma_weight": options.chroma_weight,
-        "encoder": encoder_identity("libvvenc"),
         "n_processes": workers.size,
     }
     if workers.rank == 0:

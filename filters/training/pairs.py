@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, open_input, read_bytes, short_name, write_file
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
@@ -53,12 +53,27 @@ class PairOptions:
     Attributes:
         qps: QPs of the encodings.
         loop_filters: In-loop filter sets of the encodings.
-        presets: libvvenc's presets, which the pictures take in turn: all of them in the set at the cost of one.
+        presets: The encoder's presets, which the pictures take in turn: all of them in the set at the cost of one.
+            VTM has none.
+        encoder: What codes them.
+        encoder_config: VTM's configuration files.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
     loop_filters: Sequence[LoopFilters] = ("all", "none")
-    presets: Sequence[Preset] = ("faster",)
+    presets: Sequence[Preset] = (DEFAULT_PRESET,)
+    encoder: EncoderName = "libvvenc"
+    encoder_config: Sequence[Path] = ()
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What tells pairs of one kind from others: encoder, QPs, filter sets and presets."""
+        return {
+            "qps": list(self.qps),
+            "loop_filters": list(self.loop_filters),
+            "presets": list(self.presets),
+            "encoder": encoder_identity(self.encoder, self.encoder_config),
+        }
 
 
 def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
@@ -78,7 +93,7 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
         InputError: If the folder cannot be written, its pairs were made by another encoder or with other presets, or
             it holds pairs of another picture under one of these names.
         UnsupportedError: For other chroma formats and more than 10 bit.
-        ExternalToolError: If the encoder fails.
+        ExternalToolError: If the encoder fails or is not there.
     """
     check_note(folder, options)
     _note(folder, options)
@@ -93,7 +108,9 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
             for qp in options.qps:
                 file = pair_name(loop_filters, qp)
                 if not (target / file).exists() or (digests and file not in digests):
-                    pair = pack(_coded(frame, VvcOptions(qp, preset, loop_filters, n_threads=1)))
+                    coding = VvcOptions(qp, preset, loop_filters, n_threads=1)
+                    encoder = VvcEncoder(coding, encoder=options.encoder, config=options.encoder_config)
+                    pair = pack(_coded(frame, encoder))
                     digests[file] = _save(target / file, pair)
                     _note_digests(target, digests)
         names.append(target.name)
@@ -332,7 +349,7 @@ def _note(folder: Path, options: PairOptions) -> None:
 
 
 def _note_of(options: PairOptions) -> dict[str, object]:
-    return {"encoder": encoder_identity("libvvenc"), "presets": list(options.presets)}
+    return {key: options.identity[key] for key in ("encoder", "presets")}
 
 
 def _keep_original(target: Path, original: Packed) -> None:
@@ -348,8 +365,8 @@ def _check_same(target: Path, original: Packed) -> None:
         raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
 
 
-def _coded(frame: Frame, options: VvcOptions) -> Frame:
-    encoded = VvcEncoder(options).encode([frame])
+def _coded(frame: Frame, encoder: VvcEncoder) -> Frame:
+    encoded = encoder.encode([frame])
     frames: Iterator[Frame] = decode_vvc(encoded.stream, width=frame.width, height=frame.height, check=False)
     return next(frames)
 

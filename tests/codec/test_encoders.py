@@ -22,7 +22,7 @@ def test_the_identity_changes_with_the_program_and_its_configuration(programs, c
     config.write_text("IntraPeriod : 1\n")
     second = encoder_identity("vtm", config)
     programs("EncoderApp", "pass  # another build")
-    assert len({first, second, encoder_identity("vtm", config)}) == 3
+    assert len({first, second, encoder_identity("vtm", config), encoder_identity("vtm", config, ["--MTS=0"])}) == 4
     assert re.fullmatch("libvvenc in ffmpeg version .* [0-9a-f]{16}", encoder_identity("libvvenc"))
     with pytest.raises(InputError, match="encoder 'x265': must be one of libvvenc, vtm, vvencapp"):
         encoder_identity("x265")

@@ -179,6 +179,59 @@ def test_vtm_takes_several_configurations_and_arguments(real_pictures, tmp_path)
     assert len(encoder.encode(real_pictures(1, 32, 24)).pictures) == 1
 
 
+DIVIDED = ["--EnablePicPartitioning=1", "--Level=6.2", "--Tier=high", "--CTUSize=32", "--Log2MaxTbSize=5"]
+DIVIDED += [f"--Max{kind}=32" for kind in ("BTLumaISlice", "BTNonISlice", "BTChromaISlice")]
+DIVIDED += [f"--Max{kind}=32" for kind in ("TTLumaISlice", "TTNonISlice", "TTChromaISlice")]
+RECTANGLES = ["--RasterScanSlices=0", "--RectSliceFixedWidth=0", "--RectSliceFixedHeight=0"]
+TWO_SUBPICTURES = ["--SubPicInfoPresentFlag=1", "--NumSubPics=2", "--SubPicCtuTopLeftX=0 2", "--SubPicCtuTopLeftY=0 0"]
+TWO_SUBPICTURES += ["--SubPicWidth=2 3", "--SubPicHeight=3 3", "--SubPicTreatedAsPicFlag=1 1"]
+TWO_SUBPICTURES += ["--LoopFilterAcrossSubpicEnabledFlag=0 0", "--MCTSEncConstraint=0"]
+PARTITIONS = {  # of 5x3 coding tree units
+    "tiles": ["--TileColumnWidthArray=2", "--TileRowHeightArray=1", *RECTANGLES, "--RectSlicePositions=0 14"],
+    "runs of tiles": [
+        "--TileColumnWidthArray=1",
+        "--TileRowHeightArray=1",
+        "--RasterScanSlices=1",
+        "--RasterSliceSizes=2",
+    ],
+    "slices of a tile": [
+        *("--TileColumnWidthArray=3", "--TileRowHeightArray=3", *RECTANGLES),
+        "--RectSlicePositions=0 2 5 12 3 9 13 14",
+    ],
+    "slices of tiles": [
+        *("--TileColumnWidthArray=2", "--TileRowHeightArray=1", *RECTANGLES),
+        "--RectSlicePositions=0 11 2 4 7 14",
+    ],
+    "subpictures": [
+        *("--TileColumnWidthArray=2 3", "--TileRowHeightArray=1", *RECTANGLES, *TWO_SUBPICTURES),
+        "--RectSlicePositions=0 1 5 6 10 11 2 14",
+    ],
+    "subpictures of one slice": [
+        *("--TileColumnWidthArray=2 3", "--TileRowHeightArray=3", "--RasterScanSlices=0", *TWO_SUBPICTURES),
+        "--SingleSlicePerSubpic=1",
+    ],
+}
+LEVELS = ("Rpl", "Dblk", "Sao", "Alf", "DeltaQp")
+
+
+@vtm_encoder
+@pytest.mark.parametrize("in_slices", [False, True])
+@pytest.mark.parametrize("configuration", ["lowdelay_P", "randomaccess"])
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_qps_of_pictures_in_tiles_and_slices(real_pictures, tmp_path, partition, configuration, in_slices):
+    raw, coded, n_pictures = tmp_path / "in.yuv", tmp_path / "out.266", 4
+    raw.write_bytes(b"".join(frame.to_bit_depth(10).tobytes() for frame in real_pictures(n_pictures, 160, 96)))
+    command = [VTM_ENCODER, "-c", str(CONFIG.with_name(f"encoder_{configuration}_vtm.cfg")), "-i", str(raw)]
+    command += ["-b", str(coded), "-wdt", "160", "-hgt", "96", "-fr", "30", "-f", str(n_pictures), "-q", "33"]
+    command += ["--InputBitDepth=10", "--IntraPeriod=32", *DIVIDED, *PARTITIONS[partition]]
+    command += [f"--SliceLevel{level}={int(in_slices)}" for level in LEVELS]
+    log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    logged = {int(poc): int(qp) for poc, qp in re.findall(r"POC +(\d+) .*?QP +(-?\d+)", log)}
+    known = read_vvc_stream(coded)
+    assert {p.poc: qp for p, qp in zip(known.pictures, picture_qps(known), strict=True)} == logged
+    assert len(set(logged.values())) > 2
+
+
 @pytest.mark.skipif(not DATA.exists(), reason="the streams of VTM are not here")
 @pytest.mark.parametrize("tool", [pytest.param("vtm", marks=vtm_decoder), pytest.param("vvdecapp", marks=vvdecapp)])
 @pytest.mark.parametrize("name", ["c400", "cksum", "crc", "cropwin", "d8", "d8_nohash", "ldp", "ra16", "cra_cut"])

@@ -10,18 +10,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from vvc_nnr.codec import decoder, vvc_parameter_sets
+from vvc_nnr.codec import decoder, vvc_sps
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.nal import nal_units, remove_emulation_prevention
 from vvc_nnr.codec.sequence import VvcOptions
-from vvc_nnr.codec.vvc_parameter_sets import (
-    PictureParameters,
-    SyntaxReader,
-    Window,
-    read_pps,
-    read_sps,
-)
+from vvc_nnr.codec.vvc_pps import PictureParameters, read_pps
+from vvc_nnr.codec.vvc_sps import SyntaxReader, Window, read_sps
 from vvc_nnr.codec.vvc_stream import check_one_format, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -126,7 +121,7 @@ def changed_sps(tmp_path, **changes):
     units = nal_units(encoded(tmp_path, "ConformanceWindowMode=3:ConfWinLeft=8:ConfWinTop=2"))
     payload = next(u.payload for u in units if u.nal_unit_type == SPS)
     sps = read_sps(remove_emulation_prevention(payload))[1]
-    return vvc_parameter_sets.SequenceParameters(**{f: getattr(sps, f) for f in sps.__slots__} | changes)
+    return vvc_sps.SequenceParameters(**{f: getattr(sps, f) for f in sps.__slots__} | changes)
 
 
 def test_the_window_of_the_sequence_is_for_pictures_of_its_size(tmp_path):
@@ -180,10 +175,10 @@ def test_tables_of_chroma_qps_stay_inside_of_all_qps(start, points, is_right):
     bits = "01" + signed + ue(len(points) - 1) + "".join(ue(step) + ue(other) for step, other in points)
     reader = SyntaxReader(bytes_of(bits))
     if is_right:
-        assert vvc_parameter_sets._read_chroma_qp(reader, 10) is False
+        assert vvc_sps._read_chroma_qp(reader, 10) is False
     else:
         with pytest.raises(BitstreamError, match="chroma QPs must stay in -12 to 63"):
-            vvc_parameter_sets._read_chroma_qp(reader, 10)
+            vvc_sps._read_chroma_qp(reader, 10)
 
 
 @pytest.mark.parametrize("chroma_format", ["400", "420", "422", "444"])
@@ -222,7 +217,7 @@ def places(rbsp, monkeypatch):
             found[field] = self.position_bits
             return super().u(n_bits, field)
 
-    monkeypatch.setattr(vvc_parameter_sets, "SyntaxReader", Recorder)
+    monkeypatch.setattr(vvc_sps, "SyntaxReader", Recorder)
     read_sps(rbsp)
     monkeypatch.undo()
     return found

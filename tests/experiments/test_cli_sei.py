@@ -217,6 +217,10 @@ def test_filters_elsewhere_and_of_other_kinds(
     said = refused("filter", t, "-o", tmp_path / "no.y4m")
     assert "is not in the stream, but at 'https://example.com/x.nnc' (tag:iso.org,2023:15938-17)" in said
     assert "not in the stream" in refused("sei", "extract", t, "-o", tmp_path / "no.nnc")
+    run("sei", "insert", a, "--network", NETWORK, "-o", tmp_path / "inside.266")
+    run("filter", tmp_path / "inside.266", "-o", tmp_path / "inside.y4m")
+    run("filter", t, "--model", NETWORK, "-o", tmp_path / "elsewhere.y4m")
+    assert samples(tmp_path / "elsewhere.y4m") == samples(tmp_path / "inside.y4m")
     on = NnpfActivation(target_id=7, persistence_flag=True, target_base_flag=True, output_flag=(True,))
     for changes, message in (
         ({"purpose": 4}, "filter 7 is for another size; only visual quality is done"),
@@ -365,3 +369,11 @@ def test_the_document_names_the_numbers_of_the_code() -> None:
     for uuid in (SETTINGS_UUID, DECISIONS_UUID):
         assert str(UUID(bytes=uuid)) in DOCUMENT
     assert NNC_TAG_URI in DOCUMENT
+
+
+def test_decisions_are_of_vvc_streams(refused: Callable[..., str], tmp_path: Path) -> None:
+    hevc = tmp_path / "a.265"
+    hevc.write_bytes(bytes.fromhex("0000000140010c000000012601af80"))
+    (tmp_path / "d.bin").write_bytes(b"none")
+    inserted = ("--network", NETWORK, "--decisions", tmp_path / "d.bin", "-o", tmp_path / "no.265")
+    assert "--decisions are held against the headers of a VVC stream" in refused("sei", "insert", hevc, *inserted)

@@ -139,7 +139,9 @@ def test_a_changed_pair_is_noticed_and_made_anew(pictures, tmp_path):
 
 def test_pictures_take_the_presets_in_turn(pictures, tmp_path, monkeypatch):
     coded, made = pairs._coded, []
-    monkeypatch.setattr(pairs, "_coded", lambda frame, options: made.append(options.preset) or coded(frame, options))
+    monkeypatch.setattr(
+        pairs, "_coded", lambda frame, encoder: made.append(encoder.options.preset) or coded(frame, encoder)
+    )
     make_pairs(pictures, tmp_path, PairOptions((42,), ("all",), ("faster", "fast")))
     assert made == ["faster", "fast", "faster"]
 

@@ -1,16 +1,16 @@
-"""Sequence and picture parameter sets of VVC: size, window, depth, rate and colour of the pictures that refer to them.
+"""Sequence parameter sets of VVC: size, window, depth, rate and colour of the pictures that refer to them.
 
-Syntax elements have the names of ITU-T H.266, clauses 7.3.2.4, 7.3.2.5 and 7.3.3 to 7.3.9; H.274 has the VUI.
+Syntax elements have the names of ITU-T H.266, clauses 7.3.2.4 and 7.3.3 to 7.3.9; H.274 has the VUI.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.bitstream.bits import BitReader
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.errors import BitstreamError
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ChromaLocation, ColourRange
 
 _CHROMA_FORMATS: tuple[ChromaFormat, ...] = ("400", "420", "422", "444")
@@ -22,6 +22,7 @@ _SAMPLE_ASPECTS = (
 )
 """Width and height of a sample by vui_aspect_ratio_idc, from 1 on."""
 
+MAX_SUBPICTURES = 1 << 12
 _MAX_QP = 63
 _MAX_TICKS = 1_000_000_000
 """Seconds for one picture that are no rate any more, and which no file format takes."""
@@ -132,6 +133,7 @@ class SequenceParameters:
         n_extra_header_bits: Reserved bits in each picture header.
         n_extra_slice_bits: Reserved bits in each slice header.
         subpicture_id_bits: Bits of sh_subpic_id, 0 if it is never there.
+        first_subpicture: Coding tree units per row and rows of the first subpicture, None if there is only one.
         tools: What headers hold for its tools.
         fps: Pictures per second, None if the sequence does not say.
         pictures_are: "fields" if each picture is one field of an interlaced video.
@@ -149,186 +151,11 @@ class SequenceParameters:
     n_extra_header_bits: int
     n_extra_slice_bits: int
     subpicture_id_bits: int
+    first_subpicture: tuple[int, int] | None
     tools: SequenceTools
     fps: Fraction | None
     pictures_are: PictureKind
     vui: Vui
-
-
-@dataclass(frozen=True, slots=True)
-class PictureTools:
-    """What a picture parameter set says of the headers of slices, and their first QP.
-
-    Attributes:
-        has_cabac_init: Whether slices choose tables of the arithmetic coder.
-        default_active: Reference pictures of a list that are used where a slice does not say.
-        has_rpl1_idx: Whether lists 1 are chosen on their own.
-        is_weighted: Whether P slices have weights.
-        is_biweighted: Whether B slices have.
-        init_qp: The QP that those of slices differ from.
-        has_qp_delta: Whether coding units have QPs of their own.
-        has_chroma_qp_offsets: Whether they have chroma QPs of their own.
-        has_deblocking: Whether blocks are deblocked unless a slice says otherwise.
-    """
-
-    has_cabac_init: bool
-    default_active: tuple[int, int]
-    has_rpl1_idx: bool
-    is_weighted: bool
-    is_biweighted: bool
-    init_qp: int
-    has_qp_delta: bool
-    has_chroma_qp_offsets: bool
-    has_deblocking: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PictureParameters:
-    """A picture parameter set (PPS), as far as this package needs it.
-
-    Attributes:
-        sps_id: The sequence parameter set that it refers to.
-        width: Luma samples per coded row.
-        height: Coded luma rows.
-        offsets: Its own conformance window (left, right, top, bottom) in chroma samples, None if it has none.
-        has_output_flag: Whether picture headers may say that a picture is not output.
-        is_one_tile: Whether pictures have one tile and one slice, so that their headers hold no filter parameters.
-        has_deblocking: Whether blocks are deblocked unless a slice says otherwise; None where that is not read.
-    """
-
-    sps_id: int
-    width: int
-    height: int
-    offsets: tuple[int, int, int, int] | None
-    has_output_flag: bool
-    is_one_tile: bool
-    has_deblocking: bool | None = None
-
-    def window(self, sps: SequenceParameters) -> Window:
-        """The conformance window of pictures with these parameters.
-
-        Raises:
-            BitstreamError: If it leaves nothing of the picture.
-        """
-        if self.offsets is not None:
-            window = _window(self.offsets, sps.chroma_format)
-        elif (self.width, self.height) == (sps.max_width, sps.max_height):
-            window = sps.window
-        else:
-            window = Window()
-        if window.left + window.right >= self.width or window.top + window.bottom >= self.height:
-            message = f"the conformance window leaves nothing of a picture of {self.width}x{self.height}"
-            raise BitstreamError(message, field="conf_win_offset")
-        return window
-
-    def check_size(self, sps: SequenceParameters) -> None:
-        """Checks that pictures with these parameters are whole blocks and no larger than the sequence allows.
-
-        Raises:
-            BitstreamError: If they are not.
-        """
-        unit = max(8, sps.min_block_size)
-        if self.width % unit or self.height % unit:
-            message = f"pictures of {self.width}x{self.height}, must be multiples of {unit}"
-        elif self.width > sps.max_width or self.height > sps.max_height:
-            most = f"{sps.max_width}x{sps.max_height}"
-            message = f"pictures of {self.width}x{self.height}, must be at most {most}, as their sequence states"
-        else:
-            return
-        raise BitstreamError(message, field="pps_pic_width_in_luma_samples")
-
-
-def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters]:
-    """The identifier and the values of a picture parameter set.
-
-    Args:
-        rbsp: The bytes of its NAL unit without header and emulation prevention.
-        offset_bytes: Where the NAL unit is in its stream, for errors.
-
-    Raises:
-        BitstreamError: If the data ends too early or breaks the syntax.
-    """
-    r = SyntaxReader(rbsp, offset_bytes)
-    pps_id, parameters = _read_picture_parameters(r)
-    if not parameters.is_one_tile:
-        return pps_id, parameters
-    try:
-        tools = _read_picture_tools(r)
-    except BitstreamError:  # no picture hangs on what follows
-        return pps_id, parameters
-    return pps_id, replace(parameters, has_deblocking=tools.has_deblocking)
-
-
-def read_picture_tools(rbsp: bytes, offset_bytes: int = 0) -> PictureTools:
-    """What a picture parameter set says of slice headers; arguments and errors are those of `read_pps`.
-
-    Raises:
-        UnsupportedError: If pictures have several tiles or slices.
-    """
-    r = SyntaxReader(rbsp, offset_bytes)
-    _, parameters = _read_picture_parameters(r)
-    if not parameters.is_one_tile:
-        raise UnsupportedError("pictures in tiles or slices: their slice headers are not read")
-    return _read_picture_tools(r)
-
-
-def _read_picture_parameters(r: SyntaxReader) -> tuple[int, PictureParameters]:
-    pps_id, sps_id = r.u(6, "pps_pic_parameter_set_id"), r.u(4, "pps_seq_parameter_set_id")
-    r.flag("pps_mixed_nalu_types_in_pic_flag")
-    width, height = _size(r, "pps_pic_width_in_luma_samples", "pps_pic_height_in_luma_samples")
-    offsets = _offsets(r, "pps_conf_win_offset") if r.flag("pps_conformance_window_flag") else None
-    if r.flag("pps_scaling_window_explicit_signalling_flag"):
-        r.signed("pps_scaling_win_offset", 4)
-    has_output_flag = r.flag("pps_output_flag_present_flag")
-    is_one_tile = r.flag("pps_no_pic_partition_flag")
-    return pps_id, PictureParameters(sps_id, width, height, offsets, has_output_flag, is_one_tile)
-
-
-def _read_picture_tools(r: SyntaxReader) -> PictureTools:
-    """The picture parameter set from pps_subpic_id_mapping_present_flag on, of pictures with one tile and one slice."""
-    if r.flag("pps_subpic_id_mapping_present_flag"):
-        r.u(1 + r.number("pps_subpic_id_len_minus1", at_most=15), "pps_subpic_id")
-    has_cabac_init = r.flag("pps_cabac_init_present_flag")
-    first, second = (1 + r.number("pps_num_ref_idx_default_active_minus1", at_most=14) for _ in range(2))
-    has_rpl1_idx, is_weighted, is_biweighted = r.flags(
-        "pps_rpl1_idx_present_flag", "pps_weighted_pred_flag", "pps_weighted_bipred_flag"
-    )
-    if r.flag("pps_ref_wraparound_enabled_flag"):
-        r.number("pps_pic_width_minus_wraparound_offset")
-    init_qp = 26 + r.ie(0, "pps_init_qp_minus26")
-    has_qp_delta = r.flag("pps_cu_qp_delta_enabled_flag")
-    has_offsets, has_lists = r.flag("pps_chroma_tool_offsets_present_flag"), False
-    if has_offsets:
-        has_lists = _read_chroma_offsets(r)
-    has_deblocking = _read_deblocking(r, has_chroma_offsets=has_offsets)
-    return PictureTools(
-        has_cabac_init, (first, second), has_rpl1_idx, is_weighted, is_biweighted, init_qp, has_qp_delta, has_lists,
-        has_deblocking,
-    )  # fmt: skip
-
-
-def _read_chroma_offsets(r: SyntaxReader) -> bool:
-    """Passes over the offsets; returns whether blocks may have some of their own."""
-    r.signed("pps_chroma_qp_offset", 2)
-    is_joint = r.flag("pps_joint_cbcr_qp_offset_present_flag")
-    if is_joint:
-        r.signed("pps_joint_cbcr_qp_offset_value")
-    r.flag("pps_slice_chroma_qp_offsets_present_flag")
-    has_lists = r.flag("pps_cu_chroma_qp_offset_list_enabled_flag")
-    if has_lists:
-        for _ in range(1 + r.number("pps_chroma_qp_offset_list_len_minus1", at_most=5)):
-            r.signed("pps_chroma_qp_offset_list", 3 if is_joint else 2)
-    return has_lists
-
-
-def _read_deblocking(r: SyntaxReader, *, has_chroma_offsets: bool) -> bool:
-    if not r.flag("pps_deblocking_filter_control_present_flag"):
-        return True
-    r.flag("pps_deblocking_filter_override_enabled_flag")
-    if r.flag("pps_deblocking_filter_disabled_flag"):
-        return False
-    r.signed("pps_deblocking_offset", 6 if has_chroma_offsets else 2)
-    return True
 
 
 def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameters]:
@@ -352,12 +179,13 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
     r.flag("sps_gdr_enabled_flag")
     if r.flag("sps_ref_pic_resampling_enabled_flag"):
         r.flag("sps_res_change_in_clvs_allowed_flag")
-    max_width, max_height = _size(r, "sps_pic_width_max_in_luma_samples", "sps_pic_height_max_in_luma_samples")
+    max_width, max_height = read_size(r, "sps_pic_width_max_in_luma_samples", "sps_pic_height_max_in_luma_samples")
     has_window = r.flag("sps_conformance_window_flag")
-    window = _window(_offsets(r, "sps_conf_win_offset"), chroma_format) if has_window else Window()
-    id_bits = 0
+    window = window_of(read_offsets(r, "sps_conf_win_offset"), chroma_format) if has_window else Window()
+    id_bits, first_subpicture = 0, None
     if r.flag("sps_subpic_info_present_flag"):
-        id_bits = _read_subpictures(r, -(-max_width // ctu_size), -(-max_height // ctu_size))
+        width_ctus, height_ctus = -(-max_width // ctu_size), -(-max_height // ctu_size)
+        id_bits, first_subpicture = _read_subpictures(r, width_ctus, height_ctus)
     bit_depth = 8 + r.number("sps_bitdepth_minus8", at_most=8)
     r.flags("sps_entropy_coding_sync_enabled_flag", "sps_entry_point_offsets_present_flag")
     log2_max_poc_lsb = 4 + r.u(4, "sps_log2_max_pic_order_cnt_lsb_minus4")
@@ -385,6 +213,7 @@ def read_sps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, SequenceParameter
         n_extra_header_bits=sum(extra),
         n_extra_slice_bits=extra_slice,
         subpicture_id_bits=id_bits,
+        first_subpicture=first_subpicture,
         tools=tools,
         fps=fps,
         pictures_are="fields" if fields else "frames",
@@ -431,19 +260,21 @@ class SyntaxReader(BitReader):
             self.ue(0, field, max_prefix_bits=32)
 
 
-def _size(r: SyntaxReader, width_field: str, height_field: str) -> tuple[int, int]:
+def read_size(r: SyntaxReader, width_field: str, height_field: str) -> tuple[int, int]:
+    """Luma samples per row and rows of a picture."""
     width, height = r.number(width_field), r.number(height_field)
     if not (width and height):
         raise r.error(f"a picture of {width}x{height}", width_field)
     return width, height
 
 
-def _offsets(r: SyntaxReader, field: str) -> tuple[int, int, int, int]:
+def read_offsets(r: SyntaxReader, field: str) -> tuple[int, int, int, int]:
+    """A window's left, right, top and bottom, in chroma samples."""
     left, right, top, bottom = (r.number(field) for _ in range(4))
     return left, right, top, bottom
 
 
-def _window(offsets: tuple[int, int, int, int], chroma_format: ChromaFormat) -> Window:
+def window_of(offsets: tuple[int, int, int, int], chroma_format: ChromaFormat) -> Window:
     """The window in luma samples; offsets count chroma samples."""
     dx, dy = CHROMA_SHIFTS.get(chroma_format, (0, 0))
     left, right, top, bottom = offsets
@@ -468,9 +299,10 @@ def _skip_profile(r: SyntaxReader, n_sublayers: int) -> None:
     r.u(32 * r.u(8, "ptl_num_sub_profiles"), "general_sub_profile_idc")
 
 
-def _read_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> int:
-    """Passes over the subpictures; returns the bits of their identifiers."""
-    n_subpictures = 1 + r.number("sps_num_subpics_minus1", at_most=(1 << 12) - 1)
+def _read_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> tuple[int, tuple[int, int] | None]:
+    """Passes over the subpictures; returns the bits of their identifiers, and the size of the first of several."""
+    n_subpictures = 1 + r.number("sps_num_subpics_minus1", at_most=MAX_SUBPICTURES - 1)
+    first = None
     if n_subpictures > 1:
         x_bits, y_bits = (width_ctus - 1).bit_length(), (height_ctus - 1).bit_length()
         independent, same_size = r.flags("sps_independent_subpics_flag", "sps_subpic_same_size_flag")
@@ -479,13 +311,14 @@ def _read_subpictures(r: SyntaxReader, width_ctus: int, height_ctus: int) -> int
                 if i > 0:
                     r.u(x_bits + y_bits, "sps_subpic_ctu_top_left")
                 if i < n_subpictures - 1:
-                    r.u(x_bits + y_bits, "sps_subpic_size_minus1")
+                    size = 1 + r.u(x_bits, "sps_subpic_width_minus1"), 1 + r.u(y_bits, "sps_subpic_height_minus1")
+                    first = first or size
             if not independent:
                 r.flags("sps_subpic_treated_as_pic_flag", "sps_loop_filter_across_subpic_enabled_flag")
     id_bits = 1 + r.number("sps_subpic_id_len_minus1", at_most=15)
     if r.flag("sps_subpic_id_mapping_explicitly_signalled_flag") and r.flag("sps_subpic_id_mapping_present_flag"):
         r.u(id_bits * n_subpictures, "sps_subpic_id")
-    return id_bits
+    return id_bits, first
 
 
 def _skip_buffer_sizes(r: SyntaxReader, n_sublayers: int) -> None:
@@ -670,6 +503,19 @@ def _has_header_boundaries(r: SyntaxReader) -> bool:
         return True
     skip_boundaries(r, "sps")
     return False
+
+
+def skip_alf(r: SyntaxReader, sps: SequenceParameters, prefix: str) -> None:
+    """Passes over the parameters of the adaptive loop filter in a header of a picture ("ph") or a slice ("sh")."""
+    if not r.flag(f"{prefix}_alf_enabled_flag"):
+        return
+    r.u(3 * r.u(3, f"{prefix}_num_alf_aps_ids_luma"), f"{prefix}_alf_aps_id_luma")
+    if sps.chroma_format != "400" and any(r.flags(f"{prefix}_alf_cb_enabled_flag", f"{prefix}_alf_cr_enabled_flag")):
+        r.u(3, f"{prefix}_alf_aps_id_chroma")
+    if sps.tools.has_ccalf:
+        for component in ("cb", "cr"):
+            if r.flag(f"{prefix}_alf_cc_{component}_enabled_flag"):
+                r.u(3, f"{prefix}_alf_cc_{component}_aps_id")
 
 
 def skip_boundaries(r: SyntaxReader, prefix: str) -> None:
