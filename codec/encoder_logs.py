@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from vvc_nnr.codec.programs import LoggedPicture, parse_encoder_log
 from vvc_nnr.errors import InputError
-from vvc_nnr.files import read_bytes
+from vvc_nnr.files import naming, read_bytes
 
 _ENCODERS = {
     "VTM": re.compile(r"VTM Encoder Version\s*\[?([\w.+-]+)"),
@@ -38,6 +38,10 @@ _RATES = (
     re.compile(r"\bfps ([0-9]{1,9}/[1-9][0-9]{0,8}) i4"),
     re.compile(r"Stream #[^\n]{1,300}?, ([0-9]{1,6}(?:\.[0-9]{1,6})?) fps,"),
 )
+
+
+_RANDOM_ACCESS = ("IDR", "CRA", "BLA", "GDR")
+"""How the types of random access pictures begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,19 @@ def read_encoder_log(path: Path, fps: Fraction | None = None) -> EncoderLog:
         fps: Pictures per second, for a log that has a rate alone; None: as the log says.
 
     Raises:
-        InputError: If the file cannot be read, holds no bits, or a rate without the number of pictures per second.
+        InputError: If the file cannot be read, holds no bits, a line of a picture that is not understood, pictures
+            whose order of output is not sure, or a rate without the number of pictures per second.
     """
     text = read_bytes(path).decode("utf-8", "replace")
     encoder = next((f"{name} {m[1]}" for name, pattern in _ENCODERS.items() if (m := pattern.search(text))), "")
-    pictures = parse_encoder_log(text)
+    with naming(path):
+        pictures = parse_encoder_log(text)
     if not pictures:
         pictures = _x265_pictures(path, text)
         encoder = encoder or ("x265" if pictures else "")
     if pictures:
-        bits = _in_order_of_output(pictures)
+        with naming(path):
+            bits = _in_order_of_output(pictures)
         return EncoderLog(encoder, len(bits), sum(bits), bits)
     found = _last(_SUMMARY, text) or _last(_X265_SUMMARY, text)
     if found is None:
@@ -89,13 +96,50 @@ def read_encoder_log(path: Path, fps: Fraction | None = None) -> EncoderLog:
 
 
 def _in_order_of_output(pictures: Iterable[LoggedPicture]) -> tuple[int, ...]:
-    """Bits by rising picture order count; the count begins again with each picture of count 0."""
-    ordered: list[tuple[int, int, int]] = []
-    n_sequences = 0
+    """Bits in the order of output: by coded sequences, within each by rising picture order count.
+
+    A sequence begins with each IDR picture, and with another random access picture (CRA, GDR) whose count is not above
+    all before it, as where logs of parts are joined. Where a log has no types (HM, x265) it begins with each intra
+    picture of count 0. The pictures that lead it (RADL, RASL) are coded behind it, have lower counts, down to below 0,
+    and belong to it.
+
+    Raises:
+        InputError: If the counts do not fit the types, so that the order is not sure.
+    """
+    sequences: list[dict[int, int]] = []
+    access = None
     for picture in pictures:
-        n_sequences += picture.poc == 0
-        ordered.append((n_sequences, picture.poc, picture.n_bits))
-    return tuple(n_bits for *_, n_bits in sorted(ordered, key=lambda each: each[:2]))
+        if _begins_sequence(picture, sequences[-1] if sequences else {}):
+            sequences.append({})
+        elif not sequences:
+            raise InputError(f"begins with {_named(picture)}; must begin with an IDR picture or CRA")
+        elif picture.poc in sequences[-1]:
+            raise InputError(f"{_named(picture)} is the second one of its count, and no sequence begins in between")
+        elif access and not _may_follow(picture, access):
+            raise InputError(f"{_named(picture)} cannot be coded behind {_named(access)}; lines are lost or mixed")
+        if picture.nal_type.startswith(_RANDOM_ACCESS):
+            access = picture
+        sequences[-1][picture.poc] = picture.n_bits
+    return tuple(n_bits for bits in sequences for _, n_bits in sorted(bits.items()))
+
+
+def _begins_sequence(picture: LoggedPicture, before: Mapping[int, int]) -> bool:
+    """Whether a picture is the first of a sequence in the order of coding; `before` has those of the last one."""
+    if not picture.nal_type:
+        return picture.slice_type == "I" and picture.poc == 0
+    if picture.nal_type.startswith("IDR"):
+        return True
+    return picture.nal_type.startswith(_RANDOM_ACCESS) and picture.poc <= max(before, default=picture.poc)
+
+
+def _may_follow(picture: LoggedPicture, access: LoggedPicture) -> bool:
+    """Whether it may be coded behind the last random access picture: leading ones have lower counts, others higher."""
+    is_leading = picture.nal_type in ("RADL", "RASL")
+    return picture.poc < access.poc if is_leading else picture.poc > access.poc
+
+
+def _named(picture: LoggedPicture) -> str:
+    return f"POC {picture.poc} ({picture.nal_type or picture.slice_type + '-slice'})"
 
 
 def _x265_pictures(path: Path, text: str) -> list[LoggedPicture]:
@@ -106,8 +150,10 @@ def _x265_pictures(path: Path, text: str) -> list[LoggedPicture]:
         return []
     found = []
     for number, cells in enumerate(csv.reader(lines[1:], skipinitialspace=True), start=2):
-        if len(cells) < len(head) - 1 or not cells[head.index("Encode Order")].strip().isdigit():
+        if len(cells) < 2 or not cells[head.index("Encode Order")].strip().isdigit():
             continue  # the summary of all pictures below them
+        if len(cells) < len(head) - 1:
+            raise InputError(f"{path} line {number}: {len(cells)} cells, must be {len(head)}: it was cut short")
         row = dict(zip(head, (cell.strip() for cell in cells), strict=False))
         try:
             found.append(

@@ -193,12 +193,20 @@ def _ffmpeg_log(command: list[str], raw: bytes, frame: Frame) -> str:
         raise ExternalToolError(f"the encoder cannot be run: {error}", command=command) from error
     log = done.stdout.decode(errors="replace")
     if done.returncode != 0:
-        picture_bytes = max((p.n_bits // 8 + _SEI_BYTES for p in parse_encoder_log(log)), default=0)
+        picture_bytes = max((p.n_bits // 8 + _SEI_BYTES for p in _whole_pictures(log)), default=0)
         if picture_bytes > frame.width * frame.height:
             raise _BufferTooSmallError(picture_bytes, frame, command, done.returncode)
         everything = log + done.stderr.decode(errors="replace")
         raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
     return log
+
+
+def _whole_pictures(log: str) -> list[LoggedPicture]:
+    """The pictures of a log that may end anywhere, since its encoder failed."""
+    try:
+        return parse_encoder_log(log[: log.rfind("\n") + 1])
+    except InputError:
+        return []
 
 
 def _command(options: VvcOptions, format: VideoFormat, target: Path, window: str = "") -> list[str]:

@@ -14,14 +14,14 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from vvc_nnr.children import run_child
-from vvc_nnr.errors import ExternalToolError, OutputError
+from vvc_nnr.errors import ExternalToolError, InputError, OutputError
 from vvc_nnr.files import temporary_folder
 
 _PICTURE = re.compile(
-    r"POC\s+([0-9]{1,12})\s[^(]*\(\s*(?:\w+,\s*)?([IPBipb])-SLICE,"
-    r"\s*(?:nQP\s+-?[0-9]{1,3}\s+)?QP\s+(-?[0-9]{1,3})\s*\)\s*([0-9]{1,15})\s+bits"
+    r"POC\s+(-?[0-9]{1,12})\s[^(]*\(\s*(?:(\w+),\s*)?([IPBipb])-SLICE,"
+    r"\s*(?:nQP\s+-?[0-9]{1,3}\s+)?QP\s+(-?[0-9]{1,3})\b[^)]*\)\s*([0-9]{1,15})\s+bits\b"
 )
-
+_PICTURE_BEGIN = re.compile(r"\s*(?:\w+ \[\w+\]:\s*|Layer\s+\d+\s+)?POC\s+[-+]?\d")
 
 _SCRIPT_BYTES = 1 << 16
 
@@ -31,29 +31,44 @@ class LoggedPicture:
     """One picture of an encoder's log.
 
     Attributes:
-        poc: Picture order count.
+        poc: Picture order count; below 0 for pictures that lead an IDR picture in logs of HM and x265.
         slice_type: "I", "P" or "B".
         qp: The picture's QP.
         n_bits: Its size in bits: slices, parameter sets and delimiters with start codes, SEI not counted.
+        nal_type: Type of its NAL units as the log names it, such as "IDR_W_RADL", "CRA" or "RASL"; empty if it does
+            not.
     """
 
     poc: int
     slice_type: str
     qp: int
     n_bits: int
+    nal_type: str = ""
 
 
 def parse_encoder_log(text: str) -> list[LoggedPicture]:
-    """The pictures of a log of VTM, vvencapp or libvvenc in the order they are printed; other lines are passed over.
+    """The pictures of a log of VTM, HM, vvencapp or libvvenc in the order they are printed, which is that of coding.
 
-    The three share the form of a picture's line:
+    They share the form of a picture's line; lines that do not begin so are passed over:
 
         POC    0 LId:  0 TId: 0 ( IDR_N_LP, I-SLICE, QP 37 )     398392 bits [Y 36.6308 dB ...     (VTM)
-        POC    0 TId: 0 ( I-SLICE, nQP 37 QP 37 )     398392 bits [Y 36.6308 dB ...            (early VTM)
+        POC    0 TId: 0 ( I-SLICE, nQP 37 QP 37 )     398392 bits [Y 36.6308 dB ...        (HM, early VTM)
         POC     0 TId: 0 (  IDR_N_LP, I-SLICE, QP 32)            23320 bits [Y 30.7334 dB ...     (vvenc)
+        POC     0 TId: 0 (IDR_W_RADL, I-SLICE, QP 24, TF 1)      16360 bits [Y 40.1999 dB ...     (vvenc, filtered)
+
+    Raises:
+        InputError: If a line begins as that of a picture and does not go on so.
     """
-    matches = (_PICTURE.search(line) for line in text.splitlines())
-    return [LoggedPicture(int(m[1]), m[2].upper(), int(m[3]), int(m[4])) for m in matches if m]
+    pictures = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if m := _PICTURE.search(line):
+            pictures.append(LoggedPicture(int(m[1]), m[3].upper(), int(m[4]), int(m[5]), (m[2] or "").upper()))
+        elif _PICTURE_BEGIN.match(line):
+            raise InputError(
+                f"log line {number}: {line.strip()[:120]!r} is no whole picture of an encoder; must be as "
+                "'POC 0 ... ( IDR_N_LP, I-SLICE, QP 37 ) 398392 bits'"
+            )
+    return pictures
 
 
 def find_program(names: Sequence[str]) -> Path:

@@ -261,7 +261,7 @@ class EncoderProgram(Protocol):
         ...
 
     def logged_pictures(self, log: str, /) -> list[LoggedPicture]:
-        """The pictures of its log, in order."""
+        """The pictures of its log, in order; InputError if a line of a picture is not understood."""
         ...
 
     def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
@@ -438,7 +438,10 @@ def _problem(program: EncoderProgram, run: EncoderRun, job: EncoderJob, qp: int)
     """What is wrong with an encoder's run that reported success, None if nothing is."""
     if not run.stream:
         return "it wrote nothing"
-    logged = program.logged_pictures(run.log)
+    try:
+        logged = program.logged_pictures(run.log)
+    except InputError as error:
+        return f"its log is not understood: {error}"
     if len(logged) != job.n_pictures:
         return f"{len(logged)} of {job.n_pictures} pictures in its log"
     if any(p.slice_type != "I" for p in logged):

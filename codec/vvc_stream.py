@@ -57,6 +57,7 @@ class StreamPicture:
         is_output: Whether a decoder outputs it. Pictures that lean on ones before the stream's beginning are not.
         in_loop_filters: The in-loop filters that its parameter sets have on: "deblocking", "SAO", "ALF"; None where
             they are not read (pictures in tiles).
+        is_recovering: Whether it lies before the recovery point of a gradual refresh that has begun.
     """
 
     unit: PictureUnit
@@ -69,6 +70,7 @@ class StreamPicture:
     poc: int
     is_output: bool
     in_loop_filters: tuple[str, ...] | None = None
+    is_recovering: bool = False
 
     @property
     def coded_format(self) -> VideoFormat:
@@ -109,7 +111,9 @@ class VvcStream:
     def hashed(self) -> frozenset[int]:
         """Indices of the pictures that must have a hash: one of their stream has, where streams were put together.
 
-        A stream begins where a sequence begins and its parameter sets come with it.
+        A stream begins where a sequence begins and its parameter sets come with it. Pictures between the begin of a
+        gradual refresh and its recovery point may lack one: VTM writes none for them, since they depend on where
+        decoding began.
         """
         begins = [
             i
@@ -117,7 +121,8 @@ class VvcStream:
             if b.unit.has_sps and a.sequence != b.sequence
         ]
         spans = [range(a, b) for a, b in pairwise((0, *begins, len(self.pictures)))]
-        return frozenset(i for span in spans if any(self.pictures[i].unit.digests for i in span) for i in span)
+        are_hashed = (i for span in spans if any(self.pictures[i].unit.digests for i in span) for i in span)
+        return frozenset(i for i in are_hashed if self.pictures[i].unit.digests or not self.pictures[i].is_recovering)
 
     @property
     def hash_types(self) -> tuple[HashType | None, ...]:
@@ -176,6 +181,27 @@ def changed_format(first: VideoFormat, other: VideoFormat) -> str | None:
     if first.chroma_format != other.chroma_format:
         changes.append(f"chroma format from {':'.join(first.chroma_format)} to {':'.join(other.chroma_format)}")
     return " and ".join(changes) or None
+
+
+_STATED = {
+    "fps": "rate",
+    "colour_range": "colour range",
+    "pixel_aspect": "pixel aspect",
+    "chroma_location": "chroma siting",
+}
+"""What a stream may state of its pictures besides their format, and what it is called."""
+
+
+def changed_statements(stream: VvcStream) -> dict[str, str]:
+    """What pictures state otherwise than the first one that is output, by field of `VideoFormat`, as text."""
+    changes = {}
+    for field, name in _STATED.items():
+        first = getattr(stream.first.format, field)
+        values = (getattr(stream.pictures[index].format, field) for index in stream.output_order)
+        number, other = next(((n, value) for n, value in enumerate(values) if value != first), (0, first))
+        if number:
+            changes[field] = f"picture {number} changes the {name} from {first or 'none'} to {other or 'none'}"
+    return changes
 
 
 def check_one_size(stream: VvcStream) -> None:
@@ -273,14 +299,12 @@ def _stream_pictures(data: bytes) -> list[StreamPicture]:
         elif nal.offset_bytes in units:
             unit = units[nal.offset_bytes]
             header, pps, sps = _read_header(nal, picture_sets, sequence_sets)
-            sequence, poc, is_output = order.place(unit, header, nal.temporal_id, 1 << sps.log2_max_poc_lsb)
-            pictures.append(_stream_picture(unit, pps, sps, sequence, poc, is_output))
+            place = order.place(unit, header, nal.temporal_id, 1 << sps.log2_max_poc_lsb)
+            pictures.append(_stream_picture(unit, pps, sps, place))
     return pictures
 
 
-def _stream_picture(
-    unit: PictureUnit, pps: PictureParameters, sps: SequenceParameters, sequence: int, poc: int, is_output: bool
-) -> StreamPicture:
+def _stream_picture(unit: PictureUnit, pps: PictureParameters, sps: SequenceParameters, place: _Place) -> StreamPicture:
     pps.check_size(sps)
     window = pps.window(sps)
     format = VideoFormat(
@@ -299,7 +323,19 @@ def _stream_picture(
     if pps.has_deblocking is not None:
         named = {"deblocking": pps.has_deblocking, "SAO": sps.tools.has_sao, "ALF": sps.tools.has_alf}
         filters = tuple(name for name, is_on in named.items() if is_on)
-    return StreamPicture(unit, pps.width, pps.height, window, format, is_field, sequence, poc, is_output, filters)
+    return StreamPicture(
+        unit,
+        pps.width,
+        pps.height,
+        window,
+        format,
+        is_field,
+        place.sequence,
+        place.poc,
+        place.is_output,
+        filters,
+        place.is_recovering,
+    )
 
 
 def _read_header(
@@ -347,8 +383,18 @@ def _skip_filters(r: SyntaxReader, pps: PictureParameters, sps: SequenceParamete
         skip_boundaries(r, "ph")
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a picture belongs; the fields are those of `StreamPicture`."""
+
+    sequence: int
+    poc: int
+    is_output: bool
+    is_recovering: bool
+
+
 class _Order:
-    """Gives each picture, in decoding order, its sequence, its picture order count and whether it is output."""
+    """Gives each picture, in decoding order, its place."""
 
     def __init__(self) -> None:
         self._sequence = -1
@@ -356,8 +402,8 @@ class _Order:
         self._begins_anew = False  # NoOutputBeforeRecoveryFlag of the last random access point
         self._recovery_poc: int | None = None
 
-    def place(self, unit: PictureUnit, header: _Header, temporal_id: int, max_lsb: int) -> tuple[int, int, bool]:
-        """The next picture's sequence, picture order count and whether it is output.
+    def place(self, unit: PictureUnit, header: _Header, temporal_id: int, max_lsb: int) -> _Place:
+        """The next picture's place.
 
         Raises:
             BitstreamError: If the stream, or what follows the end of a sequence, begins with a picture that needs
@@ -378,7 +424,7 @@ class _Order:
             self._recovery_poc = None if header.recovery_poc_cnt is None else poc + header.recovery_poc_cnt
         is_recovering = self._recovery_poc is not None and poc < self._recovery_poc
         is_lost = self._begins_anew and (kind == RASL or is_recovering)
-        return self._sequence, poc, header.is_output and not is_lost
+        return _Place(self._sequence, poc, header.is_output and not is_lost, is_recovering)
 
     def _poc(self, header: _Header, max_lsb: int, *, begins: bool) -> int:
         if header.msb_cycle is not None:

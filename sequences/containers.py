@@ -17,25 +17,32 @@ from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.files import open_input
 
 _SYNC, _TS_PACKET_BYTES = b"\x47", 188
-_BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix meta uuid free skip wide pnot udta".split())
+_BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix emsg prft meta uuid free skip wide pnot udta".split())
+_BOX_HEAD_BYTES = 8
+_FRAGMENT_BOXES = frozenset(
+    b"mfhd traf tfhd tfdt trun sdtp sbgp sgpd subs saiz saio senc sdep pssh meta uuid free skip udta".split()
+)
 _RIFF_UNKNOWN = 0x7FFFF000
 """From here on sizes stand for a recording whose end was never written."""
 _OGG_PAGE, _OGG_HEAD_BYTES, _OGG_IS_LAST = b"OggS", 27, 4
 _OBU_DELIMITER = b"\x12\x00"
+_JPEG, _JPEG_END, _JPEG_PADDING = b"\xff\xd8\xff", b"\xff\xd9", b"\0\xff\r\n"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def check_container_end(path: Path) -> None:
-    """Holds the sizes in a container's outermost headers against the file's.
+    """Holds the sizes in a container's outermost headers against the file's, and those of an MP4's fragments.
 
     Raises:
         InputError: If the file cannot be read.
-        BitstreamError: If the file ends before its container does.
+        BitstreamError: If the file ends before its container does, or the list of a fragment's pictures is damaged.
     """
     with open_input(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         head = file.read(12)
         if head[4:8] in _BOXES:
+            if damage := next(_damaged_fragments(file, size_bytes), None):
+                raise BitstreamError(f"{path}: damaged, {damage}; --allow-damaged reads what is there")
             end_bytes = _end_of_boxes(file, size_bytes)
         elif head[:4] == _EBML:
             end_bytes = _end_of_segment(file)
@@ -46,6 +53,8 @@ def check_container_end(path: Path) -> None:
             end_bytes = 8 + length if length < _RIFF_UNKNOWN else 0
         elif head[:1] == _SYNC and _is_transport_stream(file):
             end_bytes = -(-size_bytes // _TS_PACKET_BYTES) * _TS_PACKET_BYTES
+        elif head[:3] == _JPEG:
+            end_bytes = size_bytes + (not _ends_as_jpeg(file))
         elif head[:2] == _OBU_DELIMITER:
             end_bytes = _end_of_obus(file, size_bytes)
         elif path.suffix.lower() == ".obu":
@@ -83,6 +92,45 @@ def _end_of_boxes(file: BufferedReader, size_bytes: int) -> int:
     return at
 
 
+def _damaged_fragments(file: BufferedReader, size_bytes: int) -> Iterator[str]:
+    """What is wrong with the lists of pictures, `moof`, that stand before the data, `mdat`, of an MP4 file's fragments.
+
+    FFmpeg passes over what it does not find in them, and with it over pictures.
+    """
+    places = list(_boxes(file, 0, size_bytes, None))
+    kinds = [_bytes_at(file, begin - 4, 4) for begin, _ in places]  # for sizes of eight bytes, of mdat alone, any
+    if b"moof" not in kinds:
+        return
+    if kinds.count(b"moov") > 1:
+        yield f"{kinds.count(b'moov')} boxes moov, must be one"
+    for (begin, _), before, kind, behind in zip(places, (b"", *kinds), kinds, (*kinds[1:], b""), strict=False):
+        is_no_name = not kind.isalnum() and any(kind)
+        if kind not in _BOXES and (before == b"moof" or behind == b"mdat" or is_no_name):
+            yield f"{kind!r} at byte {begin - 4}, where pictures or their list must be (mdat, moof)"
+    for (begin, end), kind in zip(places, kinds, strict=True):
+        if kind == b"moof":
+            yield from _damaged_boxes(file, begin, end)
+
+
+def _damaged_boxes(file: BufferedReader, begin: int, end: int) -> Iterator[str]:
+    """What is wrong with the boxes in a `moof` or `traf`: their names, sizes, and tables of pictures, `trun`."""
+    at = begin
+    while at < end:
+        length, kind = int.from_bytes(_bytes_at(file, at, 4), "big"), _bytes_at(file, at + 4, 4)
+        if not _BOX_HEAD_BYTES <= length <= end - at or kind not in _FRAGMENT_BOXES:
+            yield f"the list of a fragment's pictures holds {kind!r} of {length} bytes at byte {at}"
+            return
+        if kind == b"traf":
+            yield from _damaged_boxes(file, at + _BOX_HEAD_BYTES, at + length)
+        elif kind == b"trun":
+            flags, n_pictures = (int.from_bytes(_bytes_at(file, at + place, 4), "big") for place in (8, 12))
+            n_fields = (flags & 0xF00).bit_count()  # duration, size, flags and offset of each
+            wanted = 16 + 4 * (flags & 5).bit_count() + 4 * n_fields * n_pictures
+            if length != wanted:
+                yield f"the table at byte {at} has {length} bytes; its {n_pictures} pictures take {wanted}"
+        at += length
+
+
 def _end_of_pages(file: BufferedReader) -> int:
     """Where the last page of an Ogg file ends; one byte more if a stream lacks the page that is marked as its last."""
     at, opened = 0, set[bytes]()
@@ -96,6 +144,16 @@ def _end_of_pages(file: BufferedReader) -> int:
         serial_number, n_segments = head[14:18], head[26]
         at += _OGG_HEAD_BYTES + n_segments + sum(file.read(n_segments))
         (opened.discard if head[5] & _OGG_IS_LAST else opened.add)(serial_number)
+
+
+def _ends_as_jpeg(file: BufferedReader) -> bool:
+    """Whether a sequence of JPEG pictures ends with the mark of the end of one, which padding may follow."""
+    at, tail = file.seek(0, os.SEEK_END), b""
+    while at and not tail:
+        at = max(0, at - 4096)
+        file.seek(at)
+        tail = file.read(4096).rstrip(_JPEG_PADDING)
+    return tail.endswith(_JPEG_END[-1:]) and _bytes_at(file, at + len(tail) - 2, 2) == _JPEG_END
 
 
 def _end_of_obus(file: BufferedReader, size_bytes: int) -> int:

@@ -34,6 +34,8 @@ VIDEO_SUFFIXES = (
     *(".mpg", ".mpeg", ".vob", ".m1v", ".m2v", ".mpv", ".ts", ".mts", ".m2ts", ".m2t"),
     *(".263", ".h263", ".264", ".h264", ".avc", ".265", ".h265", ".hevc"),
 )
+_VVC_SUFFIXES = (".266", ".h266", ".vvc", ".bit", ".bin")
+"""Those of `codec.sei`, for a message."""
 SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
 _Value = TypeVar("_Value")
@@ -206,6 +208,8 @@ def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
 def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged: bool) -> Source:
     check_regular_file(path)
     suffix = path.suffix.lower()
+    if suffix in _VVC_SUFFIXES:
+        raise InputError(f"{path}: is a VVC stream by its name, must be pictures: decode it first (vvc-nnr decode)")
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
     if stream is not None and suffix not in VIDEO_SUFFIXES:

@@ -25,7 +25,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -47,6 +47,8 @@ _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _DEFAULT_FPS = Fraction(30)
+_MOST_TIMED_PICTURES = 10_000
+_MOST_LEADING_PICTURES = 64
 _NO_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: raw streams, whose average rate is the demuxer's own 25
 _LISTS_OF_FILES = frozenset({"concat", "dash", "hls", "imf", "sdp"})
 """FFmpeg's names of the formats that hold no pictures but say where these are."""
@@ -54,6 +56,12 @@ _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 _PROGRESSIVE = 1
 """FFmpeg's AVFieldOrder: 0 is not known, above 1 are the orders of fields."""
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+_AT_ONCE = {"max_frame_delay": "1"}
+"""Else libdav1d tells of an error with a later picture, and after the last one not at all."""
+_UNREF = "mmco: unref short failure"
+"""FFmpeg's words where an H.264 picture is to be dropped that is not there; no damage where a cut has removed it."""
+_DAMAGE_WARNINGS = re.compile(r"EOI missing|Missing EOC|End mismatch|bits left after decoding slice")
+"""What the decoders of JPEG, JPEG 2000 and UtVideo call a warning, and it is lost samples."""
 _FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
 _COLOUR_RANGES: dict[int, ColourRange] = {int(ColorRange.MPEG): "limited", int(ColorRange.JPEG): "full"}
 
@@ -95,6 +103,9 @@ class _Kind:
 def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = False) -> VideoProbe:
     """Format and picture count of the file's video; its first picture is decoded.
 
+    The rate of pictures at varying intervals is the mean, which the log says. Where the container has no index of all
+    pictures up to 10,000 of them are read for that.
+
     Args:
         path: The file.
         stream: Index of the track in the file, from 0, as ffprobe shows it (#0:N); None for its only video.
@@ -110,35 +121,97 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         if picture is None:
             raise BitstreamError(f"{path}: FFmpeg decodes no picture of its video")
         frame = _to_frame(picture, path, _crop_of(container, track, path))
-        fps = _rate_of(container, track)
+        times = _times(container, track, path)
+        fps = _rate_of(container, track, times)
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
-        _say_varying_rate(_indexed_times(container, track), fps, path)
-        return VideoProbe(stated.holding(frame), _n_shown(container, track))
+        if _is_varying(times):
+            _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
+        n_pictures = None if _lacks_leading(track, path, picture.pts) else _n_shown(container, track)
+        return VideoProbe(stated.holding(frame), n_pictures)
 
 
-def _rate_of(container: Any, track: Any) -> Fraction:
+def _rate_of(container: Any, track: Any, times: list[int]) -> Fraction:
     """Pictures per second: of the container's times, or what the coded video states where there are no times."""
     has_times = not container.format.flags & _NO_TIMES
     rates = (track.average_rate, track.guessed_rate) if has_times else (track.guessed_rate, track.average_rate)
     rate = Fraction(rates[0] or rates[1] or _DEFAULT_FPS)
-    times = _indexed_times(container, track)
-    if len(times) < 2 or not track.time_base:
+    if len(times) < 2 or times[0] == times[-1] or not track.time_base:
+        return rate
+    of_intervals = (len(times) - 1) / Fraction((times[-1] - times[0]) * track.time_base)
+    of_intervals = of_intervals.limit_denominator(10**6) or rate
+    if _is_varying(times):
+        return of_intervals
+    if not _has_index(container, track):  # the times may be rounded, the stated rate is not
         return rate
     # Of pictures at equal intervals the mean also has the time for which the last one is shown, which may be any.
     steps = [later - earlier for earlier, later in pairwise(times)]
     shown_last = len(times) / (rate * track.time_base) - (times[-1] - times[0])
     is_rounded = max(steps) == min(steps) + 1 and not min(steps) <= shown_last <= max(steps)
-    if min(steps) > 0 and (min(steps) == max(steps) or is_rounded):
-        return (len(times) - 1) / Fraction((times[-1] - times[0]) * track.time_base)
-    return rate
+    return of_intervals if min(steps) == max(steps) or is_rounded else rate
 
 
-def _indexed_times(container: Any, track: Any) -> list[int]:
-    """When the pictures are decoded, by the index of an MP4 or MOV file, which has all; none of other containers."""
-    if not container.format.name.startswith("mov"):
+def _is_varying(times: list[int]) -> bool:
+    """Whether pictures come at varying intervals, by more than times are rounded."""
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    return bool(steps) and max(steps) > 1.5 * min(steps)
+
+
+def _has_index(container: Any, track: Any) -> bool:
+    """Whether it is an MP4 or MOV file without fragments, whose index has all pictures."""
+    return container.format.name.startswith("mov") and bool(track.frames)
+
+
+def _is_fragmented(container: Any, track: Any) -> bool:
+    """Whether it is an MP4 file whose pictures are listed in front of each fragment."""
+    return container.format.name.startswith("mov") and not track.frames
+
+
+def _times(container: Any, track: Any, path: Path) -> list[int]:
+    """When pictures are shown, rising: the first 10,000, or all where an index has them at equal intervals.
+
+    None where there are no times, or where they begin anew on the way, as where files were joined.
+    """
+    if _has_index(container, track):
+        decoded = sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+        if not _is_varying(decoded):
+            return decoded
+    if container.format.flags & _NO_TIMES:
         return []
-    return sorted(entry.timestamp for entry in track.index_entries if not entry.is_discard)
+    shown, coded = [], []
+    for packet in _packets(track, path, _MOST_TIMED_PICTURES):
+        if packet.size > 0 and not packet.is_discard and _is_shown(track, packet):
+            shown.append(packet.pts)
+            coded.append(packet.dts)
+    decoded = [time for time in coded if time is not None]
+    if decoded != sorted(decoded):
+        return []
+    return next((sorted(times) for times in (shown, coded) if None not in times), [])
+
+
+def _packets(track: Any, path: Path, n_most: int) -> Iterator[Any]:
+    """The first packets of a track, read anew and not decoded, up to where FFmpeg cannot read on."""
+    with (
+        suppress(av.FFmpegError),  # what is damaged is told when it is decoded
+        av.logging.Capture(),
+        av.open(f"file:{path}", metadata_errors="replace") as again,
+    ):
+        yield from islice(again.demux(track.index), n_most)
+
+
+def _lacks_leading(track: Any, path: Path, first_pts: int | None) -> bool:
+    """Whether pictures that are to be seen before the first coded one do not come; `first_pts` is of what comes."""
+    tally = _Tally()
+    for packet in _packets(track, path, _MOST_LEADING_PICTURES):
+        if packet.is_keyframe and tally.n_coded:
+            break
+        tally.add(packet)
+    return tally.n_leading > 0 and first_pts == tally.first_pts
+
+
+def _is_shown(track: Any, packet: Any) -> bool:
+    """Whether a coded picture is one to be seen; VP8 says so in bit 4 of its first byte (RFC 6386, section 9.1)."""
+    return track.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
 
 
 def read_video(
@@ -165,19 +238,15 @@ def read_video(
     """
     stop = None if count is None else start + count
     first: _Kind | None = None
-    times: list[int] = []
     with _opened(path, stream, allow_damaged) as (container, track):
         crop = _crop_of(container, track, path)
         for index, picture in enumerate(islice(_pictures(container, track, path, allow_damaged), stop)):
             kind = _kind_of(picture, path)
             first = first or kind
-            times += [] if picture.pts is None else [picture.pts]
             if kind != first:
                 raise UnsupportedError(f"{path}: picture {index} differs from the first: {_difference(first, kind)}")
             if index >= start:
                 yield _to_frame(picture, f"{path}: picture {index}", crop)
-        if not container.format.name.startswith("mov"):  # of which `probe_video` says it
-            _say_varying_rate(times, _rate_of(container, track), path)
 
 
 @contextmanager
@@ -190,7 +259,7 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
         check_container_end(path)
     try:
         # "file:" since a name may have a colon, and tags may be in any encoding
-        with av.logging.Capture() as messages, _messages_of_errors():
+        with av.logging.Capture() as messages, _messages_of_damage():
             opened = av.open(f"file:{path}", metadata_errors="replace")
         with opened as container:
             if container.format.name in _LISTS_OF_FILES:
@@ -208,11 +277,13 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
             if context.name == "vvc" and context.format.components[0].bits == 8:
                 advice = "take its stream out (ffmpeg -i FILE -c copy -f vvc out.266) and decode that"
                 raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
-            if context.name != "libdav1d":  # all others: FFmpeg's messages must come on this thread
-                context.thread_count = 1
             context.flags |= Flags.unaligned  # else FFmpeg keeps columns left of the window for the sake of alignment
-            if not allow_damaged:
-                context.options = _STRICT
+            options = {} if allow_damaged else _STRICT
+            if context.name == "libdav1d":
+                options = options | _AT_ONCE
+            else:  # FFmpeg's messages must come on this thread
+                context.thread_count = 1
+            context.options = options
             yield container, track
     except VvcNnrError:
         raise
@@ -275,26 +346,64 @@ def _listed(tracks: Any) -> str:
     return ", ".join(f"{each.index}: {each.codec_context.name} {each.width}x{each.height}" for each in tracks)
 
 
+@dataclass(slots=True)
+class _Tally:
+    """What was seen of a track's coded pictures so far.
+
+    Attributes:
+        n_coded: How many there are.
+        n_seen: How many of them the edit list does not hide.
+        n_leading: How many of these are to be seen before the first coded one, and may lean on what a cut removed.
+        first_pts: When the first coded one is to be seen, None if it does not say.
+        is_cut_short: Whether the last one is.
+    """
+
+    n_coded: int = 0
+    n_seen: int = 0
+    n_leading: int = 0
+    first_pts: int | None = None
+    is_cut_short: bool = False
+
+    @property
+    def begins_with_cut(self) -> bool:
+        """Whether the first ones may lean on pictures that are not there, by which decoders leave them out."""
+        return self.n_leading > 0 or self.n_seen < self.n_coded
+
+    def add(self, packet: Any) -> None:
+        """Counts a packet, of which empty ones hold no picture."""
+        if packet is None or packet.size == 0:
+            return
+        if self.n_coded == 0:
+            self.first_pts = packet.pts
+        self.n_coded += 1
+        self.n_seen += not packet.is_discard
+        is_leading = None not in (self.first_pts, packet.pts) and packet.pts < self.first_pts
+        self.n_leading += is_leading and not packet.is_discard
+        self.is_cut_short = packet.is_corrupt
+
+
 def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> Iterator[Any]:
     """FFmpeg's pictures in display order; damage ends in BitstreamError, or in one line of the log."""
     promised = _n_promised(track)
     packets = container.demux(track)
-    n_packets, n_shown, is_said = 0, 0, False
-    at_end = is_cut = False
+    tally, n_shown, is_said, at_end = _Tally(), 0, False, False
     while not at_end:
-        packet, pictures, damage = _next_pictures(packets)
+        packet, pictures, damage = _next_pictures(packets, after_cut=tally.begins_with_cut and n_shown == 0)
         at_end = packet is None
-        n_packets += packet is not None and packet.size > 0
-        if at_end and is_cut and not damage:
+        if at_end and tally.is_cut_short and not damage:
             damage = "its last coded picture is cut short"
-        if packet is not None and packet.size > 0:
-            is_cut = packet.is_corrupt
-        where = f"at picture {max(n_packets - 1, 0)} in the order of coding"
+        tally.add(packet)
+        where = f"at picture {max(tally.n_coded - 1, 0)} in the order of coding"
+        if not damage and tally.n_seen and not at_end and packet.is_discard and _is_fragmented(container, track):
+            damage = "the times of its fragments go back, for which FFmpeg drops it"
         corrupt = next((place for place, picture in enumerate(pictures, n_shown) if picture.is_corrupt), None)
         if not damage and corrupt is not None:
             damage, where = "FFmpeg marks it as corrupt", f"at picture {corrupt}"
-        if not damage and at_end and promised and n_packets < promised:
-            damage = f"the container promises {promised} coded pictures, {n_packets} are there"
+        n_shown += len(pictures)
+        if not damage and at_end and promised and tally.n_coded < promised:
+            damage = f"the container promises {promised} coded pictures, {tally.n_coded} are there"
+        if not damage and at_end and n_shown < (n_due := _n_due(container, track, tally)):
+            damage = f"it holds {n_due} pictures to be seen, of which {n_shown} can be decoded"
         if damage and not allow_damaged:
             hint = "--allow-damaged takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
@@ -302,27 +411,37 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
             _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", path, where, damage)
             is_said = True
         yield from pictures
-        n_shown += len(pictures)
 
 
-def _next_pictures(packets: Iterator[Any]) -> tuple[Any, list[Any], str]:
-    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage."""
+def _next_pictures(packets: Iterator[Any], *, after_cut: bool) -> tuple[Any, list[Any], str]:
+    """The next packet (None at the end), the pictures that come out of it, and what FFmpeg says of damage.
+
+    Args:
+        packets: The packets of the track.
+        after_cut: Whether pictures may be missing on which those before the first one that comes out lean.
+    """
     packet, pictures, damage = None, list[Any](), ""
-    with av.logging.Capture() as messages, _messages_of_errors():
+    with av.logging.Capture() as messages, _messages_of_damage():
         try:
             packet = next(packets, None)
             pictures = packet.decode() if packet is not None else []
         except av.FFmpegError as error:
             damage = error.strerror or str(error)
-    said = [" ".join(text.split()) for level, _, text in messages if level <= av.logging.ERROR]
+    said = [
+        " ".join(text.split())
+        for level, _, text in messages
+        if level <= av.logging.ERROR or _DAMAGE_WARNINGS.search(text)
+    ]
+    if after_cut and set(said) == {_UNREF}:
+        return packet, pictures, ""
     return packet, pictures, damage or " ".join(said[:1])
 
 
 @contextmanager
-def _messages_of_errors() -> Iterator[None]:
-    """Inside the block all messages of errors reach PyAV, which else drops them, and what repeats the last one."""
+def _messages_of_damage() -> Iterator[None]:
+    """Inside the block errors and warnings reach PyAV, which else drops them, and what repeats the last one."""
     level, skips_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)
     try:
         yield
@@ -340,10 +459,22 @@ def _n_promised(track: Any) -> int | None:
     return len(track.index_entries) or track.frames or None
 
 
+def _n_due(container: Any, track: Any, tally: _Tally) -> int:
+    """How many pictures must come out at least: of AV1 one for each coded one, of MP4 and MOV those of the index.
+
+    Those that lean on what was cut off need not.
+    """
+    if track.codec_context.name == "libdav1d":
+        return tally.n_seen - tally.n_leading
+    if not container.format.name.startswith("mov"):
+        return 0
+    return sum(not entry.is_discard for entry in track.index_entries) - tally.n_leading
+
+
 def _n_shown(container: Any, track: Any) -> int | None:
     """How many pictures will be seen by the container's word, None if it has none."""
     entries = track.index_entries
-    if container.format.name.startswith("mov") and track.frames:  # without fragments: the index is whole
+    if _has_index(container, track):
         return sum(not entry.is_discard for entry in entries)
     return track.frames or None
 
@@ -429,13 +560,6 @@ def _say_conversion(source: Any, path: Path) -> None:
     if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
         matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
         _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
-
-
-def _say_varying_rate(times: list[int], fps: Fraction, path: Path) -> None:
-    """A line of the log where pictures come at varying intervals, by more than times are rounded."""
-    steps = [later - earlier for earlier, later in pairwise(times)]
-    if steps and max(steps) > 1.5 * min(steps):
-        _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
 
 
 def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:

@@ -169,7 +169,11 @@ def _read_line(file: BufferedReader, path: Path, field: str) -> bytes:
 
 
 def _parse_side(fields: dict[str, str], letter: str, path: Path) -> int:
-    text = fields.get(letter, "")
+    text = fields.get(letter)
+    if text is None:
+        raise BitstreamError(
+            f"{path}: has no {letter}, which gives the picture size; must have it, as in {letter}64", field="header"
+        )
     if not re.fullmatch(r"0*[1-9][0-9]*", text):
         raise BitstreamError(f"{path}: {letter}{text[:40]} is no positive picture size", field="header")
     digits = text.lstrip("0")

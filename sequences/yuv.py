@@ -6,9 +6,10 @@ The name has to tell what the file does not, such as `BasketballPass_416x240_50f
 words that stand between other characters than letters and digits,
 
 * sizes: `416x240`, `1920x1080p50`, `416*240`; `720p`, `1080p`, `2160p`, `qcif`, `cif`, `4cif`; `down_960x540`;
-* rates: `50fps`, `fps50`, `60Hz`, `60p`, `2997fps`, `29.97`, and a usual one right behind the size (`416x240_50`);
+* rates: `50fps`, `fps50`, `60Hz`, `60p`, `2997fps`, `29.97`, `720p5994`, and a usual one right behind the size
+  (`416x240_50`);
 * bit depths: `8bit`, `10b`, `10-bit`, `bitdepth10`, `12bpc`, `10le`, and a bare one between rate and chroma format
-  (`_60_10_420`);
+  (`_60_10_420`, `_60_10_709_420`);
 * chroma formats: `420`, `yuv444`, `i420`, `P420`, `422p`, `gray`, with a depth: `yuv420p10le`, `8b444`, `i010`;
 * ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`, and `full` right behind a depth or chroma format;
 * layouts that are not read: semi-planar (`nv12`, `p010`), Cr first (`yv12`), packed (`uyvy422`, `v210`, `rgb24`,
@@ -198,7 +199,7 @@ _RANGE_OR_TEXT: dict[str, ColourRange] = {"full": "full", "limited": "limited"}
 _UNSURE_GREY = {"mono", "luma", "grey", "yonly", "lumaonly", "y8", "y800", "y16"}
 
 _SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
-_DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+)?p?\d{1,3}\.(?!4[024][024])\d{1,3}(?:fps|hz|p)?")
+_DECIMAL_WORD = re.compile(r"(?:\d+[x*]\d+|\d{3,4}(?=p))?p?\d{1,3}\.(?!4[024][024])\d{1,3}(?:fps|hz|p)?")
 _NTSC_POINT = re.compile(r"(?<!\d)(23|29|47|59|119)\.(976|97|98|95|94|88)(?!\d)")
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})(?!\d)(.*)")
 _LINES = re.compile(r"(\d{3,4})([pi])(\d.*)?")
@@ -212,6 +213,7 @@ _CHROMA = re.compile(
     r"(?:(\d{1,2})(?:bits?|b|bpc))?(yuvj?|ycbcr|yuva|yvu|[ip])?(4[0-4][0-4])"
     r"(planar|sp|p)?(8|9|1[0-6])?(bits?|bpc|b)?(le|be)?"
 )
+_COLOURS = re.compile(r"(?:bt|rec|ct)?(?:601|709|2020|2100)|p3|pq|hlg|sdr|hdr|st2084|smpte\d+")
 _ALPHA_OR_TEXT = re.compile(r"(?:with|straight|premultiplied)?alpha|premult(?:iplied)?")
 _QP = re.compile(r"(?<![a-z])qp[_=-]?([0-9]{1,2})(?![0-9])")
 _LOOKS_LIKE_PIXELS = re.compile(r"(?:yuv|ycbcr|yvu)[aj]?4\d\d.*|4(?:00|20|22|44)p.+")
@@ -373,17 +375,26 @@ def _statements(words: Sequence[str]) -> list[_Statement]:
     last_size = max((place for place, word in enumerate(words) if _SIZE.fullmatch(word)), default=-1)
     previous: set[_Kind] = set()
     for place, word in enumerate(words):
-        behind = words[place + 1] if place + 1 < len(words) else ""
+        is_chroma_next = any(_CHROMA.fullmatch(each) for each in _behind_colours(words[place + 1 :]))
         resampled = place > 0 and bool(_RESAMPLED.fullmatch(words[place - 1]))
-        found = list(_of_word(word, previous, behind, is_before_size=place < last_size, resampled=resampled))
+        found = list(
+            _of_word(
+                word, previous, is_before_size=place < last_size, is_chroma_next=is_chroma_next, resampled=resampled
+            )
+        )
         said += found
         # "1920x1080p 50": a bare p says progressive, and the rate still follows.
         previous = previous if word == "p" else {kind for kind, _ in found}
     return said
 
 
+def _behind_colours(words: Sequence[str]) -> Sequence[str]:
+    """The first word that names no primaries, transfer or matrix, such as the 420 of `709_420`; none at the end."""
+    return next(([word] for word in words if not _COLOURS.fullmatch(word)), [])
+
+
 def _of_word(
-    word: str, previous: set[_Kind], behind: str, *, is_before_size: bool, resampled: bool
+    word: str, previous: set[_Kind], *, is_before_size: bool, is_chroma_next: bool, resampled: bool
 ) -> Iterator[_Statement]:
     """What one word says; `previous` is what the word before said."""
     if size := _SIZE.fullmatch(word):
@@ -411,7 +422,7 @@ def _of_word(
         or (_ALPHA_OR_TEXT.fullmatch(word) and (previous or not is_before_size))
     ):
         yield "unreadable", word
-    elif previous & {"rate", "unsure rate"} and word in _BARE_DEPTHS and _CHROMA.fullmatch(behind):
+    elif previous & {"rate", "unsure rate"} and word in _BARE_DEPTHS and is_chroma_next:
         yield "depth", int(word)
     elif previous & {"rate", "unsure rate", "chroma"} and word in _BARE_DEPTHS - {"8"}:
         yield "unsure depth", word
@@ -461,14 +472,21 @@ def _anywhere(word: str, is_before_size: bool) -> Iterator[_Statement]:
         yield from _of_depth(word, depth)
     elif (lines := _LINES.fullmatch(word)) and int(lines[1]) in _N_LINES:
         yield ("unreadable", word) if lines[2] == "i" else ("lines", int(lines[1]))
-        if lines[2] == "p" and lines[3] and _FPS_BEHIND_SIZE.fullmatch(lines[3]):
-            yield "rate", parse_fps(lines[3])
+        if lines[2] == "p" and lines[3]:
+            yield _rate_behind_lines(word, re.sub(r"(?:fps|hz)$", "", lines[3]))
     elif (fps := _FPS.fullmatch(word)) and float(fps[1]):
         text = _WHOLE_NTSC.get(fps[1], fps[1])
         if fps[2] != "p" or text in _NTSC_FPS or float(text) in _USUAL_FPS:
             yield "rate", parse_fps(text)
     elif word.startswith("p") and _bare_rate(word[1:]):
         yield "unsure rate", word
+
+
+def _rate_behind_lines(word: str, text: str) -> _Statement:
+    """The rate of `720p50`, `1080p59.94` or `720p5994`; unsure if it is no number, or none of a rate."""
+    text = _WHOLE_NTSC.get(text, text)
+    is_rate = _FPS_BEHIND_SIZE.fullmatch(text) and text[0] != "p" and 0 < float(text) <= _MAX_BARE_FPS
+    return ("rate", parse_fps(text)) if is_rate else ("unsure rate", word)
 
 
 def _of_chroma(word: str, match: re.Match[str], is_before_size: bool) -> Iterator[_Statement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from tyro.conf import Positional, arg
 from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
-from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
+from vvc_nnr.codec.vvc_stream import VvcStream, changed_statements, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
@@ -27,6 +28,7 @@ from vvc_nnr.sequences.source import open_writer
 
 FormatOf: TypeAlias = Callable[[Frame], VideoFormat]
 """What a file states of a picture."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ class Decode(Command):
         check_outputs([self.input], [self.output])
         width, height = self.size or (None, None)
         decode = decode_vvc if self.decoder == "ffmpeg" else ExternalDecoder(self.decoder).decode
-        stream = vvc_stream(self.input)
+        stream = vvc_stream(self.input, self.fps)
         pictures = with_bar(decode(stream, width=width, height=height), "decode", len(stream.output_order))
         written = write_pictures(self.input, self.output, pictures, stated(stream, self.fps).holding)
         text, data = verified(stream)
@@ -118,11 +120,20 @@ class Decode(Command):
         return Outcome("; ".join(texts), written.data | data | {"filters": carried})
 
 
-def vvc_stream(path: Path) -> VvcStream:
-    """What the headers of a stream say, once one file can hold all its pictures."""
+def vvc_stream(path: Path, fps: Fraction | None) -> VvcStream:
+    """What the headers of a stream say, once one file can hold all its pictures; other changes are warned of.
+
+    Args:
+        path: The stream.
+        fps: The rate that the user gives, None for the stream's.
+    """
     with naming(path):
         stream = read_vvc_stream(path)
         check_one_format(stream)
+    for what, change in changed_statements(stream).items():
+        if what != "fps" or fps is None:
+            hint = "; --fps gives another" if what == "fps" else ""
+            _log.warning("%s: %s; a file has one, and the first is written%s", path, change, hint)
     return stream
 
 

@@ -64,7 +64,7 @@ class DecisionFlags:
     Attributes:
         original: The pictures before coding: scores before and after are printed, and decisions may be made.
         original_bit_depth: Bits per sample of an --original that is raw .yuv, 8 to 16.
-        original_stream: Of an --original with several videos the one at this place, from 0.
+        original_stream: Of an --original with several videos the one of this index among all streams (ffprobe's #0:N).
         decisions_out: Encoder: the coded decisions to write.
         wiener: Encoder: fit a Wiener filter to each picture, behind the network; so it is without a word.
         no_wiener: Encoder: fit none.
@@ -442,7 +442,7 @@ class Filter(Command):
             if self.raw.bit_depth is not None or (self.raw.chroma_format and self.deciding.original is None):
                 raise InputError(f"{path}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
-            stream = vvc_stream(path)
+            stream = vvc_stream(path, self.raw.fps)
             frames = decode_vvc(stream, width=width, height=height)
             text, data = verified(stream)
             format = stated(stream, self.raw.fps)

@@ -42,7 +42,7 @@ class VideoFlags:
     """Video files.
 
     Attributes:
-        stream: Of several videos in the file the one at this place, from 0.
+        stream: Of several videos in the file the one of this index among all streams, as ffprobe shows it (#0:N).
         allow_damaged: Take damaged pictures as FFmpeg conceals them; results say so.
     """
 

@@ -31,7 +31,7 @@ class Score(Command):
         psnr_peak: Peak of PSNR.
         per_picture: Print each picture's scores too.
         original_bit_depth: Bits per sample of an original that is raw .yuv, 8 to 16.
-        original_stream: Of an original with several videos the one at this place, from 0.
+        original_stream: Of an original with several videos the one of this index among all streams (ffprobe's #0:N).
         raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
         video: Video files.
     """

@@ -264,6 +264,18 @@ def test_pictures_before_the_recovery_point_are_not_output(real_pictures, tmp_pa
     assert samples(stream) == samples(whole)[2:]
 
 
+def test_pictures_that_recover_may_lack_a_hash(real_pictures, monkeypatch):
+    """As VTM writes them; any other picture may not."""
+    whole = VvcEncoder(OPTIONS).encode(real_pictures(4, 32, 32)).stream
+    stream = with_gradual_refreshes(whole, 1, monkeypatch)
+    kept = list(nal_units(stream))
+    assert [u.nal_unit_type for u in kept][-2:] == [GDR, SUFFIX_SEI]
+    bare = stream[: kept[-1].offset_bytes - 3]
+    known = read_vvc_stream(bare)
+    assert (known.hashed, known.hash_types) == ({0, 1}, ("md5", None))
+    assert samples(bare) == samples(stream)
+
+
 # ---------------------------------------------------------------- headers made by hand
 
 

@@ -78,6 +78,23 @@ def test_a_change_of_format_is_refused_in_one_line(
         assert not target.exists()
 
 
+def test_what_changes_on_the_way_and_a_file_states_once_is_said(
+    encode: Encode, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    joined, target = tmp_path / "joined.266", str(tmp_path / "out.y4m")
+    second = encode("b.266", "FrameRate=50:FrameScale=1:Range=full:AspectRatioInfoPresent=1:AspectRatioIdc=2")
+    joined.write_bytes(encode("a.266").read_bytes() + second.read_bytes())
+    for command in (["decode"], ["filter", "--model", "inloop-vlop", "--qp", "37"]):
+        for rate in ([], ["--fps", "25"]):
+            caplog.clear()
+            assert main([*command, str(joined), "-o", target, *rate]) == 0
+            said = [record.getMessage() for record in caplog.records if "changes the" in record.getMessage()]
+            assert [("rate from 24000/1001 to 50" in each) for each in said] == [True, False, False][len(rate) // 2 :]
+            assert all(each.startswith(f"{joined}: picture 2 changes the ") for each in said)
+            assert "colour range" in said[-2]
+            assert "pixel aspect from none to 12/11" in said[-1]
+
+
 def test_verified_pictures_are_counted(encode: Encode, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hashed = encode("a.266").read_bytes()
     bare = b"".join(

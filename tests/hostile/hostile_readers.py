@@ -1243,6 +1243,6 @@ READERS: tuple[Reader, ...] = (
     Reader("picture-index", _index_seeds, _read_index, (InputError,), _JSON_TOKENS, json_damaged),
     Reader("cache", _cache_seeds, _read_cache, (InputError,), _JSON_TOKENS, json_damaged),
     Reader("run-note", _digest_seeds, _file(".json", noted_pictures), (InputError,), _JSON_TOKENS, json_damaged),
-    Reader("encoder-log", _log_seeds, _read_log, (BitstreamError,), (b"POC", b"bits", b"QP", b"(", b")")),
+    Reader("encoder-log", _log_seeds, _read_log, (InputError,), (b"POC", b"bits", b"QP", b"(", b")")),
     Reader("json", _json_seeds, _read_json, UNTRUSTED, _JSON_TOKENS, json_damaged),
 )

@@ -236,6 +236,13 @@ def test_file_alone_is_a_list_of_one(tmp_path, random_frame):
     assert open_sources(path) == [open_source(path)] == [open_source(str(path))]
 
 
+@pytest.mark.parametrize("suffix", [".266", ".H266", ".vvc", ".bit", ".bin"])
+def test_a_stream_is_to_be_decoded_first(tmp_path, suffix):
+    (tmp_path / f"x{suffix}").write_bytes(b"\0\0\1")
+    with pytest.raises(InputError, match=r"is a VVC stream by its name.*decode it first \(vvc-nnr decode\)$"):
+        open_source(tmp_path / f"x{suffix}")
+
+
 def test_what_cannot_be_opened(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         open_source(tmp_path / "missing.y4m")

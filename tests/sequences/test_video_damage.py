@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -136,6 +138,68 @@ def test_legal_but_unusual_videos_are_not_called_damaged(tmp_path, ffmpeg, caplo
     assert "damaged" not in caplog.text
 
 
+@pytest.mark.parametrize(("name", "tail"), [("x.ivf", None), ("x.mp4", b"moov"), ("x.obu", None)])
+def test_an_error_of_the_last_picture_of_av1_is_heard(tmp_path, ffmpeg, name, tail):
+    """libdav1d tells of it only if it may not look ahead."""
+    path = tmp_path / name
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 6, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "libaom-av1", "-cpu-used", 8, "-crf", 50, path)
+    whole = path.read_bytes()
+    n_heard, end = 0, whole.rindex(tail) - 4 if tail else len(whole)
+    for at in range(end - 24, end):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            assert len(samples(path)) == 6
+        except BitstreamError as error:
+            n_heard += "at picture 5 in the order of coding" in str(error)
+    assert n_heard
+
+
+def test_a_coded_picture_of_which_nothing_comes_is_damage(tmp_path, ffmpeg):
+    """Each of AV1's shows one picture; in place of the third the file has a delimiter alone, which is no error."""
+    path = tmp_path / "x.ivf"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 4, "-pix_fmt", "yuv420p")
+    ffmpeg(*picture, "-c:v", "libaom-av1", "-cpu-used", 8, "-g", 1, path)
+    data, at, places = path.read_bytes(), 32, list[int]()
+    while at < len(data):
+        places.append(at)
+        at += 12 + int.from_bytes(data[at : at + 4], "little")
+    empty = b"\x12\x00"
+    unit = len(empty).to_bytes(4, "little") + data[places[2] + 4 : places[2] + 12] + empty
+    path.write_bytes(data[: places[2]] + unit + data[places[3] :])
+    with pytest.raises(BitstreamError, match="holds 4 pictures to be seen, of which 3 can be decoded; --allow-damaged"):
+        samples(path)
+    assert len(samples(path, allow_damaged=True)) == 3
+
+
+@pytest.mark.parametrize("n_lost_bytes", [1, 2, 3, 10, 50, 400])
+def test_a_sequence_of_jpeg_pictures_that_was_cut_off(tmp_path, ffmpeg, n_lost_bytes):
+    path = tmp_path / "x.mjpeg"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 4, "-pix_fmt", "yuvj420p")
+    ffmpeg(*picture, "-c:v", "mjpeg", path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(5000))
+    assert len(samples(path)) == 4
+    path.write_bytes(whole[:-n_lost_bytes])
+    with pytest.raises(BitstreamError, match="truncated"):
+        samples(path)
+    assert 3 <= len(samples(path, allow_damaged=True)) <= 4
+
+
+def test_a_picture_of_a_jpeg_sequence_that_was_cut_off(tmp_path, ffmpeg, caplog):
+    """FFmpeg warns of it and makes up the rest."""
+    path = tmp_path / "x.mjpeg"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 4, "-pix_fmt", "yuvj420p")
+    ffmpeg(*picture, "-c:v", "mjpeg", path)
+    whole = path.read_bytes()
+    end = whole.index(b"\xff\xd9")
+    path.write_bytes(whole[: end - 50] + whole[end + 2 :])
+    with pytest.raises(BitstreamError, match=r"at picture 0 .*: EOI missing, emulating; --allow-damaged"):
+        samples(path)
+    assert len(samples(path, allow_damaged=True)) == 4
+    assert "EOI missing" in caplog.text
+
+
 def test_a_damaged_first_picture_is_noticed_when_the_file_is_opened(tmp_path, ffmpeg):
     path = tmp_path / "x.mov"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 2, "-c:v", "png", path)
@@ -197,6 +261,73 @@ def test_a_live_recording_has_no_stated_end(tmp_path, ffmpeg):
     )
     for name in ("x.webm", "x.mp4"):
         assert len(samples(tmp_path / name)) == 3
+
+
+def _fragments(tmp_path, ffmpeg, flags):
+    path = tmp_path / "x.mp4"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-f", "lavfi", "-i", "sine", "-frames:v", 20)
+    coding = ("-c:v", "libx264", "-g", 5, "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest")
+    ffmpeg(*picture, *coding, "-movflags", flags, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "frag_keyframe+empty_moov",
+        "frag_keyframe",
+        "frag_every_frame+empty_moov+default_base_moof",
+        "cmaf",
+        "frag_keyframe+delay_moov",
+        "hybrid_fragmented",
+    ],
+)
+def test_fragments_of_each_kind_are_whole(tmp_path, ffmpeg, flags):
+    path = _fragments(tmp_path, ffmpeg, flags)
+    assert len(samples(path)) == 20
+    check_container_end(path)
+    for behind in (bytes(50), b"SEFT trailer of a phone, of no length"):
+        path.write_bytes(path.read_bytes() + behind)
+        check_container_end(path)
+
+
+def test_no_picture_of_a_fragment_is_lost_in_silence(tmp_path, ffmpeg):
+    """One bit in a list of pictures, its sizes, names, numbers and times."""
+    path = _fragments(tmp_path, ffmpeg, "frag_keyframe+empty_moov")
+    whole = path.read_bytes()
+    lists = [at - 4 for at in range(len(whole)) if whole.startswith(b"moof", at)]
+    assert len(lists) == 4
+    for seed in range(60):
+        print(f"seed {seed}")
+        rng = np.random.default_rng(seed)
+        bad, at = bytearray(whole), lists[rng.integers(4)]
+        bad[at + int(rng.integers(int.from_bytes(whole[at : at + 4], "big") + 8))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bad)
+        try:
+            assert len(samples(path)) == 20
+        except BitstreamError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "said"),
+    [
+        (b"mfhd", -4, b"\1\0\0\x10", "holds b'mfhd' of 16777232 bytes"),
+        (b"traf", 0, b"tra&", "holds b'tra&' of"),
+        (b"trun", 8, b"\0\0\0\3", "its 3 pictures take"),
+        (b"moof", 0, b"moof"[::-1], "b'foom' at byte"),
+        (b"moof", 0, b"moov", "2 boxes moov"),
+        (b"mdat", 0, b"mda4", "b'mda4' at byte"),
+        (b"tfdt", 8, b"\0\0\x10\0", "the times of its fragments go back"),
+    ],
+)
+def test_a_damaged_list_of_a_fragment_is_named(tmp_path, ffmpeg, name, place, value, said):
+    path = _fragments(tmp_path, ffmpeg, "frag_keyframe+empty_moov")
+    whole = path.read_bytes()
+    at = whole.index(name, whole.index(b"moof", whole.index(b"moof") + 1)) + place
+    path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+    with pytest.raises(BitstreamError, match=re.escape(said) + ".*--allow-damaged"):
+        samples(path)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9])

@@ -254,6 +254,24 @@ def test_an_edit_list_is_obeyed(tmp_path, ffmpeg, decoded, clip, start_s):
     assert source.n_pictures == len(frames) < 6
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("start_s", [0.3, 0.5, 0.7, 0.9])
+def test_a_cut_at_an_open_group_has_the_pictures_of_the_whole(tmp_path, ffmpeg, codec, start_s):
+    """But for the first ones, where its edit list shows pictures that lean on what was cut off: these do not come."""
+    params = {
+        "libx264": ("-x264-params", "open-gop=1:keyint=10:min-keyint=10:bframes=3:scenecut=0"),
+        "libx265": ("-x265-params", "open-gop=1:keyint=10:min-keyint=10:bframes=3:scenecut=0:log-level=none"),
+    }
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=30", "-frames:v", 40, "-pix_fmt", "yuv420p")
+    ffmpeg(*source, "-c:v", codec, *params[codec], tmp_path / "whole.mp4")
+    ffmpeg("-ss", start_s, "-i", tmp_path / "whole.mp4", "-c", "copy", tmp_path / "cut.mp4")
+    whole, cut = ([f.tobytes() for f in read_video(tmp_path / name)] for name in ("whole.mp4", "cut.mp4"))
+    n_due = 40 - round(30 * start_s)
+    assert n_due - 4 < len(cut) <= n_due
+    assert probe_video(tmp_path / "cut.mp4").n_pictures == (n_due if len(cut) == n_due else None)
+    assert cut == whole[-len(cut) :]
+
+
 def test_a_varying_rate_is_said(tmp_path, ffmpeg, clip, caplog):
     probe_video(clip)
     assert not caplog.records
@@ -271,14 +289,27 @@ def test_a_raw_stream_has_the_rate_that_it_states(tmp_path, ffmpeg, suffix, fps)
     assert probe_video(tmp_path / f"clip.{suffix}").format.fps == fps
 
 
-@pytest.mark.parametrize("name", ["x.mkv", "x.webm", "x.ts", "x.avi"])
-def test_a_varying_rate_without_an_index_is_said_when_it_was_read(tmp_path, ffmpeg, caplog, name):
-    codec = ("-c:v", "libvpx", "-b:v", "1M") if name == "x.webm" else X264
-    for count, filters in ((12, ()), (8, ("-vf", r"select=not(eq(mod(n\,5)\,3))", "-fps_mode", "passthrough"))):
-        ffmpeg(*PICTURE, "-frames:v", count, *filters, *codec, "-bf", 0, tmp_path / name)
-        n_read = len(list(read_video(tmp_path / name)))
-        assert n_read == count
-        assert caplog.text.count("varying intervals") == (count == 8)
+@pytest.mark.parametrize("name", ["x.mkv", "x.webm", "x.ts", "x.avi", "x.flv", "x.nut", "x.mp4", "x.mov", "live.mp4"])
+def test_a_varying_rate_is_the_mean_in_each_container(tmp_path, ffmpeg, caplog, name):
+    """Of ten pictures of 25 a second every fifth is left out: eight at 0 to 8 of these, seven intervals."""
+    codec = ("-c:v", "libvpx", "-b:v", "1M", "-auto-alt-ref", 1, "-lag-in-frames", 8) if name == "x.webm" else X264
+    options = ("-bf", 0, *(("-movflags", "frag_keyframe+empty_moov") if name == "live.mp4" else ()))
+    if name in ("x.mkv", "x.ts"):
+        options = ("-bf", 2)
+    for n_pictures, filters in ((12, ()), (8, ("-vf", r"select=not(eq(mod(n\,5)\,3))", "-fps_mode", "passthrough"))):
+        ffmpeg(*PICTURE, "-frames:v", n_pictures, *filters, *codec, *options, tmp_path / name)
+        fps = probe_video(tmp_path / name).format.fps
+        assert len(list(read_video(tmp_path / name))) == n_pictures
+        assert caplog.text.count("varying intervals") == (n_pictures == 8)
+        assert fps == 25 if n_pictures == 12 else abs(fps - Fraction(7 * 25, 9)) < 0.03
+
+
+@pytest.mark.parametrize("name", ["x.ts", "x.mpg", "x.mkv"])
+def test_times_that_begin_anew_are_no_varying_rate(tmp_path, ffmpeg, caplog, name):
+    ffmpeg(*PICTURE, "-frames:v", 6, "-c:v", "mpeg2video", tmp_path / name)
+    (tmp_path / name).write_bytes(2 * (tmp_path / name).read_bytes())
+    assert probe_video(tmp_path / name).format.fps == 25
+    assert not caplog.messages
 
 
 def test_pictures_that_change_on_the_way_are_refused(tmp_path, ffmpeg):

@@ -140,6 +140,8 @@ def test_frame_line_may_have_parameters(tmp_path):
         (b"YUV4MPEG2 W4 H2" + b" X" * 4000 + b"\n", BitstreamError, "no end of line"),
         (b"YUV4MPEG2 H2\n", BitstreamError, "picture size"),
         (b"YUV4MPEG2 W0 H2\n", BitstreamError, "picture size"),
+        (b"YUV4MPEG2 W4 F25:1\n", BitstreamError, "has no H, which gives"),
+        (b"YUV4MPEG2 H4 F25:1\n", BitstreamError, "has no W, which gives"),
         (b"YUV4MPEG2 W99999999 H2\n", BitstreamError, "W99999999 is too large, sides of at most 999999"),
         (b"YUV4MPEG2 W-4 H2\n", BitstreamError, "picture size"),
         (b"YUV4MPEG2 W4 H2 F25\n", BitstreamError, "picture rate"),

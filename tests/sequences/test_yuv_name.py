@@ -199,3 +199,173 @@ def test_free_text_stays_free(name):
     named = parse_yuv_name(f"{name}_50fps_8bit_420.yuv")
     assert (named.unreadable, named.unsure_range, named.colour_ranges) == ((), (), ())
     assert (named.rates, named.bit_depths, named.chroma_formats) == ((50,), (8,), ("420",))
+
+
+PUBLISHED = """
+720p5994_stockholm_ter  1280x720  -  -  60000/1001
+mobcal_720p5994  1280x720  -  -  60000/1001
+CatRobot1_3840x2160p_60_10_709_420  3840x2160  10  420  60
+Tango2_3840x2160_60fps_10bit_420  3840x2160  10  420  60
+FoodMarket4_3840x2160_60fps_10bit_420  3840x2160  10  420  60
+Campfire_3840x2160_30fps_bt709_420_videoRange  3840x2160  -  420  30
+Campfire_3840x2160_30fps_10bit_bt709_420_videoRange  3840x2160  10  420  30
+CatRobot_3840x2160_60fps_10bit_420_jvet  3840x2160  10  420  60
+DaylightRoad2_3840x2160_60fps_10bit_420  3840x2160  10  420  60
+ParkRunning3_3840x2160_50fps_10bit_420  3840x2160  10  420  50
+MarketPlace_1920x1080_60fps_10bit_420  1920x1080  10  420  60
+RitualDance_1920x1080_60fps_10bit_420  1920x1080  10  420  60
+Cactus_1920x1080_50  1920x1080  -  -  50
+Cactus_1920x1080_50fps_8bit_420  1920x1080  8  420  50
+BasketballDrive_1920x1080_50  1920x1080  -  -  50
+BQTerrace_1920x1080_60  1920x1080  -  -  60
+Kimono1_1920x1080_24  1920x1080  -  -  24
+ParkScene_1920x1080_24  1920x1080  -  -  24
+BasketballDrill_832x480_50  832x480  -  -  50
+BQMall_832x480_60  832x480  -  -  60
+PartyScene_832x480_50  832x480  -  -  50
+RaceHorses_832x480_30  832x480  -  -  30
+RaceHorsesC_832x480_30  832x480  -  -  30
+BasketballPass_416x240_50  416x240  -  -  50
+BQSquare_416x240_60  416x240  -  -  60
+BlowingBubbles_416x240_50  416x240  -  -  50
+RaceHorses_416x240_30  416x240  -  -  30
+FourPeople_1280x720_60  1280x720  -  -  60
+Johnny_1280x720_60  1280x720  -  -  60
+KristenAndSara_1280x720_60  1280x720  -  -  60
+BasketballDrillText_832x480_50  832x480  -  -  50
+ArenaOfValor_1920x1080_60_8bit_420  1920x1080  8  420  60
+ArenaOfValor_1920x1080_60fps_8bit_420  1920x1080  8  420  60
+ChinaSpeed_1024x768_30  1024x768  -  -  30
+SlideEditing_1280x720_30  1280x720  -  -  30
+SlideShow_1280x720_20  1280x720  -  -  20
+Traffic_2560x1600_30_crop  2560x1600  -  -  30
+NebutaFestival_2560x1600_60_10bit_crop  2560x1600  10  -  60
+Drums100_3840x2160_100fps_10bit_420_jvet  3840x2160  10  420  100
+ToddlerFountain2_3840x2160p_60_10_709_420  3840x2160  10  420  60
+Rollercoaster2_3840x2160p_60_10_709_420  3840x2160  10  420  60
+DaylightRoad_3840x2160p_60_10_709_420  3840x2160  10  420  60
+TrafficFlow_3840x2160_30fps_10bit_420_jvet  3840x2160  10  420  30
+Hurdles_1920x1080p_50_10b_pq_709_ct2020_420_rev1  1920x1080  10  420  50
+Market3_1920x1080p_50_10b_pq_709_ct2020_420_rev1  1920x1080  10  420  50
+ShowGirl2Teaser_1920x1080p_25_10b_pq_709_ct2020_420_rev1  1920x1080  10  420  25
+FireEaterClip4000r1_1920x1080p_25_10b_pq_P3_ct2020_420_rev1  1920x1080  10  420  25
+DayStreet_1920x1080_60p_10bit_420_hlg  1920x1080  10  420  60
+foreman_cif  352x288  -  -  -
+akiyo_qcif  176x144  -  -  -
+bus_cif  352x288  -  -  -
+city_4cif  704x576  -  -  -
+harbour_4cif_60fps  704x576  -  -  60
+soccer_704x576_60  704x576  -  -  60
+foreman_352x288_30  352x288  -  -  30
+foreman_cif_30  352x288  -  -  30
+720p50_mobcal_ter  1280x720  -  -  50
+in_to_tree_420_720p50  1280x720  -  420  50
+old_town_cross_420_720p50  1280x720  -  420  50
+ducks_take_off_1080p50  1920x1080  -  -  50
+crowd_run_1080p50  1920x1080  -  -  50
+park_joy_1080p50  1920x1080  -  -  50
+in_to_tree_1080p50  1920x1080  -  -  50
+crowd_run_2160p50  3840x2160  -  -  50
+ducks_take_off_444_720p50  1280x720  -  444  50
+park_joy_422_720p50  1280x720  -  422  50
+blue_sky_1080p25  1920x1080  -  -  25
+pedestrian_area_1080p25  1920x1080  -  -  25
+riverbed_1080p25  1920x1080  -  -  25
+station2_1080p25  1920x1080  -  -  25
+west_wind_easy_1080p  1920x1080  -  -  -
+aspen_1080p  1920x1080  -  -  -
+controlled_burn_1080p  1920x1080  -  -  -
+life_1080p30  1920x1080  -  -  30
+Netflix_Aerial_4096x2160_60fps_10bit_420  4096x2160  10  420  60
+Netflix_DrivingPOV_1280x720_60fps_8bit_420_120f  1280x720  8  420  60
+ElFuente_3840x2160_60fps_8bit_420  3840x2160  8  420  60
+Beauty_1920x1080_120fps_420_8bit_YUV  1920x1080  8  420  120
+Beauty_3840x2160_120fps_420_10bit_YUV  3840x2160  10  420  120
+ReadySteadyGo_3840x2160_120fps_420_8bit_YUV  3840x2160  8  420  120
+CityAlley_3840x2160_50fps_10bit_420  3840x2160  10  420  50
+FlowerFocus_3840x2160_50fps_10bit_YUV_RAW  3840x2160  10  -  50
+Twilight_3840x2160_50fps_420_10bit_YUV  3840x2160  10  420  50
+Bund_Nightscape_3840x2160_30fps_420_8bit_YUV  3840x2160  8  420  30
+Construction_Field_3840x2160_30fps_420_10bit_YUV  3840x2160  10  420  30
+Bund_Nightscape_3840x2160_30fps_10bit_420  3840x2160  10  420  30
+Library_3840x2160_30fps_444_10bit_YUV  3840x2160  10  444  30
+Wood_3840x2160_30fps_420_8bit_YUV  3840x2160  8  420  30
+aspen_1080p_60f  1920x1080  -  -  -
+Vertical_Bayshore_270x480_2997  270x480  -  -  30000/1001
+BoxingPractice_3840x2160_5994fps_10bit_420  3840x2160  10  420  60000/1001
+SolLevanteDragons_3840x2160_24fps_10bit_420  3840x2160  10  420  24
+SolLevanteDragons_3840x2160_24fps_10bit  3840x2160  10  -  24
+MountainBike_3840x2160_30fps_10bit_420  3840x2160  10  420  30
+NocturneDance_3840x2160_60fps_10bit_420  3840x2160  10  420  60
+PierSeaSide_3840x2160_2997fps_10bit_420_v2  3840x2160  10  420  30000/1001
+WalkingInStreet_1920x1080_30fps_8bit_420  1920x1080  8  420  30
+GregoryScarf_1080x1920_30fps  1080x1920  -  -  30
+Riverbed_1920x1080_25fps_8bit  1920x1080  8  -  25
+FountainSky_480x270_30fps  480x270  -  -  30
+old_town_cross_1280x720_50  1280x720  -  -  50
+BalloonFestival_1920x1080p_24_10b_pq_709_ct2020_420_rev1  1920x1080  10  420  24
+GarageExit_1920x1080_60_10bit  1920x1080  10  -  60
+Traffic_3840x2048_60  3840x2048  -  -  60
+EBURainFruits_3840x2160_50_10bit_420  3840x2160  10  420  50
+EBULupoCandlelight_1920x1080_50_10bit  1920x1080  10  -  50
+sc_flyingGraphics_1920x1080_60_8bit_444  1920x1080  8  444  60
+MissionControlClip3_1920x1080_60_8bit_420  1920x1080  8  420  60
+Robot_1920x1080_30_8bit_444  1920x1080  8  444  30
+WebBrowsing_1280x720_30_8bit_444  1280x720  8  444  30
+AerialCrowd2_3840x2160p_30_10_709_420  3840x2160  10  420  30
+Crosswalk1_4096x2160_60_10_709_420  4096x2160  10  420  60
+BuildingHall2_3840x2160_50fps_10bit_420  3840x2160  10  420  50
+Tango_4096x2160_60_10bit_420  4096x2160  10  420  60
+SVT_1920x1080_50p_10bit_420  1920x1080  10  420  50
+SVT01_Smithy_3840x2160_50fps_10bit  3840x2160  10  -  50
+mother-daughter_cif  352x288  -  -  -
+hall_monitor_cif  352x288  -  -  -
+container_qcif_15fps  176x144  -  -  15
+ice_4cif_30  704x576  -  -  30
+big_buck_bunny_1080p24  1920x1080  -  -  24
+elephants_dream_1080p24  1920x1080  -  -  24
+speed_bag_1080p  1920x1080  -  -  -
+snow_mnt_1080p  1920x1080  -  -  -
+tears_of_steel_1080p  1920x1080  -  -  -
+BlueSky_1920x1088_25  1920x1088  -  -  25
+Mobisode2_832x480_30  832x480  -  -  30
+vidyo1_720p_60fps  1280x720  -  -  60
+vidyo3_1280x720_60  1280x720  -  -  60
+KristenAndSara_1280x720_60p  1280x720  -  -  60
+"""
+"""Names of the sequences of JVET, MPEG, xiph.org, AOM, UVG, SJTU and Netflix; then size, depth, chroma format, rate."""
+
+
+@pytest.mark.parametrize("line", PUBLISHED.split("\n")[1:-1])
+def test_published_names(line):
+    name, size, depth, chroma_format, rate = line.split()
+    named = parse_yuv_name(f"{name}.yuv")
+    assert [f"{width}x{height}" for width, height in named.sizes] == [size]
+    assert named.bit_depths == (() if depth == "-" else (int(depth),))
+    assert named.chroma_formats == (() if chroma_format == "-" else (chroma_format,))
+    assert named.rates == (() if rate == "-" else (Fraction(rate),))
+    unsure = (named.unsure_depth, named.unsure_chroma, named.unsure_rate, named.unsure_range, named.unreadable)
+    assert not any(unsure)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        *(("720p5994", "60000/1001"), ("1080p2997", "30000/1001"), ("1080p23976", "24000/1001"), ("720p50fps", "50")),
+        *(("1080p59_94", "60000/1001"), ("1080p59.94", "60000/1001"), ("2160p60hz", "60"), ("480p12.5", "25/2")),
+    ],
+)
+def test_rates_behind_numbers_of_lines(text, rate):
+    assert parse_yuv_name(f"x_{text}_ter.yuv").rates == (Fraction(rate),)
+
+
+@pytest.mark.parametrize("word", ["720p599x", "1080p5000", "720p10le", "1080p999"])
+def test_what_stands_behind_numbers_of_lines_and_is_no_rate_is_not_passed_over(word):
+    assert parse_yuv_name(f"x_{word}.yuv").unsure_rate == (word,)
+
+
+def test_colours_may_stand_between_a_bare_depth_and_the_chroma_format():
+    for colours in ("709", "bt2020_pq", "P3_ct2020", "rec709_hlg"):
+        assert parse_yuv_name(f"x_416x240p_60_10_{colours}_420.yuv").bit_depths == (10,)
+    assert parse_yuv_name("x_416x240p_60_10_709.yuv").unsure_depth == ("10",)
+    assert parse_yuv_name("x_416x240p_60_10_take_420.yuv").unsure_depth == ("10",)
