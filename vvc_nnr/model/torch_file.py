@@ -215,8 +215,8 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
         if _n_floats(content) > _n_floats(state):
             raise UnsupportedError(
                 f"holds more values beside {inner!r} than under it, which of the two is the network is not known: "
-                f"save its state dict alone, or name it by its key (compress --key {inner}, or compress --key '' for what "
-                "is beside it)"
+                f"save its state dict alone, or name it by its key (compress --key {inner}, or compress --key '' for "
+                "what is beside it)"
             )
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
