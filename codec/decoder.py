@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from vvc_nnr.children import run_child
-from vvc_nnr.codec.nal import HashType
+from vvc_nnr.codec.nal import LAST_SLICE_TYPE, HashType, nal_units
 from vvc_nnr.codec.programs import ffmpeg_executable, ffmpeg_versions, find_program, printed, work_folder
 from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, check_one_size, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
@@ -34,6 +34,8 @@ from vvc_nnr.sequences.yuv import frame_from_bytes, read_yuv
 
 _FIRST_RIGHT_LIBAVCODEC = 63
 """FFmpeg 9. Its predecessors decode 8-bit pictures with ALF wrongly."""
+_ZERO_WORDS = b"\x00\x00\x03" * 32
+"""cabac_zero_words of H.266, which every slice may have at its end."""
 # What begins FFmpeg's lines: its part that speaks, and where that lies in memory.
 _PART = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] *)+")
 
@@ -57,7 +59,7 @@ def decode_by_program(stream: VvcStream) -> Iterator[tuple[Frame, int]]:
     with work_folder() as folder:
         for data, shown in stream.parts(stream.new_beginnings):
             coded, decoded = folder / "in.266", folder / "out.yuv"
-            coded.write_bytes(data)
+            coded.write_bytes(_closed(data))
             _decode(executable, coded, decoded)
             yield from _read(decoded, stream, shown)
 
@@ -321,7 +323,7 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
             if index and picture.sequence != stream.pictures[index - 1].sequence:
                 yield from _decoded(decoder, None)
                 decoder.flush_buffers()
-            packet = av.Packet(stream.access_unit(index))
+            packet = av.Packet(_closed(stream.access_unit(index)))
             packet.pts = index
             yield from _decoded(decoder, packet)
         yield from _decoded(decoder, None)
@@ -332,6 +334,16 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
         if error.errno == errno.ENOMEM:
             said = "its headers contradict themselves, or there is not enough memory"
         raise BitstreamError(f"picture {index} does not decode ({said}): the VVC stream is damaged") from error
+
+
+def _closed(data: bytes) -> bytes:
+    """Access units with `_ZERO_WORDS` behind a slice that is their last NAL unit.
+
+    Behind a slice that is cut short FFmpeg reads on in memory that it has not set, and sometimes finds an end there; in
+    zeros it finds none.
+    """
+    *_, last = (unit.nal_unit_type for unit in nal_units(data))
+    return data + _ZERO_WORDS if last <= LAST_SLICE_TYPE else data
 
 
 def _decoded(decoder: av.VideoCodecContext, packet: av.Packet[Any] | None) -> Iterator[tuple[Frame, int]]:
