@@ -50,8 +50,9 @@ from vvc_nnr.filters.zoo import (
     n_parameters,
     network_tensors,
     reloaded,
+    uniform_network_bytes,
 )
-from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
+from vvc_nnr.model.safetensors import float_bytes
 from vvc_nnr.network_file import ONNX_SUFFIX
 from vvc_nnr.sequences.images import image_files
 
@@ -504,7 +505,7 @@ def _coded_bytes(
 ) -> bytes:
     network, metadata, place = trained.network, trained.file_metadata, given.place
     if compression.bits is not None:
-        return uniform_bytes(network_tensors(network), metadata, compression.bits)
+        return uniform_network_bytes(network, metadata, compression.bits)
     if place != "codec":
         metadata = {**metadata, LOOP_FILTERS_KEY: place}
     if compression.kind == "nnc":
