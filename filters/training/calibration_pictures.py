@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vvc_nnr.calibrate.calibration import check_pictures
 from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
@@ -207,14 +208,41 @@ def inloop_calibration(
         InputError: If a photograph cannot be used.
         ExternalToolError: If the encoder fails.
     """
-    fitted, held_out = crops(paths, options)
+
+    def coded(frame: Frame, qp: int) -> Frame:
+        stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
+        return next(decode_vvc(stream)).cropped(frame.width, frame.height)
+
+    return _filter_calibration(crops(paths, options), qps, layout, coded)
+
+
+def check_inloop_crops(network: nn.Module, paths: Sequence[Path], options: CropOptions, layout: Layout) -> None:
+    """Refuses what calibration by `inloop_calibration` would refuse, before a picture is coded.
+
+    Args:
+        network: The filter.
+        paths: Photographs; so are the others as there.
+        options: Which crops.
+        layout: How pictures go into the filter.
+
+    Raises:
+        InputError: If the crops are smaller than what an output of the network depends on, or cannot be used.
+    """
+    fitted, held_out = crops(paths, replace(options, n_held_out=1))
+    one_of_each = list({crop.shape: crop for crop in fitted}.values())
+    check_pictures(network, _filter_calibration((one_of_each, held_out), IN_LOOP_QPS, layout, lambda frame, _: frame))
+
+
+def _filter_calibration(
+    parts: tuple[list[Crop], list[Crop]], qps: Sequence[int], layout: Layout, coded: Callable[[Frame, int], Frame]
+) -> Calibration:
+    """Samples of crops to follow and to measure by, each as a codec returns it at one of the QPs."""
+    fitted, held_out = parts
 
     def samples(place: int, crop: Crop) -> list[Sample]:
         qp = qps[place % len(qps)]
         frame = rgb_to_frame(crop).to_bit_depth(CODED_BIT_DEPTH)
-        stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
-        decoded = next(decode_vvc(stream)).cropped(frame.width, frame.height)
-        return filter_samples(layout, frame, decoded, qp)
+        return filter_samples(layout, frame, coded(frame, qp), qp)
 
     return Calibration(
         tuple(sample for place, crop in enumerate(fitted) for sample in samples(place, crop)),

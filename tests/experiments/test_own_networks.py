@@ -254,6 +254,41 @@ def test_the_document_can_be_typed_in_as_it_stands(
     assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc"]
 
 
+POOLED = """
+import torch
+from torch import nn
+
+class Pooled(nn.Module):
+    layout = "planes=y,output=residual"
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return 0.01 * self.conv(x) * x.mean((2, 3), keepdim=True)
+"""
+
+
+def test_a_network_that_looks_at_whole_pictures_is_refused_before_others_are_calibrated(
+    run: Run, y4m: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pooled.py").write_text(POOLED)
+    networks = ("--networks", f"{NETS}:make_a", f"{tmp_path / 'pooled.py'}:Pooled", "--out", tmp_path / "out")
+    coding = ("--compress", "calibrated:0.5dB", "--calibrate", photographs, "--crops", "2")
+    command = [str(word) for word in ("experiment", "tool-by-tool", "--sequences", y4m, *networks, *coding)]
+    assert main([*command, "--qps", "37"]) == 2
+    said = capsys.readouterr().err
+    assert "pooled.py:Pooled: calibration: a picture of " in said
+    assert "--accept-small" in said
+    assert not (tmp_path / "out").exists(), "nothing was computed"
+    command.remove(f"{NETS}:make_a")
+    run(*command, "--qps", "37", "--accept-small")
+    (coded,) = (tmp_path / "out" / "networks").iterdir()
+    assert coded.name.startswith("Pooled_calibrated")
+
+
 @pytest.mark.parametrize("options", [ToolOptions, EndToEndOptions])
 def test_crops_need_photographs_and_are_at_least_one(
     options: type[ToolOptions] | type[EndToEndOptions], photographs: Path
