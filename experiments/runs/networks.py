@@ -425,7 +425,7 @@ class NetworkState:
 def check_photographs(
     compressions: Sequence[Compression],
     photographs: Path | None,
-    n_crops: int | None,
+    n_crops: int | None = None,
     *,
     accept_small: bool = False,
 ) -> None:
