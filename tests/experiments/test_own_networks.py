@@ -122,6 +122,20 @@ def test_tool_by_tool_says_which_network_does_not_fit_before_it_writes(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_filter_that_returns_integers_is_refused(
+    y4m: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "whole.py").write_text(
+        "import torch\nclass Whole(torch.nn.Conv2d):\n    layout = 'planes=y,output=picture'\n"
+        "    def __init__(self):\n        super().__init__(1, 1, 1)\n"
+        "    def forward(self, x):\n        return (255 * x).to(torch.uint8)\n"
+    )
+    command = ["filter", str(y4m), "-o", str(tmp_path / "o.y4m"), "--model", f"{tmp_path / 'whole.py'}:Whole"]
+    assert main(command) == 2
+    assert "it returned a tensor of uint8, must return floats on the scale that the layout" in capsys.readouterr().err
+    assert not (tmp_path / "o.y4m").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
