@@ -23,6 +23,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import nn
 
+from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
@@ -402,7 +403,7 @@ def uniform_network_bytes(
     Raises:
         InputError: As `uniform_bytes`.
     """
-    tensors = network_tensors(network)
+    tensors: NamedArrays = {**network_tensors(network)}
     return uniform_bytes(tensors, metadata, bits, biases, exact=exact_names(module_roles(network, tensors)))
 
 

@@ -209,7 +209,7 @@ class Compress(Command):
         with naming(path):
             bits = int(method.removeprefix("uniform"))
             ranges: Ranges = "tensor" if self.per_tensor else "row"
-            to_keep = exact_names(named_roles(stored.tensors) | dict(network.roles))
+            to_keep = exact_names(named_roles({**stored.tensors}) | dict(network.roles))
             data = uniform_bytes(exact, stored.metadata, bits, self.biases or "quantised", ranges, to_keep)
             kept = sorted(metadata_from_json(parse_container(data)[1][UNIFORM_KEY]).exact)
             floats = {name: tensor for name, tensor in stored.tensors.items() if tensor.dtype.kind == "f"}

@@ -35,7 +35,7 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 IN_LOOP_QPS = (22, 27, 32, 37)
-FILTER_CROP_SIDE = 128
+CROP_SIDE, FILTER_CROP_SIDE = 72, 128
 N_PATCHES, PATCH_BATCH = 2048, 64
 N_CODEC_CROPS, CODEC_CROP_SIDE = 24, 96
 MIN_HELD_OUT = 4
@@ -61,11 +61,11 @@ class CropOptions:
 
     n_fitted: int = 48
     n_held_out: int = 48
-    side: int = 72
+    side: int = CROP_SIDE
     seed: int = 0
 
 
-def crop_options(n_crops: int | None, side: int = CropOptions.side) -> CropOptions:
+def crop_options(n_crops: int | None, side: int = CROP_SIDE) -> CropOptions:
     """So many crops to follow as the user says, and as many to measure by; None: 48 and 48.
 
     Args:
