@@ -78,7 +78,7 @@ _MARKERS: Mapping[Marker, tuple[str, float]] = {
     "square": ("s", 6.6),
     "triangle": ("^", 7.6),
     "diamond": ("D", 6.4),
-    "cross": ("x", 7.2),
+    "cross": ("x", 9.6),
     "plus": ("+", 9.0),
     "tripod": ("1", 10.0),
     "star": ("*", 12),
@@ -353,6 +353,8 @@ def _look(series: Series) -> dict[str, Any]:
         "markersize": size,
         "markeredgecolor": colour if is_open else COLOURS["raised"],
         "markeredgewidth": 2 if is_open else 1,
+        # marks of decoded weights lie under those as trained, which they would cover, and look out from under them
+        "zorder": 1.9 if is_open and series.line == "none" else 2,
     }
 
 

@@ -38,6 +38,8 @@ _PROBED_SIDE = 64
 _MUCH_CLIPPED = 0.9
 """Share of clipped samples of the test picture, of which hardly any is black or white."""
 _MAX_STRIDE = 4096
+_BEYOND = 2.0
+"""No picture in 0..1 has a mean as far from zero, whatever a network's weights do to it."""
 _ROUNDING = 1e-4
 """By so much a likelihood may be above 1."""
 _log = logging.getLogger(__name__)
@@ -124,6 +126,8 @@ def picture_codec(network: nn.Module, *, stride: int | None = None) -> PictureCo
                 raise
             try:
                 return _measured(LikelihoodCodec(network, 1), said)
+            except _NoLikelihoodsError as error:
+                raise InputError(f"holds no autoencoder: {no_bytes}, or forward likelihoods too") from error
             except InputError as error:
                 raise InputError(f"{error}; {no_bytes}") from error
     return _measured(LikelihoodCodec(network, 1), said)
@@ -175,7 +179,7 @@ class _OwnCodec:
 
     def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """The pictures (N, 3, H, W) in 0..1 that the network's forward pass makes, with gradients."""
-        return _reconstruction(network(pictures))
+        return _reconstruction(network(pictures), network, "forward")
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         """Bytes of one picture (1, 3, H, W), and what is decoded of them."""
@@ -233,6 +237,14 @@ class _NoBytesError(InputError):
     """`encode` returns something else than bytes; the network may be of another kind."""
 
 
+class _NoLikelihoodsError(InputError):
+    """`forward` returns no likelihoods; the network is of another kind, or of none."""
+
+
+class _NoPictureError(InputError):
+    """What comes out is no picture in 0..1, at any stride."""
+
+
 class _OtherShapeError(InputError):
     """The picture that comes out is of another shape, perhaps because the stride is another."""
 
@@ -269,11 +281,12 @@ def _measured(codec: _Codec, stride: int | None) -> _Codec:
         n = max(1, math.ceil(_PROBED_SIDE / candidate)) // 2 * 2 + 1
         try:
             (coded,) = found.code(_test_picture(n * candidate, (n + 2) * candidate)[None])
-        except _NoBytesError:
+        except (_NoBytesError, _NoLikelihoodsError, _NoPictureError):
             raise
         except InputError as error:
             last = error
         else:
+            _check_scale(found)
             _check_coded(coded, found)
             _check_repeats(found)
             return found
@@ -281,6 +294,18 @@ def _measured(codec: _Codec, stride: int | None) -> _Codec:
         strides = f"is its stride {stride}?" if stride else f"with each stride of 1 to {STRIDES[-1]}"
         raise InputError(f"{last} ({strides})") from last
     raise last
+
+
+def _check_scale(codec: _OwnCodec) -> None:
+    """Refuses a network whose picture of a test picture is clearly on another scale, such as 0..255."""
+    side = -(-_PROBED_SIDE // codec.stride) * codec.stride
+    _, decode = codec.encode(_as_planes(_test_picture(side, side), codec.stride))
+    mean = float(decode().mean())
+    if not abs(mean) < _BEYOND:
+        raise InputError(
+            f"{class_name(codec.network)}: returns a picture of mean {mean:.4g} (of a test picture in 0..1); must be "
+            "floats in 0..1: divide by 255 if they are in 0..255"
+        )
 
 
 def _check_coded(coded: CodedPicture, codec: PictureCodec) -> None:
@@ -420,20 +445,29 @@ def _strings(strings: Any, network: nn.Module) -> Iterator[bytes]:
         )
 
 
-def _reconstruction(output: Any) -> Tensor:
-    """The picture in what a network returns: `x_hat` of a map, the first of several, or itself."""
+def _reconstruction(output: Any, network: nn.Module, method: str) -> Tensor:
+    """The picture in what a method of a network returns: `x_hat` of a map, the first of several, or itself."""
     if isinstance(output, Mapping):
         output = output.get("x_hat")
     elif isinstance(output, list | tuple) and output:
         output = output[0]
     if not isinstance(output, Tensor):
-        raise InputError("the network returns no picture; must return a tensor, x_hat of a map, or a picture first")
+        raise _NoPictureError(
+            f"{class_name(network)}.{method} returns no picture; must return a tensor, x_hat of a map, or a picture "
+            "first"
+        )
+    if not output.is_floating_point():
+        dtype = str(output.dtype).removeprefix("torch.")
+        raise _NoPictureError(
+            f"{class_name(network)}.{method} returns a picture of {dtype}; must be floats in 0..1: divide by 255 if "
+            "they are in 0..255"
+        )
     return output
 
 
 def _own_picture(output: Any, network: nn.Module, method: str) -> Tensor:
     with _naming(network, method):
-        found = _reconstruction(output).detach().float().cpu()
+        found = _reconstruction(output, network, method).detach().float().cpu()
     return found[None] if found.ndim == 3 else found
 
 
@@ -446,7 +480,7 @@ def _likelihoods(output: Any, network: nn.Module) -> Sequence[Tensor]:
     else:
         found = []
     if not found:
-        raise InputError(
+        raise _NoLikelihoodsError(
             f"holds no autoencoder: {class_name(network)}.forward returns no likelihoods, so that its rate is not "
             'known; must return {"x_hat": ..., "likelihoods": ...}, or the network have encode and decode, or compress'
         )

@@ -23,6 +23,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import nn
 
+from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
@@ -53,6 +54,8 @@ from vvc_nnr.network_file import (
     stored_network,
 )
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.roles import exact_names
 
 Network: TypeAlias = InLoopNetwork | Autoencoder
 Arch: TypeAlias = str | nn.Module | Callable[[], object]
@@ -392,6 +395,18 @@ def network_tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().numpy() for name, value in network.state_dict().items()}
 
 
+def uniform_network_bytes(
+    network: nn.Module, metadata: Mapping[str, str], bits: int = 8, biases: Biases = "quantised"
+) -> bytes:
+    """A network's file by the papers' uniform quantiser; what must be exact by its role is left as it is.
+
+    Raises:
+        InputError: As `uniform_bytes`.
+    """
+    tensors: NamedArrays = {**network_tensors(network)}
+    return uniform_bytes(tensors, metadata, bits, biases, exact=exact_names(module_roles(network, tensors)))
+
+
 def network_metadata(network: Network) -> dict[str, str]:
     """The metadata from which `build_network` makes a bundled module again."""
     return {"architecture": _architecture(network), "config": json.dumps(network.config)}
@@ -405,7 +420,7 @@ def reconstruct(network: nn.Module, bits: int = 8, biases: Biases = "quantised")
     """
     tensors, metadata = network_tensors(network), network_metadata(network) if isinstance(network, Network) else {}
     original = float_bytes(tensors, metadata)
-    compressed = uniform_bytes(tensors, metadata, bits, biases)
+    compressed = uniform_network_bytes(network, metadata, bits, biases)
     decoded = with_tensors(network, parse_network(compressed).tensors, "the compressed network")
     return Reconstruction(decoded, len(original), len(compressed))
 

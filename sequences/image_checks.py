@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -422,7 +423,8 @@ def unidentified(file: BinaryIO) -> BitstreamError | UnsupportedError:
     if name is None:
         return BitstreamError(f"no image of a known kind ({', '.join(SUFFIXES_OF)}), or damaged")
     file.seek(0)
-    unusual = unusual_kind(file.read()) if name == "JPEG" else _unusual_tiff(file) if "TIFF" in name else None
+    with warnings.catch_warnings(action="ignore"):  # of damaged tags: the file is refused anyway
+        unusual = unusual_kind(file.read()) if name == "JPEG" else _unusual_tiff(file) if "TIFF" in name else None
     if unusual:
         return UnsupportedError(f"is a {name} of {unusual}, which is not read; convert it")
     words = "damaged, or of unusual samples, colours or compression; convert it"

@@ -116,7 +116,8 @@ def compress(
             `qp_by_size`, or search "thorough". `vvc_nnr.calibrate.compress_calibrated.compress_calibrated` tells more.
         max_loss_db: With `calibration`: the smallest file that loses no more of PSNR on pictures held out.
         evaluate: A score of the user's own, the higher the better: called with a network of the kind of `model`, about
-            ten times, while the smallest file is looked for whose score falls by no more than `max_drop`.
+            ten times (24 where the finest file scores too low), while the smallest file is looked for whose score falls
+            by no more than `max_drop`.
         max_drop: With `evaluate`: the largest drop of the score.
 
     Raises:

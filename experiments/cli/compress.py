@@ -25,8 +25,15 @@ from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door,
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path
 from vvc_nnr.filters.picture_options import PictureOptions
-from vvc_nnr.model.container import Tensor, float32_size
-from vvc_nnr.model.safetensors import Biases, Ranges, parse_network, uniform_bytes
+from vvc_nnr.model.container import Tensor, float32_size, parse_container
+from vvc_nnr.model.safetensors import (
+    UNIFORM_KEY,
+    Biases,
+    Ranges,
+    metadata_from_json,
+    parse_network,
+    uniform_bytes,
+)
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
     ONNX_SUFFIX,
@@ -47,7 +54,7 @@ from vvc_nnr.options import CompressOptions
 from vvc_nnr.parallel import Progress
 from vvc_nnr.quantize.quality import weak_tensors_db
 from vvc_nnr.roles.by_name import named_roles
-from vvc_nnr.roles.roles import Role, override_roles
+from vvc_nnr.roles.roles import Role, exact_names, override_roles
 
 if TYPE_CHECKING:
     from vvc_nnr.calibrate.allocation import TensorAllocation
@@ -202,13 +209,19 @@ class Compress(Command):
         with naming(path):
             bits = int(method.removeprefix("uniform"))
             ranges: Ranges = "tensor" if self.per_tensor else "row"
-            data = uniform_bytes(exact, stored.metadata, bits, self.biases or "quantised", ranges)
+            to_keep = exact_names(named_roles({**stored.tensors}) | dict(network.roles))
+            data = uniform_bytes(exact, stored.metadata, bits, self.biases or "quantised", ranges, to_keep)
+            kept = sorted(metadata_from_json(parse_container(data)[1][UNIFORM_KEY]).exact)
             floats = {name: tensor for name, tensor in stored.tensors.items() if tensor.dtype.kind == "f"}
             weak = weak_tensors_db(floats, parse_network(data).tensors)
         write_file(self.output, data)
         outcome = _sizes(self.output, method, stored.tensors, stored.metadata, len(data))
         lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
-        outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | {"ranges": ranges, "weak_db": weak})
+        if kept:
+            more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+            lines.append(f"kept exact, as entropy tables and constants are: {shown(kept[0])}{more}")
+        data_of = {"ranges": ranges, "weak_db": weak, "exact": kept}
+        outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | data_of)
         return _with_notes(outcome, stored.left_out, stored.tensors)
 
     def _by_pictures(self, path: Path, photographs: Path) -> Outcome:

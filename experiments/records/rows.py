@@ -208,7 +208,7 @@ class ImageRow:
     @property
     def axes(self) -> Axes:
         """Where it is on the axes of a plan."""
-        return {"images": self.image, "networks": self.setting if self.method == "cnn-ae" else None}
+        return {"images": self.image, "networks": self.setting if self.method in AUTOENCODER_METHODS else None}
 
 
 @dataclass(frozen=True, slots=True)

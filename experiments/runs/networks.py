@@ -38,6 +38,8 @@ from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_net
 from vvc_nnr.filters.training.calibration_pictures import (
     FILTER_CROP_SIDE,
     IN_LOOP_QPS,
+    CropOptions,
+    check_inloop_crops,
     codec_calibration,
     crop_options,
     inloop_calibration,
@@ -50,8 +52,9 @@ from vvc_nnr.filters.zoo import (
     n_parameters,
     network_tensors,
     reloaded,
+    uniform_network_bytes,
 )
-from vvc_nnr.model.safetensors import float_bytes, uniform_bytes
+from vvc_nnr.model.safetensors import float_bytes
 from vvc_nnr.network_file import ONNX_SUFFIX
 from vvc_nnr.sequences.images import image_files
 
@@ -392,12 +395,14 @@ class CodingOptions:
         folder: Where the coded files go; they are read from there if they are there already.
         photographs: Folder of the photographs that "calibrated" looks at; None where no compression is of that kind.
         n_crops: Crops of them that it follows; None: as many as `compress_by_pictures` does.
+        accept_small: Crops may be smaller than what an output depends on.
     """
 
     compressions: Sequence[Compression]
     folder: Path
     photographs: Path | None = None
     n_crops: int | None = None
+    accept_small: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -417,7 +422,13 @@ class NetworkState:
     codec: PictureCodec | None
 
 
-def check_photographs(compressions: Sequence[Compression], photographs: Path | None, n_crops: int | None) -> None:
+def check_photographs(
+    compressions: Sequence[Compression],
+    photographs: Path | None,
+    n_crops: int | None = None,
+    *,
+    accept_small: bool = False,
+) -> None:
     """Refuses calibrated compression without photographs, and photographs without it, before anything runs.
 
     Raises:
@@ -425,6 +436,8 @@ def check_photographs(compressions: Sequence[Compression], photographs: Path | N
     """
     if n_crops is not None and photographs is None:
         raise InputError(f"n_crops: {n_crops}, are crops of photographs to compress by; give them (--calibrate DIR)")
+    if accept_small and photographs is None:
+        raise InputError("accept_small: is of crops of photographs to compress by; give them (--calibrate DIR)")
     if n_crops is not None and n_crops < 1:
         raise InputError(f"n_crops: {n_crops}, must be at least 1")
     if any(each.kind == "calibrated" for each in compressions):
@@ -433,6 +446,41 @@ def check_photographs(compressions: Sequence[Compression], photographs: Path | N
         image_files(photographs)
     elif photographs is not None:
         raise InputError("photographs (--calibrate DIR): no compression is calibrated; add it to the list (--compress)")
+
+
+def check_calibrations(networks: Sequence[GivenNetwork], options: CodingOptions) -> None:
+    """Refuses networks that a calibrated compression cannot take, all of them before the first is compressed.
+
+    Args:
+        networks: The networks.
+        options: The compressions; what is coded already is let through.
+
+    Raises:
+        InputError: If no gradients go through a network, or its crops are smaller than what an output depends on.
+    """
+    for network in networks:
+        open_ones = [
+            compression
+            for compression in options.compressions
+            if compression.kind == "calibrated"
+            and network.trained is not None
+            and not _coded_path(network, network.trained, compression, options).exists()
+        ]
+        if network.trained is None or not open_ones:
+            continue
+        layout = network.trained.layout
+        with naming(network.trained.path):
+            _check_gradients(network, network.trained, open_ones[0])
+            if network.codec is None and layout is not None and not options.accept_small:
+                check_inloop_crops(network.trained.network, _photographs(options), _crops_of(options), layout)
+
+
+def _check_gradients(given: GivenNetwork, trained: LoadedNetwork, compression: Compression) -> None:
+    if isinstance(trained.network, OnnxNetwork):
+        raise InputError(
+            f"compression {compression.text}: no gradients go through the graph of an ONNX model; say what makes its "
+            f"torch module (--arch {given.name}=FILE.py:NAME), or take this compression away"
+        )
 
 
 def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:
@@ -481,6 +529,18 @@ def _coded_file(
     network: GivenNetwork, trained: LoadedNetwork, compression: Compression, options: CodingOptions
 ) -> Path:
     """The coded file of a network, made if it is not there."""
+    path = _coded_path(network, trained, compression, options)
+    if not path.exists():
+        with naming(trained.path):
+            data = _coded_bytes(network, trained, compression, options)
+        write_file(path, data)
+    return path
+
+
+def _coded_path(
+    network: GivenNetwork, trained: LoadedNetwork, compression: Compression, options: CodingOptions
+) -> Path:
+    """Where the coded file of a network is or will be, by the content of all that it is made from."""
     name, place = network.name, network.place
     key = hashlib.sha256(f"{vvc_nnr.__version__} {compression.text} {place} ".encode())
     key.update(_float_bytes(trained))
@@ -491,12 +551,7 @@ def _coded_file(
     plain = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in name)
     suffix = ".safetensors" if compression.kind == "uniform" else ".nnc"
     text = compression.text.replace(":", "_")
-    path = options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
-    if not path.exists():
-        with naming(trained.path):
-            data = _coded_bytes(network, trained, compression, options)
-        write_file(path, data)
-    return path
+    return options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
 
 
 def _coded_bytes(
@@ -504,16 +559,12 @@ def _coded_bytes(
 ) -> bytes:
     network, metadata, place = trained.network, trained.file_metadata, given.place
     if compression.bits is not None:
-        return uniform_bytes(network_tensors(network), metadata, compression.bits)
+        return uniform_network_bytes(network, metadata, compression.bits)
     if place != "codec":
         metadata = {**metadata, LOOP_FILTERS_KEY: place}
     if compression.kind == "nnc":
         return compress(network, qp=compression.qp, metadata=metadata)
-    if isinstance(network, OnnxNetwork):
-        raise InputError(
-            f"compression {compression.text}: no gradients go through the graph of an ONNX model; say what makes its "
-            f"torch module (--arch {given.name}=FILE.py:NAME), or take this compression away"
-        )
+    _check_gradients(given, trained, compression)
     found = compress_calibrated(
         network,
         _calibration(given, trained.layout, options),
@@ -544,4 +595,10 @@ def _calibration(network: GivenNetwork, layout: Layout | None, options: CodingOp
         return codec_calibration(network.codec, photographs, options.n_crops)
     assert layout is not None
     before: LoopFilters = "none" if network.place == "none" else "all"
-    return inloop_calibration(photographs, IN_LOOP_QPS, before, crop_options(options.n_crops, FILTER_CROP_SIDE), layout)
+    calibration = inloop_calibration(photographs, IN_LOOP_QPS, before, _crops_of(options), layout)
+    return replace(calibration, accepts_small=True) if options.accept_small else calibration
+
+
+def _crops_of(options: CodingOptions) -> CropOptions:
+    """Which crops a filter is calibrated by."""
+    return crop_options(options.n_crops, FILTER_CROP_SIDE)

@@ -39,6 +39,7 @@ from vvc_nnr.experiments.runs.networks import (
     CodingOptions,
     GivenNetwork,
     NetworkState,
+    check_calibrations,
     given_autoencoders,
     given_filters,
     network_states,
@@ -116,6 +117,10 @@ def run_tool_by_tool(
     )
     pictures_of = decoded or CodedHere(options, cache or folder / "cache")
     check_places(networks, pictures_of.loop_filter_sets)
+    coding = CodingOptions(
+        options.compressions, folder / CODED_FOLDER, options.photographs, options.n_crops, options.accept_small
+    )
+    check_calibrations(networks, coding)
     inference = _inference(networks, options)
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
@@ -143,9 +148,7 @@ def run_tool_by_tool(
         pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
         remove_leftovers(pictures)
         remove_leftovers(coded)
-        states = network_states(
-            networks, CodingOptions(options.compressions, coded, options.photographs, options.n_crops)
-        )
+        states = network_states(networks, coding)
         _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
         _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in run.writer.existing))
         ToolExperiment(options, states, pictures_of, pictures).run(sources, run.writer)
@@ -185,6 +188,8 @@ def run_end_to_end(
     """
     check_not_old(folder)
     networks = given_autoencoders(options.networks, options.originals, options.archs, modules, options.stride)
+    coding = CodingOptions(options.compressions, folder / CODED_FOLDER, options.photographs, options.n_crops)
+    check_calibrations(networks, coding)
     own = {"compressions": [each.text for each in options.compressions], **_image_encoders()}
     settings = _plain(asdict(options)) | own
     inputs = picture_digests(pictures, names)
@@ -195,9 +200,7 @@ def run_end_to_end(
     with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
         coded = make_folder(folder / CODED_FOLDER)
         remove_leftovers(coded)
-        states = network_states(
-            networks, CodingOptions(options.compressions, coded, options.photographs, options.n_crops)
-        )
+        states = network_states(networks, coding)
         _write_networks(folder / IMAGE_NETWORKS, states, provenance.to_header() | conventions)
         _tell_others(states, ((row.setting, row.weights, row.network_sha256) for row in run.writer.existing))
         EndToEndExperiment(options, states).run(pictures, names, run.writer)

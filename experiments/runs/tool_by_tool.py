@@ -109,6 +109,7 @@ class ToolOptions:
         decisions: Whether the encoder decides where and how strongly the networks run.
         photographs: Folder of photographs for the compression "calibrated".
         n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
+        accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
 
     Raises:
@@ -137,6 +138,7 @@ class ToolOptions:
     decisions: DecisionMode = "off"
     photographs: Path | None = None
     n_crops: int | None = None
+    accept_small: bool = False
     viewer_picture: int = 0
 
     def __post_init__(self) -> None:
@@ -149,7 +151,7 @@ class ToolOptions:
         if self.viewer_picture < 0:
             raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
         check_once(self.compressions)
-        check_photographs(self.compressions, self.photographs, self.n_crops)
+        check_photographs(self.compressions, self.photographs, self.n_crops, accept_small=self.accept_small)
 
     @property
     def ways(self) -> tuple[Way, ...]:

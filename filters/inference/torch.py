@@ -52,6 +52,9 @@ class TorchBackend:
             output = self._network(inputs, *strength)
         if not isinstance(output, Tensor):
             raise InputError(f"it returned a {type(output).__name__}, must return a tensor")
+        if not output.is_floating_point():
+            dtype = str(output.dtype).removeprefix("torch.")
+            raise InputError(f"it returned a tensor of {dtype}, must return floats on the scale that the layout says")
         return np.ascontiguousarray(output[0].float().cpu().numpy())
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vvc_nnr.calibrate.calibration import check_pictures
 from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, Calibration, Sample
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
@@ -34,7 +35,7 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 IN_LOOP_QPS = (22, 27, 32, 37)
-FILTER_CROP_SIDE = 128
+CROP_SIDE, FILTER_CROP_SIDE = 72, 128
 N_PATCHES, PATCH_BATCH = 2048, 64
 N_CODEC_CROPS, CODEC_CROP_SIDE = 24, 96
 MIN_HELD_OUT = 4
@@ -45,9 +46,6 @@ GREY = np.array([0.299, 0.587, 0.114])
 Crop: TypeAlias = NDArray[np.uint8]
 T = TypeVar("T")
 Degrade: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
-
-
-USUAL_SIDE = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +61,11 @@ class CropOptions:
 
     n_fitted: int = 48
     n_held_out: int = 48
-    side: int = USUAL_SIDE
+    side: int = CROP_SIDE
     seed: int = 0
 
 
-def crop_options(n_crops: int | None, side: int = USUAL_SIDE) -> CropOptions:
+def crop_options(n_crops: int | None, side: int = CROP_SIDE) -> CropOptions:
     """So many crops to follow as the user says, and as many to measure by; None: 48 and 48.
 
     Args:
@@ -210,14 +208,41 @@ def inloop_calibration(
         InputError: If a photograph cannot be used.
         ExternalToolError: If the encoder fails.
     """
-    fitted, held_out = crops(paths, options)
+
+    def coded(frame: Frame, qp: int) -> Frame:
+        stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
+        return next(decode_vvc(stream)).cropped(frame.width, frame.height)
+
+    return _filter_calibration(crops(paths, options), qps, layout, coded)
+
+
+def check_inloop_crops(network: nn.Module, paths: Sequence[Path], options: CropOptions, layout: Layout) -> None:
+    """Refuses what calibration by `inloop_calibration` would refuse, before a picture is coded.
+
+    Args:
+        network: The filter.
+        paths: Photographs; so are the others as there.
+        options: Which crops.
+        layout: How pictures go into the filter.
+
+    Raises:
+        InputError: If the crops are smaller than what an output of the network depends on, or cannot be used.
+    """
+    fitted, held_out = crops(paths, replace(options, n_held_out=1))
+    one_of_each = list({crop.shape: crop for crop in fitted}.values())
+    check_pictures(network, _filter_calibration((one_of_each, held_out), IN_LOOP_QPS, layout, lambda frame, _: frame))
+
+
+def _filter_calibration(
+    parts: tuple[list[Crop], list[Crop]], qps: Sequence[int], layout: Layout, coded: Callable[[Frame, int], Frame]
+) -> Calibration:
+    """Samples of crops to follow and to measure by, each as a codec returns it at one of the QPs."""
+    fitted, held_out = parts
 
     def samples(place: int, crop: Crop) -> list[Sample]:
         qp = qps[place % len(qps)]
         frame = rgb_to_frame(crop).to_bit_depth(CODED_BIT_DEPTH)
-        stream = VvcEncoder(VvcOptions(qp, loop_filters=loop_filters)).encode([frame]).stream
-        decoded = next(decode_vvc(stream)).cropped(frame.width, frame.height)
-        return filter_samples(layout, frame, decoded, qp)
+        return filter_samples(layout, frame, coded(frame, qp), qp)
 
     return Calibration(
         tuple(sample for place, crop in enumerate(fitted) for sample in samples(place, crop)),

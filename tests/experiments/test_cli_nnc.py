@@ -351,6 +351,22 @@ def test_floats_of_other_widths_are_read_as_float32(tmp_path: Path) -> None:
     assert [str(tensors[name].dtype) for name in "abn"] == ["float32", "float32", "int64"]
 
 
+@pytest.mark.parametrize("options", [(), ("--per-tensor",)])
+def test_uniform8_keeps_entropy_tables_and_says_so(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    table = np.geomspace(0.11, 256, 64, dtype=np.float32)
+    cdf = np.arange(640, dtype=np.int32).reshape(64, 10)
+    tensors = {"g_a.weight": rng.normal(size=(8, 30)).astype(np.float32), "gaussian_conditional.scale_table": table}
+    write_float(tmp_path / "a.safetensors", {**tensors, "gaussian_conditional._quantized_cdf": cdf}, {})
+    paths = ("compress", tmp_path / "a.safetensors", "--method", "uniform8", "-o", tmp_path / "b.safetensors")
+    printed = run(*paths, *options)
+    assert "kept exact, as entropy tables and constants are: gaussian_conditional.scale_table" in printed
+    assert json.loads(run(*paths, *options, "--json"))["exact"] == ["gaussian_conditional.scale_table"]
+    found = read_network(tmp_path / "b.safetensors").tensors
+    assert np.array_equal(found["gaussian_conditional.scale_table"], table)
+    assert not np.array_equal(found["g_a.weight"], tensors["g_a.weight"])
+
+
 def test_updates_are_made_and_applied_one_after_another(run: Run, networks: Path, tmp_path: Path) -> None:
     base = networks / "rep.safetensors"
     states = [read_network(base).tensors]

@@ -91,7 +91,10 @@ def test_bytes_estimates_and_files_in_one_table(folder: Path, run: Run) -> None:
     assert any(note.startswith("Estimated rate: code length") for note in table["notes"])
     equal = printed["tables"]["rate_at_equal_quality"]["rows"]
     assert {"Deflated", "Estimated, estimated rate", "JPEG, file", "WebP, payload"} <= {row["Method"] for row in equal}
+    assert "Unfinished" not in json.dumps(printed)
     found = load(folder / "r")
+    assert found.images is not None
+    assert found.images.remarks == ()
     frame = found.end_to_end
     assert set(frame["method"]) >= {"cnn-ae", "cnn-ae-estimate", "webp-file", "webp-payload", "jpeg-file"}
     assert set(found.networks["architecture"]) == {"Deflated", "Estimated"}

@@ -122,6 +122,20 @@ def test_tool_by_tool_says_which_network_does_not_fit_before_it_writes(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_filter_that_returns_integers_is_refused(
+    y4m: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "whole.py").write_text(
+        "import torch\nclass Whole(torch.nn.Conv2d):\n    layout = 'planes=y,output=picture'\n"
+        "    def __init__(self):\n        super().__init__(1, 1, 1)\n"
+        "    def forward(self, x):\n        return (255 * x).to(torch.uint8)\n"
+    )
+    command = ["filter", str(y4m), "-o", str(tmp_path / "o.y4m"), "--model", f"{tmp_path / 'whole.py'}:Whole"]
+    assert main(command) == 2
+    assert "it returned a tensor of uint8, must return floats on the scale that the layout" in capsys.readouterr().err
+    assert not (tmp_path / "o.y4m").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
@@ -252,6 +266,41 @@ def test_the_document_can_be_typed_in_as_it_stands(
         rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
     weights = dict.fromkeys(row["weights"] for row in rows if row["network"] == "network")
     assert list(weights) == ["original", "file:small", "file:fitted", "uniform8", "nnc"]
+
+
+POOLED = """
+import torch
+from torch import nn
+
+class Pooled(nn.Module):
+    layout = "planes=y,output=residual"
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return 0.01 * self.conv(x) * x.mean((2, 3), keepdim=True)
+"""
+
+
+def test_a_network_that_looks_at_whole_pictures_is_refused_before_others_are_calibrated(
+    run: Run, y4m: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pooled.py").write_text(POOLED)
+    networks = ("--networks", f"{NETS}:make_a", f"{tmp_path / 'pooled.py'}:Pooled", "--out", tmp_path / "out")
+    coding = ("--compress", "calibrated:0.5dB", "--calibrate", photographs, "--crops", "2")
+    command = [str(word) for word in ("experiment", "tool-by-tool", "--sequences", y4m, *networks, *coding)]
+    assert main([*command, "--qps", "37"]) == 2
+    said = capsys.readouterr().err
+    assert "pooled.py:Pooled: calibration: a picture of " in said
+    assert "--accept-small" in said
+    assert not (tmp_path / "out").exists(), "nothing was computed"
+    command.remove(f"{NETS}:make_a")
+    run(*command, "--qps", "37", "--accept-small")
+    (coded,) = (tmp_path / "out" / "networks").iterdir()
+    assert coded.name.startswith("Pooled_calibrated")
 
 
 @pytest.mark.parametrize("options", [ToolOptions, EndToEndOptions])

@@ -71,6 +71,17 @@ def test_names_from_outside_are_drawn_as_they_are(
     assert ">$_{$, original<" in (tmp_path / "odd.svg").read_text()
 
 
+def test_marks_of_decoded_weights_do_not_cover_those_as_trained(image_rows: list[ImageRow]) -> None:
+    """At close rates both lie in one place: the cross is beneath, and its arms are longer than what is on it."""
+    (axes,) = end_to_end_figure(image_rows).axes
+    lines = {str(line.get_label()): line for line in axes.lines}
+    decoded = next(line for label, line in lines.items() if label.startswith("reconstructed CNN-AE"))
+    trained = lines["CNN-AE"]
+    assert decoded.get_marker() == "x"
+    assert decoded.get_zorder() < trained.get_zorder()
+    assert decoded.get_markersize() > 1.2 * trained.get_markersize()
+
+
 def test_end_to_end_figure(image_rows: list[ImageRow]) -> None:
     (axes,) = end_to_end_figure(image_rows).axes
     assert labels(axes) == [

@@ -218,6 +218,10 @@ class Plain(nn.Module):
                 return y * math.nan, torch.full_like(y, 0.5)
             case "half":
                 return y[..., ::2], torch.full_like(y, 0.5)
+            case "integers":
+                return (x * 255).to(torch.uint8), torch.full_like(y, 0.5)
+            case "scale":
+                return {"x_hat": 255 * x + 0 * y, "likelihoods": {"y": torch.full_like(y, 0.5)}}
             case "fails":
                 raise KeyError("y")
         return None
@@ -240,7 +244,16 @@ class Written(nn.Module):
         if self.wrong in ("nothing", "keeps"):
             return self.kept
         x = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(1, 3, height, width).copy())
-        return x[..., :-1] / 255 if self.wrong == "column" else x.float() / (1 if self.wrong == "range" else 255)
+        match self.wrong:
+            case "integers":
+                return x
+            case "column":
+                return x[..., :-1] / 255
+            case "range":
+                return x.float()
+            case "contrast":
+                return (x > 128).float()
+        return x / 255
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -249,7 +262,9 @@ class Written(nn.Module):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("text", "Written.encode returns a str; must return the bytes of the picture"),
+        ("text", "^holds no autoencoder: Written.encode returns a str; must return the bytes of the picture"),
+        ("integers", r"Written\.decode returns a picture of uint8; must be floats in 0\.\.1: divide by 255"),
+        ("range", r"Written: returns a picture of mean 1\d\d.*; must be floats in 0\.\.1: divide by 255"),
         ("column", r"\(1, 3, 128, 383\) of one of \(1, 3, 128, 384\); .* \(with each stride of 1 to 128\)"),
         ("nothing", "Written writes 0 bytes; must write all that decoding needs"),
         ("keeps", "Written: decodes another picture of the same bytes once it has encoded another one"),
@@ -263,7 +278,7 @@ def test_a_byte_coder_with_a_fault_is_refused_by_its_cause(wrong: str, message: 
 def test_a_picture_that_is_clipped_is_told(caplog: pytest.LogCaptureFixture) -> None:
     picture_codec(Written(""))
     assert not caplog.records
-    picture_codec(Written("range"))
+    picture_codec(Written("contrast"))
     assert "most samples that Written returns are clipped; must be in 0..1" in caplog.text
 
 
@@ -276,7 +291,9 @@ def test_encode_that_returns_tensors_is_no_byte_coder(rgb: NDArray[np.uint8]) ->
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Plain("picture"), "holds no autoencoder: Plain.forward returns no likelihoods"),
+        (Plain("picture"), "holds no autoencoder: Plain.encode returns a Tensor; must return the bytes"),
+        (Plain("integers"), r"Plain\.forward returns a picture of uint8; must be floats in 0\.\.1"),
+        (Plain("scale"), r"Plain: returns a picture of mean \d+.* must be floats in 0\.\.1"),
         (Plain("random"), "returns other values each time in evaluation mode"),
         (Plain("logarithms"), "likelihoods from -3 to -3; must be above 0 and at most 1"),
         (Plain("half"), r"makes a picture \(1, 3, 128, 192\) of one of \(1, 3, 128, 384\); must be of the same shape"),

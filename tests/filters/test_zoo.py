@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.filters.bundled import ZOO, zoo_names
@@ -22,8 +23,9 @@ from vvc_nnr.filters.zoo import (
     network_metadata,
     network_tensors,
     reconstruct,
+    uniform_network_bytes,
 )
-from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, write_float, write_uniform
+from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, uniform_bytes, write_float, write_uniform
 
 
 @pytest.fixture
@@ -294,6 +296,32 @@ def test_a_reconstructed_filter_runs(filter_network, random_frame):
     change, difference = (np.abs(expected.planes[0].astype(int) - other.planes[0]) for other in (frame, got))
     assert difference.max() <= 0.02 * change.max()
     assert filter_frame(reconstruct(network).network, frame, 32).format() == frame.format()
+
+
+class Hyperprior(nn.Module):
+    """The names of a CompressAI model: a table of scales, and the integers that were made of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.gaussian_conditional = nn.Module()
+        self.gaussian_conditional.register_buffer("scale_table", torch.logspace(-1, 2.4, 64))
+        self.gaussian_conditional.register_buffer("_quantized_cdf", torch.arange(64, dtype=torch.int32))
+
+
+def test_an_entropy_models_tables_are_no_weights_of_the_quantiser():
+    network = Hyperprior()
+    rebuilt = reconstruct(network).network
+    assert torch.equal(rebuilt.gaussian_conditional.scale_table, network.gaussian_conditional.scale_table)
+    assert not torch.equal(rebuilt.conv.weight, network.conv.weight)
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_bundled_networks_are_quantised_as_ever(name):
+    loaded = load_network(name)
+    metadata = loaded.file_metadata
+    plain = uniform_bytes(network_tensors(loaded.network), metadata)
+    assert uniform_network_bytes(loaded.network, metadata) == plain
 
 
 def test_a_reconstructed_autoencoder_keeps_its_entropy_tables(autoencoder):

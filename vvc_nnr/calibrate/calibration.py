@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vvc_nnr.calibrate.layers import LIKELIHOODS_KEY, checked_output, layer_input, run_forward, straight_through
 from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_PSNR_DB, Calibration, Run, Sample
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.torch import copied_module
 
 N_CHECKED = 4
 """Pictures of one shape whose borders are looked at: what an output depends on hardly follows from the content."""
@@ -147,6 +148,21 @@ def _is_autoencoder(model: nn.Module, run: Run, sample: CheckedSample) -> bool:
 
 def _with_itself(sample: CheckedSample) -> CheckedSample:
     return CheckedSample(sample.inputs, sample.inputs[0]) if sample.target is None else sample
+
+
+@own_gradients()
+def check_pictures(model: nn.Module, pictures: Any) -> None:
+    """Refuses at once what compression would refuse after pictures were made: too small ones, outputs of other forms.
+
+    Args:
+        model: The network; a copy is looked at.
+        pictures: As they are given to `compress_calibrated`, or others of the same sizes.
+
+    Raises:
+        InputError: As `as_calibration` and `check_sizes`, or if the network cannot be run.
+    """
+    network = copied_module(model).eval().float().requires_grad_(True)
+    check_sizes(network, as_calibration(pictures, network))
 
 
 def check_sizes(model: nn.Module, calibration: CheckedCalibration) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -22,8 +22,11 @@ from vvc_nnr.roles.by_module import module_roles
 
 Evaluate: TypeAlias = Callable[[Any], float]
 """Called with a network of the kind that was given, a module or a map of arrays or torch tensors; higher is better."""
+_Candidate: TypeAlias = Callable[[float], tuple[CodedNetwork, float]]
 # The search ends where two qualities are so close, a twelfth of a bit per weight.
 CLOSE_DB = 0.5
+# Qualities that are tried where the finest one scores too low: first this many steps, then the best one's neighbours.
+N_STEPS, N_HALVINGS = 16, 3
 
 
 def compress_by_score(
@@ -36,11 +39,12 @@ def compress_by_score(
 ) -> CodedNetwork:
     """The smallest file that was found whose network scores at most so much less than the original.
 
-    Qualities are halved in; the score is taken to rise with them, which noise may break by the noise's own size.
+    Qualities are halved in; the score is taken to rise with them, which noise may break by the noise's own size. Where
+    the finest quality scores too low, coarser ones are tried before the search gives up: noise may be a gain there.
 
     Args:
         model: A torch module, or a map of names to numpy arrays or torch tensors. It is not changed.
-        evaluate: Tells the score, about ten times.
+        evaluate: Tells the score, about ten times; 24 times at most where the finest quality scores too low.
         max_drop: Largest drop of it, at least 0.
         options: How the network is coded, but for `quality`.
         metadata: Texts that travel with it.
@@ -61,9 +65,7 @@ def compress_by_score(
     low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
     best, score = candidate(high)
     if score < least:
-        raise InputError(
-            f"max_drop: {max_drop} cannot be kept; the least drop that was found is {least + max_drop - score:g}"
-        )
+        high, best = _coarser(candidate, score, least, max_drop)
     while high - low > CLOSE_DB:
         middle = (low + high) / 2
         made, score = candidate(middle)
@@ -72,6 +74,44 @@ def compress_by_score(
         else:
             low = middle
     return best
+
+
+def _coarser(candidate: _Candidate, finest_score: float, least: float, max_drop: float) -> tuple[float, CodedNetwork]:
+    """A quality below the finest whose network scores enough, and its file.
+
+    Args:
+        candidate: Makes the file of a quality, and tells its network's score.
+        finest_score: Of the finest quality, too low.
+        least: The score that must be kept.
+        max_drop: What the user calls it.
+
+    Raises:
+        InputError: If none is found.
+    """
+    scores = {MAX_QUALITY_DB: finest_score}
+    for quality_db in _qualities(scores):
+        made, scores[quality_db] = candidate(quality_db)
+        if scores[quality_db] >= least:
+            return quality_db, made
+    best_db = max(scores, key=scores.__getitem__)
+    raise InputError(
+        f"max_drop: {max_drop} cannot be kept; of {len(scores)} files, of qualities from {MIN_QUALITY_DB:g} to "
+        f"{MAX_QUALITY_DB:g} dB, the least drop is {least + max_drop - scores[best_db]:g}, at {best_db:g} dB"
+    )
+
+
+def _qualities(scores: Mapping[float, float]) -> Iterator[float]:
+    """Qualities to try below the finest: even steps down to the coarsest, then ever nearer to what scores best.
+
+    Args:
+        scores: Of the qualities that have been tried; looked at anew as it grows.
+    """
+    step = (MAX_QUALITY_DB - MIN_QUALITY_DB) / N_STEPS
+    yield from (MAX_QUALITY_DB - number * step for number in range(1, N_STEPS + 1))
+    for _ in range(N_HALVINGS):
+        step /= 2
+        best_db = max(scores, key=scores.__getitem__)
+        yield from (near for near in (best_db - step, best_db + step) if MIN_QUALITY_DB <= near <= MAX_QUALITY_DB)
 
 
 def _check(model: Any, evaluate: Any, max_drop: Any, options: CompressOptions) -> None:

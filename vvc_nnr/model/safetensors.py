@@ -17,6 +17,9 @@ Where rows have ranges of their own, or tensors other number formats than float3
 
 A text, in place of the two ends, holds those of each row as base64 of float32 pairs, little endian. "F16", "BF16"
 and "F64" are what the values become once they are restored; tensors that are not named are float32.
+
+Float tensors that must come back bit for bit, such as an entropy model's tables, are stored as they are and named in a
+list, `"exact":["scale_table"]`; a file without any has no such list.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeGuard, cast, get_args
@@ -105,12 +108,14 @@ class UniformMetadata:
         biases: Whether biases are quantised too, or float32.
         ranges: One entry per quantised tensor.
         formats: Number formats by their safetensors names, of quantised tensors that are not float32.
+        exact: Float tensors that are stored as they are; biases that `biases` keeps are not named.
     """
 
     bits: int
     biases: Biases
     ranges: Mapping[str, StoredRange]
     formats: Mapping[str, str] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
 
 
 def is_packed(bits: int) -> bool:
@@ -129,7 +134,9 @@ def metadata_to_json(metadata: UniformMetadata) -> str:
     is_plain = not metadata.formats and all(stored.rows is None for stored in metadata.ranges.values())
     version = UNIFORM_VERSION if is_plain else ROWS_VERSION
     formats = {} if is_plain else {"formats": {name: metadata.formats[name] for name in sorted(metadata.formats)}}
-    content = {"version": version, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors} | formats
+    exact = {"exact": sorted(metadata.exact)} if metadata.exact else {}
+    plain = {"version": version, "bits": metadata.bits, "biases": metadata.biases, "tensors": tensors}
+    content = plain | formats | exact
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -156,7 +163,16 @@ def metadata_from_json(text: str) -> UniformMetadata:
         raise _damaged(f"tensors is {type(tensors).__name__}, must be an object")
     ranges = {name: _stored_range(name, entry, bits, has_rows=has_rows) for name, entry in tensors.items()}
     formats = _formats(content.get("formats", {}), ranges) if has_rows else {}
-    return UniformMetadata(bits, biases, ranges, formats)
+    return UniformMetadata(bits, biases, ranges, formats, _exact_names(content.get("exact", []), ranges))
+
+
+def _exact_names(value: object, ranges: Mapping[str, StoredRange]) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _damaged("exact: must be a list of names")
+    both = [name for name in value if name in ranges]
+    if both:
+        raise _damaged(f"{shown(both[0])} has a range and is exact")
+    return frozenset(value)
 
 
 def _formats(value: object, ranges: Mapping[str, StoredRange]) -> dict[str, str]:
@@ -329,8 +345,11 @@ def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str
     raw, metadata = parse_container(data)
     if UNIFORM_KEY in metadata:
         uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
-        formats = uniform.formats if uniform else {}
-        exact = {name: _as_before(tensor, formats.get(name)) for name, tensor in stored.tensors.items()}
+        formats, kept = (uniform.formats, uniform.exact) if uniform else ({}, ())
+        exact = {
+            name: exact_array(name, raw[name]) if name in kept else _as_before(tensor, formats.get(name))
+            for name, tensor in stored.tensors.items()
+        }
         return exact, stored.metadata, stored.n_bytes
     return {name: exact_array(name, entry) for name, entry in raw.items()}, metadata, len(data)
 
@@ -374,13 +393,14 @@ def write_uniform(
     metadata: Mapping[str, str],
     bits: int = 8,
     biases: Biases = "quantised",
+    exact: Collection[str] = (),
 ) -> int:
     """Writes the file of `uniform_bytes`, all of it or nothing, and returns its size in bytes.
 
     Raises:
         InputError: As `uniform_bytes`, or if the file cannot be written.
     """
-    return write_file(path, uniform_bytes(tensors, metadata, bits, biases))
+    return write_file(path, uniform_bytes(tensors, metadata, bits, biases, exact=exact))
 
 
 def float_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -399,8 +419,9 @@ def uniform_bytes(
     bits: int = 8,
     biases: Biases = "quantised",
     ranges: Ranges = "tensor",
+    exact: Collection[str] = (),
 ) -> bytes:
-    """A safetensors file with every floating-point tensor as levels between its minimum and maximum.
+    """A safetensors file with floating-point tensors as levels between their minima and maxima.
 
     Args:
         tensors: Name to array.
@@ -409,6 +430,8 @@ def uniform_bytes(
         biases: "float" keeps biases (at most one dimension, name ending in "bias") in float32.
         ranges: "tensor": one minimum and maximum for a tensor, as in the papers. "row": one for each of its rows
             (output channels) if it has several, and half floats and float64 come back as such.
+        exact: Names of float tensors that must come back bit for bit, as `vvc_nnr.roles.roles.exact_names` tells them.
+            They are stored as they are (float32 with one range for a tensor), unless their levels give every bit.
 
     Raises:
         InputError: As `float_bytes`; also for NaN and infinity, and for options out of range.
@@ -418,27 +441,45 @@ def uniform_bytes(
     for name, value, kind in (("biases", biases, Biases), ("ranges", ranges, Ranges)):
         if value not in get_args(kind):
             raise InputError(f"{name} {value!r}: must be one of {', '.join(get_args(kind))}")
-    stored: dict[str, Tensor] = {}
+    stored: dict[str, Tensor | Bfloat16Bits] = {}
     found: dict[str, StoredRange] = {}
+    kept: set[str] = set()
     formats: dict[str, str] = {}
     for name, tensor in tensors.items():
         plain = float32_of_bfloat16(tensor) if isinstance(tensor, Bfloat16Bits) else tensor
         if plain.dtype.kind != "f" or (biases == "float" and is_bias(name, plain.ndim)):
             stored[name] = _exact(name, plain)
             continue
+        if name in exact and not _gives_every_bit(plain, bits, by_row=ranges == "row"):
+            stored[name] = tensor if ranges == "row" else _exact(name, plain)
+            kept.add(name)
+            continue
         stored[name], found[name] = _levels_and_range(name, plain, bits, by_row=ranges == "row")
         other = "BF16" if isinstance(tensor, Bfloat16Bits) else _FORMAT_NAMES.get(tensor.dtype.itemsize)
         if ranges == "row" and other is not None:
             formats[name] = other
-    uniform = metadata_to_json(UniformMetadata(bits, biases, found, formats))
+    uniform = metadata_to_json(UniformMetadata(bits, biases, found, formats, frozenset(kept)))
     return container_bytes(stored, {**metadata, UNIFORM_KEY: uniform})
 
 
+def _has_rows(tensor: Tensor) -> bool:
+    """Whether rows are several, and of several values, so that ranges of their own are worth it."""
+    return tensor.ndim > 1 and tensor.size > tensor.shape[0] > 1
+
+
+def _gives_every_bit(tensor: Tensor, bits: int, *, by_row: bool) -> bool:
+    """Whether the levels of a tensor restore all of its values, as of a few values on a grid."""
+    try:
+        levels = quantize_rows(tensor, bits) if by_row and _has_rows(tensor) else quantize_uniform(tensor, bits)
+    except InputError:
+        return False
+    return levels.dequantize().astype(tensor.dtype).tobytes() == tensor.tobytes()
+
+
 def _levels_and_range(name: str, tensor: Tensor, bits: int, *, by_row: bool) -> tuple[Tensor, StoredRange]:
-    has_rows = by_row and tensor.ndim > 1 and tensor.size > tensor.shape[0] > 1
     try:
         whole = quantize_uniform(tensor, bits)
-        rows = quantize_rows(tensor, bits) if has_rows else None
+        rows = quantize_rows(tensor, bits) if by_row and _has_rows(tensor) else None
     except InputError as error:
         raise InputError(f"tensor {name}: {error}: {NNC_KEEPS_THEM}") from error
     ends = (whole.minimum, whole.maximum)
@@ -467,9 +508,13 @@ def _uniform_metadata(raw: Mapping[str, RawTensor], metadata: Mapping[str, str])
         if name not in raw:
             raise BitstreamError(f"the metadata has a range for {name}, the file no such tensor")
         _check_levels(name, raw[name], stored, uniform.bits)
+    for name in sorted(uniform.exact):
+        if name not in raw or raw[name].dtype not in FLOAT_DTYPES:
+            raise BitstreamError(f"the metadata names {shown(name)} as exact, the file has no such float tensor")
     for name, entry in raw.items():
         is_float_bias = uniform.biases == "float" and is_bias(name, len(entry.shape))
-        if entry.dtype in FLOAT_DTYPES and name not in uniform.ranges and not is_float_bias:
+        is_kept = is_float_bias or name in uniform.exact
+        if entry.dtype in FLOAT_DTYPES and name not in uniform.ranges and not is_kept:
             raise BitstreamError(f"tensor {name} is float in a quantised file")
     return uniform
 

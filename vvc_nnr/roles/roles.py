@@ -111,6 +111,11 @@ class TensorRole:
     reason: str
 
 
+def exact_names(roles: Mapping[str, TensorRole]) -> frozenset[str]:
+    """Names of the tensors that must come back bit for bit, whatever codes them."""
+    return frozenset(name for name, found in roles.items() if RULES[found.role] is EXACT)
+
+
 def override_roles(roles: Mapping[str, TensorRole], patterns: Mapping[str, str]) -> dict[str, TensorRole]:
     """The roles, those of names that fit a pattern replaced; of several patterns the last one counts.
 

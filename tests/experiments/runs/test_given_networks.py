@@ -106,7 +106,7 @@ def test_calibrated_compression_keeps_to_its_size(post: Path, tmp_path: Path, rg
         Image.fromarray(np.roll(np.tile(rgb, (3, 2, 1)), 9 * number, axis=0)).save(tmp_path / f"{number}.png")
     given = given_filters([str(post)])
     (tmp_path / "out").mkdir()
-    options = CodingOptions(parse_compressions("calibrated:2500B"), tmp_path / "out", tmp_path)
+    options = CodingOptions(parse_compressions("calibrated:2500B"), tmp_path / "out", tmp_path, n_crops=8)
     original, coded = network_states(given, options)
     assert (coded.row.weights, coded.row.coding) == ("calibrated:2500B", "NNC")
     assert coded.row.n_bytes <= 2500 < original.row.n_bytes

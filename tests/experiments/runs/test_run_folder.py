@@ -298,6 +298,12 @@ def test_progress_counts_what_is_there() -> None:
     assert "0 of 2 images, 0 of 1 networks, 0 of 4 results. Absent: images: a, b; networks: net." in empty.text()
 
 
+def test_a_network_whose_rate_is_an_estimate_is_there() -> None:
+    estimated = [replace(row, method="cnn-ae-estimate") for row in (A, B)]
+    done = progress(replace(PLAN, n_results=2), estimated, has_ended=True)
+    assert done.text() == "Finished: 2 of 2 images, 1 of 1 networks, 2 of 2 results."
+
+
 def test_a_run_that_ends_between_its_rows_and_its_plots(
     tmp_path: Path, provenance: Provenance, caplog: pytest.LogCaptureFixture
 ) -> None:

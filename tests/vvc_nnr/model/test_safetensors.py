@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -466,7 +467,9 @@ def test_random_bytes_end_in_our_errors(data):
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(["version", "bits", "biases", "tensors", "w"]), inner, max_size=5)
+            | st.dictionaries(
+                st.sampled_from(["version", "bits", "biases", "tensors", "exact", "w"]), inner, max_size=5
+            )
         ),
         max_leaves=12,
     )
@@ -477,6 +480,10 @@ def test_any_json_in_the_metadata_ends_in_our_errors(uniform):
     except (BitstreamError, UnsupportedError):
         return
     assert stored.bits is not None
+
+
+def read_of(data: bytes) -> dict[str, np.ndarray]:
+    return parse_network(data).tensors
 
 
 class TestRanges:
@@ -542,6 +549,30 @@ class TestRanges:
         with pytest.raises(BitstreamError) as raised:
             metadata_from_json(text.replace(old, new))
         assert words in str(raised.value)
+
+    @pytest.mark.parametrize("ranges", ["tensor", "row"])
+    def test_what_must_be_exact_comes_back_bit_for_bit(self, ranges: Literal["tensor", "row"]) -> None:
+        mask = np.array([[0.0, -np.inf], [1 / 3, 0.0]], np.float32)
+        network = {"w": self.rows(), "table": np.geomspace(0.11, 256, 64, dtype=np.float32), "mask": mask}
+        network["ternary"] = np.array([[-1, 0, 1], [1, 1, 0]], np.float32)
+        network["halves"] = np.array([0, 255, 3], np.float16)
+        data = uniform_bytes(network, {}, ranges=ranges, exact=network.keys() - {"w"})
+        restored, _, _ = parse_exact(data)
+        for name in network.keys() - {"w"}:
+            assert np.asarray(restored[name], network[name].dtype).tobytes() == network[name].tobytes()
+            assert read_of(data)[name].dtype == np.float32
+        assert not np.array_equal(np.asarray(restored["w"]), network["w"])
+        metadata = metadata_from_json(parse_container(data)[1][UNIFORM_KEY])
+        assert metadata.exact == {"table", "mask", "ternary"}, "levels of whole numbers up to 255 give every bit"
+        for old, new in (('"mask"', '"w"'), ('"mask"', "3"), ('["mask","table","ternary"]', "{}")):
+            with pytest.raises(BitstreamError, match="exact"):
+                metadata_from_json(metadata_to_json(metadata).replace(old, new, 1))
+
+    def test_a_name_of_no_float_tensor_cannot_be_exact(self) -> None:
+        text = metadata_to_json(UniformMetadata(8, "quantised", {}, exact=frozenset({"i"})))
+        for tensors in ({}, {"i": np.arange(3)}):
+            with pytest.raises(BitstreamError, match="names i as exact, the file has no such float tensor"):
+                parse_network(container_bytes(tensors, {UNIFORM_KEY: text}))
 
     def test_ranges_of_other_rows_are_told(self) -> None:
         data = uniform_bytes({"w": self.rows()}, {}, ranges="row")
