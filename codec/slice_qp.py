@@ -21,7 +21,7 @@ from vvc_nnr.codec.nal import (
     nal_units,
     remove_emulation_prevention,
 )
-from vvc_nnr.codec.vvc_pps import PictureParameters, PictureTools, read_picture_tools, read_pps
+from vvc_nnr.codec.vvc_pps import PictureParameters, PictureTools, read_pps
 from vvc_nnr.codec.vvc_sps import (
     ReferenceList,
     SequenceParameters,
@@ -76,7 +76,7 @@ def picture_qps(stream: VvcStream) -> tuple[int, ...]:
         BitstreamError: If a header breaks the syntax.
     """
     sequence_sets: dict[int, SequenceParameters] = {}
-    picture_sets: dict[int, NalUnit] = {}
+    picture_sets: dict[int, PictureParameters] = {}
     header: _PictureHeader | None = None
     qps: list[int] = []
     for nal in nal_units(stream.data):
@@ -84,8 +84,9 @@ def picture_qps(stream: VvcStream) -> tuple[int, ...]:
         if kind == SPS:
             sps_id, sps = read_sps(remove_emulation_prevention(nal.payload), nal.offset_bytes)
             sequence_sets[sps_id] = sps
-        elif kind == PPS and nal.payload:
-            picture_sets[nal.payload[0] >> 2] = nal
+        elif kind == PPS:
+            pps_id, pps = read_pps(remove_emulation_prevention(nal.payload), nal.offset_bytes)
+            picture_sets[pps_id] = pps
         elif kind == PICTURE_HEADER:
             header = _read_picture_header(_syntax(nal), picture_sets, sequence_sets)
         elif kind <= LAST_SLICE_TYPE and kind not in RESERVED_SLICE_TYPES:
@@ -106,19 +107,22 @@ def _syntax(nal: NalUnit) -> SyntaxReader:
 
 
 def _sets(
-    r: SyntaxReader, pps_id: int, picture_sets: dict[int, NalUnit], sequence_sets: dict[int, SequenceParameters]
+    r: SyntaxReader,
+    pps_id: int,
+    picture_sets: dict[int, PictureParameters],
+    sequence_sets: dict[int, SequenceParameters],
 ) -> _Sets:
-    nal = picture_sets.get(pps_id)
-    if nal is not None:
-        rbsp = remove_emulation_prevention(nal.payload)
-        _, pps = read_pps(rbsp, nal.offset_bytes)
-        if pps.sps_id in sequence_sets:
-            return _Sets(sequence_sets[pps.sps_id], pps, read_picture_tools(rbsp, nal.offset_bytes))
-    raise r.error(f"the parameter sets {pps_id} of a picture are not there", "ph_pic_parameter_set_id")
+    pps = picture_sets.get(pps_id)
+    sps = sequence_sets.get(pps.sps_id) if pps is not None else None
+    if pps is None or sps is None:
+        raise r.error(f"the parameter sets {pps_id} of a picture are not there", "ph_pic_parameter_set_id")
+    if pps.tools is None:
+        raise r.error(f"the picture parameter set {pps_id} breaks the syntax", "ph_pic_parameter_set_id")
+    return _Sets(sps, pps, pps.tools)
 
 
 def _read_picture_header(
-    r: SyntaxReader, picture_sets: dict[int, NalUnit], sequence_sets: dict[int, SequenceParameters]
+    r: SyntaxReader, picture_sets: dict[int, PictureParameters], sequence_sets: dict[int, SequenceParameters]
 ) -> _PictureHeader:
     """picture_header_structure() up to ph_joint_cbcr_sign_flag."""
     is_random_access, is_non_reference = r.flags("ph_gdr_or_irap_pic_flag", "ph_non_ref_pic_flag")

@@ -82,9 +82,7 @@ class PictureParameters:
         offsets: Its own conformance window (left, right, top, bottom) in chroma samples, None if it has none.
         has_output_flag: Whether picture headers may say that a picture is not output.
         is_one_tile: Whether pictures have one tile and one slice.
-        has_alf_in_header: Whether picture headers hold the parameters of the adaptive loop filter; None, as below,
-            where the set breaks the syntax behind the values above.
-        has_deblocking: Whether blocks are deblocked unless a slice says otherwise.
+        tools: What it says of headers; None where it breaks the syntax behind the values above.
     """
 
     sps_id: int
@@ -93,8 +91,7 @@ class PictureParameters:
     offsets: tuple[int, int, int, int] | None
     has_output_flag: bool
     is_one_tile: bool
-    has_alf_in_header: bool | None = None
-    has_deblocking: bool | None = None
+    tools: PictureTools | None = None
 
     def window(self, sps: SequenceParameters) -> Window:
         """The conformance window of pictures with these parameters.
@@ -143,17 +140,9 @@ def read_pps(rbsp: bytes, offset_bytes: int = 0) -> tuple[int, PictureParameters
     r = SyntaxReader(rbsp, offset_bytes)
     pps_id, parameters = _read_picture_parameters(r)
     try:
-        tools = _read_picture_tools(r, parameters)
+        return pps_id, replace(parameters, tools=_read_picture_tools(r, parameters))
     except BitstreamError:  # no picture hangs on what follows
         return pps_id, parameters
-    return pps_id, replace(parameters, has_alf_in_header=tools.in_header.alf, has_deblocking=tools.has_deblocking)
-
-
-def read_picture_tools(rbsp: bytes, offset_bytes: int = 0) -> PictureTools:
-    """What a picture parameter set says of slice headers; arguments and errors are those of `read_pps`."""
-    r = SyntaxReader(rbsp, offset_bytes)
-    _, parameters = _read_picture_parameters(r)
-    return _read_picture_tools(r, parameters)
 
 
 def _read_picture_parameters(r: SyntaxReader) -> tuple[int, PictureParameters]:

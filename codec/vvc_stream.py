@@ -320,8 +320,8 @@ def _stream_picture(unit: PictureUnit, pps: PictureParameters, sps: SequencePara
         format = replace(format, fps=sps.fps)
     is_field = sps.pictures_are == "fields"
     filters = None
-    if pps.has_deblocking is not None:
-        named = {"deblocking": pps.has_deblocking, "SAO": sps.tools.has_sao, "ALF": sps.tools.has_alf}
+    if pps.tools is not None:
+        named = {"deblocking": pps.tools.has_deblocking, "SAO": sps.tools.has_sao, "ALF": sps.tools.has_alf}
         filters = tuple(name for name, is_on in named.items() if is_on)
     return StreamPicture(
         unit,
@@ -369,9 +369,9 @@ def _read_header(
 def _skip_filters(r: SyntaxReader, pps: PictureParameters, sps: SequenceParameters) -> None:
     """Passes over what a picture header holds between its picture order count and ph_pic_output_flag."""
     if sps.tools.has_alf and not pps.is_one_tile:
-        if pps.has_alf_in_header is None:
+        if pps.tools is None:
             raise r.error("a picture parameter set that breaks the syntax", "pps_alf_info_in_ph_flag")
-        if pps.has_alf_in_header:
+        if pps.tools.in_header.alf:
             skip_alf(r, sps, "ph")
     if sps.tools.has_lmcs and r.flag("ph_lmcs_enabled_flag"):
         r.u(2, "ph_lmcs_aps_id")

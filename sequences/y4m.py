@@ -2,7 +2,7 @@
 
 Planes are as in `yuv`. Read: 8 to 16 bit, 400, 420 (jpeg, mpeg2 and paldv siting), 422 and 444, progressive.
 A missing rate is read as 30 pictures per second. `F0:0` and `A0:0` stand for what is not known; a ratio with one zero
-(`F30:0`) is illegal, and refused as mjpegtools does.
+(`F30:0`) is illegal, and refused.
 
 | tag | meaning | in `VideoFormat` |
 | --- | --- | --- |

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_nal import PPS, nal
+from test_nal import DELIMITER, nal
 
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.programs import ffmpeg_executable, parse_encoder_log
@@ -72,8 +72,8 @@ def test_streams_of_vtm(name):
 
 def test_sets_that_are_not_there_and_pictures_without_slices(real_pictures):
     known = read_vvc_stream(VvcEncoder(VvcOptions(37, n_threads=1)).encode(real_pictures(1)).stream)
-    without = VvcStream(nal(PPS, b"\xfc\x80") + known.data[known.pictures[0].unit.offset_bytes - 3 :], known.pictures)
+    without = VvcStream(known.data[known.pictures[0].unit.offset_bytes - 3 :], known.pictures)
     with pytest.raises(BitstreamError, match="parameter sets 0 of a picture are not there"):
         picture_qps(without)
     with pytest.raises(BitstreamError, match="QPs of 0 pictures, and the stream holds 1"):
-        picture_qps(VvcStream(nal(PPS), known.pictures))
+        picture_qps(VvcStream(nal(DELIMITER), known.pictures))
