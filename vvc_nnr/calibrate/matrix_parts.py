@@ -1,9 +1,9 @@
 """Recurrent and attention modules as calls of their matrices, which calibration watches like fully connected layers.
 
 `weight_ih_l0` of an LSTM multiplies its inputs, `weight_hh_l0` its hidden states one after another, `weight_hr_l0` what
-is projected to them; `in_proj_weight` of an attention queries, keys and values at once, of one sequence or of several one
-after another. torch runs all of them in one call. While a hook is on a matrix, the module computes the same by calls of
-linear layers that share its parameters; else it runs as ever.
+is projected to them; `in_proj_weight` of an attention queries, keys and values at once, of one sequence or of several
+one after another. torch runs all of them in one call. While a hook is on a matrix, the module computes the same by
+calls of linear layers that share its parameters; else it runs as ever.
 """
 
 from __future__ import annotations
