@@ -44,6 +44,8 @@ MAX_CANDIDATES, NEAR_SHARE = 6, 0.99
 # The default takes so much of what the reference software's steps would, by an estimate that is good to one or, at few
 # bits per value, three per cent; less what a file has beside its tensors, more for what that software has beside each.
 BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.988, 0.962, 3.3
+# Large levels take that software less.
+HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 8.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
 # Beside the integer weights of a quantised network a small error of a float moves what is quantised after it over a
 # border. So floats there get a share of the bytes of integers more, which these are shorter by than deflated.
@@ -82,8 +84,10 @@ def default_steps(spreads: Spreads, options: CompressOptions) -> OwnSteps:
     """The steps at the quality that is asked for, or with about the bytes of the reference software at its QPs."""
     if options.quality is not None:
         return steps_at(spreads, options.quality, options)
-    quality_db, qps = spreads.qps_within(_budget_bits(spreads), options.qp_density)
-    return steps_at(spreads, quality_db, options, MIN_QUALITY_DB, qps if options.use_dq else None)
+    budget_bits, density = _budget_bits(spreads), options.qp_density
+    least_db = spreads.least_db_within(budget_bits, density)
+    quality_db, qps = spreads.qps_within(budget_bits, density, least_db)
+    return steps_at(spreads, quality_db, options, least_db, qps if options.use_dq else None)
 
 
 def _budget_bits(spreads: Spreads) -> float:
@@ -92,8 +96,9 @@ def _budget_bits(spreads: Spreads) -> float:
     bits = 8.0 * BESIDE_SHARE * spreads.n_quantised
     for spread in (*spreads.weights.values(), *spreads.vectors.values()):
         own = spread.bits_at(weight_step if spread.n_axes > 1 else vector_step, is_searched=False)
-        is_low = own < LOW_BITS * spread.n_values
-        bits += own * (LOW_BUDGET_SHARE if is_low else BUDGET_SHARE) + 8 * TENSOR_BYTES
+        is_high = spread.n_axes > 1 and own > HIGH_BITS * spread.n_values
+        share = HIGH_BUDGET_SHARE if is_high else BUDGET_SHARE
+        bits += own * (LOW_BUDGET_SHARE if own < LOW_BITS * spread.n_values else share) + 8 * TENSOR_BYTES
     return bits - min(8 * FILE_BYTES, FILE_SHARE * bits)
 
 

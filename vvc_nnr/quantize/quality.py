@@ -40,6 +40,8 @@ STRONG_STEPS, SURELY = 8.0, 0.99
 # A quality that is searched for lies between these, as long as that keeps a size. No tensor is meant to fall below the
 # first unless that is asked for; the default's quality falls to LEAST_QUALITY_DB where that takes nearly all the bytes.
 MIN_QUALITY_DB, MAX_QUALITY_DB, LEAST_QUALITY_DB = 14.0, 72.0, 0.0
+# What each tensor keeps where MIN_QUALITY_DB of all takes more than the default may, and this does not.
+NARROW_DB = 11.0
 # What a search for a size goes down to, where next to nothing of a tensor is left, and up to, beyond float32's digits;
 # and where no step is fine enough, so that all is exact.
 LOWEST_QUALITY_DB, HIGHEST_QUALITY_DB, EXACT_QUALITY_DB = -40.0, 160.0, 1000.0
@@ -367,22 +369,30 @@ class Spreads:
         """The quality at which they take so many bits, in dB; within `low` and `high`."""
         return highest_quality_db(lambda quality_db: self.bits_at(quality_db, qp_density) <= bits, low, high)
 
-    def qps_within(self, bits: float, qp_density: int) -> tuple[float, dict[str, int]]:
-        """The quality, and the QPs near it that leave the least noise, of so many bits; all keep MIN_QUALITY_DB.
+    def least_db_within(self, bits: float, qp_density: int) -> float:
+        """What each tensor keeps at least in the default, in dB, where that may take so many bits."""
+        wide, narrow = (
+            self.bits_of(self.qps_at(quality_db, qp_density, least_db), qp_density)
+            for quality_db, least_db in ((MIN_QUALITY_DB, MIN_QUALITY_DB), (LEAST_QUALITY_DB, NARROW_DB))
+        )
+        return NARROW_DB if narrow <= bits < wide else MIN_QUALITY_DB
+
+    def qps_within(self, bits: float, qp_density: int, least_db: float) -> tuple[float, dict[str, int]]:
+        """The quality, and the QPs near it that leave the least noise, of so many bits; all keep `least_db`.
 
         QPs are far apart for a tensor with most of the weights. So it is tried at its own QP and at the next finer one,
         with the others at what that leaves.
         """
 
         def qps_at(quality_db: float) -> dict[str, int]:
-            return self.qps_at(quality_db, qp_density, MIN_QUALITY_DB)
+            return self.qps_at(quality_db, qp_density, least_db)
 
         def within(fixed: Mapping[str, int]) -> float:
             fits = lambda quality_db: self.bits_of(qps_at(quality_db) | fixed, qp_density) <= bits  # noqa: E731
             return highest_quality_db(fits, LEAST_QUALITY_DB, MAX_QUALITY_DB)
 
         quality_db = within({})
-        wanted, plain = self.steps_at(quality_db, DEPENDENT_ERROR, MIN_QUALITY_DB), qps_at(quality_db)
+        wanted, plain = self.steps_at(quality_db, DEPENDENT_ERROR, least_db), qps_at(quality_db)
         largest = max(plain, key=lambda name: self[name].n_values, default=None)
         candidates = [plain]
         if largest is not None:
