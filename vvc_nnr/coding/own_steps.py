@@ -45,7 +45,7 @@ MAX_CANDIDATES, NEAR_SHARE = 6, 0.99
 # bits per value, three per cent; less what a file has beside its tensors, more for what that software has beside each.
 BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.988, 0.962, 3.3
 # Large levels take that software less.
-HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 8.0
+HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
 # Beside the integer weights of a quantised network a small error of a float moves what is quantised after it over a
 # border. So floats there get a share of the bytes of integers more, which these are shorter by than deflated.
