@@ -387,7 +387,7 @@ class Spreads:
         def qps_at(quality_db: float) -> dict[str, int]:
             return self.qps_at(quality_db, qp_density, least_db)
 
-        def within(fixed: Mapping[str, int]) -> float:
+        def within(fixed: dict[str, int]) -> float:
             fits = lambda quality_db: self.bits_of(qps_at(quality_db) | fixed, qp_density) <= bits  # noqa: E731
             return highest_quality_db(fits, LEAST_QUALITY_DB, MAX_QUALITY_DB)
 
