@@ -24,19 +24,19 @@ constexpr int32_t kNothing = -128, kEscaped = -127;
 constexpr int kWindowShift = 23;
 constexpr uint32_t kStateBits = 0xff00fff0u, kRateBits = 0x000f000fu;
 
-// A step of the automaton: number << 24 | is_escape << 23 | (2 * next node + 1) << 12 | next context.
-constexpr uint32_t kEscapeBit = 1u << 23;
+// A step of the automaton: number << 24 | is_escape << 23 | next node << 12 | next context.
+constexpr uint32_t kEscapeBit = 1u << 23, kNodeBits = 0x7ff, kContextBits = 0xfff;
 
-static_assert(2 * (48 + 16 * kMaxLaneUnaryLength) < 1 << 11 && 2 * kMaxLaneUnaryLength + 1 < -kEscaped, "packed steps");
+static_assert(48 + 16 * kMaxLaneUnaryLength <= kNodeBits && 2 * kMaxLaneUnaryLength + 1 < -kEscaped, "packed steps");
 static_assert(kGreater + 2 * kMaxLaneUnaryLength <= kWideStride, "contexts of a lane");
 static_assert(kWideRun + 64 <= kStaging, "a collection writes 64 values at once");
 
 struct WideState {
   alignas(64) uint32_t value[kWideLanes], range[kWideLanes], next[kWideLanes], n_valid[kWideLanes];
-  alignas(64) uint32_t at[kWideLanes], context[kWideLanes];  // 2 * node + 1; place in `contexts`
+  alignas(64) uint32_t node[kWideLanes], context[kWideLanes];  // place in `contexts`
   alignas(64) uint32_t contexts[kWideLanes * kWideStride];
   alignas(64) uint32_t log[kWideRun / 4][kWideLanes];  // bytes of four steps
-  uint32_t steps[2 * (48 + 16 * kMaxLaneUnaryLength)];
+  alignas(64) uint32_t steps[48 + 16 * kMaxLaneUnaryLength][2];  // by node and bin
   int32_t escaped[kWideLanes][kWideRun];  // values that no byte holds
   int n_escaped[kWideLanes];
 
@@ -44,7 +44,7 @@ struct WideState {
     for (int i = 0; i < 2 * (48 + 16 * unary_length); ++i) {
       const LaneStep& step = automaton.steps[i];
       const uint32_t number = static_cast<uint8_t>(step.is_complete ? step.number : kNothing);
-      steps[i] = number << 24 | (step.is_escape ? kEscapeBit : 0) | (step.at + 1u) << 12 | step.context;
+      steps[i / 2][i & 1] = number << 24 | (step.is_escape ? kEscapeBit : 0) | step.at / 2u << 12 | step.context;
     }
     for (int i = 0; i < kWideLanes; ++i) start_idle(i);
   }
@@ -54,7 +54,7 @@ struct WideState {
     value[i] = next[i] = 0;
     range[i] = 256u << kWindowShift;
     n_valid[i] = kWideValidBits;
-    at[i] = 1;
+    node[i] = 0;
     context[i] = static_cast<uint32_t>(i * kWideStride);
     std::memset(contexts + i * kWideStride, 0, kWideStride * sizeof *contexts);
   }
@@ -76,7 +76,7 @@ struct WideState {
   }
 
   void put_node(int i, uint32_t lane_at, int64_t lane_context) {
-    at[i] = lane_at + 1;
+    node[i] = lane_at / 2;
     context[i] = static_cast<uint32_t>(i * kWideStride + lane_context);
   }
 
@@ -93,16 +93,18 @@ struct WideState {
   }
 };
 
-// LPS ranges: four registers of 64 bytes, two rows each; adaptation times 2^4, from place 0 and then from -16.
+// LPS ranges by column, four rows to a word; adaptation times 2^4, from place 0 and then from -16.
 struct WideTables {
-  alignas(64) uint8_t lps[8][32];
+  alignas(64) uint32_t lps[2][32];
   alignas(64) uint16_t adaptation[32];
 };
 
 constexpr WideTables make_wide_tables() {
   WideTables tables{};
   for (int row = 0; row < 8; ++row) {
-    for (int column = 0; column < 32; ++column) tables.lps[row][column] = kLpsRange[row][column];
+    for (int column = 0; column < 32; ++column) {
+      tables.lps[row / 4][column] |= static_cast<uint32_t>(kLpsRange[row][column]) << (8 * (row & 3));
+    }
   }
   for (int i = -16; i < 16; ++i) tables.adaptation[i & 31] = static_cast<uint16_t>(kAdaptation[16 + i] << 4);
   return tables;
@@ -118,7 +120,7 @@ NNR_NOINLINE void decode_wide_escapes(WideState& state, Lane* lanes, LaneJob& jo
     Lane& lane = lanes[i];
     state.get_decoder(i, lane.decoder);
     lane.decoder.refill();
-    lane.at = state.at[i] - 1;
+    lane.at = 2 * state.node[i];
     lane.out = &state.escaped[i][state.n_escaped[i]++];
     decode_escape<kDependent>(lane, job);
     lane.decoder.refill();
@@ -128,17 +130,19 @@ NNR_NOINLINE void decode_wide_escapes(WideState& state, Lane* lanes, LaneJob& jo
 }
 
 struct WideVectors {
-  __m512i value, range, next, n_valid, at, context;
+  __m512i value, range, next, n_valid, node, context;
+  __m512i packed;  // the contexts themselves
 
   NNR_WIDE_INLINE void load(const WideState& from) {
     value = _mm512_load_si512(from.value), range = _mm512_load_si512(from.range);
     next = _mm512_load_si512(from.next), n_valid = _mm512_load_si512(from.n_valid);
-    at = _mm512_load_si512(from.at), context = _mm512_load_si512(from.context);
+    node = _mm512_load_si512(from.node), context = _mm512_load_si512(from.context);
+    packed = _mm512_i32gather_epi32(context, from.contexts, 4);
   }
   NNR_WIDE_INLINE void store(WideState& to) const {
     _mm512_store_si512(to.value, value), _mm512_store_si512(to.range, range);
     _mm512_store_si512(to.next, next), _mm512_store_si512(to.n_valid, n_valid);
-    _mm512_store_si512(to.at, at), _mm512_store_si512(to.context, context);
+    _mm512_store_si512(to.node, node), _mm512_store_si512(to.context, context);
   }
 
   NNR_WIDE_INLINE void refill(const uint8_t* data, __m512i limit) {
@@ -150,48 +154,61 @@ struct WideVectors {
     n_valid = _mm512_or_si512(n_valid, _mm512_set1_epi32(kWideValidBits));
   }
 
-  // The LPS range of each lane at the top of 32 bits, from total << 4.
+  // The LPS range of each lane at the top of 32 bits, from total >> 7.
   NNR_WIDE_INLINE __m512i lps_range(__m512i total) const {
-    const __mmask64 low_bytes = 0x1111111111111111u;
-    const auto* rows = reinterpret_cast<const __m512i*>(kWideTables.lps);
-    const __m512i column = _mm512_abs_epi32(_mm512_srai_epi32(total, 11));
-    const __m512i row = _mm512_and_si512(_mm512_srli_epi32(range, kWindowShift), _mm512_set1_epi32(0xe0));
-    const __m512i place = _mm512_or_si512(row, column);
-    const __m512i low = _mm512_maskz_permutex2var_epi8(low_bytes, rows[0], place, rows[1]);
-    const __m512i high = _mm512_maskz_permutex2var_epi8(low_bytes, rows[2], place, rows[3]);
-    const __mmask16 is_high = _mm512_test_epi32_mask(place, _mm512_set1_epi32(0x80));
-    return _mm512_slli_epi32(_mm512_mask_mov_epi32(low, is_high, high), kWindowShift);
+    const auto* tables = reinterpret_cast<const __m512i*>(kWideTables.lps);
+    const __m512i column = _mm512_abs_epi32(total);
+    const __m512i low = _mm512_permutex2var_epi32(tables[0], column, tables[1]);
+    const __m512i high = _mm512_permutex2var_epi32(tables[2], column, tables[3]);
+    const __mmask16 is_high = _mm512_test_epi32_mask(range, _mm512_set1_epi32(1 << (kWindowShift + 7)));
+    // Bits 29 and 28 of the range choose the byte; a rotation brings it to the window.
+    const __m512i byte = _mm512_srli_epi32(_mm512_and_si512(range, _mm512_set1_epi32(0x30000000)), 25);
+    const __m512i rotation = _mm512_add_epi32(byte, _mm512_set1_epi32(32 - kWindowShift));
+    const __m512i four = _mm512_mask_mov_epi32(low, is_high, high);
+    return _mm512_and_si512(_mm512_rorv_epi32(four, rotation), _mm512_set1_epi32(0xff << kWindowShift));
   }
 
-  // One bin of each lane; the packed steps that it leads to.
+  // One bin of each lane; the packed steps that it leads to. What does not depend on the bin is fetched ahead of it.
   NNR_WIDE_INLINE __m512i step(WideState& state, __m512i first_contexts) {
-    const __m512i packed = _mm512_i32gather_epi32(context, state.contexts, 4);
-    const __m512i state_bits = _mm512_set1_epi32(static_cast<int32_t>(kStateBits));
-    const __m512i states = _mm512_and_si512(packed, state_bits);
-    const __m512i total = _mm512_madd_epi16(states, _mm512_set1_epi16(1));
-    const __m512i lps = lps_range(total);
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+    const __m512i left = _mm512_i32gather_epi64(_mm512_castsi512_si256(node), state.steps, 8);
+    const __m512i right = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(node, 1), state.steps, 8);
+    const __m512i if_zero = _mm512_permutex2var_epi32(left, even, right);
+    const __m512i if_one = _mm512_permutex2var_epi32(left, odd, right);
+
+    const __m512i total = _mm512_madd_epi16(packed, _mm512_set1_epi16(1));  // rates add less than 2^4
+    const __m512i lps = lps_range(_mm512_srai_epi32(total, 11));
     const __m512i mps = _mm512_sub_epi32(range, lps);
     const __mmask16 is_lps = _mm512_cmpge_epu32_mask(value, mps);
     const __mmask16 is_zero = _kxor_mask16(is_lps, _mm512_movepi32_mask(total));
+    const __m512i reached = _mm512_mask_mov_epi32(if_one, is_zero, if_zero);
+    node = _mm512_and_si512(_mm512_srli_epi32(reached, 12), _mm512_set1_epi32(kNodeBits));
+    const __m512i next_context =
+        _mm512_add_epi32(_mm512_and_si512(reached, _mm512_set1_epi32(kContextBits)), first_contexts);
+    const __m512i next_packed = _mm512_i32gather_epi32(next_context, state.contexts, 4);
+
     value = _mm512_mask_sub_epi32(value, is_lps, value, mps);
     range = _mm512_mask_mov_epi32(mps, is_lps, lps);
     const __m512i shift = _mm512_lzcnt_epi32(range);
     value = _mm512_sllv_epi32(value, shift);
     range = _mm512_sllv_epi32(range, shift);
     n_valid = _mm512_sub_epi32(n_valid, shift);
-    const __m512i flip = _mm512_movm_epi32(is_zero);  // (x ^ -1) + 1 is -x
-    const __m512i reached = _mm512_i32gather_epi32(_mm512_add_epi32(at, flip), state.steps, 4);
 
+    const __m512i state_bits = _mm512_set1_epi32(static_cast<int32_t>(kStateBits));
+    const __m512i states = _mm512_and_si512(packed, state_bits);
+    const __m512i flip = _mm512_movm_epi32(is_zero);  // (x ^ -1) + 1 is -x
     const __m512i signed_states = _mm512_sub_epi16(_mm512_xor_si512(states, flip), flip);
     const __m512i adaptation = _mm512_permutexvar_epi16(_mm512_srai_epi16(signed_states, 11),
                                                         _mm512_load_si512(kWideTables.adaptation));
     const __m512i rates = _mm512_and_si512(packed, _mm512_set1_epi32(static_cast<int32_t>(kRateBits)));
     const __m512i change = _mm512_and_si512(_mm512_srlv_epi16(adaptation, rates), state_bits);
     const __m512i signed_change = _mm512_sub_epi16(_mm512_xor_si512(change, flip), flip);
-    _mm512_i32scatter_epi32(state.contexts, context, _mm512_add_epi16(packed, signed_change), 4);
-
-    at = _mm512_and_si512(_mm512_srli_epi32(reached, 12), _mm512_set1_epi32(0x7ff));
-    context = _mm512_add_epi32(_mm512_and_si512(reached, _mm512_set1_epi32(0xfff)), first_contexts);
+    const __m512i updated = _mm512_add_epi16(packed, signed_change);
+    // The next context was fetched before this one is written, so as not to wait for it: it may be the same.
+    _mm512_i32scatter_epi32(state.contexts, context, updated, 4);
+    packed = _mm512_mask_mov_epi32(next_packed, _mm512_cmpeq_epi32_mask(next_context, context), updated);
+    context = next_context;
     return reached;
   }
 };
@@ -297,7 +314,7 @@ inline void decode_wide_lanes(WideState& state, Lane* lanes, int n_lanes, LaneJo
       state.get_decoder(i, lane.decoder);
       if (lane.decoder.is_truncated()) return job.fail(Status::truncated);
       if (lane.n_missing > 0) continue;
-      if (!ends_well(job, lane.decoder, lane.block_row, Automaton::state_of(static_cast<int>(state.at[i] / 2)))) return;
+      if (!ends_well(job, lane.decoder, lane.block_row, Automaton::state_of(static_cast<int>(state.node[i])))) return;
       start(i);
     }
   }
