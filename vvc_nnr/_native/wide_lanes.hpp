@@ -3,7 +3,8 @@
 // Each vector holds one word per lane. A context is 32 bits: its fast state times 2^8 and its slow state times 2^4 as
 // the two halves, their rates in the low bits of each; so both are updated by one look-up, one shift and one sum. The
 // automaton's step is 32 bits too. A lane without a block row decodes nonsense, within its own memory.
-// A step leaves one byte per lane, the number that is complete or kNothing; `collect` makes values of them.
+// A step leaves one byte per lane, the number that is complete or kNothing; `collect` gathers the numbers of a lane,
+// `deliver_wide` makes values of them.
 #pragma once
 
 #include "lane_decoder.hpp"
@@ -29,7 +30,6 @@ constexpr uint32_t kEscapeBit = 1u << 23, kNodeBits = 0x7ff, kContextBits = 0xff
 
 static_assert(48 + 16 * kMaxLaneUnaryLength <= kNodeBits && 2 * kMaxLaneUnaryLength + 1 < -kEscaped, "packed steps");
 static_assert(kGreater + 2 * kMaxLaneUnaryLength <= kWideStride, "contexts of a lane");
-static_assert(kWideRun + 64 <= kStaging, "a collection writes 64 values at once");
 
 struct WideState {
   alignas(64) uint32_t value[kWideLanes], range[kWideLanes], next[kWideLanes], n_valid[kWideLanes];
@@ -37,6 +37,8 @@ struct WideState {
   alignas(64) uint32_t contexts[kWideLanes * kWideStride];
   alignas(64) uint32_t log[kWideRun / 4][kWideLanes];  // bytes of four steps
   alignas(64) uint32_t steps[48 + 16 * kMaxLaneUnaryLength][2];  // by node and bin
+  uint8_t complete[kWideLanes][kWideRun + 64];  // those of the log that hold a number, by lane
+  int64_t n_complete[kWideLanes];
   int32_t escaped[kWideLanes][kWideRun];  // values that no byte holds
   int n_escaped[kWideLanes];
 
@@ -248,29 +250,44 @@ NNR_WIDE_INLINE void take_wide_turns(WideState& state, Lane* lanes, LaneJob& job
   vectors.store(state);
 }
 
-// The values that n_steps steps of a lane completed, into its staging row.
-NNR_WIDE_INLINE void collect(const WideState& state, int i, int64_t n_steps, Lane& lane) {
+// The numbers that n_steps steps of a lane completed.
+NNR_WIDE_INLINE void collect(WideState& state, int i, int64_t n_steps) {
   const __m512i rows = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
                                           _mm512_set1_epi32(kWideLanes));
-  const int32_t* escaped = state.escaped[i];
-  lane.out = lane.staging;
+  const __m512i none = _mm512_set1_epi8(static_cast<char>(kNothing));
+  int64_t n = 0;
   for (int64_t first = 0; first < n_steps; first += 64) {
     const int64_t n_words = std::min<int64_t>(16, (n_steps - first + 3) >> 2);
     const auto wanted = static_cast<__mmask16>((1u << n_words) - 1);
-    const __m512i none = _mm512_set1_epi8(static_cast<char>(kNothing));
     const __m512i log = _mm512_mask_i32gather_epi32(none, wanted, rows, &state.log[first >> 2][i], 4);
     const __mmask64 complete = _mm512_cmpneq_epi8_mask(log, none);
-    const __m512i bytes = _mm512_maskz_compress_epi8(complete, log);
-    const int64_t n = __builtin_popcountll(complete);
-    alignas(64) int8_t packed[64];
-    _mm512_store_si512(packed, bytes);
-    for (int64_t j = 0; j < n; j += 16) {
-      const __m128i some = _mm_load_si128(reinterpret_cast<const __m128i*>(packed + j));
-      _mm512_storeu_si512(lane.out + j, _mm512_cvtepi8_epi32(some));
+    _mm512_storeu_si512(state.complete[i] + n, _mm512_maskz_compress_epi8(complete, log));
+    n += __builtin_popcountll(complete);
+  }
+  state.n_complete[i] = n;
+}
+
+// What `deliver` does, with the numbers that were collected.
+NNR_WIDE_INLINE void deliver_wide(const WideState& state, int i, Lane& lane, const LaneJob& job) {
+  const bool to_values = job.target.output == Output::values;
+  const __m512 step = _mm512_set1_ps(job.target.step);
+  const uint8_t* from = state.complete[i];
+  const int32_t* escaped = state.escaped[i];
+  for (const uint8_t* end = from + state.n_complete[i]; from < end;) {
+    const Run run = take_run(lane, job.layout, end - from);
+    int32_t* to = job.target.numbers + run.place;
+    for (int64_t j = 0; j < run.n; j += 16) {
+      const auto wanted = static_cast<__mmask16>((1u << std::min<int64_t>(16, run.n - j)) - 1);
+      __m512i numbers = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j)));
+      const __mmask16 escapes = _mm512_mask_cmpeq_epi32_mask(wanted, numbers, _mm512_set1_epi32(kEscaped));
+      if (NNR_UNLIKELY(escapes)) {
+        numbers = _mm512_mask_expandloadu_epi32(numbers, escapes, escaped);
+        escaped += __builtin_popcount(escapes);
+      }
+      if (to_values) numbers = _mm512_castps_si512(_mm512_mul_ps(step, _mm512_cvtepi32_ps(numbers)));
+      _mm512_mask_storeu_epi32(to + j, wanted, numbers);
     }
-    __mmask64 escapes = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(kEscaped)));
-    for (; escapes; escapes &= escapes - 1) lane.out[__builtin_ctzll(escapes)] = *escaped++;
-    lane.out += n;
+    from += run.n;
   }
 }
 
@@ -278,10 +295,10 @@ NNR_TARGET_WIDE inline void run_wide(WideState& state, Lane* lanes, LaneJob& job
   const auto mask = static_cast<__mmask16>(active);
   job.layout.dependent ? take_wide_turns<true>(state, lanes, job, n_steps, mask)
                        : take_wide_turns<false>(state, lanes, job, n_steps, mask);
+  for (unsigned rest = active; rest; rest &= rest - 1) collect(state, __builtin_ctz(rest), n_steps);
   for (unsigned rest = active; rest; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
-    collect(state, i, n_steps, lanes[i]);
-    deliver(lanes[i], job);
+    deliver_wide(state, i, lanes[i], job);
   }
 }
 
