@@ -17,7 +17,7 @@ namespace nnr {
   __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vbmi,avx512vbmi2")))
 #define NNR_WIDE_INLINE NNR_TARGET_WIDE NNR_INLINE
 
-constexpr int kWideLanes = 16;
+constexpr int kWideLanes = 16, kMaxWideLanes = 2 * kWideLanes;
 constexpr int kWideStride = 136;  // contexts per lane, so that lanes do not share cache sets
 constexpr int64_t kWideRun = 256;  // steps between two collections
 constexpr int kWideValidBits = 24;  // at least so many after a refill: two bins and a window
@@ -215,39 +215,64 @@ struct WideVectors {
   }
 };
 
-// n_steps bins of each lane, n_steps up to kWideRun; only lanes in `active` count.
-template <bool kDependent>
-NNR_WIDE_INLINE void take_wide_turns(WideState& state, Lane* lanes, LaneJob& job, int64_t n_steps, __mmask16 active) {
-  const uint8_t* data = job.anywhere.begin;
-  const __m512i limit = _mm512_set1_epi32(static_cast<int32_t>(job.anywhere.limit - data));
-  const __m512i numbers = _mm512_set1_epi32(static_cast<int32_t>(0xff000000u));
-  const __m512i escape_bit = _mm512_set1_epi32(kEscapeBit);
-  const __m512i lane_numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i first_contexts = _mm512_mullo_epi32(lane_numbers, _mm512_set1_epi32(kWideStride));
+// Vectors of lanes at work, and what they log.
+struct WideRunner {
+  WideState& state;
   WideVectors vectors;
-  vectors.load(state);
-  std::memset(state.n_escaped, 0, sizeof state.n_escaped);
-  __m512i bytes = _mm512_setzero_si512();
-  for (int64_t i = 0; i < n_steps; ++i) {
-    if ((i & 1) == 0) vectors.refill(data, limit);
+  __m512i first_contexts, log;
+
+  NNR_WIDE_INLINE explicit WideRunner(WideState& from) : state(from) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    first_contexts = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(kWideStride));
+    log = _mm512_setzero_si512();
+    vectors.load(state);
+    std::memset(state.n_escaped, 0, sizeof state.n_escaped);
+  }
+
+  // One bin of each lane; only lanes in `active` count.
+  template <bool kDependent>
+  NNR_WIDE_INLINE void step(Lane* lanes, LaneJob& job, __mmask16 active) {
+    const __m512i numbers = _mm512_set1_epi32(static_cast<int32_t>(0xff000000u));
     const __m512i reached = vectors.step(state, first_contexts);
-    bytes = _mm512_or_si512(_mm512_srli_epi32(bytes, 8), _mm512_and_si512(reached, numbers));
-    const __mmask16 escapes = _mm512_test_epi32_mask(reached, escape_bit) & active;
+    log = _mm512_or_si512(_mm512_srli_epi32(log, 8), _mm512_and_si512(reached, numbers));
+    const __mmask16 escapes = _mm512_mask_test_epi32_mask(active, reached, _mm512_set1_epi32(kEscapeBit));
     if (NNR_UNLIKELY(escapes)) {
       vectors.store(state);
       decode_wide_escapes<kDependent>(state, lanes, job, escapes);
       vectors.load(state);
       const __m512i mark = _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(kEscaped) << 24));
-      bytes = _mm512_mask_or_epi32(bytes, escapes, _mm512_andnot_si512(numbers, bytes), mark);
+      log = _mm512_mask_or_epi32(log, escapes, _mm512_andnot_si512(numbers, log), mark);
     }
-    if ((i & 3) == 3) _mm512_store_si512(state.log[i >> 2], bytes);
   }
-  if (n_steps & 3) {
-    const __m512i nothing = _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(kNothing) << 24));
-    for (int64_t i = n_steps; i & 3; ++i) bytes = _mm512_or_si512(_mm512_srli_epi32(bytes, 8), nothing);
-    _mm512_store_si512(state.log[n_steps >> 2], bytes);
+
+  // After n_steps steps.
+  NNR_WIDE_INLINE void finish(int64_t n_steps) {
+    if (n_steps & 3) {
+      const __m512i nothing = _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(kNothing) << 24));
+      for (int64_t i = n_steps; i & 3; ++i) log = _mm512_or_si512(_mm512_srli_epi32(log, 8), nothing);
+      _mm512_store_si512(state.log[n_steps >> 2], log);
+    }
+    vectors.store(state);
   }
-  vectors.store(state);
+};
+
+// n_steps bins of each lane of one vector or of two, which hide each other's latency; n_steps up to kWideRun.
+template <bool kDependent, bool kPair>
+NNR_WIDE_INLINE void take_wide_turns(WideState* states, Lane* lanes, LaneJob& job, int64_t n_steps, uint32_t active) {
+  const uint8_t* data = job.anywhere.begin;
+  const __m512i limit = _mm512_set1_epi32(static_cast<int32_t>(job.anywhere.limit - data));
+  const auto active_a = static_cast<__mmask16>(active), active_b = static_cast<__mmask16>(active >> kWideLanes);
+  WideRunner a(states[0]), b(states[kPair ? 1 : 0]);
+  for (int64_t i = 0; i < n_steps; ++i) {
+    if ((i & 1) == 0) a.vectors.refill(data, limit);
+    if (kPair && (i & 1) == 0) b.vectors.refill(data, limit);
+    a.step<kDependent>(lanes, job, active_a);
+    if (kPair) b.step<kDependent>(lanes + kWideLanes, job, active_b);
+    if ((i & 3) == 3) _mm512_store_si512(a.state.log[i >> 2], a.log);
+    if (kPair && (i & 3) == 3) _mm512_store_si512(b.state.log[i >> 2], b.log);
+  }
+  a.finish(n_steps);
+  if (kPair) b.finish(n_steps);
 }
 
 // The numbers that n_steps steps of a lane completed.
@@ -291,14 +316,22 @@ NNR_WIDE_INLINE void deliver_wide(const WideState& state, int i, Lane& lane, con
   }
 }
 
-NNR_TARGET_WIDE inline void run_wide(WideState& state, Lane* lanes, LaneJob& job, int64_t n_steps, unsigned active) {
-  const auto mask = static_cast<__mmask16>(active);
-  job.layout.dependent ? take_wide_turns<true>(state, lanes, job, n_steps, mask)
-                       : take_wide_turns<false>(state, lanes, job, n_steps, mask);
-  for (unsigned rest = active; rest; rest &= rest - 1) collect(state, __builtin_ctz(rest), n_steps);
-  for (unsigned rest = active; rest; rest &= rest - 1) {
+template <bool kDependent>
+NNR_WIDE_INLINE void run_wide_as(WideState* states, Lane* lanes, LaneJob& job, int64_t n_steps, uint32_t active) {
+  active >> kWideLanes ? take_wide_turns<kDependent, true>(states, lanes, job, n_steps, active)
+                       : take_wide_turns<kDependent, false>(states, lanes, job, n_steps, active);
+}
+
+NNR_TARGET_WIDE inline void run_wide(WideState* states, Lane* lanes, LaneJob& job, int64_t n_steps, uint32_t active) {
+  job.layout.dependent ? run_wide_as<true>(states, lanes, job, n_steps, active)
+                       : run_wide_as<false>(states, lanes, job, n_steps, active);
+  for (uint32_t rest = active; rest; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
-    deliver_wide(state, i, lanes[i], job);
+    collect(states[i / kWideLanes], i % kWideLanes, n_steps);
+  }
+  for (uint32_t rest = active; rest; rest &= rest - 1) {
+    const int i = __builtin_ctz(rest);
+    deliver_wide(states[i / kWideLanes], i % kWideLanes, lanes[i], job);
   }
 }
 
@@ -308,30 +341,32 @@ inline bool has_wide_lanes() {
          __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
 }
 
-// What decode_lanes does, with up to kWideLanes lanes.
-inline void decode_wide_lanes(WideState& state, Lane* lanes, int n_lanes, LaneJob& job) {
-  unsigned active = 0;
+// What decode_lanes does, with up to kMaxWideLanes lanes, of two states.
+inline void decode_wide_lanes(WideState* states, Lane* lanes, int n_lanes, LaneJob& job) {
+  uint32_t active = 0;
   const auto start = [&](int i) {
     active &= ~(1u << i);
     if (!start_lane(lanes[i], job, false)) return;
-    state.put_lane(i, lanes[i], job.layout.unary_length);
+    states[i / kWideLanes].put_lane(i % kWideLanes, lanes[i], job.layout.unary_length);
     active |= 1u << i;
   };
-  state.build(job.automaton, job.layout.unary_length);
+  for (int i = 0; i < n_lanes; i += kWideLanes) states[i / kWideLanes].build(job.automaton, job.layout.unary_length);
   for (int i = 0; i < n_lanes; ++i) start(i);
   while (active && !job.has_failed()) {
     int64_t n_steps = kWideRun;
-    for (unsigned rest = active; rest; rest &= rest - 1) {
+    for (uint32_t rest = active; rest; rest &= rest - 1) {
       n_steps = std::min(n_steps, lanes[__builtin_ctz(rest)].n_missing);
     }
-    run_wide(state, lanes, job, n_steps, active);
-    for (unsigned rest = active; rest; rest &= rest - 1) {
+    run_wide(states, lanes, job, n_steps, active);
+    for (uint32_t rest = active; rest; rest &= rest - 1) {
       const int i = __builtin_ctz(rest);
+      const WideState& state = states[i / kWideLanes];
       Lane& lane = lanes[i];
-      state.get_decoder(i, lane.decoder);
+      state.get_decoder(i % kWideLanes, lane.decoder);
       if (lane.decoder.is_truncated()) return job.fail(Status::truncated);
       if (lane.n_missing > 0) continue;
-      if (!ends_well(job, lane.decoder, lane.block_row, Automaton::state_of(static_cast<int>(state.node[i])))) return;
+      const int node = static_cast<int>(state.node[i % kWideLanes]);
+      if (!ends_well(job, lane.decoder, lane.block_row, Automaton::state_of(node))) return;
       start(i);
     }
   }
