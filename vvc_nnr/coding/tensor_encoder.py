@@ -33,7 +33,18 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
-from vvc_nnr.coding.exact_forms import SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
+from vvc_nnr.coding.exact_forms import (
+    MANTISSA_BITS,
+    SMALL,
+    Bits,
+    ExactForm,
+    bits_of,
+    estimated_bytes,
+    exact_form,
+    may_repeat,
+    sampled,
+    values_of,
+)
 from vvc_nnr.coding.own_steps import (
     OwnSteps,
 )
@@ -77,12 +88,15 @@ WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
 # What the manifest takes for a tensor with raw bytes.
 RAW_ENTRY_BYTES = 20
-# Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
-NEAR = 1.03
+# Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
+# of it those that then are no longer than the second times that.
+NEAR, SAME = 1.02, 1.003
 # LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
 MAX_DEFLATED = 1.05
 # Integers that would grow take raw bytes only from so many bytes on.
 RAW_PAYS_BYTES = 256
+# Floats that deflate is tried on first.
+SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
 FEW = 512
 
@@ -215,29 +229,73 @@ def _shortest(
     sample = sampled(bits)
     part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
     as_ever = plain(part)
-    tried = [*([as_ever] if as_ever else []), *_with_raw(part, sample, ("split", "palette", "bytes"), options)]
-    if len(zlib.compress(sample.tobytes(), 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
-        tried += _with_raw(part, sample, ("lzma",), options)
+    share = len(bits) / len(sample)
+    forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share)
+    coded = [form for form in forms if form.integers is not None]
+    is_clear = part is not job and as_ever is None and len(coded) == 1
+    if is_clear and not _may_deflate(sample, estimated_bytes(coded[0]), job.number_format):
+        return _shortest_form(job, bits, (coded[0].kind, "bytes"), options)
+    tried = [*([as_ever] if as_ever else []), *(_of_form(part, form, options) for form in forms)]
+    if _may_deflate(sample, min(each.size_bytes for each in tried), job.number_format):
+        tried += [_of_form(part, form, options) for form in _forms(job, sample, ("lzma",))]
     found = min(tried, key=lambda each: each.size_bytes)
     if part is job:
         return found if found is as_ever else replace(found, otherwise=as_ever)
-    near = [each for each in tried if each.size_bytes <= NEAR * found.size_bytes]
-    whole = [plain(job)] if as_ever in near else []
-    forms = _with_raw(job, bits, [each.raw.kind for each in near if each.raw], options)
-    return min([*(each for each in whole if each), *forms], key=lambda each: each.size_bytes)
+    sizes = [_whole_bytes(each.raw, each.size_bytes, share) for each in tried]
+    near = [each for each, size in zip(tried, sizes, strict=True) if size <= SAME * min(sizes)]
+    whole = plain(job) if as_ever in near else None
+    kinds = [each.raw.kind for each in near if each.raw]
+    if whole and not kinds:
+        return whole
+    found = _shortest_form(job, bits, kinds, options)
+    return min(whole, found, key=lambda each: each.size_bytes) if whole else found
 
 
-def _with_raw(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> list[EncodedTensor]:
-    """A tensor in forms with raw bytes."""
+def _shortest_form(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> EncodedTensor:
+    """The shortest of some forms with raw bytes; split or the bytes of a tensor that has none of them."""
+    forms = _forms(job, bits, kinds) or _forms(job, bits, ("split", "bytes"))
+    return min((_of_form(job, form, options) for form in forms), key=lambda each: each.size_bytes)
+
+
+def _forms(job: TensorJob, bits: Bits, kinds: Sequence[RawKind]) -> list[ExactForm]:
+    """Values of a tensor in forms with raw bytes."""
     number_format = job.number_format.split()[0]
     forms = (exact_form(bits, kind, number_format) for kind in kinds)
-    return [_of_form(job, form, options) for form in forms if form is not None]
+    return [form for form in forms if form is not None]
+
+
+def _promising(forms: list[ExactForm], share: float) -> list[ExactForm]:
+    """Those forms of a part of a tensor that may be the shortest of all of it, and what takes no time.
+
+    Args:
+        forms: Of the part.
+        share: How many times as many values the tensor has.
+    """
+    sizes = [_whole_bytes(form, estimated_bytes(form), share) for form in forms]
+    is_short = len(forms[0].raw) <= FEW
+    return [
+        f for f, size in zip(forms, sizes, strict=True) if is_short or f.integers is None or size <= NEAR * min(sizes)
+    ]
+
+
+def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
+    """What all of a tensor takes if a part of it takes n_bytes: a table does not grow."""
+    n_table = len(form.raw) if form is not None and form.kind == "palette" else 0
+    return share * (n_bytes - n_table) + n_table
+
+
+def _may_deflate(bits: Bits, n_bytes: int, number_format: str) -> bool:
+    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part."""
+    if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT and not may_repeat(bits):
+        part = bits[:SHORT]
+        return len(zlib.compress(part.tobytes(), 1)) * len(bits) <= MAX_DEFLATED * n_bytes * len(part)
+    return len(zlib.compress(bits.tobytes(), 1)) <= MAX_DEFLATED * n_bytes
 
 
 def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    fast = replace(options, param_opt=False) if integers.size > SAMPLE else options
+    fast = replace(options, param_opt=False) if integers.size > SMALL else options
     unit = _encode_integers(job, job.name, integers, fast)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 
