@@ -4,6 +4,7 @@
     palette   few different values: their places in a sorted table are coded as integers; the table goes as it is
     bytes     all as it is: short tensors, and what no coder makes smaller
     lzma      all by LZMA: patterns that repeat
+    outliers  floats whose other values take levels: the few huge, infinite and NaN ones
 
 A form has integers for a data unit (none: a stand-in of one 0) and bytes for the raw unit. All numbers of several bytes
 are little endian.
@@ -13,6 +14,8 @@ each value sign and kept mantissa bits, the sign above: first all lowest bytes, 
 eight values a byte, what is left, the lowest bit first. The integer of a value is its exponent less the centre. Zeros
 are kept like other values (0), or have integer 0 and no bits but their signs, which are all plus (1) or follow, eight a
 byte (2); the integers of other values from 0 on are then one more.
+
+The bytes of *outliers*: their places, ascending (u32), then their values. They are zeros in the data unit.
 
 The bytes of *palette*: centre (u16), then the sorted values in their own bytes. The integer is the place less the
 centre.
@@ -29,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.manifest import RawKind
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, from_bits
 from vvc_nnr.bitstream.packing import lzma_bytes, unpacked
 from vvc_nnr.errors import BitstreamError
 
@@ -43,7 +46,8 @@ MAX_PALETTE = 1 << 12
 _FEW, _MANY_OF_FEW = 1024, 1000
 # So many values tell what the others are like; tensors of no more than SMALL are looked at as a whole.
 SAMPLE, SMALL, _PIECES = 1 << 14, 1 << 14, 4
-KINDS: tuple[RawKind, ...] = get_args(RawKind)
+# Forms of all values.
+KINDS: tuple[RawKind, ...] = tuple(kind for kind in get_args(RawKind) if kind != "outliers")
 # Magnitudes up to this have bins of their own, larger ones bits.
 _UNARY = 10
 # Odd numbers that make words of values, and the share of different runs below which some repeat.
@@ -148,7 +152,7 @@ def bits_of_form(
     Raises:
         BitstreamError: If they do not fit together.
     """
-    itemsize = 2 if number_format == "bfloat16" else np.dtype(number_format).itemsize
+    itemsize = _itemsize(number_format)
     if kind == "split":
         return joined_floats(integers.reshape(-1), raw, number_format)
     if kind == "palette":
@@ -377,6 +381,43 @@ def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: in
         raise _damaged("a place is not in its table")
     found: Bits = table[places]
     return found
+
+
+def outliers_form(bits: Bits, apart: NDArray[np.bool_]) -> ExactForm:
+    """Values that are kept apart, without the others.
+
+    Args:
+        bits: What `bits_of` gives of all values.
+        apart: Where they are, flat.
+    """
+    places = np.flatnonzero(apart)
+    return ExactForm("outliers", None, places.astype("<u4").tobytes() + _plain_bytes(bits[places]))
+
+
+def with_outliers(values: Array, raw: bytes | memoryview, number_format: str) -> Array:
+    """Decoded values with the outliers in their places.
+
+    Args:
+        values: Of the number format; bfloat16 as float32.
+        raw: What `outliers_form` made.
+        number_format: A float format.
+
+    Raises:
+        BitstreamError: If the bytes are no whole number of outliers, or places do not ascend or lead out of the tensor.
+    """
+    itemsize = _itemsize(number_format)
+    n, rest = divmod(len(raw), 4 + itemsize)
+    places = np.frombuffer(raw, "<u4", count=n).astype(np.int64)
+    if rest or not n or (np.diff(places) <= 0).any() or places[-1] >= values.size:
+        raise _damaged("its places are not those of values")
+    bits = np.frombuffer(raw, f"<u{itemsize}", offset=4 * n).astype(f"u{itemsize}")
+    found = np.array(values, order="C")
+    found.reshape(-1)[places] = from_bits(bits, number_format)
+    return found
+
+
+def _itemsize(number_format: str) -> int:
+    return 2 if number_format == "bfloat16" else np.dtype(number_format).itemsize
 
 
 def bytes_form(bits: Bits) -> ExactForm:

@@ -28,6 +28,7 @@ from vvc_nnr.bitstream.number_formats import (
     finite_float32,
     float32_of_bfloat16,
     itemsize_of,
+    nearest_float32,
     nonzero,
     number_format_of,
     shape_of,
@@ -42,6 +43,7 @@ from vvc_nnr.coding.exact_forms import (
     estimated_bytes,
     exact_form,
     may_repeat,
+    outliers_form,
     sampled,
     values_of,
 )
@@ -63,6 +65,7 @@ from vvc_nnr.quantize.dependent import (
 )
 from vvc_nnr.quantize.quality import (
     WEAK_DB,
+    few_apart,
     is_surely_kept,
     ordinary,
     rows_snr_db,
@@ -140,7 +143,7 @@ class EncodedTensor:
         weak_db: Its SNR, or that of many of its rows, if it is below `quality.WEAK_DB`, else None.
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
-        by_outliers: It is exact, though it need not be, since no step does for its outliers and its other values.
+        by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
     """
 
     units: tuple[DataUnit, ...]
@@ -183,14 +186,39 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_bit_exact(job, options)
     values = finite_float32(job.array)
     if values is None:
-        return replace(_encode_bit_exact(job, options), by_outliers=_is_mostly_finite(job.array))
+        is_odd = _is_mostly_finite(job.array)
+        return _outliers_apart(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_bit_exact(job, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
+    if quantiser is None or quantiser.max_level is not None:
+        apart = _outliers_apart(job, options)
+        if apart is not None:
+            return apart
     if quantiser is None:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
     unit, weak_db = _encode_floats(job, values, quantiser, options)
     return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+
+
+def _outliers_apart(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
+    """A float tensor with its few outliers in raw bytes, and zeros in their places; None if that is not possible."""
+    values = nearest_float32(job.array)
+    apart = None if job.parent is not None else few_apart(values)
+    if apart is None:
+        return None
+    rest = np.where(apart, np.float32(0), values)
+    quantiser = choose_quantiser(job.name, rest, options, job.rule, job.own_qp) if rest.any() else None
+    if quantiser is None:
+        return None
+    unit, weak_db = _encode_floats(job, rest, quantiser, options)
+    assert unit is not None
+    raw = outliers_form(bits_of(job.array), apart.reshape(-1))
+    found = EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True)
+    if values.size > FEW:
+        return found
+    exact = replace(_encode_as_other_decoders_read(job, options), by_outliers=True)
+    return replace(found, otherwise=exact) if found.size_bytes < exact.size_bytes else exact
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:

@@ -22,6 +22,7 @@ from vvc_nnr.coding.exact_forms import (
     estimated_bytes,
     exact_form,
     may_repeat,
+    with_outliers,
 )
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError
@@ -169,6 +170,15 @@ def test_damage_is_noticed(place: int) -> None:
     kind, raw, integers, number_format, n = damaged_forms()[place]
     with pytest.raises(BitstreamError, match="the raw unit"):
         bits_of_form(kind, raw, integers, number_format, n)
+
+
+@pytest.mark.parametrize(
+    ("places", "end"), [([], b""), ([3], b"\0"), ([3, 3], b""), ([5, 4], b""), ([10], b""), ([(1 << 32) - 1], b"")]
+)
+def test_outliers_that_are_none_are_noticed(places: list[int], end: bytes) -> None:
+    raw = np.array(places, "<u4").tobytes() + bytes(4 * len(places)) + end
+    with pytest.raises(BitstreamError, match="the raw unit"):
+        with_outliers(np.zeros(10, np.float32), raw, "float32")
 
 
 @pytest.mark.parametrize("number_format", ["float32", "float16"])
