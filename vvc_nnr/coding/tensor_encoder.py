@@ -187,12 +187,12 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     values = finite_float32(job.array)
     if values is None:
         is_odd = _is_mostly_finite(job.array)
-        return _outliers_apart(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
+        return _with_exact_outliers(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_bit_exact(job, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None or quantiser.max_level is not None:
-        apart = _outliers_apart(job, options)
+        apart = _with_exact_outliers(job, options)
         if apart is not None:
             return apart
     if quantiser is None:
@@ -201,24 +201,25 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
 
 
-def _outliers_apart(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
-    """A float tensor with its few outliers in raw bytes, and zeros in their places; None if that is not possible."""
+def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
+    """A float tensor with its few outliers in raw bytes, and zeros in their places; exact if it is short.
+
+    None if it has no few outliers, or no step does for the others either.
+    """
     values = nearest_float32(job.array)
-    apart = None if job.parent is not None else few_apart(values)
+    is_possible = job.parent is None or job.number_format == "float32"
+    apart = few_apart(values) if is_possible else None
     if apart is None:
         return None
+    if values.size <= FEW:
+        return replace(_encode_bit_exact(job, options), by_outliers=True)
     rest = np.where(apart, np.float32(0), values)
     quantiser = choose_quantiser(job.name, rest, options, job.rule, job.own_qp) if rest.any() else None
     if quantiser is None:
         return None
     unit, weak_db = _encode_floats(job, rest, quantiser, options)
-    assert unit is not None
     raw = outliers_form(bits_of(job.array), apart.reshape(-1))
-    found = EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True)
-    if values.size > FEW:
-        return found
-    exact = replace(_encode_as_other_decoders_read(job, options), by_outliers=True)
-    return replace(found, otherwise=exact) if found.size_bytes < exact.size_bytes else exact
+    return EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
