@@ -336,7 +336,9 @@ def encode(
         runs.append(run)
         n_cached += was_cached
     whole = joined(runs)
-    pictures = (p for run in runs for p in coded_pictures(read_vvc_stream(run.stream), program.logged_pictures(run.log)))
+    pictures = (
+        p for run in runs for p in coded_pictures(read_vvc_stream(run.stream), program.logged_pictures(run.log))
+    )
     return EncodedSequence(
         stream=whole.stream,
         pictures=tuple(replace(picture, poc=place) for place, picture in enumerate(pictures)),
@@ -362,7 +364,7 @@ def coded_pictures(stream: VvcStream, logged: Sequence[LoggedPicture]) -> list[C
     of_stream = [(picture.poc, qp) for picture, qp in zip(stream.pictures, picture_qps(stream), strict=True)]
     of_log = [(line.poc, line.qp) for line in logged]
     if of_stream != of_log:
-        differing = next((pair for pair in itertools.zip_longest(of_stream, of_log) if pair[0] != pair[1]))
+        differing = next(pair for pair in itertools.zip_longest(of_stream, of_log) if pair[0] != pair[1])
         raise InputError(f"picture (POC, QP) {differing[0]} in the stream, {differing[1]} in the log")
     return [
         CodedPicture(place, of_stream[i][1], logged[i].n_bits, logged[i].slice_type, stream.pictures[i].temporal_layer)
