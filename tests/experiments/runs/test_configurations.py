@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -191,6 +193,30 @@ def test_all_intra_is_the_same_beside_others(
     report = tmp_path / "report.html"
     assert main(["report", str(tmp_path / "both"), "-o", str(report)]) == 0
     assert "In-loop filtering, tool by tool: low delay B" in report.read_text()
+
+
+VTM = shutil.which("EncoderApp") or shutil.which("EncoderAppStatic")
+
+
+@pytest.mark.programs
+@pytest.mark.skipif(VTM is None, reason="no VTM encoder on the PATH")
+def test_random_access_by_vtm(options: ToolOptions, tmp_path: Path) -> None:
+    """33 pictures: an intra period and the intra picture behind it, as the common test conditions have it."""
+    rng = np.random.default_rng(5)
+    wide = (np.add.outer(np.arange(96), np.arange(160)) + rng.integers(0, 24, (96, 160))).astype(np.uint8)
+    grey = np.full((48, 64), 128, np.uint8)
+    with Y4mWriter(tmp_path / "clip.y4m", Frame((wide[:, :128], grey, grey), 8, "420").format(Fraction(30))) as writer:
+        for i in range(33):
+            writer.write(Frame((wide[:, i : i + 128], grey, grey), 8, "420"))
+    files = Path(os.path.realpath(VTM or "")).parents[1] / "cfg"
+    random_access = Path(f"ra={files / 'encoder_randomaccess_vtm.cfg'}")
+    by_vtm = replace(options, encoder="vtm", encoder_config=[random_access], decisions="wiener")
+    tables = run_tool_by_tool([open_source(tmp_path / "clip.y4m")], tmp_path / "out", by_vtm, PROVENANCE)
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    assert len(rows) == 4 * 33
+    assert "".join(row.slice_type for row in rows if row.way == "codec") == "I" + "B" * 31 + "I"
+    assert {row.temporal_layer for row in rows} == set(range(6))
+    assert "Random access, vtm " in " ".join(tables["table2_psnr_ra"].notes)
 
 
 def test_configuration_files_of_several_configurations() -> None:
