@@ -30,7 +30,7 @@ from torch import nn
 from tqdm import tqdm
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
+from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, encoder_title
 from vvc_nnr.codec.sequence import LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import SAO_NOTES
@@ -253,8 +253,10 @@ class CodedHere:
     @property
     def coding(self) -> str:
         """What tables say of the codec and of its filters."""
-        preset = "" if self._options.encoder == "vtm" else f", preset {self._options.preset}"
-        return f"{SAO_NOTES[self._options.sao]}. All intra, {self._identity}{preset}"
+        o = self._options
+        title = encoder_title(o.encoder, o.encoder_config, o.encoder_arguments)
+        preset = "" if o.encoder == "vtm" else f", preset {o.preset}"
+        return f"{SAO_NOTES[o.sao]}. All intra, {title}{preset}"
 
     @property
     def settings(self) -> Mapping[str, object]:
