@@ -236,7 +236,7 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
         filter_id: The only filter that matters: what is wrong with others is passed over; None: all.
 
     Raises:
-        BitstreamError: If a filter's message breaks the syntax, or a filter runs that was not sent.
+        BitstreamError: If a message of a filter that runs breaks the syntax, or a filter runs that was not sent.
         UnsupportedError: If settings are of a later version.
     """
     messages = _by_picture(stream, filter_id)
@@ -262,14 +262,25 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
 
 
 def _by_picture(stream: VvcStream, filter_id: int | None) -> list[list[FilterContent]]:
-    """What the messages of each picture say of the filter, or of all, in decoding order."""
+    """What the messages of each picture say of the filter, or of all, in decoding order.
+
+    Damaged ones of filters that never run are left out.
+    """
     found: list[list[FilterContent]] = [[] for _ in stream.pictures]
-    for placed in sei_messages(stream.data):
-        is_of_another = filter_id is not None and filter_number(placed.message) not in (filter_id, None)
-        if placed.picture < len(found) and not is_of_another:
+    everything = [placed for placed in sei_messages(stream.data) if placed.picture < len(found)]
+    run = {filter_number(placed.message) for placed in everything if placed.message.payload_type == NNPFA}
+    for placed in everything:
+        number = filter_number(placed.message)
+        if None not in (filter_id, number) and number != filter_id:
+            continue
+        try:
             content = parse_filter_message(placed.message)
-            if content is not None:
-                found[placed.picture].append(content)
+        except BitstreamError:
+            if number is None or None in run or number in run:
+                raise
+            continue
+        if content is not None:
+            found[placed.picture].append(content)
     return found
 
 
