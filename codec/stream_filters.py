@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
-from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, parse_nnpf
+from vvc_nnr.codec.nnpf import NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -122,6 +122,22 @@ def parse_filter_message(message: SeiMessage) -> FilterContent | None:
     return _read_settings(r) if uuid == SETTINGS_UUID else _read_decisions(r)
 
 
+def filter_number(message: SeiMessage) -> int | None:
+    """Number of the filter that a message is about, also where it is damaged behind that; None if it tells none."""
+    is_user_data = message.payload_type == USER_DATA_UNREGISTERED
+    if is_user_data and message.payload[:UUID_BYTES] not in (SETTINGS_UUID, DECISIONS_UUID):
+        return None
+    r = BitReader(message.payload, UUID_BYTES if is_user_data else 0)
+    try:
+        if is_user_data:
+            return r.ue(0, "filter id", 32) if r.u(8, "version") == _VERSION else None
+        if message.payload_type == NNPFC:
+            r.u(16, "purpose")
+        return r.ue(0, "filter id", 32) if message.payload_type in (NNPFC, NNPFA) else None
+    except BitstreamError:
+        return None
+
+
 def _read_decisions(r: BitReader) -> FilterDecisions:
     filter_id = r.ue(0, "filter id", 32)
     _read_alignment(r)
@@ -191,13 +207,8 @@ class ListedMessage:
 
     @property
     def filter_id(self) -> int | None:
-        """Number of the filter that it is about, None if it is about none."""
-        match self.content:
-            case NnpfCharacteristics(id=number) | NnpfActivation(target_id=number):
-                return number
-            case FilterSettings(filter_id=number) | FilterDecisions(filter_id=number):
-                return number
-        return None
+        """Number of the filter that it is about, as `filter_number`."""
+        return filter_number(self.placed.message)
 
 
 def listed_message(placed: PlacedMessage) -> ListedMessage:
@@ -213,18 +224,22 @@ def listed_messages(placed: Iterable[PlacedMessage]) -> list[ListedMessage]:
     return [listed_message(each) for each in placed]
 
 
-def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...]:
+def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple[tuple[StreamFilter, ...], ...]:
     """The filters that run on each picture, in decoding order; most often one.
 
     An activation holds for its picture, or, if it persists, for those of its sequence that are output from there on,
     until the next one for the same filter. A filter is known from its message on to the end of the sequence. Both go
     on beyond that where this package's settings say so.
 
+    Args:
+        stream: The stream.
+        filter_id: The only filter that matters: what is wrong with others is passed over; None: all.
+
     Raises:
-        BitstreamError: If a filter's message breaks the syntax, or a filter runs that was not sent.
+        BitstreamError: If a message of a filter that runs breaks the syntax, or a filter runs that was not sent.
         UnsupportedError: If settings are of a later version.
     """
-    messages = _by_picture(stream)
+    messages = _by_picture(stream, filter_id)
     order = sorted(range(len(stream.pictures)), key=lambda i: (stream.pictures[i].sequence, stream.pictures[i].poc))
     known = _known_filters(stream, messages)
     found: list[tuple[StreamFilter, ...]] = [()] * len(stream.pictures)
@@ -246,14 +261,26 @@ def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...
     return tuple(found)
 
 
-def _by_picture(stream: VvcStream) -> list[list[FilterContent]]:
-    """What the filters' messages of each picture say, in decoding order."""
+def _by_picture(stream: VvcStream, filter_id: int | None) -> list[list[FilterContent]]:
+    """What the messages of each picture say of the filter, or of all, in decoding order.
+
+    Damaged ones of filters that never run are left out.
+    """
     found: list[list[FilterContent]] = [[] for _ in stream.pictures]
-    for placed in sei_messages(stream.data):
-        if placed.picture < len(found):
+    everything = [placed for placed in sei_messages(stream.data) if placed.picture < len(found)]
+    run = {filter_number(placed.message) for placed in everything if placed.message.payload_type == NNPFA}
+    for placed in everything:
+        number = filter_number(placed.message)
+        if None not in (filter_id, number) and number != filter_id:
+            continue
+        try:
             content = parse_filter_message(placed.message)
-            if content is not None:
-                found[placed.picture].append(content)
+        except BitstreamError:
+            if number is None or None in run or number in run:
+                raise
+            continue
+        if content is not None:
+            found[placed.picture].append(content)
     return found
 
 

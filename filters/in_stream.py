@@ -177,7 +177,7 @@ def planned_pictures(
         InputError: If the stream carries no such filter, or several run on one picture and none is named.
         BitstreamError, UnsupportedError: If a message or a slice cannot be read, or a filter is for another purpose.
     """
-    running = filters_by_picture(stream)
+    running = filters_by_picture(stream, filter_id)
     chosen = [_chosen(running[index], filter_id, n) for n, index in enumerate(stream.output_order)]
     if not any(chosen):
         what = "no filter" if filter_id is None else f"no filter {filter_id}"

@@ -16,12 +16,12 @@ from vvc_nnr.codec.stream_filters import (
     FilterDecisions,
     FilterSettings,
     ListedMessage,
+    filter_number,
     free_filter_id,
     listed_messages,
-    parse_filter_message,
 )
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
@@ -321,13 +321,8 @@ class SeiRemove(Command):
             return message.payload_type == self.type
         if self.filter_id is None and message.payload_type in (NNPFC, NNPFA):
             return True  # damaged ones too
-        try:
-            content = parse_filter_message(message)
-        except (BitstreamError, UnsupportedError):
-            return False
-        number = getattr(content, "target_id" if isinstance(content, NnpfActivation) else "id", None)
-        number = getattr(content, "filter_id", number)
-        return content is not None and self.filter_id in (None, number)
+        number = filter_number(message)
+        return number is not None and self.filter_id in (None, number)
 
 
 def _stream(path: Path) -> tuple[bytes, VideoStandard]:

@@ -86,6 +86,7 @@ class InLoopRun(RunOptions):
         presets: Presets of the encoder, taken in turn; VTM has none.
         encoder: What codes the pictures: libvvenc, or a program on the PATH.
         encoder_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
+        encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
         chroma_weight: Weight of each chroma plane against 1 for luma.
         optimiser: What trains the convolutions; muon (torch 2.9) learns faster, most so from random weights.
         rung: A shape of the ladder, by complexity.
@@ -107,6 +108,7 @@ class InLoopRun(RunOptions):
     presets: Sequence[Preset] = (DEFAULT_PRESET,)
     encoder: EncoderName = "libvvenc"
     encoder_config: Sequence[Path] = ()
+    encoder_arguments: Sequence[str] = ()
     chroma_weight: float = DEFAULT_CHROMA_WEIGHT
     optimiser: OptimiserName = "muon" if has_muon() else "adamw"
     rung: Rung | None = None
@@ -130,7 +132,10 @@ class InLoopRun(RunOptions):
 
 
 def train_inloop(
-    options: InLoopRun, provenance: Mapping[str, str], opened: Callable[[], Sequence[Source]] | None = None
+    options: InLoopRun,
+    provenance: Mapping[str, str],
+    opened: Callable[[], Sequence[Source]] | None = None,
+    cache: Path | None = None,
 ) -> Trained | None:
     """Trains an in-loop filter on pairs that the real codec makes; goes on where a run in the folder was cut off.
 
@@ -141,6 +146,8 @@ def train_inloop(
         provenance: Where the run comes from, for the card.
         opened: Opens the training pictures, once all else is checked; None: those of the options' folder. Copies of a
             file count once.
+        cache: Folder of finished encodings, so that another run on these pictures encodes nothing; None to encode
+            every time.
 
     Returns:
         What was made; None in a process of torchrun that is not the first.
@@ -153,7 +160,7 @@ def train_inloop(
     options.check()
     opened = opened or partial(open_sources, options.data)
     with worker_group() as workers, _lock(options.out, workers):
-        return _train_together(options, opened, provenance, workers)
+        return _train_together(options, opened, provenance, workers, cache)
 
 
 def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
@@ -162,7 +169,11 @@ def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
 
 
 def _train_together(
-    options: InLoopRun, opened: Callable[[], Sequence[Source]], provenance: Mapping[str, str], workers: Workers
+    options: InLoopRun,
+    opened: Callable[[], Sequence[Source]],
+    provenance: Mapping[str, str],
+    workers: Workers,
+    cache: Path | None,
 ) -> Trained | None:
     folder = options.out
     torch.manual_seed(options.seed)
@@ -171,7 +182,12 @@ def _train_together(
     said = {LAYOUT_KEY: layout.text} if is_own else network_metadata(cast(InLoopNetwork, network))
     training = replace(options.training(), quantised_share=options.quantised_share, optimiser=options.optimiser)
     encodings = PairOptions(
-        options.qps, (options.loop_filters,), options.presets, options.encoder, options.encoder_config
+        options.qps,
+        (options.loop_filters,),
+        options.presets,
+        options.encoder,
+        options.encoder_config,
+        options.encoder_arguments,
     )
     identity: Identity = {
         "network": "inloop",
@@ -183,7 +199,7 @@ def _train_together(
     }
     if workers.rank == 0:
         check_checkpoint(folder / CHECKPOINT, identity, training)
-        _make_pairs(folder, opened(), encodings)
+        _make_pairs(folder, opened(), encodings, cache)
     workers.wait()
     names = sorted(noted_pictures(folder / PICTURES_NOTE))
     identity = {**identity, "pairs": pairs_digest(folder / PAIRS, names, encodings)}
@@ -200,7 +216,7 @@ def _train_together(
     return finish_run(folder, network, figures, training, identity, pictures, metadata, provenance)
 
 
-def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -> None:
+def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions, cache: Path | None) -> None:
     """Makes the pairs of a run and notes its pictures, which must be those of its checkpoint if it has one."""
     checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / PAIRS
     before = pictures_before(checkpoint, note)
@@ -212,7 +228,7 @@ def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
-    names = make_pairs(filter_pictures(sources), pairs, encodings)
+    names = make_pairs(filter_pictures(sources), pairs, encodings, cache)
     note_pictures(note, pair_digests(pairs, names))
 
 

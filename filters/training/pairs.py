@@ -57,6 +57,7 @@ class PairOptions:
             VTM has none.
         encoder: What codes them.
         encoder_config: VTM's configuration files.
+        encoder_arguments: Further arguments of VTM or vvencapp.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
@@ -64,6 +65,7 @@ class PairOptions:
     presets: Sequence[Preset] = (DEFAULT_PRESET,)
     encoder: EncoderName = "libvvenc"
     encoder_config: Sequence[Path] = ()
+    encoder_arguments: Sequence[str] = ()
 
     @property
     def identity(self) -> dict[str, object]:
@@ -72,11 +74,13 @@ class PairOptions:
             "qps": list(self.qps),
             "loop_filters": list(self.loop_filters),
             "presets": list(self.presets),
-            "encoder": encoder_identity(self.encoder, self.encoder_config),
+            "encoder": encoder_identity(self.encoder, self.encoder_config, self.encoder_arguments),
         }
 
 
-def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
+def make_pairs(
+    pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions, cache: Path | None = None
+) -> list[str]:
     """Encodes and decodes every picture; what is there already is kept, so a cut-off run goes on.
 
     A folder may hold other pictures as well, which are left alone.
@@ -85,6 +89,7 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
         pictures: Names and 8- to 10-bit 4:2:0 pictures.
         folder: The pair set to write.
         options: The encodings to make.
+        cache: Folder of finished encodings, which are decoded only; None to encode every time.
 
     Returns:
         Names of these pictures' sub-folders, sorted.
@@ -109,7 +114,13 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
                 file = pair_name(loop_filters, qp)
                 if not (target / file).exists() or (digests and file not in digests):
                     coding = VvcOptions(qp, preset, loop_filters, n_threads=1)
-                    encoder = VvcEncoder(coding, encoder=options.encoder, config=options.encoder_config)
+                    encoder = VvcEncoder(
+                        coding,
+                        cache,
+                        encoder=options.encoder,
+                        config=options.encoder_config,
+                        arguments=options.encoder_arguments,
+                    )
                     pair = pack(_coded(frame, encoder))
                     digests[file] = _save(target / file, pair)
                     _note_digests(target, digests)
