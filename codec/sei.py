@@ -73,6 +73,7 @@ class _NalSyntax:
         first_slices: Types of units that begin a picture where their first bit is 1.
         slices: Types of all units that hold a picture.
         picture_header: Type of a unit that begins a picture without being part of a slice, None if there is none.
+        leading: Types of decodable pictures that lead a random access point: decoded behind it, output before it.
         idr: Types of pictures that begin a sequence wherever they are.
         irap: Types of all random access points.
         prefix_sei: Type of an SEI unit in front of slices.
@@ -84,6 +85,7 @@ class _NalSyntax:
     first_slices: frozenset[int]
     slices: frozenset[int]
     picture_header: int | None
+    leading: frozenset[int]
     idr: frozenset[int]
     irap: frozenset[int]
     prefix_sei: int
@@ -97,6 +99,7 @@ _SYNTAX: dict[VideoStandard, _NalSyntax] = {
         first_slices=frozenset({0, 1, 2, 3, 7, 8, 9, 10}),
         slices=frozenset(range(12)),
         picture_header=19,
+        leading=frozenset({2}),
         idr=frozenset({7, 8}),
         irap=frozenset({7, 8, 9}),
         prefix_sei=23,
@@ -108,6 +111,7 @@ _SYNTAX: dict[VideoStandard, _NalSyntax] = {
         first_slices=frozenset({*range(10), *range(16, 22)}),
         slices=frozenset(range(32)),
         picture_header=None,
+        leading=frozenset({6, 7}),
         idr=frozenset(range(16, 21)),
         irap=frozenset(range(16, 24)),
         prefix_sei=39,
@@ -119,6 +123,7 @@ _SYNTAX: dict[VideoStandard, _NalSyntax] = {
         first_slices=frozenset({1, 2, 5}),
         slices=frozenset(range(1, 6)),
         picture_header=None,
+        leading=frozenset(),
         idr=frozenset({5}),
         irap=frozenset({5}),
         prefix_sei=6,
@@ -132,9 +137,18 @@ _NAL_UNITS_OF_ONE_LAYER = 21
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One NAL unit: its type, where its header begins, where its last byte but zeros ends, its first bit behind it."""
+    """One NAL unit.
+
+    Attributes:
+        kind: Its type.
+        temporal_layer: Its TemporalId.
+        begin: Where its header begins.
+        end: Where its last byte but zeros ends.
+        starts_picture: Whether it begins a picture.
+    """
 
     kind: int
+    temporal_layer: int
     begin: int
     end: int
     starts_picture: bool
@@ -178,6 +192,7 @@ def insert_sei(
     messages: Sequence[SeiMessage],
     *,
     at: Placement = "sequence",
+    leading: Sequence[SeiMessage] = (),
     suffix: bool = False,
     standard: VideoStandard = "vvc",
 ) -> bytes:
@@ -187,6 +202,8 @@ def insert_sei(
         stream: The byte stream.
         messages: What to put in, in this order.
         at: At which pictures; "once" is the first alone.
+        leading: What to put in at the decodable pictures (RADL) that lead those: they are output before them, where a
+            message that holds from its picture on, in the order of output, does not hold yet.
         suffix: Behind the slices of the picture, instead of right before them.
         standard: The standard of the stream.
 
@@ -197,12 +214,19 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
-    inserted = b"".join(_LONG_START_CODE + sei_nal_unit(m, suffix=suffix, standard=standard) for m in messages)
+    written: dict[tuple[bool, int], bytes] = {}
     parts: list[bytes] = []
     begin = 0
     for place in _places(stream, at, suffix, standard):
-        parts += [stream[begin:place], inserted]
-        begin = place
+        key = (place.is_leading, place.temporal_layer)
+        if key not in written:
+            written[key] = b"".join(
+                _LONG_START_CODE
+                + sei_nal_unit(m, suffix=suffix, standard=standard, temporal_layer=place.temporal_layer)
+                for m in (leading if place.is_leading else messages)
+            )
+        parts += [stream[begin : place.offset_bytes], written[key]]
+        begin = place.offset_bytes
     return b"".join([*parts, stream[begin:]])
 
 
@@ -229,8 +253,16 @@ def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard
     return b"".join([*parts, stream[copied:]])
 
 
-def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc") -> bytes:
+def sei_nal_unit(
+    message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
+) -> bytes:
     """A NAL unit that holds one message, without start code.
+
+    Args:
+        message: The message.
+        suffix: Whether it follows the slices of its picture.
+        standard: The standard of the stream.
+        temporal_layer: The TemporalId of its picture, which must be its own; H.264 has none.
 
     Raises:
         InputError: If the payload type is negative, or the standard has no suffix SEI.
@@ -241,7 +273,8 @@ def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoSt
         raise InputError("SEI behind the slices of a picture: H.264 has none, put it before them")
     if message.payload_type < 0:
         raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
-    numbers = {"vvc": (0, kind << 3 | 1), "hevc": (kind << 1, 1), "avc": (kind,)}
+    layer = temporal_layer + 1
+    numbers = {"vvc": (0, kind << 3 | layer), "hevc": (kind << 1, layer), "avc": (kind,)}
     return _nal_unit(bytes(numbers[standard]), [message])
 
 
@@ -284,9 +317,10 @@ def _units(stream: bytes, standard: VideoStandard) -> Iterator[_Unit]:
         if end < behind and end - begin < syntax.header_bytes:
             raise BitstreamError("a NAL unit ends in its header", field="nal_unit_header", offset_bytes=begin)
         kind = _kind(stream[begin:behind], begin, standard)
+        temporal_layer = 0 if standard == "avc" else (stream[begin + 1] & 7) - 1
         first_bit = behind < end and stream[behind] >= 0x80
         starts = kind == syntax.picture_header or (first_bit and kind in syntax.first_slices)
-        yield _Unit(kind, begin, end, starts)
+        yield _Unit(kind, temporal_layer, begin, end, starts)
 
 
 def _end_without_zeros(stream: bytes, begin: int, end: int) -> int:
@@ -345,29 +379,71 @@ def _read_ff_coded(data: bytes, position: int, field: str, offset_bytes: int) ->
     return 255 * (position - begin) + data[position], position + 1
 
 
-def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[int]:
-    """Where messages go, ascending: ends of the units in front of them."""
+@dataclass(slots=True)
+class _Picture:
+    """A picture among the NAL units.
+
+    Attributes:
+        end_before: Where the unit before its first one ends.
+        end: Where its last slice ends.
+        kind: Type of its first slice; of its header, as long as no slice is seen.
+        temporal_layer: Its TemporalId.
+        is_first: Whether it is the first of the stream, or behind the end of a sequence.
+    """
+
+    end_before: int
+    end: int
+    kind: int
+    temporal_layer: int
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where messages go: the end of the unit in front of them."""
+
+    offset_bytes: int
+    temporal_layer: int
+    is_leading: bool
+
+
+def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[_Place]:
+    """Where messages go, ascending."""
     syntax = _SYNTAX[standard]
-    pictures: list[tuple[int, int, int, bool]] = []  # end of the unit before, end of the last slice, type, is first
+    found: list[_Place] = []
+    is_led = False
+    for number, picture in enumerate(_pictures(stream, standard)):
+        is_chosen = number == 0 if at == "once" else _is_chosen(picture, at, syntax)
+        if picture.kind in syntax.irap:
+            is_led = is_chosen
+        is_leading = is_led and not is_chosen and picture.kind in syntax.leading
+        if is_chosen or is_leading:
+            offset_bytes = picture.end if suffix else picture.end_before
+            found.append(_Place(offset_bytes, picture.temporal_layer, is_leading))
+    return found
+
+
+def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:
+    syntax = _SYNTAX[standard]
+    pictures: list[_Picture] = []
     end_before, is_first = 0, True
     for unit in _units(stream, standard):
         if unit.starts_picture:
-            pictures.append((end_before, unit.end, unit.kind, is_first))
+            pictures.append(_Picture(end_before, unit.end, unit.kind, unit.temporal_layer, is_first))
             is_first = False
         elif unit.kind in syntax.slices and pictures:
-            before, _, kind, first = pictures[-1]
-            kind = unit.kind if kind == syntax.picture_header else kind
-            pictures[-1] = (before, unit.end, kind, first)
+            pictures[-1].end = unit.end
+            if pictures[-1].kind == syntax.picture_header:
+                pictures[-1].kind = unit.kind
         elif unit.kind in syntax.ends:
             is_first = True
         end_before = unit.end
     if not pictures:
         raise BitstreamError("the stream holds no picture")
-    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p[2], p[3], at, syntax)]
-    return [end if suffix else before for before, end, _, _ in chosen]
+    return pictures
 
 
-def _is_chosen(kind: int, is_first: bool, at: Placement, syntax: _NalSyntax) -> bool:
-    if at == "picture" or is_first:
+def _is_chosen(picture: _Picture, at: Placement, syntax: _NalSyntax) -> bool:
+    if at == "picture" or picture.is_first:
         return True
-    return kind in (syntax.idr if at == "sequence" else syntax.irap)
+    return picture.kind in (syntax.idr if at == "sequence" else syntax.irap)
