@@ -73,7 +73,6 @@ class _NalSyntax:
         first_slices: Types of units that begin a picture where their first bit is 1.
         slices: Types of all units that hold a picture.
         picture_header: Type of a unit that begins a picture without being part of a slice, None if there is none.
-        leading: Types of decodable pictures that lead a random access point: decoded behind it, output before it.
         idr: Types of pictures that begin a sequence wherever they are.
         irap: Types of all random access points.
         prefix_sei: Type of an SEI unit in front of slices.
@@ -85,7 +84,6 @@ class _NalSyntax:
     first_slices: frozenset[int]
     slices: frozenset[int]
     picture_header: int | None
-    leading: frozenset[int]
     idr: frozenset[int]
     irap: frozenset[int]
     prefix_sei: int
@@ -99,7 +97,6 @@ _SYNTAX: dict[VideoStandard, _NalSyntax] = {
         first_slices=frozenset({0, 1, 2, 3, 7, 8, 9, 10}),
         slices=frozenset(range(12)),
         picture_header=19,
-        leading=frozenset({2}),
         idr=frozenset({7, 8}),
         irap=frozenset({7, 8, 9}),
         prefix_sei=23,
@@ -111,7 +108,6 @@ _SYNTAX: dict[VideoStandard, _NalSyntax] = {
         first_slices=frozenset({*range(10), *range(16, 22)}),
         slices=frozenset(range(32)),
         picture_header=None,
-        leading=frozenset({6, 7}),
         idr=frozenset(range(16, 21)),
         irap=frozenset(range(16, 24)),
         prefix_sei=39,
@@ -123,7 +119,6 @@ _SYNTAX: dict[VideoStandard, _NalSyntax] = {
         first_slices=frozenset({1, 2, 5}),
         slices=frozenset(range(1, 6)),
         picture_header=None,
-        leading=frozenset(),
         idr=frozenset({5}),
         irap=frozenset({5}),
         prefix_sei=6,
@@ -192,7 +187,6 @@ def insert_sei(
     messages: Sequence[SeiMessage],
     *,
     at: Placement = "sequence",
-    leading: Sequence[SeiMessage] = (),
     suffix: bool = False,
     standard: VideoStandard = "vvc",
 ) -> bytes:
@@ -202,8 +196,6 @@ def insert_sei(
         stream: The byte stream.
         messages: What to put in, in this order.
         at: At which pictures; "once" is the first alone.
-        leading: What to put in at the decodable pictures (RADL) that lead those: they are output before them, where a
-            message that holds from its picture on, in the order of output, does not hold yet.
         suffix: Behind the slices of the picture, instead of right before them.
         standard: The standard of the stream.
 
@@ -214,19 +206,12 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
-    written: dict[tuple[bool, int], bytes] = {}
     parts: list[bytes] = []
     begin = 0
-    for place in _places(stream, at, suffix, standard):
-        key = (place.is_leading, place.temporal_layer)
-        if key not in written:
-            written[key] = b"".join(
-                _LONG_START_CODE
-                + sei_nal_unit(m, suffix=suffix, standard=standard, temporal_layer=place.temporal_layer)
-                for m in (leading if place.is_leading else messages)
-            )
-        parts += [stream[begin : place.offset_bytes], written[key]]
-        begin = place.offset_bytes
+    for place, temporal_layer in _places(stream, at, suffix, standard):
+        units = (sei_nal_unit(m, suffix=suffix, standard=standard, temporal_layer=temporal_layer) for m in messages)
+        parts += [stream[begin:place], *(_LONG_START_CODE + unit for unit in units)]
+        begin = place
     return b"".join([*parts, stream[begin:]])
 
 
@@ -398,29 +383,11 @@ class _Picture:
     is_first: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where messages go: the end of the unit in front of them."""
-
-    offset_bytes: int
-    temporal_layer: int
-    is_leading: bool
-
-
-def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[_Place]:
-    """Where messages go, ascending."""
-    syntax = _SYNTAX[standard]
-    found: list[_Place] = []
-    is_led = False
-    for number, picture in enumerate(_pictures(stream, standard)):
-        is_chosen = number == 0 if at == "once" else _is_chosen(picture, at, syntax)
-        if picture.kind in syntax.irap:
-            is_led = is_chosen
-        is_leading = is_led and not is_chosen and picture.kind in syntax.leading
-        if is_chosen or is_leading:
-            offset_bytes = picture.end if suffix else picture.end_before
-            found.append(_Place(offset_bytes, picture.temporal_layer, is_leading))
-    return found
+def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[tuple[int, int]]:
+    """Where messages go, ascending: ends of the units in front of them; and the temporal layer of each picture."""
+    pictures = _pictures(stream, standard)
+    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p, at, _SYNTAX[standard])]
+    return [(each.end if suffix else each.end_before, each.temporal_layer) for each in chosen]
 
 
 def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:

@@ -109,29 +109,16 @@ def filter_messages(
     Raises:
         InputError: If a value does not fit its field.
     """
-    own = () if settings is None else (settings.message(),)
-    return (characteristics.message(), *own, activation_message(characteristics))
-
-
-def activation_message(characteristics: NnpfCharacteristics) -> SeiMessage:
-    """The message that makes a filter run from its picture on, in the order of output, to the end of its sequence.
-
-    Pictures that lead a random access point are output before it: the first of them must have one of their own.
-
-    Args:
-        characteristics: The filter, or an update of one.
-
-    Raises:
-        InputError: If its number does not fit its field.
-    """
-    return NnpfActivation(
+    running = NnpfActivation(
         target_id=characteristics.id,
         persistence_flag=True,
         target_base_flag=characteristics.base_flag,
         no_prev_clvs_flag=True,
         no_foll_clvs_flag=True,
         output_flag=(True,),
-    ).message()
+    )
+    own = () if settings is None else (settings.message(),)
+    return (characteristics.message(), *own, running.message())
 
 
 def with_bitstream(characteristics: NnpfCharacteristics, data: bytes) -> NnpfCharacteristics:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.codec.nal import RADL, nal_units
 from vvc_nnr.codec.nnpf import MODE_NNC, NNC_TAG_URI, NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, present_fields
 from vvc_nnr.codec.sei import Placement, SeiMessage, VideoStandard, insert_sei, remove_sei, sei_messages, standard_of
 from vvc_nnr.codec.stream_filters import (
@@ -32,7 +33,6 @@ from vvc_nnr.files import AtomicFile, naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.sequence import read_decisions
 from vvc_nnr.filters.in_stream import (
-    activation_message,
     at_uri,
     bitstream_of,
     characteristics_of,
@@ -170,7 +170,8 @@ class SeiInsert(Command):
             chroma_format = stream_chroma_format(stream) if standard == "vvc" else "420"
             network = self._network(path, filter_id, chroma_format)
         sha256 = sha256_of(read_bytes(path))
-        settings = self._settings(filter_id, sha256)
+        has_leading = standard == "vvc" and any(unit.nal_unit_type == RADL for unit in nal_units(stream))
+        settings = self._settings(filter_id, sha256, has_leading and self.at != "picture")
         if self.decisions is not None:
             with naming(self.input):
                 headers = read_vvc_stream(stream)
@@ -179,8 +180,7 @@ class SeiInsert(Command):
         messages = filter_messages(network, settings)
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):
-            running = (activation_message(network),)
-            written = insert_sei(stream, messages, at=self.at, leading=running, suffix=self.suffix, standard=standard)
+            written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard)
             written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
             counted = _counted(written, filter_id) if standard == "vvc" else None
             if counted is not None and decided and counted.n_filtered < counted.n_pictures:
@@ -230,9 +230,15 @@ class SeiInsert(Command):
             raise InputError("--tag-uri: says what is at a --uri, and there is none")
         return with_bitstream(network, read_bytes(path))
 
-    def _settings(self, filter_id: int, sha256: bytes) -> FilterSettings | None:
+    def _settings(self, filter_id: int, sha256: bytes, covers_leading: bool) -> FilterSettings | None:
         """What the standard has no field for; None if there is nothing of it."""
-        settings = FilterSettings(filter_id=filter_id, qp=self.qp, is_kept=self.at == "once", precision=self.precision)
+        settings = FilterSettings(
+            filter_id=filter_id,
+            is_kept=self.at == "once",
+            covers_leading=covers_leading,
+            qp=self.qp,
+            precision=self.precision,
+        )
         if self.uri is not None:
             settings = replace(settings, network_sha256=sha256)
         if self.decisions is not None:

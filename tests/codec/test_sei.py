@@ -30,7 +30,6 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 DATA = Path(os.environ.get("VVC_NNR_DATA", "../shared/data"))
 STREAMS = sorted([*DATA.glob("streams/*.266"), *DATA.glob("nnpf/*.266")])
 IDR = 8
-IDR_W_RADL, RADL = 7, 2
 MARK = SeiMessage(5, b"sixteen bytes of" + bytes(40))
 PLACES = ("once", "sequence", "irap", "picture")
 SETS = nal(DELIMITER) + nal(SPS) + nal(PPS)
@@ -67,20 +66,6 @@ def test_at_which_pictures(at, pictures, suffix):
     assert [found.picture for found in sei_messages(placed) if found.message == MARK] == pictures
     assert remove_sei(placed, is_mark) == STREAM
     assert len(picture_units(placed)) == 4
-
-
-@pytest.mark.parametrize(
-    ("at", "own", "led"), [("once", [0], [1, 2]), ("sequence", [0, 5], [1, 2, 6]), ("irap", [0, 4, 5], [1, 2, 6])]
-)
-@pytest.mark.parametrize("suffix", [False, True])
-def test_leading_pictures_have_messages_of_their_own(at, own, led, suffix):
-    kinds_ = (IDR_W_RADL, RADL, RADL, TRAIL, CRA, IDR_W_RADL, RADL, TRAIL)
-    stream = b"".join(nal(kind, FIRST_SLICE) for kind in kinds_)
-    other = SeiMessage(5, b"another one of 16 bytes")
-    placed = insert_sei(stream, [MARK], at=at, leading=[other], suffix=suffix)
-    found = [(each.picture, each.message) for each in sei_messages(placed)]
-    assert found == sorted([(n, MARK) for n in own] + [(n, other) for n in led], key=lambda each: each[0])
-    assert remove_sei(placed, lambda _: True) == stream
 
 
 @pytest.mark.parametrize("suffix", [False, True])
