@@ -17,7 +17,7 @@ from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder, integer_tables
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
-from vvc_nnr.filters.training.pairs import PATCH, reduced_pictures
+from vvc_nnr.filters.training.scenes import PATCH, reduced_pictures
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
     HISTORY,
