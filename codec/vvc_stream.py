@@ -58,6 +58,7 @@ class StreamPicture:
         in_loop_filters: The in-loop filters that its parameter sets have on: "deblocking", "SAO", "ALF"; None where
             they are not read (pictures in tiles).
         is_recovering: Whether it lies before the recovery point of a gradual refresh that has begun.
+        temporal_layer: Its temporal sublayer, 0 to 6; no picture of a lower one is predicted from it.
     """
 
     unit: PictureUnit
@@ -71,6 +72,7 @@ class StreamPicture:
     is_output: bool
     in_loop_filters: tuple[str, ...] | None = None
     is_recovering: bool = False
+    temporal_layer: int = 0
 
     @property
     def coded_format(self) -> VideoFormat:
@@ -300,7 +302,7 @@ def _stream_pictures(data: bytes) -> list[StreamPicture]:
             unit = units[nal.offset_bytes]
             header, pps, sps = _read_header(nal, picture_sets, sequence_sets)
             place = order.place(unit, header, nal.temporal_id, 1 << sps.log2_max_poc_lsb)
-            pictures.append(_stream_picture(unit, pps, sps, place))
+            pictures.append(replace(_stream_picture(unit, pps, sps, place), temporal_layer=nal.temporal_id))
     return pictures
 
 
