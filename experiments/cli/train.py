@@ -51,6 +51,7 @@ INLOOP_FLAGS = Flags(
         "encoder_config": UseAppendAction[tuple[Path, ...]],
         "n_channels": POSITIVE,
         "n_blocks": POSITIVE,
+        "scenes": POSITIVE,
         "quantised_share": SHARE,
     },
 )

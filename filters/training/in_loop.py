@@ -85,7 +85,7 @@ class InLoopRun(RunOptions):
         qps: QPs to train on.
         presets: Presets of the encoder, taken in turn; VTM has none.
         encoder: What codes the pictures: libvvenc, or a program on the PATH.
-        encoder_config: VTM's configuration file, such as cfg/encoder_intra_vtm.cfg; given again, further files behind it.
+        encoder_config: VTM's configuration file (cfg/encoder_intra_vtm.cfg); given again, further files behind it.
         config: Coding configuration: ai (all intra), ra (random access), ldb (low delay B). In the last two photographs
             are set in motion, and only post-filters are trained: inter prediction would miss what stands in the loop.
         scenes: Moving scenes made of each photograph, for ra and ldb.

@@ -200,9 +200,7 @@ class PairSet:
         """Original and decoded picture."""
         return np.asarray(self._originals[picture]), np.asarray(self._decoded[picture][qp_index])
 
-    def crops(
-        self, rng: np.random.Generator, n: int, size: int
-    ) -> tuple[Packed, Packed, NDArray[np.int64], list[int]]:
+    def crops(self, rng: np.random.Generator, n: int, size: int) -> tuple[Packed, Packed, NDArray[np.int64], list[int]]:
         """Random square crops, turned and mirrored as whole pictures would be.
 
         Turning a picture also permutes its four luma phases, so crops are turned before they are packed apart.

@@ -3,7 +3,7 @@
 | for | of a photograph | of a sequence |
 | --- | --- | --- |
 | intra pictures | itself, whole and at half size | every eighth picture, likewise |
-| inter pictures | scenes that are set in motion (`motion`) | a run of 33 pictures out of each 132, whole and at half size |
+| inter pictures | set in motion (`motion`) | runs of 33 pictures, one out of each 132, likewise |
 | autoencoders | itself at several reductions | |
 
 Of each scene a few pictures become pairs, the first, which is an intra picture, and others at random.
@@ -205,7 +205,7 @@ def _rng(name: str, number: int) -> np.random.Generator:
 
 
 def _sizes(frame: Frame) -> Iterator[tuple[str, Frame]]:
-    """A picture whole ("x1") and at half size ("x2"), cut to sides that are multiples of 16, where it is large enough."""
+    """A picture whole ("x1") and at half size ("x2"), cut to multiples of 16, where it is large enough."""
     for suffix, reduced in (("x1", frame), ("x2", _half_size(frame))):
         made = _multiple_of_16(reduced)
         if made is not None:
