@@ -257,7 +257,7 @@ def test_crops_come_from_whole_pictures_and_from_all_of_them(folder):
 def test_the_same_random_numbers_give_the_same_crops(folder):
     pair_set = PairSet(folder, "none", OPTIONS.qps)
     first, again, other = (pair_set.crops(np.random.default_rng(seed), 4, 16) for seed in (5, 5, 6))
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert (first[0] != other[0]).any()
 
 
