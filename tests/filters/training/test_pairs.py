@@ -121,22 +121,22 @@ def test_another_run_on_the_same_pictures_encodes_nothing(pictures, tmp_path, mo
     """A run with another learning rate is another folder; what took long is in the cache."""
     options = PairOptions((42,), ("all",))
     for folder in (tmp_path / "one", tmp_path / "two"):
-        make_pairs(pictures[:2], folder, options, tmp_path / "cache")
+        make_pairs(stills(pictures[:2]), folder, options, tmp_path / "cache")
         monkeypatch.setattr(encoders.Libvvenc, "run", lambda self, options, job: pytest.fail("was coded again"))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_pairs_note_the_further_arguments_of_their_encoder(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(pairs, "encoder_identity", lambda *of: " ".join(map(str, of)))
+    monkeypatch.setattr(pairs, "encoder_identity", lambda *of, configuration: " ".join(map(str, of)))
     with_arguments = PairOptions((42,), ("all",), encoder="vvencapp", encoder_arguments=("--passes", "1"))
     monkeypatch.setattr(pairs, "VvcEncoder", lambda *of, arguments, **named: VvcEncoder(*of, arguments=()))
-    make_pairs(pictures[:1], tmp_path, with_arguments)
+    make_pairs(stills(pictures[:1]), tmp_path, with_arguments)
     with pytest.raises(InputError, match=r"holds pairs of the encoder vvencapp .*--passes.*, asked for vvencapp"):
-        check_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",), encoder="vvencapp"))
+        check_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",), encoder="vvencapp"))
     monkeypatch.undo()
     alone = PairOptions((42,), ("all",), encoder_arguments=("--passes", "1"))
     with pytest.raises(InputError, match="the encoder libvvenc takes no further arguments, got --passes"):
-        make_pairs(pictures[:1], tmp_path / "other", alone)
+        make_pairs(stills(pictures[:1]), tmp_path / "other", alone)
 
 
 def test_a_changed_pair_is_noticed_and_made_anew(pictures, tmp_path):
