@@ -214,7 +214,7 @@ def _outline(options: SceneOptions, rng: np.random.Generator) -> _Floats:
 def _exposed(layers: Sequence[_Layer], index: int, shutter: float, options: SceneOptions) -> _Floats:
     """One picture (H, W, 3): what is seen at a moment, or the mean over the time that the shutter is open."""
     moments = index + shutter * np.arange(_SHUTTER_STEPS) / _SHUTTER_STEPS if shutter else np.array([float(index)])
-    seen = np.mean([_seen(layers, float(moment), options) for moment in moments], axis=0, dtype=np.float32)
+    seen = np.stack([_seen(layers, float(moment), options) for moment in moments]).mean(axis=0, dtype=np.float32)
     size = (options.width, options.height)
     return np.asarray(cv2.resize(seen, size, interpolation=cv2.INTER_AREA), np.float32)
 

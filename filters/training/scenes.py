@@ -195,8 +195,8 @@ def _runs(name: str, source: Source) -> Iterator[Scene]:
 def _kept(name: str, n_pictures: int, rng: np.random.Generator, start: int = 0) -> dict[int, str]:
     """Names of the first picture and of some of the others, by their place."""
     n_others = min(_KEPT_PICTURES, n_pictures) - 1
-    others = rng.choice(np.arange(1, n_pictures), n_others, replace=False) if n_others else []
-    return {place: name.format(start + place) for place in sorted({0, *map(int, others)})}
+    others = rng.permutation(np.arange(1, n_pictures))[:n_others]
+    return {place: name.format(start + place) for place in sorted({0, *others.tolist()})}
 
 
 def _rng(name: str, number: int) -> np.random.Generator:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import vvc_nnr
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.coding.encoder import code_network
+from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
@@ -93,6 +94,47 @@ def test_default_evens_out_the_noise_of_layers_of_unlike_size() -> None:
     assert small > large + 20
 
 
+@pytest.mark.parametrize("scale", [0.02, 0.05, 0.2, 1.0])
+def test_default_uses_up_what_one_step_for_all_would_take(scale: float) -> None:
+    for shrunk in (1.0, 1.1, 1.2, 1.35):
+        large = np.random.default_rng(3).laplace(0, scale / shrunk, (256, 384)).astype(np.float32)
+        network = {"a.weight": normal((32, 96), 0.05), "b.weight": large, "c.weight": normal((64, 64), 0.1)}
+        share = len(compress(network)) / len(compress(network, qp=-32))
+        assert 0.94 < share <= 1.0
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.02, 0.05, 0.3])
+def test_bits_of_dependent_quantisation_are_told_from_a_sample(scale: float) -> None:
+    values = np.random.default_rng(4).laplace(0, scale, (256, 256)).astype(np.float32)
+    spread = spread_of(values)
+    assert spread is not None
+    coded = inspect(compress({"w": values}, qp=-32, nonweight_qp=-32)).tensors[0].size_bytes
+    assert spread.bits_at(2.0**-8) == pytest.approx(8 * coded, rel=0.05)
+
+
+def test_a_step_is_told_by_what_it_leaves_of_the_values_where_most_rows_are_small() -> None:
+    values = normal((256, 128), 0.05) * np.exp2(np.random.default_rng(5).uniform(-5, 1, (256, 1))).astype(np.float32)
+    spread = spread_of(values)
+    assert spread is not None
+    for least_db in (12.0, 16.0, 25.0):
+        step = spread.coarsest(least_db)
+        assert spread.snr_at(step) == pytest.approx(least_db, abs=0.1)
+        levels = np.rint(values / (step * math.sqrt(3)))
+        assert ratio_db(values, levels * step * math.sqrt(3)) == pytest.approx(least_db, abs=1)
+    assert spread.step_at(14.0) < 0.8 * spread.coarsest(14.0)
+
+
+def test_first_layers_and_vectors_are_finer() -> None:
+    network = {f"layer{place}.weight": normal((64, 96), 0.05, place) for place in range(5)}
+    network["layer4.bias"] = normal((6144,), 0.05, 9)
+    decoded = decompress(compress(network, quality=25))
+    found = {name: ratio_db(array, decoded[name]) for name, array in network.items()}
+    places = (1, 0.5, 0, -0.5)
+    expected = {f"layer{place}.weight": 25 + EARLY_DB * share for place, share in enumerate(places)}
+    expected |= {"layer4.weight": 25 - EARLY_DB + LAST_DB, "layer4.bias": 25 + VECTOR_DB}
+    assert found == pytest.approx(expected, abs=1.0)
+
+
 def test_qp_that_is_given_is_one_step_for_all() -> None:
     steps = {tensor.step for tensor in inspect(compress(layers(), qp=-32)).tensors}
     assert steps == {2.0**-8}
@@ -102,8 +144,8 @@ def test_qp_that_is_given_is_one_step_for_all() -> None:
 def test_quality_is_what_comes_back(wanted: float) -> None:
     network = layers()
     decoded = decompress(compress(network, quality=wanted, roles="auto"))
-    first = [ratio_db(network[name], decoded[name]) for name in list(network)[:-1]]
-    assert first == pytest.approx([wanted] * len(first), abs=1.5)
+    found = [ratio_db(network[name], decoded[name]) for name in network]
+    assert found == pytest.approx([wanted + EARLY_DB, wanted, wanted - EARLY_DB + LAST_DB], abs=1.5)
 
 
 def test_sizes_are_kept_and_nearly_used_up() -> None:
@@ -144,7 +186,7 @@ def test_each_low_quality_acts() -> None:
         sizes.append(len(data))
         found_db.append(ratio_db(network["layer0.weight"], decompress(data)["layer0.weight"]))
     assert all(finer > 1.05 * coarser for coarser, finer in pairwise(sizes))
-    assert found_db == pytest.approx([2, 5, 8, 11, 14], abs=2.5)
+    assert found_db == pytest.approx([wanted + EARLY_DB for wanted in (2, 5, 8, 11, 14)], abs=2.5)
 
 
 @pytest.mark.parametrize(
