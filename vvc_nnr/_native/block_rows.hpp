@@ -32,7 +32,8 @@ struct Workbench {
 #endif
 
   // False if there is no memory.
-  bool build(const TensorLayout& layout, int64_t n_bytes, int n_threads, bool portable) {
+  bool build(const TensorLayout& layout, [[maybe_unused]] int64_t n_bytes, int n_threads,
+             [[maybe_unused]] bool portable) {
     const int64_t n_block_rows = layout.n_block_rows();
     n_lanes = lane_count(n_block_rows, n_threads, kMaxLanes);
 #if NNR_X86

@@ -344,22 +344,25 @@ def palette_form(bits: Bits) -> ExactForm | None:
     """Values as places in a table of them; None if there are too many different ones."""
     if bits.itemsize > 2 and len(np.unique(bits[:: max(1, len(bits) // _FEW)][:_FEW])) > _MANY_OF_FEW:
         return None
-    table, places, counts = _palette(bits)
-    if len(table) > MAX_PALETTE:
+    found = _palette(bits)
+    if found is None:
         return None
+    table, places, counts = found
     centre = int(counts.argmax())
     integers = places - np.int32(centre)
     plain = table.astype(table.dtype.newbyteorder("<"), copy=False)
     return ExactForm("palette", integers, _PALETTE_HEAD.pack(centre) + plain.tobytes())
 
 
-def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]]:
-    """The different values, sorted, the place of each value among them, and how many there are of each."""
+def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]] | None:
+    """The different values, sorted, the place of each value, and how many of each there are; None: too many differ."""
     if bits.itemsize > 2:
         table, places, counts = np.unique(bits, return_inverse=True, return_counts=True)
-        return table, places.reshape(-1).astype(np.int32), counts
+        return (table, places.reshape(-1).astype(np.int32), counts) if len(table) <= MAX_PALETTE else None
     all_counts = np.bincount(bits, minlength=1 << 8 * bits.itemsize)
     table = np.flatnonzero(all_counts)
+    if len(table) > MAX_PALETTE:
+        return None
     place_of = np.zeros(len(all_counts), np.int32)
     place_of[table] = np.arange(len(table), dtype=np.int32)
     return table.astype(bits.dtype), place_of[bits], all_counts[table]

@@ -313,7 +313,7 @@ def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
     return share * (n_bytes - n_table) + n_table
 
 
-def _may_deflate(bits: Bits, n_bytes: int, number_format: str) -> bool:
+def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
     """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part."""
     if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT and not may_repeat(bits):
         part = bits[:SHORT]
