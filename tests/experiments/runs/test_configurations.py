@@ -17,6 +17,7 @@ from vvc_nnr.codec import configuration
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.slice_qp import output_qps
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
@@ -26,6 +27,7 @@ from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
+from vvc_nnr.filters.decisions import sequence
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
@@ -119,6 +121,34 @@ def test_decisions_are_worth_their_bits_at_the_qp_of_their_picture(
     run_tool_by_tool([clip], tmp_path / "out", replace(options, decisions="on"), PROVENANCE, cache=cache)
     rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
     assert asked == [row.slice_qp for row in rows if row.way == "codec"]
+
+
+def test_the_command_filter_weighs_bits_so_too(
+    clip: Source, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    decide = sequence.decide
+    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    stream = tmp_path / "clip.266"
+    assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
+    words = ["filter", str(stream), "--model", str(networks / "post.safetensors"), "-o", str(tmp_path / "out.y4m")]
+    assert main([*words, "--original", str(clip.path), "--decisions-out", str(tmp_path / "out.dec")]) == 0
+    known = read_vvc_stream(stream)
+    assert tuple(asked) == output_qps(known) != tuple(strength_qps(known))
+
+
+def test_pictures_decoded_elsewhere_are_of_one_configuration(
+    clip: Source, networks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("sequence\tqp\toriginal\tdecoded\tbits\nclip\t30\tclip.y4m\tclip.y4m\t600\n")
+    words = ["experiment", "tool-by-tool", "--decoded", str(manifest), "--out", str(tmp_path / "out"), "--compress"]
+    words += ["none", "--networks", str(networks / "post.safetensors"), "--config"]
+    assert main([*words, "ra,ldb"]) == 2
+    assert "pictures of --decoded are of one configuration" in capsys.readouterr().err
+    assert main([*words, "ra"]) == 0
+    assert "Random access, as named and not checked" in capsys.readouterr().out
+    assert {row.config for row in read_tools(tmp_path / "out").rows} == {"ra"}
 
 
 @pytest.mark.parametrize("names", ["ra", "ai,ldb"])
