@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from vvc_nnr.codec.nal import remove_emulation_prevention
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -140,6 +140,16 @@ class _Unit:
     starts_picture: bool
 
 
+class _Picture(NamedTuple):
+    """A picture: ends of the unit before it and of its last slice, its type, if it begins a sequence, its sublayer."""
+
+    end_before: int
+    end: int
+    kind: int
+    is_first: bool
+    temporal_id: int
+
+
 def standard_of(path: Path) -> VideoStandard:
     """The video standard that a file's suffix stands for.
 
@@ -197,11 +207,13 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
-    inserted = b"".join(_LONG_START_CODE + sei_nal_unit(m, suffix=suffix, standard=standard) for m in messages)
+    units = [sei_nal_unit(m, suffix=suffix, standard=standard) for m in messages]
     parts: list[bytes] = []
     begin = 0
-    for place in _places(stream, at, suffix, standard):
-        parts += [stream[begin:place], inserted]
+    for place, temporal_id in _places(stream, at, suffix, standard):
+        parts.append(stream[begin:place])
+        for unit in units:
+            parts += [_LONG_START_CODE, _at_sublayer(unit, temporal_id, standard)]
         begin = place
     return b"".join([*parts, stream[begin:]])
 
@@ -230,7 +242,7 @@ def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard
 
 
 def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc") -> bytes:
-    """A NAL unit that holds one message, without start code.
+    """A NAL unit that holds one message, without start code, of the lowest temporal sublayer.
 
     Raises:
         InputError: If the payload type is negative, or the standard has no suffix SEI.
@@ -243,6 +255,11 @@ def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoSt
         raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
     numbers = {"vvc": (0, kind << 3 | 1), "hevc": (kind << 1, 1), "avc": (kind,)}
     return _nal_unit(bytes(numbers[standard]), [message])
+
+
+def _at_sublayer(unit: bytes, temporal_id: int, standard: VideoStandard) -> bytes:
+    """A NAL unit of the lowest temporal sublayer, moved to that of its picture, as clause 7.4.2.2 has it of SEI."""
+    return unit if standard == "avc" or not temporal_id else bytes([unit[0], unit[1] + temporal_id]) + unit[2:]
 
 
 def user_data(uuid: bytes, data: bytes) -> SeiMessage:
@@ -345,29 +362,30 @@ def _read_ff_coded(data: bytes, position: int, field: str, offset_bytes: int) ->
     return 255 * (position - begin) + data[position], position + 1
 
 
-def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[int]:
-    """Where messages go, ascending: ends of the units in front of them."""
+def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[tuple[int, int]]:
+    """Where messages go, ascending: ends of the units in front of them, and the temporal sublayers of the pictures."""
     syntax = _SYNTAX[standard]
-    pictures: list[tuple[int, int, int, bool]] = []  # end of the unit before, end of the last slice, type, is first
+    pictures: list[_Picture] = []
     end_before, is_first = 0, True
     for unit in _units(stream, standard):
         if unit.starts_picture:
-            pictures.append((end_before, unit.end, unit.kind, is_first))
+            temporal_id = (stream[unit.begin + 1] & 7) - 1 if syntax.header_bytes == 2 else 0
+            pictures.append(_Picture(end_before, unit.end, unit.kind, is_first, temporal_id))
             is_first = False
         elif unit.kind in syntax.slices and pictures:
-            before, _, kind, first = pictures[-1]
-            kind = unit.kind if kind == syntax.picture_header else kind
-            pictures[-1] = (before, unit.end, kind, first)
+            last = pictures[-1]
+            kind = unit.kind if last.kind == syntax.picture_header else last.kind
+            pictures[-1] = last._replace(end=unit.end, kind=kind)
         elif unit.kind in syntax.ends:
             is_first = True
         end_before = unit.end
     if not pictures:
         raise BitstreamError("the stream holds no picture")
-    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p[2], p[3], at, syntax)]
-    return [end if suffix else before for before, end, _, _ in chosen]
+    chosen = pictures[:1] if at == "once" else [each for each in pictures if _is_chosen(each, at, syntax)]
+    return [(each.end if suffix else each.end_before, each.temporal_id) for each in chosen]
 
 
-def _is_chosen(kind: int, is_first: bool, at: Placement, syntax: _NalSyntax) -> bool:
-    if at == "picture" or is_first:
+def _is_chosen(picture: _Picture, at: Placement, syntax: _NalSyntax) -> bool:
+    if at == "picture" or picture.is_first:
         return True
-    return kind in (syntax.idr if at == "sequence" else syntax.irap)
+    return picture.kind in (syntax.idr if at == "sequence" else syntax.irap)

@@ -68,6 +68,28 @@ def test_at_which_pictures(at, pictures, suffix):
     assert len(picture_units(placed)) == 4
 
 
+@pytest.mark.parametrize("suffix", [False, True])
+@pytest.mark.parametrize("standard", ["vvc", "hevc"])
+def test_messages_are_of_the_temporal_sublayer_of_their_picture(standard, suffix):
+    """VTM's decoder stops at an SEI unit of another one."""
+
+    def unit(kind, temporal_id, payload):
+        return (
+            b"\x00\x00\x01"
+            + bytes([0, kind << 3 | temporal_id + 1] if standard == "vvc" else [kind << 1, temporal_id + 1])
+            + payload
+        )
+
+    first = FIRST_SLICE if standard == "vvc" else b"\x80\x80"
+    idr, trail = (8, 0) if standard == "vvc" else (19, 1)
+    pictures = [unit(idr, 0, first), unit(trail, 1, first), unit(trail, 4, first), unit(trail, 0, first)]
+    stream = unit(15 if standard == "vvc" else 33, 0, b"\x11\x80") + b"".join(pictures)
+    placed = insert_sei(stream, [MARK, MARK], at="picture", suffix=suffix, standard=standard)
+    found = [(placed[each.offset_bytes + 1] & 7) - 1 for each in sei_messages(placed, standard)]
+    assert found == [0, 0, 1, 1, 4, 4, 0, 0]
+    assert remove_sei(placed, is_mark, standard) == stream
+
+
 def test_right_before_the_slices_or_right_behind_them():
     assert kinds(insert_sei(PICTURE, [MARK, MARK])) == [20, 15, 16, 23, 23, 8, 8, 24]
     assert kinds(insert_sei(PICTURE, [MARK], suffix=True)) == [20, 15, 16, 8, 8, 24, 24]
