@@ -33,7 +33,7 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, encoder_title
 from vvc_nnr.codec.sequence import LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.provenance import SAO_NOTES
+from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
 from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.settings import InputDigests, source_digests
 from vvc_nnr.experiments.records.tsv import RowWriter
@@ -255,8 +255,9 @@ class CodedHere:
         """What tables say of the codec and of its filters."""
         o = self._options
         title = encoder_title(o.encoder, o.encoder_config, o.encoder_arguments)
-        preset = "" if o.encoder == "vtm" else f", preset {o.preset}"
-        return f"{SAO_NOTES[o.sao]}. All intra, {title}{preset}"
+        if o.encoder == "vtm":
+            return f"{VTM_FILTERS_NOTE}. All intra, {title}"
+        return f"{SAO_NOTES[o.sao]}. All intra, {title}, preset {o.preset}"
 
     @property
     def settings(self) -> Mapping[str, object]:
