@@ -36,7 +36,7 @@ from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, en
 from vvc_nnr.codec.sequence import CodedPicture, LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.provenance import SAO_NOTES
+from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
 from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, source_digests
 from vvc_nnr.experiments.records.tsv import RowWriter
@@ -296,7 +296,7 @@ class CodedHere:
     @property
     def loop_filters(self) -> str:
         """What tables say of the codec's filters."""
-        return SAO_NOTES[self._options.sao]
+        return VTM_FILTERS_NOTE if self._options.encoder == "vtm" else SAO_NOTES[self._options.sao]
 
     @property
     def encoder(self) -> str:
