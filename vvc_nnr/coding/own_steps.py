@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vvc_nnr.bitstream.number_formats import (
     Array,
     Bfloat16Bits,
     NamedArrays,
     finite_float32,
+    nearest_float32,
     number_format_of,
     shape_of,
 )
@@ -31,6 +34,7 @@ from vvc_nnr.quantize.quality import (
     WEAK_DB,
     Spread,
     Spreads,
+    few_apart,
     nearest_qp,
     spread_of,
 )
@@ -180,6 +184,8 @@ def _is_quantised(name: str, array: Array | Bfloat16Bits) -> bool:
 
 def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
+    if values is None and (odd := few_apart(nearest_float32(array))) is not None:
+        values = np.where(odd, np.float32(0), nearest_float32(array))
     return None if values is None else spread_of(values, is_added=rule is not None and rule.is_added)
 
 
@@ -202,7 +208,8 @@ class CodedNetwork:
         data: The stream.
         quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
-        by_outliers: Tensors that are exact, and so several times as large, for a few huge, infinite or NaN values.
+        by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
+            those and the others.
     """
 
     data: bytes
@@ -218,18 +225,18 @@ def warn_of_weak(weak_db: Mapping[str, float]) -> None:
 
 
 def warn_of_outliers(names: Sequence[str]) -> None:
-    """Logs the names of tensors that are exact for their outliers."""
+    """Logs the names of tensors whose outliers are exact."""
     if names:
         _log.warning("%s", outliers_line(names))
 
 
 def outliers_line(names: Sequence[str]) -> str:
-    """What is said of tensors that are exact for their outliers, and what to do."""
+    """What is said of tensors whose outliers are exact, and what to do."""
     named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"{len(names)} tensors are exact, at several times the bytes, since no step does for a few huge, infinite or "
-        f"NaN values and the others: {named}{more}; clip those values, or keep them apart, if they are a fault"
+        f"{len(names)} tensors have huge, infinite or NaN values beside which no step does for the others: {named}"
+        f"{more}; they are exact, in bytes that other decoders do not read: clip them if they are a fault"
     )
 
 

@@ -248,6 +248,18 @@ def outlier_limit(values: NDArray[np.float32]) -> float:
     return limit
 
 
+def few_apart(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Where outliers, infinite values and NaN are; None if there are none, or they are no few.
+
+    Args:
+        values: float32, any shape.
+    """
+    apart = ~np.isfinite(values)
+    apart |= np.abs(values) >= outlier_limit(np.where(apart, np.float32(0), values))
+    n_apart = int(np.count_nonzero(apart))
+    return apart if 0 < n_apart <= max(1.0, OUTLIER_SHARE * values.size) else None
+
+
 def _exponent_counts(flat: NDArray[np.float32]) -> NDArray[np.int64]:
     """How many values have each exponent of float32; zeros and the like have none."""
     counts = np.bincount((flat.view(np.uint32) >> 23 & 0xFF).astype(np.uint8), minlength=256)

@@ -346,7 +346,7 @@ def tensors(draw: st.DrawFn) -> NDArray[np.float32]:
     return found
 
 
-def test_a_tensor_that_is_exact_for_an_outlier_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tensor_with_exact_outliers_is_named(caplog: pytest.LogCaptureFixture) -> None:
     network = layers() | {name: normal((64, 96), 1e-3) for name in ("huge", "infinite", "half", "mask")}
     network["huge"][3, 5] = 1e9
     network["infinite"][3, 5] = np.inf
@@ -357,11 +357,53 @@ def test_a_tensor_that_is_exact_for_an_outlier_is_named(caplog: pytest.LogCaptur
     assert set(coded.by_outliers) == {"huge", "infinite", "half"}
     with caplog.at_level(logging.WARNING):
         compress(network)
-        assert "3 tensors are exact, at several times the bytes" in caplog.text
+        assert "3 tensors have huge, infinite or NaN values" in caplog.text
         caplog.clear()
         compress(layers())
         compress(network, lossless=True)
     assert not caplog.text
+
+
+@pytest.mark.parametrize("options", [{}, {"qp": -32}, {"quality": 30}, {"bitdepth": 8}, {"max_bytes": 12000}], ids=str)
+@pytest.mark.parametrize("huge", [1e5, -1e9, 3e38, np.inf, np.nan])
+@pytest.mark.parametrize("number_format", ["float32", "float16", "float64", "bfloat16"])
+def test_a_few_outliers_cost_their_neighbours_nothing(number_format: str, huge: float, options: dict[str, Any]) -> None:
+    plain = {"a.weight": normal((64, 96), 0.05, 1), "a.bias": normal((600,), 0.1, 2)}
+    network, given, places = {}, {}, {"a.weight": [17, 5000], "a.bias": [7]}
+    for name, values in plain.items():
+        given[name] = values.copy()
+        given[name].reshape(-1)[places[name]] = huge
+        if number_format == "bfloat16":
+            network[name] = Bfloat16Bits((given[name].view(np.uint32) >> 16).astype(np.uint16))
+            given[name] = (given[name].view(np.uint32) & 0xFFFF0000).view(np.float32)
+        else:
+            with np.errstate(over="ignore"):
+                network[name] = given[name] = given[name].astype(number_format)
+    coded = code_network(network, CompressOptions(**options)).data
+    assert len(coded) < len(compress(plain, **options)) + 600
+    for name, array in decompress(coded).items():
+        is_plain = np.ones(array.size, np.bool_)
+        is_plain[places[name]] = False
+        odd, was_odd = array.reshape(-1)[~is_plain], given[name].reshape(-1)[~is_plain]
+        np.testing.assert_allclose(odd, was_odd, rtol=1e-5)
+        assert ratio_db(given[name].reshape(-1)[is_plain], array.reshape(-1)[is_plain]) > 20
+
+
+@pytest.mark.parametrize("huge", [100.0, -1e7, 1e9])
+def test_outliers_of_an_update_cost_their_neighbours_nothing(caplog: pytest.LogCaptureFixture, huge: float) -> None:
+    base = {"a.weight": normal((64, 96), 0.05, 1), "a.bias": normal((600,), 0.1, 2)}
+    plain = {name: values + normal(values.shape, 2e-4, 3) for name, values in base.items()}
+    wanted = {name: values.copy() for name, values in plain.items()}
+    for values in wanted.values():
+        values.reshape(-1)[7] = huge
+    update, state = compress_update(base, wanted)
+    assert len(update) < len(compress_update(base, plain)[0]) + 400
+    assert ("2 tensors have huge" in caplog.text) == (abs(huge) > 1e6)
+    for name, array in state.arrays.items():
+        assert array.reshape(-1)[7] == pytest.approx(huge, rel=1e-6)
+        is_plain = np.arange(array.size) != 7
+        differences = (wanted[name] - base[name]).reshape(-1)[is_plain]
+        assert ratio_db(differences, (array - base[name]).reshape(-1)[is_plain]) > WEAK_DB
 
 
 def spread_db(values: NDArray[Any], decoded: NDArray[Any]) -> float:
