@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from vvc_nnr.codec.nal import remove_emulation_prevention
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -132,22 +132,21 @@ _NAL_UNITS_OF_ONE_LAYER = 21
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One NAL unit: its type, where its header begins, where its last byte but zeros ends, its first bit behind it."""
+    """One NAL unit.
+
+    Attributes:
+        kind: Its type.
+        temporal_layer: Its TemporalId.
+        begin: Where its header begins.
+        end: Where its last byte but zeros ends.
+        starts_picture: Whether it begins a picture.
+    """
 
     kind: int
+    temporal_layer: int
     begin: int
     end: int
     starts_picture: bool
-
-
-class _Picture(NamedTuple):
-    """A picture: ends of the unit before it and of its last slice, its type, if it begins a sequence, its sublayer."""
-
-    end_before: int
-    end: int
-    kind: int
-    is_first: bool
-    temporal_id: int
 
 
 def standard_of(path: Path) -> VideoStandard:
@@ -207,13 +206,11 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
-    units = [sei_nal_unit(m, suffix=suffix, standard=standard) for m in messages]
     parts: list[bytes] = []
     begin = 0
-    for place, temporal_id in _places(stream, at, suffix, standard):
-        parts.append(stream[begin:place])
-        for unit in units:
-            parts += [_LONG_START_CODE, _at_sublayer(unit, temporal_id, standard)]
+    for place, temporal_layer in _places(stream, at, suffix, standard):
+        units = (sei_nal_unit(m, suffix=suffix, standard=standard, temporal_layer=temporal_layer) for m in messages)
+        parts += [stream[begin:place], *(_LONG_START_CODE + unit for unit in units)]
         begin = place
     return b"".join([*parts, stream[begin:]])
 
@@ -241,8 +238,16 @@ def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard
     return b"".join([*parts, stream[copied:]])
 
 
-def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc") -> bytes:
-    """A NAL unit that holds one message, without start code, of the lowest temporal sublayer.
+def sei_nal_unit(
+    message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
+) -> bytes:
+    """A NAL unit that holds one message, without start code.
+
+    Args:
+        message: The message.
+        suffix: Whether it follows the slices of its picture.
+        standard: The standard of the stream.
+        temporal_layer: The TemporalId of its picture, which must be its own; H.264 has none.
 
     Raises:
         InputError: If the payload type is negative, or the standard has no suffix SEI.
@@ -253,13 +258,9 @@ def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoSt
         raise InputError("SEI behind the slices of a picture: H.264 has none, put it before them")
     if message.payload_type < 0:
         raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
-    numbers = {"vvc": (0, kind << 3 | 1), "hevc": (kind << 1, 1), "avc": (kind,)}
+    layer = temporal_layer + 1
+    numbers = {"vvc": (0, kind << 3 | layer), "hevc": (kind << 1, layer), "avc": (kind,)}
     return _nal_unit(bytes(numbers[standard]), [message])
-
-
-def _at_sublayer(unit: bytes, temporal_id: int, standard: VideoStandard) -> bytes:
-    """A NAL unit of the lowest temporal sublayer, moved to that of its picture, as clause 7.4.2.2 has it of SEI."""
-    return unit if standard == "avc" or not temporal_id else bytes([unit[0], unit[1] + temporal_id]) + unit[2:]
 
 
 def user_data(uuid: bytes, data: bytes) -> SeiMessage:
@@ -301,9 +302,10 @@ def _units(stream: bytes, standard: VideoStandard) -> Iterator[_Unit]:
         if end < behind and end - begin < syntax.header_bytes:
             raise BitstreamError("a NAL unit ends in its header", field="nal_unit_header", offset_bytes=begin)
         kind = _kind(stream[begin:behind], begin, standard)
+        temporal_layer = 0 if standard == "avc" else (stream[begin + 1] & 7) - 1
         first_bit = behind < end and stream[behind] >= 0x80
         starts = kind == syntax.picture_header or (first_bit and kind in syntax.first_slices)
-        yield _Unit(kind, begin, end, starts)
+        yield _Unit(kind, temporal_layer, begin, end, starts)
 
 
 def _end_without_zeros(stream: bytes, begin: int, end: int) -> int:
@@ -362,27 +364,50 @@ def _read_ff_coded(data: bytes, position: int, field: str, offset_bytes: int) ->
     return 255 * (position - begin) + data[position], position + 1
 
 
+@dataclass(slots=True)
+class _Picture:
+    """A picture among the NAL units.
+
+    Attributes:
+        end_before: Where the unit before its first one ends.
+        end: Where its last slice ends.
+        kind: Type of its first slice; of its header, as long as no slice is seen.
+        temporal_layer: Its TemporalId.
+        is_first: Whether it is the first of the stream, or behind the end of a sequence.
+    """
+
+    end_before: int
+    end: int
+    kind: int
+    temporal_layer: int
+    is_first: bool
+
+
 def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[tuple[int, int]]:
-    """Where messages go, ascending: ends of the units in front of them, and the temporal sublayers of the pictures."""
+    """Where messages go, ascending: ends of the units in front of them; and the temporal layer of each picture."""
+    pictures = _pictures(stream, standard)
+    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p, at, _SYNTAX[standard])]
+    return [(each.end if suffix else each.end_before, each.temporal_layer) for each in chosen]
+
+
+def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:
     syntax = _SYNTAX[standard]
     pictures: list[_Picture] = []
     end_before, is_first = 0, True
     for unit in _units(stream, standard):
         if unit.starts_picture:
-            temporal_id = (stream[unit.begin + 1] & 7) - 1 if syntax.header_bytes == 2 else 0
-            pictures.append(_Picture(end_before, unit.end, unit.kind, is_first, temporal_id))
+            pictures.append(_Picture(end_before, unit.end, unit.kind, unit.temporal_layer, is_first))
             is_first = False
         elif unit.kind in syntax.slices and pictures:
-            last = pictures[-1]
-            kind = unit.kind if last.kind == syntax.picture_header else last.kind
-            pictures[-1] = last._replace(end=unit.end, kind=kind)
+            pictures[-1].end = unit.end
+            if pictures[-1].kind == syntax.picture_header:
+                pictures[-1].kind = unit.kind
         elif unit.kind in syntax.ends:
             is_first = True
         end_before = unit.end
     if not pictures:
         raise BitstreamError("the stream holds no picture")
-    chosen = pictures[:1] if at == "once" else [each for each in pictures if _is_chosen(each, at, syntax)]
-    return [(each.end if suffix else each.end_before, each.temporal_id) for each in chosen]
+    return pictures
 
 
 def _is_chosen(picture: _Picture, at: Placement, syntax: _NalSyntax) -> bool:

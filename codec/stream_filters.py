@@ -25,7 +25,7 @@ DECISIONS_UUID = UUID("54281f46-dd58-4694-95d4-b27cd15e91fe").bytes
 
 StoredPrecision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 HASH_BYTES, MD5_BYTES = 32, 16
-_VERSION = 1
+_SETTINGS_VERSION, _DECISIONS_VERSION = 2, 1
 _QP_BITS, _PRECISION_BITS = 6, 2
 
 
@@ -36,6 +36,8 @@ class FilterSettings:
     Attributes:
         filter_id: The filter's nnpfc_id.
         is_kept: Whether the filter stays through the coded layer video sequences that follow, without being repeated.
+        covers_leading: Whether it runs on the pictures too that are output before the first of its sequence, which an
+            NNPFA of that one does not reach.
         qp: The QP for all pictures, 0 to 63; None: read from the headers of slices, as docs/sei.md says.
         precision: What the network is computed in; None: what the decoder likes.
         network_sha256: Of the network's file.
@@ -44,6 +46,7 @@ class FilterSettings:
 
     filter_id: int
     is_kept: bool = False
+    covers_leading: bool = False
     qp: int | None = None
     precision: StoredPrecision | None = None
     network_sha256: bytes | None = None
@@ -56,9 +59,10 @@ class FilterSettings:
             InputError: If a value does not fit its field.
         """
         w = BitWriter()
-        w.u(_VERSION, 8, "version")
+        w.u(_SETTINGS_VERSION, 8, "version")
         w.ue(self.filter_id, 0, "filter id")
         w.flag(self.is_kept, "is_kept")
+        w.flag(self.covers_leading, "covers_leading")
         w.flag(self.qp is not None, "has_qp")
         if self.qp is not None:
             w.u(self.qp, _QP_BITS, "qp")
@@ -94,7 +98,7 @@ class FilterDecisions:
             InputError: If the number does not fit its field.
         """
         w = BitWriter()
-        w.u(_VERSION, 8, "version")
+        w.u(_DECISIONS_VERSION, 8, "version")
         w.ue(self.filter_id, 0, "filter id")
         w.u(0, -w.position_bits % 8, "alignment")
         w.raw(self.data)
@@ -117,9 +121,16 @@ def parse_filter_message(message: SeiMessage) -> FilterContent | None:
     if uuid not in (SETTINGS_UUID, DECISIONS_UUID):
         return None
     r = BitReader(message.payload, UUID_BYTES)
-    if (version := r.u(8, "version")) != _VERSION:
-        raise UnsupportedError(f"user data of a filter of version {version}: this program reads version {_VERSION}")
+    if (version := r.u(8, "version")) != _version_of(message):
+        raise UnsupportedError(
+            f"user data of a filter of version {version}: this program reads version {_version_of(message)}"
+        )
     return _read_settings(r) if uuid == SETTINGS_UUID else _read_decisions(r)
+
+
+def _version_of(message: SeiMessage) -> int:
+    """The version of this package's user data that is read here."""
+    return _SETTINGS_VERSION if message.payload[:UUID_BYTES] == SETTINGS_UUID else _DECISIONS_VERSION
 
 
 def filter_number(message: SeiMessage) -> int | None:
@@ -130,7 +141,8 @@ def filter_number(message: SeiMessage) -> int | None:
     r = BitReader(message.payload, UUID_BYTES if is_user_data else 0)
     try:
         if is_user_data:
-            return r.ue(0, "filter id", 32) if r.u(8, "version") == _VERSION else None
+            is_read = r.u(8, "version") == _version_of(message)
+            return r.ue(0, "filter id", 32) if is_read else None
         if message.payload_type == NNPFC:
             r.u(16, "purpose")
         return r.ue(0, "filter id", 32) if message.payload_type in (NNPFC, NNPFA) else None
@@ -150,7 +162,7 @@ def _read_alignment(r: BitReader) -> None:
 
 
 def _read_settings(r: BitReader) -> FilterSettings:
-    filter_id, is_kept = r.ue(0, "filter id", 32), r.flag("is_kept")
+    filter_id, is_kept, covers_leading = r.ue(0, "filter id", 32), r.flag("is_kept"), r.flag("covers_leading")
     qp = r.u(_QP_BITS, "qp") if r.flag("has_qp") else None
     precision = r.u(_PRECISION_BITS, "precision")
     has_network, has_output = r.flag("has_network_hash"), r.flag("has_pictures_hash")
@@ -162,6 +174,7 @@ def _read_settings(r: BitReader) -> FilterSettings:
     return FilterSettings(
         filter_id=filter_id,
         is_kept=is_kept,
+        covers_leading=covers_leading,
         qp=qp,
         precision=get_args(StoredPrecision)[precision - 1] if precision else None,
         network_sha256=network,
@@ -229,7 +242,8 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
 
     An activation holds for its picture, or, if it persists, for those of its sequence that are output from there on,
     until the next one for the same filter. A filter is known from its message on to the end of the sequence. Both go
-    on beyond that where this package's settings say so.
+    on beyond that where this package's settings say so, and what persists from the first picture of a sequence on then
+    holds for those too that are output before it.
 
     Args:
         stream: The stream.
@@ -250,6 +264,8 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
         if picture.sequence != sequence:
             running = {i: each for i, each in running.items() if i in known[index] and _is_kept(known[index][i])}
             sequence = picture.sequence
+            first = next(i for i, each in enumerate(stream.pictures) if each.sequence == sequence)
+            running |= _early_activations(messages[first], known[first])
         once: dict[int, NnpfActivation] = {}
         for content in messages[index]:
             if isinstance(content, NnpfActivation):
@@ -259,6 +275,17 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
         active = {**running, **once}
         found[index] = tuple(_chosen(known[index], each, index) for _, each in sorted(active.items()))
     return tuple(found)
+
+
+def _early_activations(messages: Sequence[FilterContent], known: dict[int, StreamFilter]) -> dict[int, NnpfActivation]:
+    """The activations at the first picture of a sequence that hold for those too that are output before it."""
+    found: dict[int, NnpfActivation] = {}
+    for each in messages:
+        if isinstance(each, NnpfActivation) and each.persistence_flag and not each.cancel_flag:
+            filter = known.get(each.target_id)
+            if filter is not None and filter.settings is not None and filter.settings.covers_leading:
+                found[each.target_id] = each
+    return found
 
 
 def _by_picture(stream: VvcStream, filter_id: int | None) -> list[list[FilterContent]]:

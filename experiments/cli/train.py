@@ -60,6 +60,7 @@ INLOOP_FLAGS = Flags(
         "encoder_arguments": Texts,
         "n_channels": POSITIVE,
         "n_blocks": POSITIVE,
+        "scenes": POSITIVE,
         "quantised_share": SHARE,
     },
 )

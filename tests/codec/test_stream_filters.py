@@ -140,9 +140,9 @@ def test_user_data_of_others_and_of_later_versions():
     assert parse_filter_message(user_data(bytes(16), b"x")) is None
     assert parse_filter_message(SeiMessage(5, b"short")) is None
     assert parse_filter_message(SeiMessage(132, SETTINGS_UUID)) is None
-    for uuid in (SETTINGS_UUID, DECISIONS_UUID):
-        with pytest.raises(UnsupportedError, match="of version 2: this program reads version 1"):
-            parse_filter_message(user_data(uuid, b"\x02\x80"))
+    for uuid, version in ((SETTINGS_UUID, 2), (DECISIONS_UUID, 1)):
+        with pytest.raises(UnsupportedError, match=f"of version 3: this program reads version {version}"):
+            parse_filter_message(user_data(uuid, b"\x03\x80"))
         with pytest.raises(BitstreamError):
             parse_filter_message(user_data(uuid, b""))
     whole = FilterSettings(filter_id=1, network_sha256=bytes(32)).message().payload
