@@ -109,6 +109,10 @@ class Libvvenc:
         """Version and hash of the ffmpeg that it is in."""
         return f"{self.version()} {_ffmpeg_sha256()[:16]}"
 
+    def title(self) -> str:
+        """What tables call it: its identity."""
+        return self.identity()
+
     def version(self, log: str = "") -> str:
         """Name and version of the ffmpeg that it is in, part of every cache key."""
         first_line = next(iter(ffmpeg_versions(ffmpeg_executable()).splitlines()), "unknown")
@@ -430,6 +434,12 @@ class ExternalEncoder:
         """Its name, hashes of its executable and its configuration files, and its further arguments."""
         return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests()), *self._more])
 
+    def title(self) -> str:
+        """What tables call it: its identity, with the names of the executable and the configuration files."""
+        names = [self.name, *(config.name for config in self._configs)]
+        files = [f"{name} {digest[:16]}" for name, digest in zip(names, self._file_digests(), strict=True)]
+        return f"{self._row.name} ({', '.join([*files, *self._more])})"
+
     def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
         """The command line that codes the job."""
         option = self._row.config_option
@@ -543,6 +553,16 @@ def encoder_identity(
         ExternalToolError: If the program is not on the PATH.
     """
     return _program(encoder, config, arguments, CONFIGURATIONS[configuration]).identity()
+
+
+def encoder_title(
+    encoder: EncoderName,
+    config: Path | Sequence[Path] | None = None,
+    arguments: Sequence[str] = (),
+    configuration: ConfigName = "ai",
+) -> str:
+    """What tables call an encoder: its identity in words, with the names of its files; raises as `encoder_identity`."""
+    return _program(encoder, config, arguments, CONFIGURATIONS[configuration]).title()
 
 
 def _program(

@@ -272,6 +272,10 @@ class EncoderProgram(Protocol):
         """What tells it, its build and its configuration from others: rows of two encoders must not mix."""
         ...
 
+    def title(self) -> str:
+        """What tables call it: its identity, with the names of its files."""
+        ...
+
     def version(self, log: str) -> str:
         """Its name and version, which its log may tell."""
         ...

@@ -309,10 +309,11 @@ class Filter(Command):
         settings = first.settings or FilterSettings(filter_id=first.id)
         precision = self._precision(settings.precision)
         runners: dict[StreamFilter, Runner] = {}
+        chroma_format = stream.first.format.chroma_format
 
         def runner_of(found: StreamFilter) -> Runner:
             if found not in runners:
-                runners[found] = self._runner(network_of(found), None, precision)
+                runners[found] = self._runner(network_of(found, chroma_format), None, precision)
             return runners[found]
 
         decisions = first.decisions.data if first.decisions is not None else None

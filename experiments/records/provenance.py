@@ -25,6 +25,10 @@ SAO_NOTES: dict[Sao, str] = {
     "on": "SAO is on in 'all filters' and 'deblock+SAO', whatever the preset says",
     "preset": "SAO in 'all filters' and 'deblock+SAO' is as the preset has it, which may be off (libvvenc's faster)",
 }
+VTM_FILTERS_NOTE = (
+    "SAO is on in 'all filters' and 'deblock+SAO', LMCS in 'all filters' alone, there as the configuration has it"
+)
+"""VTM has no presets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,11 +32,11 @@ from tqdm import tqdm
 
 from vvc_nnr.codec.configuration import ALL_INTRA, CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
+from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, encoder_title
 from vvc_nnr.codec.sequence import CodedPicture, LoopFilters, Preset, Sao, VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.provenance import SAO_NOTES
+from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
 from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, source_digests
 from vvc_nnr.experiments.records.tsv import RowWriter
@@ -296,12 +296,14 @@ class CodedHere:
     @property
     def loop_filters(self) -> str:
         """What tables say of the codec's filters."""
-        return SAO_NOTES[self._options.sao]
+        return VTM_FILTERS_NOTE if self._options.encoder == "vtm" else SAO_NOTES[self._options.sao]
 
     @property
     def encoder(self) -> str:
         """The encoder with its build and preset."""
-        return self._identity + ("" if self._options.encoder == "vtm" else f", preset {self._options.preset}")
+        o = self._options
+        titles = (encoder_title(o.encoder, o.config_files(each), o.encoder_arguments, each) for each in o.configs)
+        return "; ".join(dict.fromkeys(titles)) + ("" if o.encoder == "vtm" else f", preset {o.preset}")
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -157,6 +157,20 @@ def test_a_filter_leaves_the_pictures(stream, tool):
         same(list(decode_vvc(placed)), decoded)
 
 
+@vvencapp
+@vtm_decoder
+@pytest.mark.parametrize("suffix", [False, True])
+def test_vtm_takes_messages_at_pictures_of_all_temporal_sublayers(real_pictures, tmp_path, suffix):
+    (tmp_path / "in.yuv").write_bytes(b"".join(frame.tobytes() for frame in real_pictures(9, 64, 48)))
+    coding = "--size 64x48 --format yuv420 --fps 30 --frames 9 --preset faster --qp 37 --intraperiod 8 --threads 1"
+    command = ["vvencapp", "--input", "in.yuv", *coding.split(), "--output", "ra.266"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    stream = (tmp_path / "ra.266").read_bytes()
+    assert len({unit[1] & 7 for unit in stream.split(b"\x00\x00\x01")[1:]}) > 1
+    placed = insert_sei(stream, [FILTERS["inside"].message()], at="picture", suffix=suffix)
+    assert vtm_decodes(placed, tmp_path)[1] == vtm_decodes(stream, tmp_path)[1]
+
+
 ENCODERS = [pytest.param("vtm", marks=[vtm_encoder]), pytest.param("vvencapp", marks=[vvencapp])]
 
 
