@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 
-from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName, Configuration
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName, Configuration, SliceType
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.programs import LoggedPicture, children_cpu_s, work_folder
@@ -190,7 +190,7 @@ class CodedPicture:
     poc: int
     qp: int
     n_bits: int
-    slice_type: str
+    slice_type: SliceType
     temporal_layer: int
 
 
@@ -370,8 +370,9 @@ def coded_pictures(stream: VvcStream, logged: Sequence[LoggedPicture]) -> list[C
     if of_stream != of_log:
         differing = next(pair for pair in itertools.zip_longest(of_stream, of_log) if pair[0] != pair[1])
         raise InputError(f"picture (POC, QP) {differing[0]} in the stream, {differing[1]} in the log")
+    types = [cast(SliceType, line.slice_type) for line in logged]
     return [
-        CodedPicture(place, of_stream[i][1], logged[i].n_bits, logged[i].slice_type, stream.pictures[i].temporal_layer)
+        CodedPicture(place, of_log[i][1], logged[i].n_bits, types[i], stream.pictures[i].temporal_layer)
         for place, i in enumerate(stream.output_order)
     ]
 

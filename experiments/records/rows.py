@@ -173,8 +173,8 @@ class ToolRow:
     def axes(self) -> Axes:
         """Where it is on the axes of a plan."""
         configuration = CONFIGURATIONS[self.config].title
-        place = {"sequences": self.sequence, "configurations": configuration, "QPs": self.qp}
-        return {**place, "networks": self.network or None}
+        place: dict[str, str | int | None] = {"sequences": self.sequence, "configurations": configuration}
+        return {**place, "QPs": self.qp, "networks": self.network or None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def _coding(row: ToolRow) -> tuple[str, int, LoopFilters, ConfigName]:
 
 
 def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:
-    network = (row.way, row.network, row.network_sha256)
+    where, network = (row.sequence, row.picture), (row.network, row.network_sha256)
     configuration = CONFIGURATIONS[row.config]
     return {
         "sequence": row.sequence + (f", {configuration.title}" if configuration.is_inter else ""),
@@ -123,8 +123,8 @@ def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:
         "height": row.height,
         "files": {
             "original": original_name(row.sequence, row.picture),
-            "decoded": decoded_name(row.sequence, row.picture, row.qp, row.loop_filters, row.config),
-            "filtered": filtered_name(row.sequence, row.picture, row.qp, *network, row.config),
+            "decoded": decoded_name(*where, row.qp, row.loop_filters, row.config),
+            "filtered": filtered_name(*where, row.qp, row.way, *network, row.config),
         },
         "psnr_y_db": {"decoded": _finite(decoded_db), "filtered": _finite(row.psnr_y_db)},
     }

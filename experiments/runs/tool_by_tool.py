@@ -479,8 +479,8 @@ class ToolExperiment:
         if state is None:
             names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters, place.config)]
         else:
-            network = (self._options.ways[-1], state.row.network, state.row.network_sha256)
-            names = [filtered_name(*where, place.qp, *network, place.config)]
+            way, row = self._options.ways[-1], state.row
+            names = [filtered_name(*where, place.qp, way, row.network, row.network_sha256, place.config)]
         return [self._pictures / name for name in names]
 
     def _keys(self, place: Place, state: NetworkState | None) -> set[tuple[str | int, ...]]:
