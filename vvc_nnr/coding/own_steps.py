@@ -40,7 +40,9 @@ _log = logging.getLogger(__name__)
 # Tensors that a warning names.
 _SHOWN = 5
 # A file of a given size: how many are tried, and from what share of it on it will do.
-MAX_CANDIDATES, NEAR_SHARE = 6, 0.99
+MAX_CANDIDATES, NEAR_SHARE = 16, 0.99
+# Sizes jump, and may fall where quality rises: what is tried above the lowest quality that is known not to fit.
+ABOVE_DB = (0.25, 0.5, 1.0)
 # The default takes so much of what one step for all would by this package's own estimate: the reference software's
 # search saves a few per cent at rates where the one here does not weigh bits.
 BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.99, 0.955, 3.2
@@ -93,11 +95,17 @@ def _budget_bits(spread: Spread, step: float) -> float:
 
 
 def steps_at(spreads: Spreads, quality_db: float, options: CompressOptions) -> OwnSteps:
-    """The steps of tensors of known spread at a quality in dB."""
+    """The steps of tensors of known spread at a quality in dB.
+
+    Where no step is as fine as a small tensor's, the finest one does if it leaves the quality; if not, it is exact.
+    """
     error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
     density, found = options.qp_density, {**spreads.weights, **spreads.vectors}
     steps = {name: found[name].step_at(snr, error) for name, snr in spreads.snrs_db(quality_db).items()}
     low = step_size(qp_limits(density)[0], density)
+    steps = {
+        name: max(step, low) if found[name].snr_at(low, error) >= quality_db else step for name, step in steps.items()
+    }
     qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= max(low, found[name].finest)}
     expected = {name: found[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
     return OwnSteps(quality_db, qps, expected, frozenset(steps.keys() - qps.keys()))
@@ -192,7 +200,8 @@ def outliers_line(names: Sequence[str]) -> str:
 
 def weak_line(weak_db: Mapping[str, float]) -> str:
     """What is said of tensors that keep less than WEAK_DB, and what to do."""
-    return f"{weak_names(weak_db)}; give a higher quality, or a finer QP (qp, qp_per_tensor, for vectors nonweight_qp)"
+    finer = "a finer QP (of one tensor qp_per_tensor, of vectors nonweight_qp)"
+    return f"{weak_names(weak_db)}; give a higher quality, or {finer}"
 
 
 def weak_names(weak_db: Mapping[str, float]) -> str:
@@ -264,17 +273,26 @@ def best_within(
             return exact
     if len(best.data) > limit_bytes:
         return best
-    found = best
+    found, is_aimed = best, True
     for _ in range(MAX_CANDIDATES):
-        aimed = _aimed(found, limit_bytes, spreads, qp_density, quality_db, high)
+        aimed = _aimed(found, limit_bytes, spreads, qp_density, quality_db, high) if is_aimed else low
+        width = high - low
         quality_db = aimed if low < aimed < high else (low + high) / 2
         found = candidate(quality_db)
         if len(found.data) <= limit_bytes:
             best, low = found, quality_db
         else:
             high = quality_db
-        if len(best.data) >= NEAR_SHARE * limit_bytes or high - low < QUALITY_TOLERANCE_DB:
+        if len(best.data) >= NEAR_SHARE * limit_bytes:
+            return best
+        if high - low < QUALITY_TOLERANCE_DB:
             break
+        # An estimate that misses by much will do so again.
+        is_aimed = not is_aimed or high - low < width / 2
+    for more_db in ABOVE_DB if high < HIGHEST_QUALITY_DB else ():
+        found = candidate(high + more_db)
+        if len(found.data) <= limit_bytes:
+            best = found
     return best
 
 
