@@ -193,8 +193,20 @@ def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTen
         return coded
     n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
     is_strict = options.lossless or coded.size_bytes > n_bytes
+    if not is_strict and not _may_pay(job, options):
+        return coded
     found = _shortest(job, plain, options)
     return found if found.size_bytes < coded.size_bytes * (1 if is_strict else CLEARLY) else coded
+
+
+def _may_pay(job: TensorJob, options: CompressOptions) -> bool:
+    """Whether a part of an integer tensor is shorter with raw bytes; true of small ones."""
+    sample = sampled(bits_of(job.array))
+    if len(sample) == math.prod(shape_of(job.array)):
+        return True
+    part = replace(job, array=values_of(sample, job.array), n_threads=1)
+    found = _shortest(part, lambda whole: _encode_exactly(whole, whole.number_format, options), options)
+    return found.raw is not None
 
 
 def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
