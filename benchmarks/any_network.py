@@ -3,10 +3,9 @@
     python benchmarks/any_network.py WHEELS --peer /path/to/python [--only NAME ...] [--json out.json]
     python benchmarks/any_network.py --packages        # what to download into WHEELS
 
-All float tensors of each network are coded at default options by this codec, by NNCodec 2.1.3 (`--peer` or
-VVC_NNR_PEER; QP -32, non-weight QP -75), as fp16 + xz, and of ONNX models by ONNX Runtime's dynamic int8 (its whole
-file). The output SNR is the mean over outputs and inputs of noise over signal, in dB. Graphs and
-integers are not counted.
+Whole files at default options, graph and integers included, beside the float tensors by NNCodec 2.1.3 (`--peer` or
+VVC_NNR_PEER; QP -32, non-weight QP -75) plus the graph with all else by zlib at level 9, floats as fp16 + xz, and ONNX
+Runtime's dynamic int8 of ONNX models. The output SNR is the mean over outputs and inputs of noise over signal, in dB.
 """
 
 from __future__ import annotations
@@ -29,11 +28,8 @@ from numpy.typing import NDArray
 from package_networks import NETWORKS, Network, Outputs, load, run_onnx
 from peer import Peer
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits
-from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import decompress
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
-from vvc_nnr.options import CompressOptions
 
 PEER_OPTIONS = {"qp": -32, "nonweight_qp": -75, "use_dq": True, "row_skipping": True}
 Floats = Mapping[str, NDArray[Any]]
@@ -72,17 +68,17 @@ def snr_db(reference: Outputs, outputs: Outputs) -> float:
 
 def row_of(name: str, network: Network, peer: Peer | None) -> Row:
     """What all codecs make of a network."""
-    floats = {k: v for k, v in network.arrays.items() if not isinstance(v, Bfloat16Bits) and v.dtype.kind == "f"}
-    data = compress_arrays(floats, CompressOptions(), roles={name: network.roles[name] for name in floats})
+    floats, data = network.floats, network.coded()
     plain = {name: np.atleast_1d(array).astype(np.float32) for name, array in floats.items()}
     half = {name: array.astype(np.float16) for name, array in floats.items()}
     packed = lzma.compress(b"".join(array.tobytes() for array in half.values()), preset=9)
     theirs = None if peer is None else _by_peer(network, plain, peer)
+    decoded = {name: value for name, value in decompress(data).items() if name in floats}
     int8 = _by_onnx_runtime(network) if network.is_onnx else None
     return Row(
         name, network.source.kind, sum(array.size for array in floats.values()),
         theirs[0] if theirs else None, theirs[1] if theirs else None,
-        len(data), _output_snr_db(network, decompress(data)), len(packed), _output_snr_db(network, half),
+        len(data), _output_snr_db(network, decoded), len(packed), _output_snr_db(network, half),
         int8[0] if int8 else None, int8[1] if int8 else None,
     )  # fmt: skip
 
@@ -93,7 +89,7 @@ def _output_snr_db(network: Network, changed: Floats) -> float:
 
 def _by_peer(network: Network, plain: Floats, peer: Peer) -> tuple[int, float]:
     data, _ = peer.compress(plain, PEER_OPTIONS)
-    return len(data), _output_snr_db(network, peer.decompress(data)[0])
+    return len(data) + network.graph_bytes, _output_snr_db(network, peer.decompress(data)[0])
 
 
 def _by_onnx_runtime(network: Network) -> tuple[int, float] | None:

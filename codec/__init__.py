@@ -2,6 +2,7 @@
 
 | module | what it knows |
 | --- | --- |
+| `configuration` | all intra, random access and low delay, as JVET has them |
 | `sequence`, `encoders` | one loop over any VVC encoder, and the encoders as rows: libvvenc, VTM, vvencapp |
 | `decoder`, `programs`, `encoder_logs` | decoding; other people's programs and what their logs say |
 | `nal`, `vvc_sps`, `vvc_pps`, `vvc_stream`, `slice_qp` | the syntax of VVC streams, as far as pictures need it |

@@ -3,14 +3,17 @@
 A program is a row: its command line, its log and its limits. A further one is a row here and a name in `EncoderName`.
 Pictures go to it as a file of raw video.
 
-libvvenc runs inside the ffmpeg of imageio-ffmpeg and gets its pictures through a pipe. Two surprises: it may end with
-return code 0 and an empty file when it gets more than four intra pictures. So a run takes four, and after every run the
-pictures are decoded, counted and held against the MD5 that the encoder wrote.
+libvvenc runs inside the ffmpeg of imageio-ffmpeg and gets its pictures on its standard input. Three surprises: it may
+end with return code 0 and an empty file when it codes several pictures at once (intra pictures without in-loop filters
+in a third of the runs). So it codes one at a time, which changes no bit; a run takes four intra pictures; and after
+every run the pictures are decoded, counted and held against the MD5 that the encoder wrote.
+
+From eight threads on vvenc codes otherwise than on one, unless its parameter MTProfile is 0.
 
 And ffmpeg gives libvvenc a buffer of one byte for each luma sample, too small for noise at low QPs. Such a
 picture is coded at the top left of a taller one, whose flat rest the stream's conformance window cuts off again.
 
-Source: VTM software manual (all-intra of the common test conditions); vvencapp --fullhelp.
+Source: VTM software manual (configurations of the common test conditions); vvencapp --fullhelp.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -28,6 +31,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from vvc_nnr.children import run_child
+from vvc_nnr.codec.configuration import ALL_INTRA, CONFIGURATIONS, LOW_DELAY_B, ConfigName, Configuration
 from vvc_nnr.codec.programs import (
     LoggedPicture,
     called_programs,
@@ -62,6 +66,8 @@ _CANVAS_STEP = 8
 _CANVAS_BYTES = 1024
 """Room for what a canvas adds to the code of a picture."""
 
+_NEVER = 8 << 20
+"""An intra period that no sequence reaches."""
 _MAX_ASPECT_TERM = 65535
 _SEI_BYTES = 100
 """At least what the encoder writes for a picture and does not log: hash and start codes."""
@@ -79,6 +85,18 @@ def loop_filter_params(options: VvcOptions) -> str:
     return named + _LOOP_FILTER_PARAMS[options.loop_filters]
 
 
+_PARAMS_OF_CONFIGURATION: dict[ConfigName, str] = {
+    "ai": "IntraPeriod=1:GOPSize=1:IntraQPOffset=0:MCTF=0:BIM=0",
+    "ra": "IntraPeriod={period}:GOPSize=32:POC0IDR=1",
+    "ldb": f"IntraPeriod={_NEVER}:GOPSize=8:POC0IDR=1:PicReordering=0:DecodingRefreshType=none:MCTFFutureReference=0",
+}
+"""Of vvenc's library. In the last two QPs in a group, pre-filter and block importance are as its presets have them."""
+
+
+def _configuration_params(configuration: Configuration, fps: Fraction) -> str:
+    return _PARAMS_OF_CONFIGURATION[configuration.name].format(period=configuration.intra_period(fps))
+
+
 class Libvvenc:
     """libvvenc inside ffmpeg, an `EncoderProgram`."""
 
@@ -90,6 +108,10 @@ class Libvvenc:
     def identity(self) -> str:
         """Version and hash of the ffmpeg that it is in."""
         return f"{self.version()} {_ffmpeg_sha256()[:16]}"
+
+    def title(self) -> str:
+        """What tables call it: its identity."""
+        return self.identity()
 
     def version(self, log: str = "") -> str:
         """Name and version of the ffmpeg that it is in, part of every cache key."""
@@ -106,17 +128,17 @@ class Libvvenc:
         return "|".join([self.version(), _ffmpeg_sha256(), *settings, ""]).encode()
 
     def run(self, options: VvcOptions, job: EncoderJob) -> EncoderRun:
-        """Codes the job; pictures too large for the buffer one by one, each on a canvas if need be."""
-        return _run_on_canvas(options, list(read_yuv(job.raw, job.format)), job)
+        """Codes the job; on a canvas what is too large for the buffer, intra pictures one by one."""
+        return _run_on_canvas(options, job)
 
 
 class _BufferTooSmallError(ExternalToolError):
     """A coded picture that does not fit into the buffer of ffmpeg's libvvenc, a byte for each luma sample."""
 
-    def __init__(self, picture_bytes: int, frame: Frame, command: list[str], exit_code: int) -> None:
+    def __init__(self, picture_bytes: int, job: EncoderJob, command: list[str], exit_code: int) -> None:
         super().__init__(
-            f"libvvenc: a coded picture of {frame.width}x{frame.height} has {picture_bytes} bytes and ffmpeg's buffer "
-            f"{frame.width * frame.height}: take a higher QP, or the encoder vvencapp",
+            f"libvvenc: a coded picture of {job.width}x{job.height} has {picture_bytes} bytes and ffmpeg's buffer "
+            f"{job.width * job.height}: take a higher QP, or the encoder vvencapp",
             command=command,
             exit_code=exit_code,
         )
@@ -142,13 +164,13 @@ class _Canvas:
     bottom: int
 
     @classmethod
-    def for_bytes(cls, frame: Frame, picture_bytes: int, tried: _Canvas | None) -> _Canvas:
-        """A canvas around the picture, larger than the one tried, whose luma has as many samples as the code bytes."""
-        width = -(-frame.width // _CANVAS_STEP) * _CANVAS_STEP
+    def for_bytes(cls, job: EncoderJob, picture_bytes: int, tried: _Canvas | None) -> _Canvas:
+        """A canvas around each picture, larger than the one tried, whose luma has as many samples as the code bytes."""
+        width = -(-job.width // _CANVAS_STEP) * _CANVAS_STEP
         rows = -(-(picture_bytes + picture_bytes // 8 + _CANVAS_BYTES) // width)
-        rows = max(rows, tried.height + _CANVAS_STEP if tried is not None else frame.height)
+        rows = max(rows, tried.height + _CANVAS_STEP if tried is not None else job.height)
         height = -(-rows // _CANVAS_STEP) * _CANVAS_STEP
-        return cls(width, height, width - frame.width, height - frame.height)
+        return cls(width, height, width - job.width, height - job.height)
 
     @property
     def params(self) -> str:
@@ -164,38 +186,53 @@ class _Canvas:
         return Frame(planes, frame.bit_depth, frame.chroma_format)
 
 
-def _run_on_canvas(options: VvcOptions, frames: list[Frame], job: EncoderJob) -> EncoderRun:
+def _run_on_canvas(options: VvcOptions, job: EncoderJob) -> EncoderRun:
     canvas = None
     while True:
         try:
-            return _run(options, frames, job, canvas)
+            return _run(options, job, canvas)
         except _BufferTooSmallError as error:
-            if len(frames) > 1:
-                return joined([_run_on_canvas(options, [frame], job) for frame in frames])
-            if canvas is not None and canvas.height >= 4 * (frames[0].height + _CANVAS_STEP):
+            if job.n_pictures > 1 and not options.configuration.is_inter:
+                return joined([_run_on_canvas(options, each) for each in _of_one_picture(job)])
+            if canvas is not None and canvas.height >= 4 * (job.height + _CANVAS_STEP):
                 raise
-            canvas = _Canvas.for_bytes(frames[0], error.picture_bytes, canvas)
+            canvas = _Canvas.for_bytes(job, error.picture_bytes, canvas)
 
 
-def _run(options: VvcOptions, frames: list[Frame], job: EncoderJob, canvas: _Canvas | None) -> EncoderRun:
+def _of_one_picture(job: EncoderJob) -> Iterator[EncoderJob]:
+    """A job for each picture, one at a time."""
+    for frame in read_yuv(job.raw, job.format):
+        yield _with_pictures(replace(job, n_pictures=1), [frame], "one.yuv")
+
+
+def _with_pictures(job: EncoderJob, frames: Iterable[Frame], name: str) -> EncoderJob:
+    """The job with other pictures, in a file beside its own."""
+    raw = job.raw.with_name(name)
+    with raw.open("wb") as file:
+        for frame in frames:
+            file.write(frame.tobytes())
+    return replace(job, raw=raw)
+
+
+def _run(options: VvcOptions, job: EncoderJob, canvas: _Canvas | None) -> EncoderRun:
     """Runs ffmpeg on pictures through its standard input."""
-    sent = frames if canvas is None else [canvas.around(frame) for frame in frames]
-    raw = b"".join(frame.tobytes() for frame in sent)
-    format = replace(job.format, width=sent[0].width, height=sent[0].height)
-    command = _command(options, format, job.target, "" if canvas is None else canvas.params)
-    return measured(lambda: _ffmpeg_log(command, raw, sent[0]), job.target)
+    if canvas is not None:
+        placed = (canvas.around(frame) for frame in read_yuv(job.raw, job.format))
+        job = _with_pictures(replace(job, width=canvas.width, height=canvas.height), placed, "canvas.yuv")
+    command = _command(options, job.format, job.target, "" if canvas is None else canvas.params)
+    return measured(lambda: _ffmpeg_log(command, job), job.target)
 
 
-def _ffmpeg_log(command: list[str], raw: bytes, frame: Frame) -> str:
+def _ffmpeg_log(command: list[str], job: EncoderJob) -> str:
     try:
-        done = run_child(command, input=raw)
+        done = run_child(command, input=job.raw)
     except OSError as error:
         raise ExternalToolError(f"the encoder cannot be run: {error}", command=command) from error
     log = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         picture_bytes = max((p.n_bits // 8 + _SEI_BYTES for p in _whole_pictures(log)), default=0)
-        if picture_bytes > frame.width * frame.height:
-            raise _BufferTooSmallError(picture_bytes, frame, command, done.returncode)
+        if picture_bytes > job.width * job.height:
+            raise _BufferTooSmallError(picture_bytes, job, command, done.returncode)
         everything = log + done.stderr.decode(errors="replace")
         raise ExternalToolError("libvvenc failed", command=command, exit_code=done.returncode, log=everything)
     return log
@@ -215,8 +252,9 @@ def _command(options: VvcOptions, format: VideoFormat, target: Path, window: str
 
 
 def _settings(options: VvcOptions, format: VideoFormat, n_threads: int, window: str = "") -> list[str]:
-    """All arguments up to the target: one QP, no pre-filter, an MD5 and a log line for each picture."""
-    params = "IntraPeriod=1:GOPSize=1:IntraQPOffset=0:MCTF=0:BIM=0:Verbosity=5:SEIDecodedPictureHash=md5" + window
+    """All arguments up to the target: an MD5 and a log line per picture, the same bits on any number of threads."""
+    params = _configuration_params(options.configuration, format.fps)
+    params += ":MTProfile=0:MaxParallelFrames=0:Verbosity=5:SEIDecodedPictureHash=md5" + window
     source = f"-f rawvideo -pix_fmt yuv420p10le -s {format.width}x{format.height} -r {format.fps} -i pipe:0"
     coding = f"-c:v libvvenc -preset {options.preset} -qp {options.qp} -qpa 0 -threads {n_threads}"
     return [
@@ -272,9 +310,8 @@ class ExternalRow:
         arguments: Its command line for a job, without executable and configuration file.
         version: Finds its name and version in what it prints.
         logged_pictures: Reads the pictures out of what it prints.
-        max_pictures: Pictures that one run takes; None: any number.
+        max_pictures: Intra pictures that one run takes; None: any number.
         config_option: The option for the configuration file that it must have; None: it takes none.
-        config_file: What that file is called in the program's source tree.
     """
 
     name: str
@@ -284,14 +321,14 @@ class ExternalRow:
     logged_pictures: Callable[[str], list[LoggedPicture]] = parse_encoder_log
     max_pictures: int | None = None
     config_option: str | None = None
-    config_file: str | None = None
 
 
 def vtm_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
     """VTM's encoder arguments: 10 bit inside, sizes padded to whole coding units, an MD5 for each picture.
 
     The all-intra configuration of the common test conditions codes every eighth picture only; here each is coded.
-    VTM's rate is a whole number here; it changes the printed kbit/s and nothing else.
+    Its rate is a whole number for intra pictures, where it changes the printed kbit/s and nothing else. QPs in a group,
+    pre-filter and the like are as the configuration file has them.
 
     Raises:
         InputError: If there is a preset other than the default, or SAO is to be as the preset has it.
@@ -300,30 +337,50 @@ def vtm_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
         raise InputError(f"preset {options.preset}: VTM has no presets; leave it out")
     if options.sao == "preset":
         raise InputError("SAO as the preset has it: VTM has no presets, its SAO is on or off by the filter set")
-    rate = max(1, round(job.fps))
+    rate, period = _vtm_rate(job.fps, options.configuration), options.configuration.intra_period(job.fps)
     picture = f"-wdt {job.width} -hgt {job.height} -fr {rate} -f {job.n_pictures} -q {options.qp}"
     depths = " ".join(f"--{place}BitDepth={CODED_BIT_DEPTH}" for place in ("Input", "Internal", "Output"))
     return [
         *("-i", str(job.raw), "-b", str(job.target), "-o", os.devnull),
         *(*picture.split(), "--TemporalSubsampleRatio=1", *depths.split()),
         *("--InputChromaFormat=420", "--ConformanceWindowMode=1", "--SEIDecodedPictureHash=1"),
+        *([f"--IntraPeriod={period or -1}"] if options.configuration.is_inter else []),
         *_VTM_FILTERS[options.loop_filters],
     ]
 
 
-def vvencapp_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
-    """Arguments of vvencapp: intra pictures of one QP, no pre-filter, an MD5 and a log line for each picture.
+def _vtm_rate(fps: Fraction, configuration: Configuration) -> str:
+    """The option -fr: a whole number, or NUMERATOR:DENOMINATOR where it counts."""
+    if configuration.is_inter and fps.denominator > 1:
+        return f"{fps.numerator}:{fps.denominator}"
+    return str(max(1, round(fps)))
 
-    `--intraperiod 1` makes the group of pictures one picture long; since vvenc 1.6 there is no `--gopsize`.
+
+def vvencapp_arguments(options: VvcOptions, job: EncoderJob) -> list[str]:
+    """Arguments of vvencapp: an MD5 and a log line for each picture, no perceptual adaptation of QPs.
+
+    `--intraperiod 1` makes the group of pictures one picture long; since vvenc 1.6 there is no `--gopsize`. Inter
+    pictures are coded alike on any number of threads, which needs vvenc 1.12.
     """
+    configuration = options.configuration
     source = f"--size {job.width}x{job.height} --fps {job.fps} --format yuv420_10 --frames {job.n_pictures}"
     coding = f"--preset {options.preset} --qp {options.qp} --qpa 0 --threads {options.n_threads}"
-    expert = "IntraQPOffset=0:MCTF=0:BIM=0" + loop_filter_params(options)
+    period = configuration.intra_period(job.fps) or _NEVER
+    expert = _VVENCAPP_PARAMS[configuration.name] + loop_filter_params(options)
+    refresh = ["--refreshtype", "none"] if configuration == LOW_DELAY_B else []
     return [
         *("--input", str(job.raw), *source.split(), "--output", str(job.target), *coding.split()),
-        *("--intraperiod", "1", "--decodedpicturehash", "1", "--verbosity", "5", "--additional", expert),
+        *("--intraperiod", str(period), *refresh),
+        *("--decodedpicturehash", "1", "--verbosity", "5", "--additional", expert),
     ]
 
+
+_VVENCAPP_PARAMS: dict[ConfigName, str] = {
+    "ai": "IntraQPOffset=0:MCTF=0:BIM=0",
+    "ra": "GOPSize=32:POC0IDR=1:MTProfile=0",
+    "ldb": "GOPSize=8:POC0IDR=1:PicReordering=0:MCTFFutureReference=0:MTProfile=0",
+}
+"""What has no option of its own."""
 
 VTM = ExternalRow(
     name="vtm",
@@ -331,7 +388,6 @@ VTM = ExternalRow(
     arguments=vtm_arguments,
     version=re.compile(r"VTM Encoder Version\s*\[?[\w.-]+"),
     config_option="-c",
-    config_file="cfg/encoder_intra_vtm.cfg",
 )
 VVENCAPP = ExternalRow(
     name="vvencapp",
@@ -349,6 +405,7 @@ class ExternalEncoder:
         row: The program.
         configs: Its configuration files in their order, empty for a program that takes none.
         arguments: Further arguments, behind all others.
+        configuration: How pictures depend on each other.
 
     Raises:
         InputError: If the program has no configuration file and must have one, or has one and takes none.
@@ -357,8 +414,14 @@ class ExternalEncoder:
 
     fails_silently = False
 
-    def __init__(self, row: ExternalRow, configs: Sequence[Path] = (), arguments: Sequence[str] = ()) -> None:
-        _check_configs(row, configs)
+    def __init__(
+        self,
+        row: ExternalRow,
+        configs: Sequence[Path] = (),
+        arguments: Sequence[str] = (),
+        configuration: Configuration = ALL_INTRA,
+    ) -> None:
+        _check_configs(row, configs, configuration)
         self.executable = find_program(row.executables)
         self.name = self.executable.name
         self.max_pictures = row.max_pictures
@@ -370,6 +433,12 @@ class ExternalEncoder:
     def identity(self) -> str:
         """Its name, hashes of its executable and its configuration files, and its further arguments."""
         return " ".join([self._row.name, *(digest[:16] for digest in self._file_digests()), *self._more])
+
+    def title(self) -> str:
+        """What tables call it: its identity, with the names of the executable and the configuration files."""
+        names = [self.name, *(config.name for config in self._configs)]
+        files = [f"{name} {digest[:16]}" for name, digest in zip(names, self._file_digests(), strict=True)]
+        return f"{self._row.name} ({', '.join([*files, *self._more])})"
 
     def command(self, options: VvcOptions, job: EncoderJob) -> list[str]:
         """The command line that codes the job."""
@@ -403,9 +472,9 @@ class ExternalEncoder:
             raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _check_configs(row: ExternalRow, configs: Sequence[Path]) -> None:
+def _check_configs(row: ExternalRow, configs: Sequence[Path], configuration: Configuration) -> None:
     if row.config_option is not None and not configs:
-        raise InputError(f"the encoder {row.name} must have a configuration file: name its {row.config_file}")
+        raise InputError(f"the encoder {row.name} must have a configuration file: name its {configuration.vtm_config}")
     if row.config_option is None and configs:
         raise InputError(f"the encoder {row.name} takes no configuration file, got {configs[0]}")
     for config in configs:
@@ -425,8 +494,8 @@ class VvcEncoder:
         options: What to encode with.
         cache: Folder of finished encodings, None to encode every time.
         encoder: "libvvenc", which comes with this package, or a program on the PATH: "vtm" or "vvencapp".
-        config: VTM's configuration file or files, normally cfg/encoder_intra_vtm.cfg of its source tree, and then one
-            of a sequence or of one's own; the others take none.
+        config: VTM's configuration file or files, normally cfg/encoder_intra_vtm.cfg of its source tree or that of
+            another configuration, and then one of a sequence or of one's own; the others take none.
         arguments: Further arguments of a program, behind those that this package gives it; libvvenc takes none.
 
     Raises:
@@ -445,13 +514,13 @@ class VvcEncoder:
         arguments: Sequence[str] = (),
     ) -> None:
         self.options = options
-        self._program = _program(encoder, config, arguments)
+        self._program = _program(encoder, config, arguments, options.configuration)
         self._cache = EncodingCache(cache) if cache is not None else None
 
     def encode(
         self, frames: Iterable[Frame], fps: Fraction = Fraction(30), *, stated: VideoFormat | None = None
     ) -> EncodedSequence:
-        """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 intra pictures, any size.
+        """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 pictures, any size.
 
         Sizes are padded up to even numbers and at least 16; the decoder's output is cropped by `decode_vvc` when it
         is told the source's size. A 4:0:0 picture gets flat chroma.
@@ -471,24 +540,37 @@ class VvcEncoder:
 
 
 def encoder_identity(
-    encoder: EncoderName, config: Path | Sequence[Path] | None = None, arguments: Sequence[str] = ()
+    encoder: EncoderName,
+    config: Path | Sequence[Path] | None = None,
+    arguments: Sequence[str] = (),
+    configuration: ConfigName = "ai",
 ) -> str:
-    """What tells one encoder, its build, configuration and arguments from others: rows of two encoders must not mix.
+    """What tells one encoder, its build, files and arguments from others: rows of two encoders must not mix.
 
     Raises:
         InputError: If there is no such encoder, its configuration file is missing or cannot be read, or it takes no
             arguments.
         ExternalToolError: If the program is not on the PATH.
     """
-    return _program(encoder, config, arguments).identity()
+    return _program(encoder, config, arguments, CONFIGURATIONS[configuration]).identity()
+
+
+def encoder_title(
+    encoder: EncoderName,
+    config: Path | Sequence[Path] | None = None,
+    arguments: Sequence[str] = (),
+    configuration: ConfigName = "ai",
+) -> str:
+    """What tables call an encoder: its identity in words, with the names of its files; raises as `encoder_identity`."""
+    return _program(encoder, config, arguments, CONFIGURATIONS[configuration]).title()
 
 
 def _program(
-    encoder: EncoderName, config: Path | Sequence[Path] | None, arguments: Sequence[str] = ()
+    encoder: EncoderName, config: Path | Sequence[Path] | None, arguments: Sequence[str], configuration: Configuration
 ) -> EncoderProgram:
     configs = () if config is None else (config,) if isinstance(config, Path) else tuple(config)
     if encoder in _EXTERNAL:
-        return ExternalEncoder(_EXTERNAL[encoder], configs, arguments)
+        return ExternalEncoder(_EXTERNAL[encoder], configs, arguments, configuration)
     if encoder != "libvvenc":
         raise InputError(f"encoder {encoder!r}: must be one of {', '.join(get_args(EncoderName))}")
     if configs:

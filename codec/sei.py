@@ -132,9 +132,18 @@ _NAL_UNITS_OF_ONE_LAYER = 21
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One NAL unit: its type, where its header begins, where its last byte but zeros ends, its first bit behind it."""
+    """One NAL unit.
+
+    Attributes:
+        kind: Its type.
+        temporal_layer: Its TemporalId.
+        begin: Where its header begins.
+        end: Where its last byte but zeros ends.
+        starts_picture: Whether it begins a picture.
+    """
 
     kind: int
+    temporal_layer: int
     begin: int
     end: int
     starts_picture: bool
@@ -197,11 +206,11 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
-    inserted = b"".join(_LONG_START_CODE + sei_nal_unit(m, suffix=suffix, standard=standard) for m in messages)
     parts: list[bytes] = []
     begin = 0
-    for place in _places(stream, at, suffix, standard):
-        parts += [stream[begin:place], inserted]
+    for place, temporal_layer in _places(stream, at, suffix, standard):
+        units = (sei_nal_unit(m, suffix=suffix, standard=standard, temporal_layer=temporal_layer) for m in messages)
+        parts += [stream[begin:place], *(_LONG_START_CODE + unit for unit in units)]
         begin = place
     return b"".join([*parts, stream[begin:]])
 
@@ -229,8 +238,16 @@ def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard
     return b"".join([*parts, stream[copied:]])
 
 
-def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc") -> bytes:
+def sei_nal_unit(
+    message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
+) -> bytes:
     """A NAL unit that holds one message, without start code.
+
+    Args:
+        message: The message.
+        suffix: Whether it follows the slices of its picture.
+        standard: The standard of the stream.
+        temporal_layer: The TemporalId of its picture, which must be its own; H.264 has none.
 
     Raises:
         InputError: If the payload type is negative, or the standard has no suffix SEI.
@@ -241,7 +258,8 @@ def sei_nal_unit(message: SeiMessage, *, suffix: bool = False, standard: VideoSt
         raise InputError("SEI behind the slices of a picture: H.264 has none, put it before them")
     if message.payload_type < 0:
         raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
-    numbers = {"vvc": (0, kind << 3 | 1), "hevc": (kind << 1, 1), "avc": (kind,)}
+    layer = temporal_layer + 1
+    numbers = {"vvc": (0, kind << 3 | layer), "hevc": (kind << 1, layer), "avc": (kind,)}
     return _nal_unit(bytes(numbers[standard]), [message])
 
 
@@ -284,9 +302,10 @@ def _units(stream: bytes, standard: VideoStandard) -> Iterator[_Unit]:
         if end < behind and end - begin < syntax.header_bytes:
             raise BitstreamError("a NAL unit ends in its header", field="nal_unit_header", offset_bytes=begin)
         kind = _kind(stream[begin:behind], begin, standard)
+        temporal_layer = 0 if standard == "avc" else (stream[begin + 1] & 7) - 1
         first_bit = behind < end and stream[behind] >= 0x80
         starts = kind == syntax.picture_header or (first_bit and kind in syntax.first_slices)
-        yield _Unit(kind, begin, end, starts)
+        yield _Unit(kind, temporal_layer, begin, end, starts)
 
 
 def _end_without_zeros(stream: bytes, begin: int, end: int) -> int:
@@ -345,29 +364,53 @@ def _read_ff_coded(data: bytes, position: int, field: str, offset_bytes: int) ->
     return 255 * (position - begin) + data[position], position + 1
 
 
-def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[int]:
-    """Where messages go, ascending: ends of the units in front of them."""
+@dataclass(slots=True)
+class _Picture:
+    """A picture among the NAL units.
+
+    Attributes:
+        end_before: Where the unit before its first one ends.
+        end: Where its last slice ends.
+        kind: Type of its first slice; of its header, as long as no slice is seen.
+        temporal_layer: Its TemporalId.
+        is_first: Whether it is the first of the stream, or behind the end of a sequence.
+    """
+
+    end_before: int
+    end: int
+    kind: int
+    temporal_layer: int
+    is_first: bool
+
+
+def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[tuple[int, int]]:
+    """Where messages go, ascending: ends of the units in front of them; and the temporal layer of each picture."""
+    pictures = _pictures(stream, standard)
+    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p, at, _SYNTAX[standard])]
+    return [(each.end if suffix else each.end_before, each.temporal_layer) for each in chosen]
+
+
+def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:
     syntax = _SYNTAX[standard]
-    pictures: list[tuple[int, int, int, bool]] = []  # end of the unit before, end of the last slice, type, is first
+    pictures: list[_Picture] = []
     end_before, is_first = 0, True
     for unit in _units(stream, standard):
         if unit.starts_picture:
-            pictures.append((end_before, unit.end, unit.kind, is_first))
+            pictures.append(_Picture(end_before, unit.end, unit.kind, unit.temporal_layer, is_first))
             is_first = False
         elif unit.kind in syntax.slices and pictures:
-            before, _, kind, first = pictures[-1]
-            kind = unit.kind if kind == syntax.picture_header else kind
-            pictures[-1] = (before, unit.end, kind, first)
+            pictures[-1].end = unit.end
+            if pictures[-1].kind == syntax.picture_header:
+                pictures[-1].kind = unit.kind
         elif unit.kind in syntax.ends:
             is_first = True
         end_before = unit.end
     if not pictures:
         raise BitstreamError("the stream holds no picture")
-    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p[2], p[3], at, syntax)]
-    return [end if suffix else before for before, end, _, _ in chosen]
+    return pictures
 
 
-def _is_chosen(kind: int, is_first: bool, at: Placement, syntax: _NalSyntax) -> bool:
-    if at == "picture" or is_first:
+def _is_chosen(picture: _Picture, at: Placement, syntax: _NalSyntax) -> bool:
+    if at == "picture" or picture.is_first:
         return True
-    return kind in (syntax.idr if at == "sequence" else syntax.irap)
+    return picture.kind in (syntax.idr if at == "sequence" else syntax.irap)

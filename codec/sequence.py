@@ -1,6 +1,6 @@
 """A sequence as a VVC encoder codes it: what it is given, how, what comes out, and the one loop over any encoder.
 
-Every encoder gets 10-bit 4:2:0 pictures with even sides of at least 16 and codes each as an intra picture of one QP.
+Every encoder gets 10-bit 4:2:0 pictures with even sides of at least 16 and codes them in a configuration of JVET.
 `encode` deals out the pictures in chunks, asks the cache, runs the encoder, holds what it wrote against what was asked
 for, and puts the chunks together. What encoders differ in is an `EncoderProgram`. The cache holds
 finished encodings on disk, found again by the hash of all that determines their bytes.
@@ -23,9 +23,12 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName, Configuration
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.programs import LoggedPicture, children_cpu_s, work_folder
+from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.vvc_stream import VvcStream, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, write_file
 from vvc_nnr.json_text import parse_json
@@ -136,12 +139,13 @@ class VvcOptions:
     """How to encode.
 
     Attributes:
-        qp: Quantisation parameter of every picture, 0 to 63.
+        qp: Quantisation parameter, 0 to 63: of every picture if all are intra, else what theirs are derived from.
         preset: The speed preset of libvvenc and vvencapp; VTM has none.
         loop_filters: "all" (deblocking, SAO, ALF, CC-ALF), "deblock-sao" (those of VTM 1.0) or "none".
         n_threads: Encoder threads; the bits do not depend on it. VTM has one.
         sao: Whether the first two sets have SAO: "on", or as the "preset" has it. libvvenc's preset faster, left to
             itself, has none.
+        config: "ai" (all intra), "ra" (random access) or "ldb" (low delay B).
     """
 
     qp: int
@@ -149,6 +153,7 @@ class VvcOptions:
     loop_filters: LoopFilters = "all"
     n_threads: int = 2
     sao: Sao = "on"
+    config: ConfigName = "ai"
 
     def __post_init__(self) -> None:
         if not 0 <= self.qp <= 63:
@@ -161,6 +166,13 @@ class VvcOptions:
             raise InputError(f"{self.n_threads} threads: must be at least 1")
         if self.sao not in get_args(Sao):
             raise InputError(f"SAO {self.sao!r}: must be one of {', '.join(get_args(Sao))}")
+        if self.config not in CONFIGURATIONS:
+            raise InputError(f"configuration {self.config!r}: must be one of {', '.join(CONFIGURATIONS)}")
+
+    @property
+    def configuration(self) -> Configuration:
+        """How pictures depend on each other."""
+        return CONFIGURATIONS[self.config]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +180,18 @@ class CodedPicture:
     """One coded picture.
 
     Attributes:
-        poc: Its place in display order.
-        qp: The QP that it was coded with.
+        poc: Its place in the order of output, through the whole sequence.
+        qp: The QP of its first slice.
         n_bits: Its size with parameter sets; SEI is not counted.
+        slice_type: "I", "P" or "B".
+        temporal_layer: Its temporal sublayer, 0 to 6; no picture of a lower one is predicted from it.
     """
 
     poc: int
     qp: int
     n_bits: int
+    slice_type: str
+    temporal_layer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +200,7 @@ class EncodedSequence:
 
     Attributes:
         stream: The VVC byte stream.
-        pictures: One entry per picture, in order.
+        pictures: One entry per picture, in the order of output.
         format: The format of the source pictures.
         encoder: Name and version of the encoder.
         encode_s: Seconds that the encoder ran (those of the first run where the cache answered).
@@ -243,7 +259,7 @@ class EncoderProgram(Protocol):
 
     Attributes:
         name: By which messages call it.
-        max_pictures: Pictures that one run takes; None: any number.
+        max_pictures: Intra pictures that one run takes; None: any number.
         fails_silently: Whether it may report success and write damaged pictures or none. What it writes is then
             decoded as a check, and a run that failed is repeated once on one thread.
     """
@@ -254,6 +270,10 @@ class EncoderProgram(Protocol):
 
     def identity(self) -> str:
         """What tells it, its build and its configuration from others: rows of two encoders must not mix."""
+        ...
+
+    def title(self) -> str:
+        """What tables call it: its identity, with the names of its files."""
         ...
 
     def version(self, log: str) -> str:
@@ -286,7 +306,7 @@ def encode(
     *,
     stated: VideoFormat | None = None,
 ) -> EncodedSequence:
-    """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 intra pictures, any size.
+    """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 pictures, any size.
 
     Sizes are padded up to even numbers and at least 16; the decoder's output is cropped by `decode_vvc` when it is
     told the source's size. A 4:0:0 picture gets flat chroma.
@@ -320,16 +340,40 @@ def encode(
         runs.append(run)
         n_cached += was_cached
     whole = joined(runs)
-    logged = (picture for run in runs for picture in program.logged_pictures(run.log))
+    pictures = (
+        p for run in runs for p in coded_pictures(read_vvc_stream(run.stream), program.logged_pictures(run.log))
+    )
     return EncodedSequence(
         stream=whole.stream,
-        pictures=tuple(CodedPicture(poc, p.qp, p.n_bits) for poc, p in enumerate(logged)),
+        pictures=tuple(replace(picture, poc=place) for place, picture in enumerate(pictures)),
         format=source,
         encoder=program.version(runs[0].log),
         encode_s=whole.encode_s,
         cached=n_cached == len(runs),
         encode_cpu_s=whole.encode_cpu_s,
     )
+
+
+def coded_pictures(stream: VvcStream, logged: Sequence[LoggedPicture]) -> list[CodedPicture]:
+    """The pictures of a chunk in the order of output: QP and layer by their headers, bits and type by the log.
+
+    Args:
+        stream: The chunk.
+        logged: Its pictures in the order of coding.
+
+    Raises:
+        InputError: If the log is of other pictures: another number, order or QP.
+        BitstreamError: If a header breaks the syntax.
+    """
+    of_stream = [(picture.poc, qp) for picture, qp in zip(stream.pictures, picture_qps(stream), strict=True)]
+    of_log = [(line.poc, line.qp) for line in logged]
+    if of_stream != of_log:
+        differing = next(pair for pair in itertools.zip_longest(of_stream, of_log) if pair[0] != pair[1])
+        raise InputError(f"picture (POC, QP) {differing[0]} in the stream, {differing[1]} in the log")
+    return [
+        CodedPicture(place, of_stream[i][1], logged[i].n_bits, logged[i].slice_type, stream.pictures[i].temporal_layer)
+        for place, i in enumerate(stream.output_order)
+    ]
 
 
 def check_encodable(frame: Frame, source: VideoFormat) -> None:
@@ -388,7 +432,8 @@ def _next_chunk(
 ) -> tuple[EncoderRun, bool] | None:
     """The run over as many pictures as one takes, and whether the cache had it; None if no picture is left."""
     with work_folder() as folder:
-        chunk = itertools.islice(frames, program.max_pictures)
+        n_most = options.configuration.chunk_pictures(source.fps, program.max_pictures)
+        chunk = itertools.islice(frames, n_most)
         job = _write_job(folder, chunk, source)
         if job is None:
             return None
@@ -427,14 +472,14 @@ def _verified_run(program: EncoderProgram, options: VvcOptions, job: EncoderJob)
     """Runs the encoder; one that may fail in silence is tried once more on one thread."""
     for tried in (options, replace(options, n_threads=1)) if program.fails_silently else (options,):
         run = program.run(tried, job)
-        problem = _problem(program, run, job, options.qp)
+        problem = _problem(program, run, job, options)
         if problem is None:
             return run
     command = program.command(tried, job)
     raise ExternalToolError(f"{program.name}: {problem}", command=command, exit_code=0, log=run.log)
 
 
-def _problem(program: EncoderProgram, run: EncoderRun, job: EncoderJob, qp: int) -> str | None:
+def _problem(program: EncoderProgram, run: EncoderRun, job: EncoderJob, options: VvcOptions) -> str | None:
     """What is wrong with an encoder's run that reported success, None if nothing is."""
     if not run.stream:
         return "it wrote nothing"
@@ -444,10 +489,10 @@ def _problem(program: EncoderProgram, run: EncoderRun, job: EncoderJob, qp: int)
         return f"its log is not understood: {error}"
     if len(logged) != job.n_pictures:
         return f"{len(logged)} of {job.n_pictures} pictures in its log"
-    if any(p.slice_type != "I" for p in logged):
-        return "it coded inter pictures: give it an all-intra configuration"
-    if any(p.qp != qp for p in logged):
-        return f"coded at QP {[p.qp for p in logged]}, asked for {qp}"
+    if (fault := _fault(options.configuration, logged, job)) is not None:
+        return fault
+    if not options.configuration.is_inter and any(p.qp != options.qp for p in logged):
+        return f"coded at QP {[p.qp for p in logged]}, asked for {options.qp}"
     try:
         units = picture_units(run.stream)
     except (BitstreamError, UnsupportedError) as error:
@@ -456,7 +501,18 @@ def _problem(program: EncoderProgram, run: EncoderRun, job: EncoderJob, qp: int)
         return f"{len(units)} of {job.n_pictures} pictures in its stream"
     if not all(unit.md5 for unit in units):
         return "a picture without an MD5 SEI"
-    return _decoding_problem(run.stream, job) if program.fails_silently else None
+    try:
+        coded_pictures(read_vvc_stream(run.stream), logged)
+    except (BitstreamError, UnsupportedError, InputError) as error:
+        return f"its log is not that of its stream: {error}"
+    return _decoding_problem(run.stream, job) if program.fails_silently or options.configuration.is_inter else None
+
+
+def _fault(configuration: Configuration, logged: Sequence[LoggedPicture], job: EncoderJob) -> str | None:
+    """What tells by the log that pictures were coded in another configuration, None if nothing does."""
+    in_output = sorted(range(len(logged)), key=lambda i: logged[i].poc)
+    fault = configuration.fault([logged[i].slice_type for i in in_output], in_output, job.fps)
+    return fault and f"{fault}: give it a configuration for {configuration.title} (VTM: {configuration.vtm_config})"
 
 
 def _decoding_problem(stream: bytes, job: EncoderJob) -> str | None:

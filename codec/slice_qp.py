@@ -102,6 +102,16 @@ def picture_qps(stream: VvcStream) -> tuple[int, ...]:
     return tuple(qps)
 
 
+def output_qps(stream: VvcStream) -> tuple[int, ...]:
+    """The QP of the first slice of each picture that is output, in that order, 0 where it is negative.
+
+    Raises:
+        BitstreamError: If a header breaks the syntax.
+    """
+    qps = picture_qps(stream)
+    return tuple(max(0, qps[index]) for index in stream.output_order)
+
+
 def _syntax(nal: NalUnit) -> SyntaxReader:
     return SyntaxReader(remove_emulation_prevention(nal.payload[:_HEADER_BYTES]), nal.offset_bytes)
 

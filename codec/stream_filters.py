@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
-from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics, parse_nnpf
+from vvc_nnr.codec.nnpf import NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -25,7 +25,7 @@ DECISIONS_UUID = UUID("54281f46-dd58-4694-95d4-b27cd15e91fe").bytes
 
 StoredPrecision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 HASH_BYTES, MD5_BYTES = 32, 16
-_VERSION = 1
+_SETTINGS_VERSION, _DECISIONS_VERSION = 2, 1
 _QP_BITS, _PRECISION_BITS = 6, 2
 
 
@@ -36,6 +36,8 @@ class FilterSettings:
     Attributes:
         filter_id: The filter's nnpfc_id.
         is_kept: Whether the filter stays through the coded layer video sequences that follow, without being repeated.
+        covers_leading: Whether it runs on the pictures too that are output before the first of its sequence, which an
+            NNPFA of that one does not reach.
         qp: The QP for all pictures, 0 to 63; None: read from the headers of slices, as docs/sei.md says.
         precision: What the network is computed in; None: what the decoder likes.
         network_sha256: Of the network's file.
@@ -44,6 +46,7 @@ class FilterSettings:
 
     filter_id: int
     is_kept: bool = False
+    covers_leading: bool = False
     qp: int | None = None
     precision: StoredPrecision | None = None
     network_sha256: bytes | None = None
@@ -56,9 +59,10 @@ class FilterSettings:
             InputError: If a value does not fit its field.
         """
         w = BitWriter()
-        w.u(_VERSION, 8, "version")
+        w.u(_SETTINGS_VERSION, 8, "version")
         w.ue(self.filter_id, 0, "filter id")
         w.flag(self.is_kept, "is_kept")
+        w.flag(self.covers_leading, "covers_leading")
         w.flag(self.qp is not None, "has_qp")
         if self.qp is not None:
             w.u(self.qp, _QP_BITS, "qp")
@@ -94,7 +98,7 @@ class FilterDecisions:
             InputError: If the number does not fit its field.
         """
         w = BitWriter()
-        w.u(_VERSION, 8, "version")
+        w.u(_DECISIONS_VERSION, 8, "version")
         w.ue(self.filter_id, 0, "filter id")
         w.u(0, -w.position_bits % 8, "alignment")
         w.raw(self.data)
@@ -117,9 +121,33 @@ def parse_filter_message(message: SeiMessage) -> FilterContent | None:
     if uuid not in (SETTINGS_UUID, DECISIONS_UUID):
         return None
     r = BitReader(message.payload, UUID_BYTES)
-    if (version := r.u(8, "version")) != _VERSION:
-        raise UnsupportedError(f"user data of a filter of version {version}: this program reads version {_VERSION}")
+    if (version := r.u(8, "version")) != _version_of(message):
+        raise UnsupportedError(
+            f"user data of a filter of version {version}: this program reads version {_version_of(message)}"
+        )
     return _read_settings(r) if uuid == SETTINGS_UUID else _read_decisions(r)
+
+
+def _version_of(message: SeiMessage) -> int:
+    """The version of this package's user data that is read here."""
+    return _SETTINGS_VERSION if message.payload[:UUID_BYTES] == SETTINGS_UUID else _DECISIONS_VERSION
+
+
+def filter_number(message: SeiMessage) -> int | None:
+    """Number of the filter that a message is about, also where it is damaged behind that; None if it tells none."""
+    is_user_data = message.payload_type == USER_DATA_UNREGISTERED
+    if is_user_data and message.payload[:UUID_BYTES] not in (SETTINGS_UUID, DECISIONS_UUID):
+        return None
+    r = BitReader(message.payload, UUID_BYTES if is_user_data else 0)
+    try:
+        if is_user_data:
+            is_read = r.u(8, "version") == _version_of(message)
+            return r.ue(0, "filter id", 32) if is_read else None
+        if message.payload_type == NNPFC:
+            r.u(16, "purpose")
+        return r.ue(0, "filter id", 32) if message.payload_type in (NNPFC, NNPFA) else None
+    except BitstreamError:
+        return None
 
 
 def _read_decisions(r: BitReader) -> FilterDecisions:
@@ -134,7 +162,7 @@ def _read_alignment(r: BitReader) -> None:
 
 
 def _read_settings(r: BitReader) -> FilterSettings:
-    filter_id, is_kept = r.ue(0, "filter id", 32), r.flag("is_kept")
+    filter_id, is_kept, covers_leading = r.ue(0, "filter id", 32), r.flag("is_kept"), r.flag("covers_leading")
     qp = r.u(_QP_BITS, "qp") if r.flag("has_qp") else None
     precision = r.u(_PRECISION_BITS, "precision")
     has_network, has_output = r.flag("has_network_hash"), r.flag("has_pictures_hash")
@@ -146,6 +174,7 @@ def _read_settings(r: BitReader) -> FilterSettings:
     return FilterSettings(
         filter_id=filter_id,
         is_kept=is_kept,
+        covers_leading=covers_leading,
         qp=qp,
         precision=get_args(StoredPrecision)[precision - 1] if precision else None,
         network_sha256=network,
@@ -191,13 +220,8 @@ class ListedMessage:
 
     @property
     def filter_id(self) -> int | None:
-        """Number of the filter that it is about, None if it is about none."""
-        match self.content:
-            case NnpfCharacteristics(id=number) | NnpfActivation(target_id=number):
-                return number
-            case FilterSettings(filter_id=number) | FilterDecisions(filter_id=number):
-                return number
-        return None
+        """Number of the filter that it is about, as `filter_number`."""
+        return filter_number(self.placed.message)
 
 
 def listed_message(placed: PlacedMessage) -> ListedMessage:
@@ -213,18 +237,23 @@ def listed_messages(placed: Iterable[PlacedMessage]) -> list[ListedMessage]:
     return [listed_message(each) for each in placed]
 
 
-def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...]:
+def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple[tuple[StreamFilter, ...], ...]:
     """The filters that run on each picture, in decoding order; most often one.
 
     An activation holds for its picture, or, if it persists, for those of its sequence that are output from there on,
     until the next one for the same filter. A filter is known from its message on to the end of the sequence. Both go
-    on beyond that where this package's settings say so.
+    on beyond that where this package's settings say so, and what persists from the first picture of a sequence on then
+    holds for those too that are output before it.
+
+    Args:
+        stream: The stream.
+        filter_id: The only filter that matters: what is wrong with others is passed over; None: all.
 
     Raises:
-        BitstreamError: If a filter's message breaks the syntax, or a filter runs that was not sent.
+        BitstreamError: If a message of a filter that runs breaks the syntax, or a filter runs that was not sent.
         UnsupportedError: If settings are of a later version.
     """
-    messages = _by_picture(stream)
+    messages = _by_picture(stream, filter_id)
     order = sorted(range(len(stream.pictures)), key=lambda i: (stream.pictures[i].sequence, stream.pictures[i].poc))
     known = _known_filters(stream, messages)
     found: list[tuple[StreamFilter, ...]] = [()] * len(stream.pictures)
@@ -235,6 +264,8 @@ def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...
         if picture.sequence != sequence:
             running = {i: each for i, each in running.items() if i in known[index] and _is_kept(known[index][i])}
             sequence = picture.sequence
+            first = next(i for i, each in enumerate(stream.pictures) if each.sequence == sequence)
+            running |= _early_activations(messages[first], known[first])
         once: dict[int, NnpfActivation] = {}
         for content in messages[index]:
             if isinstance(content, NnpfActivation):
@@ -246,14 +277,37 @@ def filters_by_picture(stream: VvcStream) -> tuple[tuple[StreamFilter, ...], ...
     return tuple(found)
 
 
-def _by_picture(stream: VvcStream) -> list[list[FilterContent]]:
-    """What the filters' messages of each picture say, in decoding order."""
+def _early_activations(messages: Sequence[FilterContent], known: dict[int, StreamFilter]) -> dict[int, NnpfActivation]:
+    """The activations at the first picture of a sequence that hold for those too that are output before it."""
+    found: dict[int, NnpfActivation] = {}
+    for each in messages:
+        if isinstance(each, NnpfActivation) and each.persistence_flag and not each.cancel_flag:
+            filter = known.get(each.target_id)
+            if filter is not None and filter.settings is not None and filter.settings.covers_leading:
+                found[each.target_id] = each
+    return found
+
+
+def _by_picture(stream: VvcStream, filter_id: int | None) -> list[list[FilterContent]]:
+    """What the messages of each picture say of the filter, or of all, in decoding order.
+
+    Damaged ones of filters that never run are left out.
+    """
     found: list[list[FilterContent]] = [[] for _ in stream.pictures]
-    for placed in sei_messages(stream.data):
-        if placed.picture < len(found):
+    everything = [placed for placed in sei_messages(stream.data) if placed.picture < len(found)]
+    run = {filter_number(placed.message) for placed in everything if placed.message.payload_type == NNPFA}
+    for placed in everything:
+        number = filter_number(placed.message)
+        if None not in (filter_id, number) and number != filter_id:
+            continue
+        try:
             content = parse_filter_message(placed.message)
-            if content is not None:
-                found[placed.picture].append(content)
+        except BitstreamError:
+            if number is None or None in run or number in run:
+                raise
+            continue
+        if content is not None:
+            found[placed.picture].append(content)
     return found
 
 

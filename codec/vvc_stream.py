@@ -35,7 +35,7 @@ from vvc_nnr.codec.vvc_pps import PictureParameters, read_pps
 from vvc_nnr.codec.vvc_sps import SequenceParameters, SyntaxReader, Window, read_sps, skip_alf, skip_boundaries
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import read_bytes
-from vvc_nnr.sequences.frame import VideoFormat
+from vvc_nnr.sequences.frame import ChromaFormat, VideoFormat
 
 _HEADER_BYTES = 256
 """More than a picture header needs up to where it is read; the rest of its NAL unit may be a whole slice."""
@@ -58,6 +58,7 @@ class StreamPicture:
         in_loop_filters: The in-loop filters that its parameter sets have on: "deblocking", "SAO", "ALF"; None where
             they are not read (pictures in tiles).
         is_recovering: Whether it lies before the recovery point of a gradual refresh that has begun.
+        temporal_layer: Its temporal sublayer, 0 to 6; no picture of a lower one is predicted from it.
     """
 
     unit: PictureUnit
@@ -71,6 +72,7 @@ class StreamPicture:
     is_output: bool
     in_loop_filters: tuple[str, ...] | None = None
     is_recovering: bool = False
+    temporal_layer: int = 0
 
     @property
     def coded_format(self) -> VideoFormat:
@@ -169,6 +171,26 @@ def read_vvc_stream(stream: bytes | Path) -> VvcStream:
     if not any(picture.is_output for picture in pictures):
         raise BitstreamError("the stream holds no picture that is output")
     return VvcStream(data, tuple(pictures))
+
+
+def stream_chroma_format(stream: bytes) -> ChromaFormat:
+    """The chroma format of a byte stream's pictures, by its sequence parameter sets; no picture is looked at.
+
+    Raises:
+        BitstreamError: If the stream is damaged, or has no sequence parameter set.
+        UnsupportedError: If the stream has more than one layer, or pictures of several chroma formats.
+    """
+    found = {
+        read_sps(remove_emulation_prevention(nal.payload), nal.offset_bytes)[1].chroma_format
+        for nal in nal_units(stream)
+        if nal.nal_unit_type == SPS
+    }
+    if not found:
+        raise BitstreamError("the stream has no sequence parameter set")
+    if len(found) > 1:
+        names = " and ".join(":".join(each) for each in sorted(found))
+        raise UnsupportedError(f"pictures of {names} in one stream: one filter does not fit all")
+    return found.pop()
 
 
 def changed_format(first: VideoFormat, other: VideoFormat) -> str | None:
@@ -300,7 +322,7 @@ def _stream_pictures(data: bytes) -> list[StreamPicture]:
             unit = units[nal.offset_bytes]
             header, pps, sps = _read_header(nal, picture_sets, sequence_sets)
             place = order.place(unit, header, nal.temporal_id, 1 << sps.log2_max_poc_lsb)
-            pictures.append(_stream_picture(unit, pps, sps, place))
+            pictures.append(replace(_stream_picture(unit, pps, sps, place), temporal_layer=nal.temporal_id))
     return pictures
 
 

@@ -12,6 +12,7 @@ from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, N
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, weights_title
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
+from vvc_nnr.experiments.tables.gains import INTRA_LAYER, layer_gains, layer_title
 from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, ToolResults, Variant
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, RECONSTRUCTED
 
@@ -241,6 +242,31 @@ def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> 
     looks = _tool_looks(results)
     curves = [replace(look, points=tuple(results.curve(sequences, variant, "y"))) for variant, look in looks]
     return rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
+
+
+def final_variants(results: ToolResults) -> list[Variant]:
+    """What a codec would run: each network with decoded weights (else as trained), in the strongest way of the run."""
+    finals = []
+    for network in results.network_names:
+        mine = [variant for variant in results.tests if variant.network == network]
+        strongest = [variant for variant in mine if mine and variant.way == mine[-1].way]
+        finals += [variant for variant in strongest if variant.weights != ORIGINAL] or strongest
+    return finals
+
+
+def layer_chart(results: ToolResults, variants: Sequence[Variant]) -> PointChart:
+    """Gains of luma in each temporal layer, mean over QPs, a curve for each of the variants."""
+    series = []
+    for place, variant in enumerate(variants):
+        gains = layer_gains(results, variant)["psnr_y_db"].groupby("layer").mean()
+        points = tuple((float(layer), float(gain)) for layer, gain in gains.items())
+        names = tuple(f"layer {layer_title(layer)}" for layer in gains.index)
+        look = (1 + place % N_COLOURS, NETWORK_MARKERS[place % len(NETWORK_MARKERS)])
+        series.append(Series(variant_label(results, variant), points, *look, names=names))
+    drawn, note = finite_series(series)
+    x = Axis(f"temporal layer (intra pictures: {INTRA_LAYER})", digits=0)
+    y = Axis("gain over all filters [dB]", with_zero=True, signed=True)
+    return PointChart("Luma gain per temporal layer, mean over QPs", x, y, drawn, note)
 
 
 def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> PointChart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,15 @@ from vvc_nnr.experiments.charts import (
     Marker,
     PointChart,
     Series,
+    final_variants,
     has_data,
     image_chart,
+    layer_chart,
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
+from vvc_nnr.experiments.tables.notes import configuration_suffix
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import write_file
 
@@ -181,8 +184,12 @@ def draw_bar_key(colour: int) -> Figure:
 
 
 def tool_figures(results: ToolResults) -> dict[str, Figure]:
-    """Rate-distortion plots of a tool-by-tool run by file name, per class and overall."""
-    return {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
+    """Plots of a tool-by-tool run in one configuration by file name: rate and distortion, gains per temporal layer."""
+    found = {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
+    if results.configuration.is_inter and (variants := final_variants(results)):
+        title = f"{_titled('Temporal layers', results)}, mean of {_counted(results.sequences)}"
+        found["gain_per_layer"] = charts_figure(title, [layer_chart(results, variants)])
+    return {name + configuration_suffix(results.configuration): figure for name, figure in found.items()}
 
 
 def rd_figures(results: ToolResults) -> dict[str, Figure]:
@@ -191,7 +198,7 @@ def rd_figures(results: ToolResults) -> dict[str, Figure]:
     if len(groups) > 1:
         groups[OVERALL] = tuple(results.sequences)
     return {
-        title: charts_figure(_heading(title, names), tool_rd_pair(results, title, names))
+        title: charts_figure(_heading(_titled(title, results), names), tool_rd_pair(results, title, names))
         for title, names in groups.items()
     }
 
@@ -298,7 +305,15 @@ def _curves(axes: Axes) -> list[Line2D]:
 
 
 def _heading(title: str, sequences: Sequence[str]) -> str:
-    return f"{title}, mean of {len(sequences)} sequences" if len(sequences) > 1 else f"{title}, mean of 1 sequence"
+    return f"{title}, mean of {_counted(sequences)}"
+
+
+def _counted(sequences: Collection[str]) -> str:
+    return f"{len(sequences)} sequence{'s' if len(sequences) > 1 else ''}"
+
+
+def _titled(title: str, results: ToolResults) -> str:
+    return f"{title}, {results.configuration.title}" if results.configuration.is_inter else title
 
 
 def _note(charts: Sequence[PointChart]) -> str:

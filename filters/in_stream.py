@@ -22,6 +22,7 @@ from vvc_nnr.codec.nnpf import (
     MODE_NNC,
     MODE_URI,
     NNC_TAG_URI,
+    ORDER_LUMA,
     ORDER_PHASES,
     VISUAL_QUALITY,
     NnpfActivation,
@@ -43,7 +44,7 @@ from vvc_nnr.filters.decisions.coding import DecisionSequence
 from vvc_nnr.filters.inference.runner import MAX_QP, Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.zoo import n_parameters, network_of_nnc
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import ChromaFormat, Frame
 
 _PATCH_DIVISOR = 64
 _FLOAT_PARAMETERS, _LOG2_32_BITS_MINUS3 = 1, 2
@@ -52,14 +53,29 @@ _MOST_PADDING = 7
 """Encoders fill up sides to whole coding units of 8 samples."""
 
 
-def characteristics_of(network: InLoopNetwork, filter_id: int, *, base: bool = True) -> NnpfCharacteristics:
+_ORDERS: dict[ChromaFormat, int] = {"420": ORDER_PHASES, "400": ORDER_LUMA}
+"""Orders of planes by chroma format. Luma alone is what H.274 allows where there is no chroma: the network then gets
+four phases of it and flat chroma."""
+
+
+def characteristics_of(
+    network: InLoopNetwork, filter_id: int, *, base: bool = True, chroma_format: ChromaFormat = "420"
+) -> NnpfCharacteristics:
     """What an NNPFC message says of a network of this package, without where it is.
 
     Args:
         network: The filter.
         filter_id: Its number in the stream.
         base: Whether it is a filter; else an update of one.
+        chroma_format: That of the stream's pictures.
+
+    Raises:
+        UnsupportedError: For 4:2:2 and 4:4:4.
     """
+    if chroma_format not in _ORDERS:
+        raise UnsupportedError(
+            f"pictures of 4:{chroma_format[1]}:{chroma_format[2]}: the networks of this package filter 4:2:0 and 4:0:0"
+        )
     count = n_parameters(network)
     return NnpfCharacteristics(
         purpose=VISUAL_QUALITY,
@@ -67,8 +83,8 @@ def characteristics_of(network: InLoopNetwork, filter_id: int, *, base: bool = T
         base_flag=base,
         property_present_flag=True,
         auxiliary_inp_idc=AUXILIARY_STRENGTH,
-        inp_order_idc=ORDER_PHASES,
-        out_order_idc=ORDER_PHASES,
+        inp_order_idc=_ORDERS[chroma_format],
+        out_order_idc=_ORDERS[chroma_format],
         overlap=network.receptive_radius,
         extended_patch_width_cd_delta_minus1=max(0, _PATCH_DIVISOR - 2 * network.receptive_radius - 1),
         extended_patch_height_cd_delta_minus1=max(0, _PATCH_DIVISOR - 2 * network.receptive_radius - 1),
@@ -177,7 +193,7 @@ def planned_pictures(
         InputError: If the stream carries no such filter, or several run on one picture and none is named.
         BitstreamError, UnsupportedError: If a message or a slice cannot be read, or a filter is for another purpose.
     """
-    running = filters_by_picture(stream)
+    running = filters_by_picture(stream, filter_id)
     chosen = [_chosen(running[index], filter_id, n) for n, index in enumerate(stream.output_order)]
     if not any(chosen):
         what = "no filter" if filter_id is None else f"no filter {filter_id}"
@@ -225,15 +241,19 @@ def check_decisions(
         raise InputError(f"decisions made with {difference}: make them for this stream and network{advice}")
 
 
-def network_of(found: StreamFilter) -> InLoopNetwork:
+def network_of(found: StreamFilter, chroma_format: ChromaFormat = "420") -> InLoopNetwork:
     """The network of a filter, ready to run.
+
+    Args:
+        found: The filter.
+        chroma_format: That of the pictures that it runs on.
 
     Raises:
         InputError: If it is not in the stream, or no in-loop filter of this package.
         BitstreamError: If it is damaged, or not the one that the stream's settings name.
         UnsupportedError: If it is for another purpose than quality, or holds what is not read.
     """
-    _check_runs(found.base)
+    _check_runs(found.base, chroma_format)
     data = bitstream_of(found.base)
     update = bitstream_of(found.update) if found.update is not None else None
     return network_of_nnc(data, f"filter {found.id} of the stream", update)
@@ -371,16 +391,18 @@ def _chosen(running: Sequence[StreamFilter], filter_id: int | None, number: int)
     return running[0] if running else None
 
 
-def _check_runs(base: NnpfCharacteristics) -> None:
+def _check_runs(base: NnpfCharacteristics, chroma_format: ChromaFormat) -> None:
     """Checks that a filter does what this package does: better quality, a picture for a picture, all planes at once."""
     if base.purpose != VISUAL_QUALITY:
         raise UnsupportedError(f"filter {base.id} is for {purpose_words(base.purpose)}; only visual quality is done")
     if not base.property_present_flag:
         return
+    is_of_luma = chroma_format == "400" and base.inp_order_idc == ORDER_LUMA
+    order = ORDER_LUMA if is_of_luma else ORDER_PHASES
     wanted = {
         "nnpfc_num_input_pics_minus1": (base.num_input_pics_minus1, 0),
-        "nnpfc_inp_order_idc": (base.inp_order_idc, ORDER_PHASES),
-        "nnpfc_out_order_idc": (base.out_order_idc, ORDER_PHASES),
+        "nnpfc_inp_order_idc": (base.inp_order_idc, order),
+        "nnpfc_out_order_idc": (base.out_order_idc, order),
         "nnpfc_inp_format_idc": (base.inp_format_idc, 0),
         "nnpfc_out_format_idc": (base.out_format_idc, 0),
     }

@@ -51,6 +51,7 @@ FOLDERS_IN_ORDER = {
         "slice_qp",
         "stream_filters",
         "programs",
+        "configuration",
         "encoder_logs",
         "decoder",
         "sequence",

@@ -23,7 +23,7 @@ _WATCH = "trap '' HUP INT TERM USR1 USR2; read -r _; kill -s KILL 0"
 def run_child(
     command: Sequence[str],
     *,
-    input: bytes | None = None,
+    input: bytes | Path | None = None,
     merge_output: bool = False,
     timeout_s: float | None = None,
     environment: Mapping[str, str] | None = None,
@@ -33,7 +33,7 @@ def run_child(
 
     Args:
         command: The program and its arguments.
-        input: What it reads from standard input; None: nothing.
+        input: What it reads from standard input, or the file that it reads there; None: nothing.
         merge_output: Whether what it writes to standard error goes where standard output goes, in order.
         timeout_s: Seconds after which it is killed; None: no limit.
         environment: Its environment; None: that of this process.
@@ -43,14 +43,15 @@ def run_child(
         Its exit code and what it wrote to standard output and standard error (None if merged).
 
     Raises:
-        OSError: If it cannot be started.
+        OSError: If it cannot be started, or the file not be read.
         subprocess.TimeoutExpired: If it took too long.
     """
     with (
+        open(input if isinstance(input, Path) else os.devnull, "rb") as file,
         _group() as group,
         subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if isinstance(input, bytes) else file,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merge_output else subprocess.PIPE,
             env=environment,
@@ -59,7 +60,7 @@ def run_child(
         ) as child,
     ):
         try:
-            out, errors = child.communicate(input, timeout_s)
+            out, errors = child.communicate(input if isinstance(input, bytes) else None, timeout_s)
         except BaseException:
             child.kill() if group is None else _kill_group(group)
             child.wait()

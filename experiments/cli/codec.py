@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
@@ -33,12 +34,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(Command):
-    """Code pictures as VVC intra pictures.
+    """Code pictures as VVC.
 
     Attributes:
         input: .yuv, .y4m, video or image.
         output: The VVC byte stream to write.
         qp: Quantisation parameter, 0 to 63.
+        config: All intra, random access or low delay B, as JVET's test conditions have them.
         preset: Preset of libvvenc.
         loop_filters: In-loop filters of the codec.
         pictures: At most N pictures.
@@ -51,6 +53,7 @@ class Encode(Command):
     input: Positional[Path]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     qp: Annotated[int, QP]
+    config: ConfigName = "ai"
     preset: Preset = "faster"
     loop_filters: LoopFilters = "all"
     pictures: Annotated[int | None, POSITIVE] = None
@@ -70,7 +73,7 @@ class Encode(Command):
         configs, arguments = self.encoding.vtm_config, self.encoding.encoder_argument
         check_outputs([self.input, *configs], [self.output])
         source = source_of(self.input, self.raw, self.video)
-        options = VvcOptions(self.qp, self.preset, self.loop_filters, self.threads, self.encoding.sao)
+        options = VvcOptions(self.qp, self.preset, self.loop_filters, self.threads, self.encoding.sao, self.config)
         encoder = VvcEncoder(options, encoder=self.encoding.encoder, config=configs, arguments=arguments)
         frames = with_bar(source.frames(count=self.pictures), "encode", self.pictures or source.n_pictures)
         with AtomicFile(self.output) as file:  # first: a place that cannot be written is known at once
@@ -205,6 +208,15 @@ def _with_unstated(outcome: Outcome, source: VideoFormat, coded: VideoFormat) ->
     return Outcome(f"{outcome.text}; the stream does not state {words}", outcome.data | {"unstated": lost})
 
 
+def _kinds(config: ConfigName, coded: EncodedSequence) -> str:
+    """How many pictures are intra pictures, and the range of QPs, where not all are alike."""
+    if config == "ai":
+        return ""
+    qps = [picture.qp for picture in coded.pictures]
+    n_intra = sum(picture.slice_type == "I" for picture in coded.pictures)
+    return f" ({CONFIGURATIONS[config].title}: {n_intra} intra, QP {min(qps)} to {max(qps)})"
+
+
 def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
     width, height, fps = coded.format.width, coded.format.height, coded.format.fps
     n_pictures = len(coded.pictures)
@@ -212,7 +224,8 @@ def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
     is_padded = width % 2 or height % 2 or min(width, height) < MIN_CODED_SIDE
     of_asked = f" (it has no more; {command.pictures} asked for)" if n_pictures < (command.pictures or 0) else ""
     text = (
-        f"{command.output}: {n_pictures} pictures{of_asked}, {coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
+        f"{command.output}: {n_pictures} pictures{of_asked}{_kinds(command.config, coded)}, "
+        f"{coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
         f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s"
         + (f"; decode with --size {width}x{height}, since it was padded" if is_padded else "")
     )
@@ -227,9 +240,14 @@ def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
         "encode_s": coded.encode_s,
         "encoder": coded.encoder,
         "qp": command.qp,
+        "config": command.config,
+        "intra_period": CONFIGURATIONS[command.config].intra_period(fps),
         "preset": command.preset,
         "loop_filters": command.loop_filters,
         "picture_bits": [picture.n_bits for picture in coded.pictures],
+        "picture_qps": [picture.qp for picture in coded.pictures],
+        "slice_types": "".join(picture.slice_type for picture in coded.pictures),
+        "temporal_layers": [picture.temporal_layer for picture in coded.pictures],
     }
     return Outcome(text, data)
 

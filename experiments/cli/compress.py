@@ -445,7 +445,7 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     data = {
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),
-        "exact_by_outliers": list(made.by_outliers),
+        "exact_outliers": list(made.by_outliers),
     }
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from tyro.conf import UseAppendAction
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.image_formats import ImageFormat
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -85,6 +86,7 @@ TOOL_FLAGS = Flags(
         "archs": "arch",
         "layouts": "layout",
         "replacements": "replacement",
+        "configs": "config",
         "max_pictures": "pictures",
         "n_threads": "threads",
         "encoder_config": "vtm_config",
@@ -99,6 +101,7 @@ TOOL_FLAGS = Flags(
         "encoder_config": UseAppendAction[tuple[Path, ...]],
         "encoder_arguments": Texts,
         "qps": QPS,
+        "configs": door(choices(*CONFIGURATIONS), "NAME,...", ",".join),
         "max_pictures": POSITIVE,
         "n_threads": THREADS,
         "viewer_picture": NATURAL,
@@ -180,8 +183,8 @@ class DecodedFlags:
     logs: str | None = None
     original_bit_depth: Annotated[int | None, BIT_DEPTH] = None
 
-    def pictures(self, raw: RawFlags, max_pictures: int | None) -> ListedPictures | None:
-        """The listed pictures, None if there are none.
+    def pictures(self, raw: RawFlags, max_pictures: int | None, configs: Sequence[ConfigName]) -> ListedPictures | None:
+        """The listed pictures, of the one configuration that is named; None if there are none.
 
         Raises:
             InputError: If options contradict each other, or what is listed does not fit together.
@@ -199,16 +202,19 @@ class DecodedFlags:
             )
         if self.decoded is None:
             return None
+        if len(configs) > 1:
+            raise InputError(f"--config {','.join(configs)}: pictures of --decoded are of one configuration; name it")
+        (config,) = configs
         if not is_pattern:
             if raw != RawFlags():
                 raise InputError(
                     "--size, --bit-depth, --chroma-format, --fps: are columns of the manifest; give them there"
                 )
             path = Path(self.decoded)
-            return ListedPictures(read_manifest(path), manifest_name(path), max_pictures)
+            return ListedPictures(read_manifest(path), manifest_name(path), max_pictures, config)
         formats = RawFormat(raw.size, raw.bit_depth, self.original_bit_depth, raw.chroma_format, raw.fps)
         rows = matched_rows(self.decoded, self.originals or "", self.streams or "", self.logs or "", formats)
-        return ListedPictures(rows, self.decoded, max_pictures)
+        return ListedPictures(rows, self.decoded, max_pictures, config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +240,8 @@ class ToolByTool(Experiment):
     video: VideoFlags = field(default_factory=VideoFlags)
 
     def _run(self) -> tuple[Mapping[str, Table], str]:
-        listed, options = self.listed.pictures(self.raw, self.options.max_pictures), self.options
+        options = self.options
+        listed = self.listed.pictures(self.raw, options.max_pictures, options.configs)
         if listed is None:
             sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
         else:

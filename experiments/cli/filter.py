@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.sei import SUFFIXES
-from vvc_nnr.codec.slice_qp import picture_qps
+from vvc_nnr.codec.slice_qp import output_qps, picture_qps
 from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -155,6 +155,7 @@ class _Filtering:
         decisions: The decisions that travel with it.
         output_md5: What the filtered pictures must have.
         ignored: What travels in the stream and is not used, as the user has it otherwise.
+        coded_qps: The QP that each picture was coded with, where that may be another than the network is told.
     """
 
     plan: tuple[PlannedPicture, ...] | None
@@ -167,6 +168,7 @@ class _Filtering:
     decisions: bytes | None = None
     output_md5: bytes | None = None
     ignored: tuple[str, ...] = ()
+    coded_qps: tuple[int, ...] | None = None
 
     @property
     def made_with(self) -> MadeWith:
@@ -297,23 +299,28 @@ class Filter(Command):
                 return _Filtering(None, itertools.repeat(qp or 0), lambda _: runner, runner, sha256, qp, loaded)
             qps = strength_qps(stream, self.qp)
             ignored = _carried(stream)
-            return _Filtering(None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded, ignored=ignored)
+            own_qps = output_qps(stream) if self.qp is None else None
+            return _Filtering(
+                None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded, ignored=ignored, coded_qps=own_qps
+            )
         assert stream is not None
         plan = planned_pictures(stream, qp=self.qp, filter_id=self.filter_id)
         first = next(each.filter for each in plan if each.filter is not None)
         settings = first.settings or FilterSettings(filter_id=first.id)
         precision = self._precision(settings.precision)
         runners: dict[StreamFilter, Runner] = {}
+        chroma_format = stream.first.format.chroma_format
 
         def runner_of(found: StreamFilter) -> Runner:
             if found not in runners:
-                runners[found] = self._runner(network_of(found), None, precision)
+                runners[found] = self._runner(network_of(found, chroma_format), None, precision)
             return runners[found]
 
         decisions = first.decisions.data if first.decisions is not None else None
         if decisions is not None and any(each.filter != first for each in plan):
             raise UnsupportedError("decisions of a stream whose filters change, or do not run on all pictures")
         keeps_md5 = self.qp is None and self.deciding.makes_none
+        has_own_qps = self.qp is None and settings.qp is None
         unused = {
             f"decisions of filter {first.id}": decisions is not None and not self.deciding.makes_none,
             f"MD5 of the pictures of filter {first.id}": settings.output_md5 is not None and not keeps_md5,
@@ -328,6 +335,7 @@ class Filter(Command):
             decisions=decisions,
             output_md5=settings.output_md5 if keeps_md5 else None,
             ignored=tuple(what for what, is_unused in unused.items() if is_unused),
+            coded_qps=output_qps(stream) if has_own_qps and not self.deciding.makes_none else None,
         )
 
     def _precision(self, stated: Precision | None) -> Precision:
@@ -425,6 +433,7 @@ class Filter(Command):
                 made_with=filtering.made_with,
                 wiener=not deciding.no_wiener,
                 name=name,
+                coded_qps=filtering.coded_qps,
             )
             written = _with_bits(made, deciding.decisions_out)
         elif filtering.plan is None:

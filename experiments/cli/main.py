@@ -186,6 +186,7 @@ COMMANDS: Mapping[str, Entry] = {
         (
             "vvc-nnr experiment tool-by-tool --sequences jvet/ --pictures 4 --out results/",
             "vvc-nnr experiment tool-by-tool --compress uniform8,nnc:-32 --decisions wiener --out results/",
+            "vvc-nnr experiment tool-by-tool --config ai,ra,ldb --networks inloop-lop --out results/",
         ),
     ),
     "experiment end-to-end": Entry(
@@ -238,9 +239,9 @@ COMMANDS: Mapping[str, Entry] = {
         ("vvc-nnr update apply base.safetensors one.nnc two.nnc -o newer.safetensors",),
     ),
     "encode": Entry(
-        "code pictures as VVC intra pictures",
+        "code pictures as VVC",
         "codec:Encode",
-        ("vvc-nnr encode in.y4m --qp 32 -o out.266",),
+        ("vvc-nnr encode in.y4m --qp 32 -o out.266", "vvc-nnr encode in.y4m --qp 32 --config ra -o out.266"),
     ),
     "decode": Entry(
         "decode a VVC byte stream and check every picture against its hash",

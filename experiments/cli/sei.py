@@ -10,17 +10,21 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.codec.nal import RADL, nal_units
 from vvc_nnr.codec.nnpf import MODE_NNC, NNC_TAG_URI, NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, present_fields
 from vvc_nnr.codec.sei import Placement, SeiMessage, VideoStandard, insert_sei, remove_sei, sei_messages, standard_of
 from vvc_nnr.codec.stream_filters import (
     FilterDecisions,
     FilterSettings,
     ListedMessage,
+    StoredPrecision,
+    filter_number,
+    filters_by_picture,
     free_filter_id,
     listed_messages,
-    parse_filter_message,
 )
-from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.codec.vvc_stream import read_vvc_stream, stream_chroma_format
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
@@ -40,6 +44,7 @@ from vvc_nnr.filters.in_stream import (
 )
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.network_file import is_nnc
+from vvc_nnr.sequences.frame import ChromaFormat
 
 _NAMES: Mapping[int, str] = {
     0: "buffering period",
@@ -129,7 +134,8 @@ class SeiInsert(Command):
         suffix: Behind the slices of the picture.
         qp: What the network is told as QP; default: by the headers of slices.
         decisions: The encoder's decisions (of the command filter) for the network.
-        filtered_md5: MD5 of the filtered pictures (of filter --json), which a decoder is to have too.
+        filtered_md5: MD5 of the filtered pictures (output_md5 of filter --json), which a decoder is to have too.
+        precision: What the network is to be computed in; default: as decisions were, else as the decoder likes.
     """
 
     input: Positional[Path]
@@ -144,6 +150,7 @@ class SeiInsert(Command):
     qp: Annotated[int | None, QP] = None
     decisions: Path | None = None
     filtered_md5: str | None = None
+    precision: StoredPrecision | None = None
 
     def run(self) -> Outcome:
         """Writes the stream.
@@ -160,9 +167,11 @@ class SeiInsert(Command):
         with naming(self.input):
             known = listed_messages(sei_messages(stream, standard))
             filter_id = self._number(known)
-        network = self._network(path, filter_id)
+            chroma_format = stream_chroma_format(stream) if standard == "vvc" else "420"
+            network = self._network(path, filter_id, chroma_format)
         sha256 = sha256_of(read_bytes(path))
-        settings = self._settings(filter_id, sha256)
+        has_leading = standard == "vvc" and any(unit.nal_unit_type == RADL for unit in nal_units(stream))
+        settings = self._settings(filter_id, sha256, has_leading and self.at != "picture")
         if self.decisions is not None:
             with naming(self.input):
                 headers = read_vvc_stream(stream)
@@ -173,17 +182,27 @@ class SeiInsert(Command):
         with AtomicFile(self.output) as file, naming(self.input):
             written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard)
             written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
+            counted = _counted(written, filter_id) if standard == "vvc" else None
+            if counted is not None and decided and counted.n_filtered < counted.n_pictures:
+                raise UnsupportedError(
+                    f"the filter runs on {counted.n_filtered} of {counted.n_pictures} pictures with --at {self.at}, "
+                    "decisions are for all: take another place"
+                )
             file.write(written)
         added = len(written) - len(stream)
         text = f"{self.output}: filter {filter_id}, {described(network)}; {added} bytes added to {len(stream)}"
+        if counted is not None:
+            text += f"; runs on {counted.n_filtered} of {counted.n_pictures} pictures"
         data = {
             "output": str(self.output),
             "filter_id": filter_id,
             "stream_bytes": len(written),
             "sei_bits": 8 * added,
             "network_bytes": len(network.payload_byte),
-            "decision_bytes": sum(len(message.payload) for message in decided),
+            "decision_bytes": 0 if self.decisions is None else len(read_bytes(self.decisions)),
         }
+        if counted is not None:
+            data |= {"n_pictures": counted.n_pictures, "n_pictures_filtered": counted.n_filtered}
         return Outcome(text, data)
 
     def _number(self, known: list[ListedMessage]) -> int:
@@ -198,11 +217,11 @@ class SeiInsert(Command):
             raise InputError(f"--filter-id {self.filter_id}: the stream has such a filter; take another, or none")
         return free_filter_id(known) if self.filter_id is None else self.filter_id
 
-    def _network(self, path: Path, filter_id: int) -> NnpfCharacteristics:
+    def _network(self, path: Path, filter_id: int, chroma_format: ChromaFormat) -> NnpfCharacteristics:
         if self.uri is None and not is_nnc(path):
             raise InputError(f"{path}: a stream holds coded networks (.nnc); code it first (vvc-nnr compress)")
         if self.update_of is None:
-            network = characteristics_of(load_inloop_filter(path), filter_id)
+            network = characteristics_of(load_inloop_filter(path), filter_id, chroma_format=chroma_format)
         else:
             network = NnpfCharacteristics(id=filter_id, base_flag=False)
         if self.uri is not None:
@@ -211,9 +230,15 @@ class SeiInsert(Command):
             raise InputError("--tag-uri: says what is at a --uri, and there is none")
         return with_bitstream(network, read_bytes(path))
 
-    def _settings(self, filter_id: int, sha256: bytes) -> FilterSettings | None:
+    def _settings(self, filter_id: int, sha256: bytes, covers_leading: bool) -> FilterSettings | None:
         """What the standard has no field for; None if there is nothing of it."""
-        settings = FilterSettings(filter_id=filter_id, qp=self.qp, is_kept=self.at == "once")
+        settings = FilterSettings(
+            filter_id=filter_id,
+            is_kept=self.at == "once",
+            covers_leading=covers_leading,
+            qp=self.qp,
+            precision=self.precision,
+        )
         if self.uri is not None:
             settings = replace(settings, network_sha256=sha256)
         if self.decisions is not None:
@@ -225,8 +250,18 @@ class SeiInsert(Command):
             if self.qp not in (None, made_with.qp):
                 made = "the QPs of slices" if made_with.qp is None else f"QP {made_with.qp}"
                 raise InputError(f"{self.decisions}: decisions made with {made}, --qp {self.qp} was given")
+            if self.precision not in (None, made_with.precision):
+                made = f"precision {made_with.precision}"
+                raise InputError(
+                    f"{self.decisions}: decisions made with {made}, --precision {self.precision} was given"
+                )
             settings = replace(settings, qp=made_with.qp, precision=made_with.precision)
         if self.filtered_md5 is not None:
+            if settings.precision is None:
+                raise InputError(
+                    "--filtered-md5: only pictures of the same precision have the same MD5: give the one that they "
+                    "were filtered with (--precision int8)"
+                )
             settings = replace(settings, output_md5=_md5(self.filtered_md5))
         return settings if settings != FilterSettings(filter_id=filter_id) else None
 
@@ -263,6 +298,8 @@ class SeiExtract(Command):
         with naming(self.input):
             listed = listed_messages(sei_messages(stream, standard))
             found = self._found(_only(listed, self.filter_id))
+            if not self.decisions:
+                read_stream(found, skip_unsupported=True)  # damaged networks are not handed out
         write_file(self.output, found)
         return Outcome(f"{self.output}: {len(found)} bytes", {"output": str(self.output), "n_bytes": len(found)})
 
@@ -321,13 +358,27 @@ class SeiRemove(Command):
             return message.payload_type == self.type
         if self.filter_id is None and message.payload_type in (NNPFC, NNPFA):
             return True  # damaged ones too
-        try:
-            content = parse_filter_message(message)
-        except (BitstreamError, UnsupportedError):
-            return False
-        number = getattr(content, "target_id" if isinstance(content, NnpfActivation) else "id", None)
-        number = getattr(content, "filter_id", number)
-        return content is not None and self.filter_id in (None, number)
+        number = filter_number(message)
+        return number is not None and self.filter_id in (None, number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """On how many of a stream's pictures a filter runs."""
+
+    n_filtered: int
+    n_pictures: int
+
+
+def _counted(stream: bytes, filter_id: int) -> _Counted | None:
+    """As the headers tell; None where they are not read."""
+    try:
+        headers = read_vvc_stream(stream)
+        running = filters_by_picture(headers, filter_id)
+    except (BitstreamError, UnsupportedError):
+        return None
+    shown = headers.output_order
+    return _Counted(sum(bool(running[index]) for index in shown), len(shown))
 
 
 def _stream(path: Path) -> tuple[bytes, VideoStandard]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -19,10 +20,11 @@ from vvc_nnr.experiments.cli.kinds import (
     QPS,
     SEED,
     SHARE,
+    Texts,
     choices,
     door,
 )
-from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, sources_of
+from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
@@ -42,15 +44,23 @@ _KINDS = {
 }
 INLOOP_FLAGS = Flags(
     InLoopRun,
-    names=_NAMES | {"n_channels": "channels", "n_blocks": "blocks", "encoder_config": "vtm_config"},
+    names=_NAMES
+    | {
+        "n_channels": "channels",
+        "n_blocks": "blocks",
+        "encoder_config": "vtm_config",
+        "encoder_arguments": "encoder_argument",
+    },
     kinds=_KINDS
     | {
         "qps": QPS,
         "presets": door(choices(*get_args(Preset)), "NAME,...", ",".join),
         "chroma_weight": POSITIVE_REAL,
         "encoder_config": UseAppendAction[tuple[Path, ...]],
+        "encoder_arguments": Texts,
         "n_channels": POSITIVE,
         "n_blocks": POSITIVE,
+        "scenes": POSITIVE,
         "quantised_share": SHARE,
     },
 )
@@ -73,11 +83,13 @@ class TrainInLoop(Command):
 
     Attributes:
         training: How it is trained.
+        cache: Folder of finished encodings.
         raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
         video: Video files.
     """
 
     training: Annotated[InLoopRun, INLOOP_FLAGS.arg]
+    cache: Annotated[Path, FOLDER] = field(default_factory=cache_folder)
     raw: RawFlags = field(default_factory=RawFlags)
     video: VideoFlags = field(default_factory=VideoFlags)
 
@@ -90,7 +102,8 @@ class TrainInLoop(Command):
         options = self.training
         with INLOOP_FLAGS.as_typed():
             provenance = gather_provenance(device=options.device).to_header()
-            trained = train_inloop(options, provenance, lambda: sources_of(options.data, self.raw, self.video))
+            opened = partial(sources_of, options.data, self.raw, self.video)
+            trained = train_inloop(options, provenance, opened, self.cache)
         return Outcome("", {}) if trained is None else _outcome(trained)
 
 

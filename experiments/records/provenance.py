@@ -25,6 +25,10 @@ SAO_NOTES: dict[Sao, str] = {
     "on": "SAO is on in 'all filters' and 'deblock+SAO', whatever the preset says",
     "preset": "SAO in 'all filters' and 'deblock+SAO' is as the preset has it, which may be off (libvvenc's faster)",
 }
+VTM_FILTERS_NOTE = (
+    "SAO is on in 'all filters' and 'deblock+SAO', LMCS in 'all filters' alone, there as the configuration has it"
+)
+"""VTM has no presets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Conventions:
         averaging: How pictures and sequences are averaged.
         rate: Which bits are counted.
         loop_filters: What the codec's filter sets have, empty if there is no such codec.
+        encoder: The encoder with its build and preset; empty if nothing was encoded.
         originals: Which originals were damaged and how they were taken, empty if none was.
     """
 
@@ -74,6 +79,7 @@ class Conventions:
     averaging: str = AVERAGING
     rate: str = RATE
     loop_filters: str = ""
+    encoder: str = ""
     originals: str = ""
 
     def to_header(self) -> dict[str, str]:
@@ -98,6 +104,7 @@ class Conventions:
             header["averaging"],
             header["rate"],
             header.get("loop_filters", ""),
+            header.get("encoder", ""),
             header.get("originals", ""),
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_file, is_weights, weights_title
@@ -107,6 +108,11 @@ class ToolRow:
         ms_ssim_cr: MS-SSIM of Cr, None without chroma or for a plane that is too small.
         encode_s: Processor time of the whole encoder, None where a cached encoding does not know its own.
         decode_s: Processor time of the whole decoder, None where the pictures were decoded elsewhere.
+        config: The coding configuration: all intra, random access or low delay B.
+        slice_type: "I", "P" or "B"; empty where the pictures were decoded elsewhere.
+        temporal_layer: Temporal sublayer of the picture, None likewise.
+        slice_qp: QP of the picture's first slice, None likewise.
+        network_qp: QP that the network is told; None for the codec alone.
 
     Raises:
         ValueError: If a number is out of its range, or way, network and weights do not go together.
@@ -137,6 +143,11 @@ class ToolRow:
     ms_ssim_cr: float | None
     encode_s: float | None
     decode_s: float | None
+    config: ConfigName = "ai"
+    slice_type: Literal["I", "P", "B", ""] = ""
+    temporal_layer: int | None = None
+    slice_qp: int | None = None
+    network_qp: int | None = None
 
     def __post_init__(self) -> None:
         is_codec = self.way == "codec"
@@ -149,18 +160,21 @@ class ToolRow:
         times = dict.fromkeys(("encode_s", "decode_s"), (0, MAX_FINITE))
         scores = dict.fromkeys(("ssim_y", "ssim_cb", "ssim_cr"), _SSIM_RANGE)
         ms_ssim = dict.fromkeys(("ms_ssim_y", "ms_ssim_cb", "ms_ssim_cr"), (0, 1))
-        check_ranges(self, {**PICTURE_RANGES, **times, **scores, **ms_ssim, "n_decision_bits": (0, MAX_COUNT)})
+        told: Ranges = {"temporal_layer": (0, 6), "slice_qp": (-48, 63), "network_qp": (0, 63)}
+        check_ranges(self, {**PICTURE_RANGES, **times, **scores, **ms_ssim, **told, "n_decision_bits": (0, MAX_COUNT)})
 
     @property
     def key(self) -> tuple[str | int, ...]:
         """What this row is about; a run writes each key once."""
-        picture = (self.sequence, self.picture, self.qp, self.loop_filters)
+        picture = (self.config, self.sequence, self.picture, self.qp, self.loop_filters)
         return (*picture, self.way, self.network, self.weights, self.network_sha256)
 
     @property
     def axes(self) -> Axes:
         """Where it is on the axes of a plan."""
-        return {"sequences": self.sequence, "QPs": self.qp, "networks": self.network or None}
+        configuration = CONFIGURATIONS[self.config].title
+        place = {"sequences": self.sequence, "configurations": configuration, "QPs": self.qp}
+        return {**place, "networks": self.network or None}
 
 
 @dataclass(frozen=True, slots=True)

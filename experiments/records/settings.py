@@ -102,7 +102,12 @@ class Progress:
 
 
 def sequence_plan(
-    n_pictures: Mapping[str, int], qps: Iterable[int], networks: Iterable[str], n_per_picture: int | None = None
+    n_pictures: Mapping[str, int],
+    qps: Iterable[int],
+    networks: Iterable[str],
+    n_per_picture: int | None = None,
+    *,
+    configurations: Iterable[str] = (),
 ) -> Plan:
     """The plan of an experiment over coded sequences.
 
@@ -111,9 +116,12 @@ def sequence_plan(
         qps: The QPs.
         networks: Names of the networks.
         n_per_picture: Results per picture and QP; None if that is not known.
+        configurations: Titles of the coding configurations, none where they go without saying.
     """
+    titles = tuple(configurations)
     axes: dict[str, tuple[Value, ...]] = {
         "sequences": tuple(n_pictures),
+        **({"configurations": titles} if titles else {}),
         "QPs": tuple(qps),
         "networks": tuple(dict.fromkeys(networks)),
     }

@@ -8,6 +8,7 @@
            "filtered": "kodim01_0_qp37_wiener_lop_1f3a5c7e.webp"},
  "psnr_y_db": {"decoded": 32.47, "filtered": 32.71}}
 ```
+* `sequence` names the configuration as well where it is not all intra; so do the names of files.
 * `picture` is the number in the sequence; `width` and `height` are luma samples, and the size of each file.
 * `files` are names in the folder of the index: 8-bit RGB (grey for 4:0:0), BT.709. Entries share originals and decoded
   pictures.
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
@@ -51,14 +53,21 @@ def original_name(sequence: str, picture: int) -> str:
     return f"{_plain(sequence)}_{picture}_original.webp"
 
 
-def decoded_name(sequence: str, picture: int, qp: int, loop_filters: LoopFilters) -> str:
+def decoded_name(sequence: str, picture: int, qp: int, loop_filters: LoopFilters, config: ConfigName = "ai") -> str:
     """The file of a decoded picture."""
-    return f"{_plain(sequence)}_{picture}_qp{qp}_decoded_{loop_filters}.webp"
+    return f"{_plain(sequence)}_{picture}{_config_part(config)}_qp{qp}_decoded_{loop_filters}.webp"
 
 
-def filtered_name(sequence: str, picture: int, qp: int, way: Way, network: str, network_sha256: str) -> str:
+def filtered_name(
+    sequence: str, picture: int, qp: int, way: Way, network: str, network_sha256: str, config: ConfigName = "ai"
+) -> str:
     """The file of a filtered picture; another network of the same name makes another file."""
-    return f"{_plain(sequence)}_{picture}_qp{qp}_{way}_{_plain(network)}_{network_sha256[:8]}.webp"
+    where = f"{_plain(sequence)}_{picture}{_config_part(config)}_qp{qp}"
+    return f"{where}_{way}_{_plain(network)}_{network_sha256[:8]}.webp"
+
+
+def _config_part(config: ConfigName) -> str:
+    return f"_{config}" if CONFIGURATIONS[config].is_inter else ""
 
 
 def store_picture(path: Path, frame: Frame) -> None:
@@ -88,19 +97,25 @@ def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[Networ
         InputError: If the file cannot be written.
     """
     here = [row for row in rows if row.picture == picture]
-    decoded_db = {(row.sequence, row.qp, row.loop_filters): row.psnr_y_db for row in here if row.way == "codec"}
+    decoded_db = {_coding(row): row.psnr_y_db for row in here if row.way == "codec"}
     shown = {row.network: (row.network, row.weights, row.network_sha256) for row in networks}
     entries = [
-        _entry(row, decoded_db[row.sequence, row.qp, row.loop_filters])
+        _entry(row, decoded_db[_coding(row)])
         for row in here
         if row.way == way and (row.network, row.weights, row.network_sha256) in shown.values()
     ]
     write_file(folder / INDEX, json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
 
 
+def _coding(row: ToolRow) -> tuple[str, int, LoopFilters, ConfigName]:
+    return row.sequence, row.qp, row.loop_filters, row.config
+
+
 def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:
+    network = (row.way, row.network, row.network_sha256)
+    configuration = CONFIGURATIONS[row.config]
     return {
-        "sequence": row.sequence,
+        "sequence": row.sequence + (f", {configuration.title}" if configuration.is_inter else ""),
         "qp": row.qp,
         "network": row.network,
         "picture": row.picture,
@@ -108,8 +123,8 @@ def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:
         "height": row.height,
         "files": {
             "original": original_name(row.sequence, row.picture),
-            "decoded": decoded_name(row.sequence, row.picture, row.qp, row.loop_filters),
-            "filtered": filtered_name(row.sequence, row.picture, row.qp, row.way, row.network, row.network_sha256),
+            "decoded": decoded_name(row.sequence, row.picture, row.qp, row.loop_filters, row.config),
+            "filtered": filtered_name(row.sequence, row.picture, row.qp, *network, row.config),
         },
         "psnr_y_db": {"decoded": _finite(decoded_db), "filtered": _finite(row.psnr_y_db)},
     }

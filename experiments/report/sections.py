@@ -17,11 +17,12 @@ from vvc_nnr.experiments.charts import (
     Marker,
     PointChart,
     Series,
+    final_variants,
     image_chart,
+    layer_chart,
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import Way, ZooRow
-from vvc_nnr.experiments.records.weights import ORIGINAL
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     MEAN,
     STREAM_LENGTHS,
@@ -31,7 +32,7 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     stream_lengths,
 )
 from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant, image_means
-from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES, configuration_suffix
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
 from vvc_nnr.experiments.tables.stored import StoredImages, StoredTools, StoredZoo, load
 from vvc_nnr.experiments.tables.table import Cell, Table, cell_texts, with_remarks
@@ -126,7 +127,10 @@ def read_sections(folder: Path) -> list[Section]:
     found = load(folder)
     sections = []
     if found.tools is not None:
-        sections.append(tool_section(found.tools).with_remarks(found.tools.remarks))
+        several = [tool_section(each) for each in found.tools.by_configuration()]
+        if (table := found.tools.configurations_table()) is not None:
+            several[0] = replace(several[0], tables={"bd_rate_configurations": table, **several[0].tables})
+        sections += [section.with_remarks(found.tools.remarks) for section in several]
     if found.images is not None:
         sections.append(image_section(found.images).with_remarks(found.images.remarks))
     if found.zoo is not None:
@@ -139,7 +143,11 @@ _TOOL_LEAD = (
     "trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
 )
 _UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
-_FIRST = ("bd_rate", "table1_size", "table2_psnr", "table3_ssim", "complexity", "coded_weights")
+_INTER_LEAD = (
+    "Networks after all in-loop filters of VVC, behind the decoder, with their weights as trained and as decoded from "
+    "compressed files. Decisions that the encoder takes are counted in the rate. Each picture has its own QP."
+)
+_FIRST = ("bd_rate", "gain_per_layer", "table1_size", "table2_psnr", "table3_ssim", "complexity", "coded_weights")
 _WAY_TITLES: Mapping[Way, str] = {
     "wiener": "decisions and Wiener filters",
     "decisions": "decisions",
@@ -152,7 +160,7 @@ _COMPLEXITY_NOTE = "Lower is better: BD-rate of luma over all sequences, the net
 
 
 def tool_section(stored: StoredTools) -> Section:
-    """The section of a tool-by-tool run.
+    """The section of a tool-by-tool run in one coding configuration.
 
     Raises:
         InputError: If two rows about the same thing differ.
@@ -161,14 +169,17 @@ def tool_section(stored: StoredTools) -> Section:
     savings = stored.savings(results) if results.sequences else {}
     tables = stored.tables() if results.sequences else {}
     jvet = stored.jvet_tables(results, savings)
-    finals = _finals(results)
+    finals = final_variants(results)
     ordered = {pair: jvet[pair] for pair in sorted(jvet, key=lambda pair: pair[0] not in finals)}
-    first = [name for name in _FIRST if name in tables]
-    numbered = {f"jvet_{number}": table for number, table in enumerate(ordered.values(), start=1)}
+    configuration = results.configuration
+    suffix = configuration_suffix(configuration)
+    first = [name for name in (f"{each}{suffix}" for each in _FIRST) if name in tables]
+    first += [name for name in ("table1_size",) if suffix and name in tables]
+    numbered = {f"jvet_{number}{suffix}": table for number, table in enumerate(ordered.values(), start=1)}
     return Section(
-        "tool-by-tool",
-        "In-loop filtering, tool by tool",
-        _TOOL_LEAD if results.sequences else _UNFINISHED,
+        "tool-by-tool" + (f"-{configuration.name}" if suffix else ""),
+        "In-loop filtering, tool by tool" + (f": {configuration.title}" if suffix else ""),
+        (_INTER_LEAD if suffix else _TOOL_LEAD) if results.sequences else _UNFINISHED,
         tuple(_tool_findings(results, ordered, finals)),
         tuple(_chart_groups(results, savings, ordered, finals)),
         {name: tables[name] for name in first},
@@ -177,16 +188,6 @@ def tool_section(stored: StoredTools) -> Section:
         stored.last_run.settings,
         numbered,
     )
-
-
-def _finals(results: ToolResults) -> list[Variant]:
-    """What a codec would run: each network with decoded weights (else as trained), in the strongest way of the run."""
-    finals = []
-    for network in results.network_names:
-        mine = [variant for variant in results.tests if variant.network == network]
-        strongest = [variant for variant in mine if mine and variant.way == mine[-1].way]
-        finals += [variant for variant in strongest if variant.weights != ORIGINAL] or strongest
-    return finals
 
 
 def _tool_findings(
@@ -227,6 +228,8 @@ def _chart_groups(
         if sent and ANCHOR in results.variants:
             chart = _network_bits_chart(results, savings, sent)
             yield ChartGroup("The network in the stream", (chart,), note=_NETWORK_BITS_NOTE)
+    if results.configuration.is_inter and finals and results.sequences:
+        yield ChartGroup("Temporal layers", (layer_chart(results, finals),))
     singles = {name: (name,) for name in results.sequences}
     groups = {**results.groups, **singles} if len(results.sequences) > 1 else singles
     # Overall comes last among the groups of the results, and first here.
@@ -241,7 +244,7 @@ def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
     """BD-rate over operations, a series for each way to run the networks with decoded weights (else as trained)."""
     series = []
     looks: tuple[tuple[Way, Marker], ...] = (("wiener", "circle"), ("decisions", "square"), ("full", "diamond"))
-    strongest = {variant.way for variant in _finals(results)}
+    strongest = {variant.way for variant in final_variants(results)}
     for colour, (way, marker) in enumerate(looks, start=1):
         variants = _shown_weights([v for v in results.tests if v.network and v.way == way])
         values = {v: mean_saving(savings, results.sequences, Comparison(v)) for v in variants}

@@ -18,12 +18,13 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
+from vvc_nnr.codec.configuration import ConfigName
 from vvc_nnr.codec.encoder_logs import read_encoder_log
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import MAX_COUNT
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, frame_digest
-from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, DecodedPicture, n_pictures_of
+from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, Coding, DecodedPicture, n_pictures_of
 from vvc_nnr.files import check_regular_file, name_of_text, naming, read_bytes, text_of_name
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
 from vvc_nnr.sequences.frame import ChromaFormat
@@ -132,11 +133,12 @@ class ListedPictures:
         name: What lists them, for notes.
         max_pictures: Pictures per sequence that are used at most, from the first on, as in the options of the run; None
             for all.
+        config: The coding configuration that they are of, which is not checked.
 
     Attributes:
         sources: The originals, in the order of the rows.
         qps: The QPs, rising.
-        loop_filter_sets: The sets of in-loop filters.
+        codings: The configuration, as the user names it, with each set of in-loop filters.
 
     Raises:
         InputError: If a row or file is missing, doubled, or does not fit the others: size, bit depth, number of
@@ -145,14 +147,16 @@ class ListedPictures:
         UnsupportedError: If pictures have a format that networks here do not take.
     """
 
-    def __init__(self, rows: Sequence[ListedRow], name: str, max_pictures: int | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[ListedRow], name: str, max_pictures: int | None = None, config: ConfigName = "ai"
+    ) -> None:
         self._name = name
         self._max_pictures = max_pictures
         self._rows = {row.key: row for row in rows}
         _check_all_there(rows, name)
         self.qps = tuple(sorted({row.qp for row in rows}))
         found = {row.loop_filters for row in rows}
-        self.loop_filter_sets = tuple(each for each in LOOP_FILTER_SETS if each in found)
+        self.codings: tuple[Coding, ...] = tuple((config, each) for each in LOOP_FILTER_SETS if each in found)
         firsts = {row.sequence: row for row in reversed(rows)}
         originals = {row.sequence: firsts[row.sequence].open_original() for row in rows}
         self.sources = list(originals.values())
@@ -163,12 +167,15 @@ class ListedPictures:
             self._bits[row.key] = _bits_of(row, n_decoded, max_pictures)
         _check_one_depth(rows, self._decoded)
 
+    encoder = ""
+
     @property
-    def coding(self) -> str:
+    def loop_filters(self) -> str:
         """What tables say of the codec and of its filters."""
         encoders = sorted({bits.encoder for bits in self._bits.values() if bits.encoder})
         codec = f"codec by its logs: {', '.join(encoders)}" if encoders else "the codec is not known"
-        absent = [each for each in LOOP_FILTER_SETS if each not in self.loop_filter_sets]
+        there = [loop_filters for _, loop_filters in self.codings]
+        absent = [each for each in LOOP_FILTER_SETS if each not in there]
         sets = f"; no pictures with {', '.join(absent)}" if absent else ""
         return f"as {self._name} names them, not checked{sets}. Pictures were decoded elsewhere, not here; {codec}"
 
@@ -209,15 +216,16 @@ class ListedPictures:
                 )
         return found
 
-    def pictures(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[DecodedPicture]:
+    def pictures(self, source: Source, qp: int, coding: Coding) -> Iterator[DecodedPicture]:
         """The decoded pictures of a sequence; raises as `digests`, and InputError for what is not listed."""
+        _, loop_filters = coding
         key = (source.name, qp, loop_filters)
         if key not in self._bits:
             raise InputError(f"{self._name}: has no row of {source.name} at QP {qp} with loop_filters {loop_filters}")
         bits = self._bits[key].pictures
         with naming(self._decoded[key].path):
             for n_bits, frame in zip(bits, self._decoded[key].frames(count=len(bits)), strict=True):
-                yield DecodedPicture(frame, n_bits, None, None)
+                yield DecodedPicture(frame, n_bits, None, None, qp)
 
     def _check_fits(self, row: ListedRow, original: Source) -> int:
         """Holds decoded pictures against the original; returns how many there are, used or not."""

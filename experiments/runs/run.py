@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS
 from vvc_nnr.codec.image_formats import RATES, encoder_versions
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.plots import end_to_end_figure, save_figure, tool_figures
@@ -116,7 +117,7 @@ def run_tool_by_tool(
         options.networks, options.replacements, options.originals, options.archs, options.layouts, modules
     )
     pictures_of = decoded or CodedHere(options, cache or folder / "cache")
-    check_places(networks, pictures_of.loop_filter_sets)
+    check_places(networks, pictures_of.codings)
     coding = CodingOptions(
         options.compressions, folder / CODED_FOLDER, options.photographs, options.n_crops, options.accept_small
     )
@@ -139,11 +140,15 @@ def run_tool_by_tool(
     _tell_fewer({name: len(digests) for name, digests in own_inputs.items()}, options.max_pictures)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     conventions = Conventions(
-        psnr_peak=options.psnr_peak, rate=pictures_of.rate, loop_filters=pictures_of.coding, originals=originals
+        psnr_peak=options.psnr_peak,
+        rate=pictures_of.rate,
+        loop_filters=pictures_of.loop_filters,
+        encoder=pictures_of.encoder,
+        originals=originals,
     ).to_header()
     provenance = replace(provenance, inference=inference)
     n_pictures = {name: len(digests) for name, digests in own_inputs.items()}
-    plan = _tool_plan(n_pictures, options, networks, len(pictures_of.loop_filter_sets))
+    plan = _tool_plan(n_pictures, options, networks, len(pictures_of.codings))
     with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
         pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
         remove_leftovers(pictures)
@@ -156,7 +161,8 @@ def run_tool_by_tool(
         run = run.measured(stored.rows)
         write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
         tables = stored.tables()
-        write_results(folder, tables, tool_figures(stored.results()))
+        figures = [tool_figures(each.results()) for each in stored.by_configuration()]
+        write_results(folder, tables, {name: figure for each in figures for name, figure in each.items()})
         run.end()
     return tables
 
@@ -414,11 +420,13 @@ def _image_encoders() -> dict[str, str]:
 
 
 def _tool_plan(
-    n_pictures: Mapping[str, int], options: ToolOptions, networks: Sequence[GivenNetwork], n_filter_sets: int
+    n_pictures: Mapping[str, int], options: ToolOptions, networks: Sequence[GivenNetwork], n_codings: int
 ) -> Plan:
     n_states = sum(len(network.weights(options.compressions)) for network in networks)
-    n_per_picture = n_filter_sets + len(options.ways) * n_states
-    return sequence_plan(n_pictures, options.qps, [network.name for network in networks], n_per_picture)
+    n_per_picture = n_codings + len(options.configs) * len(options.ways) * n_states
+    titles = [CONFIGURATIONS[config].title for config in options.configs] if options.is_inter else ()
+    names = [network.name for network in networks]
+    return sequence_plan(n_pictures, options.qps, names, n_per_picture, configurations=titles)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The tool-by-tool experiment: CNNs in the place of, or after, the in-loop filters of VVC intra pictures.
+"""The tool-by-tool experiment: CNNs in the place of, or after, the in-loop filters of VVC pictures.
 
 ```
  picture ─ encode ─┬─ filters "all" ─────────── decode ─┬─ the codec alone (anchor)
@@ -11,7 +11,8 @@
 ```
 
 Pictures are encoded and decoded here (`CodedHere`), or were so elsewhere (`manifest.ListedPictures`); from there on
-there is one path.
+there is one path. Inter pictures are coded with all filters alone: what took a filter's place would have to run inside
+the encoder, since other pictures are predicted from what it makes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, TypeVar
@@ -29,13 +30,15 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
+from vvc_nnr.codec.configuration import ALL_INTRA, CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
-from vvc_nnr.codec.sequence import LoopFilters, Preset, Sao, VvcOptions
+from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, encoder_title
+from vvc_nnr.codec.sequence import CodedPicture, LoopFilters, Preset, Sao, VvcOptions
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.provenance import SAO_NOTES
+from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
 from vvc_nnr.experiments.records.rows import ToolRow, Way
-from vvc_nnr.experiments.records.settings import InputDigests, source_digests
+from vvc_nnr.experiments.records.settings import InputDigests, digest_of, source_digests
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
@@ -59,6 +62,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
 )
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
+from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
@@ -69,6 +73,9 @@ from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
 """Networks at full strength only; also as the encoder decides; also with Wiener filters behind those decisions."""
 LOOP_FILTER_SETS: tuple[LoopFilters, ...] = ("all", "deblock-sao", "none")
+Coding: TypeAlias = tuple[ConfigName, LoopFilters]
+"""How a codec makes pictures: in which configuration, and with which of its in-loop filters."""
+ANCHOR_FILTERS: LoopFilters = "all"
 CODED_HERE_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
 WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
     "off": ("full",),
@@ -85,8 +92,10 @@ class ToolOptions:
 
     Attributes:
         qps: QPs to encode at.
+        configs: Coding configurations: ai (all intra), ra (random access), ldb (low delay B).
         preset: libvvenc's preset.
-        max_pictures: Pictures per sequence at most, from the first on; None for all.
+        max_pictures: Pictures per sequence at most, from the first on; None for all. As all of them determine how inter
+            pictures are coded, their number stays the same in a folder with such pictures.
         psnr_peak: Peak of PSNR.
         tile: Side of the filter's tiles in luma samples.
         device: Where the networks run.
@@ -95,7 +104,8 @@ class ToolOptions:
         n_threads: Threads of the encoder, and of the networks.
         sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
         encoder: Which VVC encoder.
-        encoder_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
+        encoder_config: VTM's cfg/encoder_intra_vtm.cfg, or that of the configuration; given again, further files behind
+            it. For one of several configurations NAME=FILE, as in ra=cfg/encoder_randomaccess_vtm.cfg.
         encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
         networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
@@ -117,6 +127,7 @@ class ToolOptions:
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
+    configs: Sequence[ConfigName] = ("ai",)
     preset: Preset = "faster"
     max_pictures: int | None = None
     psnr_peak: Peak = "vtm"
@@ -146,6 +157,13 @@ class ToolOptions:
             raise InputError(f"QPs {list(self.qps)}: must be at least one, each once")
         if not all(0 <= qp <= 63 for qp in self.qps):
             raise InputError(f"QPs {list(self.qps)}: must each be 0 to 63")
+        if (
+            not self.configs
+            or len(set(self.configs)) != len(self.configs)
+            or not set(self.configs) <= {*CONFIGURATIONS}
+        ):
+            known = ", ".join(CONFIGURATIONS)
+            raise InputError(f"configurations {list(self.configs)}: must be at least one of {known}, each once")
         if self.max_pictures is not None and self.max_pictures < 1:
             raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
         if self.viewer_picture < 0:
@@ -157,6 +175,16 @@ class ToolOptions:
     def ways(self) -> tuple[Way, ...]:
         """The ways that each network runs in."""
         return WAYS_OF[self.decisions]
+
+    @property
+    def is_inter(self) -> bool:
+        """Whether pictures are predicted from others in some configuration."""
+        return any(CONFIGURATIONS[config].is_inter for config in self.configs)
+
+    def config_files(self, config: ConfigName) -> list[Path]:
+        """VTM's configuration files for a configuration: those that name it, and those that name none."""
+        found = (_named_file(path) for path in self.encoder_config)
+        return [path for name, path in found if name in (None, config)]
 
     def runner(self, network: nn.Module, layout: Layout | None) -> Runner:
         """A network of some layout made ready to run as these options have it.
@@ -185,25 +213,34 @@ class DecodedPicture:
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where that is not known.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
+        network_qp: The QP that networks are told.
+        coded: What its headers say of it, None where the pictures were decoded elsewhere.
     """
 
     frame: Frame
     n_bits: int
     encode_s: float | None
     decode_s: float | None
+    network_qp: int
+    coded: CodedPicture | None = None
 
 
 class DecodedPictures(Protocol):
     """Where decoded pictures and their bits come from."""
 
     @property
-    def loop_filter_sets(self) -> tuple[LoopFilters, ...]:
-        """The codec's sets of in-loop filters that there are pictures of."""
+    def codings(self) -> tuple[Coding, ...]:
+        """The configurations and sets of in-loop filters that there are pictures of."""
         ...
 
     @property
-    def coding(self) -> str:
-        """What tables say of the codec and of its filters."""
+    def loop_filters(self) -> str:
+        """What tables say of the codec's filters."""
+        ...
+
+    @property
+    def encoder(self) -> str:
+        """What tables say of the encoder, empty for nothing."""
         ...
 
     @property
@@ -224,7 +261,7 @@ class DecodedPictures(Protocol):
         """
         ...
 
-    def pictures(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[DecodedPicture]:
+    def pictures(self, source: Source, qp: int, coding: Coding) -> Iterator[DecodedPicture]:
         """The decoded pictures of a sequence, in its order.
 
         Raises:
@@ -242,19 +279,31 @@ class CodedHere:
         cache: Folder of finished encodings.
     """
 
-    loop_filter_sets = LOOP_FILTER_SETS
     rate = CODED_HERE_RATE
 
     def __init__(self, options: ToolOptions, cache: Path) -> None:
         self._options = options
         self._cache = cache
-        self._identity = encoder_identity(options.encoder, options.encoder_config, options.encoder_arguments)
+        identities = (self._identity_of(config) for config in options.configs)
+        self._identity = "; ".join(dict.fromkeys(identities))
 
     @property
-    def coding(self) -> str:
-        """What tables say of the codec and of its filters."""
-        preset = "" if self._options.encoder == "vtm" else f", preset {self._options.preset}"
-        return f"{SAO_NOTES[self._options.sao]}. All intra, {self._identity}{preset}"
+    def codings(self) -> tuple[Coding, ...]:
+        """All sets of filters for intra pictures, all filters for inter pictures."""
+        sets = {name: (ANCHOR_FILTERS,) if each.is_inter else LOOP_FILTER_SETS for name, each in CONFIGURATIONS.items()}
+        return tuple((config, loop_filters) for config in self._options.configs for loop_filters in sets[config])
+
+    @property
+    def loop_filters(self) -> str:
+        """What tables say of the codec's filters."""
+        return VTM_FILTERS_NOTE if self._options.encoder == "vtm" else SAO_NOTES[self._options.sao]
+
+    @property
+    def encoder(self) -> str:
+        """The encoder with its build and preset."""
+        o = self._options
+        titles = (encoder_title(o.encoder, o.config_files(each), o.encoder_arguments, each) for each in o.configs)
+        return "; ".join(dict.fromkeys(titles)) + ("" if o.encoder == "vtm" else f", preset {o.preset}")
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -262,21 +311,46 @@ class CodedHere:
         return {"encoder_identity": self._identity}
 
     def digests(self, sources: Sequence[Source]) -> InputDigests:
-        """A digest of each picture of each original; raises as `source_digests`."""
-        return source_digests(sources, self._options.max_pictures)
+        """A digest of each picture of each original, and one of all where inter pictures depend on all of them.
 
-    def pictures(self, source: Source, qp: int, loop_filters: LoopFilters) -> Iterator[DecodedPicture]:
+        Raises:
+            InputError, BitstreamError, UnsupportedError: As `source_digests`.
+        """
+        found = source_digests(sources, self._options.max_pictures)
+        if not self._options.is_inter:
+            return found
+        whole = {
+            f"{name} with as many pictures (which inter pictures depend on)": (digest_of(name, "".join(each).encode()),)
+            for name, each in found.items()
+        }
+        return {**found, **whole}
+
+    def pictures(self, source: Source, qp: int, coding: Coding) -> Iterator[DecodedPicture]:
         """Encodes a sequence and yields its decoded pictures one by one; raises as `DecodedPictures.pictures`."""
-        o = self._options
-        options = VvcOptions(qp, o.preset, loop_filters, o.n_threads, o.sao)
+        o, (config, loop_filters) = self._options, coding
         encoder = VvcEncoder(
-            options, self._cache, encoder=o.encoder, config=o.encoder_config, arguments=o.encoder_arguments
+            VvcOptions(qp, o.preset, loop_filters, o.n_threads, o.sao, config),
+            self._cache,
+            encoder=o.encoder,
+            config=o.config_files(config),
+            arguments=o.encoder_arguments,
         )
         coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
+        stream = read_vvc_stream(coded.stream)
         encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
-        decoded = timed(decode_vvc(coded.stream, width=source.format.width, height=source.format.height))
-        for picture, (frame, decode_s) in zip(coded.pictures, decoded, strict=True):
-            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s)
+        decoded = timed(decode_vvc(stream, width=source.format.width, height=source.format.height))
+        for picture, network_qp, (frame, decode_s) in zip(coded.pictures, strength_qps(stream), decoded, strict=True):
+            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, network_qp, picture)
+
+    def _identity_of(self, config: ConfigName) -> str:
+        o = self._options
+        return encoder_identity(o.encoder, o.config_files(config), o.encoder_arguments, config)
+
+
+def _named_file(path: Path) -> tuple[str | None, Path]:
+    """The configuration that a file is for, None for all, and the file."""
+    name, is_named, rest = str(path).partition("=")
+    return (name, Path(rest)) if is_named and name in CONFIGURATIONS else (None, path)
 
 
 class ToolExperiment:
@@ -346,7 +420,7 @@ class ToolExperiment:
 
     def _filtered(self, picture: SweptPicture, state: NetworkState) -> list[_Output]:
         """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._ready_runner(picture, state), picture.place.qp, picture.decoded
+        runner, qp, decoded = self._ready_runner(picture, state), picture.network_qp, picture.decoded
         start_s = time.process_time()
         correction = correction_by(runner, decoded, qp)
         network_s = time.process_time() - start_s
@@ -365,12 +439,12 @@ class ToolExperiment:
         """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
         index, size = self._states.index(state), (picture.decoded.width, picture.decoded.height)
         if self._ready_for[index] != size:
-            correction_by(self._runners[index], picture.decoded, picture.place.qp)
+            correction_by(self._runners[index], picture.decoded, picture.network_qp)
             self._ready_for[index] = size
         return self._runners[index]
 
     def _row(self, picture: SweptPicture, state: NetworkState | None, output: _Output) -> ToolRow:
-        scores = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak)
+        scores, coded = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak), picture.coded
         return ToolRow(
             sequence=picture.place.source.name,
             ctc_class=picture.place.source.ctc_class,
@@ -389,6 +463,11 @@ class ToolExperiment:
             **scores.by_column(),
             encode_s=None if picture.encode_s is None else picture.encode_s + output.encode_s,
             decode_s=None if picture.decode_s is None else picture.decode_s + output.decode_s,
+            config=picture.place.config,
+            slice_type=coded.slice_type if coded else "",
+            temporal_layer=coded.temporal_layer if coded else None,
+            slice_qp=coded.qp if coded else None,
+            network_qp=picture.network_qp if state else None,
         )
 
     def _viewer_files(self, place: Place, state: NetworkState | None) -> list[Path]:
@@ -398,15 +477,15 @@ class ToolExperiment:
         if not is_viewed or (state and state is not self._viewed[state.row.network]):
             return []
         if state is None:
-            names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters)]
+            names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters, place.config)]
         else:
-            way = self._options.ways[-1]
-            names = [filtered_name(*where, place.qp, way, state.row.network, state.row.network_sha256)]
+            network = (self._options.ways[-1], state.row.network, state.row.network_sha256)
+            names = [filtered_name(*where, place.qp, *network, place.config)]
         return [self._pictures / name for name in names]
 
     def _keys(self, place: Place, state: NetworkState | None) -> set[tuple[str | int, ...]]:
         """The keys (`ToolRow.key`) of the rows that the codec alone, or a network, leads to."""
-        picture = (place.source.name, place.index, place.qp, place.loop_filters)
+        picture = (place.config, place.source.name, place.index, place.qp, place.loop_filters)
         if state is None:
             return {(*picture, "codec", "", NO_WEIGHTS, "")}
         row = state.row
@@ -424,15 +503,24 @@ class _Output:
     decode_s: float = 0.0
 
 
-def check_places(networks: Sequence[GivenNetwork], loop_filter_sets: Sequence[LoopFilters]) -> None:
+def check_places(networks: Sequence[GivenNetwork], codings: Sequence[Coding]) -> None:
     """Refuses networks for whose place there are no decoded pictures.
 
     Raises:
         InputError: Naming the first such network.
     """
+    inter = [config for config, _ in codings if CONFIGURATIONS[config].is_inter]
+    loop_filter_sets = [loop_filters for _, loop_filters in codings]
     for network in networks:
+        if inter and network.place != ANCHOR_FILTERS:
+            title = CONFIGURATIONS[inter[0]].title
+            raise InputError(
+                f"{network.name}: stands in the place of the codec's in-loop filters, and in {title} other "
+                "pictures are predicted from what it makes: run behind the decoder it would drift from the "
+                "encoder. Name networks that filter after all in-loop filters (--networks inloop-lop), or --config ai"
+            )
         if network.place not in loop_filter_sets:
-            there = ", ".join(loop_filter_sets)
+            there = ", ".join(dict.fromkeys(loop_filter_sets))
             raise InputError(
                 f"{network.name}: filters pictures that are decoded with loop_filters {network.place}, and there are "
                 f"only such with {there}; list those too, or name other networks"
@@ -445,7 +533,7 @@ def _searched(
     """Yields each way that is decided, its decisions, and the processor time of their search."""
     if "decisions" not in ways:
         return
-    qp, decoded = picture.place.qp, picture.decoded
+    qp, decoded = picture.own_qp, picture.decoded
     start_s = time.process_time()
     decisions = decide(picture.reference, decoded, correction, qp)
     decide_s = time.process_time() - start_s
@@ -480,12 +568,14 @@ class Place:
         index: Its number in the sequence, from 0.
         qp: The QP that it is coded with.
         loop_filters: The codec's in-loop filters.
+        config: The coding configuration.
     """
 
     source: Source
     index: int
     qp: int
     loop_filters: LoopFilters
+    config: ConfigName = ALL_INTRA.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -499,6 +589,8 @@ class SweptPicture:
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where a cached encoding does not know it.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
+        network_qp: The QP that networks are told.
+        coded: What its headers say of it, None where it was decoded elsewhere.
     """
 
     place: Place
@@ -507,6 +599,13 @@ class SweptPicture:
     n_bits: int
     encode_s: float | None
     decode_s: float | None
+    network_qp: int
+    coded: CodedPicture | None = None
+
+    @property
+    def own_qp(self) -> int:
+        """The QP that it was coded with, 0 to 63, which says what a bit is worth in it; else that of the encoding."""
+        return self.place.qp if self.coded is None else max(0, self.coded.qp)
 
 
 def sweep(
@@ -529,12 +628,12 @@ def sweep(
         BitstreamError: If a sequence is damaged.
         ExternalToolError: If the encoder fails.
     """
-    jobs = list(product(sources, options.qps, decoded.loop_filter_sets))
+    jobs = list(product(sources, options.qps, decoded.codings))
     n_pictures = functools.cache(lambda source: n_pictures_of(source, options.max_pictures))
     bar = tqdm(jobs, unit="encoding", desc="tool-by-tool", disable=None)
-    for source, qp, loop_filters in bar:
-        bar.set_postfix_str(f"{source.name} QP {qp} {loop_filters}")
-        first = Place(source, 0, qp, loop_filters)
+    for source, qp, (config, loop_filters) in bar:
+        bar.set_postfix_str(f"{source.name} {config} QP {qp} {loop_filters}")
+        first = Place(source, 0, qp, loop_filters, config)
         with naming(source.path):
             # Pictures are counted only where the first one is done: counting decodes those of a video.
             if is_missing(first) or any(is_missing(_at(first, i)) for i in range(n_pictures(source))):
@@ -553,10 +652,11 @@ def n_pictures_of(source: Source, limit: int | None) -> int:
 def _swept(first: Place, decoded: DecodedPictures, max_pictures: int | None) -> Iterator[SweptPicture]:
     """The decoded pictures of a sequence with their originals."""
     originals = first.source.frames(count=max_pictures)
-    pictures = decoded.pictures(first.source, first.qp, first.loop_filters)
+    pictures = decoded.pictures(first.source, first.qp, (first.config, first.loop_filters))
     for index, (original, each) in enumerate(zip(originals, pictures, strict=True)):
         reference, frame = comparable(original, each.frame)
-        yield SweptPicture(_at(first, index), reference, frame, each.n_bits, each.encode_s, each.decode_s)
+        costs = (each.n_bits, each.encode_s, each.decode_s)
+        yield SweptPicture(_at(first, index), reference, frame, *costs, each.network_qp, each.coded)
 
 
 def timed(items: Iterator[_ItemT]) -> Iterator[tuple[_ItemT, float]]:
@@ -568,4 +668,4 @@ def timed(items: Iterator[_ItemT]) -> Iterator[tuple[_ItemT, float]]:
 
 
 def _at(first: Place, index: int) -> Place:
-    return Place(first.source, index, first.qp, first.loop_filters)
+    return replace(first, index=index)

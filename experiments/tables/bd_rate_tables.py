@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
@@ -17,6 +18,7 @@ from vvc_nnr.experiments.tables.means import (
     PlaneOrAll,
     ToolResults,
     Variant,
+    class_order,
     mean_or_none,
 )
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
@@ -329,6 +331,42 @@ def jvet_tables(
         (variant, anchor): _jvet_table(results, savings, Comparison(variant, anchor=anchor), method, notes)
         for variant, anchor in _pairs(results)
     }
+
+
+def configurations_table(
+    results: Sequence[ToolResults], savings: Sequence[Savings], method: Interpolation, notes: Notes
+) -> Table:
+    """BD-rates per class and overall, the coding configurations side by side, as JVET's spreadsheets have them.
+
+    Args:
+        results: Of each configuration.
+        savings: Of each configuration.
+        method: Interpolation.
+        notes: What is said besides.
+    """
+    per_result = [
+        replace(column, head=f"{each.configuration.name.upper()} {column.head}")
+        for each in results
+        for column in (*RATE_COLUMNS, *TIME_COLUMNS)
+    ]
+    variants = dict.fromkeys(v for each in results for v in each.tests if v.network and ANCHOR in each.variants)
+    rows: list[tuple[Cell, ...]] = []
+    for variant in variants:
+        first = next(each for each in results if variant in each.variants)
+        groups = dict.fromkeys(name for each in results for name in each.classes)
+        for group in [*sorted(groups, key=class_order), OVERALL]:
+            cells: list[Cell] = []
+            for each, its in zip(results, savings, strict=True):
+                names = each.ctc_overall if group == OVERALL else each.classes.get(group, ())
+                times = [each.time_percent(names, variant, side) if names else None for side in SIDES]
+                cells += [*_plane_savings(its, names, Comparison(variant)), *times]
+            label = group if group == OVERALL else f"Class {group}"
+            rows.append((*way_cells(first, variant), label, *cells))
+    titles = ", ".join(f"{each.configuration.name.upper()}: {each.configuration.title}" for each in results)
+    apart = (_CTC_OVERALL_NOTE,) if any(len(each.ctc_overall) < len(each.sequences) for each in results) else ()
+    columns = (*WAY_COLUMNS, Column("Class", text=True), *per_result)
+    title = f"BD-rate ({method}) against all filters in each coding configuration"
+    return Table(title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *apart, *notes))
 
 
 def _jvet_table(

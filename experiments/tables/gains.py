@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,11 +35,15 @@ from vvc_nnr.experiments.tables.means import (
     Variant,
     difference,
     mean_or_none,
+    number,
     psnr_column,
 )
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, without_empty_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _GAIN_COLUMNS = tuple(Column(PLANE_HEADS[plane], "dB", signed=True) for plane in PLANES)
 _MAX_NAMED = 6
@@ -66,6 +71,70 @@ def gain_table(results: ToolResults, notes: Notes) -> Table:
         "without the network."
     )
     return without_empty_columns(Table("PSNR gain per QP", columns, tuple(rows), (note, *notes)))
+
+
+INTRA_LAYER = -1
+"""Where intra pictures stand among the temporal layers."""
+
+
+def layer_gains(results: ToolResults, variant: Variant) -> pd.DataFrame:
+    """The mean gains of a variant over all filters in each temporal layer at each QP.
+
+    Args:
+        results: The run.
+        variant: A network in one of its ways.
+
+    Returns:
+        Indexed by layer (`INTRA_LAYER` for intra pictures) and QP, with the columns `n` (pictures of all sequences),
+        `slice_qp`, `network_qp`, `kbit` and the gains `psnr_y_db` and so on: means over the pictures of a sequence,
+        then over sequences. Empty where layers are not known.
+    """
+    place = ["sequence", "picture", "qp"]
+    columns = ["kbit", *(psnr_column(plane) for plane in PLANES)]
+    rows = results.rows.set_index(["loop_filters", "way", "network", "weights"])
+    own, anchor = (rows[rows.index.isin([each])].set_index(place) for each in (variant, ANCHOR))
+    known = own[own["temporal_layer"].notna()]
+    gains = known[columns[1:]] - anchor[columns[1:]].reindex(known.index)
+    is_intra = known["slice_type"] == "I"
+    layer = known["temporal_layer"].where(~is_intra, INTRA_LAYER).astype(int)
+    told = known[["slice_qp", "network_qp"]].astype(float)
+    each = told.assign(n=1, kbit=known["kbit"], layer=layer).join(gains)
+    by_sequence = each.groupby(["layer", "qp", "sequence"])
+    means = by_sequence.mean().drop(columns="n").join(by_sequence[["n"]].sum())
+    by_layer = means.groupby(["layer", "qp"])
+    return by_layer.mean().assign(n=by_layer["n"].sum())
+
+
+def layer_table(results: ToolResults, notes: Notes) -> Table:
+    """PSNR gains in each temporal layer at each QP over the codec with all in-loop filters."""
+    columns = (
+        *WAY_COLUMNS,
+        Column("QP"),
+        Column("Layer", text=True),
+        Column("Pictures"),
+        Column("Slice QP", digits=1),
+        Column("QP told", digits=1),
+        Column("Rate", "kbit/picture", digits=1),
+        *_GAIN_COLUMNS,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for variant in results.tests:
+        if variant.network and ANCHOR in results.variants:
+            gains = layer_gains(results, variant).sort_index(level=["qp", "layer"])
+            for (layer, qp), mean in gains.iterrows():
+                head = (*way_cells(results, variant), int(qp), layer_title(layer), int(mean["n"]))
+                values = [number(mean[psnr_column(plane)]) for plane in PLANES]
+                rows.append((*head, *(number(mean[each]) for each in ("slice_qp", "network_qp", "kbit")), *values))
+    note = (
+        "Layer: temporal sublayer of the stream; intra pictures are a row of their own. Mean over the pictures of a "
+        "sequence in the layer, then over sequences."
+    )
+    return Table("PSNR gain per temporal layer", columns, tuple(rows), (note, *notes))
+
+
+def layer_title(layer: int) -> str:
+    """What a layer is called."""
+    return "intra" if layer == INTRA_LAYER else str(layer)
 
 
 def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:

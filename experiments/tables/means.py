@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from vvc_nnr.codec.configuration import ALL_INTRA, CONFIGURATIONS, Configuration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way, unique_rows
@@ -33,7 +34,7 @@ CTC_APART = ("D", "F")
 """Classes that the common test conditions print, and leave out of "Overall"."""
 
 _VARIANT = ["loop_filters", "way", "network", "weights"]
-_ABOUT = ["sequence", "picture", "qp", *_VARIANT, "network_sha256"]
+_ABOUT = ["config", "sequence", "picture", "qp", *_VARIANT, "network_sha256"]
 _IMAGE_ABOUT = ["method", "setting", "weights", "network_sha256"]
 
 
@@ -99,6 +100,7 @@ class ToolResults:
         rows: The rows of the complete sequences, with the columns `kbit` (decisions included) and `psnr_yuv_db`.
         means: Their means over the pictures of a sequence; indexed by the fields of a variant, sequence and QP.
         grids: For each variant and measure the means as sequences by QPs.
+        configuration: How the codec coded the pictures.
     """
 
     qps: tuple[int, ...]
@@ -109,6 +111,7 @@ class ToolResults:
     rows: pd.DataFrame
     means: pd.DataFrame
     grids: Mapping[tuple[Variant, str], pd.DataFrame]
+    configuration: Configuration = ALL_INTRA
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -194,13 +197,16 @@ def tool_results(rows: pd.DataFrame, networks: Iterable[NetworkRow], qps: Sequen
     """The comparable means of these rows.
 
     Args:
-        rows: Rows of the tool-by-tool experiment (columns as `ToolRow`).
+        rows: Rows of the tool-by-tool experiment (columns as `ToolRow`) in one coding configuration.
         networks: The networks of the run, in the order of the tables.
         qps: The QPs to compare at; default all in the rows.
 
     Raises:
-        InputError: If two rows about the same thing differ, or a sequence has two classes.
+        InputError: If two rows about the same thing differ, a sequence has two classes, or rows two configurations.
     """
+    configs = list(dict.fromkeys(rows["config"]))
+    if len(configs) > 1:
+        raise InputError(f"rows of the configurations {', '.join(configs)}: take those of one at a time")
     every = unique_rows(rows, _ABOUT)
     classes = _classes(every)
     kept = every if qps is None else every[every["qp"].isin(list(qps))]
@@ -208,12 +214,15 @@ def tool_results(rows: pd.DataFrame, networks: Iterable[NetworkRow], qps: Sequen
     costs = {(row.network, row.weights): row for row in networks}
     variants = _variants(kept, list(costs))
     complete = _complete(kept, list(classes), found_qps, variants)
-    complete.sort(key=lambda name: _class_order(classes[name]))
+    complete.sort(key=lambda name: class_order(classes[name]))
     comparable = _with_derived(kept[kept["sequence"].isin(complete)])
     means = _picture_means(comparable)
     left_out = tuple(name for name in classes if name not in complete)
     sequences = {name: classes[name] for name in complete}
-    return ToolResults(found_qps, variants, sequences, left_out, costs, comparable, means, _grids(means, variants))
+    grids, configuration = _grids(means, variants), CONFIGURATIONS[configs[0]] if configs else ALL_INTRA
+    return ToolResults(
+        found_qps, variants, sequences, left_out, costs, comparable, means, grids, configuration=configuration
+    )
 
 
 def difference(value: float | None, anchor: float | None) -> float | None:
@@ -367,5 +376,6 @@ def _grids(means: pd.DataFrame, variants: Iterable[Variant]) -> dict[tuple[Varia
     return {(variant, column): by_qp.loc[variant][column] for variant in variants for column in means.columns}
 
 
-def _class_order(ctc_class: str) -> tuple[int, str]:
+def class_order(ctc_class: str) -> tuple[int, str]:
+    """What sorts classes: as the common test conditions have them, then any others by name."""
     return (CTC_CLASSES.index(ctc_class) if ctc_class in CTC_CLASSES else len(CTC_CLASSES), ctc_class)

@@ -1,15 +1,18 @@
-"""What every table has to say for its numbers to be read: the conventions, in sentences."""
+"""What every table has to say for its numbers to be read: the conventions, in sentences, and the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from vvc_nnr.codec.configuration import Configuration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, is_file
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.sequences.metrics import PEAK_WORDS
 
 YUV_NOTE = (
@@ -27,6 +30,10 @@ DECISIONS_NOTE = (
     "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
     "with Wiener: and filters behind it, fitted to the picture. The picture that is scored is made from the coded "
     "bytes of all of these. Off: the network's output everywhere."
+)
+NETWORK_QP_NOTE = (
+    "QP that networks are told: the picture's own; of inter pictures at most so much above that of the random access "
+    "point before them as docs/sei.md says. Rates are of whole sequences, intra and inter pictures together."
 )
 _PLACES: dict[str, str] = {
     "none": "replaces all in-loop filters",
@@ -50,7 +57,8 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
     return (
         *(f"{network} {_PLACES[place]}." for network, place in places if place in _PLACES),
         *weights_notes(tuple(results.networks.values())),
-        *([f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []),
+        *_codec_notes(conventions, results),
+        *([NETWORK_QP_NOTE] if any(results.rows["slice_type"].isin(["P", "B"])) else []),
         *_absent_notes(results),
         *_originals_notes(conventions),
         peak_note(conventions),
@@ -60,6 +68,18 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
         SEEDS_NOTE,
         *_left_out_notes(results.left_out),
     )
+
+
+def _codec_notes(conventions: Conventions, results: ToolResults) -> list[str]:
+    """Filters, configuration and encoder; of pictures decoded elsewhere the configuration if it is not all intra."""
+    title = results.configuration.title
+    said = title[:1].upper() + title[1:]
+    parts = [f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []
+    if conventions.encoder:
+        parts.append(f"{said}, {conventions.encoder}.")
+    elif results.configuration.is_inter:
+        parts.append(f"{said}, as named and not checked.")
+    return [" ".join(parts)] if parts else []
 
 
 def _absent_notes(results: ToolResults) -> list[str]:
@@ -121,3 +141,13 @@ def listed(qps: Sequence[int]) -> str:
     """QPs as a text: "22, 27, 32 and 37"."""
     texts = [str(qp) for qp in qps]
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
+
+
+def configuration_suffix(configuration: Configuration) -> str:
+    """What names of files of a configuration end in; nothing for all intra."""
+    return f"_{configuration.name}" if configuration.is_inter else ""
+
+
+def titled(table: Table, configuration: Configuration) -> Table:
+    """The table with the configuration in its title, if that is not all intra."""
+    return replace(table, title=f"{table.title}, {configuration.title}") if configuration.is_inter else table

@@ -7,10 +7,11 @@ what the rows say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
@@ -26,15 +27,31 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     Savings,
     bd_rate_table,
     complexity_table,
+    configurations_table,
     curve_table,
     jvet_tables,
     network_bits_table,
     sequence_savings,
     sequence_table,
 )
-from vvc_nnr.experiments.tables.gains import coded_variants, gain_table, image_rate_table, weights_table, worse_table
+from vvc_nnr.experiments.tables.gains import (
+    coded_variants,
+    gain_table,
+    image_rate_table,
+    layer_table,
+    weights_table,
+    worse_table,
+)
 from vvc_nnr.experiments.tables.means import ToolResults, Variant, image_means, tool_results
-from vvc_nnr.experiments.tables.notes import TIME_NOTE, YUV_NOTE, bd_rate_note, few_qps_note, tool_notes
+from vvc_nnr.experiments.tables.notes import (
+    TIME_NOTE,
+    YUV_NOTE,
+    bd_rate_note,
+    configuration_suffix,
+    few_qps_note,
+    titled,
+    tool_notes,
+)
 from vvc_nnr.experiments.tables.paper_tables import (
     PAPER_QPS,
     all_scores_table,
@@ -51,15 +68,19 @@ if TYPE_CHECKING:
 TOOL_ROWS, TOOL_NETWORKS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool_networks.tsv", "tool_by_tool.json"
 IMAGE_ROWS, IMAGE_NETWORKS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end_networks.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
+_TOOL_RESULTS = (
+    *("table2_psnr", "table3_ssim", "gain_per_qp", "gain_per_layer", "complexity", "worse", "all_scores"),
+    *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
+    *("coded_weights", "rd_class_*", "rd_overall"),
+)
+
+
+_SUFFIXES = tuple(map(configuration_suffix, CONFIGURATIONS.values()))
 TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
     RunFiles(
         TOOL_ROWS,
         TOOL_SETTINGS,
-        (
-            *("table2_psnr", "table3_ssim", "gain_per_qp", "complexity", "worse", "all_scores"),
-            *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
-            *("coded_weights", "rd_class_*", "rd_overall"),
-        ),
+        ("bd_rate_configurations", *(name + suffix for name in _TOOL_RESULTS for suffix in _SUFFIXES)),
     ),
     RunFiles(IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "rate_at_equal_quality", "end_to_end")),
     RunFiles(ZOO_ROWS, ZOO_SETTINGS, ("model_zoo",)),
@@ -121,16 +142,24 @@ class StoredTools(StoredRun[ToolRow]):
     all_networks: tuple[NetworkRow, ...]
     interpolation: Interpolation
 
+    def by_configuration(self) -> list[StoredTools]:
+        """The run in each of its coding configurations; itself if it has no rows."""
+        found = {row.config for row in self.rows}
+        configs = [config for config in CONFIGURATIONS if config in found]
+        return [replace(self, rows=tuple(row for row in self.rows if row.config == config)) for config in configs] or [
+            self
+        ]
+
     @property
     def conventions(self) -> Conventions:
         """What the rows were made under."""
         return Conventions.from_header(self.header)
 
     def results(self) -> ToolResults:
-        """The means of the rows.
+        """The means of the rows, which must be of one configuration.
 
         Raises:
-            InputError: If two rows about the same thing differ.
+            InputError: If two rows about the same thing differ, or rows are of several configurations.
         """
         return tool_results(self.frame, self.networks)
 
@@ -139,15 +168,28 @@ class StoredTools(StoredRun[ToolRow]):
         return sequence_savings(results, self.interpolation) if len(results.qps) >= MIN_QPS_FOR_BD_RATE else {}
 
     def tables(self) -> dict[str, Table]:
-        """The tables by file name; see `tool_tables`."""
-        return tool_tables(self.rows, self.networks, self.all_networks, self.conventions, self.interpolation)
+        """The tables by file name; see `tool_tables`. Configurations have tables of their own, and one side by side."""
+        found = {} if (table := self.configurations_table()) is None else {"bd_rate_configurations": table}
+        for each in self.by_configuration():
+            found |= tool_tables(each.rows, self.networks, self.all_networks, self.conventions, self.interpolation)
+        return found
+
+    def configurations_table(self) -> Table | None:
+        """BD-rates of all configurations side by side; None of fewer than two, or too few QPs."""
+        results = [each.results() for each in self.by_configuration()]
+        savings = [self.savings(each) for each in results]
+        if len(results) < 2 or not all(savings):
+            return None
+        notes = (bd_rate_note(results[0], self.interpolation), TIME_NOTE, YUV_NOTE)
+        return configurations_table(results, savings, self.interpolation, notes)
 
     def jvet_tables(self, results: ToolResults, savings: Savings) -> dict[tuple[Variant, Variant], Table]:
         """BD-rates in the layout of JVET for each variant and anchor, empty where there are too few QPs for any."""
         if not savings:
             return {}
         notes = (bd_rate_note(results, self.interpolation), TIME_NOTE, YUV_NOTE, *tool_notes(self.conventions, results))
-        return jvet_tables(results, savings, self.interpolation, notes)
+        found = jvet_tables(results, savings, self.interpolation, notes)
+        return {pair: titled(table, results.configuration) for pair, table in found.items()}
 
 
 @dataclass(frozen=True)
@@ -228,7 +270,7 @@ class StoredResults:
             InputError: If two rows about the same thing differ.
         """
         runs = (run for run in (self.tools, self.images, self.zoo) if run is not None)
-        notes = few_qps_note(self.tools.results(), MIN_QPS_FOR_BD_RATE) if self.tools else ()
+        notes = few_qps_note(self.tools.by_configuration()[0].results(), MIN_QPS_FOR_BD_RATE) if self.tools else ()
         found = {name: table for run in runs for name, table in with_remarks(run.tables(), run.remarks).items()}
         return Tables(found, notes)
 
@@ -287,6 +329,7 @@ def read_tools(folder: Path) -> StoredTools:
         row
         for row in found.rows
         if _is_shown(row.sequence, last_run)
+        and row.config in asked.configs
         and row.qp in asked.qps
         and (asked.max_pictures is None or row.picture < asked.max_pictures)
         and row.way in ("codec", *asked.ways)
@@ -360,7 +403,7 @@ def tool_tables(
     conventions: Conventions,
     interpolation: Interpolation = "pchip",
 ) -> dict[str, Table]:
-    """The tables of a tool-by-tool run by file name; BD-rates where there are four QPs.
+    """The tables of a tool-by-tool run in one configuration by file name; BD-rates where there are four QPs.
 
     Scores of Tables 2 and 3 are averaged over QP 32 and 37 where one of them was run.
 
@@ -372,7 +415,7 @@ def tool_tables(
         interpolation: How BD-rates are computed.
 
     Raises:
-        InputError: If two rows about the same thing differ.
+        InputError: If two rows about the same thing differ, or rows are of several configurations.
     """
     frame = frame_of(rows, ToolRow)
     results = tool_results(frame, networks)
@@ -381,7 +424,6 @@ def tool_tables(
     savings = sequence_savings(results, interpolation) if has_curves else {}
     common = (YUV_NOTE, *few_qps_note(results, MIN_QPS_FOR_BD_RATE), *tool_notes(conventions, results))
     tables = {
-        "table1_size": size_table(all_networks),
         "table2_psnr": psnr_table(shown, conventions),
         "table3_ssim": ssim_table(shown, conventions),
     }
@@ -389,6 +431,8 @@ def tool_tables(
         notes = (bd_rate_note(results, interpolation), *common)
         tables["bd_rate"] = bd_rate_table(results, savings, interpolation, (TIME_NOTE, *notes))
     tables["gain_per_qp"] = gain_table(results, common)
+    if results.configuration.is_inter:
+        tables["gain_per_layer"] = layer_table(results, common)
     tables["complexity"] = complexity_table(results, (TIME_NOTE, *common))
     if savings:
         if coded_variants(results):
@@ -398,7 +442,9 @@ def tool_tables(
         tables["bd_rate_per_sequence"] = sequence_table(results, savings, notes)
     tables["worse"] = worse_table(results, savings, common)
     tables["all_scores"] = all_scores_table(shown, conventions)
-    return tables
+    suffix = configuration_suffix(results.configuration)
+    own = {name + suffix: titled(table, results.configuration) for name, table in tables.items()}
+    return {"table1_size": size_table(all_networks), **own}
 
 
 def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bool) -> Table:
@@ -465,6 +511,7 @@ def _is_shown(name: str, last_run: LastRun) -> bool:
 class _Asked:
     """What the last tool-by-tool run asked for, checked."""
 
+    configs: tuple[ConfigName, ...]
     qps: tuple[int, ...]
     max_pictures: int | None
     ways: tuple[Way, ...]
@@ -475,13 +522,20 @@ def _asked_of_tools(path: Path, last_run: LastRun) -> _Asked:
     ways, interpolations = get_args(Way), get_args(Interpolation)
     settings = last_run.settings
     for key, is_right in (
+        ("configs", _is_list_of(settings.get("configs"), str) and set(settings["configs"]) <= set(CONFIGURATIONS)),
         ("qps", _is_list_of(settings.get("qps"), int)),
         ("max_pictures", isinstance(settings.get("max_pictures", "missing"), int | None)),
         ("ways", _is_list_of(settings.get("ways"), str) and set(settings["ways"]) <= set(ways)),
         ("interpolation", settings.get("interpolation") in interpolations),
     ):
         _check_setting(path, last_run, key, is_right)
-    return _Asked(tuple(settings["qps"]), settings["max_pictures"], tuple(settings["ways"]), settings["interpolation"])
+    return _Asked(
+        tuple(settings["configs"]),
+        tuple(settings["qps"]),
+        settings["max_pictures"],
+        tuple(settings["ways"]),
+        settings["interpolation"],
+    )
 
 
 def _is_list_of(value: object, kind: type) -> bool:

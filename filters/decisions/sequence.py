@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -56,18 +57,20 @@ def filter_and_decide(
     made_with: MadeWith | None = None,
     wiener: bool = True,
     name: str = "the decoded sequence",
+    coded_qps: Iterable[int] | None = None,
 ) -> MadeDecisions[_Written]:
     """The encoder's side: decides picture by picture against the original, and writes the coded decisions.
 
     Args:
         original: The pictures before coding.
-        decoded: The pictures to filter, as many and as large, each with the QP that it was coded with, 0 to 63.
+        decoded: The pictures to filter, as many and as large, each with the QP that the network is told, 0 to 63.
         correct: Gives the network's correction of a picture.
         target: File for the coded decisions; written whole, or not at all.
         write: Takes the filtered pictures as they come.
         made_with: What the file says of network, QP and precision, so that a decoder notices others.
         wiener: Fit a Wiener filter to each picture, behind the network.
         name: How errors name the decoded sequence.
+        coded_qps: The QPs that the pictures were coded with, which say what a bit is worth; None: those of `decoded`.
 
     Raises:
         InputError: If original and decoded pictures do not fit together, or the file cannot be written.
@@ -75,11 +78,12 @@ def filter_and_decide(
     made: list[tuple[VideoFormat, Decisions]] = []
 
     def filtered() -> Iterator[Frame]:
-        for reference, frame, qp in _pairs(original, decoded, name):
-            correction = correct(frame, qp)
-            decisions = decide(reference, frame, correction, qp)
+        known = itertools.repeat(None) if coded_qps is None else coded_qps
+        for (reference, frame, qp), coded_qp in zip(_pairs(original, decoded, name), known, strict=False):
+            correction, own_qp = correct(frame, qp), qp if coded_qp is None else coded_qp
+            decisions = decide(reference, frame, correction, own_qp)
             if wiener:
-                decisions = with_wiener_filters(decisions, reference, frame, correction, qp)
+                decisions = with_wiener_filters(decisions, reference, frame, correction, own_qp)
             made.append((frame.format(), decisions))
             yield apply_decisions(frame, correction, decisions)
 

@@ -30,7 +30,7 @@ from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import grids_of, network_input, network_target, read_extended
 from vvc_nnr.filters.picture_codecs import PictureCodec, padded
 from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
-from vvc_nnr.filters.training.pairs import reduced_pictures
+from vvc_nnr.filters.training.scenes import reduced_pictures
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 

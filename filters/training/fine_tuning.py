@@ -33,16 +33,9 @@ from vvc_nnr.filters.training.autoencoder import (
 from vvc_nnr.filters.training.calibration_pictures import Crop, Degrade
 from vvc_nnr.filters.training.in_loop import InLoopTask, RestorationTask, read_pictures
 from vvc_nnr.filters.training.loop import Identity, TrainingTask, TrainOptions, train
-from vvc_nnr.filters.training.pairs import (
-    PairOptions,
-    PairSet,
-    check_pairs,
-    filter_pictures,
-    make_pairs,
-    reduced_pictures,
-    split,
-)
+from vvc_nnr.filters.training.pairs import PairOptions, PairSet, check_pairs, make_pairs
 from vvc_nnr.filters.training.run import files_sha256, pictures_sha256
+from vvc_nnr.filters.training.scenes import reduced_pictures, split, training_scenes
 from vvc_nnr.sequences.source import open_source
 
 # Indices are told apart up to here.
@@ -275,8 +268,8 @@ class InLoopTuning:
         sources = [open_source(path) for path in self.photographs]
         encodings = PairOptions(self.qps, (self.loop_filters,))
         if self.folder.exists():
-            check_pairs(filter_pictures(sources), self.folder, encodings)
-        names = make_pairs(filter_pictures(sources), self.folder, encodings)
+            check_pairs(training_scenes(sources), self.folder, encodings)
+        names = make_pairs(training_scenes(sources), self.folder, encodings)
         training, validation = (
             PairSet(self.folder, self.loop_filters, self.qps, [names[i] for i in part]) for part in split(names)
         )

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset
 from vvc_nnr.errors import InputError
@@ -41,11 +42,9 @@ from vvc_nnr.filters.training.pairs import (
     PairOptions,
     PairSet,
     check_pairs,
-    filter_pictures,
     make_pairs,
     pair_names,
     pairs_digest,
-    split,
 )
 from vvc_nnr.filters.training.run import (
     CHECKPOINT,
@@ -61,6 +60,7 @@ from vvc_nnr.filters.training.run import (
     pictures_before,
     weights_sha256,
 )
+from vvc_nnr.filters.training.scenes import SCENES_PER_PHOTOGRAPH, kept_pictures, split, training_scenes
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, load_filter, load_inloop_filter, network_metadata
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -85,7 +85,11 @@ class InLoopRun(RunOptions):
         qps: QPs to train on.
         presets: Presets of the encoder, taken in turn; VTM has none.
         encoder: What codes the pictures: libvvenc, or a program on the PATH.
-        encoder_config: VTM's cfg/encoder_intra_vtm.cfg; given again, further files behind it.
+        encoder_config: VTM's configuration file (cfg/encoder_intra_vtm.cfg); given again, further files behind it.
+        encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
+        config: Coding configuration: ai (all intra), ra (random access), ldb (low delay B). In the last two photographs
+            are set in motion, and only post-filters are trained: inter prediction would miss what stands in the loop.
+        scenes: Moving scenes made of each photograph, for ra and ldb.
         chroma_weight: Weight of each chroma plane against 1 for luma.
         optimiser: What trains the convolutions; muon (torch 2.9) learns faster, most so from random weights.
         rung: A shape of the ladder, by complexity.
@@ -96,7 +100,8 @@ class InLoopRun(RunOptions):
         quantised_share: Share of the steps, at the end, with 8-bit weights, for a network that loses too much by them.
 
     Raises:
-        InputError: If a shape is given beside a rung or a network, which have one.
+        InputError: If a shape is given beside a rung or a network, which have one, or inter pictures are to go without
+            the codec's in-loop filters.
     """
 
     n_steps: int = 36000
@@ -107,6 +112,9 @@ class InLoopRun(RunOptions):
     presets: Sequence[Preset] = (DEFAULT_PRESET,)
     encoder: EncoderName = "libvvenc"
     encoder_config: Sequence[Path] = ()
+    encoder_arguments: Sequence[str] = ()
+    config: ConfigName = "ai"
+    scenes: int = SCENES_PER_PHOTOGRAPH
     chroma_weight: float = DEFAULT_CHROMA_WEIGHT
     optimiser: OptimiserName = "muon" if has_muon() else "adamw"
     rung: Rung | None = None
@@ -117,8 +125,13 @@ class InLoopRun(RunOptions):
     quantised_share: float = 0.0
 
     def check(self) -> None:
-        """Raises InputError if there are no pictures, or a shape is given beside a rung or network, which have one."""
+        """Raises InputError if there are no pictures, or options contradict each other."""
         RunOptions.check(self)
+        if CONFIGURATIONS[self.config].is_inter and self.loop_filters != "all":
+            raise InputError(
+                f"loop filters {self.loop_filters}, configuration {self.config}: pictures are predicted from what the "
+                "in-loop filters make, which a network cannot stand in for behind the decoder; must be all"
+            )
         if self.layout is not None and self.arch is None:
             raise InputError("layout: is for a network of your own, and there is no arch; take it away")
         named = {"arch": self.arch, "rung": self.rung, "init": self.init}
@@ -130,7 +143,10 @@ class InLoopRun(RunOptions):
 
 
 def train_inloop(
-    options: InLoopRun, provenance: Mapping[str, str], opened: Callable[[], Sequence[Source]] | None = None
+    options: InLoopRun,
+    provenance: Mapping[str, str],
+    opened: Callable[[], Sequence[Source]] | None = None,
+    cache: Path | None = None,
 ) -> Trained | None:
     """Trains an in-loop filter on pairs that the real codec makes; goes on where a run in the folder was cut off.
 
@@ -141,6 +157,8 @@ def train_inloop(
         provenance: Where the run comes from, for the card.
         opened: Opens the training pictures, once all else is checked; None: those of the options' folder. Copies of a
             file count once.
+        cache: Folder of finished encodings, so that another run on these pictures encodes nothing; None to encode
+            every time.
 
     Returns:
         What was made; None in a process of torchrun that is not the first.
@@ -153,7 +171,7 @@ def train_inloop(
     options.check()
     opened = opened or partial(open_sources, options.data)
     with worker_group() as workers, _lock(options.out, workers):
-        return _train_together(options, opened, provenance, workers)
+        return _train_together(options, opened, provenance, workers, cache)
 
 
 def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
@@ -162,7 +180,11 @@ def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
 
 
 def _train_together(
-    options: InLoopRun, opened: Callable[[], Sequence[Source]], provenance: Mapping[str, str], workers: Workers
+    options: InLoopRun,
+    opened: Callable[[], Sequence[Source]],
+    provenance: Mapping[str, str],
+    workers: Workers,
+    cache: Path | None,
 ) -> Trained | None:
     folder = options.out
     torch.manual_seed(options.seed)
@@ -171,7 +193,13 @@ def _train_together(
     said = {LAYOUT_KEY: layout.text} if is_own else network_metadata(cast(InLoopNetwork, network))
     training = replace(options.training(), quantised_share=options.quantised_share, optimiser=options.optimiser)
     encodings = PairOptions(
-        options.qps, (options.loop_filters,), options.presets, options.encoder, options.encoder_config
+        options.qps,
+        (options.loop_filters,),
+        options.presets,
+        options.encoder,
+        options.encoder_config,
+        options.encoder_arguments,
+        options.config,
     )
     identity: Identity = {
         "network": "inloop",
@@ -183,7 +211,7 @@ def _train_together(
     }
     if workers.rank == 0:
         check_checkpoint(folder / CHECKPOINT, identity, training)
-        _make_pairs(folder, opened(), encodings)
+        _make_pairs(folder, opened(), encodings, options.scenes, cache)
     workers.wait()
     names = sorted(noted_pictures(folder / PICTURES_NOTE))
     identity = {**identity, "pairs": pairs_digest(folder / PAIRS, names, encodings)}
@@ -200,19 +228,22 @@ def _train_together(
     return finish_run(folder, network, figures, training, identity, pictures, metadata, provenance)
 
 
-def _make_pairs(folder: Path, found: Sequence[Source], encodings: PairOptions) -> None:
+def _make_pairs(
+    folder: Path, found: Sequence[Source], encodings: PairOptions, per_photograph: int, cache: Path | None
+) -> None:
     """Makes the pairs of a run and notes its pictures, which must be those of its checkpoint if it has one."""
     checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / PAIRS
     before = pictures_before(checkpoint, note)
     distinct = set(distinct_files([source.path for source in found]))
     sources = [source for source in found if source.path in distinct]
+    scenes = partial(training_scenes, sources, encodings.config, per_photograph)
     if before is not None:
-        check_same_pictures(before, frame_digests(filter_pictures(sources)), checkpoint)
-    split(check_pairs(filter_pictures(sources), pairs, encodings))  # too few are known before the first is coded
+        check_same_pictures(before, frame_digests(kept_pictures(scenes())), checkpoint)
+    split(check_pairs(scenes(), pairs, encodings))  # too few are known before the first is coded
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
-    names = make_pairs(filter_pictures(sources), pairs, encodings)
+    names = make_pairs(scenes(), pairs, encodings, cache)
     note_pictures(note, pair_digests(pairs, names))
 
 
@@ -284,8 +315,7 @@ class InLoopTask:
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
         """Squared error of one batch; 1 is a network that changes nothing."""
         rng = np.random.default_rng([self._seed, step])
-        originals, decoded, qp_indices = self._pairs.crops(rng, batch_size, self._crop)
-        qps = [self._pairs.qps[i] for i in qp_indices]
+        originals, decoded, qp_indices, qps = self._pairs.crops(rng, batch_size, self._crop)
         crops = [
             filter_samples(self._layout, _frame(original), _frame(coded), qp)
             for original, coded, qp in zip(originals, decoded, qps, strict=True)
@@ -310,11 +340,12 @@ class InLoopTask:
         gains_db: dict[str, float] = {}
         runner = Runner(self.network, layout=self._layout, backend="torch", tile=None, device=device.type)
         for index, qp in enumerate(self._validation.qps):
-            gains = [self._luma_gain_db(runner, picture, index, qp) for picture in range(len(self._validation))]
+            gains = [self._luma_gain_db(runner, picture, index) for picture in range(len(self._validation))]
             gains_db[f"gain_qp{qp}_db"] = float(np.mean(gains))
         return gains_db
 
-    def _luma_gain_db(self, runner: Runner, picture: int, qp_index: int, qp: int) -> float:
+    def _luma_gain_db(self, runner: Runner, picture: int, qp_index: int) -> float:
+        qp = self._validation.told_qp(picture, qp_index)
         original, decoded = (_frame(_middle(p)) for p in self._validation.whole(picture, qp_index))
         peak = (1 << CODED_BIT_DEPTH) - 1
         luma, before = (frame.planes[0].astype(np.float64) for frame in (original, decoded))

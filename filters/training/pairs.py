@@ -7,10 +7,11 @@ A pair set is a folder with one sub-folder per picture:
                    all_qp32.npy      the decoded picture, loop filters "all", QP 32
                    none_qp32.npy     ...
                    sha256.json       the digest of each decoded picture's file
- pairs/pairs.json                    the encoder, and its presets, which the pictures took in turn
+                   told_qps.json     of inter coding: the QP that a network is told of each decoded picture
+ pairs/pairs.json                    the encoder, and its presets, which the scenes took in turn
 ```
 
-The pictures are those of the files that a user names, whole and at half size.
+The pictures are those of `scenes`, where what is coded together is one scene.
 """
 
 from __future__ import annotations
@@ -18,32 +19,34 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vvc_nnr.codec.configuration import ConfigName
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import make_folder, name_of_text, open_input, read_bytes, short_name, write_file
+from vvc_nnr.files import make_folder, open_input, read_bytes, write_file
+from vvc_nnr.filters.in_stream import strength_qps
+from vvc_nnr.filters.inference.runner import MAX_QP
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
+from vvc_nnr.filters.training.scenes import Scene, kept_pictures
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
-from vvc_nnr.sequences.frame import Frame, Plane
-from vvc_nnr.sequences.images import read_image
+from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.listing import list_folders
-from vvc_nnr.sequences.source import Source
 
 Packed = NDArray[np.uint16]
-ORIGINAL, NOTE, DIGESTS = "original.npy", "pairs.json", "sha256.json"
+_Noted = TypeVar("_Noted", str, int)
+ORIGINAL, NOTE, DIGESTS, TOLD_QPS = "original.npy", "pairs.json", "sha256.json", "told_qps.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,12 @@ class PairOptions:
     Attributes:
         qps: QPs of the encodings.
         loop_filters: In-loop filter sets of the encodings.
-        presets: The encoder's presets, which the pictures take in turn: all of them in the set at the cost of one.
+        presets: The encoder's presets, which the scenes take in turn: all of them in the set at the cost of one.
             VTM has none.
         encoder: What codes them.
         encoder_config: VTM's configuration files.
+        encoder_arguments: Further arguments of VTM or vvencapp.
+        config: "ai" (all intra), "ra" (random access) or "ldb" (low delay B).
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
@@ -64,27 +69,33 @@ class PairOptions:
     presets: Sequence[Preset] = (DEFAULT_PRESET,)
     encoder: EncoderName = "libvvenc"
     encoder_config: Sequence[Path] = ()
+    encoder_arguments: Sequence[str] = ()
+    config: ConfigName = "ai"
 
     @property
     def identity(self) -> dict[str, object]:
-        """What tells pairs of one kind from others: encoder, QPs, filter sets and presets."""
+        """What tells pairs of one kind from others: encoder, QPs, filter sets, presets and the coding configuration."""
         return {
             "qps": list(self.qps),
             "loop_filters": list(self.loop_filters),
             "presets": list(self.presets),
-            "encoder": encoder_identity(self.encoder, self.encoder_config),
+            "encoder": encoder_identity(
+                self.encoder, self.encoder_config, self.encoder_arguments, configuration=self.config
+            ),
+            **({} if self.config == "ai" else {"config": self.config}),
         }
 
 
-def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
-    """Encodes and decodes every picture; what is there already is kept, so a cut-off run goes on.
+def make_pairs(scenes: Iterable[Scene], folder: Path, options: PairOptions, cache: Path | None = None) -> list[str]:
+    """Encodes and decodes every scene; what is there already is kept, so a cut-off run goes on.
 
     A folder may hold other pictures as well, which are left alone.
 
     Args:
-        pictures: Names and 8- to 10-bit 4:2:0 pictures.
+        scenes: Of 8- to 10-bit 4:2:0 pictures.
         folder: The pair set to write.
         options: The encodings to make.
+        cache: Folder of finished encodings, which are decoded only; None to encode every time.
 
     Returns:
         Names of these pictures' sub-folders, sorted.
@@ -97,24 +108,41 @@ def make_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pai
     """
     check_note(folder, options)
     _note(folder, options)
-    names = []
-    for index, (name, frame) in enumerate(tqdm(pictures, desc="training pairs", unit="picture", disable=None)):
-        target = folder / folder_name(index, name)
+    names: list[str] = []
+    for index, scene in enumerate(tqdm(scenes, desc="training pairs", unit="scene", disable=None)):
         preset = options.presets[index % len(options.presets)]
-        make_folder(target)
-        _keep_original(target, packed_original(frame))
-        digests = _noted_digests(target)
+        targets = [folder / folder_name(len(names) + n, name) for n, name in enumerate(scene.kept.values())]
+        for target, (_, frame) in zip(targets, scene.pictures(), strict=True):
+            make_folder(target)
+            _keep_original(target, packed_original(frame))
         for loop_filters in options.loop_filters:
             for qp in options.qps:
-                file = pair_name(loop_filters, qp)
-                if not (target / file).exists() or (digests and file not in digests):
-                    coding = VvcOptions(qp, preset, loop_filters, n_threads=1)
-                    encoder = VvcEncoder(coding, encoder=options.encoder, config=options.encoder_config)
-                    pair = pack(_coded(frame, encoder))
-                    digests[file] = _save(target / file, pair)
-                    _note_digests(target, digests)
-        names.append(target.name)
+                if not all(_is_there(target, pair_name(loop_filters, qp)) for target in targets):
+                    encoder = VvcEncoder(
+                        VvcOptions(qp, preset, loop_filters, n_threads=1, config=options.config),
+                        cache,
+                        encoder=options.encoder,
+                        config=options.encoder_config,
+                        arguments=options.encoder_arguments,
+                    )
+                    _save_pairs(targets, pair_name(loop_filters, qp), _coded(scene, encoder))
+        names += [target.name for target in targets]
     return sorted(names)
+
+
+def _is_there(target: Path, file: str) -> bool:
+    """Whether a picture has the pair of this name, with its digest where digests are noted."""
+    digests = _noted(target / DIGESTS, str)
+    return (target / file).exists() and (not digests or file in digests)
+
+
+def _save_pairs(targets: Sequence[Path], file: str, coded: Sequence[tuple[Frame, int | None]]) -> None:
+    """Writes what became of the pictures of a scene, and last of all its digest."""
+    for target, (frame, told_qp) in zip(targets, coded, strict=True):
+        digest = _save(target / file, pack(frame))
+        if told_qp is not None:
+            _add(target / TOLD_QPS, int, file, told_qp)
+        _add(target / DIGESTS, str, file, digest)
 
 
 def pair_name(loop_filters: LoopFilters, qp: int) -> str:
@@ -164,7 +192,9 @@ class PairSet:
         if not folders:
             raise InputError(f"{folder}: holds no training pairs; make them first")
         self._originals = [_packed(f / ORIGINAL) for f in folders]
-        self._decoded = [[_packed(f / pair_name(loop_filters, qp)) for qp in self.qps] for f in folders]
+        files = [pair_name(loop_filters, qp) for qp in self.qps]
+        self._decoded = [[_packed(f / file) for file in files] for f in folders]
+        self._told_qps = [_told_qps(f, files, self.qps) for f in folders]
         for name, original, decoded in zip(self.names, self._originals, self._decoded, strict=True):
             if any(each.shape != original.shape for each in decoded):
                 raise InputError(f"{folder / name}: its pictures are not of one size; remove it and make it anew")
@@ -172,11 +202,15 @@ class PairSet:
     def __len__(self) -> int:
         return len(self._originals)
 
+    def told_qp(self, picture: int, qp_index: int) -> int:
+        """The QP that a network is told of a decoded picture: with intra pictures that of its stream."""
+        return self._told_qps[picture][qp_index]
+
     def whole(self, picture: int, qp_index: int) -> tuple[Packed, Packed]:
         """Original and decoded picture."""
         return np.asarray(self._originals[picture]), np.asarray(self._decoded[picture][qp_index])
 
-    def crops(self, rng: np.random.Generator, n: int, size: int) -> tuple[Packed, Packed, NDArray[np.int64]]:
+    def crops(self, rng: np.random.Generator, n: int, size: int) -> tuple[Packed, Packed, NDArray[np.int64], list[int]]:
         """Random square crops, turned and mirrored as whole pictures would be.
 
         Turning a picture also permutes its four luma phases, so crops are turned before they are packed apart.
@@ -187,9 +221,11 @@ class PairSet:
             size: Side of a crop in half-size samples.
 
         Returns:
-            Originals and decoded crops (n, 6, size, size), and the index of each crop's QP.
+            Originals and decoded crops (n, 6, size, size), the index of each crop's QP, and the QP that a network is
+            told of it.
         """
         originals, decoded = np.empty((2, n, 6, size, size), np.uint16)
+        told_qps = []
         qp_indices = rng.integers(len(self.qps), size=n)
         for i in range(n):
             picture = int(rng.integers(len(self)))
@@ -200,7 +236,8 @@ class PairSet:
             window = (slice(None), slice(top, top + size), slice(left, left + size))
             originals[i] = turned(source[window], turn)
             decoded[i] = turned(self._decoded[picture][qp_indices[i]][window], turn)
-        return originals, decoded, qp_indices
+            told_qps.append(self.told_qp(picture, qp_indices[i]))
+        return originals, decoded, qp_indices, told_qps
 
     def mean_squared_errors(self) -> NDArray[np.float64]:
         """Mean squared error of the codec per QP and (luma, Cb, Cr), samples scaled to 0..1; shape (n_qps, 3).
@@ -250,11 +287,11 @@ def turned(packed: Packed, turn: int) -> Packed:
     return np.stack([a, b, c, d, cb, cr])
 
 
-def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: PairOptions) -> list[str]:
+def check_pairs(scenes: Iterable[Scene], folder: Path, options: PairOptions) -> list[str]:
     """Refuses what `make_pairs` would refuse half-way; nothing is written.
 
     Args:
-        pictures: As of `make_pairs`.
+        scenes: As of `make_pairs`.
         folder: The pair set, which need not be there yet.
         options: The encodings to make.
 
@@ -266,7 +303,7 @@ def check_pairs(pictures: Iterable[tuple[str, Frame]], folder: Path, options: Pa
     """
     check_note(folder, options)
     names = []
-    for index, (name, frame) in enumerate(pictures):
+    for index, (name, frame) in enumerate(kept_pictures(scenes)):
         target, original = folder / folder_name(index, name), packed_original(frame)
         if (target / ORIGINAL).exists():
             _check_same(target, original)
@@ -303,13 +340,15 @@ def pairs_digest(folder: Path, names: Sequence[str], options: PairOptions) -> st
     found = hashlib.sha256()
     files = [ORIGINAL, *(pair_name(loop_filters, qp) for loop_filters in options.loop_filters for qp in options.qps)]
     for name in names:
-        noted = _noted_digests(folder / name)
+        noted = _noted(folder / name / DIGESTS, str)
         for file in files:
             with open_input(folder / name / file) as data:
                 digest = hashlib.file_digest(data, "sha256")
             if noted.get(file, digest.hexdigest()) != digest.hexdigest():
                 raise InputError(f"{folder / name / file}: is not as it was made: damaged; remove it, to be made anew")
             found.update(digest.digest())
+            if options.config != "ai":
+                found.update(_told_qp(folder / name, file).to_bytes(1) if file != ORIGINAL else b"")
     return found.hexdigest()
 
 
@@ -334,6 +373,7 @@ def check_note(folder: Path, options: PairOptions) -> None:
         found = dict(parse_json(read_bytes(note)))
     except (BitstreamError, ValueError, TypeError) as error:
         raise InputError(f"{note}: cannot be read: {error}; make the pairs anew in another folder") from error
+    found.setdefault("config", "ai")
     for key, value in _note_of(options).items():
         if found.get(key) != value:
             raise InputError(
@@ -349,7 +389,7 @@ def _note(folder: Path, options: PairOptions) -> None:
 
 
 def _note_of(options: PairOptions) -> dict[str, object]:
-    return {key: options.identity[key] for key in ("encoder", "presets")}
+    return {"config": options.config} | {key: options.identity[key] for key in ("encoder", "presets")}
 
 
 def _keep_original(target: Path, original: Packed) -> None:
@@ -365,10 +405,15 @@ def _check_same(target: Path, original: Packed) -> None:
         raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
 
 
-def _coded(frame: Frame, encoder: VvcEncoder) -> Frame:
-    encoded = encoder.encode([frame])
-    frames: Iterator[Frame] = decode_vvc(encoded.stream, width=frame.width, height=frame.height, check=False)
-    return next(frames)
+def _coded(scene: Scene, encoder: VvcEncoder) -> list[tuple[Frame, int | None]]:
+    """The decoded pictures that are kept of a scene, and with inter pictures the QP that a network is told of each."""
+    encoded = encoder.encode(scene.frames, scene.fps)
+    is_inter = encoder.options.configuration.is_inter
+    told: Sequence[int | None] = strength_qps(read_vvc_stream(encoded.stream)) if is_inter else [None]
+    first = scene.frames[0]
+    decoded = decode_vvc(encoded.stream, width=first.width, height=first.height, check=False)
+    pairs = zip(decoded, told, strict=True)
+    return [pair for place, pair in enumerate(pairs) if place in scene.kept]
 
 
 def _save(path: Path, packed: Packed) -> str:
@@ -379,113 +424,38 @@ def _save(path: Path, packed: Packed) -> str:
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
-def _noted_digests(folder: Path) -> dict[str, str]:
-    """The digests of a picture's files by name, none where an older version made them.
+def _told_qps(folder: Path, files: Sequence[str], qps: Sequence[int]) -> list[int]:
+    """The QP that a network is told of each of a picture's decoded files: the stream's where all are intra pictures."""
+    if not (folder / TOLD_QPS).exists():
+        return list(qps)
+    return [_told_qp(folder, file) for file in files]
+
+
+def _told_qp(folder: Path, file: str) -> int:
+    told = _noted(folder / TOLD_QPS, int).get(file)
+    if told is None or not 0 <= told <= MAX_QP:
+        raise InputError(f"{folder / TOLD_QPS}: no QP of {file}, 0 to {MAX_QP}; remove {folder}, to be made anew")
+    return told
+
+
+def _noted(note: Path, kind: type[_Noted]) -> dict[str, _Noted]:
+    """What is noted of a picture's files by name, nothing where there is no note (digests of older versions).
 
     Raises:
-        InputError: If their note cannot be read.
+        InputError: If the note cannot be read.
     """
-    note = folder / DIGESTS
     if not note.exists():
         return {}
     try:
         found = parse_json(read_bytes(note))
     except BitstreamError as error:
-        raise InputError(f"{note}: cannot be read: {error}; remove {folder}, to be made anew") from error
-    if not isinstance(found, dict) or not all(isinstance(digest, str) for digest in found.values()):
-        raise InputError(f"{note}: no list of digests; remove {folder}, to be made anew")
+        raise InputError(f"{note}: cannot be read: {error}; remove {note.parent}, to be made anew") from error
+    if not isinstance(found, dict) or not all(type(value) is kind for value in found.values()):
+        raise InputError(f"{note}: not what it must hold; remove {note.parent}, to be made anew")
     return found
 
 
-def _note_digests(folder: Path, digests: Mapping[str, str]) -> None:
-    write_file(folder / DIGESTS, json.dumps(dict(digests), indent=1, sort_keys=True).encode() + b"\n")
-
-
-MIN_SIDE = 128
-"""Smaller pictures are left out: a training crop would not fit."""
-REDUCTIONS = (2, 3, 4, 6, 8, 12)
-PATCH = 32
-
-
-def filter_pictures(sources: Sequence[Source], every: int = 8) -> Iterator[tuple[str, Frame]]:
-    """Yields each source's pictures whole and at half size, with a name.
-
-    Args:
-        sources: Images or sequences.
-        every: Of a sequence, every how many-th picture is taken.
-    """
-    for source in sources:
-        for index, frame in enumerate(source.frames()):
-            if index % every:
-                continue
-            name = f"{short_name(name_of_text(source.name))}_{index:04d}".replace("/", "_")
-            whole = _multiple_of_16(frame)
-            if whole is not None:
-                yield f"{name}_x1", whole
-            half = _multiple_of_16(_half_size(frame))
-            if half is not None:
-                yield f"{name}_x2", half
-
-
-def reduced_pictures(paths: Sequence[Path], reductions: Sequence[int] = REDUCTIONS) -> list[NDArray[np.uint8]]:
-    """Images as RGB, each reduced by several factors, so that 32x32 patches hold whole things.
-
-    Raises:
-        InputError: If no image is large enough, or one cannot be read.
-    """
-    pictures = []
-    for path in tqdm(paths, desc="pictures", unit="picture", disable=None):
-        picture = read_image(path)
-        for reduction in reductions:
-            size = (picture.shape[1] // reduction, picture.shape[0] // reduction)
-            if min(size) >= PATCH:
-                pictures.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8))
-    if not pictures:
-        wanted = f"at least {PATCH * min(reductions)} samples on its shorter side"
-        raise InputError(f"training needs images of {wanted}, none of {len(paths)} has them")
-    return pictures
-
-
-def split(names: Sequence[str], every: int = 30) -> tuple[list[int], list[int]]:
-    """Indices of training and validation pictures; all pictures made from one source fall on one side.
-
-    Args:
-        names: Names from `filter_pictures`, perhaps with a number in front.
-        every: Every how many-th source is kept for validation.
-
-    Raises:
-        InputError: If there are not two sources.
-    """
-    sources = sorted({_source_name(name) for name in names})
-    if len(sources) < 2:
-        raise InputError(
-            f"training needs pictures of at least 2 sources, got {len(sources)}; "
-            f"pictures below {MIN_SIDE} samples on a side are left out"
-        )
-    kept = set(sources[every - 1 :: every]) or {sources[-1]}
-    validation = [i for i, name in enumerate(names) if _source_name(name) in kept]
-    return sorted(set(range(len(names))) - set(validation)), validation
-
-
-def _source_name(name: str) -> str:
-    return re.sub(r"^\d{4,}_(?=.*_\d+_x)", "", name).rpartition("_x")[0].rpartition("_")[0]
-
-
-def _half_size(frame: Frame) -> Frame | None:
-    if min(frame.width, frame.height) < 2 * MIN_SIDE:
-        return None
-    frame = frame.cropped(frame.width // 4 * 4, frame.height // 4 * 4)
-    return Frame(tuple(_halved(plane) for plane in frame.planes), frame.bit_depth, frame.chroma_format)
-
-
-def _halved(plane: Plane) -> Plane:
-    height, width = plane.shape
-    halved = cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    return cast(Plane, halved)
-
-
-def _multiple_of_16(frame: Frame | None) -> Frame | None:
-    if frame is None:
-        return None
-    width, height = frame.width // 16 * 16, frame.height // 16 * 16
-    return frame.cropped(width, height) if min(width, height) >= MIN_SIDE else None
+def _add(note: Path, kind: type[_Noted], file: str, value: _Noted) -> None:
+    """Notes one more of a picture's files."""
+    noted = _noted(note, kind) | {file: value}
+    write_file(note, json.dumps(noted, indent=1, sort_keys=True).encode() + b"\n")

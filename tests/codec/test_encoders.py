@@ -7,7 +7,7 @@ import re
 import pytest
 from stand_ins import calls_of, frames
 
-from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity
+from vvc_nnr.codec.encoders import VvcEncoder, encoder_identity, encoder_title
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.errors import ExternalToolError, InputError
 
@@ -66,6 +66,8 @@ def test_several_configurations_and_further_arguments(programs, config, tmp_path
     assert called[:4] == ["-c", str(config), "-c", str(more)]
     assert called[-1] == "--QuadtreeTULog2MaxSize=5"
     assert encoder_identity("vtm", [config, more]) != encoder_identity("vtm", config)
+    title = encoder_title("vtm", [config, more], ["--MTS=0"])
+    assert re.fullmatch(rf"vtm \(EncoderApp \w{{16}}, {config.name} \w{{16}}, mine\.cfg \w{{16}}, --MTS=0\)", title)
     with pytest.raises(InputError, match="libvvenc takes no further arguments, got --x"):
         VvcEncoder(VvcOptions(32), arguments=["--x"])
 

@@ -118,7 +118,7 @@ def test_cached_encoding_runs_no_program_until_something_changes(programs, confi
         ("Path(value('-b')).touch()", "it wrote nothing"),
         ("Path(value('-b')).write_bytes(b'x')", "0 of 2 pictures in its log"),
         (ENCODE + VTM.replace("for p in pictures", "for p in pictures[1:]"), "1 of 2 pictures in its log"),
-        (ENCODE + VTM.replace("I-SLICE", "B-SLICE"), "it coded inter pictures: give it an all-intra"),
+        (ENCODE + VTM.replace("I-SLICE", "B-SLICE"), "it coded inter pictures: give it a configuration for all intra"),
         (ENCODE + VTM.replace("QP {{p.qp}}", "QP 29"), r"coded at QP \[29, 29\], asked for 37"),
         (VTM.replace("encode(", "fake("), "failed; exit code 1"),
         (

@@ -9,8 +9,10 @@ import os
 import re
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stand_ins import same
 
@@ -21,6 +23,7 @@ from vvc_nnr.codec.sei import insert_sei, remove_sei
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.errors import ExternalToolError
 from vvc_nnr.sequences.frame import Frame
 
 pytestmark = pytest.mark.programs
@@ -154,6 +157,20 @@ def test_a_filter_leaves_the_pictures(stream, tool):
         same(list(decode_vvc(placed)), decoded)
 
 
+@vvencapp
+@vtm_decoder
+@pytest.mark.parametrize("suffix", [False, True])
+def test_vtm_takes_messages_at_pictures_of_all_temporal_sublayers(real_pictures, tmp_path, suffix):
+    (tmp_path / "in.yuv").write_bytes(b"".join(frame.tobytes() for frame in real_pictures(9, 64, 48)))
+    coding = "--size 64x48 --format yuv420 --fps 30 --frames 9 --preset faster --qp 37 --intraperiod 8 --threads 1"
+    command = ["vvencapp", "--input", "in.yuv", *coding.split(), "--output", "ra.266"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    stream = (tmp_path / "ra.266").read_bytes()
+    assert len({unit[1] & 7 for unit in stream.split(b"\x00\x00\x01")[1:]}) > 1
+    placed = insert_sei(stream, [FILTERS["inside"].message()], at="picture", suffix=suffix)
+    assert vtm_decodes(placed, tmp_path)[1] == vtm_decodes(stream, tmp_path)[1]
+
+
 ENCODERS = [pytest.param("vtm", marks=[vtm_encoder]), pytest.param("vvencapp", marks=[vvencapp])]
 
 
@@ -238,3 +255,27 @@ def test_qps_of_pictures_in_tiles_and_slices(real_pictures, tmp_path, partition,
 def test_decoders_give_the_pictures_of_ffmpeg(tool, name):
     decoded: list[Frame] = list(ExternalDecoder(tool).decode(DATA / f"{name}.266"))
     same(decoded, list(decode_vvc(DATA / f"{name}.266")))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("config", ["ra", "ldb"])
+def test_encoders_code_inter_pictures(real_pictures, encoder, config):
+    name = {"ra": "randomaccess", "ldb": "lowdelay"}[config]
+    file = CONFIG.with_name(f"encoder_{name}_vtm.cfg") if encoder == "vtm" else None
+    source = real_pictures(9, 64, 48)
+    options = VvcOptions(37, n_threads=1, config=config)
+    coded = VvcEncoder(options, encoder=encoder, config=file).encode(source, Fraction(30000, 1001))
+    assert "".join(picture.slice_type for picture in coded.pictures) == "I" + "B" * 8
+    assert len({picture.qp for picture in coded.pictures}) > 2
+    assert len({picture.temporal_layer for picture in coded.pictures}) == (1 if config == "ldb" else 5)
+    decoded = list(decode_vvc(coded.stream))
+    errors = [[np.abs(d.planes[0] - 4.0 * s.planes[0]).mean() for s in source] for d in decoded]
+    assert np.argmin(errors, axis=1).tolist() == list(range(9))
+
+
+@vtm_encoder
+def test_a_configuration_file_of_another_configuration_is_refused(real_pictures):
+    options = VvcOptions(37, n_threads=1, config="ra")
+    encoder = VvcEncoder(options, encoder="vtm", config=CONFIG.with_name("encoder_lowdelay_vtm.cfg"))
+    with pytest.raises(ExternalToolError, match="give it a configuration for random access"):
+        encoder.encode(real_pictures(33, 32, 32))

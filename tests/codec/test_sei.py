@@ -68,6 +68,17 @@ def test_at_which_pictures(at, pictures, suffix):
     assert len(picture_units(placed)) == 4
 
 
+@pytest.mark.parametrize("suffix", [False, True])
+def test_messages_have_the_temporal_layer_of_their_picture(suffix):
+    stream = nal(IDR, FIRST_SLICE) + b"\x00\x00\x01\x00\x04" + FIRST_SLICE + b"\x00\x00\x01\x00\x02" + FIRST_SLICE
+    placed = insert_sei(stream, [MARK], at="picture", suffix=suffix)
+    assert [unit.temporal_id for unit in nal_units(placed)] == [0, 0, 3, 3, 1, 1]
+    hevc = HEVC + b"\x00\x00\x01\x02\x03\xd0"
+    placed = insert_sei(hevc, [MARK], at="picture", suffix=suffix, standard="hevc")
+    headers = [part[1] & 7 for part in placed.split(b"\x00\x00\x01")[1:]]
+    assert headers[-2:] == [3, 3]
+
+
 def test_right_before_the_slices_or_right_behind_them():
     assert kinds(insert_sei(PICTURE, [MARK, MARK])) == [20, 15, 16, 23, 23, 8, 8, 24]
     assert kinds(insert_sei(PICTURE, [MARK], suffix=True)) == [20, 15, 16, 8, 8, 24, 24]

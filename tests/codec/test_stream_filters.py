@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_nal import CRA, SPS, TRAIL, nal
 
-from vvc_nnr.codec.nnpf import NnpfActivation, NnpfCharacteristics
+from vvc_nnr.codec.nnpf import NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.sei import SeiMessage, sei_messages, sei_nal_unit, user_data
 from vvc_nnr.codec.stream_filters import (
     DECISIONS_UUID,
     SETTINGS_UUID,
     FilterDecisions,
     FilterSettings,
+    filter_number,
     filters_by_picture,
     free_filter_id,
     listed_messages,
@@ -90,6 +91,33 @@ def test_what_is_not_there_cannot_run(contents, message):
         filters_by_picture(stream_of((0, 0, *contents)))
 
 
+def test_what_is_wrong_with_other_filters_is_passed_over_where_one_is_named():
+    """VTM's default settings run an update that is not there, and bits are missing where its purpose is 4."""
+    other = NnpfCharacteristics(id=2, mode_idc=1, uri="a", tag_uri="b")
+    damaged = SimpleNamespace(message=lambda: SeiMessage(NNPFC, other.message().payload[:3]))
+    on_update = NnpfActivation(target_id=2)
+    for wrong in ((on_update,), (damaged, on_update)):
+        stream = stream_of((0, 0, BASE, ON, *wrong))
+        ((found,),) = filters_by_picture(stream, 1)
+        assert found.base == BASE
+        for named in (None, 2):
+            with pytest.raises(BitstreamError):
+                filters_by_picture(stream, named)
+    assert filter_number(damaged.message()) == 2
+
+
+def test_a_damaged_message_matters_where_its_filter_runs():
+    whole = NnpfCharacteristics(id=2, mode_idc=1, uri="a", tag_uri="b").message().payload
+    damaged = SimpleNamespace(message=lambda: SeiMessage(NNPFC, whole[:3]))
+    ((found,),) = filters_by_picture(stream_of((0, 0, BASE, damaged, ON)))
+    assert found.base == BASE
+    on_other = NnpfActivation(target_id=2, persistence_flag=True, target_base_flag=True)
+    of_no_number = SimpleNamespace(message=lambda: SeiMessage(NNPFA, b""))
+    for activation in (on_other, of_no_number):
+        with pytest.raises(BitstreamError):
+            filters_by_picture(stream_of((0, 0, BASE, damaged, ON), (0, 1, activation)))
+
+
 @given(
     st.builds(
         FilterSettings,
@@ -112,9 +140,9 @@ def test_user_data_of_others_and_of_later_versions():
     assert parse_filter_message(user_data(bytes(16), b"x")) is None
     assert parse_filter_message(SeiMessage(5, b"short")) is None
     assert parse_filter_message(SeiMessage(132, SETTINGS_UUID)) is None
-    for uuid in (SETTINGS_UUID, DECISIONS_UUID):
-        with pytest.raises(UnsupportedError, match="of version 2: this program reads version 1"):
-            parse_filter_message(user_data(uuid, b"\x02\x80"))
+    for uuid, version in ((SETTINGS_UUID, 2), (DECISIONS_UUID, 1)):
+        with pytest.raises(UnsupportedError, match=f"of version 3: this program reads version {version}"):
+            parse_filter_message(user_data(uuid, b"\x03\x80"))
         with pytest.raises(BitstreamError):
             parse_filter_message(user_data(uuid, b""))
     whole = FilterSettings(filter_id=1, network_sha256=bytes(32)).message().payload
@@ -137,3 +165,16 @@ def test_messages_that_are_not_read_say_why_and_numbers_that_are_free():
     assert "nnpfc_purpose" in listed[0].problem
     assert free_filter_id(listed) == 2
     assert free_filter_id([]) == 1
+
+
+@given(st.integers(0, 2**32 - 2), st.binary(max_size=20))
+def test_the_number_of_a_filter_is_read_from_any_message(number, data):
+    contents = (
+        NnpfCharacteristics(id=number, payload_byte=data),
+        NnpfActivation(target_id=number),
+        FilterSettings(filter_id=number),
+        FilterDecisions(number, data),
+    )
+    assert [filter_number(content.message()) for content in contents] == [number] * 4
+    assert filter_number(SeiMessage(132, data)) is None
+    assert filter_number(SeiMessage(NNPFC, data[:2])) is None

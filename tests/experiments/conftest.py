@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import skimage.data
 import torch
@@ -29,6 +30,13 @@ from vvc_nnr.sequences.y4m import Y4mWriter
 Run = Callable[..., str]
 QPS = (22, 27, 32, 37)
 ANCHOR_DB = {"all": 0.0, "deblock-sao": -0.2, "none": -0.25}
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encodings of tests do not go into the user's own cache, nor come from it."""
+    folder = tmp_path_factory.getbasetemp() / "user_cache"
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(folder / name))
 
 
 def tool_row(

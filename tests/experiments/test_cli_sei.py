@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -17,7 +19,9 @@ import torch
 
 from vvc_nnr import compress
 from vvc_nnr.bitstream.number_formats import Array
+from vvc_nnr.codec.nal import ACCESS_UNIT_DELIMITER, RADL, nal_units
 from vvc_nnr.codec.nnpf import NNC_TAG_URI, NnpfActivation, NnpfCharacteristics
+from vvc_nnr.codec.programs import ffmpeg_executable
 from vvc_nnr.codec.sei import insert_sei
 from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
 from vvc_nnr.coding.update import BaseState, compress_update
@@ -29,6 +33,7 @@ from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
+STREAMS = Path(os.environ.get("VVC_NNR_DATA", "../shared/data"), "streams")
 Run = Callable[..., str]
 NETWORK = "inloop-vlop"
 
@@ -63,6 +68,74 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 def samples(path: Path) -> list[bytes]:
     return [frame.tobytes() for frame in read_y4m(path)]
+
+
+@pytest.fixture(scope="module")
+def led(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random access stream whose first picture is led by seven that are output before it, in temporal layers."""
+    stream = tmp_path_factory.mktemp("led") / "led.266"
+    frames = [rgb_to_frame(skimage.data.astronaut()[i : i + 48, 60:124], bit_depth=10) for i in range(9)]
+    source = "-f rawvideo -pix_fmt yuv420p10le -s 64x48 -r 30 -i pipe:0 -c:v libvvenc -preset faster -qp 37 -qpa 0"
+    command = [ffmpeg_executable(), "-v", "error", *source.split(), "-vvenc-params", "SEIDecodedPictureHash=md5"]
+    pictures = b"".join(frame.tobytes() for frame in frames)
+    subprocess.run([*command, "-f", "vvc", stream], input=pictures, check=True, stderr=subprocess.DEVNULL)
+    units = list(nal_units(stream.read_bytes()))
+    assert sum(unit.nal_unit_type == RADL for unit in units) == 7
+    assert max(unit.temporal_id for unit in units) > 2
+    return stream
+
+
+@pytest.mark.parametrize("suffix", [(), ("--suffix",)])
+@pytest.mark.parametrize("at", ["sequence", "irap", "once", "picture"])
+def test_pictures_that_lead_the_first_are_filtered_too(
+    run: Run, led: Path, tmp_path: Path, at: str, suffix: tuple[str, ...]
+) -> None:
+    t = tmp_path / "t.266"
+    inserted = json.loads(run("sei", "insert", led, "--network", NETWORK, "--at", at, *suffix, "-o", t, "--json"))
+    assert (inserted["n_pictures"], inserted["n_pictures_filtered"]) == (9, 9)
+    run("filter", t, "-o", tmp_path / "self.y4m")
+    run("filter", led, "--model", NETWORK, "-o", tmp_path / "hand.y4m")
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+    layers: list[set[int]] = []
+    for unit in nal_units(t.read_bytes()):
+        if unit.nal_unit_type == ACCESS_UNIT_DELIMITER:
+            layers.append(set())
+        elif unit.nal_unit_type in (*range(12), 23, 24):
+            layers[-1].add(unit.temporal_id)
+    assert all(len(each) == 1 for each in layers)  # messages have the layer of their picture
+    run("sei", "remove", t, "-o", tmp_path / "back.266")
+    assert (tmp_path / "back.266").read_bytes() == led.read_bytes()
+
+
+def test_decisions_travel_with_leading_pictures(run: Run, led: Path, tmp_path: Path) -> None:
+    run("decode", led, "-o", tmp_path / "in.y4m")
+    made = ("filter", led, "--model", NETWORK, "--original", tmp_path / "in.y4m", "--decisions-out", tmp_path / "d.bin")
+    run(*made, "-o", tmp_path / "made.y4m")
+    run("sei", "insert", led, "--network", NETWORK, "--decisions", tmp_path / "d.bin", "-o", tmp_path / "t.266")
+    run("filter", tmp_path / "t.266", "-o", tmp_path / "self.y4m")
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "made.y4m")
+
+
+@pytest.mark.skipif(not (STREAMS / "c400.266").exists(), reason="VTM's streams are not here")
+def test_pictures_without_chroma(run: Run, tmp_path: Path) -> None:
+    c400, t = STREAMS / "c400.266", tmp_path / "t.266"
+    run("sei", "insert", c400, "--network", NETWORK, "-o", t)
+    (said,) = [each for each in json.loads(run("sei", "list", t, "--json"))["messages"] if each["payload_type"] == 210]
+    assert (said["fields"]["nnpfc_inp_order_idc"], said["fields"]["nnpfc_out_order_idc"]) == (0, 0)
+    run("filter", t, "-o", tmp_path / "self.y4m")
+    run("filter", c400, "--model", NETWORK, "-o", tmp_path / "hand.y4m")
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+
+
+def test_a_damaged_network_is_not_handed_out(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    run("sei", "insert", folder / "a.266", "--network", NETWORK, "--at", "once", "-o", tmp_path / "t.266")
+    data = bytearray((tmp_path / "t.266").read_bytes())
+    data[data.index(network_path(NETWORK).read_bytes()[5000:5020])] ^= 4
+    (tmp_path / "t.266").write_bytes(data)
+    assert "checksum" in refused("sei", "extract", tmp_path / "t.266", "-o", tmp_path / "no.nnc")
+    assert not (tmp_path / "no.nnc").exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--at", "once"), ("--at", "picture", "--suffix"), ("--qp", "37")])
@@ -100,7 +173,7 @@ def test_decisions_travel_too_and_are_held_to_what_made_them(
     made = ("filter", a, "--model", NETWORK, "--qp", "37", "--original", folder / "in.y4m")
     run(*made, "--decisions-out", d, "-o", tmp_path / "made.y4m")
     inserted = json.loads(run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "-o", t, "--json"))
-    assert inserted["decision_bytes"] == d.stat().st_size + 16 + 2
+    assert inserted["decision_bytes"] == d.stat().st_size
     run("filter", t, "-o", tmp_path / "self.y4m")
     assert samples(tmp_path / "self.y4m") == samples(tmp_path / "made.y4m")
     run("sei", "extract", t, "--decisions", "-o", tmp_path / "again.bin")
@@ -113,6 +186,8 @@ def test_decisions_travel_too_and_are_held_to_what_made_them(
     no = ("-o", tmp_path / "no.266", "--decisions", d)
     assert "another network than inloop-lop" in refused("sei", "insert", a, "--network", "inloop-lop", *no)
     assert "--qp 30 was given" in refused("sei", "insert", a, "--network", NETWORK, "--qp", "30", *no)
+    said = refused("sei", "insert", a, "--network", NETWORK, "--precision", "int8", *no)
+    assert "decisions made with precision float32, --precision int8 was given" in said
     assert not list(tmp_path.glob("no.*"))
 
 
@@ -175,9 +250,12 @@ def test_a_precision_that_the_stream_does_not_say(
 def test_the_pictures_that_were_meant(run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     hand = ("filter", folder / "a.266", "--model", NETWORK, "--precision", "int8", "-o", tmp_path / "hand.y4m")
     digest = json.loads(run(*hand, "--json"))["output_md5"]
-    insert = ("sei", "insert", folder / "a.266", "--network", NETWORK, "--filtered-md5")
+    plain = ("sei", "insert", folder / "a.266", "--network", NETWORK, "--filtered-md5")
+    said = refused(*plain, digest, "-o", tmp_path / "no.266")
+    assert "give the one that they were filtered with (--precision int8)" in said
+    insert = (*plain[:-1], "--precision", "int8", "--filtered-md5")
     run(*insert, digest, "-o", tmp_path / "t.266")
-    run("filter", tmp_path / "t.266", "--precision", "int8", "-o", tmp_path / "self.y4m")
+    run("filter", tmp_path / "t.266", "-o", tmp_path / "self.y4m")
     assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
     run(*insert, "0" * 32, "-o", tmp_path / "wrong.266")
     said = refused("filter", tmp_path / "wrong.266", "-o", tmp_path / "no.y4m")
@@ -352,9 +430,13 @@ def test_the_commands_of_the_document_run(
     (tmp_path / "out.266").write_bytes((folder / "a.266").read_bytes())
     monkeypatch.chdir(tmp_path)
     lines = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
-    assert len(lines) == 7
+    assert len(lines) == 8
+    output_md5 = ""
     for line in lines:
-        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+        capsys.readouterr()
+        assert main(shlex.split(line.replace("OUTPUT_MD5", output_md5))[1:]) == 0, capsys.readouterr().err
+        if "--json" in line:
+            output_md5 = json.loads(capsys.readouterr().out)["output_md5"]
     assert (tmp_path / "out.266").read_bytes() == (folder / "a.266").read_bytes()
 
 

@@ -24,7 +24,7 @@ inline int lane_count(int64_t n_block_rows, int n_threads, int max_lanes) {
 
 // What the threads work with; none of it is theirs to allocate.
 struct Workbench {
-  int n_lanes = 0;
+  int n_lanes = 0, n_states = 0;
   bool is_wide = false;
   std::unique_ptr<Lane[]> lanes;
 #if NNR_X86
@@ -32,14 +32,16 @@ struct Workbench {
 #endif
 
   // False if there is no memory.
-  bool build(const TensorLayout& layout, int64_t n_bytes, int n_threads, bool portable) {
+  bool build(const TensorLayout& layout, [[maybe_unused]] int64_t n_bytes, int n_threads,
+             [[maybe_unused]] bool portable) {
     const int64_t n_block_rows = layout.n_block_rows();
     n_lanes = lane_count(n_block_rows, n_threads, kMaxLanes);
 #if NNR_X86
     is_wide = !portable && has_wide_lanes() && n_bytes < 1 << 30 && n_block_rows > int64_t{kFewLanes} * n_threads;
     if (is_wide) {
-      n_lanes = lane_count(n_block_rows, n_threads, kWideLanes);
-      states.reset(new (std::nothrow) WideState[static_cast<size_t>(n_threads)]);
+      n_lanes = lane_count(n_block_rows, n_threads, kMaxWideLanes);
+      n_states = (n_lanes + kWideLanes - 1) / kWideLanes;
+      states.reset(new (std::nothrow) WideState[static_cast<size_t>(n_states * n_threads)]);
       if (!states) return false;
     }
 #endif
@@ -50,7 +52,7 @@ struct Workbench {
   void work(int thread, LaneJob& job, bool portable) {
     Lane* own = lanes.get() + thread * n_lanes;
 #if NNR_X86
-    if (is_wide) return decode_wide_lanes(states[static_cast<size_t>(thread)], own, n_lanes, job);
+    if (is_wide) return decode_wide_lanes(states.get() + thread * n_states, own, n_lanes, job);
 #endif
     decode_lanes(own, n_lanes, job, portable);
   }

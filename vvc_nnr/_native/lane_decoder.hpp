@@ -150,24 +150,33 @@ inline bool start_lane(Lane& lane, LaneJob& job, bool portable) {
   return false;
 }
 
+// Values of a lane that stay together in the tensor.
+struct Run {
+  int64_t n;
+  int64_t place;
+};
+
+// The next run of a lane, of n_values at most, 1 or more.
+NNR_INLINE Run take_run(Lane& lane, const TensorLayout& layout, int64_t n_values) {
+  const int64_t side = layout.side(), top = lane.block_row * side;
+  const int64_t width = std::min(side, layout.n_columns - lane.left);
+  const Run run{std::min(width - lane.column, n_values), lane.row * layout.n_columns + lane.left + lane.column};
+  lane.n_missing -= run.n;
+  lane.column += run.n;
+  if (lane.column == width) {
+    lane.column = 0;
+    if (++lane.row == std::min(top + side, layout.n_rows)) lane.row = top, lane.left += side;
+  }
+  return run;
+}
+
 // Moves the staged values into the tensor.
 NNR_INLINE void deliver(Lane& lane, const LaneJob& job) {
-  const TensorLayout& layout = job.layout;
-  const int64_t side = layout.side(), top = lane.block_row * side;
-  const int64_t bottom = std::min(top + side, layout.n_rows);
-  const int64_t n_staged = lane.out - lane.staging;
-  for (int64_t i = 0; i < n_staged;) {
-    const int64_t width = std::min(side, layout.n_columns - lane.left);
-    const int64_t n = std::min(width - lane.column, n_staged - i);
-    job.target.put(lane.staging + i, n, lane.row * layout.n_columns + lane.left + lane.column);
-    i += n;
-    lane.column += n;
-    if (lane.column == width) {
-      lane.column = 0;
-      if (++lane.row == bottom) lane.row = top, lane.left += side;
-    }
+  for (const int32_t* from = lane.staging; from < lane.out;) {
+    const Run run = take_run(lane, job.layout, lane.out - from);
+    job.target.put(from, run.n, run.place);
+    from += run.n;
   }
-  lane.n_missing -= n_staged;
   lane.out = lane.staging;
 }
 

@@ -84,7 +84,7 @@ struct RateModel {
       size[negative][reached] = bit_weight * (ones + bin.bits(0));
       ones += bin.bits(1);
     }
-    for (int p = 0, begin = 0; reached < kMagnitudes; begin += 1 << p, ++p) {
+    for (int p = 0; reached < kMagnitudes; ++p) {
       const float bits = ones + 2 * static_cast<float>(p) + 1;
       for (int i = 0; i < 1 << p && reached < kMagnitudes; ++i) size[negative][reached++] = bit_weight * bits;
     }

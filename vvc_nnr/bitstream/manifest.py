@@ -97,7 +97,7 @@ _END = b'"}\0'
 _HEX = frozenset(b"0123456789abcdef")
 
 
-RawKind = Literal["split", "palette", "bytes", "lzma"]
+RawKind = Literal["split", "palette", "bytes", "lzma", "outliers"]
 """What the bytes of a tensor in the raw unit are (`vvc_nnr.coding.exact_forms`)."""
 
 

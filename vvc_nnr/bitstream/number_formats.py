@@ -102,7 +102,7 @@ def as_float32(name: str, array: Array | Bfloat16Bits, remedy: str = "") -> NDAr
     Raises:
         InputError: If one is NaN, infinite or beyond float32.
     """
-    values = _nearest_float32(array)
+    values = nearest_float32(array)
     if not np.isfinite(extremes(values)).all():
         n_bad = int(np.count_nonzero(~np.isfinite(values)))
         fault = f"{n_bad} of {values.size} values are NaN, infinite or beyond float32"
@@ -117,7 +117,7 @@ def float32_of_bfloat16(array: Bfloat16Bits) -> NDArray[np.float32]:
 
 def finite_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32] | None:
     """As `as_float32`; None if a value is NaN, infinite or beyond float32, or most of them are too small for it."""
-    values = _nearest_float32(array)
+    values = nearest_float32(array)
     least, largest = extremes(values)
     if not np.isfinite((least, largest)).all() or _is_beneath_float32(array, values, max(-least, largest)):
         return None
@@ -134,7 +134,7 @@ def _is_beneath_float32(array: Array | Bfloat16Bits, values: NDArray[np.float32]
     return is_tiny or 2 * n_lost > values.size - n_zeros + n_lost
 
 
-def _nearest_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32]:
+def nearest_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32]:
     """The values of a float tensor as float32 in C order; infinite where they are beyond it."""
     if isinstance(array, Bfloat16Bits):
         return _from_bfloat16(array.bits)

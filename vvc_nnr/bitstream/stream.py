@@ -293,7 +293,7 @@ def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
     kinds = {unit.nnr_compressed_data_unit_payload_type for unit in tensor.data_units}
     shapes = {unit.tensor_dimension_list for unit in tensor.data_units}
     if tensor.raw is not None:
-        return not is_wide and kinds == {PayloadType.INT} and _fits_raw(tensor, tensor.raw[0])
+        return not is_wide and _fits_raw(tensor, tensor.raw[0])
     if is_wide:
         is_pair = len(tensor.units) == 2 and len(shapes) == 1
         return is_pair and kinds == {PayloadType.INT} and tensor.number_format in WIDE_FORMATS
@@ -305,9 +305,15 @@ def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
 
 
 def _fits_raw(tensor: CodedTensor, kind: RawKind) -> bool:
-    """Whether the data unit of a tensor with raw bytes has an integer for each value, or is a stand-in."""
-    n_coded, n_values = tensor.data_units[0].n_elements, math.prod(tensor.shape)
+    """Whether the data unit of a tensor with raw bytes has an integer or a float for each value, or is a stand-in."""
+    unit, n_values = tensor.data_units[0], math.prod(tensor.shape)
+    is_float = unit.nnr_compressed_data_unit_payload_type is PayloadType.FLOAT
+    if kind == "outliers":
+        has_all = unit.n_elements == n_values > 0
+        return len(tensor.units) == 1 and is_float and not unit.is_block and has_all and tensor.number_format in FLOATS
+    if unit.nnr_compressed_data_unit_payload_type is not PayloadType.INT:
+        return False
     if kind == "split" and tensor.number_format not in (*FLOATS, *BITS_OF.values()):
         return False
     known = tensor.number_format is None or tensor.number_format in NUMBER_FORMATS
-    return known and n_values > 0 and n_coded == (n_values if kind in ("split", "palette") else 1)
+    return known and n_values > 0 and unit.n_elements == (n_values if kind in ("split", "palette") else 1)

@@ -1,8 +1,9 @@
 """Recurrent and attention modules as calls of their matrices, which calibration watches like fully connected layers.
 
-`weight_ih_l0` of an LSTM multiplies its inputs, `weight_hh_l0` its hidden states one after another, `in_proj_weight` of
-an attention its queries, keys and values at once. torch runs all of them in one call. While a hook is on a matrix, the
-module computes the same by calls of linear layers that share its parameters; else it runs as ever.
+`weight_ih_l0` of an LSTM multiplies its inputs, `weight_hh_l0` its hidden states one after another, `weight_hr_l0` what
+is projected to them; `in_proj_weight` of an attention queries, keys and values at once, of one sequence or of several
+one after another. torch runs all of them in one call. While a hook is on a matrix, the module computes the same by
+calls of linear layers that share its parameters; else it runs as ever.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ State: TypeAlias = tuple[Tensor, ...]
 """Hidden state, and of an LSTM its cells, (n_samples, n_hidden) each."""
 Cell: TypeAlias = Callable[[Tensor, Tensor, State], State]
 """What a step makes of the products of its input and of its hidden state, and of the state before it."""
+
+_Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def _lstm_cell(by_input: Tensor, by_hidden: Tensor, state: State) -> State:
@@ -54,11 +57,13 @@ def _recurrent(module: Any, x: Tensor, given: Any) -> Any:
     is_batched = x.ndim == 3
     x = x.unsqueeze(1) if not is_batched else x.transpose(0, 1) if module.batch_first else x
     n_directions = 2 if module.bidirectional else 1
-    shape = (module.num_layers * n_directions, x.shape[1], module.hidden_size)
+    n_states = module.num_layers * n_directions
+    widths = [module.proj_size or module.hidden_size] + [module.hidden_size] * (module.mode == "LSTM")
     if given is None:
-        starts: State = tuple(x.new_zeros(shape) for _ in range(2 if module.mode == "LSTM" else 1))
+        starts: State = tuple(x.new_zeros(n_states, x.shape[1], width) for width in widths)
     else:
-        starts = tuple(each.reshape(shape) for each in (given if isinstance(given, tuple) else (given,)))
+        states = given if isinstance(given, tuple) else (given,)
+        starts = tuple(each.reshape(n_states, x.shape[1], each.shape[-1]) for each in states)
     ends = []
     for layer in range(module.num_layers):
         outputs = []
@@ -80,21 +85,34 @@ def _recurrent(module: Any, x: Tensor, given: Any) -> Any:
 def _one_layer(module: Any, part: str, x: Tensor, start: State) -> tuple[Tensor, State]:
     """Hidden states of all steps, (n_steps, n_samples, n_hidden), and the last state."""
     cell, of_inputs, of_hidden = _CELLS[module.mode], module.matrices[f"ih_{part}"], module.matrices[f"hh_{part}"]
+    of_outputs = module.matrices.get(f"hr_{part}")
 
-    def steps(product: Callable[[Tensor], Tensor]) -> tuple[Tensor, State]:
-        state, hidden = start, []
+    def steps(product: _Product, projection: _Product | None) -> tuple[Tensor, Tensor, State]:
+        """Hidden states, what was projected to them, and the last state."""
+        state, hidden, outputs = start, [], []
         for each in by_input:
             state = cell(each, product(state[0]), state)
+            outputs.append(state[0])
+            state = (projection(state[0]), *state[1:]) if projection else state
             hidden.append(state[0])
-        return torch.stack(hidden), state
+        return torch.stack(hidden), torch.stack(outputs), state
 
     by_input = of_inputs(x)
     if torch.is_grad_enabled():
-        return steps(of_hidden)
-    # All hidden states at once, for whoever wants to see them before the matrix may change.
-    before, _ = steps(lambda hidden: functional.linear(hidden, of_hidden.weight, of_hidden.bias))
-    of_hidden(torch.cat([start[0][None], before[:-1]]))
-    return steps(lambda hidden: functional.linear(hidden, of_hidden.weight, of_hidden.bias))
+        found, _, end = steps(of_hidden, of_outputs)
+        return found, end
+    # All inputs of a matrix at once, for whoever wants to see them before the matrix may change.
+    unseen = _unseen(of_hidden), _unseen(of_outputs) if of_outputs else None
+    of_hidden(torch.cat([start[0][None], steps(*unseen)[0][:-1]]))
+    if of_outputs:
+        of_outputs(steps(*unseen)[1])
+    found, _, end = steps(*unseen)
+    return found, end
+
+
+def _unseen(matrix: nn.Linear) -> _Product:
+    """The product by a matrix as it is at that time, without its hooks."""
+    return lambda x: functional.linear(x, matrix.weight, matrix.bias)
 
 
 class _WatchedRecurrent:
@@ -121,7 +139,7 @@ class WatchedRNN(_WatchedRecurrent, nn.RNN):
 
 
 class WatchedAttention(nn.MultiheadAttention):
-    """A self-attention that calls its projections while they are watched."""
+    """An attention that calls its projections while they are watched; of another sequence as of one with its own."""
 
     matrices: dict[str, nn.Linear]
 
@@ -137,14 +155,16 @@ class WatchedAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """What `nn.MultiheadAttention` returns."""
-        if not _is_watched(self.matrices) or not (query is key is value):
+        if not _is_watched(self.matrices):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
         is_turned = self.batch_first and query.ndim == 3
-        x = query.transpose(0, 1) if is_turned else query
-        queries, keys, values = self.matrices["in_proj"](x).chunk(3, -1)
-        same = torch.eye(self.embed_dim, dtype=x.dtype)
+        given = [query] if query is key is value else [query, key] if key is value else [query, key, value]
+        inputs = [x.transpose(0, 1) if is_turned else x for x in given]
+        products = self.matrices["in_proj"](torch.cat(inputs)).split([len(x) for x in inputs])
+        queries, keys, values = (products[min(place, len(products) - 1)].chunk(3, -1)[place] for place in range(3))
+        same = torch.eye(self.embed_dim, dtype=query.dtype)
         output, weights = functional.multi_head_attention_forward(
             queries, keys, values, self.embed_dim, self.num_heads, None, None, self.bias_k, self.bias_v,
             self.add_zero_attn, 0.0, same, None, False, key_padding_mask, need_weights, attn_mask,
@@ -186,7 +206,7 @@ def weight_and_bias_name(part: str) -> tuple[str, str]:
 
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     """Linear layers that share their parameters with a module of a known type; none if it lacks one or computes it."""
-    if type(module) not in _WATCHED or (isinstance(module, nn.RNNBase) and module.proj_size):
+    if type(module) not in _WATCHED:
         return
     own = dict(module.named_parameters(recurse=False))
     parts = _recurrent_parts(module) if isinstance(module, nn.RNNBase) else ["in_proj"]
@@ -202,4 +222,5 @@ def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 
 def _recurrent_parts(module: nn.RNNBase) -> list[str]:
     ends = ("", "_reverse") if module.bidirectional else ("",)
-    return [f"{kind}_l{layer}{end}" for layer in range(module.num_layers) for end in ends for kind in ("ih", "hh")]
+    kinds = ("ih", "hh", "hr") if module.proj_size else ("ih", "hh")
+    return [f"{kind}_l{layer}{end}" for layer in range(module.num_layers) for end in ends for kind in kinds]

@@ -15,7 +15,7 @@ from vvc_nnr.bitstream.number_formats import BITS_SUFFIX, FLOAT64_BITS, Array, f
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.stream import CodedTensor
 from vvc_nnr.bitstream.units import PlacedUnit
-from vvc_nnr.coding.exact_forms import bits_of_form
+from vvc_nnr.coding.exact_forms import bits_of_form, with_outliers
 from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
@@ -225,6 +225,8 @@ def restored(tensor: CodedTensor, halves: tuple[Array, ...]) -> Array:
     number_format = tensor.number_format or ("int32" if is_integer else "float32")
     if tensor.raw is not None:
         kind, raw = tensor.raw
+        if kind == "outliers":
+            return with_outliers(from_float32(halves[0], number_format), raw, number_format).reshape(tensor.shape)
         own = number_format.removesuffix(BITS_SUFFIX)
         return from_bits(bits_of_form(kind, raw, halves[0], own, math.prod(tensor.shape)), own).reshape(tensor.shape)
     if 0 in tensor.shape:

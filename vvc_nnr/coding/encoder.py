@@ -21,10 +21,9 @@ from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     OwnSteps,
     code_by_spread,
+    default_steps,
     follows_spread,
     measured_spreads,
-    steps_at,
-    wanted_quality_db,
     warn_of_outliers,
     warn_of_weak,
 )
@@ -125,7 +124,7 @@ def expected_snrs_db(
     rules = tensor_rules(roles, arrays, options)
     spreads = measured_spreads(arrays, rules, options)
     if follows_spread(options):
-        return dict(steps_at(spreads, wanted_quality_db(spreads, options), options).expected_db)
+        return dict(default_steps(spreads, options).expected_db)
     weight_step, vector_step = (step_size(qp, options.qp_density) for qp in (options.weight_qp, options.vector_qp))
     own = {name: spread.snr_at(weight_step) for name, spread in spreads.weights.items()}
     return own | {name: spread.snr_at(vector_step) for name, spread in spreads.vectors.items()}

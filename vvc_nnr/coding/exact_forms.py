@@ -4,6 +4,7 @@
     palette   few different values: their places in a sorted table are coded as integers; the table goes as it is
     bytes     all as it is: short tensors, and what no coder makes smaller
     lzma      all by LZMA: patterns that repeat
+    outliers  floats whose other values take levels: the few huge, infinite and NaN ones
 
 A form has integers for a data unit (none: a stand-in of one 0) and bytes for the raw unit. All numbers of several bytes
 are little endian.
@@ -13,6 +14,8 @@ each value sign and kept mantissa bits, the sign above: first all lowest bytes, 
 eight values a byte, what is left, the lowest bit first. The integer of a value is its exponent less the centre. Zeros
 are kept like other values (0), or have integer 0 and no bits but their signs, which are all plus (1) or follow, eight a
 byte (2); the integers of other values from 0 on are then one more.
+
+The bytes of *outliers*: their places, ascending (u32), then their values. They are zeros in the data unit.
 
 The bytes of *palette*: centre (u16), then the sorted values in their own bytes. The integer is the place less the
 centre.
@@ -29,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.manifest import RawKind
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, from_bits
 from vvc_nnr.bitstream.packing import lzma_bytes, unpacked
 from vvc_nnr.errors import BitstreamError
 
@@ -39,9 +42,17 @@ Bits: TypeAlias = NDArray[Any]
 MANTISSA_BITS = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
 DTYPES = {"float16": "u2", "bfloat16": "u2", "float32": "u4", "float64": "u8"}
 MAX_PALETTE = 1 << 12
-# So many values tell what the others are like.
-SAMPLE, _PIECES = 1 << 14, 4
-KINDS: tuple[RawKind, ...] = get_args(RawKind)
+# So many different ones among few values are too many: of a whole palette used evenly, 906 of 1,024 would differ.
+_FEW, _MANY_OF_FEW = 1024, 1000
+# So many values tell what the others are like; tensors of no more than SMALL are looked at as a whole.
+SAMPLE, SMALL, _PIECES = 1 << 14, 1 << 14, 4
+# Forms of all values.
+KINDS: tuple[RawKind, ...] = tuple(kind for kind in get_args(RawKind) if kind != "outliers")
+# Magnitudes up to this have bins of their own, larger ones bits.
+_UNARY = 10
+# Odd numbers that make words of values, and the share of different runs below which some repeat.
+_MIXERS = tuple(np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93))
+_REPEATS = 0.98
 # Above this share of zeros they are told apart from other values.
 _MANY_ZEROS = 1 / 16
 _SIGNED_ZEROS = 2
@@ -74,10 +85,10 @@ def bits_of(array: Array | Bfloat16Bits) -> Bits:
 
 
 def sampled(bits: Bits) -> Bits:
-    """Pieces of values from all over a tensor, `SAMPLE` of them; all of a smaller one."""
-    if len(bits) <= SAMPLE:
+    """Pieces of values from all over a tensor, up to `SAMPLE` of them; all of a small one."""
+    if len(bits) <= SMALL:
         return bits
-    length = SAMPLE // _PIECES
+    length = min(SAMPLE, len(bits) // 8) // _PIECES
     starts = np.linspace(0, len(bits) - length, _PIECES, dtype=np.int64)
     return np.concatenate([bits[start : start + length] for start in starts])
 
@@ -85,6 +96,30 @@ def sampled(bits: Bits) -> Bits:
 def values_of(bits: Bits, like: Array | Bfloat16Bits) -> Array | Bfloat16Bits:
     """Values of a tensor's number format from their bits, flat."""
     return Bfloat16Bits(bits) if isinstance(like, Bfloat16Bits) else bits.view(like.dtype.newbyteorder("="))
+
+
+def estimated_bytes(form: ExactForm) -> float:
+    """What a form takes at least, about, by the entropy of its integers behind the signs of their neighbours."""
+    if form.integers is None:
+        return len(form.raw)
+    size = np.abs(form.integers)
+    n_bits = np.frexp(np.maximum(size - _UNARY, 0).astype(np.float32))[1]
+    sign = np.sign(form.integers)
+    kind = sign * (np.minimum(size, _UNARY) + n_bits)
+    before = np.concatenate([np.zeros(1, sign.dtype), sign[:-1]])
+    counts = np.bincount((kind + _UNARY + 31) * 3 + before + 1).astype(np.float64)
+    counts = np.concatenate([counts, np.zeros(-len(counts) % 3)]).reshape(-1, 3)
+    present, totals = counts[counts > 0], counts.sum(axis=0)
+    entropy = float((totals[totals > 0] * np.log2(totals[totals > 0])).sum() - (present * np.log2(present)).sum())
+    return (entropy + float(np.maximum(n_bits - 1, 0).sum())) / 8 + len(form.raw)
+
+
+def may_repeat(bits: Bits) -> bool:
+    """Whether runs of four values come again: by one in 16 of them, chosen by what they are."""
+    words = bits.astype(np.uint64)
+    runs = words[:-3] * _MIXERS[0] + words[1:-2] * _MIXERS[1] + words[2:-1] * _MIXERS[2] + words[3:] * _MIXERS[3]
+    chosen = runs[runs >> np.uint64(60) == 0]
+    return len(np.unique(chosen)) < _REPEATS * len(chosen)
 
 
 def exact_form(bits: Bits, kind: RawKind, number_format: str) -> ExactForm | None:
@@ -117,7 +152,7 @@ def bits_of_form(
     Raises:
         BitstreamError: If they do not fit together.
     """
-    itemsize = 2 if number_format == "bfloat16" else np.dtype(number_format).itemsize
+    itemsize = _itemsize(number_format)
     if kind == "split":
         return joined_floats(integers.reshape(-1), raw, number_format)
     if kind == "palette":
@@ -307,15 +342,30 @@ def _bytes_of(part: slice) -> slice:
 
 def palette_form(bits: Bits) -> ExactForm | None:
     """Values as places in a table of them; None if there are too many different ones."""
-    if len(np.unique(bits[:: max(1, len(bits) // SAMPLE)])) > MAX_PALETTE:
+    if bits.itemsize > 2 and len(np.unique(bits[:: max(1, len(bits) // _FEW)][:_FEW])) > _MANY_OF_FEW:
         return None
-    table, places, counts = np.unique(bits, return_inverse=True, return_counts=True)
-    if len(table) > MAX_PALETTE:
+    found = _palette(bits)
+    if found is None:
         return None
+    table, places, counts = found
     centre = int(counts.argmax())
-    integers = places.reshape(-1).astype(np.int32) - np.int32(centre)
+    integers = places - np.int32(centre)
     plain = table.astype(table.dtype.newbyteorder("<"), copy=False)
     return ExactForm("palette", integers, _PALETTE_HEAD.pack(centre) + plain.tobytes())
+
+
+def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]] | None:
+    """The different values, sorted, the place of each value, and how many of each there are; None: too many differ."""
+    if bits.itemsize > 2:
+        table, places, counts = np.unique(bits, return_inverse=True, return_counts=True)
+        return (table, places.reshape(-1).astype(np.int32), counts) if len(table) <= MAX_PALETTE else None
+    all_counts = np.bincount(bits, minlength=1 << 8 * bits.itemsize)
+    table = np.flatnonzero(all_counts)
+    if len(table) > MAX_PALETTE:
+        return None
+    place_of = np.zeros(len(all_counts), np.int32)
+    place_of[table] = np.arange(len(table), dtype=np.int32)
+    return table.astype(bits.dtype), place_of[bits], all_counts[table]
 
 
 def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: int) -> Bits:
@@ -334,6 +384,43 @@ def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: in
         raise _damaged("a place is not in its table")
     found: Bits = table[places]
     return found
+
+
+def outliers_form(bits: Bits, apart: NDArray[np.bool_]) -> ExactForm:
+    """Values that are kept apart, without the others.
+
+    Args:
+        bits: What `bits_of` gives of all values.
+        apart: Where they are, flat.
+    """
+    places = np.flatnonzero(apart)
+    return ExactForm("outliers", None, places.astype("<u4").tobytes() + _plain_bytes(bits[places]))
+
+
+def with_outliers(values: Array, raw: bytes | memoryview, number_format: str) -> Array:
+    """Decoded values with the outliers in their places.
+
+    Args:
+        values: Of the number format; bfloat16 as float32.
+        raw: What `outliers_form` made.
+        number_format: A float format.
+
+    Raises:
+        BitstreamError: If the bytes are no whole number of outliers, or places do not ascend or lead out of the tensor.
+    """
+    itemsize = _itemsize(number_format)
+    n, rest = divmod(len(raw), 4 + itemsize)
+    places = np.frombuffer(raw, "<u4", count=n).astype(np.int64)
+    if rest or not n or (np.diff(places) <= 0).any() or places[-1] >= values.size:
+        raise _damaged("its places are not those of values")
+    bits = np.frombuffer(raw, f"<u{itemsize}", offset=4 * n).astype(f"u{itemsize}")
+    found = np.array(values, order="C")
+    found.reshape(-1)[places] = from_bits(bits, number_format)
+    return found
+
+
+def _itemsize(number_format: str) -> int:
+    return 2 if number_format == "bfloat16" else np.dtype(number_format).itemsize
 
 
 def bytes_form(bits: Bits) -> ExactForm:

@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vvc_nnr.bitstream.number_formats import (
     Array,
     Bfloat16Bits,
     NamedArrays,
     finite_float32,
+    nearest_float32,
     number_format_of,
     shape_of,
 )
@@ -31,6 +34,7 @@ from vvc_nnr.quantize.quality import (
     WEAK_DB,
     Spread,
     Spreads,
+    few_apart,
     nearest_qp,
     spread_of,
 )
@@ -43,14 +47,20 @@ _SHOWN = 5
 MAX_CANDIDATES, NEAR_SHARE = 16, 0.99
 # Sizes jump, and may fall where quality rises: what is tried above the lowest quality that is known not to fit.
 ABOVE_DB = (0.25, 0.5, 1.0)
-# The default takes so much of what one step for all would by this package's own estimate: the reference software's
-# search saves a few per cent at rates where the one here does not weigh bits.
-BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.99, 0.955, 3.2
-# Floats beside the integer weights of a quantised network, where they are no more than this share of those: they cost
-# next to nothing, and a small error of theirs moves what is quantised after them over a border.
-FEW_BESIDE, FEW_MORE_DB = 0.01, 24.0
-# Added to the SNR of the last weights in a network's order: no later layer evens out their errors.
-LAST_DB = 7.0
+# The default takes so much of what the reference software's steps would, by an estimate that is good to one or, at few
+# bits per value, three per cent; less what a file has beside its tensors, more for what that software has beside each.
+BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.988, 0.962, 3.3
+# Large levels take that software less.
+HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 8.0
+FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
+# Beside the integer weights of a quantised network a small error of a float moves what is quantised after it over a
+# border. So floats there get a share of the bytes of integers more, which these are shorter by than deflated.
+BESIDE_SHARE = 0.00035
+# Added to the SNR of the first weights in a network's order and taken from that of the last, in between in proportion:
+# errors of early layers pass through all others. Those of the last are evened out by none.
+EARLY_DB, LAST_DB = 3.0, 10.0
+# Added to that of biases, norms and other vectors, which cost next to nothing.
+VECTOR_DB = 9.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +86,55 @@ def follows_spread(options: CompressOptions) -> bool:
     return not (by_option or options.lossless or options.roles == "off")
 
 
-def wanted_quality_db(spreads: Spreads, options: CompressOptions) -> float:
-    """The quality that is asked for, or that at which a network takes what it would at the QPs of the reference."""
+def default_steps(spreads: Spreads, options: CompressOptions) -> OwnSteps:
+    """The steps at the quality that is asked for, or with about the bytes of the reference software at its QPs."""
     if options.quality is not None:
-        return options.quality
-    weight_step, vector_step = 2 * step_size(DEFAULT_QP, 2), 2 * step_size(DEFAULT_VECTOR_QP, 2)
-    budget_bits = sum(_budget_bits(spread, weight_step) for spread in spreads.weights.values())
-    budget_bits += sum(_budget_bits(spread, vector_step) for spread in spreads.vectors.values())
-    quality_db = spreads.quality_of(budget_bits, options.qp_density)
-    n_floats = sum(spread.n_values for spread in (*spreads.weights.values(), *spreads.vectors.values()))
-    are_few = n_floats <= FEW_BESIDE * spreads.n_quantised
-    return min(quality_db + FEW_MORE_DB, MAX_QUALITY_DB) if are_few else quality_db
+        return steps_at(spreads, options.quality, options)
+    budget_bits, density = _budget_bits(spreads), options.qp_density
+    least_db = spreads.least_db_within(budget_bits, density)
+    quality_db, qps = spreads.qps_within(budget_bits, density, least_db)
+    return steps_at(spreads, quality_db, options, least_db, qps if options.use_dq else None)
 
 
-def _budget_bits(spread: Spread, step: float) -> float:
-    bits = spread.bits_at(step)
-    return bits * (BUDGET_SHARE if bits >= LOW_BITS * spread.n_values else LOW_BUDGET_SHARE)
+def _budget_bits(spreads: Spreads) -> float:
+    """What the tensors may take together: the reference software has a fine step for all of one axis."""
+    weight_step, vector_step = step_size(DEFAULT_QP, 2), step_size(DEFAULT_VECTOR_QP, 2)
+    bits = 8.0 * BESIDE_SHARE * spreads.n_quantised
+    for spread in (*spreads.weights.values(), *spreads.vectors.values()):
+        own = spread.bits_at(weight_step if spread.n_axes > 1 else vector_step, is_searched=False)
+        is_high = spread.n_axes > 1 and own > HIGH_BITS * spread.n_values
+        share = HIGH_BUDGET_SHARE if is_high else BUDGET_SHARE
+        bits += own * (LOW_BUDGET_SHARE if own < LOW_BITS * spread.n_values else share) + 8 * TENSOR_BYTES
+    return bits - min(8 * FILE_BYTES, FILE_SHARE * bits)
 
 
-def steps_at(spreads: Spreads, quality_db: float, options: CompressOptions) -> OwnSteps:
+def steps_at(
+    spreads: Spreads,
+    quality_db: float,
+    options: CompressOptions,
+    least_db: float | None = None,
+    near: Mapping[str, int] | None = None,
+) -> OwnSteps:
     """The steps of tensors of known spread at a quality in dB.
 
     Where no step is as fine as a small tensor's, the finest one does if it leaves the quality; if not, it is exact.
+
+    Args:
+        spreads: Those of the tensors.
+        quality_db: The quality.
+        options: How they are coded.
+        least_db: What each keeps, as in `Spreads.steps_at`.
+        near: QPs near those of the quality, to be taken instead.
     """
     error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
-    density, found = options.qp_density, {**spreads.weights, **spreads.vectors}
-    steps = {name: found[name].step_at(snr, error) for name, snr in spreads.snrs_db(quality_db).items()}
-    low = step_size(qp_limits(density)[0], density)
+    density = options.qp_density
+    steps, low = spreads.steps_at(quality_db, error, least_db), step_size(qp_limits(density)[0], density)
     steps = {
-        name: max(step, low) if found[name].snr_at(low, error) >= quality_db else step for name, step in steps.items()
+        name: max(step, low) if spreads[name].snr_at(low, error) >= quality_db else step for name, step in steps.items()
     }
-    qps = {name: nearest_qp(step, density) for name, step in steps.items() if step >= max(low, found[name].finest)}
-    expected = {name: found[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
+    fine_enough = {name: step for name, step in steps.items() if step >= max(low, spreads[name].finest)}
+    qps = {name: near[name] if near else nearest_qp(step, density) for name, step in fine_enough.items()}
+    expected = {name: spreads[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
     return OwnSteps(quality_db, qps, expected, frozenset(steps.keys() - qps.keys()))
 
 
@@ -136,7 +163,26 @@ def measured_spreads(
     weights = {name: spread for name, spread in spreads.items() if kinds[name] == "qp"}
     vectors = {name: spread for name, spread in spreads.items() if kinds[name] != "qp"}
     n_quantised = sum(math.prod(shape_of(array)) for name, array in arrays.items() if _is_quantised(name, array))
-    return Spreads(weights, vectors, dict.fromkeys(list(weights)[-1:], LAST_DB), n_quantised)
+    return Spreads(weights, vectors, _offsets_db(weights, vectors, rules, n_quantised), n_quantised)
+
+
+def _offsets_db(
+    weights: Mapping[str, Spread], vectors: Mapping[str, Spread], rules: Mapping[str, Rule], n_quantised: int
+) -> dict[str, float]:
+    """What is added to the SNR of each tensor for its kind and its place in the network, in the order of `rules`.
+
+    Floats beside a quantised network's own weights do not tell their places.
+    """
+    found = dict.fromkeys(vectors, VECTOR_DB)
+    if n_quantised > sum(spread.n_values for spread in weights.values()):
+        return found
+    places = {name: place for place, name in enumerate(rules)}
+    ordered = sorted(weights, key=lambda name: places.get(name, 0))
+    last = max(1, len(ordered) - 1)
+    found |= {name: EARLY_DB * (1 - 2 * place / last) for place, name in enumerate(ordered)}
+    if len(ordered) > 1:
+        found[ordered[-1]] += LAST_DB
+    return found
 
 
 def _is_quantised(name: str, array: Array | Bfloat16Bits) -> bool:
@@ -145,6 +191,8 @@ def _is_quantised(name: str, array: Array | Bfloat16Bits) -> bool:
 
 def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
+    if values is None and (odd := few_apart(nearest_float32(array))) is not None:
+        values = np.where(odd, np.float32(0), nearest_float32(array))
     return None if values is None else spread_of(values, is_added=rule is not None and rule.is_added)
 
 
@@ -167,7 +215,8 @@ class CodedNetwork:
         data: The stream.
         quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
-        by_outliers: Tensors that are exact, and so several times as large, for a few huge, infinite or NaN values.
+        by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
+            those and the others.
     """
 
     data: bytes
@@ -183,18 +232,18 @@ def warn_of_weak(weak_db: Mapping[str, float]) -> None:
 
 
 def warn_of_outliers(names: Sequence[str]) -> None:
-    """Logs the names of tensors that are exact for their outliers."""
+    """Logs the names of tensors whose outliers are exact."""
     if names:
         _log.warning("%s", outliers_line(names))
 
 
 def outliers_line(names: Sequence[str]) -> str:
-    """What is said of tensors that are exact for their outliers, and what to do."""
+    """What is said of tensors whose outliers are exact, and what to do."""
     named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"{len(names)} tensors are exact, at several times the bytes, since no step does for a few huge, infinite or "
-        f"NaN values and the others: {named}{more}; clip those values, or keep them apart, if they are a fault"
+        f"{len(names)} tensors have huge, infinite or NaN values beside which no step does for the others: {named}"
+        f"{more}; they are exact, in bytes that other decoders do not read: clip them if they are a fault"
     )
 
 
@@ -235,7 +284,7 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
-        return coded(steps_at(spreads, wanted_quality_db(spreads, options), options))
+        return coded(default_steps(spreads, options))
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )

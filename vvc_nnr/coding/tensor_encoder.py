@@ -28,12 +28,25 @@ from vvc_nnr.bitstream.number_formats import (
     finite_float32,
     float32_of_bfloat16,
     itemsize_of,
+    nearest_float32,
     nonzero,
     number_format_of,
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
-from vvc_nnr.coding.exact_forms import SAMPLE, Bits, ExactForm, bits_of, exact_form, sampled, values_of
+from vvc_nnr.coding.exact_forms import (
+    MANTISSA_BITS,
+    SMALL,
+    Bits,
+    ExactForm,
+    bits_of,
+    estimated_bytes,
+    exact_form,
+    may_repeat,
+    outliers_form,
+    sampled,
+    values_of,
+)
 from vvc_nnr.coding.own_steps import (
     OwnSteps,
 )
@@ -52,6 +65,7 @@ from vvc_nnr.quantize.dependent import (
 )
 from vvc_nnr.quantize.quality import (
     WEAK_DB,
+    few_apart,
     is_surely_kept,
     ordinary,
     rows_snr_db,
@@ -77,12 +91,15 @@ WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
 # What the manifest takes for a tensor with raw bytes.
 RAW_ENTRY_BYTES = 20
-# Forms that are no longer than this times the shortest one by a part of a tensor are tried on all of it.
-NEAR = 1.03
+# Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
+# of it those that then are no longer than the second times that.
+NEAR, SAME = 1.02, 1.003
 # LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
 MAX_DEFLATED = 1.05
 # Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
 RAW_PAYS_BYTES, CLEARLY = 256, 0.99
+# Floats that deflate is tried on first.
+SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
 FEW = 512
 
@@ -126,7 +143,7 @@ class EncodedTensor:
         weak_db: Its SNR, or that of many of its rows, if it is below `quality.WEAK_DB`, else None.
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
-        by_outliers: It is exact, though it need not be, since no step does for its outliers and its other values.
+        by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
     """
 
     units: tuple[DataUnit, ...]
@@ -169,14 +186,40 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_bit_exact(job, options)
     values = finite_float32(job.array)
     if values is None:
-        return replace(_encode_bit_exact(job, options), by_outliers=_is_mostly_finite(job.array))
+        is_odd = _is_mostly_finite(job.array)
+        return _with_exact_outliers(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_bit_exact(job, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
+    if quantiser is None or quantiser.max_level is not None:
+        apart = _with_exact_outliers(job, options)
+        if apart is not None:
+            return apart
     if quantiser is None:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
     unit, weak_db = _encode_floats(job, values, quantiser, options)
     return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+
+
+def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
+    """A float tensor with its few outliers in raw bytes, and zeros in their places; exact if it is short.
+
+    None if it has no few outliers, or no step does for the others either.
+    """
+    values = nearest_float32(job.array)
+    is_possible = job.parent is None or job.number_format == "float32"
+    apart = few_apart(values) if is_possible else None
+    if apart is None:
+        return None
+    if values.size <= FEW:
+        return replace(_encode_bit_exact(job, options), by_outliers=True)
+    rest = np.where(apart, np.float32(0), values)
+    quantiser = choose_quantiser(job.name, rest, options, job.rule, job.own_qp) if rest.any() else None
+    if quantiser is None:
+        return None
+    unit, weak_db = _encode_floats(job, rest, quantiser, options)
+    raw = outliers_form(bits_of(job.array), apart.reshape(-1))
+    return EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -232,29 +275,73 @@ def _shortest(
     sample = sampled(bits)
     part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
     as_ever = plain(part)
-    tried = [*([as_ever] if as_ever else []), *_with_raw(part, sample, ("split", "palette", "bytes"), options)]
-    if len(zlib.compress(sample.tobytes(), 1)) <= MAX_DEFLATED * min(each.size_bytes for each in tried):
-        tried += _with_raw(part, sample, ("lzma",), options)
+    share = len(bits) / len(sample)
+    forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share)
+    coded = [form for form in forms if form.integers is not None]
+    is_clear = part is not job and as_ever is None and len(coded) == 1
+    if is_clear and not _may_deflate(sample, estimated_bytes(coded[0]), job.number_format):
+        return _shortest_form(job, bits, (coded[0].kind, "bytes"), options)
+    tried = [*([as_ever] if as_ever else []), *(_of_form(part, form, options) for form in forms)]
+    if _may_deflate(sample, min(each.size_bytes for each in tried), job.number_format):
+        tried += [_of_form(part, form, options) for form in _forms(job, sample, ("lzma",))]
     found = min(tried, key=lambda each: each.size_bytes)
     if part is job:
         return found if found is as_ever else replace(found, otherwise=as_ever)
-    near = [each for each in tried if each.size_bytes <= NEAR * found.size_bytes]
-    whole = [plain(job)] if as_ever in near else []
-    forms = _with_raw(job, bits, [each.raw.kind for each in near if each.raw], options)
-    return min([*(each for each in whole if each), *forms], key=lambda each: each.size_bytes)
+    sizes = [_whole_bytes(each.raw, each.size_bytes, share) for each in tried]
+    near = [each for each, size in zip(tried, sizes, strict=True) if size <= SAME * min(sizes)]
+    whole = plain(job) if as_ever in near else None
+    kinds = [each.raw.kind for each in near if each.raw]
+    if whole and not kinds:
+        return whole
+    found = _shortest_form(job, bits, kinds, options)
+    return min(whole, found, key=lambda each: each.size_bytes) if whole else found
 
 
-def _with_raw(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> list[EncodedTensor]:
-    """A tensor in forms with raw bytes."""
+def _shortest_form(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> EncodedTensor:
+    """The shortest of some forms with raw bytes; split or the bytes of a tensor that has none of them."""
+    forms = _forms(job, bits, kinds) or _forms(job, bits, ("split", "bytes"))
+    return min((_of_form(job, form, options) for form in forms), key=lambda each: each.size_bytes)
+
+
+def _forms(job: TensorJob, bits: Bits, kinds: Sequence[RawKind]) -> list[ExactForm]:
+    """Values of a tensor in forms with raw bytes."""
     number_format = job.number_format.split()[0]
     forms = (exact_form(bits, kind, number_format) for kind in kinds)
-    return [_of_form(job, form, options) for form in forms if form is not None]
+    return [form for form in forms if form is not None]
+
+
+def _promising(forms: list[ExactForm], share: float) -> list[ExactForm]:
+    """Those forms of a part of a tensor that may be the shortest of all of it, and what takes no time.
+
+    Args:
+        forms: Of the part.
+        share: How many times as many values the tensor has.
+    """
+    sizes = [_whole_bytes(form, estimated_bytes(form), share) for form in forms]
+    is_short = len(forms[0].raw) <= FEW
+    return [
+        f for f, size in zip(forms, sizes, strict=True) if is_short or f.integers is None or size <= NEAR * min(sizes)
+    ]
+
+
+def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
+    """What all of a tensor takes if a part of it takes n_bytes: a table does not grow."""
+    n_table = len(form.raw) if form is not None and form.kind == "palette" else 0
+    return share * (n_bytes - n_table) + n_table
+
+
+def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
+    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part."""
+    if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT and not may_repeat(bits):
+        part = bits[:SHORT]
+        return len(zlib.compress(part.tobytes(), 1)) * len(bits) <= MAX_DEFLATED * n_bytes * len(part)
+    return len(zlib.compress(bits.tobytes(), 1)) <= MAX_DEFLATED * n_bytes
 
 
 def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    fast = replace(options, param_opt=False) if integers.size > SAMPLE else options
+    fast = replace(options, param_opt=False) if integers.size > SMALL else options
     unit = _encode_integers(job, job.name, integers, fast)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 

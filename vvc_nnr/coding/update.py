@@ -33,7 +33,14 @@ from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
 from vvc_nnr.coding.encoder import KnownTensors, encode_changed, weak_tensors, write_network
-from vvc_nnr.coding.own_steps import CodedNetwork, OwnSteps, code_by_spread, follows_spread, warn_of_weak
+from vvc_nnr.coding.own_steps import (
+    CodedNetwork,
+    OwnSteps,
+    code_by_spread,
+    follows_spread,
+    warn_of_outliers,
+    warn_of_weak,
+)
 from vvc_nnr.coding.tensor_encoder import TensorJob, make_job, with_own_step
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
@@ -172,6 +179,7 @@ def compress_update(
     """
     found, state = code_update(base, new, options or CompressOptions(), contexts=contexts, progress=progress)
     warn_of_weak(found.weak_db)
+    warn_of_outliers(found.by_outliers)
     return found.data, state
 
 
@@ -217,7 +225,8 @@ def code_update(
 
         units = encode_changed(job, names, steps, known, shapes, options, progress)
         data = write_network(shapes, units, mps, base=digest, ties=ties)
-        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units))
+        odd = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
+        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), odd)
 
     differences = _float_differences(state, names, wanted) if follows_spread(options) else None
     found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded)
@@ -427,8 +436,9 @@ def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
 def _check(tensor: CodedTensor, old: TensorState) -> None:
     """Raises unless the data units are for a tensor in this state."""
     unit = tensor.data_units[0]
-    if tensor.raw is not None:
-        raise BitstreamError(f"tensor {tensor.name!r}: an update has no raw bytes", field="the manifest")
+    if tensor.raw is not None and (tensor.raw[0] != "outliers" or tensor.number_format != "float32"):
+        message = f"tensor {tensor.name!r}: an update has no raw bytes but for outliers of float32"
+        raise BitstreamError(message, field="the manifest")
     if unit.is_block or (unit.parent is not None and unit.parent.parent_node_id_type is not ParentType.ID):
         raise UnsupportedError(f"tensor {tensor.name!r}: updates of blocks, and parents that are given by a hash")
     shape, coded = old.values.shape, unit.tensor_dimension_list

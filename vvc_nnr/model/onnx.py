@@ -248,7 +248,8 @@ def graph_roles(graph: bytes, arrays: NamedArrays) -> dict[str, TensorRole]:
         return {}
     names = {constant.key for constant in constants(model)}
     own = {name: array for name, array in arrays.items() if name in names}
-    return named_roles(arrays) | operator_roles(model, own, _keys(model))
+    by_operator = operator_roles(model, own, _keys(model))
+    return by_operator | {name: told for name, told in named_roles(arrays).items() if name not in by_operator}
 
 
 def graph_constants(graph: bytes, taken: Mapping[str, Any]) -> NamedArrays:

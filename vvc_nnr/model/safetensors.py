@@ -41,6 +41,7 @@ from vvc_nnr.bitstream.number_formats import (
     bfloat16_bits,
     float32_of_bfloat16,
     from_float32,
+    nearest_float32,
 )
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
@@ -56,6 +57,7 @@ from vvc_nnr.model.container import (
     reshaped,
     stored_array,
 )
+from vvc_nnr.quantize.quality import few_apart
 from vvc_nnr.quantize.uniform import (
     UniformRows,
     UniformTensor,
@@ -433,7 +435,8 @@ def uniform_bytes(
         ranges: "tensor": one minimum and maximum for a tensor, as in the papers. "row": one for each of its rows
             (output channels) if it has several.
         exact: Names of float tensors that must come back bit for bit, as `vvc_nnr.roles.roles.exact_names` tells them.
-            They are stored as they are, unless their levels give every bit.
+            They are stored as they are, unless their levels give every bit. So are vectors with a few outliers where
+            rows have ranges.
 
     Raises:
         InputError: As `float_bytes`; also for NaN and infinity, and for options out of range.
@@ -452,7 +455,8 @@ def uniform_bytes(
         if plain.dtype.kind != "f" or (biases == "float" and is_bias(name, plain.ndim)):
             stored[name] = tensor
             continue
-        if name in exact and not _gives_every_bit(plain, bits, by_row=ranges == "row"):
+        is_exact = name in exact or (ranges == "row" and _is_vector_with_outliers(tensor))
+        if is_exact and not _gives_every_bit(plain, bits, by_row=ranges == "row"):
             stored[name] = tensor
             kept.add(name)
             continue
@@ -467,6 +471,12 @@ def uniform_bytes(
 def _has_rows(tensor: Tensor) -> bool:
     """Whether rows are several, and of several values, so that ranges of their own are worth it."""
     return tensor.ndim > 1 and tensor.size > tensor.shape[0] > 1
+
+
+def _is_vector_with_outliers(tensor: Tensor | Bfloat16Bits) -> bool:
+    """Whether a tensor without rows has a few values that would set the step of all others."""
+    values = nearest_float32(tensor)
+    return not _has_rows(values) and few_apart(values) is not None
 
 
 def _gives_every_bit(tensor: Tensor, bits: int, *, by_row: bool) -> bool:

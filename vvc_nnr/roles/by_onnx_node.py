@@ -119,6 +119,8 @@ _JOINERS = frozenset({"Concat", "ConcatFromSequence", "SequenceConstruct"})
 _SCALERS = frozenset({"Mul", "Div", "Add", "Sub"})
 # What vectors are for is open there once they were carried: frequencies and positions among others.
 _ARITHMETIC = frozenset({"Gemm", "MatMul", "Einsum", "Gather", "Add", "Sub", "Mul", "Div"})
+# Biases and scales of channels they have all the same.
+_CHANNEL_ARITHMETIC = frozenset({"Add", "Sub", "Mul"})
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -140,6 +142,11 @@ class _Carried:
     def is_matrix(self) -> bool:
         """Whether it has more than one side beyond 1."""
         return sum(side > 1 for side in self.shape) > 1
+
+    @property
+    def is_of_channels(self) -> bool:
+        """Whether it has a value for each channel of a picture or sound, (1, n, 1) or (1, n, 1, 1)."""
+        return len(self.shape) > 2 and self.shape[1] == math.prod(self.shape) > 1
 
 
 GraphPath: TypeAlias = tuple[int, ...]
@@ -168,7 +175,7 @@ _Use: TypeAlias = tuple[Any, int, _Carried]
 def operator_roles(
     model: Any, arrays: NamedArrays, keys: Mapping[GraphPath, Mapping[str, str]]
 ) -> dict[str, TensorRole]:
-    """The role of every constant by the first operator that uses it, a divisor or variance by any.
+    """The role of every constant by the first operator that uses it, a divisor or variance by any; in order of use.
 
     Floats that no known operator uses are weights if they look trained and an operator of another domain has them,
     else exact.
@@ -184,7 +191,9 @@ def operator_roles(
         use = _use(node, place, carried, arrays)
         if carried.name not in uses or use.role in (Role.VARIANCE, Role.DIVISOR):
             uses[carried.name] = use
-    return {name: _told(name, uses.get(name), arrays) for name in arrays}
+    return {
+        name: _told(name, uses.get(name), arrays) for name in (*uses, *(name for name in arrays if name not in uses))
+    }
 
 
 def _use(node: Any, place: int, carried: _Carried, arrays: NamedArrays) -> TensorRole:
@@ -321,7 +330,7 @@ def _int64_values(tensor: Any) -> tuple[int, ...]:
 
 def _by_shape(role: Role, op_type: str, carried: _Carried) -> Role:
     """The role, but for vectors where the operator is one for matrices."""
-    if carried.is_matrix:
+    if carried.is_matrix or (op_type in _CHANNEL_ARITHMETIC and carried.is_of_channels):
         return role
     if op_type == "Einsum" or (carried.is_changed and op_type in _ARITHMETIC):
         return Role.CONSTANT

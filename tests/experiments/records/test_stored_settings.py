@@ -13,7 +13,7 @@ from vvc_nnr.experiments.records.rows import ImageRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.tables.stored import load
 
-TOOLS = {"qps": [22], "max_pictures": None, "ways": ["full"], "interpolation": "pchip"}
+TOOLS = {"configs": ["ai"], "qps": [22], "max_pictures": None, "ways": ["full"], "interpolation": "pchip"}
 FILES: dict[str, type[Any]] = {"tool_by_tool": ToolRow, "end_to_end": ImageRow, "model_zoo": ZooRow}
 HEADER = {"version": "1", "psnr_peak": "vtm", "averaging": "y", "rate": "z", "seeds": "0"}
 
@@ -21,6 +21,7 @@ HEADER = {"version": "1", "psnr_peak": "vtm", "averaging": "y", "rate": "z", "se
 @pytest.mark.parametrize(
     ("name", "settings", "key"),
     [
+        ("tool_by_tool", TOOLS | {"configs": ["ar"]}, "configs"),
         ("tool_by_tool", TOOLS | {"qps": ["22"]}, "qps"),
         ("tool_by_tool", TOOLS | {"max_pictures": 1.5}, "max_pictures"),
         ("tool_by_tool", {key: value for key, value in TOOLS.items() if key != "max_pictures"}, "max_pictures"),

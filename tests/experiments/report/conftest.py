@@ -93,7 +93,7 @@ def results(
 def _write_tools(folder: Path, rows: Iterable[ToolRow], networks: Iterable[NetworkRow], ways: list[Way]) -> None:
     _write(folder / "tool_by_tool.tsv", ToolRow, rows)
     _write(folder / "tool_by_tool_networks.tsv", NetworkRow, networks)
-    settings = {"qps": QPS, "max_pictures": None, "ways": ways, "interpolation": "pchip"}
+    settings = {"configs": ["ai"], "qps": QPS, "max_pictures": None, "ways": ways, "interpolation": "pchip"}
     shown = ["Cactus", "BasketballPass"]
     content = {"settings": settings, "provenance": PROVENANCE.to_header(), "shown": shown}
     (folder / "tool_by_tool.json").write_text(json.dumps(content))

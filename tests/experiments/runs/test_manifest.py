@@ -35,7 +35,8 @@ from vvc_nnr.sequences.source import open_source, open_writer
 
 QPS = (22, 27, 32, 37)
 HEAD = "sequence\tqp\toriginal\tdecoded\tbits\tloop_filters"
-_TIMES = ("encode_s", "decode_s")
+_NOT_KNOWN = ("encode_s", "decode_s", "slice_type", "temporal_layer", "slice_qp")
+"""Of pictures that were decoded elsewhere."""
 VTM = shutil.which("EncoderAppStatic") or shutil.which("EncoderApp")
 VTM_CONFIG = Path(VTM or "none").resolve().parents[1] / "cfg" / "encoder_intra_vtm.cfg" if VTM else Path("none")
 
@@ -102,7 +103,7 @@ def test_all_rows_and_tables_are_those_of_the_run_that_coded_the_pictures(
     assert len(own_rows) == 2 * len(QPS) * (3 + 2 * 2 * 3)
     assert all(row["encode_s"] is None and row["decode_s"] is None for row in given_rows.values())
     for row in (*own_rows.values(), *given_rows.values()):
-        for name in _TIMES:
+        for name in _NOT_KNOWN:
             del row[name]
     assert given_rows == own_rows
     assert given.keys() == own.keys()
@@ -225,13 +226,13 @@ def test_bits_of_a_whole_sequence_are_dealt_out_and_not_cut(elsewhere: Path) -> 
     line = lines_of(elsewhere, "qp22", "\tall")[0].split("\t")
     line[4] = "1001"
     found = listed(elsewhere, ["\t".join(line)])
-    assert [each.n_bits for each in found.pictures(found.sources[0], 22, "all")] == [501, 500]
+    assert [each.n_bits for each in found.pictures(found.sources[0], 22, ("ai", "all"))] == [501, 500]
     assert "in equal shares" in found.rate
     with pytest.raises(InputError, match="bits of all 2 pictures, of which --pictures takes 1"):
         listed(elsewhere, ["\t".join(line)], max_pictures=1)
     line[4] = "600,401"
     found = listed(elsewhere, ["\t".join(line)], max_pictures=1)
-    assert [each.n_bits for each in found.pictures(found.sources[0], 22, "all")] == [600]
+    assert [each.n_bits for each in found.pictures(found.sources[0], 22, ("ai", "all"))] == [600]
 
 
 def test_a_folder_holds_results_of_these_pictures_and_bits_alone(
@@ -273,8 +274,8 @@ def test_patterns_of_names_list_the_same_as_a_manifest(
     raw = RawFormat(size=(64, 48), bit_depth=10)
     rows = matched_rows("dec/{sequence}_qp{qp}.yuv", "orig/{sequence}.*", "bin/{sequence}-{qp}.bin", "", raw)
     found = ListedPictures(rows, "dec")
-    assert (found.qps, found.loop_filter_sets) == ((22, 27), ("all",))
-    assert [each.n_bits for each in found.pictures(found.sources[0], 27, "all")] == [108, 108]
+    assert (found.qps, found.codings) == ((22, 27), (("ai", "all"),))
+    assert [each.n_bits for each in found.pictures(found.sources[0], 27, ("ai", "all"))] == [108, 108]
     for originals, streams, said in (
         ("orig/{sequence}.yuv", "bin/{sequence}-{qp}.bin", "originals orig/in.yuv is no file"),
         ("orig/{sequence}.y4m", "bin/*", "is 2 files"),
@@ -298,7 +299,7 @@ def test_raw_formats_are_columns(elsewhere: Path) -> None:
     found = listed(elsewhere, ["x\t22\toriginal.yuv\tdecoded.yuv\t7,9\tall\t64x48\t10\t8\t50\tB"], head)
     source = found.sources[0]
     assert (source.name, source.ctc_class, source.format.fps, source.format.bit_depth) == ("x", "B", 50, 8)
-    assert next(found.pictures(source, 22, "all")).frame.bit_depth == 10
+    assert next(found.pictures(source, 22, ("ai", "all"))).frame.bit_depth == 10
     lines = [
         f"x\t{qp}\toriginal.yuv\t{name}\t7,9\tall\t64x48\t10\t8\t{fps}\tB"
         for qp, name, fps in ((22, "decoded.yuv", 50), (27, "other.yuv", 60))

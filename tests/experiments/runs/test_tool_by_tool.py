@@ -20,7 +20,7 @@ from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.runs import tool_by_tool
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
-from vvc_nnr.experiments.runs.tool_by_tool import WAYS_OF, ToolOptions
+from vvc_nnr.experiments.runs.tool_by_tool import WAYS_OF, CodedHere, ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters.decisions.block_decisions import apply_decisions, correction_by
@@ -56,6 +56,20 @@ def options(networks: Path) -> ToolOptions:
     return ToolOptions(
         qps=(32, 37), networks=[str(networks / "post.safetensors")], compressions=(), decisions="wiener", n_threads=1
     )
+
+
+def test_notes_name_vtm_and_its_configuration_and_no_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, config = tmp_path / "EncoderApp", tmp_path / "encoder_intra_vtm.cfg"
+    for path in (program, config):
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = CodedHere(ToolOptions(encoder="vtm", encoder_config=[config]), tmp_path / "cache").coding
+    assert "All intra, vtm (EncoderApp " in said
+    assert ", encoder_intra_vtm.cfg " in said
+    assert "LMCS in 'all filters' alone" in said
+    assert "preset" not in said
+    assert "preset faster" in CodedHere(ToolOptions(), tmp_path / "cache").coding
 
 
 def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from vvc_nnr.codec import encoders
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
@@ -21,6 +22,7 @@ from vvc_nnr.filters.training.pairs import (
     pairs_digest,
     turned,
 )
+from vvc_nnr.filters.training.scenes import stills
 from vvc_nnr.sequences.frame import Frame
 
 OPTIONS = PairOptions(qps=(32, 42), loop_filters=("all", "none"))
@@ -34,7 +36,7 @@ def pictures(photographs):
 @pytest.fixture(scope="module")
 def folder(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    make_pairs(pictures, folder, OPTIONS)
+    make_pairs(stills(pictures), folder, OPTIONS)
     return folder
 
 
@@ -105,20 +107,42 @@ def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, m
 
     monkeypatch.setattr(pairs, "_coded", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        make_pairs(pictures, tmp_path, OPTIONS)
+        make_pairs(stills(pictures), tmp_path, OPTIONS)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
     assert len(before) == 5 + 2
     monkeypatch.setattr(pairs, "_coded", lambda frame, options: made.append(options) or coded(frame, options))
-    make_pairs(pictures, tmp_path, OPTIONS)
+    make_pairs(stills(pictures), tmp_path, OPTIONS)
     assert len(made) == 12
     assert contents(tmp_path) == expected
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+def test_another_run_on_the_same_pictures_encodes_nothing(pictures, tmp_path, monkeypatch):
+    """A run with another learning rate is another folder; what took long is in the cache."""
+    options = PairOptions((42,), ("all",))
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        make_pairs(stills(pictures[:2]), folder, options, tmp_path / "cache")
+        monkeypatch.setattr(encoders.Libvvenc, "run", lambda self, options, job: pytest.fail("was coded again"))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_pairs_note_the_further_arguments_of_their_encoder(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "encoder_identity", lambda *of, configuration: " ".join(map(str, of)))
+    with_arguments = PairOptions((42,), ("all",), encoder="vvencapp", encoder_arguments=("--passes", "1"))
+    monkeypatch.setattr(pairs, "VvcEncoder", lambda *of, arguments, **named: VvcEncoder(*of, arguments=()))
+    make_pairs(stills(pictures[:1]), tmp_path, with_arguments)
+    with pytest.raises(InputError, match=r"holds pairs of the encoder vvencapp .*--passes.*, asked for vvencapp"):
+        check_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",), encoder="vvencapp"))
+    monkeypatch.undo()
+    alone = PairOptions((42,), ("all",), encoder_arguments=("--passes", "1"))
+    with pytest.raises(InputError, match="the encoder libvvenc takes no further arguments, got --passes"):
+        make_pairs(stills(pictures[:1]), tmp_path / "other", alone)
+
+
 def test_a_changed_pair_is_noticed_and_made_anew(pictures, tmp_path):
     """Before any checkpoint holds the set's digest; a changed bit is a legal, other sample."""
     options = PairOptions((42,), ("all",))
-    names = make_pairs(pictures[:2], tmp_path, options)
+    names = make_pairs(stills(pictures[:2]), tmp_path, options)
     digest = pairs_digest(tmp_path, names, options)
     path = tmp_path / names[1] / "all_qp42.npy"
     good = path.read_bytes()
@@ -126,14 +150,14 @@ def test_a_changed_pair_is_noticed_and_made_anew(pictures, tmp_path):
     with pytest.raises(InputError, match=r"all_qp42\.npy: is not as it was made: damaged; remove it, to be made anew"):
         pairs_digest(tmp_path, names, options)
     path.unlink()
-    make_pairs(pictures[:2], tmp_path, options)
+    make_pairs(stills(pictures[:2]), tmp_path, options)
     assert (path.read_bytes(), pairs_digest(tmp_path, names, options)) == (good, digest)
     note = tmp_path / names[0] / "sha256.json"
     note.write_text("[")
     with pytest.raises(InputError, match=r"sha256\.json: cannot be read: .*; remove .*0000_a, to be made anew"):
-        make_pairs(pictures[:2], tmp_path, options)
+        make_pairs(stills(pictures[:2]), tmp_path, options)
     note.unlink()  # as an older version left it
-    make_pairs(pictures[:2], tmp_path, options)
+    make_pairs(stills(pictures[:2]), tmp_path, options)
     assert pairs_digest(tmp_path, names, options) == digest
 
 
@@ -142,43 +166,43 @@ def test_pictures_take_the_presets_in_turn(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(
         pairs, "_coded", lambda frame, encoder: made.append(encoder.options.preset) or coded(frame, encoder)
     )
-    make_pairs(pictures, tmp_path, PairOptions((42,), ("all",), ("faster", "fast")))
+    make_pairs(stills(pictures), tmp_path, PairOptions((42,), ("all",), ("faster", "fast")))
     assert made == ["faster", "fast", "faster"]
 
 
 def test_pairs_of_other_presets_are_not_taken_for_these(pictures, tmp_path):
-    make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+    make_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",)))
     with pytest.raises(InputError, match=r"holds pairs of the presets \['faster'\], asked for \['fast'\]"):
-        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",), ("fast",)))
+        make_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",), ("fast",)))
     note = json.loads((tmp_path / "pairs.json").read_text())
     (tmp_path / "pairs.json").write_text(json.dumps(note | {"encoder": "another"}))
     with pytest.raises(InputError, match="holds pairs of the encoder another, asked for libvvenc in"):
-        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+        make_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",)))
     (tmp_path / "pairs.json").unlink()
     with pytest.raises(InputError, match=r"holds pairs without pairs\.json.*another folder"):
-        make_pairs(pictures, tmp_path, PairOptions((32,), ("none",)))
+        make_pairs(stills(pictures), tmp_path, PairOptions((32,), ("none",)))
     (tmp_path / "pairs.json").write_text(json.dumps(note))
     (tmp_path / "pairs.json").rename(tmp_path / "presets.json")
     with pytest.raises(InputError, match="pairs of an older version, which does not note the encoder"):
-        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+        make_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",)))
     (tmp_path / "pairs.json").write_text("[")
     with pytest.raises(InputError, match=r"pairs\.json: cannot be read"):
-        make_pairs(pictures[:1], tmp_path, PairOptions((42,), ("all",)))
+        make_pairs(stills(pictures[:1]), tmp_path, PairOptions((42,), ("all",)))
 
 
 def test_a_folder_takes_one_picture_per_name_and_keeps_those_of_others(pictures, tmp_path):
     options = PairOptions((42,), ("all",))
     (_, first), (_, second), _ = pictures
-    assert make_pairs([("a", first)], tmp_path, options) == ["0000_a"]
+    assert make_pairs(stills([("a", first)]), tmp_path, options) == ["0000_a"]
     with pytest.raises(InputError, match="holds pairs of another picture called 0000_a; use another folder"):
-        make_pairs([("a", second)], tmp_path, options)
+        make_pairs(stills([("a", second)]), tmp_path, options)
     with pytest.raises(InputError, match="another picture"):
-        make_pairs([("a", first.cropped(96, 96))], tmp_path, options)
-    assert make_pairs([("b", second)], tmp_path, options) == ["0000_b"]
-    assert make_pairs([("a", first)], tmp_path, options) == ["0000_a"]
+        make_pairs(stills([("a", first.cropped(96, 96))]), tmp_path, options)
+    assert make_pairs(stills([("b", second)]), tmp_path, options) == ["0000_b"]
+    assert make_pairs(stills([("a", first)]), tmp_path, options) == ["0000_a"]
     (tmp_path / "0000_a" / "original.npy").write_bytes(b"junk")
     with pytest.raises(InputError, match=r"original\.npy: no \.npy file"):
-        make_pairs([("a", first)], tmp_path, options)
+        make_pairs(stills([("a", first)]), tmp_path, options)
 
 
 def test_a_pair_set_is_checked_before_anything_is_written(folder, pictures):
@@ -186,14 +210,14 @@ def test_a_pair_set_is_checked_before_anything_is_written(folder, pictures):
     others = [pictures[0], ("b", pictures[2][1])]
     more = PairOptions((32, 37), ("all",))
     with pytest.raises(InputError, match="another picture called 0001_b"):
-        check_pairs(others, folder, more)
-    check_pairs(pictures, folder, more)
+        check_pairs(stills(others), folder, more)
+    check_pairs(stills(pictures), folder, more)
     assert contents(folder) == before
 
 
 def test_the_digest_of_pairs_follows_every_sample(pictures, tmp_path):
     options = PairOptions((42,), ("all",))
-    names = make_pairs(pictures[:1], tmp_path, options)
+    names = make_pairs(stills(pictures[:1]), tmp_path, options)
     digests = {pairs_digest(tmp_path, names, options)}
     (tmp_path / names[0] / "sha256.json").unlink()  # as an older version left it
     path = tmp_path / names[0] / "all_qp42.npy"
@@ -207,7 +231,7 @@ def test_the_digest_of_pairs_follows_every_sample(pictures, tmp_path):
 
 def test_odd_sizes_and_10_bit(random_frame, tmp_path):
     frame = random_frame(33, 19)
-    make_pairs([("odd", frame)], tmp_path, PairOptions((40,), ("all",)))
+    make_pairs(stills([("odd", frame)]), tmp_path, PairOptions((40,), ("all",)))
     original, decoded = PairSet(tmp_path, "all", (40,)).whole(0, 0)
     np.testing.assert_array_equal(original, pack(frame))
     assert decoded.shape == (6, 10, 17)
@@ -217,20 +241,21 @@ def test_odd_sizes_and_10_bit(random_frame, tmp_path):
 def test_pictures_that_the_encoder_does_not_take(random_frame, tmp_path, chroma_format, bit_depth):
     frame = random_frame(32, 32, bit_depth, chroma_format)
     with pytest.raises(UnsupportedError):
-        make_pairs([("x", frame)], tmp_path, OPTIONS)
+        make_pairs(stills([("x", frame)]), tmp_path, OPTIONS)
 
 
 def test_a_folder_that_cannot_be_made(pictures, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file.*cannot be made"):
-        make_pairs(pictures, tmp_path / "file", OPTIONS)
+        make_pairs(stills(pictures), tmp_path / "file", OPTIONS)
 
 
 def test_crops_are_cut_at_one_place_and_turned_alike(folder):
     pair_set = PairSet(folder, "all", OPTIONS.qps)
-    originals, decoded, qp_indices = pair_set.crops(np.random.default_rng(0), 64, 24)
+    originals, decoded, qp_indices, told_qps = pair_set.crops(np.random.default_rng(0), 64, 24)
     assert originals.shape == decoded.shape == (64, 6, 24, 24)
     assert set(qp_indices) == {0, 1}
+    assert told_qps == [OPTIONS.qps[i] for i in qp_indices]
     errors = np.abs(originals.astype(float) - decoded).mean(axis=(1, 2, 3))
     shuffled = np.abs(originals.astype(float) - decoded[::-1]).mean(axis=(1, 2, 3))
     assert errors.mean() < 0.2 * shuffled.mean()
@@ -239,7 +264,7 @@ def test_crops_are_cut_at_one_place_and_turned_alike(folder):
 
 def test_crops_come_from_whole_pictures_and_from_all_of_them(folder):
     pair_set = PairSet(folder, "all", (32,))
-    originals, _, _ = pair_set.crops(np.random.default_rng(1), 60, 48)
+    originals, _, _, _ = pair_set.crops(np.random.default_rng(1), 60, 48)
     pictures = [pair_set.whole(i, 0)[0] for i in range(3)]
 
     def origin(crop):
@@ -255,7 +280,7 @@ def test_crops_come_from_whole_pictures_and_from_all_of_them(folder):
 def test_the_same_random_numbers_give_the_same_crops(folder):
     pair_set = PairSet(folder, "none", OPTIONS.qps)
     first, again, other = (pair_set.crops(np.random.default_rng(seed), 4, 16) for seed in (5, 5, 6))
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert (first[0] != other[0]).any()
 
 
@@ -298,7 +323,7 @@ def test_pairs_that_are_not_there(folder, tmp_path):
 )
 @pytest.mark.parametrize("name", ["original.npy", "all_qp32.npy"])
 def test_damaged_pairs(pictures, tmp_path, damaged, name):
-    make_pairs(pictures[:1], tmp_path, PairOptions((32,), ("all",)))
+    make_pairs(stills(pictures[:1]), tmp_path, PairOptions((32,), ("all",)))
     path = tmp_path / "0000_a" / name
     if isinstance(damaged, bytes):
         path.write_bytes(damaged)

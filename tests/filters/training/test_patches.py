@@ -6,7 +6,7 @@ import skimage.data
 from PIL import Image
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.training.pairs import filter_pictures, reduced_pictures, split
+from vvc_nnr.filters.training.scenes import filter_pictures, reduced_pictures, split
 from vvc_nnr.sequences.images import image_files
 from vvc_nnr.sequences.source import open_source, open_sources
 from vvc_nnr.sequences.y4m import Y4mWriter

@@ -13,6 +13,7 @@ from vvc_nnr.filters.training.run import (
     pair_digests,
     pictures_before,
 )
+from vvc_nnr.filters.training.scenes import stills
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_run_without_a_note_cannot_go_on(tmp_path):
 
 def test_pictures_have_the_digests_that_they_get_in_a_pair_set(photographs, tmp_path):
     pictures = [(name, frame) for name, frame in zip("ab", photographs(2, 128, 96), strict=True)]
-    names = make_pairs(pictures, tmp_path, PairOptions(qps=(), loop_filters=()))
+    names = make_pairs(stills(pictures), tmp_path, PairOptions(qps=(), loop_filters=()))
     assert frame_digests(pictures) == pair_digests(tmp_path, names)
 
 

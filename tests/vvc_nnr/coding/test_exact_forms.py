@@ -15,7 +15,16 @@ from hypothesis.extra import numpy as hnp
 from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.coding.exact_forms import KINDS, SAMPLE, bits_of, bits_of_form, exact_form
+from vvc_nnr.coding.exact_forms import (
+    KINDS,
+    SAMPLE,
+    bits_of,
+    bits_of_form,
+    estimated_bytes,
+    exact_form,
+    may_repeat,
+    with_outliers,
+)
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError
 
@@ -186,3 +195,42 @@ def test_damage_is_noticed(place: int) -> None:
     kind, raw, integers, number_format, n = damaged_forms()[place]
     with pytest.raises(BitstreamError, match="the raw unit"):
         bits_of_form(kind, raw, integers, number_format, n)
+
+
+@pytest.mark.parametrize(
+    ("places", "end"), [([], b""), ([3], b"\0"), ([3, 3], b""), ([5, 4], b""), ([10], b""), ([(1 << 32) - 1], b"")]
+)
+def test_outliers_that_are_none_are_noticed(places: list[int], end: bytes) -> None:
+    raw = np.array(places, "<u4").tobytes() + bytes(4 * len(places)) + end
+    with pytest.raises(BitstreamError, match="the raw unit"):
+        with_outliers(np.zeros(10, np.float32), raw, "float32")
+
+
+@pytest.mark.parametrize("number_format", ["float32", "float16"])
+def test_estimates_come_near_what_forms_take(number_format: str) -> None:
+    values = np.random.default_rng(8).laplace(0, 0.03, 1 << 14).astype(number_format)
+    split = exact_form(bits_of(values), "split", number_format)
+    assert split is not None
+    coded = len(compress({"weight": values.reshape(64, 256)}, lossless=True))
+    assert estimated_bytes(split) == pytest.approx(coded, rel=0.015)
+
+
+@pytest.mark.parametrize("number_format", ["float32", "float16", "bfloat16"])
+def test_few_different_values_take_a_palette(number_format: str) -> None:
+    random = np.random.default_rng(9)
+    table = random.normal(0, 0.05, 60).astype(np.float16 if number_format == "float16" else np.float32)
+    values = table[random.integers(0, 60, (150, 300))]
+    given = Bfloat16Bits((values.view(np.uint32) >> 16).astype(np.uint16)) if number_format == "bfloat16" else values
+    assert len(compress({"weight": given}, lossless=True)) < 6.5 / 8 * values.size + 1000
+
+
+def test_runs_that_come_again_are_seen_and_taken_by_lzma() -> None:
+    random = np.random.default_rng(10)
+    values = random.normal(0, 0.05, (100, 301)).astype(np.float32)
+    assert not may_repeat(bits_of(values))
+    repeated = np.concatenate([values] * 3)
+    assert may_repeat(bits_of(repeated))
+    assert (
+        len(compress({"weight": repeated}, lossless=True))
+        < 1.02 * len(compress({"weight": values}, lossless=True)) + 4000
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vvc_nnr
 from vvc_nnr.bitstream import graph as graph_limits
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage, graph_of_text, graph_of_unit
 from vvc_nnr.bitstream.stream import read_stream
@@ -588,6 +589,53 @@ def test_scales_of_quantised_models_stay_near_and_integers_do_not_grow(node: Any
     assert (found["s"] > 0).all()
     assert np.abs(found["s"] - scales).max() < 2.0**-11 * scales.max()
     assert len(data) < len(model.SerializeToString())
+
+
+def test_floats_beside_integer_weights_take_a_small_share_of_their_bytes_more() -> None:
+    rng = np.random.default_rng(6)
+    tensors = {"w": rng.integers(-128, 128, (1024, 1024)).astype(np.int8), "z": np.zeros(1, np.int8)}
+    tensors |= {"s": np.array(0.01, np.float32), "b": rng.normal(0, 0.05, (1, 4096)).astype(np.float32)}
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w", "s", "z"], ["d"]),
+        onnx.helper.make_node("LSTM", ["x", "d", "d", "b"], ["y"], hidden_size=256),
+    ]
+    data, by_qp = (compress(model_of(nodes, tensors), **options) for options in ({}, {"qp": -32, "nonweight_qp": -32}))
+    assert len(by_qp) - 200 < len(data) < len(by_qp) + 0.0006 * tensors["w"].size
+
+
+def channel_model() -> Any:
+    """Two convolutions, the weight of the last one first, and what is added and multiplied to channels, reshaped."""
+    rng = np.random.default_rng(7)
+    tensors = {name: rng.normal(0, 0.1, (32, 32, 3, 3)).astype(np.float32) for name in ("last", "first")}
+    tensors |= {"b": rng.normal(0, 0.1, 32).astype(np.float32), "g": rng.normal(1, 0.1, 32).astype(np.float32)}
+    tensors |= {"f": np.exp2(-np.arange(16) / 3).astype(np.float32)}
+    tensors |= {"to": np.array([1, -1, 1, 1]), "row": np.array([1, -1])}
+    make = onnx.helper.make_node
+    nodes = [
+        make("Reshape", ["b", "to"], ["b4"]), make("Reshape", ["g", "to"], ["g4"]),
+        make("Reshape", ["f", "row"], ["f2"]), make("Conv", ["x", "first"], ["c"]),
+        make("Add", ["c", "b4"], ["d"]), make("Mul", ["d", "g4"], ["e"]),
+        make("Conv", ["e", "last"], ["y"]), make("Mul", ["t", "f2"], ["u"]),
+    ]  # fmt: skip
+    return model_of(nodes, tensors)
+
+
+def test_biases_and_scales_of_channels_are_told_through_a_reshape() -> None:
+    roles = onnx_parts.take_apart(channel_model(), 0).roles
+    assert {name: roles[name].role for name in "bgf"} == {
+        "b": Role.BIAS, "g": Role.NORM_SCALE, "f": Role.CONSTANT,
+    }  # fmt: skip
+
+
+def test_the_last_weight_is_the_one_that_is_used_last() -> None:
+    model = channel_model()
+    parts = onnx_parts.take_apart(channel_model(), 0)
+    assert list(parts.arrays)[:2] == ["last", "first"]
+    assert [name for name, told in parts.roles.items() if told.role is Role.WEIGHT] == ["first", "last"]
+    data = compress(model)
+    steps = {tensor.name: tensor.step for tensor in vvc_nnr.inspect(data).tensors}
+    assert steps["last"] < steps["first"]
+    assert list(graph_roles(parts.graph, parts.arrays)) == list(parts.roles)
 
 
 def test_integers_of_few_values_stay_readable_by_others() -> None:

@@ -605,3 +605,11 @@ class TestRanges:
         other = container_bytes({"w": stored_array("w", raw["w"])}, {UNIFORM_KEY: text})
         with pytest.raises(BitstreamError, match="ranges of 31 rows"):
             parse_network(other)
+
+
+@pytest.mark.parametrize("huge", [1e9, np.inf])
+def test_outliers_of_a_vector_do_not_set_its_step(huge):
+    bias = np.random.default_rng(4).normal(0, 0.1, 300).astype(np.float32)
+    bias[7] = huge
+    found = parse_network(uniform_bytes({"a.bias": bias}, {}, ranges="row"))
+    np.testing.assert_array_equal(found.tensors["a.bias"], bias)

@@ -1,0 +1,259 @@
+"""Random access and low delay in the tool-by-tool experiment: what networks are told, what is refused, resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vvc_nnr.codec import configuration
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.sequence import VvcOptions
+from vvc_nnr.codec.slice_qp import output_qps
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.records.rows import ToolRow
+from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.runs.run import run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
+from vvc_nnr.filters.decisions import sequence
+from vvc_nnr.filters.in_stream import strength_qps
+from vvc_nnr.filters.inference.runner import filter_frame
+from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.metrics import frame_psnr_db
+from vvc_nnr.sequences.source import Source, open_source
+from vvc_nnr.sequences.y4m import Y4mWriter
+
+N_PICTURES = 6
+PROVENANCE = gather_provenance(["vvc-nnr", "test"])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("encodings")
+
+
+@pytest.fixture
+def moving() -> list[Frame]:
+    rng = np.random.default_rng(5)
+    wide = (np.add.outer(np.arange(48), np.arange(64 + 3 * N_PICTURES)) + rng.integers(0, 24, (48, 82))).astype(
+        np.uint8
+    )
+    grey = np.full((24, 32), 128, np.uint8)
+    return [Frame((wide[:, 3 * i : 3 * i + 64], grey, grey), 8, "420") for i in range(N_PICTURES)]
+
+
+@pytest.fixture
+def clip(moving: list[Frame], tmp_path: Path) -> Source:
+    with Y4mWriter(tmp_path / "clip.y4m", moving[0].format(Fraction(25))) as writer:
+        for frame in moving:
+            writer.write(frame)
+    return open_source(tmp_path / "clip.y4m")
+
+
+@pytest.fixture
+def options(networks: Path) -> ToolOptions:
+    post = str(networks / "post.safetensors")
+    return ToolOptions(qps=(37,), configs=("ra",), networks=[post], compressions=(), n_threads=1)
+
+
+def timeless(path: Path) -> list[dict[str, object]]:
+    times = {"encode_s", "decode_s"}
+    return [{k: v for k, v in asdict(row).items() if k not in times} for row in read_rows(path, ToolRow).rows]
+
+
+def test_networks_are_told_the_qp_of_each_picture(
+    clip: Source, moving: list[Frame], options: ToolOptions, cache: Path, tmp_path: Path
+) -> None:
+    tables = run_tool_by_tool([clip], tmp_path / "out", replace(options, decisions="on"), PROVENANCE, cache=cache)
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    assert {(row.config, row.loop_filters) for row in rows} == {("ra", "all")}
+    assert len(rows) == 3 * N_PICTURES
+    coded = VvcEncoder(VvcOptions(37, n_threads=1, config="ra"), cache).encode(moving, Fraction(25))
+    told = strength_qps(read_vvc_stream(coded.stream))
+    decoded = list(decode_vvc(coded.stream))
+    assert coded.cached
+    network = load_inloop_filter(options.networks[0])
+    for picture, each in enumerate(coded.pictures):
+        anchor, full, _ = (row for row in rows if row.picture == picture)
+        assert (anchor.n_bits, anchor.slice_qp, anchor.network_qp) == (each.n_bits, each.qp, None)
+        assert (full.slice_type, full.temporal_layer) == (each.slice_type, each.temporal_layer)
+        assert full.network_qp == told[picture]
+        filtered = filter_frame(network, decoded[picture], told[picture])
+        psnr = frame_psnr_db(moving[picture].to_bit_depth(10), filtered)
+        assert (full.psnr_y_db, full.psnr_cb_db, full.psnr_cr_db) == (psnr.y, psnr.cb, psnr.cr)
+    assert len({row.slice_qp for row in rows}) > 2
+    assert {row.network_qp for row in rows} != {row.slice_qp for row in rows}
+    assert sum(row.n_bits for row in rows if row.way == "codec") == coded.n_bits
+    assert {"table1_size", "gain_per_layer_ra", "table2_psnr_ra"} <= tables.keys()
+    assert not {"gain_per_layer", "table2_psnr"} & tables.keys()
+    layers = {cells[4] for cells in tables["gain_per_layer_ra"].rows}
+    assert layers == {"intra", *(str(each.temporal_layer) for each in coded.pictures if each.slice_type != "I")}
+    assert (tmp_path / "out" / "gain_per_layer_ra.svg").exists()
+    notes = " ".join(tables["table2_psnr_ra"].notes)
+    assert "Random access, libvvenc in ffmpeg" in notes
+    assert "QP that networks are told" in notes
+    settings = json.loads((tmp_path / "out" / "tool_by_tool.json").read_text())
+    assert settings["settings"]["configs"] == ["ra"]
+    assert settings["planned"]["axes"]["configurations"] == ["random access"]
+
+
+def test_decisions_are_worth_their_bits_at_the_qp_of_their_picture(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vvc_nnr.experiments.runs import tool_by_tool
+
+    asked: list[int] = []
+    decide = tool_by_tool.decide
+    monkeypatch.setattr(tool_by_tool, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    run_tool_by_tool([clip], tmp_path / "out", replace(options, decisions="on"), PROVENANCE, cache=cache)
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    assert asked == [row.slice_qp for row in rows if row.way == "codec"]
+
+
+def test_the_command_filter_weighs_bits_so_too(
+    clip: Source, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    decide = sequence.decide
+    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    stream = tmp_path / "clip.266"
+    assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
+    words = ["filter", str(stream), "--model", str(networks / "post.safetensors"), "-o", str(tmp_path / "out.y4m")]
+    assert main([*words, "--original", str(clip.path), "--decisions-out", str(tmp_path / "out.dec")]) == 0
+    known = read_vvc_stream(stream)
+    assert tuple(asked) == output_qps(known) != tuple(strength_qps(known))
+
+
+def test_pictures_decoded_elsewhere_are_of_one_configuration(
+    clip: Source, networks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("sequence\tqp\toriginal\tdecoded\tbits\nclip\t30\tclip.y4m\tclip.y4m\t600\n")
+    words = ["experiment", "tool-by-tool", "--decoded", str(manifest), "--out", str(tmp_path / "out"), "--compress"]
+    words += ["none", "--networks", str(networks / "post.safetensors"), "--config"]
+    assert main([*words, "ra,ldb"]) == 2
+    assert "pictures of --decoded are of one configuration" in capsys.readouterr().err
+    assert main([*words, "ra"]) == 0
+    assert "Random access, as named and not checked" in capsys.readouterr().out
+    assert {row.config for row in read_tools(tmp_path / "out").rows} == {"ra"}
+
+
+@pytest.mark.parametrize("names", ["ra", "ai,ldb"])
+def test_networks_in_the_filters_place_are_refused(
+    clip: Source, names: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["experiment", "tool-by-tool", "--sequences", str(clip.path), "--config", names, "--out", str(out)]
+    assert main([*words, "--networks", "inloop-lop", "inloop-lop-replacement"]) == 2
+    error = capsys.readouterr().err
+    assert "inloop-lop-replacement: stands in the place of the codec's in-loop filters" in error
+    assert "other pictures are predicted from what it makes" in error
+    assert not out.exists()
+
+
+def test_a_cut_off_run_goes_on_and_tables_are_the_same(
+    clip: Source, options: ToolOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Exception):
+        pass
+
+    append, n_left = RowWriter.append, [7]
+
+    def cutting(self: RowWriter[ToolRow], rows: Iterable[ToolRow]) -> None:
+        given = list(rows)
+        if given and isinstance(given[0], ToolRow):
+            n_left[0] -= len(given)
+            if n_left[0] < 0:
+                raise Cut
+        append(self, given)
+
+    run_tool_by_tool([clip], tmp_path / "whole", options, PROVENANCE)
+    with monkeypatch.context() as patched:
+        patched.setattr(RowWriter, "append", cutting)
+        with pytest.raises(Cut):
+            run_tool_by_tool([clip], tmp_path / "cut", options, PROVENANCE)
+    assert 0 < len(timeless(tmp_path / "cut" / "tool_by_tool.tsv")) < 2 * N_PICTURES
+    run_tool_by_tool([clip], tmp_path / "cut", options, PROVENANCE)
+    assert timeless(tmp_path / "cut" / "tool_by_tool.tsv") == timeless(tmp_path / "whole" / "tool_by_tool.tsv")
+    written = {path.name for path in (tmp_path / "whole").glob("*.md")} - {"complexity_ra.md"}  # which has times
+    assert "gain_per_layer_ra.md" in written
+    for name in written:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_number_of_pictures_stays(clip: Source, options: ToolOptions, cache: Path, tmp_path: Path) -> None:
+    """Inter pictures of a longer sequence are coded otherwise; intra pictures are not."""
+    out, fewer = tmp_path / "out", replace(options, max_pictures=4)
+    run_tool_by_tool([clip], out, replace(fewer, configs=("ai",)), PROVENANCE, cache=cache)
+    run_tool_by_tool([clip], out, replace(fewer, configs=("ai", "ra")), PROVENANCE, cache=cache)
+    with pytest.raises(InputError, match="as many pictures"):
+        run_tool_by_tool([clip], out, options, PROVENANCE, cache=cache)
+    run_tool_by_tool([clip], out, replace(options, configs=("ai",)), PROVENANCE, cache=cache)
+    assert {(row.config, row.picture) for row in read_tools(out).rows} == {("ai", n) for n in range(N_PICTURES)}
+
+
+def test_all_intra_is_the_same_beside_others(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "PERIODS_OF_A_CHUNK", 1)
+    two = replace(options, max_pictures=2, configs=("ai", "ldb"))
+    run_tool_by_tool([clip], tmp_path / "alone", replace(two, configs=("ai",)), PROVENANCE, cache=cache)
+    tables = run_tool_by_tool([clip], tmp_path / "both", two, PROVENANCE, cache=cache)
+    assert {"table2_psnr", "table2_psnr_ldb"} <= tables.keys()
+    assert {name for name in tables if not name.startswith("table1")} <= set(TOOL_FILES.results)
+    for path in (tmp_path / "alone").glob("*.md"):
+        if path.name != "complexity.md":
+            assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
+    index = json.loads((tmp_path / "both" / "pictures" / "index.json").read_text())
+    assert {entry["sequence"] for entry in index} == {"clip", "clip, low delay B"}
+    assert len({entry["files"]["filtered"] for entry in index}) == 2
+    report = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "both"), "-o", str(report)]) == 0
+    assert "In-loop filtering, tool by tool: low delay B" in report.read_text()
+
+
+VTM = shutil.which("EncoderApp") or shutil.which("EncoderAppStatic")
+
+
+@pytest.mark.programs
+@pytest.mark.skipif(VTM is None, reason="no VTM encoder on the PATH")
+def test_random_access_by_vtm(options: ToolOptions, tmp_path: Path) -> None:
+    """33 pictures: an intra period and the intra picture behind it, as the common test conditions have it."""
+    rng = np.random.default_rng(5)
+    wide = (np.add.outer(np.arange(96), np.arange(160)) + rng.integers(0, 24, (96, 160))).astype(np.uint8)
+    grey = np.full((48, 64), 128, np.uint8)
+    with Y4mWriter(tmp_path / "clip.y4m", Frame((wide[:, :128], grey, grey), 8, "420").format(Fraction(30))) as writer:
+        for i in range(33):
+            writer.write(Frame((wide[:, i : i + 128], grey, grey), 8, "420"))
+    files = Path(os.path.realpath(VTM or "")).parents[1] / "cfg"
+    random_access = Path(f"ra={files / 'encoder_randomaccess_vtm.cfg'}")
+    by_vtm = replace(options, encoder="vtm", encoder_config=[random_access], decisions="wiener")
+    tables = run_tool_by_tool([open_source(tmp_path / "clip.y4m")], tmp_path / "out", by_vtm, PROVENANCE)
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    assert len(rows) == 4 * 33
+    assert "".join(row.slice_type for row in rows if row.way == "codec") == "I" + "B" * 31 + "I"
+    assert {row.temporal_layer for row in rows} == set(range(6))
+    assert "Random access, vtm " in " ".join(tables["table2_psnr_ra"].notes)
+
+
+def test_configuration_files_of_several_configurations() -> None:
+    files = [Path("all.cfg"), Path("ra=random.cfg"), Path("ldb=low=delay.cfg"), Path("x=y.cfg")]
+    options = ToolOptions(configs=("ra", "ldb"), encoder_config=files)
+    assert options.config_files("ra") == [Path("all.cfg"), Path("random.cfg"), Path("x=y.cfg")]
+    assert options.config_files("ldb") == [Path("all.cfg"), Path("low=delay.cfg"), Path("x=y.cfg")]
+    for wrong in ((), ("ra", "ra"), ("rb",)):
+        with pytest.raises(InputError, match="must be at least one of ai, ra, ldb, each once"):
+            ToolOptions(configs=wrong)  # type: ignore[arg-type]
