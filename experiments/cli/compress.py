@@ -75,17 +75,26 @@ def _scan_order(text: str) -> int | str:
 
 _NAMED_QP = Annotated[tuple[str, int], door(named(whole_number, "NAME=QP"), "NAME=QP")]
 _NAMED_ROLE = Annotated[tuple[str, str], ROLE]
+_FLAG_NAMES = {"qp_per_tensor": "qp_of", "use_dq": "dq", "n_threads": "threads"}
+_FLAG_KINDS: dict[str, Any] = {
+    "nonweight_qp": door(whole_number, "QP"),
+    "qp_per_tensor": UseAppendAction[tuple[_NAMED_QP, ...]],
+    "scan_order": door(_scan_order, "{auto,0,1,2,3,4}"),
+    "float64": HIDDEN,
+}
+_FLAG_VALUES = {"qp_per_tensor": one_for_each("--qp-of"), "role_of": one_for_each("--role-of")}
 NNC_FLAGS = Flags(
     CompressOptions,
-    names={"qp_per_tensor": "qp_of", "use_dq": "dq", "n_threads": "threads"},
-    kinds={
-        "nonweight_qp": door(whole_number, "QP"),
-        "qp_per_tensor": UseAppendAction[tuple[_NAMED_QP, ...]],
-        "scan_order": door(_scan_order, "{auto,0,1,2,3,4}"),
-        "role_of": UseAppendAction[tuple[_NAMED_ROLE, ...]],
-        "float64": HIDDEN,
-    },
-    converted={"qp_per_tensor": one_for_each("--qp-of"), "role_of": one_for_each("--role-of")},
+    names=_FLAG_NAMES,
+    kinds=_FLAG_KINDS | {"role_of": UseAppendAction[tuple[_NAMED_ROLE, ...]]},
+    converted=_FLAG_VALUES,
+)
+_IDLE_IN_UPDATES = ("codebook", "roles", "role_of", "qp_by_size", "lossless", "search")
+UPDATE_FLAGS = Flags(
+    CompressOptions,
+    names=_FLAG_NAMES,
+    kinds=_FLAG_KINDS | dict.fromkeys(_IDLE_IN_UPDATES, HIDDEN),
+    converted=_FLAG_VALUES,
 )
 PICTURE_FLAGS = Flags(
     PictureOptions,
@@ -204,8 +213,7 @@ class Compress(Command):
     def _uniform(self, path: Path, method: str) -> Outcome:
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         stored = stored_network(network, path)
-        halves: NamedArrays = {} if self.per_tensor else network.arrays
-        exact = {name: halves.get(name, tensor) for name, tensor in stored.tensors.items()}
+        exact: NamedArrays = {name: network.arrays.get(name, tensor) for name, tensor in stored.tensors.items()}
         with naming(path):
             bits = int(method.removeprefix("uniform"))
             ranges: Ranges = "tensor" if self.per_tensor else "row"
@@ -317,7 +325,7 @@ class MakeUpdate(Command):
     new: Positional[str]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     after: UseAppendAction[tuple[Path, ...]] = ()
-    coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
+    coding: Annotated[CompressOptions, UPDATE_FLAGS.arg] = field(default_factory=CompressOptions)
 
     def run(self) -> Outcome:
         """Writes the file.
@@ -331,7 +339,7 @@ class MakeUpdate(Command):
             raise InputError(f"{self.output}: an update is a {NNC_SUFFIX} file; change the name")
         check_outputs([base, new, *self.after], [self.output])
         state, wanted = _state_after(read_arrays(base), self.after), read_arrays(new)
-        with naming(new), NNC_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
+        with naming(new), UPDATE_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
             made, after = code_update(state, wanted.arrays, self.coding, progress=progress.report)
             found_db = difference_snrs_db(state, after, wanted.arrays)
         write_file(self.output, made.data)

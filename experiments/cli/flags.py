@@ -166,19 +166,20 @@ class Flags(Generic[_Options]):
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self._kind = kind
-        self._converted = dict(converted or {})
+        asked_of = kinds or {}
+        self._converted = {name: make for name, make in (converted or {}).items() if asked_of.get(name) is not HIDDEN}
         called = dict(names or {})
         self._flags = {field.name: f"--{called.get(field.name, field.name).replace('_', '-')}" for field in _of(kind)}
         hints, helps = get_type_hints(kind, include_extras=True), _help_of_fields(kind)
         parameters = []
         for field in _of(kind):
-            asked = (kinds or {}).get(field.name, hints[field.name])
+            asked = asked_of.get(field.name, hints[field.name])
             annotation: Any = asked
             if asked is HIDDEN:
                 annotation = _SUPPRESSED[hints[field.name]]
             elif isinstance(asked, PrimitiveConstructorSpec):
                 annotation = Annotated[hints[field.name], asked]
-            default = (defaults or {}).get(field.name, self._default(field))
+            default = (defaults or {}).get(field.name, self._default(field, is_hidden=asked is HIDDEN))
             said = self._with_flags(helps.get(field.name, ""))
             said = f"Do without: {said[0].lower()}{said[1:]}" if default is True else said
             asked_with = Annotated[annotation, tyro.conf.arg(name=called.get(field.name), help=said)]
@@ -215,6 +216,7 @@ class Flags(Generic[_Options]):
         """A text with flags in the place of fields whose names have several words."""
         for name, flag in self._flags.items():
             text = re.sub(rf"\b{name}=False\b", f"--no-{flag[2:]}", text)
+            text = re.sub(rf'\b{name}="(\w+)"', rf"{flag} \1", text)
             text = re.sub(rf"(?<![\w*./-]){name}(?![\w/-]|\.\w)", flag, text) if "_" in name else text
         return text
 
@@ -223,9 +225,9 @@ class Flags(Generic[_Options]):
         changed = [field for field in _of(self._kind) if getattr(options, field.name) != default_of(field)]
         return self._flags[changed[0].name] if changed else None
 
-    def _default(self, field: Field[Any]) -> Any:
+    def _default(self, field: Field[Any], *, is_hidden: bool) -> Any:
         plain = default_of(field)
-        if isinstance(plain, Mapping):
+        if isinstance(plain, Mapping) and not is_hidden:
             return tuple(plain.items())
         return inspect.Parameter.empty if plain is MISSING else plain
 

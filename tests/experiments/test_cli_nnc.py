@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -387,7 +388,7 @@ def test_updates_are_made_and_applied_one_after_another(run: Run, networks: Path
     [
         (("update", "apply", "{base}", "{two}", "-o", "x.safetensors"), "another state of the network"),
         (("update", "make", "{base}", "{base}", "-o", "x.safetensors"), "an update is a .nnc file"),
-        (("update", "make", "{base}", "{base}", "-o", "x.nnc", "--lossless"), "not possible"),
+        (("update", "make", "{base}", "{base}", "-o", "x.nnc", "--lossless"), "unknown: --lossless"),
     ],
 )
 def test_updates_that_do_not_fit(
@@ -402,6 +403,82 @@ def test_updates_that_do_not_fit(
     assert words in refused(*told)
     assert not (tmp_path / "x.nnc").exists()
     assert not (tmp_path / "x.safetensors").exists()
+
+
+UPDATE_VALUES = {
+    "--qp": "-40",
+    "--qp-density": "3",
+    "--nonweight-qp": "-60",
+    "--qp-of": "head.weight=-50",
+    "--lambda-rd": "0.5",
+    "--scan-order": "2",
+    "--bitdepth": "8",
+    "--threads": "1",
+    "--quality": "20",
+    "--bits-per-weight": "4",
+    "--max-bytes": "6000",
+}
+
+
+def test_an_update_takes_each_option_that_its_help_names(run: Run, networks: Path, tmp_path: Path) -> None:
+    base, new, update = networks / "rep.safetensors", tmp_path / "1.safetensors", tmp_path / "u.nnc"
+    random = np.random.default_rng(0)
+    states = read_network(base).tensors
+    write_float(new, {name: v + random.normal(0, 0.01, v.shape).astype(np.float32) for name, v in states.items()}, {})
+    offered = set(re.findall(r"^  (--[\w-]+)", run("update", "make", "--help"), re.MULTILINE)) - {"--json", "--after"}
+    assert UPDATE_VALUES.keys() < offered
+    for option in sorted(offered):
+        words = [option, *([UPDATE_VALUES[option]] if option in UPDATE_VALUES else [])]
+        made = json.loads(run("update", "make", base, new, "-o", update, "--json", *words))
+        assert made["n_bytes"] == update.stat().st_size
+        assert made["weak_db"].items() <= made["snr_db"].items()
+
+
+@pytest.mark.parametrize("options", [(), ("--per-tensor",), ("--biases", "float")], ids=str)
+def test_empty_tensors_and_nan_in_files_of_levels(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    tensors = {
+        f"{place}.{shape}": torch.zeros(shape, dtype=kind) for place, kind in enumerate(kinds) for shape in EMPTY
+    }
+    tensors |= {f"{place}.weight": torch.ones((3, 4), dtype=kind) for place, kind in enumerate(kinds)}
+    if options == ("--biases", "float"):
+        tensors |= {
+            f"{place}.bias": torch.tensor([torch.nan, torch.inf], dtype=kind) for place, kind in enumerate(kinds)
+        }
+    torch.save(tensors, tmp_path / "a.pt")
+    small, back = tmp_path / "a.safetensors", tmp_path / "b.pt"
+    run("compress", tmp_path / "a.pt", "-o", small, "--method", "uniform4", *options)
+    run("inspect", small)
+    run("decompress", small, "-o", back)
+    found = torch.load(back)
+    assert {name: (t.dtype, t.shape) for name, t in found.items()} == {
+        name: (t.dtype, t.shape) for name, t in tensors.items()
+    }
+
+
+EMPTY = ((0, 3), (0,), (3, 0))
+SIGNALLING = {
+    torch.float16: (torch.int16, 0x7D01),
+    torch.bfloat16: (torch.int16, 0x7F81),
+    torch.float32: (torch.int32, 0x7F800001),
+    torch.float64: (torch.int64, 0x7FF0000000000001),
+}
+
+
+@pytest.mark.parametrize("options", [(), ("--lossless",), ("--qp", "-32"), ("--bitdepth", "8")], ids=str)
+def test_no_bit_pattern_of_floats_makes_numpy_warn(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    tensors = {}
+    for kind, (integer, pattern) in SIGNALLING.items():
+        info = torch.iinfo(integer)
+        bits = np.random.default_rng(0).integers(info.min, info.max, (40, 40), endpoint=True)
+        tensors[f"{kind}.any"] = torch.from_numpy(bits).to(integer).view(kind)
+        tensors[f"{kind}.signalling"] = torch.tensor([pattern], dtype=integer).view(kind)
+        tensors[f"{kind}.largest"] = torch.full((4, 4), torch.finfo(kind).max, dtype=kind)
+    torch.save(tensors, tmp_path / "a.pt")
+    run("compress", tmp_path / "a.pt", "-o", tmp_path / "a.nnc", *options)
+    run("inspect", tmp_path / "a.nnc", "--original", tmp_path / "a.pt")
+    run("inspect", tmp_path / "a.pt")
+    run("decompress", tmp_path / "a.nnc", "-o", tmp_path / "b.pt")
 
 
 def test_a_key_and_a_prefix_of_a_checkpoint(run: Run, refused: Run, tmp_path: Path) -> None:

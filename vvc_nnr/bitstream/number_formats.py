@@ -138,7 +138,7 @@ def nearest_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32]:
     """The values of a float tensor as float32 in C order; infinite where they are beyond it."""
     if isinstance(array, Bfloat16Bits):
         return _from_bfloat16(array.bits)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a NaN may be a signalling one
         return np.ascontiguousarray(array, dtype=np.float32)
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.manifest import Manifest, RawPart, Tie, find_ties
@@ -96,9 +97,13 @@ def code_network(
     }
     shapes = [shape_of(array) for array in own.values()]
 
+    names, known = list(jobs), KnownTensors()
+
     def coded(steps: OwnSteps | None) -> CodedNetwork:
-        own_jobs = [with_own_step(job, steps) for job in jobs.values()]
-        units = encode_all(own_jobs.__getitem__, shapes, options, progress)
+        def job(place: int) -> TensorJob:
+            return with_own_step(jobs[names[place]], steps)
+
+        units = encode_changed(job, names, steps, known, shapes, options, progress)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
         exact = tuple(name for name, tensor in zip(jobs, units, strict=True) if tensor.by_outliers)
         return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(jobs, units), exact)
@@ -196,6 +201,37 @@ def encode_all(
     return run_all(encode, range(len(shapes)), sizes, n_threads, progress)
 
 
+KnownTensors: TypeAlias = dict[str, tuple[int | None, bool, EncodedTensor]]
+"""Name to the QP of a tensor's own step, whether it is exact, and what came of it."""
+
+
+def encode_changed(
+    job_of: Callable[[int], TensorJob],
+    names: Sequence[str],
+    steps: OwnSteps | None,
+    known: KnownTensors,
+    shapes: Sequence[tuple[int, ...]],
+    options: CompressOptions,
+    progress: Progress | None,
+) -> list[EncodedTensor]:
+    """The data units of each tensor, as `encode_all` gives them; those whose steps are as before are not coded anew.
+
+    Args:
+        job_of: What there is to do for a tensor, by its place.
+        names: The tensors' names.
+        steps: Their own steps.
+        known: What came of the last candidate, which takes this one's place; empty before the first.
+        shapes: The tensors' shapes.
+        options: What was chosen.
+        progress: Called with the values coded so far, of those that are, and their total.
+    """
+    wanted = [(steps.qps.get(name), name in steps.exact) if steps else (None, False) for name in names]
+    places = [at for at, name in enumerate(names) if name not in known or known[name][:2] != wanted[at]]
+    made = encode_all(lambda at: job_of(places[at]), [shapes[at] for at in places], options, progress)
+    known.update({names[at]: (*wanted[at], tensor) for at, tensor in zip(places, made, strict=True)})
+    return [known[name][2] for name in names]
+
+
 def write_network(
     shapes: Sequence[tuple[int, ...]],
     coded: Sequence[EncodedTensor],
@@ -238,7 +274,9 @@ def write_network(
     data = write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
     n_elements = sum(math.prod(shape) for shape, _ in present)
     if n_elements > element_limit(None, len(data)):
-        _log.warning("%d values in %d bytes are read only with as many for max_elements", n_elements, len(data))
+        _log.warning(
+            "%d values in %d bytes are read only where the limit of values is raised to that", n_elements, len(data)
+        )
     return data
 
 

@@ -44,7 +44,9 @@ _log = logging.getLogger(__name__)
 # Tensors that a warning names.
 _SHOWN = 5
 # A file of a given size: how many are tried, and from what share of it on it will do.
-MAX_CANDIDATES, NEAR_SHARE = 6, 0.99
+MAX_CANDIDATES, NEAR_SHARE = 16, 0.99
+# Sizes jump, and may fall where quality rises: what is tried above the lowest quality that is known not to fit.
+ABOVE_DB = (0.25, 0.5, 1.0)
 # The default takes so much of what the reference software's steps would, by an estimate that is good to one or, at few
 # bits per value, three per cent; less what a file has beside its tensors, more for what that software has beside each.
 BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.988, 0.962, 3.3
@@ -115,6 +117,8 @@ def steps_at(
 ) -> OwnSteps:
     """The steps of tensors of known spread at a quality in dB.
 
+    Where no step is as fine as a small tensor's, the finest one does if it leaves the quality; if not, it is exact.
+
     Args:
         spreads: Those of the tensors.
         quality_db: The quality.
@@ -125,6 +129,9 @@ def steps_at(
     error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
     density = options.qp_density
     steps, low = spreads.steps_at(quality_db, error, least_db), step_size(qp_limits(density)[0], density)
+    steps = {
+        name: max(step, low) if spreads[name].snr_at(low, error) >= quality_db else step for name, step in steps.items()
+    }
     fine_enough = {name: step for name, step in steps.items() if step >= max(low, spreads[name].finest)}
     qps = {name: near[name] if near else nearest_qp(step, density) for name, step in fine_enough.items()}
     expected = {name: spreads[name].snr_at(step_size(qp, density), error) for name, qp in qps.items()}
@@ -242,7 +249,8 @@ def outliers_line(names: Sequence[str]) -> str:
 
 def weak_line(weak_db: Mapping[str, float]) -> str:
     """What is said of tensors that keep less than WEAK_DB, and what to do."""
-    return f"{weak_names(weak_db)}; give a higher quality, or a finer QP (qp, qp_per_tensor, for vectors nonweight_qp)"
+    finer = "a finer QP (of one tensor qp_per_tensor, of vectors nonweight_qp)"
+    return f"{weak_names(weak_db)}; give a higher quality, or {finer}"
 
 
 def weak_names(weak_db: Mapping[str, float]) -> str:
@@ -314,17 +322,26 @@ def best_within(
             return exact
     if len(best.data) > limit_bytes:
         return best
-    found = best
+    found, is_aimed = best, True
     for _ in range(MAX_CANDIDATES):
-        aimed = _aimed(found, limit_bytes, spreads, qp_density, quality_db, high)
+        aimed = _aimed(found, limit_bytes, spreads, qp_density, quality_db, high) if is_aimed else low
+        width = high - low
         quality_db = aimed if low < aimed < high else (low + high) / 2
         found = candidate(quality_db)
         if len(found.data) <= limit_bytes:
             best, low = found, quality_db
         else:
             high = quality_db
-        if len(best.data) >= NEAR_SHARE * limit_bytes or high - low < QUALITY_TOLERANCE_DB:
+        if len(best.data) >= NEAR_SHARE * limit_bytes:
+            return best
+        if high - low < QUALITY_TOLERANCE_DB:
             break
+        # An estimate that misses by much will do so again.
+        is_aimed = not is_aimed or high - low < width / 2
+    for more_db in ABOVE_DB if high < HIGHEST_QUALITY_DB else ():
+        found = candidate(high + more_db)
+        if len(found.data) <= limit_bytes:
+            best = found
     return best
 
 

@@ -96,8 +96,8 @@ RAW_ENTRY_BYTES = 20
 NEAR, SAME = 1.02, 1.003
 # LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
 MAX_DEFLATED = 1.05
-# Integers that would grow take raw bytes only from so many bytes on.
-RAW_PAYS_BYTES = 256
+# Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
+RAW_PAYS_BYTES, CLEARLY = 256, 0.99
 # Floats that deflate is tried on first.
 SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
@@ -223,16 +223,33 @@ def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTen
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """An integer tensor: as other decoders read it, or with raw bytes where it would grow; `lossless`: the shortest."""
+    """An integer tensor as other decoders read it, or with raw bytes if that is clearly shorter, or it would grow.
+
+    With `lossless` the shortest.
+    """
 
     def plain(part: TensorJob) -> EncodedTensor:
         return coded if part is job else _encode_exactly(part, part.number_format, options)
 
     coded = _encode_exactly(job, job.number_format, options)
-    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
-    if not options.lossless and coded.size_bytes <= max(n_bytes, RAW_PAYS_BYTES):
+    if not options.lossless and coded.size_bytes <= RAW_PAYS_BYTES:
         return coded
-    return min(coded, _shortest(job, plain, options), key=lambda each: each.size_bytes)
+    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
+    is_strict = options.lossless or coded.size_bytes > n_bytes
+    if not is_strict and not _may_pay(job, options):
+        return coded
+    found = _shortest(job, plain, options)
+    return found if found.size_bytes < coded.size_bytes * (1 if is_strict else CLEARLY) else coded
+
+
+def _may_pay(job: TensorJob, options: CompressOptions) -> bool:
+    """Whether a part of an integer tensor is shorter with raw bytes; true of small ones."""
+    sample = sampled(bits_of(job.array))
+    if len(sample) == math.prod(shape_of(job.array)):
+        return True
+    part = replace(job, array=values_of(sample, job.array), n_threads=1)
+    found = _shortest(part, lambda whole: _encode_exactly(whole, whole.number_format, options), options)
+    return found.raw is not None
 
 
 def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:

@@ -32,7 +32,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
-from vvc_nnr.coding.encoder import encode_all, weak_tensors, write_network
+from vvc_nnr.coding.encoder import KnownTensors, encode_changed, weak_tensors, write_network
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     OwnSteps,
@@ -47,7 +47,7 @@ from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedEr
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.quantize.quality import snr_db
+from vvc_nnr.quantize.quality import WEAK_DB, snr_db
 
 _DIGEST_DIGITS = 32
 
@@ -164,8 +164,9 @@ def compress_update(
     Args:
         base: The state that the receiver has; a model counts as one without any update before.
         new: The wanted state: the same names, shapes and number formats.
-        options: QPs and quality are those of differences, roles play no part; no codebooks, exact float64 or thorough
-            search. Differences that come back with less than 10 dB are named in a logged warning.
+        options: QPs and quality are those of differences, roles play no part; not lossless, no codebooks, exact
+            float64, QPs by size or thorough search. Differences that come back with less than 10 dB are named in a
+            logged warning.
         contexts: What its probabilities follow.
         progress: Called with the values coded so far and their total.
 
@@ -173,7 +174,7 @@ def compress_update(
         The update, a stream in which a tensor without any change does not occur, and `apply_update` of it.
 
     Raises:
-        InputError: If the states do not fit together, or a value cannot be coded.
+        InputError: If an option has no effect, the states do not fit together, or a value cannot be coded.
         ShapeError: If a tensor's shape is another.
     """
     found, state = code_update(base, new, options or CompressOptions(), contexts=contexts, progress=progress)
@@ -203,11 +204,10 @@ def code_update(
         The update, in which differences that come back with less than 10 dB are named, and `apply_update` of it.
 
     Raises:
-        InputError: If the states do not fit together, or a value cannot be coded.
+        InputError: If an option has no effect, the states do not fit together, or a value cannot be coded.
         ShapeError: If a tensor's shape is another.
     """
-    if options.float64 == "exact" or options.codebook == "force" or options.lossless or options.search != "fast":
-        raise InputError('updates: float64="exact", codebook="force", lossless and search="thorough" are not possible')
+    _check_options(options)
     state, wanted = _as_state(base), named_arrays(new)
     options.check_names(state.tensors)
     _check_same(state, wanted)
@@ -216,14 +216,14 @@ def code_update(
     names = [name for name in state.tensors if name not in tied]
     shapes = [state.tensors[name].values.shape for name in names]
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
-    digest = state.digest()
+    digest, known = state.digest(), KnownTensors()
 
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         def job(place: int) -> TensorJob:
             name = names[place]
             return with_own_step(_job(name, places[name], state, wanted[name], options, contexts), steps)
 
-        units = encode_all(job, shapes, options, progress)
+        units = encode_changed(job, names, steps, known, shapes, options, progress)
         data = write_network(shapes, units, mps, base=digest, ties=ties)
         odd = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
         return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), odd)
@@ -232,7 +232,33 @@ def code_update(
     found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded)
     n_elements = sum(math.prod(shape) for shape in shapes)
     after = apply_update(state, found.data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
-    return found, after
+    return replace(found, weak_db=_weak_db(found.weak_db, difference_snrs_db(state, after, wanted))), after
+
+
+def _check_options(options: CompressOptions) -> None:
+    """Raises InputError if an option is given that has no effect on updates."""
+    idle = {
+        "float64": options.float64 != "float32",
+        "codebook": options.codebook != "off",
+        "role_of": bool(options.role_of),
+        "qp_by_size": options.qp_by_size,
+        "lossless": options.lossless,
+        "search": options.search != "fast",
+    }
+    found = [name for name, is_given in idle.items() if is_given]
+    if found:
+        raise InputError(f"{', '.join(found)}: not possible in updates; take it away, or compress the network anew")
+
+
+def _weak_db(coded_db: Mapping[str, float], snrs_db: Mapping[str, float]) -> dict[str, float]:
+    """SNR of the differences that keep less than WEAK_DB, as a whole or in many rows, by name.
+
+    Args:
+        coded_db: Of those that do so as they were coded.
+        snrs_db: Of all, as the receiver's number formats round them, as a whole.
+    """
+    found = {name: ratio_db for name, ratio_db in snrs_db.items() if ratio_db < WEAK_DB}
+    return {**coded_db, **found}
 
 
 def difference_snrs_db(base: BaseState | Any, after: BaseState, new: Any) -> dict[str, float]:
@@ -249,7 +275,8 @@ def difference_snrs_db(base: BaseState | Any, after: BaseState, new: Any) -> dic
     for name, difference in differences.items():
         values = np.asarray(difference)
         if values.any():
-            received = after.tensors[name].values.astype(np.float64) - state.tensors[name].values
+            with np.errstate(invalid="ignore"):  # infinity less infinity
+                received = after.tensors[name].values.astype(np.float64) - state.tensors[name].values
             found[name] = snr_db(values, np.where(np.isfinite(received), received, 0))
     return found
 

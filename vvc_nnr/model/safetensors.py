@@ -11,7 +11,7 @@ Levels of 8 and 16 bit are stored as U8 and U16 tensors in their own shape. At o
 into a flat U8 tensor, and the shape follows the range: `"conv0.weight":[-0.41,0.37,[64,5,3,3]]`.
 Numbers are the shortest decimals that round to the float32 range.
 
-Where rows have ranges of their own, or tensors other number formats than float32, the version is 2:
+Where rows have ranges of their own, or quantised tensors other number formats than float32, the version is 2:
 
     {"version":2,...,"tensors":{"conv0.weight":["rows"],...},"formats":{"conv0.weight":"F16"}}
 
@@ -107,7 +107,7 @@ class UniformMetadata:
 
     Attributes:
         bits: Bits per level of every quantised tensor, 1 to 16.
-        biases: Whether biases are quantised too, or float32.
+        biases: Whether biases are quantised too, or kept as they are.
         ranges: One entry per quantised tensor.
         formats: Number formats by their safetensors names, of quantised tensors that are not float32.
         exact: Float tensors that are stored as they are; biases that `biases` keeps are not named.
@@ -347,9 +347,11 @@ def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str
     raw, metadata = parse_container(data)
     if UNIFORM_KEY in metadata:
         uniform, stored = _uniform_metadata(raw, metadata), parse_network(data)
-        formats, kept = (uniform.formats, uniform.exact) if uniform else ({}, ())
+        assert uniform is not None  # its key is there
         exact = {
-            name: exact_array(name, raw[name]) if name in kept else _as_before(tensor, formats.get(name))
+            name: _as_before(tensor, uniform.formats.get(name))
+            if name in uniform.ranges
+            else exact_array(name, raw[name])
             for name, tensor in stored.tensors.items()
         }
         return exact, stored.metadata, stored.n_bytes
@@ -426,15 +428,15 @@ def uniform_bytes(
     """A safetensors file with floating-point tensors as levels between their minima and maxima.
 
     Args:
-        tensors: Name to array.
+        tensors: Name to array; half floats and float64 come back as such.
         metadata: The user's own strings, stored as they are.
         bits: Bits per level, 1 to 16.
-        biases: "float" keeps biases (at most one dimension, name ending in "bias") in float32.
+        biases: "float" keeps biases (at most one dimension, name ending in "bias") as they are.
         ranges: "tensor": one minimum and maximum for a tensor, as in the papers. "row": one for each of its rows
-            (output channels) if it has several, and half floats and float64 come back as such.
+            (output channels) if it has several.
         exact: Names of float tensors that must come back bit for bit, as `vvc_nnr.roles.roles.exact_names` tells them.
-            They are stored as they are (float32 with one range for a tensor), unless their levels give every bit. So
-            are vectors with a few outliers where rows have ranges.
+            They are stored as they are, unless their levels give every bit. So are vectors with a few outliers where
+            rows have ranges.
 
     Raises:
         InputError: As `float_bytes`; also for NaN and infinity, and for options out of range.
@@ -451,16 +453,16 @@ def uniform_bytes(
     for name, tensor in tensors.items():
         plain = float32_of_bfloat16(tensor) if isinstance(tensor, Bfloat16Bits) else tensor
         if plain.dtype.kind != "f" or (biases == "float" and is_bias(name, plain.ndim)):
-            stored[name] = _exact(name, plain)
+            stored[name] = tensor
             continue
         is_exact = name in exact or (ranges == "row" and _is_vector_with_outliers(tensor))
         if is_exact and not _gives_every_bit(plain, bits, by_row=ranges == "row"):
-            stored[name] = tensor if ranges == "row" else _exact(name, plain)
+            stored[name] = tensor
             kept.add(name)
             continue
         stored[name], found[name] = _levels_and_range(name, plain, bits, by_row=ranges == "row")
         other = "BF16" if isinstance(tensor, Bfloat16Bits) else _FORMAT_NAMES.get(tensor.dtype.itemsize)
-        if ranges == "row" and other is not None:
+        if other is not None:
             formats[name] = other
     uniform = metadata_to_json(UniformMetadata(bits, biases, found, formats, frozenset(kept)))
     return container_bytes(stored, {**metadata, UNIFORM_KEY: uniform})

@@ -27,6 +27,9 @@ MAX_UNIFORM_STEPS = (1 << 31) - 256
 MAX_DEPENDENT_STEPS = (1 << 30) - 16
 # With a rate term, a row of a block scan that holds nothing beyond this many steps is left out.
 SMALL_ROW_STEPS = 0.5
+# The kernels square errors in float32, where they vanish below 2**-63 steps: a mean squared error below the first, in
+# squared steps, may be too small. Only values below the second, in steps, have such errors.
+SURE_SQUARE, VANISHING_STEPS = 2.0**-100, 2.0**-40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +77,8 @@ def quantize_indices(
     status, indices, cost = _kernels.quantise(layout, weights, 1 / step, weight, rows, portable)
     require_status(status)
     n_skipped = int(rows.sum()) * params.n_columns if rows is not None else 0
-    return QuantizedTensor(indices, rows, cost + SMALL_ROW_STEPS**2 * n_skipped)
+    max_error = cost + SMALL_ROW_STEPS**2 * n_skipped
+    return QuantizedTensor(indices, rows, max_error if max_error >= SURE_SQUARE * weights.size else math.inf)
 
 
 def levels_of(
@@ -105,7 +109,14 @@ def row_errors(
     """
     weights = np.ascontiguousarray(values).reshape(params.shape)
     rows = quantized.skipped_rows
-    return _kernels.row_errors(params.layout(), weights, quantized.indices, rows, step, limit) * step**2
+    errors = _kernels.row_errors(params.layout(), weights, quantized.indices, rows, step, limit)
+    found = errors * step**2
+    unsure = np.flatnonzero(errors < SURE_SQUARE * params.n_columns)
+    if unsure.size:
+        sizes = np.abs(weights[unsure])
+        vanished = np.where(sizes < min(limit, VANISHING_STEPS * step), sizes, np.float32(0))
+        found[unsure] = np.einsum("ij,ij->i", vanished, vanished, dtype=np.float64)
+    return found
 
 
 def rows_to_skip(weights: NDArray[np.float32], params: TensorParams, step: float) -> NDArray[np.uint8] | None:

@@ -453,8 +453,16 @@ def nearest_qp(step: float, qp_density: int) -> int:
 def weak_tensors_db(
     tensors: Mapping[str, NDArray[np.float32]], decoded: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, float]:
-    """The SNR of the tensors that keep less than WEAK_DB of themselves, by name; those of `tensors` are looked at."""
-    found = {name: snr_db(values, decoded[name]) for name, values in tensors.items()}
+    """The SNR of the tensors that keep less than WEAK_DB of themselves, by name.
+
+    Args:
+        tensors: Those that are looked at; NaN and infinite values are where all came back as they were.
+        decoded: What came of them, and perhaps of others.
+    """
+    lossy = {
+        name: values for name, values in tensors.items() if not np.array_equal(values, decoded[name], equal_nan=True)
+    }
+    found = {name: snr_db(values, decoded[name]) for name, values in lossy.items()}
     return {name: ratio for name, ratio in found.items() if ratio < WEAK_DB}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import zlib
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,30 @@ def test_constants_of_lossy_files_have_short_forms_too() -> None:
 def test_levels_that_other_decoders_read_stay_levels_in_lossy_files() -> None:
     mask = np.triu(np.full((40, 40), -1e4, np.float32), 1)
     (tensor,) = read_stream(compress({"attn_mask": mask})).tensors
+    assert tensor.raw is None
+
+
+INTEGERS: dict[str, Any] = {
+    "around 119": np.clip(np.rint(RANDOM.laplace(119, 2, (300, 400))), 0, 255).astype(np.uint8),
+    "two values": np.where(RANDOM.random((100, 200)) < 0.3, 200, 17).astype(np.uint8),
+    "around -90": np.clip(np.rint(RANDOM.normal(-90, 6, (200, 200))), -128, 127).astype(np.int8),
+    "few of many": RANDOM.integers(0, 1 << 30, 8).astype(np.int32)[RANDOM.integers(0, 8, (80, 90))],
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_take_no_more_than_deflate_by_default(name: str) -> None:
+    values = INTEGERS[name]
+    data = compress({"t": values, "w": trained(400).reshape(20, 20)})
+    assert np.array_equal(decompress(data)["t"], values)
+    assert len(data) < len(zlib.compress(values.tobytes(), 9)) + 1500
+    assert len(data) <= 1.02 * len(compress({"t": values, "w": trained(400).reshape(20, 20)}, lossless=True))
+    assert len(compress({"t": values, "w": trained(400).reshape(20, 20)}, max_bytes=len(data))) <= len(data)
+
+
+def test_integers_that_other_decoders_read_as_short_stay_so() -> None:
+    values = np.rint(RANDOM.laplace(0, 20, (200, 300))).clip(-127, 127).astype(np.int8)
+    (tensor,) = read_stream(compress({"t": values})).tensors
     assert tensor.raw is None
 
 

@@ -18,6 +18,7 @@ import vvc_nnr
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
+from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
@@ -160,6 +161,46 @@ def test_sizes_are_kept_and_nearly_used_up() -> None:
         compress(network, bits_per_weight=0.01)
 
 
+def small_and_large() -> Network:
+    return {
+        "a": normal((64, 64), 0.1),
+        "b": normal((64,), 1e-3, 1),
+        "c": normal((16, 16), 1e-9, 2),
+        "d": layers()["layer0.weight"],
+    }
+
+
+@pytest.mark.parametrize("limit", [2100, 2900, 4000, 7000])
+def test_no_better_quality_fits_into_a_size(limit: int) -> None:
+    sizes = {db: len(compress(small_and_large(), quality=db)) for db in np.arange(0.5, 40, 0.5)}
+    best_db = max(db for db, size in sizes.items() if size <= limit)
+    found = code_network(small_and_large(), CompressOptions(max_bytes=limit))
+    assert len(found.data) <= limit
+    assert found.quality_db is not None
+    assert found.quality_db > best_db - 0.1
+
+
+def test_a_tensor_beneath_the_finest_step_is_not_exact_while_that_leaves_the_quality() -> None:
+    network = {"a": normal((128, 128), 0.1), "b": normal((16, 16), 1e-9)}
+    decoded = decompress(compress(network, quality=16))
+    assert 16 < ratio_db(network["b"].astype(np.float64), decoded["b"]) < 25
+    assert np.array_equal(decompress(compress(network, quality=24))["b"], network["b"])
+
+
+def test_tensors_whose_step_stays_are_coded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    coded: list[str] = []
+
+    def counted(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+        coded.append(job.name)
+        return encode_tensor(job, options)
+
+    monkeypatch.setattr("vvc_nnr.coding.encoder.encode_tensor", counted)
+    network = small_and_large() | {"i": np.arange(50)}
+    code_network(network, CompressOptions(max_bytes=2900))
+    assert coded.count("i") == 1
+    assert coded.count("a") > 1
+
+
 def test_small_sizes_are_kept_until_next_to_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
     network = layers()
     n_values = sum(array.size for array in network.values())
@@ -223,6 +264,25 @@ def test_a_tensor_that_a_qp_erases_is_named(caplog: pytest.LogCaptureFixture) ->
         compress(network)
         compress(network, qp=-60)
     assert not caplog.text
+
+
+ERASING = (
+    {"qp": -32},
+    {"qp": -32, "roles": "off"},
+    {"qp_by_size": True},
+    {"bitdepth": 8},
+    {"qp": -32, "use_dq": False},
+)
+
+
+@pytest.mark.parametrize("options", ERASING, ids=str)
+@pytest.mark.parametrize("scale", [1e-10, 1e-18, 1e-22, 1e-24, 1e-26, 1e-30, 1e-38, 1e-41, 1e-44])
+def test_values_whose_squares_float32_does_not_hold_are_named(scale: float, options: dict[str, Any]) -> None:
+    network = {"tiny": normal((32, 32), scale), "vector": normal((32,), scale), "one": normal((32, 32), 1.0)}
+    coded = code_network(network, CompressOptions(**options))
+    decoded = decompress(coded.data)
+    found = {name: ratio_db(network[name].astype(np.float64), decoded[name]) for name in network}
+    assert coded.weak_db == pytest.approx({name: ratio for name, ratio in found.items() if ratio < WEAK_DB}, abs=1e-3)
 
 
 @pytest.mark.parametrize("options", [{}, {"qp": -32}, {"quality": 30}], ids=str)

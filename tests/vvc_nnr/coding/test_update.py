@@ -20,6 +20,7 @@ from vvc_nnr.coding.update import (
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.quantize.quality import WEAK_DB
 
 Network = dict[str, Any]
 
@@ -247,3 +248,41 @@ def test_how_well_differences_come_back_is_told() -> None:
     assert told.keys() == {"w"}
     assert 15 < told["w"] < 30
     assert found.quality_db == 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lossless": True},
+        {"codebook": "auto"},
+        {"search": "thorough"},
+        {"float64": "exact"},
+        {"qp_by_size": True},
+        {"role_of": {"*": "weight"}},
+    ],
+    ids=str,
+)
+def test_options_that_do_nothing_to_updates_are_refused(options: dict[str, Any]) -> None:
+    base = {"w": np.ones((4, 4), np.float32)}
+    with pytest.raises(InputError, match=f"{next(iter(options))}: not possible in updates"):
+        compress_update(base, base, options=CompressOptions(**options))
+
+
+def test_differences_that_the_receivers_number_format_rounds_away_are_named() -> None:
+    random = np.random.default_rng(4)
+    base = {"h": random.normal(size=(32, 32)).astype(np.float16)}
+    wanted = {"h": (base["h"] + random.normal(0, 2e-3, (32, 32))).astype(np.float16)}
+    n_weak = 0
+    for qp in range(-36, -16, 2):
+        found, after = code_update(base, wanted, CompressOptions(qp=qp))
+        told = difference_snrs_db(base, after, wanted)
+        assert found.weak_db == {name: ratio_db for name, ratio_db in told.items() if ratio_db < WEAK_DB}
+        n_weak += len(found.weak_db)
+    assert n_weak > 2
+
+
+def test_differences_whose_squares_float32_does_not_hold_are_named() -> None:
+    base = {"w": np.zeros((32, 32), np.float32)}
+    wanted = {"w": np.random.default_rng(5).normal(0, 1e-30, (32, 32)).astype(np.float32)}
+    found, _ = code_update(base, wanted, CompressOptions(qp=-32))
+    assert found.weak_db == {"w": 0.0}

@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vvc_nnr import files
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, number_format_of, shape_of
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.model.container import container_bytes, float32_size, parse_container, stored_array
 from vvc_nnr.model.safetensors import (
@@ -503,6 +503,28 @@ class TestRanges:
             error = np.abs(restored.tensors[name] - network[name]).reshape(32, 40).max(1)
             assert (error <= 0.501 * step + 1e-9).all()
         assert restored.tensors["v"].shape == (40,)
+
+    @pytest.mark.parametrize("bits", [1, 4, 8, 12, 16])
+    @pytest.mark.parametrize("biases", ["quantised", "float"])
+    @pytest.mark.parametrize("ranges", ["tensor", "row"])
+    def test_number_formats_come_back(
+        self, ranges: Literal["tensor", "row"], biases: Literal["quantised", "float"], bits: int
+    ) -> None:
+        brain = Bfloat16Bits((self.rows().view(np.uint32) >> 16).astype(np.uint16))
+        plain: dict[str, Any] = {"brain": brain, "brain.bias": Bfloat16Bits(brain.bits[0]), "table": brain}
+        for kind in (np.float16, np.float32, np.float64):
+            arrays = {"w": self.rows(), "bias": self.rows()[0], "0-d": np.float32(0.3), "table": self.rows()[1]}
+            arrays |= {f"empty{shape}": np.zeros(shape, np.float32) for shape in ((0, 3), (3, 0), (0,))}
+            plain |= {f"{kind.__name__}.{name}": np.asarray(array).astype(kind) for name, array in arrays.items()}
+        exact = [name for name in plain if name.endswith("table")]
+        restored, _, _ = parse_exact(uniform_bytes(plain, {}, bits, biases, ranges, exact))
+        found = {name: (number_format_of(name, tensor), shape_of(tensor)) for name, tensor in restored.items()}
+        assert found == {name: (number_format_of(name, tensor), shape_of(tensor)) for name, tensor in plain.items()}
+        kept = [*exact, *(name for name in plain if name.endswith("bias") and biases == "float")]
+        for name in kept:
+            values, wanted = restored[name], plain[name]
+            both = (getattr(each, "bits", each) for each in (values, wanted))
+            assert np.array_equal(*both)
 
     def test_doubles_stay_doubles(self, tmp_path: Path) -> None:
         path = tmp_path / "double.safetensors"
