@@ -58,7 +58,7 @@ class CompressOptions:
             codebook="force", lossless; nor with calibration, nor in updates.
         row_skipping: Empty rows of a matrix are one bin each.
         scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64. "auto": blocks for matrices that are so large that
-            decoding their block rows in parallel pays.
+            decoding their block rows in parallel pays, unless their rows differ in scale: that would cost bytes.
         codebook: Codebooks of levels for float tensors of two or more dimensions; "auto": for those which it makes
             smaller.
         param_opt: Estimators of the contexts are chosen per tensor.

@@ -86,6 +86,10 @@ from vvc_nnr.roles.roles import EXACT, Rule
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Those of integers, which take nearly all their bits, so that learning their contexts anew costs more.
 MIN_INTEGER_BLOCK_ROW_ELEMENTS = 1 << 18
+# Blocks mix rows, whose scales the coder then cannot follow. They may cost so much, told by a part of a block row where
+# the scales of rows differ by so many bits.
+MAX_BLOCK_COST, SCALES_DIFFER_BITS = 1.01, 0.05
+SCAN_SAMPLE = 1 << 15
 # Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
@@ -409,6 +413,37 @@ def scan_order_of(shape: tuple[int, ...], options: CompressOptions, min_elements
     return 0
 
 
+def scan_order_of_floats(values: NDArray[np.float32], step: float, options: CompressOptions) -> int:
+    """The scan order of a tensor by `scan_order_of`, 0 where blocks cost too much, since its rows differ in scale.
+
+    Args:
+        values: The tensor.
+        step: That of its quantiser.
+        options: A given scan order comes first.
+    """
+    order = scan_order_of(coded_shape(values.shape), options)
+    if order == 0 or options.scan_order != "auto":
+        return order
+    rows, side = values.reshape(values.shape[0], -1), 4 << order
+    if _mixed_scales_bits(rows, side, step) < SCALES_DIFFER_BITS:
+        return order
+    begin = len(rows) // side // 2 * side
+    part = rows[begin : begin + side, : max(side, SCAN_SAMPLE // side)]
+    levels = np.clip(np.rint(part / np.float32(step)), -(1 << 20), 1 << 20).astype(np.int32)
+    unit = DataUnit(PayloadType.FLOAT, ("",), levels.shape, b"")
+    by_row, by_block = (
+        len(encode_indices(replace(unit, scan_order=each), levels, 0, options).payload) for each in (0, order)
+    )
+    return order if by_block <= MAX_BLOCK_COST * by_row else 0
+
+
+def _mixed_scales_bits(rows: NDArray[np.float32], side: int, step: float) -> float:
+    """What a value takes more, at most, if the rows of a block row share one scale instead of having each its own."""
+    scales = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / rows.shape[1])
+    scales = np.maximum(scales, step / 2)[: len(rows) // side * side].reshape(-1, side)
+    return float(np.mean(np.log2(scales.mean(axis=1)) - np.log2(scales).mean(axis=1)))
+
+
 def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], options: CompressOptions) -> DataUnit:
     unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
     if job.number_format in INTEGERS and not options.lossless:
@@ -421,8 +456,9 @@ def _encode_floats(
     job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
 ) -> tuple[DataUnit | None, float | None]:
     """The data unit of a float tensor, None of an update without any change; and its SNR if it is weak."""
-    unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
     step, original = step_size(quantiser.qp, options.qp_density), values
+    unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
+    unit = replace(unit, scan_order=scan_order_of_floats(values, step, options))
     if quantiser.max_level is not None:
         largest = np.float32(quantiser.max_level * step)
         values = np.clip(values, -largest, largest)

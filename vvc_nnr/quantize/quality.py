@@ -68,6 +68,9 @@ SAMPLE_SIZE = 4096
 # A tensor of fewer values is taken for Gaussian.
 MIN_SAMPLE_SIZE = 512
 QUALITY_TOLERANCE_DB = 0.02
+# A finer step of the largest tensor may cost the others so much.
+MAX_LOSS_OF_OTHERS_DB = 1.5
+FILLING_ROUNDS = 8
 # Steps at which the bits of a sample are counted, as octaves below its spread, coarse to fine.
 OCTAVES = np.arange(-3.0, 5.0)
 # Bits per value that dependent quantisation takes beyond those of a uniform quantiser of twice its step, by the latter;
@@ -393,7 +396,7 @@ class Spreads:
         """The quality, and the QPs near it that leave the least noise, of so many bits; all keep `least_db`.
 
         QPs are far apart for a tensor with most of the weights. So it is tried at its own QP and at the next finer one,
-        with the others at what that leaves.
+        with the others at what that leaves, unless they lose much by it: the outputs then suffer more than is told.
         """
 
         def qps_at(quality_db: float) -> dict[str, int]:
@@ -409,7 +412,9 @@ class Spreads:
         candidates = [plain]
         if largest is not None:
             fixed = {largest: max(plain[largest] - 1, qp_limits(qp_density)[0])}
-            candidates.append(qps_at(within(fixed)) | fixed)
+            others_db = within(fixed)
+            if others_db > quality_db - MAX_LOSS_OF_OTHERS_DB:
+                candidates.append(qps_at(others_db) | fixed)
         filled = [self._filled(qps, wanted, bits, qp_density) for qps in candidates]
         filled = [qps for qps in filled if self.bits_of(qps, qp_density) <= bits] or [plain]
 
@@ -422,13 +427,20 @@ class Spreads:
     def _filled(
         self, qps: Mapping[str, int], wanted: Mapping[str, float], bits: float, qp_density: int
     ) -> dict[str, int]:
-        """The QPs, one finer for the most coarsely rounded tensors as long as the bits last."""
-        found, left = dict(qps), bits - self.bits_of(qps, qp_density)
-        for name in sorted(qps, key=lambda name: wanted[name] / step_size(qps[name], qp_density)):
-            finer = max(qps[name] - 1, qp_limits(qp_density)[0])
-            more = self.bits_of({name: finer}, qp_density) - self.bits_of({name: qps[name]}, qp_density)
-            if more <= left:
-                found[name], left = finer, left - more
+        """The QPs, one finer for the most coarsely rounded tensors as long as the bits last, FILLING_ROUNDS times.
+
+        What is left of the bits since a large tensor's next finer step takes more makes all others finer.
+        """
+        found, left, lowest = dict(qps), bits - self.bits_of(qps, qp_density), qp_limits(qp_density)[0]
+        for _ in range(FILLING_ROUNDS):
+            before = dict(found)
+            for name in sorted(before, key=lambda name: wanted[name] / step_size(before[name], qp_density)):
+                finer = max(before[name] - 1, lowest)
+                more = self.bits_of({name: finer}, qp_density) - self.bits_of({name: before[name]}, qp_density)
+                if more <= left:
+                    found[name], left = finer, left - more
+            if found == before:
+                break
         return found
 
 

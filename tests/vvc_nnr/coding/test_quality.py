@@ -655,3 +655,29 @@ def test_what_is_surely_kept_is_not_weak_wherever_the_error_falls(
     if is_surely_kept(values, float(np.square(error, dtype=np.float64).sum())):
         assert snr_db(values, values + error) >= WEAK_DB
         assert rows_snr_db(values, np.square(error).sum(1), weak_rows(values, 1e6)) >= WEAK_DB
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("options", [{"qp": -32}, {"quality": 20.0}])
+def test_rows_of_different_scale_are_not_mixed_in_blocks(seed: int, options: dict[str, Any]) -> None:
+    """Blocks are for parallel decoding; where rows differ in scale, they would cost several per cent."""
+    rng = np.random.default_rng(seed)
+    values = rng.laplace(0, 0.01, (256, 1200)).astype(np.float32)
+    scaled = values * np.exp(rng.standard_normal((256, 1))).astype(np.float32)
+    for array, share in ((values, 1.006), (scaled, 1.0)):
+        by_default = len(compress({"w": array}, **options))
+        by_row = len(compress({"w": array}, scan_order=0, **options))
+        assert by_default <= share * by_row
+    assert inspect(compress({"w": values}, **options)).tensors[0].scan_order > 0
+
+
+def test_what_is_left_beside_a_large_tensor_makes_the_others_finer() -> None:
+    """Steps lie 1.5 dB apart: the next finer one of a tensor with nearly all weights takes more than is left."""
+    rng = np.random.default_rng(1)
+    shares = []
+    for scale in np.geomspace(0.03, 0.06, 8):
+        large = rng.standard_normal((600, 700)).astype(np.float32) * np.float32(scale)
+        arrays = {"first": large, **{f"small{i}": rng.standard_normal((64, 64)).astype(np.float32) for i in range(4)}}
+        tensors = inspect(compress(arrays), original=arrays).tensors
+        shares.append(min(t.snr_db for t in tensors[1:]) - tensors[0].snr_db)
+    assert min(shares) > 5  # a small one is never rounded as the large one is
