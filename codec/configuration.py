@@ -74,6 +74,9 @@ class Configuration:
     def fault(self, types: Sequence[str], coding_order: Sequence[int], fps: Fraction) -> str | None:
         """What tells that a chunk was coded in another configuration; None if nothing does.
 
+        Inter pictures are B pictures, and random access codes three pictures or more out of the order of output.
+        An I and a B picture are the same in random access and low delay, so there nothing tells.
+
         Args:
             types: "I", "P" or "B" of each picture in the order of output.
             coding_order: Number of each coded picture in the order of output.
@@ -85,11 +88,15 @@ class Configuration:
         intra_places = range(0, len(types), period) if period else range(min(1, len(types)))
         if any(types[place] != "I" for place in intra_places):
             return f"no intra picture every {period} pictures" if period else "its first is no intra picture"
-        if len(types) > self.gop_size and set(types) <= {"I"}:
+        if "P" in types:
+            return "it coded P pictures"
+        if len(types) > 1 and set(types) <= {"I"}:
             return "it coded intra pictures only"
         is_reordered = any(number != place for place, number in enumerate(coding_order))
-        if len(types) > self.gop_size and is_reordered != self.is_reordered:
-            return "it coded pictures out of their order" if is_reordered else "it coded pictures in their order"
+        if is_reordered and not self.is_reordered:
+            return "it coded pictures out of their order"
+        if self.is_reordered and len(types) > 2 and not is_reordered:
+            return "it coded pictures in their order"
         return None
 
 

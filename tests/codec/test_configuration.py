@@ -54,7 +54,21 @@ def test_intra_periods_are_the_multiples_of_the_group_nearest_to_a_second(fps, p
         ("ra", "I" + "B" * 31 + "I", [0, *range(2, 33), 1], None),
         ("ra", "I" * 33, range(33), "it coded intra pictures only"),
         ("ra", "I" + "B" * 31 + "I", range(33), "it coded pictures in their order"),
+        ("ra", "IBB", [0, 2, 1], None),
+        ("ra", "IBB", range(3), "it coded pictures in their order"),
+        ("ra", "I" + "B" * 9, range(10), "it coded pictures in their order"),
+        ("ra", "IPB", [0, 2, 1], "it coded P pictures"),
+        ("ra", "IB", range(2), None),
+        ("ra", "IP", range(2), "it coded P pictures"),
+        ("ra", "II", range(2), "it coded intra pictures only"),
+        ("ra", "I", range(1), None),
         ("ldb", "BB", range(2), "its first is no intra picture"),
+        ("ldb", "I", range(1), None),
+        ("ldb", "IB", range(2), None),
+        ("ldb", "IPP", range(3), "it coded P pictures"),
+        ("ldb", "I" + "B" * 8 + "P", range(10), "it coded P pictures"),
+        ("ldb", "III", range(3), "it coded intra pictures only"),
+        ("ldb", "IBB", [0, 2, 1], "it coded pictures out of their order"),
         ("ldb", "I" + "B" * 8, range(9), None),
         ("ldb", "I" + "B" * 8, [0, 2, 1, *range(3, 9)], "it coded pictures out of their order"),
     ],
@@ -185,6 +199,21 @@ def test_a_program_that_codes_in_another_configuration_is_refused(programs, conf
     assert coded.pictures == VvcEncoder(RA).encode(source).pictures
     with pytest.raises(ExternalToolError, match=r"it coded pictures out of their order: give it .* low delay B"):
         VvcEncoder(LDB, encoder="vtm", config=config).encode(source)
+
+
+@pytest.mark.parametrize(
+    ("asked", "coded", "slice_type", "fault"),
+    [
+        ("ra", "ldb", "B", "it coded pictures in their order"),
+        ("ldb", "ra", "B", "it coded pictures out of their order"),
+        ("ldb", "ldb", "P", "it coded P pictures"),
+    ],
+)
+def test_three_pictures_tell_the_configuration(programs, config, asked, coded, slice_type, fault):
+    body = PICTURES.replace("{{p.slice_type}}-SLICE", f"{{{{p.slice_type.replace('B', '{slice_type}')}}}}-SLICE")
+    programs("EncoderApp", body, config=coded)
+    with pytest.raises(ExternalToolError, match=f"{fault}: give it a configuration for {CONFIGURATIONS[asked].title}"):
+        VvcEncoder(VvcOptions(37, n_threads=1, config=asked), encoder="vtm", config=config).encode(frames(3, 16, 16))
 
 
 def test_the_configuration_file_that_vtm_lacks_is_named(programs):

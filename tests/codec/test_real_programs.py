@@ -274,8 +274,31 @@ def test_encoders_code_inter_pictures(real_pictures, encoder, config):
 
 
 @vtm_encoder
-def test_a_configuration_file_of_another_configuration_is_refused(real_pictures):
-    options = VvcOptions(37, n_threads=1, config="ra")
-    encoder = VvcEncoder(options, encoder="vtm", config=CONFIG.with_name("encoder_lowdelay_vtm.cfg"))
-    with pytest.raises(ExternalToolError, match="give it a configuration for random access"):
-        encoder.encode(real_pictures(33, 32, 32))
+@pytest.mark.parametrize(
+    ("config", "name", "n_pictures", "fault"),
+    [
+        ("ra", "lowdelay", 3, "it coded pictures in their order"),
+        ("ra", "lowdelay", 10, "it coded pictures in their order"),
+        ("ra", "lowdelay", 33, "no intra picture every 32 pictures"),
+        ("ra", "lowdelay_P", 2, "it coded P pictures"),
+        ("ldb", "lowdelay_P", 2, "it coded P pictures"),
+        ("ldb", "lowdelay_P", 10, "it coded P pictures"),
+        ("ldb", "randomaccess", 3, "it coded pictures out of their order"),
+    ],
+)
+def test_a_configuration_file_of_another_configuration_is_refused(real_pictures, config, name, n_pictures, fault):
+    file = CONFIG.with_name(f"encoder_{name}_vtm.cfg")
+    encoder = VvcEncoder(VvcOptions(37, n_threads=1, config=config), encoder="vtm", config=file)
+    with pytest.raises(ExternalToolError, match=f"{fault}: give it a configuration for"):
+        encoder.encode(real_pictures(n_pictures, 32, 32))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("config", ["ra", "ldb"])
+@pytest.mark.parametrize("n_pictures", [1, 2, 3, 4, 33])
+def test_any_number_of_pictures_is_of_its_configuration(real_pictures, encoder, config, n_pictures):
+    name = {"ra": "randomaccess", "ldb": "lowdelay"}[config]
+    file = CONFIG.with_name(f"encoder_{name}_vtm.cfg") if encoder == "vtm" else None
+    options = VvcOptions(37, n_threads=1, config=config)
+    coded = VvcEncoder(options, encoder=encoder, config=file).encode(n_pictures * real_pictures(1, 32, 32))
+    assert len(coded.pictures) == n_pictures

@@ -28,6 +28,7 @@ from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.filters.decisions import sequence
+from vvc_nnr.filters.decisions.coding import parse_sequence
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.zoo import load_inloop_filter
@@ -135,6 +136,38 @@ def test_the_command_filter_weighs_bits_so_too(
     assert main([*words, "--original", str(clip.path), "--decisions-out", str(tmp_path / "out.dec")]) == 0
     known = read_vvc_stream(stream)
     assert tuple(asked) == output_qps(known) != tuple(strength_qps(known))
+
+
+def test_the_command_filter_decides_as_the_experiment_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte, for the same stream, whatever the temporal layer."""
+    from vvc_nnr.experiments.runs import tool_by_tool
+
+    rng = np.random.default_rng(7)
+    wide = np.add.outer(np.arange(48), np.arange(64 + 3 * 16)) + rng.integers(0, 24, (48, 112))
+    chroma = (np.add.outer(np.arange(24), np.arange(32)) + rng.integers(0, 24, (24, 32)) + 60).astype(np.uint8)
+    clip, stream, network = tmp_path / "clip.y4m", tmp_path / "clip.266", "inloop-vlop"
+    frames = [Frame((wide[:, 3 * i : 3 * i + 64].astype(np.uint8), chroma, chroma), 8, "420") for i in range(17)]
+    with Y4mWriter(clip, frames[0].format(Fraction(25))) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["encode", str(clip), "--qp", "22", "--config", "ra", "-o", str(stream)]) == 0
+    words = ["filter", str(stream), "--model", network, "-o", str(tmp_path / "out.y4m"), "--original", str(clip)]
+    assert main([*words, "--decisions-out", str(tmp_path / "out.dec")]) == 0
+    known = read_vvc_stream(stream)
+    assert len(set(output_qps(known))) > 2
+    experiment: list[bytes] = []
+    encode = tool_by_tool.encode_decisions
+    monkeypatch.setattr(
+        tool_by_tool, "encode_decisions", lambda decisions: experiment.append(encode(decisions)) or experiment[-1]
+    )
+    words = ["experiment", "tool-by-tool", "--sequences", str(clip), "--config", "ra", "--qps", "22"]
+    words += ["--decisions", "wiener", "--networks", network, "--compress", "none", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    rows = read_tools(tmp_path / "out").rows
+    assert tuple(row.slice_qp for row in rows if row.way == "codec") == output_qps(known)
+    with_wiener_filters = experiment[1::2]
+    assert parse_sequence((tmp_path / "out.dec").read_bytes()).payloads == tuple(with_wiener_filters)
+    assert len({*with_wiener_filters} - {b""}) > 2, "nothing was decided"
 
 
 def test_pictures_decoded_elsewhere_are_of_one_configuration(

@@ -8,13 +8,15 @@ import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from vvc_nnr.filters.decisions.block_decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
-from vvc_nnr.filters.decisions.coding import encode_decisions, encode_sequence
+from vvc_nnr.filters.decisions.coding import MadeWith, encode_decisions, encode_sequence
 from vvc_nnr.filters.decisions.wiener import WienerFilter
+from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.sequences.frame import VideoFormat
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "decisions.md").read_text()
@@ -171,6 +173,65 @@ def test_a_decoder_written_from_the_document(random_wiener: Callable[..., Wiener
     ]
     filters = [(w.shift, w.clip_log2, w.set_of_class, w.coefficients.tolist()) if w else None for w in wieners]
     assert read_picture(data, width, height, n_components) == (block_size, list(strengths), expected, filters)
+
+
+def ue_code(bits: str, order: int) -> tuple[int, str]:
+    """An Exp-Golomb code as H.274 has it, and the bits behind it."""
+    n_zeros = bits.index("1")
+    end = 2 * n_zeros + 1 + order
+    return int(bits[:end], 2) - (1 << order), bits[end:]
+
+
+def read_file(data: bytes) -> tuple[dict[str, int], list[bytes]]:
+    """Head and pictures of a file, field by field as the document's table has them."""
+    section = DOCUMENT.split("## File of a sequence")[1]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*\|$", section, re.MULTILINE)]
+    head: dict[str, int] = {}
+    sizes: list[int] = []
+    bits = "".join(f"{byte:08b}" for byte in data)
+    for field, widths, _ in rows[2:]:
+        names = field.split(", ") if "," in widths else [field]
+        if field.endswith("(3)") and head["version"] < 3:
+            continue
+        if re.fullmatch(r"[\d, ]+", widths) and field != "checksum":
+            for name, width in zip(names, map(int, widths.split(", ")), strict=True):
+                head[name.removesuffix(" (3)")], bits = int(bits[:width], 2), bits[width:]
+        elif order := re.fullmatch(r"ue\((\d)\)( each)?", widths):
+            numbers = []
+            for _ in range(head["number of pictures"] if order[2] else 1):
+                number, bits = ue_code(bits, int(order[1]))
+                numbers.append(number)
+            if order[2]:
+                sizes = numbers
+            else:
+                (head[field],) = numbers
+        elif field.startswith("a one and zeros"):
+            n_padding = len(bits) % 8 or 8
+            assert bits[:n_padding] == "1" + "0" * (n_padding - 1)
+            bits = bits[n_padding:]
+    body = data[len(data) - len(bits) // 8 : -4]
+    assert sum(sizes) == len(body)
+    assert int.from_bytes(data[-4:], "big") == zlib.crc32(data[:-4])
+    ends = list(itertools.accumulate(sizes))
+    return head, [body[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+@pytest.mark.parametrize("qp", [None, 0, 37, 63])
+@pytest.mark.parametrize("precision", get_args(Precision))
+@pytest.mark.parametrize("n_pictures", [0, 1, 40])
+def test_a_file_read_by_the_table_of_the_document(qp: int | None, precision: Precision, n_pictures: int) -> None:
+    maps = (np.full((3, 4), 2, np.uint8),) * 3
+    pictures = [Decisions(64, (i % (MAX_STRENGTH + 1), 0, 7), maps) for i in range(n_pictures)]
+    format, sha256 = VideoFormat(200, 180, 10, "420"), bytes(range(200, 232))
+    head, payloads = read_file(encode_sequence(pictures, format, MadeWith(sha256, qp, precision)))
+    stated = {name: re.search(rf"(\d): {name}\b", DOCUMENT) for name in (precision, "4:2:0")}
+    older = {
+        "width - 1": 199, "height - 1": 179, "chroma format": int(stated["4:2:0"][1]), "number of pictures": n_pictures
+    }  # fmt: skip
+    made_with = {"network": int.from_bytes(sha256[:8], "big"), "has QP": int(qp is not None), "QP": qp or 0}
+    assert head == {"version": 3, **made_with, "precision": int(stated[precision][1]), **older}
+    assert payloads == [encode_decisions(picture) for picture in pictures]
+    assert read_file(encode_sequence(pictures, format)) == ({"version": 2, **older}, payloads)
 
 
 def test_fixed_bytes() -> None:
