@@ -93,7 +93,7 @@ def compress(
         use_dq: Dependent quantisation of float tensors.
         lambda_rd: Weight of the rate against the squared error when levels are chosen. None: by the rate; 0: none.
         row_skipping: Empty rows of a matrix are one bin each.
-        scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64; "auto": blocks where parallel decoding pays and costs nothing.
+        scan_order: 0 row by row, 1 to 4 in blocks of 8 to 64; "auto": blocks where parallel decoding pays.
         codebook: Codebooks of levels for matrices: "off", "force", or "auto" where a file gets smaller.
         param_opt: Estimators of the contexts are chosen per tensor.
         bitdepth: Levels of this many bits in place of a QP.
