@@ -64,12 +64,13 @@ def test_notes_name_vtm_and_its_configuration_and_no_preset(tmp_path: Path, monk
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    said = CodedHere(ToolOptions(encoder="vtm", encoder_config=[config]), tmp_path / "cache").coding
-    assert "All intra, vtm (EncoderApp " in said
+    decoded = CodedHere(ToolOptions(encoder="vtm", encoder_config=[config]), tmp_path / "cache")
+    said = f"{decoded.loop_filters}. {decoded.encoder}"
+    assert ". vtm (EncoderApp " in said
     assert ", encoder_intra_vtm.cfg " in said
     assert "LMCS in 'all filters' alone" in said
     assert "preset" not in said
-    assert "preset faster" in CodedHere(ToolOptions(), tmp_path / "cache").coding
+    assert "preset faster" in CodedHere(ToolOptions(), tmp_path / "cache").encoder
 
 
 def test_rows_are_of_the_pictures_that_the_codec_and_the_network_make(
