@@ -89,7 +89,7 @@ MIN_INTEGER_BLOCK_ROW_ELEMENTS = 1 << 18
 # Blocks mix rows, whose scales the coder then cannot follow. They may cost so much, told by a part of a block row where
 # the scales of rows differ by so many bits.
 MAX_BLOCK_COST, SCALES_DIFFER_BITS = 1.01, 0.05
-SCAN_SAMPLE = 1 << 15
+SCAN_SAMPLE, SCALE_COLUMNS = 1 << 15, 512
 # Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
@@ -439,8 +439,9 @@ def scan_order_of_floats(values: NDArray[np.float32], step: float, options: Comp
 
 def _mixed_scales_bits(rows: NDArray[np.float32], side: int, step: float) -> float:
     """What a value takes more, at most, if the rows of a block row share one scale instead of having each its own."""
-    scales = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / rows.shape[1])
-    scales = np.maximum(scales, step / 2)[: len(rows) // side * side].reshape(-1, side)
+    part = rows[: len(rows) // side * side, :SCALE_COLUMNS]
+    scales = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64) / part.shape[1])
+    scales = np.maximum(scales, step / 2).reshape(-1, side)
     return float(np.mean(np.log2(scales.mean(axis=1)) - np.log2(scales).mean(axis=1)))
 
 
