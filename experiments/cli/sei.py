@@ -181,7 +181,8 @@ class SeiInsert(Command):
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):
             written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard)
-            written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
+            if decided:
+                written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
             counted = _counted(written, filter_id) if standard == "vvc" else None
             if counted is not None and decided and counted.n_filtered < counted.n_pictures:
                 raise UnsupportedError(
