@@ -206,11 +206,18 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
+    places = _places(stream, at, suffix, standard)
+    inserted = {
+        layer: b"".join(
+            _LONG_START_CODE + sei_nal_unit(message, suffix=suffix, standard=standard, temporal_layer=layer)
+            for message in messages
+        )
+        for layer in {layer for _, layer in places}
+    }
     parts: list[bytes] = []
     begin = 0
-    for place, temporal_layer in _places(stream, at, suffix, standard):
-        units = (sei_nal_unit(m, suffix=suffix, standard=standard, temporal_layer=temporal_layer) for m in messages)
-        parts += [stream[begin:place], *(_LONG_START_CODE + unit for unit in units)]
+    for place, layer in places:
+        parts += [stream[begin:place], inserted[layer]]
         begin = place
     return b"".join([*parts, stream[begin:]])
 

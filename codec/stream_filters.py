@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
+from vvc_nnr.codec.nal import RADL, nal_units
 from vvc_nnr.codec.nnpf import NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
-from vvc_nnr.codec.vvc_stream import VvcStream
+from vvc_nnr.codec.vvc_stream import VvcStream, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 SETTINGS_UUID = UUID("582f44c3-0dee-41b8-919e-dd56f88d6613").bytes
@@ -256,6 +257,7 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
     messages = _by_picture(stream, filter_id)
     order = sorted(range(len(stream.pictures)), key=lambda i: (stream.pictures[i].sequence, stream.pictures[i].poc))
     known = _known_filters(stream, messages)
+    first_of = {picture.sequence: index for index, picture in reversed(tuple(enumerate(stream.pictures)))}
     found: list[tuple[StreamFilter, ...]] = [()] * len(stream.pictures)
     running: dict[int, NnpfActivation] = {}
     sequence = -1
@@ -264,8 +266,7 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
         if picture.sequence != sequence:
             running = {i: each for i, each in running.items() if i in known[index] and _is_kept(known[index][i])}
             sequence = picture.sequence
-            first = next(i for i, each in enumerate(stream.pictures) if each.sequence == sequence)
-            running |= _early_activations(messages[first], known[first])
+            running |= _early_activations(messages[first_of[sequence]], known[first_of[sequence]])
         once: dict[int, NnpfActivation] = {}
         for content in messages[index]:
             if isinstance(content, NnpfActivation):
@@ -275,6 +276,33 @@ def filters_by_picture(stream: VvcStream, filter_id: int | None = None) -> tuple
         active = {**running, **once}
         found[index] = tuple(_chosen(known[index], each, index) for _, each in sorted(active.items()))
     return tuple(found)
+
+
+def has_leading_pictures(stream: bytes) -> bool:
+    """Whether a VVC stream has decodable pictures that are output before the access point that they follow (RADL).
+
+    Raises:
+        BitstreamError, UnsupportedError: As `nal_units`.
+    """
+    return any(unit.nal_unit_type == RADL for unit in nal_units(stream))
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredShare:
+    """On how many of the pictures that are output a filter runs."""
+
+    n_filtered: int
+    n_pictures: int
+
+
+def filtered_share(stream: bytes, filter_id: int) -> FilteredShare | None:
+    """On how many pictures of a VVC stream a filter runs, by its headers; None where they are not read."""
+    try:
+        headers = read_vvc_stream(stream)
+        running = filters_by_picture(headers, filter_id)
+    except (BitstreamError, UnsupportedError):
+        return None
+    return FilteredShare(sum(bool(running[index]) for index in headers.output_order), len(headers.output_order))
 
 
 def _early_activations(messages: Sequence[FilterContent], known: dict[int, StreamFilter]) -> dict[int, NnpfActivation]:

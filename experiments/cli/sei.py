@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.codec.nal import RADL, nal_units
 from vvc_nnr.codec.nnpf import MODE_NNC, NNC_TAG_URI, NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, present_fields
 from vvc_nnr.codec.sei import Placement, SeiMessage, VideoStandard, insert_sei, remove_sei, sei_messages, standard_of
 from vvc_nnr.codec.stream_filters import (
@@ -20,12 +19,13 @@ from vvc_nnr.codec.stream_filters import (
     ListedMessage,
     StoredPrecision,
     filter_number,
-    filters_by_picture,
+    filtered_share,
     free_filter_id,
+    has_leading_pictures,
     listed_messages,
 )
 from vvc_nnr.codec.vvc_stream import read_vvc_stream, stream_chroma_format
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
@@ -170,7 +170,7 @@ class SeiInsert(Command):
             chroma_format = stream_chroma_format(stream) if standard == "vvc" else "420"
             network = self._network(path, filter_id, chroma_format)
         sha256 = sha256_of(read_bytes(path))
-        has_leading = standard == "vvc" and any(unit.nal_unit_type == RADL for unit in nal_units(stream))
+        has_leading = standard == "vvc" and has_leading_pictures(stream)
         settings = self._settings(filter_id, sha256, has_leading and self.at != "picture")
         if self.decisions is not None:
             with naming(self.input):
@@ -183,7 +183,7 @@ class SeiInsert(Command):
             written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard)
             if decided:
                 written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
-            counted = _counted(written, filter_id) if standard == "vvc" else None
+            counted = filtered_share(written, filter_id) if standard == "vvc" else None
             if counted is not None and decided and counted.n_filtered < counted.n_pictures:
                 raise UnsupportedError(
                     f"the filter runs on {counted.n_filtered} of {counted.n_pictures} pictures with --at {self.at}, "
@@ -361,25 +361,6 @@ class SeiRemove(Command):
             return True  # damaged ones too
         number = filter_number(message)
         return number is not None and self.filter_id in (None, number)
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """On how many of a stream's pictures a filter runs."""
-
-    n_filtered: int
-    n_pictures: int
-
-
-def _counted(stream: bytes, filter_id: int) -> _Counted | None:
-    """As the headers tell; None where they are not read."""
-    try:
-        headers = read_vvc_stream(stream)
-        running = filters_by_picture(headers, filter_id)
-    except (BitstreamError, UnsupportedError):
-        return None
-    shown = headers.output_order
-    return _Counted(sum(bool(running[index]) for index in shown), len(shown))
 
 
 def _stream(path: Path) -> tuple[bytes, VideoStandard]:
