@@ -1,27 +1,14 @@
-"""The one part of the build that is not declarative: the C++ kernels, for a compiler with C++17 (GCC or Clang)."""
+"""The one part of the build that is not declarative: the C++ kernels."""
 
-from __future__ import annotations
+import sys
+from pathlib import Path
 
-from glob import glob
-
-from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
 
-# No -march: the kernels choose their instruction set when they run. No contraction and no traps: every instruction
-# set computes the same bits, and loops over floats may be vectorised.
-FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-Wno-psabi", "-pthread"]
+sys.path.insert(0, str(Path(__file__).parent / "building"))  # for `python setup.py`, which has no backend's path
+from kernel_backend import BuildKernels, kernels
 
-
-def kernels(package: str, folder: str) -> Pybind11Extension:
-    """The compiled module `_kernels` of a package, from `_native` in its folder."""
-    return Pybind11Extension(
-        f"{package}._kernels",
-        [f"{folder}/_native/bindings.cpp"],
-        depends=sorted(glob("*/_native/*.hpp")),
-        cxx_std=17,
-        extra_compile_args=FLAGS,
-        extra_link_args=["-pthread"],
-    )
-
-
-setup(ext_modules=[kernels("vvc_nnr", "vvc_nnr"), kernels("vvc_nnr.filters", "filters")])
+setup(
+    ext_modules=[kernels("vvc_nnr", "vvc_nnr"), kernels("vvc_nnr.filters", "filters")],
+    cmdclass={"build_ext": BuildKernels},
+)

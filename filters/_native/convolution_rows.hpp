@@ -9,12 +9,6 @@
 
 #include "../../vvc_nnr/_native/platform.hpp"
 
-#if NNR_X86
-#define FILTERS_TARGET_VNNI __attribute__((target("avx512f,avx512bw,avx512vnni")))
-#else
-#define FILTERS_TARGET_VNNI
-#endif
-
 namespace filters {
 
 constexpr int64_t kLanes = 16;  // pixels of a vector
@@ -116,6 +110,7 @@ void convolve_portable(const RowTask& task) {
 // ---- for AVX-512 with VNNI
 
 #if NNR_X86
+#define FILTERS_TARGET_VNNI __attribute__((target("avx512f,avx512bw,avx512vnni")))
 
 template <bool kPairs>
 FILTERS_TARGET_VNNI NNR_INLINE void add_dot(__m512i& sums, __m512i pixels, __m512i weights) {
@@ -220,7 +215,7 @@ inline bool has_vnni() {
 #endif
 }
 
-inline RowFunctions row_functions(bool portable) {
+inline RowFunctions row_functions([[maybe_unused]] bool portable) {
 #if NNR_X86
   if (!portable && has_vnni()) {
     return {convolve_vnni<Kind::head, 8>, convolve_vnni<Kind::hidden, 8>, convolve_vnni<Kind::stream, 8>,

@@ -81,7 +81,7 @@ struct ArithmeticDecoder {
       value -= mps;
       range = lps;
       bin = !bin;
-      shift(__builtin_clzll(lps));
+      shift(leading_zeros(lps));
     }
     context.update(-static_cast<int64_t>(bin));
     return bin;
@@ -96,7 +96,7 @@ struct ArithmeticDecoder {
     value -= mps & ~is_mps;
     range = lps + ((mps - lps) & is_mps);
     const int64_t ones = static_cast<int64_t>(is_mps) ^ (total >> 63);
-    shift(__builtin_clzll(range));
+    shift(leading_zeros(range));
     context.update(ones);
     return ones;
   }

@@ -25,7 +25,7 @@ struct ArithmeticEncoder {
     const uint64_t is_lps = -static_cast<uint64_t>(bin != (total >= 0));
     low += (mps & is_lps) >> kRangeShift;
     range = mps + ((lps - mps) & is_lps);
-    const int n = __builtin_clzll(range);
+    const int n = leading_zeros(range);
     range <<= n;
     shift_low(n);
     context.update(-static_cast<int64_t>(bin), tables);

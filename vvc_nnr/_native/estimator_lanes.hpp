@@ -4,6 +4,7 @@
 // A cost is the ideal code length of the arithmetic coder's own intervals, averaged over the ranges it may have.
 #pragma once
 
+#include <array>
 #include <cmath>
 
 #include "estimator.hpp"
@@ -14,9 +15,14 @@ constexpr int kLanes = 16;
 constexpr int kQueueLength = 256;
 constexpr int kCostBits = 12;  // a cost is in 1/4096 bit, below 2^16
 
+#if NNR_GNU
 typedef int16_t Lanes __attribute__((vector_size(2 * kLanes)));
 typedef uint16_t CostLanes __attribute__((vector_size(2 * kLanes)));
 typedef uint32_t SumLanes __attribute__((vector_size(4 * kLanes)));
+#else
+using Lanes = std::array<int16_t, kLanes>;
+using SumLanes = std::array<uint32_t, kLanes>;
+#endif
 
 struct BinCosts {
   uint16_t cost[2][64];  // by bin and (total >> 7) + 32
@@ -65,20 +71,6 @@ struct alignas(64) ContextRecord {
   }
 };
 
-// One entry of 32 per lane.
-NNR_INLINE Lanes look_up_32(const int16_t* table, Lanes at) {
-#if defined(__GNUC__) && !defined(__clang__)
-  Lanes low, high;
-  std::memcpy(&low, table, sizeof low);
-  std::memcpy(&high, table + kLanes, sizeof high);
-  return __builtin_shuffle(low, high, at);
-#else
-  Lanes found;
-  for (int lane = 0; lane < kLanes; ++lane) found[lane] = table[at[lane] & 31];
-  return found;
-#endif
-}
-
 struct RateLanes {
   Lanes fast, slow;  // 2^(7 - rate): ((x >> 4) * that) >> 3 is x >> rate
 };
@@ -93,6 +85,22 @@ inline RateLanes make_rate_lanes() {
   return rates;
 }
 
+#if NNR_GNU
+
+// One entry of 32 per lane.
+NNR_INLINE Lanes look_up_32(const int16_t* table, Lanes at) {
+#if !defined(__clang__)
+  Lanes low, high;
+  std::memcpy(&low, table, sizeof low);
+  std::memcpy(&high, table + kLanes, sizeof high);
+  return __builtin_shuffle(low, high, at);
+#else
+  Lanes found;
+  for (int lane = 0; lane < kLanes; ++lane) found[lane] = table[at[lane] & 31];
+  return found;
+#endif
+}
+
 // kAdaptation[i] >> rate for i = 0..31, without look-ups and shifts by lane: the maximum of four lines, and a product.
 NNR_INLINE Lanes adaptation(Lanes i, Lanes factor) {
   const Lanes a = 157 - 14 * i, b = 89 - 6 * i, c = 65 - 4 * i, d = Lanes{} + 4;
@@ -101,10 +109,35 @@ NNR_INLINE Lanes adaptation(Lanes i, Lanes factor) {
 }
 
 // One cost per lane, by column = (total >> 7) + 32.
-NNR_INLINE CostLanes look_up_costs(const uint16_t* costs, Lanes column) {
+NNR_INLINE void add_costs(const uint16_t* costs, Lanes fast, Lanes slow, SumLanes& sum) {
   const int16_t* table = reinterpret_cast<const int16_t*>(costs);
-  return reinterpret_cast<CostLanes>(column < 32 ? look_up_32(table, column) : look_up_32(table + 32, column));
+  const Lanes column = ((fast + slow) >> 7) + 32;
+  const Lanes cost = column < 32 ? look_up_32(table, column) : look_up_32(table + 32, column);
+  sum += __builtin_convertvector(reinterpret_cast<CostLanes>(cost), SumLanes);
 }
+
+// A bin into the states, which are kept times `scale`; `flip` is -1 for bin 0, so that (x ^ flip) - flip is -x, else 0.
+NNR_INLINE void adapt(Lanes& states, Lanes factor, int16_t flip, int16_t scale) {
+  const Lanes step = adaptation((((states ^ flip) - flip) >> 7) + 16, factor) * scale;
+  states += (step ^ flip) - flip;
+}
+
+#else
+
+// The same, lane after lane.
+NNR_INLINE void add_costs(const uint16_t* costs, const Lanes& fast, const Lanes& slow, SumLanes& sum) {
+  for (size_t lane = 0; lane < kLanes; ++lane) sum[lane] += costs[((fast[lane] + slow[lane]) >> 7) + 32];
+}
+
+NNR_INLINE void adapt(Lanes& states, const Lanes& factor, int16_t flip, int16_t scale) {
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    const int at = (((states[lane] ^ flip) - flip) >> 7) + 16;
+    const int step = (kAdaptation[static_cast<size_t>(at)] * factor[lane] >> 7) * scale;
+    states[lane] = static_cast<int16_t>(states[lane] + ((step ^ flip) - flip));
+  }
+}
+
+#endif
 
 // The estimators of one context at work.
 struct Runner {
@@ -115,13 +148,11 @@ struct Runner {
   NNR_INLINE explicit Runner(const ContextRecord& record) : fast(record.fast), slow(record.slow), sum{}, n_ones(0) {}
 
   NNR_INLINE void step(unsigned bin, const BinCosts& costs, const RateLanes& rates) {
-    const auto flip = static_cast<int16_t>(static_cast<int>(bin) - 1);  // -1 for bin 0: (x ^ -1) + 1 is -x
+    const auto flip = static_cast<int16_t>(static_cast<int>(bin) - 1);
     n_ones += bin;
-    sum += __builtin_convertvector(look_up_costs(costs.cost[bin], ((fast + slow) >> 7) + 32), SumLanes);
-    const Lanes at_fast = (((fast ^ flip) - flip) >> 7) + 16, at_slow = (((slow ^ flip) - flip) >> 7) + 16;
-    const Lanes step_fast = adaptation(at_fast, rates.fast) * 16, step_slow = adaptation(at_slow, rates.slow);
-    fast += (step_fast ^ flip) - flip;
-    slow += (step_slow ^ flip) - flip;
+    add_costs(costs.cost[bin], fast, slow, sum);
+    adapt(fast, rates.fast, flip, 16);
+    adapt(slow, rates.slow, flip, 1);
   }
 
   NNR_INLINE void finish(ContextRecord& record, int n_bins) const {

@@ -75,13 +75,6 @@ struct EncoderJob {
   }
 };
 
-// The tables in a register, where a compiler would find their place anew at each use.
-NNR_INLINE const EstimatorTables& kept_tables() {
-  const EstimatorTables* tables = &kTables;
-  asm("" : "+r"(tables));
-  return *tables;
-}
-
 NNR_INLINE void encode_bin(ArithmeticEncoder& encoder, Context* contexts, Bin bin, const EstimatorTables& tables) {
   if (NNR_UNLIKELY(bin >= kBypass)) return encoder.encode_few_bypass(bin & 255u, (bin >> 8 & 7) + 1);
   encoder.encode(contexts[bin >> 1], bin & 1, tables);
@@ -91,7 +84,7 @@ NNR_INLINE void encode_bins(EncoderLane& lane, int n) {
   ArithmeticEncoder encoder = lane.codeword->encoder;
   Context* const contexts = lane.contexts;
   const Bin* next = lane.next;
-  const EstimatorTables& tables = kept_tables();
+  const EstimatorTables& tables = *in_register(&kTables);
   for (const Bin* end = next + n; next != end; ++next) encode_bin(encoder, contexts, *next, tables);
   lane.codeword->encoder = encoder;
   lane.next = next, lane.n_left -= n;
@@ -102,7 +95,7 @@ NNR_INLINE void encode_bins_by_turns(EncoderLane& a, EncoderLane& b, int n) {
   Context* const contexts_a = a.contexts;
   Context* const contexts_b = b.contexts;
   const Bin *next_a = a.next, *next_b = b.next;
-  const EstimatorTables& tables = kept_tables();
+  const EstimatorTables& tables = *in_register(&kTables);
   for (int i = 0; i < n; ++i) {
     encode_bin(encoder_a, contexts_a, next_a[i], tables);
     encode_bin(encoder_b, contexts_b, next_b[i], tables);

@@ -47,7 +47,7 @@ struct ChainEnd {
 
 NNR_INLINE ChainEnd chain_end(int unary_length, int32_t size) {
   if (NNR_LIKELY(size <= unary_length)) return {size - 1, 0};
-  const int prefix = 31 - __builtin_clz(static_cast<unsigned>(size - unary_length));
+  const int prefix = 31 - leading_zeros(static_cast<uint32_t>(size - unary_length));
   return {unary_length + prefix, prefix};
 }
 

@@ -1,19 +1,44 @@
-// What depends on the compiler and the processor: inlining, instruction sets, unaligned big-endian loads.
+// What depends on the compiler and the processor: inlining, bits, byte order, instruction sets. The other headers are ISO
+// C++17, but for what stands between `#if NNR_X86` and its end, and a test holds them to that.
 //
 // Every hot kernel is one always-inline template with two thin wrappers: a portable one and one compiled for AVX2 and
 // BMI. They compute the same bits (no fused multiply-add, no reordering), and a test holds them to that.
+//
+// NNR_GNU: GCC and Clang, with their vectors, attributes and builtins. NNR_X86: x86-64 as well, where functions can be
+// compiled for a processor that is found when they run; not on Windows, where GCC does not align AVX vectors on the stack
+// and Clang lacks the look at the processor. NNR_ISO leaves all of that out by wish, so that any compiler can test it.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#if defined(__GNUC__) && !defined(NNR_ISO)
+#define NNR_GNU 1
+#else
+#define NNR_GNU 0
+#endif
+
+#if NNR_GNU
 #define NNR_INLINE inline __attribute__((always_inline))
 #define NNR_NOINLINE __attribute__((noinline))
 #define NNR_LAMBDA_INLINE __attribute__((always_inline))
 #define NNR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define NNR_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#else
+#if defined(_MSC_VER)
+#include <intrin.h>
+#define NNR_INLINE __forceinline
+#define NNR_NOINLINE __declspec(noinline)
+#else
+#define NNR_INLINE inline
+#define NNR_NOINLINE
+#endif
+#define NNR_LAMBDA_INLINE
+#define NNR_LIKELY(x) (x)
+#define NNR_UNLIKELY(x) (x)
+#endif
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if NNR_GNU && defined(__x86_64__) && !defined(_WIN32)
 #define NNR_X86 1
 #if !defined(__clang__)
 #pragma GCC diagnostic push
@@ -40,20 +65,59 @@ inline bool has_avx2() {
 #endif
 }
 
+// Zeros above the highest bit that is set. Requires one.
+NNR_INLINE int leading_zeros(uint64_t word) {
+#if NNR_GNU
+  return __builtin_clzll(word);
+#elif defined(_MSC_VER) && defined(_WIN64)
+  unsigned long highest;
+  _BitScanReverse64(&highest, word);
+  return 63 - static_cast<int>(highest);
+#else
+  int n = 0;
+  for (int half = 32; half > 0; half /= 2) {
+    if (word >> (64 - half) == 0) word <<= half, n += half;
+  }
+  return n;
+#endif
+}
+
+NNR_INLINE int leading_zeros(uint32_t word) {
+#if NNR_GNU
+  return __builtin_clz(word);
+#else
+  return leading_zeros(uint64_t{word}) - 32;
+#endif
+}
+
+// A pointer in a register, where a compiler would find the place anew at each use.
+template <class T>
+NNR_INLINE const T* in_register(const T* pointer) {
+#if NNR_GNU
+  asm("" : "+r"(pointer));
+#endif
+  return pointer;
+}
+
 NNR_INLINE uint64_t load_big_endian_64(const uint8_t* data) {
+#if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   uint64_t word;
   std::memcpy(&word, data, sizeof word);
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  word = __builtin_bswap64(word);
-#endif
+  return __builtin_bswap64(word);
+#else
+  uint64_t word = 0;
+  for (int i = 0; i < 8; ++i) word = word << 8 | data[i];
   return word;
+#endif
 }
 
 NNR_INLINE void store_big_endian_32(uint8_t* data, uint32_t word) {
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   word = __builtin_bswap32(word);
-#endif
   std::memcpy(data, &word, sizeof word);
+#else
+  for (int i = 0; i < 4; ++i) data[i] = static_cast<uint8_t>(word >> (24 - 8 * i));
+#endif
 }
 
 }  // namespace nnr
