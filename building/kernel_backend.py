@@ -47,7 +47,7 @@ def get_requires_for_build_editable(config_settings: Settings = None) -> list[st
 
 
 def missing_compiler() -> list[str]:
-    """The requirement that brings a compiler; none where the machine has one, or is for setuptools to look (Windows)."""
+    """The requirement that brings a compiler; none where one is, or setuptools looks for it (Windows)."""
     return [] if sys.platform == "win32" or installed_compiler() else [COMPILER_IN_A_WHEEL]
 
 

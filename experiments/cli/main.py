@@ -354,6 +354,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refused("interrupted", 130)
     except BrokenPipeError:
         _give_up_output()  # the reader has seen enough, as in `vvc-nnr inspect ... | head`
+    except ModuleNotFoundError as error:
+        if not _is_of_a_package(error):
+            raise
+        return _refused(
+            f"this command needs the Python module {error.name}, which is not installed; install what vvc-nnr asks for "
+            "(compress, decompress, inspect and update do without torch)"
+        )
     except OSError as error:
         return _refused(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
@@ -472,6 +479,11 @@ def _paths(options: Any) -> Iterator[Path]:
             yield from (each for each in value if isinstance(each, Path))
         elif is_dataclass(value):
             yield from _paths(value)
+
+
+def _is_of_a_package(error: ModuleNotFoundError) -> bool:
+    """Whether the module that is missing is of another package: not every machine has a wheel of each."""
+    return error.name is not None and error.name.partition(".")[0] != "vvc_nnr"
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

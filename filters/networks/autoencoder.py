@@ -13,8 +13,8 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-import constriction
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -180,7 +180,7 @@ class LatentCoder:
         frequencies: uint16 (n_channels, n_symbols), each row summing to 2**16; symbol 0 is the middle column.
 
     Raises:
-        InputError: If the tables are not of that kind.
+        InputError: If the tables are not of that kind, or the package constriction is not installed.
     """
 
     def __init__(self, frequencies: NDArray[np.uint16]) -> None:
@@ -190,11 +190,12 @@ class LatentCoder:
             raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
         self._radius = frequencies.shape[1] // 2
         probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
-        self._models = [constriction.stream.model.Categorical(p, perfect=False) for p in probabilities]
+        self._stream = _stream_coders()
+        self._models = [self._stream.model.Categorical(p, perfect=False) for p in probabilities]
 
     def encode(self, latent: Symbols) -> bytes:
         """The bytes of a latent (n_channels, H, W), values clipped to the tables' range."""
-        coder = constriction.stream.queue.RangeEncoder()
+        coder = self._stream.queue.RangeEncoder()
         symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
         for channel, model in zip(symbols, self._models, strict=True):
             coder.encode(channel.ravel(), model)
@@ -208,7 +209,7 @@ class LatentCoder:
         Raises:
             BitstreamError: If the bytes are not those that `encode` writes for any such latent.
         """
-        coder = constriction.stream.queue.RangeDecoder(_words_of_bytes(data))
+        coder = self._stream.queue.RangeDecoder(_words_of_bytes(data))
         out = np.empty((len(self._models), height, width), np.int32)
         try:
             for channel, model in zip(out, self._models, strict=True):
@@ -220,7 +221,23 @@ class LatentCoder:
         return out - np.int32(self._radius)
 
 
-def _shortest_bytes(coder: constriction.stream.queue.RangeEncoder) -> bytes:
+def _stream_coders() -> Any:
+    """The module `constriction.stream`, imported when bytes are coded: on Linux, there is a wheel for x86-64 alone.
+
+    Raises:
+        InputError: If the package is not installed.
+    """
+    try:
+        from constriction import stream
+    except ImportError:
+        raise InputError(
+            "the bytes of an autoencoder need the package constriction: pip install constriction (its wheels are for "
+            "Windows, macOS, and Linux on x86-64)"
+        ) from None
+    return stream
+
+
+def _shortest_bytes(coder: Any) -> bytes:
     """The shortest bytes that decode to what was encoded, zero bytes at the end left to the decoder.
 
     The symbols so far are one interval of binary fractions, and every number in it decodes to them. The coder
