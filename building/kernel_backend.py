@@ -12,11 +12,9 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
-from glob import glob
 from importlib.util import find_spec
 from typing import Any
 
-from pybind11.setup_helpers import Pybind11Extension
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that are not written here)
 from setuptools.command.build_ext import build_ext
@@ -30,7 +28,7 @@ USUAL_COMPILERS = ("c++", "g++", "clang++")
 # GCC and Clang know all of these. No -march: the kernels choose their instruction set when they run. No contraction and
 # no traps: every instruction set computes the same bits, and loops over floats may be vectorised.
 GNU_FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-Wno-psabi", "-pthread"]
-# Zig adds checks that end the process, and debug information, by itself.
+# Zig adds checks that end the process by itself, and debug information.
 ZIG_FLAGS = [*GNU_FLAGS, "-fno-sanitize=undefined", "-g0"]
 # C++17 and exceptions are asked for by pybind11, in the words of each compiler.
 MSVC_FLAGS = ["/O2", "/fp:precise"]
@@ -89,7 +87,9 @@ def flags_of(compiler: str) -> tuple[list[str], list[str]]:
     """
     if compiler == "msvc":
         return MSVC_FLAGS, []
-    return ZIG_FLAGS if compiler == "zig" else GNU_FLAGS, ["-pthread"]
+    if compiler == "zig":
+        return ZIG_FLAGS, ["-pthread", "-s"]
+    return GNU_FLAGS, ["-pthread"]
 
 
 class BuildKernels(build_ext):
@@ -106,6 +106,10 @@ class BuildKernels(build_ext):
             name = self._take_another_compiler()
         compile_flags, link_flags = flags_of(name)
         for extension in self.extensions:
+            if name == "zig":
+                # Its C++ library is a part of each module: one cannot catch what another throws, so each one has its
+                # own pybind11.
+                extension.define_macros.append(("PYBIND11_BUILD_ABI", f'"_{extension.name}"'))
             extension.extra_compile_args += compile_flags
             extension.extra_link_args += link_flags
         super().build_extensions()
@@ -127,13 +131,3 @@ class BuildKernels(build_ext):
         )
         self.compiler.set_executables(compiler_cxx=command)
         return name
-
-
-def kernels(package: str, folder: str) -> Pybind11Extension:
-    """The compiled module `_kernels` of a package, from `_native` in its folder."""
-    return Pybind11Extension(
-        f"{package}._kernels",
-        [f"{folder}/_native/bindings.cpp"],
-        depends=sorted(glob("*/_native/*.hpp")),
-        cxx_std=17,
-    )

@@ -5,11 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import skimage.data
 from hypothesis import settings
 
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.images import rgb_to_frame
 
 # No deadline: a busy machine is no failure. The same examples every time, unless others are looked for on purpose
 # (HYPOTHESIS_PROFILE=explore): what passed on one machine passes on the next.
@@ -21,6 +19,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 @pytest.fixture(scope="session")
 def real_pictures() -> Callable[..., list[Frame]]:
     """Makes pictures, all different, cut from photographs."""
+    import skimage.data  # here: the tests of the coding need numpy alone
+
+    from vvc_nnr.sequences.images import rgb_to_frame
+
     photographs = [skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()]
 
     def make(
