@@ -138,6 +138,20 @@ FOREIGN = re.compile(
 )
 
 
+# What ISO C++ does not have: builtins, attributes, assembly and intrinsics of one compiler, headers of one system.
+COMPILER_WORDS = re.compile(
+    r"__(?!cplusplus\b)\w+|\basm\b|#\s*pragma (?!once)|\b_mm\d*_\w+|immintrin|intrin\.h|\[\[gnu::"
+    r"|\bssize_t\b|<(?:unistd|pthread|sys/\w+)\.h>|\b_MSC_VER\b|\btypeof\b"
+)
+X86_BLOCK = re.compile(r"^#if NNR_X86$.*?^#(?:else|endif)$", re.DOTALL | re.MULTILINE)
+GNU_BLOCK = re.compile(r"^#if NNR_GNU$.*?^#else$", re.DOTALL | re.MULTILINE)
+
+
+def words_of_one_compiler(source: str) -> list[str]:
+    """The words that not every C++ compiler knows, outside what is compiled for x86-64 or for GCC and Clang alone."""
+    return COMPILER_WORDS.findall(GNU_BLOCK.sub("", X86_BLOCK.sub("", source)))
+
+
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -354,3 +368,26 @@ def test_files_hold_no_workplace_words_and_no_machine_paths():
 )
 def test_the_search_for_foreign_words(text, is_foreign):
     assert bool(FOREIGN.search(text)) == is_foreign
+
+
+def test_kernels_are_for_any_compiler_but_for_one_header():
+    headers = [path for folder in ("vvc_nnr", "filters") for path in (ROOT / folder / "_native").glob("*.[ch]pp")]
+    assert len(headers) > 30
+    wrong = {p.name: words_of_one_compiler(p.read_text()) for p in headers if p.name != "platform.hpp"}
+    assert {name: words for name, words in wrong.items() if words} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("int n = __builtin_ctz(x);", ["__builtin_ctz"]),
+        ("#if NNR_X86\nint n = __builtin_ctz(x);\n#endif\n", []),
+        ("#if NNR_X86\n#endif\n__m256i a;\n", ["__m256i"]),
+        ("#if NNR_X86\n__m256i a;\n#else\n__m128i a;\n#endif\n", ["__m128i"]),
+        ("#if NNR_GNU\nasm();\n#else\nasm();\n#endif\n", ["asm"]),
+        ("#pragma once\n#pragma GCC unroll 8\n", ["#pragma "]),
+        ("int* __restrict a; _mm_pause();", ["__restrict", "_mm_pause"]),
+    ],
+)
+def test_the_search_for_words_of_one_compiler(source, words):
+    assert words_of_one_compiler(source) == words

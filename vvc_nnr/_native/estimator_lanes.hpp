@@ -87,20 +87,6 @@ inline RateLanes make_rate_lanes() {
 
 #if NNR_GNU
 
-// One entry of 32 per lane.
-NNR_INLINE Lanes look_up_32(const int16_t* table, Lanes at) {
-#if !defined(__clang__)
-  Lanes low, high;
-  std::memcpy(&low, table, sizeof low);
-  std::memcpy(&high, table + kLanes, sizeof high);
-  return __builtin_shuffle(low, high, at);
-#else
-  Lanes found;
-  for (int lane = 0; lane < kLanes; ++lane) found[lane] = table[at[lane] & 31];
-  return found;
-#endif
-}
-
 // kAdaptation[i] >> rate for i = 0..31, without look-ups and shifts by lane: the maximum of four lines, and a product.
 NNR_INLINE Lanes adaptation(Lanes i, Lanes factor) {
   const Lanes a = 157 - 14 * i, b = 89 - 6 * i, c = 65 - 4 * i, d = Lanes{} + 4;
@@ -112,7 +98,7 @@ NNR_INLINE Lanes adaptation(Lanes i, Lanes factor) {
 NNR_INLINE void add_costs(const uint16_t* costs, Lanes fast, Lanes slow, SumLanes& sum) {
   const int16_t* table = reinterpret_cast<const int16_t*>(costs);
   const Lanes column = ((fast + slow) >> 7) + 32;
-  const Lanes cost = column < 32 ? look_up_32(table, column) : look_up_32(table + 32, column);
+  const Lanes cost = column < 32 ? look_up_by_lane(table, column) : look_up_by_lane(table + 32, column);
   sum += __builtin_convertvector(reinterpret_cast<CostLanes>(cost), SumLanes);
 }
 

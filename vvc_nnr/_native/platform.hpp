@@ -99,6 +99,24 @@ NNR_INLINE const T* in_register(const T* pointer) {
   return pointer;
 }
 
+#if NNR_GNU
+// An entry for each lane of a vector, from a table of twice as many entries as there are lanes.
+template <class Lane, class Lanes>
+NNR_INLINE Lanes look_up_by_lane(const Lane* table, Lanes at) {
+  constexpr int n_lanes = sizeof(Lanes) / sizeof(Lane);
+#if !defined(__clang__)
+  Lanes low, high;
+  std::memcpy(&low, table, sizeof low);
+  std::memcpy(&high, table + n_lanes, sizeof high);
+  return __builtin_shuffle(low, high, at);
+#else
+  Lanes found;
+  for (int lane = 0; lane < n_lanes; ++lane) found[lane] = table[at[lane] & (2 * n_lanes - 1)];
+  return found;
+#endif
+}
+#endif
+
 NNR_INLINE uint64_t load_big_endian_64(const uint8_t* data) {
 #if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   uint64_t word;
