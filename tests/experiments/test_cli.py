@@ -504,3 +504,43 @@ def test_fetch_downloads_goes_on_and_does_not_repeat(run: Run, tmp_path: Path, m
     assert len(PublicHome.begins) == 2
     server.shutdown()
     server.server_close()
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from vvc_nnr.experiments.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_torch_networks_are_coded_and_other_commands_say_what_is_missing(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT_TORCH, *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    np.savez(tmp_path / "a.npz", w=np.arange(64, dtype=np.float32).reshape(8, 8))
+    for words in ("compress a.npz -o a.nnc", "decompress a.nnc -o a.safetensors", "inspect a.nnc"):
+        assert run(*words.split()).returncode == 0
+    for words in ("demo", "encode a.yuv -o a.266", "filter a.y4m --model inloop-lop -o b.y4m"):
+        done = run(*words.split())
+        assert done.returncode == 2
+        assert done.stderr.startswith(
+            "vvc-nnr: error: this command needs the Python module torch, which is not installed"
+        )
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_module_of_the_package_itself_that_is_missing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command_class(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'vvc_nnr.x'", name="vvc_nnr.x")
+
+    monkeypatch.setattr("vvc_nnr.experiments.cli.main.command_class", command_class)
+    with pytest.raises(ModuleNotFoundError):
+        main(["demo"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import constriction
 import numpy as np
@@ -216,3 +217,9 @@ def test_a_smaller_size_than_was_coded():
     for size in ((8, 4), (1, 1), (7, 8)):
         with pytest.raises(BitstreamError, match="not those of any latent"):
             coder.decode(data, *size)
+
+
+def test_without_constriction_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(InputError, match="need the package constriction: pip install constriction"):
+        LatentCoder(tables())
