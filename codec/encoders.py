@@ -517,6 +517,10 @@ class VvcEncoder:
         self._program = _program(encoder, config, arguments, options.configuration)
         self._cache = EncodingCache(cache) if cache is not None else None
 
+    def chunk_pictures(self, fps: Fraction) -> int | None:
+        """How many pictures are coded together, at most; what is coded of others does not depend on them. None: all."""
+        return self.options.configuration.chunk_pictures(fps, self._program.max_pictures)
+
     def encode(
         self, frames: Iterable[Frame], fps: Fraction = Fraction(30), *, stated: VideoFormat | None = None
     ) -> EncodedSequence:

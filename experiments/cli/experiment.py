@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from vvc_nnr.experiments.cli.kinds import (
     choice,
     choices,
     door,
+    share_of_work,
 )
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
 from vvc_nnr.experiments.cli.report import ReportFile, check_asked_report
@@ -47,14 +49,15 @@ from vvc_nnr.experiments.report.write import write_report
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, manifest_name, matched_rows, read_manifest
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions
-from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
-from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.runs.run import plan_tool_by_tool, run_end_to_end, run_model_zoo, run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.files import temporary_folder
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.source import SUFFIXES, Source
+from vvc_nnr.units import ExecutorOptions
 
 PrintFormat: TypeAlias = Literal["markdown", "csv", "latex"]
 """Format of the printed tables."""
@@ -129,6 +132,16 @@ ZOO_FLAGS = Flags(
     defaults={"peer": _PEER},
 )
 
+EXECUTION_FLAGS = Flags(
+    ExecutorOptions,
+    kinds={
+        "workers": POSITIVE,
+        "dask": door(str, "ADDRESS"),
+        "slurm": door(str, "NAME=VALUE,..."),
+        "shard": door(share_of_work, "I/N", lambda shard: "/".join(map(str, shard))),
+    },
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Command):
@@ -138,11 +151,15 @@ class Experiment(Command):
         out: Folder of results; an unfinished run goes on there.
         format: Format of the printed tables.
         report: Write a report (.html ...) at the end.
+        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
+        execution: Where units of work run; no result depends on it.
     """
 
     out: Annotated[Path, FOLDER]
     format: PrintFormat = "markdown"
     report: ReportFile = None
+    plan: bool = False
+    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
 
     def run(self) -> Outcome:
         """Runs what is missing in the folder, and prints the tables of all that is there.
@@ -150,11 +167,24 @@ class Experiment(Command):
         Raises:
             VvcNnrError: If the folder, pictures, networks or options cannot be used, or a program fails.
         """
+        if self.plan:
+            units = self._plan()
+            return Outcome("\n".join(map(json.dumps, units)), {"units": units})
+        shard = self.execution.shard
+        if shard is not None and self.report is not None:
+            raise InputError("--report: a shard makes no tables; ask for a report in the last run, without --shard")
         check_asked_report(self.report, self.out)
         tables, pictures = self._run()
+        if shard is not None:
+            said = f"share {shard[0]} of {shard[1]} is done; a run without --shard makes the tables"
+            return Outcome(said, {"shard": list(shard)})
         if self.report is not None:
             write_report(self.out, self.report)
         return tables_outcome(tables, pictures, self.format)
+
+    def _plan(self) -> list[dict[str, object]]:
+        """The units of work, the pictures in words."""
+        raise NotImplementedError
 
     def _run(self) -> tuple[Mapping[str, Table], str]:
         """The tables by name, and the pictures in words."""
@@ -239,15 +269,13 @@ class ToolByTool(Experiment):
     raw: RawFlags = field(default_factory=RawFlags)
     video: VideoFlags = field(default_factory=VideoFlags)
 
+    def _plan(self) -> list[dict[str, object]]:
+        sources, options, listed, _ = self._chosen()
+        units = plan_tool_by_tool(sources, options, cache=self.cache, decoded=listed, execution=self.execution)
+        return [unit.plan() for unit in units]
+
     def _run(self) -> tuple[Mapping[str, Table], str]:
-        options = self.options
-        listed = self.listed.pictures(self.raw, options.max_pictures, options.configs)
-        if listed is None:
-            sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
-        else:
-            self._check_goes_with_decoded()
-            sources, options = listed.sources, replace(options, qps=listed.qps)
-            pictures = f"{_counted(len(sources))}, decoded elsewhere, of {self.listed.decoded}"
+        sources, options, listed, pictures = self._chosen()
         tables = run_tool_by_tool(
             sources,
             self.out,
@@ -256,8 +284,20 @@ class ToolByTool(Experiment):
             cache=self.cache,
             interpolation=self.bd_rate,
             decoded=listed,
+            execution=self.execution,
         )
         return tables, pictures
+
+    def _chosen(self) -> tuple[list[Source], ToolOptions, ListedPictures | None, str]:
+        """The sequences, what is run, the decoded pictures if they are listed, and the pictures in words."""
+        options = self.options
+        listed = self.listed.pictures(self.raw, options.max_pictures, options.configs)
+        if listed is None:
+            sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
+            return sources, options, None, pictures
+        self._check_goes_with_decoded()
+        pictures = f"{_counted(len(listed.sources))}, decoded elsewhere, of {self.listed.decoded}"
+        return listed.sources, replace(options, qps=listed.qps), listed, pictures
 
     def _check_goes_with_decoded(self) -> None:
         if self.sequences is not None:
