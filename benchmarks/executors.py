@@ -59,10 +59,22 @@ def spin(folder: Path, unit: Spin) -> None:
     write_file(folder / unit.name, b"done")
 
 
+def is_spun(folder: Path, unit: Spin) -> bool:
+    """Whether a unit's file is there."""
+    return (folder / unit.name).exists()
+
+
 def spun(units: Sequence[Spin], options: ExecutorOptions, folder: Path) -> list[Failure]:
     """Runs units that leave their files in a folder; those that fail."""
     try:
-        run_units(partial(spin, folder), units, lambda unit: folder / unit.name, options, folder / "logs", title="spin")
+        run_units(
+            partial(spin, folder),
+            units,
+            lambda unit: (folder / unit.name).exists(),
+            options,
+            folder / "logs",
+            title="spin",
+        )
     except UnitsError as error:
         return list(error.failures)
     return []

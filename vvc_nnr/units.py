@@ -77,6 +77,10 @@ class ExecutorOptions:
             raise InputError(f"shard: {self.shard[0]}/{self.shard[1]}, must be I/N with I from 1 to N")
 
 
+IN_THIS_PROCESS = ExecutorOptions(workers=1)
+"""One unit after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A unit that failed.
@@ -143,7 +147,7 @@ def n_at_once(units: Sequence[Unit], options: ExecutorOptions, executor: Executo
 def run_units(
     work: Callable[[UnitT], None],
     units: Sequence[UnitT],
-    made: Callable[[UnitT], Path],
+    is_made: Callable[[UnitT], bool],
     options: ExecutorOptions,
     logs: Path,
     *,
@@ -155,7 +159,7 @@ def run_units(
     Args:
         work: Runs a unit. Outside of this process it must be importable there, and picklable.
         units: What is to be run; what is made already is not made again.
-        made: The file that a unit leaves, whole or not at all.
+        is_made: Whether what a unit leaves is there, whole.
         options: Where units run.
         logs: Folder of what is known of units that failed, a file each, and of what SLURM's jobs print.
         title: What the progress bar calls the work.
@@ -165,7 +169,7 @@ def run_units(
         InputError: If the place cannot be used.
         UnitsError: If units failed; all others are done.
     """
-    missing = [unit for unit in units if not made(unit).exists()]
+    missing = [unit for unit in units if not is_made(unit)]
     is_here = n_at_once(missing, options, executor) == 1
     order = missing if is_here else sorted(missing, key=lambda unit: -unit.cost_s)
     failures: dict[str, Failure] = {}
@@ -181,7 +185,13 @@ def run_units(
                 failures[unit.name] = Failure(unit.name, result.reason)
             elif result is not None:
                 failures[unit.name] = result
-    if failed := [failures[unit.name] for unit in missing if unit.name in failures and not made(unit).exists()]:
+    for unit in units:
+        if unit.name not in failures:
+            log_path(logs, unit.name).unlink(missing_ok=True)
+    for folder in (logs, logs.parent):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    if failed := [failures[unit.name] for unit in missing if unit.name in failures and not is_made(unit)]:
         raise UnitsError(failed, len(units), logs)
 
 

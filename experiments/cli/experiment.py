@@ -30,9 +30,8 @@ from vvc_nnr.experiments.cli.kinds import (
     choice,
     choices,
     door,
-    share_of_work,
 )
-from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
+from vvc_nnr.experiments.cli.pictures import EXECUTION_FLAGS, RawFlags, VideoFlags, cache_folder, sources_of
 from vvc_nnr.experiments.cli.report import ReportFile, check_asked_report
 from vvc_nnr.experiments.pictures import (
     DATA_VARIABLE,
@@ -130,16 +129,6 @@ ZOO_FLAGS = Flags(
     kinds={"rows": Texts, "folder": FOLDER, "qps": WHOLE_NUMBERS, "max_loss_db": NOT_NEGATIVE},
     converted={"max_loss_db": lambda loss_db: loss_db or None},
     defaults={"peer": _PEER},
-)
-
-EXECUTION_FLAGS = Flags(
-    ExecutorOptions,
-    kinds={
-        "workers": POSITIVE,
-        "dask": door(str, "ADDRESS"),
-        "slurm": door(str, "NAME=VALUE,..."),
-        "shard": door(share_of_work, "I/N", lambda shard: "/".join(map(str, shard))),
-    },
 )
 
 

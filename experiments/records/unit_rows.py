@@ -15,6 +15,7 @@ from vvc_nnr.experiments.records.settings import RunFiles
 from vvc_nnr.experiments.records.tsv import MUST_MATCH, KeyedT, RowWriter, read_rows
 
 UNITS_FOLDER = "units"
+_CONVENTIONS = (*MUST_MATCH, "loop_filters", "encoder", "originals")
 
 
 def units_folder(results: Path, files: RunFiles) -> Path:
@@ -68,6 +69,6 @@ def rows_on_the_way(folder: Path, row_type: type[KeyedT], header: Mapping[str, s
     for path in sorted(folder.glob("*.tsv")) if folder.is_dir() else ():
         with contextlib.suppress(InputError):
             table = read_rows(path, row_type)
-            if all(table.header.get(key) == header.get(key) for key in MUST_MATCH):
+            if all(table.header.get(key) == header.get(key) for key in _CONVENTIONS):
                 found += table.rows
     return found

@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, encoder_title
-from vvc_nnr.codec.sequence import CodedPicture, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.sequence import CodedPicture, LoopFilters, VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
@@ -29,12 +29,6 @@ Coding: TypeAlias = tuple[ConfigName, LoopFilters]
 """How a codec makes pictures: in which configuration, and with which of its in-loop filters."""
 ANCHOR_FILTERS: LoopFilters = "all"
 CODED_HERE_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
-_ENCODE_S: Mapping[Preset, float] = {"faster": 1.5, "fast": 3.0, "medium": 8.0, "slow": 25.0, "slower": 60.0}
-"""Of an encoder, for a million luma samples at QP 32 on one core, about."""
-_VTM_S = 150.0
-_INTER_FACTOR = 2.0
-_QPS_OF_HALF = 12
-"""So many QPs more halve the time, about."""
 _ItemT = TypeVar("_ItemT")
 
 
@@ -244,12 +238,8 @@ class PictureCoder:
 
     @property
     def picture_s(self) -> float:
-        """By the size, the preset and the QP."""
-        rate_s = _VTM_S if self.encoder == "vtm" else _ENCODE_S[self.options.preset]
-        if self.options.configuration.is_inter:
-            rate_s *= _INTER_FACTOR
-        n_millions = self.source.format.width * self.source.format.height / 1e6
-        return float(n_millions * rate_s * 2 ** ((32 - self.options.qp) / _QPS_OF_HALF))
+        """Encoding; decoding is a small part of that."""
+        return self._encoder(1).picture_s(self.source.format)
 
     def elsewhere(self) -> PictureCoder:
         """The same by the source's whole path; all others are whole."""

@@ -79,7 +79,7 @@ from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
-from vvc_nnr.units import ExecutorOptions, n_at_once, run_units, share_of
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, n_at_once, run_units, share_of
 
 _log = logging.getLogger(__name__)
 RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
@@ -91,7 +91,6 @@ SETTLED_OF_TOOLS = (
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
 """The same for end-to-end."""
-IN_THIS_PROCESS = ExecutorOptions(workers=1)
 LOGS_FOLDER = "logs"
 """Of units of work that failed, and of SLURM's jobs."""
 IMAGE_AVERAGING = "mean of the images' scores"
@@ -268,8 +267,7 @@ class _ToolWork:
         states = self._states()
         _write_networks(self.folder / TOOL_NETWORKS, states, self.header)
         _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in writer.existing))
-        experiment = self._experiment(states)
-        setup = self._setup(states)
+        experiment, setup = self._ready(states)
         missing = self._missing(units, experiment, setup, writer.existing)
         keys = [key for unit in units for key in experiment.all_keys(unit)]
         try:
@@ -281,8 +279,7 @@ class _ToolWork:
         """Measures units of which there are no rows yet, whatever other shards do meanwhile; raises as `run`."""
         known_inputs(self.folder / TOOL_FILES.settings, self.identity)
         existing = rows_to_continue(self.folder / TOOL_FILES.rows, ToolRow, self.header)
-        states = self._states()
-        experiment, setup = self._experiment(states), self._setup(states)
+        experiment, setup = self._ready(self._states())
         self._run(self._missing(units, experiment, setup, existing), experiment, setup, execution, executor)
 
     def _states(self) -> list[NetworkState]:
@@ -290,20 +287,21 @@ class _ToolWork:
             remove_leftovers(make_folder(self.folder / name))
         return network_states(self.networks, self.coding)
 
-    def _experiment(self, states: Sequence[NetworkState]) -> ToolExperiment:
+    def _ready(self, states: Sequence[NetworkState]) -> tuple[ToolExperiment, ToolSetup]:
+        """The experiment in this process, and what makes it in others."""
         experiment = ToolExperiment(self.options, states, self.folder / PICTURES_FOLDER)
-        experiment.check()
-        return experiment
-
-    def _setup(self, states: Sequence[NetworkState]) -> ToolSetup:
+        backends = experiment.check()
         folder, options = self.folder.absolute(), self.options
         lists = {name: tuple(value) for name, value in _fields(options).items() if isinstance(value, list)}
-        return ToolSetup(
+        units = make_folder(units_folder(folder, TOOL_FILES))
+        remove_leftovers(units)
+        return experiment, ToolSetup(
             options=replace(options, n_threads=options.n_threads or 1, **lists),
             networks=tuple(state.row for state in states),
+            backends=tuple(backends.items()),
             coded=folder / CODED_FOLDER,
             pictures=folder / PICTURES_FOLDER,
-            units=make_folder(units_folder(folder, TOOL_FILES)),
+            units=units,
             header=tuple(self.header.items()),
             current_folder=Path.cwd(),
             modules=self.modules,
@@ -335,12 +333,12 @@ class _ToolWork:
     ) -> None:
         """Runs what has no file yet."""
         logs = self.folder.absolute() / LOGS_FOLDER / Path(TOOL_FILES.rows).stem
-        waiting = [unit for unit in missing if not setup.path(unit).exists()]
+        waiting = [unit for unit in missing if not setup.is_made(unit)]
         if n_at_once(waiting, execution, executor) == 1:
             work, units = partial(write_unit, setup, experiment), missing
         else:
             work, units = partial(run_tool_unit, setup), [unit.elsewhere() for unit in missing]
-        run_units(work, units, setup.path, execution, logs, title="tool-by-tool", executor=executor)
+        run_units(work, units, setup.is_made, execution, logs, title="tool-by-tool", executor=executor)
 
 
 def _fields(options: ToolOptions) -> dict[str, Any]:

@@ -197,6 +197,7 @@ class ToolSetup:
     Attributes:
         options: What is run.
         networks: The networks with each of their weights, as tables have them.
+        backends: What computes each network, by name.
         coded: Folder of the coded files of networks.
         pictures: Folder of the viewer's pictures.
         units: Folder of the units' rows.
@@ -207,6 +208,7 @@ class ToolSetup:
 
     options: ToolOptions
     networks: tuple[NetworkRow, ...]
+    backends: tuple[tuple[str, str], ...]
     coded: Path
     pictures: Path
     units: Path
@@ -217,6 +219,10 @@ class ToolSetup:
     def path(self, unit: ToolUnit) -> Path:
         """Where the rows of a unit go."""
         return self.units / f"{unit.key}.tsv"
+
+    def is_made(self, unit: ToolUnit) -> bool:
+        """Whether the rows of a unit are there."""
+        return self.path(unit).exists()
 
     def keyed(self, unit: ToolUnit, context: str, inputs: InputDigests, decoded: DecodedPictures) -> ToolUnit:
         """The unit with its key.
@@ -246,28 +252,39 @@ class ToolExperiment:
         options: What to run.
         states: The networks with each of their weights.
         pictures: Folder of the viewer's pictures.
-
-    Raises:
-        InputError: If the backend, the precision or the device is not there for one of the networks.
+        backends: What must compute each network, as `check` of the experiment that planned the run found it; None: any.
     """
 
-    def __init__(self, options: ToolOptions, states: Sequence[NetworkState], pictures: Path) -> None:
+    def __init__(
+        self,
+        options: ToolOptions,
+        states: Sequence[NetworkState],
+        pictures: Path,
+        backends: Mapping[str, str] | None = None,
+    ) -> None:
         self._options = options
+        self._backends = backends
         self._pictures = pictures
         self._states = {(state.row.network, state.row.weights): state for state in states}
         self._runners: dict[StateName, Runner] = {}
         self._viewed = {state.row.network: state.row.weights for state in states}  # the last of each: decoded weights
         self._ready_for: dict[StateName, tuple[int, int]] = {}
 
-    def check(self) -> None:
+    def check(self) -> dict[str, str]:
         """Makes a runner for each network, with one of its weights, and tells what is slower than it might be.
+
+        Returns:
+            What computes each network, by name.
 
         Raises:
             InputError: If the backend, the precision or the device is not there for one of them.
         """
-        for name in {name: (name, weights) for name, weights in reversed(self._states)}.values():
-            if remark := self._runner(name).remark:
-                tqdm.write(f"{name[0]}: {remark}", file=sys.stderr)
+        firsts = {name: (name, weights) for name, weights in reversed(self._states)}
+        runners = {name: self._runner(first) for name, first in sorted(firsts.items())}
+        for name, runner in runners.items():
+            if runner.remark:
+                tqdm.write(f"{name}: {runner.remark}", file=sys.stderr)
+        return {name: runner.description for name, runner in runners.items()}
 
     def missing(self, unit: ToolUnit, done: Collection[Key]) -> ToolUnit | None:
         """The unit without what is measured and kept already; None if nothing is left.
@@ -346,7 +363,14 @@ class ToolExperiment:
     def _runner(self, name: StateName) -> Runner:
         if name not in self._runners:
             state = self._states[name]
-            self._runners[name] = self._options.runner(state.network, state.layout)
+            runner = self._options.runner(state.network, state.layout)
+            planned = runner.description if self._backends is None else self._backends[name[0]]
+            if runner.description != planned:
+                raise InputError(
+                    f"{name[0]}: is computed by {runner.description} in this process, and by {planned} where the run "
+                    "was planned: install the same on each machine, or name another backend"
+                )
+            self._runners[name] = runner
         return self._runners[name]
 
     def _ready_runner(self, picture: MadePicture, name: StateName) -> Runner:
@@ -441,7 +465,7 @@ def _experiment(setup: ToolSetup, thread: int) -> ToolExperiment:
                 f"{row.network} ({row.weights}): is another network in this process than in the one that planned the "
                 "run; if a function makes it, seed its weights (torch.manual_seed), or run with workers=1"
             )
-    return ToolExperiment(o, states, setup.pictures)
+    return ToolExperiment(o, states, setup.pictures, dict(setup.backends))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

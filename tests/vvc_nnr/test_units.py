@@ -114,7 +114,7 @@ def test_an_executor_of_ones_own_and_what_is_made_already(tmp_path: Path) -> Non
             run_units(
                 lambda unit: spin(tmp_path, unit),
                 units(unit2="fail"),
-                lambda unit: tmp_path / unit.name,
+                lambda unit: (tmp_path / unit.name).exists(),
                 ExecutorOptions(),
                 tmp_path / "logs",
                 title="spinning",
