@@ -48,7 +48,13 @@ from vvc_nnr.experiments.report.write import write_report
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, manifest_name, matched_rows, read_manifest
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions
-from vvc_nnr.experiments.runs.run import plan_tool_by_tool, run_end_to_end, run_model_zoo, run_tool_by_tool
+from vvc_nnr.experiments.runs.run import (
+    plan_model_zoo,
+    plan_tool_by_tool,
+    run_end_to_end,
+    run_model_zoo,
+    run_tool_by_tool,
+)
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
@@ -140,15 +146,11 @@ class Experiment(Command):
         out: Folder of results; an unfinished run goes on there.
         format: Format of the printed tables.
         report: Write a report (.html ...) at the end.
-        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
-        execution: Where units of work run; no result depends on it.
     """
 
     out: Annotated[Path, FOLDER]
     format: PrintFormat = "markdown"
     report: ReportFile = None
-    plan: bool = False
-    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
 
     def run(self) -> Outcome:
         """Runs what is missing in the folder, and prints the tables of all that is there.
@@ -156,27 +158,49 @@ class Experiment(Command):
         Raises:
             VvcNnrError: If the folder, pictures, networks or options cannot be used, or a program fails.
         """
-        if self.plan:
-            units = self._plan()
-            return Outcome("\n".join(map(json.dumps, units)), {"units": units})
-        shard = self.execution.shard
-        if shard is not None and self.report is not None:
-            raise InputError("--report: a shard makes no tables; ask for a report in the last run, without --shard")
         check_asked_report(self.report, self.out)
         tables, pictures = self._run()
-        if shard is not None:
-            said = f"share {shard[0]} of {shard[1]} is done; a run without --shard makes the tables"
-            return Outcome(said, {"shard": list(shard)})
         if self.report is not None:
             write_report(self.out, self.report)
         return tables_outcome(tables, pictures, self.format)
 
-    def _plan(self) -> list[dict[str, object]]:
-        """The units of work, the pictures in words."""
-        raise NotImplementedError
-
     def _run(self) -> tuple[Mapping[str, Table], str]:
         """The tables by name, and the pictures in words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentByUnits(Experiment):
+    """What an experiment of independent units of work takes besides.
+
+    Attributes:
+        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
+        execution: Where units of work run; no result depends on it.
+    """
+
+    plan: bool = False
+    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
+
+    def run(self) -> Outcome:
+        """Prints the plan, runs a share of it, or runs what is missing and prints the tables.
+
+        Raises:
+            VvcNnrError: As `Experiment.run`.
+        """
+        if self.plan:
+            units = self._plan()
+            return Outcome("\n".join(map(json.dumps, units)), {"units": units})
+        if self.execution.shard is None:
+            return super().run()
+        if self.report is not None:
+            raise InputError("--report: a shard makes no tables; ask for a report in the last run, without --shard")
+        self._run()
+        number, n_shares = self.execution.shard
+        said = f"share {number} of {n_shares} is done; a run without --shard makes the tables"
+        return Outcome(said, {"shard": [number, n_shares]})
+
+    def _plan(self) -> list[dict[str, object]]:
+        """The units of work."""
         raise NotImplementedError
 
 
@@ -237,7 +261,7 @@ class DecodedFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToolByTool(Experiment):
+class ToolByTool(ExperimentByUnits):
     """CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times.
 
     Attributes:
@@ -322,7 +346,7 @@ class EndToEnd(Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelZoo(Experiment):
+class ModelZoo(ExperimentByUnits):
     """Networks of many kinds and their tasks before and after coding, the reference software beside.
 
     Attributes:
@@ -335,7 +359,10 @@ class ModelZoo(Experiment):
         folder = self.options.folder
         if folder is not None and not folder.is_dir():
             raise InputError(f"--weights {folder}: no such folder")
-        return run_model_zoo(self.out, self.options, gather_provenance()), default_origin()
+        return run_model_zoo(self.out, self.options, gather_provenance(), self.execution), default_origin()
+
+    def _plan(self) -> list[dict[str, object]]:
+        return [unit.plan() for unit in plan_model_zoo(self.options, self.execution)]
 
 
 @dataclass(frozen=True, kw_only=True)

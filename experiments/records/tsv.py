@@ -100,7 +100,9 @@ class RowWriter(Generic[RowT]):
             have to agree with it.
 
     Attributes:
+        path: The file.
         row_type: The dataclass of the rows.
+        header: Its header.
         existing: The rows that were in the file already.
 
     Raises:
@@ -108,7 +110,7 @@ class RowWriter(Generic[RowT]):
     """
 
     def __init__(self, path: Path, row_type: type[RowT], header: Mapping[str, str]) -> None:
-        self._path = path
+        self.path = path
         self.row_type = row_type
         if not (path.exists() and read_bytes(path)):
             write_file(path, _head(row_type, header))
@@ -126,7 +128,7 @@ class RowWriter(Generic[RowT]):
         except BaseException:
             self._file.close()
             raise
-        self._header = table.header
+        self.header = table.header
         self.existing = table.rows
 
     def __enter__(self) -> Self:
@@ -151,7 +153,7 @@ class RowWriter(Generic[RowT]):
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end_bytes)
-            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._end_bytes = end_bytes
 
     def replace(self, rows: Sequence[RowT]) -> None:
@@ -161,13 +163,13 @@ class RowWriter(Generic[RowT]):
             OutputError: If it cannot be written; the file is then as it was before.
             ValueError: As `append`.
         """
-        write_rows(self._path, self.row_type, self._header, rows)
+        write_rows(self.path, self.row_type, self.header, rows)
         self._file.close()
         try:
-            self._file = self._path.open("r+b", buffering=0)
+            self._file = self.path.open("r+b", buffering=0)
             self._end_bytes = self._file.seek(0, os.SEEK_END)
         except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self.existing = tuple(rows)
 
 

@@ -11,20 +11,24 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.settings import RunFiles
 from vvc_nnr.experiments.records.tsv import MUST_MATCH, KeyedT, RowWriter, read_rows
 
-UNITS_FOLDER = "units"
+UNITS_FOLDER, LOGS_FOLDER = "units", "logs"
 _CONVENTIONS = (*MUST_MATCH, "loop_filters", "encoder", "originals")
 
 
-def units_folder(results: Path, files: RunFiles) -> Path:
-    """Where the units of an experiment leave their rows."""
-    return results / UNITS_FOLDER / Path(files.rows).stem
+def units_folder(results: Path, rows: str) -> Path:
+    """Where the units of an experiment leave their rows, by the name of the file of all rows."""
+    return results / UNITS_FOLDER / Path(rows).stem
+
+
+def logs_folder(results: Path, rows: str) -> Path:
+    """Where the logs of units that failed are, and those of SLURM's jobs."""
+    return results / LOGS_FOLDER / Path(rows).stem
 
 
 def merge_units(writer: RowWriter[KeyedT], units: Sequence[Path], keys: Iterable[Hashable]) -> None:
-    """Brings the rows of units into the file of all rows, which is written anew, and removes their files.
+    """Brings the rows of units into the file of all rows, which is written anew if any is new, and removes their files.
 
     Rows of other plans stay first, in their order; those of this plan follow in its order. A row that is there stays.
 
@@ -41,10 +45,9 @@ def merge_units(writer: RowWriter[KeyedT], units: Sequence[Path], keys: Iterable
     for path in there:
         for row in read_rows(path, writer.row_type).rows:
             rows.setdefault(row.key, row)
-    places = {key: place for place, key in enumerate(keys)}
-    in_order = sorted(rows.values(), key=lambda row: places.get(row.key, -1))
-    if in_order != list(writer.existing):
-        writer.replace(in_order)
+    if len(rows) > len({row.key for row in writer.existing}):
+        places = {key: place for place, key in enumerate(keys)}
+        writer.replace(sorted(rows.values(), key=lambda row: places.get(row.key, -1)))
     remove_units(there)
 
 

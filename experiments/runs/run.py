@@ -36,11 +36,20 @@ from vvc_nnr.experiments.records.settings import (
     write_settings,
 )
 from vvc_nnr.experiments.records.tsv import MUST_MATCH, RowT, RowWriter, rows_to_continue
-from vvc_nnr.experiments.records.unit_rows import merge_units, units_folder
+from vvc_nnr.experiments.records.unit_rows import logs_folder, merge_units, units_folder
 from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
 from vvc_nnr.experiments.runs.decoded_pictures import CodedHere, DecodedPictures, n_pictures_of
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
-from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_inputs
+from vvc_nnr.experiments.runs.model_zoo import (
+    ROWS,
+    ZooOptions,
+    ZooUnit,
+    chosen_rows,
+    run_zoo,
+    run_zoo_units,
+    zoo_inputs,
+    zoo_units,
+)
 from vvc_nnr.experiments.runs.networks import (
     CodingOptions,
     GivenNetwork,
@@ -91,8 +100,6 @@ SETTLED_OF_TOOLS = (
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
 """The same for end-to-end."""
-LOGS_FOLDER = "logs"
-"""Of units of work that failed, and of SLURM's jobs."""
 IMAGE_AVERAGING = "mean of the images' scores"
 IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
 
@@ -146,6 +153,8 @@ def run_tool_by_tool(
     shard = None
     if execution.shard is not None:
         shard = share_of(_tool_units(sources, options, pictures_of, networks), execution.shard)
+        if not shard:
+            return {}
     named = {unit.source.name for unit in shard or ()}
     used = [source for source in sources if shard is None or source.name in named]
     inference = _inference(networks, options)
@@ -293,7 +302,7 @@ class _ToolWork:
         backends = experiment.check()
         folder, options = self.folder.absolute(), self.options
         lists = {name: tuple(value) for name, value in _fields(options).items() if isinstance(value, list)}
-        units = make_folder(units_folder(folder, TOOL_FILES))
+        units = make_folder(units_folder(folder, TOOL_FILES.rows))
         remove_leftovers(units)
         return experiment, ToolSetup(
             options=replace(options, n_threads=options.n_threads or 1, **lists),
@@ -332,7 +341,7 @@ class _ToolWork:
         executor: Executor | None,
     ) -> None:
         """Runs what has no file yet."""
-        logs = self.folder.absolute() / LOGS_FOLDER / Path(TOOL_FILES.rows).stem
+        logs = logs_folder(self.folder.absolute(), TOOL_FILES.rows)
         waiting = [unit for unit in missing if not setup.is_made(unit)]
         if n_at_once(waiting, execution, executor) == 1:
             work, units = partial(write_unit, setup, experiment), missing
@@ -396,33 +405,41 @@ def run_end_to_end(
     return tables
 
 
-def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> dict[str, Table]:
+def run_model_zoo(
+    folder: Path, options: ZooOptions, provenance: Provenance, execution: ExecutorOptions = IN_THIS_PROCESS
+) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows and table there.
 
     Args:
         folder: Where the results are and go.
         options: What to run.
         provenance: Where this run comes from.
+        execution: Where networks are measured, by default in this process.
 
     Returns:
-        The table by its file name.
+        The table by its file name; none of a shard.
 
     Raises:
-        InputError: If there is no such row, or weights, pictures or the folder cannot be used.
-        BitstreamError: If weights or pictures are damaged.
-        ExternalToolError: If a codec's process fails.
+        InputError: If there is no such row, or the folder cannot be used.
+        UnitsError: If networks failed: weights or pictures that cannot be read, a codec's process; all others are done.
     """
-    known = [row.name for row in ROWS]
-    unknown = [name for name in options.rows if name not in known]
-    if unknown:
-        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    known = _known_rows(options)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     chosen = chosen_rows(options)
     settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "order": known}
     identity = RunIdentity(settings, ("qps", "peer", "order", "absent"), zoo_inputs(options.folder))
+    header = provenance.to_header() | conventions
+    context = json.dumps([identity.inputs, options.peer, header["version"]])
+    if execution.shard is not None:
+        known_inputs(folder / ZOO_FILES.settings, identity)
+        done = {row.key for row in rows_to_continue(folder / ZOO_FILES.rows, ZooRow, header)}
+        place = make_folder(units_folder(folder, ZOO_FILES.rows))
+        share = share_of(zoo_units(chosen, options, place, header, context, done), execution.shard)
+        run_zoo_units(share, folder / ZOO_FILES.rows, execution)
+        return {}
     plan = Plan({"networks": tuple(row.name for row in chosen)})
     with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions) as run:
-        absent = run_zoo(chosen, options, run.writer)
+        absent = run_zoo(chosen, options, run.writer, execution, context)
         run = run.noting({"absent": absent})
         stored = read_zoo(folder)
         found = {row.network for row in stored.rows}
@@ -432,6 +449,29 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
         write_results(folder, tables, {})
         run.end()
     return tables
+
+
+def _known_rows(options: ZooOptions) -> list[str]:
+    """The names of all rows; raises InputError if one that is asked for is none of them."""
+    known = [row.name for row in ROWS]
+    unknown = [name for name in options.rows if name not in known]
+    if unknown:
+        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    return known
+
+
+def plan_model_zoo(options: ZooOptions, execution: ExecutorOptions = IN_THIS_PROCESS) -> list[ZooUnit]:
+    """The units of work that `run_model_zoo` makes in an empty folder, in their order; nothing runs.
+
+    Args:
+        options: What to run.
+        execution: Of which share.
+
+    Raises:
+        InputError: If there is no such row.
+    """
+    _known_rows(options)
+    return share_of(zoo_units(chosen_rows(options), options, Path(), {}), execution.shard)
 
 
 def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[str, Figure]) -> None:

@@ -322,7 +322,7 @@ def read_tools(folder: Path) -> StoredTools:
     """
     check_not_old(folder)
     found = read_rows(folder / TOOL_ROWS, ToolRow)
-    on_the_way = rows_on_the_way(units_folder(folder, TOOL_FILES), ToolRow, found.header)
+    on_the_way = rows_on_the_way(units_folder(folder, TOOL_ROWS), ToolRow, found.header)
     there = {row.key for row in found.rows}
     networks = _networks(folder / TOOL_NETWORKS)
     last_run = read_last_run(folder / TOOL_SETTINGS)
