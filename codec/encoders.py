@@ -50,6 +50,7 @@ from vvc_nnr.codec.sequence import (
     EncoderRun,
     EncodingCache,
     LoopFilters,
+    Preset,
     VvcOptions,
     encode,
     joined,
@@ -487,6 +488,11 @@ EncoderName: TypeAlias = Literal["libvvenc", "vtm", "vvencapp"]
 _EXTERNAL: dict[EncoderName, ExternalRow] = {"vtm": VTM, "vvencapp": VVENCAPP}
 
 
+_PRESET_S: dict[Preset, float] = {"faster": 1.5, "fast": 3.0, "medium": 8.0, "slow": 25.0, "slower": 60.0}
+"""Of a million luma samples, intra pictures at QP 32, one core."""
+_VTM_S, _INTER_FACTOR, _QPS_OF_HALF = 150.0, 2.0, 12
+
+
 class VvcEncoder:
     """Encodes sequences with one encoder and one set of options.
 
@@ -514,8 +520,19 @@ class VvcEncoder:
         arguments: Sequence[str] = (),
     ) -> None:
         self.options = options
+        self._program_name = encoder
         self._program = _program(encoder, config, arguments, options.configuration)
         self._cache = EncodingCache(cache) if cache is not None else None
+
+    def picture_s(self, format: VideoFormat) -> float:
+        """About how many seconds a picture takes on one core: an estimate to plan with, by size, preset and QP."""
+        seconds = _VTM_S if self._program_name == "vtm" else _PRESET_S[self.options.preset]
+        seconds *= _INTER_FACTOR if self.options.configuration.is_inter else 1.0
+        return seconds * (format.width * format.height / 1e6) * 2.0 ** ((32 - self.options.qp) / _QPS_OF_HALF)
+
+    def chunk_pictures(self, fps: Fraction) -> int | None:
+        """How many pictures are coded together, at most; what is coded of others does not depend on them. None: all."""
+        return self.options.configuration.chunk_pictures(fps, self._program.max_pictures)
 
     def encode(
         self, frames: Iterable[Frame], fps: Fraction = Fraction(30), *, stated: VideoFormat | None = None

@@ -32,6 +32,8 @@ FOLDERS_IN_ORDER = {
         "kernels",
         "roles",
         "options",
+        "executors",
+        "units",
         "quantize",
         "model",
         "coding",

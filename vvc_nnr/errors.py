@@ -59,7 +59,7 @@ def _telling_lines(log: str) -> list[str]:
 
 
 class VvcNnrError(Exception):
-    """Base of all errors that this package raises on purpose; the command line ends with code 2 on it.
+    """Base of all errors that this package raises on purpose; the command line ends with its exit code.
 
     Its message is one line of printable characters, and never long, whatever a file or a user put into it.
 
@@ -68,6 +68,7 @@ class VvcNnrError(Exception):
     """
 
     _n_characters: ClassVar[int] = MESSAGE_CHARACTERS
+    cli_exit_code: int = 2
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shown(message, self._n_characters))

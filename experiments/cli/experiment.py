@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from vvc_nnr.experiments.cli.kinds import (
     choices,
     door,
 )
-from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
+from vvc_nnr.experiments.cli.pictures import EXECUTION_FLAGS, RawFlags, VideoFlags, cache_folder, sources_of
 from vvc_nnr.experiments.cli.report import ReportFile, check_asked_report
 from vvc_nnr.experiments.pictures import (
     DATA_VARIABLE,
@@ -47,14 +48,21 @@ from vvc_nnr.experiments.report.write import write_report
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, manifest_name, matched_rows, read_manifest
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions
-from vvc_nnr.experiments.runs.run import run_end_to_end, run_model_zoo, run_tool_by_tool
-from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.runs.run import (
+    plan_model_zoo,
+    plan_tool_by_tool,
+    run_end_to_end,
+    run_model_zoo,
+    run_tool_by_tool,
+)
+from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.files import temporary_folder
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.source import SUFFIXES, Source
+from vvc_nnr.units import ExecutorOptions
 
 PrintFormat: TypeAlias = Literal["markdown", "csv", "latex"]
 """Format of the printed tables."""
@@ -161,6 +169,41 @@ class Experiment(Command):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExperimentByUnits(Experiment):
+    """What an experiment of independent units of work takes besides.
+
+    Attributes:
+        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
+        execution: Where units of work run; no result depends on it.
+    """
+
+    plan: bool = False
+    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
+
+    def run(self) -> Outcome:
+        """Prints the plan, runs a share of it, or runs what is missing and prints the tables.
+
+        Raises:
+            VvcNnrError: As `Experiment.run`.
+        """
+        if self.plan:
+            units = self._plan()
+            return Outcome("\n".join(map(json.dumps, units)), {"units": units})
+        if self.execution.shard is None:
+            return super().run()
+        if self.report is not None:
+            raise InputError("--report: a shard makes no tables; ask for a report in the last run, without --shard")
+        self._run()
+        number, n_shares = self.execution.shard
+        said = f"share {number} of {n_shares} is done; a run without --shard makes the tables"
+        return Outcome(said, {"shard": [number, n_shares]})
+
+    def _plan(self) -> list[dict[str, object]]:
+        """The units of work."""
+        raise NotImplementedError
+
+
 _NOT_WITH_DECODED = ("qps", "preset", "sao", "encoder", "encoder_config", "encoder_arguments")
 """What a manifest says, or what is of encoding."""
 
@@ -218,7 +261,7 @@ class DecodedFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToolByTool(Experiment):
+class ToolByTool(ExperimentByUnits):
     """CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times.
 
     Attributes:
@@ -239,15 +282,13 @@ class ToolByTool(Experiment):
     raw: RawFlags = field(default_factory=RawFlags)
     video: VideoFlags = field(default_factory=VideoFlags)
 
+    def _plan(self) -> list[dict[str, object]]:
+        sources, options, listed, _ = self._chosen()
+        units = plan_tool_by_tool(sources, options, cache=self.cache, decoded=listed, execution=self.execution)
+        return [unit.plan() for unit in units]
+
     def _run(self) -> tuple[Mapping[str, Table], str]:
-        options = self.options
-        listed = self.listed.pictures(self.raw, options.max_pictures, options.configs)
-        if listed is None:
-            sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
-        else:
-            self._check_goes_with_decoded()
-            sources, options = listed.sources, replace(options, qps=listed.qps)
-            pictures = f"{_counted(len(sources))}, decoded elsewhere, of {self.listed.decoded}"
+        sources, options, listed, pictures = self._chosen()
         tables = run_tool_by_tool(
             sources,
             self.out,
@@ -256,8 +297,20 @@ class ToolByTool(Experiment):
             cache=self.cache,
             interpolation=self.bd_rate,
             decoded=listed,
+            execution=self.execution,
         )
         return tables, pictures
+
+    def _chosen(self) -> tuple[list[Source], ToolOptions, ListedPictures | None, str]:
+        """The sequences, what is run, the decoded pictures if they are listed, and the pictures in words."""
+        options = self.options
+        listed = self.listed.pictures(self.raw, options.max_pictures, options.configs)
+        if listed is None:
+            sources, pictures = chosen_sources(self.sequences, self.raw, self.video)
+            return sources, options, None, pictures
+        self._check_goes_with_decoded()
+        pictures = f"{_counted(len(listed.sources))}, decoded elsewhere, of {self.listed.decoded}"
+        return listed.sources, replace(options, qps=listed.qps), listed, pictures
 
     def _check_goes_with_decoded(self) -> None:
         if self.sequences is not None:
@@ -293,7 +346,7 @@ class EndToEnd(Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelZoo(Experiment):
+class ModelZoo(ExperimentByUnits):
     """Networks of many kinds and their tasks before and after coding, the reference software beside.
 
     Attributes:
@@ -306,7 +359,10 @@ class ModelZoo(Experiment):
         folder = self.options.folder
         if folder is not None and not folder.is_dir():
             raise InputError(f"--weights {folder}: no such folder")
-        return run_model_zoo(self.out, self.options, gather_provenance()), default_origin()
+        return run_model_zoo(self.out, self.options, gather_provenance(), self.execution), default_origin()
+
+    def _plan(self) -> list[dict[str, object]]:
+        return [unit.plan() for unit in plan_model_zoo(self.options, self.execution)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,14 @@ def share(text: str) -> float:
     return value
 
 
+def share_of_work(text: str) -> tuple[int, int]:
+    """Number and count of a share such as 3/64."""
+    number, slash, count = text.partition("/")
+    if not slash:
+        raise ValueError(f"{_short(text)} must be I/N, the share I of N, such as 3/64")
+    return _whole_number(number, 1, MAX_COUNT), _whole_number(count, 1, MAX_COUNT)
+
+
 def path(text: str) -> Path:
     """The name of a file or folder."""
     if not text or "\0" in text:

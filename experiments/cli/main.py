@@ -2,8 +2,8 @@
 
 Results go to standard output (as JSON with --json), or to standard error where standard output is the output file
 (`-o -`); progress to standard error where that is a terminal. Exit code 0 is success, 2 is bad input or options with
-one line that says what to do, 130 is Ctrl-C, 143 SIGTERM (128 + the signal's number), 141 an output file that is a pipe
-whose reader has gone.
+one line that says what to do, 1 units of work that failed for other reasons, 130 is Ctrl-C, 143 SIGTERM (128 + the
+signal's number), 141 an output file that is a pipe whose reader has gone.
 
 A command's module is imported when the command is asked for, and no other: help and version need none of them.
 
@@ -347,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VvcNnrError as error:
         if isinstance(error.__cause__, BrokenPipeError):
             return _BROKEN_PIPE  # as other programs end whose output nobody reads any more
-        return _refused(str(error))
+        return _refused(str(error), error.cli_exit_code)
     except Interrupted as error:
         return _refused(str(error), error.exit_code)
     except KeyboardInterrupt:

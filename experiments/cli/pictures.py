@@ -13,11 +13,13 @@ from tyro.conf import Positional, UseAppendAction
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, SIZE, Texts
+from vvc_nnr.experiments.cli.flags import Flags
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, SIZE, Texts, door, share_of_work
 from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.sequences.download import fetch_cifar10, fetch_kodak
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.source import Source, open_source, open_sources
+from vvc_nnr.units import ExecutorOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,17 @@ class InferenceFlags:
     device: Literal["cpu", "cuda"] = "cpu"
     backend: Literal["auto"] | BackendName = "auto"
     precision: Precision | None = None
+
+
+EXECUTION_FLAGS = Flags(
+    ExecutorOptions,
+    kinds={
+        "workers": POSITIVE,
+        "dask": door(str, "ADDRESS"),
+        "slurm": door(str, "NAME=VALUE,..."),
+        "shard": door(share_of_work, "I/N", lambda shard: "/".join(map(str, shard))),
+    },
+)
 
 
 def source_of(path: Path, raw: RawFlags, video: VideoFlags) -> Source:

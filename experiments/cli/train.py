@@ -24,13 +24,14 @@ from vvc_nnr.experiments.cli.kinds import (
     choices,
     door,
 )
-from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, cache_folder, sources_of
+from vvc_nnr.experiments.cli.pictures import EXECUTION_FLAGS, RawFlags, VideoFlags, cache_folder, sources_of
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
 from vvc_nnr.filters.training.loop import read_history
 from vvc_nnr.filters.training.run import HISTORY, Trained
+from vvc_nnr.units import ExecutorOptions
 
 _NAMES = {"n_steps": "steps"}
 _KINDS = {
@@ -86,12 +87,14 @@ class TrainInLoop(Command):
         cache: Folder of finished encodings.
         raw: Raw .yuv files (else taken from a name like x_416x240_50fps_8bit_420.yuv).
         video: Video files.
+        execution: Where training pairs are made; no pair depends on it.
     """
 
     training: Annotated[InLoopRun, INLOOP_FLAGS.arg]
     cache: Annotated[Path, FOLDER] = field(default_factory=cache_folder)
     raw: RawFlags = field(default_factory=RawFlags)
     video: VideoFlags = field(default_factory=VideoFlags)
+    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
 
     def run(self) -> Outcome:
         """Trains; a process of torchrun that is not the first says nothing.
@@ -103,7 +106,7 @@ class TrainInLoop(Command):
         with INLOOP_FLAGS.as_typed():
             provenance = gather_provenance(device=options.device).to_header()
             opened = partial(sources_of, options.data, self.raw, self.video)
-            trained = train_inloop(options, provenance, opened, self.cache)
+            trained = train_inloop(options, provenance, opened, self.cache, self.execution)
         return Outcome("", {}) if trained is None else _outcome(trained)
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import codecs
 import contextlib
 import math
+import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from vvc_nnr.errors import InputError, OutputError
 from vvc_nnr.experiments.records.rows import RangeError
@@ -27,7 +28,14 @@ from vvc_nnr.files import read_bytes, write_file
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from vvc_nnr.experiments.records.rows import KeyedRow
+
+    class _KeyedDataclass(DataclassInstance, KeyedRow, Protocol): ...
+
+
 RowT = TypeVar("RowT", bound="DataclassInstance")
+KeyedT = TypeVar("KeyedT", bound="_KeyedDataclass")
+"""A row that knows what it is about."""
 _Parser: TypeAlias = Callable[[str], object]
 
 MUST_MATCH = ("version", "psnr_peak", "averaging", "rate")
@@ -72,6 +80,16 @@ def rows_to_continue(path: Path, row_type: type[RowT], header: Mapping[str, str]
     return table.rows
 
 
+def write_rows(path: Path, row_type: type[RowT], header: Mapping[str, str], rows: Iterable[RowT]) -> None:
+    """Writes a file of rows, all of it or nothing; one of that name is replaced.
+
+    Raises:
+        OutputError: If it cannot be written.
+        ValueError: As `RowWriter.append`.
+    """
+    write_file(path, _head(row_type, header) + _lines(rows))
+
+
 class RowWriter(Generic[RowT]):
     """Appends rows to a TSV file, or continues one; a context manager, one at a time: a run locks its folder.
 
@@ -82,6 +100,9 @@ class RowWriter(Generic[RowT]):
             have to agree with it.
 
     Attributes:
+        path: The file.
+        row_type: The dataclass of the rows.
+        header: Its header.
         existing: The rows that were in the file already.
 
     Raises:
@@ -89,8 +110,8 @@ class RowWriter(Generic[RowT]):
     """
 
     def __init__(self, path: Path, row_type: type[RowT], header: Mapping[str, str]) -> None:
-        self._path = path
-        self._row_type = row_type
+        self.path = path
+        self.row_type = row_type
         if not (path.exists() and read_bytes(path)):
             write_file(path, _head(row_type, header))
         try:
@@ -107,6 +128,7 @@ class RowWriter(Generic[RowT]):
         except BaseException:
             self._file.close()
             raise
+        self.header = table.header
         self.existing = table.rows
 
     def __enter__(self) -> Self:
@@ -122,7 +144,7 @@ class RowWriter(Generic[RowT]):
             OutputError: If they cannot be written (a full disk); the file is then as it was before.
             ValueError: If a value has no place in a file: NaN or minus infinity.
         """
-        data = memoryview("".join(_line(row) for row in rows).encode("utf-8", "surrogateescape"))
+        data = memoryview(_lines(rows))
         end_bytes = self._end_bytes + len(data)
         try:
             self._file.seek(self._end_bytes)
@@ -131,8 +153,24 @@ class RowWriter(Generic[RowT]):
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end_bytes)
-            raise OutputError(f"{self._path}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         self._end_bytes = end_bytes
+
+    def replace(self, rows: Sequence[RowT]) -> None:
+        """Writes the file anew with other rows, all of it or nothing; its header stays.
+
+        Raises:
+            OutputError: If it cannot be written; the file is then as it was before.
+            ValueError: As `append`.
+        """
+        write_rows(self.path, self.row_type, self.header, rows)
+        self._file.close()
+        try:
+            self._file = self.path.open("r+b", buffering=0)
+            self._end_bytes = self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self.existing = tuple(rows)
 
 
 def _check_header(path: Path, old: Mapping[str, str], new: Mapping[str, str]) -> None:
@@ -146,6 +184,10 @@ def _head(row_type: type[RowT], header: Mapping[str, str]) -> bytes:
     comments = [f"# {_escape(key)}: {_escape(value)}\n" for key, value in header.items()]
     columns = "\t".join(field.name for field in fields(row_type)) + "\n"
     return ("".join(comments) + columns).encode("utf-8", "surrogateescape")
+
+
+def _lines(rows: Iterable[RowT]) -> bytes:
+    return "".join(map(_line, rows)).encode("utf-8", "surrogateescape")
 
 
 def _line(row: RowT) -> str:

@@ -24,7 +24,13 @@ from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import MAX_COUNT
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, frame_digest
-from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, Coding, DecodedPicture, n_pictures_of
+from vvc_nnr.experiments.runs.decoded_pictures import (
+    LOOP_FILTER_SETS,
+    Coding,
+    DecodedPicture,
+    PictureMaker,
+    n_pictures_of,
+)
 from vvc_nnr.files import check_regular_file, name_of_text, naming, read_bytes, text_of_name
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
 from vvc_nnr.sequences.frame import ChromaFormat
@@ -208,24 +214,27 @@ class ListedPictures:
                 frames = source.frames(count=self._max_pictures)
                 found[source.name] = tuple(frame_digest(frame, source.format.fps) for frame in frames)
         for (name, qp, loop_filters), bits in self._bits.items():
-            frames = self._decoded[name, qp, loop_filters].frames(count=len(bits.pictures))
-            pairs = zip(bits.pictures, frames, strict=True)
-            with naming(self._decoded[name, qp, loop_filters].path):
-                found[f"{name}, QP {qp}, loop_filters {loop_filters}, decoded"] = tuple(
+            if name not in found:
+                continue
+            decoded = self._decoded[name, qp, loop_filters]
+            with naming(decoded.path):
+                pairs = zip(bits.pictures, decoded.frames(count=len(bits.pictures)), strict=True)
+                found[_decoded_name(name, qp, loop_filters)] = tuple(
                     digest_of(f"{frame.format()} {n_bits} bits", frame.tobytes()) for n_bits, frame in pairs
                 )
         return found
 
-    def pictures(self, source: Source, qp: int, coding: Coding) -> Iterator[DecodedPicture]:
-        """The decoded pictures of a sequence; raises as `digests`, and InputError for what is not listed."""
+    def decoded_name(self, source: Source, qp: int, coding: Coding) -> str:
+        """What `digests` calls the decoded pictures of a sequence."""
+        return _decoded_name(source.name, qp, coding[1])
+
+    def maker(self, source: Source, qp: int, coding: Coding) -> PictureMaker:
+        """What reads the decoded pictures of a sequence; raises InputError for what is not listed."""
         _, loop_filters = coding
         key = (source.name, qp, loop_filters)
         if key not in self._bits:
             raise InputError(f"{self._name}: has no row of {source.name} at QP {qp} with loop_filters {loop_filters}")
-        bits = self._bits[key].pictures
-        with naming(self._decoded[key].path):
-            for n_bits, frame in zip(bits, self._decoded[key].frames(count=len(bits)), strict=True):
-                yield DecodedPicture(frame, n_bits, None, None, qp)
+        return PictureReader(self._decoded[key], self._bits[key].pictures, qp)
 
     def _check_fits(self, row: ListedRow, original: Source) -> int:
         """Holds decoded pictures against the original; returns how many there are, used or not."""
@@ -246,6 +255,39 @@ class ListedPictures:
                     f"many{cut}"
                 )
         return n_decoded
+
+
+@dataclass(frozen=True, slots=True)
+class PictureReader:
+    """Reads the decoded pictures of one sequence, a `PictureMaker`.
+
+    Attributes:
+        decoded: The decoded pictures.
+        bits: Bits of each.
+        qp: The QP that networks are told.
+    """
+
+    decoded: Source
+    bits: tuple[int, ...]
+    qp: int
+
+    step = 1
+    picture_s = 0.0
+
+    def elsewhere(self) -> PictureReader:
+        """The same by the whole path."""
+        return replace(self, decoded=replace(self.decoded, path=self.decoded.path.absolute()))
+
+    def pictures(self, start: int, count: int, n_threads: int) -> Iterator[DecodedPicture]:
+        """Reads pictures; raises InputError and BitstreamError if they cannot be read."""
+        with naming(self.decoded.path):
+            frames = self.decoded.frames(start, count)
+            for n_bits, frame in zip(self.bits[start : start + count], frames, strict=True):
+                yield DecodedPicture(frame, n_bits, None, None, self.qp)
+
+
+def _decoded_name(sequence: str, qp: int, loop_filters: LoopFilters) -> str:
+    return f"{sequence}, QP {qp}, loop_filters {loop_filters}, decoded"
 
 
 def read_manifest(path: Path) -> list[ListedRow]:

@@ -5,18 +5,20 @@ Source: Henssler et al., Analise de Desempenho do Software NNCodec, whose seven 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
 from vvc_nnr.experiments.records.rows import ZooCoding, ZooRow
 from vvc_nnr.experiments.records.settings import files_digest
-from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.tsv import RowWriter, read_rows, write_rows
+from vvc_nnr.experiments.records.unit_rows import logs_folder, merge_units, units_folder
 from vvc_nnr.experiments.zoo.bundled import AutoencoderRow, DeblockingRow, DenoisingRow, InLoopRow
 from vvc_nnr.experiments.zoo.codec_process import Coded, code_by_pictures, code_with_ours, code_with_peer
 from vvc_nnr.experiments.zoo.learned_codecs import PublishedCodecRow, SmallCodecRow
@@ -33,11 +35,15 @@ from vvc_nnr.experiments.zoo.row import (
 from vvc_nnr.experiments.zoo.text_recognition import TextRow
 from vvc_nnr.experiments.zoo.torchvision import ClassificationRow, DeepLabRow, YoloRow
 from vvc_nnr.experiments.zoo.unet import CarvanaRow, PastedRow
+from vvc_nnr.files import make_folder
 from vvc_nnr.network_file import plain_bytes
 from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, run_units
 
 OUR_QPS, PEER_QP = (-32, -36), -38
 """This package's default QP and one whose files are smaller than those of the reference software at its default."""
+_ABSENT = "absent"
+_CODING_S = 5.0
 MAX_LOSS_DB = 0.02
 """Of calibrated compression."""
 ROWS: tuple[Row, ...] = (
@@ -104,40 +110,133 @@ def zoo_inputs(folder: Path | None) -> dict[str, tuple[str, ...]]:
     }
 
 
-def run_zoo(rows: Sequence[Row], options: ZooOptions, writer: RowWriter[ZooRow]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class ZooUnit:
+    """One network, original and through codecs.
+
+    Attributes:
+        row: The network.
+        codings: How it is coded.
+        options: What to run.
+        path: Where its rows go.
+        header: Of the file of rows.
+    """
+
+    row: Row
+    codings: tuple[ZooCoding, ...]
+    options: ZooOptions
+    path: Path
+    header: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.row.name
+
+    @property
+    def cost_s(self) -> float:
+        """About how many seconds it takes; large networks take longer."""
+        return _CODING_S * len(self.codings)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether its rows are there."""
+        return self.path.exists()
+
+    def plan(self) -> dict[str, object]:
+        """What a plan says of it, for JSON."""
+        return {"unit": self.name, "codings": [each.label for each in self.codings], "cost_s": self.cost_s}
+
+
+def zoo_units(
+    rows: Sequence[Row],
+    options: ZooOptions,
+    folder: Path,
+    header: Mapping[str, str],
+    context: str = "",
+    done: Collection[tuple[str | int | float, ...]] = (),
+) -> list[ZooUnit]:
+    """The units of a run, without what is measured already.
+
+    Args:
+        rows: The networks.
+        options: What to run.
+        folder: Where units leave their rows.
+        header: Of files of rows.
+        context: All that their rows follow from besides, as text.
+        done: Keys of the rows that are there.
+    """
+    whole = replace(options, folder=options.folder and options.folder.absolute())
+    units = []
+    for row in rows:
+        wanted = tuple(coding for coding in _codings(row, options) if (row.name, *coding.key) not in done)
+        said = json.dumps([context, row.name, [coding.key for coding in wanted]])
+        path = folder.absolute() / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.tsv"
+        units += [ZooUnit(row, wanted, whole, path, tuple(header.items()))] if wanted else []
+    return units
+
+
+def run_zoo_unit(unit: ZooUnit) -> None:
+    """Measures a network in whichever process, and writes its rows and what is not there.
+
+    Raises:
+        InputError, BitstreamError: If weights or pictures cannot be read.
+        ExternalToolError: If a codec's process fails.
+    """
+    rows: list[ZooRow] = []
+    absent: dict[str, str] = {}
+    threads = torch.get_num_threads()
+    try:
+        subject = unit.row.load(unit.options.folder)
+        for coding in unit.codings:
+            try:
+                rows.append(_measured(unit.row, coding, subject, unit.options))
+            except NotHereError as error:
+                absent[f"{unit.row.name}: {coding.label}"] = str(error)
+    except NotHereError as error:
+        absent[unit.row.name] = str(error)
+    finally:
+        torch.set_num_threads(threads)
+    write_rows(unit.path, ZooRow, {**dict(unit.header), _ABSENT: json.dumps(absent)}, rows)
+
+
+def run_zoo(
+    rows: Sequence[Row],
+    options: ZooOptions,
+    writer: RowWriter[ZooRow],
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+    context: str = "",
+) -> dict[str, str]:
     """Measures what the writer does not hold yet.
 
     Args:
         rows: The networks.
         options: What to run.
         writer: Where the results go.
+        execution: Where networks are measured.
+        context: All that rows follow from besides, as text.
 
     Returns:
         Name to reason of what cannot run here.
 
     Raises:
-        InputError, BitstreamError: If weights or pictures cannot be read.
-        ExternalToolError: If a codec's process fails.
+        UnitsError: If networks failed: weights or pictures that cannot be read, a codec's process; all others are done.
     """
-    done = {row.key for row in writer.existing}
-    absent: dict[str, str] = {}
-    threads = torch.get_num_threads()
-    for row in tqdm(rows, desc="networks", unit="network", disable=None):
-        wanted = [coding for coding in _codings(row, options) if (row.name, *coding.key) not in done]
-        if not wanted:
-            continue
-        try:
-            subject = row.load(options.folder)
-        except NotHereError as error:
-            absent[row.name] = str(error)
-            continue
-        for coding in wanted:
-            try:
-                writer.append([_measured(row, coding, subject, options)])
-            except NotHereError as error:
-                absent[f"{row.name}: {coding.label}"] = str(error)
-    torch.set_num_threads(threads)
-    return absent
+    folder = make_folder(units_folder(writer.path.parent, writer.path.name))
+    units = zoo_units(rows, options, folder, writer.header, context, {row.key for row in writer.existing})
+    keys = [(row.name, *coding.key) for row in rows for coding in _codings(row, options)]
+    try:
+        run_zoo_units(units, writer.path, execution)
+        absent = [json.loads(read_rows(unit.path, ZooRow).header[_ABSENT]) for unit in units]
+    finally:
+        merge_units(writer, [unit.path for unit in units], keys)
+    return {name: reason for each in absent for name, reason in each.items()}
+
+
+def run_zoo_units(units: Sequence[ZooUnit], rows: Path, execution: ExecutorOptions) -> None:
+    """Runs units of a file of rows; raises as `run_zoo`."""
+    logs = logs_folder(rows.parent.absolute(), rows.name)
+    run_units(run_zoo_unit, units, lambda unit: unit.is_made, execution, logs, title="networks")
 
 
 def _codings(row: Row, options: ZooOptions) -> list[ZooCoding]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -32,10 +35,21 @@ from vvc_nnr.experiments.records.settings import (
     tell_copies,
     write_settings,
 )
-from vvc_nnr.experiments.records.tsv import RowT, RowWriter, rows_to_continue
+from vvc_nnr.experiments.records.tsv import MUST_MATCH, RowT, RowWriter, rows_to_continue
+from vvc_nnr.experiments.records.unit_rows import logs_folder, merge_units, units_folder
 from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
+from vvc_nnr.experiments.runs.decoded_pictures import CodedHere, DecodedPictures, n_pictures_of
 from vvc_nnr.experiments.runs.end_to_end import EndToEndExperiment, EndToEndOptions
-from vvc_nnr.experiments.runs.model_zoo import ROWS, ZooOptions, chosen_rows, run_zoo, zoo_inputs
+from vvc_nnr.experiments.runs.model_zoo import (
+    ROWS,
+    ZooOptions,
+    ZooUnit,
+    chosen_rows,
+    run_zoo,
+    run_zoo_units,
+    zoo_inputs,
+    zoo_units,
+)
 from vvc_nnr.experiments.runs.networks import (
     CodingOptions,
     GivenNetwork,
@@ -45,7 +59,16 @@ from vvc_nnr.experiments.runs.networks import (
     given_filters,
     network_states,
 )
-from vvc_nnr.experiments.runs.tool_by_tool import CodedHere, DecodedPictures, ToolExperiment, ToolOptions, check_places
+from vvc_nnr.experiments.runs.tool_by_tool import (
+    ToolExperiment,
+    ToolSetup,
+    ToolUnit,
+    check_places,
+    run_tool_unit,
+    tool_units,
+    write_unit,
+)
+from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.stored import (
     CODED_FOLDER,
@@ -65,6 +88,7 @@ from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, n_at_once, run_units, share_of
 
 _log = logging.getLogger(__name__)
 RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
@@ -90,6 +114,8 @@ def run_tool_by_tool(
     interpolation: Interpolation = "pchip",
     modules: Sequence[LoadedNetwork] = (),
     decoded: DecodedPictures | None = None,
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+    executor: Executor | None = None,
 ) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
 
@@ -102,15 +128,17 @@ def run_tool_by_tool(
         interpolation: How BD-rate draws its curves.
         modules: Networks of the caller's own (`own_network`) beside those that the options name.
         decoded: Where the decoded pictures come from; default: they are encoded and decoded here.
+        execution: Where units of work run, by default in this process; no result depends on it.
+        executor: Where they run instead: any executor whose workers see the same files.
 
     Returns:
-        The tables by file name.
+        The tables by file name; none of a shard, which writes no tables.
 
     Raises:
         InputError: If a source, a network or the folder cannot be used.
         BitstreamError: If a source or a network is damaged.
         UnsupportedError: If a source has a format that VVC intra coding here does not take.
-        ExternalToolError: If the encoder fails.
+        UnitsError: If units of work failed; all others are done and kept.
     """
     check_not_old(folder)
     networks = given_filters(
@@ -122,6 +150,13 @@ def run_tool_by_tool(
         options.compressions, folder / CODED_FOLDER, options.photographs, options.n_crops, options.accept_small
     )
     check_calibrations(networks, coding)
+    shard = None
+    if execution.shard is not None:
+        shard = share_of(_tool_units(sources, options, pictures_of, networks), execution.shard)
+        if not shard:
+            return {}
+    named = {unit.source.name for unit in shard or ()}
+    used = [source for source in sources if shard is None or source.name in named]
     inference = _inference(networks, options)
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
@@ -133,11 +168,9 @@ def run_tool_by_tool(
     }
     originals = damage_note(sources, options.max_pictures)
     settings |= {"originals": originals} if originals else {}
-    inputs = pictures_of.digests(sources)
-    own_inputs = {source.name: inputs[source.name] for source in sources}
+    inputs = pictures_of.digests(used)
+    own_inputs = {source.name: inputs[source.name] for source in used}
     _check_viewer_picture(own_inputs, options.viewer_picture)
-    tell_copies(own_inputs)
-    _tell_fewer({name: len(digests) for name, digests in own_inputs.items()}, options.max_pictures)
     identity = RunIdentity(settings, _free(settings, SETTLED_OF_TOOLS), inputs, options.max_pictures)
     conventions = Conventions(
         psnr_peak=options.psnr_peak,
@@ -147,24 +180,178 @@ def run_tool_by_tool(
         originals=originals,
     ).to_header()
     provenance = replace(provenance, inference=inference)
+    header = provenance.to_header() | conventions
+    work = _ToolWork(options, networks, coding, pictures_of, identity, folder, header, tuple(modules))
+    if shard is not None:
+        work.run_shard(shard, execution, executor)
+        return {}
+    tell_copies(own_inputs)
     n_pictures = {name: len(digests) for name, digests in own_inputs.items()}
+    _tell_fewer(n_pictures, options.max_pictures)
     plan = _tool_plan(n_pictures, options, networks, len(pictures_of.codings))
     with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
-        pictures, coded = make_folder(folder / PICTURES_FOLDER), make_folder(folder / CODED_FOLDER)
-        remove_leftovers(pictures)
-        remove_leftovers(coded)
-        states = network_states(networks, coding)
-        _write_networks(folder / TOOL_NETWORKS, states, provenance.to_header() | conventions)
-        _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in run.writer.existing))
-        ToolExperiment(options, states, pictures_of, pictures).run(sources, run.writer)
+        units = tool_units(sources, n_pictures, options, pictures_of, networks)
+        work.run(units, run.writer, execution, executor)
         stored = read_tools(folder)
         run = run.measured(stored.rows)
+        pictures = folder / PICTURES_FOLDER
         write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
         tables = stored.tables()
         figures = [tool_figures(each.results()) for each in stored.by_configuration()]
         write_results(folder, tables, {name: figure for each in figures for name, figure in each.items()})
         run.end()
     return tables
+
+
+def plan_tool_by_tool(
+    sources: Sequence[Source],
+    options: ToolOptions,
+    *,
+    cache: Path | None = None,
+    modules: Sequence[LoadedNetwork] = (),
+    decoded: DecodedPictures | None = None,
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+) -> list[ToolUnit]:
+    """The units of work that `run_tool_by_tool` makes in an empty folder, in their order; nothing runs.
+
+    Args:
+        sources: The sequences.
+        options: What to run.
+        cache: Folder of finished encodings.
+        modules: Networks of the caller's own.
+        decoded: Where the decoded pictures come from.
+        execution: Of which share.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: If a source or a network cannot be used.
+    """
+    networks = given_filters(
+        options.networks, options.replacements, options.originals, options.archs, options.layouts, modules
+    )
+    pictures_of = decoded or CodedHere(options, cache or Path("cache"))
+    check_places(networks, pictures_of.codings)
+    return share_of(_tool_units(sources, options, pictures_of, networks), execution.shard)
+
+
+def _tool_units(
+    sources: Sequence[Source], options: ToolOptions, decoded: DecodedPictures, networks: Sequence[GivenNetwork]
+) -> list[ToolUnit]:
+    """All units, the pictures of sequences counted and not read."""
+    n_pictures = {source.name: n_pictures_of(source, options.max_pictures) for source in sources}
+    return tool_units(sources, n_pictures, options, decoded, networks)
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolWork:
+    """What the units of a tool-by-tool run are measured with.
+
+    Attributes:
+        options: What to run.
+        networks: The networks.
+        coding: How they are compressed.
+        decoded: Where the decoded pictures come from.
+        identity: What makes the run the same run.
+        folder: The folder of results.
+        header: Of files of rows.
+        modules: Networks of the caller's own.
+    """
+
+    options: ToolOptions
+    networks: Sequence[GivenNetwork]
+    coding: CodingOptions
+    decoded: DecodedPictures
+    identity: RunIdentity
+    folder: Path
+    header: Mapping[str, str]
+    modules: tuple[LoadedNetwork, ...]
+
+    def run(
+        self,
+        units: Sequence[ToolUnit],
+        writer: RowWriter[ToolRow],
+        execution: ExecutorOptions,
+        executor: Executor | None,
+    ) -> None:
+        """Measures what the writer does not hold yet; raises UnitsError if units fail."""
+        states = self._states()
+        _write_networks(self.folder / TOOL_NETWORKS, states, self.header)
+        _tell_others(states, ((row.network, row.weights, row.network_sha256) for row in writer.existing))
+        experiment, setup = self._ready(states)
+        missing = self._missing(units, experiment, setup, writer.existing)
+        keys = [key for unit in units for key in experiment.all_keys(unit)]
+        try:
+            self._run(missing, experiment, setup, execution, executor)
+        finally:
+            merge_units(writer, [setup.path(unit) for unit in missing], keys)
+
+    def run_shard(self, units: Sequence[ToolUnit], execution: ExecutorOptions, executor: Executor | None) -> None:
+        """Measures units of which there are no rows yet, whatever other shards do meanwhile; raises as `run`."""
+        known_inputs(self.folder / TOOL_FILES.settings, self.identity)
+        existing = rows_to_continue(self.folder / TOOL_FILES.rows, ToolRow, self.header)
+        experiment, setup = self._ready(self._states())
+        self._run(self._missing(units, experiment, setup, existing), experiment, setup, execution, executor)
+
+    def _states(self) -> list[NetworkState]:
+        for name in (PICTURES_FOLDER, CODED_FOLDER):
+            remove_leftovers(make_folder(self.folder / name))
+        return network_states(self.networks, self.coding)
+
+    def _ready(self, states: Sequence[NetworkState]) -> tuple[ToolExperiment, ToolSetup]:
+        """The experiment in this process, and what makes it in others."""
+        experiment = ToolExperiment(self.options, states, self.folder / PICTURES_FOLDER)
+        backends = experiment.check()
+        folder, options = self.folder.absolute(), self.options
+        lists = {name: tuple(value) for name, value in _fields(options).items() if isinstance(value, list)}
+        units = make_folder(units_folder(folder, TOOL_FILES.rows))
+        remove_leftovers(units)
+        return experiment, ToolSetup(
+            options=replace(options, n_threads=options.n_threads or 1, **lists),
+            networks=tuple(state.row for state in states),
+            backends=tuple(backends.items()),
+            coded=folder / CODED_FOLDER,
+            pictures=folder / PICTURES_FOLDER,
+            units=units,
+            header=tuple(self.header.items()),
+            current_folder=Path.cwd(),
+            modules=self.modules,
+        )
+
+    def _missing(
+        self,
+        units: Sequence[ToolUnit],
+        experiment: ToolExperiment,
+        setup: ToolSetup,
+        existing: Sequence[ToolRow],
+    ) -> list[ToolUnit]:
+        """What is to be measured of the units, with the names of their files."""
+        done = {row.key for row in existing}
+        found = (experiment.missing(unit, done) for unit in units)
+        rows_of = {key: value for key, value in self.identity.settings.items() if key not in self.identity.free}
+        own = {"tile": self.options.tile, "device": self.options.device, "ways": self.options.ways}
+        conventions = {key: self.header.get(key) for key in MUST_MATCH}
+        context = json.dumps({**rows_of, **own, **conventions}, default=list, sort_keys=True)
+        return [setup.keyed(unit, context, self.identity.inputs, self.decoded) for unit in found if unit is not None]
+
+    def _run(
+        self,
+        missing: Sequence[ToolUnit],
+        experiment: ToolExperiment,
+        setup: ToolSetup,
+        execution: ExecutorOptions,
+        executor: Executor | None,
+    ) -> None:
+        """Runs what has no file yet."""
+        logs = logs_folder(self.folder.absolute(), TOOL_FILES.rows)
+        waiting = [unit for unit in missing if not setup.is_made(unit)]
+        if n_at_once(waiting, execution, executor) == 1:
+            work, units = partial(write_unit, setup, experiment), missing
+        else:
+            work, units = partial(run_tool_unit, setup), [unit.elsewhere() for unit in missing]
+        run_units(work, units, setup.is_made, execution, logs, title="tool-by-tool", executor=executor)
+
+
+def _fields(options: ToolOptions) -> dict[str, Any]:
+    return {each.name: getattr(options, each.name) for each in fields(options)}
 
 
 def run_end_to_end(
@@ -218,33 +405,41 @@ def run_end_to_end(
     return tables
 
 
-def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> dict[str, Table]:
+def run_model_zoo(
+    folder: Path, options: ZooOptions, provenance: Provenance, execution: ExecutorOptions = IN_THIS_PROCESS
+) -> dict[str, Table]:
     """Runs what is missing in a folder and writes rows and table there.
 
     Args:
         folder: Where the results are and go.
         options: What to run.
         provenance: Where this run comes from.
+        execution: Where networks are measured, by default in this process.
 
     Returns:
-        The table by its file name.
+        The table by its file name; none of a shard.
 
     Raises:
-        InputError: If there is no such row, or weights, pictures or the folder cannot be used.
-        BitstreamError: If weights or pictures are damaged.
-        ExternalToolError: If a codec's process fails.
+        InputError: If there is no such row, or the folder cannot be used.
+        UnitsError: If networks failed: weights or pictures that cannot be read, a codec's process; all others are done.
     """
-    known = [row.name for row in ROWS]
-    unknown = [name for name in options.rows if name not in known]
-    if unknown:
-        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    known = _known_rows(options)
     conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
     chosen = chosen_rows(options)
     settings: dict[str, object] = {"qps": list(options.qps), "peer": bool(options.peer), "order": known}
     identity = RunIdentity(settings, ("qps", "peer", "order", "absent"), zoo_inputs(options.folder))
+    header = provenance.to_header() | conventions
+    context = json.dumps([identity.inputs, options.peer, header["version"]])
+    if execution.shard is not None:
+        known_inputs(folder / ZOO_FILES.settings, identity)
+        done = {row.key for row in rows_to_continue(folder / ZOO_FILES.rows, ZooRow, header)}
+        place = make_folder(units_folder(folder, ZOO_FILES.rows))
+        share = share_of(zoo_units(chosen, options, place, header, context, done), execution.shard)
+        run_zoo_units(share, folder / ZOO_FILES.rows, execution)
+        return {}
     plan = Plan({"networks": tuple(row.name for row in chosen)})
     with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions) as run:
-        absent = run_zoo(chosen, options, run.writer)
+        absent = run_zoo(chosen, options, run.writer, execution, context)
         run = run.noting({"absent": absent})
         stored = read_zoo(folder)
         found = {row.network for row in stored.rows}
@@ -254,6 +449,29 @@ def run_model_zoo(folder: Path, options: ZooOptions, provenance: Provenance) -> 
         write_results(folder, tables, {})
         run.end()
     return tables
+
+
+def _known_rows(options: ZooOptions) -> list[str]:
+    """The names of all rows; raises InputError if one that is asked for is none of them."""
+    known = [row.name for row in ROWS]
+    unknown = [name for name in options.rows if name not in known]
+    if unknown:
+        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    return known
+
+
+def plan_model_zoo(options: ZooOptions, execution: ExecutorOptions = IN_THIS_PROCESS) -> list[ZooUnit]:
+    """The units of work that `run_model_zoo` makes in an empty folder, in their order; nothing runs.
+
+    Args:
+        options: What to run.
+        execution: Of which share.
+
+    Raises:
+        InputError: If there is no such row.
+    """
+    _known_rows(options)
+    return share_of(zoo_units(chosen_rows(options), options, Path(), {}), execution.shard)
 
 
 def write_results(folder: Path, tables: Mapping[str, Table], figures: Mapping[str, Figure]) -> None:

@@ -10,46 +10,43 @@
                                      decisions / so, with Wiener filters fitted to the picture   ◀───┘
 ```
 
-Pictures are encoded and decoded here (`CodedHere`), or were so elsewhere (`manifest.ListedPictures`); from there on
-there is one path. Inter pictures are coded with all filters alone: what took a filter's place would have to run inside
-the encoder, since other pictures are predicted from what it makes.
+A unit is a few pictures of a sequence, coded one way at one QP, and all that filters them; units are independent of
+each other. Pictures are encoded and decoded here (`CodedHere`), or were so elsewhere (`manifest.ListedPictures`); from
+there on there is one path. Inter pictures are coded with all filters alone: what took a filter's place would have to
+run inside the encoder, since other pictures are predicted from what it makes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
-from vvc_nnr.codec.configuration import ALL_INTRA, CONFIGURATIONS, ConfigName
-from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity, encoder_title
-from vvc_nnr.codec.sequence import CodedPicture, LoopFilters, Preset, Sao, VvcOptions
-from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
+from vvc_nnr.codec.sequence import CodedPicture, LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
-from vvc_nnr.experiments.records.rows import ToolRow, Way
-from vvc_nnr.experiments.records.settings import InputDigests, digest_of, source_digests
-from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
+from vvc_nnr.experiments.records.settings import InputDigests
+from vvc_nnr.experiments.records.tsv import write_rows
 from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
-from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
-from vvc_nnr.experiments.runs.networks import (
-    BOTH_MODES,
-    PAPER_NETWORKS,
-    GivenNetwork,
-    NetworkState,
-    check_photographs,
-)
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS
+from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
+from vvc_nnr.experiments.runs.networks import CodingOptions, GivenNetwork, NetworkState, given_filters, network_states
+from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.files import naming
+from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     STRENGTH_UNIT,
@@ -62,365 +59,293 @@ from vvc_nnr.filters.decisions.block_decisions import (
 )
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
-from vvc_nnr.filters.in_stream import strength_qps
-from vvc_nnr.filters.inference.choice import BackendChoice, Precision
-from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
-from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import Peak, comparable, picture_scores
+from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
-DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
-"""Networks at full strength only; also as the encoder decides; also with Wiener filters behind those decisions."""
-LOOP_FILTER_SETS: tuple[LoopFilters, ...] = ("all", "deblock-sao", "none")
-Coding: TypeAlias = tuple[ConfigName, LoopFilters]
-"""How a codec makes pictures: in which configuration, and with which of its in-loop filters."""
-ANCHOR_FILTERS: LoopFilters = "all"
-CODED_HERE_RATE = "bits of the coded pictures and of their decisions; the network's bits only where a table says so"
-WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
-    "off": ("full",),
-    "on": ("full", "decisions"),
-    "wiener": ("full", "decisions", "wiener"),
-}
-"""The ways that a network runs in, the strongest last."""
-_ItemT = TypeVar("_ItemT")
+UNIT_S = 10.0
+"""At least so long a unit takes, where a sequence has as many pictures."""
+MAX_UNITS_OF_A_VIDEO = 8
+"""A video is decoded from its first picture on for each unit."""
+_MAC_S = 1 / 50e9
+_SCORE_S, _DECIDE_S, _WIENER_S = 0.6, 2.0, 3.0
+"""For a million luma samples, about."""
+StateName: TypeAlias = tuple[str, str]
+"""A network and which of its weights."""
+Key: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ToolOptions:
-    """What the experiment runs.
+class ToolUnit:
+    """Some pictures of a sequence, coded one way at one QP, and what is measured of them.
 
     Attributes:
-        qps: QPs to encode at.
-        configs: Coding configurations: ai (all intra), ra (random access), ldb (low delay B).
-        preset: libvvenc's preset.
-        max_pictures: Pictures per sequence at most, from the first on; None for all. As all of them determine how inter
-            pictures are coded, their number stays the same in a folder with such pictures.
-        psnr_peak: Peak of PSNR.
-        tile: Side of the filter's tiles in luma samples.
-        device: Where the networks run.
-        backend: What computes the networks.
-        precision: What they are computed in.
-        n_threads: Threads of the encoder, and of the networks.
-        sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
-        encoder: Which VVC encoder.
-        encoder_config: VTM's cfg/encoder_intra_vtm.cfg, or that of the configuration; given again, further files behind
-            it. For one of several configurations NAME=FILE, as in ra=cfg/encoder_randomaccess_vtm.cfg.
-        encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
-        networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
-        replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
-            stand where their file says, else after all in-loop filters.
-        originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
-        archs: What makes the module of a file that does not say it: FILE.py:NAME. For one of several networks
-            NAME=FILE.py:NAME.
-        layouts: How pictures go into networks of your own, such as planes=y,output=residual. For one of several
-            NAME=LAYOUT.
-        compressions: What each network as trained is stored with and decoded from.
-        decisions: Whether the encoder decides where and how strongly the networks run.
-        photographs: Folder of photographs for the compression "calibrated".
-        n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
-        accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
-        viewer_picture: Number of the picture of each sequence that is kept for a viewer.
-
-    Raises:
-        InputError: If a value is out of its range, a compression is named twice, or photographs are missing.
+        source: The sequence.
+        start: The first picture.
+        count: How many.
+        qp: The QP that they are coded with.
+        config: The coding configuration.
+        loop_filters: The codec's in-loop filters.
+        maker: What makes the decoded pictures.
+        networks: Name and weights of the networks that filter them, in the order of the tables.
+        cost_s: About how many seconds that takes on one core.
+        is_with_codec: Whether the codec alone is measured.
+        key: A digest of all that its rows follow from; empty while that is not known.
     """
 
-    qps: Sequence[int] = (22, 27, 32, 37)
-    configs: Sequence[ConfigName] = ("ai",)
-    preset: Preset = "faster"
-    max_pictures: int | None = None
-    psnr_peak: Peak = "vtm"
-    tile: int | None = DEFAULT_TILE
-    device: str = "cpu"
-    backend: BackendChoice = "auto"
-    precision: Precision = "float32"
-    n_threads: int = 2
-    sao: Sao = "on"
-    encoder: EncoderName = "libvvenc"
-    encoder_config: Sequence[Path] = ()
-    encoder_arguments: Sequence[str] = ()
-    networks: Sequence[str] = PAPER_NETWORKS
-    replacements: Sequence[str] = ()
-    originals: Sequence[str] = ()
-    archs: Sequence[str] = ()
-    layouts: Sequence[str] = ()
-    compressions: tuple[Compression, ...] = BOTH_MODES
-    decisions: DecisionMode = "off"
-    photographs: Path | None = None
-    n_crops: int | None = None
-    accept_small: bool = False
-    viewer_picture: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.qps or len(set(self.qps)) != len(self.qps):
-            raise InputError(f"QPs {list(self.qps)}: must be at least one, each once")
-        if not all(0 <= qp <= 63 for qp in self.qps):
-            raise InputError(f"QPs {list(self.qps)}: must each be 0 to 63")
-        if (
-            not self.configs
-            or len(set(self.configs)) != len(self.configs)
-            or not set(self.configs) <= {*CONFIGURATIONS}
-        ):
-            known = ", ".join(CONFIGURATIONS)
-            raise InputError(f"configurations {list(self.configs)}: must be at least one of {known}, each once")
-        if self.max_pictures is not None and self.max_pictures < 1:
-            raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
-        if self.viewer_picture < 0:
-            raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
-        check_once(self.compressions)
-        check_photographs(self.compressions, self.photographs, self.n_crops, accept_small=self.accept_small)
+    source: Source
+    start: int
+    count: int
+    qp: int
+    config: ConfigName
+    loop_filters: LoopFilters
+    maker: PictureMaker
+    networks: tuple[StateName, ...]
+    cost_s: float
+    is_with_codec: bool = True
+    key: str = ""
 
     @property
-    def ways(self) -> tuple[Way, ...]:
-        """The ways that each network runs in."""
-        return WAYS_OF[self.decisions]
+    def name(self) -> str:
+        """Such as "kodim01, ai, QP 22, all, picture 0 to 3"."""
+        last = self.start + self.count - 1
+        pictures = f"picture {self.start}" + (f" to {last}" if self.count > 1 else "")
+        return f"{self.source.name}, {self.config}, QP {self.qp}, {self.loop_filters}, {pictures}"
 
     @property
-    def is_inter(self) -> bool:
-        """Whether pictures are predicted from others in some configuration."""
-        return any(CONFIGURATIONS[config].is_inter for config in self.configs)
+    def coding(self) -> Coding:
+        """How the pictures are coded."""
+        return self.config, self.loop_filters
 
-    def config_files(self, config: ConfigName) -> list[Path]:
-        """VTM's configuration files for a configuration: those that name it, and those that name none."""
-        found = (_named_file(path) for path in self.encoder_config)
-        return [path for name, path in found if name in (None, config)]
+    def plan(self) -> dict[str, object]:
+        """What a plan says of it, for JSON."""
+        return {
+            "unit": self.name,
+            "sequence": self.source.name,
+            "config": self.config,
+            "qp": self.qp,
+            "loop_filters": self.loop_filters,
+            "first_picture": self.start,
+            "n_pictures": self.count,
+            "networks": [f"{name} {weights}" for name, weights in self.networks],
+            "cost_s": round(self.cost_s, 3),
+        }
 
-    def runner(self, network: nn.Module, layout: Layout | None) -> Runner:
-        """A network of some layout made ready to run as these options have it.
-
-        Raises:
-            InputError: If the backend, precision or device is not there, or the tile is too small.
-            VvcNnrError: If a weight is NaN or infinite.
-        """
-        return Runner(
-            network,
-            layout=layout,
-            backend=self.backend,
-            precision=self.precision,
-            n_threads=self.n_threads,
-            tile=self.tile,
-            device=self.device,
-        )
+    def elsewhere(self) -> ToolUnit:
+        """The same for a process that may be in another folder."""
+        source = replace(self.source, path=self.source.path.absolute())
+        return replace(self, source=source, maker=self.maker.elsewhere())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedPicture:
-    """One picture as a codec made it.
-
-    Attributes:
-        frame: The decoded picture.
-        n_bits: Its size in the stream.
-        encode_s: Its share of the encoder's processor time, None where that is not known.
-        decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
-        network_qp: The QP that networks are told.
-        coded: What its headers say of it, None where the pictures were decoded elsewhere.
-    """
-
-    frame: Frame
-    n_bits: int
-    encode_s: float | None
-    decode_s: float | None
-    network_qp: int
-    coded: CodedPicture | None = None
-
-
-class DecodedPictures(Protocol):
-    """Where decoded pictures and their bits come from."""
-
-    @property
-    def codings(self) -> tuple[Coding, ...]:
-        """The configurations and sets of in-loop filters that there are pictures of."""
-        ...
-
-    @property
-    def loop_filters(self) -> str:
-        """What tables say of the codec's filters."""
-        ...
-
-    @property
-    def encoder(self) -> str:
-        """What tables say of the encoder, empty for nothing."""
-        ...
-
-    @property
-    def rate(self) -> str:
-        """What tables say of the bits that are counted."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """What has to be the same before results may go into one folder."""
-        ...
-
-    def digests(self, sources: Sequence[Source]) -> InputDigests:
-        """A digest of each picture of each original, by the sequence's name; then of what else the results are about.
-
-        Raises:
-            InputError, BitstreamError, UnsupportedError: If anything cannot be used.
-        """
-        ...
-
-    def pictures(self, source: Source, qp: int, coding: Coding) -> Iterator[DecodedPicture]:
-        """The decoded pictures of a sequence, in its order.
-
-        Raises:
-            InputError, BitstreamError, UnsupportedError: If pictures cannot be read, coded or decoded.
-            ExternalToolError: If an encoder fails.
-        """
-        ...
-
-
-class CodedHere:
-    """Encodes and decodes, a `DecodedPictures`.
+def tool_units(
+    sources: Sequence[Source],
+    n_pictures: Mapping[str, int],
+    options: ToolOptions,
+    decoded: DecodedPictures,
+    networks: Sequence[GivenNetwork],
+) -> list[ToolUnit]:
+    """All units of an experiment, in the order of its rows.
 
     Args:
-        options: How to encode.
-        cache: Folder of finished encodings.
+        sources: The sequences.
+        n_pictures: How many pictures of each are used, by name.
+        options: What to run.
+        decoded: Where the decoded pictures come from.
+        networks: The networks.
+    """
+    filter_s = {network.name: _filter_s(network, options) for network in networks}
+    found = []
+    for source, qp, (config, loop_filters) in product(sources, options.qps, decoded.codings):
+        maker = decoded.maker(source, qp, (config, loop_filters))
+        placed = [network for network in networks if network.place == loop_filters]
+        names = tuple((each.name, weights) for each in placed for weights in each.weights(options.compressions))
+        n_millions = source.format.width * source.format.height / 1e6
+        picture_s = maker.picture_s + n_millions * (_SCORE_S + sum(filter_s[name] for name, _ in names))
+        is_video = source.path.suffix.lower() in VIDEO_SUFFIXES
+        for start, count in _chunks(n_pictures[source.name], maker.step, picture_s, is_video=is_video):
+            place = (source, start, count, qp, config, loop_filters)
+            found.append(ToolUnit(*place, maker, names, picture_s * count))
+    return found
+
+
+def _filter_s(network: GivenNetwork, options: ToolOptions) -> float:
+    """About how many seconds a network with one kind of weights takes for a million luma samples, scores included."""
+    state = network.any_state
+    kmac = complexity(state.network, state.layout).kmac_per_luma_sample
+    ways_s = {"full": _SCORE_S, "decisions": _DECIDE_S, "wiener": _WIENER_S}
+    return float(kmac * 1e9 * _MAC_S + sum(ways_s[way] for way in options.ways))
+
+
+def _chunks(n_pictures: int, step: int | None, picture_s: float, *, is_video: bool) -> Iterator[tuple[int, int]]:
+    """First picture and number of pictures of each unit."""
+    if step is None:
+        step = max(1, n_pictures)
+    n_steps = max(1, round(UNIT_S / max(step * picture_s, 1e-9)))
+    if is_video:
+        n_steps = max(n_steps, -(-n_pictures // (MAX_UNITS_OF_A_VIDEO * step)))
+    size = min(n_steps, -(-n_pictures // step)) * step
+    for start in range(0, n_pictures, size or 1):
+        yield start, min(size, n_pictures - start)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSetup:
+    """What all units of a run share, for whichever process.
+
+    Attributes:
+        options: What is run.
+        networks: The networks with each of their weights, as tables have them.
+        backends: What computes each network, by name.
+        coded: Folder of the coded files of networks.
+        pictures: Folder of the viewer's pictures.
+        units: Folder of the units' rows.
+        header: Of files of rows: provenance and conventions.
+        current_folder: Where the command was typed, to which names of networks are relative.
+        modules: Networks of the caller's own.
     """
 
-    rate = CODED_HERE_RATE
+    options: ToolOptions
+    networks: tuple[NetworkRow, ...]
+    backends: tuple[tuple[str, str], ...]
+    coded: Path
+    pictures: Path
+    units: Path
+    header: tuple[tuple[str, str], ...]
+    current_folder: Path
+    modules: tuple[LoadedNetwork, ...] = field(default=(), compare=False)
 
-    def __init__(self, options: ToolOptions, cache: Path) -> None:
-        self._options = options
-        self._cache = cache
-        identities = (self._identity_of(config) for config in options.configs)
-        self._identity = "; ".join(dict.fromkeys(identities))
+    def path(self, unit: ToolUnit) -> Path:
+        """Where the rows of a unit go."""
+        return self.units / f"{unit.key}.tsv"
 
-    @property
-    def codings(self) -> tuple[Coding, ...]:
-        """All sets of filters for intra pictures, all filters for inter pictures."""
-        sets = {name: (ANCHOR_FILTERS,) if each.is_inter else LOOP_FILTER_SETS for name, each in CONFIGURATIONS.items()}
-        return tuple((config, loop_filters) for config in self._options.configs for loop_filters in sets[config])
+    def is_made(self, unit: ToolUnit) -> bool:
+        """Whether the rows of a unit are there."""
+        return self.path(unit).exists()
 
-    @property
-    def loop_filters(self) -> str:
-        """What tables say of the codec's filters."""
-        return VTM_FILTERS_NOTE if self._options.encoder == "vtm" else SAO_NOTES[self._options.sao]
+    def keyed(self, unit: ToolUnit, context: str, inputs: InputDigests, decoded: DecodedPictures) -> ToolUnit:
+        """The unit with its key.
 
-    @property
-    def encoder(self) -> str:
-        """The encoder with its build and preset."""
-        o = self._options
-        titles = (encoder_title(o.encoder, o.config_files(each), o.encoder_arguments, each) for each in o.configs)
-        return "; ".join(dict.fromkeys(titles)) + ("" if o.encoder == "vtm" else f", preset {o.preset}")
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """The encoder, its build and its configuration."""
-        return {"encoder_identity": self._identity}
-
-    def digests(self, sources: Sequence[Source]) -> InputDigests:
-        """A digest of each picture of each original, and one of all where inter pictures depend on all of them.
-
-        Raises:
-            InputError, BitstreamError, UnsupportedError: As `source_digests`.
+        Args:
+            unit: The unit.
+            context: All else that its rows follow from, as text.
+            inputs: Of `DecodedPictures.digests`.
+            decoded: Where the decoded pictures come from.
         """
-        found = source_digests(sources, self._options.max_pictures)
-        if not self._options.is_inter:
-            return found
-        whole = {
-            f"{name} with as many pictures (which inter pictures depend on)": (digest_of(name, "".join(each).encode()),)
-            for name, each in found.items()
-        }
-        return {**found, **whole}
-
-    def pictures(self, source: Source, qp: int, coding: Coding) -> Iterator[DecodedPicture]:
-        """Encodes a sequence and yields its decoded pictures one by one; raises as `DecodedPictures.pictures`."""
-        o, (config, loop_filters) = self._options, coding
-        encoder = VvcEncoder(
-            VvcOptions(qp, o.preset, loop_filters, o.n_threads, o.sao, config),
-            self._cache,
-            encoder=o.encoder,
-            config=o.config_files(config),
-            arguments=o.encoder_arguments,
-        )
-        coded = encoder.encode(source.frames(count=o.max_pictures), source.format.fps)
-        stream = read_vvc_stream(coded.stream)
-        encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
-        decoded = timed(decode_vvc(stream, width=source.format.width, height=source.format.height))
-        for picture, network_qp, (frame, decode_s) in zip(coded.pictures, strength_qps(stream), decoded, strict=True):
-            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, network_qp, picture)
-
-    def _identity_of(self, config: ConfigName) -> str:
-        o = self._options
-        return encoder_identity(o.encoder, o.config_files(config), o.encoder_arguments, config)
-
-
-def _named_file(path: Path) -> tuple[str | None, Path]:
-    """The configuration that a file is for, None for all, and the file."""
-    name, is_named, rest = str(path).partition("=")
-    return (name, Path(rest)) if is_named and name in CONFIGURATIONS else (None, path)
+        made = inputs.get(decoded.decoded_name(unit.source, unit.qp, unit.coding), ())
+        pictures = slice(unit.start, unit.start + unit.count)
+        rows = {(row.network, row.weights): row for row in self.networks}
+        said = [
+            *(context, unit.name, unit.is_with_codec, self.options.viewer_picture),
+            [*inputs[unit.source.name][pictures]],
+            [*made[pictures]],
+            [(*name, rows[name].network_sha256) for name in unit.networks],
+        ]
+        return replace(unit, key=hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32])
 
 
 class ToolExperiment:
-    """All networks in their places, ready to run over sequences.
+    """All networks in their places, ready to run over pictures.
 
     Args:
         options: What to run.
         states: The networks with each of their weights.
-        decoded: Where the decoded pictures come from.
         pictures: Folder of the viewer's pictures.
-
-    Raises:
-        InputError: If the backend, the precision or the device is not there, or there are no decoded pictures for a
-            network's place.
+        backends: What must compute each network, as `check` of the experiment that planned the run found it; None: any.
     """
 
     def __init__(
-        self, options: ToolOptions, states: Sequence[NetworkState], decoded: DecodedPictures, pictures: Path
+        self,
+        options: ToolOptions,
+        states: Sequence[NetworkState],
+        pictures: Path,
+        backends: Mapping[str, str] | None = None,
     ) -> None:
         self._options = options
-        self._decoded = decoded
+        self._backends = backends
         self._pictures = pictures
-        self._states = tuple(states)
-        self._runners = [options.runner(state.network, state.layout) for state in states]
-        for network, remark in {s.row.network: r.remark for s, r in zip(states, self._runners, strict=True)}.items():
-            if remark:
-                tqdm.write(f"{network}: {remark}", file=sys.stderr)
-        self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
-        self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
+        self._states = {(state.row.network, state.row.weights): state for state in states}
+        self._runners: dict[StateName, Runner] = {}
+        self._viewed = {state.row.network: state.row.weights for state in states}  # the last of each: decoded weights
+        self._ready_for: dict[StateName, tuple[int, int]] = {}
 
-    def run(self, sources: Sequence[Source], writer: RowWriter[ToolRow]) -> None:
-        """Measures what the writer does not hold yet, and appends a picture's rows as soon as they are known.
+    def check(self) -> dict[str, str]:
+        """Makes a runner for each network, with one of its weights, and tells what is slower than it might be.
+
+        Returns:
+            What computes each network, by name.
 
         Raises:
-            UnsupportedError: If a sequence is not 4:2:0 or 4:0:0.
-            InputError: If a sequence cannot be read.
-            BitstreamError: If a sequence is damaged.
+            InputError: If the backend, the precision or the device is not there for one of them.
+        """
+        firsts = {name: (name, weights) for name, weights in reversed(self._states)}
+        runners = {name: self._runner(first) for name, first in sorted(firsts.items())}
+        for name, runner in runners.items():
+            if runner.remark:
+                tqdm.write(f"{name}: {runner.remark}", file=sys.stderr)
+        return {name: runner.description for name, runner in runners.items()}
+
+    def missing(self, unit: ToolUnit, done: Collection[Key]) -> ToolUnit | None:
+        """The unit without what is measured and kept already; None if nothing is left.
+
+        Args:
+            unit: The unit.
+            done: Keys of the rows that are there.
+        """
+
+        def has(name: StateName | None) -> bool:
+            files = (path for place in _places(unit) for path in self._viewer_files(place, name))
+            return all(map(done.__contains__, self.keys(unit, name))) and all(path.exists() for path in files)
+
+        names = tuple(name for name in unit.networks if not has(name))
+        has_codec = has(None)
+        return None if has_codec and not names else replace(unit, networks=names, is_with_codec=not has_codec)
+
+    def keys(self, unit: ToolUnit, name: StateName | None) -> Iterator[Key]:
+        """The keys (`ToolRow.key`) of the rows of a unit about the codec alone, or about a network."""
+        for place in _places(unit):
+            yield from self._keys(place, name)
+
+    def all_keys(self, unit: ToolUnit) -> Iterator[Key]:
+        """The keys of all rows of a unit, in the order of the rows."""
+        for place in _places(unit):
+            for name in (None, *unit.networks):
+                yield from self._keys(place, name)
+
+    def measure(self, unit: ToolUnit) -> list[ToolRow]:
+        """The rows of a unit, picture by picture; keeps pictures for the viewer.
+
+        Raises:
+            UnsupportedError: If the sequence is not 4:2:0 or 4:0:0.
+            InputError: If it cannot be read, or the encoder is not the one that it is planned with.
+            BitstreamError: If it is damaged.
             ExternalToolError: If the encoder fails.
         """
-        done = {row.key for row in writer.existing}
+        names = [*([None] if unit.is_with_codec else []), *unit.networks]
+        with naming(unit.source.path):
+            return [row for picture in self._made(unit) for name in names for row in self._measured(picture, name)]
 
-        def has(place: Place, state: NetworkState | None) -> bool:
-            is_kept = all(path.exists() for path in self._viewer_files(place, state))
-            return is_kept and done.issuperset(self._keys(place, state))
+    def _made(self, unit: ToolUnit) -> Iterator[MadePicture]:
+        """The decoded pictures of a unit with their originals."""
+        originals = unit.source.frames(unit.start, unit.count)
+        pictures = unit.maker.pictures(unit.start, unit.count, self._options.threads)
+        for place, original, each in zip(_places(unit), originals, pictures, strict=True):
+            reference, frame = comparable(original, each.frame)
+            costs = (each.n_bits, each.encode_s, each.decode_s)
+            yield MadePicture(place, reference, frame, *costs, each.network_qp, each.coded)
 
-        def is_missing(place: Place) -> bool:
-            return not all(has(place, state) for state in (None, *self._at(place)))
-
-        for picture in sweep(sources, self._options, self._decoded, is_missing):
-            place = picture.place
-            for state in (None, *self._at(place)):
-                if not has(place, state):
-                    with naming(place.source.path):
-                        rows = self._measure(picture, state)
-                    writer.append(row for row in rows if row.key not in done)
-
-    def _at(self, place: Place) -> Iterator[NetworkState]:
-        return (state for state in self._states if state.row.place == place.loop_filters)
-
-    def _measure(self, picture: SweptPicture, state: NetworkState | None) -> list[ToolRow]:
+    def _measured(self, picture: MadePicture, name: StateName | None) -> list[ToolRow]:
         """The rows of the codec alone, or of a network; keeps the picture for the viewer."""
-        outputs = self._filtered(picture, state) if state else [_Output("codec", picture.decoded)]
-        shown = [outputs[-1].frame] if state else [picture.reference, picture.decoded]
-        for path, frame in zip(self._viewer_files(picture.place, state), shown, strict=False):
+        outputs = self._filtered(picture, name) if name else [_Output("codec", picture.decoded)]
+        shown = [outputs[-1].frame] if name else [picture.reference, picture.decoded]
+        for path, frame in zip(self._viewer_files(picture.place, name), shown, strict=False):
             store_picture(path, frame)
-        return [self._row(picture, state, output) for output in outputs]
+        return [self._row(picture, name, output) for output in outputs]
 
-    def _filtered(self, picture: SweptPicture, state: NetworkState) -> list[_Output]:
+    def _filtered(self, picture: MadePicture, name: StateName) -> list[_Output]:
         """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._ready_runner(picture, state), picture.network_qp, picture.decoded
+        runner, qp, decoded = self._ready_runner(picture, name), picture.network_qp, picture.decoded
         start_s = time.process_time()
         correction = correction_by(runner, decoded, qp)
         network_s = time.process_time() - start_s
@@ -435,61 +360,112 @@ class ToolExperiment:
             outputs.append(_Output(way, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
         return outputs
 
-    def _ready_runner(self, picture: SweptPicture, state: NetworkState) -> Runner:
-        """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
-        index, size = self._states.index(state), (picture.decoded.width, picture.decoded.height)
-        if self._ready_for[index] != size:
-            correction_by(self._runners[index], picture.decoded, picture.network_qp)
-            self._ready_for[index] = size
-        return self._runners[index]
+    def _runner(self, name: StateName) -> Runner:
+        if name not in self._runners:
+            state = self._states[name]
+            runner = self._options.runner(state.network, state.layout)
+            planned = runner.description if self._backends is None else self._backends[name[0]]
+            if runner.description != planned:
+                raise InputError(
+                    f"{name[0]}: is computed by {runner.description} in this process, and by {planned} where the run "
+                    "was planned: install the same on each machine, or name another backend"
+                )
+            self._runners[name] = runner
+        return self._runners[name]
 
-    def _row(self, picture: SweptPicture, state: NetworkState | None, output: _Output) -> ToolRow:
+    def _ready_runner(self, picture: MadePicture, name: StateName) -> Runner:
+        """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
+        runner, size = self._runner(name), (picture.decoded.width, picture.decoded.height)
+        if self._ready_for.get(name) != size:
+            correction_by(runner, picture.decoded, picture.network_qp)
+            self._ready_for[name] = size
+        return runner
+
+    def _row(self, picture: MadePicture, name: StateName | None, output: _Output) -> ToolRow:
         scores, coded = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak), picture.coded
+        place = picture.place
         return ToolRow(
-            sequence=picture.place.source.name,
-            ctc_class=picture.place.source.ctc_class,
-            picture=picture.place.index,
+            sequence=place.source.name,
+            ctc_class=place.source.ctc_class,
+            picture=place.index,
             width=picture.reference.width,
             height=picture.reference.height,
             bit_depth=picture.reference.bit_depth,
-            qp=picture.place.qp,
-            loop_filters=picture.place.loop_filters,
+            qp=place.qp,
+            loop_filters=place.loop_filters,
             way=output.way,
-            network=state.row.network if state else "",
-            weights=state.row.weights if state else NO_WEIGHTS,
-            network_sha256=state.row.network_sha256 if state else "",
+            network=name[0] if name else "",
+            weights=name[1] if name else NO_WEIGHTS,
+            network_sha256=self._states[name].row.network_sha256 if name else "",
             n_bits=picture.n_bits,
             n_decision_bits=output.n_decision_bits,
             **scores.by_column(),
             encode_s=None if picture.encode_s is None else picture.encode_s + output.encode_s,
             decode_s=None if picture.decode_s is None else picture.decode_s + output.decode_s,
-            config=picture.place.config,
+            config=place.config,
             slice_type=coded.slice_type if coded else "",
             temporal_layer=coded.temporal_layer if coded else None,
             slice_qp=coded.qp if coded else None,
-            network_qp=picture.network_qp if state else None,
+            network_qp=picture.network_qp if name else None,
         )
 
-    def _viewer_files(self, place: Place, state: NetworkState | None) -> list[Path]:
+    def _viewer_files(self, place: Place, name: StateName | None) -> list[Path]:
         """What a viewer gets of the codec (original, decoded), or of a network with its last weights; often nothing."""
         where = (place.source.name, place.index)
-        is_viewed = place.index == self._options.viewer_picture and any(self._at(place))
-        if not is_viewed or (state and state is not self._viewed[state.row.network]):
+        is_viewed = place.index == self._options.viewer_picture and self._is_filtered(place)
+        if not is_viewed or (name and name[1] != self._viewed[name[0]]):
             return []
-        if state is None:
+        if name is None:
             names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters, place.config)]
         else:
-            way, row = self._options.ways[-1], state.row
-            names = [filtered_name(*where, place.qp, way, row.network, row.network_sha256, place.config)]
-        return [self._pictures / name for name in names]
+            way, sha256 = self._options.ways[-1], self._states[name].row.network_sha256
+            names = [filtered_name(*where, place.qp, way, name[0], sha256, place.config)]
+        return [self._pictures / each for each in names]
 
-    def _keys(self, place: Place, state: NetworkState | None) -> set[tuple[str | int, ...]]:
-        """The keys (`ToolRow.key`) of the rows that the codec alone, or a network, leads to."""
+    def _is_filtered(self, place: Place) -> bool:
+        return any(state.row.place == place.loop_filters for state in self._states.values())
+
+    def _keys(self, place: Place, name: StateName | None) -> Iterator[Key]:
         picture = (place.config, place.source.name, place.index, place.qp, place.loop_filters)
-        if state is None:
-            return {(*picture, "codec", "", NO_WEIGHTS, "")}
-        row = state.row
-        return {(*picture, way, row.network, row.weights, row.network_sha256) for way in self._options.ways}
+        if name is None:
+            yield (*picture, "codec", "", NO_WEIGHTS, "")
+            return
+        for way in self._options.ways:
+            yield (*picture, way, *name, self._states[name].row.network_sha256)
+
+
+def run_tool_unit(setup: ToolSetup, unit: ToolUnit) -> None:
+    """Measures a unit in whichever process, and writes its rows.
+
+    Raises:
+        InputError: If networks or encoder are not those that the run was planned with, or as `ToolExperiment.measure`.
+        BitstreamError, UnsupportedError, ExternalToolError: As `ToolExperiment.measure`.
+    """
+    experiment = _experiment(setup, threading.get_ident())
+    write_unit(setup, experiment, unit)
+
+
+def write_unit(setup: ToolSetup, experiment: ToolExperiment, unit: ToolUnit) -> None:
+    """Measures a unit by an experiment that is ready, and writes its rows; raises as `ToolExperiment.measure`."""
+    write_rows(setup.path(unit), ToolRow, dict(setup.header), experiment.measure(unit))
+
+
+@functools.lru_cache(maxsize=4)
+def _experiment(setup: ToolSetup, thread: int) -> ToolExperiment:
+    """The experiment of a run in this process, made once for each of its threads."""
+    o = setup.options
+    coding = CodingOptions(o.compressions, setup.coded, o.photographs, o.n_crops, o.accept_small)
+    with contextlib.chdir(setup.current_folder):
+        networks = given_filters(o.networks, o.replacements, o.originals, o.archs, o.layouts, setup.modules)
+        states = network_states(networks, coding)
+    here = {(state.row.network, state.row.weights): state.row.network_sha256 for state in states}
+    for row in setup.networks:
+        if here.get((row.network, row.weights)) != row.network_sha256:
+            raise InputError(
+                f"{row.network} ({row.weights}): is another network in this process than in the one that planned the "
+                "run; if a function makes it, seed its weights (torch.manual_seed), or run with workers=1"
+            )
+    return ToolExperiment(o, states, setup.pictures, dict(setup.backends))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -528,7 +504,7 @@ def check_places(networks: Sequence[GivenNetwork], codings: Sequence[Coding]) ->
 
 
 def _searched(
-    picture: SweptPicture, correction: Correction, ways: Sequence[Way]
+    picture: MadePicture, correction: Correction, ways: Sequence[Way]
 ) -> Iterator[tuple[Way, Decisions, float]]:
     """Yields each way that is decided, its decisions, and the processor time of their search."""
     if "decisions" not in ways:
@@ -561,7 +537,7 @@ def _full_strength(decoded: Frame) -> Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One picture in a sweep.
+    """One picture of an experiment.
 
     Attributes:
         source: Its sequence.
@@ -575,11 +551,16 @@ class Place:
     index: int
     qp: int
     loop_filters: LoopFilters
-    config: ConfigName = ALL_INTRA.name
+    config: ConfigName
+
+
+def _places(unit: ToolUnit) -> Iterator[Place]:
+    for index in range(unit.start, unit.start + unit.count):
+        yield Place(unit.source, index, unit.qp, unit.loop_filters, unit.config)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SweptPicture:
+class MadePicture:
     """One picture before and after coding.
 
     Attributes:
@@ -606,66 +587,3 @@ class SweptPicture:
     def own_qp(self) -> int:
         """The QP that it was coded with, 0 to 63, which says what a bit is worth in it; else that of the encoding."""
         return self.place.qp if self.coded is None else max(0, self.coded.qp)
-
-
-def sweep(
-    sources: Sequence[Source],
-    options: ToolOptions,
-    decoded: DecodedPictures,
-    is_missing: Callable[[Place], bool],
-) -> Iterator[SweptPicture]:
-    """Yields every coded picture that something is missing of; only encodings with such pictures are made.
-
-    Args:
-        sources: The sequences.
-        options: Which QPs and pictures.
-        decoded: Where the decoded pictures come from.
-        is_missing: Whether a picture has to be coded.
-
-    Raises:
-        UnsupportedError: If a sequence is not 4:2:0 or 4:0:0.
-        InputError: If a sequence cannot be read.
-        BitstreamError: If a sequence is damaged.
-        ExternalToolError: If the encoder fails.
-    """
-    jobs = list(product(sources, options.qps, decoded.codings))
-    n_pictures = functools.cache(lambda source: n_pictures_of(source, options.max_pictures))
-    bar = tqdm(jobs, unit="encoding", desc="tool-by-tool", disable=None)
-    for source, qp, (config, loop_filters) in bar:
-        bar.set_postfix_str(f"{source.name} {config} QP {qp} {loop_filters}")
-        first = Place(source, 0, qp, loop_filters, config)
-        with naming(source.path):
-            # Pictures are counted only where the first one is done: counting decodes those of a video.
-            if is_missing(first) or any(is_missing(_at(first, i)) for i in range(n_pictures(source))):
-                for picture in _swept(first, decoded, options.max_pictures):
-                    if is_missing(picture.place):
-                        yield picture
-
-
-def n_pictures_of(source: Source, limit: int | None) -> int:
-    """How many pictures of a sequence are taken; counted where the file only claims a number."""
-    if source.n_pictures is None or source.path.suffix.lower() in VIDEO_SUFFIXES:
-        return sum(1 for _ in source.frames(count=limit))
-    return source.n_pictures if limit is None else min(limit, source.n_pictures)
-
-
-def _swept(first: Place, decoded: DecodedPictures, max_pictures: int | None) -> Iterator[SweptPicture]:
-    """The decoded pictures of a sequence with their originals."""
-    originals = first.source.frames(count=max_pictures)
-    pictures = decoded.pictures(first.source, first.qp, (first.config, first.loop_filters))
-    for index, (original, each) in enumerate(zip(originals, pictures, strict=True)):
-        reference, frame = comparable(original, each.frame)
-        costs = (each.n_bits, each.encode_s, each.decode_s)
-        yield SweptPicture(_at(first, index), reference, frame, *costs, each.network_qp, each.coded)
-
-
-def timed(items: Iterator[_ItemT]) -> Iterator[tuple[_ItemT, float]]:
-    """Yields each item with the processor seconds of this process that it took to come."""
-    start_s = time.process_time()
-    for item in items:
-        yield item, time.process_time() - start_s
-        start_s = time.process_time()
-
-
-def _at(first: Place, index: int) -> Place:
-    return replace(first, index=index)

@@ -22,6 +22,7 @@ from vvc_nnr.experiments.records.settings import (
     run_remarks,
 )
 from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.records.unit_rows import rows_on_the_way, units_folder
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     Savings,
@@ -321,13 +322,15 @@ def read_tools(folder: Path) -> StoredTools:
     """
     check_not_old(folder)
     found = read_rows(folder / TOOL_ROWS, ToolRow)
+    on_the_way = rows_on_the_way(units_folder(folder, TOOL_ROWS), ToolRow, found.header)
+    there = {row.key for row in found.rows}
     networks = _networks(folder / TOOL_NETWORKS)
     last_run = read_last_run(folder / TOOL_SETTINGS)
     asked = _asked_of_tools(folder / TOOL_SETTINGS, last_run)
     used = {(row.network, row.weights, row.network_sha256, row.place) for row in networks}
     rows = tuple(
         row
-        for row in found.rows
+        for row in (*found.rows, *(row for row in on_the_way if row.key not in there))
         if _is_shown(row.sequence, last_run)
         and row.config in asked.configs
         and row.qp in asked.qps

@@ -67,6 +67,7 @@ from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import read_image
 from vvc_nnr.sequences.listing import distinct_files
 from vvc_nnr.sequences.source import Source, open_sources
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions
 
 PICTURES_NOTE, PAIRS = "pictures.json", "pairs"
 DEFAULT_CHANNELS, DEFAULT_BLOCKS = 64, 2
@@ -147,6 +148,7 @@ def train_inloop(
     provenance: Mapping[str, str],
     opened: Callable[[], Sequence[Source]] | None = None,
     cache: Path | None = None,
+    execution: ExecutorOptions = IN_THIS_PROCESS,
 ) -> Trained | None:
     """Trains an in-loop filter on pairs that the real codec makes; goes on where a run in the folder was cut off.
 
@@ -159,6 +161,7 @@ def train_inloop(
             file count once.
         cache: Folder of finished encodings, so that another run on these pictures encodes nothing; None to encode
             every time.
+        execution: Where pairs are made; a share of them alone cannot be.
 
     Returns:
         What was made; None in a process of torchrun that is not the first.
@@ -169,9 +172,11 @@ def train_inloop(
         VvcNnrError: If the loss becomes NaN.
     """
     options.check()
+    if execution.shard is not None:
+        raise InputError("shard: a training makes all of its pairs in one run; take workers, dask or slurm")
     opened = opened or partial(open_sources, options.data)
     with worker_group() as workers, _lock(options.out, workers):
-        return _train_together(options, opened, provenance, workers, cache)
+        return _train_together(options, opened, provenance, workers, cache, execution)
 
 
 def _lock(folder: Path, workers: Workers) -> AbstractContextManager[None]:
@@ -185,6 +190,7 @@ def _train_together(
     provenance: Mapping[str, str],
     workers: Workers,
     cache: Path | None,
+    execution: ExecutorOptions,
 ) -> Trained | None:
     folder = options.out
     torch.manual_seed(options.seed)
@@ -211,7 +217,7 @@ def _train_together(
     }
     if workers.rank == 0:
         check_checkpoint(folder / CHECKPOINT, identity, training)
-        _make_pairs(folder, opened(), encodings, options.scenes, cache)
+        _make_pairs(folder, opened(), encodings, options.scenes, cache, execution)
     workers.wait()
     names = sorted(noted_pictures(folder / PICTURES_NOTE))
     identity = {**identity, "pairs": pairs_digest(folder / PAIRS, names, encodings)}
@@ -229,7 +235,12 @@ def _train_together(
 
 
 def _make_pairs(
-    folder: Path, found: Sequence[Source], encodings: PairOptions, per_photograph: int, cache: Path | None
+    folder: Path,
+    found: Sequence[Source],
+    encodings: PairOptions,
+    per_photograph: int,
+    cache: Path | None,
+    execution: ExecutorOptions,
 ) -> None:
     """Makes the pairs of a run and notes its pictures, which must be those of its checkpoint if it has one."""
     checkpoint, note, pairs = folder / CHECKPOINT, folder / PICTURES_NOTE, folder / PAIRS
@@ -243,7 +254,7 @@ def _make_pairs(
     remove_leftovers(folder)
     for each in (pairs, *(pairs / name for name in pair_names(pairs))):
         remove_leftovers(each)
-    names = make_pairs(scenes(), pairs, encodings, cache)
+    names = make_pairs(scenes(), pairs, encodings, cache, execution)
     note_pictures(note, pair_digests(pairs, names))
 
 

@@ -19,8 +19,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +33,7 @@ from tqdm import tqdm
 from vvc_nnr.codec.configuration import ConfigName
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions, check_encodable
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, open_input, read_bytes, write_file
@@ -41,12 +43,16 @@ from vvc_nnr.filters.networks.planes import N_PLANES, pack
 from vvc_nnr.filters.training.scenes import Scene, kept_pictures
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.listing import list_folders
+from vvc_nnr.sequences.yuv import read_yuv
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, run_units
 
 Packed = NDArray[np.uint16]
 _Noted = TypeVar("_Noted", str, int)
 ORIGINAL, NOTE, DIGESTS, TOLD_QPS = "original.npy", "pairs.json", "sha256.json", "told_qps.json"
+SCENES, LOGS = "scenes", "logs"
+"""Folders beside the pictures': of what is being coded, and of what failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,64 @@ class PairOptions:
         }
 
 
-def make_pairs(scenes: Iterable[Scene], folder: Path, options: PairOptions, cache: Path | None = None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class PairUnit:
+    """All pairs of a scene.
+
+    Attributes:
+        raw: A file of the scene's pictures, which goes when the pairs are made.
+        format: Their format.
+        n_pictures: How many there are.
+        targets: The sub-folder of each picture that is kept, by its place in the scene.
+        preset: The encoder's preset.
+        options: The encodings to make.
+        cache: Folder of finished encodings.
+    """
+
+    raw: Path
+    format: VideoFormat
+    n_pictures: int
+    targets: tuple[tuple[int, Path], ...]
+    preset: Preset
+    options: PairOptions
+    cache: Path | None
+
+    @property
+    def name(self) -> str:
+        """The name of the first picture that is kept."""
+        return self.targets[0][1].name
+
+    @property
+    def cost_s(self) -> float:
+        """About how many seconds the encodings take on one core."""
+        codings = product(self.options.loop_filters, self.options.qps)
+        return self.n_pictures * sum(self.encoder(*each).picture_s(self.format) for each in codings)
+
+    def encoder(self, loop_filters: LoopFilters, qp: int) -> VvcEncoder:
+        """What codes the scene."""
+        o = self.options
+        return VvcEncoder(
+            VvcOptions(qp, self.preset, loop_filters, n_threads=1, config=o.config),
+            self.cache,
+            encoder=o.encoder,
+            config=[path.absolute() for path in o.encoder_config],
+            arguments=o.encoder_arguments,
+        )
+
+    @property
+    def is_made(self) -> bool:
+        """Whether all its pairs are there."""
+        codings = product(self.options.loop_filters, self.options.qps)
+        return all(_is_there(target, pair_name(*each)) for each in codings for _, target in self.targets)
+
+
+def make_pairs(
+    scenes: Iterable[Scene],
+    folder: Path,
+    options: PairOptions,
+    cache: Path | None = None,
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+) -> list[str]:
     """Encodes and decodes every scene; what is there already is kept, so a cut-off run goes on.
 
     A folder may hold other pictures as well, which are left alone.
@@ -96,6 +159,7 @@ def make_pairs(scenes: Iterable[Scene], folder: Path, options: PairOptions, cach
         folder: The pair set to write.
         options: The encodings to make.
         cache: Folder of finished encodings, which are decoded only; None to encode every time.
+        execution: Where scenes are coded; no pair depends on it.
 
     Returns:
         Names of these pictures' sub-folders, sorted.
@@ -104,30 +168,54 @@ def make_pairs(scenes: Iterable[Scene], folder: Path, options: PairOptions, cach
         InputError: If the folder cannot be written, its pairs were made by another encoder or with other presets, or
             it holds pairs of another picture under one of these names.
         UnsupportedError: For other chroma formats and more than 10 bit.
-        ExternalToolError: If the encoder fails or is not there.
+        UnitsError: If scenes failed, such as by the encoder; the pairs of all others are made.
     """
     check_note(folder, options)
     _note(folder, options)
     names: list[str] = []
-    for index, scene in enumerate(tqdm(scenes, desc="training pairs", unit="scene", disable=None)):
-        preset = options.presets[index % len(options.presets)]
+    units: list[PairUnit] = []
+    raw = folder / SCENES
+    shutil.rmtree(raw, ignore_errors=True)
+    for index, scene in enumerate(tqdm(scenes, desc="scenes", unit="scene", disable=None)):
         targets = [folder / folder_name(len(names) + n, name) for n, name in enumerate(scene.kept.values())]
         for target, (_, frame) in zip(targets, scene.pictures(), strict=True):
             make_folder(target)
             _keep_original(target, packed_original(frame))
-        for loop_filters in options.loop_filters:
-            for qp in options.qps:
-                if not all(_is_there(target, pair_name(loop_filters, qp)) for target in targets):
-                    encoder = VvcEncoder(
-                        VvcOptions(qp, preset, loop_filters, n_threads=1, config=options.config),
-                        cache,
-                        encoder=options.encoder,
-                        config=options.encoder_config,
-                        arguments=options.encoder_arguments,
-                    )
-                    _save_pairs(targets, pair_name(loop_filters, qp), _coded(scene, encoder))
+        preset = options.presets[index % len(options.presets)]
+        unit = PairUnit(
+            make_folder(raw).absolute() / f"{index}.yuv",
+            scene.frames[0].format(scene.fps),
+            len(scene.frames),
+            tuple((place, target.absolute()) for place, target in zip(scene.kept, targets, strict=True)),
+            preset,
+            options,
+            cache and cache.absolute(),
+        )
+        if not unit.is_made:
+            check_encodable(scene.frames[0], unit.format)
+            write_file(unit.raw, b"".join(frame.tobytes() for frame in scene.frames))
+            units.append(unit)
         names += [target.name for target in targets]
+    run_units(
+        run_pair_unit, units, lambda unit: unit.is_made, execution, folder.absolute() / LOGS, title="training pairs"
+    )
+    shutil.rmtree(raw, ignore_errors=True)
     return sorted(names)
+
+
+def run_pair_unit(unit: PairUnit) -> None:
+    """Makes those pairs of a scene that are not there, in whichever process.
+
+    Raises:
+        InputError: If a file cannot be read or written.
+        ExternalToolError: If the encoder fails or is not there.
+    """
+    options, targets = unit.options, [target for _, target in unit.targets]
+    for loop_filters, qp in product(options.loop_filters, options.qps):
+        file = pair_name(loop_filters, qp)
+        if not all(_is_there(target, file) for target in targets):
+            _save_pairs(targets, file, _coded(unit, unit.encoder(loop_filters, qp)))
+    unit.raw.unlink(missing_ok=True)
 
 
 def _is_there(target: Path, file: str) -> bool:
@@ -405,15 +493,15 @@ def _check_same(target: Path, original: Packed) -> None:
         raise InputError(f"{target.parent}: holds pairs of another picture called {target.name}; use another folder")
 
 
-def _coded(scene: Scene, encoder: VvcEncoder) -> list[tuple[Frame, int | None]]:
+def _coded(unit: PairUnit, encoder: VvcEncoder) -> list[tuple[Frame, int | None]]:
     """The decoded pictures that are kept of a scene, and with inter pictures the QP that a network is told of each."""
-    encoded = encoder.encode(scene.frames, scene.fps)
+    encoded = encoder.encode(read_yuv(unit.raw, unit.format), unit.format.fps)
     is_inter = encoder.options.configuration.is_inter
     told: Sequence[int | None] = strength_qps(read_vvc_stream(encoded.stream)) if is_inter else [None]
-    first = scene.frames[0]
-    decoded = decode_vvc(encoded.stream, width=first.width, height=first.height, check=False)
+    decoded = decode_vvc(encoded.stream, width=unit.format.width, height=unit.format.height, check=False)
     pairs = zip(decoded, told, strict=True)
-    return [pair for place, pair in enumerate(pairs) if place in scene.kept]
+    kept = {place for place, _ in unit.targets}
+    return [pair for place, pair in enumerate(pairs) if place in kept]
 
 
 def _save(path: Path, packed: Packed) -> str:

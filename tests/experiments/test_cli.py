@@ -28,7 +28,7 @@ from vvc_nnr.experiments.cli.main import COMMANDS, FAMILIES, Asked, asked_comman
 from vvc_nnr.experiments.pictures import SmallPictures
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions
-from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import RUNGS
 from vvc_nnr.filters.training import autoencoder

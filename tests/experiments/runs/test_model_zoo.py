@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from vvc_nnr.calibrate.samples import Calibration
-from vvc_nnr.errors import ExternalToolError
+from vvc_nnr.errors import ExternalToolError, InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ZooRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
@@ -143,6 +143,49 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main([*command, "--row", "none"]) == 2
     assert "no row is called none; there are small, absent" in capsys.readouterr().err
     assert main([*command, "--weights", str(tmp_path / "missing")]) == 2
+
+
+@dataclass(frozen=True, slots=True)
+class FailingRow:
+    name: str = "failing"
+
+    def load(self, folder: Path | None) -> Subject:
+        raise InputError("weights.pth: is no network")
+
+
+def untimed(folder: Path) -> list[tuple[Any, ...]]:
+    rows = read_rows(folder / "model_zoo.tsv", ZooRow).rows
+    return [(row.key, row.n_bytes, row.dice, row.fault) for row in rows]
+
+
+def test_shards_and_a_network_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (SmallRow(), AbsentRow(), SmallRow("other"))
+    monkeypatch.delenv("VVC_NNR_PEER", raising=False)
+    for module in ("run", "model_zoo"):
+        monkeypatch.setattr(f"vvc_nnr.experiments.runs.{module}.ROWS", rows)
+
+    def command(name: str, *words: str) -> list[str]:
+        return ["experiment", "model-zoo", "--out", str(tmp_path / name), "--qps", "-30", *words]
+
+    assert main(command("whole", "--workers", "1")) == 0
+    capsys.readouterr()
+    assert main(command("shards", "--plan")) == 0
+    assert [json.loads(line)["unit"] for line in capsys.readouterr().out.splitlines()] == ["small", "absent", "other"]
+    for shard in ("2/2", "1/2"):
+        assert main(command("shards", "--shard", shard)) == 0
+        assert not (tmp_path / "shards" / "model_zoo.md").exists()
+    assert main(command("shards")) == 0
+    assert untimed(tmp_path / "shards") == untimed(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    assert "not here: weights.pth" in (tmp_path / "shards" / "model_zoo.md").read_text()
+    monkeypatch.setattr("vvc_nnr.experiments.runs.model_zoo.ROWS", (rows[0], FailingRow(), rows[2]))
+    assert main(command("failing")) == 2
+    assert "1 of 3 units failed: failing: weights.pth: is no network. All others" in capsys.readouterr().err
+    assert untimed(tmp_path / "failing") == untimed(tmp_path / "whole")
 
 
 def test_rows_have_different_names_and_need_no_package_to_be_listed() -> None:

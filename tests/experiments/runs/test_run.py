@@ -23,7 +23,7 @@ from vvc_nnr.experiments.records.weights import parse_compressions
 from vvc_nnr.experiments.runs import end_to_end, tool_by_tool
 from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
 from vvc_nnr.experiments.runs.run import run_end_to_end, run_tool_by_tool
-from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
+from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.filters import picture_codecs

@@ -9,7 +9,7 @@ from vvc_nnr.codec import encoders
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.errors import ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.filters.networks.planes import pack, unpack
 from vvc_nnr.filters.training import pairs
 from vvc_nnr.filters.training.pairs import (
@@ -24,6 +24,7 @@ from vvc_nnr.filters.training.pairs import (
 )
 from vvc_nnr.filters.training.scenes import stills
 from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.units import ExecutorOptions, UnitsError
 
 OPTIONS = PairOptions(qps=(32, 42), loop_filters=("all", "none"))
 
@@ -95,6 +96,34 @@ def test_pairs_are_what_the_codec_makes(folder, pictures):
                 np.testing.assert_array_equal(decoded, pack(expected))
 
 
+def test_processes_make_the_same_pairs(folder, pictures, tmp_path):
+    make_pairs(stills(pictures), tmp_path, OPTIONS, execution=ExecutorOptions(workers=2))
+    assert contents(tmp_path) == contents(folder)
+    assert not (tmp_path / "scenes").exists()
+
+
+def test_a_scene_that_fails_is_named_and_alone_coded_again(folder, pictures, tmp_path, monkeypatch):
+    coded, names = pairs._coded, []
+
+    def failing(unit, encoder):
+        names.append(unit.name)
+        if unit.name == "0001_b":
+            raise ExternalToolError("the encoder failed")
+        return coded(unit, encoder)
+
+    monkeypatch.setattr(pairs, "_coded", failing)
+    with pytest.raises(UnitsError, match=f"1 of {len(pictures)} units failed: 0001_b: the encoder failed"):
+        make_pairs(stills(pictures), tmp_path, OPTIONS)
+    assert {name for name in names if name != "0001_b"} == {path.name for path in folder.iterdir() if path.is_dir()} - {
+        "0001_b"
+    }
+    names.clear()
+    monkeypatch.setattr(pairs, "_coded", lambda unit, encoder: names.append(unit.name) or coded(unit, encoder))
+    make_pairs(stills(pictures), tmp_path, OPTIONS)
+    assert set(names) == {"0001_b"}
+    assert contents(tmp_path) == contents(folder)
+
+
 def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, monkeypatch):
     expected = contents(folder)
     coded, made = pairs._coded, []
@@ -109,7 +138,7 @@ def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         make_pairs(stills(pictures), tmp_path, OPTIONS)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
-    assert len(before) == 5 + 2
+    assert len(before) == 5 + 3  # the originals of all pictures come first
     monkeypatch.setattr(pairs, "_coded", lambda frame, options: made.append(options) or coded(frame, options))
     make_pairs(stills(pictures), tmp_path, OPTIONS)
     assert len(made) == 12

@@ -1,0 +1,161 @@
+"""What a user can choose of the tool-by-tool experiment, checked as a whole before anything is coded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from torch import nn
+
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
+from vvc_nnr.codec.encoders import EncoderName
+from vvc_nnr.codec.sequence import Preset, Sao
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.rows import Way
+from vvc_nnr.experiments.records.weights import Compression, check_once
+from vvc_nnr.experiments.runs.networks import BOTH_MODES, PAPER_NETWORKS, check_photographs
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision
+from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.sequences.metrics import Peak
+
+DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
+"""Networks at full strength only; also as the encoder decides; also with Wiener filters behind those decisions."""
+WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
+    "off": ("full",),
+    "on": ("full", "decisions"),
+    "wiener": ("full", "decisions", "wiener"),
+}
+"""The ways that a network runs in, the strongest last."""
+DEFAULT_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """What the experiment runs.
+
+    Attributes:
+        qps: QPs to encode at.
+        configs: Coding configurations: ai (all intra), ra (random access), ldb (low delay B).
+        preset: libvvenc's preset.
+        max_pictures: Pictures per sequence at most, from the first on; None for all. As all of them determine how inter
+            pictures are coded, their number stays the same in a folder with such pictures.
+        psnr_peak: Peak of PSNR.
+        tile: Side of the filter's tiles in luma samples.
+        device: Where the networks run.
+        backend: What computes the networks.
+        precision: What they are computed in.
+        n_threads: Threads of each encoder, and of each network. Default: 1 where units run side by side, else 2.
+        sao: Whether the filter sets "all" and "deblock-sao" have SAO, or as the preset has it.
+        encoder: Which VVC encoder.
+        encoder_config: VTM's cfg/encoder_intra_vtm.cfg, or that of the configuration; given again, further files behind
+            it. For one of several configurations NAME=FILE, as in ra=cfg/encoder_randomaccess_vtm.cfg.
+        encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
+        networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
+        replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
+            stand where their file says, else after all in-loop filters.
+        originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
+        archs: What makes the module of a file that does not say it: FILE.py:NAME. For one of several networks
+            NAME=FILE.py:NAME.
+        layouts: How pictures go into networks of your own, such as planes=y,output=residual. For one of several
+            NAME=LAYOUT.
+        compressions: What each network as trained is stored with and decoded from.
+        decisions: Whether the encoder decides where and how strongly the networks run.
+        photographs: Folder of photographs for the compression "calibrated".
+        n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
+        accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
+        viewer_picture: Number of the picture of each sequence that is kept for a viewer.
+
+    Raises:
+        InputError: If a value is out of its range, a compression is named twice, or photographs are missing.
+    """
+
+    qps: Sequence[int] = (22, 27, 32, 37)
+    configs: Sequence[ConfigName] = ("ai",)
+    preset: Preset = "faster"
+    max_pictures: int | None = None
+    psnr_peak: Peak = "vtm"
+    tile: int | None = DEFAULT_TILE
+    device: str = "cpu"
+    backend: BackendChoice = "auto"
+    precision: Precision = "float32"
+    n_threads: int | None = None
+    sao: Sao = "on"
+    encoder: EncoderName = "libvvenc"
+    encoder_config: Sequence[Path] = ()
+    encoder_arguments: Sequence[str] = ()
+    networks: Sequence[str] = PAPER_NETWORKS
+    replacements: Sequence[str] = ()
+    originals: Sequence[str] = ()
+    archs: Sequence[str] = ()
+    layouts: Sequence[str] = ()
+    compressions: tuple[Compression, ...] = BOTH_MODES
+    decisions: DecisionMode = "off"
+    photographs: Path | None = None
+    n_crops: int | None = None
+    accept_small: bool = False
+    viewer_picture: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.qps or len(set(self.qps)) != len(self.qps):
+            raise InputError(f"QPs {list(self.qps)}: must be at least one, each once")
+        if not all(0 <= qp <= 63 for qp in self.qps):
+            raise InputError(f"QPs {list(self.qps)}: must each be 0 to 63")
+        if (
+            not self.configs
+            or len(set(self.configs)) != len(self.configs)
+            or not set(self.configs) <= {*CONFIGURATIONS}
+        ):
+            known = ", ".join(CONFIGURATIONS)
+            raise InputError(f"configurations {list(self.configs)}: must be at least one of {known}, each once")
+        if self.max_pictures is not None and self.max_pictures < 1:
+            raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
+        if self.viewer_picture < 0:
+            raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
+        check_once(self.compressions)
+        check_photographs(self.compressions, self.photographs, self.n_crops, accept_small=self.accept_small)
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that each network runs in."""
+        return WAYS_OF[self.decisions]
+
+    @property
+    def is_inter(self) -> bool:
+        """Whether pictures are predicted from others in some configuration."""
+        return any(CONFIGURATIONS[config].is_inter for config in self.configs)
+
+    @property
+    def threads(self) -> int:
+        """Threads of an encoder and of a network, where nobody has said how many."""
+        return self.n_threads or DEFAULT_THREADS
+
+    def config_files(self, config: ConfigName) -> list[Path]:
+        """VTM's configuration files for a configuration: those that name it, and those that name none."""
+        found = (_named_file(path) for path in self.encoder_config)
+        return [path for name, path in found if name in (None, config)]
+
+    def runner(self, network: nn.Module, layout: Layout | None) -> Runner:
+        """A network of some layout made ready to run as these options have it.
+
+        Raises:
+            InputError: If the backend, precision or device is not there, or the tile is too small.
+            VvcNnrError: If a weight is NaN or infinite.
+        """
+        return Runner(
+            network,
+            layout=layout,
+            backend=self.backend,
+            precision=self.precision,
+            n_threads=self.threads,
+            tile=self.tile,
+            device=self.device,
+        )
+
+
+def _named_file(path: Path) -> tuple[str | None, Path]:
+    """The configuration that a file is for, None for all, and the file."""
+    name, is_named, rest = str(path).partition("=")
+    return (name, Path(rest)) if is_named and name in CONFIGURATIONS else (None, path)

@@ -1,0 +1,339 @@
+"""Where independent calls of one function run: in this process, in processes of this machine, on dask, on SLURM.
+
+Each way is a generator: it gets a function and its arguments, and yields each argument with its result as they become
+ready; the first arguments are begun first. Left early, by an error or a signal, it ends what it started: no worker
+outlives it, and no program that a worker runs (`children`).
+
+The function must be importable where it runs, and take and return what can be pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vvc_nnr.errors import InputError
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+GRACE_S = 5.0
+"""That a worker has to tidy up before it is killed."""
+DEFAULT_ARRAY = 64
+_MAX_TASKS = 1000
+"""Of a SLURM array: the usual limit (MaxArraySize)."""
+_POLL_S = 0.2
+_MAX_VAIN_STARTS = 3
+_NUMBERS = ("array", "time", "mem_gb", "cpus")
+_NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
+_ERROR = re.compile(r"[\w.]+(?:Error|Exception)\b")
+_DASK_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """In the place of a result: its worker was gone before it was there.
+
+    Attributes:
+        reason: Why, in words.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmSettings:
+    """How jobs go to SLURM.
+
+    Attributes:
+        cluster: "slurm", or "local" for processes of this machine in its place, to try things out.
+        array: Jobs at a time.
+        minutes: Time limit of a job; None: that of the partition.
+        memory_gib: Memory of a job; None: that of the partition.
+        cpus: Processors of a job.
+        others: Further options of sbatch, such as ("partition", "short").
+    """
+
+    cluster: str = "slurm"
+    array: int = DEFAULT_ARRAY
+    minutes: int | None = None
+    memory_gib: int | None = None
+    cpus: int = 1
+    others: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> SlurmSettings:
+        """The settings of a text such as "partition=short,array=64,time=240,mem_gb=4".
+
+        Raises:
+            InputError: If a part is not NAME=VALUE, there twice, or no number where it must be one.
+        """
+        pairs: dict[str, str] = {}
+        for part in text.split(","):
+            name, equals, value = part.partition("=")
+            if not (_NAME.fullmatch(name) and equals and value.strip() and value.isprintable()):
+                raise InputError(f"slurm: {part!r} must be NAME=VALUE, as in partition=short,array=64,time=240")
+            if name in pairs:
+                raise InputError(f"slurm: {name} is there twice; give it once")
+            pairs[name] = value
+        cluster = pairs.get("cluster", "slurm")
+        if cluster not in ("slurm", "local"):
+            raise InputError(f"slurm: cluster={cluster}: must be slurm or local")
+        for name in _NUMBERS:
+            if not re.fullmatch(r"[1-9][0-9]{0,6}", pairs.get(name, "1")):
+                raise InputError(f"slurm: {name}={pairs[name]}: must be a whole number of at least 1")
+        array, minutes, memory_gib, cpus = (int(pairs[name]) if name in pairs else None for name in _NUMBERS)
+        others = tuple((name, value) for name, value in pairs.items() if name not in ("cluster", *_NUMBERS))
+        return cls(cluster, array or DEFAULT_ARRAY, minutes, memory_gib, cpus or 1, others)
+
+
+def in_this_process(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument]
+) -> Iterator[tuple[Argument, Result | Lost]]:
+    """Calls one after the other."""
+    for argument in arguments:
+        yield argument, function(argument)
+
+
+def on_executor(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], executor: Executor
+) -> Iterator[tuple[Argument, Result | Lost]]:
+    """Calls on an executor of the caller's, which stays open; left early, what waits there is cancelled."""
+    futures = {executor.submit(function, argument): argument for argument in arguments}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], _result(future)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def on_processes(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], n_workers: int
+) -> Iterator[tuple[Argument, Result | Lost]]:
+    """Calls in new processes of this machine, one at a time in each.
+
+    A process that is killed from outside, such as for its memory, takes all processes with it. New ones go on with the
+    rest; what was in work runs once more at the end, alone. What is then killed again is lost.
+
+    Args:
+        function: What is called.
+        arguments: What it is called with.
+        n_workers: Processes.
+    """
+    waiting, again, n_vain_starts = deque(arguments), list[Argument](), 0
+    while waiting and n_vain_starts < _MAX_VAIN_STARTS:
+        n_before = len(waiting)
+        n_done = 0
+        in_work: list[Argument] = []
+        with _processes(min(n_workers, len(waiting))) as pool:
+            for argument, result in _windowed(pool, function, waiting, n_workers, in_work):
+                n_done += 1
+                yield argument, result
+        again += in_work
+        n_vain_starts = 0 if n_done else n_vain_starts + 1
+        assert len(waiting) < n_before
+    for argument in [*again, *waiting]:
+        if n_vain_starts >= _MAX_VAIN_STARTS:
+            yield argument, Lost("no worker process could be kept running; a script must start it behind `if __name__`")
+            continue
+        with _processes(1) as pool:
+            yield argument, _result(pool.submit(_called, function, argument))
+
+
+def _windowed(
+    pool: Executor,
+    function: Callable[[Argument], Result],
+    waiting: deque[Argument],
+    n_at_once: int,
+    in_work: list[Argument],
+) -> Iterator[tuple[Argument, Result]]:
+    """Takes from what waits, a few at a time, until all is done or the pool broke; `in_work` has what then was."""
+    futures: dict[Future[Result], Argument] = {}
+    is_broken = False
+    while (waiting and not is_broken) or futures:
+        while waiting and not is_broken and len(futures) < n_at_once:
+            argument = waiting.popleft()
+            try:
+                futures[pool.submit(_called, function, argument)] = argument
+            except BrokenExecutor:
+                in_work.append(argument)
+                is_broken = True
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            argument = futures.pop(future)
+            if isinstance(future.exception(), BrokenExecutor):
+                in_work.append(argument)
+                is_broken = True
+            else:
+                yield argument, future.result()
+
+
+@contextmanager
+def _processes(n_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block; at once where it raises, or when this process is gone, however it ended.
+
+    Each worker holds the reading end of a pipe that this process alone can write to. New processes, not forks: threads
+    of torch and OpenVINO do not live on in a fork.
+    """
+    context = get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(n_workers, context, _begin_worker, (reader,))
+    try:
+        yield pool
+    except BaseException:
+        writer.close()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        writer.close()
+        reader.close()
+
+
+def _begin_worker(end: Connection) -> None:
+    """In a worker: a terminal's Ctrl-C is for the process that started it, whose end is this one's too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(end,), daemon=True).start()
+
+
+def _end_with(end: Connection) -> None:
+    """In a worker: ends it as soon as nobody can write to the pipe any more."""
+    with contextlib.suppress(EOFError, OSError):
+        end.recv_bytes()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _called(function: Callable[[Argument], Result], argument: Argument) -> Result:
+    """In a worker: while there is work its end is an exception, so that `with` blocks tidy up."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return function(argument)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def on_dask(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], address: str
+) -> Iterator[tuple[Argument, Result | Lost]]:
+    """Calls on the workers of a dask scheduler, where this package must be installed (extra `dask`).
+
+    Args:
+        function: What is called.
+        arguments: What it is called with.
+        address: The scheduler's, such as "tcp://node:8786".
+
+    Raises:
+        InputError: If the package is not installed, or no scheduler answers.
+    """
+    _check_installed("distributed", "dask")
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=_DASK_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"dask {address}: no scheduler answers there ({error}); must be as tcp://host:8786") from error
+    with client, contextlib.closing(on_executor(function, arguments, client.get_executor(pure=False))) as results:
+        yield from results
+
+
+def on_slurm(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], settings: SlurmSettings, folder: Path
+) -> Iterator[tuple[Argument, Result | Lost]]:
+    """Calls in one array of SLURM jobs (extra `slurm`), which are cancelled if the generator is left early.
+
+    Args:
+        function: What is called.
+        arguments: What it is called with; more than an array may have share jobs.
+        settings: How jobs are submitted.
+        folder: Where submitit keeps scripts, logs and results, one set for each job; all nodes must see it.
+
+    Raises:
+        InputError: If the package or SLURM is not there.
+    """
+    _check_installed("submitit", "slurm")
+    import submitit
+
+    if settings.cluster == "slurm" and shutil.which("sbatch") is None:
+        raise InputError("slurm: sbatch is not on the PATH; run this on a login node, or say cluster=local to try it")
+    executor = submitit.AutoExecutor(folder=folder, cluster=settings.cluster)
+    executor.update_parameters(**_parameters(settings))
+    n_jobs = min(len(arguments), settings.array if settings.cluster == "local" else _MAX_TASKS)
+    shares = [arguments[first::n_jobs] for first in range(n_jobs)]
+    jobs = dict(zip(executor.map_array(partial(_each, function), shares), shares, strict=True))
+    try:
+        while jobs:
+            done = [job for job in jobs if job.done()]
+            for job in done:
+                yield from _results_of(job, jobs.pop(job))
+            time.sleep(0 if done else _POLL_S)
+    finally:
+        for job in jobs:
+            job.cancel(check=False)
+
+
+def _parameters(settings: SlurmSettings) -> dict[str, Any]:
+    """The settings as submitit has them."""
+    limits = {"timeout_min": settings.minutes, "mem_gb": settings.memory_gib, "cpus_per_task": settings.cpus}
+    found: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    if settings.cluster == "slurm":
+        found |= {"slurm_array_parallelism": settings.array, "slurm_additional_parameters": dict(settings.others)}
+    return found
+
+
+def _each(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
+    """In a job: the results of its share."""
+    return [function(argument) for argument in arguments]
+
+
+def _results_of(job: Any, share: Sequence[Argument]) -> Iterator[tuple[Argument, Any]]:
+    """The results of a job's share; all of them are lost with the job."""
+    try:
+        results = job.result()
+    except Exception as error:  # of submitit, which has many kinds
+        reason = f"job {job.job_id}: {_telling_line(error)} (logs: {job.paths.folder})"
+        results = [Lost(reason)] * len(share)
+    yield from zip(share, results, strict=True)
+
+
+def _result(future: Future[Result]) -> Result | Lost:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return Lost("its process was killed (out of memory?)")
+    except Exception as error:  # of the executor: a worker that died, what cannot be pickled
+        return Lost(f"{type(error).__name__}: {_telling_line(error)}")
+
+
+def _telling_line(error: Exception) -> str:
+    """The error at the end of a traceback in a message, else the first line of the message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in reversed(lines) if _ERROR.match(line)), lines[0])
+
+
+def _check_installed(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise InputError(f"{extra}: the package {package} is not installed; pip install 'vvc-nnr[{extra}]'")
