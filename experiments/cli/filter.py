@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +45,7 @@ from vvc_nnr.filters.in_stream import (
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.told_qp import same_qps
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores
@@ -293,27 +294,31 @@ class Filter(Command):
     ) -> _Filtering:
         """The network that the user names, or the filters that the stream carries."""
         if loaded is not None and runner is not None:
-            sha256 = bytes.fromhex(loaded.sha256)
+            sha256, rule = bytes.fromhex(loaded.sha256), runner.layout.qp_rule
             if stream is None:
                 qp = self._qp_of(job.input) if self._needs_qp(loaded) else self.qp
-                return _Filtering(None, itertools.repeat(qp or 0), lambda _: runner, runner, sha256, qp, loaded)
-            qps = strength_qps(stream, self.qp)
+                told = None if qp is None else rule.qp(same_qps(qp))
+                return _Filtering(None, itertools.repeat(told or 0), lambda _: runner, runner, sha256, told, loaded)
+            qps = strength_qps(stream, self.qp, rule)
             ignored = _carried(stream)
             own_qps = output_qps(stream) if self.qp is None else None
             return _Filtering(
                 None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded, ignored=ignored, coded_qps=own_qps
             )
         assert stream is not None
-        plan = planned_pictures(stream, qp=self.qp, filter_id=self.filter_id)
+        chroma_format = stream.first.format.chroma_format
+        network = cache(lambda found: network_of(found, chroma_format))
+        plan = planned_pictures(
+            stream, lambda found: network(found).layout.qp_rule, qp=self.qp, filter_id=self.filter_id
+        )
         first = next(each.filter for each in plan if each.filter is not None)
         settings = first.settings or FilterSettings(filter_id=first.id)
         precision = self._precision(settings.precision)
         runners: dict[StreamFilter, Runner] = {}
-        chroma_format = stream.first.format.chroma_format
 
         def runner_of(found: StreamFilter) -> Runner:
             if found not in runners:
-                runners[found] = self._runner(network_of(found, chroma_format), None, precision)
+                runners[found] = self._runner(network(found), None, precision)
             return runners[found]
 
         decisions = first.decisions.data if first.decisions is not None else None

@@ -26,6 +26,7 @@ from vvc_nnr.experiments.records.rows import MAX_COUNT
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, frame_digest
 from vvc_nnr.experiments.runs.tool_by_tool import LOOP_FILTER_SETS, Coding, DecodedPicture, n_pictures_of
 from vvc_nnr.files import check_regular_file, name_of_text, naming, read_bytes, text_of_name
+from vvc_nnr.filters.networks.told_qp import same_qps
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.metrics import check_comparable
@@ -225,7 +226,7 @@ class ListedPictures:
         bits = self._bits[key].pictures
         with naming(self._decoded[key].path):
             for n_bits, frame in zip(bits, self._decoded[key].frames(count=len(bits)), strict=True):
-                yield DecodedPicture(frame, n_bits, None, None, qp)
+                yield DecodedPicture(frame, n_bits, None, None, same_qps(qp))
 
     def _check_fits(self, row: ListedRow, original: Source) -> int:
         """Holds decoded pictures against the original; returns how many there are, used or not."""

@@ -62,10 +62,11 @@ from vvc_nnr.filters.decisions.block_decisions import (
 )
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
-from vvc_nnr.filters.in_stream import strength_qps
+from vvc_nnr.filters.in_stream import qps_of_pictures
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import Peak, comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -213,7 +214,7 @@ class DecodedPicture:
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where that is not known.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
-        network_qp: The QP that networks are told.
+        qps: Its QPs, by which networks are told theirs.
         coded: What its headers say of it, None where the pictures were decoded elsewhere.
     """
 
@@ -221,7 +222,7 @@ class DecodedPicture:
     n_bits: int
     encode_s: float | None
     decode_s: float | None
-    network_qp: int
+    qps: PictureQps
     coded: CodedPicture | None = None
 
 
@@ -339,8 +340,8 @@ class CodedHere:
         stream = read_vvc_stream(coded.stream)
         encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
         decoded = timed(decode_vvc(stream, width=source.format.width, height=source.format.height))
-        for picture, network_qp, (frame, decode_s) in zip(coded.pictures, strength_qps(stream), decoded, strict=True):
-            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, network_qp, picture)
+        for picture, qps, (frame, decode_s) in zip(coded.pictures, qps_of_pictures(stream, qp), decoded, strict=True):
+            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, qps, picture)
 
     def _identity_of(self, config: ConfigName) -> str:
         o = self._options
@@ -420,7 +421,7 @@ class ToolExperiment:
 
     def _filtered(self, picture: SweptPicture, state: NetworkState) -> list[_Output]:
         """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._ready_runner(picture, state), picture.network_qp, picture.decoded
+        runner, qp, decoded = self._ready_runner(picture, state), _told_qp(picture, state), picture.decoded
         start_s = time.process_time()
         correction = correction_by(runner, decoded, qp)
         network_s = time.process_time() - start_s
@@ -439,7 +440,7 @@ class ToolExperiment:
         """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
         index, size = self._states.index(state), (picture.decoded.width, picture.decoded.height)
         if self._ready_for[index] != size:
-            correction_by(self._runners[index], picture.decoded, picture.network_qp)
+            correction_by(self._runners[index], picture.decoded, _told_qp(picture, state))
             self._ready_for[index] = size
         return self._runners[index]
 
@@ -467,7 +468,7 @@ class ToolExperiment:
             slice_type=coded.slice_type if coded else "",
             temporal_layer=coded.temporal_layer if coded else None,
             slice_qp=coded.qp if coded else None,
-            network_qp=picture.network_qp if state else None,
+            network_qp=_told_qp(picture, state) if state else None,
         )
 
     def _viewer_files(self, place: Place, state: NetworkState | None) -> list[Path]:
@@ -589,7 +590,7 @@ class SweptPicture:
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where a cached encoding does not know it.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
-        network_qp: The QP that networks are told.
+        qps: Its QPs, by which networks are told theirs.
         coded: What its headers say of it, None where it was decoded elsewhere.
     """
 
@@ -599,13 +600,18 @@ class SweptPicture:
     n_bits: int
     encode_s: float | None
     decode_s: float | None
-    network_qp: int
+    qps: PictureQps
     coded: CodedPicture | None = None
 
     @property
     def own_qp(self) -> int:
         """The QP that it was coded with, 0 to 63, which says what a bit is worth in it; else that of the encoding."""
         return self.place.qp if self.coded is None else max(0, self.coded.qp)
+
+
+def _told_qp(picture: SweptPicture, state: NetworkState) -> int:
+    """The QP that a network is told of a picture, by its own rule."""
+    return (DEFAULT_RULE if state.layout is None else state.layout.qp_rule).qp(picture.qps)
 
 
 def sweep(
@@ -656,7 +662,7 @@ def _swept(first: Place, decoded: DecodedPictures, max_pictures: int | None) -> 
     for index, (original, each) in enumerate(zip(originals, pictures, strict=True)):
         reference, frame = comparable(original, each.frame)
         costs = (each.n_bits, each.encode_s, each.decode_s)
-        yield SweptPicture(_at(first, index), reference, frame, *costs, each.network_qp, each.coded)
+        yield SweptPicture(_at(first, index), reference, frame, *costs, each.qps, each.coded)
 
 
 def timed(items: Iterator[_ItemT]) -> Iterator[tuple[_ItemT, float]]:

@@ -99,18 +99,18 @@ def test_a_cut_off_run_goes_on_and_repeats_nothing(folder, pictures, tmp_path, m
     expected = contents(folder)
     coded, made = pairs._coded, []
 
-    def cut_off(frame, options):
+    def cut_off(scene, encoder, rule):
         if len(made) == 5:
             raise KeyboardInterrupt
-        made.append(options)
-        return coded(frame, options)
+        made.append(encoder)
+        return coded(scene, encoder, rule)
 
     monkeypatch.setattr(pairs, "_coded", cut_off)
     with pytest.raises(KeyboardInterrupt):
         make_pairs(stills(pictures), tmp_path, OPTIONS)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
     assert len(before) == 5 + 2
-    monkeypatch.setattr(pairs, "_coded", lambda frame, options: made.append(options) or coded(frame, options))
+    monkeypatch.setattr(pairs, "_coded", lambda *given: made.append(given) or coded(*given))
     make_pairs(stills(pictures), tmp_path, OPTIONS)
     assert len(made) == 12
     assert contents(tmp_path) == expected
@@ -164,7 +164,7 @@ def test_a_changed_pair_is_noticed_and_made_anew(pictures, tmp_path):
 def test_pictures_take_the_presets_in_turn(pictures, tmp_path, monkeypatch):
     coded, made = pairs._coded, []
     monkeypatch.setattr(
-        pairs, "_coded", lambda frame, encoder: made.append(encoder.options.preset) or coded(frame, encoder)
+        pairs, "_coded", lambda scene, encoder, rule: made.append(encoder.options.preset) or coded(scene, encoder, rule)
     )
     make_pairs(stills(pictures), tmp_path, PairOptions((42,), ("all",), ("faster", "fast")))
     assert made == ["faster", "fast", "faster"]
