@@ -36,11 +36,11 @@ _N_ABOVE = len(SCALES) - 1 - UNIT_CHOICE
 _MOST_BINS_PER_BLOCK = 1 + max(_N_BELOW, _N_ABOVE)
 _MOST_BITS_PER_BIN = 10
 """No context gives a bin less than about 2**-9."""
-_LUMA_DIFFERS_64THS = (13, 26, 39)
-_CHROMA_DIFFERS_64THS = (6, 17, 37)
+LUMA_DIFFERS_64THS = (13, 26, 39)
+CHROMA_DIFFERS_64THS = (6, 17, 37)
 _IS_ABOVE_64THS = (2, 8, 30, 55, 62)
 """What contexts expect at first, measured on photographs."""
-_Rows: TypeAlias = list[list[int]]
+Rows: TypeAlias = list[list[int]]
 
 
 class MapContexts:
@@ -110,10 +110,10 @@ def _code_block_size(coder: BinCoder, index: int) -> int:
     return coder.code(Context(), 1 - index) ^ 1
 
 
-def _code_components(coder: BinCoder, strengths: list[int], maps: list[_Rows]) -> None:
+def _code_components(coder: BinCoder, strengths: list[int], maps: list[Rows]) -> None:
     """Codes strengths and maps, which a decoder overwrites in place."""
     off, plain = Context(), Context()
-    luma, chroma = MapContexts(_LUMA_DIFFERS_64THS), MapContexts(_CHROMA_DIFFERS_64THS)
+    luma, chroma = MapContexts(LUMA_DIFFERS_64THS), MapContexts(CHROMA_DIFFERS_64THS)
     for c, rows in enumerate(maps):
         if coder.code(off, int(strengths[c] == 0)):
             strengths[c] = 0
@@ -121,10 +121,10 @@ def _code_components(coder: BinCoder, strengths: list[int], maps: list[_Rows]) -
         strengths[c] = 1 + code_number(coder, strengths[c] - 1, STRENGTH_BITS)
         is_plain = all(choice == UNIT_CHOICE for row in rows for choice in row)
         if not coder.code(plain, int(is_plain)):
-            _code_map(coder, luma if c == 0 else chroma, rows)
+            code_map(coder, luma if c == 0 else chroma, rows)
 
 
-def _code_map(coder: BinCoder, contexts: MapContexts, rows: _Rows) -> None:
+def code_map(coder: BinCoder, contexts: MapContexts, rows: Rows) -> None:
     """Codes a map row by row; blocks outside the picture count as blocks of scale 1."""
     above = [UNIT_CHOICE] * len(rows[0])
     for row in rows:
