@@ -40,7 +40,7 @@ from vvc_nnr.codec.stream_filters import (
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.decisions.coding import DecisionSequence
+from vvc_nnr.filters.decisions.sequence_file import DecisionSequence
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, PictureQps, QpRule, same_qps, told_qps
@@ -180,6 +180,11 @@ def strength_qps(stream: VvcStream, qp: int | None = None, rule: QpRule = DEFAUL
     return told_qps(known, rule)
 
 
+def has_inter_pictures(stream: VvcStream) -> bool:
+    """Whether there are pictures beside random access points, which may be predicted from others."""
+    return any(picture.unit.nal_unit_type not in INTRA_TYPES for picture in stream.pictures)
+
+
 def one_qp(qps: Sequence[int]) -> int | None:
     """The QP of all pictures, None if they differ."""
     return qps[0] if len(set(qps)) == 1 else None
@@ -244,8 +249,8 @@ def check_decisions(
         BitstreamError, UnsupportedError: If headers of slices cannot be read.
     """
     n_pictures, format = len(stream.output_order), stream.first.format
-    if len(sequence.payloads) != n_pictures:
-        raise InputError(f"decisions for {len(sequence.payloads)} pictures, and the stream has {n_pictures}")
+    if sequence.n_pictures != n_pictures:
+        raise InputError(f"decisions for {sequence.n_pictures} pictures, and the stream has {n_pictures}")
     padding = format.width - sequence.width, format.height - sequence.height
     if sequence.chroma_format != format.chroma_format or not all(0 <= side <= _MOST_PADDING for side in padding):
         raise InputError(

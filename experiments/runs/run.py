@@ -61,7 +61,7 @@ from vvc_nnr.experiments.tables.stored import (
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import make_folder, remove_leftovers, write_file
-from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
+from vvc_nnr.filters.decisions.sequence_file import DECISIONS_VERSION, JOINT_VERSION
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
@@ -126,7 +126,7 @@ def run_tool_by_tool(
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
         "ways": list(options.ways),
-        "decisions_version": DECISIONS_VERSION,
+        "decisions_version": JOINT_VERSION if any(map(options.are_joint, options.configs)) else DECISIONS_VERSION,
         "inference": inference,
         "interpolation": interpolation,
         **pictures_of.settings,

@@ -42,6 +42,7 @@ from vvc_nnr.experiments.records.settings import InputDigests, digest_of, source
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
+from vvc_nnr.experiments.runs.joint_ways import JointWays
 from vvc_nnr.experiments.runs.networks import (
     BOTH_MODES,
     PAPER_NETWORKS,
@@ -62,11 +63,12 @@ from vvc_nnr.filters.decisions.block_decisions import (
 )
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
+from vvc_nnr.filters.decisions.sequence_file import check_candidates
 from vvc_nnr.filters.in_stream import qps_of_pictures
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps, QpRule, parse_rule
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import Peak, comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -118,6 +120,8 @@ class ToolOptions:
             NAME=LAYOUT.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
+        qp_candidates: What it may tell a network beside its own QP, picture by picture: slice, first+3, base, 27 ...
+            (docs/sei.md); decisions have to be on.
         photographs: Folder of photographs for the compression "calibrated".
         n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
         accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
@@ -148,6 +152,7 @@ class ToolOptions:
     layouts: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     decisions: DecisionMode = "off"
+    qp_candidates: Sequence[str] = ()
     photographs: Path | None = None
     n_crops: int | None = None
     accept_small: bool = False
@@ -167,6 +172,9 @@ class ToolOptions:
             raise InputError(f"configurations {list(self.configs)}: must be at least one of {known}, each once")
         if self.max_pictures is not None and self.max_pictures < 1:
             raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
+        if self.qp_candidates and self.decisions == "off":
+            raise InputError(f"QP candidates {', '.join(self.qp_candidates)}: decisions are off; turn them on")
+        check_candidates(self.candidates)
         if self.viewer_picture < 0:
             raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
         check_once(self.compressions)
@@ -181,6 +189,15 @@ class ToolOptions:
     def is_inter(self) -> bool:
         """Whether pictures are predicted from others in some configuration."""
         return any(CONFIGURATIONS[config].is_inter for config in self.configs)
+
+    @property
+    def candidates(self) -> list[QpRule]:
+        """The rules of what a network may be told beside its own."""
+        return [parse_rule(text) for text in self.qp_candidates]
+
+    def are_joint(self, config: ConfigName) -> bool:
+        """Whether the decisions of a sequence's pictures are coded together: inter pictures have too few bits alone."""
+        return self.decisions != "off" and (CONFIGURATIONS[config].is_inter or bool(self.qp_candidates))
 
     def config_files(self, config: ConfigName) -> list[Path]:
         """VTM's configuration files for a configuration: those that name it, and those that name none."""
@@ -381,6 +398,7 @@ class ToolExperiment:
                 tqdm.write(f"{network}: {remark}", file=sys.stderr)
         self._viewed = {state.row.network: state for state in states}  # the last of each network: decoded weights
         self._ready_for: list[tuple[int, int] | None] = [None] * len(self._runners)
+        self._joint: dict[int, JointWays] = {}
 
     def run(self, sources: Sequence[Source], writer: RowWriter[ToolRow]) -> None:
         """Measures what the writer does not hold yet, and appends a picture's rows as soon as they are known.
@@ -397,13 +415,24 @@ class ToolExperiment:
             is_kept = all(path.exists() for path in self._viewer_files(place, state))
             return is_kept and done.issuperset(self._keys(place, state))
 
+        @functools.cache
+        def has_all(first: Place, state: NetworkState | None) -> bool:
+            """Of a sequence whose pictures' decisions are coded together, since each follows from those before."""
+            pictures = range(n_pictures_of(first.source, self._options.max_pictures))
+            return all(has(_at(first, index), state) for index in pictures)
+
+        def is_open(place: Place, state: NetworkState | None) -> bool:
+            if state is not None and self._options.are_joint(place.config):
+                return not has_all(_at(place, 0), state)
+            return not has(place, state)
+
         def is_missing(place: Place) -> bool:
-            return not all(has(place, state) for state in (None, *self._at(place)))
+            return any(is_open(place, state) for state in (None, *self._at(place)))
 
         for picture in sweep(sources, self._options, self._decoded, is_missing):
             place = picture.place
             for state in (None, *self._at(place)):
-                if not has(place, state):
+                if is_open(place, state):
                     with naming(place.source.path):
                         rows = self._measure(picture, state)
                     writer.append(row for row in rows if row.key not in done)
@@ -427,6 +456,8 @@ class ToolExperiment:
         network_s = time.process_time() - start_s
         full, full_s = _timed_application(decoded, correction, None)
         outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
+        if self._options.are_joint(picture.place.config):
+            return [*outputs, *self._jointly(picture, state, correction, network_s)]
         for way, decisions, search_s in _searched(picture, correction, self._options.ways):
             start_s = time.process_time()
             data = encode_decisions(decisions)
@@ -435,6 +466,24 @@ class ToolExperiment:
             decode_s = network_s + apply_s
             outputs.append(_Output(way, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
         return outputs
+
+    def _jointly(
+        self, picture: SweptPicture, state: NetworkState, correction: Correction, network_s: float
+    ) -> Iterator[_Output]:
+        """The network in each decided way, its decisions coded together with those of the pictures before."""
+        index, decoded = self._states.index(state), picture.decoded
+        told = [_told_qp(picture, state), *(rule.qp(picture.qps) for rule in self._options.candidates)]
+        if picture.place.index == 0:
+            self._joint[index] = JointWays(decoded.format(), self._options.ways, len(told))
+        start_s = time.process_time()
+        corrections = [correction, *(correction_by(self._runners[index], decoded, qp) for qp in told[1:])]
+        candidates_s = network_s + time.process_time() - start_s
+        for each in self._joint[index].decided(picture.reference, decoded, corrections, picture.own_qp):
+            start_s = time.process_time()
+            output = apply_decisions(decoded, corrections[each.decisions.qp_candidate], each.decisions)
+            apply_s = time.process_time() - start_s
+            costs_s = (candidates_s + each.search_s + apply_s, network_s + apply_s)
+            yield _Output(each.way, output, each.n_bits, *costs_s, told[each.decisions.qp_candidate])
 
     def _ready_runner(self, picture: SweptPicture, state: NetworkState) -> Runner:
         """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
@@ -468,7 +517,7 @@ class ToolExperiment:
             slice_type=coded.slice_type if coded else "",
             temporal_layer=coded.temporal_layer if coded else None,
             slice_qp=coded.qp if coded else None,
-            network_qp=_told_qp(picture, state) if state else None,
+            network_qp=None if state is None else _told_qp(picture, state) if output.qp is None else output.qp,
         )
 
     def _viewer_files(self, place: Place, state: NetworkState | None) -> list[Path]:
@@ -495,13 +544,14 @@ class ToolExperiment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Output:
-    """A picture as one way of filtering leaves it, and what that costs beyond the codec."""
+    """A picture as one way of filtering leaves it, what that costs beyond the codec, and another QP if one was told."""
 
     way: Way
     frame: Frame
     n_decision_bits: int = 0
     encode_s: float = 0.0
     decode_s: float = 0.0
+    qp: int | None = None
 
 
 def check_places(networks: Sequence[GivenNetwork], codings: Sequence[Coding]) -> None:

@@ -51,7 +51,6 @@ from vvc_nnr.sequences.frame import VideoFormat
 N_KNOWN = 4
 """Decisions of a component that history keeps, the last one used first."""
 FULL_STRENGTH = round(1 / STRENGTH_UNIT)
-MAX_CANDIDATES = 8
 _LIKELY_64THS, _EVEN_64THS, _RARE_64THS = 56, 32, 8
 
 
@@ -275,11 +274,14 @@ class JointEncoder:
         self.history = History(format, n_candidates)
         self._coder = BinEncoder()
 
-    def code(self, decisions: Decisions) -> int:
-        """Codes a picture's decisions; returns by how many bits the bytes have grown, a multiple of 8."""
-        before = len(self._coder.finish())
-        self.history.code(self._coder, decisions)
-        return 8 * (len(self._coder.finish()) - before)
+    def code(self, decisions: Decisions) -> Decisions:
+        """Codes a picture's decisions; returns them as a decoder will have them."""
+        return self.history.code(self._coder, decisions)
+
+    @property
+    def n_bits(self) -> int:
+        """Bits of the bytes of all pictures so far."""
+        return 8 * len(self._coder.finish())
 
     def finish(self) -> bytes:
         """The bytes of all pictures so far."""
@@ -305,7 +307,7 @@ class JointDecoder:
     def picture(self) -> Decisions:
         """The decisions of the next picture."""
         found = self._history.code(self._coder, self._nothing)
-        self._again.history.code(self._again._coder, found)
+        self._again.code(found)
         return found
 
     def check_end(self) -> None:

@@ -28,9 +28,10 @@ from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.filters.decisions import sequence
-from vvc_nnr.filters.decisions.coding import parse_sequence
-from vvc_nnr.filters.in_stream import strength_qps
+from vvc_nnr.filters.decisions.sequence_file import DecisionReader, parse_sequence
+from vvc_nnr.filters.in_stream import qps_of_pictures, strength_qps
 from vvc_nnr.filters.inference.runner import filter_frame
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
@@ -114,11 +115,9 @@ def test_networks_are_told_the_qp_of_each_picture(
 def test_decisions_are_worth_their_bits_at_the_qp_of_their_picture(
     clip: Source, options: ToolOptions, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vvc_nnr.experiments.runs import tool_by_tool
-
     asked: list[int] = []
-    decide = tool_by_tool.decide
-    monkeypatch.setattr(tool_by_tool, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    decide = sequence.decide
+    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[3]) or decide(*given))
     run_tool_by_tool([clip], tmp_path / "out", replace(options, decisions="on"), PROVENANCE, cache=cache)
     rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
     assert asked == [row.slice_qp for row in rows if row.way == "codec"]
@@ -129,7 +128,7 @@ def test_the_command_filter_weighs_bits_so_too(
 ) -> None:
     asked: list[int] = []
     decide = sequence.decide
-    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[3]) or decide(*given))
     stream = tmp_path / "clip.266"
     assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
     words = ["filter", str(stream), "--model", str(networks / "post.safetensors"), "-o", str(tmp_path / "out.y4m")]
@@ -138,10 +137,9 @@ def test_the_command_filter_weighs_bits_so_too(
     assert tuple(asked) == output_qps(known) != tuple(strength_qps(known))
 
 
-def test_the_command_filter_decides_as_the_experiment_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte, for the same stream, whatever the temporal layer."""
-    from vvc_nnr.experiments.runs import tool_by_tool
-
+@pytest.mark.parametrize("candidates", ["", "slice,first-4,base"])
+def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_path: Path) -> None:
+    """The same pictures and bits for the same stream, whatever the temporal layer, decoded again from those bits."""
     rng = np.random.default_rng(7)
     wide = np.add.outer(np.arange(48), np.arange(64 + 3 * 16)) + rng.integers(0, 24, (48, 112))
     chroma = (np.add.outer(np.arange(24), np.arange(32)) + rng.integers(0, 24, (24, 32)) + 60).astype(np.uint8)
@@ -151,23 +149,46 @@ def test_the_command_filter_decides_as_the_experiment_does(tmp_path: Path, monke
         for frame in frames:
             writer.write(frame)
     assert main(["encode", str(clip), "--qp", "22", "--config", "ra", "-o", str(stream)]) == 0
-    words = ["filter", str(stream), "--model", network, "-o", str(tmp_path / "out.y4m"), "--original", str(clip)]
-    assert main([*words, "--decisions-out", str(tmp_path / "out.dec")]) == 0
+    out, again, decided = (tmp_path / name for name in ("out.y4m", "again.y4m", "out.dec"))
+    asked = ["--qp-candidates", candidates] if candidates else []
+    told = ["--qp-candidates", candidates.replace("base", "22")] if candidates else []  # which headers do not say
+    words = ["filter", str(stream), "--model", network, "-o", str(out), "--original", str(clip)]
+    assert main([*words, "--decisions-out", str(decided), *told]) == 0
+    assert main(["filter", str(stream), "--model", network, "-o", str(again), "--decisions", str(decided)]) == 0
+    assert again.read_bytes() == out.read_bytes()
     known = read_vvc_stream(stream)
     assert len(set(output_qps(known))) > 2
-    experiment: list[bytes] = []
-    encode = tool_by_tool.encode_decisions
-    monkeypatch.setattr(
-        tool_by_tool, "encode_decisions", lambda decisions: experiment.append(encode(decisions)) or experiment[-1]
-    )
-    words = ["experiment", "tool-by-tool", "--sequences", str(clip), "--config", "ra", "--qps", "22"]
-    words += ["--decisions", "wiener", "--networks", network, "--compress", "none", "--out", str(tmp_path / "out")]
+    words = ["experiment", "tool-by-tool", "--sequences", str(clip), "--config", "ra", "--qps", "22", *asked]
+    words += ["--decisions", "wiener", "--networks", network, "--compress", "none", "--out", str(tmp_path / "results")]
     assert main(words) == 0
-    rows = read_tools(tmp_path / "out").rows
+    rows = read_tools(tmp_path / "results").rows
     assert tuple(row.slice_qp for row in rows if row.way == "codec") == output_qps(known)
-    with_wiener_filters = experiment[1::2]
-    assert parse_sequence((tmp_path / "out.dec").read_bytes()).payloads == tuple(with_wiener_filters)
-    assert len({*with_wiener_filters} - {b""}) > 2, "nothing was decided"
+    found = parse_sequence(decided.read_bytes())
+    wiener = [row for row in rows if row.way == "wiener"]
+    assert (found.n_joint, sum(row.n_decision_bits for row in wiener)) == (17, 8 * len(found.payloads[0]))
+    assert found.payloads[0]
+    reader, qps = DecisionReader(found), qps_of_pictures(known)
+    rules = [DEFAULT_RULE, *found.candidates]
+    for row, frame, each in zip(wiener, open_source(out).frames(), qps, strict=True):
+        assert row.network_qp == rules[reader.picture(frame.format()).qp_candidate].qp(each)
+        assert row.psnr_y_db == frame_psnr_db(frames[row.picture].to_bit_depth(10), frame).y
+    assert bool(candidates) == any(
+        row.network_qp != full.network_qp
+        for row, full in zip(wiener, (row for row in rows if row.way == "full"), strict=True)
+    )
+
+
+def test_a_sequence_whose_last_row_is_lost_is_decided_anew(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path
+) -> None:
+    """Decisions of a picture follow from those before it: the row comes back as it was, and no other comes twice."""
+    out, asked = tmp_path / "out", replace(options, decisions="on")
+    run_tool_by_tool([clip], out, asked, PROVENANCE, cache=cache)
+    rows = out / "tool_by_tool.tsv"
+    before = timeless(rows)
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    run_tool_by_tool([clip], out, asked, PROVENANCE, cache=cache)
+    assert timeless(rows) == before
 
 
 def test_pictures_decoded_elsewhere_are_of_one_configuration(

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from vvc_nnr.filters.decisions.block_decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
-from vvc_nnr.filters.decisions.coding import MadeWith, encode_decisions, encode_sequence
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.sequence_file import MadeWith, encode_sequence
 from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.sequences.frame import VideoFormat
