@@ -16,6 +16,7 @@ import pytest
 from vvc_nnr.codec import configuration
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.nal import INTRA_TYPES
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.slice_qp import output_qps
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
@@ -24,6 +25,7 @@ from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.runs.manifest import ListedPictures, read_manifest
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_by_tool import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
@@ -203,6 +205,41 @@ def test_pictures_decoded_elsewhere_are_of_one_configuration(
     assert main([*words, "ra"]) == 0
     assert "Random access, as named and not checked" in capsys.readouterr().out
     assert {row.config for row in read_tools(tmp_path / "out").rows} == {"ra"}
+
+
+def test_logs_say_of_inter_pictures_decoded_elsewhere_what_headers_do(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path
+) -> None:
+    """With a log of each picture rows are those of the run that coded them; without, networks get the encoding's QP."""
+    coded = VvcEncoder(VvcOptions(37, n_threads=1, config="ra"), cache).encode(clip.frames(), clip.format.fps)
+    stream = read_vvc_stream(coded.stream)
+    with Y4mWriter(clip.path.parent / "decoded.y4m", next(decode_vvc(stream)).format(Fraction(25))) as writer:
+        for frame in decode_vvc(stream):
+            writer.write(frame)
+    types = {True: "CRA", False: "TRAIL"}
+    lines = {
+        unit.poc: f"POC {unit.poc} TId: {unit.temporal_layer} ( {types[unit.unit.nal_unit_type in INTRA_TYPES]}, "
+        for unit in stream.pictures
+    }
+    of_output = {stream.pictures[i].poc: each for i, each in zip(stream.output_order, coded.pictures, strict=True)}
+    texts = [
+        f"{lines[unit.poc]}{of_output[unit.poc].slice_type}-SLICE, QP {of_output[unit.poc].qp} ) "
+        f"{of_output[unit.poc].n_bits} bits [Y"
+        for unit in stream.pictures
+    ]
+    (clip.path.parent / "clip.log").write_text("\n".join(texts).replace("CRA", "IDR_N_LP", 1))
+    head, row = "sequence\tqp\toriginal\tdecoded\t", f"clip\t37\t{clip.path.name}\tdecoded.y4m\t"
+    found = {}
+    for column, cell in (("log", "clip.log"), ("bits", "9000")):
+        (clip.path.parent / "m.tsv").write_text(f"{head}{column}\n{row}{cell}\n")
+        listed = ListedPictures(read_manifest(clip.path.parent / "m.tsv"), "m.tsv", config="ra")
+        run_tool_by_tool(listed.sources, tmp_path / column, options, PROVENANCE, decoded=listed)
+        found[column] = timeless(tmp_path / column / "tool_by_tool.tsv")
+    run_tool_by_tool([clip], tmp_path / "own", options, PROVENANCE, cache=cache)
+    own = timeless(tmp_path / "own" / "tool_by_tool.tsv")
+    assert found["log"] == own
+    assert {row["slice_type"] for row in own} == {"I", "B"}
+    assert {row["network_qp"] for row in found["bits"]} == {None, 37}
 
 
 @pytest.mark.parametrize("names", ["ra", "ai,ldb"])
