@@ -83,10 +83,6 @@ from vvc_nnr.filters.decisions.sequence_file import (
     joint_sequence,
     parse_sequence,
 )
-    MadeWith,
-    encode_sequence,
-    parse_sequence,
-)
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
