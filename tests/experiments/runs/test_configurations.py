@@ -32,9 +32,9 @@ from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.filters.decisions import sequence
 from vvc_nnr.filters.decisions.sequence_file import DecisionReader, parse_sequence
 from vvc_nnr.filters.in_stream import qps_of_pictures, strength_qps
-from vvc_nnr.filters.inference.runner import filter_frame
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
-from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.filters.zoo import load_filter, load_inloop_filter
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
@@ -178,6 +178,45 @@ def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_
         row.network_qp != full.network_qp
         for row, full in zip(wiener, (row for row in rows if row.way == "full"), strict=True)
     )
+
+
+def test_a_filter_of_somebody_else_stands_in_the_same_table(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fixed patches with a plane of the strength, told as 1 or by the QP of the slice, beside a bundled network."""
+    onnx = pytest.importorskip("onnx")
+    weights = np.random.default_rng(0).normal(0, 1e-4, (6, 7, 9, 9)).astype(np.float32)
+    weights[range(6), range(6), 4, 4] += 1
+    sides = [("input", [1, 7, 72, 72]), ("output", [1, 6, 64, 64])]
+    given, returned = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in sides)
+    node = onnx.helper.make_node("Conv", ["input", "weight"], ["output"])
+    tensors = [onnx.numpy_helper.from_array(weights, "weight")]
+    graph = onnx.helper.make_graph([node], "peer", [given], [returned], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    for name in ("strong", "by-qp"):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    layout = "planes=yuv420-packed,qp=plane,patch=72,overlap=4"
+    words = ["experiment", "tool-by-tool", "--config", "ra", "--sequences", str(clip.path), "--qps", "37"]
+    words += ["--networks", str(tmp_path / "strong.onnx"), str(tmp_path / "by-qp.onnx"), options.networks[0]]
+    words += ["--layout", f"strong={layout},qp-value=1", "--layout", f"by-qp={layout},qp-scale=63,qp-rule=slice"]
+    words += ["--compress", "none", "--decisions", "on", "--cache", str(cache), "--out", str(tmp_path / "out")]
+    assert main([*words, "--threads", "1"]) == 0
+    assert "PSNR gain per QP" in capsys.readouterr().out
+    rows = read_tools(tmp_path / "out").rows
+    assert {row.network for row in rows} == {"", "strong", "by-qp", "post"}
+    assert {row.way for row in rows if row.network == "by-qp"} == {"full", "decisions"}
+    of_slices = [(row.network_qp, row.slice_qp) for row in rows if (row.network, row.way) == ("by-qp", "full")]
+    assert all(told == own for told, own in of_slices)
+    assert len({told for told, _ in of_slices}) > 2
+    said = {"strong": f"{layout},qp-value=1", "by-qp": f"{layout},qp-scale=63,qp-rule=slice"}
+    models = {name: load_filter(tmp_path / f"{name}.onnx", layout=text).network for name, text in said.items()}
+    coded = VvcEncoder(VvcOptions(37, n_threads=1, config="ra"), cache).encode(clip.frames(), clip.format.fps)
+    frame = next(decode_vvc(coded.stream))
+    for name, network in models.items():
+        runner = Runner(network, layout=said[name])
+        row = next(each for each in rows if (each.network, each.way, each.picture) == (name, "full", 0))
+        scores = frame_psnr_db(next(clip.frames()).to_bit_depth(10), runner.filter_frame(frame, coded.pictures[0].qp))
+        assert row.psnr_y_db == pytest.approx(scores.y, abs=1e-4)
 
 
 def test_a_sequence_whose_last_row_is_lost_is_decided_anew(
