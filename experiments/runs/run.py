@@ -71,7 +71,7 @@ RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
 """Of tables and figures."""
 SETTLED_OF_TOOLS = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
-    "originals", "inference",
+    "joint_decisions_version", "originals", "inference", "qp_candidates",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
@@ -126,7 +126,8 @@ def run_tool_by_tool(
     settings = _plain(asdict(options)) | {
         "compressions": [each.text for each in options.compressions],
         "ways": list(options.ways),
-        "decisions_version": JOINT_VERSION if any(map(options.are_joint, options.configs)) else DECISIONS_VERSION,
+        "decisions_version": DECISIONS_VERSION,
+        "joint_decisions_version": JOINT_VERSION,
         "inference": inference,
         "interpolation": interpolation,
         **pictures_of.settings,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vvc_nnr.codec import configuration
 from vvc_nnr.codec.decoder import decode_vvc
@@ -20,6 +21,7 @@ from vvc_nnr.codec.nal import INTRA_TYPES
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.slice_qp import output_qps
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
@@ -33,8 +35,9 @@ from vvc_nnr.filters.decisions import sequence
 from vvc_nnr.filters.decisions.sequence_file import DecisionReader, parse_sequence
 from vvc_nnr.filters.in_stream import qps_of_pictures, strength_qps
 from vvc_nnr.filters.inference.runner import Runner, filter_frame
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
-from vvc_nnr.filters.zoo import load_filter, load_inloop_filter
+from vvc_nnr.filters.networks.in_loop import LadderFilter
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, parse_rule
+from vvc_nnr.filters.zoo import load_filter, load_inloop_filter, network_metadata
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
@@ -217,6 +220,46 @@ def test_a_filter_of_somebody_else_stands_in_the_same_table(
         row = next(each for each in rows if (each.network, each.way, each.picture) == (name, "full", 0))
         scores = frame_psnr_db(next(clip.frames()).to_bit_depth(10), runner.filter_frame(frame, coded.pictures[0].qp))
         assert row.psnr_y_db == pytest.approx(scores.y, abs=1e-4)
+
+
+def test_a_network_is_told_by_its_own_rule_from_within_a_stream_too(clip: Source, tmp_path: Path) -> None:
+    """`sei insert` puts its file into the stream, and with it the rule."""
+    torch.manual_seed(0)
+    network = LadderFilter(8, 1)
+    torch.nn.init.normal_(network.tail.weight)
+    stream, coded, files = tmp_path / "clip.266", tmp_path / "self.266", []
+    assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
+    for rule in ("first+3", "slice", "base"):
+        network.qp_rule = parse_rule(rule)
+        files.append(tmp_path / f"{rule}.nnc")
+        files[-1].write_bytes(compress(network, metadata=network_metadata(network)))
+    outputs = []
+    for file in files[:2]:
+        assert main(["sei", "insert", str(stream), "--network", str(file), "-o", str(coded)]) == 0
+        assert main(["filter", str(coded), "-o", str(tmp_path / "own.y4m")]) == 0
+        assert main(["filter", str(stream), "--model", str(file), "-o", str(tmp_path / "named.y4m")]) == 0
+        outputs.append((tmp_path / "own.y4m").read_bytes())
+        assert outputs[-1] == (tmp_path / "named.y4m").read_bytes()
+    assert outputs[0] != outputs[1]
+    loaded = load_inloop_filter(files[1])
+    known = read_vvc_stream(stream)
+    expected = Runner(loaded).filter_frames(zip(decode_vvc(known), output_qps(known), strict=True))
+    assert [a.tobytes() for a in open_source(tmp_path / "own.y4m").frames()] == [b.tobytes() for b in expected]
+
+
+def test_a_network_that_is_told_by_the_encoders_qp_needs_it(
+    clip: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, stream = LadderFilter(8, 1), tmp_path / "clip.266"
+    network.qp_rule = parse_rule("base-1")
+    (tmp_path / "base.nnc").write_bytes(compress(network, metadata=network_metadata(network)))
+    assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
+    words = ["filter", str(stream), "--model", str(tmp_path / "base.nnc"), "-o", str(tmp_path / "out.y4m")]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "clip.266: QP rule base-1: the network is told by the QP that the encoder was asked for" in error
+    assert main([*words, "--qp", "37", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["qp"] == 36
 
 
 def test_a_sequence_whose_last_row_is_lost_is_decided_anew(
