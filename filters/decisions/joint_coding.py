@@ -72,9 +72,11 @@ class ComponentDecisions:
 
     def is_same(self, other: ComponentDecisions) -> bool:
         """Whether both give the same samples of the same picture."""
-        if self.strength != other.strength or (self.choices is None) != (other.choices is None):
+        if self.strength != other.strength:
             return False
-        return self.choices is None or np.array_equal(self.choices, other.choices)
+        if self.choices is None or other.choices is None:
+            return self.choices is other.choices
+        return np.array_equal(self.choices, other.choices)
 
     def whole(self, grid: tuple[int, int]) -> NDArray[np.uint8]:
         """The map with all of its blocks."""
