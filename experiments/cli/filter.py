@@ -29,7 +29,7 @@ from vvc_nnr.files import make_folder, naming
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
-from vvc_nnr.filters.decisions.sequence_file import MadeWith, parse_sequence
+from vvc_nnr.filters.decisions.sequence_file import MadeWith, check_candidates, parse_sequence
 from vvc_nnr.filters.in_stream import (
     PlannedPicture,
     bitstream_of,
@@ -234,6 +234,7 @@ class Filter(Command):
         """
         made_or_read = self.deciding
         made_or_read.check()
+        self._candidates()
         jobs = self._jobs()
         model = network_path(self.model) if self.model is not None else None
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, model]
@@ -254,6 +255,12 @@ class Filter(Command):
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
+
+    def _candidates(self) -> list[QpRule]:
+        """What the encoder may tell the network beside its own QP, by rules that a decoder can follow."""
+        rules = [_for_decoders(parse_rule(text), self.qp) for text in self.deciding.qp_candidates]
+        check_candidates(rules)
+        return rules
 
     def _jobs(self) -> list[_Job]:
         if not self.input:
@@ -459,7 +466,7 @@ class Filter(Command):
             pictures = zip(frames, told, strict=False)
             written = write(filter_as_decided(sequence, pictures, correct, origin=origin, name=name))
         elif deciding.decisions_out is not None:
-            rules = [_for_decoders(parse_rule(text), self.qp) for text in deciding.qp_candidates]
+            rules = self._candidates()
             made = filter_and_decide(
                 self._original(),
                 zip(frames, _told_qps(filtering, rules), strict=False),

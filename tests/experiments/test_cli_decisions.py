@@ -202,3 +202,22 @@ def test_without_wiener_filters(run: Run, y4m: Path, blurred: Path, decided: Pat
     assert any(wieners[0] for wieners in fitted)
     pairs = zip(read_y4m(y4m), read_y4m(decided.parent / "b.y4m"), read_y4m(decided.parent / "out.y4m"), strict=True)
     assert all(frame_psnr_db(o, with_them).y > frame_psnr_db(o, bare).y for o, bare, with_them in pairs)
+
+
+def test_the_encoder_chooses_what_qp_the_network_is_told(
+    run: Run, y4m: Path, blurred: Path, networks: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """Of files too, whose QP is the user's: pictures are coded together then, and the decoder needs no candidates."""
+    out, again, decided = tmp_path / "out.y4m", tmp_path / "again.y4m", tmp_path / "d.bin"
+    command = ("filter", blurred, "--model", networks / "post.safetensors", "--qp", "32")
+    made = ("--original", y4m, "--decisions-out", decided, "--qp-candidates", "27,slice+5,base-9")
+    run(*command, "-o", out, *made)
+    found = parse_sequence(decided.read_bytes())
+    assert ([rule.text for rule in found.candidates], found.n_pictures) == (["27", "slice+5", "23"], 2)
+    run(*command, "-o", again, "--decisions", decided)
+    assert again.read_bytes() == out.read_bytes()
+    assert "--qp-candidates: are the encoder's" in refused(blurred, "--qp-candidates", "27")
+    many = ",".join(str(qp) for qp in range(20, 28))
+    assert "must be at most 7, each once" in refused(blurred, *made[:-1], many)
+    assert "QP rule 'own'" in refused(blurred, *made[:-1], "own")
+    assert "must be at most 7, each once" in refused(blurred, *made[:-1], "27,base-5")

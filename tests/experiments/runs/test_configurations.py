@@ -161,6 +161,11 @@ def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_
     assert main([*words, "--decisions-out", str(decided), *told]) == 0
     assert main(["filter", str(stream), "--model", network, "-o", str(again), "--decisions", str(decided)]) == 0
     assert again.read_bytes() == out.read_bytes()
+    carrying = tmp_path / "self.266"
+    words = ["sei", "insert", str(stream), "--network", network, "--decisions", str(decided), "-o", str(carrying)]
+    assert main(words) == 0
+    assert main(["filter", str(carrying), "-o", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
     known = read_vvc_stream(stream)
     assert len(set(output_qps(known))) > 2
     words = ["experiment", "tool-by-tool", "--sequences", str(clip), "--config", "ra", "--qps", "22", *asked]
