@@ -75,7 +75,8 @@ class Configuration:
         """What tells that a chunk was coded in another configuration; None if nothing does.
 
         Inter pictures are B pictures, and random access codes three pictures or more out of the order of output.
-        An I and a B picture are the same in random access and low delay, so there nothing tells.
+        An I and a B picture are the same in random access and low delay, so there nothing tells. A whole group out of
+        order tells its length: its first picture is coded that many places ahead of all before it.
 
         Args:
             types: "I", "P" or "B" of each picture in the order of output.
@@ -97,7 +98,18 @@ class Configuration:
             return "it coded pictures out of their order"
         if self.is_reordered and len(types) > 2 and not is_reordered:
             return "it coded pictures in their order"
+        longest = _longest_step(coding_order)
+        if self.is_reordered and len(types) > self.gop_size and longest != self.gop_size:
+            return f"it coded groups of {longest} pictures, must be {self.gop_size}"
         return None
+
+
+def _longest_step(coding_order: Sequence[int]) -> int:
+    """How many places a coded picture is ahead of all coded before it in the order of output, at most."""
+    last, longest = -1, 0
+    for place in sorted(range(len(coding_order)), key=coding_order.__getitem__):
+        longest, last = max(longest, place - last), max(last, place)
+    return longest
 
 
 ALL_INTRA = Configuration("ai", "all intra", 1, True, False, "cfg/encoder_intra_vtm.cfg")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -52,13 +52,20 @@ class EncoderLog:
         encoder: Name and version of the encoder, empty if the log does not tell.
         n_pictures: How many pictures were coded.
         n_bits: Bits of all of them.
-        picture_bits: Bits of each picture in the order of output, None where the log has the sum alone.
+        pictures: Each picture in the order of output, None where the log has the sum alone.
+        access_point_qps: Of each the QP of the random access point before it in the order of coding, likewise.
     """
 
     encoder: str
     n_pictures: int
     n_bits: int
-    picture_bits: tuple[int, ...] | None
+    pictures: tuple[LoggedPicture, ...] | None = None
+    access_point_qps: tuple[int, ...] | None = None
+
+    @property
+    def picture_bits(self) -> tuple[int, ...] | None:
+        """Bits of each picture in the order of output, None where the log has the sum alone."""
+        return None if self.pictures is None else tuple(picture.n_bits for picture in self.pictures)
 
 
 def read_encoder_log(path: Path, fps: Fraction | None = None) -> EncoderLog:
@@ -81,8 +88,11 @@ def read_encoder_log(path: Path, fps: Fraction | None = None) -> EncoderLog:
         encoder = encoder or ("x265" if pictures else "")
     if pictures:
         with naming(path):
-            bits = _in_order_of_output(pictures)
-        return EncoderLog(encoder, len(bits), sum(bits), bits)
+            order = _order_of_output(pictures)
+        in_output = tuple(pictures[index] for index in order)
+        known = _access_point_qps(pictures)
+        n_bits = sum(picture.n_bits for picture in pictures)
+        return EncoderLog(encoder, len(pictures), n_bits, in_output, tuple(known[index] for index in order))
     found = _last(_SUMMARY, text) or _last(_X265_SUMMARY, text)
     if found is None:
         raise InputError(
@@ -92,11 +102,20 @@ def read_encoder_log(path: Path, fps: Fraction | None = None) -> EncoderLog:
     if rate is None:
         raise InputError(f"{path}: has kbit/s alone, and pictures per second are not known; give them (fps)")
     n_pictures, kbps = int(found[1]), Fraction(found[2])
-    return EncoderLog(encoder, n_pictures, round(kbps * 1000 * n_pictures / rate), None)
+    return EncoderLog(encoder, n_pictures, round(kbps * 1000 * n_pictures / rate))
 
 
-def _in_order_of_output(pictures: Iterable[LoggedPicture]) -> tuple[int, ...]:
-    """Bits in the order of output: by coded sequences, within each by rising picture order count.
+def _access_point_qps(pictures: Iterable[LoggedPicture]) -> list[int]:
+    """Of each picture the QP of the last random access point, or intra picture where a log has no types, up to it."""
+    found: list[int] = []
+    for picture in pictures:
+        is_point = picture.nal_type.startswith(_RANDOM_ACCESS) if picture.nal_type else picture.slice_type == "I"
+        found.append(picture.qp if is_point or not found else found[-1])
+    return found
+
+
+def _order_of_output(pictures: Sequence[LoggedPicture]) -> list[int]:
+    """Indices in the order of output: by coded sequences, within each by rising picture order count.
 
     A sequence begins with each IDR picture, and with another random access picture (CRA, GDR) whose count is not above
     all before it, as where logs of parts are joined. Where a log has no types (HM, x265) it begins with each intra
@@ -108,7 +127,7 @@ def _in_order_of_output(pictures: Iterable[LoggedPicture]) -> tuple[int, ...]:
     """
     sequences: list[dict[int, int]] = []
     access = None
-    for picture in pictures:
+    for index, picture in enumerate(pictures):
         if _begins_sequence(picture, sequences[-1] if sequences else {}):
             sequences.append({})
         elif not sequences:
@@ -119,8 +138,8 @@ def _in_order_of_output(pictures: Iterable[LoggedPicture]) -> tuple[int, ...]:
             raise InputError(f"{_named(picture)} cannot be coded behind {_named(access)}; lines are lost or mixed")
         if picture.nal_type.startswith(_RANDOM_ACCESS):
             access = picture
-        sequences[-1][picture.poc] = picture.n_bits
-    return tuple(n_bits for bits in sequences for _, n_bits in sorted(bits.items()))
+        sequences[-1][picture.poc] = index
+    return [index for places in sequences for _, index in sorted(places.items())]
 
 
 def _begins_sequence(picture: LoggedPicture, before: Mapping[int, int]) -> bool:

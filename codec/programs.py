@@ -18,7 +18,7 @@ from vvc_nnr.errors import ExternalToolError, InputError, OutputError
 from vvc_nnr.files import temporary_folder
 
 _PICTURE = re.compile(
-    r"POC\s+(-?[0-9]{1,12})\s[^(]*\(\s*(?:(\w+),\s*)?([IPBipb])-SLICE,"
+    r"POC\s+(-?[0-9]{1,12})\s(?:[^(]*?\bTId:\s*([0-9])\b)?[^(]*\(\s*(?:(\w+),\s*)?([IPBipb])-SLICE,"
     r"\s*(?:nQP\s+-?[0-9]{1,3}\s+)?QP\s+(-?[0-9]{1,3})\b[^)]*\)\s*([0-9]{1,15})\s+bits\b"
 )
 _PICTURE_BEGIN = re.compile(r"\s*(?:\w+ \[\w+\]:\s*|Layer\s+\d+\s+)?POC\s+[-+]?\d")
@@ -37,6 +37,7 @@ class LoggedPicture:
         n_bits: Its size in bits: slices, parameter sets and delimiters with start codes, SEI not counted.
         nal_type: Type of its NAL units as the log names it, such as "IDR_W_RADL", "CRA" or "RASL"; empty if it does
             not.
+        temporal_layer: Temporal sublayer, None if the log does not name it.
     """
 
     poc: int
@@ -44,6 +45,7 @@ class LoggedPicture:
     qp: int
     n_bits: int
     nal_type: str = ""
+    temporal_layer: int | None = None
 
 
 def parse_encoder_log(text: str) -> list[LoggedPicture]:
@@ -62,7 +64,8 @@ def parse_encoder_log(text: str) -> list[LoggedPicture]:
     pictures = []
     for number, line in enumerate(text.splitlines(), start=1):
         if m := _PICTURE.search(line):
-            pictures.append(LoggedPicture(int(m[1]), m[3].upper(), int(m[4]), int(m[5]), (m[2] or "").upper()))
+            layer = None if m[2] is None else int(m[2])
+            pictures.append(LoggedPicture(int(m[1]), m[4].upper(), int(m[5]), int(m[6]), (m[3] or "").upper(), layer))
         elif _PICTURE_BEGIN.match(line):
             raise InputError(
                 f"log line {number}: {line.strip()[:120]!r} is no whole picture of an encoder; must be as "

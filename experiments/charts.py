@@ -12,7 +12,7 @@ from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, N
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, weights_title
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
-from vvc_nnr.experiments.tables.gains import INTRA_LAYER, layer_gains, layer_title
+from vvc_nnr.experiments.tables.gains import layer_gains, layer_title
 from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, ToolResults, Variant
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, RECONSTRUCTED
 
@@ -66,6 +66,7 @@ class Axis:
         includes: Other values that are in its range.
         digits: Digits after the point of its values, those of the tables.
         signed: Write a plus before positive values.
+        names: Values with their names: these have ticks, and no others.
     """
 
     label: str
@@ -74,11 +75,13 @@ class Axis:
     includes: tuple[float, ...] = ()
     digits: int = 3
     signed: bool = False
+    names: tuple[tuple[float, str], ...] = ()
 
     def text(self, value: float) -> str:
         """A value with what it is and its unit, such as "rate 56.1 kbit per picture"."""
         quantity, _, unit = self.label.partition(" [")
-        return f"{quantity} {number_text(value, self.digits, signed=self.signed)} {unit.removesuffix(']')}".rstrip()
+        number = dict(self.names).get(value) or number_text(value, self.digits, signed=self.signed)
+        return f"{quantity} {number} {unit.removesuffix(']')}".rstrip()
 
     def has(self, value: float) -> bool:
         """Whether a value has a place on it."""
@@ -256,15 +259,16 @@ def final_variants(results: ToolResults) -> list[Variant]:
 
 def layer_chart(results: ToolResults, variants: Sequence[Variant]) -> PointChart:
     """Gains of luma in each temporal layer, mean over QPs, a curve for each of the variants."""
-    series = []
+    series, layers = [], set()
     for place, variant in enumerate(variants):
         gains = layer_gains(results, variant)["psnr_y_db"].groupby("layer").mean()
+        layers.update(gains.index)
         points = tuple((float(layer), float(gain)) for layer, gain in gains.items())
         names = tuple(f"layer {layer_title(layer)}" for layer in gains.index)
         look = (1 + place % N_COLOURS, NETWORK_MARKERS[place % len(NETWORK_MARKERS)])
         series.append(Series(variant_label(results, variant), points, *look, names=names))
     drawn, note = finite_series(series)
-    x = Axis(f"temporal layer (intra pictures: {INTRA_LAYER})", digits=0)
+    x = Axis("temporal layer", names=tuple((float(layer), layer_title(layer)) for layer in sorted(layers)))
     y = Axis("gain over all filters [dB]", with_zero=True, signed=True)
     return PointChart("Luma gain per temporal layer, mean over QPs", x, y, drawn, note)
 

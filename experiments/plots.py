@@ -397,7 +397,10 @@ def _set_up(axes: Axes, drawn: DrawnAxis, axis: Axis) -> None:
     low, high = drawn.get_view_interval()
     drawn.set_major_locator(FixedLocator(_log_ticks(low, high)) if axis.logarithmic else _linear_locator())
     drawn.set_minor_locator(NullLocator())
-    if axis.logarithmic:
+    if axis.names:
+        values, names = zip(*axis.names, strict=True)
+        drawn.set_ticks(values, names)
+    elif axis.logarithmic:
         drawn.set_major_formatter(StrMethodFormatter("{x:g}"))
     if axis.with_zero:
         (axes.axvline if is_x else axes.axhline)(0, color=COLOURS["soft"], linewidth=1, zorder=1)

@@ -40,9 +40,10 @@ from vvc_nnr.codec.stream_filters import (
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.decisions.coding import DecisionSequence
-from vvc_nnr.filters.inference.runner import MAX_QP, Runner
+from vvc_nnr.filters.decisions.sequence_file import DecisionSequence
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, PictureQps, QpRule, same_qps, told_qps
 from vvc_nnr.filters.zoo import n_parameters, network_of_nnc
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
 
@@ -144,34 +145,44 @@ class PlannedPicture:
     qp: int
 
 
-INTER_QP_OFFSET = 3
-"""What inter pictures are told above the QP of their random access point, at most: they are predicted from pictures of
-lower QPs, and a network that was trained on intra pictures takes too much off them at their own. docs/sei.md has the
-measurement."""
-
-
-def strength_qps(stream: VvcStream, qp: int | None = None) -> list[int]:
-    """The QP that a network is told of each picture that is output, in that order.
+def qps_of_pictures(stream: VvcStream, base: int | None = None) -> list[PictureQps]:
+    """The QPs of each picture that is output, in that order.
 
     Args:
         stream: The stream.
-        qp: The QP for all; None: that of each picture's first slice, 0 where it is negative, and of inter pictures at
-            most `INTER_QP_OFFSET` above the random access point before them.
+        base: The QP that its encoder was asked for, which headers do not say; None: not known.
 
     Raises:
         BitstreamError, UnsupportedError: If headers of slices cannot be read.
     """
-    if qp is not None:
-        return [qp] * len(stream.output_order)
-    told: list[int] = []
+    found: list[PictureQps] = []
     access_point_qp = MAX_QP
     for picture, own_qp in zip(stream.pictures, picture_qps(stream), strict=True):
-        is_access_point = picture.unit.nal_unit_type in INTRA_TYPES
-        if is_access_point:
+        if picture.unit.nal_unit_type in INTRA_TYPES:
             access_point_qp = own_qp
-        at_most = own_qp if is_access_point else access_point_qp + INTER_QP_OFFSET
-        told.append(max(0, min(own_qp, at_most, MAX_QP)))
-    return [told[index] for index in stream.output_order]
+        found.append(PictureQps(own_qp, access_point_qp, base))
+    return [found[index] for index in stream.output_order]
+
+
+def strength_qps(stream: VvcStream, qp: int | None = None, rule: QpRule = DEFAULT_RULE) -> list[int]:
+    """The QP that a network is told of each picture that is output, in that order.
+
+    Args:
+        stream: The stream.
+        qp: The QP that all were coded with; None: by the headers of slices.
+        rule: What of those the network is told, as its layout says.
+
+    Raises:
+        InputError: If the rule is by a QP that headers do not say.
+        BitstreamError, UnsupportedError: If headers of slices cannot be read.
+    """
+    known = qps_of_pictures(stream) if qp is None else [same_qps(qp)] * len(stream.output_order)
+    return told_qps(known, rule)
+
+
+def has_inter_pictures(stream: VvcStream) -> bool:
+    """Whether there are pictures beside random access points, which may be predicted from others."""
+    return any(picture.unit.nal_unit_type not in INTRA_TYPES for picture in stream.pictures)
 
 
 def one_qp(qps: Sequence[int]) -> int | None:
@@ -180,13 +191,18 @@ def one_qp(qps: Sequence[int]) -> int | None:
 
 
 def planned_pictures(
-    stream: VvcStream, *, qp: int | None = None, filter_id: int | None = None
+    stream: VvcStream,
+    rule_of: Callable[[StreamFilter], QpRule],
+    *,
+    qp: int | None = None,
+    filter_id: int | None = None,
 ) -> tuple[PlannedPicture, ...]:
     """What a stream says is to be done to each picture that is output, in that order.
 
     Args:
         stream: The stream.
-        qp: The QP for all pictures, against what the stream says; None: as it says.
+        rule_of: What of a picture's QPs the network of a filter is told, unless the stream says that.
+        qp: The QP that all pictures were coded with, against what the stream says; None: as it says.
         filter_id: The filter that is to run where several do; None: there must be one.
 
     Raises:
@@ -199,15 +215,24 @@ def planned_pictures(
         what = "no filter" if filter_id is None else f"no filter {filter_id}"
         raise InputError(f"the stream carries {what} that runs: name a network (--model)")
     needs_slices = qp is None and any(each is not None and _stated_qp(each) is None for each in chosen)
-    slice_qps = strength_qps(stream, None if needs_slices else 0)
-    return tuple(
-        PlannedPicture(each, qp if qp is not None else _or(_stated_qp(each), slice_qp))
-        for each, slice_qp in zip(chosen, slice_qps, strict=True)
-    )
+    known = qps_of_pictures(stream) if needs_slices else [same_qps(qp or 0)] * len(chosen)
+
+    def told(found: StreamFilter | None, qps: PictureQps) -> int:
+        if found is None:
+            return max(0, qps.own)
+        stated = None if qp is not None else _stated_qp(found)
+        return rule_of(found).qp(qps) if stated is None else stated
+
+    return tuple(PlannedPicture(found, told(found, qps)) for found, qps in zip(chosen, known, strict=True))
 
 
 def check_decisions(
-    sequence: DecisionSequence, stream: VvcStream, network_sha256: bytes, *, qp: int | None = None
+    sequence: DecisionSequence,
+    stream: VvcStream,
+    network_sha256: bytes,
+    *,
+    qp: int | None = None,
+    rule: QpRule = DEFAULT_RULE,
 ) -> None:
     """Checks that decisions are those for a stream, as far as its headers tell.
 
@@ -215,7 +240,8 @@ def check_decisions(
         sequence: The decisions.
         stream: The stream.
         network_sha256: SHA-256 of the network's file.
-        qp: The QP that the network is told of all pictures; None: as `strength_qps` reads it from the headers.
+        qp: The QP that the network is told of all pictures; None: by the headers of slices.
+        rule: What of those the network is told.
 
     Raises:
         InputError: If they are for another number of pictures, another size or chroma format, or were made with another
@@ -223,8 +249,8 @@ def check_decisions(
         BitstreamError, UnsupportedError: If headers of slices cannot be read.
     """
     n_pictures, format = len(stream.output_order), stream.first.format
-    if len(sequence.payloads) != n_pictures:
-        raise InputError(f"decisions for {len(sequence.payloads)} pictures, and the stream has {n_pictures}")
+    if sequence.n_pictures != n_pictures:
+        raise InputError(f"decisions for {sequence.n_pictures} pictures, and the stream has {n_pictures}")
     padding = format.width - sequence.width, format.height - sequence.height
     if sequence.chroma_format != format.chroma_format or not all(0 <= side <= _MOST_PADDING for side in padding):
         raise InputError(
@@ -234,7 +260,8 @@ def check_decisions(
     made_with = sequence.made_with
     if made_with is None:
         raise InputError("does not say what the decisions were made with: make them anew")
-    told = replace(made_with, network_sha256=network_sha256, qp=one_qp(strength_qps(stream, qp)))
+    said = qp if qp is not None else one_qp(strength_qps(stream, rule=rule))
+    told = replace(made_with, network_sha256=network_sha256, qp=said)
     difference = made_with.difference(told)
     if difference is not None:
         advice = "" if made_with.qp in (None, told.qp) else f", or give --qp {made_with.qp} if that QP is meant"
@@ -372,10 +399,6 @@ def purpose_words(purpose: int) -> str:
 def sha256_of(data: bytes) -> bytes:
     """What tells a network's file from others."""
     return hashlib.sha256(data).digest()
-
-
-def _or(stated: int | None, otherwise: int) -> int:
-    return otherwise if stated is None else stated
 
 
 def _stated_qp(found: StreamFilter | None) -> int | None:

@@ -35,6 +35,7 @@ from vvc_nnr.filters.networks.foreign import check_finite, declared_layout, with
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, InLoopNetwork, LadderFilter
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, QP_RULE_KEY, parse_rule
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor
 from vvc_nnr.model.safetensors import (
@@ -386,6 +387,8 @@ def build_network(stored: StoredNetwork, where: str) -> Network:
     network.load_state_dict(state, assign=True)
     if isinstance(network, InLoopNetwork):
         network.feature_levels = stored.metadata.get(FEATURE_LEVELS_KEY)
+        with naming(where):
+            network.qp_rule = parse_rule(stored.metadata.get(QP_RULE_KEY, DEFAULT_RULE.text))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
 
@@ -409,7 +412,10 @@ def uniform_network_bytes(
 
 def network_metadata(network: Network) -> dict[str, str]:
     """The metadata from which `build_network` makes a bundled module again."""
-    return {"architecture": _architecture(network), "config": json.dumps(network.config)}
+    said = {"architecture": _architecture(network), "config": json.dumps(network.config)}
+    if isinstance(network, Autoencoder) or network.qp_rule == DEFAULT_RULE:
+        return said
+    return said | {QP_RULE_KEY: network.qp_rule.text}
 
 
 def reconstruct(network: nn.Module, bits: int = 8, biases: Biases = "quantised") -> Reconstruction:

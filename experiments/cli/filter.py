@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,30 +21,33 @@ from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
-from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, THREADS, OutputPath
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, QP_RULES, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
 from vvc_nnr.experiments.cli.score import score_data, score_table
 from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
 from vvc_nnr.files import make_folder, naming
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
-from vvc_nnr.filters.decisions.coding import MadeWith, parse_sequence
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
+from vvc_nnr.filters.decisions.sequence_file import MadeWith, check_candidates, parse_sequence
 from vvc_nnr.filters.in_stream import (
     PlannedPicture,
     bitstream_of,
     carried_filters,
     digested,
     filter_as_planned,
+    has_inter_pictures,
     network_of,
     one_qp,
     planned_pictures,
+    qps_of_pictures,
     sha256_of,
     strength_qps,
 )
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_rule, same_qps
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores
@@ -69,6 +72,7 @@ class DecisionFlags:
         wiener: Encoder: fit a Wiener filter to each picture, behind the network; so it is without a word.
         no_wiener: Encoder: fit none.
         decisions: Decoder: the coded decisions to carry out.
+        qp_candidates: Encoder: what it may tell the network beside its own QP, picture by picture: slice, base, 27...
     """
 
     original: Path | None = None
@@ -78,6 +82,7 @@ class DecisionFlags:
     wiener: bool = False
     no_wiener: bool = False
     decisions: Path | None = None
+    qp_candidates: Annotated[tuple[str, ...], QP_RULES] = ()
 
     @property
     def makes_none(self) -> bool:
@@ -94,6 +99,8 @@ class DecisionFlags:
             raise InputError("--wiener and --no-wiener: contradict each other")
         if (self.wiener or self.no_wiener) and self.decisions_out is None:
             raise InputError("--wiener, --no-wiener: are the encoder's, and there is no --decisions-out")
+        if self.qp_candidates and self.decisions_out is None:
+            raise InputError("--qp-candidates: are the encoder's, and there is no --decisions-out")
         if self.original is not None:
             return
         if self.original_bit_depth is not None:
@@ -156,6 +163,8 @@ class _Filtering:
         output_md5: What the filtered pictures must have.
         ignored: What travels in the stream and is not used, as the user has it otherwise.
         coded_qps: The QP that each picture was coded with, where that may be another than the network is told.
+        known: The QPs of each picture, by which candidates of what the network is told go.
+        is_inter: Whether pictures are predicted from others.
     """
 
     plan: tuple[PlannedPicture, ...] | None
@@ -169,6 +178,8 @@ class _Filtering:
     output_md5: bytes | None = None
     ignored: tuple[str, ...] = ()
     coded_qps: tuple[int, ...] | None = None
+    known: Iterable[PictureQps] = ()
+    is_inter: bool = False
 
     @property
     def made_with(self) -> MadeWith:
@@ -223,6 +234,7 @@ class Filter(Command):
         """
         made_or_read = self.deciding
         made_or_read.check()
+        self._candidates()
         jobs = self._jobs()
         model = network_path(self.model) if self.model is not None else None
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, model]
@@ -243,6 +255,12 @@ class Filter(Command):
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
+
+    def _candidates(self) -> list[QpRule]:
+        """What the encoder may tell the network beside its own QP, by rules that a decoder can follow."""
+        rules = [_for_decoders(parse_rule(text), self.qp) for text in self.deciding.qp_candidates]
+        check_candidates(rules)
+        return rules
 
     def _jobs(self) -> list[_Job]:
         if not self.input:
@@ -293,27 +311,44 @@ class Filter(Command):
     ) -> _Filtering:
         """The network that the user names, or the filters that the stream carries."""
         if loaded is not None and runner is not None:
-            sha256 = bytes.fromhex(loaded.sha256)
+            sha256, rule = bytes.fromhex(loaded.sha256), runner.layout.qp_rule
             if stream is None:
                 qp = self._qp_of(job.input) if self._needs_qp(loaded) else self.qp
-                return _Filtering(None, itertools.repeat(qp or 0), lambda _: runner, runner, sha256, qp, loaded)
-            qps = strength_qps(stream, self.qp)
+                told = None if qp is None else rule.qp(same_qps(qp))
+                known = itertools.repeat(same_qps(qp or 0))
+                return _Filtering(
+                    None, itertools.repeat(told or 0), lambda _: runner, runner, sha256, told, loaded, known=known
+                )
+            qps = strength_qps(stream, self.qp, rule)
             ignored = _carried(stream)
             own_qps = output_qps(stream) if self.qp is None else None
             return _Filtering(
-                None, qps, lambda _: runner, runner, sha256, one_qp(qps), loaded, ignored=ignored, coded_qps=own_qps
+                None,
+                qps,
+                lambda _: runner,
+                runner,
+                sha256,
+                one_qp(qps),
+                loaded,
+                ignored=ignored,
+                coded_qps=own_qps,
+                known=self._known_qps(stream),
+                is_inter=has_inter_pictures(stream),
             )
         assert stream is not None
-        plan = planned_pictures(stream, qp=self.qp, filter_id=self.filter_id)
+        chroma_format = stream.first.format.chroma_format
+        network = cache(lambda found: network_of(found, chroma_format))
+        plan = planned_pictures(
+            stream, lambda found: network(found).layout.qp_rule, qp=self.qp, filter_id=self.filter_id
+        )
         first = next(each.filter for each in plan if each.filter is not None)
         settings = first.settings or FilterSettings(filter_id=first.id)
         precision = self._precision(settings.precision)
         runners: dict[StreamFilter, Runner] = {}
-        chroma_format = stream.first.format.chroma_format
 
         def runner_of(found: StreamFilter) -> Runner:
             if found not in runners:
-                runners[found] = self._runner(network_of(found, chroma_format), None, precision)
+                runners[found] = self._runner(network(found), None, precision)
             return runners[found]
 
         decisions = first.decisions.data if first.decisions is not None else None
@@ -336,7 +371,13 @@ class Filter(Command):
             output_md5=settings.output_md5 if keeps_md5 else None,
             ignored=tuple(what for what, is_unused in unused.items() if is_unused),
             coded_qps=output_qps(stream) if has_own_qps and not self.deciding.makes_none else None,
+            known=self._known_qps(stream),
+            is_inter=has_inter_pictures(stream),
         )
+
+    def _known_qps(self, stream: VvcStream) -> Iterator[PictureQps]:
+        """The QPs of each picture, read once they are asked for."""
+        yield from qps_of_pictures(stream, self.qp)
 
     def _precision(self, stated: Precision | None) -> Precision:
         """What networks are computed in: as the stream says, else as the user does."""
@@ -413,7 +454,6 @@ class Filter(Command):
             return write_pictures(job.input, job.output, scores.giving(checked) if scores else checked, format_of)
 
         deciding, name = self.deciding, str(job.input)
-        pictures = zip(frames, filtering.qps, strict=False)
         correct = partial(correction_by, filtering.runner)
         carried = filtering.decisions if deciding.decisions_out is None else None
         if deciding.decisions is not None or carried is not None:
@@ -422,11 +462,14 @@ class Filter(Command):
                 sequence = parse_sequence(carried) if carried is not None and deciding.decisions is None else None
                 sequence = sequence or read_decisions(origin)
                 sequence.check_made_with(filtering.made_with)
+            told = _told_qps(filtering, sequence.candidates)
+            pictures = zip(frames, told, strict=False)
             written = write(filter_as_decided(sequence, pictures, correct, origin=origin, name=name))
         elif deciding.decisions_out is not None:
+            rules = self._candidates()
             made = filter_and_decide(
                 self._original(),
-                pictures,
+                zip(frames, _told_qps(filtering, rules), strict=False),
                 correct,
                 deciding.decisions_out,
                 write,
@@ -434,10 +477,11 @@ class Filter(Command):
                 wiener=not deciding.no_wiener,
                 name=name,
                 coded_qps=filtering.coded_qps,
+                candidates=rules if rules or filtering.is_inter else None,
             )
             written = _with_bits(made, deciding.decisions_out)
         elif filtering.plan is None:
-            written = write(filtering.runner.filter_frames(pictures))
+            written = write(filtering.runner.filter_frames(zip(frames, filtering.qps, strict=False)))
         else:
             planned = zip(frames, filtering.plan, strict=False)
             written = write(filter_as_planned(planned, filtering.runner_of))
@@ -473,6 +517,19 @@ class Filter(Command):
         deciding = self.deciding
         assert deciding.original is not None
         return original_of(deciding.original, self.raw, deciding.original_bit_depth, deciding.original_stream)
+
+
+def _told_qps(filtering: _Filtering, rules: Sequence[QpRule]) -> Iterator[tuple[int, ...]]:
+    """What the network may be told of each picture: by its own rule, then by those of candidates."""
+    if not rules:
+        return ((qp,) for qp in filtering.qps)
+    pairs = zip(filtering.qps, filtering.known, strict=False)
+    return ((qp, *(rule.qp(known) for rule in rules)) for qp, known in pairs)
+
+
+def _for_decoders(rule: QpRule, base: int | None) -> QpRule:
+    """A rule that a decoder can follow, which does not know the QP that the encoder was asked for."""
+    return QpRule("qp", rule.qp(PictureQps(0, 0, base))) if rule.anchor == "base" else rule
 
 
 def _carried(stream: VvcStream) -> tuple[str, ...]:

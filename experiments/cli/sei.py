@@ -42,6 +42,7 @@ from vvc_nnr.filters.in_stream import (
     sha256_of,
     with_bitstream,
 )
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
 from vvc_nnr.filters.zoo import load_inloop_filter
 from vvc_nnr.network_file import is_nnc
 from vvc_nnr.sequences.frame import ChromaFormat
@@ -176,7 +177,8 @@ class SeiInsert(Command):
             with naming(self.input):
                 headers = read_vvc_stream(stream)
             with naming(self.decisions):
-                check_decisions(read_decisions(self.decisions), headers, sha256, qp=self.qp)
+                rule = load_inloop_filter(path).layout.qp_rule if self.update_of is None else DEFAULT_RULE
+                check_decisions(read_decisions(self.decisions), headers, sha256, qp=self.qp, rule=rule)
         messages = filter_messages(network, settings)
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):

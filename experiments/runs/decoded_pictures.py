@@ -20,7 +20,8 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import SAO_NOTES, VTM_FILTERS_NOTE
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, source_digests
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
-from vvc_nnr.filters.in_stream import strength_qps
+from vvc_nnr.filters.in_stream import qps_of_pictures
+from vvc_nnr.filters.networks.told_qp import PictureQps
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
@@ -41,7 +42,7 @@ class DecodedPicture:
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where that is not known.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
-        network_qp: The QP that networks are told.
+        qps: Its QPs, by which networks are told theirs.
         coded: What its headers say of it, None where the pictures were decoded elsewhere.
     """
 
@@ -49,7 +50,7 @@ class DecodedPicture:
     n_bits: int
     encode_s: float | None
     decode_s: float | None
-    network_qp: int
+    qps: PictureQps
     coded: CodedPicture | None = None
 
 
@@ -255,8 +256,9 @@ class PictureCoder:
         stream = read_vvc_stream(coded.stream)
         encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
         decoded = timed(decode_vvc(stream, width=format.width, height=format.height))
-        for picture, network_qp, (frame, decode_s) in zip(coded.pictures, strength_qps(stream), decoded, strict=True):
-            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, network_qp, picture)
+        told = qps_of_pictures(stream, self.options.qp)
+        for picture, qps, (frame, decode_s) in zip(coded.pictures, told, decoded, strict=True):
+            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, qps, picture)
 
     def _encoder(self, n_threads: int) -> VvcEncoder:
         options = replace(self.options, n_threads=n_threads)

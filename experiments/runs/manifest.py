@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,11 +17,11 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from vvc_nnr.codec.configuration import ConfigName
-from vvc_nnr.codec.encoder_logs import read_encoder_log
-from vvc_nnr.codec.sequence import LoopFilters
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName, SliceType
+from vvc_nnr.codec.encoder_logs import EncoderLog, read_encoder_log
+from vvc_nnr.codec.sequence import CodedPicture, LoopFilters
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import MAX_COUNT
 from vvc_nnr.experiments.records.settings import InputDigests, digest_of, frame_digest
@@ -32,6 +33,7 @@ from vvc_nnr.experiments.runs.decoded_pictures import (
     n_pictures_of,
 )
 from vvc_nnr.files import check_regular_file, name_of_text, naming, read_bytes, text_of_name
+from vvc_nnr.filters.networks.told_qp import PictureQps, same_qps
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
 from vvc_nnr.sequences.frame import ChromaFormat
 from vvc_nnr.sequences.metrics import check_comparable
@@ -124,11 +126,12 @@ class ListedRow:
 
 @dataclass(frozen=True, slots=True)
 class _Bits:
-    """Bits of each picture of a row, and who counted them."""
+    """Bits of each picture of a row, who counted them, and what a log says of the pictures beside."""
 
     pictures: tuple[int, ...]
     is_mean: bool
     encoder: str = ""
+    log: EncoderLog | None = None
 
 
 class ListedPictures:
@@ -234,7 +237,9 @@ class ListedPictures:
         key = (source.name, qp, loop_filters)
         if key not in self._bits:
             raise InputError(f"{self._name}: has no row of {source.name} at QP {qp} with loop_filters {loop_filters}")
-        return PictureReader(self._decoded[key], self._bits[key].pictures, qp)
+        bits = self._bits[key]
+        log = bits.log if CONFIGURATIONS[coding[0]].is_inter else None
+        return PictureReader(self._decoded[key], bits.pictures, qp, log)
 
     def _check_fits(self, row: ListedRow, original: Source) -> int:
         """Holds decoded pictures against the original; returns how many there are, used or not."""
@@ -264,12 +269,14 @@ class PictureReader:
     Attributes:
         decoded: The decoded pictures.
         bits: Bits of each.
-        qp: The QP that networks are told.
+        qp: The QP that the encoder was asked for.
+        log: Its log of inter pictures, whose QPs differ; None: of others, or none.
     """
 
     decoded: Source
     bits: tuple[int, ...]
     qp: int
+    log: EncoderLog | None = None
 
     step = 1
     picture_s = 0.0
@@ -282,12 +289,31 @@ class PictureReader:
         """Reads pictures; raises InputError and BitstreamError if they cannot be read."""
         with naming(self.decoded.path):
             frames = self.decoded.frames(start, count)
+            logged = itertools.islice(_logged(self.log, self.qp), start, None)
             for n_bits, frame in zip(self.bits[start : start + count], frames, strict=True):
-                yield DecodedPicture(frame, n_bits, None, None, self.qp)
+                yield DecodedPicture(frame, n_bits, None, None, *next(logged))
 
 
 def _decoded_name(sequence: str, qp: int, loop_filters: LoopFilters) -> str:
     return f"{sequence}, QP {qp}, loop_filters {loop_filters}, decoded"
+
+
+def _logged(log: EncoderLog | None, base: int) -> Iterator[tuple[PictureQps, CodedPicture | None]]:
+    """QPs of each picture and what its log says of it; without a log that has pictures the QP of the encoding.
+
+    Args:
+        log: That of inter pictures, whose QPs differ; None: of others, or none.
+        base: The QP that the encoder was asked for.
+    """
+    if log is None or log.pictures is None or log.access_point_qps is None:
+        yield from itertools.repeat((same_qps(base), None))
+        return
+    for place, (each, access_point_qp) in enumerate(zip(log.pictures, log.access_point_qps, strict=True)):
+        coded = None
+        if each.temporal_layer is not None:
+            slice_type = cast(SliceType, each.slice_type)
+            coded = CodedPicture(place, each.qp, each.n_bits, slice_type, each.temporal_layer)
+        yield PictureQps(each.qp, access_point_qp, base), coded
 
 
 def read_manifest(path: Path) -> list[ListedRow]:
@@ -436,7 +462,7 @@ def _check_one_depth(rows: Iterable[ListedRow], decoded: Mapping[tuple[str, int,
 
 def _bits_of(row: ListedRow, n_decoded: int, max_pictures: int | None) -> _Bits:
     """Bits of each used picture of a row, from its one field that has them."""
-    encoder, column = "", row.bits_field
+    encoder, log, column = "", None, row.bits_field
     with row.naming(column):
         if row.log is not None:
             log = read_encoder_log(row.log, row.raw.fps)
@@ -464,7 +490,7 @@ def _bits_of(row: ListedRow, n_decoded: int, max_pictures: int | None) -> _Bits:
                 f"bits of all {n_decoded} pictures, of which --pictures takes {n_used}: must be bits of each picture"
             )
     shares = _equal_shares(bits[0], n_decoded) if is_mean else bits
-    return _Bits(shares[:n_used], is_mean, encoder)
+    return _Bits(shares[:n_used], is_mean, encoder, log)
 
 
 def _equal_shares(n_bits: int, n_pictures: int) -> tuple[int, ...]:

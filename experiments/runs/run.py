@@ -84,7 +84,7 @@ from vvc_nnr.experiments.tables.stored import (
 )
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import make_folder, remove_leftovers, write_file
-from vvc_nnr.filters.decisions.coding import DECISIONS_VERSION
+from vvc_nnr.filters.decisions.sequence_file import DECISIONS_VERSION, JOINT_VERSION
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.folder_lock import locked_folder
 from vvc_nnr.sequences.source import Source
@@ -95,7 +95,7 @@ RESULT_SUFFIXES = (".md", ".csv", ".tex", ".png", ".svg")
 """Of tables and figures."""
 SETTLED_OF_TOOLS = (
     "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
-    "originals", "inference",
+    "joint_decisions_version", "originals", "inference", "qp_candidates",
 )  # fmt: skip
 """What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
@@ -162,6 +162,7 @@ def run_tool_by_tool(
         "compressions": [each.text for each in options.compressions],
         "ways": list(options.ways),
         "decisions_version": DECISIONS_VERSION,
+        "joint_decisions_version": JOINT_VERSION,
         "inference": inference,
         "interpolation": interpolation,
         **pictures_of.settings,

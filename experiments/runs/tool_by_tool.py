@@ -43,6 +43,7 @@ from vvc_nnr.experiments.records.tsv import write_rows
 from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
+from vvc_nnr.experiments.runs.joint_ways import JointWays
 from vvc_nnr.experiments.runs.networks import CodingOptions, GivenNetwork, NetworkState, given_filters, network_states
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.files import naming
@@ -60,6 +61,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
@@ -164,7 +166,9 @@ def tool_units(
         n_millions = source.format.width * source.format.height / 1e6
         picture_s = maker.picture_s + n_millions * (_SCORE_S + sum(filter_s[name] for name, _ in names))
         is_video = source.path.suffix.lower() in VIDEO_SUFFIXES
-        for start, count in _chunks(n_pictures[source.name], maker.step, picture_s, is_video=is_video):
+        # decisions that are coded together follow from those of the pictures before
+        step = None if options.are_joint(config) else maker.step
+        for start, count in _chunks(n_pictures[source.name], step, picture_s, is_video=is_video):
             place = (source, start, count, qp, config, loop_filters)
             found.append(ToolUnit(*place, maker, names, picture_s * count))
     return found
@@ -269,6 +273,7 @@ class ToolExperiment:
         self._runners: dict[StateName, Runner] = {}
         self._viewed = {state.row.network: state.row.weights for state in states}  # the last of each: decoded weights
         self._ready_for: dict[StateName, tuple[int, int]] = {}
+        self._joint: dict[StateName, JointWays] = {}
 
     def check(self) -> dict[str, str]:
         """Makes a runner for each network, with one of its weights, and tells what is slower than it might be.
@@ -333,7 +338,7 @@ class ToolExperiment:
         for place, original, each in zip(_places(unit), originals, pictures, strict=True):
             reference, frame = comparable(original, each.frame)
             costs = (each.n_bits, each.encode_s, each.decode_s)
-            yield MadePicture(place, reference, frame, *costs, each.network_qp, each.coded)
+            yield MadePicture(place, reference, frame, *costs, each.qps, each.coded)
 
     def _measured(self, picture: MadePicture, name: StateName | None) -> list[ToolRow]:
         """The rows of the codec alone, or of a network; keeps the picture for the viewer."""
@@ -345,12 +350,14 @@ class ToolExperiment:
 
     def _filtered(self, picture: MadePicture, name: StateName) -> list[_Output]:
         """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._ready_runner(picture, name), picture.network_qp, picture.decoded
+        runner, qp, decoded = self._ready_runner(picture, name), self._told_qp(picture, name), picture.decoded
         start_s = time.process_time()
         correction = correction_by(runner, decoded, qp)
         network_s = time.process_time() - start_s
         full, full_s = _timed_application(decoded, correction, None)
         outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
+        if self._options.are_joint(picture.place.config):
+            return [*outputs, *self._jointly(picture, name, correction, network_s)]
         for way, decisions, search_s in _searched(picture, correction, self._options.ways):
             start_s = time.process_time()
             data = encode_decisions(decisions)
@@ -359,6 +366,29 @@ class ToolExperiment:
             decode_s = network_s + apply_s
             outputs.append(_Output(way, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
         return outputs
+
+    def _jointly(
+        self, picture: MadePicture, name: StateName, correction: Correction, network_s: float
+    ) -> Iterator[_Output]:
+        """The network in each decided way, its decisions coded together with those of the pictures before."""
+        runner, decoded = self._runner(name), picture.decoded
+        told = [self._told_qp(picture, name), *(rule.qp(picture.qps) for rule in self._options.candidates)]
+        if picture.place.index == 0:
+            self._joint[name] = JointWays(decoded.format(), self._options.ways, len(told))
+        start_s = time.process_time()
+        corrections = [correction, *(correction_by(runner, decoded, qp) for qp in told[1:])]
+        candidates_s = network_s + time.process_time() - start_s
+        for each in self._joint[name].decided(picture.reference, decoded, corrections, picture.own_qp):
+            start_s = time.process_time()
+            output = apply_decisions(decoded, corrections[each.decisions.qp_candidate], each.decisions)
+            apply_s = time.process_time() - start_s
+            costs_s = (candidates_s + each.search_s + apply_s, network_s + apply_s)
+            yield _Output(each.way, output, each.n_bits, *costs_s, told[each.decisions.qp_candidate])
+
+    def _told_qp(self, picture: MadePicture, name: StateName) -> int:
+        """The QP that a network is told of a picture, by its own rule."""
+        layout = self._states[name].layout
+        return (DEFAULT_RULE if layout is None else layout.qp_rule).qp(picture.qps)
 
     def _runner(self, name: StateName) -> Runner:
         if name not in self._runners:
@@ -377,7 +407,7 @@ class ToolExperiment:
         """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
         runner, size = self._runner(name), (picture.decoded.width, picture.decoded.height)
         if self._ready_for.get(name) != size:
-            correction_by(runner, picture.decoded, picture.network_qp)
+            correction_by(runner, picture.decoded, self._told_qp(picture, name))
             self._ready_for[name] = size
         return runner
 
@@ -406,7 +436,7 @@ class ToolExperiment:
             slice_type=coded.slice_type if coded else "",
             temporal_layer=coded.temporal_layer if coded else None,
             slice_qp=coded.qp if coded else None,
-            network_qp=picture.network_qp if name else None,
+            network_qp=None if name is None else self._told_qp(picture, name) if output.qp is None else output.qp,
         )
 
     def _viewer_files(self, place: Place, name: StateName | None) -> list[Path]:
@@ -470,13 +500,14 @@ def _experiment(setup: ToolSetup, thread: int) -> ToolExperiment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Output:
-    """A picture as one way of filtering leaves it, and what that costs beyond the codec."""
+    """A picture as one way of filtering leaves it, what that costs beyond the codec, and another QP if one was told."""
 
     way: Way
     frame: Frame
     n_decision_bits: int = 0
     encode_s: float = 0.0
     decode_s: float = 0.0
+    qp: int | None = None
 
 
 def check_places(networks: Sequence[GivenNetwork], codings: Sequence[Coding]) -> None:
@@ -570,7 +601,7 @@ class MadePicture:
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where a cached encoding does not know it.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
-        network_qp: The QP that networks are told.
+        qps: Its QPs, by which networks are told theirs.
         coded: What its headers say of it, None where it was decoded elsewhere.
     """
 
@@ -580,7 +611,7 @@ class MadePicture:
     n_bits: int
     encode_s: float | None
     decode_s: float | None
-    network_qp: int
+    qps: PictureQps
     coded: CodedPicture | None = None
 
     @property

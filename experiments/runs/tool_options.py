@@ -16,9 +16,11 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import Way
 from vvc_nnr.experiments.records.weights import Compression, check_once
 from vvc_nnr.experiments.runs.networks import BOTH_MODES, PAPER_NETWORKS, check_photographs
+from vvc_nnr.filters.decisions.sequence_file import check_candidates
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.told_qp import QpRule, parse_rule
 from vvc_nnr.sequences.metrics import Peak
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
@@ -63,6 +65,8 @@ class ToolOptions:
             NAME=LAYOUT.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
+        qp_candidates: What it may tell a network beside its own QP, picture by picture: slice, first+3, base, 27 ...
+            (docs/sei.md); decisions have to be on.
         photographs: Folder of photographs for the compression "calibrated".
         n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
         accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
@@ -93,6 +97,7 @@ class ToolOptions:
     layouts: Sequence[str] = ()
     compressions: tuple[Compression, ...] = BOTH_MODES
     decisions: DecisionMode = "off"
+    qp_candidates: Sequence[str] = ()
     photographs: Path | None = None
     n_crops: int | None = None
     accept_small: bool = False
@@ -112,6 +117,9 @@ class ToolOptions:
             raise InputError(f"configurations {list(self.configs)}: must be at least one of {known}, each once")
         if self.max_pictures is not None and self.max_pictures < 1:
             raise InputError(f"at most {self.max_pictures} pictures: must be at least 1")
+        if self.qp_candidates and self.decisions == "off":
+            raise InputError(f"QP candidates {', '.join(self.qp_candidates)}: decisions are off; turn them on")
+        check_candidates(self.candidates)
         if self.viewer_picture < 0:
             raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
         check_once(self.compressions)
@@ -126,6 +134,15 @@ class ToolOptions:
     def is_inter(self) -> bool:
         """Whether pictures are predicted from others in some configuration."""
         return any(CONFIGURATIONS[config].is_inter for config in self.configs)
+
+    @property
+    def candidates(self) -> list[QpRule]:
+        """The rules of what a network may be told beside its own."""
+        return [parse_rule(text) for text in self.qp_candidates]
+
+    def are_joint(self, config: ConfigName) -> bool:
+        """Whether the decisions of a sequence's pictures are coded together: inter pictures have too few bits alone."""
+        return self.decisions != "off" and (CONFIGURATIONS[config].is_inter or bool(self.qp_candidates))
 
     @property
     def threads(self) -> int:

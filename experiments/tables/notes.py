@@ -32,8 +32,9 @@ DECISIONS_NOTE = (
     "bytes of all of these. Off: the network's output everywhere."
 )
 NETWORK_QP_NOTE = (
-    "QP that networks are told: the picture's own; of inter pictures at most so much above that of the random access "
-    "point before them as docs/sei.md says. Rates are of whole sequences, intra and inter pictures together."
+    "QP that networks are told: as the card of each says, else the picture's own, of inter pictures at most 3 above "
+    "that of the random access point before them. Decisions of a sequence's pictures are coded together, the bits of "
+    "one are by how much the bytes of all grew. Rates are of whole sequences, intra and inter pictures together."
 )
 _PLACES: dict[str, str] = {
     "none": "replaces all in-loop filters",

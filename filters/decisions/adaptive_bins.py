@@ -10,6 +10,7 @@ interval is kept as a whole number of any length, so that no carry has to be han
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +61,22 @@ def code_number(coder: BinCoder, number: int, n_bits: int) -> int:
     for shift in reversed(range(n_bits)):
         found = found << 1 | coder.code(Context(), number >> shift & 1)
     return found
+
+
+class BinCounter:
+    """Counts the bits that bins would take, and lets no context learn.
+
+    Attributes:
+        n_bits: So far.
+    """
+
+    def __init__(self) -> None:
+        self.n_bits = 0.0
+
+    def code(self, context: Context, bin: int = 0) -> int:
+        """Counts a bin."""
+        self.n_bits -= math.log2((context.p_one if bin else _ONE - context.p_one) / _ONE)
+        return bin
 
 
 class BinEncoder:

@@ -59,6 +59,7 @@ class Decisions:
         choices: Per component, indices into `SCALES`, uint8 (rows, columns) of blocks. All components of a picture have
             the same number of blocks, since blocks of subsampled chroma are smaller.
         wieners: Per component, the Wiener filter behind it, or None; an empty tuple is all None.
+        qp_candidate: Which of the QPs that the encoder could choose from the network was told, by its place among them.
 
     Raises:
         InputError: If a value is out of its range.
@@ -69,6 +70,7 @@ class Decisions:
     strengths: tuple[int, ...]
     choices: tuple[NDArray[np.uint8], ...]
     wieners: tuple[WienerFilter | None, ...] = ()
+    qp_candidate: int = 0
 
     def __post_init__(self) -> None:
         if not self.wieners:

@@ -10,7 +10,7 @@ Source: Sullivan and Wiegand, Rate-distortion optimization for video compression
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
     switched_off,
 )
 from vvc_nnr.filters.decisions.coding import STRENGTH_BITS, encode_decisions
+from vvc_nnr.filters.decisions.joint_coding import ComponentDecisions, History, component_of
 from vvc_nnr.filters.decisions.wiener import fitted, wiener_filtered
 from vvc_nnr.sequences.frame import Frame, Plane
 
@@ -57,7 +58,9 @@ def bit_weight(qp: int, bit_depth: int) -> float:
     return float(0.57 * 2 ** ((qp + 6 * (bit_depth - 8) - 12) / 3))
 
 
-def decide(original: Frame, decoded: Frame, correction: Correction, qp: int) -> Decisions:
+def decide(
+    original: Frame, decoded: Frame, correction: Correction, qp: int, history: History | None = None
+) -> Decisions:
     """The decisions of least cost, never of more than those of a picture that is not filtered.
 
     Args:
@@ -65,6 +68,7 @@ def decide(original: Frame, decoded: Frame, correction: Correction, qp: int) -> 
         decoded: What it made of it, of the same format.
         correction: What the network adds to the decoded picture at full strength.
         qp: The QP that the picture was coded with.
+        history: Of the pictures that it is coded together with; None: it is coded by itself.
 
     Raises:
         ShapeError: If the three are not of one format.
@@ -77,13 +81,45 @@ def decide(original: Frame, decoded: Frame, correction: Correction, qp: int) -> 
     sides = block_sides(decoded.chroma_format, smallest)
     components = zip(original.planes, decoded.planes, correction, sides, strict=True)
     moments = [_block_moments(*component) for component in components]
-    found = [_of_block_size(size, [_merged(m, size // smallest) for m in moments], lambda_) for size in BLOCK_SIZES]
+    merged = {size: [_merged(m, size // smallest) for m in moments] for size in BLOCK_SIZES}
+    n_bits = _n_bits if history is None else history.n_bits
+    found = [_of_block_size(size, each, lambda_, history, n_bits) for size, each in merged.items()]
+    if history is not None:
+        found.append(_as_before(history, merged, lambda_))
     best = min(found, key=lambda candidate: candidate.cost)
-    return _without_losses(best.decisions, original, decoded, correction, lambda_)
+    return _without_losses(best.decisions, original, decoded, correction, lambda_, n_bits)
+
+
+def decide_among(
+    original: Frame, decoded: Frame, corrections: Sequence[Correction], qp: int, history: History
+) -> Decisions:
+    """The decisions of least cost over the QPs that a network may be told; raises as `decide`.
+
+    Args:
+        original: What the encoder was given.
+        decoded: What it made of it, of the same format.
+        corrections: What the network adds, for each of the candidates.
+        qp: The QP that the picture was coded with.
+        history: Of the pictures before.
+    """
+    lambda_ = bit_weight(qp, decoded.bit_depth)
+    found = []
+    for candidate, correction in enumerate(corrections):
+        decisions = decide(original, decoded, correction, qp, history)
+        chosen = replace(decisions, qp_candidate=candidate if any(decisions.strengths) else 0)
+        output = apply_decisions(decoded, correction, chosen)
+        error = sum(_squared_error(o, p) for o, p in zip(original.planes, output.planes, strict=True))
+        found.append(_Candidate(chosen, error + lambda_ * history.n_bits(chosen)))
+    return min(found, key=lambda each: each.cost).decisions
 
 
 def with_wiener_filters(
-    decisions: Decisions, original: Frame, decoded: Frame, correction: Correction, qp: int
+    decisions: Decisions,
+    original: Frame,
+    decoded: Frame,
+    correction: Correction,
+    qp: int,
+    history: History | None = None,
 ) -> Decisions:
     """The decisions with the Wiener filters behind them that are worth their bits.
 
@@ -93,6 +129,7 @@ def with_wiener_filters(
         decoded: What it made of it, of the same format.
         correction: What the network adds to the decoded picture at full strength.
         qp: The QP that the picture was coded with.
+        history: Of the pictures that it is coded together with; None: it is coded by itself.
 
     Raises:
         ShapeError: If they do not fit together.
@@ -101,15 +138,18 @@ def with_wiener_filters(
     lambda_ = bit_weight(qp, decoded.bit_depth)
     _check_formats(original, decoded)
     decisions = replace(decisions, wieners=())
+    count = _n_bits if history is None else history.n_bits
     output = apply_decisions(decoded, correction, decisions)
-    n_bits = _n_bits(decisions)
+    n_bits = count(decisions)
     for c, (o, f, d) in enumerate(zip(original.planes, output.planes, decoded.planes, strict=True)):
-        wiener = fitted(o, f, d, c, decoded.bit_depth, qp, lambda_)
-        longer = replace(decisions, wieners=(*decisions.wieners[:c], wiener, *decisions.wieners[c + 1 :]))
-        change = _squared_error(o, wiener_filtered(f, d, decoded.bit_depth, wiener)) - _squared_error(o, f)
-        n_longer = _n_bits(longer)
-        if change + lambda_ * (n_longer - n_bits) < 0:
-            decisions, n_bits = longer, n_longer
+        last = None if history is None else history.last_wiener(c)
+        options = [(0.0, decisions, n_bits)]
+        for wiener in (fitted(o, f, d, c, decoded.bit_depth, qp, lambda_), *([] if last is None else [last])):
+            longer = replace(decisions, wieners=(*decisions.wieners[:c], wiener, *decisions.wieners[c + 1 :]))
+            change = _squared_error(o, wiener_filtered(f, d, decoded.bit_depth, wiener)) - _squared_error(o, f)
+            n_longer = count(longer)
+            options.append((change + lambda_ * (n_longer - n_bits), longer, n_longer))
+        _, decisions, n_bits = min(options, key=lambda option: option[0])
     return decisions
 
 
@@ -146,11 +186,27 @@ def _merged(moments: Moments, factor: int) -> Moments:
     return moments
 
 
-def _of_block_size(block_size: int, moments: Sequence[Moments], lambda_: float) -> _Candidate:
+def _of_block_size(
+    block_size: int,
+    moments: Sequence[Moments],
+    lambda_: float,
+    history: History | None,
+    n_bits: Callable[[Decisions], float],
+) -> _Candidate:
     """The best decisions with blocks of one size; their cost is over that of a picture that is not filtered."""
-    found = [_of_component(m, lambda_) for m in moments]
+    if history is None:
+        found = [_of_component(m, lambda_) for m in moments]
+    else:
+        found = [_of_component_after(history, c, block_size, m, lambda_) for c, m in enumerate(moments)]
     decisions = Decisions(block_size, tuple(f.strength for f in found), tuple(f.choices for f in found))
-    return _Candidate(decisions, sum(f.change for f in found) + lambda_ * _n_bits(decisions))
+    return _Candidate(decisions, sum(f.change for f in found) + lambda_ * n_bits(decisions))
+
+
+def _as_before(history: History, moments: Mapping[int, Sequence[Moments]], lambda_: float) -> _Candidate:
+    """The decisions of the picture before."""
+    before = history.before
+    changes = (_change_by(component_of(before, c), m) for c, m in enumerate(moments[before.block_size]))
+    return _Candidate(before, sum(changes) + lambda_ * history.n_bits(before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +231,31 @@ def _of_component(moments: Moments, lambda_: float) -> _Component:
     return min(ways, key=lambda way: way.change + lambda_ * way.n_bits)
 
 
+def _of_component_after(
+    history: History, component: int, block_size: int, moments: Moments, lambda_: float
+) -> _Component:
+    """The cheapest of those, and of what the component had in pictures before."""
+    plain, mapped = int(_changes(moments.sum(axis=(1, 2)), _STRENGTHS).argmin()) + 1, _with_map(moments, lambda_)
+    options = [
+        *history.known(component, block_size),
+        ComponentDecisions(0),
+        ComponentDecisions(plain),
+        ComponentDecisions(mapped.strength, mapped.choices),
+    ]
+    bits = [history.component_bits(component, block_size, each) for each in options]
+    ways = [
+        _Component(each.strength, each.whole(moments.shape[1:]), _change_by(each, moments), n_bits)
+        for each, n_bits in zip(options, bits, strict=True)
+    ]
+    return min(ways, key=lambda way: way.change + lambda_ * way.n_bits)
+
+
+def _change_by(component: ComponentDecisions, moments: Moments) -> float:
+    """What a component's decisions do to the squared error."""
+    scales = np.array(SCALES)[component.whole(moments.shape[1:])] * (component.strength * STRENGTH_UNIT)
+    return float((scales**2 * moments[0] - 2 * scales * moments[1]).sum())
+
+
 def _with_map(moments: Moments, lambda_: float) -> _Component:
     """Strength and choices that suit each other and the bits that such choices take."""
     costs_bits = _FIRST_COSTS_BITS
@@ -197,25 +278,32 @@ def _changes(moments: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArr
     return changes
 
 
-def _n_bits(decisions: Decisions) -> int:
+def _n_bits(decisions: Decisions) -> float:
     return 8 * len(encode_decisions(decisions))
 
 
 def _without_losses(
-    decisions: Decisions, original: Frame, decoded: Frame, correction: Correction, lambda_: float
+    decisions: Decisions,
+    original: Frame,
+    decoded: Frame,
+    correction: Correction,
+    lambda_: float,
+    count: Callable[[Decisions], float],
 ) -> Decisions:
     """The decisions without the components whose output, rounded and clipped, is not worth its bits."""
     output = apply_decisions(decoded, correction, decisions)
     pairs = zip(original.planes, decoded.planes, output.planes, strict=True)
     changes = [_squared_error(o, after) - _squared_error(o, before) for o, before, after in pairs]
-    n_bits = _n_bits(decisions)
+    n_bits = count(decisions)
     for component in np.argsort(changes)[::-1]:
         if changes[component] + lambda_ * n_bits >= 0:  # else it is worth more than all bits together
             without = _switched_off(decisions, int(component))
-            if changes[component] + lambda_ * (n_bits - _n_bits(without)) >= 0:
-                decisions, n_bits, changes[component] = without, _n_bits(without), 0.0
-    is_worth = sum(changes) + lambda_ * n_bits < 0
-    return decisions if is_worth else switched_off(decoded)
+            n_without = count(without)
+            if changes[component] + lambda_ * (n_bits - n_without) >= 0:
+                decisions, n_bits, changes[component] = without, n_without, 0.0
+    off = switched_off(decoded)
+    is_worth = sum(changes) + lambda_ * n_bits < lambda_ * count(off)
+    return decisions if is_worth else off
 
 
 def _switched_off(decisions: Decisions, component: int) -> Decisions:

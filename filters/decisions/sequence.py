@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -14,14 +14,18 @@ import numpy as np
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import AtomicFile, naming, read_bytes
 from vvc_nnr.filters.decisions.block_decisions import Correction, Decisions, apply_decisions
-from vvc_nnr.filters.decisions.coding import (
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.joint_coding import JointEncoder
+from vvc_nnr.filters.decisions.search import decide, decide_among, with_wiener_filters
+from vvc_nnr.filters.decisions.sequence_file import (
+    DecisionReader,
     DecisionSequence,
     MadeWith,
-    encode_decisions,
     encode_sequence,
+    joint_sequence,
     parse_sequence,
 )
-from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
+from vvc_nnr.filters.networks.told_qp import QpRule
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.source import Source
 
@@ -47,9 +51,47 @@ class MadeDecisions(Generic[_Written]):
     n_off: int
 
 
+class JointDecider:
+    """Decides on the pictures of a sequence one after the other, and codes them together.
+
+    Args:
+        format: Of the pictures.
+        wiener: Fit a Wiener filter to each picture, behind the network.
+        n_candidates: How many QPs there are that the network may be told.
+    """
+
+    def __init__(self, format: VideoFormat, *, wiener: bool, n_candidates: int = 1) -> None:
+        self._encoder = JointEncoder(format, n_candidates)
+        self._wiener = wiener
+
+    def decide(
+        self, original: Frame, decoded: Frame, corrections: Sequence[Correction], qp: int
+    ) -> tuple[Decisions, int]:
+        """The decisions of the next picture, and by how many bits the bytes have grown, a multiple of 8.
+
+        Args:
+            original: What the encoder was given.
+            decoded: What it made of it, of the same format.
+            corrections: What the network adds, for each QP that it may be told.
+            qp: The QP that the picture was coded with.
+        """
+        history, before = self._encoder.history, self._encoder.n_bits
+        if len(corrections) == 1:
+            found = decide(original, decoded, corrections[0], qp, history)
+        else:
+            found = decide_among(original, decoded, corrections, qp, history)
+        if self._wiener:
+            found = with_wiener_filters(found, original, decoded, corrections[found.qp_candidate], qp, history)
+        return self._encoder.code(found), self._encoder.n_bits - before
+
+    def finish(self) -> bytes:
+        """The bytes of all pictures so far."""
+        return self._encoder.finish()
+
+
 def filter_and_decide(
     original: Source,
-    decoded: Iterator[tuple[Frame, int]],
+    decoded: Iterator[tuple[Frame, Sequence[int]]],
     correct: Correct,
     target: Path,
     write: Callable[[Iterator[Frame]], _Written],
@@ -58,12 +100,14 @@ def filter_and_decide(
     wiener: bool = True,
     name: str = "the decoded sequence",
     coded_qps: Iterable[int] | None = None,
+    candidates: Sequence[QpRule] | None = None,
 ) -> MadeDecisions[_Written]:
     """The encoder's side: decides picture by picture against the original, and writes the coded decisions.
 
     Args:
         original: The pictures before coding.
-        decoded: The pictures to filter, as many and as large, each with the QP that the network is told, 0 to 63.
+        decoded: The pictures to filter, as many and as large, each with the QPs that the network may be told, 0 to 63:
+            first that of its own rule, then those of the candidates.
         correct: Gives the network's correction of a picture.
         target: File for the coded decisions; written whole, or not at all.
         write: Takes the filtered pictures as they come.
@@ -71,29 +115,41 @@ def filter_and_decide(
         wiener: Fit a Wiener filter to each picture, behind the network.
         name: How errors name the decoded sequence.
         coded_qps: The QPs that the pictures were coded with, which say what a bit is worth; None: those of `decoded`.
+        candidates: What the network may be told beside its own rule, by rules that a decoder can follow; the pictures
+            are coded together then, for which `made_with` is needed. None: each is coded by itself.
 
     Raises:
         InputError: If original and decoded pictures do not fit together, or the file cannot be written.
     """
-    made: list[tuple[VideoFormat, Decisions]] = []
+    pictures: list[tuple[VideoFormat, Decisions, int]] = []
+    joint: JointDecider | None = None
 
     def filtered() -> Iterator[Frame]:
+        nonlocal joint
         known = itertools.repeat(None) if coded_qps is None else coded_qps
-        for (reference, frame, qp), coded_qp in zip(_pairs(original, decoded, name), known, strict=False):
-            correction, own_qp = correct(frame, qp), qp if coded_qp is None else coded_qp
-            decisions = decide(reference, frame, correction, own_qp)
-            if wiener:
-                decisions = with_wiener_filters(decisions, reference, frame, correction, own_qp)
-            made.append((frame.format(), decisions))
-            yield apply_decisions(frame, correction, decisions)
+        for (reference, frame, told), coded_qp in zip(_pairs(original, decoded, name), known, strict=False):
+            corrections, own_qp = [correct(frame, qp) for qp in told], told[0] if coded_qp is None else coded_qp
+            if candidates is None:
+                decisions = decide(reference, frame, corrections[0], own_qp)
+                if wiener:
+                    decisions = with_wiener_filters(decisions, reference, frame, corrections[0], own_qp)
+                n_bits = 8 * len(encode_decisions(decisions))
+            else:
+                joint = joint or JointDecider(frame.format(), wiener=wiener, n_candidates=len(told))
+                decisions, n_bits = joint.decide(reference, frame, corrections, own_qp)
+            pictures.append((frame.format(), decisions, n_bits))
+            yield apply_decisions(frame, corrections[decisions.qp_candidate], decisions)
 
     with AtomicFile(target) as file:  # first: a place that cannot be written is known at once
         written = write(filtered())
-        pictures = [decisions for _, decisions in made]
-        data = encode_sequence(pictures, made[0][0], made_with)
+        format, decided = pictures[0][0], [decisions for _, decisions, _ in pictures]
+        if joint is not None and candidates is not None and made_with is not None:
+            data = joint_sequence(joint.finish(), len(pictures), format, made_with, candidates)
+        else:
+            data = encode_sequence(decided, format, made_with)
         file.write(data)
-    picture_bits = tuple(8 * len(encode_decisions(decisions)) for decisions in pictures)
-    return MadeDecisions(written, len(data), picture_bits, sum(decisions.is_off for decisions in pictures))
+    picture_bits = tuple(n_bits for *_, n_bits in pictures)
+    return MadeDecisions(written, len(data), picture_bits, sum(decisions.is_off for decisions in decided))
 
 
 def read_decisions(path: Path) -> DecisionSequence:
@@ -110,7 +166,7 @@ def read_decisions(path: Path) -> DecisionSequence:
 
 def filter_as_decided(
     sequence: DecisionSequence,
-    decoded: Iterator[tuple[Frame, int]],
+    decoded: Iterator[tuple[Frame, Sequence[int]]],
     correct: Correct,
     *,
     origin: Path | str = "the decisions",
@@ -120,7 +176,8 @@ def filter_as_decided(
 
     Args:
         sequence: The decisions.
-        decoded: The pictures to filter, each with the QP that it was coded with, 0 to 63.
+        decoded: The pictures to filter, each with the QPs that the network may be told, 0 to 63: first that of its own
+            rule, then those of the decisions' candidates.
         correct: Gives the network's correction of a picture.
         origin: How errors name the decisions.
         name: How errors name the decoded sequence.
@@ -129,28 +186,30 @@ def filter_as_decided(
         InputError: If they are of another number of pictures or of another size.
         BitstreamError: If they are damaged.
     """
-    n_decided, n_pictures = len(sequence.payloads), 0
-    for n_pictures, (frame, qp) in enumerate(decoded, 1):
+    reader, n_decided, n_pictures = DecisionReader(sequence), sequence.n_pictures, 0
+    for n_pictures, (frame, told) in enumerate(decoded, 1):
         if n_pictures > n_decided:
             raise InputError(f"{origin}: decisions for {n_decided} pictures, and {name} holds more")
         with naming(origin):
-            decisions = sequence.picture(n_pictures - 1, frame.format())
-        yield apply_decisions(frame, correct(frame, qp), decisions)
+            decisions = reader.picture(frame.format())
+        yield apply_decisions(frame, correct(frame, told[decisions.qp_candidate]), decisions)
     if n_pictures < n_decided:
         raise InputError(f"{origin}: decisions for {n_decided} pictures, and {name} holds {n_pictures}")
 
 
-def _pairs(original: Source, decoded: Iterable[tuple[Frame, int]], name: str) -> Iterator[tuple[Frame, Frame, int]]:
-    """Original and decoded pictures, both at the depth of the decoded ones, and their QPs."""
+def _pairs(
+    original: Source, decoded: Iterable[tuple[Frame, Sequence[int]]], name: str
+) -> Iterator[tuple[Frame, Frame, Sequence[int]]]:
+    """Original and decoded pictures, both at the depth of the decoded ones, and what the network may be told."""
     for reference, picture in zip_longest(original.frames(), decoded):
         if reference is None or picture is None:
             what = "fewer" if reference is None else "more"
             raise InputError(f"{original.path}: holds {what} pictures than {name}")
-        frame, qp = picture
+        frame, told = picture
         reference = _alike(reference, frame)
         if reference.format() != frame.format():
             raise InputError(f"{original.path}: {_described(reference)}, and {name} is {_described(frame)}")
-        yield reference, frame, qp
+        yield reference, frame, told
 
 
 def _alike(original: Frame, decoded: Frame) -> Frame:

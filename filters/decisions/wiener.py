@@ -255,12 +255,13 @@ def code_filters(coder: BinCoder, filters: list[WienerFilter | None]) -> None:
     """Codes the filters of a picture's components, which a decoder overwrites in place."""
     luma, chroma = WienerContexts(LUMA_64THS), WienerContexts(CHROMA_64THS)
     for component, wiener in enumerate(filters):
-        filters[component] = _code_filter(coder, chroma if component else luma, component, wiener)
+        filters[component] = code_filter(coder, chroma if component else luma, component, wiener)
 
 
-def _code_filter(
+def code_filter(
     coder: BinCoder, contexts: WienerContexts, component: int, wiener: WienerFilter | None
 ) -> WienerFilter | None:
+    """Codes the filter of one component, or that it has none; a decoder ignores `wiener`. Returns it."""
     if coder.code(contexts.has_none, int(wiener is None)):
         return None
     terms, n_classes = terms_of(component), n_classes_of(component)

@@ -43,6 +43,7 @@ from vvc_nnr.filters.networks.planes import (
     network_input,
     read_extended,
 )
+from vvc_nnr.filters.networks.told_qp import MAX_QP
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame
 
@@ -179,7 +180,6 @@ def _test_input(layout: Layout, least: tuple[int, int]) -> tuple[NDArray[np.floa
 
 
 DEFAULT_TILE = 2048
-MAX_QP = 63
 NOT_FINITE = "the network's output is not finite: its weights are damaged or overflow"
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import N_PLANES
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, QpRule
 
 QP_CENTRE = 32.0
 QP_SCALE = 10.0
@@ -38,6 +39,8 @@ class _Filter(nn.Module):
 
     feature_levels: str | None = None
     """How int8 makes levels of the features, as the network's file says it; None: it does not."""
+    qp_rule: QpRule = DEFAULT_RULE
+    """Which QP it is told of a picture, as the network's file says it."""
 
     def __init__(self, n_channels: int, n_blocks: int) -> None:
         super().__init__()
@@ -57,7 +60,7 @@ class _Filter(nn.Module):
     @property
     def layout(self) -> Layout:
         """How pictures go into it."""
-        return replace(BUNDLED_LAYOUT, reach=self.receptive_radius)
+        return replace(BUNDLED_LAYOUT, reach=self.receptive_radius, qp_rule=self.qp_rule)
 
 
 class InLoopFilter(_Filter):
@@ -201,6 +204,7 @@ def deepened(network: InLoopNetwork, n_blocks: int) -> LadderFilter:
         state["shift.weight"] = head[:, N_PLANES].sum(dim=(1, 2)).view(-1, 1)
         state["gain.weight"] = torch.zeros(N_PLANES, 1)
     deeper.load_state_dict(state, strict=False)
+    deeper.qp_rule = network.qp_rule
     return deeper
 
 

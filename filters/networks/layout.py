@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, QpRule, parse_rule
 
 PlaneKind: TypeAlias = Literal["y", "each", "yuv444", "yuv420-packed", "rgb"]
 """Luma alone; Y, Cb and Cr one after the other, each as a picture of one plane; Y, Cb and Cr of luma's size; the four
@@ -54,6 +55,7 @@ class Layout:
         qp_offset: What is taken from the QP before.
         qp_scale: What the rest is divided by.
         qp_value: A number that it gets in the QP's place, whatever the QP is; None: it gets the QP.
+        qp_rule: Which QP that is where a picture's own is not all that is known, as of inter pictures.
         output: What it returns, in the same range (differences in the units of that range).
         align: What the sides of its input must be multiples of, in samples of its planes; pictures are filled up.
         reach: How many samples away (of its planes) an input can change an output; infinite if every input can change
@@ -73,6 +75,7 @@ class Layout:
     qp_offset: float = 0.0
     qp_scale: float = 1.0
     qp_value: float | None = None
+    qp_rule: QpRule = DEFAULT_RULE
     output: OutputKind = "picture"
     align: int = 1
     reach: float | None = None
@@ -91,8 +94,11 @@ class Layout:
                 raise InputError(f"layout: {name} {value}: must be a whole number of at least {least}")
         if not (math.isfinite(self.qp_scale) and self.qp_scale and math.isfinite(self.qp_offset)):
             raise InputError(f"layout: qp-scale {self.qp_scale}, qp-offset {self.qp_offset}: must be finite, not 0")
-        if self.qp == "none" and (self.qp_offset, self.qp_scale, self.qp_value) != (0.0, 1.0, None):
-            raise InputError("layout: qp-offset, qp-scale, qp-value: there is no QP input; say qp=plane or qp=scalar")
+        said = (self.qp_offset, self.qp_scale, self.qp_value, self.qp_rule)
+        if self.qp == "none" and said != (0.0, 1.0, None, DEFAULT_RULE):
+            raise InputError(
+                "layout: qp-offset, qp-scale, qp-value, qp-rule: there is no QP input; say qp=plane or qp=scalar"
+            )
         if self.patch is not None and any(not 2 * self.overlap < side <= MAX_SIDE for side in self.patch):
             raise InputError(f"layout: patch {_sides(self.patch)} with overlap {self.overlap}: nothing is left of it")
         if self.patch is not None and any(side % self.align for side in self.patch):
@@ -177,6 +183,8 @@ def parse_layout(text: str) -> Layout:
 def _value(name: str, word: str) -> object:
     if name in _WORDS:
         return word
+    if name == "qp_rule":
+        return parse_rule(word)
     if name == "keep":
         return tuple(word.split("+"))
     if name == "patch":
@@ -192,6 +200,8 @@ def _value(name: str, word: str) -> object:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, QpRule):
+        return value.text
     if isinstance(value, tuple):
         return "+".join(value) if isinstance(value[0], str) else _sides((value[0], value[1]))
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -27,6 +27,7 @@ from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork, LadderFilter, Rung, deepened
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout
 from vvc_nnr.filters.networks.planes import COMPONENTS, unpacked_planes
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, parse_rule
 from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture, filter_samples, without_margin
 from vvc_nnr.filters.training.loop import (
     Identity,
@@ -98,6 +99,8 @@ class InLoopRun(RunOptions):
         n_blocks: Residual blocks, likewise. Default: 2.
         arch: A network of your own: FILE.py:NAME, what makes the module. With init a file of its weights.
         layout: How pictures go into it, such as planes=y,output=residual. Default: as the module's attribute says.
+        qp_rule: Which QP it is told of a picture: slice, first+3, base ... (docs/sei.md). Default: as the network to
+            start from, else first+3; of a network of your own as its layout says.
         quantised_share: Share of the steps, at the end, with 8-bit weights, for a network that loses too much by them.
 
     Raises:
@@ -123,6 +126,7 @@ class InLoopRun(RunOptions):
     n_blocks: int | None = None
     arch: str | None = None
     layout: str | None = None
+    qp_rule: str | None = None
     quantised_share: float = 0.0
 
     def check(self) -> None:
@@ -135,6 +139,12 @@ class InLoopRun(RunOptions):
             )
         if self.layout is not None and self.arch is None:
             raise InputError("layout: is for a network of your own, and there is no arch; take it away")
+        if self.qp_rule is not None:
+            parse_rule(self.qp_rule)
+            if self.arch is not None:
+                raise InputError(
+                    "qp_rule, arch: of a network of your own the layout says it (qp-rule=slice); take it away"
+                )
         named = {"arch": self.arch, "rung": self.rung, "init": self.init}
         shaped_by = next((name for name, value in named.items() if value), None)
         shapes = [("n_channels", self.n_channels), ("n_blocks", self.n_blocks)]
@@ -206,6 +216,7 @@ def _train_together(
         options.encoder_config,
         options.encoder_arguments,
         options.config,
+        layout.qp_rule if CONFIGURATIONS[options.config].is_inter else DEFAULT_RULE,
     )
     identity: Identity = {
         "network": "inloop",
@@ -262,6 +273,8 @@ def _initial_network(options: InLoopRun) -> tuple[nn.Module, Layout]:
     """The network to start from, and how pictures go into it: the user's own, or one of the ladder."""
     if options.arch is None:
         network = _initial_ladder(options)
+        if options.qp_rule is not None:
+            network.qp_rule = parse_rule(options.qp_rule)
         return network, network.layout
     network_of_own = module_made_by(options.arch)
     layout = declared_layout(network_of_own, options.layout, where=options.arch)

@@ -37,9 +37,9 @@ from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters,
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, open_input, read_bytes, write_file
-from vvc_nnr.filters.in_stream import strength_qps
-from vvc_nnr.filters.inference.runner import MAX_QP
+from vvc_nnr.filters.in_stream import qps_of_pictures
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, QpRule, told_qps
 from vvc_nnr.filters.training.scenes import Scene, kept_pictures
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy
@@ -68,6 +68,7 @@ class PairOptions:
         encoder_config: VTM's configuration files.
         encoder_arguments: Further arguments of VTM or vvencapp.
         config: "ai" (all intra), "ra" (random access) or "ldb" (low delay B).
+        qp_rule: Which QP a network is told of each picture of inter coding.
     """
 
     qps: Sequence[int] = (22, 27, 32, 37)
@@ -77,6 +78,7 @@ class PairOptions:
     encoder_config: Sequence[Path] = ()
     encoder_arguments: Sequence[str] = ()
     config: ConfigName = "ai"
+    qp_rule: QpRule = DEFAULT_RULE
 
     @property
     def identity(self) -> dict[str, object]:
@@ -89,6 +91,7 @@ class PairOptions:
                 self.encoder, self.encoder_config, self.encoder_arguments, configuration=self.config
             ),
             **({} if self.config == "ai" else {"config": self.config}),
+            **({} if self.qp_rule == DEFAULT_RULE else {"qp_rule": self.qp_rule.text}),
         }
 
 
@@ -461,7 +464,7 @@ def check_note(folder: Path, options: PairOptions) -> None:
         found = dict(parse_json(read_bytes(note)))
     except (BitstreamError, ValueError, TypeError) as error:
         raise InputError(f"{note}: cannot be read: {error}; make the pairs anew in another folder") from error
-    found.setdefault("config", "ai")
+    found = {"config": "ai", "qp_rule": DEFAULT_RULE.text} | found
     for key, value in _note_of(options).items():
         if found.get(key) != value:
             raise InputError(
@@ -477,7 +480,8 @@ def _note(folder: Path, options: PairOptions) -> None:
 
 
 def _note_of(options: PairOptions) -> dict[str, object]:
-    return {"config": options.config} | {key: options.identity[key] for key in ("encoder", "presets")}
+    said = {"config": options.config, "qp_rule": options.qp_rule.text}
+    return said | {key: options.identity[key] for key in ("encoder", "presets")}
 
 
 def _keep_original(target: Path, original: Packed) -> None:
@@ -497,7 +501,9 @@ def _coded(unit: PairUnit, encoder: VvcEncoder) -> list[tuple[Frame, int | None]
     """The decoded pictures that are kept of a scene, and with inter pictures the QP that a network is told of each."""
     encoded = encoder.encode(read_yuv(unit.raw, unit.format), unit.format.fps)
     is_inter = encoder.options.configuration.is_inter
-    told: Sequence[int | None] = strength_qps(read_vvc_stream(encoded.stream)) if is_inter else [None]
+    told: Sequence[int | None] = [None]
+    if is_inter:
+        told = told_qps(qps_of_pictures(read_vvc_stream(encoded.stream), encoder.options.qp), unit.options.qp_rule)
     decoded = decode_vvc(encoded.stream, width=unit.format.width, height=unit.format.height, check=False)
     pairs = zip(decoded, told, strict=True)
     kept = {place for place, _ in unit.targets}

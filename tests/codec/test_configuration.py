@@ -45,6 +45,15 @@ def test_intra_periods_are_the_multiples_of_the_group_nearest_to_a_second(fps, p
     assert (ALL_INTRA.chunk_pictures(Fraction(fps), 4), LOW_DELAY_B.chunk_pictures(Fraction(fps), 4)) == (4, None)
 
 
+def ahead_by(gop_size: int, n_pictures: int) -> list[int]:
+    """Number in the order of coding of each picture: the last of each group first, as far as there are pictures."""
+    coded = [0]
+    for first in range(1, n_pictures, gop_size):
+        group = range(first, min(first + gop_size, n_pictures))
+        coded += [group[-1], *group[:-1]]
+    return [coded.index(place) for place in range(n_pictures)]
+
+
 @pytest.mark.parametrize(
     ("name", "types", "order", "fault"),
     [
@@ -52,6 +61,12 @@ def test_intra_periods_are_the_multiples_of_the_group_nearest_to_a_second(fps, p
         ("ai", "III", range(3), None),
         ("ra", "I" + "B" * 32, [0, *range(2, 33), 1], "no intra picture every 32 pictures"),
         ("ra", "I" + "B" * 31 + "I", [0, *range(2, 33), 1], None),
+        ("ra", "I" + "B" * 31 + "I", ahead_by(16, 33), "it coded groups of 16 pictures, must be 32"),
+        ("ra", "I" + "B" * 31 + "I", ahead_by(32, 33), None),
+        ("ra", "I" + "B" * 31 + "IB", ahead_by(32, 34), None),
+        ("ra", "I" + "B" * 31, ahead_by(16, 32), None),
+        ("ra", "I" + ("B" * 31 + "I") * 2, ahead_by(64, 65), "it coded groups of 64 pictures, must be 32"),
+        ("ra", "I" + "B" * 31 + "IB", [*range(1, 32), 0, 32, 33], None),  # led by an IDR picture, as vvencapp begins
         ("ra", "I" * 33, range(33), "it coded intra pictures only"),
         ("ra", "I" + "B" * 31 + "I", range(33), "it coded pictures in their order"),
         ("ra", "IBB", [0, 2, 1], None),

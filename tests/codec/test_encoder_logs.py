@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vvc_nnr.codec.encoder_logs import EncoderLog, read_encoder_log
+from vvc_nnr.codec.encoder_logs import read_encoder_log
 from vvc_nnr.errors import InputError
 
 VTM = """VVCSoftware: VTM Encoder Version 23.13 [Linux][GCC 12.2.0][64 bit] [SIMD=AVX2]
@@ -50,18 +50,34 @@ Command, Date/Time, Elapsed Time, FPS, Bitrate
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (VTM + SUMMARY, EncoderLog("VTM 23.13", 4, 2420, (1000, 20, 300, 1100))),
-        (HM, EncoderLog("HM 16.20", 2, 11000, (5000, 6000))),
-        (VVENC, EncoderLog("vvenc 1.15.0-dev", 3, 10048, None)),
-        (X265, EncoderLog("x265 4.3+49-020d7054", 3, 14120, None)),
-        (X265_CSV, EncoderLog("x265", 3, 5520, (4728, 104, 688))),
-        (X265_CSV.replace("\\n", "\\r\\n"), EncoderLog("x265", 3, 5520, (4728, 104, 688))),
-        ("Real Format : 64x48 50Hz" + SUMMARY, EncoderLog("", 4, 2420, None)),
+        (VTM + SUMMARY, ("VTM 23.13", 4, 2420, (1000, 20, 300, 1100))),
+        (HM, ("HM 16.20", 2, 11000, (5000, 6000))),
+        (VVENC, ("vvenc 1.15.0-dev", 3, 10048, None)),
+        (X265, ("x265 4.3+49-020d7054", 3, 14120, None)),
+        (X265_CSV, ("x265", 3, 5520, (4728, 104, 688))),
+        (X265_CSV.replace("\\n", "\\r\\n"), ("x265", 3, 5520, (4728, 104, 688))),
+        ("Real Format : 64x48 50Hz" + SUMMARY, ("", 4, 2420, None)),
     ],
 )
-def test_bits_of_a_log(text: str, expected: EncoderLog, tmp_path: Path) -> None:
+def test_bits_of_a_log(text: str, expected: tuple[object, ...], tmp_path: Path) -> None:
     (tmp_path / "log").write_text(text)
-    assert read_encoder_log(tmp_path / "log") == expected
+    found = read_encoder_log(tmp_path / "log")
+    assert (found.encoder, found.n_pictures, found.n_bits, found.picture_bits) == expected
+
+
+def test_pictures_come_with_the_qp_of_the_access_point_that_they_are_coded_behind(tmp_path: Path) -> None:
+    lines = [
+        "POC 0 TId: 0 ( IDR_N_LP, I-SLICE, QP 30 ) 9 bits [Y",
+        "POC 4 LId:  0 TId: 0 ( CRA, I-SLICE, QP 31 ) 9 bits [Y",
+        "POC 2 TId: 1 ( RASL, B-SLICE, QP 35 ) 9 bits [Y",
+        "POC 6 TId: 2 ( TRAIL, B-SLICE, QP 36 ) 9 bits [Y",
+    ]
+    (tmp_path / "log").write_text("\n".join(lines))
+    found = read_encoder_log(tmp_path / "log")
+    assert found.pictures is not None
+    told = [(each.poc, each.slice_type, each.qp, each.temporal_layer) for each in found.pictures]
+    assert told == [(0, "I", 30, 0), (2, "B", 35, 1), (4, "I", 31, 0), (6, "B", 36, 2)]
+    assert found.access_point_qps == (30, 31, 31, 31)
 
 
 def test_a_rate_needs_the_pictures_per_second(tmp_path: Path) -> None:

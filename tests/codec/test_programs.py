@@ -27,27 +27,27 @@ vvenc [info]:\tTotal Frames |   Bitrate     Y-PSNR    U-PSNR    V-PSNR    YUV-PS
 
 def test_vtm_lines():
     assert parse_encoder_log(VTM) == [
-        LoggedPicture(0, "I", 37, 398392, "IDR_N_LP"),
-        LoggedPicture(16, "B", 34, 200, "STSA"),
-        LoggedPicture(1, "P", -4, 7, "TRAIL"),
+        LoggedPicture(0, "I", 37, 398392, "IDR_N_LP", 0),
+        LoggedPicture(16, "B", 34, 200, "STSA", 1),
+        LoggedPicture(1, "P", -4, 7, "TRAIL", 0),
     ]
 
 
 def test_early_vtm_lines_give_the_qp_used():
-    assert parse_encoder_log(EARLY_VTM) == [LoggedPicture(3, "I", 38, 398392)]
+    assert parse_encoder_log(EARLY_VTM) == [LoggedPicture(3, "I", 38, 398392, "", 0)]
 
 
 def test_vvenc_lines():
     assert parse_encoder_log(VVENC) == [
-        LoggedPicture(0, "I", 32, 23320, "IDR_N_LP"),
-        LoggedPicture(1, "I", 32, 23312, "CRA"),
+        LoggedPicture(0, "I", 32, 23320, "IDR_N_LP", 0),
+        LoggedPicture(1, "I", 32, 23312, "CRA", 0),
     ]
 
 
 @pytest.mark.parametrize("end", [", TF 0", ", TF 12", " TF 1, x 3.5", ""])
 def test_what_stands_behind_the_qp_does_not_matter(end: str) -> None:
     line = f"POC    15 TId: 0 (IDR_W_RADL, I-SLICE, QP 24{end})      16360 bits [Y 40.1999 dB    U 43.3981 dB ]"
-    assert parse_encoder_log(line) == [LoggedPicture(15, "I", 24, 16360, "IDR_W_RADL")]
+    assert parse_encoder_log(line) == [LoggedPicture(15, "I", 24, 16360, "IDR_W_RADL", 0)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.decisions.block_decisions import switched_off
-from vvc_nnr.filters.decisions.coding import encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.sequence_file import DecisionReader, encode_sequence, parse_sequence
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
@@ -168,7 +168,7 @@ def test_decisions_that_are_damaged(refused: Callable[..., str], blurred: Path, 
         (tmp_path / "bad.bin").write_bytes(damaged)
         assert "bad.bin: " in refused(blurred, "--decisions", tmp_path / "bad.bin")
     (tmp_path / "bad.bin").write_bytes(b"\x01" + data[1:])
-    assert "version 1: this program reads version 2" in refused(blurred, "--decisions", tmp_path / "bad.bin")
+    assert "version 1: this program reads versions 2 to 4" in refused(blurred, "--decisions", tmp_path / "bad.bin")
 
 
 def test_a_place_that_cannot_be_written_is_known_before_the_work(
@@ -195,7 +195,29 @@ def test_without_wiener_filters(run: Run, y4m: Path, blurred: Path, decided: Pat
     plain, full = (parse_sequence((decided.parent / name).read_bytes()) for name in ("plain.bin", decided.name))
     format = next(iter(read_y4m(blurred))).format()
     assert sum(map(len, plain.payloads)) < sum(map(len, full.payloads))
-    assert not any(any(plain.picture(i, format).wieners) for i in range(2))
-    assert any(full.picture(i, format).wieners[0] for i in range(2))
+    without, fitted = (
+        [reader.picture(format).wieners for _ in range(2)] for reader in map(DecisionReader, (plain, full))
+    )
+    assert not any(map(any, without))
+    assert any(wieners[0] for wieners in fitted)
     pairs = zip(read_y4m(y4m), read_y4m(decided.parent / "b.y4m"), read_y4m(decided.parent / "out.y4m"), strict=True)
-    assert all(frame_psnr_db(o, with_them).y > frame_psnr_db(o, without).y for o, without, with_them in pairs)
+    assert all(frame_psnr_db(o, with_them).y > frame_psnr_db(o, bare).y for o, bare, with_them in pairs)
+
+
+def test_the_encoder_chooses_what_qp_the_network_is_told(
+    run: Run, y4m: Path, blurred: Path, networks: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """Of files too, whose QP is the user's: pictures are coded together then, and the decoder needs no candidates."""
+    out, again, decided = tmp_path / "out.y4m", tmp_path / "again.y4m", tmp_path / "d.bin"
+    command = ("filter", blurred, "--model", networks / "post.safetensors", "--qp", "32")
+    made = ("--original", y4m, "--decisions-out", decided, "--qp-candidates", "27,slice+5,base-9")
+    run(*command, "-o", out, *made)
+    found = parse_sequence(decided.read_bytes())
+    assert ([rule.text for rule in found.candidates], found.n_pictures) == (["27", "slice+5", "23"], 2)
+    run(*command, "-o", again, "--decisions", decided)
+    assert again.read_bytes() == out.read_bytes()
+    assert "--qp-candidates: are the encoder's" in refused(blurred, "--qp-candidates", "27")
+    many = ",".join(str(qp) for qp in range(20, 28))
+    assert "must be at most 7, each once" in refused(blurred, *made[:-1], many)
+    assert "QP rule 'own'" in refused(blurred, *made[:-1], "own")
+    assert "must be at most 7, each once" in refused(blurred, *made[:-1], "27,base-5")

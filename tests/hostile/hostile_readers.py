@@ -13,8 +13,8 @@ import pickle
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -75,10 +75,18 @@ from vvc_nnr.filters.decisions.block_decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.decisions.coding import MadeWith, encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.joint_coding import JointEncoder
+from vvc_nnr.filters.decisions.sequence_file import (
+    DecisionReader,
+    MadeWith,
+    encode_sequence,
+    joint_sequence,
+    parse_sequence,
+)
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
+from vvc_nnr.filters.networks.told_qp import parse_rule
 from vvc_nnr.filters.training.loop import Optimiser, TrainOptions, _load, _State
 from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.filters.training.run import noted_pictures
@@ -472,6 +480,8 @@ def _read_npy(data: bytes, folder: Path) -> object:
 
 
 _FORMAT = VideoFormat(300, 200, 10, "420")
+_MOST_PICTURES = 20
+"""Of decisions that are coded together a head may claim any number; who filters reads as many as there are pictures."""
 
 
 def _random_decisions(seed: int) -> Decisions:
@@ -501,7 +511,16 @@ def _decision_seeds() -> list[bytes]:
         encode_sequence([plain], _FORMAT),
         encode_sequence([plain], _FORMAT, MadeWith(bytes(range(32)), 37, "int8")),
         encode_sequence([], _FORMAT),
+        *(_joint_decisions(n, rules) for n, rules in ((1, ()), (3, ("slice", "first-5", "27")), (0, ()))),
     ]
+
+
+def _joint_decisions(n_pictures: int, rules: Sequence[str]) -> bytes:
+    encoder = JointEncoder(_FORMAT, 1 + len(rules))
+    for seed in range(n_pictures):
+        encoder.code(replace(_random_decisions(seed), qp_candidate=seed % (1 + len(rules))))
+    made_with = MadeWith(bytes(range(32)), None, "float32")
+    return joint_sequence(encoder.finish(), n_pictures, _FORMAT, made_with, [parse_rule(text) for text in rules])
 
 
 def _resealed(random: Random, data: bytes) -> bytes:
@@ -521,9 +540,11 @@ def _resealed(random: Random, data: bytes) -> bytes:
 def _read_decisions(data: bytes, folder: Path) -> object:
     sequence = parse_sequence(data)
     format = VideoFormat(sequence.width, sequence.height, 10, sequence.chroma_format)
-    pictures = [sequence.picture(index, format) for index in range(len(sequence.payloads))]
+    reader = DecisionReader(sequence)
+    pictures = [reader.picture(format) for _ in range(min(sequence.n_pictures, _MOST_PICTURES))]
     # Not the same bytes: padding bits of a head may have any value under a checksum that was made anew.
-    assert parse_sequence(encode_sequence(pictures, format)).payloads == sequence.payloads
+    if sequence.n_joint is None:
+        assert parse_sequence(encode_sequence(pictures, format)).payloads == sequence.payloads
     return pictures
 
 

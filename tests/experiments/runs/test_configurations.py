@@ -12,26 +12,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vvc_nnr.codec import configuration
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
+from vvc_nnr.codec.nal import INTRA_TYPES
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.slice_qp import output_qps
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
+from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.runs.manifest import ListedPictures, read_manifest
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.filters.decisions import sequence
-from vvc_nnr.filters.decisions.coding import parse_sequence
-from vvc_nnr.filters.in_stream import strength_qps
-from vvc_nnr.filters.inference.runner import filter_frame
-from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.filters.decisions.sequence_file import DecisionReader, parse_sequence
+from vvc_nnr.filters.in_stream import qps_of_pictures, strength_qps
+from vvc_nnr.filters.inference.runner import Runner, filter_frame
+from vvc_nnr.filters.networks.in_loop import LadderFilter
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, parse_rule
+from vvc_nnr.filters.zoo import load_filter, load_inloop_filter, network_metadata
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
@@ -114,11 +120,9 @@ def test_networks_are_told_the_qp_of_each_picture(
 def test_decisions_are_worth_their_bits_at_the_qp_of_their_picture(
     clip: Source, options: ToolOptions, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vvc_nnr.experiments.runs import tool_by_tool
-
     asked: list[int] = []
-    decide = tool_by_tool.decide
-    monkeypatch.setattr(tool_by_tool, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    decide = sequence.decide
+    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[3]) or decide(*given))
     run_tool_by_tool([clip], tmp_path / "out", replace(options, decisions="on"), PROVENANCE, cache=cache)
     rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
     assert asked == [row.slice_qp for row in rows if row.way == "codec"]
@@ -129,7 +133,7 @@ def test_the_command_filter_weighs_bits_so_too(
 ) -> None:
     asked: list[int] = []
     decide = sequence.decide
-    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[-1]) or decide(*given))
+    monkeypatch.setattr(sequence, "decide", lambda *given: asked.append(given[3]) or decide(*given))
     stream = tmp_path / "clip.266"
     assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
     words = ["filter", str(stream), "--model", str(networks / "post.safetensors"), "-o", str(tmp_path / "out.y4m")]
@@ -138,10 +142,9 @@ def test_the_command_filter_weighs_bits_so_too(
     assert tuple(asked) == output_qps(known) != tuple(strength_qps(known))
 
 
-def test_the_command_filter_decides_as_the_experiment_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte, for the same stream, whatever the temporal layer."""
-    from vvc_nnr.experiments.runs import tool_by_tool
-
+@pytest.mark.parametrize("candidates", ["", "slice,first-4,base"])
+def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_path: Path) -> None:
+    """The same pictures and bits for the same stream, whatever the temporal layer, decoded again from those bits."""
     rng = np.random.default_rng(7)
     wide = np.add.outer(np.arange(48), np.arange(64 + 3 * 16)) + rng.integers(0, 24, (48, 112))
     chroma = (np.add.outer(np.arange(24), np.arange(32)) + rng.integers(0, 24, (24, 32)) + 60).astype(np.uint8)
@@ -151,23 +154,130 @@ def test_the_command_filter_decides_as_the_experiment_does(tmp_path: Path, monke
         for frame in frames:
             writer.write(frame)
     assert main(["encode", str(clip), "--qp", "22", "--config", "ra", "-o", str(stream)]) == 0
-    words = ["filter", str(stream), "--model", network, "-o", str(tmp_path / "out.y4m"), "--original", str(clip)]
-    assert main([*words, "--decisions-out", str(tmp_path / "out.dec")]) == 0
+    out, again, decided = (tmp_path / name for name in ("out.y4m", "again.y4m", "out.dec"))
+    asked = ["--qp-candidates", candidates] if candidates else []
+    told = ["--qp-candidates", candidates.replace("base", "22")] if candidates else []  # which headers do not say
+    words = ["filter", str(stream), "--model", network, "-o", str(out), "--original", str(clip)]
+    assert main([*words, "--decisions-out", str(decided), *told]) == 0
+    assert main(["filter", str(stream), "--model", network, "-o", str(again), "--decisions", str(decided)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+    carrying = tmp_path / "self.266"
+    words = ["sei", "insert", str(stream), "--network", network, "--decisions", str(decided), "-o", str(carrying)]
+    assert main(words) == 0
+    assert main(["filter", str(carrying), "-o", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
     known = read_vvc_stream(stream)
     assert len(set(output_qps(known))) > 2
-    experiment: list[bytes] = []
-    encode = tool_by_tool.encode_decisions
-    monkeypatch.setattr(
-        tool_by_tool, "encode_decisions", lambda decisions: experiment.append(encode(decisions)) or experiment[-1]
-    )
-    words = ["experiment", "tool-by-tool", "--sequences", str(clip), "--config", "ra", "--qps", "22"]
-    words += ["--decisions", "wiener", "--networks", network, "--compress", "none", "--out", str(tmp_path / "out")]
+    words = ["experiment", "tool-by-tool", "--sequences", str(clip), "--config", "ra", "--qps", "22", *asked]
+    words += ["--decisions", "wiener", "--networks", network, "--compress", "none", "--out", str(tmp_path / "results")]
     assert main(words) == 0
-    rows = read_tools(tmp_path / "out").rows
+    rows = read_tools(tmp_path / "results").rows
     assert tuple(row.slice_qp for row in rows if row.way == "codec") == output_qps(known)
-    with_wiener_filters = experiment[1::2]
-    assert parse_sequence((tmp_path / "out.dec").read_bytes()).payloads == tuple(with_wiener_filters)
-    assert len({*with_wiener_filters} - {b""}) > 2, "nothing was decided"
+    found = parse_sequence(decided.read_bytes())
+    wiener = [row for row in rows if row.way == "wiener"]
+    assert (found.n_joint, sum(row.n_decision_bits for row in wiener)) == (17, 8 * len(found.payloads[0]))
+    assert found.payloads[0]
+    reader, qps = DecisionReader(found), qps_of_pictures(known)
+    rules = [DEFAULT_RULE, *found.candidates]
+    for row, frame, each in zip(wiener, open_source(out).frames(), qps, strict=True):
+        assert row.network_qp == rules[reader.picture(frame.format()).qp_candidate].qp(each)
+        assert row.psnr_y_db == frame_psnr_db(frames[row.picture].to_bit_depth(10), frame).y
+    assert bool(candidates) == any(
+        row.network_qp != full.network_qp
+        for row, full in zip(wiener, (row for row in rows if row.way == "full"), strict=True)
+    )
+
+
+def test_a_filter_of_somebody_else_stands_in_the_same_table(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fixed patches with a plane of the strength, told as 1 or by the QP of the slice, beside a bundled network."""
+    onnx = pytest.importorskip("onnx")
+    weights = np.random.default_rng(0).normal(0, 1e-4, (6, 7, 9, 9)).astype(np.float32)
+    weights[range(6), range(6), 4, 4] += 1
+    sides = [("input", [1, 7, 72, 72]), ("output", [1, 6, 64, 64])]
+    given, returned = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in sides)
+    node = onnx.helper.make_node("Conv", ["input", "weight"], ["output"])
+    tensors = [onnx.numpy_helper.from_array(weights, "weight")]
+    graph = onnx.helper.make_graph([node], "peer", [given], [returned], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    for name in ("strong", "by-qp"):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    layout = "planes=yuv420-packed,qp=plane,patch=72,overlap=4"
+    words = ["experiment", "tool-by-tool", "--config", "ra", "--sequences", str(clip.path), "--qps", "37"]
+    words += ["--networks", str(tmp_path / "strong.onnx"), str(tmp_path / "by-qp.onnx"), options.networks[0]]
+    words += ["--layout", f"strong={layout},qp-value=1", "--layout", f"by-qp={layout},qp-scale=63,qp-rule=slice"]
+    words += ["--compress", "none", "--decisions", "on", "--cache", str(cache), "--out", str(tmp_path / "out")]
+    assert main([*words, "--threads", "1"]) == 0
+    assert "PSNR gain per QP" in capsys.readouterr().out
+    rows = read_tools(tmp_path / "out").rows
+    assert {row.network for row in rows} == {"", "strong", "by-qp", "post"}
+    assert {row.way for row in rows if row.network == "by-qp"} == {"full", "decisions"}
+    of_slices = [(row.network_qp, row.slice_qp) for row in rows if (row.network, row.way) == ("by-qp", "full")]
+    assert all(told == own for told, own in of_slices)
+    assert len({told for told, _ in of_slices}) > 2
+    said = {"strong": f"{layout},qp-value=1", "by-qp": f"{layout},qp-scale=63,qp-rule=slice"}
+    models = {name: load_filter(tmp_path / f"{name}.onnx", layout=text).network for name, text in said.items()}
+    coded = VvcEncoder(VvcOptions(37, n_threads=1, config="ra"), cache).encode(clip.frames(), clip.format.fps)
+    frame = next(decode_vvc(coded.stream))
+    for name, network in models.items():
+        runner = Runner(network, layout=said[name])
+        row = next(each for each in rows if (each.network, each.way, each.picture) == (name, "full", 0))
+        scores = frame_psnr_db(next(clip.frames()).to_bit_depth(10), runner.filter_frame(frame, coded.pictures[0].qp))
+        assert row.psnr_y_db == pytest.approx(scores.y, abs=1e-4)
+
+
+def test_a_network_is_told_by_its_own_rule_from_within_a_stream_too(clip: Source, tmp_path: Path) -> None:
+    """`sei insert` puts its file into the stream, and with it the rule."""
+    torch.manual_seed(0)
+    network = LadderFilter(8, 1)
+    torch.nn.init.normal_(network.tail.weight)
+    stream, coded, files = tmp_path / "clip.266", tmp_path / "self.266", []
+    assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
+    for rule in ("first+3", "slice", "base"):
+        network.qp_rule = parse_rule(rule)
+        files.append(tmp_path / f"{rule}.nnc")
+        files[-1].write_bytes(compress(network, metadata=network_metadata(network)))
+    outputs = []
+    for file in files[:2]:
+        assert main(["sei", "insert", str(stream), "--network", str(file), "-o", str(coded)]) == 0
+        assert main(["filter", str(coded), "-o", str(tmp_path / "own.y4m")]) == 0
+        assert main(["filter", str(stream), "--model", str(file), "-o", str(tmp_path / "named.y4m")]) == 0
+        outputs.append((tmp_path / "own.y4m").read_bytes())
+        assert outputs[-1] == (tmp_path / "named.y4m").read_bytes()
+    assert outputs[0] != outputs[1]
+    loaded = load_inloop_filter(files[1])
+    known = read_vvc_stream(stream)
+    expected = Runner(loaded).filter_frames(zip(decode_vvc(known), output_qps(known), strict=True))
+    assert [a.tobytes() for a in open_source(tmp_path / "own.y4m").frames()] == [b.tobytes() for b in expected]
+
+
+def test_a_network_that_is_told_by_the_encoders_qp_needs_it(
+    clip: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, stream = LadderFilter(8, 1), tmp_path / "clip.266"
+    network.qp_rule = parse_rule("base-1")
+    (tmp_path / "base.nnc").write_bytes(compress(network, metadata=network_metadata(network)))
+    assert main(["encode", str(clip.path), "--qp", "37", "--config", "ra", "-o", str(stream)]) == 0
+    words = ["filter", str(stream), "--model", str(tmp_path / "base.nnc"), "-o", str(tmp_path / "out.y4m")]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "clip.266: QP rule base-1: the network is told by the QP that the encoder was asked for" in error
+    assert main([*words, "--qp", "37", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["qp"] == 36
+
+
+def test_a_sequence_whose_last_row_is_lost_is_decided_anew(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path
+) -> None:
+    """Decisions of a picture follow from those before it: the row comes back as it was, and no other comes twice."""
+    out, asked = tmp_path / "out", replace(options, decisions="on")
+    run_tool_by_tool([clip], out, asked, PROVENANCE, cache=cache)
+    rows = out / "tool_by_tool.tsv"
+    before = timeless(rows)
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    run_tool_by_tool([clip], out, asked, PROVENANCE, cache=cache)
+    assert timeless(rows) == before
 
 
 def test_pictures_decoded_elsewhere_are_of_one_configuration(
@@ -182,6 +292,41 @@ def test_pictures_decoded_elsewhere_are_of_one_configuration(
     assert main([*words, "ra"]) == 0
     assert "Random access, as named and not checked" in capsys.readouterr().out
     assert {row.config for row in read_tools(tmp_path / "out").rows} == {"ra"}
+
+
+def test_logs_say_of_inter_pictures_decoded_elsewhere_what_headers_do(
+    clip: Source, options: ToolOptions, cache: Path, tmp_path: Path
+) -> None:
+    """With a log of each picture rows are those of the run that coded them; without, networks get the encoding's QP."""
+    coded = VvcEncoder(VvcOptions(37, n_threads=1, config="ra"), cache).encode(clip.frames(), clip.format.fps)
+    stream = read_vvc_stream(coded.stream)
+    with Y4mWriter(clip.path.parent / "decoded.y4m", next(decode_vvc(stream)).format(Fraction(25))) as writer:
+        for frame in decode_vvc(stream):
+            writer.write(frame)
+    types = {True: "CRA", False: "TRAIL"}
+    lines = {
+        unit.poc: f"POC {unit.poc} TId: {unit.temporal_layer} ( {types[unit.unit.nal_unit_type in INTRA_TYPES]}, "
+        for unit in stream.pictures
+    }
+    of_output = {stream.pictures[i].poc: each for i, each in zip(stream.output_order, coded.pictures, strict=True)}
+    texts = [
+        f"{lines[unit.poc]}{of_output[unit.poc].slice_type}-SLICE, QP {of_output[unit.poc].qp} ) "
+        f"{of_output[unit.poc].n_bits} bits [Y"
+        for unit in stream.pictures
+    ]
+    (clip.path.parent / "clip.log").write_text("\n".join(texts).replace("CRA", "IDR_N_LP", 1))
+    head, row = "sequence\tqp\toriginal\tdecoded\t", f"clip\t37\t{clip.path.name}\tdecoded.y4m\t"
+    found = {}
+    for column, cell in (("log", "clip.log"), ("bits", "9000")):
+        (clip.path.parent / "m.tsv").write_text(f"{head}{column}\n{row}{cell}\n")
+        listed = ListedPictures(read_manifest(clip.path.parent / "m.tsv"), "m.tsv", config="ra")
+        run_tool_by_tool(listed.sources, tmp_path / column, options, PROVENANCE, decoded=listed)
+        found[column] = timeless(tmp_path / column / "tool_by_tool.tsv")
+    run_tool_by_tool([clip], tmp_path / "own", options, PROVENANCE, cache=cache)
+    own = timeless(tmp_path / "own" / "tool_by_tool.tsv")
+    assert found["log"] == own
+    assert {row["slice_type"] for row in own} == {"I", "B"}
+    assert {row["network_qp"] for row in found["bits"]} == {None, 37}
 
 
 @pytest.mark.parametrize("names", ["ra", "ai,ldb"])

@@ -8,6 +8,7 @@ import pytest
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.charts import final_variants, layer_chart
+from vvc_nnr.experiments.plots import charts_figure
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.records.settings import LastRun
@@ -63,7 +64,13 @@ def test_gains_per_temporal_layer(inter: list[ToolRow], networks: tuple[NetworkR
     assert [row["Slice QP"] for row in rows[:3]] == [19, 22, 25]
     assert table.title == "PSNR gain per temporal layer, random access"
     results = stored(inter, networks).results()
-    (series,) = layer_chart(results, final_variants(results)).series
+    chart = layer_chart(results, final_variants(results))
+    (series,) = chart.series
+    assert chart.x.names == ((-1.0, "intra"), (0.0, "0"), (3.0, "3"))
+    assert [chart.x.text(x) for x, _ in series.points] == [f"temporal layer {name}" for name in ("intra", "0", "3")]
+    axes = charts_figure("Temporal layers", [chart]).axes[0]
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["intra", "0", "3"]
     assert [x for x, _ in series.points] == [-1, 0, 3]
     assert [y for _, y in series.points] == pytest.approx([0.15, 0.35, 0.45])
 

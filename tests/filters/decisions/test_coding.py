@@ -16,7 +16,8 @@ from vvc_nnr.filters.decisions.block_decisions import (
     Decisions,
     block_grid,
 )
-from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions, encode_sequence, parse_sequence
+from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
+from vvc_nnr.filters.decisions.sequence_file import DecisionReader, encode_sequence, parse_sequence
 from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.sequences.frame import VideoFormat
 
@@ -129,8 +130,9 @@ def test_a_sequence_comes_back(random_wiener: MakeWiener, format: VideoFormat, s
     sequence = parse_sequence(encode_sequence(pictures, format))
     assert (sequence.width, sequence.height) == (format.width, format.height)
     assert sequence.payloads == tuple(encode_decisions(p) for p in pictures)
-    for i, picture in enumerate(pictures):
-        assert_same(sequence.picture(i, format), picture)
+    reader = DecisionReader(sequence)
+    for picture in pictures:
+        assert_same(reader.picture(format), picture)
 
 
 @given(FORMATS, st.lists(st.integers(0, 100), max_size=3), st.data())
@@ -157,7 +159,7 @@ def test_a_sequence_for_other_pictures(random_wiener: MakeWiener) -> None:
     sequence = parse_sequence(encode_sequence([random_decisions(format, 1, random_wiener)], format))
     for other in (VideoFormat(199, 150), VideoFormat(200, 151), VideoFormat(200, 150, 8, "444")):
         with pytest.raises(InputError, match="decisions for pictures of 200x150, 4:2:0; these are"):
-            sequence.picture(0, other)
+            DecisionReader(sequence).picture(other)
 
 
 def test_a_picture_too_large() -> None:

@@ -6,6 +6,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import get_args
@@ -14,12 +15,22 @@ import numpy as np
 import pytest
 
 from vvc_nnr.filters.decisions.block_decisions import MAX_STRENGTH, SCALES, Decisions, block_grid
-from vvc_nnr.filters.decisions.coding import MadeWith, encode_decisions, encode_sequence
+from vvc_nnr.filters.decisions.coding import encode_decisions
+from vvc_nnr.filters.decisions.joint_coding import JointEncoder
+from vvc_nnr.filters.decisions.sequence_file import MadeWith, encode_sequence, joint_sequence
 from vvc_nnr.filters.decisions.wiener import WienerFilter
 from vvc_nnr.filters.inference.choice import Precision
+from vvc_nnr.filters.networks.told_qp import parse_rule
 from vvc_nnr.sequences.frame import VideoFormat
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "decisions.md").read_text()
+JOINT_GOLDEN = "c5d2ffc496aa7aca54bc6d930247bc6b18"
+JOINT_HEAD = (
+    "0" "000000" "10",  # no QP; int8
+    "011" "00" "100" "01" "01010",  # two candidates: slice + 0, first - 3
+    "0000000011000111" "0000000010110011" "01" "10110" "1",  # 200x180, 4:2:0, six pictures
+)  # fmt: skip
+"""What stands behind the network's hash."""
 GOLDEN = "65604fca56ca14ad93e48c16b6e72345ec32f8f810f6000000000160a60f14ae42f880"
 BELOW, ABOVE = [3 / 4, 1 / 2, 0], [5 / 4, 3 / 2]
 
@@ -175,6 +186,109 @@ def test_a_decoder_written_from_the_document(random_wiener: Callable[..., Wiener
     assert read_picture(data, width, height, n_components) == (block_size, list(strengths), expected, filters)
 
 
+def read_joint(data: bytes, width: int, height: int, n_components: int, n_pictures: int, n_candidates: int) -> list:
+    """Candidate, components (strength, map or None) and Wiener filters of each picture."""
+    bins = Bins(data)
+    one = dict(zip(("as before", "64", "as last", "other", "has wiener"), starting(56, 32, 32, 8, 8), strict=True))
+    kinds = [
+        {"known": starting(32)[0], "earlier": starting(32, 32, 32), "off": starting(8)[0], "plain": starting(32)[0],
+         "map": {"differs": starting(*differs), "above": starting(2, 8, 30, 55, 62), "far": {}}}
+        for differs in ((13, 26, 39), (6, 17, 37))
+    ]  # fmt: skip
+    farther = [[32768, 1] for _ in range(n_candidates)]
+    wiener_contexts = [
+        {"plain": {}, **{g: {"zero": starting(z), "negative": starting(n), "longer": starting(*longer)}
+                         for g, (z, n, longer) in table_of_starts(name).items()}}
+        for name in ("Y", "Cb and Cr")
+    ]  # fmt: skip
+    history = [[(16, None), (0, None)] for _ in range(n_components)]
+    last_wieners: list = [None] * n_components
+    candidate, found = 0, []
+
+    def component(c: int, size: int) -> tuple:
+        contexts, grid = kinds[min(c, 1)], (-(-height // size), -(-width // size))
+        known = [each for each in history[c] if each[1] is None or (len(each[1]), len(each[1][0])) == grid]
+        if known and bins.code(contexts["known"]):
+            place = 0
+            while place < len(known) - 1 and bins.code(contexts["earlier"][place]):
+                place += 1
+            return known[place]
+        if bins.code(contexts["off"]):
+            return 0, None
+        strength = 1 + sum(bins.code([32768, 1]) << i for i in reversed(range(5)))
+        if bins.code(contexts["plain"]):
+            return strength, None
+        rows = [[1.0] * grid[1] for _ in range(grid[0])]
+        read_map(bins, contexts["map"], rows)
+        return strength, rows
+
+    for _ in range(n_pictures):
+        if bins.code(one["as before"]):
+            components = [each[0] for each in history]
+        else:
+            size = 64 if bins.code(one["64"]) else 128
+            components = [component(c, size) for c in range(n_components)]
+        history = [[new, *(e for e in old if e != new)][:4] for new, old in zip(components, history, strict=True)]
+        told = 0
+        if any(strength for strength, _ in components):
+            if n_candidates > 1 and bins.code(one["other"]):
+                others = [each for each in range(n_candidates) if each != candidate]
+                place = 0
+                while place < len(others) - 1 and bins.code(farther[place]):
+                    place += 1
+                candidate = others[place]
+            told = candidate
+        wieners: list = [None] * n_components
+        if bins.code(one["has wiener"]):
+            for c in range(n_components):
+                if last_wieners[c] is not None and bins.code(one["as last"]):
+                    wieners[c] = last_wieners[c]
+                else:
+                    wieners[c] = read_wiener(bins, wiener_contexts[min(c, 1)], is_luma=c == 0)
+                last_wieners[c] = wieners[c] or last_wieners[c]
+        found.append((told, components, wieners))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_decoder_of_pictures_together_written_from_the_document(
+    random_wiener: Callable[..., WienerFilter], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    n_components, n_candidates = int(rng.choice([1, 3])), int(rng.integers(1, 5))
+    format = VideoFormat(int(rng.integers(1, 400)), int(rng.integers(1, 300)), 10, "420" if n_components > 1 else "400")
+    encoder, unit, expected = JointEncoder(format, n_candidates), SCALES.index(1.0), []
+    seen: list[tuple[int, tuple[int, np.ndarray], WienerFilter | None]] = []
+    for _ in range(9):
+        size = int(rng.choice([64, 128]))
+        grid = block_grid(format.width, format.height, size)
+        components, wieners = [], []
+        for c in range(n_components):
+            strength = int(rng.integers(0, MAX_STRENGTH + 1) * (rng.random() < 0.8))
+            choices = rng.integers(0, len(SCALES), grid).astype(np.uint8)
+            if not strength or rng.random() < 0.4:
+                choices[:] = unit
+            wiener = random_wiener(c, int(rng.integers(50))) if rng.random() < 0.3 else None
+            alike = [each for each in seen if each[0] == c and each[1][1].shape == grid]
+            if alike and rng.random() < 0.7:
+                _, (strength, choices), wiener = alike[int(rng.integers(len(alike)))]
+            seen.append((c, (strength, choices), wiener))
+            components.append((strength, choices))
+            wieners.append(wiener)
+        told = int(rng.integers(n_candidates)) if any(strength for strength, _ in components) else 0
+        strengths, maps = zip(*components, strict=True)
+        encoder.code(Decisions(size, strengths, maps, tuple(wieners), told))
+        plain = [bool((m == unit).all()) or not s for s, m in components]
+        of_picture = [
+            (s, None if p else [[SCALES[k] for k in row] for row in m])
+            for (s, m), p in zip(components, plain, strict=True)
+        ]
+        filters = [(w.shift, w.clip_log2, w.set_of_class, w.coefficients.tolist()) if w else None for w in wieners]
+        expected.append((told, of_picture, filters))
+    found = read_joint(encoder.finish(), format.width, format.height, n_components, 9, n_candidates)
+    assert found == expected
+
+
 def ue_code(bits: str, order: int) -> tuple[int, str]:
     """An Exp-Golomb code as H.274 has it, and the bits behind it."""
     n_zeros = bits.index("1")
@@ -250,6 +364,21 @@ def test_fixed_bytes() -> None:
     assert data.hex().startswith(head)
     assert data[:-4].hex().endswith(GOLDEN)
     assert int.from_bytes(data[-4:], "big") == zlib.crc32(data[:-4])
+
+
+def test_fixed_bytes_of_pictures_together() -> None:
+    maps = np.array([[3, 3, 4, 4], [3, 0, 1, 4], [2, 3, 5, 5]], np.uint8)
+    format = VideoFormat(200, 180, 10)
+    first = Decisions(64, (14, 0, 20), (maps, maps, 5 - maps))
+    full = Decisions(64, (16, 16, 16), (np.full_like(maps, 3),) * 3)
+    encoder = JointEncoder(format, 3)
+    for picture in (full, full, first, replace(first, qp_candidate=2), full, first):
+        encoder.code(picture)
+    assert encoder.finish().hex() == JOINT_GOLDEN
+    rules = [parse_rule("slice"), parse_rule("first-3")]
+    data = joint_sequence(encoder.finish(), 6, format, MadeWith(bytes(range(32)), None, "int8"), rules)
+    head = "04" + "0001020304050607" + f"{int(''.join(JOINT_HEAD), 2):016x}"
+    assert data[:-4].hex() == head + JOINT_GOLDEN
 
 
 def test_the_document_names_every_number() -> None:

@@ -16,8 +16,9 @@ from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.networks.planes import pack
+from vvc_nnr.filters.networks.told_qp import parse_rule
 from vvc_nnr.filters.training import scenes
-from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
+from vvc_nnr.filters.training.in_loop import InLoopRun, _initial_network, train_inloop
 from vvc_nnr.filters.training.pairs import PairOptions, PairSet, make_pairs, pairs_digest
 from vvc_nnr.filters.training.scenes import Scene, kept_pictures, split, training_scenes
 from vvc_nnr.sequences.source import open_source, open_sources, open_writer
@@ -147,3 +148,31 @@ def test_only_post_filters_are_trained_on_inter_pictures(folder, tmp_path):
     with pytest.raises(InputError, match="loop filters none, configuration ra"):
         train_inloop(InLoopRun(data=folder, out=tmp_path / "new", config="ra"), {})
     assert not (tmp_path / "new").exists()
+
+
+def test_pairs_have_the_qps_of_the_networks_own_rule(scene, pairs, tmp_path):
+    """Not those of another: pairs of one rule are refused for another."""
+    own = replace(OPTIONS, qp_rule=parse_rule("slice"))
+    with pytest.raises(InputError, match=r"pairs of the qp_rule first\+3, asked for slice"):
+        make_pairs([scene], pairs, own)
+    names = make_pairs([scene], tmp_path, own)
+    encoded = VvcEncoder(VvcOptions(32, n_threads=1, config="ra")).encode(scene.frames)
+    slices = [encoded.pictures[place].qp for place in (0, 3, 5)]
+    assert [PairSet(tmp_path, "all", (32,)).told_qp(i, 0) for i in range(3)] == slices
+    assert slices != [PairSet(pairs, "all", (32,)).told_qp(i, 0) for i in range(3)]
+    base = replace(OPTIONS, qp_rule=parse_rule("base"))
+    make_pairs([scene], tmp_path / "base", base)
+    assert [PairSet(tmp_path / "base", "all", (32,)).told_qp(i, 0) for i in range(3)] == [32] * 3
+    assert pairs_digest(tmp_path, names, own) != pairs_digest(pairs, names, OPTIONS)
+
+
+def test_a_training_says_the_rule_of_its_network(tmp_path):
+    options = InLoopRun(
+        data=tmp_path, out=tmp_path / "out", loop_filters="all", config="ra", rung="vlop", qp_rule="slice"
+    )
+    network, layout = _initial_network(options)
+    assert layout.qp_rule == network.layout.qp_rule == parse_rule("slice")
+    with pytest.raises(InputError, match="QP rule 'own'"):
+        replace(options, qp_rule="own").check()
+    with pytest.raises(InputError, match=r"qp_rule, arch: .* layout says it"):
+        replace(options, arch="nets.py:make", rung=None).check()
