@@ -209,7 +209,7 @@ FILTERS_TARGET_VNNI void convolve_vnni(const RowTask& task) {
 
 inline bool has_vnni() {
 #if NNR_X86
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
+  return nnr::has_instructions(nnr::kAvx512F | nnr::kAvx512Bw | nnr::kAvx512Vnni);
 #else
   return false;
 #endif

@@ -117,8 +117,7 @@ NNR_TARGET_AVX512 inline void run_queues_avx512(const Queue* queues, int n_queue
 
 inline QueueKernel queue_kernel(bool portable) {
 #if NNR_X86
-  const bool has_avx512 =
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  const bool has_avx512 = has_instructions(kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq);
   if (!portable && has_avx2() && has_avx512) return {kMaxQueues, run_queues_avx512};
   if (!portable && has_avx2()) return {2, run_queues_avx2};
 #endif

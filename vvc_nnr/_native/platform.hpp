@@ -40,6 +40,7 @@
 
 #if NNR_GNU && defined(__x86_64__) && !defined(_WIN32)
 #define NNR_X86 1
+#include <cpuid.h>
 #if !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 says it of its own header
@@ -57,9 +58,36 @@
 
 namespace nnr {
 
+#if NNR_X86
+// Instruction sets by their bits in leaf 7 of CPUID, EBX below ECX.
+constexpr uint64_t kAvx2 = 1ull << 5, kBmi2 = 1ull << 8;
+constexpr uint64_t kAvx512F = 1ull << 16, kAvx512Dq = 1ull << 17, kAvx512Cd = 1ull << 28, kAvx512Bw = 1ull << 30;
+constexpr uint64_t kAvx512Vl = 1ull << 31, kAvx512Vbmi = 1ull << 33, kAvx512Vbmi2 = 1ull << 38;
+constexpr uint64_t kAvx512Vnni = 1ull << 43;
+
+// Those of this processor whose registers the system keeps. Not all compilers can be asked: Zig's builtin finds none.
+inline uint64_t find_instruction_sets() {
+  constexpr unsigned kOsXsave = 1u << 27, kAvxState = 0x06, kAvx512State = 0xe6;
+  constexpr uint64_t kOfAvx512 = kAvx512F | kAvx512Dq | kAvx512Cd | kAvx512Bw | kAvx512Vl | kAvx512Vbmi |
+                                 kAvx512Vbmi2 | kAvx512Vnni;
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsXsave)) return 0;
+  unsigned kept, high;
+  asm("xgetbv" : "=a"(kept), "=d"(high) : "c"(0));
+  if ((kept & kAvxState) != kAvxState || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+  const uint64_t found = uint64_t{c} << 32 | b;
+  return (kept & kAvx512State) == kAvx512State ? found : found & ~kOfAvx512;
+}
+
+inline bool has_instructions(uint64_t sets) {
+  static const uint64_t found = find_instruction_sets();
+  return (found & sets) == sets;
+}
+#endif
+
 inline bool has_avx2() {
 #if NNR_X86
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+  return has_instructions(kAvx2 | kBmi2);
 #else
   return false;
 #endif

@@ -336,9 +336,8 @@ NNR_TARGET_WIDE inline void run_wide(WideState* states, Lane* lanes, LaneJob& jo
 }
 
 inline bool has_wide_lanes() {
-  return has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd") &&
-         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+  return has_avx2() && has_instructions(kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq | kAvx512Cd | kAvx512Vbmi |
+                                        kAvx512Vbmi2);
 }
 
 // What decode_lanes does, with up to kMaxWideLanes lanes, of two states.
