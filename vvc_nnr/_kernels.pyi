@@ -88,6 +88,7 @@ def quantise(
     weights: NDArray[np.float32],
     inverse_step: float,
     bit_weight: float,
+    sum_weights: tuple[int, float, float] | None,
     zero_rows: _Rows,
     portable: bool,
 ) -> tuple[int, NDArray[np.int32], float]: ...

@@ -56,10 +56,16 @@ BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const
 
 using PricedTensor = std::tuple<int, Array<int32_t>, double>;  // status, indices, cost
 
+using SumWeights = std::optional<std::tuple<int64_t, float, float>>;  // taps of a kernel; of kernels and of rows
+
 // The cost is no less than the squared error, in squared steps; infinite where it is not known.
 PricedTensor quantise(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
-                      const Rows& zero_rows, bool portable) {
-  const QuantiserInput input{layout, layout.values(weights), inverse_step, bit_weight, layout.rows(zero_rows), nullptr};
+                      const SumWeights& sum_weights, const Rows& zero_rows, bool portable) {
+  ErrorSums sums{};
+  if (sum_weights) std::tie(sums.n_taps, sums.kernel, sums.row) = *sum_weights;
+  require(!sum_weights || (layout.dependent && bit_weight == 0 && sums.n_taps > 0), "sums of errors");
+  const QuantiserInput input{layout,     layout.values(weights), inverse_step,
+                             bit_weight, layout.rows(zero_rows), nullptr, sum_weights ? &sums : nullptr};
   Array<int32_t> indices({layout.n_rows, layout.n_columns});
   int32_t* out = indices.mutable_data();
   Status status = Status::ok;

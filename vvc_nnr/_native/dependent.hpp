@@ -1,6 +1,7 @@
 // Dependent quantisation of a tensor: the search forward in coding order, the trace back, the indices.
 #pragma once
 
+#include "error_sums.hpp"
 #include "path_rate.hpp"
 #include "shared_rate.hpp"
 #include "status.hpp"
@@ -46,6 +47,7 @@ class NoRate {
   bool is_ready() const { return true; }
   void start() {}
   void begin_block_row() {}
+  void begin_segment(int64_t) {}
   void skip() {}
   void search(TrellisState& state, const float* weights, int64_t n, uint8_t* branches, uint8_t*) {
     search_(state, costs_, weights, n, inverse_step_, branches);
@@ -85,6 +87,7 @@ class DependentSearch {
       rate_.begin_block_row();
       for_each_segment(layout_, block_row, [&](const Segment& segment) {
         if (is_skipped(segment.row)) return skip();
+        rate_.begin_segment(segment.begin % layout_.n_columns);
         for (int64_t i = 0; i < segment.n; i += kPiece) {
           search_piece(input_.weights + segment.begin + i, std::min<int64_t>(kPiece, segment.n - i));
         }
@@ -167,6 +170,7 @@ Status quantise_dependent_as(const QuantiserInput& input, int32_t* indices, doub
 // Indices of the whole tensor, and what they cost. Requires finite weights; larger ones than 2^30 steps are clipped to
 // that; with sets, a plain layout.
 inline Status quantise_dependent(const QuantiserInput& input, int32_t* indices, double& cost, bool portable) {
+  if (input.error_sums) return quantise_dependent_as<SummedErrors>(input, indices, cost, portable);
   if (!(input.bit_weight > 0)) return quantise_dependent_as<NoRate>(input, indices, cost, portable);
   if (input.sets) return quantise_dependent_as<PathRate>(input, indices, cost, portable);
   return quantise_dependent_as<SharedRate>(input, indices, cost, portable);

@@ -32,10 +32,11 @@ struct Candidates {
     first = below > 1 ? below : 1;
   }
   static NNR_INLINE int32_t index(int32_t first, int32_t cls) { return (first + ((cls - first) & 3) + 1) >> 1; }
-  NNR_INLINE float distortion(int32_t cls) const {
-    const float miss = static_cast<float>(steps - first) - static_cast<float>((cls - first) & 3);
-    return miss * miss;
+  // By what the weight is larger than the level of a class.
+  NNR_INLINE float miss(int32_t cls) const {
+    return static_cast<float>(steps - first) - static_cast<float>((cls - first) & 3);
   }
+  NNR_INLINE float distortion(int32_t cls) const { return miss(cls) * miss(cls); }
   NNR_INLINE float zero_distortion() const { return static_cast<float>(steps) * static_cast<float>(steps); }
 };
 

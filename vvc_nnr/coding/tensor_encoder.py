@@ -62,6 +62,7 @@ from vvc_nnr.quantize.dependent import (
     QuantizedTensor,
     quantize_indices,
     row_errors,
+    sum_weights_of,
 )
 from vvc_nnr.quantize.quality import (
     WEAK_DB,
@@ -510,7 +511,10 @@ def _search(
     chosen = low_rate.lambda_of(values, step) if options.lambda_rd is None else options.lambda_rd
     lambda_rd = 0.0 if quantiser.by_role else chosen
     if not is_thorough or lambda_rd == 0:
-        return quantize_indices(values, params, step, lambda_rd)
+        weighs_sums = quantiser.weighs_sums and lambda_rd == 0
+        return quantize_indices(
+            values, params, step, lambda_rd, sum_weights=sum_weights_of(values.shape) if weighs_sums else None
+        )
     sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
     return quantize_thoroughly(values, params, step, lambda_rd, estimator_sets=sets)
 
