@@ -472,9 +472,7 @@ def _encode_floats(
     found = _search(values, params, quantiser, options)
     # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
     by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
-    max_error = math.inf if quantiser.max_level is not None else found.max_error * step**2
-    is_kept = is_surely_kept(original, max_error, by_rows=by_rows)
-    weak_db = None if is_kept else _weak_db(original, by_rows, found, params, step)
+    weak_db = _weak_db(original, by_rows, found, params, step)
     if book is not None and options.codebook == "force":
         return book, weak_db
     if job.parent is not None and not found.indices.any():
@@ -489,6 +487,8 @@ def _weak_db(
 ) -> float | None:
     """The SNR of a tensor, or of many of its rows; None unless one is below WEAK_DB."""
     errors = row_errors(values, found, params, step)
+    if found.row_errors is not None and is_surely_kept(values, float(errors.sum()), by_rows=by_rows):
+        return None
 
     def squared_error_below(limit: float) -> float:
         own = errors if limit == math.inf else row_errors(values, found, params, step, limit)

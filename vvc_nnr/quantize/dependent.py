@@ -33,8 +33,8 @@ SMALL_ROW_STEPS = 0.5
 SURE_SQUARE, VANISHING_STEPS = 2.0**-100, 2.0**-40
 
 
-# What the squared sum of the errors of a kernel, and of a row, is worth beside squared errors. The first costs 0.3 dB of
-# those and takes 6 dB from the sums of 3 x 3 kernels, the second 0.1 dB and takes 18 dB. Outputs of 25 networks had
+# What the squared sum of the errors of a kernel, and of a row, is worth beside squared errors. The first costs 0.3 dB
+# of those and takes 6 dB from the sums of 3 x 3 kernels, the second 0.1 dB and takes 18 dB. Outputs of 25 networks had
 # 1.3 dB more in the mean.
 KERNEL_SUM_WEIGHT, ROW_SUM_WEIGHT = 0.4, 0.05
 # The first axis of recurrent matrices is that of the directions, of which there are no more.
@@ -73,12 +73,12 @@ class QuantizedTensor:
     Attributes:
         indices: k, int32, (n_rows, n_columns).
         skipped_rows: The rows that must be coded as skipped, uint8; None: no row must.
-        max_error: The sum of squared errors is no more, in squared steps; inf where that is not known.
+        row_errors: Sum of squared errors of each row, in squared steps, float64, n_rows; None: not known.
     """
 
     indices: NDArray[np.int32]
     skipped_rows: NDArray[np.uint8] | None
-    max_error: float = math.inf
+    row_errors: NDArray[np.float64] | None = None
 
 
 def quantize_indices(
@@ -114,11 +114,9 @@ def quantize_indices(
     rows = rows_to_skip(weights, params, step if lambda_rd else 0.0)
     weight = lambda_rd * (DEPENDENT_BIT_WEIGHT if params.dq_flag else BIT_WEIGHT)
     sums = (sum_weights.n_taps, sum_weights.kernel, sum_weights.row) if sum_weights else None
-    status, indices, cost = _kernels.quantise(layout, weights, 1 / step, weight, sums, rows, portable)
+    status, indices, errors = _kernels.quantise(layout, weights, 1 / step, weight, sums, rows, portable)
     require_status(status)
-    n_skipped = int(rows.sum()) * params.n_columns if rows is not None else 0
-    max_error = cost + SMALL_ROW_STEPS**2 * n_skipped
-    return QuantizedTensor(indices, rows, max_error if max_error >= SURE_SQUARE * weights.size else math.inf)
+    return QuantizedTensor(indices, rows, errors)
 
 
 def levels_of(
@@ -141,15 +139,18 @@ def row_errors(
     """The sum of squared errors of each row, float64, n_rows: of the values that a decoder gets.
 
     Args:
-        values: float32, n_rows * n_columns numbers in any shape.
+        values: float32, n_rows * n_columns numbers in any shape: those that were quantised, unless its own errors are
+            not known.
         quantized: Their indices.
         params: Without a codebook.
         step: Quantisation step.
         limit: Only values below it count.
     """
     weights = np.ascontiguousarray(values).reshape(params.shape)
-    rows = quantized.skipped_rows
-    errors = _kernels.row_errors(params.layout(), weights, quantized.indices, rows, step, limit)
+    errors = quantized.row_errors
+    if errors is None or limit < math.inf:
+        rows = quantized.skipped_rows
+        errors = _kernels.row_errors(params.layout(), weights, quantized.indices, rows, step, limit)
     found = errors * step**2
     unsure = np.flatnonzero(errors < SURE_SQUARE * params.n_columns)
     if unsure.size:
