@@ -59,9 +59,6 @@ BESIDE_SHARE = 0.00035
 # Added to the SNR of the first weights in a network's order and taken from that of the last, in between in proportion:
 # errors of early layers pass through all others. Those of the last are evened out by none.
 EARLY_DB, LAST_DB = 3.0, 10.0
-# The last layer gets half of that where it has this share of the weights, and less beyond: it is dear then, and half of
-# nine such networks need none of it.
-LAST_SHARE = 0.05
 # Added to that of biases, norms and other vectors, which cost next to nothing.
 VECTOR_DB = 9.0
 
@@ -184,8 +181,7 @@ def _offsets_db(
     last = max(1, len(ordered) - 1)
     found |= {name: EARLY_DB * (1 - 2 * place / last) for place, name in enumerate(ordered)}
     if len(ordered) > 1:
-        share = weights[ordered[-1]].n_values / sum(spread.n_values for spread in weights.values())
-        found[ordered[-1]] += LAST_DB / (1 + share / LAST_SHARE)
+        found[ordered[-1]] += LAST_DB
     return found
 
 
