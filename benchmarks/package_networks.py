@@ -356,12 +356,12 @@ NETWORKS: dict[str, Source] = {
     ),
     "name-encoder": Source(
         "arabic-name-romanizer==0.2.0", "arabic_name_romanizer/resources/encoder.onnx", "embedding, GRU, ONNX",
-        lambda rng: {"src": rng.integers(1, 30, (2, 12)), "src_mask": np.ones((2, 12), bool)},
+        lambda rng: {"src": rng.integers(1, 30, (2, 12)), "src_mask": np.zeros((2, 12), bool)},
     ),
     "name-decoder": Source(
         "arabic-name-romanizer==0.2.0", "arabic_name_romanizer/resources/decoder.onnx", "GRU, attention, ONNX",
         lambda rng: {
-            "prefix": rng.integers(1, 25, (2, 6)), "src_mask": np.ones((2, 12), bool),
+            "prefix": rng.integers(1, 25, (2, 6)), "src_mask": np.zeros((2, 12), bool),
             "memory": _smooth(rng, 2, 12, 256), "hidden": _smooth(rng, 2, 2, 256),
         },
     ),

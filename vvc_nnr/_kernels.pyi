@@ -88,9 +88,10 @@ def quantise(
     weights: NDArray[np.float32],
     inverse_step: float,
     bit_weight: float,
+    sum_weights: tuple[int, float, float] | None,
     zero_rows: _Rows,
     portable: bool,
-) -> tuple[int, NDArray[np.int32], float]: ...
+) -> tuple[int, NDArray[np.int32], NDArray[np.float64] | None]: ...
 def quantise_by_paths(
     layout: Layout,
     weights: NDArray[np.float32],
@@ -101,6 +102,7 @@ def quantise_by_paths(
     portable: bool,
 ) -> tuple[int, NDArray[np.int32], float]: ...
 def to_levels(layout: Layout, indices: NDArray[np.int32], skipped_rows: _Rows) -> NDArray[np.int32]: ...
+def row_energies(rows: NDArray[np.float32]) -> NDArray[np.float64]: ...
 def row_errors(
     layout: Layout,
     weights: NDArray[np.float32],

@@ -56,25 +56,36 @@ BinRecord record_bins(const Layout& layout, const Array<int32_t>& indices, const
 
 using PricedTensor = std::tuple<int, Array<int32_t>, double>;  // status, indices, cost
 
-// The cost is no less than the squared error, in squared steps; infinite where it is not known.
-PricedTensor quantise(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
-                      const Rows& zero_rows, bool portable) {
-  const QuantiserInput input{layout, layout.values(weights), inverse_step, bit_weight, layout.rows(zero_rows), nullptr};
+using SumWeights = std::optional<std::tuple<int64_t, float, float>>;  // taps of a kernel; of kernels and of rows
+
+using QuantisedTensor = std::tuple<int, Array<int32_t>, std::optional<Array<double>>>;  // status, indices, row errors
+
+// Squared errors of rows in squared steps, where quantisation is dependent.
+QuantisedTensor quantise(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
+                      const SumWeights& sum_weights, const Rows& zero_rows, bool portable) {
+  ErrorSums sums{};
+  if (sum_weights) std::tie(sums.n_taps, sums.kernel, sums.row) = *sum_weights;
+  require(!sum_weights || (layout.dependent && bit_weight == 0 && sums.n_taps > 0), "sums of errors");
+  const QuantiserInput input{layout,     layout.values(weights), inverse_step,
+                             bit_weight, layout.rows(zero_rows), nullptr, sum_weights ? &sums : nullptr};
   Array<int32_t> indices({layout.n_rows, layout.n_columns});
   int32_t* out = indices.mutable_data();
   Status status = Status::ok;
-  double cost = std::numeric_limits<double>::infinity();
+  std::optional<Array<double>> row_errors;
+  if (layout.dependent) row_errors.emplace(layout.n_rows);
+  double* errors = row_errors ? row_errors->mutable_data() : nullptr;
   {
     py::gil_scoped_release release;
+    double cost = 0;
     if (layout.dependent) {
-      status = quantise_dependent(input, out, cost, portable);
+      status = quantise_dependent(input, out, errors, cost, portable);
     } else if (bit_weight > 0) {
       status = quantise_uniform_with_rate(input, out);
     } else {
       quantise_uniform(input.weights, layout.n(), static_cast<float>(inverse_step), out, portable);
     }
   }
-  return {static_cast<int>(status), indices, cost};
+  return {static_cast<int>(status), indices, row_errors};
 }
 
 PricedTensor quantise_by_paths(const Layout& layout, const Array<float>& weights, double inverse_step, float bit_weight,
@@ -88,7 +99,7 @@ PricedTensor quantise_by_paths(const Layout& layout, const Array<float>& weights
   Status status;
   {
     py::gil_scoped_release release;
-    status = quantise_dependent(input, out, cost, portable);
+    status = quantise_dependent(input, out, nullptr, cost, portable);
   }
   return {static_cast<int>(status), indices, cost};
 }
@@ -101,6 +112,17 @@ Array<int32_t> to_levels(const Layout& layout, const Array<int32_t>& indices, co
   py::gil_scoped_release release;
   indices_to_levels(layout, k, rows, out);
   return levels;
+}
+
+Array<double> row_energies(const Array<float>& rows) {
+  require(rows.ndim() == 2, "two dimensions");
+  Array<double> sums(rows.shape(0));
+  const float* w = rows.data();
+  double* out = sums.mutable_data();
+  const int64_t n_rows = rows.shape(0), n_columns = rows.shape(1);
+  py::gil_scoped_release release;
+  sum_row_squares(w, n_rows, n_columns, out);
+  return sums;
 }
 
 Array<double> row_errors(const Layout& layout, const Array<float>& weights, const Array<int32_t>& indices,
@@ -168,6 +190,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("quantise", &quantise);
   m.def("quantise_by_paths", &quantise_by_paths);
   m.def("to_levels", &to_levels);
+  m.def("row_energies", &row_energies);
   m.def("row_errors", &row_errors);
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);

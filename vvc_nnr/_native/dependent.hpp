@@ -1,6 +1,7 @@
 // Dependent quantisation of a tensor: the search forward in coding order, the trace back, the indices.
 #pragma once
 
+#include "error_sums.hpp"
 #include "path_rate.hpp"
 #include "shared_rate.hpp"
 #include "status.hpp"
@@ -14,8 +15,8 @@ inline void search_by_distortion(TrellisState& state, PieceCosts& costs, const f
 }
 
 inline void write_indices_portable(const float* weights, const uint8_t* classes, int64_t n, double inverse_step,
-                                   bool has_rate, int32_t* out) {
-  write_indices(weights, classes, n, inverse_step, has_rate, out);
+                                   bool has_rate, int32_t* out, float* squares) {
+  write_indices(weights, classes, n, inverse_step, has_rate, out, squares);
 }
 
 #if NNR_X86
@@ -26,8 +27,8 @@ NNR_TARGET_AVX2 inline void search_by_distortion_avx2(TrellisState& state, Piece
 }
 
 NNR_TARGET_AVX2 inline void write_indices_avx2(const float* weights, const uint8_t* classes, int64_t n,
-                                               double inverse_step, bool has_rate, int32_t* out) {
-  write_indices(weights, classes, n, inverse_step, has_rate, out);
+                                               double inverse_step, bool has_rate, int32_t* out, float* squares) {
+  write_indices(weights, classes, n, inverse_step, has_rate, out, squares);
 }
 #endif
 
@@ -46,6 +47,7 @@ class NoRate {
   bool is_ready() const { return true; }
   void start() {}
   void begin_block_row() {}
+  void begin_segment(int64_t) {}
   void skip() {}
   void search(TrellisState& state, const float* weights, int64_t n, uint8_t* branches, uint8_t*) {
     search_(state, costs_, weights, n, inverse_step_, branches);
@@ -56,6 +58,19 @@ class NoRate {
   decltype(&search_by_distortion) search_ = search_by_distortion;
   PieceCosts costs_;
 };
+
+// In eight sums, which every instruction set adds in the same order.
+NNR_INLINE double sum_in_lanes(const float* values, int64_t n) {
+  float sums[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += values[i + lane];
+  }
+  for (int lane = 0; i < n; ++i, ++lane) sums[lane] += values[i];
+  double total = 0;
+  for (const float sum : sums) total += static_cast<double>(sum);
+  return total;
+}
 
 template <class Rate>
 class DependentSearch {
@@ -76,8 +91,9 @@ class DependentSearch {
 
   bool is_ready() const { return branches_ && skips_ && zeros_ && rate_.is_ready(); }
 
-  // Requires is_ready(). Returns what the path costs in squared steps, by the rate's own count.
-  double run(int32_t* indices) {
+  // Requires is_ready(). Returns what the path costs in squared steps, by the rate's own count; `row_errors`, n_rows, the
+  // sums of squared errors, may be null.
+  double run(int32_t* indices, double* row_errors) {
     state_.start();
     rate_.start();
     for (int64_t block_row = 0; block_row < layout_.n_block_rows(); ++block_row) {
@@ -85,6 +101,7 @@ class DependentSearch {
       rate_.begin_block_row();
       for_each_segment(layout_, block_row, [&](const Segment& segment) {
         if (is_skipped(segment.row)) return skip();
+        rate_.begin_segment(segment.begin % layout_.n_columns);
         for (int64_t i = 0; i < segment.n; i += kPiece) {
           search_piece(input_.weights + segment.begin + i, std::min<int64_t>(kPiece, segment.n - i));
         }
@@ -92,7 +109,7 @@ class DependentSearch {
       });
     }
     trace_back();
-    write(indices);
+    write(indices, row_errors);
     return cost_;
   }
 
@@ -128,21 +145,36 @@ class DependentSearch {
     }
   }
 
-  void write(int32_t* indices) const {
+  void write(int32_t* indices, double* row_errors) const {
+    if (row_errors) std::fill(row_errors, row_errors + layout_.n_rows, 0.0);
     int64_t at = 0;
     for (int64_t block_row = 0; block_row < layout_.n_block_rows(); ++block_row) {
       for_each_segment(layout_, block_row, [&](const Segment& segment) {
-        int32_t* out = indices + segment.begin;
-        if (is_skipped(segment.row)) {
-          std::memset(out, 0, static_cast<size_t>(segment.n) * sizeof *out);
-          return true;
+        const bool skipped = is_skipped(segment.row);
+        for (int64_t i = 0; i < segment.n; i += kPiece) {
+          const int64_t n = std::min<int64_t>(kPiece, segment.n - i), begin = segment.begin + i;
+          const double squared_error = skipped ? write_zeros(begin, n, indices) : write_piece(begin, n, at, indices);
+          if (!skipped) at += n;
+          if (row_errors) row_errors[segment.row] += squared_error;
         }
-        const uint8_t* classes = branches_.get() + at;
-        write_(input_.weights + segment.begin, classes, segment.n, input_.inverse_step, Rate::kHasRate, out);
-        at += segment.n;
         return true;
       });
     }
+  }
+
+  double write_piece(int64_t begin, int64_t n, int64_t at, int32_t* indices) const {
+    float squares[kPiece];
+    write_(input_.weights + begin, branches_.get() + at, n, input_.inverse_step, Rate::kHasRate, indices + begin, squares);
+    return sum_in_lanes(squares, n);
+  }
+
+  double write_zeros(int64_t begin, int64_t n, int32_t* indices) const {
+    float squares[kPiece];
+    std::memset(indices + begin, 0, static_cast<size_t>(n) * sizeof *indices);
+    for (int64_t i = 0; i < n; ++i) {
+      squares[i] = Candidates(input_.weights[begin + i], input_.inverse_step).zero_distortion();
+    }
+    return sum_in_lanes(squares, n);
   }
 
   const QuantiserInput& input_;
@@ -157,19 +189,22 @@ class DependentSearch {
 };
 
 template <class Rate>
-Status quantise_dependent_as(const QuantiserInput& input, int32_t* indices, double& cost, bool portable) {
+Status quantise_dependent_as(const QuantiserInput& input, int32_t* indices, double* row_errors, double& cost,
+                             bool portable) {
   const std::unique_ptr<DependentSearch<Rate>> search(new (std::nothrow) DependentSearch<Rate>(input, portable));
   if (!search || !search->is_ready()) return Status::out_of_memory;
-  cost = search->run(indices);
+  cost = search->run(indices, row_errors);
   return Status::ok;
 }
 
-// Indices of the whole tensor, and what they cost. Requires finite weights; larger ones than 2^30 steps are clipped to
+// Indices of the whole tensor, the squared errors of its rows unless that is null, and what they cost. Requires finite weights; larger ones than 2^30 steps are clipped to
 // that; with sets, a plain layout.
-inline Status quantise_dependent(const QuantiserInput& input, int32_t* indices, double& cost, bool portable) {
-  if (!(input.bit_weight > 0)) return quantise_dependent_as<NoRate>(input, indices, cost, portable);
-  if (input.sets) return quantise_dependent_as<PathRate>(input, indices, cost, portable);
-  return quantise_dependent_as<SharedRate>(input, indices, cost, portable);
+inline Status quantise_dependent(const QuantiserInput& input, int32_t* indices, double* row_errors, double& cost,
+                                 bool portable) {
+  if (input.error_sums) return quantise_dependent_as<SummedErrors>(input, indices, row_errors, cost, portable);
+  if (!(input.bit_weight > 0)) return quantise_dependent_as<NoRate>(input, indices, row_errors, cost, portable);
+  if (input.sets) return quantise_dependent_as<PathRate>(input, indices, row_errors, cost, portable);
+  return quantise_dependent_as<SharedRate>(input, indices, row_errors, cost, portable);
 }
 
 }  // namespace nnr

@@ -41,6 +41,7 @@ class PathRate {
   bool is_ready() const { return paths_ != nullptr; }
   void start() { paths_->bin_weight = input_.bit_weight / (1 << kCostBits); }
   void begin_block_row() { paths_->start(input_.layout, input_.sets); }
+  void begin_segment(int64_t) {}
 
   // States move on as in TrellisState::skip, and paths with them.
   void skip() {

@@ -64,6 +64,33 @@ inline void indices_to_levels(const TensorLayout& layout, const int32_t* indices
 
 constexpr int kErrorPiece = 256, kErrorLanes = 8;
 
+// Sum of squares of each row, in float64; n_rows entries. Lanes give the same sums by every instruction set.
+NNR_INLINE void sum_row_squares_as(const float* weights, int64_t n_rows, int64_t n_columns, double* sums) {
+  for (int64_t row = 0; row < n_rows; ++row) {
+    const float* at = weights + row * n_columns;
+    double lanes[kErrorLanes] = {};
+    int64_t i = 0;
+    for (; i + kErrorLanes <= n_columns; i += kErrorLanes) {
+      for (int lane = 0; lane < kErrorLanes; ++lane) {
+        lanes[lane] += static_cast<double>(at[i + lane]) * static_cast<double>(at[i + lane]);
+      }
+    }
+    for (; i < n_columns; ++i) lanes[0] += static_cast<double>(at[i]) * static_cast<double>(at[i]);
+    sums[row] = 0;
+    for (const double sum : lanes) sums[row] += sum;
+  }
+}
+
+NNR_TARGET_AVX2 inline void sum_row_squares_avx2(const float* weights, int64_t n_rows, int64_t n_columns,
+                                                 double* sums) {
+  sum_row_squares_as(weights, n_rows, n_columns, sums);
+}
+
+inline void sum_row_squares(const float* weights, int64_t n_rows, int64_t n_columns, double* sums) {
+  has_avx2() ? sum_row_squares_avx2(weights, n_rows, n_columns, sums)
+             : sum_row_squares_as(weights, n_rows, n_columns, sums);
+}
+
 // Sum of squares, in squared steps, of weight less level times step, of the weights below a limit. Lanes give the same sum
 // by every instruction set.
 NNR_INLINE double sum_squared_errors(const float* weights, const int32_t* levels, int64_t n, float step, float limit) {

@@ -71,6 +71,7 @@ class SharedRate {
   }
 
   void begin_block_row() {}
+  void begin_segment(int64_t) {}
   void skip() { n_skips_before_ = (n_skips_before_ + 1) & 3; }
 
   // One piece. What the search left of all weights before lies in front of `branches` and `zeros`.

@@ -32,10 +32,11 @@ struct Candidates {
     first = below > 1 ? below : 1;
   }
   static NNR_INLINE int32_t index(int32_t first, int32_t cls) { return (first + ((cls - first) & 3) + 1) >> 1; }
-  NNR_INLINE float distortion(int32_t cls) const {
-    const float miss = static_cast<float>(steps - first) - static_cast<float>((cls - first) & 3);
-    return miss * miss;
+  // By what the weight is larger than the level of a class.
+  NNR_INLINE float miss(int32_t cls) const {
+    return static_cast<float>(steps - first) - static_cast<float>((cls - first) & 3);
   }
+  NNR_INLINE float distortion(int32_t cls) const { return miss(cls) * miss(cls); }
   NNR_INLINE float zero_distortion() const { return static_cast<float>(steps) * static_cast<float>(steps); }
 };
 
@@ -252,18 +253,20 @@ NNR_INLINE uint8_t trace_step(int& state, unsigned branches, unsigned zeros) {
   return static_cast<uint8_t>((found >> 4 & (is_zero - 1)) | (kZeroClass & (0 - is_zero)));
 }
 
-// The indices of weights whose classes are known. Without a rate term the nearer of zero and the class's level was
-// meant.
+// The indices of weights whose classes are known, and their squared errors, in squared steps. Without a rate term the
+// nearer of zero and the class's level was meant.
 NNR_INLINE void write_indices(const float* weights, const uint8_t* classes, int64_t n, double inverse_step,
-                              bool has_rate, int32_t* out) {
+                              bool has_rate, int32_t* out, float* squares) {
   for (int64_t i = 0; i < n; ++i) {
     const Candidates at(weights[i], inverse_step);
     const int32_t cls = classes[i];
     const bool may_be_zero = !has_rate & (((cls + 1) & 2) == 0);
-    const bool is_zero = (cls == kZeroClass) | (may_be_zero & (at.zero_distortion() <= at.distortion(cls)));
+    const float zero = at.zero_distortion(), other = at.distortion(cls);
+    const bool is_zero = (cls == kZeroClass) | (may_be_zero & (zero <= other));
     const int32_t size = Candidates::index(at.first, cls);
     const int32_t sign = weights[i] < 0 ? -1 : 1;
     out[i] = is_zero ? 0 : sign * size;
+    squares[i] = is_zero ? zero : other;
   }
 }
 

@@ -62,6 +62,7 @@ from vvc_nnr.quantize.dependent import (
     QuantizedTensor,
     quantize_indices,
     row_errors,
+    sum_weights_of,
 )
 from vvc_nnr.quantize.quality import (
     WEAK_DB,
@@ -471,9 +472,7 @@ def _encode_floats(
     found = _search(values, params, quantiser, options)
     # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
     by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
-    max_error = math.inf if quantiser.max_level is not None else found.max_error * step**2
-    is_kept = is_surely_kept(original, max_error, by_rows=by_rows)
-    weak_db = None if is_kept else _weak_db(original, by_rows, found, params, step)
+    weak_db = _weak_db(original, by_rows, found, params, step)
     if book is not None and options.codebook == "force":
         return book, weak_db
     if job.parent is not None and not found.indices.any():
@@ -488,6 +487,8 @@ def _weak_db(
 ) -> float | None:
     """The SNR of a tensor, or of many of its rows; None unless one is below WEAK_DB."""
     errors = row_errors(values, found, params, step)
+    if found.row_errors is not None and is_surely_kept(values, float(errors.sum()), by_rows=by_rows):
+        return None
 
     def squared_error_below(limit: float) -> float:
         own = errors if limit == math.inf else row_errors(values, found, params, step, limit)
@@ -510,7 +511,10 @@ def _search(
     chosen = low_rate.lambda_of(values, step) if options.lambda_rd is None else options.lambda_rd
     lambda_rd = 0.0 if quantiser.by_role else chosen
     if not is_thorough or lambda_rd == 0:
-        return quantize_indices(values, params, step, lambda_rd)
+        weighs_sums = quantiser.weighs_sums and lambda_rd == 0
+        return quantize_indices(
+            values, params, step, lambda_rd, sum_weights=sum_weights_of(values.shape) if weighs_sums else None
+        )
     sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
     return quantize_thoroughly(values, params, step, lambda_rd, estimator_sets=sets)
 

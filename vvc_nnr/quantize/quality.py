@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr import _kernels
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 
 # Mean squared error in squared steps: dependent quantisation (measured at 3 bits and more), and uniform.
@@ -283,7 +284,7 @@ def _places(n: int, size: int = SAMPLE_SIZE) -> NDArray[np.int64]:
     return (np.arange(size) * n + (np.arange(size) * 40503) % n) // size
 
 
-def _rows(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def _rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The slices along the first axis; one of vectors."""
     return values.reshape(values.shape[0], -1) if values.ndim > 1 else values.reshape(1, -1)
 
@@ -588,10 +589,9 @@ def _has_rows(values: NDArray[np.float32]) -> bool:
     return values.ndim > 1 and values.shape[0] > 1 and values.size >= MIN_ROW_SIZE * values.shape[0]
 
 
-def _row_powers(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _row_powers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean square of each row."""
-    found: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / max(1, rows.shape[1])
-    return found
+    return _kernels.row_energies(np.ascontiguousarray(rows)) / max(1, rows.shape[1])
 
 
 def _squared_error(values: NDArray[np.float32], decoded: NDArray[Any], step: float, limit: float) -> float:

@@ -287,7 +287,7 @@ def quantize_thoroughly(
         raise InputError(f"lambda_rd {lambda_rd}: the thorough search needs a number above 0")
     rows = rows_to_skip(weights, params, step)
     weight = lambda_rd * DEPENDENT_BIT_WEIGHT
-    status, fast, _ = _kernels.quantise(params.layout(), weights, 1 / step, weight, rows, portable)
+    status, fast, _ = _kernels.quantise(params.layout(), weights, 1 / step, weight, None, rows, portable)
     require_status(status)
     search = _Search(weights, params, step, lambda_rd, rows, portable)
     if weights.size > MAX_TRIAL_VALUES:

@@ -126,6 +126,7 @@ class Quantiser:
         max_level: The largest level, None if it is not limited.
         keeps_sign: Only zero becomes zero; uniform only.
         by_role: The step follows from the tensor's role, not from an option: no codebook, no weight of the rate.
+        weighs_sums: Sums of errors count beside squared errors.
     """
 
     qp: int
@@ -133,6 +134,7 @@ class Quantiser:
     max_level: int | None = None
     keeps_sign: bool = False
     by_role: bool = False
+    weighs_sums: bool = False
 
 
 def choose_quantiser(
@@ -181,7 +183,9 @@ def choose_quantiser(
         if spread is None or spread.snr_at(step_size(qp, options.qp_density)) < RAISED_DB:
             return None
     keeps_sign = rule is not None and rule.keeps_sign
-    return Quantiser(qp, options.use_dq and not keeps_sign, keeps_sign=keeps_sign)
+    use_dq = options.use_dq and not keeps_sign
+    by_spread = own_qp is not None and not is_named
+    return Quantiser(qp, use_dq, keeps_sign=keeps_sign, weighs_sums=use_dq and is_weight and by_spread)
 
 
 def _quantiser_of_values(values: NDArray[np.float32], rule: Rule, qp_density: int) -> Quantiser | None:

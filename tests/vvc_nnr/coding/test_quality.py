@@ -141,6 +141,18 @@ def test_qp_that_is_given_is_one_step_for_all() -> None:
     assert steps == {2.0**-8}
 
 
+@pytest.mark.parametrize(
+    ("options", "is_balanced"),
+    [({}, True), ({"quality": 25}, True), ({"bits_per_weight": 5}, True), ({"qp": -32}, False)],
+)
+def test_errors_of_kernels_do_not_add_up_unless_a_qp_is_given(options: dict[str, Any], is_balanced: bool) -> None:
+    network = {f"layer{place}.weight": normal((64, 32, 3, 3), 0.05, place) for place in range(3)}
+    decoded = decompress(compress(network, **options))
+    errors = np.concatenate([(network[name] - decoded[name]).reshape(-1, 9) for name in network])
+    share = float(np.square(errors.sum(1)).mean() / (9 * np.square(errors).mean()))
+    assert share < 0.45 if is_balanced else share > 0.8
+
+
 @pytest.mark.parametrize("wanted", [15.0, 25.0, 40.0])
 def test_quality_is_what_comes_back(wanted: float) -> None:
     network = layers()

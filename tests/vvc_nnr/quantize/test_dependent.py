@@ -17,7 +17,7 @@ from reference_values import NEXT_STATE, level_of
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
-from vvc_nnr.quantize.dependent import levels_of, quantize_indices, row_errors
+from vvc_nnr.quantize.dependent import SumWeights, levels_of, quantize_indices, row_errors, sum_weights_of
 
 UNIFORM, DEPENDENT = TensorParams(1, 6, False, 11), TensorParams(1, 6, True, 11)
 
@@ -100,12 +100,59 @@ def test_indices_are_equal_without_instruction_sets(n_rows, n_columns, scan_orde
     fast = quantize_indices(values, params, 1.0, lambda_rd)
     slow = quantize_indices(values, params, 1.0, lambda_rd, portable=True)
     np.testing.assert_array_equal(fast.indices, slow.indices)
+    if dq_flag:
+        np.testing.assert_array_equal(fast.row_errors, slow.row_errors)
     skipped = np.zeros(n_rows, np.uint8) if fast.skipped_rows is None else fast.skipped_rows
     assert not fast.indices[skipped != 0].any()
     if dq_flag:
         np.testing.assert_array_equal(
             levels_of(fast.indices, params, skipped), reference_levels(params, fast.indices, skipped)
         )
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns", "scan_order"), [(40, 90, 0), (70, 630, 2), (1, 1800, 0)])
+@pytest.mark.parametrize("scale", [0.4, 2.0, 30.0])
+def test_sums_of_errors_count_alike_without_instruction_sets(
+    n_rows: int, n_columns: int, scan_order: int, scale: float
+) -> None:
+    params = TensorParams(n_rows, n_columns, True, 11, scan_order)
+    values = laplacian(params.shape, scale)
+    found, portable = (
+        quantize_indices(values, params, 1.0, sum_weights=SumWeights(9, 0.4, 0.05), portable=each)
+        for each in (False, True)
+    )
+    np.testing.assert_array_equal(found.indices, portable.indices)
+    np.testing.assert_array_equal(found.row_errors, portable.row_errors)
+    levels = levels_of(found.indices, params, found.skipped_rows)
+    np.testing.assert_allclose(found.row_errors, np.square(values - levels).sum(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 3, 3), (32, 256), (2, 96, 64)])
+def test_errors_of_kernels_and_rows_do_not_add_up(shape: tuple[int, ...]) -> None:
+    values = laplacian(shape, 3.0)
+    params = TensorParams(shape[0], math.prod(shape[1:]), True, 11)
+    plain, balanced = (
+        values.reshape(params.shape)
+        - levels_of(quantize_indices(values, params, 1.0, sum_weights=each).indices, params)
+        for each in (None, sum_weights_of(shape))
+    )
+
+    def power_of_sums(errors: np.ndarray, n: int) -> float:
+        return float(np.square(errors.reshape(-1, n).sum(axis=1)).mean() / n)
+
+    assert np.square(balanced).mean() < 1.12 * np.square(plain).mean()
+    row = shape[2] if len(shape) == 3 else params.n_columns
+    assert power_of_sums(balanced, row) < 0.3 * power_of_sums(plain, row)
+    if len(shape) == 4:
+        assert power_of_sums(balanced, 9) < 0.4 * power_of_sums(plain, 9)
+
+
+def test_nothing_sums_over_vectors_and_kernels_are_whole() -> None:
+    assert sum_weights_of((7,)) is None
+    for params, lambda_rd in ((UNIFORM, 0.0), (DEPENDENT, 0.5), (TensorParams(1, 7, True, 11), 0.0)):
+        values = np.zeros(params.n_values, np.float32)
+        with pytest.raises(InputError, match="whole kernels"):
+            quantize_indices(values, params, 1.0, lambda_rd, sum_weights=SumWeights(3, 0.4, 0.05))
 
 
 @pytest.mark.parametrize("scan_order", [0, 1, 4])
@@ -183,6 +230,6 @@ def test_errors_of_rows_are_those_of_their_levels(dq_flag: bool, scan_order: int
     levels = levels_of(found.indices, params, found.skipped_rows)
     expected = np.square(values - levels * 0.4).sum(1)
     np.testing.assert_allclose(row_errors(values, found, params, 0.4), expected, rtol=1e-4)
-    assert expected.sum() <= found.max_error * 0.4**2 * 1.001
+    assert (found.row_errors is None) is not dq_flag
     small = np.where(np.abs(values) < 0.7, np.square(values - levels * 0.4), 0).sum(1)
     np.testing.assert_allclose(row_errors(values, found, params, 0.4, 0.7), small, rtol=1e-4)
