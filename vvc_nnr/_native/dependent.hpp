@@ -91,8 +91,8 @@ class DependentSearch {
 
   bool is_ready() const { return branches_ && skips_ && zeros_ && rate_.is_ready(); }
 
-  // Requires is_ready(). Returns what the path costs in squared steps, by the rate's own count; `row_errors`, n_rows, the
-  // sums of squared errors, may be null.
+  // Requires is_ready(). Returns what the path costs in squared steps, by the rate's own count. `row_errors`, n_rows,
+  // the sums of squared errors in squared steps, may be null.
   double run(int32_t* indices, double* row_errors) {
     state_.start();
     rate_.start();
@@ -164,7 +164,8 @@ class DependentSearch {
 
   double write_piece(int64_t begin, int64_t n, int64_t at, int32_t* indices) const {
     float squares[kPiece];
-    write_(input_.weights + begin, branches_.get() + at, n, input_.inverse_step, Rate::kHasRate, indices + begin, squares);
+    const uint8_t* classes = branches_.get() + at;
+    write_(input_.weights + begin, classes, n, input_.inverse_step, Rate::kHasRate, indices + begin, squares);
     return sum_in_lanes(squares, n);
   }
 
@@ -197,8 +198,8 @@ Status quantise_dependent_as(const QuantiserInput& input, int32_t* indices, doub
   return Status::ok;
 }
 
-// Indices of the whole tensor, the squared errors of its rows unless that is null, and what they cost. Requires finite weights; larger ones than 2^30 steps are clipped to
-// that; with sets, a plain layout.
+// Indices of the whole tensor, the squared errors of its rows unless that is null, and what they cost. Requires finite
+// weights; larger ones than 2^30 steps are clipped to that; with sets, a plain layout.
 inline Status quantise_dependent(const QuantiserInput& input, int32_t* indices, double* row_errors, double& cost,
                                  bool portable) {
   if (input.error_sums) return quantise_dependent_as<SummedErrors>(input, indices, row_errors, cost, portable);

@@ -43,8 +43,10 @@ NNR_INLINE void measure_errors(const float* weights, int64_t n, double inverse_s
     for (const int32_t cls : {0, 3}) miss[cls] = zero * zero <= miss[cls] * miss[cls] ? zero : miss[cls];
     errors.even[i][0] = sign * miss[0], errors.even[i][1] = sign * miss[3];
     errors.odd[i][0] = sign * miss[2], errors.odd[i][1] = sign * miss[1];
-    errors.even_cost[i][0] = own_weight * (miss[0] * miss[0]), errors.even_cost[i][1] = own_weight * (miss[3] * miss[3]);
-    errors.odd_cost[i][0] = own_weight * (miss[2] * miss[2]), errors.odd_cost[i][1] = own_weight * (miss[1] * miss[1]);
+    errors.even_cost[i][0] = own_weight * (miss[0] * miss[0]);
+    errors.even_cost[i][1] = own_weight * (miss[3] * miss[3]);
+    errors.odd_cost[i][0] = own_weight * (miss[2] * miss[2]);
+    errors.odd_cost[i][1] = own_weight * (miss[1] * miss[1]);
   }
 }
 

@@ -591,7 +591,8 @@ def _has_rows(values: NDArray[np.float32]) -> bool:
 
 def _row_powers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean square of each row."""
-    return _kernels.row_energies(np.ascontiguousarray(rows)) / max(1, rows.shape[1])
+    found: NDArray[np.float64] = _kernels.row_energies(np.ascontiguousarray(rows)) / max(1, rows.shape[1])
+    return found
 
 
 def _squared_error(values: NDArray[np.float32], decoded: NDArray[Any], step: float, limit: float) -> float:
