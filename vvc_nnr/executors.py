@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -112,7 +112,7 @@ class SlurmSettings:
 
 def in_this_process(
     function: Callable[[Argument], Result], arguments: Sequence[Argument]
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls one after the other."""
     for argument in arguments:
         yield argument, function(argument)
@@ -120,12 +120,13 @@ def in_this_process(
 
 def on_executor(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], executor: Executor
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls on an executor of the caller's, which stays open; left early, what waits there is cancelled."""
     futures = {executor.submit(function, argument): argument for argument in arguments}
     try:
         for future in as_completed(futures):
-            yield futures[future], _result(future)
+            result = _result(future)
+            yield futures[future], result
     finally:
         for future in futures:
             future.cancel()
@@ -133,7 +134,7 @@ def on_executor(
 
 def on_processes(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], n_workers: int
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls in new processes of this machine, one at a time in each.
 
     A process that is killed from outside, such as for its memory, takes all processes with it. New ones go on with the
@@ -161,7 +162,8 @@ def on_processes(
             yield argument, Lost("no worker process could be kept running; a script must start it behind `if __name__`")
             continue
         with _processes(1) as pool:
-            yield argument, _result(pool.submit(_called, function, argument))
+            alone = _result(pool.submit(_called, function, argument))
+            yield argument, alone
 
 
 def _windowed(
@@ -238,7 +240,7 @@ def _called(function: Callable[[Argument], Result], argument: Argument) -> Resul
 
 def on_dask(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], address: str
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls on the workers of a dask scheduler, where this package must be installed (extra `dask`).
 
     Args:
@@ -262,7 +264,7 @@ def on_dask(
 
 def on_slurm(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], settings: SlurmSettings, folder: Path
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls in one array of SLURM jobs (extra `slurm`), which are cancelled if the generator is left early.
 
     Args:
