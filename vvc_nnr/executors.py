@@ -252,14 +252,21 @@ def on_dask(
         InputError: If the package is not installed, or no scheduler answers.
     """
     _check_installed("distributed", "dask")
-    from distributed import Client
+    import distributed
 
     try:
-        client = Client(address, timeout=_DASK_TIMEOUT_S, set_as_default=False)
+        client = distributed.Client(address, timeout=_DASK_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"dask {address}: no scheduler answers there ({error}); must be as tcp://host:8786") from error
-    with client, contextlib.closing(on_executor(function, arguments, client.get_executor(pure=False))) as results:
-        yield from results
+    with client:
+        futures = client.map(function, list(arguments), pure=False)  # at once: the function is sent once
+        places = {future.key: place for place, future in enumerate(futures)}
+        try:
+            for future in distributed.as_completed(futures, loop=client.loop):
+                result: Result | Lost = _result(future)
+                yield arguments[places[future.key]], result
+        finally:
+            client.cancel(futures)
 
 
 def on_slurm(
@@ -322,6 +329,7 @@ def _results_of(job: Any, share: Sequence[Argument]) -> Iterator[tuple[Argument,
 
 
 def _result(future: Future[Result]) -> Result | Lost:
+    """The result of a future of any executor, dask's among them."""
     try:
         return future.result()
     except BrokenExecutor:
