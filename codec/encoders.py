@@ -528,7 +528,8 @@ class VvcEncoder:
         """About how many seconds a picture takes on one core: an estimate to plan with, by size, preset and QP."""
         seconds = _VTM_S if self._program_name == "vtm" else _PRESET_S[self.options.preset]
         seconds *= _INTER_FACTOR if self.options.configuration.is_inter else 1.0
-        return seconds * (format.width * format.height / 1e6) * 2.0 ** ((32 - self.options.qp) / _QPS_OF_HALF)
+        n_millions = format.width * format.height / 1e6
+        return float(seconds * n_millions * 2.0 ** ((32 - self.options.qp) / _QPS_OF_HALF))
 
     def chunk_pictures(self, fps: Fraction) -> int | None:
         """How many pictures are coded together, at most; what is coded of others does not depend on them. None: all."""

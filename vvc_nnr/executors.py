@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -112,7 +112,7 @@ class SlurmSettings:
 
 def in_this_process(
     function: Callable[[Argument], Result], arguments: Sequence[Argument]
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls one after the other."""
     for argument in arguments:
         yield argument, function(argument)
@@ -120,12 +120,13 @@ def in_this_process(
 
 def on_executor(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], executor: Executor
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls on an executor of the caller's, which stays open; left early, what waits there is cancelled."""
     futures = {executor.submit(function, argument): argument for argument in arguments}
     try:
         for future in as_completed(futures):
-            yield futures[future], _result(future)
+            result = _result(future)
+            yield futures[future], result
     finally:
         for future in futures:
             future.cancel()
@@ -133,7 +134,7 @@ def on_executor(
 
 def on_processes(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], n_workers: int
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls in new processes of this machine, one at a time in each.
 
     A process that is killed from outside, such as for its memory, takes all processes with it. New ones go on with the
@@ -161,7 +162,8 @@ def on_processes(
             yield argument, Lost("no worker process could be kept running; a script must start it behind `if __name__`")
             continue
         with _processes(1) as pool:
-            yield argument, _result(pool.submit(_called, function, argument))
+            alone = _result(pool.submit(_called, function, argument))
+            yield argument, alone
 
 
 def _windowed(
@@ -238,7 +240,7 @@ def _called(function: Callable[[Argument], Result], argument: Argument) -> Resul
 
 def on_dask(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], address: str
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls on the workers of a dask scheduler, where this package must be installed (extra `dask`).
 
     Args:
@@ -250,19 +252,26 @@ def on_dask(
         InputError: If the package is not installed, or no scheduler answers.
     """
     _check_installed("distributed", "dask")
-    from distributed import Client
+    import distributed
 
     try:
-        client = Client(address, timeout=_DASK_TIMEOUT_S, set_as_default=False)
+        client = distributed.Client(address, timeout=_DASK_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"dask {address}: no scheduler answers there ({error}); must be as tcp://host:8786") from error
-    with client, contextlib.closing(on_executor(function, arguments, client.get_executor(pure=False))) as results:
-        yield from results
+    with client:
+        futures = client.map(function, list(arguments), pure=False)  # at once: the function is sent once
+        places = {future.key: place for place, future in enumerate(futures)}
+        try:
+            for future in distributed.as_completed(futures, loop=client.loop):
+                result: Result | Lost = _result(future)
+                yield arguments[places[future.key]], result
+        finally:
+            client.cancel(futures)
 
 
 def on_slurm(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], settings: SlurmSettings, folder: Path
-) -> Iterator[tuple[Argument, Result | Lost]]:
+) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls in one array of SLURM jobs (extra `slurm`), which are cancelled if the generator is left early.
 
     Args:
@@ -320,6 +329,7 @@ def _results_of(job: Any, share: Sequence[Argument]) -> Iterator[tuple[Argument,
 
 
 def _result(future: Future[Result]) -> Result | Lost:
+    """The result of a future of any executor, dask's among them."""
     try:
         return future.result()
     except BrokenExecutor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -207,7 +207,7 @@ def _results(
     options: ExecutorOptions,
     logs: Path,
     executor: Executor | None,
-) -> Iterator[tuple[UnitT, Failure | Lost | None]]:
+) -> Generator[tuple[UnitT, Failure | Lost | None], None, None]:
     if not units:
         return
     n_workers = n_at_once(units, options, executor)

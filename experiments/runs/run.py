@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic
@@ -301,12 +301,11 @@ class _ToolWork:
         """The experiment in this process, and what makes it in others."""
         experiment = ToolExperiment(self.options, states, self.folder / PICTURES_FOLDER)
         backends = experiment.check()
-        folder, options = self.folder.absolute(), self.options
-        lists = {name: tuple(value) for name, value in _fields(options).items() if isinstance(value, list)}
+        folder, options = self.folder.absolute(), self.options.hashable
         units = make_folder(units_folder(folder, TOOL_FILES.rows))
         remove_leftovers(units)
         return experiment, ToolSetup(
-            options=replace(options, n_threads=options.n_threads or 1, **lists),
+            options=replace(options, n_threads=options.n_threads or 1),
             networks=tuple(state.row for state in states),
             backends=tuple(backends.items()),
             coded=folder / CODED_FOLDER,
@@ -349,10 +348,6 @@ class _ToolWork:
         else:
             work, units = partial(run_tool_unit, setup), [unit.elsewhere() for unit in missing]
         run_units(work, units, setup.is_made, execution, logs, title="tool-by-tool", executor=executor)
-
-
-def _fields(options: ToolOptions) -> dict[str, Any]:
-    return {each.name: getattr(options, each.name) for each in fields(options)}
 
 
 def run_end_to_end(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
@@ -148,6 +148,13 @@ class ToolOptions:
     def threads(self) -> int:
         """Threads of an encoder and of a network, where nobody has said how many."""
         return self.n_threads or DEFAULT_THREADS
+
+    @property
+    def hashable(self) -> ToolOptions:
+        """The same with tuples in the place of lists."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        lists: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return replace(self, **lists)
 
     def config_files(self, config: ConfigName) -> list[Path]:
         """VTM's configuration files for a configuration: those that name it, and those that name none."""

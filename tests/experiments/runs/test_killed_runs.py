@@ -41,6 +41,11 @@ KINDS = {
          "--networks", "inloop-postfilter"),
         has_times=True,
     ),
+    "tools in processes": Kind(
+        ("experiment", "tool-by-tool", "--sequences", "{data}", "--qps", "32,37", "--networks", "inloop-postfilter",
+         "--workers", "2"),
+        has_times=True,
+    ),
     "end-to-end": Kind(("experiment", "end-to-end", "--images", "{small}", "--networks", "autoencoder-1.8bpp")),
     "model-zoo": Kind(("experiment", "model-zoo", "--row", "inloop-postfilter", "--max-loss-db", "0"), has_times=True),
     "inloop": Kind(
