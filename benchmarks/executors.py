@@ -191,18 +191,17 @@ def main() -> None:
             options.add_argument("--unit-s", type=float, default=0.1)
         else:
             options.add_argument("pictures", type=Path)
-            options.add_argument("words", nargs="*", help="further words of the experiment, behind --")
         options.add_argument("--workers", type=int, default=4 if kind == "overhead" else 2)
         options.add_argument("--rounds", type=int, default=3)
         options.add_argument("--seed", type=int, default=1)
         options.add_argument("--share", type=float, default=0.1)
-    asked = parser.parse_args()
+    asked, words = parser.parse_known_args()
     if asked.kind == "overhead":
         overhead(asked.units, asked.workers, asked.unit_s)
     elif asked.kind == "speed":
-        speed(asked.pictures, asked.workers, asked.rounds, asked.words)
+        speed(asked.pictures, asked.workers, asked.rounds, words)
     else:
-        kills(asked.pictures, asked.seed, asked.share, asked.words)
+        kills(asked.pictures, asked.seed, asked.share, words)
 
 
 if __name__ == "__main__":
