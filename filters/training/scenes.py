@@ -42,6 +42,8 @@ SCENE_PICTURES = 33
 """Pictures of a scene: a group of random access and the intra picture behind it."""
 SCENES_PER_PHOTOGRAPH = 2
 _KEPT_PICTURES = 8
+_INTRA_PLACES = (0, SCENE_PICTURES - 2)
+"""Where intra pictures are: VTM's streams begin with one, in vvenc's the others of its group are output before it."""
 _RUN_EVERY = 4
 _STILL_EVERY = 8
 _SCENE_SHAPE = SceneOptions(width=192, height=128, n_pictures=SCENE_PICTURES)
@@ -193,10 +195,10 @@ def _runs(name: str, source: Source) -> Iterator[Scene]:
 
 
 def _kept(name: str, n_pictures: int, rng: np.random.Generator, start: int = 0) -> dict[int, str]:
-    """Names of the first picture and of some of the others, by their place."""
-    n_others = min(_KEPT_PICTURES, n_pictures) - 1
-    others = rng.permutation(np.arange(1, n_pictures))[:n_others]
-    return {place: name.format(start + place) for place in sorted({0, *others.tolist()})}
+    """Names of the pictures that may be intra pictures and of some of the others, by their place."""
+    always = [place for place in _INTRA_PLACES if place < n_pictures]
+    others = rng.permutation(np.setdiff1d(np.arange(n_pictures), always))[: _KEPT_PICTURES - len(always)]
+    return {place: name.format(start + place) for place in sorted([*always, *others.tolist()])}
 
 
 def _rng(name: str, number: int) -> np.random.Generator:

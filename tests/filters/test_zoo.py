@@ -64,7 +64,7 @@ def test_bundled_networks_load(name):
 def test_the_names_of_the_bundled_networks():
     ladder = ["inloop-hop", "inloop-hop-replacement", "inloop-lop", "inloop-lop-replacement"]
     others = ["autoencoder-1.8bpp", "autoencoder-4.2bpp", "inloop-postfilter", "inloop-replacement"]
-    assert zoo_names() == sorted([*ladder, *others, "inloop-vlop"])
+    assert zoo_names() == sorted([*ladder, *others, "inloop-lop-ra", "inloop-vlop", "inloop-vlop-ra"])
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,8 @@ def test_the_names_of_the_bundled_networks():
         ("inloop-lop", "lop", 40_000, "all"),
         ("inloop-hop", "hop", 250_000, "all"),
         ("inloop-lop-replacement", "lop", 40_000, "none"),
+        ("inloop-vlop-ra", "vlop", 15_000, "all"),
+        ("inloop-lop-ra", "lop", 40_000, "all"),
         ("inloop-hop-replacement", "hop", 250_000, "none"),
     ],
 )
