@@ -237,9 +237,15 @@ void quantise_anything(Source& source, const Tensor& tensor, Checksum& checksum)
   const uint8_t* sets = source.one_in(2) ? tensor.sets.data() : nullptr;
   const QuantiserInput input{tensor.layout, weights.data(), 1.0, bit_weight, rows, sets};
   double fast_cost = 0, slow_cost = 0;
-  quantise_dependent(input, fast.data(), fast_cost, false);
-  quantise_dependent(input, slow.data(), slow_cost, true);
+  quantise_dependent(input, fast.data(), nullptr, fast_cost, false);
+  quantise_dependent(input, slow.data(), nullptr, slow_cost, true);
   if (fast != slow || fast_cost != slow_cost) fail("the trellis depends on the processor");
+  checksum.add(fast);
+  const ErrorSums sums{1, 0.4f, 0.05f};
+  const QuantiserInput summed{tensor.layout, weights.data(), 1.0, 0.0f, rows, nullptr, &sums};
+  quantise_dependent(summed, fast.data(), nullptr, fast_cost, false);
+  quantise_dependent(summed, slow.data(), nullptr, slow_cost, true);
+  if (fast != slow || fast_cost != slow_cost) fail("the trellis with sums of errors depends on the processor");
   checksum.add(fast);
   quantise_uniform_with_rate(input, fast.data());
   checksum.add(fast);

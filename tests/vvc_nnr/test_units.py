@@ -20,12 +20,14 @@ from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, log_path, n_at_o
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LONG_S = 60.0
 RUN = """
+import signal
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from executors import Spin, spun
 from vvc_nnr.experiments.cli.main import Interrupted, run_interruptible
 from vvc_nnr.units import ExecutorOptions
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has not
 units = [Spin(f"unit{number}", 60.0) for number in range(4)]
 try:
     run_interruptible(lambda: spun(units, ExecutorOptions(workers=2), Path(sys.argv[2])))

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.report.write import write_report
-from vvc_nnr.experiments.runs.decoded_pictures import LOOP_FILTER_SETS
+from vvc_nnr.experiments.runs.decoded_pictures import LOOP_FILTER_SETS, DecodedPicture
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, matched_rows, read_manifest
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
@@ -32,7 +32,7 @@ from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.experiments.tables.table import Cell, Table
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import rgb_to_frame
-from vvc_nnr.sequences.source import open_source, open_writer
+from vvc_nnr.sequences.source import Source, open_source, open_writer
 
 QPS = (22, 27, 32, 37)
 HEAD = "sequence\tqp\toriginal\tdecoded\tbits\tloop_filters"
@@ -223,17 +223,23 @@ def test_column_names_are_checked(head: str, said: str, elsewhere: Path) -> None
         listed(elsewhere, [], head)
 
 
+def pictures_of(found: ListedPictures, source: Source, qp: int) -> Iterator[DecodedPicture]:
+    """All decoded pictures of a row of intra pictures with all filters."""
+    reader = found.maker(source, qp, ("ai", "all"))
+    return reader.pictures(0, len(reader.bits), 1)
+
+
 def test_bits_of_a_whole_sequence_are_dealt_out_and_not_cut(elsewhere: Path) -> None:
     line = lines_of(elsewhere, "qp22", "\tall")[0].split("\t")
     line[4] = "1001"
     found = listed(elsewhere, ["\t".join(line)])
-    assert [each.n_bits for each in found.pictures(found.sources[0], 22, ("ai", "all"))] == [501, 500]
+    assert [each.n_bits for each in pictures_of(found, found.sources[0], 22)] == [501, 500]
     assert "in equal shares" in found.rate
     with pytest.raises(InputError, match="bits of all 2 pictures, of which --pictures takes 1"):
         listed(elsewhere, ["\t".join(line)], max_pictures=1)
     line[4] = "600,401"
     found = listed(elsewhere, ["\t".join(line)], max_pictures=1)
-    assert [each.n_bits for each in found.pictures(found.sources[0], 22, ("ai", "all"))] == [600]
+    assert [each.n_bits for each in pictures_of(found, found.sources[0], 22)] == [600]
 
 
 def test_a_folder_holds_results_of_these_pictures_and_bits_alone(
@@ -276,7 +282,7 @@ def test_patterns_of_names_list_the_same_as_a_manifest(
     rows = matched_rows("dec/{sequence}_qp{qp}.yuv", "orig/{sequence}.*", "bin/{sequence}-{qp}.bin", "", raw)
     found = ListedPictures(rows, "dec")
     assert (found.qps, found.codings) == ((22, 27), (("ai", "all"),))
-    assert [each.n_bits for each in found.pictures(found.sources[0], 27, ("ai", "all"))] == [108, 108]
+    assert [each.n_bits for each in pictures_of(found, found.sources[0], 27)] == [108, 108]
     for originals, streams, said in (
         ("orig/{sequence}.yuv", "bin/{sequence}-{qp}.bin", "originals orig/in.yuv is no file"),
         ("orig/{sequence}.y4m", "bin/*", "is 2 files"),
@@ -300,7 +306,7 @@ def test_raw_formats_are_columns(elsewhere: Path) -> None:
     found = listed(elsewhere, ["x\t22\toriginal.yuv\tdecoded.yuv\t7,9\tall\t64x48\t10\t8\t50\tB"], head)
     source = found.sources[0]
     assert (source.name, source.ctc_class, source.format.fps, source.format.bit_depth) == ("x", "B", 50, 8)
-    assert next(found.pictures(source, 22, ("ai", "all"))).frame.bit_depth == 10
+    assert next(pictures_of(found, source, 22)).frame.bit_depth == 10
     lines = [
         f"x\t{qp}\toriginal.yuv\t{name}\t7,9\tall\t64x48\t10\t8\t{fps}\tB"
         for qp, name, fps in ((22, "decoded.yuv", 50), (27, "other.yuv", 60))
