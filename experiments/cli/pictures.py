@@ -13,7 +13,7 @@ from tyro.conf import Positional, UseAppendAction
 from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import Sao
 from vvc_nnr.experiments.cli.common import Command, Outcome
-from vvc_nnr.experiments.cli.flags import Flags
+from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, SIZE, Texts, door, share_of_work
 from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.sequences.download import fetch_cifar10, fetch_kodak
@@ -84,15 +84,11 @@ class InferenceFlags:
     precision: Precision | None = None
 
 
-EXECUTION_FLAGS = Flags(
-    ExecutorOptions,
-    kinds={
-        "workers": POSITIVE,
-        "dask": door(str, "ADDRESS"),
-        "slurm": door(str, "NAME=VALUE,..."),
-        "shard": door(share_of_work, "I/N", lambda shard: "/".join(map(str, shard))),
-    },
-)
+_PLACES = {"workers": POSITIVE, "dask": door(str, "ADDRESS"), "slurm": door(str, "NAME=VALUE,...")}
+_SHARE = door(share_of_work, "I/N", lambda shard: "/".join(map(str, shard)))
+EXECUTION_FLAGS = Flags(ExecutorOptions, kinds={**_PLACES, "shard": _SHARE})
+TRAINING_EXECUTION_FLAGS = Flags(ExecutorOptions, kinds={**_PLACES, "shard": HIDDEN})
+"""A training makes all of its pairs in one run."""
 
 
 def source_of(path: Path, raw: RawFlags, video: VideoFlags) -> Source:

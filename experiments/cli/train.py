@@ -24,7 +24,7 @@ from vvc_nnr.experiments.cli.kinds import (
     choices,
     door,
 )
-from vvc_nnr.experiments.cli.pictures import EXECUTION_FLAGS, RawFlags, VideoFlags, cache_folder, sources_of
+from vvc_nnr.experiments.cli.pictures import TRAINING_EXECUTION_FLAGS, RawFlags, VideoFlags, cache_folder, sources_of
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
@@ -94,7 +94,7 @@ class TrainInLoop(Command):
     cache: Annotated[Path, FOLDER] = field(default_factory=cache_folder)
     raw: RawFlags = field(default_factory=RawFlags)
     video: VideoFlags = field(default_factory=VideoFlags)
-    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
+    execution: Annotated[ExecutorOptions, TRAINING_EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
 
     def run(self) -> Outcome:
         """Trains; a process of torchrun that is not the first says nothing.
