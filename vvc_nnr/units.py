@@ -15,6 +15,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import quote
 
 from tqdm import tqdm
 
@@ -196,9 +197,9 @@ def run_units(
 
 
 def log_path(logs: Path, unit: str) -> Path:
-    """Where the log of a unit that failed is."""
+    """Where the log of a unit that failed is; its name is of ASCII alone, for machines whose names are."""
     plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in unit)
-    return logs / f"{short_name(plain)}.log"
+    return logs / f"{short_name(quote(plain))}.log"
 
 
 def _results(
