@@ -113,7 +113,8 @@ def tables(folder: Path) -> dict[str, list[list[str]]]:
     found = {}
     for path in folder.glob("*.csv"):
         if path.stem not in TIMED_TABLES:
-            head, *rows = csv.reader(path.read_text("utf-8").splitlines())
+            lines = path.read_text("utf-8").splitlines()
+            head, *rows = csv.reader(line for line in lines if not line.startswith("#"))
             kept = [at for at, title in enumerate(head) if not title.startswith(TIMED_COLUMNS)]
             found[path.name] = [[row[at] for at in kept] for row in (head, *rows)]
     return found
