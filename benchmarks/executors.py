@@ -112,7 +112,7 @@ def tables(folder: Path) -> dict[str, list[list[str]]]:
     """The tables of a folder of results, without columns of times and without the table of complexity."""
     found = {}
     for path in folder.glob("*.csv"):
-        if path.stem not in TIMED_TABLES:
+        if not path.stem.startswith(TIMED_TABLES):
             lines = path.read_text("utf-8").splitlines()
             head, *rows = csv.reader(line for line in lines if not line.startswith("#"))
             kept = [at for at, title in enumerate(head) if not title.startswith(TIMED_COLUMNS)]
