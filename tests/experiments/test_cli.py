@@ -526,7 +526,14 @@ def test_without_torch_networks_are_coded_and_other_commands_say_what_is_missing
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     np.savez(tmp_path / "a.npz", w=np.arange(64, dtype=np.float32).reshape(8, 8))
-    for words in ("compress a.npz -o a.nnc", "decompress a.nnc -o a.safetensors", "inspect a.nnc"):
+    np.savez(tmp_path / "b.npz", w=np.arange(64, dtype=np.float32).reshape(8, 8) + 1)
+    for words in (
+        "compress a.npz -o a.nnc",
+        "decompress a.nnc -o a.safetensors",
+        "inspect a.nnc",
+        "update make a.npz b.npz -o u.nnc",
+        "update apply a.npz u.nnc -o c.safetensors",
+    ):
         assert run(*words.split()).returncode == 0
     for words in ("demo", "encode a.yuv -o a.266", "filter a.y4m --model inloop-lop -o b.y4m"):
         done = run(*words.split())
