@@ -21,7 +21,7 @@ from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
-from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, QP_RULES, THREADS, OutputPath
+from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, QP_CANDIDATES, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
 from vvc_nnr.experiments.cli.score import score_data, score_table
 from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
@@ -47,7 +47,7 @@ from vvc_nnr.filters.in_stream import (
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_rule, same_qps
+from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate, same_qps
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores
@@ -72,7 +72,7 @@ class DecisionFlags:
         wiener: Encoder: fit a Wiener filter to each picture, behind the network; so it is without a word.
         no_wiener: Encoder: fit none.
         decisions: Decoder: the coded decisions to carry out.
-        qp_candidates: Encoder: what it may tell the network beside its own QP, picture by picture: slice, base, 27...
+        qp_candidates: Encoder: what it may tell the network beside its own QP, picture by picture: slice, 27, +5 ...
     """
 
     original: Path | None = None
@@ -82,7 +82,7 @@ class DecisionFlags:
     wiener: bool = False
     no_wiener: bool = False
     decisions: Path | None = None
-    qp_candidates: Annotated[tuple[str, ...], QP_RULES] = ()
+    qp_candidates: Annotated[tuple[str, ...], QP_CANDIDATES] = ()
 
     @property
     def makes_none(self) -> bool:
@@ -258,7 +258,7 @@ class Filter(Command):
 
     def _candidates(self) -> list[QpRule]:
         """What the encoder may tell the network beside its own QP, by rules that a decoder can follow."""
-        rules = [_for_decoders(parse_rule(text), self.qp) for text in self.deciding.qp_candidates]
+        rules = [_for_decoders(parse_candidate(text), self.qp) for text in self.deciding.qp_candidates]
         check_candidates(rules)
         return rules
 
@@ -524,7 +524,7 @@ def _told_qps(filtering: _Filtering, rules: Sequence[QpRule]) -> Iterator[tuple[
     if not rules:
         return ((qp,) for qp in filtering.qps)
     pairs = zip(filtering.qps, filtering.known, strict=False)
-    return ((qp, *(rule.qp(known) for rule in rules)) for qp, known in pairs)
+    return ((qp, *(rule.qp(known, qp) for rule in rules)) for qp, known in pairs)
 
 
 def _for_decoders(rule: QpRule, base: int | None) -> QpRule:

@@ -15,7 +15,7 @@ from tyro.conf import UseAppendAction
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from vvc_nnr.errors import InputError, shown
-from vvc_nnr.filters.networks.told_qp import parse_rule
+from vvc_nnr.filters.networks.told_qp import parse_candidate
 from vvc_nnr.options import MAX_THREADS
 from vvc_nnr.sequences.frame import check_rate
 
@@ -65,9 +65,9 @@ def qp_list(text: str) -> tuple[int, ...]:
     return tuple(_whole_number(word, 0, 63) for word in text.split(","))
 
 
-def qp_rules(text: str) -> tuple[str, ...]:
-    """Rules of a text like slice,first+3,27."""
-    return tuple(parse_rule(word).text for word in text.split(","))
+def qp_candidates(text: str) -> tuple[str, ...]:
+    """Rules of a text like slice,first+3,27,+5."""
+    return tuple(parse_candidate(word).text for word in text.split(","))
 
 
 def positive(text: str) -> int:
@@ -242,7 +242,7 @@ def _with_commas(values: tuple[object, ...]) -> str:
 
 QP = door(between(0, 63), "QP")
 QPS = door(qp_list, "QP,...", _with_commas)
-QP_RULES = door(qp_rules, "RULE,...", _with_commas)
+QP_CANDIDATES = door(qp_candidates, "RULE,...", _with_commas)
 WHOLE_NUMBERS = door(whole_numbers, "N,...", _with_commas)
 POSITIVE = door(positive, "N")
 NATURAL = door(natural, "N")

@@ -372,7 +372,8 @@ class ToolExperiment:
     ) -> Iterator[_Output]:
         """The network in each decided way, its decisions coded together with those of the pictures before."""
         runner, decoded = self._runner(name), picture.decoded
-        told = [self._told_qp(picture, name), *(rule.qp(picture.qps) for rule in self._options.candidates)]
+        own = self._told_qp(picture, name)
+        told = [own, *(rule.qp(picture.qps, own) for rule in self._options.candidates)]
         if picture.place.index == 0:
             self._joint[name] = JointWays(decoded.format(), self._options.ways, len(told))
         start_s = time.process_time()

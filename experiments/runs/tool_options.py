@@ -20,7 +20,7 @@ from vvc_nnr.filters.decisions.sequence_file import check_candidates
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.told_qp import QpRule, parse_rule
+from vvc_nnr.filters.networks.told_qp import QpRule, parse_candidate
 from vvc_nnr.sequences.metrics import Peak
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
@@ -65,8 +65,8 @@ class ToolOptions:
             NAME=LAYOUT.
         compressions: What each network as trained is stored with and decoded from.
         decisions: Whether the encoder decides where and how strongly the networks run.
-        qp_candidates: What it may tell a network beside its own QP, picture by picture: slice, first+3, base, 27 ...
-            (docs/sei.md); decisions have to be on.
+        qp_candidates: What it may tell a network beside its own QP, picture by picture: slice, base, 27, or +5: 5 above
+            its own ... (docs/sei.md); decisions have to be on.
         photographs: Folder of photographs for the compression "calibrated".
         n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
         accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
@@ -138,7 +138,7 @@ class ToolOptions:
     @property
     def candidates(self) -> list[QpRule]:
         """The rules of what a network may be told beside its own."""
-        return [parse_rule(text) for text in self.qp_candidates]
+        return [parse_candidate(text) for text in self.qp_candidates]
 
     def are_joint(self, config: ConfigName) -> bool:
         """Whether the decisions of a sequence's pictures are coded together: inter pictures have too few bits alone."""

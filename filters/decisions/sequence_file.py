@@ -28,7 +28,7 @@ DECISIONS_VERSION, BOUND_VERSION, JOINT_VERSION = 2, 3, 4
 that are coded together."""
 MAX_CANDIDATES = 7
 """QPs that a network may be told beside that of its own rule."""
-_ANCHORS: tuple[QpAnchor, ...] = ("slice", "first", "qp")
+_ANCHORS: tuple[QpAnchor, ...] = ("slice", "first", "qp", "told")
 _ANCHOR_BITS = 2
 _NETWORK_BYTES = 8
 _QP_BITS, _PRECISION_BITS = 6, 2
@@ -107,7 +107,7 @@ def joint_sequence(
     """
     check_candidates(candidates)
     if unknown := [each.text for each in candidates if each.anchor not in _ANCHORS]:
-        raise InputError(f"QP candidate {unknown[0]}: no decoder knows that QP; must be by slice, first, or a QP")
+        raise InputError(f"QP candidate {unknown[0]}: no decoder knows that QP; must be slice, first, +5, or a QP")
     writer = BitWriter()
     writer.u(JOINT_VERSION, 8, "version")
     _write_made_with(writer, made_with)

@@ -6,6 +6,8 @@
  base      the QP that the encoder was asked for          base+2      2 above it
  32        32, whatever the picture's
 ```
+An encoder may tell it another, picture by picture: by such a rule, or `+5` and `-5`, that far from what its own says.
+
 Inter pictures are predicted from others of lower QPs, so that they are better than their own QP says; networks differ
 in how much of that they have learnt. docs/sei.md has measurements.
 """
@@ -22,10 +24,11 @@ from vvc_nnr.errors import InputError
 MAX_QP = 63
 QP_RULE_KEY = "qp_rule"
 """Metadata of a bundled network's file that names its rule."""
-QpAnchor: TypeAlias = Literal["slice", "first", "base", "qp"]
-"""What a rule starts from; "qp" is a fixed QP."""
+QpAnchor: TypeAlias = Literal["slice", "first", "base", "qp", "told"]
+"""What a rule starts from; "qp" is a fixed QP, "told" what another rule says."""
 _NAMES: tuple[QpAnchor, ...] = ("slice", "first", "base")
 _RULE = re.compile(r"(?:(slice|first|base)([+-][0-9]{1,2})?|([0-9]{1,2}))", re.ASCII)
+_DISTANCE = re.compile(r"[+-][0-9]{1,2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,19 @@ class QpRule:
         """The rule as `parse_rule` reads it."""
         if self.anchor == "qp":
             return str(self.offset)
+        if self.anchor == "told":
+            return f"{self.offset:+d}"
         return f"{self.anchor}{self.offset:+d}" if self.offset else self.anchor
 
-    def qp(self, qps: PictureQps) -> int:
+    def qp(self, qps: PictureQps, told_qp: int | None = None) -> int:
         """What the network is told, 0 to 63.
 
+        Args:
+            qps: Those of the picture.
+            told_qp: What the network's own rule says, for candidates that are by that.
+
         Raises:
-            InputError: If the rule is by the QP that the encoder was asked for, and no one says it.
+            InputError: If the rule is by a QP that no one says: that which the encoder was asked for, or `told_qp`.
         """
         match self.anchor:
             case "slice":
@@ -95,6 +104,12 @@ class QpRule:
                 told = qps.base + self.offset
             case "qp":
                 told = self.offset
+            case "told":
+                if told_qp is None:
+                    raise InputError(
+                        f"QP rule {self.text}: a network has no other rule to be told by; must be {_KNOWN}"
+                    )
+                told = told_qp + self.offset
         return max(0, min(told, MAX_QP))
 
 
@@ -116,6 +131,19 @@ def parse_rule(text: str) -> QpRule:
     if qp is not None:
         return QpRule("qp", int(qp))
     return QpRule(next(each for each in _NAMES if each == name), int(offset or 0))
+
+
+def parse_candidate(text: str) -> QpRule:
+    """What an encoder may tell a network beside its own rule: a rule, or a distance from that such as "+5".
+
+    Raises:
+        InputError: If it is neither, or the distance is 0.
+    """
+    if not _DISTANCE.fullmatch(text):
+        return parse_rule(text)
+    if not int(text):
+        raise InputError(f"QP candidate {text}: is the network's own rule, which is always there")
+    return QpRule("told", int(text))
 
 
 def told_qps(pictures: Sequence[PictureQps], rule: QpRule) -> list[int]:

@@ -210,10 +210,10 @@ def test_the_encoder_chooses_what_qp_the_network_is_told(
     """Of files too, whose QP is the user's: pictures are coded together then, and the decoder needs no candidates."""
     out, again, decided = tmp_path / "out.y4m", tmp_path / "again.y4m", tmp_path / "d.bin"
     command = ("filter", blurred, "--model", networks / "post.safetensors", "--qp", "32")
-    made = ("--original", y4m, "--decisions-out", decided, "--qp-candidates", "27,slice+5,base-9")
+    made = ("--original", y4m, "--decisions-out", decided, "--qp-candidates", "27,slice+5,base-9,-4")
     run(*command, "-o", out, *made)
     found = parse_sequence(decided.read_bytes())
-    assert ([rule.text for rule in found.candidates], found.n_pictures) == (["27", "slice+5", "23"], 2)
+    assert ([rule.text for rule in found.candidates], found.n_pictures) == (["27", "slice+5", "23", "-4"], 2)
     run(*command, "-o", again, "--decisions", decided)
     assert again.read_bytes() == out.read_bytes()
     assert "--qp-candidates: are the encoder's" in refused(blurred, "--qp-candidates", "27")

@@ -142,7 +142,7 @@ def test_the_command_filter_weighs_bits_so_too(
     assert tuple(asked) == output_qps(known) != tuple(strength_qps(known))
 
 
-@pytest.mark.parametrize("candidates", ["", "slice,first-4,base"])
+@pytest.mark.parametrize("candidates", ["", "slice,first-4,base,+5"])
 def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_path: Path) -> None:
     """The same pictures and bits for the same stream, whatever the temporal layer, decoded again from those bits."""
     rng = np.random.default_rng(7)
@@ -180,7 +180,7 @@ def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_
     reader, qps = DecisionReader(found), qps_of_pictures(known)
     rules = [DEFAULT_RULE, *found.candidates]
     for row, frame, each in zip(wiener, open_source(out).frames(), qps, strict=True):
-        assert row.network_qp == rules[reader.picture(frame.format()).qp_candidate].qp(each)
+        assert row.network_qp == rules[reader.picture(frame.format()).qp_candidate].qp(each, DEFAULT_RULE.qp(each))
         assert row.psnr_y_db == frame_psnr_db(frames[row.picture].to_bit_depth(10), frame).y
     assert bool(candidates) == any(
         row.network_qp != full.network_qp

@@ -8,7 +8,15 @@ import torch
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.in_loop import LadderFilter, deepened
 from vvc_nnr.filters.networks.layout import parse_layout
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps, QpRule, parse_rule, same_qps, told_qps
+from vvc_nnr.filters.networks.told_qp import (
+    DEFAULT_RULE,
+    PictureQps,
+    QpRule,
+    parse_candidate,
+    parse_rule,
+    same_qps,
+    told_qps,
+)
 from vvc_nnr.filters.zoo import load_filter, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import float_bytes
 
@@ -48,6 +56,17 @@ def test_the_qp_that_the_encoder_was_asked_for_may_not_be_known() -> None:
         parse_rule("base").qp(PictureQps(30, 30))
     assert parse_rule("base").qp(same_qps(30)) == 30
     assert parse_rule("slice").qp(PictureQps(-7, -7)) == 0
+
+
+def test_candidates_may_be_by_what_the_own_rule_says() -> None:
+    assert [parse_candidate(text).qp(INTER, 36) for text in ("+5", "-10", "+63", "slice", "27")] == [41, 26, 63, 40, 27]
+    assert [parse_candidate(text).text for text in ("+5", "-10", "first+3", "27")] == ["+5", "-10", "first+3", "27"]
+    with pytest.raises(InputError, match=r"QP candidate \+0: is the network's own rule"):
+        parse_candidate("+0")
+    with pytest.raises(InputError, match=r"QP rule '\+5': must be slice"):
+        parse_rule("+5")
+    with pytest.raises(InputError, match=r"QP rule \+5: a network has no other rule to be told by"):
+        QpRule("told", 5).qp(INTER)
 
 
 def test_a_layout_says_it() -> None:
