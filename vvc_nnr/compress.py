@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
 from vvc_nnr.coding.own_steps import warn_of_outliers, warn_of_weak
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.errors import InputError, UnsupportedError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.onnx import is_model_proto, put_together
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
@@ -40,6 +41,8 @@ from vvc_nnr.options import (
 from vvc_nnr.parallel import Progress
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import RoleMode
+
+_log = logging.getLogger(__name__)
 
 Source: TypeAlias = Buffer | Path | str
 """A coded stream, or the name of a file that holds one."""
@@ -158,7 +161,12 @@ def _as_network(model: Any) -> NetworkArrays:
         InputError, BitstreamError, UnsupportedError: If it is none, or a file that cannot be read.
     """
     if isinstance(model, Path | str):
-        return read_arrays(model)
+        network = read_arrays(model)
+        if network.left_out:
+            _log.warning(
+                "%s: not part of the network, and not coded: %s", model, ", ".join(map(shown, network.left_out))
+            )
+        return network
     if is_model_proto(model):
         return onnx_network(model)
     arrays = named_arrays(model)

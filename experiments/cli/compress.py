@@ -227,7 +227,7 @@ class Compress(Command):
         lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
         if kept:
             more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-            lines.append(f"kept exact, as entropy tables and constants are: {shown(kept[0])}{more}")
+            lines.append(f"kept exact, as entropy tables, constants and what is not finite are: {shown(kept[0])}{more}")
         data_of = {"ranges": ranges, "weak_db": weak, "exact": kept}
         outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | data_of)
         return _with_notes(outcome, stored.left_out, stored.tensors)

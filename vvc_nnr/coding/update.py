@@ -346,7 +346,7 @@ def _difference(name: str, old: TensorState, new: Array) -> Array:
         difference = new.astype(precise, copy=False) - old.values.astype(precise, copy=False)
         unchanged = ~np.isfinite(difference) & ((new == old.values) | (np.isnan(new) & np.isnan(old.values)))
         difference = np.where(unchanged, precise(0), difference)
-    values = as_float32(name, difference)
+    values = as_float32(name, difference, "updates hold finite differences only; compress the network anew")
     if finite_float32(difference) is None:
         raise InputError(
             f"tensor {name!r}: differences of up to {np.abs(difference).max():.3g} are too small for float32, in which "

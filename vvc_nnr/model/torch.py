@@ -108,7 +108,16 @@ def _torch_tensor(torch: Any, array: Array | Bfloat16Bits, *, is_bfloat16: bool)
         raise InputError(f"torch cannot hold a tensor: {error}") from None
     if isinstance(array, Bfloat16Bits):
         return tensor.view(torch.bfloat16)
-    return tensor.to(torch.bfloat16) if is_bfloat16 else tensor
+    return _as_bfloat16(torch, tensor) if is_bfloat16 else tensor
+
+
+def _as_bfloat16(torch: Any, tensor: Any) -> Any:
+    """float32 as bfloat16; of a NaN its upper half, which torch makes another NaN."""
+    rounded = tensor.to(torch.bfloat16)
+    is_nan = tensor.isnan()
+    if is_nan.any():
+        rounded.view(torch.int16)[is_nan] = (tensor.view(torch.int32)[is_nan] >> 16).to(torch.int16)
+    return rounded
 
 
 def _writable(array: Array) -> Array:

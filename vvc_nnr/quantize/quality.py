@@ -47,8 +47,8 @@ NARROW_DB = 11.0
 # and where no step is fine enough, so that all is exact.
 LOWEST_QUALITY_DB, HIGHEST_QUALITY_DB, EXACT_QUALITY_DB = -40.0, 160.0, 1000.0
 # Rows (slices along the first axis) below WEAK_DB count where they are more than this share of those with a mean square
-# above DARK_ROW times the largest row's, and have so many values or more.
-WEAK_ROWS_SHARE, DARK_ROW, MIN_ROW_SIZE = 0.1, 1e-9, 8
+# above DARK_ROW times the largest row's, which is float32's resolution, and have so many values or more.
+WEAK_ROWS_SHARE, DARK_ROW, MIN_ROW_SIZE = 0.1, 2.0**-48, 8
 # Power of the mean over rows: 1 is the mean square of all values, 0 the geometric mean of the rows' mean squares.
 ROW_POWER = 0.5
 # Rows of less than this share of the mean square are dead.

@@ -299,14 +299,23 @@ def test_values_whose_squares_float32_does_not_hold_are_named(scale: float, opti
 
 @pytest.mark.parametrize("options", [{}, {"qp": -32}, {"quality": 30}], ids=str)
 def test_a_tensor_that_loses_many_rows_is_named(options: dict[str, Any]) -> None:
-    experts, half, few, dead = (normal(shape, 1.0) for shape in ((4, 64, 64), (64, 96), (64, 96), (64, 96)))
+    shapes = ((4, 64, 64), (64, 96), (64, 96), (64, 96), (64, 96))
+    experts, half, small, few, dead = (normal(shape, 1.0) for shape in shapes)
     experts *= np.array([1, 0.1, 0.01, 0.001], np.float32)[:, None, None]
     half[::2] *= np.float32(1e-3)
+    small[::2] *= np.float32(1e-6)  # a norm behind the layer makes them as large as the others
     few[:3] *= np.float32(1e-3)
-    dead[::2] *= np.float32(1e-7)
-    network = {"experts": experts, "half": half, "few": few, "dead": dead, "plain": normal((64, 96), 1.0)}
+    dead[::2] *= np.float32(1e-8)
+    network = {
+        "experts": experts,
+        "half": half,
+        "small": small,
+        "few": few,
+        "dead": dead,
+        "plain": normal((64, 96), 1.0),
+    }
     coded = code_network(network, CompressOptions(**options))
-    assert coded.weak_db.keys() == {"experts", "half"}
+    assert coded.weak_db.keys() == {"experts", "half", "small"}
     decoded = decompress(coded.data)
     assert all(ratio_db(network[name], decoded[name]) > WEAK_DB for name in network)
 

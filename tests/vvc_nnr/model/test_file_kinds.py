@@ -69,6 +69,12 @@ def test_a_coded_network_is_not_written_under_another_name(tmp_path: Path, name:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_file_holds_beside_the_network_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save({"state_dict": as_torch(STATE), "optimizer": {"lr": 0.1}, "epoch": 7}, tmp_path / "model.ckpt")
+    assert set(vvc_nnr.decompress(vvc_nnr.compress(tmp_path / "model.ckpt"))) == set(STATE)
+    assert "model.ckpt: not part of the network, and not coded: optimizer, epoch" in caplog.text
+
+
 def test_a_file_goes_in_and_comes_out_by_its_name(tmp_path: Path) -> None:
     torch.save(as_torch(STATE), tmp_path / "model.ckpt")
     data = vvc_nnr.compress(tmp_path / "model.ckpt", qp=-40)

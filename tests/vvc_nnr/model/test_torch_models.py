@@ -42,6 +42,14 @@ def test_number_formats_come_back() -> None:
         assert torch.allclose(found[name].float(), tensor.float(), atol=0.02)
 
 
+def test_each_nan_of_bfloat16_comes_back() -> None:
+    bits = torch.tensor([0x7FC1, 0x7F81, -1, 0x3F80, 0x7F80, -128, -63], dtype=torch.int16)
+    module = torch.nn.Module()
+    module.register_buffer("a", torch.zeros(7, dtype=torch.bfloat16))
+    load_into(module, compress({"a": bits.view(torch.bfloat16)}, lossless=True))
+    assert torch.equal(module.a.view(torch.int16), bits)
+
+
 def test_tensors_that_are_no_plain_numbers_are_refused() -> None:
     for tensor in (torch.eye(3).to_sparse(), torch.ones(2, dtype=torch.complex64), torch.ones(2, device="meta")):
         with pytest.raises(InputError, match="'x'"):

@@ -153,6 +153,15 @@ def test_constants_of_names_that_weights_have_too(name: str) -> None:
     assert roles_of({name: fixed_tensors()[name]}) == {name: Role.CONSTANT}
 
 
+def test_kernels_of_layers_are_weights_whatever_their_shape() -> None:
+    """Keras and Flax have a kernel's filters last, so that those of one channel look like a bank of fixed filters."""
+    first = floats(512, 1, 128)
+    assert roles_of({"conv1/conv1_3/kernel:0": first})["conv1/conv1_3/kernel:0"] is Role.WEIGHT
+    assert roles_of({"conv.kernel": first, "conv.bias": floats(128)})["conv.kernel"] is Role.WEIGHT
+    assert roles_of({"dw/depthwise_kernel:0": floats(3, 1, 8)})["dw/depthwise_kernel:0"] is Role.WEIGHT
+    assert roles_of({"blur.kernel": first}) == {"blur.kernel": Role.CONSTANT}
+
+
 class GDN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
