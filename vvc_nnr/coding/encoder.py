@@ -105,10 +105,24 @@ def code_network(
 
         units = encode_changed(job, names, steps, known, shapes, options, progress)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
-        exact = tuple(name for name, tensor in zip(jobs, units, strict=True) if tensor.by_outliers)
-        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(jobs, units), exact)
+        return coded_network(data, names, units, steps)
 
-    return code_by_spread(own, rules, options, coded) if follows_spread(options) else coded(None)
+    def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
+        stepped = list(steps.qps)
+        sizes = [shape_of(own[name]) for name in stepped]
+        units = encode_all(lambda place: with_own_step(jobs[stepped[place]], steps), sizes, other, None)
+        return sum(tensor.size_bytes for tensor in units)
+
+    return code_by_spread(own, rules, options, coded, size_bytes) if follows_spread(options) else coded(None)
+
+
+def coded_network(
+    data: bytes, names: Sequence[str], units: Sequence[EncodedTensor], steps: OwnSteps | None
+) -> CodedNetwork:
+    """A stream with what is known of its tensors."""
+    exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
+    sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
+    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes)
 
 
 def expected_snrs_db(

@@ -355,6 +355,11 @@ class Spreads:
         """What they take by dependent quantisation at given QPs."""
         return sum(self[name].bits_at(step_size(qp, qp_density)) for name, qp in qps.items())
 
+    @property
+    def all(self) -> dict[str, Spread]:
+        """Those of weights and of vectors, by name."""
+        return {**self.weights, **self.vectors}
+
     def __getitem__(self, name: str) -> Spread:
         found = self.weights.get(name)
         return self.vectors[name] if found is None else found
@@ -377,7 +382,7 @@ class Spreads:
             wanted = by_size + self.offsets_db.get(name, 0.0)
             return min(spread.step_at(wanted, error), spread.coarsest(least_db, error))
 
-        return {name: step(name, spread) for name, spread in {**self.weights, **self.vectors}.items()}
+        return {name: step(name, spread) for name, spread in self.all.items()}
 
     def quality_of(
         self, bits: float, qp_density: int, low: float = MIN_QUALITY_DB, high: float = MAX_QUALITY_DB
