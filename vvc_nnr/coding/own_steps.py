@@ -52,7 +52,7 @@ ABOVE_DB = (0.25, 0.5, 1.0)
 BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 # Weights that take so much more or less than samples tell, as runs of zeros do: then coding tells what the reference
 # software's steps take, of which the default has another share, and what its own do, at so many more qualities.
-ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.025, 0.99, 3, 0.99
+ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
