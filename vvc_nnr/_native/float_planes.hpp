@@ -17,16 +17,6 @@ struct FloatParts {
 constexpr int64_t kFloatPiece = 4096;
 static_assert(kFloatPiece % 8 == 0, "whole bytes of bit planes");
 
-NNR_INLINE uint64_t load_little_endian_64(const uint8_t* data) {
-  uint64_t word = 0;
-#if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  std::memcpy(&word, data, sizeof word);
-#else
-  for (int i = 0; i < 8; ++i) word |= uint64_t{data[i]} << 8 * i;
-#endif
-  return word;
-}
-
 // The bit `place` of eight bytes, the first lowest.
 NNR_INLINE uint8_t bits_of_eight(uint64_t bytes, int place) {
   return static_cast<uint8_t>((bytes >> place & 0x0101010101010101u) * 0x0102040810204080u >> 56);

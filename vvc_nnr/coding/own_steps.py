@@ -35,6 +35,7 @@ from vvc_nnr.quantize.quality import (
     Spread,
     Spreads,
     few_apart,
+    less_spread_db,
     nearest_qp,
     spread_of,
 )
@@ -182,15 +183,18 @@ def _offsets_db(
 ) -> dict[str, float]:
     """What is added to the SNR of each tensor for its kind and its place in the network, in the order of `rules`.
 
-    Floats beside a quantised network's own weights do not tell their places.
+    Floats beside a quantised network's own weights do not tell their places. Weights of recurrent layers keep the SNR
+    of what makes the new state.
     """
     found = dict.fromkeys(vectors, VECTOR_DB)
     if n_quantised > sum(spread.n_values for spread in weights.values()):
-        return found
+        return found | {name: spread.candidate_db for name, spread in weights.items()}
     places = {name: place for place, name in enumerate(rules)}
     ordered = sorted(weights, key=lambda name: places.get(name, 0))
     last = max(1, len(ordered) - 1)
-    found |= {name: EARLY_DB * (1 - 2 * place / last) for place, name in enumerate(ordered)}
+    found |= {
+        name: EARLY_DB * (1 - 2 * place / last) + weights[name].candidate_db for place, name in enumerate(ordered)
+    }
     if len(ordered) > 1:
         found[ordered[-1]] += LAST_DB
     return found
@@ -204,7 +208,12 @@ def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
     if values is None and (odd := few_apart(nearest_float32(array))) is not None:
         values = np.where(odd, np.float32(0), nearest_float32(array))
-    return None if values is None else spread_of(values, is_added=rule is not None and rule.is_added)
+    if values is None:
+        return None
+    spread = spread_of(values, is_added=rule is not None and rule.is_added)
+    if spread is None or rule is None or rule.candidate is None:
+        return spread
+    return replace(spread, candidate_db=less_spread_db(values, rule.candidate.of(values)))
 
 
 def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:

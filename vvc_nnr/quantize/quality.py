@@ -61,6 +61,8 @@ _EXPONENT_BIAS = 127
 OFFSET_SHARE, MIN_MEANS, ROUNDING = 0.5, 16, 2.0**-21
 # A part of a tensor that leaves more than this share has no offset.
 SURE_SHARE = 0.75
+# A part's spread moves the step of all by no more.
+MAX_LESS_DB = 9.0
 # float32 has no finer steps than this share of a value.
 RESOLUTION = 2.0**-24
 # No ordinary value is that many times the spread.
@@ -96,6 +98,7 @@ class Spread:
         deviation: Root of the mean square of what they differ by; None: they have no offset, or `rms` is that.
         finest: A step below which float32 has no values; 0: none is too fine.
         n_axes: Of the tensor.
+        candidate_db: How far those of its values spread less than all that make the new state of a recurrent layer.
     """
 
     n_values: int
@@ -105,6 +108,7 @@ class Spread:
     deviation: float | None = None
     finest: float = 0.0
     n_axes: int = 1
+    candidate_db: float = 0.0
 
     def step_at(self, snr_db: float, error: float = DEPENDENT_ERROR) -> float:
         """The step that leaves an SNR.
@@ -176,6 +180,19 @@ def spread_of(values: NDArray[np.float32], *, is_added: bool = False) -> Spread 
         return Spread(values.size, rms, None, None, deviation, finest, values.ndim)
     sample = _sample(plain, rms)
     return Spread(values.size, rms, _bits(sample), _kept_db(sample), deviation, finest, values.ndim)
+
+
+def less_spread_db(values: NDArray[np.float32], part: NDArray[np.float32]) -> float:
+    """How far a part spreads less than all, in dB, within MAX_LESS_DB either way; 0 if either is nothing but zeros.
+
+    Args:
+        values: float32, any shape, finite; rows are those of the first axis.
+        part: Some of its rows or columns.
+    """
+    whole, own = _rms(ordinary(values)), _rms(ordinary(part))
+    if whole == 0 or own == 0:
+        return 0.0
+    return max(-MAX_LESS_DB, min(20 * math.log10(whole / own), MAX_LESS_DB))
 
 
 def _difference_power(values: NDArray[np.float32], plain: NDArray[np.float32]) -> float | None:
