@@ -1,23 +1,29 @@
 """Trained networks of all kinds at default options: bytes and output SNR, beside the reference software and others.
 
-    python benchmarks/any_network.py WHEELS --peer /path/to/python [--only NAME ...] [--json out.json]
+    python benchmarks/any_network.py WHEELS --peer /path/to/python [--draws 10] [--only NAME ...] [--json out.json]
     python benchmarks/any_network.py --packages        # what to download into WHEELS
 
 Whole files at default options, graph and integers included, beside the float tensors by NNCodec 2.1.3 (`--peer` or
 VVC_NNR_PEER; QP -32, non-weight QP -75) plus the graph with all else by zlib at level 9, floats as fp16 + xz, and ONNX
 Runtime's dynamic int8 of ONNX models. The output SNR is the mean over outputs and inputs of noise over signal, in dB.
+
+One file is one draw of quantisation noise. `--draws` codes each network that often by both, its weights times factors
+within 5 %, which are taken out again before it is run; the first is 1, and bytes are its. SNRs are then means in dB,
+with their standard deviations beside them: what differs by less than a few of these, over the root of the number of
+draws, is chance.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import lzma
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,21 +37,24 @@ from peer import Peer
 from vvc_nnr.compress import decompress
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
 
+DRAWS_SEED, LARGEST_CHANGE = 5, 0.05
 PEER_OPTIONS = {"qp": -32, "nonweight_qp": -75, "use_dq": True, "row_skipping": True}
 Floats = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A network by all codecs; None where one was not tried or failed."""
+    """A network by all codecs; None where one was not tried or failed. Spreads are standard deviations over draws."""
 
     network: str
     kind: str
     n_values: int
     peer_bytes: int | None
     peer_snr_db: float | None
+    peer_spread_db: float | None
     n_bytes: int
     snr_db: float
+    spread_db: float
     half_bytes: int
     half_snr_db: float
     int8_bytes: int | None
@@ -66,30 +75,50 @@ def snr_db(reference: Outputs, outputs: Outputs) -> float:
     return math.inf if mean == 0 else -10 * math.log10(mean)
 
 
-def row_of(name: str, network: Network, peer: Peer | None) -> Row:
+def factors_of_draws(n_draws: int) -> list[float]:
+    """What weights are multiplied by in each draw, 1 in the first."""
+    rng = np.random.default_rng(DRAWS_SEED)
+    return [1.0, *(1 + rng.uniform(-LARGEST_CHANGE, LARGEST_CHANGE, n_draws - 1)).tolist()]
+
+
+def row_of(name: str, network: Network, peer: Peer | None, n_draws: int = 1) -> Row:
     """What all codecs make of a network."""
-    floats, data = network.floats, network.coded()
-    plain = {name: np.atleast_1d(array).astype(np.float32) for name, array in floats.items()}
+    floats, factors = network.floats, factors_of_draws(n_draws)
     half = {name: array.astype(np.float16) for name, array in floats.items()}
     packed = lzma.compress(b"".join(array.tobytes() for array in half.values()), preset=9)
-    theirs = None if peer is None else _by_peer(network, plain, peer)
-    decoded = {name: value for name, value in decompress(data).items() if name in floats}
+    theirs = None if peer is None else [_by_peer(network, factor, peer) for factor in factors]
+    ours = [_by_this_package(network, factor) for factor in factors]
     int8 = _by_onnx_runtime(network) if network.is_onnx else None
     return Row(
         name, network.source.kind, sum(array.size for array in floats.values()),
-        theirs[0] if theirs else None, theirs[1] if theirs else None,
-        len(data), _output_snr_db(network, decoded), len(packed), _output_snr_db(network, half),
+        *(_mean_and_spread(theirs) if theirs else (None, None, None)),
+        *_mean_and_spread(ours), len(packed), _output_snr_db(network, half),
         int8[0] if int8 else None, int8[1] if int8 else None,
     )  # fmt: skip
+
+
+def _mean_and_spread(draws: Sequence[tuple[int, float]]) -> tuple[int, float, float]:
+    """Bytes of the first draw; mean and standard deviation of the SNRs in dB."""
+    snrs = [ratio for _, ratio in draws]
+    spread = float(np.std(snrs, ddof=1)) if len(snrs) > 1 and np.isfinite(snrs).all() else 0.0
+    return draws[0][0], float(np.mean(snrs)), spread
 
 
 def _output_snr_db(network: Network, changed: Floats) -> float:
     return snr_db(network.reference, network.outputs(changed))
 
 
-def _by_peer(network: Network, plain: Floats, peer: Peer) -> tuple[int, float]:
-    data, _ = peer.compress(plain, PEER_OPTIONS)
-    return len(data) + network.graph_bytes, _output_snr_db(network, peer.decompress(data)[0])
+def _by_this_package(network: Network, factor: float) -> tuple[int, float]:
+    data = network.coded(factor)
+    decoded = {name: value for name, value in decompress(data).items() if name in network.floats}
+    return len(data), _output_snr_db(network, network.times(1 / factor, decoded))
+
+
+def _by_peer(network: Network, factor: float, peer: Peer) -> tuple[int, float]:
+    plain = {name: np.atleast_1d(array).astype(np.float32) for name, array in network.floats.items()}
+    data, _ = peer.compress(network.times(factor, plain), PEER_OPTIONS)
+    decoded = network.times(1 / factor, peer.decompress(data)[0])
+    return len(data) + network.graph_bytes, _output_snr_db(network, decoded)
 
 
 def _by_onnx_runtime(network: Network) -> tuple[int, float] | None:
@@ -108,7 +137,9 @@ def _by_onnx_runtime(network: Network) -> tuple[int, float] | None:
 def table_of(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
     columns = [Column("Network", text=True), Column("Kind", text=True), Column("Values")]
-    for codec in ("NNCodec", "vvc_nnr", "fp16 + xz", "int8"):
+    for codec in ("NNCodec", "vvc_nnr"):
+        columns += [Column(codec, "byte"), Column(codec, "dB", digits=1), Column("±", "dB", digits=1)]
+    for codec in ("fp16 + xz", "int8"):
         columns += [Column(codec, "byte"), Column(codec, "dB", digits=1)]
     cells = tuple(tuple(asdict(row).values()) for row in rows)
     return to_markdown(Table("Default options", tuple(columns), cells, ()))
@@ -121,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peer", default=os.environ.get("VVC_NNR_PEER"))
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--packages", action="store_true")
+    parser.add_argument("--draws", type=int, default=1, help="files of each network by both codecs")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
     if asked.packages or asked.wheels is None:
@@ -132,19 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(name, file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             network = load(NETWORKS[name], asked.wheels, Path(folder))
-            rows.append(_with_peer(asked.peer, lambda peer, name=name, network=network: row_of(name, network, peer)))
+            with Peer(asked.peer) if asked.peer else contextlib.nullcontext() as peer:
+                rows.append(row_of(name, network, peer, asked.draws))
         print(table_of(rows[-1:]), file=sys.stderr)
     print(table_of(rows))
     if asked.json:
         asked.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     return 0
-
-
-def _with_peer(python: str | None, measure: Callable[[Peer | None], Row]) -> Row:
-    if not python:
-        return measure(None)
-    with Peer(python) as peer:
-        return measure(peer)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from vvc_nnr.model.onnx import every_tensor, put_together, read_onnx
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.by_module import module_roles
-from vvc_nnr.roles.roles import TensorRole
+from vvc_nnr.roles.roles import RULES, TensorRole
 
 Outputs = list[list[NDArray[Any]]]
 N_INPUTS, SEED = 8, 7
@@ -111,11 +111,21 @@ class Network:
                     tensor.ClearField(field)
         return len(zlib.compress(model.SerializeToString(), 9))
 
-    def coded(self) -> bytes:
-        """Its file at default options, graph and integers included."""
+    def coded(self, factor: float = 1.0) -> bytes:
+        """Its file at default options, graph and integers included, its weights times a factor."""
+        arrays = self.arrays if factor == 1 else dict(self.arrays) | self.times(factor, self.floats)
         if self.is_onnx:
-            return compress(onnx.load_from_string(self.data))
-        return compress_arrays(self.arrays, CompressOptions(), roles=self.roles)
+            data = self.data if factor == 1 else put_together(self._onnx.graph, arrays).SerializeToString()
+            return compress(onnx.load_from_string(data))
+        return compress_arrays(arrays, CompressOptions(), roles=self.roles)
+
+    def times(self, factor: float, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Values of its tensors with those of weights times a factor."""
+        weights = {name for name, told in self.roles.items() if RULES[told.role].step == "qp"}
+        return {
+            name: (array * factor).astype(array.dtype) if name in weights and factor != 1 else array
+            for name, array in values.items()
+        }
 
     @property
     def is_onnx(self) -> bool:

@@ -125,3 +125,6 @@ def round_with_feedback(
     sets: NDArray[np.uint8],
     portable: bool,
 ) -> tuple[int, NDArray[np.int32], float]: ...
+def split_floats(
+    values: NDArray[Any], mantissa_bits: int, n_dropped: int, centre: int
+) -> tuple[NDArray[np.int32], bytes]: ...

@@ -1,6 +1,7 @@
 // The kernels as a Python module. Nothing is checked here but what memory safety needs; the door is tensor_coding.py.
 
 #include "dependent.hpp"
+#include "float_planes.hpp"
 #include "python_coders.hpp"
 #include "python_rounding.hpp"
 #include "rows.hpp"
@@ -152,6 +153,26 @@ std::pair<int64_t, Array<uint8_t>> small_rows(const Layout& layout, const Array<
   return {n, rows};
 }
 
+// The exponents of floats less a centre, and the planes of what is left.
+template <class Word>
+std::pair<Array<int32_t>, py::bytes> split_floats_of(const Array<Word>& values, int mantissa_bits, int n_dropped,
+                                                     int centre) {
+  const int n_bits = 8 * static_cast<int>(sizeof(Word));
+  require(0 < mantissa_bits && mantissa_bits < n_bits - 1 && mantissa_bits - n_dropped + 1 < n_bits, "mantissa bits");
+  require(0 <= n_dropped && n_dropped <= mantissa_bits, "dropped bits");
+  const int64_t n = values.size(), n_kept = mantissa_bits - n_dropped + 1;
+  Array<int32_t> exponents(n);
+  py::bytes planes(nullptr, static_cast<size_t>(n_kept / 8 * n + n_kept % 8 * ((n + 7) / 8)));
+  const Word* from = values.data();
+  int32_t* out = exponents.mutable_data();
+  auto* bytes = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(planes.ptr()));
+  {
+    py::gil_scoped_release release;
+    split_floats(from, n, {mantissa_bits, n_dropped, centre}, out, bytes);
+  }
+  return {exponents, planes};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
@@ -195,4 +216,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);
   m.def("round_with_feedback", &round_with_feedback);
+  m.def("split_floats", &split_floats_of<uint16_t>);
+  m.def("split_floats", &split_floats_of<uint32_t>);
+  m.def("split_floats", &split_floats_of<uint64_t>);
 }

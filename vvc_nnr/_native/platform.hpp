@@ -157,6 +157,16 @@ NNR_INLINE uint64_t load_big_endian_64(const uint8_t* data) {
 #endif
 }
 
+NNR_INLINE uint64_t load_little_endian_64(const uint8_t* data) {
+  uint64_t word = 0;
+#if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  std::memcpy(&word, data, sizeof word);
+#else
+  for (int i = 0; i < 8; ++i) word |= uint64_t{data[i]} << 8 * i;
+#endif
+  return word;
+}
+
 NNR_INLINE void store_big_endian_32(uint8_t* data, uint32_t word) {
 #if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   word = __builtin_bswap32(word);

@@ -35,7 +35,8 @@ from vvc_nnr.quantize.step_choice import (
     size_offsets,
 )
 from vvc_nnr.roles.by_name import named_roles
-from vvc_nnr.roles.roles import RULES, Rule, TensorRole, override_roles
+from vvc_nnr.roles.gates import Candidate, candidates_by_name
+from vvc_nnr.roles.roles import RULES, Role, Rule, TensorRole, override_roles
 
 # What a raw unit takes beside its bytes, and how many it can hold.
 RAW_UNIT_BYTES = 80
@@ -105,10 +106,24 @@ def code_network(
 
         units = encode_changed(job, names, steps, known, shapes, options, progress)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
-        exact = tuple(name for name, tensor in zip(jobs, units, strict=True) if tensor.by_outliers)
-        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(jobs, units), exact)
+        return coded_network(data, names, units, steps)
 
-    return code_by_spread(own, rules, options, coded) if follows_spread(options) else coded(None)
+    def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
+        stepped = list(steps.qps)
+        sizes = [shape_of(own[name]) for name in stepped]
+        units = encode_all(lambda place: with_own_step(jobs[stepped[place]], steps), sizes, other, None)
+        return sum(tensor.size_bytes for tensor in units)
+
+    return code_by_spread(own, rules, options, coded, size_bytes) if follows_spread(options) else coded(None)
+
+
+def coded_network(
+    data: bytes, names: Sequence[str], units: Sequence[EncodedTensor], steps: OwnSteps | None
+) -> CodedNetwork:
+    """A stream with what is known of its tensors."""
+    exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
+    sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
+    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes)
 
 
 def expected_snrs_db(
@@ -156,12 +171,20 @@ def tensor_rules(
             raise InputError('role_of, qp_by_size: have no effect with roles="off"')
         return {}
     found = override_roles(named_roles(arrays) if roles is None else roles, options.role_of)
-    rules = {name: RULES[told.role] for name, told in found.items()}
+    candidates = candidates_by_name({name: shape_of(array) for name, array in arrays.items()})
+    rules = {name: _rule(told, candidates.get(name)) for name, told in found.items()}
     if not options.qp_by_size:
         return rules
     sizes = {name: math.prod(shape_of(arrays[name])) for name, rule in rules.items() if rule.step == "qp"}
     offsets = size_offsets(sizes, options.qp_density)
     return rules | {name: replace(rules[name], qp_offset=offset) for name, offset in offsets.items()}
+
+
+def _rule(told: TensorRole, by_name: Candidate | None) -> Rule:
+    """The rule of a role; of weights with the candidate that the operator or else the name tells."""
+    candidate = told.candidate or by_name
+    rule = RULES[told.role]
+    return replace(rule, candidate=candidate) if candidate and told.role is Role.WEIGHT else rule
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:

@@ -31,6 +31,7 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr import _kernels
 from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, from_bits
 from vvc_nnr.bitstream.packing import lzma_bytes, unpacked
@@ -56,8 +57,6 @@ _REPEATS = 0.98
 # Above this share of zeros they are told apart from other values.
 _MANY_ZEROS = 1 / 16
 _SIGNED_ZEROS = 2
-# Times eight bytes of 0 or 1 in a word: its highest byte is then their bits, the first lowest (numpy packs slower).
-_GATHER = np.uint64(0x0102040810204080)
 _SPLIT_HEAD, _PALETTE_HEAD = struct.Struct("<BBH"), struct.Struct("<H")
 _FIELD = "the raw unit"
 
@@ -177,11 +176,7 @@ def split_form(bits: Bits, float_format: str) -> ExactForm:
     counted = sample[~layout.are_zero(sample)] if skips_zeros else sample
     centre = int(np.bincount(layout.exponents(counted), minlength=1).argmax())
     kept = bits[~is_zero] if skips_zeros else bits
-    exponents = np.empty(len(kept), np.int32)
-    planes = _Planes.empty(len(kept), mantissa_bits - dropped + 1)
-    for part in _parts(len(kept)):
-        exponents[part] = layout.exponents(kept[part]) - np.int32(centre)
-        planes.put(part, layout.rest(kept[part], dropped))
+    exponents, planes = _kernels.split_floats(kept, mantissa_bits, dropped, centre)
     signs = b""
     if skips_zeros:
         exponents += exponents >= 0
@@ -191,7 +186,7 @@ def split_form(bits: Bits, float_format: str) -> ExactForm:
         is_minus = bits[is_zero] != 0
         signs = np.packbits(is_minus, bitorder="little").tobytes() if is_minus.any() else b""
     head = _SPLIT_HEAD.pack(mantissa_bits - dropped, skips_zeros + bool(signs), centre)
-    return ExactForm("split", exponents, head + planes.data() + signs)
+    return ExactForm("split", exponents, b"".join((head, planes, signs)))
 
 
 def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_format: str) -> Bits:
@@ -258,15 +253,8 @@ class _Layout:
         found: NDArray[np.bool_] = bits << bits.dtype.type(1) == 0
         return found
 
-    def rest(self, bits: Bits, dropped: int) -> Bits:
-        """The sign above the mantissa without its lowest bits."""
-        kind = bits.dtype.type
-        rest = (bits & kind((1 << self.mantissa_bits) - 1)) >> kind(dropped)
-        found: Bits = rest | (bits >> kind(self.n_bits - 1)) << kind(self.mantissa_bits - dropped)
-        return found
-
     def joined(self, exponents: Bits, rest: Bits, dropped: int) -> Bits:
-        """The inverse of both."""
+        """Floats of exponents, and of signs above mantissas without their lowest bits."""
         kind = rest.dtype.type
         kept = self.mantissa_bits - dropped
         exponents <<= kind(self.mantissa_bits)
@@ -288,14 +276,8 @@ class _Planes:
     single: NDArray[np.uint8]
 
     @classmethod
-    def empty(cls, n_values: int, n_bits: int) -> _Planes:
-        """For so many values of so many bits."""
-        row = (n_values + 7) // 8
-        return cls(np.empty((n_bits // 8, n_values), np.uint8), np.empty((n_bits % 8, row), np.uint8))
-
-    @classmethod
     def of(cls, data: bytes | memoryview, n_values: int, n_bits: int) -> _Planes:
-        """The inverse of `data`.
+        """From their bytes.
 
         Raises:
             BitstreamError: If it has another number of bytes.
@@ -305,22 +287,6 @@ class _Planes:
             raise _damaged("it has another number of bytes than its values take")
         stored = np.frombuffer(data, np.uint8)
         return cls(stored[:n_whole].reshape(n_bits // 8, n_values), stored[n_whole:].reshape(n_bits % 8, row))
-
-    def data(self) -> bytes:
-        """All of it."""
-        return self.whole.tobytes() + self.single.tobytes()
-
-    def put(self, part: slice, values: Bits) -> None:
-        """Values of a part."""
-        kind = values.dtype.type
-        for place, plane in enumerate(self.whole):
-            plane[part] = (values >> kind(8 * place)).astype(np.uint8)
-        if len(self.single):
-            rest = (values >> kind(8 * len(self.whole))).astype(np.uint8)
-            rest = np.concatenate([rest, np.zeros(-len(rest) % 8, np.uint8)])
-            for place, plane in enumerate(self.single):
-                is_set = (rest >> np.uint8(place) & np.uint8(1)).view("<u8")
-                plane[_bytes_of(part)] = (is_set * _GATHER >> np.uint64(56)).astype(np.uint8)
 
     def get(self, part: slice, dtype: np.dtype[Any]) -> Bits:
         """The values of a part."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from vvc_nnr.quantize.quality import (
     Spread,
     Spreads,
     few_apart,
+    less_spread_db,
     nearest_qp,
     spread_of,
 )
@@ -49,7 +50,10 @@ MAX_CANDIDATES, NEAR_SHARE = 16, 0.99
 ABOVE_DB = (0.25, 0.5, 1.0)
 # The default takes so much of what the reference software's steps would, by an estimate that is good to one or, at few
 # bits per value, three per cent; less what a file has beside its tensors, more for what that software has beside each.
-BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.988, 0.962, 3.3
+BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
+# Weights that take so much more or less than samples tell, as runs of zeros do: then coding tells what the reference
+# software's steps take, of which the default has another share, and what its own do, at so many more qualities.
+ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
@@ -90,22 +94,30 @@ def default_steps(spreads: Spreads, options: CompressOptions) -> OwnSteps:
     """The steps at the quality that is asked for, or with about the bytes of the reference software at its QPs."""
     if options.quality is not None:
         return steps_at(spreads, options.quality, options)
-    budget_bits, density = _budget_bits(spreads), options.qp_density
-    least_db = spreads.least_db_within(budget_bits, density)
-    quality_db, qps = spreads.qps_within(budget_bits, density, least_db)
+    return _steps_within(_budget_bits(spreads), spreads, options)
+
+
+def _steps_within(budget_bits: float, spreads: Spreads, options: CompressOptions) -> OwnSteps:
+    """The best steps with which the tensors take so many bits, by samples."""
+    least_db = spreads.least_db_within(budget_bits, options.qp_density)
+    quality_db, qps = spreads.qps_within(budget_bits, options.qp_density, least_db)
     return steps_at(spreads, quality_db, options, least_db, qps if options.use_dq else None)
 
 
 def _budget_bits(spreads: Spreads) -> float:
-    """What the tensors may take together: the reference software has a fine step for all of one axis."""
-    weight_step, vector_step = step_size(DEFAULT_QP, 2), step_size(DEFAULT_VECTOR_QP, 2)
+    """What the tensors may take together, by samples."""
     bits = 8.0 * BESIDE_SHARE * spreads.n_quantised
-    for spread in (*spreads.weights.values(), *spreads.vectors.values()):
-        own = spread.bits_at(weight_step if spread.n_axes > 1 else vector_step, is_searched=False)
+    for spread in spreads.all.values():
+        own = spread.bits_at(step_size(_reference_qp(spread), 2), is_searched=False)
         is_high = spread.n_axes > 1 and own > HIGH_BITS * spread.n_values
         share = HIGH_BUDGET_SHARE if is_high else BUDGET_SHARE
         bits += own * (LOW_BUDGET_SHARE if own < LOW_BITS * spread.n_values else share) + 8 * TENSOR_BYTES
     return bits - min(8 * FILE_BYTES, FILE_SHARE * bits)
+
+
+def _reference_qp(spread: Spread) -> int:
+    """That of the reference software at density 2, which has a fine step for all of one axis."""
+    return DEFAULT_QP if spread.n_axes > 1 else DEFAULT_VECTOR_QP
 
 
 def steps_at(
@@ -171,15 +183,18 @@ def _offsets_db(
 ) -> dict[str, float]:
     """What is added to the SNR of each tensor for its kind and its place in the network, in the order of `rules`.
 
-    Floats beside a quantised network's own weights do not tell their places.
+    Floats beside a quantised network's own weights do not tell their places. Weights of recurrent layers keep the SNR
+    of what makes the new state.
     """
     found = dict.fromkeys(vectors, VECTOR_DB)
     if n_quantised > sum(spread.n_values for spread in weights.values()):
-        return found
+        return found | {name: spread.candidate_db for name, spread in weights.items()}
     places = {name: place for place, name in enumerate(rules)}
     ordered = sorted(weights, key=lambda name: places.get(name, 0))
     last = max(1, len(ordered) - 1)
-    found |= {name: EARLY_DB * (1 - 2 * place / last) for place, name in enumerate(ordered)}
+    found |= {
+        name: EARLY_DB * (1 - 2 * place / last) + weights[name].candidate_db for place, name in enumerate(ordered)
+    }
     if len(ordered) > 1:
         found[ordered[-1]] += LAST_DB
     return found
@@ -193,7 +208,12 @@ def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
     if values is None and (odd := few_apart(nearest_float32(array))) is not None:
         values = np.where(odd, np.float32(0), nearest_float32(array))
-    return None if values is None else spread_of(values, is_added=rule is not None and rule.is_added)
+    if values is None:
+        return None
+    spread = spread_of(values, is_added=rule is not None and rule.is_added)
+    if spread is None or rule is None or rule.candidate is None:
+        return spread
+    return replace(spread, candidate_db=less_spread_db(values, rule.candidate.of(values)))
 
 
 def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:
@@ -217,12 +237,14 @@ class CodedNetwork:
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
+        sizes_bytes: Payloads and raw bytes of each tensor, by name.
     """
 
     data: bytes
     quality_db: float | None
     weak_db: Mapping[str, float]
     by_outliers: tuple[str, ...] = ()
+    sizes_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def warn_of_weak(weak_db: Mapping[str, float]) -> None:
@@ -267,6 +289,7 @@ def code_by_spread(
     rules: Mapping[str, Rule],
     options: CompressOptions,
     coded: Callable[[OwnSteps], CodedNetwork],
+    size_bytes: Callable[[OwnSteps, CompressOptions], int],
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -275,6 +298,7 @@ def code_by_spread(
         rules: What each may lose; those without a rule go by their number of dimensions.
         options: What is asked for.
         coded: The network with some steps.
+        size_bytes: What the tensors that have steps take together, with other options.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
@@ -284,7 +308,7 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
-        return coded(default_steps(spreads, options))
+        return _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
@@ -294,6 +318,52 @@ def code_by_spread(
             asked = f"bits_per_weight: {options.bits_per_weight:g}, which is {limit} bytes, cannot be kept"
         raise InputError(f"{asked}; the smallest file is {len(found.data)} bytes")
     return found
+
+
+def _code_by_default(
+    spreads: Spreads,
+    options: CompressOptions,
+    coded: Callable[[OwnSteps], CodedNetwork],
+    size_bytes: Callable[[OwnSteps, CompressOptions], int],
+) -> CodedNetwork:
+    """The network by `default_steps`, or where samples misjudge its weights by steps whose bytes are told by coding."""
+    steps = default_steps(spreads, options)
+    found = coded(steps)
+    if options.quality is not None or not options.use_dq or not _are_misjudged(spreads, steps, found, options):
+        return found
+    reference = {name: _reference_qp(spread) for name, spread in spreads.all.items()}
+    density = options.qp_density
+    qps = {name: nearest_qp(step_size(qp, 2), density) for name, qp in reference.items()}
+    plain = replace(options, lambda_rd=0.0, search="fast")
+    n_bytes = size_bytes(OwnSteps(steps.quality_db, qps, {}, frozenset()), plain) + TENSOR_BYTES * len(qps)
+    limit_bytes = CODED_BUDGET_SHARE * n_bytes + BESIDE_SHARE * spreads.n_quantised
+    limit_bytes -= min(FILE_BYTES, FILE_SHARE * limit_bytes)
+
+    def own_bytes(network: CodedNetwork) -> int:
+        return sum(network.sizes_bytes[name] for name in spreads.all)
+
+    best, budget_bits = found, spreads.bits_of(steps.qps, density)
+    for _ in range(MAX_CORRECTIONS):
+        if FULL_SHARE * limit_bytes <= own_bytes(best) <= limit_bytes:
+            break
+        budget_bits *= limit_bytes / own_bytes(found)
+        found = coded(_steps_within(budget_bits, spreads, options))
+        best = max(best, found, key=lambda each: _within(own_bytes(each), limit_bytes))
+    return best
+
+
+def _within(n_bytes: int, limit_bytes: float) -> float:
+    """What is higher the better a size uses a limit up: up to it the size, above it less than any such."""
+    return n_bytes if n_bytes <= limit_bytes else -n_bytes
+
+
+def _are_misjudged(spreads: Spreads, steps: OwnSteps, found: CodedNetwork, options: CompressOptions) -> bool:
+    """Whether the tensors of which samples were taken have another size than those tell, outliers aside."""
+    names = [name for name in steps.qps if spreads[name].bits is not None]
+    told_bytes = spreads.bits_of({name: steps.qps[name] for name in names}, options.qp_density) / 8
+    missed_bytes = abs(sum(found.sizes_bytes[name] for name in names) - told_bytes)
+    is_beyond = missed_bytes > ESTIMATE_TOLERANCE * told_bytes + TENSOR_BYTES * len(names)
+    return is_beyond and not any(name in spreads.all for name in found.by_outliers)
 
 
 def best_within(

@@ -32,7 +32,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
-from vvc_nnr.coding.encoder import KnownTensors, encode_changed, weak_tensors, write_network
+from vvc_nnr.coding.encoder import KnownTensors, coded_network, encode_all, encode_changed, write_network
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     OwnSteps,
@@ -218,18 +218,21 @@ def code_update(
     mps = ModelParameterSet(mps_qp_density=options.qp_density, mps_parent_signalling_enabled_flag=True)
     digest, known = state.digest(), KnownTensors()
 
-    def coded(steps: OwnSteps | None) -> CodedNetwork:
-        def job(place: int) -> TensorJob:
-            name = names[place]
-            return with_own_step(_job(name, places[name], state, wanted[name], options, contexts), steps)
+    def job(name: str, steps: OwnSteps | None) -> TensorJob:
+        return with_own_step(_job(name, places[name], state, wanted[name], options, contexts), steps)
 
-        units = encode_changed(job, names, steps, known, shapes, options, progress)
-        data = write_network(shapes, units, mps, base=digest, ties=ties)
-        odd = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
-        return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), odd)
+    def coded(steps: OwnSteps | None) -> CodedNetwork:
+        units = encode_changed(lambda at: job(names[at], steps), names, steps, known, shapes, options, progress)
+        return coded_network(write_network(shapes, units, mps, base=digest, ties=ties), names, units, steps)
+
+    def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
+        stepped = list(steps.qps)
+        sizes = [state.tensors[name].values.shape for name in stepped]
+        units = encode_all(lambda at: job(stepped[at], steps), sizes, other, None)
+        return sum(tensor.size_bytes for tensor in units)
 
     differences = _float_differences(state, names, wanted) if follows_spread(options) else None
-    found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded)
+    found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded, size_bytes)
     n_elements = sum(math.prod(shape) for shape in shapes)
     after = apply_update(state, found.data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
     return replace(found, weak_db=_weak_db(found.weak_db, difference_snrs_db(state, after, wanted))), after

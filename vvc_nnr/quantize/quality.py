@@ -61,6 +61,8 @@ _EXPONENT_BIAS = 127
 OFFSET_SHARE, MIN_MEANS, ROUNDING = 0.5, 16, 2.0**-21
 # A part of a tensor that leaves more than this share has no offset.
 SURE_SHARE = 0.75
+# A part's spread moves the step of all by no more.
+MAX_LESS_DB = 9.0
 # float32 has no finer steps than this share of a value.
 RESOLUTION = 2.0**-24
 # No ordinary value is that many times the spread.
@@ -96,6 +98,7 @@ class Spread:
         deviation: Root of the mean square of what they differ by; None: they have no offset, or `rms` is that.
         finest: A step below which float32 has no values; 0: none is too fine.
         n_axes: Of the tensor.
+        candidate_db: How far those of its values spread less than all that make the new state of a recurrent layer.
     """
 
     n_values: int
@@ -105,6 +108,7 @@ class Spread:
     deviation: float | None = None
     finest: float = 0.0
     n_axes: int = 1
+    candidate_db: float = 0.0
 
     def step_at(self, snr_db: float, error: float = DEPENDENT_ERROR) -> float:
         """The step that leaves an SNR.
@@ -176,6 +180,19 @@ def spread_of(values: NDArray[np.float32], *, is_added: bool = False) -> Spread 
         return Spread(values.size, rms, None, None, deviation, finest, values.ndim)
     sample = _sample(plain, rms)
     return Spread(values.size, rms, _bits(sample), _kept_db(sample), deviation, finest, values.ndim)
+
+
+def less_spread_db(values: NDArray[np.float32], part: NDArray[np.float32]) -> float:
+    """How far a part spreads less than all, in dB, within MAX_LESS_DB either way; 0 if either is nothing but zeros.
+
+    Args:
+        values: float32, any shape, finite; rows are those of the first axis.
+        part: Some of its rows or columns.
+    """
+    whole, own = _rms(ordinary(values)), _rms(ordinary(part))
+    if whole == 0 or own == 0:
+        return 0.0
+    return max(-MAX_LESS_DB, min(20 * math.log10(whole / own), MAX_LESS_DB))
 
 
 def _difference_power(values: NDArray[np.float32], plain: NDArray[np.float32]) -> float | None:
@@ -355,6 +372,11 @@ class Spreads:
         """What they take by dependent quantisation at given QPs."""
         return sum(self[name].bits_at(step_size(qp, qp_density)) for name, qp in qps.items())
 
+    @property
+    def all(self) -> dict[str, Spread]:
+        """Those of weights and of vectors, by name."""
+        return {**self.weights, **self.vectors}
+
     def __getitem__(self, name: str) -> Spread:
         found = self.weights.get(name)
         return self.vectors[name] if found is None else found
@@ -377,7 +399,7 @@ class Spreads:
             wanted = by_size + self.offsets_db.get(name, 0.0)
             return min(spread.step_at(wanted, error), spread.coarsest(least_db, error))
 
-        return {name: step(name, spread) for name, spread in {**self.weights, **self.vectors}.items()}
+        return {name: step(name, spread) for name, spread in self.all.items()}
 
     def quality_of(
         self, bits: float, qp_density: int, low: float = MIN_QUALITY_DB, high: float = MAX_QUALITY_DB

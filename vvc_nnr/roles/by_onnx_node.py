@@ -15,6 +15,7 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shape_of
 from vvc_nnr.roles.by_name import by_values, looks_trained
+from vvc_nnr.roles.gates import candidate_of_operator
 from vvc_nnr.roles.roles import Role, TensorRole
 
 _NORM = (None, Role.NORM_SCALE, Role.NORM_SHIFT)
@@ -204,7 +205,9 @@ def _use(node: Any, place: int, carried: _Carried, arrays: NamedArrays) -> Tenso
     is_open = role is None and node.domain not in _STANDARD_DOMAINS
     if carried.is_matrix and (role in _SOFT or is_open) and looks_trained(arrays[carried.name]):
         return TensorRole(Role.WEIGHT, f"{reason}, a trained matrix")
-    return TensorRole(_by_shape(role or Role.CONSTANT, node.op_type, carried), reason)
+    is_weight = role is Role.WEIGHT and not carried.is_changed
+    candidate = candidate_of_operator(node.op_type, carried.shape) if is_weight else None
+    return TensorRole(_by_shape(role or Role.CONSTANT, node.op_type, carried), reason, candidate)
 
 
 class _Walk:

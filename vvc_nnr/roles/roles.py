@@ -36,6 +36,7 @@ from enum import StrEnum
 from typing import Literal, get_args
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.roles.gates import Candidate
 
 RoleMode = Literal["auto", "off"]
 StepSource = Literal["qp", "nonweight_qp", "values", "exact"]
@@ -73,6 +74,7 @@ class Rule:
             slices of zeros do not count; of "qp" only.
         qp_offset: Added to the option's QP; of "qp" only.
         is_added: It is added to something, so that what its values share says nothing of what they differ by.
+        candidate: Which of its values make the new state of a recurrent layer, so that its step follows theirs.
     """
 
     step: StepSource
@@ -82,6 +84,7 @@ class Rule:
     of_smallest_slice: float = 0.0
     qp_offset: int = 0
     is_added: bool = False
+    candidate: Candidate | None = None
 
 
 EXACT = Rule("exact")
@@ -105,10 +108,17 @@ RULES: Mapping[Role, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorRole:
-    """A role and what it was told by, such as "name" or "module BatchNorm2d"."""
+    """What a tensor is.
+
+    Args:
+        role: Its role.
+        reason: What that was told by, such as "name" or "module BatchNorm2d".
+        candidate: Which of its values make the new state of a recurrent layer, where an operator tells.
+    """
 
     role: Role
     reason: str
+    candidate: Candidate | None = None
 
 
 def exact_names(roles: Mapping[str, TensorRole]) -> frozenset[str]:

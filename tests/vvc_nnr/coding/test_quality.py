@@ -702,3 +702,23 @@ def test_what_is_left_beside_a_large_tensor_makes_the_others_finer() -> None:
         tensors = inspect(compress(arrays), original=arrays).tensors
         shares.append(min(t.snr_db for t in tensors[1:]) - tensors[0].snr_db)
     assert min(shares) > 5  # a small one is never rounded as the large one is
+
+
+def test_a_network_with_runs_of_zeros_uses_up_what_one_step_for_all_would_take() -> None:
+    values = normal((512, 1152), 0.004, 1)
+    values[np.random.default_rng(2).random((512, 9)).repeat(128, axis=1) < 0.6] = 0.0
+    network = {"a.weight": values, "b.weight": normal((64, 256), 0.02, 3)}
+    one_step = len(compress(network, qp=-32, lambda_rd=0.0))
+    assert 0.97 * one_step < len(compress(network)) <= one_step
+
+
+def test_a_network_that_samples_tell_right_is_coded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    coded: list[str] = []
+
+    def counted(job: TensorJob, options: CompressOptions) -> EncodedTensor:
+        coded.append(job.name)
+        return encode_tensor(job, options)
+
+    monkeypatch.setattr("vvc_nnr.coding.encoder.encode_tensor", counted)
+    compress(layers())
+    assert sorted(coded) == sorted(layers())

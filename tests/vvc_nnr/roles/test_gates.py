@@ -1,0 +1,98 @@
+"""Recurrent layers: the values that make the new state are found, and set the step of the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from vvc_nnr.compress import compress, decompress
+from vvc_nnr.model.onnx import take_apart
+from vvc_nnr.quantize.quality import MAX_LESS_DB, less_spread_db, snr_db
+from vvc_nnr.roles.gates import Candidate, candidate_of_operator, candidates_by_name
+
+N_INPUTS, N_STATES = 6, 5
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell])
+def test_without_its_candidate_a_torch_layer_has_no_new_state(kind: type[nn.Module]) -> None:
+    torch.manual_seed(1)
+    layer = kind(N_INPUTS, N_STATES, bias=False)
+    found = candidates_by_name({name: tuple(value.shape) for name, value in layer.state_dict().items()})
+    assert found.keys() == layer.state_dict().keys()
+    n_parts = next(iter(found.values())).n_parts
+    for place in range(n_parts):
+        state = {name: value.clone() for name, value in layer.state_dict().items()}
+        for name, value in state.items():
+            Candidate(0, n_parts, place).of(value.numpy())[:] = 0
+            assert found[name].axis == 0
+        changed = kind(N_INPUTS, N_STATES, bias=False)
+        changed.load_state_dict(state)
+        with torch.no_grad():
+            output = changed(torch.ones(3, N_INPUTS))
+        while isinstance(output, tuple):
+            output = output[0]
+        assert bool((output == 0).all()) == all(place == each.place for each in found.values())
+
+
+def recurrent_model(op_type: str, n_parts: int, zeroed: int | None = None) -> onnx.ModelProto:
+    rng = np.random.default_rng(2)
+    weights = {
+        "w": rng.normal(size=(1, n_parts * N_STATES, N_INPUTS)),
+        "r": rng.normal(size=(1, n_parts * N_STATES, 5)),
+    }
+    for values in weights.values():
+        if zeroed is not None:
+            Candidate(1, n_parts, zeroed).of(values)[:] = 0
+    node = onnx.helper.make_node(op_type, ["x", "w", "r"], ["y"], hidden_size=N_STATES)
+    graph = onnx.helper.make_graph(
+        [node],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 2, N_INPUTS])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(("op_type", "n_parts"), [("LSTM", 4), ("GRU", 3)])
+def test_without_its_candidate_an_operator_has_no_new_state(op_type: str, n_parts: int) -> None:
+    roles = take_apart(recurrent_model(op_type, n_parts), 1).roles
+    for place in range(n_parts):
+        model = recurrent_model(op_type, n_parts, place).SerializeToString()
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        (output,) = session.run(["y"], {"x": np.ones((4, 2, N_INPUTS), np.float32)})
+        assert (not output.any()) == (roles["w"].candidate == roles["r"].candidate == Candidate(1, n_parts, place))
+
+
+def test_candidates_are_of_whole_recurrent_layers_only() -> None:
+    assert candidates_by_name({"rnn.weight_ih_l0": (5, 6), "rnn.weight_hh_l0": (5, 5)}) == {}
+    assert candidates_by_name({"rnn.weight_ih_l0": (20, 6)}) == {}
+    assert candidates_by_name({"lstm.weight_ih_l0": (20, 6), "lstm.weight_hh_l0": (20, 3)}) == {}
+    keras = {"a/lstm_cell/kernel:0": (6, 20), "a/lstm_cell/recurrent_kernel:0": (5, 20), "a/dense/kernel:0": (5, 20)}
+    assert candidates_by_name(keras) == dict.fromkeys(list(keras)[:2], Candidate(1, 4, 2))
+    assert candidate_of_operator("RNN", (1, 5, 6)) is None
+    assert candidate_of_operator("GRU", (1, 10, 6)) is None
+
+
+def test_a_part_of_zeros_and_a_tiny_one_move_no_step_far() -> None:
+    values = np.random.default_rng(3).normal(size=(12, 40)).astype(np.float32)
+    assert less_spread_db(values, np.zeros((3, 40), np.float32)) == 0
+    assert less_spread_db(values, values[:3] / 1000) == MAX_LESS_DB
+    assert less_spread_db(values / 1000, values[:3]) == -MAX_LESS_DB
+
+
+def test_a_small_candidate_keeps_its_quality() -> None:
+    rng = np.random.default_rng(4)
+    network = {
+        "gru.weight_ih_l0": rng.normal(0, 0.1, (192, 64)).astype(np.float32),
+        "gru.weight_hh_l0": rng.normal(0, 0.1, (192, 64)).astype(np.float32),
+        "out.weight": rng.normal(0, 0.1, (256, 64)).astype(np.float32),
+    }
+    network["gru.weight_ih_l0"][128:] *= 0.4
+    decoded = decompress(compress(network, quality=25))
+    candidates_db = [snr_db(network[name][128:], decoded[name][128:]) for name in list(network)[:2]]
+    assert candidates_db[0] > candidates_db[1] - 1.5
