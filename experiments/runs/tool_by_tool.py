@@ -18,15 +18,12 @@ run inside the encoder, since other pictures are predicted from what it makes.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import json
 import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TypeAlias
@@ -37,14 +34,21 @@ from tqdm import tqdm
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import CodedPicture, LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
+from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.settings import InputDigests
-from vvc_nnr.experiments.records.tsv import write_rows
-from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
+from vvc_nnr.experiments.records.unit_rows import unit_key
+from vvc_nnr.experiments.records.viewer_pictures import (
+    PICTURES_FOLDER,
+    decoded_name,
+    filtered_name,
+    original_name,
+    store_picture,
+)
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
 from vvc_nnr.experiments.runs.joint_ways import JointWays
-from vvc_nnr.experiments.runs.networks import CodingOptions, GivenNetwork, NetworkState, given_filters, network_states
+from vvc_nnr.experiments.runs.network_units import UnitSetup
+from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.files import naming
 from vvc_nnr.filters.complexity import complexity
@@ -62,7 +66,6 @@ from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -199,34 +202,12 @@ class ToolSetup:
     """What all units of a run share, for whichever process.
 
     Attributes:
-        options: What is run.
-        networks: The networks with each of their weights, as tables have them.
+        base: Options, networks and where rows go.
         backends: What computes each network, by name.
-        coded: Folder of the coded files of networks.
-        pictures: Folder of the viewer's pictures.
-        units: Folder of the units' rows.
-        header: Of files of rows: provenance and conventions.
-        current_folder: Where the command was typed, to which names of networks are relative.
-        modules: Networks of the caller's own.
     """
 
-    options: ToolOptions
-    networks: tuple[NetworkRow, ...]
+    base: UnitSetup[ToolOptions, ToolRow]
     backends: tuple[tuple[str, str], ...]
-    coded: Path
-    pictures: Path
-    units: Path
-    header: tuple[tuple[str, str], ...]
-    current_folder: Path
-    modules: tuple[LoadedNetwork, ...] = field(default=(), compare=False)
-
-    def path(self, unit: ToolUnit) -> Path:
-        """Where the rows of a unit go."""
-        return self.units / f"{unit.key}.tsv"
-
-    def is_made(self, unit: ToolUnit) -> bool:
-        """Whether the rows of a unit are there."""
-        return self.path(unit).exists()
 
     def keyed(self, unit: ToolUnit, context: str, inputs: InputDigests, decoded: DecodedPictures) -> ToolUnit:
         """The unit with its key.
@@ -239,14 +220,14 @@ class ToolSetup:
         """
         made = inputs.get(decoded.decoded_name(unit.source, unit.qp, unit.coding), ())
         pictures = slice(unit.start, unit.start + unit.count)
-        rows = {(row.network, row.weights): row for row in self.networks}
+        rows = {(row.network, row.weights): row for row in self.base.networks}
         said = [
-            *(context, unit.name, unit.is_with_codec, self.options.viewer_picture),
+            *(context, unit.name, unit.is_with_codec, self.base.options.viewer_picture),
             [*inputs[unit.source.name][pictures]],
             [*made[pictures]],
             [(*name, rows[name].network_sha256) for name in unit.networks],
         ]
-        return replace(unit, key=hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32])
+        return replace(unit, key=unit_key(*said))
 
 
 class ToolExperiment:
@@ -477,25 +458,14 @@ def run_tool_unit(setup: ToolSetup, unit: ToolUnit) -> None:
 
 def write_unit(setup: ToolSetup, experiment: ToolExperiment, unit: ToolUnit) -> None:
     """Measures a unit by an experiment that is ready, and writes its rows; raises as `ToolExperiment.measure`."""
-    write_rows(setup.path(unit), ToolRow, dict(setup.header), experiment.measure(unit))
+    setup.base.rows.write(unit, experiment.measure(unit))
 
 
 @functools.lru_cache(maxsize=4)
 def _experiment(setup: ToolSetup, thread: int) -> ToolExperiment:
     """The experiment of a run in this process, made once for each of its threads."""
-    o = setup.options
-    coding = CodingOptions(o.compressions, setup.coded, o.photographs, o.n_crops, o.accept_small)
-    with contextlib.chdir(setup.current_folder):
-        networks = given_filters(o.networks, o.replacements, o.originals, o.archs, o.layouts, setup.modules)
-        states = network_states(networks, coding)
-    here = {(state.row.network, state.row.weights): state.row.network_sha256 for state in states}
-    for row in setup.networks:
-        if here.get((row.network, row.weights)) != row.network_sha256:
-            raise InputError(
-                f"{row.network} ({row.weights}): is another network in this process than in the one that planned the "
-                "run; if a function makes it, seed its weights (torch.manual_seed), or run with workers=1"
-            )
-    return ToolExperiment(o, states, setup.pictures, dict(setup.backends))
+    pictures = setup.base.rows.folder / PICTURES_FOLDER
+    return ToolExperiment(setup.base.options, setup.base.states(), pictures, dict(setup.backends))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
