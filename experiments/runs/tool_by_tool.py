@@ -65,6 +65,7 @@ from vvc_nnr.filters.decisions.block_decisions import (
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
@@ -309,7 +310,7 @@ class ToolExperiment:
             ExternalToolError: If the encoder fails.
         """
         names = [*([None] if unit.is_with_codec else []), *unit.networks]
-        with naming(unit.source.path):
+        with naming(unit.source.path), torch_threads(self._options.threads):
             return [row for picture in self._made(unit) for name in names for row in self._measured(picture, name)]
 
     def _made(self, unit: ToolUnit) -> Iterator[MadePicture]:

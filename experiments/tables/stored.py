@@ -177,9 +177,12 @@ class StoredTools(StoredRun[ToolRow]):
 
     def configurations_table(self) -> Table | None:
         """BD-rates of all configurations side by side; None of fewer than two, or too few QPs."""
-        results = [each.results() for each in self.by_configuration()]
+        configurations = self.by_configuration()
+        if len(configurations) < 2:
+            return None
+        results = [each.results() for each in configurations]
         savings = [self.savings(each) for each in results]
-        if len(results) < 2 or not all(savings):
+        if not all(savings):
             return None
         notes = (bd_rate_note(results[0], self.interpolation), TIME_NOTE, YUV_NOTE)
         return configurations_table(results, savings, self.interpolation, notes)
