@@ -2,7 +2,9 @@
 
 python benchmarks/executors.py overhead --units 1000 --workers 4     small units on a dask LocalCluster
 python benchmarks/executors.py speed pictures/ --workers 2           tool-by-tool, one and several processes in turn
-python benchmarks/executors.py kills pictures/ --seed 1              10 % of the units' processes killed at random
+python benchmarks/executors.py kills pictures/ --seeds 1 2 3         10 % of the units' processes killed at random
+python benchmarks/executors.py kills pictures/ --on-dask             the same on a dask LocalCluster
+python benchmarks/executors.py costs tool-by-tool --sequences p/     estimates of units beside what they took
 """
 
 from __future__ import annotations
@@ -11,17 +13,21 @@ import argparse
 import contextlib
 import csv
 import os
+import pickle
 import random
+import resource
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vvc_nnr.files import write_file
 from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, run_units
@@ -47,10 +53,24 @@ class Spin:
     deed: str = ""
 
 
+class Pickling(Executor):
+    """Runs each call at once, on copies as another process would have them; `n` counts them."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def submit(self, function: Callable[..., object], /, *given: object, **named: object) -> Future[object]:  # type: ignore[override]
+        self.n += 1
+        future: Future[object] = Future()
+        function, given = pickle.loads(pickle.dumps((function, given)))
+        future.set_result(function(*given, **named))
+        return future
+
+
 def spin(folder: Path, unit: Spin) -> None:
     """Computes for the unit's time and leaves a file of its name."""
-    end_s = time.process_time() + unit.cost_s
-    while time.process_time() < end_s:
+    end_s = time.thread_time() + unit.cost_s
+    while time.thread_time() < end_s:
         pass
     died = folder / f"{unit.name}.died"
     if unit.deed == "die" or (unit.deed == "die once" and not died.exists()):
@@ -92,20 +112,28 @@ def local_cluster(n_workers: int) -> Iterator[str]:
 
 
 def overhead(n_units: int, n_workers: int, unit_s: float) -> None:
-    """Prints how much longer units take on a LocalCluster than their work, on as many cores as there are workers."""
+    """Prints how much longer units take on a LocalCluster than their work, by the clock and in processor time.
+
+    The clock says it where nothing else runs; the processor time of client, scheduler and workers says it anywhere.
+    """
+    from distributed import Client
+
     n_cores = min(n_workers, len(os.sched_getaffinity(0)))
     units = [Spin(f"unit {number}", unit_s) for number in range(n_units)]
-    with local_cluster(n_workers) as address, tempfile.TemporaryDirectory() as folder:
+    with local_cluster(n_workers) as address, tempfile.TemporaryDirectory() as folder, Client(address) as client:
+
+        def used_s() -> float:
+            return time.process_time() + sum(client.run(time.process_time).values())
+
         spun(units[:n_workers], ExecutorOptions(dask=address), Path(folder))  # imports
-        start_s = time.perf_counter()
+        start_s, start_used_s = time.perf_counter(), used_s()
         failures = spun(units, ExecutorOptions(dask=address), Path(folder))
-        took_s = time.perf_counter() - start_s
+        took_s, took_used_s = time.perf_counter() - start_s, used_s() - start_used_s
         assert not failures
-        start_s, own_s = time.perf_counter(), 0.0
-        spun(units[: n_units // 10], ExecutorOptions(workers=1), Path(folder))
-        own_s = 10 * (time.perf_counter() - start_s) / n_cores
-    print(f"{n_units} units of {unit_s} s, {n_workers} workers on {n_cores} cores: {took_s:.2f} s")
-    print(f"the same work in one process, shared out: {own_s:.2f} s; overhead {100 * (took_s / own_s - 1):.1f} %")
+    work_s = unit_s * (n_units - n_workers)
+    print(f"{n_units} units of {unit_s} s, {n_workers} workers on {n_cores} cores")
+    for what, found_s, own_s in (("clock", took_s, work_s / n_cores), ("processor time", took_used_s, work_s)):
+        print(f"{what}: {found_s:.2f} s for {own_s:.2f} s of work: overhead {100 * (found_s / own_s - 1):.1f} %")
 
 
 def tables(folder: Path) -> dict[str, list[list[str]]]:
@@ -120,27 +148,98 @@ def tables(folder: Path) -> dict[str, list[list[str]]]:
     return found
 
 
-def experiment(pictures: Path, folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """A run of tool-by-tool with a cache of its own."""
+def experiment(pictures: Path, folder: Path, *words: str, package: Path | None = None) -> subprocess.Popen[bytes]:
+    """A run of tool-by-tool with a cache of its own, of another build of this package if one is named."""
     arguments = ["--sequences", str(pictures), "--out", str(folder), "--cache", str(folder / "cache"), *words]
-    return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": str(package)} if package else None
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, cwd=folder.parent
+    )
 
 
-def speed(pictures: Path, n_workers: int, n_rounds: int, words: Sequence[str]) -> None:
-    """Prints the times of one process and of several, in turn, and whether their tables are the same."""
-    seconds: dict[int, list[float]] = {1: [], n_workers: []}
+class Timing(Executor):
+    """Runs each call at once, and keeps the processor time of each unit beside its estimate."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, float, float]] = []
+
+    def submit(self, function: Callable[..., object], /, *given: Any, **named: Any) -> Future[object]:  # type: ignore[override]
+        future: Future[object] = Future()
+        start_s = _used_s()
+        future.set_result(function(*given, **named))
+        self.found.append((given[0].name, given[0].cost_s, _used_s() - start_s))
+        return future
+
+
+def _used_s() -> float:
+    """Processor time of this process and of the programs that it ran."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def costs(words: Sequence[str]) -> None:
+    """Prints how far the estimates of units are from their processor time, of an experiment's command line."""
+    from vvc_nnr.experiments.cli.experiment import EndToEnd, ToolByTool
+    from vvc_nnr.experiments.cli.main import asked_command, parsed
+    from vvc_nnr.experiments.records.provenance import gather_provenance
+    from vvc_nnr.experiments.runs.end_to_end import run_end_to_end
+    from vvc_nnr.experiments.runs.run import run_tool_by_tool
+
+    timing = Timing()
+    with tempfile.TemporaryDirectory() as folder:
+        asked = asked_command(["experiment", *words, "--out", folder])
+        assert not isinstance(asked, str)
+        command, provenance = parsed(asked), gather_provenance()
+        if isinstance(command, ToolByTool):
+            sources, options, listed, _ = command._chosen()
+            cache = Path(folder) / "cache"
+            run_tool_by_tool(sources, command.out, options, provenance, cache=cache, decoded=listed, executor=timing)
+        elif isinstance(command, EndToEnd):
+            pictures = command._pictures()
+            run_end_to_end(pictures.images, pictures.names, command.out, command.options, provenance, executor=timing)
+    for name, cost_s, used_s in timing.found:
+        print(f"{name}: {cost_s:.2f} s estimated, {used_s:.2f} s taken")
+    factors = sorted(used_s / cost_s for _, cost_s, used_s in timing.found[1:])  # the first one loads networks
+    low, middle, high = (factors[round(part * (len(factors) - 1))] for part in (0.1, 0.5, 0.9))
+    print(f"taken / estimated: median {middle:.2f}, from {low:.2f} to {high:.2f} (10 % to 90 %)")
+
+
+def finished(run: subprocess.Popen[bytes]) -> None:
+    """Waits for a run that has to succeed."""
+    said = run.communicate()[1]
+    assert run.returncode == 0, said.decode()
+
+
+def speed(pictures: Path, n_workers: int, n_rounds: int, before: Path | None, words: Sequence[str]) -> None:
+    """Prints the times of one process and of several, in turn, and whether their tables are the same.
+
+    Args:
+        pictures: The sequences.
+        n_workers: Processes.
+        n_rounds: How often.
+        before: Where `pip install --no-deps --target` put an earlier version, whose one process runs beside.
+        words: Further options of the experiment.
+    """
+    runs: dict[str, tuple[int, Path | None]] = {"one process": (1, None), f"{n_workers} processes": (n_workers, None)}
+    if before is not None:
+        runs = {"one process, before": (1, before), **runs}
+    clock_s, used_s = {name: list[float]() for name in runs}, {name: list[float]() for name in runs}
     with tempfile.TemporaryDirectory() as place:
+        folders = []
         for number in range(n_rounds):
-            for workers, taken_s in seconds.items():
-                start_s = time.perf_counter()
-                run = experiment(pictures, Path(place) / f"{number} {workers}", "--workers", str(workers), *words)
-                _, said = run.communicate()
-                assert run.returncode == 0, said.decode()
-                taken_s.append(time.perf_counter() - start_s)
-                print(f"workers {workers}: {taken_s[-1]:.1f} s")
-        found = [tables(Path(place) / f"{number} {workers}") for number in range(n_rounds) for workers in seconds]
-    one_s, several_s = map(statistics.median, seconds.values())
-    print(f"medians {one_s:.1f} and {several_s:.1f} s: {one_s / several_s:.2f} times as fast")
+            for name, (workers, package) in runs.items():
+                folders.append(Path(place) / f"{number} {name}")
+                start_s, start = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+                finished(experiment(pictures, folders[-1], "--workers", str(workers), *words, package=package))
+                end = resource.getrusage(resource.RUSAGE_CHILDREN)
+                clock_s[name].append(time.perf_counter() - start_s)
+                used_s[name].append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
+                print(f"{name}: {clock_s[name][-1]:.1f} s, processor time {used_s[name][-1]:.1f} s", flush=True)
+        found = [tables(folder) for folder in folders]
+    several_s = statistics.median(clock_s[f"{n_workers} processes"])
+    for name, each_s in clock_s.items():
+        median_s = statistics.median(each_s)
+        print(f"{name}: median {median_s:.1f} s; {n_workers} processes are {median_s / several_s:.2f} times as fast")
     print("tables:", "the same" if all(each == found[0] for each in found) else "DIFFERENT")
 
 
@@ -156,42 +255,53 @@ def workers_of(parent: int) -> list[int]:
     return found
 
 
-def kills(pictures: Path, seed: int, share: float, words: Sequence[str]) -> None:
+def kills(pictures: Path, seeds: Sequence[int], share: float, *, on_dask: bool, words: Sequence[str]) -> None:
     """Kills workers at random, about a share of the units; prints whether one more run makes the tables of a whole."""
-    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
-        whole, cut = Path(place) / "whole", Path(place) / "cut"
-        run = experiment(pictures, whole, "--workers", "2", *words)
+        whole = Path(place) / "whole"
         start_s = time.perf_counter()
-        assert run.wait() == 0
+        finished(experiment(pictures, whole, "--workers", "2", *words))
         whole_s = time.perf_counter() - start_s
-        plan = subprocess.run(
-            [*COMMAND, "--plan", "--sequences", str(pictures), "--out", str(cut), *words],
-            capture_output=True,
-            check=True,
-        )
-        n_kills = max(1, round(share * len(plan.stdout.splitlines())))
-        moments_s = sorted(rng.uniform(0.2 * whole_s, whole_s) for _ in range(n_kills))
-        run, start_s, n_killed = experiment(pictures, cut, "--workers", "2", *words), time.perf_counter(), 0
-        for moment_s in moments_s:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                run.wait(max(0.0, moment_s - (time.perf_counter() - start_s)))
-            if there := workers_of(run.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(rng.choice(there), signal.SIGKILL)
-                    n_killed += 1
-        said = run.communicate()[1].decode().strip()
-        first = run.returncode
-        again = experiment(pictures, cut, "--workers", "2", *words)
-        assert again.wait() == 0
-        is_same = tables(whole) == tables(cut)
-    print(f"seed {seed}: {n_killed} workers killed of {n_kills} planned; first run ended with {first} {said[-300:]}")
-    print("tables after one more run:", "the same" if is_same else "DIFFERENT")
+        plan = [*COMMAND, "--plan", "--sequences", str(pictures), "--out", str(whole), *words]
+        n_units = len(subprocess.run(plan, capture_output=True, check=True).stdout.splitlines())
+        n_kills = max(1, round(share * n_units))
+        for seed in seeds:
+            cut, rng = Path(place) / f"cut {seed}", random.Random(seed)
+            moments_s = sorted(rng.uniform(0.2 * whole_s, whole_s) for _ in range(n_kills))
+            with contextlib.ExitStack() as stack:
+                where = ["--workers", "2"]
+                if on_dask:
+                    where = ["--dask", stack.enter_context(local_cluster(2))]
+                run = experiment(pictures, cut, *where, *words)
+                parent = os.getpid() if on_dask else run.pid
+                n_killed = _killed(run, parent, moments_s, rng)
+                said = run.communicate()[1].decode().strip()
+            finished(experiment(pictures, cut, "--workers", "2", *words))
+            is_same = tables(whole) == tables(cut)
+            print(
+                f"seed {seed}: {n_units} units, {n_killed} workers killed; first run ended with {run.returncode} "
+                f"{said[-200:]}; tables after one more run: {'the same' if is_same else 'DIFFERENT'}",
+                flush=True,
+            )
+
+
+def _killed(run: subprocess.Popen[bytes], parent: int, moments_s: Sequence[float], rng: random.Random) -> int:
+    """Kills a worker at each moment while there are any; how many."""
+    start_s, n_killed = time.perf_counter(), 0
+    for moment_s in moments_s:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(max(0.0, moment_s - (time.perf_counter() - start_s)))
+        if run.poll() is None and (there := workers_of(parent)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(there), signal.SIGKILL)
+                n_killed += 1
+    return n_killed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
+    kinds.add_parser("costs")
     for kind in ("overhead", "speed", "kills"):
         options = kinds.add_parser(kind)
         if kind == "overhead":
@@ -201,15 +311,19 @@ def main() -> None:
             options.add_argument("pictures", type=Path)
         options.add_argument("--workers", type=int, default=4 if kind == "overhead" else 2)
         options.add_argument("--rounds", type=int, default=3)
-        options.add_argument("--seed", type=int, default=1)
+        options.add_argument("--before", type=Path)
+        options.add_argument("--seeds", type=int, nargs="+", default=[1])
         options.add_argument("--share", type=float, default=0.1)
+        options.add_argument("--on-dask", action="store_true")
     asked, words = parser.parse_known_args()
-    if asked.kind == "overhead":
+    if asked.kind == "costs":
+        costs(words)
+    elif asked.kind == "overhead":
         overhead(asked.units, asked.workers, asked.unit_s)
     elif asked.kind == "speed":
-        speed(asked.pictures, asked.workers, asked.rounds, words)
+        speed(asked.pictures.absolute(), asked.workers, asked.rounds, asked.before and asked.before.absolute(), words)
     else:
-        kills(asked.pictures, asked.seed, asked.share, words)
+        kills(asked.pictures.absolute(), asked.seeds, asked.share, on_dask=asked.on_dask, words=words)
 
 
 if __name__ == "__main__":

@@ -239,13 +239,13 @@ def _called(function: Callable[[Argument], Result], argument: Argument) -> Resul
 
 
 def on_dask(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], address: str
+    function: Callable[[Argument], Result], shares: Sequence[Sequence[Argument]], address: str
 ) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls on the workers of a dask scheduler, where this package must be installed (extra `dask`).
 
     Args:
         function: What is called.
-        arguments: What it is called with.
+        shares: What it is called with; those of a share go to one worker, in one message.
         address: The scheduler's, such as "tcp://node:8786".
 
     Raises:
@@ -259,12 +259,11 @@ def on_dask(
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"dask {address}: no scheduler answers there ({error}); must be as tcp://host:8786") from error
     with client:
-        futures = client.map(function, list(arguments), pure=False)  # at once: the function is sent once
+        futures = client.map(partial(_each, function), list(shares), pure=False)  # at once: the function is sent once
         places = {future.key: place for place, future in enumerate(futures)}
         try:
             for future in distributed.as_completed(futures, loop=client.loop):
-                result: Result | Lost = _result(future)
-                yield arguments[places[future.key]], result
+                yield from _shared_out(shares[places[future.key]], _result(future))
         finally:
             client.cancel(futures)
 
@@ -297,7 +296,7 @@ def on_slurm(
         while jobs:
             done = [job for job in jobs if job.done()]
             for job in done:
-                yield from _results_of(job, jobs.pop(job))
+                yield from _shared_out(jobs.pop(job), _result_of(job))
             time.sleep(0 if done else _POLL_S)
     finally:
         for job in jobs:
@@ -314,18 +313,22 @@ def _parameters(settings: SlurmSettings) -> dict[str, Any]:
 
 
 def _each(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
-    """In a job: the results of its share."""
+    """In a worker or job: the results of its share."""
     return [function(argument) for argument in arguments]
 
 
-def _results_of(job: Any, share: Sequence[Argument]) -> Iterator[tuple[Argument, Any]]:
-    """The results of a job's share; all of them are lost with the job."""
+def _shared_out(share: Sequence[Argument], found: list[Result] | Lost) -> Iterator[tuple[Argument, Result | Lost]]:
+    """The results of a share; all of them are lost with its worker or job."""
+    for place, argument in enumerate(share):
+        yield argument, found if isinstance(found, Lost) else found[place]
+
+
+def _result_of(job: Any) -> Any:
+    """The results of a job's share."""
     try:
-        results = job.result()
+        return job.result()
     except Exception as error:  # of submitit, which has many kinds
-        reason = f"job {job.job_id}: {_telling_line(error)} (logs: {job.paths.folder})"
-        results = [Lost(reason)] * len(share)
-    yield from zip(share, results, strict=True)
+        return Lost(f"job {job.job_id}: {_telling_line(error)} (logs: {job.paths.folder})")
 
 
 def _result(future: Future[Result]) -> Result | Lost:

@@ -26,6 +26,8 @@ from vvc_nnr.options import thread_count
 
 WORTH_S = 20.0
 """Of work for each further process: starting one takes some seconds."""
+TASK_S = 1.0
+"""Of work for each task of dask, whose scheduler takes some milliseconds for it: short units share one."""
 MAX_WORKERS = 256
 _MAX_NAMES = 5
 
@@ -116,7 +118,15 @@ class UnitsError(VvcNnrError, RuntimeError):
             f"run it again, and these alone run (logs: {logs})"
         )
         self.failures = tuple(failures)
+        self.n_units = n_units
+        self.logs = logs
         self.cli_exit_code = 2 if all(each.is_known for each in failures) else 1
+
+    @classmethod
+    def joined(cls, errors: Sequence[UnitsError]) -> UnitsError:
+        """One error of several rounds of units in one folder of logs."""
+        failures = [failure for error in errors for failure in error.failures]
+        return cls(failures, sum(error.n_units for error in errors), errors[0].logs)
 
 
 def share_of(units: Sequence[UnitT], shard: tuple[int, int] | None) -> list[UnitT]:
@@ -186,7 +196,7 @@ def run_units(
                 failures[unit.name] = Failure(unit.name, result.reason)
             elif result is not None:
                 failures[unit.name] = result
-    for unit in units:
+    for unit in units if logs.is_dir() else ():
         if unit.name not in failures:
             log_path(logs, unit.name).unlink(missing_ok=True)
     for folder in (logs, logs.parent):
@@ -215,13 +225,25 @@ def _results(
     if executor is not None:
         yield from on_executor(attempt, units, executor)
     elif options.dask is not None:
-        yield from on_dask(attempt, units, options.dask)
+        yield from on_dask(attempt, _tasks(units), options.dask)
     elif options.slurm is not None:
         yield from on_slurm(attempt, units, SlurmSettings.parse(options.slurm), logs / "slurm")
     elif n_workers == 1:
         yield from in_this_process(attempt, units)
     else:
         yield from on_processes(attempt, units, n_workers or 1)
+
+
+def _tasks(units: Sequence[UnitT]) -> list[list[UnitT]]:
+    """The units in their order, several together where they are short."""
+    tasks, cost_s = list[list[UnitT]](), TASK_S
+    for unit in units:
+        if cost_s + unit.cost_s > TASK_S:
+            tasks.append([])
+            cost_s = 0.0
+        tasks[-1].append(unit)
+        cost_s += unit.cost_s
+    return tasks
 
 
 def _attempt(work: Callable[[UnitT], None], logs: Path, unit: UnitT) -> Failure | None:

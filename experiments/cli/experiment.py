@@ -36,6 +36,7 @@ from vvc_nnr.experiments.cli.pictures import EXECUTION_FLAGS, RawFlags, VideoFla
 from vvc_nnr.experiments.cli.report import ReportFile, check_asked_report
 from vvc_nnr.experiments.pictures import (
     DATA_VARIABLE,
+    SmallPictures,
     bundled_patches,
     bundled_sources,
     data_folder,
@@ -46,16 +47,10 @@ from vvc_nnr.experiments.pictures import (
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.weights import Compression, parse_compressions
 from vvc_nnr.experiments.report.write import write_report
-from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions, plan_end_to_end, run_end_to_end
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, manifest_name, matched_rows, read_manifest
-from vvc_nnr.experiments.runs.model_zoo import ZooOptions
-from vvc_nnr.experiments.runs.run import (
-    plan_model_zoo,
-    plan_tool_by_tool,
-    run_end_to_end,
-    run_model_zoo,
-    run_tool_by_tool,
-)
+from vvc_nnr.experiments.runs.model_zoo import ZooOptions, plan_model_zoo, run_model_zoo
+from vvc_nnr.experiments.runs.run import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
@@ -148,58 +143,43 @@ class Experiment(Command):
         out: Folder of results; an unfinished run goes on there.
         format: Format of the printed tables.
         report: Write a report (.html ...) at the end.
+        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
+        execution: Where units of work run; no result depends on it.
     """
 
     out: Annotated[Path, FOLDER]
     format: PrintFormat = "markdown"
     report: ReportFile = None
+    plan: bool = False
+    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
 
     def run(self) -> Outcome:
-        """Runs what is missing in the folder, and prints the tables of all that is there.
+        """Prints the plan, runs a share of it, or runs what is missing and prints the tables of all that is there.
 
         Raises:
-            VvcNnrError: If the folder, pictures, networks or options cannot be used, or a program fails.
+            VvcNnrError: If the folder, pictures, networks or options cannot be used, or a program or units fail.
         """
+        if self.plan:
+            units = self._plan()
+            return Outcome("\n".join(map(json.dumps, units)), {"units": units})
+        if self.execution.shard is not None:
+            return self._run_shard(*self.execution.shard)
         check_asked_report(self.report, self.out)
         tables, pictures = self._run()
         if self.report is not None:
             write_report(self.out, self.report)
         return tables_outcome(tables, pictures, self.format)
 
-    def _run(self) -> tuple[Mapping[str, Table], str]:
-        """The tables by name, and the pictures in words."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentByUnits(Experiment):
-    """What an experiment of independent units of work takes besides.
-
-    Attributes:
-        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
-        execution: Where units of work run; no result depends on it.
-    """
-
-    plan: bool = False
-    execution: Annotated[ExecutorOptions, EXECUTION_FLAGS.arg] = field(default_factory=ExecutorOptions)
-
-    def run(self) -> Outcome:
-        """Prints the plan, runs a share of it, or runs what is missing and prints the tables.
-
-        Raises:
-            VvcNnrError: As `Experiment.run`.
-        """
-        if self.plan:
-            units = self._plan()
-            return Outcome("\n".join(map(json.dumps, units)), {"units": units})
-        if self.execution.shard is None:
-            return super().run()
+    def _run_shard(self, number: int, n_shares: int) -> Outcome:
         if self.report is not None:
             raise InputError("--report: a shard makes no tables; ask for a report in the last run, without --shard")
         self._run()
-        number, n_shares = self.execution.shard
         said = f"share {number} of {n_shares} is done; a run without --shard makes the tables"
         return Outcome(said, {"shard": [number, n_shares]})
+
+    def _run(self) -> tuple[Mapping[str, Table], str]:
+        """The tables by name, and the pictures in words."""
+        raise NotImplementedError
 
     def _plan(self) -> list[dict[str, object]]:
         """The units of work."""
@@ -263,7 +243,7 @@ class DecodedFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToolByTool(ExperimentByUnits):
+class ToolByTool(Experiment):
     """CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times.
 
     Attributes:
@@ -340,15 +320,24 @@ class EndToEnd(Experiment):
     count: Annotated[int | None, POSITIVE] = None
     options: Annotated[EndToEndOptions, END_FLAGS.arg] = field(default_factory=EndToEndOptions)
 
+    def _plan(self) -> list[dict[str, object]]:
+        units = plan_end_to_end(self._pictures().images, self.options, execution=self.execution)
+        return [unit.plan() for unit in units]
+
     def _run(self) -> tuple[Mapping[str, Table], str]:
-        pictures = default_small_pictures() if self.images is None else small_pictures(self.images)
-        pictures = pictures.first(self.count)
-        tables = run_end_to_end(pictures.images, pictures.names, self.out, self.options, gather_provenance())
+        pictures = self._pictures()
+        tables = run_end_to_end(
+            pictures.images, pictures.names, self.out, self.options, gather_provenance(), execution=self.execution
+        )
         return tables, pictures.origin if self.images is not None else f"{pictures.origin}, of {default_origin()}"
+
+    def _pictures(self) -> SmallPictures:
+        found = default_small_pictures() if self.images is None else small_pictures(self.images)
+        return found.first(self.count)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelZoo(ExperimentByUnits):
+class ModelZoo(Experiment):
     """Networks of many kinds and their tasks before and after coding, the reference software beside.
 
     Attributes:

@@ -29,6 +29,8 @@ VTM_FILTERS_NOTE = (
     "SAO is on in 'all filters' and 'deblock+SAO', LMCS in 'all filters' alone, there as the configuration has it"
 )
 """VTM has no presets."""
+IMAGE_AVERAGING = "mean of the images' scores"
+IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
 
 
 @dataclass(frozen=True, slots=True)

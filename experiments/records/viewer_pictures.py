@@ -71,7 +71,7 @@ def _config_part(config: ConfigName) -> str:
 
 
 def store_picture(path: Path, frame: Frame) -> None:
-    """Writes a picture as lossless WebP, 8-bit RGB; one that is there already stays.
+    """Writes a picture as lossless WebP, 8-bit RGB, by the quickest method; one that is there already stays.
 
     Raises:
         InputError: If the file cannot be written.
@@ -79,7 +79,7 @@ def store_picture(path: Path, frame: Frame) -> None:
     if path.exists():
         return
     data = io.BytesIO()
-    Image.fromarray(frame_to_rgb(frame)).save(data, format="WEBP", lossless=True)
+    Image.fromarray(frame_to_rgb(frame)).save(data, format="WEBP", lossless=True, method=0, quality=0)
     write_file(path, data.getvalue())
 
 

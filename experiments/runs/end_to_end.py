@@ -1,37 +1,91 @@
-"""The end-to-end experiment: autoencoders on RGB pictures of any size, against the files of other picture codecs."""
+"""The end-to-end experiment: autoencoders on RGB pictures of any size, against the files of other picture codecs.
+
+```
+ pictures ─┬─ each autoencoder with each of its weights ───── its rate ─┐
+           ├─ files of each format at the qualities of a curve          │
+           └─ files of each format at the two qualities around it ◀─────┘
+```
+
+A unit is some pictures through one autoencoder or one format; of the second round, which starts once the rates are
+known, all pictures in one format, counted one way, around one rate.
+"""
 
 from __future__ import annotations
 
+import functools
+import io
 import itertools
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from vvc_nnr.codec.image_formats import (
+    RATES,
+    TITLES,
     ImageCoding,
     ImageFormat,
     JpegSubsampling,
     encode_at_bpp,
     encode_set,
+    encoder_versions,
     image_codings,
 )
+from vvc_nnr.experiments.plots import end_to_end_figure
+from vvc_nnr.experiments.records.provenance import IMAGE_AVERAGING, IMAGE_RATE, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
+from vvc_nnr.experiments.records.settings import InputDigests, Plan, known_inputs, picture_digests, tell_copies
 from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.unit_rows import UnitRows, unit_key
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, Compression, check_once
-from vvc_nnr.experiments.runs.networks import BOTH_MODES, NetworkState, check_photographs
+from vvc_nnr.experiments.runs.network_units import UnitSetup, note_networks, set_up
+from vvc_nnr.experiments.runs.networks import (
+    BOTH_MODES,
+    CodingOptions,
+    GivenNetwork,
+    NetworkState,
+    check_calibrations,
+    check_photographs,
+    given_autoencoders,
+)
+from vvc_nnr.experiments.runs.run_folder import open_run, run_identity, settled_text, write_results
+from vvc_nnr.experiments.tables.stored import (
+    CODED_FOLDER,
+    IMAGE_FILES,
+    IMAGE_NETWORKS,
+    check_not_old,
+    read_images,
+)
+from vvc_nnr.experiments.tables.table import Table
+from vvc_nnr.files import make_folder, write_file
+from vvc_nnr.filters.inference.torch import torch_threads
+from vvc_nnr.filters.zoo import LoadedNetwork, n_parameters
 from vvc_nnr.sequences.metrics import ms_ssim_rgb, psnr_db, ssim_rgb
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, UnitsError, share_of
 
 NETWORKS = ("autoencoder-1.8bpp", "autoencoder-4.2bpp")
 FORMATS: tuple[ImageFormat, ...] = ("jpeg", "webp", "avif", "jpeg2000")
 """What comes with Pillow."""
+SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
+"""What has to be the same in every end-to-end run in one folder; all else adds rows, or changes none."""
 MAX_GROUP_PIXELS = 1 << 18
 """Pixels that go through a network at once at most, so that memory does not grow with the set."""
+UNIT_S = 10.0
+"""At least so long a unit takes, where there are as many pictures."""
+_ENCODE_S: Mapping[ImageFormat, float] = {"jpeg": 0.02, "webp": 0.12, "avif": 1.4, "jpeg2000": 0.4, "jpegxl": 1.5}
+_SCORE_S = 0.9
+_PARAMETER_S = 2.4e-6
+"""For a million pixels on one core, measured: a file, its decoding with the scores, and a network by its parameters."""
+_PICTURE_PIXELS = 800
+"""What each picture costs besides is as much as of so many more pixels."""
+_N_SEARCHED = 9
+"""Files of a picture until the two qualities around a rate are known."""
 
 Picture: TypeAlias = NDArray[np.uint8]
 Named: TypeAlias = tuple[str, Picture]
@@ -83,64 +137,428 @@ class EndToEndOptions:
         check_photographs(self.compressions, self.photographs, self.n_crops)
         image_codings(self.formats, self.subsampling)
 
+    def given(self, modules: Sequence[LoadedNetwork] = ()) -> list[GivenNetwork]:
+        """The autoencoders, and those of the caller's own beside them; raises as `given_autoencoders`."""
+        return given_autoencoders(self.networks, self.originals, self.archs, modules, self.stride)
 
-class EndToEndExperiment:
-    """Autoencoders with each of their weights, and files of other codecs, over one set of pictures.
+    def coding(self, folder: Path) -> CodingOptions:
+        """How the networks are compressed, with their files in a folder of results."""
+        return CodingOptions(self.compressions, folder / CODED_FOLDER, self.photographs, self.n_crops)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUnit:
+    """Some pictures through one codec.
+
+    Attributes:
+        codec: Name of an autoencoder, or title of a format.
+        weights: Which weights of the autoencoder, "none" for files.
+        codings: What files there are, none of an autoencoder.
+        start: The first picture.
+        count: How many.
+        cost_s: About how many seconds that takes on one core.
+        near: The autoencoder around whose rate files are looked for; empty for those of a curve.
+        target_bpp: That rate, None while it is not known.
+        key: A digest of all that its rows follow from; empty while that is not known.
+    """
+
+    codec: str
+    weights: str
+    codings: tuple[ImageCoding, ...]
+    start: int
+    count: int
+    cost_s: float
+    near: str = ""
+    target_bpp: float | None = None
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """Such as "autoencoder-1.8bpp uniform8, image 0 to 99"."""
+        if self.near:
+            return f"{self.codings[0].title} near the rate of {self.near}"
+        what = f"{self.codec}, curve" if self.codings else f"{self.codec} {self.weights}"
+        last = self.start + self.count - 1
+        return f"{what}, image {self.start}" + (f" to {last}" if self.count > 1 else "")
+
+    def plan(self) -> dict[str, object]:
+        """What a plan says of it, for JSON."""
+        return {
+            "unit": self.name,
+            "codec": self.codec,
+            "weights": self.weights,
+            "near": self.near,
+            "first_image": self.start,
+            "n_images": self.count,
+            "cost_s": round(self.cost_s, 3),
+        }
+
+
+Rounds: TypeAlias = tuple[list[ImageUnit], list[ImageUnit]]
+
+
+def image_units(sizes: Sequence[tuple[int, int]], options: EndToEndOptions, networks: Sequence[GivenNetwork]) -> Rounds:
+    """All units of an experiment: those that depend on nothing, and those that begin once the rates are known.
 
     Args:
+        sizes: Height and width of each picture.
         options: What to run.
+        networks: The autoencoders.
+    """
+    millions = [(height * width + _PICTURE_PIXELS) / 1e6 for height, width in sizes]
+    first, near = [], []
+    for network in networks:
+        picture_s = _SCORE_S + n_parameters(network.any_state.network) * _PARAMETER_S
+        groups = [(count, picture_s * sum(millions[start : start + count])) for start, count in _groups(sizes)]
+        for weights in network.weights(options.compressions):
+            first += [ImageUnit(network.name, weights, (), *part) for part in _parts(groups)]
+    for format in options.formats:
+        codings = tuple(image_codings((format,), options.subsampling))
+        encode_s = _ENCODE_S[format]
+        curve_s = len(codings[0].curve) * (_SCORE_S + len(codings) * encode_s)
+        title = TITLES[format]
+        parts = _parts((1, each * curve_s) for each in millions)
+        first += [ImageUnit(title, NO_WEIGHTS, codings, *part) for part in parts]
+        search_s = sum(millions) * (_N_SEARCHED * encode_s + 2 * (encode_s + _SCORE_S))
+        for network, coding in itertools.product(networks, codings):
+            near.append(ImageUnit(title, NO_WEIGHTS, (coding,), 0, len(sizes), search_s, network.name))
+    return first, near
+
+
+def _parts(pieces: Iterable[tuple[int, float]]) -> Iterator[tuple[int, int, float]]:
+    """First picture, number of pictures and seconds of each unit, of pieces that stay whole."""
+    start = count = 0
+    cost_s = 0.0
+    for n_pictures, piece_s in pieces:
+        count, cost_s = count + n_pictures, cost_s + piece_s
+        if cost_s >= UNIT_S:
+            yield start, count, cost_s
+            start, count, cost_s = start + count, 0, 0.0
+    if count:
+        yield start, count, cost_s
+
+
+def _groups(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """First picture and number of pictures of neighbours of one size, few enough to go through a network at once."""
+    start = 0
+    for (height, width), same in itertools.groupby(sizes):
+        n_same, step = len(list(same)), max(1, MAX_GROUP_PIXELS // (height * width))
+        yield from ((start + first, min(step, n_same - first)) for first in range(0, n_same, step))
+        start += n_same
+
+
+class EndToEndExperiment:
+    """Autoencoders with each of their weights, ready to run over pictures.
+
+    Args:
         states: The autoencoders with each of their weights.
     """
 
-    def __init__(self, options: EndToEndOptions, states: Sequence[NetworkState]) -> None:
-        self._options = options
-        self._states = tuple(states)
+    def __init__(self, states: Sequence[NetworkState]) -> None:
+        self._states = {(state.row.network, state.row.weights): state for state in states}
 
-    def run(self, pictures: Sequence[Picture], names: Sequence[str], writer: RowWriter[ImageRow]) -> None:
-        """Measures what the writer does not hold yet: each autoencoder, then files near its rate and along a curve.
+    def measure(self, unit: ImageUnit, named: Sequence[Named]) -> list[ImageRow]:
+        """The rows of a unit, with one thread: no bit of an autoencoder depends on where its unit runs.
 
         Args:
-            pictures: RGB pictures, uint8 (H, W, 3) each.
-            names: One per picture.
-            writer: Where the rows go.
+            unit: The unit.
+            named: Its pictures, RGB uint8 (H, W, 3), with their names.
+
+        Raises:
+            InputError: If a network or an encoder fails.
+            VvcNnrError: If a network gives NaN or infinity.
         """
-        named = list(zip(names, pictures, strict=True))
-        rows = {row.key: row for row in writer.existing}
-        targets_bpp: dict[str, float] = {}
-        for state in tqdm(self._states, desc="autoencoders", unit="network", disable=None):
-            for new in _autoencoder_rows(state, named, rows):
-                writer.append(new)
-                rows |= {row.key: row for row in new}
-            targets_bpp.setdefault(state.row.network, fmean(rows[_state_key(name, state)].bpp for name in names))
-        self._write_files(named, list(targets_bpp.values()), rows, writer)
+        with torch_threads(1):
+            if not unit.codings:
+                return list(_autoencoder_rows(self._states[unit.codec, unit.weights], named))
+            qualities: Iterable[int] = unit.codings[0].curve
+            if unit.target_bpp is not None:
+                pictures = [picture for _, picture in named]
+                qualities = _qualities_around(unit.codings[0], pictures, unit.target_bpp)
+            return [row for quality in qualities for row in _file_rows(quality, unit.codings, named)]
 
-    def _write_files(
+    def is_done(self, unit: ImageUnit, names: Sequence[str], rows: Mapping[Key, ImageRow]) -> bool:
+        """Whether all rows of a unit are there.
+
+        Args:
+            unit: The unit.
+            names: Of all pictures.
+            rows: The rows that are there, by their keys.
+        """
+        own = names[unit.start : unit.start + unit.count]
+        if not unit.codings:
+            state = self._states[unit.codec, unit.weights]
+            return all(_state_key(name, state) in rows for name in own)
+        if unit.target_bpp is None:
+            each = itertools.product(own, unit.codings, unit.codings[0].curve)
+            return all(_file_key(name, coding, quality) in rows for name, coding, quality in each)
+        return _is_around(unit.codings[0], unit.target_bpp, own, rows)
+
+    def targets_bpp(self, names: Sequence[str], rows: Mapping[Key, ImageRow]) -> dict[str, float]:
+        """The mean rate of each autoencoder with the first of its weights, of those that have all rows."""
+        firsts = {network: state for (network, _), state in reversed(self._states.items())}
+        keys = {network: [_state_key(name, state) for name in names] for network, state in firsts.items()}
+        whole = {network: each for network, each in keys.items() if all(key in rows for key in each)}
+        return {network: fmean(rows[key].bpp for key in each) for network, each in whole.items()}
+
+    def place_of(self, names: Sequence[str], codings: Sequence[ImageCoding]) -> Callable[[Key], tuple[int, ...]]:
+        """What rows are sorted by: networks and pictures; formats, qualities, pictures and what is counted."""
+        places = {name: place for place, name in enumerate(names)}
+        networks = {_state_key("", state): (0, place) for place, state in enumerate(self._states.values())}
+        formats = list(dict.fromkeys(coding.format for coding in codings))
+        files = {
+            _file_key("", coding, quality): (1, formats.index(coding.format), quality, place)
+            for place, coding in enumerate(codings)
+            for quality in coding.qualities
+        }
+
+        def place_of(key: Key) -> tuple[int, ...]:
+            place, what = places.get(key[0]), ("", *key[1:])
+            if place is not None and what in networks:
+                return *networks[what], place
+            if place is not None and what in files:
+                *quality, coding = files[what]
+                return *quality, place, coding
+            return (-1,)
+
+        return place_of
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSetup:
+    """What all units of a run share, for whichever process.
+
+    Attributes:
+        base: Options, networks and where rows go.
+        pictures: The file of the pictures, `write_pictures`.
+    """
+
+    base: UnitSetup[EndToEndOptions, ImageRow]
+    pictures: Path
+
+
+def write_pictures(path: Path, named: Sequence[Named]) -> None:
+    """Keeps pictures with their names in one file, of which each can be read alone.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    file = io.BytesIO()
+    arrays = {str(place): picture for place, (_, picture) in enumerate(named)}
+    np.savez(file, allow_pickle=False, names=np.array([name for name, _ in named]), **arrays)
+    write_file(path, file.getvalue())
+
+
+def read_pictures(path: Path, start: int, count: int) -> list[Named]:
+    """Some of the pictures in a file of `write_pictures`."""
+    with np.load(path, allow_pickle=False) as file:
+        names = file["names"]
+        return [(str(names[place]), file[str(place)]) for place in range(start, start + count)]
+
+
+def run_image_unit(setup: ImageSetup, unit: ImageUnit) -> None:
+    """Measures a unit in whichever process, and writes its rows.
+
+    Raises:
+        InputError: If networks are not those that the run was planned with, or as `EndToEndExperiment.measure`.
+        VvcNnrError: As `EndToEndExperiment.measure`.
+    """
+    named = read_pictures(setup.pictures, unit.start, unit.count)
+    setup.base.rows.write(unit, _experiment(setup.base).measure(unit, named))
+
+
+def write_unit(
+    rows: UnitRows[ImageRow], experiment: EndToEndExperiment, named: Sequence[Named], unit: ImageUnit
+) -> None:
+    """Measures a unit by an experiment that is ready; arguments and errors as those of `EndToEndExperiment.measure`."""
+    rows.write(unit, experiment.measure(unit, named[unit.start : unit.start + unit.count]))
+
+
+@functools.lru_cache(maxsize=1)
+def _experiment(base: UnitSetup[EndToEndOptions, ImageRow]) -> EndToEndExperiment:
+    """The experiment of a run in this process."""
+    return EndToEndExperiment(base.states())
+
+
+def plan_end_to_end(
+    pictures: Sequence[Picture],
+    options: EndToEndOptions,
+    *,
+    modules: Sequence[LoadedNetwork] = (),
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+) -> list[ImageUnit]:
+    """The units of work that `run_end_to_end` makes in an empty folder, in their order; nothing runs.
+
+    Args:
+        pictures: RGB pictures, uint8 (H, W, 3) each.
+        options: What to run.
+        modules: Autoencoders of the caller's own.
+        execution: Of which share: of the units of each round.
+
+    Raises:
+        InputError, BitstreamError, UnsupportedError: If a network cannot be used.
+    """
+    rounds = image_units(_sizes(pictures), options, options.given(modules))
+    return [unit for units in rounds for unit in share_of(units, execution.shard)]
+
+
+def run_end_to_end(
+    pictures: Sequence[Picture],
+    names: Sequence[str],
+    folder: Path,
+    options: EndToEndOptions,
+    provenance: Provenance,
+    *,
+    modules: Sequence[LoadedNetwork] = (),
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+    executor: Executor | None = None,
+) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows, tables and a plot there.
+
+    Args:
+        pictures: RGB pictures, uint8 (H, W, 3) each, of any size from 11x11.
+        names: One per picture.
+        folder: Where the results are and go.
+        options: What to run; has to agree with what the folder holds.
+        provenance: Where this run comes from.
+        modules: Autoencoders of the caller's own (`own_codec`) beside those that the options name.
+        execution: Where units of work run, by default in this process; no result depends on it.
+        executor: Where they run instead: any executor whose workers see the same files.
+
+    Returns:
+        The tables by file name; none of a shard, which writes no tables.
+
+    Raises:
+        InputError: If a network, a picture or the folder cannot be used.
+        UnitsError: If units of work failed; all others that do not depend on them are done and kept.
+    """
+    check_not_old(folder)
+    networks = options.given(modules)
+    check_calibrations(networks, options.coding(folder))
+    encoders = {f"{each}_encoder": version for each, version in encoder_versions().items()}
+    settings = {**asdict(options), "compressions": [each.text for each in options.compressions], **encoders}
+    inputs = picture_digests(pictures, names)
+    tell_copies(inputs)
+    identity = run_identity(settings, SETTLED_OF_IMAGES, inputs)
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    header = provenance.to_header() | conventions
+    context = settled_text(identity, header, {"stride": options.stride})
+    named = list(zip(names, pictures, strict=True))
+    work = _ImageWork(options, networks, named, inputs, context, folder, header, tuple(modules))
+    if execution.shard is not None:
+        known_inputs(folder / IMAGE_FILES.settings, identity)
+        work.run(None, execution, executor)
+        return {}
+    plan = Plan({"images": tuple(names), "networks": tuple(network.name for network in networks)})
+    with open_run(folder, IMAGE_FILES, ImageRow, identity, plan, provenance, conventions) as run:
+        work.run(run.writer, execution, executor)
+        stored = read_images(folder)
+        run = run.measured(stored.rows)
+        tables = stored.tables()
+        write_results(folder, tables, {"end_to_end": end_to_end_figure(stored.frame, stored.networks)})
+        run.end()
+    return tables
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageWork:
+    """What the units of an end-to-end run are measured with.
+
+    Attributes:
+        options: What to run.
+        networks: The autoencoders.
+        named: The pictures with their names.
+        inputs: Their digests.
+        context: All else that rows follow from, as text.
+        folder: The folder of results.
+        header: Of files of rows.
+        modules: Autoencoders of the caller's own.
+    """
+
+    options: EndToEndOptions
+    networks: Sequence[GivenNetwork]
+    named: Sequence[Named]
+    inputs: InputDigests
+    context: str
+    folder: Path
+    header: Mapping[str, str]
+    modules: tuple[LoadedNetwork, ...]
+
+    def run(self, writer: RowWriter[ImageRow] | None, execution: ExecutorOptions, executor: Executor | None) -> None:
+        """Measures in two rounds what there are no rows of yet; of a failed autoencoder's rate there is no second one.
+
+        Args:
+            writer: Where the rows go; None of a shard, which leaves them in the units' files.
+            execution: Where units run.
+            executor: Where they run instead.
+
+        Raises:
+            UnitsError: If units fail.
+        """
+        place = UnitRows.of(self.folder, IMAGE_FILES.rows, ImageRow, self.header)
+        states, base = set_up(self.options, place, self.networks, self.modules)
+        if writer is not None:
+            earlier = ((row.setting, row.weights, row.network_sha256) for row in writer.existing)
+            note_networks(self.folder / IMAGE_NETWORKS, states, self.header, earlier)
+        experiment = EndToEndExperiment(states)
+        names = [name for name, _ in self.named]
+        place_of = experiment.place_of(names, image_codings(self.options.formats, self.options.subsampling))
+        sha256s = {(row.network, row.weights): row.network_sha256 for row in base.networks}
+        errors: list[UnitsError] = []
+        for units in image_units(_sizes([picture for _, picture in self.named]), self.options, self.networks):
+            existing = place.existing() if writer is None else writer.existing
+            rows = {row.key: row for row in (*existing, *(place.on_the_way() if writer is None else ()))}
+            targets_bpp = experiment.targets_bpp(names, rows)
+            share = [
+                replace(unit, target_bpp=targets_bpp.get(unit.near))
+                for unit in share_of(units, execution.shard)
+                if not unit.near or unit.near in targets_bpp
+            ]
+            missing = [self._keyed(unit, sha256s) for unit in share if not experiment.is_done(unit, names, rows)]
+            try:
+                self._run(missing, place, base, experiment, execution, executor)
+            except UnitsError as error:
+                errors.append(error)
+            finally:
+                if writer is not None:
+                    place.merge(writer, missing, place_of)
+        if errors:
+            raise UnitsError.joined(errors)
+
+    def _keyed(self, unit: ImageUnit, sha256s: Mapping[tuple[str, str], str]) -> ImageUnit:
+        """The unit with its key."""
+        own = [(name, self.inputs[name]) for name, _ in self.named[unit.start : unit.start + unit.count]]
+        network = sha256s.get((unit.codec, unit.weights))
+        return replace(unit, key=unit_key(self.context, unit.name, unit.target_bpp, network, own))
+
+    def _run(
         self,
-        named: Sequence[Named],
-        targets_bpp: Sequence[float],
-        done: Container[Key],
-        writer: RowWriter[ImageRow],
+        missing: Sequence[ImageUnit],
+        place: UnitRows[ImageRow],
+        base: UnitSetup[EndToEndOptions, ImageRow],
+        experiment: EndToEndExperiment,
+        execution: ExecutorOptions,
+        executor: Executor | None,
     ) -> None:
-        """Measures the files of each format, at a curve's qualities and around the autoencoders' rates."""
-        pictures = [picture for _, picture in named]
-        for format in self._options.formats:
-            codings = image_codings((format,), self._options.subsampling)
-            settings = _settings(codings, pictures, targets_bpp)
-            bar = tqdm(settings.items(), desc=codings[0].title.partition(",")[0], unit="quality", disable=None)
-            for quality, asked in bar:
-                writer.append(_file_rows(quality, asked, named, done))
+        """Runs what has no file yet; the pictures go to other processes in a file."""
+        if place.is_here(missing, execution, executor):
+            here = partial(write_unit, place, experiment, self.named)
+            place.run(here, missing, execution, executor, title="end-to-end")
+            return
+        pictures = place.units / f"images_{unit_key(self.inputs)}.npz"
+        if not pictures.exists():
+            make_folder(place.units)
+            write_pictures(pictures, self.named)
+        try:
+            elsewhere = partial(run_image_unit, ImageSetup(base, pictures))
+            place.run(elsewhere, missing, execution, executor, title="end-to-end")
+        finally:
+            if execution.shard is None:
+                pictures.unlink(missing_ok=True)
 
 
-def _settings(
-    codings: Sequence[ImageCoding], pictures: Sequence[Picture], targets_bpp: Sequence[float]
-) -> dict[int, list[ImageCoding]]:
-    """Qualities and the rates that they are counted by: a curve, and the two qualities around each target of a rate."""
-    settings: dict[int, list[ImageCoding]] = {quality: list(codings) for quality in codings[0].curve}
-    for target_bpp, coding in itertools.product(targets_bpp, codings):
-        for quality in _qualities_around(coding, pictures, target_bpp):
-            if coding not in settings.setdefault(quality, []):
-                settings[quality].append(coding)
-    return dict(sorted(settings.items()))
+def _sizes(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
+    return [(picture.shape[0], picture.shape[1]) for picture in pictures]
 
 
 def _qualities_around(coding: ImageCoding, pictures: Sequence[Picture], target_bpp: float) -> Iterator[int]:
@@ -154,50 +572,40 @@ def _qualities_around(coding: ImageCoding, pictures: Sequence[Picture], target_b
         yield below + 1
 
 
-def _file_rows(
-    quality: int, codings: Sequence[ImageCoding], named: Sequence[Named], done: Container[Key]
-) -> Iterator[ImageRow]:
-    """Yields the rows of one quality of a format that are not done yet."""
+def _is_around(coding: ImageCoding, target_bpp: float, names: Sequence[str], rows: Mapping[Key, ImageRow]) -> bool:
+    """Whether all files of the two qualities around a rate are there."""
+    keys = {each: [_file_key(name, coding, each) for name in names] for each in coding.qualities}
+    is_below = {
+        quality: float(np.mean([rows[key].bpp for key in of_all])) <= target_bpp
+        for quality, of_all in keys.items()
+        if all(key in rows for key in of_all)
+    }
+    lowest, highest = coding.qualities[0], coding.qualities[-1]
+    return is_below.get(lowest) is False or any(
+        below and (quality == highest or is_below.get(quality + 1) is False) for quality, below in is_below.items()
+    )
+
+
+def _file_rows(quality: int, codings: Sequence[ImageCoding], named: Sequence[Named]) -> Iterator[ImageRow]:
+    """Yields the rows of one quality of a format."""
     for name, picture in named:
-        files: dict[bytes, Scores] = {}  # some rates count the same file, and files of others show the same picture
+        files: dict[bytes, Scores] = {}  # files of some rates show the same picture
         for coding in codings:
-            key: Key = (name, cast(ImageMethod, coding.name), coding.setting(quality), NO_WEIGHTS, "")
-            if key in done:
-                continue
             data = coding.encode(picture, quality)
             decoded = coding.decode(data)
             samples = decoded.tobytes()
             files[samples] = files.get(samples) or _scores(picture, decoded)
-            yield _image_row(key, coding.counted_bytes(data), picture, files[samples])
+            yield _image_row(_file_key(name, coding, quality), coding.counted_bytes(data), picture, files[samples])
 
 
-def _autoencoder_rows(state: NetworkState, named: Sequence[Named], done: Container[Key]) -> Iterator[list[ImageRow]]:
-    """Yields the rows of each group of pictures that are not done yet.
-
-    A group runs whole, also where some of its rows are there: how a network rounds may depend on its batch.
-    """
+def _autoencoder_rows(state: NetworkState, named: Sequence[Named]) -> Iterator[ImageRow]:
+    """Yields the rows of each group of pictures; a unit has whole groups: rounding may depend on a network's batch."""
     assert state.codec is not None
-    for group in _groups(named):
-        if any(_state_key(name, state) not in done for name, _ in group):
-            coded = state.codec.code(np.stack([picture for _, picture in group]))
-            rows = (
-                _image_row(_state_key(name, state), each.n_bytes, picture, _scores(picture, each.picture))
-                for (name, picture), each in zip(group, coded, strict=True)
-            )
-            yield [row for row in rows if row.key not in done]
-
-
-def _groups(named: Sequence[Named]) -> Iterator[list[Named]]:
-    """Neighbours of one size, few enough to go through a network at once."""
-    for (height, width, _), same in itertools.groupby(named, key=lambda pair: pair[1].shape):
-        yield from (list(group) for group in _batched(same, max(1, MAX_GROUP_PIXELS // (height * width))))
-
-
-def _batched(items: Iterable[Named], size: int) -> Iterator[tuple[Named, ...]]:
-    """Tuples of `size` items, the last one perhaps shorter (itertools has this from Python 3.12 on)."""
-    iterator = iter(items)
-    while group := tuple(itertools.islice(iterator, size)):
-        yield group
+    for start, count in _groups(_sizes([picture for _, picture in named])):
+        group = named[start : start + count]
+        coded = state.codec.code(np.stack([picture for _, picture in group]))
+        for (name, picture), each in zip(group, coded, strict=True):
+            yield _image_row(_state_key(name, state), each.n_bytes, picture, _scores(picture, each.picture))
 
 
 def _scores(picture: Picture, decoded: Picture) -> Scores:
@@ -209,6 +617,10 @@ def _state_key(image: str, state: NetworkState) -> Key:
     assert state.codec is not None
     method: ImageMethod = "cnn-ae-estimate" if state.codec.is_estimate else "cnn-ae"
     return (image, method, state.row.network, state.row.weights, state.row.network_sha256)
+
+
+def _file_key(image: str, coding: ImageCoding, quality: int) -> Key:
+    return (image, cast(ImageMethod, coding.name), coding.setting(quality), NO_WEIGHTS, "")
 
 
 def _image_row(key: Key, n_bytes: int, picture: Picture, scores: Scores) -> ImageRow:

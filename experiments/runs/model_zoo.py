@@ -5,20 +5,23 @@ Source: Henssler et al., Analise de Desempenho do Software NNCodec, whose seven 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
-import torch
-
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.records.provenance import IMAGE_AVERAGING, IMAGE_RATE, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ZooCoding, ZooRow
-from vvc_nnr.experiments.records.settings import files_digest
-from vvc_nnr.experiments.records.tsv import RowWriter, read_rows, write_rows
-from vvc_nnr.experiments.records.unit_rows import logs_folder, merge_units, units_folder
+from vvc_nnr.experiments.records.settings import Plan, RunIdentity, files_digest, known_inputs
+from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
+from vvc_nnr.experiments.records.unit_rows import UnitRows, places_of, unit_key
+from vvc_nnr.experiments.runs.run_folder import open_run, write_results
+from vvc_nnr.experiments.tables.stored import ZOO_FILES, read_zoo
+from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.experiments.zoo.bundled import AutoencoderRow, DeblockingRow, DenoisingRow, InLoopRow
 from vvc_nnr.experiments.zoo.codec_process import Coded, code_by_pictures, code_with_ours, code_with_peer
 from vvc_nnr.experiments.zoo.learned_codecs import PublishedCodecRow, SmallCodecRow
@@ -35,14 +38,15 @@ from vvc_nnr.experiments.zoo.row import (
 from vvc_nnr.experiments.zoo.text_recognition import TextRow
 from vvc_nnr.experiments.zoo.torchvision import ClassificationRow, DeepLabRow, YoloRow
 from vvc_nnr.experiments.zoo.unet import CarvanaRow, PastedRow
-from vvc_nnr.files import make_folder
+from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.network_file import plain_bytes
 from vvc_nnr.roles.by_name import named_roles
-from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, run_units
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, share_of
 
 OUR_QPS, PEER_QP = (-32, -36), -38
 """This package's default QP and one whose files are smaller than those of the reference software at its default."""
 _ABSENT = "absent"
+_TITLE = "networks"
 _CODING_S = 5.0
 MAX_LOSS_DB = 0.02
 """Of calibrated compression."""
@@ -88,7 +92,10 @@ class ZooOptions:
 
 
 def chosen_rows(options: ZooOptions) -> list[Row]:
-    """The rows to run."""
+    """The rows to run; raises InputError if one that is asked for is none of them."""
+    known = [row.name for row in ROWS]
+    if unknown := [name for name in options.rows if name not in known]:
+        raise InputError(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
     return [row for row in ROWS if not options.rows or row.name in options.rows]
 
 
@@ -117,16 +124,12 @@ class ZooUnit:
     Attributes:
         row: The network.
         codings: How it is coded.
-        options: What to run.
-        path: Where its rows go.
-        header: Of the file of rows.
+        key: A digest of all that its rows follow from; empty while that is not known.
     """
 
     row: Row
     codings: tuple[ZooCoding, ...]
-    options: ZooOptions
-    path: Path
-    header: tuple[tuple[str, str], ...]
+    key: str = ""
 
     @property
     def name(self) -> str:
@@ -138,66 +141,85 @@ class ZooUnit:
         """About how many seconds it takes; large networks take longer."""
         return _CODING_S * len(self.codings)
 
-    @property
-    def is_made(self) -> bool:
-        """Whether its rows are there."""
-        return self.path.exists()
-
     def plan(self) -> dict[str, object]:
         """What a plan says of it, for JSON."""
         return {"unit": self.name, "codings": [each.label for each in self.codings], "cost_s": self.cost_s}
 
 
 def zoo_units(
-    rows: Sequence[Row],
-    options: ZooOptions,
-    folder: Path,
-    header: Mapping[str, str],
-    context: str = "",
-    done: Collection[tuple[str | int | float, ...]] = (),
+    rows: Sequence[Row], options: ZooOptions, context: str = "", done: Collection[tuple[str | int | float, ...]] = ()
 ) -> list[ZooUnit]:
     """The units of a run, without what is measured already.
 
     Args:
         rows: The networks.
         options: What to run.
-        folder: Where units leave their rows.
-        header: Of files of rows.
         context: All that their rows follow from besides, as text.
         done: Keys of the rows that are there.
     """
-    whole = replace(options, folder=options.folder and options.folder.absolute())
     units = []
     for row in rows:
         wanted = tuple(coding for coding in _codings(row, options) if (row.name, *coding.key) not in done)
-        said = json.dumps([context, row.name, [coding.key for coding in wanted]])
-        path = folder.absolute() / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.tsv"
-        units += [ZooUnit(row, wanted, whole, path, tuple(header.items()))] if wanted else []
+        key = unit_key(context, row.name, [coding.key for coding in wanted])
+        units += [ZooUnit(row, wanted, key)] if wanted else []
     return units
 
 
-def run_zoo_unit(unit: ZooUnit) -> None:
-    """Measures a network in whichever process, and writes its rows and what is not there.
+def plan_model_zoo(options: ZooOptions, execution: ExecutorOptions = IN_THIS_PROCESS) -> list[ZooUnit]:
+    """The units of work that `run_model_zoo` makes in an empty folder, in their order; nothing runs.
+
+    Args:
+        options: What to run.
+        execution: Of which share.
 
     Raises:
-        InputError, BitstreamError: If weights or pictures cannot be read.
-        ExternalToolError: If a codec's process fails.
+        InputError: If there is no such row.
     """
-    rows: list[ZooRow] = []
-    absent: dict[str, str] = {}
-    threads = torch.get_num_threads()
-    try:
-        subject = unit.row.load(unit.options.folder)
-        for coding in unit.codings:
-            try:
-                rows.append(_measured(unit.row, coding, subject, unit.options))
-            except NotHereError as error:
-                absent[f"{unit.row.name}: {coding.label}"] = str(error)
-    except NotHereError as error:
-        absent[unit.row.name] = str(error)
-    finally:
-        torch.set_num_threads(threads)
-    write_rows(unit.path, ZooRow, {**dict(unit.header), _ABSENT: json.dumps(absent)}, rows)
+    return share_of(zoo_units(chosen_rows(options), options), execution.shard)
+
+
+def run_model_zoo(
+    folder: Path, options: ZooOptions, provenance: Provenance, execution: ExecutorOptions = IN_THIS_PROCESS
+) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows and table there.
+
+    Args:
+        folder: Where the results are and go.
+        options: What to run.
+        provenance: Where this run comes from.
+        execution: Where networks are measured, by default in this process.
+
+    Returns:
+        The table by its file name; none of a shard.
+
+    Raises:
+        InputError: If there is no such row, or the folder cannot be used.
+        UnitsError: If networks failed: weights or pictures that cannot be read, a codec's process; all others are done.
+    """
+    chosen = chosen_rows(options)
+    conventions = Conventions(averaging=IMAGE_AVERAGING, rate=IMAGE_RATE).to_header()
+    settings = {"qps": list(options.qps), "peer": bool(options.peer), "order": [row.name for row in ROWS]}
+    identity = RunIdentity(settings, ("qps", "peer", "order", "absent"), zoo_inputs(options.folder))
+    header = provenance.to_header() | conventions
+    context = json.dumps([identity.inputs, options.peer, header["version"]])
+    if execution.shard is not None:
+        known_inputs(folder / ZOO_FILES.settings, identity)
+        rows = UnitRows.of(folder, ZOO_FILES.rows, ZooRow, header)
+        units = zoo_units(chosen, options, context, {row.key for row in rows.existing()})
+        rows.run(_work(rows, options), share_of(units, execution.shard), execution, title=_TITLE)
+        return {}
+    plan = Plan({"networks": tuple(row.name for row in chosen)})
+    with open_run(folder, ZOO_FILES, ZooRow, identity, plan, provenance, conventions) as run:
+        absent = run_zoo(chosen, options, run.writer, execution, context)
+        run = run.noting({"absent": absent})
+        stored = read_zoo(folder)
+        found = {row.network for row in stored.rows}
+        here = tuple(row.name for row in chosen if row.name in found or row.name not in absent)
+        run = run.measured(stored.rows, Plan({"networks": here}))
+        tables = stored.tables()
+        write_results(folder, tables, {})
+        run.end()
+    return tables
 
 
 def run_zoo(
@@ -220,23 +242,44 @@ def run_zoo(
         Name to reason of what cannot run here.
 
     Raises:
-        UnitsError: If networks failed: weights or pictures that cannot be read, a codec's process; all others are done.
+        UnitsError: As `run_model_zoo`.
     """
-    folder = make_folder(units_folder(writer.path.parent, writer.path.name))
-    units = zoo_units(rows, options, folder, writer.header, context, {row.key for row in writer.existing})
-    keys = [(row.name, *coding.key) for row in rows for coding in _codings(row, options)]
+    place = UnitRows.of(writer.path.parent, writer.path.name, ZooRow, writer.header)
+    units = zoo_units(rows, options, context, {row.key for row in writer.existing})
     try:
-        run_zoo_units(units, writer.path, execution)
-        absent = [json.loads(read_rows(unit.path, ZooRow).header[_ABSENT]) for unit in units]
+        place.run(_work(place, options), units, execution, title=_TITLE)
+        absent = [json.loads(read_rows(place.path(unit), ZooRow).header[_ABSENT]) for unit in units]
     finally:
-        merge_units(writer, [unit.path for unit in units], keys)
+        keys = ((row.name, *coding.key) for row in rows for coding in _codings(row, options))
+        place.merge(writer, units, places_of(keys))
     return {name: reason for each in absent for name, reason in each.items()}
 
 
-def run_zoo_units(units: Sequence[ZooUnit], rows: Path, execution: ExecutorOptions) -> None:
-    """Runs units of a file of rows; raises as `run_zoo`."""
-    logs = logs_folder(rows.parent.absolute(), rows.name)
-    run_units(run_zoo_unit, units, lambda unit: unit.is_made, execution, logs, title="networks")
+def _work(rows: UnitRows[ZooRow], options: ZooOptions) -> Callable[[ZooUnit], None]:
+    """What measures a unit in whichever process."""
+    return partial(run_zoo_unit, rows, replace(options, folder=options.folder and options.folder.absolute()))
+
+
+def run_zoo_unit(place: UnitRows[ZooRow], options: ZooOptions, unit: ZooUnit) -> None:
+    """Measures a network in whichever process, and writes its rows and what is not there.
+
+    Raises:
+        InputError, BitstreamError: If weights or pictures cannot be read.
+        ExternalToolError: If a codec's process fails.
+    """
+    rows: list[ZooRow] = []
+    absent: dict[str, str] = {}
+    with torch_threads(None):
+        try:
+            subject = unit.row.load(options.folder)
+            for coding in unit.codings:
+                try:
+                    rows.append(_measured(unit.row, coding, subject, options))
+                except NotHereError as error:
+                    absent[f"{unit.row.name}: {coding.label}"] = str(error)
+        except NotHereError as error:
+            absent[unit.row.name] = str(error)
+    place.write(unit, rows, {_ABSENT: json.dumps(absent)})
 
 
 def _codings(row: Row, options: ZooOptions) -> list[ZooCoding]:

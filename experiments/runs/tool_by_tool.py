@@ -18,15 +18,12 @@ run inside the encoder, since other pictures are predicted from what it makes.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
-import json
 import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TypeAlias
@@ -37,14 +34,21 @@ from tqdm import tqdm
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import CodedPicture, LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
+from vvc_nnr.experiments.records.rows import ToolRow, Way
 from vvc_nnr.experiments.records.settings import InputDigests
-from vvc_nnr.experiments.records.tsv import write_rows
-from vvc_nnr.experiments.records.viewer_pictures import decoded_name, filtered_name, original_name, store_picture
+from vvc_nnr.experiments.records.unit_rows import unit_key
+from vvc_nnr.experiments.records.viewer_pictures import (
+    PICTURES_FOLDER,
+    decoded_name,
+    filtered_name,
+    original_name,
+    store_picture,
+)
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
 from vvc_nnr.experiments.runs.joint_ways import JointWays
-from vvc_nnr.experiments.runs.networks import CodingOptions, GivenNetwork, NetworkState, given_filters, network_states
+from vvc_nnr.experiments.runs.network_units import UnitSetup
+from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.files import naming
 from vvc_nnr.filters.complexity import complexity
@@ -61,8 +65,8 @@ from vvc_nnr.filters.decisions.block_decisions import (
 from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
 from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -71,9 +75,9 @@ UNIT_S = 10.0
 """At least so long a unit takes, where a sequence has as many pictures."""
 MAX_UNITS_OF_A_VIDEO = 8
 """A video is decoded from its first picture on for each unit."""
-_MAC_S = 1 / 50e9
-_SCORE_S, _DECIDE_S, _WIENER_S = 0.6, 2.0, 3.0
-"""For a million luma samples, about."""
+_MAC_S, _PLANES_S = 1 / 72e9, 0.14
+_SCORE_S, _DECIDE_S, _WIENER_S = 0.6, 0.8, 1.3
+"""For a million luma samples on one core, measured: a network, and what reads its planes; a way with its scores."""
 StateName: TypeAlias = tuple[str, str]
 """A network and which of its weights."""
 Key: TypeAlias = tuple[str | int, ...]
@@ -179,7 +183,7 @@ def _filter_s(network: GivenNetwork, options: ToolOptions) -> float:
     state = network.any_state
     kmac = complexity(state.network, state.layout).kmac_per_luma_sample
     ways_s = {"full": _SCORE_S, "decisions": _DECIDE_S, "wiener": _WIENER_S}
-    return float(kmac * 1e9 * _MAC_S + sum(ways_s[way] for way in options.ways))
+    return float(kmac * 1e9 * _MAC_S + _PLANES_S + sum(ways_s[way] for way in options.ways))
 
 
 def _chunks(n_pictures: int, step: int | None, picture_s: float, *, is_video: bool) -> Iterator[tuple[int, int]]:
@@ -199,34 +203,12 @@ class ToolSetup:
     """What all units of a run share, for whichever process.
 
     Attributes:
-        options: What is run.
-        networks: The networks with each of their weights, as tables have them.
+        base: Options, networks and where rows go.
         backends: What computes each network, by name.
-        coded: Folder of the coded files of networks.
-        pictures: Folder of the viewer's pictures.
-        units: Folder of the units' rows.
-        header: Of files of rows: provenance and conventions.
-        current_folder: Where the command was typed, to which names of networks are relative.
-        modules: Networks of the caller's own.
     """
 
-    options: ToolOptions
-    networks: tuple[NetworkRow, ...]
+    base: UnitSetup[ToolOptions, ToolRow]
     backends: tuple[tuple[str, str], ...]
-    coded: Path
-    pictures: Path
-    units: Path
-    header: tuple[tuple[str, str], ...]
-    current_folder: Path
-    modules: tuple[LoadedNetwork, ...] = field(default=(), compare=False)
-
-    def path(self, unit: ToolUnit) -> Path:
-        """Where the rows of a unit go."""
-        return self.units / f"{unit.key}.tsv"
-
-    def is_made(self, unit: ToolUnit) -> bool:
-        """Whether the rows of a unit are there."""
-        return self.path(unit).exists()
 
     def keyed(self, unit: ToolUnit, context: str, inputs: InputDigests, decoded: DecodedPictures) -> ToolUnit:
         """The unit with its key.
@@ -239,14 +221,14 @@ class ToolSetup:
         """
         made = inputs.get(decoded.decoded_name(unit.source, unit.qp, unit.coding), ())
         pictures = slice(unit.start, unit.start + unit.count)
-        rows = {(row.network, row.weights): row for row in self.networks}
+        rows = {(row.network, row.weights): row for row in self.base.networks}
         said = [
-            *(context, unit.name, unit.is_with_codec, self.options.viewer_picture),
+            *(context, unit.name, unit.is_with_codec, self.base.options.viewer_picture),
             [*inputs[unit.source.name][pictures]],
             [*made[pictures]],
             [(*name, rows[name].network_sha256) for name in unit.networks],
         ]
-        return replace(unit, key=hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32])
+        return replace(unit, key=unit_key(*said))
 
 
 class ToolExperiment:
@@ -328,7 +310,7 @@ class ToolExperiment:
             ExternalToolError: If the encoder fails.
         """
         names = [*([None] if unit.is_with_codec else []), *unit.networks]
-        with naming(unit.source.path):
+        with naming(unit.source.path), torch_threads(self._options.threads):
             return [row for picture in self._made(unit) for name in names for row in self._measured(picture, name)]
 
     def _made(self, unit: ToolUnit) -> Iterator[MadePicture]:
@@ -478,25 +460,14 @@ def run_tool_unit(setup: ToolSetup, unit: ToolUnit) -> None:
 
 def write_unit(setup: ToolSetup, experiment: ToolExperiment, unit: ToolUnit) -> None:
     """Measures a unit by an experiment that is ready, and writes its rows; raises as `ToolExperiment.measure`."""
-    write_rows(setup.path(unit), ToolRow, dict(setup.header), experiment.measure(unit))
+    setup.base.rows.write(unit, experiment.measure(unit))
 
 
 @functools.lru_cache(maxsize=4)
 def _experiment(setup: ToolSetup, thread: int) -> ToolExperiment:
     """The experiment of a run in this process, made once for each of its threads."""
-    o = setup.options
-    coding = CodingOptions(o.compressions, setup.coded, o.photographs, o.n_crops, o.accept_small)
-    with contextlib.chdir(setup.current_folder):
-        networks = given_filters(o.networks, o.replacements, o.originals, o.archs, o.layouts, setup.modules)
-        states = network_states(networks, coding)
-    here = {(state.row.network, state.row.weights): state.row.network_sha256 for state in states}
-    for row in setup.networks:
-        if here.get((row.network, row.weights)) != row.network_sha256:
-            raise InputError(
-                f"{row.network} ({row.weights}): is another network in this process than in the one that planned the "
-                "run; if a function makes it, seed its weights (torch.manual_seed), or run with workers=1"
-            )
-    return ToolExperiment(o, states, setup.pictures, dict(setup.backends))
+    pictures = setup.base.rows.folder / PICTURES_FOLDER
+    return ToolExperiment(setup.base.options, setup.base.states(), pictures, dict(setup.backends))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

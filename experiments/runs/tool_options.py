@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import nn
 
@@ -15,12 +15,21 @@ from vvc_nnr.codec.sequence import Preset, Sao
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import Way
 from vvc_nnr.experiments.records.weights import Compression, check_once
-from vvc_nnr.experiments.runs.networks import BOTH_MODES, PAPER_NETWORKS, check_photographs
+from vvc_nnr.experiments.runs.networks import (
+    BOTH_MODES,
+    PAPER_NETWORKS,
+    CodingOptions,
+    GivenNetwork,
+    check_photographs,
+    given_filters,
+)
+from vvc_nnr.experiments.tables.stored import CODED_FOLDER
 from vvc_nnr.filters.decisions.sequence_file import check_candidates
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import QpRule, parse_candidate
+from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.metrics import Peak
 
 DecisionMode: TypeAlias = Literal["off", "on", "wiener"]
@@ -149,12 +158,14 @@ class ToolOptions:
         """Threads of an encoder and of a network, where nobody has said how many."""
         return self.n_threads or DEFAULT_THREADS
 
-    @property
-    def hashable(self) -> ToolOptions:
-        """The same with tuples in the place of lists."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        lists: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return replace(self, **lists)
+    def given(self, modules: Sequence[LoadedNetwork] = ()) -> list[GivenNetwork]:
+        """The networks, and those of the caller's own beside them; raises as `given_filters`."""
+        return given_filters(self.networks, self.replacements, self.originals, self.archs, self.layouts, modules)
+
+    def coding(self, folder: Path) -> CodingOptions:
+        """How the networks are compressed, with their files in a folder of results."""
+        place = folder / CODED_FOLDER
+        return CodingOptions(self.compressions, place, self.photographs, self.n_crops, self.accept_small)
 
     def config_files(self, config: ConfigName) -> list[Path]:
         """VTM's configuration files for a configuration: those that name it, and those that name none."""

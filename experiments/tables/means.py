@@ -175,10 +175,13 @@ class ToolResults:
         """
         if (variant, "kbit") not in self.grids or not sequences:
             return []
-        names = list(sequences)
-        scores = self.grids[variant, psnr_column(plane)].loc[names]
-        rates = self.grids[variant, "kbit"].loc[names].where(scores.notna())
-        points = ((rates[qp].mean(), scores[qp].mean()) for qp in self.qps)
+        all_scores, all_rates = self.grids[variant, psnr_column(plane)], self.grids[variant, "kbit"]
+        if len(sequences) == 1:  # a table has hundreds of such curves
+            points = ((all_rates.at[sequences[0], qp], all_scores.at[sequences[0], qp]) for qp in self.qps)
+        else:
+            scores = all_scores.loc[list(sequences)]
+            rates = all_rates.loc[list(sequences)].where(scores.notna())
+            points = ((rates[qp].mean(), scores[qp].mean()) for qp in self.qps)
         return [(float(rate) + extra_kbit, float(score)) for rate, score in points if not math.isnan(score)]
 
     def time_percent(self, sequences: Iterable[str], variant: Variant, side: Side) -> float | None:

@@ -6,7 +6,7 @@ what the rows say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, get_args
@@ -21,7 +21,7 @@ from vvc_nnr.experiments.records.settings import (
     read_last_run,
     run_remarks,
 )
-from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.records.tsv import RowTable, read_rows
 from vvc_nnr.experiments.records.unit_rows import rows_on_the_way, units_folder
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import (
@@ -177,9 +177,12 @@ class StoredTools(StoredRun[ToolRow]):
 
     def configurations_table(self) -> Table | None:
         """BD-rates of all configurations side by side; None of fewer than two, or too few QPs."""
-        results = [each.results() for each in self.by_configuration()]
+        configurations = self.by_configuration()
+        if len(configurations) < 2:
+            return None
+        results = [each.results() for each in configurations]
         savings = [self.savings(each) for each in results]
-        if len(results) < 2 or not all(savings):
+        if not all(savings):
             return None
         notes = (bd_rate_note(results[0], self.interpolation), TIME_NOTE, YUV_NOTE)
         return configurations_table(results, savings, self.interpolation, notes)
@@ -322,15 +325,13 @@ def read_tools(folder: Path) -> StoredTools:
     """
     check_not_old(folder)
     found = read_rows(folder / TOOL_ROWS, ToolRow)
-    on_the_way = rows_on_the_way(units_folder(folder, TOOL_ROWS), ToolRow, found.header)
-    there = {row.key for row in found.rows}
     networks = _networks(folder / TOOL_NETWORKS)
     last_run = read_last_run(folder / TOOL_SETTINGS)
     asked = _asked_of_tools(folder / TOOL_SETTINGS, last_run)
     used = {(row.network, row.weights, row.network_sha256, row.place) for row in networks}
     rows = tuple(
         row
-        for row in (*found.rows, *(row for row in on_the_way if row.key not in there))
+        for row in _with_those_on_the_way(folder, TOOL_ROWS, ToolRow, found)
         if _is_shown(row.sequence, last_run)
         and row.config in asked.configs
         and row.qp in asked.qps
@@ -356,7 +357,7 @@ def read_images(folder: Path) -> StoredImages:
     _check_setting(folder / IMAGE_SETTINGS, last_run, "formats", formats is None or _is_list_of(formats, str))
     rows = tuple(
         row
-        for row in found.rows
+        for row in _with_those_on_the_way(folder, IMAGE_ROWS, ImageRow, found)
         if _is_shown(row.image, last_run)
         and (
             (row.setting, row.weights, row.network_sha256) in used
@@ -380,9 +381,18 @@ def read_zoo(folder: Path) -> StoredZoo:
     is_map = isinstance(absent, dict) and all(isinstance(reason, str) for reason in absent.values())
     _check_setting(folder / ZOO_SETTINGS, last_run, "absent", is_map)
     order = {name: place for place, name in enumerate(names)}
-    rows = [row for row in found.rows if _is_shown(row.network, last_run)]
+    all_rows = _with_those_on_the_way(folder, ZOO_ROWS, ZooRow, found)
+    rows = [row for row in all_rows if _is_shown(row.network, last_run)]
     rows.sort(key=lambda row: order.get(row.network, len(order)))
     return StoredZoo(tuple(rows), found.header, last_run, absent)
+
+
+def _with_those_on_the_way(folder: Path, name: str, row_type: type[_RowT], found: RowTable[_RowT]) -> Iterator[_RowT]:
+    """The rows of a file, then those of units that have not come into it yet."""
+    yield from found.rows
+    there = {row.key for row in found.rows}
+    on_the_way = rows_on_the_way(units_folder(folder, name), row_type, found.header)
+    yield from {row.key: row for row in on_the_way if row.key not in there}.values()
 
 
 def read_networks(folder: Path) -> tuple[NetworkRow, ...]:

@@ -48,7 +48,7 @@ class TorchBackend:
         inputs = torch.tensor(planes, device=self._device)[None].contiguous(memory_format=torch.channels_last)
         strength = () if qp is None else (torch.tensor([float(qp)], device=self._device),)
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
-        with _threads(self._n_threads), evaluating(self._network), torch.no_grad(), reduced:
+        with torch_threads(self._n_threads), evaluating(self._network), torch.no_grad(), reduced:
             output = self._network(inputs, *strength)
         if not isinstance(output, Tensor):
             raise InputError(f"it returned a {type(output).__name__}, must return a tensor")
@@ -78,7 +78,7 @@ def _in_float32(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
+def torch_threads(n_threads: int | None) -> Iterator[None]:
     """A number of torch threads for a while; None leaves torch's own setting alone."""
     previous = torch.get_num_threads()
     if n_threads is not None:

@@ -132,7 +132,6 @@ def test_photographs_to_compress_by(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("vvc_nnr.experiments.runs.run.ROWS", (SmallRow(), AbsentRow()))
     monkeypatch.setattr(model_zoo, "ROWS", (SmallRow(), AbsentRow()))
     monkeypatch.delenv("VVC_NNR_PEER", raising=False)
     command = ["experiment", "model-zoo", "--out", str(tmp_path), "--qps", "-30", "--json"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shlex
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from executors import Pickling
 
 from vvc_nnr.errors import ExternalToolError, InputError
 from vvc_nnr.experiments.cli.main import main
@@ -53,20 +51,6 @@ def sources(frames: list[Frame], tmp_path: Path) -> list[Source]:
 def options(networks: Path, monkeypatch: pytest.MonkeyPatch) -> ToolOptions:
     monkeypatch.setattr("vvc_nnr.experiments.runs.tool_by_tool.UNIT_S", 1e-6)
     return ToolOptions(qps=(32, 37), networks=[str(networks / "post.safetensors")], compressions=(), decisions="on")
-
-
-class Pickling(Executor):
-    """Runs each call at once, on copies as another process would have them."""
-
-    def __init__(self) -> None:
-        self.n = 0
-
-    def submit(self, function: Callable[..., object], /, *given: object, **named: object) -> Future[object]:  # type: ignore[override]
-        self.n += 1
-        future: Future[object] = Future()
-        function, given = pickle.loads(pickle.dumps((function, given)))
-        future.set_result(function(*given, **named))
-        return future
 
 
 def untimed(folder: Path) -> list[tuple[object, ...]]:

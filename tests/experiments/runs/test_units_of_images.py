@@ -1,0 +1,172 @@
+"""End-to-end as units of work in two rounds: the same bytes whatever ran where, and what becomes of what fails."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from executors import Pickling
+from numpy.typing import NDArray
+from PIL import Image
+
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.records.rows import ImageRow
+from vvc_nnr.experiments.runs.end_to_end import (
+    EndToEndExperiment,
+    EndToEndOptions,
+    ImageUnit,
+    Named,
+    plan_end_to_end,
+    run_end_to_end,
+)
+from vvc_nnr.experiments.tables.stored import read_images
+from vvc_nnr.units import ExecutorOptions, UnitsError
+
+PROVENANCE = gather_provenance(["vvc-nnr", "test"])
+N_FIRST, N_NEAR = 2 * 3 * 3 + 4, 2 * 3
+"""Two networks with three weights each, over three groups of pictures of one size, and a curve of four pictures; then
+three rates of files near those of two networks."""
+
+
+@pytest.fixture
+def pictures(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Two pictures of one size, one of another, and one of the first size."""
+    return [rgb[:32, :32], rgb[32:, :32], rgb[:48, 32:56], rgb[:32, 64:]]
+
+
+NAMES = ["one", "two", "with \udcff in it", "four"]
+
+
+@pytest.fixture
+def options(networks: Path, monkeypatch: pytest.MonkeyPatch) -> EndToEndOptions:
+    """What makes units as short as can be."""
+    monkeypatch.setattr("vvc_nnr.experiments.runs.end_to_end.UNIT_S", 1e-9)
+    names = [str(networks / f"{name}.safetensors") for name in ("small", "large")]
+    return EndToEndOptions(networks=names, formats=("jpeg",))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files but plots, which have their date in them, and the settings, which name threads and folders."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".png", ".svg"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_a_plan_has_all_pictures_once(pictures: list[NDArray[np.uint8]], options: EndToEndOptions) -> None:
+    units = plan_end_to_end(pictures, options)
+    assert len(units) == len({unit.name for unit in units}) == N_FIRST + N_NEAR
+    assert [(unit.name, unit.start, unit.count) for unit in units[:3]] == [
+        ("small original, image 0 to 1", 0, 2),
+        ("small original, image 2", 2, 1),
+        ("small original, image 3", 3, 1),
+    ]
+    assert [unit.name for unit in units[-2:]] == [
+        "JPEG, optimised near the rate of large",
+        "JPEG, payload near the rate of large",
+    ]
+    assert all(unit.cost_s > 0 for unit in units)
+    shares = [plan_end_to_end(pictures, options, execution=ExecutorOptions(shard=(i, 3))) for i in (1, 2, 3)]
+    assert sorted(unit.name for share in shares for unit in share) == sorted(unit.name for unit in units)
+    assert json.loads(json.dumps(units[-1].plan()))["near"] == "large"
+
+
+def test_all_ways_lead_to_the_same_bytes(
+    pictures: list[NDArray[np.uint8]], options: EndToEndOptions, tmp_path: Path
+) -> None:
+    def run(name: str, **where: object) -> dict[str, object]:
+        return dict(run_end_to_end(pictures, NAMES, tmp_path / name, options, PROVENANCE, **where))  # type: ignore[arg-type]
+
+    run("here")
+    executor = Pickling()
+    run("executor", executor=executor)
+    assert executor.n == N_FIRST + N_NEAR
+    for shard in ((2, 3), (3, 3), (1, 3), (1, 3)):
+        assert run("shards", execution=ExecutorOptions(shard=shard)) == {}
+        assert not {"end_to_end.tsv", "table4_end_to_end.md"} & set(files(tmp_path / "shards"))
+    n_before = executor.n
+    run("shards", executor=executor)
+    assert 0 < executor.n - n_before < N_NEAR  # the last shard knew all rates
+    for name in ("executor", "shards"):
+        assert files(tmp_path / name) == files(tmp_path / "here")
+    n_before = executor.n
+    run("here", executor=executor)
+    assert executor.n == n_before
+    assert files(tmp_path / "here") == files(tmp_path / "executor")
+
+
+def test_processes_make_the_same_bytes(
+    pictures: list[NDArray[np.uint8]], options: EndToEndOptions, tmp_path: Path
+) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        execution = ExecutorOptions(workers=workers)
+        run_end_to_end(pictures, NAMES, tmp_path / name, options, PROVENANCE, execution=execution)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_a_unit_that_fails_is_named_and_alone_runs_again(
+    pictures: list[NDArray[np.uint8]], options: EndToEndOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run_end_to_end(pictures, NAMES, whole, options, PROVENANCE)
+    measured, made = EndToEndExperiment.measure, list[str]()
+
+    def failing(experiment: EndToEndExperiment, unit: ImageUnit, named: Sequence[Named]) -> list[ImageRow]:
+        made.append(unit.name)
+        if unit.name in ("large original, image 2", "JPEG, file near the rate of small"):
+            raise InputError("no more")
+        return measured(experiment, unit, named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EndToEndExperiment, "measure", failing)
+        with pytest.raises(UnitsError, match="2 of 25 units failed: large original, image 2: no more; JPEG, file near"):
+            run_end_to_end(pictures, NAMES, cut, options, PROVENANCE)
+    assert len(made) == N_FIRST + N_NEAR // 2  # of the network that failed no rate is known
+    assert [path.name for path in sorted((cut / "logs" / "end_to_end").iterdir())] == [
+        "JPEG__file_near_the_rate_of_small.log",
+        "large_original__image_2.log",
+    ]
+    assert len(read_images(cut).rows) > 0
+    executor = Pickling()
+    run_end_to_end(pictures, NAMES, cut, options, PROVENANCE, executor=executor)
+    assert executor.n == 2 + N_NEAR // 2 - 1  # no optimised file is as small as either rate: the smallest is there
+    assert files(cut) == files(whole)
+
+
+def test_rows_of_units_are_shown_before_the_run_ends(
+    pictures: list[NDArray[np.uint8]], options: EndToEndOptions, tmp_path: Path
+) -> None:
+    run_end_to_end(pictures[:3], NAMES[:3], tmp_path, options, PROVENANCE)
+    n_before = len(read_images(tmp_path).rows)
+    shard = ExecutorOptions(shard=(1, 1))
+    run_end_to_end(pictures, NAMES, tmp_path, options, PROVENANCE, execution=shard)
+    settings = tmp_path / "end_to_end.json"
+    settings.write_text(settings.read_text().replace('"shown"', '"was shown"'))
+    assert len(read_images(tmp_path).rows) > n_before
+
+
+def test_the_command_line(
+    networks: Path, rgb: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(rgb).save(tmp_path / "images" / "a.png")
+    words = f"--images {tmp_path / 'images'} --networks {networks / 'small.safetensors'} --compress none --formats webp"
+    command = shlex.split(f"experiment end-to-end {words} --out {tmp_path / 'out'}")
+    assert main([*command, "--plan"]) == 0
+    units = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [unit["unit"] for unit in units] == [
+        "small original, image 0",
+        "WebP, curve, image 0",
+        "WebP, file near the rate of small",
+        "WebP, payload near the rate of small",
+    ]
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--shard", "1/1"]) == 0
+    assert "share 1 of 1 is done" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "end_to_end.tsv").exists()
+    assert main(command) == 0
+    assert "CNN-AE" in capsys.readouterr().out
