@@ -355,8 +355,9 @@ def _bd_rates(streams: Sequence[AdaptedStream]) -> dict[str, float]:
 
     anchor = points(lambda each: each.decoded, lambda _: 0)
     curves = {
-        "the filter as it is": points(lambda each: each.base, lambda each: each.added_bytes["base"]),
-        "with the update, not counted": points(lambda each: each.adapted, lambda each: each.added_bytes["base"]),
+        "the filter as it is, not counted": points(lambda each: each.base, lambda _: 0),
+        "the filter as it is, counted": points(lambda each: each.base, lambda each: each.added_bytes["base"]),
+        "with the update, not counted": points(lambda each: each.adapted, lambda _: 0),
         "with the update, counted": points(lambda each: each.adapted, lambda each: each.added_bytes["update"]),
         "as sent": points(lambda each: each.output, lambda each: each.added_bytes[each.sent]),
     }

@@ -13,7 +13,6 @@ harm x s**2 / 12 and saves a bit for each doubling, so s**2 = 6 x lambda / (ln 2
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import unfold
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.bitstream.qp import qp_limits, step_size
@@ -33,15 +33,13 @@ from vvc_nnr.coding.update import apply_update, code_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import make_folder, read_bytes, write_file
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.planes import N_LUMA_PLANES, N_PLANES, sample_scale
+from vvc_nnr.filters.networks.planes import N_LUMA_PLANES, N_PLANES
 from vvc_nnr.filters.training.fine_tuning import RateProxy
 from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT, MIN_MSE
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, train
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.options import CompressOptions
-
-_log = logging.getLogger(__name__)
 
 FreePart: TypeAlias = Literal["biases", "gains", "tail", "all"]
 """Biases of all layers; what makes features and output follow the QP; the last layer; everything."""
@@ -51,10 +49,12 @@ CROP = 64
 """Side of the crops that it learns on, in half-size samples."""
 N_PROBES = 16
 """Batches by which harm is measured."""
+SOLVING_CROPS, RIDGE = 512, 1e-3
+"""Crops by which the last layer is solved, and what of the mean diagonal is added to its normal equations."""
 CODING_SHARE = 0.4
 """Of the steps those in which differences are whole steps."""
 MIN_STEPS, MAX_STEPS = 10, 100_000
-_LEARNING_RATE, _CODING_RATE = 3e-3, 0.15
+_LEARNING_RATE, _CODING_RATE = 1e-3, 0.15
 """Peak rates: of tuning, in units of sqrt(loss / harm); of coding, in steps."""
 _PLAN, _TUNING, _CODING = "plan.json", "tuning.pt", "coding.pt"
 
@@ -163,10 +163,11 @@ class Differences(nn.Module):
         return {name: torch.round(value.detach()).cpu().numpy().astype(np.int32) for name, value in pairs}
 
     def start_from(self, values: Mapping[str, Tensor]) -> None:
-        """Begins with what these values add."""
+        """Begins with what these values add; others stay zero."""
         with torch.no_grad():
             for name, value in zip(self.names, self.values, strict=True):
-                value.copy_(values[name] / self._units[name])
+                if name in values:
+                    value.copy_(values[name] / self._units[name])
 
     def _used(self, value: Tensor) -> Tensor:
         return value + (torch.round(value) - value).detach() if self._rounded else value
@@ -204,9 +205,12 @@ class AdaptationTask:
         self._pictures = pictures
         self._weights = [plane_weights(picture, chroma_weight) for picture in pictures]
         self._seed, self._lambda_rd = seed, lambda_rd
-        smallest = min(min(picture.decoded.shape[1:]) for picture in pictures)
-        self._side = min(CROP, smallest)
-        self._margin = min(base.receptive_radius, self._side // 8)
+        heights, widths = zip(*(picture.decoded.shape[1:] for picture in pictures), strict=True)
+        self._sides = min(CROP, *heights), min(CROP, *widths)
+        self._inner = tuple(
+            slice(0, side) if side == max(all_sides) else _without_border(side, base.receptive_radius)
+            for side, all_sides in zip(self._sides, (heights, widths), strict=True)
+        )
         self._rate = RateProxy({f"values.{place}": 0.5 for place in range(len(differences.names))})
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
@@ -235,25 +239,64 @@ class AdaptationTask:
             found = [sum_ + float(each.square().mean()) for sum_, each in zip(found, gradients, strict=True)]
         return {name: each / n_probes for name, each in zip(self._differences.names, found, strict=True)}
 
+    def solved_tail(self, batch_size: int, n_crops: int = SOLVING_CROPS) -> dict[str, Tensor]:
+        """What is to be added to the last layer for the least loss with all else as it is, by least squares.
+
+        The output is linear in the last layer: each plane is its input and a convolution of the features, times a gain.
+        """
+        features: list[Tensor] = []
+        hook = self._base.tail.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+        weight = self._tensors["tail.weight"]
+        n_unknown = weight[0].numel() + 1
+        matrix, wanted = torch.zeros((2, N_PLANES, n_unknown, n_unknown), dtype=torch.float64)
+        wanted = wanted[:, :, 0]
+        try:
+            for number in range(-(-n_crops // batch_size)):
+                rng = np.random.default_rng([self._seed, 2 << 40, number])
+                inputs, qps, targets, weights = self._batch(rng, batch_size)
+                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                    output = self._base(inputs, qps)
+                residuals = self._inside(targets - output.float())
+                rows = self._rows(features.pop())
+                gains = _gains(self._base, qps)
+                for sample in range(batch_size):
+                    gram = (rows[sample] @ rows[sample].T).double()
+                    projected = (rows[sample] @ residuals[sample].flatten(1).T).double()
+                    scales = (weights[sample] * gains[sample]).double() / rows.shape[2]
+                    matrix += (scales * gains[sample].double())[:, None, None] * gram
+                    wanted += scales[:, None] * projected.T
+        finally:
+            hook.remove()
+        damping = RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(dim=1)
+        matrix += damping[:, None, None] * torch.eye(n_unknown, dtype=torch.float64)
+        found = torch.linalg.solve(matrix, wanted).float()
+        return {"tail.weight": found[:, :-1].reshape(weight.shape), "tail.bias": found[:, -1]}
+
+    def _rows(self, features: Tensor) -> Tensor:
+        """What each weight of the last layer, and its bias, is multiplied by: (N, n_unknown, samples)."""
+        rows = unfold(features.float().contiguous(), 3, padding=1).unflatten(2, self._sides)
+        inside = self._inside(rows).flatten(2)
+        return torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
+
     def _output(self, inputs: Tensor, qps: Tensor) -> Tensor:
         added = self._differences.added()
         tensors = {name: value + added[name] if name in added else value for name, value in self._tensors.items()}
         return self._inside(cast(Tensor, functional_call(self._base, tensors, (inputs, qps))))
 
     def _inside(self, planes: Tensor) -> Tensor:
-        """The planes without what the border of a crop changes most."""
-        inner = slice(self._margin, self._side - self._margin)
-        return planes[:, :, inner, inner]
+        """The planes without what the border of a crop changes most; a picture's own border stays."""
+        return planes[:, :, *self._inner]
 
     def _batch(self, rng: np.random.Generator, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Crops (n, 6, side, side) of decoded pictures, their QPs, their originals and the weights of their planes."""
-        side = self._side
-        decoded, original = np.empty((2, n, N_PLANES, side, side), np.float32)
+        """Crops (n, 6, height, width) of decoded pictures, their QPs, their originals and their planes' weights."""
+        height, width = self._sides
+        decoded, original = np.empty((2, n, N_PLANES, height, width), np.float32)
         chosen = rng.integers(len(self._pictures), size=n)
         for place, index in enumerate(chosen):
             picture = self._pictures[index]
-            top, left = (int(rng.integers(size - side + 1)) for size in picture.decoded.shape[1:])
-            window = (slice(None), slice(top, top + side), slice(left, left + side))
+            rows, columns = picture.decoded.shape[1:]
+            top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
+            window = (slice(None), slice(top, top + height), slice(left, left + width))
             decoded[place] = picture.decoded[window] / picture.scale
             original[place] = picture.original[window] / picture.scale
         inputs, targets = (
@@ -261,6 +304,21 @@ class AdaptationTask:
         )
         qps = torch.tensor([float(self._pictures[index].qp) for index in chosen])
         return inputs, qps, targets, torch.stack([self._weights[index] for index in chosen])
+
+
+def _without_border(side: int, radius: int) -> slice:
+    """The inside of a crop's side; what is cut off is at most a half of it."""
+    margin = min(radius, side // 4)
+    return slice(margin, side - margin)
+
+
+def _gains(network: InLoopNetwork, qps: Tensor) -> Tensor:
+    """By how much each plane of the output rises with the last layer's bias, (N, 6)."""
+    flat = torch.zeros(len(qps), N_PLANES, 1, 1)
+    higher = {"tail.bias": cast(Tensor, network.tail.bias) + 1}
+    with torch.no_grad():
+        found: Tensor = functional_call(network, higher, (flat, qps)) - network(flat, qps)
+    return found[:, :, 0, 0]
 
 
 def plane_weights(picture: LearningPicture, chroma_weight: float) -> Tensor:
@@ -331,6 +389,7 @@ def tune(
     identity = _identity(base, pictures, options, lambda_rd)
     make_folder(folder)
     real = Differences(shapes, {name: value**-0.5 for name, value in harm.items()}, rounded=False)
+    real.start_from(task(ones).solved_tail(options.batch_size) if "tail.weight" in names else {})
     n_steps = options.n_steps or _planned_steps(task(real), options, folder, identity)
     n_coding = max(1, round(CODING_SHARE * n_steps))
     train(task(real), _training(n_steps - n_coding, _LEARNING_RATE, options), folder / _TUNING, identity=identity)
@@ -428,8 +487,3 @@ def _step_s(task: AdaptationTask, batch_size: int, number: int) -> float:
     loss.backward()  # type: ignore[no-untyped-call]
     task.network.zero_grad(set_to_none=True)
     return time.perf_counter() - start_s
-
-
-def picture_scale(bit_depth: int) -> float:
-    """The sample value that the network sees as 1."""
-    return sample_scale(bit_depth)

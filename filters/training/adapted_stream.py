@@ -25,7 +25,7 @@ from vvc_nnr.codec.stream_filters import FilterSettings, has_leading_pictures
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.files import naming, read_bytes
-from vvc_nnr.filters.bundled import name_by_hash
+from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
 from vvc_nnr.filters.in_stream import (
     at_uri,
     characteristics_of,
@@ -51,7 +51,7 @@ from vvc_nnr.sequences.source import Source
 DEFAULT_SLOPE = 0.2
 """By how much the logarithm of the rate rises for a dB, where one stream alone is there: about that of QP 22 to 37."""
 LEARNING_BYTES = 1 << 29
-MOST_LEARNING_PICTURES = 64
+MOST_LEARNING_PICTURES = 256
 """Of each stream, at most; fewer where they would take more than those bytes of all."""
 FILTER_ID = 1
 DB_PER_LOSS = 10 / math.log(10)
@@ -85,7 +85,7 @@ class AdaptedBase:
         if not is_nnc(path):
             raise InputError(f"{path}: an update is for a coded network (.nnc); code it first (vvc-nnr compress)")
         data = read_bytes(path)
-        if at == "hash" and not is_bundled(data):
+        if at == "hash" and network_by_hash(name_by_hash(data)) is None:
             raise InputError(f"{path}: no network of the zoo, which a decoder would have; put it into the stream")
         return cls(data, at)
 
@@ -108,7 +108,8 @@ class MeasuredPictures:
 
     def gain_db(self, before: MeasuredPictures) -> tuple[float, ...]:
         """By how much each component is better."""
-        return tuple(own - other for own, other in zip(self.psnr_db, before.psnr_db, strict=True))
+        pairs = zip(self.psnr_db, before.psnr_db, strict=True)
+        return tuple(0.0 if own == other else own - other for own, other in pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,6 +214,8 @@ def adapt_streams(
     run_as = run_as or RunAs()
     network = base.network()
     runner = run_as.runner(network)
+    if original.format.chroma_format == "400":
+        options = replace(options, chroma_weight=0.0)
     streams = [_read(path, original) for path in paths]
     learnt: list[LearningPicture] = []
     decoded, filtered = [], []
@@ -397,12 +400,13 @@ def _written(
         if base.at == "stream"
         else at_uri(characteristics, name_by_hash(base.data))
     )
+    is_same_everywhere = run_as.precision == "int8" and network.feature_levels is not None
     settings = FilterSettings(
         filter_id=FILTER_ID,
         is_kept=run_as.at == "once",
         covers_leading=run_as.at != "picture" and has_leading_pictures(stream.data),
         precision=run_as.precision,
-        output_md5=pictures.md5 if run_as.precision == "int8" else None,
+        output_md5=pictures.md5 if is_same_everywhere else None,
     )
     written = insert_sei(stream.data, filter_messages(placed, settings, update), at=run_as.at)
     plan = planned_pictures(read_vvc_stream(written), lambda found: network_of(found).layout.qp_rule)
@@ -413,10 +417,3 @@ def _written(
     chroma_format = stream.first.format.chroma_format
     assert weights_sha256(network_of(found, chroma_format)) == weights_sha256(base.network(update))
     return written
-
-
-def is_bundled(data: bytes) -> bool:
-    """Whether a decoder has this network, as it ships with this package."""
-    from vvc_nnr.filters.bundled import network_by_hash
-
-    return network_by_hash(name_by_hash(data)) is not None
