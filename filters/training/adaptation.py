@@ -50,7 +50,7 @@ CROP = 64
 N_PROBES = 16
 """Batches by which harm is measured."""
 SOLVING_CROPS, RIDGE = 512, 1e-3
-"""Crops by which the last layer is solved, and what of the mean diagonal is added to its normal equations."""
+"""Crops by which the last layer is solved at most, and what of the mean diagonal is added to its normal equations."""
 CODING_SHARE = 0.4
 """Of the steps those in which differences are whole steps."""
 MIN_STEPS, MAX_STEPS = 10, 100_000
@@ -239,7 +239,7 @@ class AdaptationTask:
             found = [sum_ + float(each.square().mean()) for sum_, each in zip(found, gradients, strict=True)]
         return {name: each / n_probes for name, each in zip(self._differences.names, found, strict=True)}
 
-    def solved_tail(self, batch_size: int, n_crops: int = SOLVING_CROPS) -> dict[str, Tensor]:
+    def solved_tail(self, batch_size: int) -> dict[str, Tensor]:
         """What is to be added to the last layer for the least loss with all else as it is, by least squares.
 
         The output is linear in the last layer: each plane is its input and a convolution of the features, times a gain.
@@ -251,7 +251,7 @@ class AdaptationTask:
         matrix, wanted = torch.zeros((2, N_PLANES, n_unknown, n_unknown), dtype=torch.float64)
         wanted = wanted[:, :, 0]
         try:
-            for number in range(-(-n_crops // batch_size)):
+            for number in range(-(-min(SOLVING_CROPS, self._n_crops_of_all()) // batch_size)):
                 rng = np.random.default_rng([self._seed, 2 << 40, number])
                 inputs, qps, targets, weights = self._batch(rng, batch_size)
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -271,6 +271,11 @@ class AdaptationTask:
         matrix += damping[:, None, None] * torch.eye(n_unknown, dtype=torch.float64)
         found = torch.linalg.solve(matrix, wanted).float()
         return {"tail.weight": found[:, :-1].reshape(weight.shape), "tail.bias": found[:, -1]}
+
+    def _n_crops_of_all(self) -> int:
+        """As many crops as have twice the samples of all pictures."""
+        n_samples = sum(picture.decoded[0].size for picture in self._pictures)
+        return math.ceil(2 * n_samples / math.prod(self._sides))
 
     def _rows(self, features: Tensor) -> Tensor:
         """What each weight of the last layer, and its bias, is multiplied by: (N, n_unknown, samples)."""

@@ -127,7 +127,7 @@ def test_harm_is_the_curvature_of_the_loss(network, pictures):
 def test_the_last_layer_is_solved_at_once(network, pictures):
     task, differences = a_task(network, pictures, ["tail.weight", "tail.bias"])
     before = mean_loss(task)
-    differences.start_from(task.solved_tail(4, 64))
+    differences.start_from(task.solved_tail(4))
     solved = mean_loss(task)
     assert solved < before - 0.1
     for scale in (0.7, 1.3):  # nowhere else on this line is it better
