@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 
 from vvc_nnr.network_file import NNC_SUFFIX
@@ -21,6 +23,25 @@ def zoo_path(name: str) -> Path | None:
     """The file of a network that ships with this package, None if none has that name."""
     present = {path.name: path for path in ZOO.iterdir()}  # not asked for by name, which may be any user's path
     return next((present[file] for suffix in ZOO_SUFFIXES if (file := f"{name}{suffix}") in present), None)
+
+
+HASH_NAME = "ni:///sha-256-128;"
+"""How a file's name by its hash begins (RFC 6920): the first 128 bits of its SHA-256 follow."""
+_HASH_BYTES = 16
+
+
+def name_by_hash(data: bytes) -> str:
+    """The name of a file by its hash, a URI that holds wherever the file is."""
+    digest = hashlib.sha256(data).digest()[:_HASH_BYTES]
+    return HASH_NAME + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def network_by_hash(uri: str) -> Path | None:
+    """The file of the coded network that ships with this package and has this name, None if none has."""
+    if not uri.startswith(HASH_NAME):
+        return None
+    coded = (path for path in sorted(ZOO.iterdir()) if path.suffix == NNC_SUFFIX)
+    return next((path for path in coded if name_by_hash(path.read_bytes()) == uri), None)
 
 
 def network_path(name_or_path: str | Path) -> Path:

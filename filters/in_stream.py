@@ -39,6 +39,8 @@ from vvc_nnr.codec.stream_filters import (
 )
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.files import read_bytes
+from vvc_nnr.filters.bundled import network_by_hash
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.decisions.sequence_file import DecisionSequence
 from vvc_nnr.filters.inference.runner import Runner
@@ -99,13 +101,14 @@ def characteristics_of(
 
 
 def filter_messages(
-    characteristics: NnpfCharacteristics, settings: FilterSettings | None = None
+    characteristics: NnpfCharacteristics, settings: FilterSettings | None = None, update: bytes | None = None
 ) -> tuple[SeiMessage, ...]:
     """The messages that make a filter run from their picture on to the end of its sequence, in their order.
 
     Args:
         characteristics: The filter, or an update of one, with its place.
         settings: What this package says of it; None: nothing.
+        update: A coded update of the filter, which then runs with it; None: none.
 
     Raises:
         InputError: If a value does not fit its field.
@@ -113,13 +116,15 @@ def filter_messages(
     running = NnpfActivation(
         target_id=characteristics.id,
         persistence_flag=True,
-        target_base_flag=characteristics.base_flag,
+        target_base_flag=characteristics.base_flag and update is None,
         no_prev_clvs_flag=True,
         no_foll_clvs_flag=True,
         output_flag=(True,),
     )
     own = () if settings is None else (settings.message(),)
-    return (characteristics.message(), *own, running.message())
+    bare = NnpfCharacteristics(id=characteristics.id, base_flag=False)
+    updates = () if update is None else (with_bitstream(bare, update).message(),)
+    return (characteristics.message(), *updates, *own, running.message())
 
 
 def with_bitstream(characteristics: NnpfCharacteristics, data: bytes) -> NnpfCharacteristics:
@@ -281,8 +286,8 @@ def network_of(found: StreamFilter, chroma_format: ChromaFormat = "420") -> InLo
         UnsupportedError: If it is for another purpose than quality, or holds what is not read.
     """
     _check_runs(found.base, chroma_format)
-    data = bitstream_of(found.base)
-    update = bitstream_of(found.update) if found.update is not None else None
+    data = known_bitstream_of(found.base)
+    update = known_bitstream_of(found.update) if found.update is not None else None
     return network_of_nnc(data, f"filter {found.id} of the stream", update)
 
 
@@ -299,6 +304,17 @@ def bitstream_of(characteristics: NnpfCharacteristics) -> bytes:
         place = f"{characteristics.uri!r} ({characteristics.tag_uri})"
         raise InputError(f"filter {characteristics.id} is not in the stream, but at {place}: get it, and name the file")
     raise UnsupportedError(f"filter {characteristics.id}: nnpfc_mode_idc {characteristics.mode_idc} is not read")
+
+
+def known_bitstream_of(characteristics: NnpfCharacteristics) -> bytes:
+    """The ISO/IEC 15938-17 bitstream of a filter: in its message, or of this package's where it is named by its hash.
+
+    Raises:
+        InputError, UnsupportedError: As `bitstream_of`.
+    """
+    is_named = characteristics.mode_idc == MODE_URI and characteristics.tag_uri == NNC_TAG_URI
+    path = network_by_hash(characteristics.uri) if is_named else None
+    return bitstream_of(characteristics) if path is None else read_bytes(path)
 
 
 def filter_as_planned(

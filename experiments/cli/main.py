@@ -299,6 +299,14 @@ COMMANDS: Mapping[str, Entry] = {
         "train:TrainAutoencoder",
         ("vvc-nnr train autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/autoencoder",),
     ),
+    "adapt": Entry(
+        "tune a filter to one sequence and send what changes in its stream",
+        "train:Adapt",
+        (
+            "vvc-nnr adapt out.266 --original in.y4m --model inloop-lop -o adapted.266",
+            "vvc-nnr adapt a_22.266 a_37.266 --original a.y4m --model inloop-vlop -o update.nnc --budget 5",
+        ),
+    ),
     "fetch": Entry(
         "download public test pictures, checked by SHA-256; goes on where it was cut off",
         "pictures:Fetch",

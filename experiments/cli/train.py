@@ -1,36 +1,69 @@
-"""The command train: new in-loop filters and autoencoders from the user's own pictures."""
+"""The commands train and adapt: networks from the user's own pictures, and a filter tuned to one sequence."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from tyro.conf import UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
+from vvc_nnr.codec.sei import Placement
 from vvc_nnr.codec.sequence import Preset
-from vvc_nnr.experiments.cli.common import Command, Outcome
+from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs, check_writable
 from vvc_nnr.experiments.cli.flags import Flags
 from vvc_nnr.experiments.cli.kinds import (
+    BIT_DEPTH,
     FOLDER,
     NATURAL,
+    NOT_NEGATIVE,
     POSITIVE,
     POSITIVE_REAL,
     QPS,
     SEED,
     SHARE,
+    THREADS,
+    OutputPath,
     Texts,
     choices,
     door,
+    positive_real,
 )
-from vvc_nnr.experiments.cli.pictures import TRAINING_EXECUTION_FLAGS, RawFlags, VideoFlags, cache_folder, sources_of
+from vvc_nnr.experiments.cli.pictures import (
+    TRAINING_EXECUTION_FLAGS,
+    RawFlags,
+    VideoFlags,
+    cache_folder,
+    original_of,
+    sources_of,
+)
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
+from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
+from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
+from vvc_nnr.files import is_stream, write_file
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.inference.choice import BackendName, Precision
+from vvc_nnr.filters.training.adaptation import AdaptOptions, FreePart
+from vvc_nnr.filters.training.adapted_stream import (
+    Adaptation,
+    AdaptedBase,
+    AdaptedStream,
+    BaseAt,
+    MeasuredPictures,
+    RunAs,
+    adapt_streams,
+)
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
 from vvc_nnr.filters.training.loop import read_history
 from vvc_nnr.filters.training.run import HISTORY, Trained
+from vvc_nnr.folder_lock import locked_folder
+from vvc_nnr.network_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.units import ExecutorOptions
 
 _NAMES = {"n_steps": "steps"}
@@ -136,3 +169,197 @@ def _outcome(trained: Trained) -> Outcome:
         save_figure(training_figure(history), trained.network.parent / "history.png")
     figures = ", ".join(f"{name} {value:.3f}" for name, value in trained.validation.items())
     return Outcome(f"{trained.network}: {trained.n_bytes} bytes; validation: {figures}", dict(trained.card))
+
+
+ADAPT_FLAGS = Flags(
+    AdaptOptions,
+    names={"n_steps": "steps", "budget_min": "budget", "n_pictures": "pictures"},
+    kinds={
+        "free": door(choices(*get_args(FreePart)), "PART,...", ",".join),
+        "budget_min": door(positive_real, "MINUTES"),
+        "n_steps": POSITIVE,
+        "batch_size": POSITIVE,
+        "seed": SEED,
+        "chroma_weight": NOT_NEGATIVE,
+        "n_pictures": POSITIVE,
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapt(Command):
+    """Tune a filter to one sequence and put it with its update into the streams where that pays; resumable.
+
+    Attributes:
+        input: VVC streams (.266) of the same pictures, such as one for each QP; they share the update.
+        output: A stream to write for each input, in their order; or a .nnc file for the update; or both.
+        original: The pictures before coding.
+        model: Name of a bundled network, or a coded network file (.nnc), which is tuned.
+        base: Where a decoder gets that network: by its hash among the bundled ones; out of the stream, which holds it.
+        folder: Checkpoints, from which a run that was cut off goes on. Default: beside the first output, until it is
+            written.
+        at: Where the messages go: before the first picture; each that begins a sequence; each random access point.
+        precision: What the network is computed in; int8 gives the same samples on every machine.
+        backend: What computes it; auto: the fastest that is installed.
+        threads: Threads of the network; default: one per core.
+        original_bit_depth: Bits per sample of an original that is raw .yuv, 8 to 16.
+        original_stream: Of an original with several videos the one of this index among all streams (ffprobe's #0:N).
+        tuning: What is free, how long.
+        raw: Raw .yuv originals (else taken from a name like x_416x240_50fps_8bit_420.yuv).
+    """
+
+    input: Positional[tuple[Path, ...]]
+    output: Annotated[UseAppendAction[tuple[OutputPath, ...]], arg(aliases=["-o"])] = ()
+    original: Path
+    model: str
+    base: BaseAt = "hash"
+    folder: Annotated[Path | None, FOLDER] = None
+    at: Placement = "once"
+    precision: Precision = "int8"
+    backend: Literal["auto"] | BackendName = "auto"
+    threads: Annotated[int | None, THREADS] = None
+    original_bit_depth: Annotated[int | None, BIT_DEPTH] = None
+    original_stream: Annotated[int | None, NATURAL] = None
+    tuning: Annotated[AdaptOptions, ADAPT_FLAGS.arg] = field(default_factory=AdaptOptions)
+    raw: RawFlags = field(default_factory=RawFlags)
+
+    def run(self) -> Outcome:
+        """Tunes, measures and writes.
+
+        Raises:
+            InputError: If files, options and streams do not fit together, or a file cannot be written.
+            BitstreamError, UnsupportedError: If a file cannot be read.
+        """
+        streams, updates = self._outputs()
+        model = network_path(self.model)
+        check_outputs([*self.input, self.original, model], self.output)
+        for path in self.output:
+            check_writable(path)
+        if self.folder is None and is_stream(self.output[0]):
+            raise InputError(f"--folder: must be given where the first output is {self.output[0]}")
+        folder = self.folder or self.output[0].with_name(f"{self.output[0].name}.adapting")
+        base = AdaptedBase.of(model, self.base)
+        original = original_of(self.original, self.raw, self.original_bit_depth, self.original_stream)
+        run_as = RunAs(precision=self.precision, backend=self.backend, n_threads=self.threads, at=self.at)
+        with ADAPT_FLAGS.as_typed(), locked_folder(folder):
+            found = adapt_streams(self.input, original, base, self.tuning, folder, run_as)
+        for path, stream in zip(streams, found.streams, strict=False):
+            write_file(path, stream.data)
+        for path in updates:
+            write_file(path, found.update.data)
+        if self.folder is None:
+            shutil.rmtree(folder)
+        return _adapted(found, streams, updates)
+
+    def _outputs(self) -> tuple[list[Path], list[Path]]:
+        """The streams to write, and the files of the update."""
+        if not self.input:
+            raise InputError("missing: INPUT, the streams to adapt a filter to")
+        if not self.output:
+            raise InputError("missing: --output/-o, a stream for each input, or a .nnc file for the update")
+        updates = [path for path in self.output if is_nnc(path)]
+        streams = [path for path in self.output if not is_nnc(path)]
+        if len(updates) > 1:
+            raise InputError(f"--output/-o: {len(updates)} {NNC_SUFFIX} files; there is one update for all streams")
+        if streams and len(streams) != len(self.input):
+            raise InputError(f"--output/-o: {len(streams)} streams for {len(self.input)} inputs; must be one for each")
+        return streams, updates
+
+
+_LEAST_STREAMS = 3
+_SENT = {"nothing": "nothing", "base": "filter", "update": "filter and update"}
+
+
+def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]) -> Outcome:
+    """What adaptation gave, as a table."""
+    kinds = ("gain", "adapted gain")
+    columns = (
+        Column("Stream", text=True),
+        Column("Size", "byte"),
+        Column("Luma before", "dB", digits=3),
+        *(Column(f"{name} {kind}", "dB", digits=3) for kind in kinds for name in _components(found)),
+        Column("Filter", "byte"),
+        Column("Filter and update", "byte"),
+        Column("Net of the filter", "%", digits=2),
+        Column("Net with the update", "%", digits=2),
+        Column("Sent", text=True),
+    )
+    rows = tuple(
+        (
+            Path(each.name).name,
+            each.n_bytes,
+            each.decoded.psnr_db[0],
+            *each.base.gain_db(each.decoded),
+            *each.adapted.gain_db(each.decoded),
+            each.added_bytes["base"],
+            each.added_bytes["update"],
+            each.net_percent["base"],
+            each.net_percent["update"],
+            _SENT[each.sent],
+        )
+        for each in found.streams
+    )
+    update = found.update
+    bd_rates = _bd_rates(found.streams)
+    notes = [
+        f"Update of {len(update.data)} bytes: {update.n_values} values were free, {update.n_steps} steps of tuning; "
+        f"{found.description}.",
+        "Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal luma "
+        "with what is added, by the slope of the streams' rates over dB"
+        + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
+    ]
+    notes += [f"{what}: luma BD-rate {value:+.2f} %." for what, value in bd_rates.items()]
+    written = [f"{path}: {len(each.data)} bytes" for path, each in zip(streams, found.streams, strict=False)]
+    written += [f"{path}: {len(update.data)} bytes" for path in updates]
+    text = "\n".join([*written, "", to_markdown(Table("Adapted filter", columns, rows, tuple(notes))).rstrip()])
+    data = {
+        "update_bytes": len(update.data),
+        "n_values": update.n_values,
+        "n_steps": update.n_steps,
+        "lambda": found.lambda_rd,
+        "inference": found.description,
+        "bd_rate_percent": bd_rates,
+        "outputs": [str(path) for path in (*streams, *updates)],
+        "streams": [_stream_data(each) for each in found.streams],
+    }
+    return Outcome(text, data)
+
+
+def _components(found: Adaptation) -> tuple[str, ...]:
+    return ("Luma", "Cb", "Cr")[: len(found.streams[0].decoded.psnr_db)]
+
+
+def _stream_data(stream: AdaptedStream) -> dict[str, Any]:
+    made = {"nothing": stream.decoded, "base": stream.base, "update": stream.adapted}
+    return {
+        "stream": stream.name,
+        "n_pictures": stream.n_pictures,
+        "n_bytes": stream.n_bytes,
+        "slope_per_db": stream.slope,
+        "psnr_db": {kind: list(each.psnr_db) for kind, each in made.items()},
+        "added_bytes": dict(stream.added_bytes),
+        "net_percent": dict(stream.net_percent),
+        "sent": stream.sent,
+        "output_bytes": len(stream.data),
+        "output_md5": stream.output.md5.hex(),
+    }
+
+
+def _bd_rates(streams: Sequence[AdaptedStream]) -> dict[str, float]:
+    """Luma's BD-rate of what is sent, with all bytes counted, where there are streams enough for a curve."""
+    if len(streams) < _LEAST_STREAMS:
+        return {}
+
+    def points(of: Callable[[AdaptedStream], MeasuredPictures], added: Callable[[AdaptedStream], int]) -> list[Point]:
+        return [(float(each.n_bytes + added(each)), of(each).psnr_db[0]) for each in streams]
+
+    anchor = points(lambda each: each.decoded, lambda _: 0)
+    curves = {
+        "the filter as it is, not counted": points(lambda each: each.base, lambda _: 0),
+        "the filter as it is, counted": points(lambda each: each.base, lambda each: each.added_bytes["base"]),
+        "with the update, not counted": points(lambda each: each.adapted, lambda _: 0),
+        "with the update, counted": points(lambda each: each.adapted, lambda each: each.added_bytes["update"]),
+        "as sent": points(lambda each: each.output, lambda each: each.added_bytes[each.sent]),
+    }
+    values = {what: bd_rate_percent(anchor, test).value_percent for what, test in curves.items()}
+    return {what: value for what, value in values.items() if value is not None}

@@ -147,3 +147,20 @@ def test_updates_decode_alike(peer: Peer) -> None:
             receiver = apply_update(receiver, data)
             for name in values:
                 assert np.array_equal(receiver.arrays[name], expected[name]), (case, step, name, options, contexts)
+
+
+def test_the_reference_software_reads_brief_updates(peer: Peer) -> None:
+    """Tensors have their places as names there."""
+    random = np.random.default_rng(SEED)
+    shapes = {"head.bias": (16,), "head.weight": (6, 4, 3, 3), "gain": (6, 1), "same": (3,)}
+    for case in range(20):
+        base = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        new = {name: array + random.laplace(0, 0.1, array.shape).astype(np.float32) for name, array in base.items()}
+        options = CompressOptions(qp=int(random.integers(-24, 0)), nonweight_qp=-12, use_dq=bool(case % 2))
+        data, after = compress_update(base, new | {"same": base["same"]}, options=options, brief=True)
+        peer.start_updates()
+        theirs = peer.decompress_update(data)
+        assert set(theirs) <= {"0", "1", "2"}
+        for place, name in enumerate(shapes):
+            expected = base[name] + theirs.get(str(place), np.float32(0))
+            assert np.array_equal(after.arrays[name], expected), (case, name)

@@ -45,7 +45,7 @@ MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 _log = logging.getLogger(__name__)
 
 # What a data unit says itself.
-_PLAIN_FORMATS = ("int32", "float32")
+PLAIN_FORMATS = ("int32", "float32")
 
 
 def compress_arrays(
@@ -284,7 +284,7 @@ def write_network(
     formats = {
         place: tensor.number_format
         for place, (shape, tensor) in enumerate(present)
-        if tensor.number_format not in _PLAIN_FORMATS or 0 in shape or tensor.raw
+        if tensor.number_format not in PLAIN_FORMATS or 0 in shape or tensor.raw
     }
     wide = frozenset(place for place, (_, tensor) in enumerate(present) if len(tensor.units) == 2)
     raw = tuple(

@@ -124,6 +124,7 @@ class TensorJob:
         n_threads: Threads for its block rows.
         rule: What the tensor may lose; None: what its number of dimensions says.
         own_qp: The QP that follows from its spread; None: that of the options.
+        unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say.
     """
 
     name: str
@@ -136,6 +137,7 @@ class TensorJob:
     n_threads: int = 1
     rule: Rule | None = None
     own_qp: int | None = None
+    unary_length_minus1: int | None = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,8 +535,15 @@ def _by_codebook(unit: DataUnit, values: NDArray[np.float32], qp: int, options: 
 def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:
     """A data unit without its payload."""
     return DataUnit(
-        kind, (name,), shape, b"", node_id=job.node_id, parent=job.parent, scan_order=scan_order_of(shape, options)
-    )  # fmt: skip
+        kind,
+        (name,),
+        shape,
+        b"",
+        node_id=job.node_id,
+        parent=job.parent,
+        cabac_unary_length_minus1=job.unary_length_minus1,
+        scan_order=scan_order_of(shape, options),
+    )
 
 
 def _size_bytes(unit: DataUnit) -> int:

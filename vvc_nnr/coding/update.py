@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import NodeId, ParentNode, ParentType, PayloadType
-from vvc_nnr.bitstream.manifest import find_ties
+from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, ParentType, PayloadType
+from vvc_nnr.bitstream.manifest import Tie, find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     INTEGERS,
@@ -31,8 +32,16 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
+from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
-from vvc_nnr.coding.encoder import KnownTensors, coded_network, encode_all, encode_changed, write_network
+from vvc_nnr.coding.encoder import (
+    PLAIN_FORMATS,
+    KnownTensors,
+    coded_network,
+    encode_all,
+    encode_changed,
+    write_network,
+)
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     OwnSteps,
@@ -41,7 +50,7 @@ from vvc_nnr.coding.own_steps import (
     warn_of_outliers,
     warn_of_weak,
 )
-from vvc_nnr.coding.tensor_encoder import TensorJob, make_job, with_own_step
+from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, make_job, with_own_step
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
@@ -155,6 +164,7 @@ def compress_update(
     *,
     options: CompressOptions | None = None,
     contexts: UpdateContexts = BOTH_CONTEXTS,
+    brief: bool = False,
     progress: Progress | None = None,
 ) -> tuple[bytes, BaseState]:
     """What turns one state of a network into another, and the state that a receiver then has.
@@ -168,6 +178,8 @@ def compress_update(
             float64, QPs by size or thorough search. Differences that come back with less than 10 dB are named in a
             logged warning.
         contexts: What its probabilities follow.
+        brief: Fewest bytes: tensors have their places in the base as names, and there is no manifest. What carries
+            the update must then tell itself whether it is whole, and for this base.
         progress: Called with the values coded so far and their total.
 
     Returns:
@@ -177,7 +189,9 @@ def compress_update(
         InputError: If an option has no effect, the states do not fit together, or a value cannot be coded.
         ShapeError: If a tensor's shape is another.
     """
-    found, state = code_update(base, new, options or CompressOptions(), contexts=contexts, progress=progress)
+    found, state = code_update(
+        base, new, options or CompressOptions(), contexts=contexts, brief=brief, progress=progress
+    )
     warn_of_weak(found.weak_db)
     warn_of_outliers(found.by_outliers)
     return found.data, state
@@ -189,6 +203,7 @@ def code_update(
     options: CompressOptions,
     *,
     contexts: UpdateContexts = BOTH_CONTEXTS,
+    brief: bool = False,
     progress: Progress | None = None,
 ) -> tuple[CodedNetwork, BaseState]:
     """An update with what is known of its tensors, and the state that a receiver then has; nothing is logged.
@@ -198,6 +213,8 @@ def code_update(
         new: The wanted state: the same names, shapes and number formats.
         options: QPs and quality are those of differences, roles play no part.
         contexts: What its probabilities follow.
+        brief: Fewest bytes: tensors have their places in the base as names, and there is no manifest. What carries
+            the update must then tell itself whether it is whole, and for this base.
         progress: Called with the values coded so far and their total.
 
     Returns:
@@ -219,11 +236,16 @@ def code_update(
     digest, known = state.digest(), KnownTensors()
 
     def job(name: str, steps: OwnSteps | None) -> TensorJob:
-        return with_own_step(_job(name, places[name], state, wanted[name], options, contexts), steps)
+        made = _job(name, places[name], state, wanted[name], options, contexts)
+        return with_own_step(replace(made, unary_length_minus1=None) if brief else made, steps)
 
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         units = encode_changed(lambda at: job(names[at], steps), names, steps, known, shapes, options, progress)
-        return coded_network(write_network(shapes, units, mps, base=digest, ties=ties), names, units, steps)
+        if brief:
+            data = _brief_stream(state, mps, dict(zip(names, units, strict=True)), ties)
+        else:
+            data = write_network(shapes, units, mps, base=digest, ties=ties)
+        return coded_network(data, names, units, steps)
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
@@ -236,6 +258,31 @@ def code_update(
     n_elements = sum(math.prod(shape) for shape in shapes)
     after = apply_update(state, found.data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
     return replace(found, weak_db=_weak_db(found.weak_db, difference_snrs_db(state, after, wanted))), after
+
+
+def _brief_stream(
+    state: BaseState, mps: ModelParameterSet, coded: Mapping[str, EncodedTensor], ties: Sequence[Tie]
+) -> bytes:
+    """The units of tensors that changed without a manifest, each named by its place where no tensor has that name.
+
+    Raises:
+        InputError: If one is of a kind that only a manifest can tell.
+    """
+    units: list[DataUnit] = []
+    for place, (name, old) in enumerate(state.tensors.items()):
+        found = coded.get(name)
+        if found is None or not found.units:
+            continue
+        (unit, *others), digits = found.units, str(place)
+        is_tied = any(name == tie.source for tie in ties)
+        is_plain = found.number_format in PLAIN_FORMATS and unit.tensor_dimension_list == old.values.shape
+        if others or found.raw or is_tied or not is_plain:
+            raise InputError(
+                f"tensor {name!r} ({old.number_format}, shape {old.values.shape}): a brief update holds float32 and "
+                "int32 tensors with dimensions that no other tensor shares; make one that is not brief"
+            )
+        units.append(replace(unit, topology_elem_id_list=(name if digits in state.tensors else digits,)))
+    return b"".join(write_units([StartUnit(), mps, TopologyUnit(topology_data=b"\0"), *units]))
 
 
 def _check_options(options: CompressOptions) -> None:
@@ -381,19 +428,30 @@ def apply_update(
     if not any(unit.parent for tensor in stream.tensors for unit in tensor.data_units) and stream.tensors:
         raise BitstreamError("the stream is no update, decompress reads it", field="parent_node_id_present_flag")
     check_size(stream.tensors, max_elements)
+    names = [_name_in(state, tensor) for tensor in stream.tensors]
+    if len(set(names)) < len(names):
+        raise BitstreamError("two updates of one tensor", field="topology_elem_id")
     changed = run_all(
         lambda tensor: _updated(tensor, state),
-        stream.tensors,
+        [replace(tensor, name=name) for tensor, name in zip(stream.tensors, names, strict=True)],
         [tensor.n_elements for tensor in stream.tensors],
         thread_count(n_threads),
     )
-    tensors = {**state.tensors, **{t.name: new for t, new in zip(stream.tensors, changed, strict=True)}}
+    tensors = {**state.tensors, **dict(zip(names, changed, strict=True))}
     for tie in stream.ties:
         own, source = (state.tensors.get(name) for name in (tie.name, tie.source))
         if own is None or source is None or not _are_equal(own, source):
             raise BitstreamError(f"tensor {tie.name!r} of the base is not {tie.source!r}", field="the manifest")
         tensors[tie.name] = tensors[tie.source]
     return BaseState(tensors)
+
+
+def _name_in(state: BaseState, tensor: CodedTensor) -> str:
+    """What the base calls a tensor of an update, which may be named by its place, as its identity says it too."""
+    node = tensor.data_units[0].node_id
+    if tensor.name in state.tensors or node is None or tensor.name != str(node.parameter_id):
+        return tensor.name
+    return next(islice(state.tensors, node.parameter_id, None), tensor.name)
 
 
 def _are_equal(a: TensorState, b: TensorState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -286,3 +287,63 @@ def test_differences_whose_squares_float32_does_not_hold_are_named() -> None:
     wanted = {"w": np.random.default_rng(5).normal(0, 1e-30, (32, 32)).astype(np.float32)}
     found, _ = code_update(base, wanted, CompressOptions(qp=-32))
     assert found.weak_db == {"w": 0.0}
+
+
+def plain_network(seed: int = 0) -> Network:
+    random = np.random.default_rng(seed)
+    shapes = {"w": (12, 6), "b": (9,), "count": (3,)}
+    arrays: Network = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return arrays | {"count": np.arange(3, dtype=np.int32)}
+
+
+@pytest.mark.parametrize("names", [("w", "b", "count"), ("1", "0", "7")])
+def test_a_brief_update_gives_the_same_in_fewer_bytes(names: tuple[str, ...]) -> None:
+    """Tensors may themselves be called by numbers, even by the places of others."""
+    base = dict(zip(names, plain_network().values(), strict=True))
+    new = {name: value + 1 for name, value in base.items()}
+    plain, expected = compress_update(base, new)
+    data, after = compress_update(base, new, brief=True)
+    assert len(data) < len(plain) - 80
+    for state in (after, apply_update(base, data)):
+        assert {name: value.tobytes() for name, value in state.arrays.items()} == {
+            name: value.tobytes() for name, value in expected.arrays.items()
+        }
+    second, _ = compress_update(after, {name: value + 1 for name, value in new.items()}, brief=True)
+    twice = apply_update(after, second)
+    assert np.array_equal(twice.arrays[names[2]], np.arange(3) + 2)
+
+
+def test_a_brief_update_of_a_place_that_the_base_lacks_is_refused() -> None:
+    base = plain_network()
+    data, _ = compress_update(base, base | {"count": base["count"] + 1}, brief=True)
+    with pytest.raises(BitstreamError, match="no tensor '2'"):
+        apply_update({"w": base["w"], "b": base["b"]}, data)
+
+
+def test_brief_updates_refuse_what_only_a_manifest_tells() -> None:
+    base = network()
+    for name in ("w", "half", "b", "bytes", "wide", "flags", "scalar", "count"):
+        new = base | {name: trained(base, 1)[name]}
+        _, expected = compress_update(base, new)
+        if name in ("wide", "flags", "scalar", "bytes", "count"):
+            with pytest.raises(InputError, match="brief"):
+                compress_update(base, new, brief=True)
+        else:
+            data, _ = compress_update(base, new, brief=True)
+            assert apply_update(base, data).digest() == expected.digest()
+    shared = np.ones(4, np.float32)
+    tied: Network = {"a": shared, "b": shared}
+    other = shared * 2
+    with pytest.raises(InputError, match="brief"):
+        compress_update(tied, {"a": other, "b": other}, brief=True)
+
+
+def test_damaged_brief_updates_end_well() -> None:
+    base = plain_network()
+    data, _ = compress_update(base, {name: value + 1 for name, value in base.items()}, brief=True)
+    random = np.random.default_rng(3)
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[random.integers(len(data))] ^= 1 << random.integers(8)
+        with contextlib.suppress(BitstreamError, UnsupportedError):
+            apply_update(base, bytes(damaged), max_elements=10000)

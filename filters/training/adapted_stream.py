@@ -1,0 +1,419 @@
+"""A finished stream with a filter of its own: tuned to its pictures, coded, measured, and put into it where it pays.
+
+What a gain is worth follows from the streams themselves: over the QPs the logarithm of the rate rises with luma's PSNR,
+about by 0.2 for a dB; by that slope a gain is so many bytes. A filter and its update go into a stream only if they
+take less there than they are worth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Literal, TypeAlias
+
+from tqdm import tqdm
+
+from vvc_nnr.codec.decoder import decode_vvc
+from vvc_nnr.codec.nnpf import NNPFA, NNPFC
+from vvc_nnr.codec.sei import Placement, insert_sei, sei_messages
+from vvc_nnr.codec.stream_filters import FilterSettings, has_leading_pictures
+from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
+from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
+from vvc_nnr.filters.in_stream import (
+    at_uri,
+    characteristics_of,
+    filter_messages,
+    network_of,
+    planned_pictures,
+    strength_qps,
+    with_bitstream,
+)
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision
+from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.planes import pack, sample_scale
+from vvc_nnr.filters.training.adaptation import AdaptOptions, LearningPicture, TunedUpdate, tune
+from vvc_nnr.filters.training.run import weights_sha256
+from vvc_nnr.filters.zoo import network_of_nnc
+from vvc_nnr.network_file import decoded_arrays, is_nnc
+from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.metrics import PlaneScores, check_comparable, comparable, frame_psnr_db
+from vvc_nnr.sequences.source import Source
+
+DEFAULT_SLOPE = 0.2
+"""By how much the logarithm of the rate rises for a dB, where one stream alone is there: about that of QP 22 to 37."""
+LEARNING_BYTES = 1 << 29
+MOST_LEARNING_PICTURES = 256
+"""Of each stream, at most; fewer where they would take more than those bytes of all."""
+FILTER_ID = 1
+DB_PER_LOSS = 10 / math.log(10)
+"""dB of PSNR for a small change of the squared error, as a share of it."""
+
+Sent: TypeAlias = Literal["nothing", "base", "update"]
+"""What goes into a stream: nothing, a filter as it is, or with its update."""
+BaseAt: TypeAlias = Literal["hash", "stream"]
+"""Where a decoder gets the base: by its hash among the networks that it has, or out of the stream."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdaptedBase:
+    """The filter that is tuned, as a decoder has it.
+
+    Attributes:
+        data: Its ISO/IEC 15938-17 file.
+        at: Where a decoder gets it.
+    """
+
+    data: bytes
+    at: BaseAt
+
+    @classmethod
+    def of(cls, path: Path, at: BaseAt) -> AdaptedBase:
+        """The base of a file.
+
+        Raises:
+            InputError: If it is no coded network, or a decoder would not have it.
+        """
+        if not is_nnc(path):
+            raise InputError(f"{path}: an update is for a coded network (.nnc); code it first (vvc-nnr compress)")
+        data = read_bytes(path)
+        if at == "hash" and network_by_hash(name_by_hash(data)) is None:
+            raise InputError(f"{path}: no network of the zoo, which a decoder would have; put it into the stream")
+        return cls(data, at)
+
+    def network(self, update: bytes | None = None) -> InLoopNetwork:
+        """The filter, ready to run; raises as `network_of_nnc`."""
+        return network_of_nnc(self.data, "the network", update)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPictures:
+    """What a filter makes of the pictures of a stream.
+
+    Attributes:
+        psnr_db: Mean PSNR of each component.
+        md5: Of all pictures, as raw video.
+    """
+
+    psnr_db: tuple[float, ...]
+    md5: bytes
+
+    def gain_db(self, before: MeasuredPictures) -> tuple[float, ...]:
+        """By how much each component is better."""
+        pairs = zip(self.psnr_db, before.psnr_db, strict=True)
+        return tuple(0.0 if own == other else own - other for own, other in pairs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdaptedStream:
+    """A stream and what adaptation did for it.
+
+    Attributes:
+        name: Its file.
+        n_pictures: Pictures that are output.
+        n_bytes: Size before.
+        slope: By how much the logarithm of its rate rises for a dB of luma.
+        decoded: Its pictures without a filter.
+        base: With the filter as it is.
+        adapted: With the filter and its update.
+        added_bytes: What a filter as it is, or with its update, adds to the stream.
+        net_percent: What of the rate each of the three is worth, less what it adds; negative saves.
+        sent: What pays best.
+        data: The stream with that in it.
+    """
+
+    name: str
+    n_pictures: int
+    n_bytes: int
+    slope: float
+    decoded: MeasuredPictures
+    base: MeasuredPictures
+    adapted: MeasuredPictures
+    added_bytes: Mapping[Sent, int]
+    net_percent: Mapping[Sent, float]
+    sent: Sent
+    data: bytes
+
+    @property
+    def output(self) -> MeasuredPictures:
+        """What a decoder of `data` gives."""
+        return {"nothing": self.decoded, "base": self.base, "update": self.adapted}[self.sent]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adaptation:
+    """An update of a filter for some streams of one sequence.
+
+    Attributes:
+        update: The update.
+        streams: What it does for each.
+        lambda_rd: Loss that a bit had to save.
+        description: What computed the pictures.
+    """
+
+    update: TunedUpdate
+    streams: tuple[AdaptedStream, ...]
+    lambda_rd: float
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAs:
+    """How filters are run, in the encoder and then in the decoder.
+
+    Attributes:
+        precision: What they are computed in; int8 gives the same samples on every machine.
+        backend: What computes.
+        n_threads: Threads; None: one per core.
+        at: Where the messages go.
+    """
+
+    precision: Precision = "int8"
+    backend: BackendChoice = "auto"
+    n_threads: int | None = None
+    at: Placement = "once"
+
+    def runner(self, network: InLoopNetwork) -> Runner:
+        """A runner of a filter."""
+        return Runner(
+            network, backend=self.backend, precision=self.precision, n_threads=self.n_threads, tile=DEFAULT_TILE
+        )
+
+
+def adapt_streams(
+    paths: Sequence[Path],
+    original: Source,
+    base: AdaptedBase,
+    options: AdaptOptions,
+    folder: Path,
+    run_as: RunAs | None = None,
+) -> Adaptation:
+    """Tunes a filter to a sequence and puts it into streams of it, where that pays.
+
+    Args:
+        paths: VVC streams of the same pictures, most often at several QPs.
+        original: The pictures before coding.
+        base: The filter.
+        options: What is free, how long.
+        folder: For checkpoints, from which a run that was cut off goes on.
+        run_as: How the filter is run; None: as the defaults say.
+
+    Raises:
+        InputError: If streams and original do not fit together, or a stream carries a filter already.
+        BitstreamError, UnsupportedError: If a stream cannot be read.
+        VvcNnrError: If the loss becomes NaN.
+    """
+    run_as = run_as or RunAs()
+    network = base.network()
+    runner = run_as.runner(network)
+    if original.format.chroma_format == "400":
+        options = replace(options, chroma_weight=0.0)
+    streams = [_read(path, original) for path in paths]
+    learnt: list[LearningPicture] = []
+    decoded, filtered = [], []
+    for path, stream in zip(paths, streams, strict=True):
+        take = _taking(stream, network, len(streams), learnt)
+        with naming(path):
+            decoded.append(_measured(stream, original, None, network, take))
+            filtered.append(_measured(stream, original, runner, network))
+    sizes = [len(stream.data) for stream in streams]
+    slopes = rate_slopes(sizes, [each.psnr_db[0] for each in decoded])
+    shares = [options.n_pictures / len(s.output_order) if options.n_pictures else 1.0 for s in streams]
+    worth = [size * share for size, share in zip(sizes, shares, strict=True)]
+    lambda_rd = loss_per_bit(worth, slopes, options.chroma_weight)
+    arrays = decoded_arrays(base.data, DEFAULT_MAX_ELEMENTS, thread_count(None)).arrays
+    update = tune(network, arrays, learnt, options, lambda_rd, folder)
+    learnt.clear()
+    adapted_network = base.network(update.data)
+    adapted_runner = run_as.runner(adapted_network)
+    found = []
+    for place, (path, stream) in enumerate(zip(paths, streams, strict=True)):
+        with naming(path):
+            adapted = _measured(stream, original, adapted_runner, network)
+            made = _with_best(
+                stream,
+                (decoded[place], filtered[place], adapted),
+                slopes[place],
+                worth[place],
+                lambda kind, pictures, stream=stream: _written(
+                    stream, base, network, update.data if kind == "update" else None, pictures, run_as
+                ),
+            )
+        found.append(replace(made, name=str(path)))
+    return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description)
+
+
+def rate_slopes(sizes_bytes: Sequence[int], psnrs_db: Sequence[float]) -> list[float]:
+    """By how much the logarithm of the rate rises for a dB at each stream: the mean slope to its neighbours.
+
+    Args:
+        sizes_bytes: Sizes of streams of the same pictures.
+        psnrs_db: Their mean PSNR of luma.
+    """
+    order = sorted(range(len(sizes_bytes)), key=lambda place: psnrs_db[place])
+    found: list[list[float]] = [[] for _ in order]
+    for low, high in pairwise(order):
+        step_db, growth = psnrs_db[high] - psnrs_db[low], math.log(sizes_bytes[high] / sizes_bytes[low])
+        if 0 < step_db < math.inf and growth > 0:
+            found[low].append(growth / step_db)
+            found[high].append(growth / step_db)
+    return [fmean(each) if each else DEFAULT_SLOPE for each in found]
+
+
+def loss_per_bit(sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float) -> float:
+    """What of the loss a bit must save so that it is worth its place, in the mean over the streams.
+
+    A bit more is a share of a stream's bits, and the loss is worth slope x dB of its rate.
+    """
+    shares = fmean(1 / (8 * size) for size in sizes_bytes)
+    luma = 1 / (1 + 2 * chroma_weight)
+    return shares / (fmean(slopes) * DB_PER_LOSS) * luma
+
+
+def net_percent(gain_db: float, added_bytes: int, slope: float, worth_bytes: float) -> float:
+    """The change of the rate at equal luma in percent, with what is added; negative saves."""
+    if math.isinf(gain_db):
+        return -100.0
+    return 100 * (math.exp(-slope * gain_db) * (1 + added_bytes / worth_bytes) - 1)
+
+
+def _read(path: Path, original: Source) -> VvcStream:
+    """A stream that a filter can be put into.
+
+    Raises:
+        InputError: If its pictures are not those of the original, or it carries a filter already.
+    """
+    with naming(path):
+        stream = read_vvc_stream(path)
+        check_one_format(stream)
+        check_comparable(original.format, stream.first.format)
+        if any(placed.message.payload_type in (NNPFC, NNPFA) for placed in sei_messages(stream.data)):
+            raise InputError("carries a filter already: take it out first (vvc-nnr sei remove)")
+    return stream
+
+
+def _taking(
+    stream: VvcStream, network: InLoopNetwork, n_streams: int, into: list[LearningPicture]
+) -> Callable[[int, Frame, Frame, int], None]:
+    """Keeps pictures to learn on, evenly spaced, of all temporal layers."""
+    n_pictures = len(stream.output_order)
+    samples = stream.first.format.width * stream.first.format.height * 3 / 2
+    most = max(1, min(MOST_LEARNING_PICTURES, int(LEARNING_BYTES / (4 * samples * n_streams))))
+    stride = -(-n_pictures // most)
+    stride += 1 - stride % 2  # an even one would meet few layers of a hierarchy of pictures
+
+    def take(number: int, original: Frame, decoded: Frame, qp: int) -> None:
+        if number % stride == 0:
+            into.append(LearningPicture(pack(original), pack(decoded), qp, sample_scale(decoded.bit_depth)))
+
+    return take
+
+
+def _measured(
+    stream: VvcStream,
+    original: Source,
+    runner: Runner | None,
+    network: InLoopNetwork,
+    take: Callable[[int, Frame, Frame, int], None] | None = None,
+) -> MeasuredPictures:
+    """The pictures of a stream, filtered if there is a runner, against the original."""
+    qps = strength_qps(stream, rule=network.layout.qp_rule)
+    frames: Iterator[Frame] = decode_vvc(stream)
+    if runner is not None:
+        frames = runner.filter_frames(zip(frames, qps, strict=False))
+    digest = hashlib.md5(usedforsecurity=False)
+    scores: list[PlaneScores] = []
+    bar = tqdm(total=len(qps), unit="picture", desc="filter" if runner else "decode", disable=None)
+    with bar:
+        for number, (wanted, frame) in enumerate(_pairs(original, frames)):
+            digest.update(frame.tobytes())
+            reference, found = comparable(wanted, frame)
+            scores.append(frame_psnr_db(reference, found))
+            if take is not None:
+                take(number, reference, found, qps[number])
+            bar.update()
+    components = [[each.y for each in scores]]
+    if scores[0].cb is not None:
+        components += [[each.cb or 0.0 for each in scores], [each.cr or 0.0 for each in scores]]
+    return MeasuredPictures(tuple(map(fmean, components)), digest.digest())
+
+
+def _pairs(original: Source, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
+    """Each original with its picture; raises InputError if there are more of one kind."""
+    wanted, given = iter(original.frames()), iter(frames)
+    while True:
+        first, second = next(wanted, None), next(given, None)
+        if first is None and second is None:
+            return
+        if first is None or second is None:
+            what = "fewer" if first is None else "more"
+            raise InputError(f"the original {original.path} holds {what} pictures; must hold as many")
+        yield first, second
+
+
+def _with_best(
+    stream: VvcStream,
+    pictures: tuple[MeasuredPictures, MeasuredPictures, MeasuredPictures],
+    slope: float,
+    worth_bytes: float,
+    written: Callable[[Sent, MeasuredPictures], bytes],
+) -> AdaptedStream:
+    """The stream with what pays best in it."""
+    decoded, base, adapted = pictures
+    data: dict[Sent, bytes] = {"nothing": stream.data, "base": written("base", base)}
+    data["update"] = written("update", adapted)
+    made: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
+    added: dict[Sent, int] = {kind: len(each) - len(stream.data) for kind, each in data.items()}
+    net: dict[Sent, float] = {
+        kind: net_percent(each.gain_db(decoded)[0], added[kind], slope, worth_bytes) for kind, each in made.items()
+    }
+    sent = min(net, key=net.__getitem__)
+    return AdaptedStream(
+        "", len(stream.output_order), len(stream.data), slope, decoded, base, adapted, added, net, sent, data[sent]
+    )
+
+
+def _written(
+    stream: VvcStream,
+    base: AdaptedBase,
+    network: InLoopNetwork,
+    update: bytes | None,
+    pictures: MeasuredPictures,
+    run_as: RunAs,
+) -> bytes:
+    """A stream with a filter in it, which a decoder was seen to find there.
+
+    Raises:
+        UnsupportedError: If the filter would not run on all pictures.
+    """
+    characteristics = characteristics_of(network, FILTER_ID, chroma_format=stream.first.format.chroma_format)
+    placed = (
+        with_bitstream(characteristics, base.data)
+        if base.at == "stream"
+        else at_uri(characteristics, name_by_hash(base.data))
+    )
+    is_same_everywhere = run_as.precision == "int8" and network.feature_levels is not None
+    settings = FilterSettings(
+        filter_id=FILTER_ID,
+        is_kept=run_as.at == "once",
+        covers_leading=run_as.at != "picture" and has_leading_pictures(stream.data),
+        precision=run_as.precision,
+        output_md5=pictures.md5 if is_same_everywhere else None,
+    )
+    written = insert_sei(stream.data, filter_messages(placed, settings, update), at=run_as.at)
+    plan = planned_pictures(read_vvc_stream(written), lambda found: network_of(found).layout.qp_rule)
+    running = {each.filter for each in plan}
+    (found,) = running if len(running) == 1 else (None,)
+    if found is None:
+        raise UnsupportedError(f"the filter would not run on all pictures with messages at {run_as.at}: take once")
+    chroma_format = stream.first.format.chroma_format
+    assert weights_sha256(network_of(found, chroma_format)) == weights_sha256(base.network(update))
+    return written

@@ -1,0 +1,162 @@
+"""The command adapt: streams in, streams with a filter of their own out, or left as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vvc_nnr.codec.nnpf import NnpfCharacteristics
+from vvc_nnr.codec.sei import sei_messages
+from vvc_nnr.codec.stream_filters import listed_messages
+from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters.bundled import name_by_hash, network_path
+from vvc_nnr.filters.training import adapted_stream
+from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.y4m import Y4mWriter
+
+TUNING = ("--steps", "10", "--batch-size", "2", "--threads", "1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, real_pictures: Callable[..., list[Frame]]) -> Path:
+    """The pictures `in.y4m`, and their streams of two QPs."""
+    folder = tmp_path_factory.mktemp("adapt")
+    frames = real_pictures(3, 64, 48)
+    with Y4mWriter(folder / "in.y4m", frames[0].format()) as writer:
+        for frame in frames:
+            writer.write(frame)
+    for qp in ("27", "37"):
+        assert main(["encode", str(folder / "in.y4m"), "--qp", qp, "-o", str(folder / f"a_{qp}.266")]) == 0
+    return folder
+
+
+def adapted(capsys: pytest.CaptureFixture[str], folder: Path, *words: str | Path, model: str = "inloop-vlop") -> dict:
+    capsys.readouterr()
+    options = ["--original", folder / "in.y4m", "--model", model, *TUNING, "--json"]
+    assert main([str(word) for word in ("adapt", *words, *options)]) == 0
+    found: dict = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize("base", ["hash", "stream"])
+def test_a_decoder_alone_gives_the_pictures_that_the_encoder_measured(folder, tmp_path, capsys, base):
+    """With so many pictures to come that the update pays."""
+    outputs = [tmp_path / name for name in ("b_27.266", "b_37.266", "update.nnc")]
+    written = [word for path in outputs for word in ("-o", path)]
+    inputs = [folder / "a_27.266", folder / "a_37.266"]
+    found = adapted(capsys, folder, *inputs, *written, "--pictures", "1000000", "--base", base)
+    assert [each["sent"] for each in found["streams"]] == ["update", "update"]
+    for path, each in zip(outputs, found["streams"], strict=False):
+        assert each["psnr_db"]["update"][0] > each["psnr_db"]["base"][0]
+        assert path.stat().st_size == each["output_bytes"] == each["n_bytes"] + each["added_bytes"]["update"]
+        capsys.readouterr()
+        assert main(["filter", str(path), "-o", str(tmp_path / "f.y4m"), "--threads", "1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["output_md5"] == each["output_md5"]
+        contents = [listed.content for listed in listed_messages(sei_messages(path.read_bytes()))]
+        networks = [each for each in contents if isinstance(each, NnpfCharacteristics)]
+        own = network_path("inloop-vlop").read_bytes()
+        assert [each.base_flag for each in networks] == [True, False]
+        assert networks[0].payload_byte == (own if base == "stream" else b"")
+        assert networks[0].uri == (name_by_hash(own) if base == "hash" else "")
+        assert networks[1].payload_byte == outputs[2].read_bytes()
+    assert found["update_bytes"] == outputs[2].stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b_27.266", "b_37.266", "f.y4m", "update.nnc"]
+
+
+def test_an_update_file_makes_the_network_that_it_is_of(folder, tmp_path, capsys):
+    adapted(capsys, folder, folder / "a_37.266", "-o", tmp_path / "u.nnc", "--pictures", "100000")
+    words = ["update", "apply", "inloop-vlop", tmp_path / "u.nnc", "-o", tmp_path / "n.safetensors"]
+    assert main([str(word) for word in words]) == 0
+    assert main(["inspect", str(tmp_path / "n.safetensors")]) == 0
+
+
+def test_nothing_is_sent_where_nothing_pays(folder, tmp_path, capsys):
+    """Three small pictures are not worth the bytes of a filter's name."""
+    found = adapted(capsys, folder, folder / "a_37.266", "-o", tmp_path / "b.266")
+    (stream,) = found["streams"]
+    assert stream["sent"] == "nothing"
+    assert stream["net_percent"]["nothing"] == 0 < stream["net_percent"]["update"]
+    assert (tmp_path / "b.266").read_bytes() == (folder / "a_37.266").read_bytes()
+
+
+def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, capsys, monkeypatch):
+    words = [folder / "a_37.266", "-o", tmp_path / "b.266", "-o", tmp_path / "u.nnc", "--pictures", "100000"]
+    tune = adapted_stream.tune
+
+    def cut_off(*arguments):
+        tune(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapted_stream, "tune", cut_off)
+    options = ["--original", folder / "in.y4m", "--model", "inloop-vlop", *TUNING]
+    assert main([str(word) for word in ("adapt", *words, *options)]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["b.266.adapting"]
+    monkeypatch.setattr(adapted_stream, "tune", tune)
+    adapted(capsys, folder, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.266", "u.nnc"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{a}"], "missing: --output/-o"),
+        (["-o", "{t}/b.266"], "missing: INPUT"),
+        (["{a}", "{a}", "-o", "{t}/b.266"], "1 streams for 2 inputs"),
+        (["{a}", "-o", "{t}/u.nnc", "-o", "{t}/v.nnc"], "2 .nnc files"),
+        (["{a}", "-o", "{t}/b.266", "--steps", "1"], "--steps: 1; must be 10"),
+        (["{a}", "-o", "{t}/b.266", "--free", "heads"], "--free"),
+        (["{a}", "-o", "-"], "--folder"),
+        (["{a}", "-o", "{t}/b.266", "--model", "inloop-postfilter"], "must be .nnc|coded network"),
+        (["{a}", "-o", "{t}/b.266", "--free", "gains", "--model", "{t}/none.nnc"], "no such file|none.nnc"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(folder, tmp_path, capsys, words, said):
+    filled = [word.format(a=folder / "a_37.266", t=tmp_path) for word in words]
+    model = [] if "--model" in filled else ["--model", "inloop-vlop"]
+    assert main(["adapt", *filled, "--original", str(folder / "in.y4m"), *model]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert any(part in err for part in said.split("|"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_streams_of_other_pictures_or_with_a_filter_are_refused(folder, tmp_path, capsys, real_pictures):
+    frames = real_pictures(2, 64, 48)
+    with Y4mWriter(tmp_path / "two.y4m", frames[0].format()) as writer:
+        for frame in frames:
+            writer.write(frame)
+    options = ["-o", str(tmp_path / "b.266"), "--model", "inloop-vlop", *TUNING]
+    assert main(["adapt", str(folder / "a_37.266"), "--original", str(tmp_path / "two.y4m"), *options]) == 2
+    assert "holds fewer pictures" in capsys.readouterr().err
+    own = ["sei", "insert", str(folder / "a_37.266"), "--network", "inloop-vlop", "-o", str(tmp_path / "own.266")]
+    assert main(own) == 0
+    capsys.readouterr()
+    assert main(["adapt", str(tmp_path / "own.266"), "--original", str(folder / "in.y4m"), *options]) == 2
+    assert "carries a filter already" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.266", "two.y4m"]
+
+
+def test_pictures_without_chroma_are_adapted_to(tmp_path, capsys, real_pictures):
+    frames = real_pictures(2, 64, 48, chroma_format="400")
+    with Y4mWriter(tmp_path / "in.y4m", frames[0].format()) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0
+    found = adapted(capsys, tmp_path, tmp_path / "a.266", "-o", tmp_path / "b.266", "--pictures", "100000")
+    (stream,) = found["streams"]
+    assert len(stream["psnr_db"]["update"]) == 1
+    assert np.isfinite(stream["psnr_db"]["update"][0])
