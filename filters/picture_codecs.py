@@ -150,20 +150,24 @@ class BundledCodec:
     Attributes:
         network: The module.
         rate: Which of its operating points, of a network that has several.
+        effort: How long to search for latents that cost less, 0 to 3; of a network with a context prior.
 
     Raises:
-        InputError: If it has no such operating point.
+        InputError: If it has no such operating point, or the effort is out of range.
     """
 
     network: BundledAutoencoder
     rate: int = 0
+    effort: int = 0
     stride: int = 4
     is_estimate: bool = False
 
     def __post_init__(self) -> None:
-        n_rates = self.network.config["n_rates"] if isinstance(self.network, ContextAutoencoder) else 1
-        if not 0 <= self.rate < n_rates:
-            raise InputError(f"rate {self.rate}: must be one of the network's operating points, 0 to {n_rates - 1}")
+        if isinstance(self.network, ContextAutoencoder):
+            context_coding.check_rate(self.network, self.rate)
+            context_coding.check_effort(self.effort)
+        elif self.rate or self.effort:
+            raise InputError(f"rate {self.rate}, effort {self.effort}: must be 0 for a network with a factorised prior")
 
     def encode(self, pictures: Rgb) -> list[bytes]:
         """The bytes of each picture, uint8 RGB (N, H, W, 3) of any size; the size is not in them.
@@ -173,7 +177,7 @@ class BundledCodec:
         """
         padded = _padded_rgb(pictures, self.stride)
         if isinstance(self.network, ContextAutoencoder):
-            return context_coding.encode_pictures(self.network, padded, self.rate)
+            return context_coding.encode_pictures(self.network, padded, self.rate, self.effort)
         return autoencoder.encode_pictures(self.network, padded)
 
     def decode(self, streams: Sequence[bytes], width: int, height: int) -> Rgb:

@@ -37,7 +37,7 @@ from vvc_nnr.filters.zoo import LoadedNetwork, network_tensors
 Rgb: TypeAlias = NDArray[np.uint8]
 MAGIC = b"VNAE"
 VERSION = 1
-MAX_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 24
 """Of one picture."""
 _ID_BYTES, _CHECKSUM_BYTES = 8, 4
 _MAX_NAME_BYTES = 255
@@ -158,12 +158,14 @@ class _Reader:
 
 def _runs(reader: _Reader) -> Iterator[tuple[tuple[int, int, int], int]]:
     """Format and number of the pictures of each run; each picture has a byte at least in the rest of the file."""
+    n_pictures = 0
     for _ in range(reader.varint("number of runs")):
         width, height, rate, count = (reader.varint("run") for _ in range(4))
+        n_pictures += count
         if not 0 < width * height <= MAX_PIXELS:
             raise BitstreamError(f"a picture of {width}x{height}: must have 1 to {MAX_PIXELS} pixels", field="run")
-        if count > reader.n_left:
-            raise BitstreamError(f"{count} pictures in {reader.n_left} bytes", field="run")
+        if n_pictures > reader.n_left:
+            raise BitstreamError(f"{n_pictures} pictures in {reader.n_left} bytes", field="run")
         yield (width, height, rate), count
 
 
@@ -183,20 +185,21 @@ def network_id(network: nn.Module) -> bytes:
     return found.digest()[:_ID_BYTES]
 
 
-def encode_picture_file(network: LoadedNetwork, pictures: Sequence[Rgb], rate: int = 0) -> bytes:
+def encode_picture_file(network: LoadedNetwork, pictures: Sequence[Rgb], *, rate: int = 0, effort: int = 0) -> bytes:
     """Codes pictures of any sizes into one file.
 
     Args:
         network: A bundled autoencoder, or one of their kind.
         pictures: uint8 RGB (H, W, 3) each.
         rate: The operating point, of a network that has several.
+        effort: How long to search for cheaper latents, 0 to 3, of a network with a context prior.
 
     Raises:
-        InputError: If the network is no such autoencoder, or has no such operating point.
+        InputError: If the network is no such autoencoder, has no such operating point, or cannot search.
         ShapeError: If a picture is not of that form, or too large.
         VvcNnrError: If the network gives NaN or infinity.
     """
-    codec = BundledCodec(_checked_network(network), rate)
+    codec = BundledCodec(_checked_network(network), rate, effort)
     coded = []
     for shape, run in itertools.groupby(pictures, lambda each: each.shape):
         _check_shape(shape)
@@ -228,7 +231,7 @@ def decode_picture_file(data: bytes, network: LoadedNetwork) -> list[Rgb]:
     for (width, height, rate), run in itertools.groupby(file.pictures, lambda each: each.format):
         with _as_damage():
             codec = BundledCodec(module, rate)
-        decoded += codec.decode([each.data for each in run], width, height)
+        decoded.extend(codec.decode([each.data for each in run], width, height))
     return decoded
 
 

@@ -26,7 +26,13 @@ class ContextAutoencoder(nn.Module):
         n_context: Width of the prior's hidden layers.
         n_mixtures: Logistics per latent.
         n_rates: Operating points.
+
+    Attributes:
+        distortion_weights: Of each operating point, what its encoder weighs the mean squared error (of 0 to 255) with
+            against 1 bit per pixel, (n_rates,); the decoder does not look at them.
     """
+
+    distortion_weights: Tensor
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class ContextAutoencoder(nn.Module):
         self.encoder = analysis_transform(n_latents, n_fine, n_coarse, n_blocks)
         self.decoder = synthesis_transform(n_latents, n_fine, n_coarse, n_blocks)
         self.log_gain = nn.Parameter(torch.full((n_rates, n_latents), 2.0))
+        self.register_buffer("distortion_weights", torch.ones(n_rates))
         self.context = LatentContext(n_latents, n_context, n_mixtures, n_rates)
 
     def analyse(self, pictures: Tensor, rate: Tensor) -> Tensor:

@@ -26,12 +26,16 @@ from vvc_nnr.filters.networks.latent_context import (
     even_squares,
     symbol_frequencies,
 )
+from vvc_nnr.filters.networks.latent_search import ROUNDS, searched_latents
 
 Pictures: TypeAlias = NDArray[np.uint8]
 Latents: TypeAlias = NDArray[np.int32]
 STRIDE = 4
-BATCH = 100
+_BATCH, _BATCH_PIXELS = 100, 1 << 18
 _SYMBOLS_AT_ONCE = 4096
+_STRIP_SQUARES = 1 << 14
+_REACH = 2
+"""Rows above and below that a distribution depends on."""
 
 
 class ContextCoder:
@@ -60,7 +64,7 @@ class ContextCoder:
         for group, half in self._order():
             channels, squares = self._context.channels(group), _squares(known, half)
             for coder, indices, latent in zip(coders, self._indices(known, rate, group, half), latents, strict=True):
-                symbols = latent[channels, squares].ravel() + RADIUS
+                symbols = latent[channels, squares.numpy()].ravel() + RADIUS
                 for part, probabilities in _in_parts(indices):
                     coder.encode(symbols[part].astype(np.int32), self._symbols, probabilities)
         return [shortest_bytes(coder) for coder in coders]
@@ -93,12 +97,20 @@ class ContextCoder:
     def _indices(self, known: Tensor, rate: int, group: int, half: int) -> Iterator[NDArray[np.int32]]:
         """Of each latent the indices (3, n, K) of the means, scales and weights of the half group's n symbols."""
         with torch.inference_mode():
-            rates = torch.full((len(known),), rate)
-            mixture = self._context.mixture(self._context.half_group(known, rates, group, half))
-            indices = torch.stack([mixture.means, mixture.scales, mixture.weights], dim=1)
-            indices = indices[..., _squares(known, half)].to(torch.int32)
+            strips = [self._strip(known, rate, group, half, rows) for rows in _strips(known)]
+            indices = torch.cat(strips, dim=-2)[..., _squares(known, half)]
         for own in indices:  # (3, K, c, squares)
             yield own.flatten(2).transpose(1, 2).numpy()
+
+    def _strip(self, known: Tensor, rate: int, group: int, half: int, rows: range) -> Tensor:
+        """Indices (N, 3, K, c, rows, W) of some rows, from those and the rows that they depend on."""
+        above = min(rows.start, _REACH + rows.start % 2)  # even rows, so that the checkerboard stays
+        begin = rows.start - above
+        seen = known[:, :, begin : rows.stop + _REACH]
+        rates = torch.full((len(known),), rate)
+        mixture = self._context.mixture(self._context.half_group(seen, rates, group, half))
+        indices = torch.stack([mixture.means, mixture.scales, mixture.weights], dim=1)
+        return indices[..., above : above + len(rows), :].to(torch.int32)
 
     def _decoded(self, decoder: Any, probabilities: NDArray[np.float64]) -> NDArray[np.int32]:
         try:
@@ -114,6 +126,13 @@ def _squares(latent: Tensor, half: int) -> Tensor:
     return ~even if half else even
 
 
+def _strips(known: Tensor) -> Iterator[range]:
+    """Rows (in even numbers) whose distributions are computed at once, so that memory stays small."""
+    n_pictures, _, height, width = known.shape
+    step = max(2, _STRIP_SQUARES // (n_pictures * width) // 2 * 2)
+    return (range(begin, min(begin + step, height)) for begin in range(0, height, step))
+
+
 def _in_parts(indices: NDArray[np.int32]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Probabilities of the symbols, some thousands at a time."""
     for begin in range(0, indices.shape[1], _SYMBOLS_AT_ONCE):
@@ -122,24 +141,26 @@ def _in_parts(indices: NDArray[np.int32]) -> Iterator[tuple[slice, NDArray[np.fl
         yield part, symbol_frequencies(means, scales, weights) / float(1 << PROBABILITY_BITS)
 
 
-def encode_pictures(network: ContextAutoencoder, pictures: Pictures, rate: int = 0) -> list[bytes]:
+def encode_pictures(network: ContextAutoencoder, pictures: Pictures, rate: int = 0, effort: int = 0) -> list[bytes]:
     """One stream per picture; it holds the latent and nothing else: the decoder must know the picture's size and rate.
 
     Args:
         network: The trained autoencoder.
         pictures: uint8 RGB (N, H, W, 3), sides multiples of 4.
         rate: Which of the network's operating points.
+        effort: How long to search for latents that cost less, 0 to 3; the decoder is the same.
 
     Raises:
         ShapeError: If the pictures are not of that form.
-        InputError: If the network has no such operating point.
+        InputError: If the network has no such operating point, or the effort is out of range.
         VvcNnrError: If the network gives NaN or infinity.
     """
     check_pictures(pictures)
     check_rate(network, rate)
+    check_effort(effort)
     coder = ContextCoder(network)
-    batches = (pictures[begin : begin + BATCH] for begin in range(0, len(pictures), BATCH))
-    return [stream for batch in batches for stream in coder.encode(latents_of(network, batch, rate), rate)]
+    batches = (pictures[part] for part in _batches(len(pictures), *pictures.shape[1:3]))
+    return [stream for batch in batches for stream in coder.encode(latents_of(network, batch, rate, effort), rate)]
 
 
 def decode_pictures(
@@ -158,10 +179,16 @@ def decode_pictures(
     check_rate(network, rate)
     coder = ContextCoder(network)
     out = np.empty((len(streams), height, width, 3), np.uint8)
-    for begin in range(0, len(streams), BATCH):
-        latents = coder.decode(streams[begin : begin + BATCH], height // STRIDE, width // STRIDE, rate)
-        out[begin : begin + BATCH] = pictures_of(network, latents, rate)
+    for part in _batches(len(streams), height, width):
+        latents = coder.decode(streams[part], height // STRIDE, width // STRIDE, rate)
+        out[part] = pictures_of(network, latents, rate)
     return out
+
+
+def _batches(n_pictures: int, height: int, width: int) -> Iterator[slice]:
+    """Pictures that go through a network at once: few enough that memory does not grow with the set."""
+    size = max(1, min(_BATCH, _BATCH_PIXELS // (height * width)))
+    return (slice(begin, begin + size) for begin in range(0, n_pictures, size))
 
 
 def check_pictures(pictures: Pictures) -> None:
@@ -179,14 +206,19 @@ def check_rate(network: ContextAutoencoder, rate: int) -> None:
         raise InputError(f"rate {rate}: must be one of the network's operating points, 0 to {n_rates - 1}")
 
 
-def latents_of(network: ContextAutoencoder, pictures: Pictures, rate: int) -> Latents:
+def check_effort(effort: int) -> None:
+    """Raises InputError for an effort out of range."""
+    if not 0 <= effort < len(ROUNDS):
+        raise InputError(f"effort {effort}: must be 0 to {len(ROUNDS) - 1}")
+
+
+def latents_of(network: ContextAutoencoder, pictures: Pictures, rate: int, effort: int = 0) -> Latents:
     """The latents (N, C, H/4, W/4) of pictures (N, H, W, 3), in -127..127; raises VvcNnrError if they are NaN."""
     tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
-    with torch.inference_mode():
-        rates = torch.full((len(tensor),), rate)
-        latent = network.eval().analyse(tensor.contiguous(memory_format=torch.channels_last), rates)
-    _check_finite(latent)
-    return torch.round(latent).clamp(-RADIUS, RADIUS).to(torch.int32).contiguous().numpy()
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
+    rates = torch.full((len(tensor),), rate)
+    latent = searched_latents(network.eval(), tensor, rates, ROUNDS[effort])
+    return latent.to(torch.int32).contiguous().numpy()
 
 
 def pictures_of(network: ContextAutoencoder, latents: Latents, rate: int) -> Pictures:
@@ -194,11 +226,7 @@ def pictures_of(network: ContextAutoencoder, latents: Latents, rate: int) -> Pic
     with torch.inference_mode():
         rates = torch.full((len(latents),), rate)
         output = network.eval().synthesise(torch.from_numpy(latents).float(), rates)
-    _check_finite(output)
+    if not torch.isfinite(output).all():
+        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")
     samples = torch.round(output.clamp(0, 1) * 255).to(torch.uint8)
     return samples.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _check_finite(tensor: Tensor) -> None:
-    if not torch.isfinite(tensor).all():
-        raise VvcNnrError("the network's output is not finite: its weights are damaged or overflow")

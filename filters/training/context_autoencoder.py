@@ -58,6 +58,7 @@ class ContextAutoencoderTask:
         self._sources = sources
         self._validation = validation
         self._weights = torch.tensor(distortion_weights)
+        network.distortion_weights.copy_(self._weights)
         self._seed = seed
         self._prior_only = prior_only
 
@@ -174,7 +175,8 @@ def with_operating_points(network: ContextAutoencoder, gains: Sequence[float]) -
     made = ContextAutoencoder(**{**network.config, "n_rates": len(gains)})
     state, own = network.state_dict(), made.state_dict()
     for name, value in state.items():
-        own[name] = value.repeat(len(gains), 1) if own[name].shape != value.shape else value
+        copies = (len(gains), *[1] * (value.ndim - 1))
+        own[name] = value.repeat(copies) if own[name].shape != value.shape else value
     logarithms = torch.log(torch.tensor(gains))
     own["log_gain"] = own["log_gain"] + logarithms[:, None]
     made.load_state_dict(own)
