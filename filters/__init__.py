@@ -8,6 +8,7 @@
 | `decisions` | where to filter and how strongly, by block; Wiener filters; both as bits |
 | `in_stream` | filters that travel in a coded video |
 | `picture_codecs` | autoencoders, whoever made them, as codecs of pictures |
+| `picture_file` | pictures that they coded, as a file |
 | `training`, `compress` | pairs from the real codec, the loop, fine-tuning; files coded by what they do to pictures |
 """
 

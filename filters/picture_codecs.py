@@ -28,8 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
-from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks import autoencoder, context_coding
+from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.factory import Around, class_name
+from vvc_nnr.filters.networks.latent_context import rounded
 
 Rgb: TypeAlias = NDArray[np.uint8]
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -112,7 +115,7 @@ def picture_codec(network: nn.Module, *, stride: int | None = None) -> PictureCo
         VvcNnrError: If it gives NaN or infinity.
     """
     network.eval()
-    if isinstance(network, Autoencoder):
+    if isinstance(network, BundledAutoencoder):
         return BundledCodec(network)
     said = _declared_stride(network) if stride is None else _checked_stride(stride, "stride")
     if _has(network, "compress", "decompress"):
@@ -142,25 +145,66 @@ def with_network(codec: PictureCodec, network: nn.Module) -> PictureCodec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BundledCodec:
-    """The autoencoder of this package, which codes pictures of one size many at a time."""
+    """An autoencoder of this package, which codes pictures of one size many at a time.
 
-    network: Autoencoder
+    Attributes:
+        network: The module.
+        rate: Which of its operating points, of a network that has several.
+        effort: How long to search for latents that cost less, 0 to 3; of a network with a context prior.
+
+    Raises:
+        InputError: If it has no such operating point, or the effort is out of range.
+    """
+
+    network: BundledAutoencoder
+    rate: int = 0
+    effort: int = 0
     stride: int = 4
     is_estimate: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.network, ContextAutoencoder):
+            context_coding.check_rate(self.network, self.rate)
+            context_coding.check_effort(self.effort)
+        elif self.rate or self.effort:
+            raise InputError(f"rate {self.rate}, effort {self.effort}: must be 0 for a network with a factorised prior")
+
+    def encode(self, pictures: Rgb) -> list[bytes]:
+        """The bytes of each picture, uint8 RGB (N, H, W, 3) of any size; the size is not in them.
+
+        Raises:
+            VvcNnrError: If the network gives NaN or infinity.
+        """
+        padded = _padded_rgb(pictures, self.stride)
+        if isinstance(self.network, ContextAutoencoder):
+            return context_coding.encode_pictures(self.network, padded, self.rate, self.effort)
+        return autoencoder.encode_pictures(self.network, padded)
+
+    def decode(self, streams: Sequence[bytes], width: int, height: int) -> Rgb:
+        """The pictures of their bytes, uint8 RGB (N, height, width, 3).
+
+        Raises:
+            BitstreamError: If a stream is damaged.
+            VvcNnrError: If the network gives NaN or infinity.
+        """
+        sides = (width + -width % self.stride, height + -height % self.stride)
+        if isinstance(self.network, ContextAutoencoder):
+            decoded = context_coding.decode_pictures(self.network, streams, *sides, self.rate)
+        else:
+            decoded = autoencoder.decode_pictures(self.network, streams, *sides)
+        return decoded[:, :height, :width]
+
     def code(self, pictures: Rgb) -> list[CodedPicture]:
         """Size and decoded samples of each picture, uint8 RGB (N, H, W, 3)."""
-        padded = _padded_rgb(pictures, self.stride)
-        streams = encode_pictures(self.network, padded)
-        decoded = decode_pictures(self.network, streams, padded.shape[2], padded.shape[1])
-        height, width = pictures.shape[1:3]
-        return [
-            CodedPicture(len(stream), picture[:height, :width])
-            for stream, picture in zip(streams, decoded, strict=True)
-        ]
+        streams = self.encode(pictures)
+        decoded = self.decode(streams, pictures.shape[2], pictures.shape[1])
+        return [CodedPicture(len(stream), picture) for stream, picture in zip(streams, decoded, strict=True)]
 
     def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
         """The pictures (N, 3, H, W) in 0..1 through the rounded latent, with gradients."""
+        if isinstance(network, ContextAutoencoder):
+            rate = torch.full((len(pictures),), self.rate)
+            return network.synthesise(rounded(network.analyse(pictures, rate)), rate)
         assert isinstance(network, Autoencoder)
         return network.synthesise(torch.round(network.analyse(pictures)))
 

@@ -29,6 +29,7 @@ from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names, zoo_path
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
 from vvc_nnr.filters.networks.factory import as_module, class_name, is_factory, module_made_by
 from vvc_nnr.filters.networks.foreign import check_finite, declared_layout, with_tensors
@@ -58,7 +59,7 @@ from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import exact_names
 
-Network: TypeAlias = InLoopNetwork | Autoencoder
+Network: TypeAlias = InLoopNetwork | BundledAutoencoder
 Arch: TypeAlias = str | nn.Module | Callable[[], object]
 """What makes the module of a file's tensors."""
 
@@ -66,6 +67,7 @@ ARCHITECTURES: dict[str, type[Network]] = {
     "inloop-filter": InLoopFilter,
     "ladder-filter": LadderFilter,
     "autoencoder": Autoencoder,
+    "context-autoencoder": ContextAutoencoder,
 }
 FLOAT = "float32"
 LOOP_FILTERS_KEY = "loop_filters"
@@ -151,7 +153,7 @@ def load_network(
 
     def declared(network: nn.Module, metadata: Mapping[str, str], where: str) -> Layout | None:
         check_finite(network, where)
-        return None if isinstance(network, Autoencoder) else declared_layout(network, layout, metadata, where)
+        return None if isinstance(network, BundledAutoencoder) else declared_layout(network, layout, metadata, where)
 
     return _loaded(str(name_or_path), arch, declared)
 
@@ -324,10 +326,12 @@ def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLo
 
 
 def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
-    """An autoencoder; raises as `load_network`, and InputError for a network of another kind."""
+    """An autoencoder with a factorised prior; raises as `load_network`, and InputError for other networks."""
     network = load_network(name_or_path).network
     if not isinstance(network, Autoencoder):
-        raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an autoencoder")
+        raise InputError(
+            f"{name_or_path}: holds an {_architecture(network)}; must be an autoencoder with a factorised prior"
+        )
     return network
 
 
@@ -413,7 +417,7 @@ def uniform_network_bytes(
 def network_metadata(network: Network) -> dict[str, str]:
     """The metadata from which `build_network` makes a bundled module again."""
     said = {"architecture": _architecture(network), "config": json.dumps(network.config)}
-    if isinstance(network, Autoencoder) or network.qp_rule == DEFAULT_RULE:
+    if isinstance(network, BundledAutoencoder) or network.qp_rule == DEFAULT_RULE:
         return said
     return said | {QP_RULE_KEY: network.qp_rule.text}
 

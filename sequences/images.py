@@ -91,6 +91,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         return decode_image(file, str(path))
 
 
+def png_bytes(rgb: NDArray[np.uint8]) -> bytes:
+    """A PNG file of an image, uint8 RGB (H, W, 3)."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(file, "PNG")
+    return file.getvalue()
+
+
 def decode_image(file: BinaryIO, where: str) -> NDArray[np.uint8]:
     """As `read_image`, from an open file; `where` names it in messages."""
     with _opened(file, where) as image:

@@ -69,6 +69,7 @@ FOLDERS_IN_ORDER = {
         "zoo",
         "complexity",
         "picture_codecs",
+        "picture_file",
         "inference",
         "decisions",
         "in_stream",

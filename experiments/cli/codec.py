@@ -1,4 +1,4 @@
-"""The commands encode and decode, and what filter shares with them: streams read, pictures written."""
+"""The commands encode, decode and image, and what filter shares with them: streams read, pictures written."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
 from vvc_nnr.codec.vvc_stream import VvcStream, changed_statements, check_one_format, read_vvc_stream
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
-from vvc_nnr.experiments.cli.kinds import POSITIVE, QP, SIZE, THREADS, OutputPath
+from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, POSITIVE, QP, SIZE, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
-from vvc_nnr.files import AtomicFile, naming
+from vvc_nnr.files import AtomicFile, make_folder, naming, read_bytes, write_file
+from vvc_nnr.filters.bundled import network_path, zoo_path
 from vvc_nnr.filters.in_stream import carried_filters
+from vvc_nnr.filters.picture_file import PictureFile, decode_picture_file, encode_picture_file
+from vvc_nnr.filters.zoo import load_network
 from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.sequences.images import png_bytes, read_image
 from vvc_nnr.sequences.source import open_writer
 
 FormatOf: TypeAlias = Callable[[Frame], VideoFormat]
@@ -121,6 +125,90 @@ class Decode(Command):
             carried = carried_filters(stream.data)
         texts = [written.text, text, *(f"carries {each}" for each in carried)]
         return Outcome("; ".join(texts), written.data | data | {"filters": carried})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEncode(Command):
+    """Code images by an autoencoder, into one file.
+
+    Attributes:
+        images: Image files of any size, in the order in which they are decoded.
+        output: The file to write.
+        network: The autoencoder: a name of the zoo, or a file.
+        rate: Which of its operating points, from 0 at its lowest rate on.
+        effort: How long to search for fewer bits, 0 to 3; a network with a context prior only.
+    """
+
+    images: Positional[tuple[Path, ...]]
+    output: Annotated[OutputPath, arg(aliases=["-o"])]
+    network: str
+    rate: Annotated[int, NATURAL] = 0
+    effort: Annotated[int, NATURAL] = 0
+
+    def run(self) -> Outcome:
+        """Writes the file.
+
+        Raises:
+            InputError: If an image or the network cannot be used, or the file not be written.
+            BitstreamError, UnsupportedError: If an image or the network cannot be read.
+        """
+        if not self.images:
+            raise InputError("images: there are none; name image files")
+        check_outputs([*self.images, network_path(self.network)], [self.output])
+        network = load_network(self.network)
+        pictures = [read_image(path) for path in self.images]
+        data = encode_picture_file(network, pictures, rate=self.rate, effort=self.effort)
+        write_file(self.output, data)
+        bpp = 8 * len(data) / sum(each.shape[0] * each.shape[1] for each in pictures)
+        found = {"n_bytes": len(data), "bpp": bpp, "pictures": len(pictures), "network": network.name}
+        return Outcome(f"{self.output}: {len(pictures)} pictures, {len(data)} bytes, {bpp:.4f} bpp", found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDecode(Command):
+    """Decode the images of a file that image encode wrote.
+
+    Attributes:
+        input: The file.
+        output: The .png to write, of a file of one image.
+        out_dir: Folder for 0001.png, 0002.png ...
+        network: The autoencoder that coded it; default: the one of the zoo that the file names.
+    """
+
+    input: Positional[Path]
+    output: Annotated[OutputPath | None, arg(aliases=["-o"])] = None
+    out_dir: Annotated[Path | None, FOLDER] = None
+    network: str | None = None
+
+    def run(self) -> Outcome:
+        """Writes the images.
+
+        Raises:
+            InputError: If the network is another one, or the images cannot be written.
+            BitstreamError, UnsupportedError: If the file or the network cannot be read.
+        """
+        if (self.output is None) == (self.out_dir is None):
+            raise InputError("output, out_dir: one of them must be given")
+        data = read_bytes(self.input)
+        with naming(self.input):
+            file = PictureFile.from_bytes(data)
+            if self.output is not None and len(file.pictures) != 1:
+                raise InputError(f"holds {len(file.pictures)} pictures: give --out-dir in the place of -o")
+            if self.network is None and zoo_path(file.network_name) is None:
+                raise InputError(f"coded by the network {shown(file.network_name)}: give its file by --network")
+        network = load_network(self.network or file.network_name)
+        with naming(self.input):
+            pictures = decode_picture_file(data, network)
+        outputs = [self.output] if self.output is not None else self._numbered(len(pictures))
+        check_outputs([self.input], outputs)
+        for path, picture in zip(outputs, pictures, strict=True):
+            write_file(path, png_bytes(picture))
+        sizes = [{"width": each.shape[1], "height": each.shape[0]} for each in pictures]
+        return Outcome(f"{len(pictures)} pictures", {"pictures": sizes, "network": network.name})
+
+    def _numbered(self, n_pictures: int) -> list[Path]:
+        assert self.out_dir is not None
+        return [make_folder(self.out_dir) / f"{number:04}.png" for number in range(1, n_pictures + 1)]
 
 
 def vvc_stream(path: Path, fps: Fraction | None) -> VvcStream:

@@ -248,6 +248,19 @@ COMMANDS: Mapping[str, Entry] = {
         "codec:Decode",
         ("vvc-nnr decode out.266 -o out.y4m",),
     ),
+    "image encode": Entry(
+        "code images by an autoencoder, into one file",
+        "codec:ImageEncode",
+        ("vvc-nnr image encode a.png b.png --network autoencoder-4.2bpp -o pictures.vnae",),
+    ),
+    "image decode": Entry(
+        "decode the images of such a file",
+        "codec:ImageDecode",
+        (
+            "vvc-nnr image decode pictures.vnae --out-dir decoded/",
+            "vvc-nnr image decode one.vnae -o one.png --network my.nnc",
+        ),
+    ),
     "filter": Entry(
         "run a CNN filter over any decoder's output",
         "filter:Filter",
@@ -316,6 +329,7 @@ COMMANDS: Mapping[str, Entry] = {
 FAMILIES: Mapping[str, str] = {
     "experiment": "run an experiment and print its tables",
     "update": "updates of a network: make one, apply some",
+    "image": "images coded by an autoencoder",
     "sei": "messages in a coded stream: neural-network filters put in, listed, taken out",
     "train": "train a network on your own pictures; resumes where it was cut off",
 }

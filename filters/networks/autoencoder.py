@@ -44,6 +44,32 @@ def _blocks(n_blocks: int, n_channels: int) -> list[nn.Module]:
     return [_ResidualBlock(n_channels) for _ in range(n_blocks)]
 
 
+def analysis_transform(n_latents: int, n_fine: int, n_coarse: int, n_blocks: int) -> nn.Sequential:
+    """RGB (N, 3, H, W) to latents (N, n_latents, H/4, W/4), as drawn above."""
+    return nn.Sequential(
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(12, n_fine, 3, padding=1),
+        *_blocks(n_blocks, n_fine),
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(4 * n_fine, n_coarse, 1),
+        *_blocks(n_blocks, n_coarse),
+        nn.Conv2d(n_coarse, n_latents, 3, padding=1),
+    )
+
+
+def synthesis_transform(n_latents: int, n_fine: int, n_coarse: int, n_blocks: int) -> nn.Sequential:
+    """Latents (N, n_latents, H/4, W/4) to RGB (N, 3, H, W), as drawn above."""
+    return nn.Sequential(
+        nn.Conv2d(n_latents, n_coarse, 3, padding=1),
+        *_blocks(n_blocks, n_coarse),
+        nn.Conv2d(n_coarse, 4 * n_fine, 1),
+        nn.PixelShuffle(2),
+        *_blocks(n_blocks, n_fine),
+        nn.Conv2d(n_fine, 12, 3, padding=1),
+        nn.PixelShuffle(2),
+    )
+
+
 class FactorisedPrior(nn.Module):
     """One mixture of logistics per latent channel.
 
@@ -95,24 +121,8 @@ class Autoencoder(nn.Module):
         self.n_fine = n_fine
         self.n_coarse = n_coarse
         self.n_blocks = n_blocks
-        self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(12, n_fine, 3, padding=1),
-            *_blocks(n_blocks, n_fine),
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(4 * n_fine, n_coarse, 1),
-            *_blocks(n_blocks, n_coarse),
-            nn.Conv2d(n_coarse, n_latents, 3, padding=1),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(n_latents, n_coarse, 3, padding=1),
-            *_blocks(n_blocks, n_coarse),
-            nn.Conv2d(n_coarse, 4 * n_fine, 1),
-            nn.PixelShuffle(2),
-            *_blocks(n_blocks, n_fine),
-            nn.Conv2d(n_fine, 12, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
+        self.encoder = analysis_transform(n_latents, n_fine, n_coarse, n_blocks)
+        self.decoder = synthesis_transform(n_latents, n_fine, n_coarse, n_blocks)
         self.log_gain = nn.Parameter(torch.full((n_latents, 1, 1), 2.0))
         self.prior = FactorisedPrior(n_latents)
         self.register_buffer("frequencies", torch.zeros(n_latents, 2 * TABLE_RADIUS + 1, dtype=torch.uint16))
@@ -190,7 +200,7 @@ class LatentCoder:
             raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
         self._radius = frequencies.shape[1] // 2
         probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
-        self._stream = _stream_coders()
+        self._stream = stream_coders()
         self._models = [self._stream.model.Categorical(p, perfect=False) for p in probabilities]
 
     def encode(self, latent: Symbols) -> bytes:
@@ -199,7 +209,7 @@ class LatentCoder:
         symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
         for channel, model in zip(symbols, self._models, strict=True):
             coder.encode(channel.ravel(), model)
-        return _shortest_bytes(coder)
+        return shortest_bytes(coder)
 
     def decode(self, data: bytes, height: int, width: int) -> Symbols:
         """The latent (n_channels, height, width) of its bytes.
@@ -209,7 +219,7 @@ class LatentCoder:
         Raises:
             BitstreamError: If the bytes are not those that `encode` writes for any such latent.
         """
-        coder = self._stream.queue.RangeDecoder(_words_of_bytes(data))
+        coder = self._stream.queue.RangeDecoder(words_of_bytes(data))
         out = np.empty((len(self._models), height, width), np.int32)
         try:
             for channel, model in zip(out, self._models, strict=True):
@@ -221,7 +231,7 @@ class LatentCoder:
         return out - np.int32(self._radius)
 
 
-def _stream_coders() -> Any:
+def stream_coders() -> Any:
     """The module `constriction.stream`, imported when bytes are coded: on Linux, there is a wheel for x86-64 alone.
 
     Raises:
@@ -237,7 +247,7 @@ def _stream_coders() -> Any:
     return stream
 
 
-def _shortest_bytes(coder: Any) -> bytes:
+def shortest_bytes(coder: Any) -> bytes:
     """The shortest bytes that decode to what was encoded, zero bytes at the end left to the decoder.
 
     The symbols so far are one interval of binary fractions, and every number in it decodes to them. The coder
@@ -257,7 +267,7 @@ def _shortest_bytes(coder: Any) -> bytes:
     return roundest.to_bytes(n_bits // 8, "big").rstrip(b"\x00")
 
 
-def _words_of_bytes(data: bytes) -> NDArray[np.uint32]:
+def words_of_bytes(data: bytes) -> NDArray[np.uint32]:
     """The decoder's words; it reads zeros behind them."""
     return np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)
 

@@ -16,6 +16,7 @@ from vvc_nnr.filters.decisions.wiener import (
     terms_of,
 )
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import rgb_to_frame
@@ -102,6 +103,25 @@ def autoencoder() -> Callable[..., Autoencoder]:
         tables = np.floor(weights / weights.sum(axis=1, keepdims=True) * (65536 - 255)).astype(np.int64) + 1
         tables[:, 127] += 65536 - tables.sum(axis=1)
         network.frequencies.copy_(torch.from_numpy(tables.astype(np.uint16)))
+        return network.eval()
+
+    return make
+
+
+@pytest.fixture
+def context_network() -> Callable[..., ContextAutoencoder]:
+    """Makes a small autoencoder with a context prior, two operating points and random weights."""
+
+    def make(seed: int = 0) -> ContextAutoencoder:
+        torch.manual_seed(seed)
+        network = ContextAutoencoder(7, n_fine=8, n_coarse=8, n_blocks=1, n_context=12, n_rates=2)
+        with torch.no_grad():
+            network.log_gain += torch.tensor([[0.0], [1.0]])
+            network.distortion_weights.copy_(torch.tensor([0.05, 0.3]))
+            for group in network.context.groups:
+                for conv in (group.conv0, group.conv1, group.conv2):  # type: ignore[union-attr]
+                    conv.weight.normal_(0, 0.3)  # type: ignore[union-attr, operator]
+                    conv.bias.normal_(0, 0.5)  # type: ignore[union-attr, operator]
         return network.eval()
 
     return make

@@ -306,7 +306,7 @@ def test_a_cut_off_end_to_end_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     interrupt_at: int,
 ) -> None:
-    autoencodings = Calls(monkeypatch, picture_codecs, "encode_pictures")
+    autoencodings = Calls(monkeypatch, picture_codecs.autoencoder, "encode_pictures")
     jpegs = Calls(monkeypatch, image_formats, "_decoded_by_pillow")
 
     def run(name: str) -> dict[str, Table]:

@@ -1,0 +1,255 @@
+"""Pictures that an autoencoder coded, as one file: which network, their sizes, their bytes, a checksum.
+
+| field | bytes | what it is |
+| --- | --- | --- |
+| magic | 4 | `VNAE` |
+| version | 1 | 1 |
+| network | 8 | the first bytes of the SHA-256 of its tensors |
+| name | 1 + n | its name, UTF-8: which network to ask for |
+| number of runs | varint | runs of pictures of one size and operating point |
+| each run | 4 varints | width, height, operating point, number of pictures |
+| lengths | varint each | bytes of each picture |
+| pictures | | one after another |
+| checksum | 4 | CRC-32 of all before it, big endian |
+
+A varint has 7 bits in each byte, the lowest first; all bytes but the last have the highest bit set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError, shown
+from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder
+from vvc_nnr.filters.picture_codecs import BundledCodec
+from vvc_nnr.filters.zoo import LoadedNetwork, network_tensors
+
+Rgb: TypeAlias = NDArray[np.uint8]
+MAGIC = b"VNAE"
+VERSION = 1
+MAX_PIXELS = 1 << 24
+"""Of one picture."""
+_ID_BYTES, _CHECKSUM_BYTES = 8, 4
+_MAX_NAME_BYTES = 255
+_MAX_VARINT_BYTES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CodedStream:
+    """One picture of a file.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        rate: The network's operating point.
+        data: What its decoder gets beside these.
+    """
+
+    width: int
+    height: int
+    rate: int
+    data: bytes
+
+    @property
+    def format(self) -> tuple[int, int, int]:
+        """What pictures that are coded together share."""
+        return self.width, self.height, self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """The content of a file.
+
+    Attributes:
+        network_name: The network's name when it was written.
+        network_id: The first 8 bytes of the SHA-256 of its tensors.
+        pictures: In their order.
+    """
+
+    network_name: str
+    network_id: bytes
+    pictures: tuple[CodedStream, ...]
+
+    def to_bytes(self) -> bytes:
+        """The file.
+
+        Raises:
+            InputError: If the network's name is longer than 255 bytes.
+        """
+        name = self.network_name.encode("utf-8", "surrogateescape")
+        if len(name) > _MAX_NAME_BYTES:
+            raise InputError(f"network name {shown(self.network_name)}: must be at most {_MAX_NAME_BYTES} bytes")
+        runs = [(key, len(list(run))) for key, run in itertools.groupby(self.pictures, lambda each: each.format)]
+        numbers = [len(runs), *(number for key, count in runs for number in (*key, count))]
+        numbers += [len(picture.data) for picture in self.pictures]
+        parts = [MAGIC, bytes([VERSION]), self.network_id, bytes([len(name)]), name, *map(_varint, numbers)]
+        body = b"".join([*parts, *(picture.data for picture in self.pictures)])
+        return body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> PictureFile:
+        """What a file holds.
+
+        Raises:
+            BitstreamError: If it is no such file, or damaged.
+            UnsupportedError: If it is of a later version.
+        """
+        if data[: len(MAGIC)] != MAGIC:
+            raise BitstreamError(f"no pictures of an autoencoder: begins with {data[:4]!r}, must be {MAGIC!r}")
+        if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
+            raise UnsupportedError(f"version {data[len(MAGIC)]} of the picture file: must be {VERSION}")
+        body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+        if (
+            len(data) < len(MAGIC) + 1 + _CHECKSUM_BYTES
+            or zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") != checksum
+        ):
+            raise BitstreamError("the checksum is not that of the file: damaged or cut short", field="checksum")
+        reader = _Reader(body, len(MAGIC) + 1)
+        network_id = reader.take(_ID_BYTES, "network")
+        name = reader.take(reader.take(1, "name")[0], "name")
+        formats = [key for key, count in _runs(reader) for _ in range(count)]
+        sizes = [reader.varint("lengths") for _ in formats]
+        pictures = (CodedStream(*key, reader.take(n, "pictures")) for key, n in zip(formats, sizes, strict=True))
+        found = cls(name.decode("utf-8", "surrogateescape"), network_id, tuple(pictures))
+        reader.check_end()
+        return found
+
+
+class _Reader:
+    """A cursor over the bytes before the checksum."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+
+    @property
+    def n_left(self) -> int:
+        return len(self._data) - self._position
+
+    def take(self, n_bytes: int, field: str) -> bytes:
+        if n_bytes > self.n_left:
+            raise BitstreamError(f"{n_bytes} bytes, of which {self.n_left} are there", field=field)
+        self._position += n_bytes
+        return self._data[self._position - n_bytes : self._position]
+
+    def varint(self, field: str) -> int:
+        value = 0
+        for place in range(_MAX_VARINT_BYTES):
+            byte = self.take(1, field)[0]
+            value |= (byte & 0x7F) << 7 * place
+            if byte < 0x80:
+                return value
+        raise BitstreamError(f"a number of more than {_MAX_VARINT_BYTES} bytes", field=field)
+
+    def check_end(self) -> None:
+        if self.n_left:
+            raise BitstreamError(f"{self.n_left} bytes behind the last picture", field="pictures")
+
+
+def _runs(reader: _Reader) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """Format and number of the pictures of each run; each picture has a byte at least in the rest of the file."""
+    n_pictures = 0
+    for _ in range(reader.varint("number of runs")):
+        width, height, rate, count = (reader.varint("run") for _ in range(4))
+        n_pictures += count
+        if not 0 < width * height <= MAX_PIXELS:
+            raise BitstreamError(f"a picture of {width}x{height}: must have 1 to {MAX_PIXELS} pixels", field="run")
+        if n_pictures > reader.n_left:
+            raise BitstreamError(f"{n_pictures} pictures in {reader.n_left} bytes", field="run")
+        yield (width, height, rate), count
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def network_id(network: nn.Module) -> bytes:
+    """The first 8 bytes of the SHA-256 of a network's tensors with their names and shapes."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network_tensors(network).items()):
+        found.update(f"{name} {tensor.shape} {tensor.dtype.str}\0".encode() + tensor.tobytes())
+    return found.digest()[:_ID_BYTES]
+
+
+def encode_picture_file(network: LoadedNetwork, pictures: Sequence[Rgb], *, rate: int = 0, effort: int = 0) -> bytes:
+    """Codes pictures of any sizes into one file.
+
+    Args:
+        network: A bundled autoencoder, or one of their kind.
+        pictures: uint8 RGB (H, W, 3) each.
+        rate: The operating point, of a network that has several.
+        effort: How long to search for cheaper latents, 0 to 3, of a network with a context prior.
+
+    Raises:
+        InputError: If the network is no such autoencoder, has no such operating point, or cannot search.
+        ShapeError: If a picture is not of that form, or too large.
+        VvcNnrError: If the network gives NaN or infinity.
+    """
+    codec = BundledCodec(_checked_network(network), rate, effort)
+    coded = []
+    for shape, run in itertools.groupby(pictures, lambda each: each.shape):
+        _check_shape(shape)
+        coded += [CodedStream(shape[1], shape[0], rate, data) for data in codec.encode(np.stack(list(run)))]
+    return PictureFile(network.name, network_id(codec.network), tuple(coded)).to_bytes()
+
+
+def decode_picture_file(data: bytes, network: LoadedNetwork) -> list[Rgb]:
+    """The pictures of a file, uint8 RGB (H, W, 3) each.
+
+    Args:
+        data: The file.
+        network: The network that coded it.
+
+    Raises:
+        BitstreamError: If the file is damaged.
+        UnsupportedError: If it is of a later version.
+        InputError: If another network coded it.
+        VvcNnrError: If the network gives NaN or infinity.
+    """
+    file = PictureFile.from_bytes(data)
+    module = _checked_network(network)
+    if network_id(module) != file.network_id:
+        raise InputError(
+            f"coded by the network {shown(file.network_name)} ({file.network_id.hex()}), not by {shown(network.name)} "
+            f"({network_id(module).hex()}): name the file of the former"
+        )
+    decoded: list[Rgb] = []
+    for (width, height, rate), run in itertools.groupby(file.pictures, lambda each: each.format):
+        with _as_damage():
+            codec = BundledCodec(module, rate)
+        decoded.extend(codec.decode([each.data for each in run], width, height))
+    return decoded
+
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    """Inside the block what a file asks of a network that it has not is damage."""
+    try:
+        yield
+    except InputError as error:
+        raise BitstreamError(str(error), field="run") from error
+
+
+def _checked_network(network: LoadedNetwork) -> BundledAutoencoder:
+    if not isinstance(network.network, BundledAutoencoder):
+        raise InputError(f"{network.name}: holds no autoencoder of this package; must be one, such as a bundled one")
+    return network.network
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or shape[2] != 3 or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
+        raise ShapeError(f"a picture of shape {shape}: must be (H, W, 3) with 1 to {MAX_PIXELS} pixels")

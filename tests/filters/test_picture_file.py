@@ -1,0 +1,153 @@
+"""Pictures of an autoencoder as one file: what comes back, what is refused, and how."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import skimage.data
+
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.filters.picture_codecs import BundledCodec
+from vvc_nnr.filters.picture_file import CodedStream, PictureFile, decode_picture_file, encode_picture_file, network_id
+from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
+from vvc_nnr.model.safetensors import write_float
+
+
+@pytest.fixture
+def loaded(context_network, tmp_path):
+    """Loads a small autoencoder with a context prior from a file of that name."""
+
+    def make(name="small", seed=0):
+        network = context_network(seed)
+        path = tmp_path / f"{name}.safetensors"
+        write_float(path, network_tensors(network), network_metadata(network))
+        return load_network(path)
+
+    return make
+
+
+def pictures(*sizes):
+    photograph = skimage.data.astronaut()
+    return [photograph[7 * i : 7 * i + height, 9 * i : 9 * i + width] for i, (height, width) in enumerate(sizes)]
+
+
+def resealed(body):
+    return body + zlib.crc32(body).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+def test_pictures_of_any_size_come_back(loaded, rate):
+    network = loaded()
+    given = pictures((8, 12), (8, 12), (5, 3), (1, 1), (8, 12))
+    data = encode_picture_file(network, given, rate=rate)
+    found = decode_picture_file(data, network)
+    assert [each.shape for each in found] == [each.shape for each in given]
+    codec = BundledCodec(network.network, rate)
+    for picture, decoded in zip(given, found, strict=True):
+        (coded,) = codec.code(picture[None])
+        assert np.abs(coded.picture.astype(int) - decoded).max() <= 1
+    assert PictureFile.from_bytes(data).to_bytes() == data
+
+
+def test_the_factorised_autoencoders_are_coded_too(autoencoder, tmp_path):
+    network = autoencoder()
+    write_float(tmp_path / "old.safetensors", network_tensors(network), network_metadata(network))
+    old, given = load_network(tmp_path / "old.safetensors"), pictures((9, 8))
+    (found,) = decode_picture_file(encode_picture_file(old, given), old)
+    assert found.shape == given[0].shape
+    with pytest.raises(InputError, match="rate 1, effort 0: must be 0"):
+        encode_picture_file(old, given, rate=1)
+
+
+def test_an_empty_file_holds_no_picture(loaded):
+    assert decode_picture_file(encode_picture_file(loaded(), []), loaded()) == []
+
+
+def test_another_network_is_refused_by_name(loaded):
+    data = encode_picture_file(loaded("harbour"), pictures((4, 4)))
+    with pytest.raises(InputError, match=r"coded by the network harbour .*, not by other"):
+        decode_picture_file(data, loaded("other", seed=1))
+    assert len(decode_picture_file(data, loaded("renamed"))) == 1
+
+
+def test_networks_that_are_none_are_refused():
+    with pytest.raises(InputError, match="inloop-vlop: holds no autoencoder of this package"):
+        encode_picture_file(load_network("inloop-vlop"), pictures((4, 4)))
+
+
+def test_bad_pictures_are_refused(loaded):
+    for shape in ((4, 4), (4, 4, 4), (0, 4, 3)):
+        with pytest.raises(ShapeError, match="must be"):
+            encode_picture_file(loaded(), [np.zeros(shape, np.uint8)])
+
+
+def test_every_damage_is_noticed(loaded):
+    network = loaded()
+    data = encode_picture_file(network, pictures((4, 8), (4, 4)))
+    for position in range(len(data)):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[position] ^= 1 << bit
+            with pytest.raises((BitstreamError, UnsupportedError)):
+                decode_picture_file(bytes(changed), network)
+        with pytest.raises(BitstreamError):
+            decode_picture_file(data[:position], network)
+
+
+def test_mutated_headers_with_a_right_checksum_are_read_or_refused(loaded):
+    """Ten thousand: what the checksum does not catch is a forger's work."""
+    network = loaded()
+    data = encode_picture_file(network, pictures((4, 8), (4, 4), (4, 4)))
+    rng = np.random.default_rng(5)
+    n_read = 0
+    for _ in range(10_000):
+        body = bytearray(data[:-4])
+        for _ in range(rng.integers(1, 4)):
+            match rng.integers(3):
+                case 0:
+                    body[rng.integers(len(body))] = rng.integers(256)
+                case 1:
+                    del body[rng.integers(len(body)) :][: rng.integers(1, 5)]
+                case _:
+                    body[rng.integers(len(body)) : 0] = rng.bytes(2)
+            body = body or bytearray(1)
+        try:
+            PictureFile.from_bytes(resealed(bytes(body)))
+            n_read += 1
+        except (BitstreamError, UnsupportedError):
+            pass
+    assert 0 < n_read < 10_000
+
+
+def test_mutated_pictures_with_a_right_checksum_decode_or_are_refused(loaded):
+    network = loaded()
+    file = PictureFile.from_bytes(encode_picture_file(network, pictures((4, 4))))
+    (picture,) = file.pictures
+    rng = np.random.default_rng(6)
+    for _ in range(100):
+        stream = bytearray(picture.data)
+        stream[rng.integers(len(stream))] = rng.integers(256)
+        changed = CodedStream(picture.width, picture.height, int(rng.integers(3)), bytes(stream))
+        data = PictureFile(file.network_name, file.network_id, (changed,)).to_bytes()
+        try:
+            (found,) = decode_picture_file(data, network)
+            assert found.shape == (4, 4, 3)
+        except BitstreamError:
+            pass
+
+
+def test_forged_counts_take_no_memory(loaded):
+    head = b"VNAE\x01" + network_id(loaded().network) + b"\x00"
+    run = bytes([4, 4, 0, 0xFF, 0xFF, 0x03])
+    with pytest.raises(BitstreamError, match=r"pictures in \d+ bytes in run"):
+        PictureFile.from_bytes(resealed(head + bytes([100]) + 100 * run))
+    with pytest.raises(BitstreamError, match="must have 1 to"):
+        PictureFile.from_bytes(resealed(head + bytes([1, 0xFF, 0xFF, 0x7F, 0xFF, 0x7F, 0, 1])))
+    with pytest.raises(BitstreamError, match="more than 5 bytes"):
+        PictureFile.from_bytes(resealed(head + b"\xff" * 6))
+    with pytest.raises(BitstreamError, match="behind the last picture"):
+        PictureFile.from_bytes(resealed(head + b"\x00\x00"))
+    with pytest.raises(UnsupportedError, match="version 2"):
+        PictureFile.from_bytes(resealed(b"VNAE\x02" + head[5:]))
