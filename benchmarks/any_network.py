@@ -91,13 +91,13 @@ def row_of(name: str, network: Network, peer: Peer | None, n_draws: int = 1) -> 
     int8 = _by_onnx_runtime(network) if network.is_onnx else None
     return Row(
         name, network.source.kind, sum(array.size for array in floats.values()),
-        *(_mean_and_spread(theirs) if theirs else (None, None, None)),
-        *_mean_and_spread(ours), len(packed), _output_snr_db(network, half),
+        *(mean_and_spread(theirs) if theirs else (None, None, None)),
+        *mean_and_spread(ours), len(packed), _output_snr_db(network, half),
         int8[0] if int8 else None, int8[1] if int8 else None,
     )  # fmt: skip
 
 
-def _mean_and_spread(draws: Sequence[tuple[int, float]]) -> tuple[int, float, float]:
+def mean_and_spread(draws: Sequence[tuple[int, float]]) -> tuple[int, float, float]:
     """Bytes of the first draw; mean and standard deviation of the SNRs in dB."""
     snrs = [ratio for _, ratio in draws]
     spread = float(np.std(snrs, ddof=1)) if len(snrs) > 1 and np.isfinite(snrs).all() else 0.0

@@ -20,8 +20,9 @@ larger, they have to keep MIN_QUALITY_DB of their differences too, and a tensor 
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +148,7 @@ class Spread:
             is_searched: At low rates the search weighs bits, as that of this package does.
         """
         bits = self.uniform_bits_at(2 * step) / self.n_values
-        return self.n_values * (bits + float(np.interp(bits, MORE_AT, MORE_SEARCHED if is_searched else MORE_BITS)))
+        return self.n_values * (bits + _interpolated(bits, MORE_AT, MORE_SEARCHED if is_searched else MORE_BITS))
 
     def uniform_bits_at(self, step: float) -> float:
         """Bits of the whole tensor at a step of a uniform quantiser."""
@@ -158,6 +159,16 @@ class Spread:
         slope = 1.0 if slope > SMOOTH_SLOPE else slope
         beyond = max(octave - float(OCTAVES[-1]), 0.0)
         return self.n_values * (float(np.interp(octave, OCTAVES, self.bits)) + slope * beyond)
+
+
+def _interpolated(x: float, places: Sequence[float], values: Sequence[float]) -> float:
+    """What `np.interp` gives of one number, which takes that ten times as long."""
+    right = bisect.bisect_right(places, x)
+    if right in (0, len(places)):
+        return values[0] if right == 0 else values[-1]
+    left = right - 1
+    slope = (values[right] - values[left]) / (places[right] - places[left])
+    return slope * (x - places[left]) + values[left]
 
 
 def spread_of(values: NDArray[np.float32], *, is_added: bool = False) -> Spread | None:

@@ -63,8 +63,8 @@ def test_without_its_candidate_an_operator_has_no_new_state(op_type: str, n_part
     roles = take_apart(recurrent_model(op_type, n_parts), 1).roles
     for place in range(n_parts):
         model = recurrent_model(op_type, n_parts, place).SerializeToString()
-        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        (output,) = session.run(["y"], {"x": np.ones((4, 2, N_INPUTS), np.float32)})
+        runner = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        (output,) = runner.run(["y"], {"x": np.ones((4, 2, N_INPUTS), np.float32)})
         assert (not output.any()) == (roles["w"].candidate == roles["r"].candidate == Candidate(1, n_parts, place))
 
 
