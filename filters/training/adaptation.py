@@ -88,9 +88,9 @@ class AdaptOptions:
     """How a filter is tuned to a sequence.
 
     Attributes:
-        free: What may change: biases, gains (how features and output follow the QP), tail (the last layer), all.
+        free: Biases; gains, slopes over the QP; tail, the last layer; all.
         budget_min: Minutes of tuning on this machine, from which the number of steps follows.
-        n_steps: Optimiser steps in place of a budget: the same on every machine.
+        n_steps: Optimiser steps, in place of a budget.
         batch_size: Crops per step.
         seed: Of all random choices.
         chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma.
