@@ -17,7 +17,6 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs, check_writable
 from vvc_nnr.experiments.cli.flags import Flags
 from vvc_nnr.experiments.cli.kinds import (
-    BIT_DEPTH,
     FOLDER,
     NATURAL,
     NOT_NEGATIVE,
@@ -202,7 +201,6 @@ class Adapt(Command):
         precision: What the network is computed in; int8 gives the same samples on every machine.
         backend: What computes it; auto: the fastest that is installed.
         threads: Threads of the network; default: one per core.
-        original_bit_depth: Bits per sample of an original that is raw .yuv, 8 to 16.
         original_stream: Of an original with several videos the one of this index among all streams (ffprobe's #0:N).
         tuning: What is free, how long.
         raw: Raw .yuv originals (else taken from a name like x_416x240_50fps_8bit_420.yuv).
@@ -218,7 +216,6 @@ class Adapt(Command):
     precision: Precision = "int8"
     backend: Literal["auto"] | BackendName = "auto"
     threads: Annotated[int | None, THREADS] = None
-    original_bit_depth: Annotated[int | None, BIT_DEPTH] = None
     original_stream: Annotated[int | None, NATURAL] = None
     tuning: Annotated[AdaptOptions, ADAPT_FLAGS.arg] = field(default_factory=AdaptOptions)
     raw: RawFlags = field(default_factory=RawFlags)
@@ -239,7 +236,7 @@ class Adapt(Command):
             raise InputError(f"--folder: must be given where the first output is {self.output[0]}")
         folder = self.folder or self.output[0].with_name(f"{self.output[0].name}.adapting")
         base = AdaptedBase.of(model, self.base)
-        original = original_of(self.original, self.raw, self.original_bit_depth, self.original_stream)
+        original = original_of(self.original, self.raw, self.raw.bit_depth, self.original_stream)
         run_as = RunAs(precision=self.precision, backend=self.backend, n_threads=self.threads, at=self.at)
         with ADAPT_FLAGS.as_typed(), locked_folder(folder):
             found = adapt_streams(self.input, original, base, self.tuning, folder, run_as)
@@ -253,6 +250,8 @@ class Adapt(Command):
 
     def _outputs(self) -> tuple[list[Path], list[Path]]:
         """The streams to write, and the files of the update."""
+        if self.raw.fps is not None:
+            raise InputError("--fps: has no effect, the streams say their rate; omit it")
         if not self.input:
             raise InputError("missing: INPUT, the streams to adapt a filter to")
         if not self.output:

@@ -56,6 +56,7 @@ CODING_SHARE = 0.4
 MIN_STEPS, MAX_STEPS = 10, 100_000
 _LEARNING_RATE, _CODING_RATE = 1e-3, 0.15
 """Peak rates: of tuning, in units of sqrt(loss / harm); of coding, in steps."""
+_TINY = 1e-30
 _PLAN, _TUNING, _CODING = "plan.json", "tuning.pt", "coding.pt"
 
 
@@ -87,9 +88,9 @@ class AdaptOptions:
     """How a filter is tuned to a sequence.
 
     Attributes:
-        free: What may change: biases, gains (how features and output follow the QP), tail (the last layer), all.
+        free: Biases; gains, slopes over the QP; tail, the last layer; all.
         budget_min: Minutes of tuning on this machine, from which the number of steps follows.
-        n_steps: Optimiser steps in place of a budget: the same on every machine.
+        n_steps: Optimiser steps, in place of a budget.
         batch_size: Crops per step.
         seed: Of all random choices.
         chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma.
@@ -233,7 +234,7 @@ class AdaptationTask:
             rng = np.random.default_rng([self._seed, 1 << 40, probe])
             inputs, qps, _, weights = self._batch(rng, batch_size)
             output = self._output(inputs, qps)
-            signs = torch.from_numpy(rng.choice(np.float32([-1, 1]), size=tuple(output.shape)))
+            signs = torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), size=tuple(output.shape)))
             per_sample = weights[:, :, None, None] / (output.shape[2] * output.shape[3] * batch_size)
             gradients = torch.autograd.grad((output * signs * per_sample.sqrt()).sum(), parameters)
             found = [sum_ + float(each.square().mean()) for sum_, each in zip(found, gradients, strict=True)]
@@ -267,7 +268,7 @@ class AdaptationTask:
                     wanted += scales[:, None] * projected.T
         finally:
             hook.remove()
-        damping = RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(dim=1)
+        damping = (RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(dim=1)).clamp_min(_TINY)  # of a plane without weight
         matrix += damping[:, None, None] * torch.eye(n_unknown, dtype=torch.float64)
         found = torch.linalg.solve(matrix, wanted).float()
         return {"tail.weight": found[:, :-1].reshape(weight.shape), "tail.bias": found[:, -1]}
