@@ -509,12 +509,14 @@ def _states(
         kmac = known_kmac[network.name]
     else:
         kmac = complexity(first.network, first.layout).kmac_per_luma_sample if first.layout is not None else None
-    original_bytes = len(_float_bytes(trained)) if trained is not None else None
+    original_bytes = None if trained is None else len(_float_bytes(trained))
     if trained is not None:
         yield _state(network, ORIGINAL, trained, original_bytes, kmac)
     for weights, file in zip(network.file_weights, network.files, strict=True):
         yield _state(network, weights, file, original_bytes, kmac)
-    for compression in options.compressions if trained is not None else ():
+    if trained is None:
+        return
+    for compression in options.compressions:
         coded = reloaded(trained, _coded_file(network, trained, compression, options))
         yield _state(network, compression.text, coded, original_bytes, kmac)
 
