@@ -259,13 +259,20 @@ def on_dask(
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"dask {address}: no scheduler answers there ({error}); must be as tcp://host:8786") from error
     with client:
-        futures = client.map(partial(_each, function), list(shares), pure=False)  # at once: the function is sent once
-        places = {future.key: place for place, future in enumerate(futures)}
-        try:
-            for future in distributed.as_completed(futures, loop=client.loop):
-                yield from _shared_out(shares[places[future.key]], _result(future))
-        finally:
-            client.cancel(futures)
+        waiting = list(shares)
+        while waiting:
+            futures = client.map(partial(_each, function), waiting, pure=False)  # at once: the function is sent once
+            share_of = dict(zip((future.key for future in futures), waiting, strict=True))
+            waiting = []
+            try:
+                for future in distributed.as_completed(futures, loop=client.loop):
+                    share, found = share_of[future.key], _result(future)
+                    if isinstance(found, Lost) and len(share) > 1:
+                        waiting += [[argument] for argument in share]  # whichever it was that ended the worker
+                    else:
+                        yield from _shared_out(share, found)
+            finally:
+                client.cancel(futures)
 
 
 def on_slurm(

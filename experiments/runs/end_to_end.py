@@ -504,6 +504,7 @@ class _ImageWork:
         names = [name for name, _ in self.named]
         place_of = experiment.place_of(names, image_codings(self.options.formats, self.options.subsampling))
         sha256s = {(row.network, row.weights): row.network_sha256 for row in base.networks}
+        pictures = place.units / f"images_{unit_key(self.inputs)}.npz"
         errors: list[UnitsError] = []
         for units in image_units(_sizes([picture for _, picture in self.named]), self.options, self.networks):
             existing = place.existing() if writer is None else writer.existing
@@ -516,11 +517,12 @@ class _ImageWork:
             ]
             missing = [self._keyed(unit, sha256s) for unit in share if not experiment.is_done(unit, names, rows)]
             try:
-                self._run(missing, place, base, experiment, execution, executor)
+                self._run(missing, ImageSetup(base, pictures), experiment, execution, executor)
             except UnitsError as error:
                 errors.append(error)
             finally:
                 if writer is not None:
+                    pictures.unlink(missing_ok=True)
                     place.merge(writer, missing, place_of)
         if errors:
             raise UnitsError.joined(errors)
@@ -534,27 +536,23 @@ class _ImageWork:
     def _run(
         self,
         missing: Sequence[ImageUnit],
-        place: UnitRows[ImageRow],
-        base: UnitSetup[EndToEndOptions, ImageRow],
+        setup: ImageSetup,
         experiment: EndToEndExperiment,
         execution: ExecutorOptions,
         executor: Executor | None,
     ) -> None:
         """Runs what has no file yet; the pictures go to other processes in a file."""
+        place = setup.base.rows
+        if not missing:
+            return
         if place.is_here(missing, execution, executor):
             here = partial(write_unit, place, experiment, self.named)
             place.run(here, missing, execution, executor, title="end-to-end")
             return
-        pictures = place.units / f"images_{unit_key(self.inputs)}.npz"
-        if not pictures.exists():
+        if not setup.pictures.exists():
             make_folder(place.units)
-            write_pictures(pictures, self.named)
-        try:
-            elsewhere = partial(run_image_unit, ImageSetup(base, pictures))
-            place.run(elsewhere, missing, execution, executor, title="end-to-end")
-        finally:
-            if execution.shard is None:
-                pictures.unlink(missing_ok=True)
+            write_pictures(setup.pictures, self.named)
+        place.run(partial(run_image_unit, setup), missing, execution, executor, title="end-to-end")
 
 
 def _sizes(pictures: Sequence[Picture]) -> list[tuple[int, int]]:

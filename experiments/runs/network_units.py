@@ -62,7 +62,7 @@ class UnitSetup(Generic[OptionsT, KeyedT]):
         """
         with contextlib.chdir(self.current_folder):
             given = self.options.given(self.modules)
-            states = network_states(given, self.options.coding(self.rows.folder))
+            states = network_states(given, self.options.coding(self.rows.folder), self.networks)
         here = {(state.row.network, state.row.weights): state.row.network_sha256 for state in states}
         for row in self.networks:
             if here.get((row.network, row.weights)) != row.network_sha256:

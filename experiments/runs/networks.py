@@ -483,38 +483,48 @@ def _check_gradients(given: GivenNetwork, trained: LoadedNetwork, compression: C
         )
 
 
-def network_states(networks: Sequence[GivenNetwork], options: CodingOptions) -> list[NetworkState]:
+def network_states(
+    networks: Sequence[GivenNetwork], options: CodingOptions, counted: Sequence[NetworkRow] = ()
+) -> list[NetworkState]:
     """The networks with all of their weights, each of them in the order of `GivenNetwork.weights`.
 
     Args:
         networks: The networks.
         options: The compressions, and where the coded files go.
+        counted: The same networks as another process has them: their operations are not counted again.
 
     Raises:
         InputError: If a compression cannot be had, or a file not be written.
     """
     bar = tqdm(networks, desc="networks", unit="network", disable=None)
-    return [state for network in bar for state in _states(network, options)]
+    kmac = {row.network: row.kmac_per_luma_sample for row in counted}
+    return [state for network in bar for state in _states(network, options, kmac)]
 
 
-def _states(network: GivenNetwork, options: CodingOptions) -> Iterator[NetworkState]:
-    trained, files = network.trained, list(zip(network.file_weights, network.files, strict=True))
+def _states(
+    network: GivenNetwork, options: CodingOptions, known_kmac: Mapping[str, float | None]
+) -> Iterator[NetworkState]:
+    first, trained = network.any_state, network.trained
+    if network.name in known_kmac:
+        kmac = known_kmac[network.name]
+    else:
+        kmac = complexity(first.network, first.layout).kmac_per_luma_sample if first.layout is not None else None
+    original_bytes = None if trained is None else len(_float_bytes(trained))
+    if trained is not None:
+        yield _state(network, ORIGINAL, trained, original_bytes, kmac)
+    for weights, file in zip(network.file_weights, network.files, strict=True):
+        yield _state(network, weights, file, original_bytes, kmac)
     if trained is None:
-        for weights, file in files:
-            yield _state(network, weights, file, None)
         return
-    original_bytes = len(_float_bytes(trained))
-    yield _state(network, ORIGINAL, trained, original_bytes)
-    for weights, file in files:
-        yield _state(network, weights, file, original_bytes)
     for compression in options.compressions:
         coded = reloaded(trained, _coded_file(network, trained, compression, options))
-        yield _state(network, compression.text, coded, original_bytes)
+        yield _state(network, compression.text, coded, original_bytes, kmac)
 
 
-def _state(network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_bytes: int | None) -> NetworkState:
+def _state(
+    network: GivenNetwork, weights: str, loaded: LoadedNetwork, original_bytes: int | None, kmac: float | None
+) -> NetworkState:
     module, layout = loaded.network, loaded.layout
-    kmac = complexity(module, layout).kmac_per_luma_sample if layout is not None else None
     n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
     size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
     row = NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size, class_name(module))

@@ -14,19 +14,22 @@ from pathlib import Path
 
 import pytest
 from executors import local_cluster, tables
+from PIL import Image
 
 from vvc_nnr.experiments.cli.main import Asked, asked_command, main, parsed
 from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import frame_to_rgb
 from vvc_nnr.sequences.source import open_sources
 from vvc_nnr.sequences.y4m import Y4mWriter
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
-COMMANDS = [
+ALL_COMMANDS = [
     line
     for block in re.findall(r"^```sh\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
     if line.startswith("vvc-nnr ")
 ]
+COMMANDS = [line for line in ALL_COMMANDS if line.startswith("vvc-nnr experiment tool-by-tool")]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,8 @@ def place(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path
     (folder / "jvet").mkdir()
     with Y4mWriter(folder / "jvet" / "a.y4m", frames[0].format()) as writer:
         writer.write(frames[0])
+    (folder / "photographs").mkdir()
+    Image.fromarray(frame_to_rgb(frames[0])[:32, :32]).save(folder / "photographs" / "a.png")
     words = "--sequences jvet/ --networks inloop-lop --out whole/ --workers 1"
     run(f"vvc-nnr experiment tool-by-tool {words}", folder)
     return folder
@@ -43,11 +48,14 @@ def place(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def run(command: str, folder: Path) -> str:
     """What a command prints, with little to do."""
-    words = shlex.split(command.replace("jvet/", f"{folder}/jvet/"))[1:]
+    for name in ("jvet/", "photographs/"):
+        command = command.replace(name, f"{folder}/{name}")
+    words = shlex.split(command)[1:]
+    few = ["--qps", "32,37", "--cache", str(folder / "cache")] if "tool-by-tool" in words else ["--formats", "jpeg"]
     words[words.index("--out") + 1] = str(folder / words[words.index("--out") + 1])
     out = io.StringIO()
     with redirect_stdout(out):
-        assert main([*words, "--qps", "32,37", "--cache", str(folder / "cache")]) == 0
+        assert main([*words, *few]) == 0
     return out.getvalue()
 
 
@@ -69,7 +77,7 @@ def test_no_command_is_left_out() -> None:
     rest = set(COMMANDS) - special
     assert len(special) == len(kinds)
     assert len(rest) == 1
-    assert GUIDE.count("vvc-nnr experiment") == len(COMMANDS) + 1  # that of make
+    assert GUIDE.count("vvc-nnr experiment") == len(ALL_COMMANDS) + 1  # that of make
 
 
 def test_the_plan(place: Path) -> None:
@@ -124,6 +132,15 @@ def test_shards(place: Path) -> None:
     (last,) = [line for line in COMMANDS if line.endswith("--out results/")]
     run(last, place)
     assert made(place) == tables(place / "whole")
+
+
+def test_end_to_end(place: Path) -> None:
+    plan, command = (line for line in ALL_COMMANDS if line not in COMMANDS)
+    lines = [json.loads(line) for line in run(plan, place).splitlines()]
+    assert [line["near"] for line in lines if line["near"]] == ["autoencoder-1.8bpp"] * 3 + ["autoencoder-4.2bpp"] * 3
+    assert "CNN-AE" in run(command.replace("--workers 4", "--workers 1"), place)
+    assert tables(place / "results").keys() >= {"table4_end_to_end.csv"}
+    shutil.rmtree(place / "results")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

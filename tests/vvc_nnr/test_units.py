@@ -15,7 +15,7 @@ from executors import Spin, local_cluster, spin, spun
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.executors import SlurmSettings
-from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, log_path, n_at_once, run_units, share_of
+from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, _tasks, log_path, n_at_once, run_units, share_of
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LONG_S = 60.0
@@ -179,6 +179,12 @@ def test_dask(tmp_path: Path) -> None:
     with local_cluster(1) as address:
         assert spun(units(unit2="fail"), ExecutorOptions(dask=address), tmp_path) == [FAILING]
     assert done(tmp_path) == {*NAMES} - {"unit2"}
+
+
+def test_short_units_share_tasks_of_dask() -> None:
+    tasks = _tasks([Spin("a", 2.0), *units(), Spin("b", 0.9), Spin("c", 0.1)])
+    assert [len(task) for task in tasks] == [1, 6, 2]
+    assert _tasks([]) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")

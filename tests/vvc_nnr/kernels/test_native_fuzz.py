@@ -21,6 +21,7 @@ COMPILERS = {
     "Clang": ("clang++", f"{STRICT} -Wno-psabi", ()),
     "ISO C++ alone": ("g++", f"{STRICT} -pedantic-errors -DNNR_ISO", ()),
     "GCC for aarch64": ("aarch64-linux-gnu-g++", f"{STRICT} -Wno-psabi -static", ("qemu-aarch64",)),
+    "Clang for musl": ("zig", f"c++ -target x86_64-linux-musl -static {STRICT}", ()),
     "GCC for Windows": ("x86_64-w64-mingw32-g++-posix", f"{STRICT} -Wno-psabi -static", ("wine",)),
 }
 
@@ -40,7 +41,7 @@ def test_every_compiler_and_processor_computes_the_same(name: str, tmp_path: Pat
     for program in (compiler, *emulator):
         if shutil.which(program) is None:
             pytest.skip(f"needs {program}")
-    program = built(compiler, f"-std=c++17 -O1 -ffp-contract=off {flags}", tmp_path)
+    program = built(compiler, f"{flags} -std=c++17 -O1 -ffp-contract=off", tmp_path)
     environment = {**os.environ, "WINEPREFIX": str(tmp_path / "wine"), "WINEDEBUG": "-all"}
     command = [*emulator, program, "3200", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
