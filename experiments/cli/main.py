@@ -312,6 +312,11 @@ COMMANDS: Mapping[str, Entry] = {
         "train:TrainAutoencoder",
         ("vvc-nnr train autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/autoencoder",),
     ),
+    "train context-autoencoder": Entry(
+        "one whose prior follows the picture, at several rates, from one with a factorised prior",
+        "train:TrainContextAutoencoder",
+        ("vvc-nnr train context-autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/context",),
+    ),
     "fetch": Entry(
         "download public test pictures, checked by SHA-256; goes on where it was cut off",
         "pictures:Fetch",

@@ -17,6 +17,7 @@ from vvc_nnr.experiments.cli.kinds import (
     NATURAL,
     POSITIVE,
     POSITIVE_REAL,
+    POSITIVE_REALS,
     QPS,
     SEED,
     SHARE,
@@ -28,6 +29,7 @@ from vvc_nnr.experiments.cli.pictures import TRAINING_EXECUTION_FLAGS, RawFlags,
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
+from vvc_nnr.filters.training.context_autoencoder import ContextAutoencoderRun, train_context_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
 from vvc_nnr.filters.training.loop import read_history
 from vvc_nnr.filters.training.run import HISTORY, Trained
@@ -74,6 +76,18 @@ AUTOENCODER_FLAGS = Flags(
         "distortion_weight": POSITIVE_REAL,
         "n_latents": POSITIVE,
         "quantised_steps": NATURAL,
+    },
+)
+
+CONTEXT_AUTOENCODER_FLAGS = Flags(
+    ContextAutoencoderRun,
+    names=_NAMES | {"n_latents": "latents"},
+    kinds=_KINDS
+    | {
+        "cifar_share": POSITIVE_REAL,
+        "distortion_weights": POSITIVE_REALS,
+        "n_latents": POSITIVE,
+        "prior_steps": NATURAL,
     },
 )
 
@@ -129,6 +143,27 @@ class TrainAutoencoder(Command):
         with AUTOENCODER_FLAGS.as_typed():
             provenance = gather_provenance(device=self.training.device).to_header()
             return _outcome(train_autoencoder(self.training, provenance))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainContextAutoencoder(Command):
+    """Train an autoencoder with a prior that follows the picture, from one without; resumes where it was cut off.
+
+    Attributes:
+        training: How it is trained.
+    """
+
+    training: Annotated[ContextAutoencoderRun, CONTEXT_AUTOENCODER_FLAGS.arg]
+
+    def run(self) -> Outcome:
+        """Trains.
+
+        Raises:
+            VvcNnrError: If pictures, options or the folder cannot be used, or the training fails.
+        """
+        with CONTEXT_AUTOENCODER_FLAGS.as_typed():
+            provenance = gather_provenance(device=self.training.device).to_header()
+            return _outcome(train_context_autoencoder(self.training, provenance))
 
 
 def _outcome(trained: Trained) -> Outcome:
