@@ -251,7 +251,7 @@ COMMANDS: Mapping[str, Entry] = {
     "image encode": Entry(
         "code images by an autoencoder, into one file",
         "codec:ImageEncode",
-        ("vvc-nnr image encode a.png b.png --network autoencoder-4.2bpp -o pictures.vnae",),
+        ("vvc-nnr image encode a.png b.png --network context-autoencoder --rate 3 -o pictures.vnae",),
     ),
     "image decode": Entry(
         "decode the images of such a file",
