@@ -30,6 +30,7 @@ from vvc_nnr.compress import load_into
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
@@ -262,6 +263,11 @@ class _Job:
         if layout is not None:
             crops = crop_options(n_crops, FILTER_CROP_SIDE)
             return inloop_calibration(self.photographs, self._qps(), self._loop_filters(), crops, layout)
+        if isinstance(model, ContextAutoencoder):
+            raise InputError(
+                "calibrate: not for autoencoders with a context prior, whose bits no calibration measures yet; "
+                "give --max-bytes or --quality without it"
+            )
         if (codec := self.codec(model)) is not None:
             images = None if options.cifar is None else load_cifar10(options.cifar).images
             return codec_calibration(codec, self.photographs, n_crops, images)

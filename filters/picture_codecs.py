@@ -116,7 +116,7 @@ def picture_codec(network: nn.Module, *, stride: int | None = None) -> PictureCo
     """
     network.eval()
     if isinstance(network, BundledAutoencoder):
-        return BundledCodec(network)
+        return BundledCodec(network, highest_rate(network))
     said = _declared_stride(network) if stride is None else _checked_stride(stride, "stride")
     if _has(network, "compress", "decompress"):
         _make_tables(network)
@@ -141,6 +141,11 @@ def with_network(codec: PictureCodec, network: nn.Module) -> PictureCodec:
     _make_tables(network.eval())
     changed: PictureCodec = replace(codec, network=network)  # type: ignore[type-var]
     return changed
+
+
+def highest_rate(network: BundledAutoencoder) -> int:
+    """The last operating point of a network, 0 if it has one."""
+    return network.config["n_rates"] - 1 if isinstance(network, ContextAutoencoder) else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

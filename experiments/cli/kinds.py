@@ -99,6 +99,11 @@ def positive_real(text: str) -> float:
     return value
 
 
+def positive_reals(text: str) -> tuple[float, ...]:
+    """Finite numbers above 0 with commas between them."""
+    return tuple(positive_real(word) for word in text.split(","))
+
+
 def not_negative(text: str) -> float:
     """A finite number of at least 0."""
     value = real(text)
@@ -247,6 +252,7 @@ WHOLE_NUMBERS = door(whole_numbers, "N,...", _with_commas)
 POSITIVE = door(positive, "N")
 NATURAL = door(natural, "N")
 POSITIVE_REAL = door(positive_real, "X")
+POSITIVE_REALS = door(positive_reals, "X,...", _with_commas)
 NOT_NEGATIVE = door(not_negative, "X")
 SHARE = door(share, "X")
 SIZE = door(size, "WxH", _size_text)

@@ -251,7 +251,7 @@ COMMANDS: Mapping[str, Entry] = {
     "image encode": Entry(
         "code images by an autoencoder, into one file",
         "codec:ImageEncode",
-        ("vvc-nnr image encode a.png b.png --network autoencoder-4.2bpp -o pictures.vnae",),
+        ("vvc-nnr image encode a.png b.png --network context-autoencoder --rate 3 -o pictures.vnae",),
     ),
     "image decode": Entry(
         "decode the images of such a file",
@@ -311,6 +311,11 @@ COMMANDS: Mapping[str, Entry] = {
         "an autoencoder for small RGB pictures, on patches of reduced photographs",
         "train:TrainAutoencoder",
         ("vvc-nnr train autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/autoencoder",),
+    ),
+    "train context-autoencoder": Entry(
+        "one whose prior follows the picture, at several rates, from one with a factorised prior",
+        "train:TrainContextAutoencoder",
+        ("vvc-nnr train context-autoencoder --data photographs/ --cifar cifar-10-python.tar.gz --out runs/context",),
     ),
     "adapt": Entry(
         "tune a filter to one sequence and send what changes in its stream",

@@ -22,6 +22,7 @@ from vvc_nnr.experiments.cli.kinds import (
     NOT_NEGATIVE,
     POSITIVE,
     POSITIVE_REAL,
+    POSITIVE_REALS,
     QPS,
     SEED,
     SHARE,
@@ -58,6 +59,7 @@ from vvc_nnr.filters.training.adapted_stream import (
     adapt_streams,
 )
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
+from vvc_nnr.filters.training.context_autoencoder import ContextAutoencoderRun, train_context_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
 from vvc_nnr.filters.training.loop import read_history
 from vvc_nnr.filters.training.run import HISTORY, Trained
@@ -106,6 +108,18 @@ AUTOENCODER_FLAGS = Flags(
         "distortion_weight": POSITIVE_REAL,
         "n_latents": POSITIVE,
         "quantised_steps": NATURAL,
+    },
+)
+
+CONTEXT_AUTOENCODER_FLAGS = Flags(
+    ContextAutoencoderRun,
+    names=_NAMES | {"n_latents": "latents"},
+    kinds=_KINDS
+    | {
+        "cifar_share": POSITIVE_REAL,
+        "distortion_weights": POSITIVE_REALS,
+        "n_latents": POSITIVE,
+        "prior_steps": NATURAL,
     },
 )
 
@@ -161,6 +175,27 @@ class TrainAutoencoder(Command):
         with AUTOENCODER_FLAGS.as_typed():
             provenance = gather_provenance(device=self.training.device).to_header()
             return _outcome(train_autoencoder(self.training, provenance))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainContextAutoencoder(Command):
+    """Train an autoencoder with a prior that follows the picture, from one without; resumes where it was cut off.
+
+    Attributes:
+        training: How it is trained.
+    """
+
+    training: Annotated[ContextAutoencoderRun, CONTEXT_AUTOENCODER_FLAGS.arg]
+
+    def run(self) -> Outcome:
+        """Trains.
+
+        Raises:
+            VvcNnrError: If pictures, options or the folder cannot be used, or the training fails.
+        """
+        with CONTEXT_AUTOENCODER_FLAGS.as_typed():
+            provenance = gather_provenance(device=self.training.device).to_header()
+            return _outcome(train_context_autoencoder(self.training, provenance))
 
 
 def _outcome(trained: Trained) -> Outcome:

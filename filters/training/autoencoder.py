@@ -108,16 +108,7 @@ def train_autoencoder(options: AutoencoderRun, provenance: Mapping[str, str]) ->
 
 def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trained:
     folder = options.out
-    paths = distinct_files(image_files(options.data))
-    kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
-    held_out = reduced_pictures(kept)
-    trained_on = [path for path in paths if path not in kept]
-    pictures = reduced_pictures(trained_on)
-    validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(options.seed), VALIDATION_PATCHES)
-    images = None if options.cifar is None else load_cifar10(options.cifar).images
-    cifar_share = 0.0 if images is None else options.cifar_share
-    sources = [PatchSource(pictures, 1 - cifar_share)]
-    sources += [] if images is None else [PatchSource(list(images), cifar_share)]
+    patches = training_patches(options.data, options.cifar, options.cifar_share, options.seed)
     torch.manual_seed(options.seed)
     network = load_autoencoder(options.init) if options.init else Autoencoder(options.n_latents)
     training, quantised = options.training(), options.quantised_training()
@@ -125,9 +116,7 @@ def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trai
         "network": "autoencoder",
         **network_metadata(network),
         "initial_weights": options.initial_weights(network),
-        "pictures": files_sha256(paths),
-        "cifar": "" if images is None else pictures_sha256([images]),
-        "cifar_share": cifar_share,
+        **patches.identity,
         "distortion_weight": options.distortion_weight,
         "quantised_steps": options.quantised_steps,
     }
@@ -135,14 +124,15 @@ def _train_alone(options: AutoencoderRun, provenance: Mapping[str, str]) -> Trai
     if quantised is not None:
         check_checkpoint(folder / QUANTISED_CHECKPOINT, identity, quantised)
     remove_leftovers(folder)
-    task = AutoencoderTask(network, sources, validation, options.distortion_weight, options.seed)
+    task = AutoencoderTask(network, patches.sources, patches.validation, options.distortion_weight, options.seed)
     figures = train(task, training, folder / CHECKPOINT, identity=identity, history=folder / HISTORY)
     equalise_latents(network)
     if quantised is not None:
         figures = train(task, quantised, folder / QUANTISED_CHECKPOINT, identity=identity)
     task.fit_tables()
-    names = ([path.name for path in trained_on], [path.name for path in kept])
-    return finish_run(folder, network, figures, training, identity, names, network_metadata(network), provenance)
+    return finish_run(
+        folder, network, figures, training, identity, patches.names, network_metadata(network), provenance
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +164,54 @@ def random_patches(sources: Sequence[PatchSource], rng: np.random.Generator, n: 
         patch = picture[top : top + PATCH, left : left + PATCH]
         out[i] = patch[:, ::-1] if rng.integers(2) else patch
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPatches:
+    """What autoencoders are trained on, and what is kept to measure them.
+
+    Attributes:
+        sources: Where training patches come from.
+        validation: RGB patches (N, 32, 32, 3) of other photographs.
+        names: Names of the photographs of training and of validation.
+        identity: What tells these pictures from others.
+    """
+
+    sources: Sequence[PatchSource]
+    validation: Picture
+    names: tuple[Sequence[str], Sequence[str]]
+    identity: Identity
+
+
+def training_patches(data: Path, cifar: Path | None, cifar_share: float, seed: int) -> TrainingPatches:
+    """Patches of reduced photographs, of which every 30th is kept for validation, and perhaps of CIFAR-10.
+
+    Args:
+        data: Folder of photographs.
+        cifar: CIFAR-10 training images in any of their forms.
+        cifar_share: Share of the patches that comes from them.
+        seed: Of the validation patches.
+
+    Raises:
+        InputError: If pictures cannot be used.
+        BitstreamError: If one is damaged.
+    """
+    paths = distinct_files(image_files(data))
+    kept = paths[VALIDATION_EVERY - 1 :: VALIDATION_EVERY] or paths[-1:]
+    held_out = reduced_pictures(kept)
+    trained_on = [path for path in paths if path not in kept]
+    pictures = reduced_pictures(trained_on)
+    validation = random_patches([PatchSource(held_out, 1.0)], np.random.default_rng(seed), VALIDATION_PATCHES)
+    images = None if cifar is None else load_cifar10(cifar).images
+    share = 0.0 if images is None else cifar_share
+    sources = [PatchSource(pictures, 1 - share)]
+    sources += [] if images is None else [PatchSource(list(images), share)]
+    identity = {
+        "pictures": files_sha256(paths),
+        "cifar": "" if images is None else pictures_sha256([images]),
+        "cifar_share": share,
+    }
+    return TrainingPatches(sources, validation, ([p.name for p in trained_on], [p.name for p in kept]), identity)
 
 
 class AutoencoderTask:

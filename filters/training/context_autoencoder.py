@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.latent_context import (
@@ -22,11 +26,132 @@ from vvc_nnr.filters.networks.latent_context import (
     mixture_likelihood,
     rounded,
 )
-from vvc_nnr.filters.training.autoencoder import PatchSource, bits_per_pixel, random_patches
+from vvc_nnr.filters.training.autoencoder import (
+    CIFAR_SHARE,
+    PatchSource,
+    bits_per_pixel,
+    distortion_weight,
+    random_patches,
+    training_patches,
+)
+from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, has_muon, train
+from vvc_nnr.filters.training.run import CHECKPOINT, HISTORY, RunOptions, Trained, finish_run
+from vvc_nnr.filters.zoo import load_autoencoder, load_network, network_metadata
+from vvc_nnr.folder_lock import locked_folder
 
 Picture: TypeAlias = NDArray[np.uint8]
+PRIOR_CHECKPOINT = "checkpoint_prior.pt"
+_PRIOR_RATE_RATIO = 3.0
+_N_PROBED = 1000
 _SPREAD = 0.5
 """How far from the mean of a channel its components start, in its standard deviation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextAutoencoderRun(RunOptions):
+    """How an autoencoder with a context prior is trained.
+
+    Attributes:
+        init: The network to start from: one with a factorised prior, whose transforms are taken, or one with a context
+            prior, which is trained on.
+        cifar: CIFAR-10 training images in any of their forms, mixed in.
+        cifar_share: Share of the patches that comes from them.
+        distortion_weights: Of each operating point, from the lowest rate on, the weight of the mean squared error (of 0
+            to 255) against 1 bit per pixel.
+        n_latents: Latent channels that are kept of a network with a factorised prior: those that carry most bits.
+        prior_steps: Steps for the prior alone, before all is trained; for a network with a factorised prior.
+    """
+
+    n_steps: int = 60000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    init: str | None = "autoencoder-4.2bpp"
+    cifar: Path | None = None
+    cifar_share: float = CIFAR_SHARE
+    distortion_weights: tuple[float, ...] = (0.0075, 0.029, 0.115, 0.36)
+    n_latents: int = 32
+    prior_steps: int = 3000
+
+    def check(self) -> None:
+        """Raises InputError if pictures are not there or an option is out of range."""
+        RunOptions.check(self)
+        if self.init is None:
+            raise InputError("init: must be an autoencoder to start from, such as autoencoder-4.2bpp")
+        if self.cifar is not None and not os.path.lexists(self.cifar):
+            raise InputError(f"cifar {self.cifar}: no such file or folder; must be CIFAR-10 in any of its forms")
+        if not 0 < self.cifar_share < 1:
+            raise InputError(f"cifar_share {self.cifar_share}: must be between 0 and 1")
+        if list(self.distortion_weights) != sorted(set(self.distortion_weights)) or not self.distortion_weights:
+            raise InputError(f"distortion_weights {self.distortion_weights}: must rise from each to the next")
+
+    def training(self) -> TrainOptions:
+        """The part of them that the training loop has to know."""
+        return replace(RunOptions.training(self), optimiser="muon" if has_muon() else "adamw")
+
+
+def train_context_autoencoder(options: ContextAutoencoderRun, provenance: Mapping[str, str]) -> Trained:
+    """Trains an autoencoder with a context prior; goes on where a run in the folder was cut off.
+
+    Args:
+        options: How, the folder of photographs, and that of the run.
+        provenance: Where the run comes from, for the card.
+
+    Raises:
+        InputError: If an option is out of range or not that of the run in the folder, or pictures or the network to
+            start from cannot be used.
+        BitstreamError: If a picture or that network is damaged.
+        VvcNnrError: If the loss becomes NaN.
+    """
+    options.check()
+    with locked_folder(options.out):
+        return _train_alone(options, provenance)
+
+
+def _train_alone(options: ContextAutoencoderRun, provenance: Mapping[str, str]) -> Trained:
+    folder, weights = options.out, options.distortion_weights
+    patches = training_patches(options.data, options.cifar, options.cifar_share, options.seed)
+    torch.manual_seed(options.seed)
+    probed = random_patches(patches.sources, np.random.default_rng(options.seed), _N_PROBED)
+    network, is_new = _initial_network(options, probed)
+    training = options.training()
+    identity: Identity = {
+        "network": "context-autoencoder",
+        **network_metadata(network),
+        "initial_weights": options.initial_weights(network),
+        **patches.identity,
+        "distortion_weights": list(weights),
+        "prior_steps": options.prior_steps,
+    }
+    prior_training = replace(
+        training, n_steps=max(1, options.prior_steps), learning_rate=_PRIOR_RATE_RATIO * options.learning_rate
+    )
+    check_checkpoint(folder / CHECKPOINT, identity, training)
+    check_checkpoint(folder / PRIOR_CHECKPOINT, identity, prior_training)
+    remove_leftovers(folder)
+    task = ContextAutoencoderTask(network, patches.sources, patches.validation, weights, options.seed, prior_only=True)
+    if is_new and options.prior_steps and not (folder / CHECKPOINT).exists():
+        train(task, prior_training, folder / PRIOR_CHECKPOINT, identity=identity)
+    task = ContextAutoencoderTask(network, patches.sources, patches.validation, weights, options.seed)
+    figures = train(task, training, folder / CHECKPOINT, identity=identity, history=folder / HISTORY)
+    return finish_run(
+        folder, network, figures, training, identity, patches.names, network_metadata(network), provenance
+    )
+
+
+def _initial_network(options: ContextAutoencoderRun, patches: Picture) -> tuple[ContextAutoencoder, bool]:
+    """The network to start from, and whether its prior is new."""
+    assert options.init is not None
+    network, weights = load_network(options.init).network, options.distortion_weights
+    if isinstance(network, ContextAutoencoder):
+        if network.config["n_rates"] != len(weights):
+            n_rates = network.config["n_rates"]
+            raise InputError(f"distortion_weights: {len(weights)}, init {options.init} has {n_rates} operating points")
+        return network, False
+    factorised = load_autoencoder(options.init)
+    # errors fall with the square of the gain, and the weight at which a gain is best with their inverse
+    before = distortion_weight(factorised, patches)
+    gains = [math.sqrt(weight / before) for weight in weights]
+    return with_operating_points(from_factorised(factorised, patches, options.n_latents), gains), True
 
 
 class ContextAutoencoderTask:

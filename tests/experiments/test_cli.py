@@ -64,7 +64,7 @@ def test_every_help_has_examples_that_parse(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert len(COMMANDS) == 24
+    assert len(COMMANDS) == 25
     for name in ("", *FAMILIES, *COMMANDS):
         help_text = said_help(capsys, *name.split())
         examples = help_text.partition("\nexamples:\n")[2].replace("\\\n", " ").splitlines()

@@ -9,14 +9,19 @@ import torch
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.training import autoencoder, context_autoencoder
 from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
 from vvc_nnr.filters.training.context_autoencoder import (
+    ContextAutoencoderRun,
     ContextAutoencoderTask,
     from_factorised,
     rate_and_psnr,
+    train_context_autoencoder,
     with_operating_points,
 )
 from vvc_nnr.filters.training.loop import TrainOptions, train
+from vvc_nnr.filters.zoo import load_network
+from vvc_nnr.sequences.images import png_bytes
 
 
 @pytest.fixture
@@ -96,3 +101,32 @@ def test_training_goes_on_as_if_it_had_not_been_cut_off_and_learns(factorised, s
     assert all(torch.equal(value, prior.network.state_dict()[name]) for name, value in transforms.items())
     with pytest.raises(InputError, match="distortion weights: 1 for a network of 2 rates"):
         ContextAutoencoderTask(prior.network, [source], patches, [0.1], 0)
+
+
+def test_a_run_starts_from_a_bundled_network_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(autoencoder, "VALIDATION_PATCHES", 4)
+    monkeypatch.setattr(context_autoencoder, "_N_PROBED", 30)
+    for name, picture in (("a", skimage.data.astronaut()), ("b", skimage.data.coffee())):
+        (tmp_path / f"{name}.png").write_bytes(png_bytes(picture[:96, :128]))
+
+    def options(**changes):
+        given = {"data": tmp_path, "out": tmp_path / "run", "n_steps": 2, "batch_size": 2, "prior_steps": 1}
+        return ContextAutoencoderRun(**{**given, "distortion_weights": (0.1, 0.3), "n_latents": 8, **changes})
+
+    trained = train_context_autoencoder(options(), {})
+    made = load_network(trained.network)
+    assert made.network.config["n_rates"] == 2
+    assert made.network.distortion_weights.tolist() == pytest.approx([0.1, 0.3])
+    assert trained.validation.keys() == {"0_psnr_db", "0_estimated_bpp", "1_psnr_db", "1_estimated_bpp"}
+    data = trained.network.read_bytes()
+    assert train_context_autoencoder(options(), {}).network.read_bytes() == data
+    further = options(out=tmp_path / "further", init=str(trained.network))
+    assert train_context_autoencoder(further, {}).network.read_bytes() != data
+    with pytest.raises(InputError, match="a checkpoint of another run"):
+        train_context_autoencoder(options(distortion_weights=(0.1, 0.2)), {})
+    with pytest.raises(InputError, match=r"distortion_weights: 1, init .* has 2 operating points"):
+        train_context_autoencoder(options(out=tmp_path / "c", init=str(trained.network), distortion_weights=(1,)), {})
+    with pytest.raises(InputError, match="must rise from each to the next"):
+        train_context_autoencoder(options(distortion_weights=(0.3, 0.1)), {})
+    with pytest.raises(InputError, match="init: must be an autoencoder to start from"):
+        train_context_autoencoder(options(init=None), {})
