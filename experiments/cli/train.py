@@ -44,7 +44,7 @@ from vvc_nnr.experiments.cli.pictures import (
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
-from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import is_stream, write_file
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.inference.choice import BackendName, Precision
@@ -318,21 +318,7 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         Column("Net with the update", "%", digits=2),
         Column("Sent", text=True),
     )
-    rows = tuple(
-        (
-            Path(each.name).name,
-            each.n_bytes,
-            each.decoded.psnr_db[0],
-            *each.base.gain_db(each.decoded),
-            *each.adapted.gain_db(each.decoded),
-            each.added_bytes["base"],
-            each.added_bytes["update"],
-            each.net_percent["base"],
-            each.net_percent["update"],
-            _SENT[each.sent],
-        )
-        for each in found.streams
-    )
+    rows = tuple(map(_row, found.streams))
     update = found.update
     bd_rates = _bd_rates(found.streams)
     notes = [
@@ -357,6 +343,14 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         "streams": [_stream_data(each) for each in found.streams],
     }
     return Outcome(text, data)
+
+
+def _row(stream: AdaptedStream) -> tuple[Cell, ...]:
+    gains_db = (*stream.base.gain_db(stream.decoded), *stream.adapted.gain_db(stream.decoded))
+    added = (stream.added_bytes["base"], stream.added_bytes["update"])
+    net = (stream.net_percent["base"], stream.net_percent["update"])
+    size = (Path(stream.name).name, stream.n_bytes, stream.decoded.psnr_db[0])
+    return (*size, *gains_db, *added, *net, _SENT[stream.sent])
 
 
 def _components(found: Adaptation) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class LearningPicture:
     def squared_errors(self) -> NDArray[np.float64]:
         """Mean squared error of luma, Cb and Cr, samples scaled to 0..1."""
         difference = (self.decoded.astype(np.float32) - self.original.astype(np.float32)) / self.scale
-        planes = np.mean(difference**2, axis=(1, 2), dtype=np.float64)
+        planes = np.asarray(np.mean(difference**2, axis=(1, 2), dtype=np.float64))
         return np.array([planes[:N_LUMA_PLANES].mean(), *planes[N_LUMA_PLANES:]])
 
 
@@ -275,12 +275,14 @@ class AdaptationTask:
 
     def _n_crops_of_all(self) -> int:
         """As many crops as have twice the samples of all pictures."""
-        n_samples = sum(picture.decoded[0].size for picture in self._pictures)
-        return math.ceil(2 * n_samples / math.prod(self._sides))
+        n_samples: int = sum(picture.decoded[0].size for picture in self._pictures)
+        n_of_a_crop: int = math.prod(self._sides)
+        return -(-2 * n_samples // n_of_a_crop)
 
     def _rows(self, features: Tensor) -> Tensor:
         """What each weight of the last layer, and its bias, is multiplied by: (N, n_unknown, samples)."""
-        rows = unfold(features.float().contiguous(), 3, padding=1).unflatten(2, self._sides)
+        rows = unfold(features.float().contiguous(), 3, padding=1)
+        rows = rows.reshape(*rows.shape[:2], *self._sides)
         inside = self._inside(rows).flatten(2)
         return torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
 

@@ -238,15 +238,13 @@ def adapt_streams(
     for place, (path, stream) in enumerate(zip(paths, streams, strict=True)):
         with naming(path):
             adapted = _measured(stream, original, adapted_runner, network)
-            made = _with_best(
-                stream,
-                (decoded[place], filtered[place], adapted),
-                slopes[place],
-                worth[place],
-                lambda kind, pictures, stream=stream: _written(
-                    stream, base, network, update.data if kind == "update" else None, pictures, run_as
-                ),
-            )
+            pictures = decoded[place], filtered[place], adapted
+            data: dict[Sent, bytes] = {
+                "nothing": stream.data,
+                "base": _written(stream, base, network, None, filtered[place], run_as),
+                "update": _written(stream, base, network, update.data, adapted, run_as),
+            }
+        made = _with_best(stream, pictures, data, slopes[place], worth[place])
         found.append(replace(made, name=str(path)))
     return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description)
 
@@ -362,14 +360,12 @@ def _pairs(original: Source, frames: Iterable[Frame]) -> Iterator[tuple[Frame, F
 def _with_best(
     stream: VvcStream,
     pictures: tuple[MeasuredPictures, MeasuredPictures, MeasuredPictures],
+    data: Mapping[Sent, bytes],
     slope: float,
     worth_bytes: float,
-    written: Callable[[Sent, MeasuredPictures], bytes],
 ) -> AdaptedStream:
     """The stream with what pays best in it."""
     decoded, base, adapted = pictures
-    data: dict[Sent, bytes] = {"nothing": stream.data, "base": written("base", base)}
-    data["update"] = written("update", adapted)
     made: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
     added: dict[Sent, int] = {kind: len(each) - len(stream.data) for kind, each in data.items()}
     net: dict[Sent, float] = {
