@@ -85,7 +85,7 @@ class ContextCoder:
             for decoder, own, latent in zip(decoders, indices, known, strict=True):
                 symbols = [self._decoded(decoder, probabilities) for _, probabilities in _in_parts(own)]
                 values = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *symbols]) - RADIUS)
-                latent[channels, squares] = values.to(latent.dtype).unflatten(0, (channels.stop - channels.start, -1))
+                latent[channels, squares] = values.to(latent.dtype).view(channels.stop - channels.start, -1)
         latents = known.to(torch.int32).numpy()
         if self.encode(latents, rate) != [bytes(data) for data in streams]:
             raise BitstreamError("the bytes are not those of any latent of this size: damaged or too long")

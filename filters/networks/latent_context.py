@@ -52,8 +52,8 @@ class _Round(torch.autograd.Function):
         return torch.round(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0]
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -121,9 +121,9 @@ class _ClippedRelu(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Any) -> Any:
         (is_inside,) = ctx.saved_tensors
-        return gradient * is_inside
+        return gradients[0] * is_inside
 
 
 def _activation(x: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ class LatentContext(nn.Module):
         seen = latent[:, own] * even_squares(latent) if half else torch.zeros_like(latent[:, own])
         decoded = torch.cat([latent[:, : own.start], seen], dim=1) / LATENT_UNIT
         out: Tensor = self.groups[group](decoded, 2 * rate + half)
-        return out.unflatten(1, (3 * self.n_mixtures, own.stop - own.start))
+        return out.view(len(out), 3 * self.n_mixtures, own.stop - own.start, *out.shape[2:])
 
     def mixture(self, outputs: Tensor) -> Mixture:
         """The indices that outputs (N, 3 * K, c, H, W) stand for."""

@@ -203,11 +203,12 @@ class ContextAutoencoderTask:
         mean_weight = torch.exp(torch.log(weights).mean())
         scale = (mean_weight / weights[rate]) ** 0.5
         bits = -torch.log2(likelihood).sum(dim=(1, 2, 3)) / (pictures.shape[2] * pictures.shape[3])
-        return (scale * (weights[rate] * errors + bits)).mean()
+        loss: Tensor = (scale * (weights[rate] * errors + bits)).mean()
+        return loss
 
     def validate(self, device: torch.device) -> Mapping[str, float]:
         """PSNR and estimated bits per pixel on the validation patches, at each operating point."""
-        figures = {}
+        figures: dict[str, float] = {}
         for point in range(len(self._weights)):
             name = "" if len(self._weights) == 1 else f"{point}_"
             psnr_db, bpp = rate_and_psnr(self.network, self._validation, point, device)
