@@ -23,10 +23,10 @@ from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.experiments.records import unit_rows
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
-from vvc_nnr.experiments.runs import tool_by_tool
 from vvc_nnr.experiments.runs.manifest import ListedPictures, read_manifest
 from vvc_nnr.experiments.runs.run import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
@@ -346,7 +346,7 @@ def test_a_cut_off_run_goes_on_and_tables_are_the_same(
     clip: Source, options: ToolOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = replace(options, qps=(32, 37))
-    write, n_left = tool_by_tool.write_rows, [1]
+    write, n_left = unit_rows.write_rows, [1]
 
     def cutting(*given: object) -> None:
         if not n_left[0]:
@@ -356,7 +356,7 @@ def test_a_cut_off_run_goes_on_and_tables_are_the_same(
 
     run_tool_by_tool([clip], tmp_path / "whole", options, PROVENANCE)
     with monkeypatch.context() as patched:
-        patched.setattr(tool_by_tool, "write_rows", cutting)
+        patched.setattr(unit_rows, "write_rows", cutting)
         with pytest.raises(KeyboardInterrupt):
             run_tool_by_tool([clip], tmp_path / "cut", options, PROVENANCE)
     n_rows = len(timeless(tmp_path / "whole" / "tool_by_tool.tsv"))

@@ -162,8 +162,7 @@ def test_shards_and_a_network_that_fails(
 ) -> None:
     rows = (SmallRow(), AbsentRow(), SmallRow("other"))
     monkeypatch.delenv("VVC_NNR_PEER", raising=False)
-    for module in ("run", "model_zoo"):
-        monkeypatch.setattr(f"vvc_nnr.experiments.runs.{module}.ROWS", rows)
+    monkeypatch.setattr("vvc_nnr.experiments.runs.model_zoo.ROWS", rows)
 
     def command(name: str, *words: str) -> list[str]:
         return ["experiment", "model-zoo", "--out", str(tmp_path / name), "--qps", "-30", *words]
