@@ -114,8 +114,8 @@ class UnitsError(VvcNnrError, RuntimeError):
         named = [f"{each.unit}: {shown(each.error, 300)}" for each in failures[:_MAX_NAMES]]
         more = f"; and {len(failures) - _MAX_NAMES} more" if len(failures) > _MAX_NAMES else ""
         super().__init__(
-            f"{len(failures)} of {n_units} units failed: {'; '.join(named)}{more}. All others are done and kept; "
-            f"run it again, and these alone run (logs: {logs})"
+            f"{len(failures)} of {n_units} units failed: {'; '.join(named)}{more}. All others that need nothing of "
+            f"them are done and kept; run it again, and only what is missing runs (logs: {logs})"
         )
         self.failures = tuple(failures)
         self.n_units = n_units

@@ -27,6 +27,7 @@ from vvc_nnr.filters.bundled import network_path, zoo_path
 from vvc_nnr.filters.in_stream import carried_filters
 from vvc_nnr.filters.picture_file import PictureFile, decode_picture_file, encode_picture_file
 from vvc_nnr.filters.zoo import load_network
+from vvc_nnr.network_file import is_special
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import png_bytes, read_image
 from vvc_nnr.sequences.source import open_writer
@@ -189,6 +190,8 @@ class ImageDecode(Command):
         """
         if (self.output is None) == (self.out_dir is None):
             raise InputError("output, out_dir: one of them must be given")
+        if self.output is not None and self.output.suffix.lower() != ".png" and not is_special(self.output):
+            raise InputError(f"{self.output}: images are written as .png; change the name")
         data = read_bytes(self.input)
         with naming(self.input):
             file = PictureFile.from_bytes(data)

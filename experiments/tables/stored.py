@@ -22,7 +22,7 @@ from vvc_nnr.experiments.records.settings import (
     run_remarks,
 )
 from vvc_nnr.experiments.records.tsv import RowTable, read_rows
-from vvc_nnr.experiments.records.unit_rows import rows_on_the_way, units_folder
+from vvc_nnr.experiments.records.unit_rows import UNITS_FOLDER, rows_on_the_way, units_folder
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     Savings,
@@ -298,6 +298,8 @@ def load(folder: Path | str) -> StoredResults:
         read_zoo(path) if (path / ZOO_ROWS).exists() else None,
     )
     if found.tools is None and found.images is None and found.zoo is None:
+        if (path / UNITS_FOLDER).is_dir():
+            raise InputError(f"{path}: holds shards alone; run the command without --shard, which puts them together")
         names = ", ".join((TOOL_ROWS, IMAGE_ROWS, ZOO_ROWS))
         raise InputError(f"{path}: holds no results of an experiment (none of {names})")
     return found

@@ -449,7 +449,7 @@ def _training(n_steps: int, learning_rate: float, options: AdaptOptions) -> Trai
         ema_decay=1 - 1 / max(2, min(200, n_steps // 10)),
         max_grad_norm=math.inf,
         seed=options.seed,
-        checkpoint_every=max(1, min(500, n_steps // 4)),
+        checkpoint_every=max(1, min(50, n_steps // 4)),
         device="cpu",
     )
 

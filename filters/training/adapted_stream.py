@@ -83,11 +83,15 @@ class AdaptedBase:
             InputError: If it is no coded network, or a decoder would not have it.
         """
         if not is_nnc(path):
-            raise InputError(f"{path}: an update is for a coded network (.nnc); code it first (vvc-nnr compress)")
-        data = read_bytes(path)
-        if at == "hash" and network_by_hash(name_by_hash(data)) is None:
+            raise InputError(
+                f"{path}: an update is for a coded filter (.nnc); take one of the zoo, or code yours first"
+            )
+        found = cls(read_bytes(path), at)
+        with naming(path):
+            found.network()  # what is no filter is not told to go into the stream
+        if at == "hash" and network_by_hash(name_by_hash(found.data)) is None:
             raise InputError(f"{path}: no network of the zoo, which a decoder would have; put it into the stream")
-        return cls(data, at)
+        return found
 
     def network(self, update: bytes | None = None) -> InLoopNetwork:
         """The filter, ready to run; raises as `network_of_nnc`."""
@@ -405,11 +409,11 @@ def _written(
         output_md5=pictures.md5 if is_same_everywhere else None,
     )
     written = insert_sei(stream.data, filter_messages(placed, settings, update), at=run_as.at)
-    plan = planned_pictures(read_vvc_stream(written), lambda found: network_of(found).layout.qp_rule)
+    chroma_format = stream.first.format.chroma_format
+    plan = planned_pictures(read_vvc_stream(written), lambda found: network_of(found, chroma_format).layout.qp_rule)
     running = {each.filter for each in plan}
     (found,) = running if len(running) == 1 else (None,)
     if found is None:
         raise UnsupportedError(f"the filter would not run on all pictures with messages at {run_as.at}: take once")
-    chroma_format = stream.first.format.chroma_format
     assert weights_sha256(network_of(found, chroma_format)) == weights_sha256(base.network(update))
     return written

@@ -42,6 +42,7 @@ def test_images_go_to_a_file_and_back(images, tmp_path, capsys):
     capsys.readouterr()
     assert "holds 2 pictures: give --out-dir" in refused(capsys, "image", "decode", coded, "-o", tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
+    assert "written as .png; change the name" in refused(capsys, "image", "decode", coded, "-o", tmp_path / "c.jpg")
     other = refused(capsys, "image", "decode", coded, "--out-dir", tmp_path, "--network", "autoencoder-1.8bpp")
     assert "two.vnae: coded by the network autoencoder-4.2bpp" in other
     coded.write_bytes(coded.read_bytes()[:-5])

@@ -104,7 +104,9 @@ def test_a_unit_that_fails_stops_no_other(tmp_path: Path, options: ExecutorOptio
     assert done(tmp_path) == {*NAMES} - {"unit2"}
     assert log_path(tmp_path / "logs", "unit2").read_text().startswith("Traceback")
     error = UnitsError([FAILING], 6, tmp_path / "logs")
-    assert str(error).startswith("1 of 6 units failed: unit2: ValueError: unit2 cannot be done. All others are done")
+    assert str(error).startswith(
+        "1 of 6 units failed: unit2: ValueError: unit2 cannot be done. All others that need nothing"
+    )
     assert error.cli_exit_code == 1
     assert UnitsError([Failure("a", "no file", is_known=True)], 6, tmp_path).cli_exit_code == 2
 
