@@ -91,7 +91,10 @@ def _new_folder(place: Path) -> tuple[Path, int | None]:
     try:
         for _ in range(_TRIES):
             path = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{_machine()}_", dir=place))
-            number = _open_folder(path)
+            try:
+                number = _open_folder(path)
+            except FileNotFoundError:
+                continue  # taken for a leftover before it was opened
             if number is None or not _lock(number, wait=True):
                 if number is not None:
                     os.close(number)

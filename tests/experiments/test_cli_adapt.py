@@ -120,7 +120,7 @@ def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, capsys, monkeypatch):
         (["{a}", "-o", "{t}/b.266", "--free", "heads"], "--free"),
         (["{a}", "-o", "-"], "--folder"),
         (["{a}", "-o", "{t}/b.266", "--fps", "25"], "--fps: has no effect"),
-        (["{a}", "-o", "{t}/b.266", "--model", "inloop-postfilter"], "must be .nnc|coded network"),
+        (["{a}", "-o", "{t}/b.266", "--model", "inloop-postfilter"], "must be .nnc|coded filter"),
         (["{a}", "-o", "{t}/b.266", "--free", "gains", "--model", "{t}/none.nnc"], "no such file|none.nnc"),
     ],
 )

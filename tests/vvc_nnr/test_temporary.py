@@ -104,6 +104,22 @@ def test_without_locks_nothing_is_removed(scratch, tmp_path, monkeypatch):
     assert names(scratch) == []
 
 
+def test_a_folder_that_another_process_takes_for_a_leftover_is_made_again(scratch, monkeypatch):
+    """Between its making and its lock there is a moment in which nobody knows whose it is."""
+    taken, open_folder = [], files._open_folder
+
+    def opened(path):
+        if not taken:
+            taken.append(path)
+            path.rmdir()
+        return open_folder(path)
+
+    monkeypatch.setattr(files, "_open_folder", opened)
+    with temporary_folder() as folder:
+        assert folder.is_dir()
+        assert [folder] != taken
+
+
 def test_no_place_for_temporary_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "absent"))
     with pytest.raises(InputError, match="absent: no temporary folder can be made there"), temporary_folder():
