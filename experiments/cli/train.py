@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,8 +43,8 @@ from vvc_nnr.experiments.cli.pictures import (
 )
 from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
-from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
-from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
+from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
+from vvc_nnr.experiments.tables.table import to_markdown
 from vvc_nnr.files import is_stream, write_file
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.inference.choice import BackendName, Precision
@@ -54,7 +54,6 @@ from vvc_nnr.filters.training.adapted_stream import (
     AdaptedBase,
     AdaptedStream,
     BaseAt,
-    MeasuredPictures,
     RunAs,
     adapt_streams,
 )
@@ -300,61 +299,23 @@ class Adapt(Command):
         return streams, updates
 
 
-_LEAST_STREAMS = 3
-_SENT = {"nothing": "nothing", "base": "filter", "update": "filter and update"}
-
-
 def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]) -> Outcome:
     """What adaptation gave, as a table."""
-    kinds = ("gain", "adapted gain")
-    columns = (
-        Column("Stream", text=True),
-        Column("Size", "byte"),
-        Column("Luma before", "dB", digits=3),
-        *(Column(f"{name} {kind}", "dB", digits=3) for kind in kinds for name in _components(found)),
-        Column("Filter", "byte"),
-        Column("Filter and update", "byte"),
-        Column("Net of the filter", "%", digits=2),
-        Column("Net with the update", "%", digits=2),
-        Column("Sent", text=True),
-    )
-    rows = tuple(map(_row, found.streams))
     update = found.update
-    bd_rates = _bd_rates(found.streams)
-    notes = [
-        f"Update of {len(update.data)} bytes: {update.n_values} values were free, {update.n_steps} steps of tuning; "
-        f"{found.description}.",
-        "Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal luma "
-        "with what is added, by the slope of the streams' rates over dB"
-        + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
-    ]
-    notes += [f"{what}: luma BD-rate {value:+.2f} %." for what, value in bd_rates.items()]
     written = [f"{path}: {len(each.data)} bytes" for path, each in zip(streams, found.streams, strict=False)]
     written += [f"{path}: {len(update.data)} bytes" for path in updates]
-    text = "\n".join([*written, "", to_markdown(Table("Adapted filter", columns, rows, tuple(notes))).rstrip()])
+    text = "\n".join([*written, "", to_markdown(adaptation_table(found)).rstrip()])
     data = {
         "update_bytes": len(update.data),
         "n_values": update.n_values,
         "n_steps": update.n_steps,
         "lambda": found.lambda_rd,
         "inference": found.description,
-        "bd_rate_percent": bd_rates,
+        "bd_rate_percent": adaptation_bd_rates(found.streams),
         "outputs": [str(path) for path in (*streams, *updates)],
         "streams": [_stream_data(each) for each in found.streams],
     }
     return Outcome(text, data)
-
-
-def _row(stream: AdaptedStream) -> tuple[Cell, ...]:
-    gains_db = (*stream.base.gain_db(stream.decoded), *stream.adapted.gain_db(stream.decoded))
-    added = (stream.added_bytes["base"], stream.added_bytes["update"])
-    net = (stream.net_percent["base"], stream.net_percent["update"])
-    size = (Path(stream.name).name, stream.n_bytes, stream.decoded.psnr_db[0])
-    return (*size, *gains_db, *added, *net, _SENT[stream.sent])
-
-
-def _components(found: Adaptation) -> tuple[str, ...]:
-    return ("Luma", "Cb", "Cr")[: len(found.streams[0].decoded.psnr_db)]
 
 
 def _stream_data(stream: AdaptedStream) -> dict[str, Any]:
@@ -371,23 +332,3 @@ def _stream_data(stream: AdaptedStream) -> dict[str, Any]:
         "output_bytes": len(stream.data),
         "output_md5": stream.output.md5.hex(),
     }
-
-
-def _bd_rates(streams: Sequence[AdaptedStream]) -> dict[str, float]:
-    """Luma's BD-rate of what is sent, with all bytes counted, where there are streams enough for a curve."""
-    if len(streams) < _LEAST_STREAMS:
-        return {}
-
-    def points(of: Callable[[AdaptedStream], MeasuredPictures], added: Callable[[AdaptedStream], int]) -> list[Point]:
-        return [(float(each.n_bytes + added(each)), of(each).psnr_db[0]) for each in streams]
-
-    anchor = points(lambda each: each.decoded, lambda _: 0)
-    curves = {
-        "the filter as it is, not counted": points(lambda each: each.base, lambda _: 0),
-        "the filter as it is, counted": points(lambda each: each.base, lambda each: each.added_bytes["base"]),
-        "with the update, not counted": points(lambda each: each.adapted, lambda _: 0),
-        "with the update, counted": points(lambda each: each.adapted, lambda each: each.added_bytes["update"]),
-        "as sent": points(lambda each: each.output, lambda each: each.added_bytes[each.sent]),
-    }
-    values = {what: bd_rate_percent(anchor, test).value_percent for what, test in curves.items()}
-    return {what: value for what, value in values.items() if value is not None}

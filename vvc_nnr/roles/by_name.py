@@ -170,7 +170,8 @@ def _role(
     if not number_format_of(name, array).startswith(("float", "bfloat")):
         return TensorRole(Role.CONSTANT, "integers")
     beside = siblings[prefix]
-    if own.endswith("kernel") and (_OUTPUT_NUMBER.search(name) or "bias" in beside):
+    is_of_layer = _OUTPUT_NUMBER.search(name) or "bias" in beside
+    if own.endswith("kernel") and is_of_layer and not _is_vector(shape_of(array)):
         return by_values(TensorRole(Role.WEIGHT, "name"), array)  # a layer's of Keras or Flax, whose filters are last
     if own in ("beta", "gamma") and _is_gdn(prefix, siblings):
         return TensorRole(Role.GDN, "tensors beside it")

@@ -1,0 +1,72 @@
+"""What adapting a filter to the streams of a sequence gave, as a table and as BD-rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
+from vvc_nnr.experiments.tables.table import Cell, Column, Table
+from vvc_nnr.filters.training.adapted_stream import Adaptation, AdaptedStream, MeasuredPictures, Sent
+
+_LEAST_STREAMS = 3
+_SENT: Mapping[Sent, str] = {"nothing": "nothing", "base": "filter", "update": "filter and update"}
+
+
+def adaptation_table(found: Adaptation) -> Table:
+    """A row for each stream: gains in dB, added bytes, net effect in percent of the rate, and what was sent."""
+    kinds = ("gain", "adapted gain")
+    components = ("Luma", "Cb", "Cr")[: len(found.streams[0].decoded.psnr_db)]
+    columns = (
+        Column("Stream", text=True),
+        Column("Size", "byte"),
+        Column("Luma before", "dB", digits=3),
+        *(Column(f"{name} {kind}", "dB", digits=3) for kind in kinds for name in components),
+        Column("Filter", "byte"),
+        Column("Filter and update", "byte"),
+        Column("Net of the filter", "%", digits=2),
+        Column("Net with the update", "%", digits=2),
+        Column("Sent", text=True),
+    )
+    update = found.update
+    notes = [
+        f"Update of {len(update.data)} bytes: {update.n_values} values were free, {update.n_steps} steps of tuning; "
+        f"{found.description}.",
+        "Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal luma "
+        "with what is added, by the slope of the streams' rates over dB"
+        + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
+    ]
+    notes += [f"{what}: luma BD-rate {value:+.2f} %." for what, value in adaptation_bd_rates(found.streams).items()]
+    return Table("Adapted filter", columns, tuple(map(_row, found.streams)), tuple(notes))
+
+
+def adaptation_bd_rates(streams: Sequence[AdaptedStream]) -> dict[str, float]:
+    """Luma's BD-rates in percent of the filter, with its update and as sent, by what they are of.
+
+    Args:
+        streams: Of the same pictures; fewer than three make no curve, and there are none then.
+    """
+    if len(streams) < _LEAST_STREAMS:
+        return {}
+
+    def points(of: Callable[[AdaptedStream], MeasuredPictures], added: Callable[[AdaptedStream], int]) -> list[Point]:
+        return [(float(each.n_bytes + added(each)), of(each).psnr_db[0]) for each in streams]
+
+    anchor = points(lambda each: each.decoded, lambda _: 0)
+    curves = {
+        "the filter as it is, not counted": points(lambda each: each.base, lambda _: 0),
+        "the filter as it is, counted": points(lambda each: each.base, lambda each: each.added_bytes["base"]),
+        "with the update, not counted": points(lambda each: each.adapted, lambda _: 0),
+        "with the update, counted": points(lambda each: each.adapted, lambda each: each.added_bytes["update"]),
+        "as sent": points(lambda each: each.output, lambda each: each.added_bytes[each.sent]),
+    }
+    values = {what: bd_rate_percent(anchor, test).value_percent for what, test in curves.items()}
+    return {what: value for what, value in values.items() if value is not None}
+
+
+def _row(stream: AdaptedStream) -> tuple[Cell, ...]:
+    gains_db = (*stream.base.gain_db(stream.decoded), *stream.adapted.gain_db(stream.decoded))
+    added = (stream.added_bytes["base"], stream.added_bytes["update"])
+    net = (stream.net_percent["base"], stream.net_percent["update"])
+    size = (Path(stream.name).name, stream.n_bytes, stream.decoded.psnr_db[0])
+    return (*size, *gains_db, *added, *net, _SENT[stream.sent])
