@@ -29,6 +29,7 @@ from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import load_into
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
+from vvc_nnr.filters.inference.torch import training_precision
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.foreign import declared_layout
@@ -404,7 +405,7 @@ def _seconds_per_step(task: RateTask, batch_size: int) -> float:
 
     def seconds(step: int) -> float:
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+        with training_precision(torch.device("cpu")):
             loss = task.loss(step, batch_size, torch.device("cpu"))
         loss.backward()  # type: ignore[no-untyped-call]
         return time.perf_counter() - start

@@ -100,3 +100,14 @@ def choose_device(name: str) -> torch.device:
     if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device {name!r} is not available; use cpu or auto")
     return torch.device(name)
+
+
+def training_precision(device: torch.device) -> torch.autocast:
+    """A block in which convolutions run in bfloat16 where the device computes in it, and in float32 elsewhere.
+
+    A GPU does, and a processor with AVX-512 BF16 or AMX. Emulated, it takes ten times as long as float32.
+    """
+    is_native = device.type != "cpu" or any(
+        getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_native)

@@ -32,6 +32,7 @@ from vvc_nnr.bitstream.qp import qp_limits, step_size
 from vvc_nnr.coding.update import apply_update, code_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import make_folder, read_bytes, write_file
+from vvc_nnr.filters.inference.torch import training_precision
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.planes import N_LUMA_PLANES, N_PLANES
 from vvc_nnr.filters.training.fine_tuning import RateProxy
@@ -255,7 +256,7 @@ class AdaptationTask:
             for number in range(-(-min(SOLVING_CROPS, self._n_crops_of_all()) // batch_size)):
                 rng = np.random.default_rng([self._seed, 2 << 40, number])
                 inputs, qps, targets, weights = self._batch(rng, batch_size)
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad(), training_precision(torch.device("cpu")):
                     output = self._base(inputs, qps)
                 residuals = self._inside(targets - output.float())
                 rows = self._rows(features.pop())
@@ -490,7 +491,7 @@ def _planned_steps(task: AdaptationTask, options: AdaptOptions, folder: Path, id
 def _step_s(task: AdaptationTask, batch_size: int, number: int) -> float:
     """Seconds that one step takes; nothing is learnt."""
     start_s = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16):
+    with training_precision(torch.device("cpu")):
         loss = task.loss((1 << 40) + number, batch_size, torch.device("cpu"))
     loss.backward()  # type: ignore[no-untyped-call]
     task.network.zero_grad(set_to_none=True)

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import make_folder, open_input, read_bytes, write_file
-from vvc_nnr.filters.inference.torch import choose_device
+from vvc_nnr.filters.inference.torch import choose_device, training_precision
 from vvc_nnr.model.torch_file import check_records
 
 OptimiserName: TypeAlias = Literal["adamw", "muon"]
@@ -379,7 +379,7 @@ def _step(
     state.optimiser.clear()
     is_quantised = state.step >= options.n_steps * (1 - options.quantised_share)
     with quantised_weights(network, options.quantised_bits) if is_quantised else nullcontext():
-        with torch.autocast(device.type, torch.bfloat16):
+        with training_precision(device):
             loss = task.loss(workers.batch_number(state.step), options.batch_size, device)
         if not torch.isfinite(loss):
             raise VvcNnrError(f"the loss is {float(loss.detach())} at step {state.step}: try a lower learning rate")

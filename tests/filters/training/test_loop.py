@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
-from vvc_nnr.filters.inference.torch import choose_device
+from vvc_nnr.filters.inference.torch import choose_device, training_precision
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.layout import RUNS, parse_layout
@@ -593,3 +593,12 @@ def test_pictures_without_colour_can_be_learned_from(pair_folder, tmp_path):
     task = InLoopTask(InLoopFilter(4, 1), pairs, pairs, seed=0, crop=12)
     train(task, OPTIONS, tmp_path / "a.pt")
     assert all(torch.isfinite(value).all() for value in weights(task).values())
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_bfloat16_is_for_processors_that_compute_in_it(has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_bfloat16)
+    with training_precision(torch.device("cpu")):
+        out = nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))
+    assert out.dtype == (torch.bfloat16 if has_bfloat16 else torch.float32)
