@@ -26,7 +26,7 @@ from vvc_nnr.filters.networks.latent_context import (
     even_squares,
     symbol_frequencies,
 )
-from vvc_nnr.filters.networks.latent_search import ROUNDS, searched_latents
+from vvc_nnr.filters.networks.latent_search import STEPS, searched_latents
 
 Pictures: TypeAlias = NDArray[np.uint8]
 Latents: TypeAlias = NDArray[np.int32]
@@ -208,8 +208,8 @@ def check_rate(network: ContextAutoencoder, rate: int) -> None:
 
 def check_effort(effort: int) -> None:
     """Raises InputError for an effort out of range."""
-    if not 0 <= effort < len(ROUNDS):
-        raise InputError(f"effort {effort}: must be 0 to {len(ROUNDS) - 1}")
+    if not 0 <= effort < len(STEPS):
+        raise InputError(f"effort {effort}: must be 0 to {len(STEPS) - 1}")
 
 
 def latents_of(network: ContextAutoencoder, pictures: Pictures, rate: int, effort: int = 0) -> Latents:
@@ -217,7 +217,7 @@ def latents_of(network: ContextAutoencoder, pictures: Pictures, rate: int, effor
     tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
     tensor = tensor.contiguous(memory_format=torch.channels_last)
     rates = torch.full((len(tensor),), rate)
-    latent = searched_latents(network.eval(), tensor, rates, ROUNDS[effort])
+    latent = searched_latents(network.eval(), tensor, rates, STEPS[effort])
     return latent.to(torch.int32).contiguous().numpy()
 
 

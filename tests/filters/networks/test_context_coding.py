@@ -195,7 +195,7 @@ def test_the_search_costs_no_more_and_its_bytes_decode(context_network):
             error = ((network.synthesise(latent, rate) - tensor) ** 2).mean(dim=1).sum(dim=(1, 2)) * 255**2
         return bits + network.distortion_weights[rate] * error
 
-    plain, found = (searched_latents(network, tensor, rate, n_rounds) for n_rounds in (0, 4))
+    plain, found = (searched_latents(network, tensor, rate, n_steps) for n_steps in (0, 30))
     assert (cost_bits(found) <= cost_bits(plain)).all()
     assert (cost_bits(found) < cost_bits(plain)).any()
     assert torch.equal(found, torch.round(found))
@@ -241,3 +241,9 @@ def test_bad_input_is_refused(context_network):
         network.context.groups[0].conv0.bias.fill_(torch.inf)
     with pytest.raises(VvcNnrError, match="prior's weights are not finite"):
         ContextCoder(network)
+
+
+def test_a_pictures_bytes_do_not_depend_on_those_beside_it(context_network):
+    network, pictures = context_network(), patches(18, 16, 16)
+    together = encode_pictures(network, pictures, effort=1)
+    assert encode_pictures(network, pictures[[17, 3]], effort=1) == [together[17], together[3]]
