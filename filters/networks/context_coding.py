@@ -91,7 +91,8 @@ class ContextCoder:
         known = torch.zeros(len(streams), self._n_latents, height, width, dtype=torch.float64)
         for group, half in self._order():
             channels, squares = self._context.channels(group), _squares(known, half)
-            strips, symbols = [], [[] for _ in streams]
+            strips: list[Tensor] = []
+            symbols: list[list[NDArray[np.int32]]] = [[] for _ in streams]
             for strip in self._indices(known, rate, group, half):
                 strips.append(strip[:, :, :, 1:])
                 for reader, own, found in zip(readers, strip[:, :, :, :1], symbols, strict=True):
