@@ -294,28 +294,34 @@ def _file_series(method: ImageMethod, means: Sequence[ImageMean]) -> Series:
 
 
 def _network_series(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> Iterator[Series]:
-    """The autoencoders as trained, a curve for each architecture."""
+    """The autoencoders as trained, a curve for each architecture, and for each that has several operating points."""
     architectures = {row.network: row.architecture for row in networks}
     trained = [mean for mean in means if mean.method in AUTOENCODER_METHODS and mean.weights == ORIGINAL]
     curves: dict[tuple[str, ImageMethod], list[ImageMean]] = {}
     for mean in sorted(trained, key=lambda mean: mean.bpp):
-        curves.setdefault((architectures.get(mean.setting, ""), mean.method), []).append(mean)
-    for place, ((architecture, method), found) in enumerate(curves.items()):
+        together = architectures.get(mean.setting, "") if mean.operating_point is None else mean.curve_name
+        curves.setdefault((together, mean.method), []).append(mean)
+    for place, ((together, method), found) in enumerate(curves.items()):
         points = tuple((mean.bpp, mean.psnr_db) for mean in found)
-        label = METHOD_TITLES[method] + (f" ({architecture})" if len(curves) > 1 else "")
+        label = METHOD_TITLES[method] + (f" ({together})" if len(curves) > 1 else "")
         marker = NETWORK_MARKERS[place % len(NETWORK_MARKERS)]
-        yield Series(label, points, 1, marker, "solid", tuple(mean.setting for mean in found))
+        yield Series(label, points, 1, marker, "solid", tuple(mean.name for mean in found))
 
 
 def _decoded_series(means: Sequence[ImageMean]) -> Iterator[Series]:
-    """The autoencoders with decoded weights, a mark for each kind of them."""
-    kinds = list(dict.fromkeys(mean.weights for mean in means if mean.weights not in (NO_WEIGHTS, ORIGINAL)))
-    for place, weights in enumerate(kinds):
-        found = sorted((mean for mean in means if mean.weights == weights), key=lambda mean: mean.bpp)
+    """The autoencoders with decoded weights: a mark for each kind of them, a curve for operating points of one."""
+    curves: dict[tuple[str, str], list[ImageMean]] = {}
+    for mean in sorted(means, key=lambda mean: mean.bpp):
+        if mean.weights not in (NO_WEIGHTS, ORIGINAL):
+            together = "" if mean.operating_point is None else mean.curve_name
+            curves.setdefault((together, mean.weights), []).append(mean)
+    for place, ((together, weights), found) in enumerate(curves.items()):
         points = tuple((mean.bpp, mean.psnr_db) for mean in found)
-        label = RECONSTRUCTED + (f", {weights_title(weights)}" if len(kinds) > 1 else "")
-        names = tuple(f"{mean.setting}, {weights_title(weights)}" for mean in found)
-        yield Series(label, points, 2, _DECODED_LOOKS[place % len(_DECODED_LOOKS)][0], "none", names)
+        marker, line = _DECODED_LOOKS[place % len(_DECODED_LOOKS)]
+        label = RECONSTRUCTED + (f" ({together})" if together else "")
+        label += f", {weights_title(weights)}" if len(curves) > 1 else ""
+        names = tuple(f"{mean.name}, {weights_title(weights)}" for mean in found)
+        yield Series(label, points, 2, marker, line if together else "none", names)
 
 
 def _paper_series() -> Iterator[Series]:

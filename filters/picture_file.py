@@ -37,8 +37,9 @@ from vvc_nnr.filters.zoo import LoadedNetwork, network_tensors
 Rgb: TypeAlias = NDArray[np.uint8]
 MAGIC = b"VNAE"
 VERSION = 1
-MAX_PIXELS = 1 << 24
+MAX_SIDE, MAX_PIXELS = 1 << 14, 1 << 24
 """Of one picture."""
+_ALLOWED = f"must have 1 to {MAX_PIXELS} pixels, and sides of at most {MAX_SIDE}"
 _ID_BYTES, _CHECKSUM_BYTES = 8, 4
 _MAX_NAME_BYTES = 255
 _MAX_VARINT_BYTES = 5
@@ -162,8 +163,8 @@ def _runs(reader: _Reader) -> Iterator[tuple[tuple[int, int, int], int]]:
     for _ in range(reader.varint("number of runs")):
         width, height, rate, count = (reader.varint("run") for _ in range(4))
         n_pictures += count
-        if not 0 < width * height <= MAX_PIXELS:
-            raise BitstreamError(f"a picture of {width}x{height}: must have 1 to {MAX_PIXELS} pixels", field="run")
+        if not _is_allowed(width, height):
+            raise BitstreamError(f"a picture of {width}x{height}: {_ALLOWED}", field="run")
         if n_pictures > reader.n_left:
             raise BitstreamError(f"{n_pictures} pictures in {reader.n_left} bytes", field="run")
         yield (width, height, rate), count
@@ -251,5 +252,11 @@ def _checked_network(network: LoadedNetwork) -> BundledAutoencoder:
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or shape[2] != 3 or not 0 < shape[0] * shape[1] <= MAX_PIXELS:
-        raise ShapeError(f"a picture of shape {shape}: must be (H, W, 3) with 1 to {MAX_PIXELS} pixels")
+    if len(shape) != 3 or shape[2] != 3:
+        raise ShapeError(f"a picture of shape {shape}: must be (H, W, 3)")
+    if not _is_allowed(shape[1], shape[0]):
+        raise ShapeError(f"a picture of {shape[1]}x{shape[0]}: {_ALLOWED}")
+
+
+def _is_allowed(width: int, height: int) -> bool:
+    return 0 < max(width, height) <= MAX_SIDE and 0 < width * height <= MAX_PIXELS

@@ -123,6 +123,8 @@ END_FLAGS = Flags(
         "archs": Texts,
         "formats": door(choices(*get_args(ImageFormat)), "NAME,...", ",".join),
         "stride": POSITIVE,
+        "rates": WHOLE_NUMBERS,
+        "effort": NATURAL,
     },
 )
 _PEER = os.environ.get(PEER_VARIABLE, "")

@@ -177,6 +177,12 @@ class ToolRow:
         return {**place, "QPs": self.qp, "networks": self.network or None}
 
 
+def point_name(network: str, operating_point: int | None, effort: int = 0) -> str:
+    """What tables call a network at one of its operating points, such as "context-autoencoder@3, effort 2"."""
+    point = "" if operating_point is None else f"@{operating_point}"
+    return network + point + (f", effort {effort}" if effort else "")
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRow:
     """One image of the end-to-end experiment.
@@ -192,6 +198,8 @@ class ImageRow:
         psnr_db: PSNR in dB over the three channels together, peak 255, inf for identical images.
         ssim: SSIM, mean over the three channels.
         ms_ssim: MS-SSIM, mean over the three channels, None for an image too small for five scales.
+        operating_point: Of a network that has several rates which one, from 0; None for all others.
+        effort: How long its encoder searched, 0 to 3; 0 for all others.
 
     Raises:
         ValueError: If a number is out of its range, or method and weights do not go together.
@@ -207,17 +215,21 @@ class ImageRow:
     psnr_db: float
     ssim: float
     ms_ssim: float | None
+    operating_point: int | None = None
+    effort: int = 0
 
     def __post_init__(self) -> None:
         if (self.method in AUTOENCODER_METHODS) != is_weights(self.weights):
             raise ValueError(f"method {self.method!r} with weights {self.weights!r}")
         ranges: Ranges = {"n_bytes": (0, MAX_COUNT), "bpp": (0, MAX_FINITE), "psnr_db": (0, math.inf)}
-        check_ranges(self, {**ranges, "ssim": _SSIM_RANGE, "ms_ssim": (0, 1)})
+        points = dict.fromkeys(("operating_point", "effort"), (0, MAX_COUNT))
+        check_ranges(self, {**ranges, **points, "ssim": _SSIM_RANGE, "ms_ssim": (0, 1)})
 
     @property
-    def key(self) -> tuple[str, ImageMethod, str, str, str]:
+    def key(self) -> tuple[str, ImageMethod, str, str, str, int | None, int]:
         """What this row is about; a run writes each key once."""
-        return (self.image, self.method, self.setting, self.weights, self.network_sha256)
+        about = (self.image, self.method, self.setting, self.weights, self.network_sha256)
+        return (*about, self.operating_point, self.effort)
 
     @property
     def axes(self) -> Axes:
@@ -385,7 +397,7 @@ class KeyedRow(Protocol):
     """A row that knows what it is about, and where it is on the axes of a plan."""
 
     @property
-    def key(self) -> tuple[str | int | float, ...]:
+    def key(self) -> tuple[str | int | float | None, ...]:
         """What the row is about."""
         ...
 

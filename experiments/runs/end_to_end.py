@@ -37,9 +37,10 @@ from vvc_nnr.codec.image_formats import (
     encoder_versions,
     image_codings,
 )
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.plots import end_to_end_figure
 from vvc_nnr.experiments.records.provenance import IMAGE_AVERAGING, IMAGE_RATE, Conventions, Provenance
-from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow
+from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, point_name
 from vvc_nnr.experiments.records.settings import InputDigests, Plan, known_inputs, picture_digests, tell_copies
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.unit_rows import UnitRows, unit_key
@@ -63,8 +64,11 @@ from vvc_nnr.experiments.tables.stored import (
     read_images,
 )
 from vvc_nnr.experiments.tables.table import Table
-from vvc_nnr.files import make_folder, write_file
+from vvc_nnr.files import make_folder, naming, write_file
 from vvc_nnr.filters.inference.torch import torch_threads
+from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
+from vvc_nnr.filters.networks.context_coding import check_effort
+from vvc_nnr.filters.picture_codecs import BundledCodec, PictureCodec, highest_rate
 from vvc_nnr.filters.zoo import LoadedNetwork, n_parameters
 from vvc_nnr.sequences.metrics import ms_ssim_rgb, psnr_db, ssim_rgb
 from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, UnitsError, share_of
@@ -82,6 +86,8 @@ _ENCODE_S: Mapping[ImageFormat, float] = {"jpeg": 0.02, "webp": 0.12, "avif": 1.
 _SCORE_S = 0.9
 _PARAMETER_S = 2.4e-6
 """For a million pixels on one core, measured: a file, its decoding with the scores, and a network by its parameters."""
+_CONTEXT_S = (20.0, 35.0, 50.0, 95.0)
+"""Likewise for a context prior, by the effort of its search."""
 _PICTURE_PIXELS = 800
 """What each picture costs besides is as much as of so many more pixels."""
 _N_SEARCHED = 9
@@ -89,8 +95,8 @@ _N_SEARCHED = 9
 
 Picture: TypeAlias = NDArray[np.uint8]
 Named: TypeAlias = tuple[str, Picture]
-Key: TypeAlias = tuple[str, ImageMethod, str, str, str]
-"""What a row is about: picture, method, setting, weights, digest of the network's file."""
+Key: TypeAlias = tuple[str, ImageMethod, str, str, str, int | None, int]
+"""What a row is about: picture, method, setting, weights, digest of the network's file, operating point, effort."""
 
 
 class Scores(NamedTuple):
@@ -99,6 +105,38 @@ class Scores(NamedTuple):
     psnr_db: float
     ssim: float
     ms_ssim: float | None
+
+
+class OperatingPoint(NamedTuple):
+    """A network at one of its rates.
+
+    Attributes:
+        codec: What codes pictures there.
+        number: Which of its operating points; None of a network that has none.
+        effort: How long its encoder searches.
+    """
+
+    codec: PictureCodec
+    number: int | None
+    effort: int
+
+
+class _Coder(NamedTuple):
+    """A network with one kind of weights at one operating point."""
+
+    state: NetworkState
+    point: OperatingPoint
+
+    @property
+    def name(self) -> str:
+        """The network's, with the point."""
+        return point_name(self.state.row.network, self.point.number, self.point.effort)
+
+    def key(self, image: str) -> Key:
+        """What the row of an image is about."""
+        method: ImageMethod = "cnn-ae-estimate" if self.point.codec.is_estimate else "cnn-ae"
+        row = self.state.row
+        return (image, method, row.network, row.weights, row.network_sha256, self.point.number, self.point.effort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +154,12 @@ class EndToEndOptions:
         formats: Whose files stand beside them: jpeg, webp, avif, jpeg2000, jpegxl.
         subsampling: Chroma format of JPEG and AVIF.
         stride: What the sides of a network's pictures must be multiples of; default: as it says, else found by trying.
+        rates: Operating points of networks that have several, from 0 at the lowest rate on. Default: all.
+        effort: How long the encoders of networks with a context prior search for fewer bits, 0 to 3.
 
     Raises:
-        InputError: If a compression or format is named twice, a format's encoder is not
-            installed, or photographs are missing.
+        InputError: If a compression, format or rate is named twice, a format's encoder is not
+            installed, photographs are missing, or the effort is out of range.
     """
 
     networks: Sequence[str] = NETWORKS
@@ -131,15 +171,45 @@ class EndToEndOptions:
     formats: tuple[ImageFormat, ...] = FORMATS
     subsampling: JpegSubsampling = "444"
     stride: int | None = None
+    rates: Sequence[int] | None = None
+    effort: int = 0
 
     def __post_init__(self) -> None:
         check_once(self.compressions)
         check_photographs(self.compressions, self.photographs, self.n_crops)
         image_codings(self.formats, self.subsampling)
+        check_effort(self.effort)
+        if self.rates is not None and (not self.rates or len(set(self.rates)) < len(self.rates)):
+            raise InputError(f"rates {', '.join(map(str, self.rates)) or 'none'}: each must be there once")
 
     def given(self, modules: Sequence[LoadedNetwork] = ()) -> list[GivenNetwork]:
-        """The autoencoders, and those of the caller's own beside them; raises as `given_autoencoders`."""
-        return given_autoencoders(self.networks, self.originals, self.archs, modules, self.stride)
+        """The autoencoders, and those of the caller's own beside them.
+
+        Raises:
+            InputError, BitstreamError, UnsupportedError: As `given_autoencoders`; and if none of them has the operating
+                points or the search that is asked for.
+        """
+        networks = given_autoencoders(self.networks, self.originals, self.archs, modules, self.stride)
+        has_points = False
+        for network in networks:
+            with naming(network.any_state.path):
+                has_points |= self.points_of(network.codec)[0].number is not None
+        if not has_points and (self.rates is not None or self.effort):
+            asked = f"effort {self.effort}" if self.rates is None else f"rates {', '.join(map(str, self.rates))}"
+            raise InputError(f"{asked}: none of the networks has operating points, such as context-autoencoder has")
+        return networks
+
+    def points_of(self, codec: PictureCodec | None) -> list[OperatingPoint]:
+        """The operating points at which a network is run, in their order; of one that has none, itself.
+
+        Raises:
+            InputError: If it has no such point.
+        """
+        assert codec is not None
+        if not isinstance(codec, BundledCodec) or not isinstance(codec.network, ContextAutoencoder):
+            return [OperatingPoint(codec, None, 0)]
+        numbers = range(highest_rate(codec.network) + 1) if self.rates is None else sorted(self.rates)
+        return [OperatingPoint(replace(codec, rate=each, effort=self.effort), each, self.effort) for each in numbers]
 
     def coding(self, folder: Path) -> CodingOptions:
         """How the networks are compressed, with their files in a folder of results."""
@@ -151,13 +221,13 @@ class ImageUnit:
     """Some pictures through one codec.
 
     Attributes:
-        codec: Name of an autoencoder, or title of a format.
+        codec: Name of an autoencoder with its operating point, or title of a format.
         weights: Which weights of the autoencoder, "none" for files.
         codings: What files there are, none of an autoencoder.
         start: The first picture.
         count: How many.
         cost_s: About how many seconds that takes on one core.
-        near: The autoencoder around whose rate files are looked for; empty for those of a curve.
+        near: The autoencoder and operating point around whose rate files are looked for; empty for those of a curve.
         target_bpp: That rate, None while it is not known.
         key: A digest of all that its rows follow from; empty while that is not known.
     """
@@ -206,12 +276,15 @@ def image_units(sizes: Sequence[tuple[int, int]], options: EndToEndOptions, netw
         networks: The autoencoders.
     """
     millions = [(height * width + _PICTURE_PIXELS) / 1e6 for height, width in sizes]
-    first, near = [], []
+    first, near, names = [], [], []
     for network in networks:
+        points = options.points_of(network.codec)
+        names += [point_name(network.name, point.number, point.effort) for point in points]
         picture_s = _SCORE_S + n_parameters(network.any_state.network) * _PARAMETER_S
+        picture_s += 0 if points[0].number is None else _CONTEXT_S[options.effort]
         groups = [(count, picture_s * sum(millions[start : start + count])) for start, count in _groups(sizes)]
-        for weights in network.weights(options.compressions):
-            first += [ImageUnit(network.name, weights, (), *part) for part in _parts(groups)]
+        for name, weights in itertools.product(names[-len(points) :], network.weights(options.compressions)):
+            first += [ImageUnit(name, weights, (), *part) for part in _parts(groups)]
     for format in options.formats:
         codings = tuple(image_codings((format,), options.subsampling))
         encode_s = _ENCODE_S[format]
@@ -220,8 +293,8 @@ def image_units(sizes: Sequence[tuple[int, int]], options: EndToEndOptions, netw
         parts = _parts((1, each * curve_s) for each in millions)
         first += [ImageUnit(title, NO_WEIGHTS, codings, *part) for part in parts]
         search_s = sum(millions) * (_N_SEARCHED * encode_s + 2 * (encode_s + _SCORE_S))
-        for network, coding in itertools.product(networks, codings):
-            near.append(ImageUnit(title, NO_WEIGHTS, (coding,), 0, len(sizes), search_s, network.name))
+        for name, coding in itertools.product(names, codings):
+            near.append(ImageUnit(title, NO_WEIGHTS, (coding,), 0, len(sizes), search_s, name))
     return first, near
 
 
@@ -252,10 +325,17 @@ class EndToEndExperiment:
 
     Args:
         states: The autoencoders with each of their weights.
+        options: At which operating points they run.
     """
 
-    def __init__(self, states: Sequence[NetworkState]) -> None:
-        self._states = {(state.row.network, state.row.weights): state for state in states}
+    def __init__(self, states: Sequence[NetworkState], options: EndToEndOptions) -> None:
+        coders = [_Coder(state, point) for state in states for point in options.points_of(state.codec)]
+        self._coders = {(coder.name, coder.state.row.weights): coder for coder in coders}
+
+    def sha256_of(self, unit: ImageUnit) -> str | None:
+        """The digest of the network's file that a unit is about; None of files of a format."""
+        coder = self._coders.get((unit.codec, unit.weights))
+        return coder and coder.state.row.network_sha256
 
     def measure(self, unit: ImageUnit, named: Sequence[Named]) -> list[ImageRow]:
         """The rows of a unit, with one thread: no bit of an autoencoder depends on where its unit runs.
@@ -270,7 +350,7 @@ class EndToEndExperiment:
         """
         with torch_threads(1):
             if not unit.codings:
-                return list(_autoencoder_rows(self._states[unit.codec, unit.weights], named))
+                return list(_autoencoder_rows(self._coders[unit.codec, unit.weights], named))
             qualities: Iterable[int] = unit.codings[0].curve
             if unit.target_bpp is not None:
                 pictures = [picture for _, picture in named]
@@ -287,24 +367,23 @@ class EndToEndExperiment:
         """
         own = names[unit.start : unit.start + unit.count]
         if not unit.codings:
-            state = self._states[unit.codec, unit.weights]
-            return all(_state_key(name, state) in rows for name in own)
+            return all(self._coders[unit.codec, unit.weights].key(name) in rows for name in own)
         if unit.target_bpp is None:
             each = itertools.product(own, unit.codings, unit.codings[0].curve)
             return all(_file_key(name, coding, quality) in rows for name, coding, quality in each)
         return _is_around(unit.codings[0], unit.target_bpp, own, rows)
 
     def targets_bpp(self, names: Sequence[str], rows: Mapping[Key, ImageRow]) -> dict[str, float]:
-        """The mean rate of each autoencoder with the first of its weights, of those that have all rows."""
-        firsts = {network: state for (network, _), state in reversed(self._states.items())}
-        keys = {network: [_state_key(name, state) for name in names] for network, state in firsts.items()}
-        whole = {network: each for network, each in keys.items() if all(key in rows for key in each)}
-        return {network: fmean(rows[key].bpp for key in each) for network, each in whole.items()}
+        """The mean rate of each autoencoder and point with the first of its weights, of those that have all rows."""
+        firsts = {coder_name: coder for (coder_name, _), coder in reversed(self._coders.items())}
+        keys = {coder_name: [coder.key(name) for name in names] for coder_name, coder in firsts.items()}
+        whole = {coder_name: each for coder_name, each in keys.items() if all(key in rows for key in each)}
+        return {coder_name: fmean(rows[key].bpp for key in each) for coder_name, each in whole.items()}
 
     def place_of(self, names: Sequence[str], codings: Sequence[ImageCoding]) -> Callable[[Key], tuple[int, ...]]:
         """What rows are sorted by: networks and pictures; formats, qualities, pictures and what is counted."""
         places = {name: place for place, name in enumerate(names)}
-        networks = {_state_key("", state): (0, place) for place, state in enumerate(self._states.values())}
+        networks = {coder.key(""): (0, place) for place, coder in enumerate(self._coders.values())}
         formats = list(dict.fromkeys(coding.format for coding in codings))
         files = {
             _file_key("", coding, quality): (1, formats.index(coding.format), quality, place)
@@ -377,7 +456,7 @@ def write_unit(
 @functools.lru_cache(maxsize=1)
 def _experiment(base: UnitSetup[EndToEndOptions, ImageRow]) -> EndToEndExperiment:
     """The experiment of a run in this process."""
-    return EndToEndExperiment(base.states())
+    return EndToEndExperiment(base.states(), base.options)
 
 
 def plan_end_to_end(
@@ -500,10 +579,9 @@ class _ImageWork:
         if writer is not None:
             earlier = ((row.setting, row.weights, row.network_sha256) for row in writer.existing)
             note_networks(self.folder / IMAGE_NETWORKS, states, self.header, earlier)
-        experiment = EndToEndExperiment(states)
+        experiment = EndToEndExperiment(states, self.options)
         names = [name for name, _ in self.named]
         place_of = experiment.place_of(names, image_codings(self.options.formats, self.options.subsampling))
-        sha256s = {(row.network, row.weights): row.network_sha256 for row in base.networks}
         pictures = place.units / f"images_{unit_key(self.inputs)}.npz"
         errors: list[UnitsError] = []
         for units in image_units(_sizes([picture for _, picture in self.named]), self.options, self.networks):
@@ -515,7 +593,7 @@ class _ImageWork:
                 for unit in share_of(units, execution.shard)
                 if not unit.near or unit.near in targets_bpp
             ]
-            missing = [self._keyed(unit, sha256s) for unit in share if not experiment.is_done(unit, names, rows)]
+            missing = [self._keyed(unit, experiment) for unit in share if not experiment.is_done(unit, names, rows)]
             try:
                 self._run(missing, ImageSetup(base, pictures), experiment, execution, executor)
             except UnitsError as error:
@@ -527,11 +605,11 @@ class _ImageWork:
         if errors:
             raise UnitsError.joined(errors)
 
-    def _keyed(self, unit: ImageUnit, sha256s: Mapping[tuple[str, str], str]) -> ImageUnit:
+    def _keyed(self, unit: ImageUnit, experiment: EndToEndExperiment) -> ImageUnit:
         """The unit with its key."""
         own = [(name, self.inputs[name]) for name, _ in self.named[unit.start : unit.start + unit.count]]
-        network = sha256s.get((unit.codec, unit.weights))
-        return replace(unit, key=unit_key(self.context, unit.name, unit.target_bpp, network, own))
+        key = unit_key(self.context, unit.name, unit.target_bpp, experiment.sha256_of(unit), own)
+        return replace(unit, key=key)
 
     def _run(
         self,
@@ -596,14 +674,13 @@ def _file_rows(quality: int, codings: Sequence[ImageCoding], named: Sequence[Nam
             yield _image_row(_file_key(name, coding, quality), coding.counted_bytes(data), picture, files[samples])
 
 
-def _autoencoder_rows(state: NetworkState, named: Sequence[Named]) -> Iterator[ImageRow]:
+def _autoencoder_rows(coder: _Coder, named: Sequence[Named]) -> Iterator[ImageRow]:
     """Yields the rows of each group of pictures; a unit has whole groups: rounding may depend on a network's batch."""
-    assert state.codec is not None
     for start, count in _groups(_sizes([picture for _, picture in named])):
         group = named[start : start + count]
-        coded = state.codec.code(np.stack([picture for _, picture in group]))
+        coded = coder.point.codec.code(np.stack([picture for _, picture in group]))
         for (name, picture), each in zip(group, coded, strict=True):
-            yield _image_row(_state_key(name, state), each.n_bytes, picture, _scores(picture, each.picture))
+            yield _image_row(coder.key(name), each.n_bytes, picture, _scores(picture, each.picture))
 
 
 def _scores(picture: Picture, decoded: Picture) -> Scores:
@@ -611,19 +688,15 @@ def _scores(picture: Picture, decoded: Picture) -> Scores:
     return Scores(psnr, ssim_rgb(picture, decoded), ms_ssim_rgb(picture, decoded))
 
 
-def _state_key(image: str, state: NetworkState) -> Key:
-    assert state.codec is not None
-    method: ImageMethod = "cnn-ae-estimate" if state.codec.is_estimate else "cnn-ae"
-    return (image, method, state.row.network, state.row.weights, state.row.network_sha256)
-
-
 def _file_key(image: str, coding: ImageCoding, quality: int) -> Key:
-    return (image, cast(ImageMethod, coding.name), coding.setting(quality), NO_WEIGHTS, "")
+    return (image, cast(ImageMethod, coding.name), coding.setting(quality), NO_WEIGHTS, "", None, 0)
 
 
 def _image_row(key: Key, n_bytes: int, picture: Picture, scores: Scores) -> ImageRow:
     height, width, _ = picture.shape
-    return ImageRow(*key, n_bytes, 8 * n_bytes / (width * height), *scores)
+    image, method, setting, weights, sha256, point, effort = key
+    counted = (n_bytes, 8 * n_bytes / (width * height))
+    return ImageRow(image, method, setting, weights, sha256, *counted, *scores, point, effort)
 
 
 def _flat(picture: Picture) -> Picture:

@@ -305,7 +305,8 @@ _NOTES = (
     "it is the BD-rate (pchip); of fewer, the mean over the points of their rate against that of the anchor's curve "
     "(pchip) at their quality, and none where that has no such quality.",
     "Points: means over the images. SSIM and MS-SSIM are compared as -10 log10(1 - score).",
-    "Autoencoders of one architecture are one curve, by rising rate, if they are four or more.",
+    "Operating points of one network, and autoencoders of one architecture that have one point each, are one curve, by "
+    "rising rate, if they are four or more.",
 )
 
 
@@ -377,19 +378,22 @@ def image_rate_table(means: Sequence[ImageMean], networks: Sequence[NetworkRow])
 
 
 def _network_curves(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> Iterator[_Curve]:
-    """The networks with each of their weights, then those that make a curve together."""
-    found = {(mean.setting, mean.weights): mean for mean in means if mean.method in AUTOENCODER_METHODS}
+    """The networks with each of their weights and operating points, then those that make a curve together.
+
+    Operating points of one network are a curve, and so are networks of one architecture that have one point each.
+    """
     families: dict[tuple[str, str, str], list[ImageMean]] = {}
     for row in networks:
-        mean = found.get((row.network, row.weights))
-        if mean is None:
-            continue
-        yield _Curve(_named(row.network, mean), row.title, (mean,))
-        families.setdefault((row.architecture, row.weights, mean.method), []).append(mean)
-    for (architecture, weights, _), members in families.items():
+        own = [mean for mean in means if (mean.setting, mean.weights) == (row.network, row.weights)]
+        for mean in (each for each in own if each.method in AUTOENCODER_METHODS):
+            yield _Curve(_named(mean.name, mean), row.title, (mean,))
+            together = (row.architecture or "autoencoders") if mean.operating_point is None else mean.curve_name
+            families.setdefault((together, row.weights, mean.method), []).append(mean)
+    for (together, weights, _), members in families.items():
         if len(members) >= MIN_POINTS_OF_A_CURVE:
-            label = _named(architecture or "autoencoders", members[0])
-            yield _Curve(label, f"{len(members)} networks, {weights_title(weights)}", tuple(members))
+            what = "networks" if members[0].operating_point is None else "operating points"
+            setting = f"{len(members)} {what}, {weights_title(weights)}"
+            yield _Curve(_named(together, members[0]), setting, tuple(members))
 
 
 def _named(name: str, mean: ImageMean) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from vvc_nnr.codec.configuration import ALL_INTRA, CONFIGURATIONS, Configuration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way, unique_rows
+from vvc_nnr.experiments.records.rows import ImageMethod, NetworkRow, Way, point_name, unique_rows
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS
 from vvc_nnr.experiments.tables.bd_rate import Point
 from vvc_nnr.sequences.metrics import PlaneScores, yuv_psnr_db
@@ -35,7 +35,7 @@ CTC_APART = ("D", "F")
 
 _VARIANT = ["loop_filters", "way", "network", "weights"]
 _ABOUT = ["config", "sequence", "picture", "qp", *_VARIANT, "network_sha256"]
-_IMAGE_ABOUT = ["method", "setting", "weights", "network_sha256"]
+_IMAGE_ABOUT = ["method", "setting", "weights", "network_sha256", "operating_point", "effort"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +271,9 @@ class ImageMean:
         ms_ssim: Mean MS-SSIM, None if an image is too small for it.
         n_exact: How many images are exact, which is an infinite PSNR.
         psnr_of_others_db: Mean PSNR in dB of the images that are not exact, None if all are.
+        bpp_per_byte: Mean bits per pixel that a byte in each image makes; None if no image has a byte.
+        operating_point: As `ImageRow.operating_point`.
+        effort: As `ImageRow.effort`.
     """
 
     method: ImageMethod
@@ -284,6 +287,19 @@ class ImageMean:
     ms_ssim: float | None
     n_exact: int
     psnr_of_others_db: float | None
+    bpp_per_byte: float | None
+    operating_point: int | None
+    effort: int
+
+    @property
+    def name(self) -> str:
+        """The network with its operating point, or the quality of a format."""
+        return point_name(self.setting, self.operating_point, self.effort)
+
+    @property
+    def curve_name(self) -> str:
+        """What its operating points are called together: the network, and how long its encoder searched."""
+        return point_name(self.setting, None, self.effort)
 
 
 def image_means(rows: pd.DataFrame) -> list[ImageMean]:
@@ -296,11 +312,11 @@ def image_means(rows: pd.DataFrame) -> list[ImageMean]:
         InputError: If two rows about the same thing differ.
     """
     every = unique_rows(rows, ["image", *_IMAGE_ABOUT])
-    return [_image_mean(group) for _, group in every.groupby(_IMAGE_ABOUT, sort=False)]
+    return [_image_mean(group) for _, group in every.groupby(_IMAGE_ABOUT, sort=False, dropna=False)]
 
 
 def _image_mean(rows: pd.DataFrame) -> ImageMean:
-    first = rows.iloc[0]
+    first, points = rows.iloc[0], rows["operating_point"].dropna()
     finite_db = [float(value) for value in rows["psnr_db"] if math.isfinite(value)]
     relative_mse = float((10 ** (-rows["psnr_db"] / 10)).mean())
     return ImageMean(
@@ -315,7 +331,15 @@ def _image_mean(rows: pd.DataFrame) -> ImageMean:
         None if rows["ms_ssim"].isna().any() else float(rows["ms_ssim"].mean()),
         len(rows) - len(finite_db),
         fmean(finite_db) if finite_db else None,
+        _bpp_per_byte(rows),
+        int(points.iloc[0]) if len(points) else None,
+        int(first["effort"]),
     )
+
+
+def _bpp_per_byte(rows: pd.DataFrame) -> float | None:
+    written = rows[rows["n_bytes"] > 0]
+    return float((written["bpp"] / written["n_bytes"]).mean()) if len(written) else None
 
 
 def _classes(rows: pd.DataFrame) -> dict[str, str]:

@@ -57,8 +57,10 @@ METHOD_TITLES: dict[ImageMethod, str] = {
 RECONSTRUCTED = "reconstructed CNN-AE"
 PLANE_TITLES: dict[PlaneName, str] = {"y": "luma", "cb": "Cb", "cr": "Cr"}
 _FILES = tuple(method for method in METHOD_TITLES if method not in AUTOENCODER_METHODS)
-_PSNR_COLUMN = 5
+_PSNR_COLUMN = 7
 """Of Table 4; the next one is that of the mean squared error."""
+AMORTISED_OVER = (1_000, 50_000)
+"""Pictures that a network's file is spread over: as many as the paper codes, and as CIFAR-10 has to train on."""
 _FAR_RATE = 0.1
 """A file's rate that is off by more than this share is marked, and not compared."""
 _OUT_OF_REACH = "rate out of reach"
@@ -194,20 +196,25 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         InputError: If two rows about the same thing differ.
     """
     means = image_means(rows)
-    weights = {name: [row.weights for row in networks if row.network == name] for name in _names(networks)}
     columns = (
         Column("At the rate of", text=True),
         Column("Method", text=True),
         Column("Setting", text=True),
         Column("Images"),
         Column("Rate", "bpp", digits=3),
+        *(Column(f"with network in {number:,}", "bpp", digits=3) for number in AMORTISED_OVER),
         Column("PSNR", "dB", digits=3),
         Column("MSE-PSNR", "dB", digits=3),
         Column("SSIM", digits=4),
         Column("MS-SSIM", digits=4),
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
-    ours = [found for network, order in weights.items() for found in _network_rows(network, order, means)]
+    ours = [
+        found
+        for network in _names(networks)
+        for name in dict.fromkeys(mean.name for mean in means if mean.setting == network)
+        for found in _network_rows(name, [row for row in networks if row.network == network], means)
+    ]
     rows = (*(cells for cells, _ in ours), *_paper_end_to_end())
     warnings = [
         CellWarning(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_warnings(mean)
@@ -216,7 +223,12 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         "Table 4: end to end",
         columns,
         rows,
-        _image_notes(networks, {mean.method for mean in means}, any(_OUT_OF_REACH in str(cells[2]) for cells in rows)),
+        _image_notes(
+            networks,
+            {mean.method for mean in means},
+            has_far_rates=any(_OUT_OF_REACH in str(cells[2]) for cells in rows),
+            has_points=any(mean.operating_point is not None for mean in means),
+        ),
         tuple(warnings),
     )
 
@@ -313,18 +325,25 @@ def _paper_cells(scores: PaperScores, weights: Sequence[str]) -> tuple[Cell, ...
 
 
 def _network_rows(
-    network: str, weights: Sequence[str], means: Sequence[ImageMean]
+    name: str, networks: Sequence[NetworkRow], means: Sequence[ImageMean]
 ) -> list[tuple[tuple[Cell, ...], ImageMean]]:
-    """Files, then the autoencoder; only settings with the same images are compared."""
+    """Files, then the autoencoder at one operating point; only settings with the same images are compared.
+
+    Args:
+        name: The network's, with the operating point.
+        networks: The network with each of its weights.
+        means: Of all methods.
+    """
+    n_bytes = {row.weights: row.n_bytes for row in networks}
     coders = [mean for mean in means if mean.method in AUTOENCODER_METHODS]
-    coded = [mean for mean in coders if mean.setting == network and mean.weights in weights]
+    coded = [mean for mean in coders if mean.name == name and mean.weights in n_bytes]
     if not coded:
         return []
-    coded.sort(key=lambda mean: weights.index(mean.weights))
+    coded.sort(key=lambda mean: list(n_bytes).index(mean.weights))
     reference = coded[0]
     near = [_nearest(method, reference, means) for method in _FILES]
     same_images = [mean for mean in coded if mean.images == reference.images]
-    return [(_image_cells(network, mean, reference), mean) for mean in (*near, *same_images) if mean]
+    return [(_image_cells(name, mean, reference, n_bytes), mean) for mean in (*near, *same_images) if mean]
 
 
 def _exact_warnings(mean: ImageMean) -> Iterator[tuple[int, str]]:
@@ -344,22 +363,32 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
     return min(candidates, key=lambda mean: abs(mean.bpp - reference.bpp), default=None)
 
 
-def _image_cells(network: str, mean: ImageMean, reference: ImageMean) -> tuple[Cell, ...]:
+def _image_cells(
+    name: str, mean: ImageMean, reference: ImageMean, network_bytes: Mapping[str, int]
+) -> tuple[Cell, ...]:
     is_file = mean.method in _FILES
     is_far = is_file and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
     has_exact = mean.n_exact > 0 or reference.n_exact > 0  # means of other images than the reference's
     return (
-        network,
+        name,
         METHOD_TITLES[mean.method] if is_file or mean.weights == ORIGINAL else _reconstructed(mean.method),
         f"{mean.setting}: {_OUT_OF_REACH}" if is_far else _setting(mean),
         len(mean.images),
         mean.bpp,
+        *_rates_with_network(mean, network_bytes.get(mean.weights)),
         mean.psnr_of_others_db,
         mean.psnr_of_mean_mse_db if math.isfinite(mean.psnr_of_mean_mse_db) else None,
         mean.ssim,
         mean.ms_ssim,
         None if mean is reference or is_far or has_exact else difference(mean.psnr_db, reference.psnr_db),
     )
+
+
+def _rates_with_network(mean: ImageMean, network_bytes: int | None) -> list[float | None]:
+    """The rate with a network's share in each of `AMORTISED_OVER`; None of files, which need none."""
+    if network_bytes is None or mean.bpp_per_byte is None:
+        return [None] * len(AMORTISED_OVER)
+    return [mean.bpp + network_bytes / number * mean.bpp_per_byte for number in AMORTISED_OVER]
 
 
 def _reconstructed(method: ImageMethod) -> str:
@@ -380,14 +409,13 @@ def _paper_end_to_end() -> list[tuple[Cell, ...]]:
     for theirs in PAPER_END_TO_END:
         gap = None if theirs.label == "CNN-AE" else float(theirs.psnr_db) - reference
         setting = PAPER_WEIGHTS if theirs.label == RECONSTRUCTED else ""
-        rows.append(
-            ("paper", theirs.label, setting, 1000, theirs.bpp, theirs.psnr_db, None, theirs.ssim, None, gap),
-        )
+        head = ("paper", theirs.label, setting, 1000, theirs.bpp, *[None] * len(AMORTISED_OVER))
+        rows.append((*head, theirs.psnr_db, None, theirs.ssim, None, gap))
     return rows
 
 
 def _image_notes(
-    networks: Sequence[NetworkRow], methods: Collection[ImageMethod], has_far_rates: bool
+    networks: Sequence[NetworkRow], methods: Collection[ImageMethod], *, has_far_rates: bool, has_points: bool
 ) -> tuple[str, ...]:
     return (
         "PSNR peak: 255. PSNR: mean of the images' PSNRs; MSE-PSNR: PSNR of the mean squared error. "
@@ -401,11 +429,14 @@ def _image_notes(
         *([f"Rate out of reach: no quality comes within {100 * _FAR_RATE:.0f} % of the autoencoder's rate; the row has "
            "the nearest that was run, and no difference, since its rate is another."]
           if has_far_rates else []),
-        "CNN-AE: bytes of the written streams; the network's own bits are not in the rate, see Table 1. "
+        "CNN-AE: bytes of the written streams; the network's own are not in the rate. With network in N: with an N-th "
+        "of its whole file (Table 1) for each image, encoder and decoder; one file serves all operating points. "
         "Reconstructed: with the weights as decoded from the compressed file that the setting names.",
         *(["Estimated rate: code length of the latent by the network's own likelihoods, rounded up to "
            "whole bytes per image; no bytes were written."]
           if "cnn-ae-estimate" in methods else []),
+        *(["NAME@N: the network at its operating point N, from 0 at the lowest rate on; effort: how long its encoder "
+           "searched, 0 to 3 (none said: 0)."] if has_points else []),
         *weights_notes(networks),
         SEEDS_NOTE,
         PAPER_NOTE,

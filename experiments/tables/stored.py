@@ -345,7 +345,7 @@ def read_tools(folder: Path) -> StoredTools:
 
 
 def read_images(folder: Path) -> StoredImages:
-    """The end-to-end run of a folder, without what earlier runs added for more images or networks.
+    """The end-to-end run of a folder, without what earlier runs added for more images, networks or rates.
 
     Raises:
         InputError: If rows or settings cannot be read.
@@ -356,18 +356,29 @@ def read_images(folder: Path) -> StoredImages:
     last_run = read_last_run(folder / IMAGE_SETTINGS)
     used = {(row.network, row.weights, row.network_sha256) for row in networks}
     formats = last_run.settings.get("formats")
-    _check_setting(folder / IMAGE_SETTINGS, last_run, "formats", formats is None or _is_list_of(formats, str))
+    rates, effort = last_run.settings.get("rates"), last_run.settings.get("effort", 0)
+    for key, is_right in (
+        ("formats", formats is None or _is_list_of(formats, str)),
+        ("rates", rates is None or _is_list_of(rates, int)),
+        ("effort", type(effort) is int),
+    ):
+        _check_setting(folder / IMAGE_SETTINGS, last_run, key, is_right)
     rows = tuple(
         row
         for row in _with_those_on_the_way(folder, IMAGE_ROWS, ImageRow, found)
         if _is_shown(row.image, last_run)
         and (
-            (row.setting, row.weights, row.network_sha256) in used
+            (row.setting, row.weights, row.network_sha256) in used and _is_asked(row, rates, effort)
             if row.method in AUTOENCODER_METHODS
             else formats is None or row.method.partition("-")[0] in formats
         )
     )
     return StoredImages(rows, found.header, last_run, networks, read_networks(folder))
+
+
+def _is_asked(row: ImageRow, rates: Sequence[int] | None, effort: int) -> bool:
+    """Whether a row of an autoencoder is at an operating point that was asked for."""
+    return row.operating_point is None or (row.effort == effort and (rates is None or row.operating_point in rates))
 
 
 def read_zoo(folder: Path) -> StoredZoo:

@@ -162,6 +162,8 @@ class Autoencoder(nn.Module):
 PRECISION_BITS = 16
 STATE_BITS = 64
 _SEAL = (1 << 32) - 1
+_SPARE_BITS = 512
+"""By so much the bits that symbols take may be above those of their stream: its zeros at the end are not written."""
 Symbols = NDArray[np.int32]
 
 
@@ -200,6 +202,7 @@ class LatentCoder:
             raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
         self._radius = frequencies.shape[1] // 2
         probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
+        self._costs = least_costs(frequencies, PRECISION_BITS)
         self._stream = stream_coders()
         self._models = [self._stream.model.Categorical(p, perfect=False) for p in probabilities]
 
@@ -207,9 +210,11 @@ class LatentCoder:
         """The bytes of a latent (n_channels, H, W), values clipped to the tables' range."""
         coder = self._stream.queue.RangeEncoder()
         symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
-        for channel, model in zip(symbols, self._models, strict=True):
+        least_bits = 0
+        for channel, model, costs in zip(symbols, self._models, self._costs, strict=True):
             coder.encode(channel.ravel(), model)
-        return shortest_bytes(coder)
+            least_bits += int(costs[channel].sum())
+        return stream_bytes(coder, least_bits)
 
     def decode(self, data: bytes, height: int, width: int) -> Symbols:
         """The latent (n_channels, height, width) of its bytes.
@@ -221,9 +226,12 @@ class LatentCoder:
         """
         coder = self._stream.queue.RangeDecoder(words_of_bytes(data))
         out = np.empty((len(self._models), height, width), np.int32)
+        least_bits = 0
         try:
-            for channel, model in zip(out, self._models, strict=True):
+            for channel, model, costs in zip(out, self._models, self._costs, strict=True):
                 channel[:] = coder.decode(model, height * width).reshape(height, width)
+                least_bits += int(costs[channel].sum())
+                check_length(data, least_bits)
         except (AssertionError, ValueError) as error:
             raise BitstreamError(f"the latent does not decode: {error}") from error
         if self.encode(out - self._radius) != data:
@@ -245,6 +253,26 @@ def stream_coders() -> Any:
             "Windows, macOS, and Linux on x86-64)"
         ) from None
     return stream
+
+
+def least_costs(frequencies: NDArray[np.integer], precision_bits: int) -> NDArray[np.int64]:
+    """Whole bits that symbols of these frequencies, in units of 2**-precision_bits, take at least."""
+    _, n_digits = np.frexp(frequencies.astype(np.float64))
+    return precision_bits - n_digits.astype(np.int64)
+
+
+def stream_bytes(coder: Any, least_bits: int) -> bytes:
+    """The bytes of a stream whose symbols take so many bits at least: its shortest, with zeros that bring it near them.
+
+    Without these zeros a decoder could not tell a picture that is all of the first symbol from bytes that have ended.
+    """
+    return shortest_bytes(coder).ljust(-(-(least_bits - _SPARE_BITS) // 8), b"\x00")
+
+
+def check_length(data: bytes, least_bits: int) -> None:
+    """Raises BitstreamError if symbols take more bits than a stream has, long before all of them are decoded."""
+    if least_bits > 8 * len(data) + _SPARE_BITS:
+        raise BitstreamError(f"the latent does not decode: {len(data)} bytes are too few for a picture of this size")
 
 
 def shortest_bytes(coder: Any) -> bytes:
@@ -308,11 +336,11 @@ def decode_pictures(network: Autoencoder, streams: Sequence[bytes], width: int, 
     if width < 4 or height < 4 or width % 4 or height % 4:
         raise ShapeError(f"pictures of {width}x{height}: sides must be positive multiples of 4")
     coder = _coder(network)
-    out = np.empty((len(streams), height, width, 3), np.uint8)
+    out = [np.empty((0, height, width, 3), np.uint8)]  # no more than what has been decoded, whatever is claimed
     for begin in range(0, len(streams), BATCH):
         latents = [coder.decode(s, height // 4, width // 4) for s in streams[begin : begin + BATCH]]
-        out[begin : begin + BATCH] = _pictures(network, np.stack(latents))
-    return out
+        out.append(_pictures(network, np.stack(latents)))
+    return np.concatenate(out)
 
 
 def _coder(network: Autoencoder) -> LatentCoder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
-from vvc_nnr.filters.networks.autoencoder import shortest_bytes, stream_coders, words_of_bytes
+from vvc_nnr.filters.networks.autoencoder import (
+    check_length,
+    least_costs,
+    stream_bytes,
+    stream_coders,
+    words_of_bytes,
+)
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.latent_context import (
     PROBABILITY_BITS,
@@ -33,7 +40,7 @@ Latents: TypeAlias = NDArray[np.int32]
 STRIDE = 4
 _BATCH, _BATCH_PIXELS = 100, 1 << 18
 _SYMBOLS_AT_ONCE = 4096
-_STRIP_SQUARES = 1 << 14
+_STRIP_SQUARES, _FIRST_SQUARES = 1 << 14, 1 << 12
 _REACH = 2
 """Rows above and below that a distribution depends on."""
 
@@ -60,14 +67,17 @@ class ContextCoder:
     def encode(self, latents: Latents, rate: int) -> list[bytes]:
         """The bytes of each latent of (N, n_latents, H, W), values in -127..127."""
         coders = [self._stream.queue.RangeEncoder() for _ in latents]
+        least_bits = [0] * len(latents)
         known = torch.from_numpy(latents).double()
         for group, half in self._order():
             channels, squares = self._context.channels(group), _squares(known, half)
-            for coder, indices, latent in zip(coders, self._indices(known, rate, group, half), latents, strict=True):
-                symbols = latent[channels, squares.numpy()].ravel() + RADIUS
-                for part, probabilities in _in_parts(indices):
-                    coder.encode(symbols[part].astype(np.int32), self._symbols, probabilities)
-        return [shortest_bytes(coder) for coder in coders]
+            indices = torch.cat([*self._indices(known, rate, group, half)], dim=-1)
+            for place, (coder, latent) in enumerate(zip(coders, latents, strict=True)):
+                symbols = (latent[channels, squares.numpy()].ravel() + RADIUS).astype(np.int32)
+                for part, frequencies in _in_parts(indices[place]):
+                    coder.encode(symbols[part], self._symbols, _probabilities(frequencies))
+                    least_bits[place] += _least_bits(frequencies, symbols[part])
+        return [stream_bytes(coder, bits) for coder, bits in zip(coders, least_bits, strict=True)]
 
     def decode(self, streams: Sequence[bytes], height: int, width: int, rate: int) -> Latents:
         """The latents (N, n_latents, height, width) of their bytes.
@@ -77,14 +87,19 @@ class ContextCoder:
         Raises:
             BitstreamError: If the bytes are not those that `encode` writes for any such latent.
         """
-        decoders = [self._stream.queue.RangeDecoder(words_of_bytes(data)) for data in streams]
+        readers = [_StreamReader(data, self._stream.queue.RangeDecoder(words_of_bytes(data))) for data in streams]
         known = torch.zeros(len(streams), self._n_latents, height, width, dtype=torch.float64)
         for group, half in self._order():
             channels, squares = self._context.channels(group), _squares(known, half)
-            indices = self._indices(known, rate, group, half)
-            for decoder, own, latent in zip(decoders, indices, known, strict=True):
-                symbols = [self._decoded(decoder, probabilities) for _, probabilities in _in_parts(own)]
-                values = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *symbols]) - RADIUS)
+            strips: list[Tensor] = []
+            symbols: list[list[NDArray[np.int32]]] = [[] for _ in streams]
+            for strip in self._indices(known, rate, group, half):
+                strips.append(strip[:, :, :, 1:])
+                for reader, own, found in zip(readers, strip[:, :, :, :1], symbols, strict=True):
+                    found += self._decoded(reader, own)  # at once: bytes that end too early are known before all strips
+            for reader, own, found, latent in zip(readers, torch.cat(strips, dim=-1), symbols, known, strict=True):
+                found += self._decoded(reader, own)
+                values = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *found]) - RADIUS)
                 latent[channels, squares] = values.to(latent.dtype).view(channels.stop - channels.start, -1)
         latents = known.to(torch.int32).numpy()
         if self.encode(latents, rate) != [bytes(data) for data in streams]:
@@ -94,13 +109,12 @@ class ContextCoder:
     def _order(self) -> Iterator[tuple[int, int]]:
         return ((group, half) for group in range(len(self._context.sizes)) for half in (0, 1))
 
-    def _indices(self, known: Tensor, rate: int, group: int, half: int) -> Iterator[NDArray[np.int32]]:
-        """Of each latent the indices (3, n, K) of the means, scales and weights of the half group's n symbols."""
-        with torch.inference_mode():
-            strips = [self._strip(known, rate, group, half, rows) for rows in _strips(known)]
-            indices = torch.cat(strips, dim=-2)[..., _squares(known, half)]
-        for own in indices:  # (3, K, c, squares)
-            yield own.flatten(2).transpose(1, 2).numpy()
+    def _indices(self, known: Tensor, rate: int, group: int, half: int) -> Iterator[Tensor]:
+        """Strip by strip the indices (N, 3, K, c, n) of means, scales and weights at the half group's n squares."""
+        squares = _squares(known, half)
+        for rows in _strips(known):
+            with torch.inference_mode():
+                yield self._strip(known, rate, group, half, rows)[..., squares[rows.start : rows.stop]]
 
     def _strip(self, known: Tensor, rate: int, group: int, half: int, rows: range) -> Tensor:
         """Indices (N, 3, K, c, rows, W) of some rows, from those and the rows that they depend on."""
@@ -112,12 +126,27 @@ class ContextCoder:
         indices = torch.stack([mixture.means, mixture.scales, mixture.weights], dim=1)
         return indices[..., above : above + len(rows), :].to(torch.int32)
 
-    def _decoded(self, decoder: Any, probabilities: NDArray[np.float64]) -> NDArray[np.int32]:
-        try:
-            symbols: NDArray[np.int32] = decoder.decode(self._symbols, probabilities)
-        except (AssertionError, ValueError) as error:
-            raise BitstreamError(f"the latent does not decode: {error}") from error
-        return symbols
+    def _decoded(self, reader: _StreamReader, indices: Tensor) -> list[NDArray[np.int32]]:
+        """The next symbols of a stream, in parts, whose indices are (3, K, c, n)."""
+        found = []
+        for _, frequencies in _in_parts(indices):
+            try:
+                symbols: NDArray[np.int32] = reader.decoder.decode(self._symbols, _probabilities(frequencies))
+            except (AssertionError, ValueError) as error:
+                raise BitstreamError(f"the latent does not decode: {error}") from error
+            reader.least_bits += _least_bits(frequencies, symbols)
+            check_length(reader.data, reader.least_bits)
+            found.append(symbols)
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _StreamReader:
+    """A stream, its decoder, and the bits that its symbols so far take at least."""
+
+    data: bytes
+    decoder: Any
+    least_bits: int = 0
 
 
 def _squares(latent: Tensor, half: int) -> Tensor:
@@ -127,18 +156,34 @@ def _squares(latent: Tensor, half: int) -> Tensor:
 
 
 def _strips(known: Tensor) -> Iterator[range]:
-    """Rows (in even numbers) whose distributions are computed at once, so that memory stays small."""
+    """Rows (in even numbers) whose distributions are computed at once, so that memory stays small.
+
+    The first ones are few, so that bytes which are no picture are noticed soon.
+    """
     n_pictures, _, height, width = known.shape
-    step = max(2, _STRIP_SQUARES // (n_pictures * width) // 2 * 2)
-    return (range(begin, min(begin + step, height)) for begin in range(0, height, step))
+    begin, n_squares = 0, _FIRST_SQUARES
+    while begin < height:
+        step = max(2, n_squares // (n_pictures * width) // 2 * 2)
+        yield range(begin, min(begin + step, height))
+        begin, n_squares = begin + step, _STRIP_SQUARES
 
 
-def _in_parts(indices: NDArray[np.int32]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Probabilities of the symbols, some thousands at a time."""
-    for begin in range(0, indices.shape[1], _SYMBOLS_AT_ONCE):
+def _in_parts(indices: Tensor) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+    """Frequencies of the symbols whose indices are (3, K, c, n), some thousands at a time."""
+    means, scales, weights = indices.flatten(2).transpose(1, 2).numpy()
+    for begin in range(0, len(means), _SYMBOLS_AT_ONCE):
         part = slice(begin, begin + _SYMBOLS_AT_ONCE)
-        means, scales, weights = indices[:, part]
-        yield part, symbol_frequencies(means, scales, weights) / float(1 << PROBABILITY_BITS)
+        yield part, symbol_frequencies(means[part], scales[part], weights[part])
+
+
+def _probabilities(frequencies: NDArray[np.int64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = frequencies / float(1 << PROBABILITY_BITS)
+    return found
+
+
+def _least_bits(frequencies: NDArray[np.int64], symbols: NDArray[np.int32]) -> int:
+    """Bits that symbols take at least."""
+    return int(least_costs(np.take_along_axis(frequencies, symbols[:, None], 1), PROBABILITY_BITS).sum())
 
 
 def encode_pictures(network: ContextAutoencoder, pictures: Pictures, rate: int = 0, effort: int = 0) -> list[bytes]:
@@ -178,11 +223,11 @@ def decode_pictures(
         raise ShapeError(f"pictures of {width}x{height}: sides must be positive multiples of {STRIDE}")
     check_rate(network, rate)
     coder = ContextCoder(network)
-    out = np.empty((len(streams), height, width, 3), np.uint8)
+    out = [np.empty((0, height, width, 3), np.uint8)]  # no more than what has been decoded, whatever is claimed
     for part in _batches(len(streams), height, width):
         latents = coder.decode(streams[part], height // STRIDE, width // STRIDE, rate)
-        out[part] = pictures_of(network, latents, rate)
-    return out
+        out.append(pictures_of(network, latents, rate))
+    return np.concatenate(out)
 
 
 def _batches(n_pictures: int, height: int, width: int) -> Iterator[slice]:

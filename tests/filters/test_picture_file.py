@@ -9,6 +9,8 @@ import pytest
 import skimage.data
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.filters.networks.autoencoder import LatentCoder
+from vvc_nnr.filters.networks.context_coding import ContextCoder
 from vvc_nnr.filters.picture_codecs import BundledCodec
 from vvc_nnr.filters.picture_file import CodedStream, PictureFile, decode_picture_file, encode_picture_file, network_id
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
@@ -79,7 +81,7 @@ def test_networks_that_are_none_are_refused():
 
 def test_bad_pictures_are_refused(loaded):
     for shape in ((4, 4), (4, 4, 4), (0, 4, 3)):
-        with pytest.raises(ShapeError, match="must be"):
+        with pytest.raises(ShapeError, match="must"):
             encode_picture_file(loaded(), [np.zeros(shape, np.uint8)])
 
 
@@ -145,9 +147,48 @@ def test_forged_counts_take_no_memory(loaded):
         PictureFile.from_bytes(resealed(head + bytes([100]) + 100 * run))
     with pytest.raises(BitstreamError, match="must have 1 to"):
         PictureFile.from_bytes(resealed(head + bytes([1, 0xFF, 0xFF, 0x7F, 0xFF, 0x7F, 0, 1])))
+    with pytest.raises(BitstreamError, match="sides of at most"):
+        PictureFile.from_bytes(resealed(head + bytes([1, 0x81, 0x80, 0x01, 1, 0, 1])))
     with pytest.raises(BitstreamError, match="more than 5 bytes"):
         PictureFile.from_bytes(resealed(head + b"\xff" * 6))
     with pytest.raises(BitstreamError, match="behind the last picture"):
         PictureFile.from_bytes(resealed(head + b"\x00\x00"))
     with pytest.raises(UnsupportedError, match="version 2"):
         PictureFile.from_bytes(resealed(b"VNAE\x02" + head[5:]))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 40, b"\xff" * 40, b"some bytes"])
+def test_a_size_that_the_bytes_cannot_fill_is_noticed_early(loaded, monkeypatch, data):
+    network, n_strips = loaded(), []
+    strip = ContextCoder._strip
+
+    def counted(coder, known, rate, group, half, rows):
+        n_strips.append(rows)
+        return strip(coder, known, rate, group, half, rows)
+
+    monkeypatch.setattr(ContextCoder, "_strip", counted)
+    forged = tuple(CodedStream(4096, 4096, 0, data) for _ in range(100))
+    file = PictureFile(network.name, network_id(network.network), forged)
+    with pytest.raises(BitstreamError, match="does not decode"):
+        decode_picture_file(file.to_bytes(), network)
+    assert len(n_strips) == 1
+
+
+def test_the_factorised_decoder_notices_it_too(autoencoder):
+    codec = BundledCodec(autoencoder())
+    with pytest.raises(BitstreamError, match="does not decode"):
+        codec.decode(100 * [bytes(40)], 2048, 2048)
+
+
+def test_pictures_of_the_first_symbol_alone_come_back(context_network, autoencoder):
+    """Their shortest bytes are none at all, which only so many symbols may have."""
+    coder = ContextCoder(context_network())
+    latents = np.full((1, 7, 9, 40), -127, np.int32)
+    (data,) = coder.encode(latents, 0)
+    assert data == bytes(len(data)) != b""
+    np.testing.assert_array_equal(coder.decode([data], 9, 40, 0), latents)
+    factorised = LatentCoder(autoencoder().frequencies.numpy())
+    first = np.full((6, 30, 30), -127, np.int32)
+    data = factorised.encode(first)
+    assert data == bytes(len(data)) != b""
+    np.testing.assert_array_equal(factorised.decode(data, 30, 30), first)

@@ -28,6 +28,7 @@ import torch
 from hostile_mutations import (
     Mutator,
     cells_damaged,
+    damaged,
     gzip_damaged,
     header_damaged,
     json_damaged,
@@ -85,12 +86,20 @@ from vvc_nnr.filters.decisions.sequence_file import (
 )
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
 from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.told_qp import parse_rule
+from vvc_nnr.filters.picture_file import (
+    CodedStream,
+    PictureFile,
+    decode_picture_file,
+    encode_picture_file,
+    network_id,
+)
 from vvc_nnr.filters.training.loop import Optimiser, TrainOptions, _load, _State
 from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.filters.training.run import noted_pictures
-from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
+from vvc_nnr.filters.zoo import LoadedNetwork, load_network, network_metadata, network_tensors, own_codec
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.onnx import read_onnx
 from vvc_nnr.model.safetensors import float_bytes, read_network, uniform_bytes
@@ -565,6 +574,55 @@ def _latent_seeds() -> list[bytes]:
 
 def _read_latent(data: bytes, folder: Path) -> object:
     return decode_pictures(_autoencoder(), [data], 16, 16)
+
+
+@cache
+def _picture_networks() -> tuple[LoadedNetwork, ...]:
+    """Small autoencoders with a prior that follows the picture, of two operating points, and with a factorised one."""
+    torch.manual_seed(0)
+    context = ContextAutoencoder(7, n_fine=8, n_coarse=8, n_blocks=1, n_context=12, n_rates=2).eval()
+    networks = {"context": context, "factorised": _autoencoder()}
+    return tuple(replace(own_codec(name, each), network=each) for name, each in networks.items())
+
+
+def _picture_file_seeds() -> list[bytes]:
+    noise = _random().integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    some = [noise, noise // 16, np.zeros_like(noise), noise[:5, :3]]
+    context, factorised = _picture_networks()
+    found = [encode_picture_file(context, some, rate=rate) for rate in (0, 1)]
+    return [*found, encode_picture_file(factorised, some), encode_picture_file(context, [])]
+
+
+def _picture_file_damaged(random: Random, data: bytes) -> bytes:
+    """A picture file with the right checksum: with other sizes, points or bytes of its pictures, or any damage."""
+    if random.random() < 0.5:
+        body = damaged(random, data[:-4], [], ())
+        return body + zlib.crc32(body).to_bytes(4, "big")
+    file = PictureFile.from_bytes(data)
+    pictures = list(file.pictures) or [CodedStream(4, 4, 0, b"x")]
+    place = random.randrange(len(pictures))
+    side = random.choice((1, 3, 17, 300, 4096, 16384, 1 << 24))
+    changes = (
+        {"width": side},
+        {"height": side},
+        {"width": side, "height": side},
+        {"rate": random.choice((0, 1, 2, 1 << 30))},
+        {"data": damaged(random, pictures[place].data, [], ())},
+        {"data": bytes(random.randrange(2000))},
+        {"data": b"\xff" * random.randrange(2000)},
+    )
+    for change in random.sample(changes, random.choice((1, 1, 2))):
+        pictures[place] = replace(pictures[place], **change)  # type: ignore[arg-type]
+    return replace(file, pictures=tuple(pictures * random.choice((1, 1, 1, 4)))).to_bytes()
+
+
+def _read_picture_file(data: bytes, folder: Path) -> object:
+    file = PictureFile.from_bytes(data)
+    networks = {network_id(each.network): each for each in _picture_networks()}
+    network = networks.get(file.network_id, _picture_networks()[0])  # refused by name
+    found = decode_picture_file(data, network)
+    assert [each.shape for each in found] == [(each.height, each.width, 3) for each in file.pictures]
+    return found
 
 
 # Streams and pictures
@@ -1216,6 +1274,9 @@ READERS: tuple[Reader, ...] = (
     Reader("npy", _npy_seeds, _read_npy, FILES, NPY_TOKENS),
     Reader("decisions", _decision_seeds, _read_decisions, UNTRUSTED, (), _resealed),
     Reader("latents", _latent_seeds, _read_latent, UNTRUSTED),
+    Reader(
+        "picture-file", _picture_file_seeds, _read_picture_file, FILES, (b"VNAE",), _picture_file_damaged, longest_s=1.0
+    ),
     Reader("nal", _vvc_seeds, _read_nal, UNTRUSTED, NAL_TOKENS),
     Reader("sei", _sei_seeds, _read_sei, UNTRUSTED, NAL_TOKENS, _payload_damaged),
     Reader("vvc", _vvc_seeds, _read_vvc, UNTRUSTED, NAL_TOKENS, longest_s=10.0),
