@@ -54,6 +54,8 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 # Weights that take so much more or less than samples tell, as runs of zeros do: then coding tells what the reference
 # software's steps take, of which the default has another share, and what its own do, at so many more qualities.
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
+# Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
+MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.7
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
@@ -290,6 +292,7 @@ def code_by_spread(
     options: CompressOptions,
     coded: Callable[[OwnSteps], CodedNetwork],
     size_bytes: Callable[[OwnSteps, CompressOptions], int],
+    reference_bytes: int | None = None,
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -299,6 +302,8 @@ def code_by_spread(
         options: What is asked for.
         coded: The network with some steps.
         size_bytes: What the tensors that have steps take together, with other options.
+        reference_bytes: The file of a small network by the reference software, which the default is to take; None: it
+            goes by what the tensors take.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
@@ -308,6 +313,8 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
+        if options.quality is None and reference_bytes is not None and spreads.all:
+            return _code_small(spreads, options, coded, reference_bytes)
         return _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
@@ -349,6 +356,32 @@ def _code_by_default(
         budget_bits *= limit_bytes / own_bytes(found)
         found = coded(_steps_within(budget_bits, spreads, options))
         best = max(best, found, key=lambda each: _within(own_bytes(each), limit_bytes))
+    return best
+
+
+def _code_small(
+    spreads: Spreads, options: CompressOptions, coded: Callable[[OwnSteps], CodedNetwork], reference_bytes: int
+) -> CodedNetwork:
+    """A small network in a file that is about as large as the reference software's, and no larger.
+
+    Where that cannot be, since what is not coded by steps takes too much, its tensors keep SMALL_SHARE of what they take
+    by default.
+    """
+    steps = default_steps(spreads, options)
+    found = coded(steps)
+
+    def own_bytes(network: CodedNetwork) -> int:
+        return sum(network.sizes_bytes[name] for name in spreads.all)
+
+    beside = len(found.data) - own_bytes(found)
+    limit_bytes = max(reference_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
+    best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
+    for _ in range(MAX_SMALL_CORRECTIONS):
+        if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
+            break
+        budget_bits *= (SMALL_AIM * limit_bytes - beside) / own_bytes(found)
+        found = coded(_steps_within(budget_bits, spreads, options))
+        best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
     return best
 
 
