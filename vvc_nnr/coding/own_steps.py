@@ -55,7 +55,7 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 # software's steps take, of which the default has another share, and what its own do, at so many more qualities.
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
 # Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
-MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.7
+MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.4
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
@@ -365,7 +365,7 @@ def _code_small(
     """A small network in a file that is about as large as the reference software's, and no larger.
 
     Where that cannot be, since what is not coded by steps takes too much, its tensors keep SMALL_SHARE of what they take
-    by default.
+    by default, and all of it in a quantised network, where they are a small part that the rest depends on.
     """
     steps = default_steps(spreads, options)
     found = coded(steps)
@@ -374,7 +374,8 @@ def _code_small(
         return sum(network.sizes_bytes[name] for name in spreads.all)
 
     beside = len(found.data) - own_bytes(found)
-    limit_bytes = max(reference_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
+    least_share = 1.0 if spreads.n_quantised else SMALL_SHARE
+    limit_bytes = max(reference_bytes, beside + round(least_share * own_bytes(found)))
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
     for _ in range(MAX_SMALL_CORRECTIONS):
         if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
