@@ -67,7 +67,14 @@ from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import code_network, tensor_rules, write_network
 from vvc_nnr.coding.inspection import inspect_stream
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
-from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor, make_job, with_own_step, with_unary_length
+from vvc_nnr.coding.tensor_encoder import (
+    EncodedTensor,
+    TensorJob,
+    encode_tensor,
+    make_job,
+    with_own_step,
+    with_unary_length,
+)
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays

@@ -99,10 +99,7 @@ def code_network(
     tied = {tie.name for tie in ties}
     own = {name: array for name, array in arrays.items() if name not in tied}
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    jobs = {
-        name: replace(make_job(name, array, arrays, options), rule=rules.get(name))
-        for name, array in own.items()
-    }
+    jobs = {name: replace(make_job(name, array, arrays, options), rule=rules.get(name)) for name, array in own.items()}
     shapes = [shape_of(array) for array in own.values()]
 
     names, known = list(jobs), KnownTensors()

@@ -364,8 +364,8 @@ def _code_small(
 ) -> CodedNetwork:
     """A small network in a file that is about as large as the reference software's, and no larger.
 
-    Where that cannot be, since what is not coded by steps takes too much, its tensors keep SMALL_SHARE of what they take
-    by default, and all of it in a quantised network, where they are a small part that the rest depends on.
+    Where that cannot be, since what is not coded by steps takes too much, its tensors keep SMALL_SHARE of what they
+    take by default, and all of it in a quantised network, where they are a small part that the rest depends on.
     """
     steps = default_steps(spreads, options)
     found = coded(steps)

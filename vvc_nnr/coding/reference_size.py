@@ -1,4 +1,4 @@
-"""What a network takes in the reference software's files at its default steps: the bytes that a small one may take here.
+"""What a network takes in the reference software's files at its default steps: what a small one may take here.
 
 Its units have headers and names of their own, which in small networks weigh as much as what is coded. So the default
 file of a small network is held against all of that file, not against payloads alone. A graph, and what that software

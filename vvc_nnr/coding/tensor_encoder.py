@@ -564,9 +564,7 @@ def _size_bytes(unit: DataUnit) -> int:
     return len(unit.payload) + (codebook_bits(unit.codebook) // 8 if unit.codebook else 0)
 
 
-def make_job(
-    name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions
-) -> TensorJob:
+def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:
     """What there is to do for a tensor.
 
     Raises:

@@ -147,8 +147,8 @@ def _texts(message: Any, place: str) -> Iterator[tuple[str, object]]:
                 yield from _texts(each, f"{here}.")
 
 
-# Smaller constants stay in the graph: a data unit of their own would take more. So do integers of no more bytes, such as
-# zero points, which a graph repeats in next to nothing.
+# Smaller constants stay in the graph: a data unit of their own would take more. So do integers of no more bytes, such
+# as zero points, which a graph repeats in next to nothing.
 MIN_VALUES, MAX_BYTES_IN_GRAPH = 8, 64
 # Of a serialised protocol buffer.
 _MAX_FILE_BYTES = (1 << 31) - 1
