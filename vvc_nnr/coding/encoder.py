@@ -121,7 +121,9 @@ def code_network(
 
     if not follows_spread(options):
         return coded(None)
-    limit_bytes = reference_bytes(own, graph.model if graph else None) if is_small(own) else None
+    by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
+    is_held = by_default and is_small(own)
+    limit_bytes = reference_bytes(own, graph.model if graph else None) if is_held else None
     return code_by_spread(own, rules, options, coded, size_bytes, limit_bytes)
 
 

@@ -99,9 +99,12 @@ def default_steps(spreads: Spreads, options: CompressOptions) -> OwnSteps:
     return _steps_within(_budget_bits(spreads), spreads, options)
 
 
-def _steps_within(budget_bits: float, spreads: Spreads, options: CompressOptions) -> OwnSteps:
-    """The best steps with which the tensors take so many bits, by samples."""
-    least_db = spreads.least_db_within(budget_bits, options.qp_density)
+def _steps_within(
+    budget_bits: float, spreads: Spreads, options: CompressOptions, least_db: float | None = None
+) -> OwnSteps:
+    """The best steps with which the tensors take so many bits, by samples, and keep so much; None: by the bits."""
+    if least_db is None:
+        least_db = spreads.least_db_within(budget_bits, options.qp_density)
     quality_db, qps = spreads.qps_within(budget_bits, options.qp_density, least_db)
     return steps_at(spreads, quality_db, options, least_db, qps if options.use_dq else None)
 
@@ -313,7 +316,7 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
-        if options.quality is None and reference_bytes is not None and spreads.all:
+        if reference_bytes is not None and spreads.all:
             return _code_small(spreads, options, coded, reference_bytes)
         return _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
@@ -377,11 +380,15 @@ def _code_small(
     least_share = 1.0 if spreads.n_quantised else SMALL_SHARE
     limit_bytes = max(reference_bytes, beside + round(least_share * own_bytes(found)))
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
+    least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
     for _ in range(MAX_SMALL_CORRECTIONS):
         if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
             break
         budget_bits *= (SMALL_AIM * limit_bytes - beside) / own_bytes(found)
-        found = coded(_steps_within(budget_bits, spreads, options))
+        before, steps = steps, _steps_within(budget_bits, spreads, options, least_db)
+        if steps.qps == before.qps:
+            break
+        found = coded(steps)
         best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
     return best
 
