@@ -316,9 +316,9 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
-        if reference_bytes is not None and spreads.all:
-            return _code_small(spreads, options, coded, reference_bytes)
-        return _code_by_default(spreads, options, coded, size_bytes)
+        is_held = reference_bytes is not None and bool(spreads.all)
+        small = _code_small(spreads, options, coded, reference_bytes or 0) if is_held else None
+        return small or _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
@@ -364,11 +364,11 @@ def _code_by_default(
 
 def _code_small(
     spreads: Spreads, options: CompressOptions, coded: Callable[[OwnSteps], CodedNetwork], reference_bytes: int
-) -> CodedNetwork:
+) -> CodedNetwork | None:
     """A small network in a file that is about as large as the reference software's, and no larger.
 
-    Where that cannot be, since what is not coded by steps takes too much, its tensors keep SMALL_SHARE of what they
-    take by default, and all of it in a quantised network, where they are a small part that the rest depends on.
+    Where that cannot be, its tensors keep SMALL_SHARE of what they take by default. None where other tensors, which are
+    exact, take more than those that have steps: what these may take does not follow from that file.
     """
     steps = default_steps(spreads, options)
     found = coded(steps)
@@ -376,9 +376,10 @@ def _code_small(
     def own_bytes(network: CodedNetwork) -> int:
         return sum(network.sizes_bytes[name] for name in spreads.all)
 
+    if found.by_outliers or sum(found.sizes_bytes.values()) > 2 * own_bytes(found):
+        return None
     beside = len(found.data) - own_bytes(found)
-    least_share = 1.0 if spreads.n_quantised else SMALL_SHARE
-    limit_bytes = max(reference_bytes, beside + round(least_share * own_bytes(found)))
+    limit_bytes = max(reference_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
     least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
     for _ in range(MAX_SMALL_CORRECTIONS):
