@@ -103,12 +103,15 @@ def code_network(
     shapes = [shape_of(array) for array in own.values()]
 
     names, known = list(jobs), KnownTensors()
+    by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
+    is_held = by_default and is_small(own)
 
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         def job(place: int) -> TensorJob:
             return with_own_step(jobs[names[place]], steps)
 
-        units = encode_changed(job, names, steps, known, shapes, options, progress)
+        report = None if is_held and known else progress  # a small network's other candidates take no time
+        units = encode_changed(job, names, steps, known, shapes, options, report)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
         return coded_network(data, names, units, steps)
 
@@ -121,8 +124,6 @@ def code_network(
 
     if not follows_spread(options):
         return coded(None)
-    by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
-    is_held = by_default and is_small(own)
     limit_bytes = reference_bytes(own, graph.model if graph else None) if is_held else None
     return code_by_spread(own, rules, options, coded, size_bytes, limit_bytes)
 

@@ -12,12 +12,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from vvc_nnr.bitstream.data_unit import DataUnit, NodeId
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, number_format_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_unit, write_units
+from vvc_nnr.coding.exact_forms import bits_of
 from vvc_nnr.coding.tensor_encoder import USUAL_UNARY_LENGTH_MINUS1, encode_tensor, make_job
 from vvc_nnr.options import DEFAULT_QP, CompressOptions
 
@@ -59,5 +58,5 @@ def _units_bytes(units: Sequence[DataUnit], sets: ParameterSets) -> int:
 
 def _rest_bytes(others: Mapping[str, Array | Bfloat16Bits], graph: bytes | None) -> int:
     """Integers, and the graph, deflated."""
-    plain = [np.ascontiguousarray(array).tobytes() for array in others.values() if not isinstance(array, Bfloat16Bits)]
+    plain = [bits_of(array).tobytes() for array in others.values()]
     return len(zlib.compress((graph or b"") + b"".join(plain), 9)) if plain or graph else 0
