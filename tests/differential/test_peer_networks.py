@@ -50,6 +50,22 @@ def random_state(random: np.random.Generator) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.parametrize("n_layers", [3, 12, 30])
+@pytest.mark.parametrize("scale", [0.01, 0.1, 1.0])
+def test_small_networks_take_no_more_and_decode_alike(peer: Peer, n_layers: int, scale: float) -> None:
+    random = np.random.default_rng(n_layers)
+    state: dict[str, Any] = {}
+    for place in range(n_layers):
+        state[f"layers.{place}.weight"] = random.laplace(0, scale, (8, 8 + place)).astype(np.float32)
+        state[f"layers.{place}.bias"] = random.normal(0, scale, 8).astype(np.float32)
+    data = compress(state)
+    options = {"qp": -32, "nonweight_qp": -75, "use_dq": True, "row_skipping": True}
+    assert len(data) <= len(peer.compress(state, options)[0])
+    ours, (theirs, _) = decompress(data), peer.decompress(data)
+    assert list(ours) == list(theirs)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in state)
+
+
 def test_any_state_dict_decodes_alike(peer: Peer) -> None:
     n_tensors = 0
     for case in range(N_CASES):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, PayloadType
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, pack_graph, topology_unit, unpack_graph
 from vvc_nnr.bitstream.manifest import (
     DIGEST_DIGITS,
@@ -149,7 +149,7 @@ def _raw_unit(raw: bytes, others: Sequence[DataUnit]) -> DataUnit:
     while name in names:
         name += "_"
     words = raw + bytes(-len(raw) % 4)
-    return DataUnit(PayloadType.RAW_FLOAT, (name,), (len(words) // 4,), words, node_id=NodeId(0, len(others)))
+    return DataUnit(PayloadType.RAW_FLOAT, (name,), (len(words) // 4,), words, node_id=None)
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:

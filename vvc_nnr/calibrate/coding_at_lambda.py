@@ -67,7 +67,14 @@ from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import code_network, tensor_rules, write_network
 from vvc_nnr.coding.inspection import inspect_stream
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
-from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor, make_job, with_own_step
+from vvc_nnr.coding.tensor_encoder import (
+    EncodedTensor,
+    TensorJob,
+    encode_tensor,
+    make_job,
+    with_own_step,
+    with_unary_length,
+)
 from vvc_nnr.coding.unit_coding import encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
@@ -358,8 +365,8 @@ class CalibratedCoder:
         options = replace(self.options, qp_per_tensor=qps)
         steps = self._steps_of_others(coded, biases)
         found = []
-        for place, (name, array) in enumerate(arrays.items()):
-            job = replace(make_job(name, array, place, arrays, options), rule=self.rules.get(name))
+        for name, array in arrays.items():
+            job = replace(make_job(name, array, arrays, options), rule=self.rules.get(name))
             job = with_own_step(job, steps)
             found.append(_encode_levels(job, coded[name], options) if name in coded else encode_tensor(job, options))
         return found
@@ -402,9 +409,9 @@ def _products(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArr
 
 
 def _unit(name: str, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:
-    return DataUnit(PayloadType.FLOAT, (name,), shape, b"", dq_flag=options.use_dq)
+    return DataUnit(PayloadType.FLOAT, (name,), shape, b"", node_id=None, dq_flag=options.use_dq)
 
 
 def _encode_levels(job: TensorJob, tensor: AllocatedTensor, options: CompressOptions) -> EncodedTensor:
-    unit = replace(_unit(job.name, coded_shape(shape_of(job.array)), options), node_id=job.node_id)
+    unit = with_unary_length(_unit(job.name, coded_shape(shape_of(job.array)), options), tensor.rounded.indices)
     return EncodedTensor((encode_indices(unit, tensor.rounded.indices, tensor.qp, options),), job.number_format)

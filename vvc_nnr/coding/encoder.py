@@ -27,7 +27,15 @@ from vvc_nnr.coding.own_steps import (
     warn_of_outliers,
     warn_of_weak,
 )
-from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor, make_job, with_own_step
+from vvc_nnr.coding.reference_size import is_small, reference_bytes
+from vvc_nnr.coding.tensor_encoder import (
+    USUAL_UNARY_LENGTH_MINUS1,
+    EncodedTensor,
+    TensorJob,
+    encode_tensor,
+    make_job,
+    with_own_step,
+)
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
@@ -91,30 +99,33 @@ def code_network(
     tied = {tie.name for tie in ties}
     own = {name: array for name, array in arrays.items() if name not in tied}
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    places = {name: place for place, name in enumerate(arrays)}
-    jobs = {
-        name: replace(make_job(name, array, places[name], arrays, options), rule=rules.get(name))
-        for name, array in own.items()
-    }
+    jobs = {name: replace(make_job(name, array, arrays, options), rule=rules.get(name)) for name, array in own.items()}
     shapes = [shape_of(array) for array in own.values()]
 
     names, known = list(jobs), KnownTensors()
+    by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
+    is_held = by_default and is_small(own)
 
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         def job(place: int) -> TensorJob:
             return with_own_step(jobs[names[place]], steps)
 
-        units = encode_changed(job, names, steps, known, shapes, options, progress)
+        report = None if is_held and known else progress  # a small network's other candidates take no time
+        units = encode_changed(job, names, steps, known, shapes, options, report)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
         return coded_network(data, names, units, steps)
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
         sizes = [shape_of(own[name]) for name in stepped]
-        units = encode_all(lambda place: with_own_step(jobs[stepped[place]], steps), sizes, other, None)
+        usual = {name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1) for name in stepped}
+        units = encode_all(lambda place: with_own_step(usual[stepped[place]], steps), sizes, other, None)
         return sum(tensor.size_bytes for tensor in units)
 
-    return code_by_spread(own, rules, options, coded, size_bytes) if follows_spread(options) else coded(None)
+    if not follows_spread(options):
+        return coded(None)
+    limit_bytes = reference_bytes(own, graph.model if graph else None) if is_held else None
+    return code_by_spread(own, rules, options, coded, size_bytes, limit_bytes)
 
 
 def coded_network(

@@ -54,6 +54,8 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 # Weights that take so much more or less than samples tell, as runs of zeros do: then coding tells what the reference
 # software's steps take, of which the default has another share, and what its own do, at so many more qualities.
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
+# Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
+MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.4
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
@@ -97,9 +99,12 @@ def default_steps(spreads: Spreads, options: CompressOptions) -> OwnSteps:
     return _steps_within(_budget_bits(spreads), spreads, options)
 
 
-def _steps_within(budget_bits: float, spreads: Spreads, options: CompressOptions) -> OwnSteps:
-    """The best steps with which the tensors take so many bits, by samples."""
-    least_db = spreads.least_db_within(budget_bits, options.qp_density)
+def _steps_within(
+    budget_bits: float, spreads: Spreads, options: CompressOptions, least_db: float | None = None
+) -> OwnSteps:
+    """The best steps with which the tensors take so many bits, by samples, and keep so much; None: by the bits."""
+    if least_db is None:
+        least_db = spreads.least_db_within(budget_bits, options.qp_density)
     quality_db, qps = spreads.qps_within(budget_bits, options.qp_density, least_db)
     return steps_at(spreads, quality_db, options, least_db, qps if options.use_dq else None)
 
@@ -290,6 +295,7 @@ def code_by_spread(
     options: CompressOptions,
     coded: Callable[[OwnSteps], CodedNetwork],
     size_bytes: Callable[[OwnSteps, CompressOptions], int],
+    reference_bytes: int | None = None,
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -299,6 +305,8 @@ def code_by_spread(
         options: What is asked for.
         coded: The network with some steps.
         size_bytes: What the tensors that have steps take together, with other options.
+        reference_bytes: The file of a small network by the reference software, which the default is to take; None: it
+            goes by what the tensors take.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
@@ -308,7 +316,9 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
-        return _code_by_default(spreads, options, coded, size_bytes)
+        is_held = reference_bytes is not None and bool(spreads.all)
+        small = _code_small(spreads, options, coded, reference_bytes or 0) if is_held else None
+        return small or _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
@@ -349,6 +359,38 @@ def _code_by_default(
         budget_bits *= limit_bytes / own_bytes(found)
         found = coded(_steps_within(budget_bits, spreads, options))
         best = max(best, found, key=lambda each: _within(own_bytes(each), limit_bytes))
+    return best
+
+
+def _code_small(
+    spreads: Spreads, options: CompressOptions, coded: Callable[[OwnSteps], CodedNetwork], reference_bytes: int
+) -> CodedNetwork | None:
+    """A small network in a file that is about as large as the reference software's, and no larger.
+
+    Where that cannot be, its tensors keep SMALL_SHARE of what they take by default. None where other tensors, which are
+    exact, take more than those that have steps: what these may take does not follow from that file.
+    """
+    steps = default_steps(spreads, options)
+    found = coded(steps)
+
+    def own_bytes(network: CodedNetwork) -> int:
+        return sum(network.sizes_bytes[name] for name in spreads.all)
+
+    if found.by_outliers or sum(found.sizes_bytes.values()) > 2 * own_bytes(found):
+        return None
+    beside = len(found.data) - own_bytes(found)
+    limit_bytes = max(reference_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
+    best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
+    least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
+    for _ in range(MAX_SMALL_CORRECTIONS):
+        if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
+            break
+        budget_bits *= (SMALL_AIM * limit_bytes - beside) / own_bytes(found)
+        before, steps = steps, _steps_within(budget_bits, spreads, options, least_db)
+        if steps.qps == before.qps:
+            break
+        found = coded(steps)
+        best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
     return best
 
 

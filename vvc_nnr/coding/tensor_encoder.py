@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ from vvc_nnr.coding.exact_forms import (
 from vvc_nnr.coding.own_steps import (
     OwnSteps,
 )
+from vvc_nnr.coding.unary_length import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
@@ -83,6 +84,8 @@ from vvc_nnr.quantize.step_choice import (
 )
 from vvc_nnr.roles.roles import EXACT, Rule
 
+# Greater flags less one that levels are searched by, as the reference software has them.
+USUAL_UNARY_LENGTH_MINUS1 = 10
 # A block row should have this many values before another decoder is started for it.
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Those of integers, which take nearly all their bits, so that learning their contexts anew costs more.
@@ -118,26 +121,27 @@ class TensorJob:
         high_name: The name of its high half, if it needs one.
         array: Its values; those of an update are differences.
         number_format: How they are to be coded, one of `number_formats.NUMBER_FORMATS`.
-        node_id: Its place in the update tree.
+        node_id: Its place in the update tree; None: not in one.
         parent: What it is the difference to.
         past: What an update knows of the tensor before.
         n_threads: Threads for its block rows.
         rule: What the tensor may lose; None: what its number of dimensions says.
         own_qp: The QP that follows from its spread; None: that of the options.
-        unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say.
+        unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say; "fitting": what
+            its indices tell.
     """
 
     name: str
     high_name: str
     array: Array | Bfloat16Bits
     number_format: str
-    node_id: NodeId
+    node_id: NodeId | None = None
     parent: ParentNode | None = None
     past: TensorPast | None = None
     n_threads: int = 1
     rule: Rule | None = None
     own_qp: int | None = None
-    unary_length_minus1: int | None = 10
+    unary_length_minus1: int | Literal["fitting"] | None = "fitting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +457,13 @@ def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], optio
     if job.number_format in INTEGERS and not options.lossless:
         order = scan_order_of(unit.tensor_dimension_list, options, MIN_INTEGER_BLOCK_ROW_ELEMENTS)
         unit = replace(unit, scan_order=order)
+    unit = with_unary_length(unit, values) if job.unary_length_minus1 == "fitting" else unit
     return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads)
+
+
+def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
+    """The unit with as many greater flags as pay for its indices."""
+    return replace(unit, cabac_unary_length_minus1=unary_length_minus1_of(indices))
 
 
 def _encode_floats(
@@ -480,6 +490,7 @@ def _encode_floats(
     if job.parent is not None and not found.indices.any():
         return None, weak_db
     indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
+    unit = with_unary_length(unit, indices) if job.unary_length_minus1 == "fitting" else unit
     plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
     return plain if book is None else min(plain, book, key=_size_bytes), weak_db
 
@@ -541,7 +552,9 @@ def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], 
         b"",
         node_id=job.node_id,
         parent=job.parent,
-        cabac_unary_length_minus1=job.unary_length_minus1,
+        cabac_unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1
+        if job.unary_length_minus1 == "fitting"
+        else job.unary_length_minus1,
         scan_order=scan_order_of(shape, options),
     )
 
@@ -551,9 +564,7 @@ def _size_bytes(unit: DataUnit) -> int:
     return len(unit.payload) + (codebook_bits(unit.codebook) // 8 if unit.codebook else 0)
 
 
-def make_job(
-    name: str, array: Array | Bfloat16Bits, place: int, names: Mapping[str, Any], options: CompressOptions
-) -> TensorJob:
+def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:
     """What there is to do for a tensor.
 
     Raises:
@@ -565,7 +576,7 @@ def make_job(
     if number_format == "float64" and options.float64 == "exact":
         number_format = FLOAT64_BITS
     high = _unused_name(f"{name}.high", names) if number_format in (*WIDE_FORMATS, "float64") else ""
-    return TensorJob(name, high, array, number_format, NodeId(0, place))
+    return TensorJob(name, high, array, number_format)
 
 
 def _unused_name(name: str, names: Mapping[str, Any]) -> str:

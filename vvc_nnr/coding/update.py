@@ -50,7 +50,7 @@ from vvc_nnr.coding.own_steps import (
     warn_of_outliers,
     warn_of_weak,
 )
-from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, make_job, with_own_step
+from vvc_nnr.coding.tensor_encoder import USUAL_UNARY_LENGTH_MINUS1, EncodedTensor, TensorJob, make_job, with_own_step
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays
@@ -237,7 +237,7 @@ def code_update(
 
     def job(name: str, steps: OwnSteps | None) -> TensorJob:
         made = _job(name, places[name], state, wanted[name], options, contexts)
-        return with_own_step(replace(made, unary_length_minus1=None) if brief else made, steps)
+        return with_own_step(replace(made, unary_length_minus1=None if brief else USUAL_UNARY_LENGTH_MINUS1), steps)
 
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         units = encode_changed(lambda at: job(names[at], steps), names, steps, known, shapes, options, progress)
@@ -372,7 +372,7 @@ def _job(
         InputError: If a difference cannot be coded.
     """
     old = state.tensors[name]
-    job = make_job(name, _difference(name, old, _plain(new)), place, state.tensors, options)
+    job = make_job(name, _difference(name, old, _plain(new)), state.tensors, options)
     is_temporal = contexts.temporal and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
     return replace(

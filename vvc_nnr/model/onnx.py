@@ -147,8 +147,9 @@ def _texts(message: Any, place: str) -> Iterator[tuple[str, object]]:
                 yield from _texts(each, f"{here}.")
 
 
-# Smaller constants stay in the graph: a data unit of their own would take more.
-MIN_VALUES = 8
+# Smaller constants stay in the graph: a data unit of their own would take more. So do integers of no more bytes, such
+# as zero points, which a graph repeats in next to nothing.
+MIN_VALUES, MAX_BYTES_IN_GRAPH = 8, 64
 # Of a serialised protocol buffer.
 _MAX_FILE_BYTES = (1 << 31) - 1
 # Number formats that are coded, by their names in ONNX.
@@ -441,7 +442,10 @@ def _known_types() -> set[int]:
 
 
 def _is_coded(tensor: Any) -> bool:
-    return _n_values(tensor) >= MIN_VALUES and tensor.data_type in _known_types()
+    if _n_values(tensor) < MIN_VALUES or tensor.data_type not in _known_types():
+        return False
+    dtype = import_onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return dtype.kind not in "iub" or _n_values(tensor) * dtype.itemsize > MAX_BYTES_IN_GRAPH
 
 
 def _n_values(tensor: Any) -> int:

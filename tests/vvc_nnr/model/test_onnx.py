@@ -458,6 +458,17 @@ def test_small_constants_come_along_to_files_without_a_graph(tmp_path: Path) -> 
     assert set(read_network_file(tmp_path / "a.onnx").tensors) == set(tensors)
 
 
+def test_integers_of_few_bytes_stay_in_the_graph() -> None:
+    tensors = {"w": WEIGHT, "z": np.zeros(64, np.int8), "more": np.arange(65, dtype=np.int8), "s": np.arange(9)}
+    make = onnx.helper.make_node
+    nodes = [make("MatMul", ["x", "w"], ["m"]), make("Foo", ["m", "z", "more", "s"], ["y"])]
+    model = model_of(nodes, tensors)
+    assert set(onnx_parts.take_apart(model_of(nodes, tensors), 0).arrays) == {"w", "more", "s"}
+    again = decompress_onnx(compress(model))
+    found = {each.name: onnx.numpy_helper.to_array(each) for each in again.graph.initializer}
+    assert all(np.array_equal(found[name], tensors[name]) for name in ("z", "more", "s"))
+
+
 def test_weights_of_branches_and_functions_are_coded_as_weights(tmp_path: Path) -> None:
     onnx.save(nested_model(), tmp_path / "a.onnx")
     network = read_arrays(tmp_path / "a.onnx")

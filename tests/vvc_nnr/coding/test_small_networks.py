@@ -1,0 +1,95 @@
+"""Networks of a few thousand values: what headers, names and contexts take beside the values must not weigh more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.coding.reference_size import MAX_VALUES, is_small, reference_bytes
+from vvc_nnr.coding.unary_length import unary_length_minus1_of
+from vvc_nnr.coding.unit_coding import encode_indices
+from vvc_nnr.compress import compress, decompress
+from vvc_nnr.options import CompressOptions
+
+Network = dict[str, NDArray[np.float32]]
+
+
+def network(n_layers: int, n_columns: int, scale: float, share: float = 1.0) -> Network:
+    rng = np.random.default_rng([n_layers, n_columns])
+    found: Network = {}
+    for place in range(n_layers):
+        weight = rng.laplace(0, scale, (8 + place, n_columns)) * (rng.random((8 + place, n_columns)) < share)
+        found[f"layers.{place}.weight"] = weight.astype(np.float32)
+        found[f"layers.{place}.bias"] = rng.normal(0, scale, 8 + place).astype(np.float32)
+    return found
+
+
+def snr_db(values: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
+    noise = float(np.square(values - decoded).sum())
+    return 10 * math.log10(float(np.square(values).sum()) / noise) if noise else math.inf
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "n_columns", "scale", "share"),
+    [(3, 20, 0.2, 1.0), (20, 9, 0.1, 1.0), (16, 4, 0.014, 1.0), (6, 200, 0.05, 0.2), (12, 30, 2.0, 1.0)],
+)
+def test_default_files_are_no_larger_than_the_reference_software_s(
+    n_layers: int, n_columns: int, scale: float, share: float
+) -> None:
+    arrays = network(n_layers, n_columns, scale, share)
+    data = compress(arrays)
+    decoded = decompress(data)
+    assert len(data) <= reference_bytes(arrays, None)
+    assert list(decoded) == list(arrays)
+    assert all(snr_db(arrays[name], decoded[name]) > 12 for name in arrays)
+
+
+def test_networks_whose_values_the_reference_software_loses_keep_theirs() -> None:
+    arrays = network(4, 40, 1e-6)
+    decoded = decompress(compress(arrays))
+    assert all(snr_db(arrays[name], decoded[name]) > 12 for name in arrays)
+
+
+def test_what_options_ask_for_is_not_held_against_that_size() -> None:
+    arrays = network(20, 9, 0.1)
+    fine = compress(arrays, qp_per_tensor={"layers.0.weight": -60})
+    assert snr_db(arrays["layers.0.weight"], decompress(fine)["layers.0.weight"]) > 60
+    assert len(compress(arrays, quality=60)) > reference_bytes(arrays, None)
+
+
+def test_only_small_networks_are_coded_more_than_once() -> None:
+    assert is_small({"w": np.zeros(MAX_VALUES, np.float32)})
+    assert not is_small({"w": np.zeros(MAX_VALUES, np.float32), "b": np.zeros(1, np.float32)})
+
+
+def test_units_have_no_place_in_an_update_tree() -> None:
+    units = [unit for tensor in read_stream(compress(network(2, 9, 0.1))).tensors for unit in tensor.data_units]
+    assert [unit.node_id for unit in units] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale"), [((8,), 300.0), ((64, 64), 0.4), ((64, 64), 6.0), ((128, 128), 40.0), ((4096,), 1000.0)]
+)
+def test_greater_flags_fit_the_indices(shape: tuple[int, ...], scale: float) -> None:
+    indices = np.rint(np.random.default_rng(2).laplace(0, scale, shape)).astype(np.int32)
+    unit = DataUnit(PayloadType.INT, ("w",), shape, b"")
+
+    def n_bytes(minus1: int | None) -> int:
+        coded = encode_indices(replace(unit, cabac_unary_length_minus1=minus1), indices, None, CompressOptions())
+        return len(coded.payload) + (minus1 is not None)
+
+    found = n_bytes(unary_length_minus1_of(indices))
+    assert found <= 1.005 * n_bytes(10)
+    assert found <= 1.01 * min(map(n_bytes, (0, 1, 2, 4, 6, None, 13, 18))) + 1
+
+
+def test_greater_flags_of_next_to_nothing() -> None:
+    assert unary_length_minus1_of(np.zeros((300, 7), np.int32)) is None
+    assert unary_length_minus1_of(np.array([-1, 0, 1], np.int32)) is None
+    assert unary_length_minus1_of(np.array([-(2**31), 2**31 - 1], np.int32)) == 0
