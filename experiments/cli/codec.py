@@ -25,7 +25,12 @@ from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags,
 from vvc_nnr.files import AtomicFile, make_folder, naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import network_path, zoo_path
 from vvc_nnr.filters.in_stream import carried_filters
-from vvc_nnr.filters.picture_file import PictureFile, decode_picture_file, encode_picture_file
+from vvc_nnr.filters.picture_file import (
+    PictureFile,
+    check_rate_of_file,
+    decode_picture_file,
+    encode_picture_file,
+)
 from vvc_nnr.filters.zoo import load_network
 from vvc_nnr.network_file import is_special
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -156,8 +161,10 @@ class ImageEncode(Command):
         if not self.images:
             raise InputError("images: there are none; name image files")
         check_outputs([*self.images, network_path(self.network)], [self.output])
-        network = load_network(self.network)
+        if (path := network_path(self.network)).is_file():
+            check_rate_of_file(path, self.rate, self.effort)
         pictures = [read_image(path) for path in self.images]
+        network = load_network(self.network)
         data = encode_picture_file(network, pictures, rate=self.rate, effort=self.effort)
         write_file(self.output, data)
         bpp = 8 * len(data) / sum(each.shape[0] * each.shape[1] for each in pictures)
