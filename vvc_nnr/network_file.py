@@ -303,7 +303,8 @@ def stored_metadata(path: Path | str) -> dict[str, str]:
         return {}
     with naming(path):
         if not is_nnc(path):
-            return parse_container(read_bytes(path))[1]
+            with _telling_kinds(path):
+                return parse_container(read_bytes(path))[1]
         manifest = read_stream(read_bytes(path)).manifest
         return dict(manifest.metadata) if manifest else {}
 

@@ -27,15 +27,15 @@ assert np.array_equal(coder.decode(streams, *latents.shape[2:], 1), latents)
 print(torch.backends.cpu.get_cpu_capability(), hashlib.sha256(b"".join(streams)).hexdigest())
 """
 LIMITS = {
-    "avx512": {},
+    "all": {},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "none": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
 }
 
 
-@pytest.mark.parametrize(("limit", "n_threads"), [("avx512", 2), ("avx2", 1), ("none", 2)])
+@pytest.mark.parametrize(("limit", "n_threads"), [("all", 2), ("avx2", 1), ("none", 2)])
 def test_bytes_are_the_same_by_any_instructions_and_threads(context_network, tmp_path, limit, n_threads):
-    """Of the latents of photographs; the others of these six ways were measured once, by the bundled network."""
+    """Of latents that are given: those that the encoder makes of pictures in float32 may differ by a rounding."""
     network = context_network()
     write_float(tmp_path / "x.safetensors", network_tensors(network), network_metadata(network))
     photograph = skimage.data.astronaut()[:96, :96].astype(np.int32).transpose(2, 0, 1)
@@ -46,5 +46,5 @@ def test_bytes_are_the_same_by_any_instructions_and_threads(context_network, tmp
     done = subprocess.run(command, env=os.environ | LIMITS[limit], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     capability, digest = done.stdout.split()
-    assert limit == "avx512" or {"avx2": "AVX2", "none": "DEFAULT"}[limit] == capability
+    assert limit == "all" or {"avx2": "AVX2", "none": "DEFAULT"}[limit] == capability
     assert digest == hashlib.sha256(b"".join(streams)).hexdigest()
