@@ -303,7 +303,7 @@ def _network_series(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) 
         curves.setdefault((together, mean.method), []).append(mean)
     for place, ((together, method), found) in enumerate(curves.items()):
         points = tuple((mean.bpp, mean.psnr_db) for mean in found)
-        label = METHOD_TITLES[method] + (f" ({together})" if len(curves) > 1 else "")
+        label = METHOD_TITLES[method] + (f" ({together})" if len(curves) > 1 and together else "")
         marker = NETWORK_MARKERS[place % len(NETWORK_MARKERS)]
         yield Series(label, points, 1, marker, "solid", tuple(mean.name for mean in found))
 

@@ -23,16 +23,20 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError, shown
+from vvc_nnr.files import naming
 from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder
 from vvc_nnr.filters.picture_codecs import BundledCodec
-from vvc_nnr.filters.zoo import LoadedNetwork, network_tensors
+from vvc_nnr.filters.zoo import ARCHITECTURES, LoadedNetwork, constructed, network_tensors
+from vvc_nnr.network_file import stored_metadata
 
 Rgb: TypeAlias = NDArray[np.uint8]
 MAGIC = b"VNAE"
@@ -184,6 +188,21 @@ def network_id(network: nn.Module) -> bytes:
     for name, tensor in sorted(network_tensors(network).items()):
         found.update(f"{name} {tensor.shape} {tensor.dtype.str}\0".encode() + tensor.tobytes())
     return found.digest()[:_ID_BYTES]
+
+
+def check_rate_of_file(path: Path, rate: int, effort: int) -> None:
+    """Refuses an operating point or effort by what a network's file says of its shape, before its tensors are decoded.
+
+    Raises:
+        InputError: If the network has no such operating point, or the effort is out of range.
+        BitstreamError, UnsupportedError: If the file is damaged.
+    """
+    metadata = stored_metadata(path)
+    if metadata.get("architecture") in ARCHITECTURES:
+        with naming(path), torch.device("meta"):
+            network = constructed(metadata["architecture"], metadata.get("config", ""), str(path))
+            if isinstance(network, BundledAutoencoder):
+                BundledCodec(network, rate, effort)
 
 
 def encode_picture_file(network: LoadedNetwork, pictures: Sequence[Rgb], *, rate: int = 0, effort: int = 0) -> bytes:

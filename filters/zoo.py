@@ -383,7 +383,7 @@ def build_network(stored: StoredNetwork, where: str) -> Network:
     if architecture not in ARCHITECTURES:
         raise InputError(f"{_unknown_architecture(stored, where)}; must be a network of this package")
     with torch.device("meta"):
-        network = _constructed(architecture, stored.metadata.get("config", ""), where)
+        network = constructed(architecture, stored.metadata.get("config", ""), where)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     _check_tensors(expected, {name: array.shape for name, array in stored.tensors.items()}, where)
     state = {name: torch.from_numpy(stored.tensors[name].copy()) for name in expected}
@@ -461,8 +461,17 @@ def _architecture(network: nn.Module) -> str:
     return next(known, type(network).__name__)
 
 
-def _constructed(architecture: str, config_json: str, where: str) -> Network:
-    """The module of a config, with each number checked: the text is untrusted."""
+def constructed(architecture: str, config_json: str, where: str) -> Network:
+    """The module of a config, with each number checked: the text is untrusted.
+
+    Args:
+        architecture: One of `ARCHITECTURES`.
+        config_json: Its arguments, a JSON object.
+        where: How errors name the file.
+
+    Raises:
+        InputError: If the text is no such config, or a number is out of range.
+    """
     try:
         config = parse_json(config_json)
     except BitstreamError as error:

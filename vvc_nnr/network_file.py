@@ -28,7 +28,7 @@ from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import is_stream, naming, open_input, read_bytes
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.model.container import Tensor
+from vvc_nnr.model.container import Tensor, parse_container
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, parse_exact, parse_network, write_exact
 from vvc_nnr.options import check_max_elements, thread_count
 from vvc_nnr.roles.roles import TensorRole
@@ -290,6 +290,23 @@ def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> Ne
     from vvc_nnr.model.onnx import graph_roles
 
     return replace(network, roles=graph_roles(network.graph, network.arrays))
+
+
+def stored_metadata(path: Path | str) -> dict[str, str]:
+    """The metadata of a coded or safetensors file, read without decoding its tensors; none of other kinds, or pipes.
+
+    Raises:
+        InputError: If it cannot be read.
+        BitstreamError, UnsupportedError: If the file is damaged or of a later version.
+    """
+    if is_special(path) or not (is_nnc(path) or kind_of_file(path) == "safetensors"):
+        return {}
+    with naming(path):
+        if not is_nnc(path):
+            with _telling_kinds(path):
+                return parse_container(read_bytes(path))[1]
+        manifest = read_stream(read_bytes(path)).manifest
+        return dict(manifest.metadata) if manifest else {}
 
 
 def onnx_network(model: Any) -> NetworkArrays:

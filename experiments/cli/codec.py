@@ -25,7 +25,12 @@ from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags,
 from vvc_nnr.files import AtomicFile, make_folder, naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import network_path, zoo_path
 from vvc_nnr.filters.in_stream import carried_filters
-from vvc_nnr.filters.picture_file import PictureFile, decode_picture_file, encode_picture_file
+from vvc_nnr.filters.picture_file import (
+    PictureFile,
+    check_rate_of_file,
+    decode_picture_file,
+    encode_picture_file,
+)
 from vvc_nnr.filters.zoo import load_network
 from vvc_nnr.network_file import is_special
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -156,13 +161,15 @@ class ImageEncode(Command):
         if not self.images:
             raise InputError("images: there are none; name image files")
         check_outputs([*self.images, network_path(self.network)], [self.output])
-        network = load_network(self.network)
+        if (path := network_path(self.network)).is_file():
+            check_rate_of_file(path, self.rate, self.effort)
         pictures = [read_image(path) for path in self.images]
+        network = load_network(self.network)
         data = encode_picture_file(network, pictures, rate=self.rate, effort=self.effort)
         write_file(self.output, data)
         bpp = 8 * len(data) / sum(each.shape[0] * each.shape[1] for each in pictures)
         found = {"n_bytes": len(data), "bpp": bpp, "pictures": len(pictures), "network": network.name}
-        return Outcome(f"{self.output}: {len(pictures)} pictures, {len(data)} bytes, {bpp:.4f} bpp", found)
+        return Outcome(f"{self.output}: {_counted(len(pictures))}, {len(data)} bytes, {bpp:.4f} bpp", found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +203,7 @@ class ImageDecode(Command):
         with naming(self.input):
             file = PictureFile.from_bytes(data)
             if self.output is not None and len(file.pictures) != 1:
-                raise InputError(f"holds {len(file.pictures)} pictures: give --out-dir in the place of -o")
+                raise InputError(f"holds {_counted(len(file.pictures))}: give --out-dir in the place of -o")
             if self.network is None and zoo_path(file.network_name) is None:
                 raise InputError(f"coded by the network {shown(file.network_name)}: give its file by --network")
         network = load_network(self.network or file.network_name)
@@ -207,11 +214,15 @@ class ImageDecode(Command):
         for path, picture in zip(outputs, pictures, strict=True):
             write_file(path, png_bytes(picture))
         sizes = [{"width": each.shape[1], "height": each.shape[0]} for each in pictures]
-        return Outcome(f"{len(pictures)} pictures", {"pictures": sizes, "network": network.name})
+        return Outcome(_counted(len(pictures)), {"pictures": sizes, "network": network.name})
 
     def _numbered(self, n_pictures: int) -> list[Path]:
         assert self.out_dir is not None
         return [make_folder(self.out_dir) / f"{number:04}.png" for number in range(1, n_pictures + 1)]
+
+
+def _counted(n_pictures: int) -> str:
+    return f"{n_pictures} picture{'' if n_pictures == 1 else 's'}"
 
 
 def vvc_stream(path: Path, fps: Fraction | None) -> VvcStream:

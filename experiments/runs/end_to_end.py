@@ -695,8 +695,9 @@ def _file_key(image: str, coding: ImageCoding, quality: int) -> Key:
 def _image_row(key: Key, n_bytes: int, picture: Picture, scores: Scores) -> ImageRow:
     height, width, _ = picture.shape
     image, method, setting, weights, sha256, point, effort = key
-    counted = (n_bytes, 8 * n_bytes / (width * height))
-    return ImageRow(image, method, setting, weights, sha256, *counted, *scores, point, effort)
+    bpp = 8 * n_bytes / (width * height)
+    row = ImageRow(image, method, setting, weights, sha256, n_bytes, bpp, *scores)
+    return replace(row, operating_point=point, effort=effort)
 
 
 def _flat(picture: Picture) -> Picture:

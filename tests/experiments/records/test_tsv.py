@@ -101,13 +101,14 @@ def test_rows_come_back_and_a_torn_line_costs_itself_only(rows: list[ToolRow], v
 def test_golden_file(tmp_path: Path) -> None:
     path = tmp_path / "images.tsv"
     with RowWriter(path, ImageRow, {"version": "1", "command": "a\nb"}) as writer:
-        writer.append([IMAGE, ImageRow("tab\there", "cnn-ae", "#net", "nnc:-32", "ab", 1, 0.1, math.inf, 1.0, None)])
+        about = ("tab\there", "cnn-ae", "#net", "nnc:-32", "ab")
+        writer.append([IMAGE, ImageRow(*about, 1, 0.1, math.inf, 1.0, None, operating_point=3, effort=2)])  # type: ignore[arg-type]
     assert path.read_text() == (
         "# version: 1\n"
         "# command: a\\nb\n"
-        "image\tmethod\tsetting\tweights\tnetwork_sha256\tn_bytes\tbpp\tpsnr_db\tssim\tms_ssim\n"
-        "cat\tjpeg-file\tq50\tnone\t\t100\t0.78125\t30.5\t0.9\t\n"
-        "tab\\there\tcnn-ae\t#net\tnnc:-32\tab\t1\t0.1\tinf\t1.0\t\n"
+        "image\tmethod\tsetting\tweights\tnetwork_sha256\tn_bytes\tbpp\tpsnr_db\tssim\tms_ssim\toperating_point\teffort\n"
+        "cat\tjpeg-file\tq50\tnone\t\t100\t0.78125\t30.5\t0.9\t\t\t0\n"
+        "tab\\there\tcnn-ae\t#net\tnnc:-32\tab\t1\t0.1\tinf\t1.0\t\t3\t2\n"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["images.tsv"]
 
@@ -332,7 +333,7 @@ def test_a_file_torn_in_the_middle_names_the_line(tmp_path: Path) -> None:
     path = _file(tmp_path, IMAGE)
     line = path.read_text().splitlines(keepends=True)[-1]
     path.write_text(path.read_text() + line.replace("dog", "cat")[:9] + line.replace("dog", "cow"))
-    with pytest.raises(InputError, match=r"net\.tsv line 7: \d+ columns, wanted 10"):
+    with pytest.raises(InputError, match=r"net\.tsv line 7: \d+ columns, wanted 12"):
         read_rows(path, ImageRow)
     path.write_bytes(path.read_bytes()[:-40] + b"\0" * 40 + b"\n")
     with pytest.raises(InputError, match=r"net\.tsv line 7"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from executors import Pickling
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,7 +26,11 @@ from vvc_nnr.experiments.runs.end_to_end import (
     plan_end_to_end,
     run_end_to_end,
 )
-from vvc_nnr.experiments.tables.stored import read_images
+from vvc_nnr.experiments.tables.stored import load, read_images
+from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
+from vvc_nnr.filters.picture_codecs import BundledCodec
+from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
+from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.units import ExecutorOptions, UnitsError
 
 PROVENANCE = gather_provenance(["vvc-nnr", "test"])
@@ -147,6 +152,65 @@ def test_rows_of_units_are_shown_before_the_run_ends(
     settings = tmp_path / "end_to_end.json"
     settings.write_text(settings.read_text().replace('"shown"', '"was shown"'))
     assert len(read_images(tmp_path).rows) > n_before
+
+
+@pytest.fixture
+def context_file(tmp_path: Path) -> Path:
+    """A small autoencoder with a context prior and two operating points."""
+    torch.manual_seed(0)
+    network = ContextAutoencoder(7, n_fine=8, n_coarse=8, n_blocks=1, n_context=12, n_rates=2)
+    with torch.no_grad():
+        network.log_gain += torch.tensor([[0.0], [1.0]])
+    path = tmp_path / "ctx.safetensors"
+    write_float(path, network_tensors(network), network_metadata(network))
+    return path
+
+
+def test_operating_points_have_units_and_rows_of_their_own(
+    pictures: list[NDArray[np.uint8]], context_file: Path, tmp_path: Path
+) -> None:
+    def asked(rates: Sequence[int] | None, effort: int) -> EndToEndOptions:
+        return EndToEndOptions(networks=[str(context_file)], compressions=(), formats=(), rates=rates, effort=effort)
+
+    units = plan_end_to_end(pictures, asked(None, 1))
+    assert [unit.codec for unit in units] == ["ctx@0, effort 1", "ctx@1, effort 1"]
+    assert [unit.codec for unit in plan_end_to_end(pictures, asked([1], 0))] == ["ctx@1"]
+    executor, out = Pickling(), tmp_path / "out"
+    for options, n_units in ((asked([1], 0), 1), (asked(None, 0), 1), (asked(None, 1), 2), (asked([1], 0), 0)):
+        n_before = executor.n
+        run_end_to_end(pictures, NAMES, out, options, PROVENANCE, executor=executor)
+        assert executor.n - n_before == n_units
+        points = [0, 1] if options.rates is None else options.rates
+        rows = read_images(out).rows
+        assert {(row.operating_point, row.effort) for row in rows} == {(point, options.effort) for point in points}
+        assert len(rows) == len(points) * len(NAMES)
+    table = load(out).tables()["table4_end_to_end"]
+    assert {row[0] for row in table.rows} == {"ctx@1", "paper"}
+    codec = BundledCodec(load_network(context_file).network, 1)  # type: ignore[arg-type]
+    assert [row.n_bytes for row in rows] == [codec.code(picture[None])[0].n_bytes for picture in pictures]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--networks {ctx} --rates 2", "rate 2: must be one of the network's operating points, 0 to 1"),
+        ("--networks {ctx} --rates 1,1", "rates 1, 1: each must be there once"),
+        ("--networks {ctx} --effort 4", "effort 4: must be 0 to 3"),
+        ("--networks {small} --rates 0", "rates 0: none of the networks has operating points"),
+        ("--networks {small} --effort 1", "effort 1: none of the networks has operating points"),
+    ],
+)
+def test_points_that_are_not_there_are_refused(
+    networks: Path, context_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    typed = words.format(ctx=context_file, small=networks / "small.safetensors").split()
+    out = tmp_path / "out"
+    assert main(["experiment", "end-to-end", *typed, "--images", str(tmp_path), "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not out.exists()
 
 
 def test_the_command_line(

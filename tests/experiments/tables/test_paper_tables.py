@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError
+from vvc_nnr.experiments.charts import image_chart
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.tables import paper_tables
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import bd_rate_table, sequence_savings
-from vvc_nnr.experiments.tables.gains import gain_table
+from vvc_nnr.experiments.tables.gains import gain_table, image_rate_table
 from vvc_nnr.experiments.tables.means import image_means, tool_results
 from vvc_nnr.experiments.tables.notes import tool_notes
 from vvc_nnr.experiments.tables.paper_tables import PAPER_QPS, all_scores_table, size_table
@@ -153,6 +154,8 @@ def test_end_to_end_table_against_sums_by_head(image_rows: list[ImageRow], autoe
         "q50",
         2,
         1.8125,
+        None,
+        None,
         29.5,
         pytest.approx(29.5 + mse_db),
         0.9,
@@ -162,6 +165,56 @@ def test_end_to_end_table_against_sums_by_head(image_rows: list[ImageRow], autoe
     assert rows["ae-large", "JPEG, payload"][:3] == ("q90", 2, 4.5)
     assert rows["ae-large", "JPEG, optimised"][:3] == ("q50", 2, 4.3125)
     assert rows["paper", "JPEG"][2] == "4.3"
+
+
+def test_the_rate_with_the_networks_bytes(image_rows: list[ImageRow], autoencoders: Networks) -> None:
+    for row in end_to_end_table(image_rows, autoencoders).rows:
+        if row[0] == "paper" or "JPEG" in str(row[1]):
+            assert row[5:7] == (None, None)
+            continue
+        (network,) = [each for each in autoencoders if (each.network, each.title) == (row[0], row[2] or "original")]
+        extra_bpp = network.n_bytes / 128  # rows have 128 pixels for a byte's bits
+        assert row[5:7] == (pytest.approx(row[4] + extra_bpp / 1000), pytest.approx(row[4] + extra_bpp / 50_000))
+
+
+def at_two_points(rows: Sequence[ImageRow]) -> list[ImageRow]:
+    """The rows of ae-small as those of two operating points, the second of twice the rate and 6 dB more."""
+    small = [row for row in rows if row.setting == "ae-small"]
+    second = [
+        replace(row, operating_point=1, n_bytes=2 * row.n_bytes, bpp=2 * row.bpp, psnr_db=row.psnr_db + 6)
+        for row in small
+    ]
+    return [*(row for row in rows if row not in small), *(replace(row, operating_point=0) for row in small), *second]
+
+
+def test_operating_points_are_told_apart(image_rows: list[ImageRow], autoencoders: Networks) -> None:
+    rows = at_two_points(image_rows)
+    table = end_to_end_table(rows, autoencoders)
+    ours = [row for row in table.rows if str(row[0]).startswith("ae-small") and row[1] == "CNN-AE"]
+    assert [(row[0], row[4], row[7]) for row in ours] == [("ae-small@0", 1.75, 32.0), ("ae-small@1", 3.5, 38.0)]
+    assert any(note.startswith("NAME@N:") for note in table.notes)
+    assert {row[0] for row in table.rows} == {"ae-small@0", "ae-small@1", "ae-large", "paper"}
+    searched = [replace(row, effort=2) if row.operating_point is not None else row for row in rows]
+    assert "ae-small@1, effort 2" in {row[0] for row in end_to_end_table(searched, autoencoders).rows}
+
+
+def test_operating_points_of_one_network_are_one_curve(image_rows: list[ImageRow], autoencoders: Networks) -> None:
+    rows = at_two_points(image_rows)
+    more = [
+        replace(row, operating_point=row.operating_point + 2, n_bytes=4 * row.n_bytes, bpp=4 * row.bpp,
+                psnr_db=row.psnr_db + 12)
+        for row in rows if row.operating_point is not None
+    ]  # fmt: skip
+    means = image_means(frame_of([*rows, *more], ImageRow))
+    found = image_rate_table(means, autoencoders).rows
+    curves = {row[1:4] for row in found if row[0] == "PSNR" and row[1] == "ae-small"}
+    assert curves == {
+        ("ae-small", f"4 operating points, {title}", 4) for title in ("original", "uniform8", "NNC QP -32")
+    }
+    assert {row[1] for row in found if str(row[1]).startswith("ae-small@")} == {f"ae-small@{i}" for i in range(4)}
+    drawn = {series.label: len(series.points) for series in image_chart(means, autoencoders).series}
+    assert drawn["CNN-AE (ae-small)"] == 4
+    assert drawn["reconstructed CNN-AE (ae-small), uniform8"] == 4
 
 
 def test_a_rate_that_jpeg_does_not_reach_is_said_and_not_compared(
@@ -255,7 +308,7 @@ def test_pictures_without_chroma_and_without_loss(tool_rows: list[ToolRow], tool
 def test_identical_images(image_rows: list[ImageRow], autoencoders: Networks) -> None:
     rows = [replace(row, psnr_db=math.inf) for row in image_rows]
     assert image_means(frame_of(rows, ImageRow))[0].psnr_of_mean_mse_db == math.inf
-    assert end_to_end_table(rows, autoencoders).rows[0][8] is None
+    assert end_to_end_table(rows, autoencoders).rows[0][10] is None
 
 
 def test_exact_images_are_counted_and_have_no_part_in_a_mean(
@@ -271,16 +324,16 @@ def test_exact_images_are_counted_and_have_no_part_in_a_mean(
     for number, row in enumerate(table.rows):
         if row[0] == "paper":
             continue
-        assert warnings[number, 5].startswith(f"1 of {len(images)} images is exact (infinite PSNR)")
-        assert isinstance(row[6], float)
-        assert row[8] is None
+        assert warnings[number, 7].startswith(f"1 of {len(images)} images is exact (infinite PSNR)")
+        assert isinstance(row[8], float)
+        assert row[10] is None
     ours, same = (
-        [row[5] for row in each.rows if str(row[1]).endswith("CNN-AE") and row[0] != "paper"]
+        [row[7] for row in each.rows if str(row[1]).endswith("CNN-AE") and row[0] != "paper"]
         for each in (table, without)
     )
     assert ours == pytest.approx(same)
     every = end_to_end_table([replace(row, psnr_db=math.inf) for row in image_rows], autoencoders)
-    assert every.rows[0][5:7] == (None, None)
+    assert every.rows[0][7:9] == (None, None)
     assert every.warnings[0].text == f"all {len(images)} images are exact: the PSNR is infinite"
 
 
