@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FLOATS, number_format_of
-from vvc_nnr.bitstream.qp import qp_of_step
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.compress_calibrated import ReportLine, calibrated_options, compress_calibrated
 from vvc_nnr.calibrate.samples import Calibration
@@ -71,7 +70,6 @@ from vvc_nnr.sequences.images import image_files
 from vvc_nnr.sequences.listing import distinct_files
 
 DEFAULT_HOURS = 1.0
-LOG_GAIN, LOG_GAIN_STEP = "log_gain", 2.0**-9
 N_TIMED_STEPS = 5
 
 _AnyModule = TypeVar("_AnyModule", bound=nn.Module)
@@ -138,7 +136,7 @@ def compress_by_pictures(
             max_loss_db=options.max_loss_db,
             max_rate_rise_percent=options.max_rate_rise_percent,
             max_bytes=options.max_bytes,
-            options=job.coding(network, coding),
+            options=coding,
             metadata=job.coded_metadata(given),
             reference=given,
             report=report,
@@ -259,13 +257,6 @@ class _Job:
             return codec_calibration(codec, self.photographs, n_crops, images)
         crops = crop_options(n_crops)
         return restoration_calibration(self.photographs, _n_planes(model), self._degradation(), crops)
-
-    def coding(self, model: nn.Module, coding: CompressOptions) -> CompressOptions:
-        """Options of coding; the quantiser steps of an autoencoder, which are few, are kept within 0.1 %."""
-        if not isinstance(model, BundledAutoencoder) or LOG_GAIN in coding.qp_per_tensor:
-            return coding
-        qp = qp_of_step(LOG_GAIN_STEP, coding.qp_density)
-        return replace(coding, qp_per_tensor={**coding.qp_per_tensor, LOG_GAIN: qp})
 
     def tuning(self, model: nn.Module, folder: Path) -> Tuning:
         """How to train it on; pictures that measure the loss are left out, and copies of them."""

@@ -267,7 +267,7 @@ class LossMeter(Protocol):
 
     @property
     def n_held_out(self) -> int:
-        """Samples that are held out."""
+        """Pictures that are held out."""
 
     @property
     def reference_mse(self) -> float:
@@ -284,7 +284,7 @@ class CodecMeter:
     Attributes:
         measure: See `Calibration`.
         original: What it does.
-        n_held_out: Samples that are held out.
+        n_held_out: Pictures that are held out.
     """
 
     measure: Measure
@@ -352,7 +352,8 @@ def loss_meter(model: nn.Module, calibration: CheckedCalibration) -> LossMeter:
         InputError: If it cannot be run, returns NaN, or a target has another shape than its output.
     """
     if calibration.measure is not None:
-        return CodecMeter(calibration.measure, tuple(calibration.measure(model)), len(calibration.held_out))
+        n_held_out = sum(len(sample.inputs[0]) for sample in calibration.held_out)
+        return CodecMeter(calibration.measure, tuple(calibration.measure(model)), n_held_out)
     outputs = []
     with torch.no_grad():
         for sample in calibration.held_out:

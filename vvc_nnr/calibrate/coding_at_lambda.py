@@ -79,8 +79,9 @@ from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Rule, TensorRole
 
-# What matrices whose errors are not weighed keep more than the others.
-UNKNOWN_MORE_DB = 6.0
+# What matrices whose errors are not weighed keep more than the others; and where they are so small a share of all
+# values that finer steps cost nothing.
+UNKNOWN_MORE_DB, FEW_UNKNOWN_MORE_DB, FEW_UNKNOWN = 6.0, 36.0, 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -377,7 +378,12 @@ class CalibratedCoder:
         spreads = measured_spreads(others, self.rules, self.options)
         kept = [self._kept_db(name, tensor) for name, tensor in coded.items()]
         known_db = min(max(statistics.fmean(kept), MIN_QUALITY_DB), MAX_QUALITY_DB) if kept else MAX_QUALITY_DB
-        return steps_at(spreads, known_db + UNKNOWN_MORE_DB, self.options)
+        n_others, n_values = (
+            sum(math.prod(shape_of(array)) for array in arrays.values() if len(shape_of(array)) > 1)
+            for arrays in (others, self._coded_arrays)
+        )
+        more_db = FEW_UNKNOWN_MORE_DB if n_others < FEW_UNKNOWN * n_values else UNKNOWN_MORE_DB
+        return steps_at(spreads, known_db + more_db, self.options)
 
     def _kept_db(self, name: str, tensor: AllocatedTensor) -> float:
         """The SNR of a weighed matrix; far above MAX_QUALITY_DB where nothing is lost."""
