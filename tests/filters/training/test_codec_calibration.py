@@ -190,4 +190,4 @@ def test_few_values_that_no_layer_has_are_kept_finely() -> None:
     made = prepare_calibrated(network, calibration(network)).compress(1e-4)
     decoded = ContextAutoencoder(7, n_fine=16, n_coarse=32, n_blocks=1, n_context=32, n_rates=2)
     vvc_nnr.load_into(decoded, made.data)
-    assert float((decoded.log_gain - network.log_gain).detach().abs().max()) < 0.005
+    assert float((decoded.log_gain - network.log_gain).detach().abs().max()) < 0.03  # of about 2
