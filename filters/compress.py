@@ -26,16 +26,15 @@ from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.compress_calibrated import ReportLine, calibrated_options, compress_calibrated
 from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
-from vvc_nnr.compress import load_into
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.inference.torch import training_precision
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
+from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
+from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec
 from vvc_nnr.filters.picture_options import PictureOptions
 from vvc_nnr.filters.training.calibration_pictures import (
     FILTER_CROP_SIDE,
@@ -51,6 +50,7 @@ from vvc_nnr.filters.training.calibration_pictures import (
 )
 from vvc_nnr.filters.training.fine_tuning import (
     AutoencoderTuning,
+    ContextAutoencoderTuning,
     InLoopTuning,
     RateTask,
     RestorationTuning,
@@ -77,22 +77,6 @@ _AnyModule = TypeVar("_AnyModule", bound=nn.Module)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PictureCompression:
-    """A file that was coded by pictures.
-
-    Attributes:
-        network: The coded network, its loss, and what each tensor got.
-        original_latents_bpp: Autoencoder: bits per pixel of the pictures held out, of the original network; estimated
-            if it writes no bytes.
-        latents_bpp: Autoencoder: the same of the coded network.
-    """
-
-    network: CalibratedNetwork
-    original_latents_bpp: float | None = None
-    latents_bpp: float | None = None
-
-
 def compress_by_pictures(
     path: Path,
     photographs: Path,
@@ -100,7 +84,7 @@ def compress_by_pictures(
     options: PictureOptions,
     coding: CompressOptions | None = None,
     report: ReportLine = _log.info,
-) -> PictureCompression:
+) -> CalibratedNetwork:
     """Writes the coded network of a file, and tells what each tensor got.
 
     The loss is measured against the network as the file has it, before norms are folded or it is trained on.
@@ -136,16 +120,22 @@ def compress_by_pictures(
     given = network_of(stored, options.arch, str(path))
     model = folded_module(given) if options.fold_batch_norms else given
     job = _Job(path, output, options, stored.metadata, distinct_files(image_files(photographs)))
-    if options.finetune and not isinstance(model, Autoencoder) and job.codec(model) is not None:
+    if options.finetune and not isinstance(model, BundledAutoencoder) and job.codec(model) is not None:
         raise InputError("finetune: not for autoencoders of one's own, whose rate it does not know; take it away")
     pictures = job.pictures(model)
-    pictures = replace(pictures, accepts_small=True) if options.accept_small else pictures
+
+    def pictures_for(network: nn.Module) -> Calibration:
+        """The pictures; of an autoencoder that was trained on, with the latents that it has now."""
+        is_other = network is not model and isinstance(network, BundledAutoencoder)
+        found = job.pictures(network) if is_other else pictures
+        return replace(found, accepts_small=True) if options.accept_small else found
 
     def compress(network: nn.Module) -> CalibratedNetwork:
         return compress_calibrated(
             in_formats(network, formats),
-            pictures,
+            pictures_for(network),
             max_loss_db=options.max_loss_db,
+            max_rate_rise_percent=options.max_rate_rise_percent,
             max_bytes=options.max_bytes,
             options=coding,
             metadata=job.coded_metadata(given),
@@ -159,8 +149,7 @@ def compress_by_pictures(
         found = _better(found, lambda: compress(network), report, by_size=options.max_bytes is None)
     with AtomicFile(output) as file:
         file.write(found.data)
-    codec = job.codec(model)
-    return PictureCompression(found, *(() if codec is None else _latent_rates_bpp(codec, formats, found, pictures)))
+    return found
 
 
 def folded_module(network: nn.Module) -> nn.Module:
@@ -259,16 +248,11 @@ class _Job:
             raise InputError("noise_sigma, jpeg_quality: not for in-loop filters and autoencoders")
         if layout is None and (options.loop_filters is not None or options.qps is not None):
             raise InputError("loop_filters, qps: only for in-loop filters")
-        if not isinstance(model, Autoencoder) and options.cifar is not None:
+        if not isinstance(model, BundledAutoencoder) and options.cifar is not None:
             raise InputError("cifar: only for autoencoders")
         if layout is not None:
             crops = crop_options(n_crops, FILTER_CROP_SIDE)
             return inloop_calibration(self.photographs, self._qps(), self._loop_filters(), crops, layout)
-        if isinstance(model, ContextAutoencoder):
-            raise InputError(
-                "calibrate: not for autoencoders with a context prior, whose bits no calibration measures yet; "
-                "give --max-bytes or --quality without it"
-            )
         if (codec := self.codec(model)) is not None:
             images = None if options.cifar is None else load_cifar10(options.cifar).images
             return codec_calibration(codec, self.photographs, n_crops, images)
@@ -286,6 +270,8 @@ class _Job:
             raise InputError(f"{options.data or folder}: all of its photographs measure the loss, give others as data")
         if (layout := self._layout(model)) is not None:
             return InLoopTuning(paths, self._loop_filters(), self._qps(), _beside(self.output, "pairs"), layout)
+        if isinstance(model, ContextAutoencoder):
+            return ContextAutoencoderTuning(paths, small.followed)
         if isinstance(model, Autoencoder):
             return AutoencoderTuning(paths, small.followed)
         return RestorationTuning(paths, self._degradation(), _n_planes(model))
@@ -310,7 +296,7 @@ class _Job:
     def _layout(self, model: nn.Module) -> Layout | None:
         """How decoded pictures go into a filter; None for a network that is no filter of decoded pictures."""
         options = self.options
-        if isinstance(model, Autoencoder):
+        if isinstance(model, BundledAutoencoder):
             return None
         is_asked = not (options.qps is None and options.loop_filters is None and options.layout is None)
         if (options.noise_sigma is not None or options.jpeg_quality is not None) and not is_asked:
@@ -352,23 +338,7 @@ def _better(
     except InputError as error:
         report(f"fine-tuning did not help, the file of before is written: {error}")
         return found
-    return min(found, again, key=lambda one: len(one.data) if by_size else one.loss_db)
-
-
-def _latent_rates_bpp(
-    codec: PictureCodec, formats: Mapping[str, str], found: CalibratedNetwork, pictures: Calibration
-) -> tuple[float, float]:
-    """Bits per pixel of the pictures held out, as the original codes them and as the coded network does."""
-    changed = in_formats(codec.network, formats)
-    load_into(changed, found.data)
-    batches = [(sample.inputs[0].permute(0, 2, 3, 1) * 255).round() for sample in pictures.held_out]
-    n_pixels: int = sum(batch.numel() // 3 for batch in batches)
-
-    def rate_bpp(one: PictureCodec) -> float:
-        coded = (each for batch in batches for each in one.code(batch.to(torch.uint8).numpy()))
-        return 8 * sum(each.n_bytes for each in coded) / n_pixels
-
-    return rate_bpp(codec), rate_bpp(with_network(codec, changed.float()))
+    return min(found, again, key=lambda one: len(one.data) if by_size else one.cost)
 
 
 def _n_planes(model: nn.Module) -> int:

@@ -29,10 +29,8 @@ from torch.nn import functional
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks import autoencoder, context_coding
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.factory import Around, class_name
-from vvc_nnr.filters.networks.latent_context import rounded
 
 Rgb: TypeAlias = NDArray[np.uint8]
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -46,7 +44,7 @@ _BEYOND = 2.0
 _ROUNDING = 1e-4
 """By so much a likelihood may be above 1."""
 _log = logging.getLogger(__name__)
-_Codec = TypeVar("_Codec", bound="_OwnCodec")
+_Codec = TypeVar("_Codec", bound="OwnCodec")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,18 +84,6 @@ class PictureCodec(Protocol):
         Raises:
             InputError: If the network fails, or returns something else than it must.
             VvcNnrError: If it gives NaN or infinity.
-        """
-        ...
-
-    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """Pictures (N, 3, H, W) as the decoder gets them, in a pass that gradients can go back through.
-
-        Args:
-            network: A copy of the network, perhaps with other weights.
-            pictures: float32 (N, 3, H, W) in 0..1, sides multiples of the stride.
-
-        Raises:
-            InputError: If the network has no such pass.
         """
         ...
 
@@ -205,17 +191,9 @@ class BundledCodec:
         decoded = self.decode(streams, pictures.shape[2], pictures.shape[1])
         return [CodedPicture(len(stream), picture) for stream, picture in zip(streams, decoded, strict=True)]
 
-    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """The pictures (N, 3, H, W) in 0..1 through the rounded latent, with gradients."""
-        if isinstance(network, ContextAutoencoder):
-            rate = torch.full((len(pictures),), self.rate)
-            return network.synthesise(rounded(network.analyse(pictures, rate)), rate)
-        assert isinstance(network, Autoencoder)
-        return network.synthesise(torch.round(network.analyse(pictures)))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _OwnCodec:
+class OwnCodec:
     """What codecs of a user's own networks share: pictures one by one, padded to a stride."""
 
     network: nn.Module
@@ -226,9 +204,22 @@ class _OwnCodec:
         """Size and decoded samples of each picture, uint8 RGB (N, H, W, 3); raises InputError if the network fails."""
         return _each_coded(pictures, self.stride, self._through)
 
-    def reconstruct(self, network: nn.Module, pictures: Tensor) -> Tensor:
-        """The pictures (N, 3, H, W) in 0..1 that the network's forward pass makes, with gradients."""
-        return _reconstruction(network(pictures), network, "forward")
+    def reconstruct(self, network: nn.Module, pictures: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """What the forward pass of a copy of the network makes, with gradients: pictures, and likelihoods if any.
+
+        Args:
+            network: A copy of the network, perhaps with other weights.
+            pictures: float32 (N, 3, H, W) in 0..1, sides multiples of the stride.
+
+        Raises:
+            InputError: If the network has no such pass.
+        """
+        output = network(pictures)
+        picture = _reconstruction(output, network, "forward")
+        try:
+            return picture, _likelihoods(output, network)
+        except _NoLikelihoodsError:
+            return picture, ()
 
     def _through(self, picture: Tensor) -> tuple[int, Tensor]:
         """Bytes of one picture (1, 3, H, W), and what is decoded of them."""
@@ -241,7 +232,7 @@ class _OwnCodec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BytesCodec(_OwnCodec):
+class BytesCodec(OwnCodec):
     """A network with `encode` and `decode` of its own."""
 
     def encode(self, picture: Tensor) -> tuple[int, Callable[[], Tensor]]:
@@ -253,7 +244,7 @@ class BytesCodec(_OwnCodec):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StringsCodec(_OwnCodec):
+class StringsCodec(OwnCodec):
     """A model with CompressAI's `compress` and `decompress`."""
 
     def encode(self, picture: Tensor) -> tuple[int, Callable[[], Tensor]]:
@@ -270,7 +261,7 @@ class StringsCodec(_OwnCodec):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LikelihoodCodec(_OwnCodec):
+class LikelihoodCodec(OwnCodec):
     """A module that returns likelihoods: its rate is what an ideal entropy coder would take, rounded up to bytes."""
 
     is_estimate: bool = True
@@ -345,7 +336,7 @@ def _measured(codec: _Codec, stride: int | None) -> _Codec:
     raise last
 
 
-def _check_scale(codec: _OwnCodec) -> None:
+def _check_scale(codec: OwnCodec) -> None:
     """Refuses a network whose picture of a test picture is clearly on another scale, such as 0..255."""
     side = -(-_PROBED_SIDE // codec.stride) * codec.stride
     _, decode = codec.encode(_as_planes(_test_picture(side, side), codec.stride))
@@ -366,7 +357,7 @@ def _check_coded(coded: CodedPicture, codec: PictureCodec) -> None:
         _log.warning("most samples that %s returns are clipped; must be in 0..1 (of a test picture in 0..1)", name)
 
 
-def _check_repeats(codec: _OwnCodec) -> None:
+def _check_repeats(codec: OwnCodec) -> None:
     """Refuses a network whose pictures follow from more than their bytes: from noise, or what it saw before."""
     side = -(-_PROBED_SIDE // (2 * codec.stride)) * codec.stride
     picture = _test_picture(side, 2 * side)

@@ -18,6 +18,8 @@ class PictureOptions:
 
     Attributes:
         max_loss_db: The smallest file within this loss of PSNR, in dB; a gain is within any loss.
+        max_rate_rise_percent: Autoencoder, with max_loss_db: by how much its pictures' bits may rise at any operating
+            point. Default: 10 times max_loss_db, as 0.3 % for 0.03 dB.
         max_bytes: The least loss within this size of the file, in bytes; one of the two limits is needed.
         arch: What makes the module: "dncnn", or FILE.py:NAME, a function without arguments. Default: as the file says.
         layout: Filter of your own: how decoded pictures go into it, such as planes=y,output=residual. Default: as the
@@ -39,6 +41,7 @@ class PictureOptions:
     """
 
     max_loss_db: float | None = None
+    max_rate_rise_percent: float | None = None
     max_bytes: int | None = None
     arch: str | None = None
     layout: str | None = None
@@ -58,6 +61,8 @@ class PictureOptions:
         """Raises InputError if the options do not fit together."""
         if (self.max_loss_db is None) == (self.max_bytes is None):
             raise InputError("calibration: one of max_loss_db and max_bytes must be given")
+        if self.max_rate_rise_percent is not None and self.max_loss_db is None:
+            raise InputError("max_rate_rise_percent: only with max_loss_db")
         if not self.finetune and (self.data is not None or self.hours is not None):
             raise InputError("data, hours only with finetune")
         if self.hours is not None and not 0 < self.hours <= MAX_HOURS:

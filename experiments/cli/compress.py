@@ -57,9 +57,9 @@ from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, exact_names, override_roles
 
 if TYPE_CHECKING:
-    from vvc_nnr.calibrate.allocation import TensorAllocation
+    from vvc_nnr.calibrate.allocation import CalibratedNetwork, TensorAllocation
+    from vvc_nnr.calibrate.codec_loss import RateDistortionLoss
     from vvc_nnr.experiments.tables.table import Cell
-    from vvc_nnr.filters.compress import PictureCompression
 
 # Networks from this many values on show how far their coding is.
 _PROGRESS_ELEMENTS = 5_000_000
@@ -477,11 +477,10 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     }
 
 
-def _calibrated(input: str, output: Path, made: PictureCompression) -> Outcome:
+def _calibrated(input: str, output: Path, found: CalibratedNetwork) -> Outcome:
     """What calibration gave each tensor, as a table."""
     from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
 
-    found = made.network
     columns = (
         Column("Tensor", text=True),
         Column("Shape", text=True),
@@ -501,11 +500,9 @@ def _calibrated(input: str, output: Path, made: PictureCompression) -> Outcome:
         f"{found.n_candidates} lambdas tried.",
     ]
     latents: dict[str, Any] = {}
-    if made.latents_bpp is not None:
-        latents = {"original_latents_bpp": made.original_latents_bpp, "latents_bpp": made.latents_bpp}
-        notes.append(
-            f"Its latents take {made.latents_bpp:.4f} bpp there, those of the original {made.original_latents_bpp:.4f}."
-        )
+    if found.codec is not None:
+        latents = _codec_json(found.codec)
+        notes += _codec_lines(found.codec)
     table = Table(output.name, columns, tuple(map(_calibrated_row, found.tensors)), tuple(notes))
     data = {
         "input": input,
@@ -519,6 +516,25 @@ def _calibrated(input: str, output: Path, made: PictureCompression) -> Outcome:
         "tensors": list(map(_calibrated_json, found.tensors)),
     }
     return Outcome(to_markdown(table).rstrip(), data)
+
+
+def _codec_lines(loss: RateDistortionLoss) -> list[str]:
+    """What a codec's pictures take and lose at each operating point."""
+    return [
+        f"Operating point {place}: its pictures take {new.bpp:.4f} bpp, those of the original {old.bpp:.4f} "
+        f"({100 * (new.bpp / old.bpp - 1):+.2f} %), PSNR {new.psnr_db - old.psnr_db:+.4f} dB."
+        for place, (old, new) in enumerate(zip(loss.before, loss.after, strict=True))
+    ]
+
+
+def _codec_json(loss: RateDistortionLoss) -> dict[str, Any]:
+    return {
+        "rate_rise_percent": loss.rate_rise_percent,
+        "operating_points": [
+            {"original_bpp": old.bpp, "bpp": new.bpp, "original_psnr_db": old.psnr_db, "psnr_db": new.psnr_db}
+            for old, new in zip(loss.before, loss.after, strict=True)
+        ],
+    }
 
 
 def _calibrated_row(tensor: TensorAllocation) -> tuple[Cell, ...]:

@@ -32,13 +32,13 @@ from vvc_nnr.filters.training.calibration_pictures import (
     FILTER_CROP_SIDE,
     IN_LOOP_QPS,
     CropOptions,
-    autoencoder_calibration,
     gaussian_noise,
     inloop_calibration,
     jpeg_artefacts,
     patches,
     restoration_calibration,
 )
+from vvc_nnr.filters.training.codec_calibration import autoencoder_calibration
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter
 from vvc_nnr.model.safetensors import read_network
 from vvc_nnr.sequences.frame import Frame
@@ -111,7 +111,8 @@ class AutoencoderRow:
 
     def calibration(self, folder: Path | None) -> Calibration:
         """Patches of other photographs than those of the score."""
-        return autoencoder_calibration(*patches(calibration_photographs(folder), None))
+        network = load_autoencoder(self.name)
+        return autoencoder_calibration(network, *patches(calibration_photographs(folder), None))
 
 
 SIGMA = 25

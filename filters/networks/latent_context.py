@@ -62,7 +62,7 @@ def rounded(x: Tensor) -> Tensor:
     return result
 
 
-class IntegerConv(nn.Module):
+class IntegerConv(nn.Conv2d):
     """A convolution whose weights are int8 times a power of two per output channel, with a bias per condition.
 
     Args:
@@ -73,12 +73,19 @@ class IntegerConv(nn.Module):
     """
 
     def __init__(self, n_in: int, n_out: int, size: int, n_conditions: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_out, n_in, size, size))
-        self.bias = nn.Parameter(torch.zeros(n_conditions, n_out))
+        super().__init__(n_in, n_out, size, padding=size // 2, bias=False)
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(n_conditions, n_out))
+
+    def reset_parameters(self) -> None:
+        """Draws weights for the activations behind it."""
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def used_weight(self, weight: Tensor) -> Tensor:
+        """A weight as the convolution uses it, in whole steps."""
+        steps = weight_steps(weight.detach())
+        return rounded(weight * steps) / steps
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
         """The convolution, zeros around the picture.
 
         Args:
@@ -88,11 +95,9 @@ class IntegerConv(nn.Module):
         Returns:
             (N, n_out, H, W), multiples of 2**-4 times the weights' steps; exact in float64.
         """
-        steps = weight_steps(self.weight.detach())
-        weight = rounded(self.weight * steps) / steps
-        steps = steps.flatten() * ACTIVATION_STEPS
+        steps = weight_steps(self.weight.detach()).flatten() * ACTIVATION_STEPS
         bias = (rounded(self.bias * steps) / steps)[condition]
-        out = functional.conv2d(x, weight, padding=self.weight.shape[-1] // 2)
+        out = functional.conv2d(x, self.used_weight(self.weight), padding=self.padding)
         return out + bias[:, :, None, None].to(out.dtype)
 
 
@@ -211,10 +216,11 @@ class LatentContext(nn.Module):
             rate: int64 (N,), operating points.
         """
         even = even_squares(latent)
+        conditions = torch.cat([2 * rate, 2 * rate + 1])
         parts = []
         for group in range(len(self.sizes)):
-            first = self.half_group(latent, rate, group, 0)
-            second = self.half_group(latent, rate, group, 1)
+            seen = torch.cat([self._decoded(latent, group, half) for half in (0, 1)])
+            first, second = self._outputs(seen, conditions, group).chunk(2)
             parts.append(torch.where(even, first, second))
         return self.mixture(torch.cat(parts, dim=2))
 
@@ -227,11 +233,17 @@ class LatentContext(nn.Module):
             group: Its number.
             half: 0 for the even squares, 1 for the odd ones.
         """
+        return self._outputs(self._decoded(latent, group, half), 2 * rate + half, group)
+
+    def _decoded(self, latent: Tensor, group: int, half: int) -> Tensor:
+        """What is known in front of a half group, (N, channels up to the group's last, H, W)."""
         own = self.channels(group)
         seen = latent[:, own] * even_squares(latent) if half else torch.zeros_like(latent[:, own])
-        decoded = torch.cat([latent[:, : own.start], seen], dim=1) / LATENT_UNIT
-        out: Tensor = self.groups[group](decoded, 2 * rate + half)
-        return out.view(len(out), 3 * self.n_mixtures, own.stop - own.start, *out.shape[2:])
+        return torch.cat([latent[:, : own.start], seen], dim=1) / LATENT_UNIT
+
+    def _outputs(self, decoded: Tensor, conditions: Tensor, group: int) -> Tensor:
+        out: Tensor = self.groups[group](decoded, conditions)
+        return out.view(len(out), 3 * self.n_mixtures, self.sizes[group], *out.shape[2:])
 
     def mixture(self, outputs: Tensor) -> Mixture:
         """The indices that outputs (N, 3 * K, c, H, W) stand for."""

@@ -24,19 +24,20 @@ from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.image_formats import decode_jpeg, encode_jpeg
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, LoopFilters, VvcOptions
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder
 from vvc_nnr.filters.networks.in_loop import BUNDLED_LAYOUT
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.planes import grids_of, network_input, network_target, read_extended
-from vvc_nnr.filters.picture_codecs import PictureCodec, padded
+from vvc_nnr.filters.picture_codecs import OwnCodec, PictureCodec
 from vvc_nnr.filters.training.autoencoder import PatchSource, random_patches
+from vvc_nnr.filters.training.codec_calibration import autoencoder_calibration, own_codec_calibration
 from vvc_nnr.filters.training.scenes import reduced_pictures
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import read_image, rgb_to_frame
 
 IN_LOOP_QPS = (22, 27, 32, 37)
 CROP_SIDE, FILTER_CROP_SIDE = 72, 128
-N_PATCHES, PATCH_BATCH = 2048, 64
+N_PATCHES = 2048
 N_CODEC_CROPS, CODEC_CROP_SIDE = 24, 96
 MIN_HELD_OUT = 4
 """Crops by which a loss is measured, however few are followed."""
@@ -315,59 +316,26 @@ def patches(
     return fitted, cut(photographs.held_out, small.held_out, max(1, n // 4))
 
 
-def autoencoder_calibration(
-    pictures: NDArray[np.uint8], held_out: NDArray[np.uint8], batch_size: int = PATCH_BATCH
-) -> Calibration:
-    """Pictures for an autoencoder, which is to return them.
-
-    Args:
-        pictures: uint8 (N, H, W, 3), sides multiples of 4.
-        held_out: Others of that kind.
-        batch_size: Pictures that go through at a time.
-    """
-
-    def samples(rgb: NDArray[np.uint8]) -> tuple[Sample, ...]:
-        planes = torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2), np.float32) / 255)
-        batches = torch.split(planes.contiguous(memory_format=torch.channels_last), batch_size)
-        return tuple(Sample((batch,), batch) for batch in batches)
-
-    return Calibration(samples(pictures), samples(held_out), run=through_rounded_latent, accepts_small=True)
-
-
 def codec_calibration(
     codec: PictureCodec, paths: Sequence[Path], n_crops: int | None = None, images: NDArray[np.uint8] | None = None
 ) -> Calibration:
-    """Pictures for an autoencoder, which is to return them: patches for the bundled one, crops for any other.
+    """Pictures for an autoencoder, which is to return them in few bits: patches for bundled ones, crops for any other.
 
     Args:
         codec: The autoencoder.
         paths: Photographs.
-        n_crops: Crops (for the bundled one patches) to follow; None: 24 (2048).
-        images: For the bundled one: small pictures (N, 32, 32, 3), of which half of the patches are then.
+        n_crops: Crops (for bundled ones patches) to follow; None: 24 (2048).
+        images: For bundled ones: small pictures (N, 32, 32, 3), of which half of the patches are then.
 
     Raises:
         InputError: If there are fewer than two photographs, or one cannot be read.
     """
-    if isinstance(codec.network, Autoencoder):
-        return autoencoder_calibration(*patches(paths, images, N_PATCHES if n_crops is None else n_crops))
+    if isinstance(codec.network, BundledAutoencoder):
+        n_patches = N_PATCHES if n_crops is None else n_crops
+        return autoencoder_calibration(codec.network, *patches(paths, images, n_patches))
     n_fitted = N_CODEC_CROPS if n_crops is None else n_crops
     side = -(-max(CODEC_CROP_SIDE, 2 * codec.stride) // codec.stride) * codec.stride
     fitted, held_out = crops(paths, CropOptions(n_fitted, max(MIN_HELD_OUT, n_fitted // 2), side))
 
-    def sample(crop: Crop) -> Sample:
-        picture = padded(as_picture(crop, 3), codec.stride)
-        return Sample((picture,), picture)
-
-    return Calibration(
-        [sample(crop) for crop in fitted],
-        [sample(crop) for crop in held_out],
-        run=codec.reconstruct,
-        accepts_small=True,
-    )
-
-
-def through_rounded_latent(model: nn.Module, pictures: Tensor) -> Tensor:
-    """Pictures as a decoder gets them; gradients pass the rounding as if it were none."""
-    assert isinstance(model, Autoencoder)
-    latent = model.analyse(pictures)
-    return model.synthesise(latent + (torch.round(latent) - latent).detach())
+    assert isinstance(codec, OwnCodec)
+    return own_codec_calibration(codec, fitted, held_out)

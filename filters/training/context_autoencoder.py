@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.files import remove_leftovers
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
@@ -43,6 +43,9 @@ Picture: TypeAlias = NDArray[np.uint8]
 PRIOR_CHECKPOINT = "checkpoint_prior.pt"
 _PRIOR_RATE_RATIO = 3.0
 _N_PROBED = 1000
+_RATE_TOLERANCE, _LEAST_GAIN_RANGE = 2e-4, 1e-6
+_LATENTS_PER_PIXEL = 1.5
+"""So many carry bits, about: the rate rises by so much when all gains double."""
 _SPREAD = 0.5
 """How far from the mean of a channel its components start, in its standard deviation."""
 
@@ -231,6 +234,34 @@ def rate_and_psnr(
             bits -= float(torch.log2(mixture_likelihood(latent, network.context(latent, rate))).double().sum())
         psnr_db.append(-10 * torch.log10(torch.mean((output - batch) ** 2, dim=(1, 2, 3)).clamp_min(1e-9)))
     return float(torch.cat(psnr_db).mean()), bits / math.prod(pictures.shape[:3])
+
+
+def keep_rates(network: ContextAutoencoder, original: ContextAutoencoder, pictures: Picture) -> None:
+    """Scales the gains of each operating point so that its estimated rate is that of another network, within 0.02 %.
+
+    Args:
+        network: The autoencoder, changed in place.
+        original: What tells the rates.
+        pictures: RGB patches (N, 32, 32, 3).
+
+    Raises:
+        VvcNnrError: If no gain between a half and twice what it is gives a point's rate.
+    """
+    for point in range(network.config["n_rates"]):
+        wanted = rate_and_psnr(original, pictures, point)[1]
+        gain = network.log_gain[point].detach()
+        own = gain.clone()
+        low, high = -math.log(2), math.log(2)
+        at, bpp = 0.0, rate_and_psnr(network, pictures, point)[1]
+        while abs(bpp / wanted - 1) > _RATE_TOLERANCE:
+            low, high = (low, at) if bpp > wanted else (at, high)
+            # bits rise with the logarithm of the gain, by about as much for every pixel
+            step = at - math.log(2) * (bpp - wanted) / _LATENTS_PER_PIXEL
+            at = step if low < step < high else (low + high) / 2
+            if high - low < _LEAST_GAIN_RANGE:
+                raise VvcNnrError(f"autoencoder: no scale of its steps gives {wanted:.4f} bits per pixel at {point}")
+            gain.copy_(own + at)
+            bpp = rate_and_psnr(network, pictures, point)[1]
 
 
 def from_factorised(network: Autoencoder, pictures: Picture, n_latents: int = 32) -> ContextAutoencoder:

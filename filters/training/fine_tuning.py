@@ -21,6 +21,7 @@ from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.codec.encoders import encoder_identity
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
+from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.training.autoencoder import (
     AutoencoderTask,
@@ -31,6 +32,7 @@ from vvc_nnr.filters.training.autoencoder import (
     random_patches,
 )
 from vvc_nnr.filters.training.calibration_pictures import Crop, Degrade
+from vvc_nnr.filters.training.context_autoencoder import ContextAutoencoderTask, keep_rates
 from vvc_nnr.filters.training.in_loop import InLoopTask, RestorationTask, read_pictures
 from vvc_nnr.filters.training.loop import Identity, TrainingTask, TrainOptions, train
 from vvc_nnr.filters.training.pairs import PairOptions, PairSet, check_pairs, make_pairs
@@ -300,7 +302,7 @@ class AutoencoderTuning:
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
         """Rate and distortion, weighed as the network's quantiser steps weigh them."""
         assert isinstance(network, Autoencoder)
-        sources = self._sources()
+        sources = _patch_sources(self.photographs, self.images)
         weight = distortion_weight(network, _patches(sources))
         return with_rate(_autoencoder_task(network, sources, weight), before, error_weight=weight * PEAK**2)
 
@@ -308,14 +310,49 @@ class AutoencoderTuning:
         """Brings the rate of its pictures back to what it was, and makes the entropy tables anew."""
         assert isinstance(network, Autoencoder)
         assert isinstance(original, Autoencoder)
-        sources = self._sources()
+        sources = _patch_sources(self.photographs, self.images)
         patches = _patches(sources)
         keep_rate(network, patches, estimated_bpp(original, patches))
         _autoencoder_task(network, sources, 1.0).fit_tables()
 
-    def _sources(self) -> list[PatchSource]:
-        photographs = PatchSource(reduced_pictures(self.photographs), 1.0)
-        return [photographs, PatchSource(self.images, 1.0)] if self.images else [photographs]
+
+@dataclass(frozen=True, slots=True)
+class ContextAutoencoderTuning:
+    """For autoencoders with a context prior, whose pictures go on taking the bits that they took at each point.
+
+    Attributes:
+        photographs: To train on.
+        images: Small pictures (32, 32, 3), of which half of the patches are then, if there are any.
+    """
+
+    photographs: Sequence[Path]
+    images: Sequence[Crop]
+    batch_size: ClassVar[int] = 32
+    learning_rate: ClassVar[float] = 3e-4
+
+    def identity(self) -> Identity:
+        """Photographs and small pictures."""
+        return {"pictures": files_sha256(self.photographs), "small_pictures": pictures_sha256(self.images)}
+
+    def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
+        """Rate and distortion, weighed as the network says, in the units by which it was compressed."""
+        assert isinstance(network, ContextAutoencoder)
+        sources = _patch_sources(self.photographs, self.images)
+        weights = network.distortion_weights.tolist()
+        validation = _patches(sources)[: N_RATE_PATCHES // 2]
+        task = ContextAutoencoderTask(network, sources, validation, weights, seed=0)
+        return with_rate(task, before, error_weight=1.0)
+
+    def finish(self, network: nn.Module, original: nn.Module) -> None:
+        """Brings the rate of its pictures back to what it was, at each operating point."""
+        assert isinstance(network, ContextAutoencoder)
+        assert isinstance(original, ContextAutoencoder)
+        keep_rates(network, original, _patches(_patch_sources(self.photographs, self.images)))
+
+
+def _patch_sources(photographs: Sequence[Path], images: Sequence[Crop]) -> list[PatchSource]:
+    source = PatchSource(reduced_pictures(photographs), 1.0)
+    return [source, PatchSource(images, 1.0)] if images else [source]
 
 
 def _autoencoder_task(network: Autoencoder, sources: Sequence[PatchSource], weight: float) -> AutoencoderTask:

@@ -156,7 +156,7 @@ def test_calibrated_weights_of_ones_own(folder: Path, run: Run, capsys: pytest.C
         run_with_log("compress", "first.pt", "--arch", "nets.py:Deflated", "-o", "first.nnc", *coding, "--json")
     )
     assert printed["output_bytes"] <= 1500
-    assert printed["latents_bpp"] > 0
+    assert printed["operating_points"][0]["bpp"] > 0
     assert abs(printed["loss_db"]) < 1
     own = ["compress", "first.pt", "--arch", "nets.py:Deflated", "-o", "tuned.nnc", *coding, "--finetune"]
     assert main(own) == 2

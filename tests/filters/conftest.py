@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +127,14 @@ def context_network() -> Callable[..., ContextAutoencoder]:
         return network.eval()
 
     return make
+
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own-autoencoders.md"
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of networks that the document shows."""
+    path = tmp_path_factory.mktemp("own") / "nets.py"
+    path.write_text(re.findall(r"^```py\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)[0])
+    return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,9 @@ from torch import Tensor, nn
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks.autoencoder import decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.factory import as_module, module_made_by
-from vvc_nnr.filters.picture_codecs import picture_codec, with_network
+from vvc_nnr.filters.picture_codecs import OwnCodec, picture_codec, with_network
 from vvc_nnr.filters.zoo import load_autoencoder
 from vvc_nnr.sequences.metrics import psnr_db
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own-autoencoders.md"
-
-
-@pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of networks that the document shows."""
-    path = tmp_path_factory.mktemp("own") / "nets.py"
-    path.write_text(re.findall(r"^```py\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)[0])
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +163,7 @@ def test_an_object_around_modules_has_their_weights(nets: Path, rgb: NDArray[np.
             parameter /= 2
     assert with_network(codec, halved).code(rgb[None])[0].n_bytes < coded.n_bytes
     assert codec.code(rgb[None])[0].n_bytes == coded.n_bytes
+    assert isinstance(codec, OwnCodec)
     with pytest.raises(InputError, match=r"a Around has no forward\(pictures\)"):
         codec.reconstruct(own, torch.zeros(1, 3, 8, 8))
 
@@ -184,8 +174,11 @@ def test_a_pass_with_gradients_is_that_of_the_network_given(nets: Path) -> None:
         changed = copy.deepcopy(codec.network)
         with torch.no_grad():
             changed.get_submodule("synthesis").weight.zero_()
-        assert codec.reconstruct(changed, torch.rand(1, 3, 8, 8)).abs().max() == 0
-        assert codec.reconstruct(codec.network, torch.rand(1, 3, 8, 8)).requires_grad
+        assert isinstance(codec, OwnCodec)
+        assert codec.reconstruct(changed, torch.rand(1, 3, 8, 8))[0].abs().max() == 0
+        picture, likelihoods = codec.reconstruct(codec.network, torch.rand(1, 3, 8, 8))
+        assert picture.requires_grad
+        assert len(likelihoods) == (name == "Estimated")
 
 
 class Plain(nn.Module):

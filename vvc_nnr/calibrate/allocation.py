@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import NamedArrays, shape_of
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
+from vvc_nnr.calibrate.codec_loss import RateDistortionLoss
 from vvc_nnr.coding.tensor_encoder import EncodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
@@ -69,6 +70,7 @@ def allocate(
     columns: NDArray[np.float64],
     rows: NDArray[np.float64],
     qp_density: int,
+    used: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> AllocatedTensor:
     """The levels of a matrix at the QP that costs least.
 
@@ -79,6 +81,8 @@ def allocate(
         columns: Damped second moments of the inputs, (n_groups, n_columns, n_columns).
         rows: Damped second moment of the outputs' gradients, (n_rows, n_rows).
         qp_density: QP steps per octave as a power of two.
+        used: What a layer that rounds its weights makes of them, by powers of two; None: it does not. Steps that are
+            powers of two are then tried first.
     """
     along = feedback_of(columns)
     across = feedback_of(_within_groups(rows, len(columns))[None])
@@ -90,7 +94,8 @@ def allocate(
 
     def candidate(qp: int, share: float) -> AllocatedTensor:
         rounded = round_tensor(values, params, step_size(qp, qp_density), share * lambda_rd, along, across)
-        return AllocatedTensor(qp, rounded, error_cost(rounded.values - weights, columns, rows), sensitivity)
+        values_used = rounded.values if used is None else used(rounded.values)
+        return AllocatedTensor(qp, rounded, error_cost(values_used - weights, columns, rows), sensitivity)
 
     def cost(qp: int) -> float:
         if qp not in tried:
@@ -100,6 +105,11 @@ def allocate(
     # Where the scales of inputs or outputs differ widely, the two means do, and the cost has a minimum near either.
     usual = (sensitivity, along.log_mean_weight * across.log_mean_weight)
     starts = {qp_of_step(math.sqrt(STEP_RATIO * lambda_rd / weight), qp_density) for weight in usual}
+    if used is not None:
+        octave = 1 << qp_density
+        low, high = -(-fine // octave), coarse // octave
+        found = {min(max(round(start / octave), low), high) for start in starts}
+        starts = {octave * descend(lambda at: cost(octave * at), start, low, high) for start in found}
     ends = {descend(cost, min(max(start, fine), coarse), fine, coarse) for start in starts}
     best = tried[min(ends, key=cost)]
     for share in LAMBDA_SHARES:
@@ -194,6 +204,7 @@ class CalibratedNetwork:
         n_candidates: Lambdas tried.
         lambda_rd: In squared error per value of the output.
         reference_mse: Squared error that the original network leaves, or is taken to leave.
+        codec: Rate and distortion of a codec; its `loss_db` is then the largest of all operating points.
         method: "plain" where a file without calibration was no larger and lost no more.
         calibrated: The best file that was made by pictures, where `method` is "plain"; None where this is it.
     """
@@ -208,6 +219,12 @@ class CalibratedNetwork:
     reference_mse: float
     method: Method = "calibrated"
     calibrated: CalibratedNetwork | None = None
+    codec: RateDistortionLoss | None = None
+
+    @property
+    def cost(self) -> float:
+        """What is to be least in files of one size: the loss, of a codec rate and distortion together."""
+        return self.loss_db if self.codec is None else self.codec.cost_bpp
 
     @property
     def uncalibrated(self) -> tuple[TensorAllocation, ...]:

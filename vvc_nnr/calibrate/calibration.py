@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vvc_nnr.calibrate.codec_loss import Measure, RateDistortionLoss, codec_cost
 from vvc_nnr.calibrate.layers import LIKELIHOODS_KEY, checked_output, layer_input, run_forward, straight_through
-from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_PSNR_DB, Calibration, Run, Sample
+from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_PSNR_DB, Calibration, OperatingPoint, Run, Sample
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module
 
@@ -48,6 +49,7 @@ class CheckedCalibration:
         peak: Of the PSNR.
         reference_psnr_db: PSNR that the network is taken to reach where no target says.
         accepts_small: See `Calibration`.
+        measure: See `Calibration`.
     """
 
     fitted: tuple[CheckedSample, ...]
@@ -56,6 +58,7 @@ class CheckedCalibration:
     peak: float
     reference_psnr_db: float
     accepts_small: bool
+    measure: Measure | None = None
 
 
 def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
@@ -76,6 +79,8 @@ def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
         raise InputError("calibration: must have at least two pictures, one to fit and one to measure the loss by")
     run = given.run or run_forward
     fitted, held_out = (tuple(_tracked(_checked(each)) for each in part) for part in (given.fitted, given.held_out))
+    if given.measure is not None:
+        return CheckedCalibration(fitted, held_out, run, given.peak, 0.0, given.accepts_small, given.measure)
     if _is_autoencoder(model, run, fitted[0]):
         fitted, held_out = (tuple(map(_with_itself, part)) for part in (fitted, held_out))
     reference_db = given.reference_psnr_db
@@ -215,7 +220,12 @@ def _check_borders(model: nn.Module, calibration: CheckedCalibration) -> None:
 
 
 def picture_weights(model: nn.Module, calibration: CheckedCalibration) -> list[float]:
-    """What a squared error counts in each picture that is fitted to, so that dB count the same in all; mean log 0."""
+    """What a squared error counts in each picture that is fitted to, so that dB count the same in all; mean log 0.
+
+    Of a codec all count 1: what its pass returns is weighted.
+    """
+    if calibration.measure is not None:
+        return [1.0] * len(calibration.fitted)
     with torch.no_grad():
         errors = [
             math.log(squared_error(calibration, sample, checked_output(model, calibration.run, sample.inputs)))
@@ -239,8 +249,61 @@ def squared_error(calibration: CheckedCalibration, sample: CheckedSample, output
     return max(_mse(output, sample.target), calibration.peak**2 * 1e-12)
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a network loses against the original.
+
+    Attributes:
+        db: PSNR, mean over the pictures; of a codec the most of all operating points; below zero: it gains.
+        codec: Rate and distortion of a codec.
+    """
+
+    db: float
+    codec: RateDistortionLoss | None = None
+
+
+class LossMeter(Protocol):
+    """Measures coded networks against the original one."""
+
+    @property
+    def n_held_out(self) -> int:
+        """Pictures that are held out."""
+
+    @property
+    def reference_mse(self) -> float:
+        """Squared error that the original network leaves, in the units of lambda."""
+
+    def loss(self, model: nn.Module) -> Loss:
+        """What a network loses; raises InputError if it cannot be run, or returns NaN."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class LossMeter:
+class CodecMeter:
+    """Rate and distortion of the original codec.
+
+    Attributes:
+        measure: See `Calibration`.
+        original: What it does.
+        n_held_out: Pictures that are held out.
+    """
+
+    measure: Measure
+    original: Sequence[OperatingPoint]
+    n_held_out: int
+
+    @property
+    def reference_mse(self) -> float:
+        """Its weighted error, in bits per pixel."""
+        return codec_cost(self.original, rate_weight=0.0)
+
+    def loss(self, model: nn.Module) -> Loss:
+        """What a codec loses, by the pictures and bytes that it makes."""
+        found = RateDistortionLoss(tuple(self.original), tuple(self.measure(model)))
+        return Loss(found.loss_db, found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureMeter:
     """Outputs of the original network on the pictures held out.
 
     Attributes:
@@ -252,13 +315,18 @@ class LossMeter:
     outputs: tuple[Tensor, ...]
 
     @property
+    def n_held_out(self) -> int:
+        """Samples that are held out."""
+        return len(self.outputs)
+
+    @property
     def reference_mse(self) -> float:
         """Squared error per value that the original network is taken to leave, geometric mean over the pictures."""
         pairs = zip(self.calibration.held_out, self.outputs, strict=True)
         errors = [math.log(squared_error(self.calibration, sample, output)) for sample, output in pairs]
         return math.exp(sum(errors) / len(errors))
 
-    def loss_db(self, model: nn.Module) -> float:
+    def loss(self, model: nn.Module) -> Loss:
         """What a network loses against the original, mean over the pictures held out; below zero: it gains.
 
         Raises:
@@ -274,7 +342,7 @@ class LossMeter:
                 else:
                     after = squared_error(self.calibration, sample, output)
                 total += 10 * math.log10(after / before)
-        return total / len(self.outputs)
+        return Loss(total / len(self.outputs))
 
 
 def loss_meter(model: nn.Module, calibration: CheckedCalibration) -> LossMeter:
@@ -283,13 +351,16 @@ def loss_meter(model: nn.Module, calibration: CheckedCalibration) -> LossMeter:
     Raises:
         InputError: If it cannot be run, returns NaN, or a target has another shape than its output.
     """
+    if calibration.measure is not None:
+        n_held_out = sum(len(sample.inputs[0]) for sample in calibration.held_out)
+        return CodecMeter(calibration.measure, tuple(calibration.measure(model)), n_held_out)
     outputs = []
     with torch.no_grad():
         for sample in calibration.held_out:
             output = checked_output(model, calibration.run, sample.inputs)
             squared_error(calibration, sample, output)
             outputs.append(output)
-    return LossMeter(calibration, tuple(outputs))
+    return PictureMeter(calibration, tuple(outputs))
 
 
 def _mse(a: Tensor, b: Tensor) -> float:

@@ -17,6 +17,7 @@ import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,6 +42,7 @@ from vvc_nnr.calibrate.allocation import (
 )
 from vvc_nnr.calibrate.calibration import (
     CheckedCalibration,
+    Loss,
     LossMeter,
     as_calibration,
     check_sizes,
@@ -48,7 +50,7 @@ from vvc_nnr.calibrate.calibration import (
     own_gradients,
     picture_weights,
 )
-from vvc_nnr.calibrate.layers import DirectModule, MatrixLayer, TransposedModule, find_layers
+from vvc_nnr.calibrate.layers import DirectModule, MatrixLayer, MatrixModule, TransposedModule, find_layers, used_weight
 from vvc_nnr.calibrate.matrix_parts import watch_parts
 from vvc_nnr.calibrate.moments import (
     BothPasses,
@@ -84,8 +86,9 @@ from vvc_nnr.quantize.rate_distortion import damped, shifted_target
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Rule, TensorRole
 
-# What matrices whose errors are not weighed keep more than the others.
-UNKNOWN_MORE_DB = 6.0
+# What matrices whose errors are not weighed keep more than the others; and where they are so small a share of all
+# values that finer steps cost nothing.
+UNKNOWN_MORE_DB, FEW_UNKNOWN_MORE_DB, FEW_UNKNOWN = 6.0, 36.0, 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -246,9 +249,9 @@ class CalibratedCoder:
                         biases[layer.bias_name] = bias
         units = self._encode(coded, biases)
         data = self._write(units)
-        loss_db = self._loss_db(data, changed)
+        loss = self._loss(data, changed)
         tensors = allocations(self._coded_arrays, units, coded, biases, self.options)
-        return self._made(data, loss_db, tensors, lambda_rd, "calibrated")
+        return self._made(data, loss, tensors, lambda_rd, "calibrated")
 
     def compress_plainly(self, *, max_bytes: int | None = None, quality: float | None = None) -> PlainCandidate:
         """A file of the same network without calibration, and its loss: what the other candidates are held against.
@@ -262,21 +265,23 @@ class CalibratedCoder:
         """
         options = replace(self.options, qp=None, roles="auto", max_bytes=max_bytes, quality=quality)
         coded = code_network(self.arrays, options, metadata=self.metadata, roles=self.roles)
-        loss_db = self._loss_db(coded.data, copied_module(self.original))
+        loss = self._loss(coded.data, copied_module(self.original))
         found = inspect_stream(coded.data, None, bins=False, max_elements=None, n_threads=1).tensors
         tensors = tuple(
             TensorAllocation(t.name, t.shape, t.qp, t.step, t.size_bytes - t.header_bytes, None, None, None)
             for t in found
         )
         assert coded.quality_db is not None
-        return PlainCandidate(self._made(coded.data, loss_db, tensors, 0.0, "plain"), coded.quality_db)
+        return PlainCandidate(self._made(coded.data, loss, tensors, 0.0, "plain"), coded.quality_db)
 
     def _made(
-        self, data: bytes, loss_db: float, tensors: tuple[TensorAllocation, ...], lambda_rd: float, method: Method
+        self, data: bytes, loss: Loss, tensors: tuple[TensorAllocation, ...], lambda_rd: float, method: Method
     ) -> CalibratedNetwork:
         n_original = sum(itemsize_of(array) * math.prod(shape_of(array)) for array in self.arrays.values())
-        n_held_out, reference_mse = len(self.meter.outputs), self.meter.reference_mse
-        return CalibratedNetwork(data, loss_db, n_held_out, n_original, tensors, 1, lambda_rd, reference_mse, method)
+        n_held_out, reference_mse = self.meter.n_held_out, self.meter.reference_mse
+        return CalibratedNetwork(
+            data, loss.db, n_held_out, n_original, tensors, 1, lambda_rd, reference_mse, method, codec=loss.codec
+        )
 
     def _code_layer(self, layer: MatrixLayer, passes: BothPasses, lambda_rd: float) -> _Levels | None:
         """Levels of a weight and the bias that goes with them; None if no pass comes to the layer."""
@@ -290,14 +295,14 @@ class CalibratedCoder:
     def _code_direct(
         self, layer: MatrixLayer, module: DirectModule, moments: InputMoments, lambda_rd: float
     ) -> _Levels:
-        weights = module.weight.detach().double().reshape(module.weight.shape[0], -1).numpy()
+        weights = used_weight(module, module.weight.detach()).double().reshape(module.weight.shape[0], -1).numpy()
         seen = moments if self._has_free_bias(layer) else moments.about_zero()
         columns = damped(seen.columns)
         target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
         rows = damped_rows(self.gradients[layer.name])
         allocated = self._allocate(layer, target, lambda_rd, columns, rows)
         before = _products(weights, moments.original_mean)
-        after = _products(allocated.rounded.values.astype(np.float64), moments.mean)
+        after = _products(_used(module, allocated.rounded.values).astype(np.float64), moments.mean)
         return allocated, self._bias(layer, before - after, lambda_rd)
 
     def _code_transposed(
@@ -329,10 +334,11 @@ class CalibratedCoder:
         rows: NDArray[np.float64],
     ) -> AllocatedTensor:
         """Levels of a weight that is to come near a target."""
-        shape = tuple(layer.module(self.original).weight.shape)
-        unit = _unit(layer.weight_name, shape, self.options)
+        module = layer.module(self.original)
+        unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
         params = make_params(unit, unit.parts()[0])
-        return allocate(target, params, lambda_rd, columns, rows, self.options.qp_density)
+        used = partial(_used, module) if hasattr(module, "used_weight") else None
+        return allocate(target, params, lambda_rd, columns, rows, self.options.qp_density, used)
 
     def _bias(
         self, layer: MatrixLayer, change: NDArray[np.float64], lambda_rd: float
@@ -379,7 +385,12 @@ class CalibratedCoder:
         spreads = measured_spreads(others, self.rules, self.options)
         kept = [self._kept_db(name, tensor) for name, tensor in coded.items()]
         known_db = min(max(statistics.fmean(kept), MIN_QUALITY_DB), MAX_QUALITY_DB) if kept else MAX_QUALITY_DB
-        return steps_at(spreads, known_db + UNKNOWN_MORE_DB, self.options)
+        n_others, n_values = (
+            sum(math.prod(shape_of(array)) for array in arrays.values() if len(shape_of(array)) > 1)
+            for arrays in (others, self._coded_arrays)
+        )
+        more_db = FEW_UNKNOWN_MORE_DB if n_others < FEW_UNKNOWN * n_values else UNKNOWN_MORE_DB
+        return steps_at(spreads, known_db + more_db, self.options)
 
     def _kept_db(self, name: str, tensor: AllocatedTensor) -> float:
         """The SNR of a weighed matrix; far above MAX_QUALITY_DB where nothing is lost."""
@@ -392,13 +403,20 @@ class CalibratedCoder:
         shapes = [shape_of(array) for array in self._coded_arrays.values()]
         return write_network(shapes, units, mps, metadata=self.metadata, ties=self.ties)
 
-    def _loss_db(self, data: bytes, changed: nn.Module) -> float:
+    def _loss(self, data: bytes, changed: nn.Module) -> Loss:
         """Loss of the network that a decoder gets."""
         stream = read_stream(data)
         decoded = decode_network(stream.tensors, None, thread_count(self.options.n_threads))
         state = with_ties(decoded, stream.ties)
         changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
-        return self.meter.loss_db(changed)
+        return self.meter.loss(changed)
+
+
+def _used(module: MatrixModule, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A coded matrix as its layer uses it."""
+    weight = torch.from_numpy(values).reshape(module.weight.shape)
+    found: NDArray[np.float32] = used_weight(module, weight).reshape(values.shape).numpy()
+    return found
 
 
 def _products(weights: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:

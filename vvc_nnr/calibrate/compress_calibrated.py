@@ -21,6 +21,7 @@ from torch import nn
 from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
+from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.coding.encoder import check_metadata
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.options import CompressOptions
@@ -136,6 +137,8 @@ MUCH_UNCALIBRATED = 0.1
 MUCH_GAIN_DB = 0.05
 # What the first candidate to keep a size takes for its loss.
 FIRST_LOSS_DB = 0.05
+# By how much the bits of a codec's pictures may rise where only a loss of PSNR is given.
+RATE_RISE_PERCENT_PER_DB = 10.0
 # Octaves per octave of lambda.
 LOSS_SLOPE, SIZE_SLOPE = 1.1, -0.28
 
@@ -148,6 +151,7 @@ def compress_calibrated(
     pictures: Any,
     *,
     max_loss_db: float | None = None,
+    max_rate_rise_percent: float | None = None,
     max_bytes: int | None = None,
     options: CompressOptions | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -164,7 +168,10 @@ def compress_calibrated(
         model: Any module that makes a picture of tensors. It is not changed.
         pictures: What it gets: a `Calibration`, or a list of pictures (tensors with their batch dimension, tuples of
             them for a network of several inputs, or `Sample`s), of which every fourth is held out.
-        max_loss_db: Largest loss of PSNR on the pictures held out. Give this or `max_bytes`.
+        max_loss_db: Largest loss of PSNR on the pictures held out, of a codec at any of its operating points. Give this
+            or `max_bytes`.
+        max_rate_rise_percent: With `max_loss_db`, of a codec: by how much its pictures' bits may rise at any of its
+            operating points. None: 10 for each dB of `max_loss_db`, as 0.3 % for 0.03 dB.
         max_bytes: Largest size of the file.
         options: For what pictures do not decide: QP density, dependent quantisation, QPs of unknown tensors.
         metadata: Texts that travel with the network.
@@ -175,7 +182,9 @@ def compress_calibrated(
     Raises:
         InputError: If an option, a picture or the network cannot be used, or the limit cannot be kept.
     """
-    limit = _limit(max_loss_db, max_bytes)
+    limits = _checked_limits(max_loss_db, max_rate_rise_percent, max_bytes)
+    if max_rate_rise_percent is not None and not (isinstance(pictures, Calibration) and pictures.measure):
+        raise InputError("max_rate_rise_percent: only for codecs of pictures, whose bits are measured; take it away")
     candidates = prepare_calibrated(model, pictures, options=options, metadata=metadata, reference=reference, seed=seed)
     tell = report or (lambda _: None)
     smallest: CalibratedNetwork | None = None
@@ -183,19 +192,20 @@ def compress_calibrated(
     def candidate(lambda_rd: float) -> tuple[CalibratedNetwork, float]:
         nonlocal smallest
         found = candidates.compress(lambda_rd)
-        if max_loss_db is not None:
-            smallest = _better(smallest, found, max_loss_db, None)
+        if limits.max_bytes is None:
+            smallest = limits.better(smallest, found)
         tell(f"lambda {lambda_rd:.3g}: {_in_words(found)}")
-        return found, found.loss_db if max_bytes is None else float(len(found.data))
+        return found, limits.loss_db(found) if limits.max_bytes is None else float(len(found.data))
 
-    found = search_lambda(candidate, candidates.first_lambda(max_loss_db or FIRST_LOSS_DB), limit)
+    first_lambda = candidates.first_lambda(max_loss_db or FIRST_LOSS_DB)
+    found = search_lambda(candidate, first_lambda, limits.of_search())
     calibrated = smallest or found.best
     best = calibrated if found.is_kept else None
-    for plain in _plain_files(candidates, calibrated, max_loss_db, max_bytes):
+    for plain in _plain_files(candidates, calibrated, limits):
         tell(f"without calibration: {_in_words(plain)}")
-        best = _better(best, plain, max_loss_db, max_bytes)
+        best = limits.better(best, plain)
     if best is None:
-        raise InputError(_beyond(calibrated, max_loss_db, max_bytes))
+        raise InputError(limits.beyond(calibrated))
     if best.method == "plain":
         best = replace(best, calibrated=calibrated)
     best = replace(best, n_candidates=found.n_candidates)
@@ -212,43 +222,32 @@ def compress_calibrated(
 
 def _in_words(network: CalibratedNetwork) -> str:
     share = 100 * len(network.data) / network.n_original_bytes
-    return f"{len(network.data)} bytes ({share:.2f} %), loss {network.loss_db:.4f} dB"
+    return f"{len(network.data)} bytes ({share:.2f} %), {_loss_in_words(network)}"
 
 
-def _plain_files(
-    coder: CalibratedCoder, calibrated: CalibratedNetwork, max_loss_db: float | None, max_bytes: int | None
-) -> Iterator[CalibratedNetwork]:
+def _loss_in_words(network: CalibratedNetwork) -> str:
+    rate = "" if network.codec is None else f", rate {network.codec.rate_rise_percent:+.3f} %"
+    return f"loss {network.loss_db:.4f} dB{rate}"
+
+
+def _plain_files(coder: CalibratedCoder, calibrated: CalibratedNetwork, limits: _Limits) -> Iterator[CalibratedNetwork]:
     """Files without calibration: one of the calibrated file's size, and smaller ones as long as the loss is kept."""
     try:
-        first = coder.compress_plainly(max_bytes=max_bytes or len(calibrated.data))
+        first = coder.compress_plainly(max_bytes=limits.max_bytes or len(calibrated.data))
     except InputError:
         return  # no plain file is that small
     yield first.network
-    is_kept = max_loss_db is None or calibrated.loss_db <= max_loss_db
-    if max_loss_db is None or (is_kept and first.network.loss_db > max_loss_db):
+    max_loss_db, first_loss_db = limits.max_loss_db, limits.loss_db(first.network)
+    if max_loss_db is None or (limits.loss_db(calibrated) <= max_loss_db < first_loss_db):
         return
 
     def candidate(noise: float) -> tuple[CalibratedNetwork, float]:
         found = coder.compress_plainly(quality=max(-10 * math.log10(noise), MIN_QUALITY_DB)).network
-        return found, found.loss_db
+        return found, limits.loss_db(found)
 
     limit = Limit(max_loss_db, PLAIN_ENOUGH, 1.0)
-    start = 10 ** (-first.quality_db / 10) * min(max(max_loss_db / max(first.network.loss_db, 1e-9), 2.0**-8), 8.0)
+    start = 10 ** (-first.quality_db / 10) * min(max(max_loss_db / max(first_loss_db, 1e-9), 2.0**-8), 8.0)
     yield search_lambda(candidate, start, limit, MAX_PLAIN_CANDIDATES).best
-
-
-def _better(
-    best: CalibratedNetwork | None, other: CalibratedNetwork, max_loss_db: float | None, max_bytes: int | None
-) -> CalibratedNetwork | None:
-    """The smaller one within a loss, or the one of less loss within a size; None if neither keeps the limit."""
-    if max_loss_db is not None:
-        if other.loss_db > max_loss_db:
-            return best
-        return other if best is None or len(other.data) < len(best.data) else best
-    assert max_bytes is not None
-    if len(other.data) > max_bytes:
-        return best
-    return other if best is None or other.loss_db < best.loss_db else best
 
 
 @own_gradients()
@@ -300,22 +299,58 @@ def calibrated_options(options: CompressOptions | None) -> CompressOptions:
     return replace(chosen, scan_order=0)
 
 
-def _limit(max_loss_db: float | None, max_bytes: int | None) -> Limit:
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What the caller asked for: a loss or a size; see `compress_calibrated`."""
+
+    max_loss_db: float | None
+    max_rate_rise_percent: float
+    max_bytes: int | None
+
+    def of_search(self) -> Limit:
+        """What the candidates of the search keep."""
+        if self.max_bytes is not None:
+            return Limit(self.max_bytes, 0.985, SIZE_SLOPE)
+        assert self.max_loss_db is not None
+        return Limit(self.max_loss_db, 0.88, LOSS_SLOPE)
+
+    def loss_db(self, network: CalibratedNetwork) -> float:
+        """The loss; of a codec the rise of its rate too, on the scale on which both limits are the same."""
+        if network.codec is None:
+            return network.loss_db
+        rise = network.codec.rate_rise_percent / self.max_rate_rise_percent
+        return max(network.loss_db, rise * (self.max_loss_db or 1.0))
+
+    def better(self, best: CalibratedNetwork | None, other: CalibratedNetwork) -> CalibratedNetwork | None:
+        """The smaller one within a loss, or the one of less loss within a size; None if neither keeps the limit."""
+        if self.max_loss_db is not None:
+            if self.loss_db(other) > self.max_loss_db:
+                return best
+            return other if best is None or len(other.data) < len(best.data) else best
+        assert self.max_bytes is not None
+        if len(other.data) > self.max_bytes:
+            return best
+        return other if best is None or other.cost < best.cost else best
+
+    def beyond(self, best: CalibratedNetwork) -> str:
+        """What an error says where no candidate keeps the limit."""
+        possible = f"the nearest that was found is {len(best.data)} bytes with a {_loss_in_words(best)}"
+        if self.max_bytes is not None:
+            return f"max_bytes: {self.max_bytes} cannot be kept; {possible}"
+        rate = "" if best.codec is None else f" with max_rate_rise_percent {self.max_rate_rise_percent:g}"
+        return f"max_loss_db: {self.max_loss_db}{rate} cannot be kept; {possible}"
+
+
+def _checked_limits(max_loss_db: float | None, max_rate_rise_percent: float | None, max_bytes: int | None) -> _Limits:
     if (max_loss_db is None) == (max_bytes is None):
         raise InputError("calibration: give one of max_loss_db and max_bytes")
-    if max_bytes is not None:
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise InputError(f"max_bytes: {max_bytes!r}; must be a whole number of at least 1")
-        return Limit(max_bytes, 0.985, SIZE_SLOPE)
-    assert max_loss_db is not None
-    is_number = isinstance(max_loss_db, int | float) and not isinstance(max_loss_db, bool)
-    if not (is_number and math.isfinite(max_loss_db) and max_loss_db > 0):
-        raise InputError(f"max_loss_db: {max_loss_db!r}; must be a number above 0")
-    return Limit(max_loss_db, 0.88, LOSS_SLOPE)
-
-
-def _beyond(best: CalibratedNetwork, max_loss_db: float | None, max_bytes: int | None) -> str:
-    possible = f"the nearest that was found is {len(best.data)} bytes with a loss of {best.loss_db:.4f} dB"
-    if max_bytes is not None:
-        return f"max_bytes: {max_bytes} cannot be kept; {possible}"
-    return f"max_loss_db: {max_loss_db} cannot be kept; {possible}"
+    if max_rate_rise_percent is not None and max_loss_db is None:
+        raise InputError("max_rate_rise_percent: only with max_loss_db")
+    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
+        raise InputError(f"max_bytes: {max_bytes!r}; must be a whole number of at least 1")
+    for name, value in {"max_loss_db": max_loss_db, "max_rate_rise_percent": max_rate_rise_percent}.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value) and value > 0):
+            raise InputError(f"{name}: {value!r}; must be a number above 0")
+    rise = max_rate_rise_percent or RATE_RISE_PERCENT_PER_DB * (max_loss_db or 1.0)
+    return _Limits(max_loss_db, rise, max_bytes)

@@ -29,6 +29,12 @@ DirectModule: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d
 MatrixModule: TypeAlias = DirectModule | TransposedModule
 
 
+def used_weight(module: MatrixModule, weight: Tensor) -> Tensor:
+    """A weight as the layer uses it: one that rounds it first has a method `used_weight` that does so."""
+    found: Tensor = module.used_weight(weight) if hasattr(module, "used_weight") else weight  # type: ignore[operator]
+    return found
+
+
 def n_groups(module: MatrixModule) -> int:
     """Groups of channels that do not see each other."""
     return 1 if isinstance(module, nn.Linear) else module.groups

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Run: TypeAlias = Callable[..., Any]
 """Called with a module and the inputs of one sample; returns what the network does."""
@@ -31,6 +31,23 @@ class Sample:
     target: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What a codec of pictures does at one of its rates, mean over pictures.
+
+    Attributes:
+        bpp: Bits per pixel.
+        psnr_db: Mean PSNR.
+        mse: Mean squared error, of 0 to 255.
+        distortion_weight: What squared errors weigh against 1 bit per pixel.
+    """
+
+    bpp: float
+    psnr_db: float
+    mse: float
+    distortion_weight: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
     """Pictures and how a network is run on them: what `vvc_nnr.compress(model, calibration=...)` takes.
@@ -45,6 +62,9 @@ class Calibration:
             by counts against that error. None: 40 dB are taken, and a warning says so.
         accepts_small: Pictures that are smaller than what one output sample depends on are let through: for networks
             that always see such pictures, or that look at whole pictures (global pooling, attention).
+        measure: Of a codec: what it does to pictures that were held out, at each of its rates. Its loss is then rate
+            and distortion together, and the mean squared change of what `run` returns is what they rise by: that of
+            the rate plus weighted errors, in bits per pixel.
     """
 
     fitted: Sequence[Any]
@@ -53,3 +73,4 @@ class Calibration:
     peak: float = 1.0
     reference_psnr_db: float | None = None
     accepts_small: bool = False
+    measure: Callable[[nn.Module], Sequence[OperatingPoint]] | None = None

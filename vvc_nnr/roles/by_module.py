@@ -79,4 +79,5 @@ def _told_by_types(module: Any) -> Iterator[tuple[str, _Told]]:
             elif own in buffers and own not in _BY_OWN_NAME:
                 yield name, _Told(Role.CONSTANT, f"{kind}, a buffer")
             elif bases & _LINEAR and own not in buffers:
-                yield name, _Told(Role.WEIGHT, kind, of_vector=Role.BIAS)
+                # a bias may have a row for each of several conditions
+                yield name, _Told(Role.BIAS if own == "bias" else Role.WEIGHT, kind, of_vector=Role.BIAS)

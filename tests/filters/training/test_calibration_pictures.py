@@ -14,12 +14,10 @@ from torch import nn
 
 from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.errors import InputError
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.dncnn import DnCnn, dncnn_of
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.training.calibration_pictures import (
     CropOptions,
-    autoencoder_calibration,
     crops,
     gaussian_noise,
     inloop_calibration,
@@ -122,17 +120,6 @@ def test_half_of_the_patches_are_small_pictures_and_none_is_held_out_too(photogr
     assert 60 < sum(p.std() == 0 and p.flat[0] < 8 for p in fitted) < 140
     with pytest.raises(InputError, match="at least 2"):
         patches(photographs, images[:1], 4)
-
-
-def test_an_autoencoder_is_compressed_through_its_latent() -> None:
-    torch.manual_seed(0)
-    model = Autoencoder(8, 8, 8, 1).eval()
-    rng = np.random.default_rng(0)
-    blocks = np.kron(rng.integers(0, 256, (12, 4, 4, 3)), np.ones((1, 4, 4, 1))).astype(np.uint8)
-    found = compress_calibrated(model, autoencoder_calibration(blocks[:8], blocks[8:], 4), max_bytes=14_000)
-    assert len(found.data) <= 14_000
-    coded = {t.name for t in found.tensors if t.error_share is not None}
-    assert coded == {name for name in model.state_dict() if name.endswith("weight")}
 
 
 def test_code_lengths_follow_what_is_frequent() -> None:
