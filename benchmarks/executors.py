@@ -92,7 +92,7 @@ def spun(units: Sequence[Spin], options: ExecutorOptions, folder: Path) -> list[
         run_units(
             partial(spin, folder),
             units,
-            lambda unit: (folder / unit.name).exists(),
+            partial(is_spun, folder),
             options,
             folder / "logs",
             title="spin",
