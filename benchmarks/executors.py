@@ -3,7 +3,7 @@
 python benchmarks/executors.py overhead --units 1000 --workers 4     small units on a dask LocalCluster
 python benchmarks/executors.py speed pictures/ --workers 2           tool-by-tool, one and several processes in turn
 python benchmarks/executors.py kills pictures/ --seeds 1 2 3         10 % of the units' processes killed at random
-python benchmarks/executors.py kills pictures/ --on-dask             the same on a dask LocalCluster
+python benchmarks/executors.py kills pictures/ --on dask             the same on a dask LocalCluster; or on slurm
 python benchmarks/executors.py costs tool-by-tool --sequences p/     estimates of units beside what they took
 """
 
@@ -15,6 +15,7 @@ import csv
 import os
 import pickle
 import random
+import re
 import resource
 import signal
 import statistics
@@ -27,15 +28,20 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vvc_nnr.files import write_file
 from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, run_units
 
 COMMAND = [sys.executable, "-m", "vvc_nnr.experiments.cli", "experiment", "tool-by-tool"]
 TIMED_TABLES = ("complexity",)
-TIMED_COLUMNS = ("EncT", "DecT")
-"""Tables that have measured times in them."""
+TIMED_COLUMNS = {"EncT", "DecT"}
+"""What has measured times in it: whole tables, and columns that have one of these words in their title."""
+WORKERS = {"processes": b"spawn_main", "dask": b"spawn_main", "slurm": b"submitit.core._submit"}
+"""What stands in the command lines of worker processes."""
+POLL_S = 0.02
+Tables: TypeAlias = dict[str, list[list[str]]]
+"""Title and other rows of each, by the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -136,16 +142,35 @@ def overhead(n_units: int, n_workers: int, unit_s: float) -> None:
         print(f"{what}: {found_s:.2f} s for {own_s:.2f} s of work: overhead {100 * (found_s / own_s - 1):.1f} %")
 
 
-def tables(folder: Path) -> dict[str, list[list[str]]]:
+def tables(folder: Path) -> Tables:
     """The tables of a folder of results, without columns of times and without the table of complexity."""
     found = {}
     for path in folder.glob("*.csv"):
         if not path.stem.startswith(TIMED_TABLES):
             lines = path.read_text("utf-8").splitlines()
             head, *rows = csv.reader(line for line in lines if not line.startswith("#"))
-            kept = [at for at, title in enumerate(head) if not title.startswith(TIMED_COLUMNS)]
+            kept = [at for at, title in enumerate(head) if not TIMED_COLUMNS & set(re.findall(r"\w+", title))]
             found[path.name] = [[row[at] for at in kept] for row in (head, *rows)]
     return found
+
+
+def differences(one: Tables, other: Tables) -> list[str]:
+    """What differs between the tables of two folders, a line for each table."""
+    found = [f"{name}: in one folder alone" for name in sorted(one.keys() ^ other.keys())]
+    for name in sorted(one.keys() & other.keys()):
+        (head, *rows), (other_head, *other_rows) = one[name], other[name]
+        if head != other_head or len(rows) != len(other_rows):
+            found.append(f"{name}: other columns, or another number of rows")
+            continue
+        pairs = list(zip(rows, other_rows, strict=True))
+        if columns := [title for at, title in enumerate(head) if any(row[at] != its[at] for row, its in pairs)]:
+            found.append(f"{name}: columns {', '.join(columns)}")
+    return found
+
+
+def verdict(one: Tables, other: Tables) -> str:
+    """Whether the tables of two folders are the same, and if not, what differs."""
+    return "the same" if one == other else f"DIFFERENT ({'; '.join(differences(one, other))})"
 
 
 def experiment(pictures: Path, folder: Path, *words: str, package: Path | None = None) -> subprocess.Popen[bytes]:
@@ -235,67 +260,82 @@ def speed(pictures: Path, n_workers: int, n_rounds: int, before: Path | None, wo
                 clock_s[name].append(time.perf_counter() - start_s)
                 used_s[name].append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
                 print(f"{name}: {clock_s[name][-1]:.1f} s, processor time {used_s[name][-1]:.1f} s", flush=True)
-        found = [tables(folder) for folder in folders]
+        found = {folder.name: tables(folder) for folder in folders}
     several_s = statistics.median(clock_s[f"{n_workers} processes"])
     for name, each_s in clock_s.items():
         median_s = statistics.median(each_s)
         print(f"{name}: median {median_s:.1f} s; {n_workers} processes are {median_s / several_s:.2f} times as fast")
-    print("tables:", "the same" if all(each == found[0] for each in found) else "DIFFERENT")
+    (first, its), *others = found.items()
+    for name, each in others:
+        print(f"tables of {first} and of {name}: {verdict(its, each)}")
 
 
-def workers_of(parent: int) -> list[int]:
-    """Numbers of the worker processes of a run."""
-    found = []
-    for number in filter(str.isdigit, os.listdir("/proc")):
+def workers_of(parent: int, mark: bytes) -> list[int]:
+    """Numbers of the worker processes below a process."""
+    parents, workers = dict[int, int](), list[int]()
+    for number in map(int, filter(str.isdigit, os.listdir("/proc"))):
         with contextlib.suppress(OSError):
-            said = Path("/proc", number, "stat").read_text().rpartition(")")[2].split()
-            command = Path("/proc", number, "cmdline").read_bytes()
-            if int(said[1]) == parent and b"spawn_main" in command:
-                found.append(int(number))
-    return found
+            parents[number] = int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+            if mark in Path(f"/proc/{number}/cmdline").read_bytes():
+                workers.append(number)
+
+    def is_below(number: int) -> bool:
+        above = parents.get(number, 0)
+        return above == parent or (above > 1 and is_below(above))
+
+    return [number for number in workers if is_below(number)]
 
 
-def kills(pictures: Path, seeds: Sequence[int], share: float, *, on_dask: bool, words: Sequence[str]) -> None:
-    """Kills workers at random, about a share of the units; prints whether one more run makes the tables of a whole."""
-    with tempfile.TemporaryDirectory() as place:
-        whole = Path(place) / "whole"
-        start_s = time.perf_counter()
+def kills(pictures: Path, seeds: Sequence[int], share: float, place: str, words: Sequence[str]) -> None:
+    """Kills workers at random, about a share of the units; prints whether one more run makes the tables of a whole.
+
+    Args:
+        pictures: The sequences.
+        seeds: Of the kills, each in a run of its own.
+        share: How many workers are killed, by the number of units.
+        place: Where units run: "processes", "dask" or "slurm", on this machine.
+        words: Further options of the experiment.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole"
         finished(experiment(pictures, whole, "--workers", "2", *words))
-        whole_s = time.perf_counter() - start_s
         plan = [*COMMAND, "--plan", "--sequences", str(pictures), "--out", str(whole), *words]
         n_units = len(subprocess.run(plan, capture_output=True, check=True).stdout.splitlines())
         n_kills = max(1, round(share * n_units))
         for seed in seeds:
-            cut, rng = Path(place) / f"cut {seed}", random.Random(seed)
-            moments_s = sorted(rng.uniform(0.2 * whole_s, whole_s) for _ in range(n_kills))
+            cut, rng = Path(scratch) / f"cut {seed}", random.Random(seed)
+            after = sorted(rng.randrange(n_units - 1) for _ in range(n_kills))
             with contextlib.ExitStack() as stack:
                 where = ["--workers", "2"]
-                if on_dask:
+                if place == "dask":
                     where = ["--dask", stack.enter_context(local_cluster(2))]
+                elif place == "slurm":
+                    where = ["--slurm", "cluster=local,array=2"]
                 run = experiment(pictures, cut, *where, *words)
-                parent = os.getpid() if on_dask else run.pid
-                n_killed = _killed(run, parent, moments_s, rng)
+                n_killed = _killed(run, cut, os.getpid() if place == "dask" else run.pid, WORKERS[place], after, rng)
                 said = run.communicate()[1].decode().strip()
             finished(experiment(pictures, cut, "--workers", "2", *words))
-            is_same = tables(whole) == tables(cut)
             print(
-                f"seed {seed}: {n_units} units, {n_killed} workers killed; first run ended with {run.returncode} "
-                f"{said[-200:]}; tables after one more run: {'the same' if is_same else 'DIFFERENT'}",
+                f"seed {seed}: {n_units} units, {n_killed} workers killed; first run ended with {run.returncode}:"
+                f"\n  {said.splitlines()[-1] if said else 'nothing said'}"
+                f"\n  tables after one more run: {verdict(tables(whole), tables(cut))}",
                 flush=True,
             )
 
 
-def _killed(run: subprocess.Popen[bytes], parent: int, moments_s: Sequence[float], rng: random.Random) -> int:
-    """Kills a worker at each moment while there are any; how many."""
-    start_s, n_killed = time.perf_counter(), 0
-    for moment_s in moments_s:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(max(0.0, moment_s - (time.perf_counter() - start_s)))
-        if run.poll() is None and (there := workers_of(parent)):
+def _killed(
+    run: subprocess.Popen[bytes], folder: Path, parent: int, mark: bytes, after: Sequence[int], rng: random.Random
+) -> int:
+    """Kills a worker each time that so many units are made; how many there were to kill before the run ended."""
+    waiting = list(after)
+    while waiting and run.poll() is None:
+        n_made = len(list(folder.glob("units/*/*.tsv")))
+        if n_made >= waiting[0] and (there := workers_of(parent, mark)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rng.choice(there), signal.SIGKILL)
-                n_killed += 1
-    return n_killed
+                waiting.pop(0)
+        time.sleep(POLL_S)
+    return len(after) - len(waiting)
 
 
 def main() -> None:
@@ -314,7 +354,7 @@ def main() -> None:
         options.add_argument("--before", type=Path)
         options.add_argument("--seeds", type=int, nargs="+", default=[1])
         options.add_argument("--share", type=float, default=0.1)
-        options.add_argument("--on-dask", action="store_true")
+        options.add_argument("--on", choices=WORKERS, default="processes")
     asked, words = parser.parse_known_args()
     if asked.kind == "costs":
         costs(words)
@@ -323,7 +363,7 @@ def main() -> None:
     elif asked.kind == "speed":
         speed(asked.pictures.absolute(), asked.workers, asked.rounds, asked.before and asked.before.absolute(), words)
     else:
-        kills(asked.pictures.absolute(), asked.seeds, asked.share, on_dask=asked.on_dask, words=words)
+        kills(asked.pictures.absolute(), asked.seeds, asked.share, asked.on, words)
 
 
 if __name__ == "__main__":

@@ -294,9 +294,7 @@ def on_dask(
                 client.cancel([future for future in futures if future.key in share_of])
 
 
-def _repeated(
-    events: deque[Any], share_of: Mapping[str, Sequence[Argument]]
-) -> Iterator[tuple[Argument, Repeated]]:
+def _repeated(events: deque[Any], share_of: Mapping[str, Sequence[Argument]]) -> Iterator[tuple[Argument, Repeated]]:
     """Takes what a dask scheduler told, and yields what workers that are gone had begun or were to begin next."""
     while events:
         event = events.popleft()

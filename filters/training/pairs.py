@@ -200,9 +200,7 @@ def make_pairs(
             write_file(unit.raw, b"".join(frame.tobytes() for frame in scene.frames))
             units.append(unit)
         names += [target.name for target in targets]
-    run_units(
-        run_pair_unit, units, attrgetter("is_made"), execution, folder.absolute() / LOGS, title="training pairs"
-    )
+    run_units(run_pair_unit, units, attrgetter("is_made"), execution, folder.absolute() / LOGS, title="training pairs")
     shutil.rmtree(raw, ignore_errors=True)
     return sorted(names)
 
