@@ -208,7 +208,7 @@ def costs(words: Sequence[str]) -> None:
     from vvc_nnr.experiments.cli.main import asked_command, parsed
     from vvc_nnr.experiments.records.provenance import gather_provenance
     from vvc_nnr.experiments.runs.end_to_end import run_end_to_end
-    from vvc_nnr.experiments.runs.run import run_tool_by_tool
+    from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
 
     timing = Timing()
     with tempfile.TemporaryDirectory() as folder:
