@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,14 @@ COMMAND = [sys.executable, "-m", "vvc_nnr.experiments.cli", "experiment", "tool-
 TIMED_TABLES = ("complexity",)
 TIMED_COLUMNS = {"EncT", "DecT"}
 """What has measured times in it: whole tables, and columns that have one of these words in their title."""
+SELDOM_TICKS: Mapping[str, object] = {
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.worker.profile.enabled": False,
+}
+"""Settings of dask for a scheduler and workers that share few cores, as the guide for clusters has them."""
+IDLE_S = 5.0
 WORKERS = {"processes": b"spawn_main", "dask": b"spawn_main", "slurm": b"submitit.core._submit"}
 """What stands in the command lines of worker processes."""
 POLL_S = 0.02
@@ -109,37 +117,61 @@ def spun(units: Sequence[Spin], options: ExecutorOptions, folder: Path) -> list[
 
 
 @contextlib.contextmanager
-def local_cluster(n_workers: int) -> Iterator[str]:
-    """The address of a dask scheduler with workers on this machine."""
+def local_cluster(n_workers: int, settings: Mapping[str, object] | None = None) -> Iterator[str]:
+    """The address of a dask scheduler with workers on this machine, by dask's own settings and others."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster:
+    with (
+        dask.config.set(settings or {}),
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
         yield cluster.scheduler_address
 
 
 def overhead(n_units: int, n_workers: int, unit_s: float) -> None:
     """Prints how much longer units take on a LocalCluster than their work, by the clock and in processor time.
 
-    The clock says it where nothing else runs; the processor time of client, scheduler and workers says it anywhere.
+    The clock says it where nothing else runs. The processor time of client, scheduler and workers says it anywhere, but
+    for what dask does while it waits: the longer the clock runs, the more of that, so it is said beside.
     """
+    n_cores = min(n_workers, len(os.sched_getaffinity(0)))
+    print(f"{n_units} units of {unit_s} s, {n_workers} workers on {n_cores} cores")
+    for title, settings in (("dask as it comes", {}), ("seldom ticks", SELDOM_TICKS)):
+        clock_s, used_s, idle_s, work_s = _overhead(n_units, n_workers, unit_s, settings)
+        print(f"{title}:")
+        for what, found_s, own_s in (("clock", clock_s, work_s / n_cores), ("processor time", used_s, work_s)):
+            print(f"  {what}: {found_s:.2f} s for {own_s:.2f} s of work: overhead {100 * (found_s / own_s - 1):.1f} %")
+        share, alone = 100 * idle_s * clock_s / work_s, 100 * idle_s / n_cores
+        print(
+            f"  of it dask without work ({idle_s:.3f} s each second): {share:.1f} %; on cores of its own {alone:.1f} %"
+        )
+
+
+def _overhead(
+    n_units: int, n_workers: int, unit_s: float, settings: Mapping[str, object]
+) -> tuple[float, float, float, float]:
+    """Seconds of units by the clock and of processor time, of processor time in a second without any, of their work."""
     from distributed import Client
 
-    n_cores = min(n_workers, len(os.sched_getaffinity(0)))
-    units = [Spin(f"unit {number}", unit_s) for number in range(n_units)]
-    with local_cluster(n_workers) as address, tempfile.TemporaryDirectory() as folder, Client(address) as client:
+    units = [Spin(f"unit {number}", unit_s) for number in range(n_units + n_workers)]
+    with (
+        local_cluster(n_workers, settings) as address,
+        tempfile.TemporaryDirectory() as folder,
+        Client(address) as client,
+    ):
 
         def used_s() -> float:
             return time.process_time() + sum(client.run(time.process_time).values())
 
         spun(units[:n_workers], ExecutorOptions(dask=address), Path(folder))  # imports
+        idle_used_s = used_s()
+        time.sleep(IDLE_S)
         start_s, start_used_s = time.perf_counter(), used_s()
         failures = spun(units, ExecutorOptions(dask=address), Path(folder))
-        took_s, took_used_s = time.perf_counter() - start_s, used_s() - start_used_s
-        assert not failures
-    work_s = unit_s * (n_units - n_workers)
-    print(f"{n_units} units of {unit_s} s, {n_workers} workers on {n_cores} cores")
-    for what, found_s, own_s in (("clock", took_s, work_s / n_cores), ("processor time", took_used_s, work_s)):
-        print(f"{what}: {found_s:.2f} s for {own_s:.2f} s of work: overhead {100 * (found_s / own_s - 1):.1f} %")
+        clock_s, run_used_s = time.perf_counter() - start_s, used_s() - start_used_s
+    assert not failures
+    return clock_s, run_used_s, (start_used_s - idle_used_s) / IDLE_S, unit_s * n_units
 
 
 def tables(folder: Path) -> Tables:
