@@ -229,7 +229,7 @@ def run_units(
             folder.rmdir()
     if repeated := [unit.name for unit in missing if unit.name in again]:
         _log.warning(
-            "%s of %s units ran more than once, since a worker that had them was killed: %s",
+            "%s of %s units were handed out again, since the worker that had them was killed: %s",
             len(repeated),
             len(units),
             _listed(repeated),

@@ -145,10 +145,12 @@ def test_killed_workers_take_no_other_unit_with_them(tmp_path: Path, caplog: pyt
 
 
 def told_repeats(caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The units that ran more than once, as the last line of the log has them."""
-    (last,) = [text for text in caplog.messages if "ran more than once" in text]
+    """The units that were handed out again, as the last line of the log has them."""
+    (last,) = [text for text in caplog.messages if "were handed out again" in text]
     head, _, names = last.partition(": ")
-    assert head == f"{len(names.split('; '))} of 6 units ran more than once, since a worker that had them was killed"
+    assert (
+        head == f"{len(names.split('; '))} of 6 units were handed out again, since the worker that had them was killed"
+    )
     return set(names.split("; "))
 
 
