@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import functools
 import os
 import pickle
 import random
@@ -124,7 +125,7 @@ def local_cluster(n_workers: int, settings: Mapping[str, object] | None = None) 
 
     with (
         dask.config.set(settings or {}),
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster,  # None is port 8787
     ):
         yield cluster.scheduler_address
 
@@ -208,10 +209,25 @@ def verdict(one: Tables, other: Tables) -> str:
 def experiment(pictures: Path, folder: Path, *words: str, package: Path | None = None) -> subprocess.Popen[bytes]:
     """A run of tool-by-tool with a cache of its own, of another build of this package if one is named."""
     arguments = ["--sequences", str(pictures), "--out", str(folder), "--cache", str(folder / "cache"), *words]
-    environment = {**os.environ, "PYTHONPATH": str(package)} if package else None
     return subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, cwd=folder.parent
+        [*COMMAND, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(package),
+        cwd=folder.parent,
     )
+
+
+def environment(package: Path | None) -> dict[str, str] | None:
+    """That in which another build of this package runs; None for this one's."""
+    return {**os.environ, "PYTHONPATH": str(package)} if package else None
+
+
+@functools.lru_cache
+def has_workers(package: Path | None) -> bool:
+    """Whether a build runs in several processes; earlier ones have one, and no option for it."""
+    shown = subprocess.run([*COMMAND, "--help"], capture_output=True, check=True, env=environment(package), cwd="/")
+    return b"--workers" in shown.stdout
 
 
 class Timing(Executor):
@@ -281,13 +297,14 @@ def speed(pictures: Path, n_workers: int, n_rounds: int, before: Path | None, wo
     if before is not None:
         runs = {"one process, before": (1, before), **runs}
     clock_s, used_s = {name: list[float]() for name in runs}, {name: list[float]() for name in runs}
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
         folders = []
         for number in range(n_rounds):
             for name, (workers, package) in runs.items():
-                folders.append(Path(place) / f"{number} {name}")
+                folders.append(Path(scratch) / f"{number} {name}")
                 start_s, start = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-                finished(experiment(pictures, folders[-1], "--workers", str(workers), *words, package=package))
+                place = ["--workers", str(workers)] if has_workers(package) else []
+                finished(experiment(pictures, folders[-1], *place, *words, package=package))
                 end = resource.getrusage(resource.RUSAGE_CHILDREN)
                 clock_s[name].append(time.perf_counter() - start_s)
                 used_s[name].append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
