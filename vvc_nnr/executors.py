@@ -1,7 +1,8 @@
 """Where independent calls of one function run: in this process, in processes of this machine, on dask, on SLURM.
 
 Each way is a generator: it gets a function and its arguments, and yields each argument with its result as they become
-ready; the first arguments are begun first. Left early, by an error or a signal, it ends what it started: no worker
+ready, and before that with `Repeated` each time that its worker was gone in the middle; the first arguments are begun
+first. Left early, by an error or a signal, it ends what it started: no worker
 outlives it, and no program that a worker runs (`children`).
 
 The function must be importable where it runs, and take and return what can be pickled.
@@ -17,7 +18,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -56,6 +57,17 @@ _DASK_TIMEOUT_S = 10
 @dataclass(frozen=True, slots=True)
 class Lost:
     """In the place of a result: its worker was gone before it was there.
+
+    Attributes:
+        reason: Why, in words.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Before a result: its worker was gone in the middle of it, and it runs again.
 
     Attributes:
         reason: Why, in words.
@@ -134,7 +146,7 @@ def on_executor(
 
 def on_processes(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], n_workers: int
-) -> Generator[tuple[Argument, Result | Lost], None, None]:
+) -> Generator[tuple[Argument, Result | Lost | Repeated], None, None]:
     """Calls in new processes of this machine, one at a time in each.
 
     A process that is killed from outside, such as for its memory, takes all processes with it. New ones go on with the
@@ -155,6 +167,8 @@ def on_processes(
                 n_done += 1
                 yield argument, result
         again += in_work
+        for argument in in_work:
+            yield argument, Repeated("a worker process was killed (out of memory?)")
         n_vain_starts = 0 if n_done else n_vain_starts + 1
         assert len(waiting) < n_before
     for argument in [*again, *waiting]:
@@ -240,8 +254,10 @@ def _called(function: Callable[[Argument], Result], argument: Argument) -> Resul
 
 def on_dask(
     function: Callable[[Argument], Result], shares: Sequence[Sequence[Argument]], address: str
-) -> Generator[tuple[Argument, Result | Lost], None, None]:
+) -> Generator[tuple[Argument, Result | Lost | Repeated], None, None]:
     """Calls on the workers of a dask scheduler, where this package must be installed (extra `dask`).
+
+    What a worker had when it was killed runs on another one; the scheduler alone knows, and tells in its events.
 
     Args:
         function: What is called.
@@ -259,20 +275,33 @@ def on_dask(
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"dask {address}: no scheduler answers there ({error}); must be as tcp://host:8786") from error
     with client:
-        waiting = list(shares)
+        waiting, events = list(shares), deque[Any]()
+        client.subscribe_topic("all", lambda event: events.append(event[1]))
         while waiting:
             futures = client.map(partial(_each, function), waiting, pure=False)  # at once: the function is sent once
             share_of = dict(zip((future.key for future in futures), waiting, strict=True))
             waiting = []
             try:
                 for future in distributed.as_completed(futures, loop=client.loop):
-                    share, found = share_of[future.key], _result(future)
+                    yield from _repeated(events, share_of)
+                    share, found = share_of.pop(future.key), _result(future)
+                    future.release()  # what is kept on a worker is computed again when that one goes
                     if isinstance(found, Lost) and len(share) > 1:
                         waiting += [[argument] for argument in share]  # whichever it was that ended the worker
                     else:
                         yield from _shared_out(share, found)
             finally:
-                client.cancel(futures)
+                client.cancel([future for future in futures if future.key in share_of])
+
+
+def _repeated(events: deque[Any], share_of: Mapping[str, Sequence[Argument]]) -> Iterator[tuple[Argument, Repeated]]:
+    """Takes what a dask scheduler told, and yields what workers that are gone had begun or were to begin next."""
+    while events:
+        event = events.popleft()
+        if isinstance(event, dict) and event.get("action") == "remove-worker":
+            reason = Repeated(f"worker {event['worker']} is gone")
+            shares = (share_of.get(key, ()) for key in event["processing-tasks"])
+            yield from ((argument, reason) for share in shares for argument in share)
 
 
 def on_slurm(

@@ -7,6 +7,7 @@ file of its own, whole or not at all: a unit that was cut off runs again from it
 from __future__ import annotations
 
 import contextlib
+import logging
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
@@ -20,7 +21,16 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from vvc_nnr.errors import InputError, VvcNnrError, shown
-from vvc_nnr.executors import Lost, SlurmSettings, in_this_process, on_dask, on_executor, on_processes, on_slurm
+from vvc_nnr.executors import (
+    Lost,
+    Repeated,
+    SlurmSettings,
+    in_this_process,
+    on_dask,
+    on_executor,
+    on_processes,
+    on_slurm,
+)
 from vvc_nnr.files import make_folder, short_name, write_file
 from vvc_nnr.options import thread_count
 
@@ -30,6 +40,8 @@ TASK_S = 1.0
 """Of work for each task of dask, whose scheduler takes some milliseconds for it: short units share one."""
 MAX_WORKERS = 256
 _MAX_NAMES = 5
+_WAS_MADE = "was made"
+_log = logging.getLogger(__name__)
 
 
 class Unit(Protocol):
@@ -111,10 +123,9 @@ class UnitsError(VvcNnrError, RuntimeError):
     _n_characters = 2000
 
     def __init__(self, failures: Sequence[Failure], n_units: int, logs: Path) -> None:
-        named = [f"{each.unit}: {shown(each.error, 300)}" for each in failures[:_MAX_NAMES]]
-        more = f"; and {len(failures) - _MAX_NAMES} more" if len(failures) > _MAX_NAMES else ""
+        named = _listed([f"{each.unit}: {shown(each.error, 300)}" for each in failures])
         super().__init__(
-            f"{len(failures)} of {n_units} units failed: {'; '.join(named)}{more}. All others that need nothing of "
+            f"{len(failures)} of {n_units} units failed: {named}. All others that need nothing of "
             f"them are done and kept; run it again, and only what is missing runs (logs: {logs})"
         )
         self.failures = tuple(failures)
@@ -127,6 +138,12 @@ class UnitsError(VvcNnrError, RuntimeError):
         """One error of several rounds of units in one folder of logs."""
         failures = [failure for error in errors for failure in error.failures]
         return cls(failures, sum(error.n_units for error in errors), errors[0].logs)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """The first few of some texts, and how many more there are."""
+    more = [f"and {len(texts) - _MAX_NAMES} more"] if len(texts) > _MAX_NAMES else []
+    return "; ".join([*texts[:_MAX_NAMES], *more])
 
 
 def share_of(units: Sequence[UnitT], shard: tuple[int, int] | None) -> list[UnitT]:
@@ -167,10 +184,12 @@ def run_units(
 ) -> None:
     """Runs units, those that take longest first, wherever the options say; one that fails does not stop the others.
 
+    A unit whose worker was killed in the middle runs again. That is said at once and, of all such units, at the end.
+
     Args:
         work: Runs a unit. Outside of this process it must be importable there, and picklable.
         units: What is to be run; what is made already is not made again.
-        is_made: Whether what a unit leaves is there, whole.
+        is_made: Whether what a unit leaves is there, whole; importable and picklable as `work`.
         options: Where units run.
         logs: Folder of what is known of units that failed, a file each, and of what SLURM's jobs print.
         title: What the progress bar calls the work.
@@ -183,25 +202,38 @@ def run_units(
     missing = [unit for unit in units if not is_made(unit)]
     is_here = n_at_once(missing, options, executor) == 1
     order = missing if is_here else sorted(missing, key=lambda unit: -unit.cost_s)
-    failures: dict[str, Failure] = {}
-    results = _results(partial(_attempt, work, logs), order, options, logs, executor)
+    failures, again = dict[str, Failure](), dict[str, Repeated]()
+    results = _results(partial(_attempt, work, is_made, logs), order, options, logs, executor)
     with (
         contextlib.closing(results),
         tqdm(total=len(units), initial=len(units) - len(missing), desc=title, unit="unit", disable=None) as bar,
     ):
         for unit, result in results:
+            if isinstance(result, Repeated):
+                again[unit.name] = result
+                _log.warning("%s: %s; what it had not finished runs again", unit.name, result.reason)
+                continue
             bar.set_postfix_str(unit.name)
             bar.update()
             if isinstance(result, Lost):
                 failures[unit.name] = Failure(unit.name, result.reason)
-            elif result is not None:
+            elif isinstance(result, Failure):
                 failures[unit.name] = result
+            elif result == _WAS_MADE:
+                again.pop(unit.name, None)
     for unit in units if logs.is_dir() else ():
         if unit.name not in failures:
             log_path(logs, unit.name).unlink(missing_ok=True)
     for folder in (logs, logs.parent):
         with contextlib.suppress(OSError):
             folder.rmdir()
+    if repeated := [unit.name for unit in missing if unit.name in again]:
+        _log.warning(
+            "%s of %s units were handed out again, since the worker that had them was killed: %s",
+            len(repeated),
+            len(units),
+            _listed(repeated),
+        )
     if failed := [failures[unit.name] for unit in missing if unit.name in failures and not is_made(unit)]:
         raise UnitsError(failed, len(units), logs)
 
@@ -213,12 +245,12 @@ def log_path(logs: Path, unit: str) -> Path:
 
 
 def _results(
-    attempt: Callable[[UnitT], Failure | None],
+    attempt: Callable[[UnitT], Failure | str | None],
     units: Sequence[UnitT],
     options: ExecutorOptions,
     logs: Path,
     executor: Executor | None,
-) -> Generator[tuple[UnitT, Failure | Lost | None], None, None]:
+) -> Generator[tuple[UnitT, Failure | Lost | Repeated | str | None], None, None]:
     if not units:
         return
     n_workers = n_at_once(units, options, executor)
@@ -236,9 +268,9 @@ def _results(
 
 def _tasks(units: Sequence[UnitT]) -> list[list[UnitT]]:
     """The units in their order, several together where they are short."""
-    tasks, cost_s = list[list[UnitT]](), TASK_S
+    tasks, cost_s = list[list[UnitT]](), 0.0
     for unit in units:
-        if cost_s + unit.cost_s > TASK_S:
+        if not tasks or cost_s + unit.cost_s > TASK_S:
             tasks.append([])
             cost_s = 0.0
         tasks[-1].append(unit)
@@ -246,9 +278,13 @@ def _tasks(units: Sequence[UnitT]) -> list[list[UnitT]]:
     return tasks
 
 
-def _attempt(work: Callable[[UnitT], None], logs: Path, unit: UnitT) -> Failure | None:
-    """Runs a unit; what fails is told, and its traceback kept."""
+def _attempt(
+    work: Callable[[UnitT], None], is_made: Callable[[UnitT], bool], logs: Path, unit: UnitT
+) -> Failure | str | None:
+    """Runs a unit that is not made by now; what fails is told, and its traceback kept."""
     try:
+        if is_made(unit):
+            return _WAS_MADE
         work(unit)
     except Exception as error:
         is_known = isinstance(error, VvcNnrError)

@@ -47,10 +47,11 @@ from vvc_nnr.experiments.pictures import (
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.weights import Compression, parse_compressions
 from vvc_nnr.experiments.report.write import write_report
-from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions, plan_end_to_end, run_end_to_end
+from vvc_nnr.experiments.runs.end_to_end import plan_end_to_end, run_end_to_end
+from vvc_nnr.experiments.runs.image_options import EndToEndOptions
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, manifest_name, matched_rows, read_manifest
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions, plan_model_zoo, run_model_zoo
-from vvc_nnr.experiments.runs.run import plan_tool_by_tool, run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page

@@ -1,592 +1,298 @@
-"""The tool-by-tool experiment: CNNs in the place of, or after, the in-loop filters of VVC pictures.
-
-```
- picture ─ encode ─┬─ filters "all" ─────────── decode ─┬─ the codec alone (anchor)
-                   │                                    └─ post-filters, with each of their weights ─┐
-                   ├─ filters "deblock-sao" ─── decode ─── the codec alone (VTM 1.0's filters)       │
-                   └─ filters "none" ────────── decode ─┬─ the codec alone                           │
-                                                        └─ replacements, with each of their weights ─┤
-                                     full strength everywhere / as the encoder decides, from coded   │
-                                     decisions / so, with Wiener filters fitted to the picture   ◀───┘
-```
-
-A unit is a few pictures of a sequence, coded one way at one QP, and all that filters them; units are independent of
-each other. Pictures are encoded and decoded here (`CodedHere`), or were so elsewhere (`manifest.ListedPictures`); from
-there on there is one path. Inter pictures are coded with all filters alone: what took a filter's place would have to
-run inside the encoder, since other pictures are predicted from what it makes.
-"""
+"""The tool-by-tool experiment from sequences to a folder of results; run again, it goes on where it was cut off."""
 
 from __future__ import annotations
 
-import functools
-import sys
-import threading
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
-from tqdm import tqdm
-
-from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
-from vvc_nnr.codec.sequence import CodedPicture, LoopFilters
-from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import ToolRow, Way
-from vvc_nnr.experiments.records.settings import InputDigests
-from vvc_nnr.experiments.records.unit_rows import unit_key
-from vvc_nnr.experiments.records.viewer_pictures import (
-    PICTURES_FOLDER,
-    decoded_name,
-    filtered_name,
-    original_name,
-    store_picture,
+from vvc_nnr.codec.configuration import CONFIGURATIONS
+from vvc_nnr.errors import InputError, shown
+from vvc_nnr.experiments.plots import tool_figures
+from vvc_nnr.experiments.records.provenance import Conventions, Provenance
+from vvc_nnr.experiments.records.rows import ToolRow
+from vvc_nnr.experiments.records.settings import (
+    MAX_NAMES,
+    InputDigests,
+    Plan,
+    known_inputs,
+    sequence_plan,
+    tell_copies,
 )
-from vvc_nnr.experiments.records.weights import NO_WEIGHTS
-from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
-from vvc_nnr.experiments.runs.joint_ways import JointWays
-from vvc_nnr.experiments.runs.network_units import UnitSetup
-from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
+from vvc_nnr.experiments.records.tsv import RowWriter
+from vvc_nnr.experiments.records.unit_rows import UnitRows, places_of
+from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
+from vvc_nnr.experiments.runs.decoded_pictures import CodedHere, DecodedPictures, n_pictures_of
+from vvc_nnr.experiments.runs.network_units import note_networks, set_up
+from vvc_nnr.experiments.runs.networks import GivenNetwork, check_calibrations
+from vvc_nnr.experiments.runs.run_folder import open_run, run_identity, settled_text, write_results
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
-from vvc_nnr.files import naming
-from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.decisions.block_decisions import (
-    BLOCK_SIZES,
-    STRENGTH_UNIT,
-    UNIT_CHOICE,
-    Correction,
-    Decisions,
-    apply_decisions,
-    block_grid,
-    correction_by,
+from vvc_nnr.experiments.runs.tool_units import (
+    ToolExperiment,
+    ToolSetup,
+    ToolUnit,
+    check_places,
+    run_tool_unit,
+    tool_units,
+    write_unit,
 )
-from vvc_nnr.filters.decisions.coding import decode_decisions, encode_decisions
-from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
-from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.inference.torch import torch_threads
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.metrics import comparable, picture_scores
-from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
+from vvc_nnr.experiments.tables.bd_rate import Interpolation
+from vvc_nnr.experiments.tables.stored import TOOL_FILES, TOOL_NETWORKS, check_not_old, read_tools
+from vvc_nnr.experiments.tables.table import Table
+from vvc_nnr.files import make_folder, remove_leftovers
+from vvc_nnr.filters.decisions.sequence_file import DECISIONS_VERSION, JOINT_VERSION
+from vvc_nnr.filters.zoo import LoadedNetwork
+from vvc_nnr.sequences.source import Source
+from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, share_of
 
-UNIT_S = 10.0
-"""At least so long a unit takes, where a sequence has as many pictures."""
-MAX_UNITS_OF_A_VIDEO = 8
-"""A video is decoded from its first picture on for each unit."""
-_MAC_S, _PLANES_S = 1 / 72e9, 0.14
-_SCORE_S, _DECIDE_S, _WIENER_S = 0.6, 0.8, 1.3
-"""For a million luma samples on one core, measured: a network, and what reads its planes; a way with its scores."""
-StateName: TypeAlias = tuple[str, str]
-"""A network and which of its weights."""
-Key: TypeAlias = tuple[str | int, ...]
+_log = logging.getLogger(__name__)
+SETTLED_OF_TOOLS = (
+    "preset", "psnr_peak", "precision", "sao", "encoder", "encoder_config", "encoder_identity", "decisions_version",
+    "joint_decisions_version", "originals", "inference", "qp_candidates",
+)  # fmt: skip
+"""What has to be the same in every tool-by-tool run in one folder; all else adds rows, or changes none."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolUnit:
-    """Some pictures of a sequence, coded one way at one QP, and what is measured of them.
-
-    Attributes:
-        source: The sequence.
-        start: The first picture.
-        count: How many.
-        qp: The QP that they are coded with.
-        config: The coding configuration.
-        loop_filters: The codec's in-loop filters.
-        maker: What makes the decoded pictures.
-        networks: Name and weights of the networks that filter them, in the order of the tables.
-        cost_s: About how many seconds that takes on one core.
-        is_with_codec: Whether the codec alone is measured.
-        key: A digest of all that its rows follow from; empty while that is not known.
-    """
-
-    source: Source
-    start: int
-    count: int
-    qp: int
-    config: ConfigName
-    loop_filters: LoopFilters
-    maker: PictureMaker
-    networks: tuple[StateName, ...]
-    cost_s: float
-    is_with_codec: bool = True
-    key: str = ""
-
-    @property
-    def name(self) -> str:
-        """Such as "kodim01, ai, QP 22, all, picture 0 to 3"."""
-        last = self.start + self.count - 1
-        pictures = f"picture {self.start}" + (f" to {last}" if self.count > 1 else "")
-        return f"{self.source.name}, {self.config}, QP {self.qp}, {self.loop_filters}, {pictures}"
-
-    @property
-    def coding(self) -> Coding:
-        """How the pictures are coded."""
-        return self.config, self.loop_filters
-
-    def plan(self) -> dict[str, object]:
-        """What a plan says of it, for JSON."""
-        return {
-            "unit": self.name,
-            "sequence": self.source.name,
-            "config": self.config,
-            "qp": self.qp,
-            "loop_filters": self.loop_filters,
-            "first_picture": self.start,
-            "n_pictures": self.count,
-            "networks": [f"{name} {weights}" for name, weights in self.networks],
-            "cost_s": round(self.cost_s, 3),
-        }
-
-    def elsewhere(self) -> ToolUnit:
-        """The same for a process that may be in another folder."""
-        source = replace(self.source, path=self.source.path.absolute())
-        return replace(self, source=source, maker=self.maker.elsewhere())
-
-
-def tool_units(
+def run_tool_by_tool(
     sources: Sequence[Source],
-    n_pictures: Mapping[str, int],
+    folder: Path,
     options: ToolOptions,
-    decoded: DecodedPictures,
-    networks: Sequence[GivenNetwork],
-) -> list[ToolUnit]:
-    """All units of an experiment, in the order of its rows.
+    provenance: Provenance,
+    *,
+    cache: Path | None = None,
+    interpolation: Interpolation = "pchip",
+    modules: Sequence[LoadedNetwork] = (),
+    decoded: DecodedPictures | None = None,
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+    executor: Executor | None = None,
+) -> dict[str, Table]:
+    """Runs what is missing in a folder and writes rows, tables, plots, coded networks and the viewer's pictures there.
 
     Args:
         sources: The sequences.
-        n_pictures: How many pictures of each are used, by name.
-        options: What to run.
-        decoded: Where the decoded pictures come from.
-        networks: The networks.
+        folder: Where the results are and go.
+        options: What to run; has to agree with what the folder holds.
+        provenance: Where this run comes from.
+        cache: Folder of finished encodings, default `cache` in the results' folder.
+        interpolation: How BD-rate draws its curves.
+        modules: Networks of the caller's own (`own_network`) beside those that the options name.
+        decoded: Where the decoded pictures come from; default: they are encoded and decoded here.
+        execution: Where units of work run, by default in this process; no result depends on it.
+        executor: Where they run instead: any executor whose workers see the same files.
+
+    Returns:
+        The tables by file name; none of a shard, which writes no tables.
+
+    Raises:
+        InputError: If a source, a network or the folder cannot be used.
+        BitstreamError: If a source or a network is damaged.
+        UnsupportedError: If a source has a format that VVC intra coding here does not take.
+        UnitsError: If units of work failed; all others are done and kept.
     """
-    filter_s = {network.name: _filter_s(network, options) for network in networks}
-    found = []
-    for source, qp, (config, loop_filters) in product(sources, options.qps, decoded.codings):
-        maker = decoded.maker(source, qp, (config, loop_filters))
-        placed = [network for network in networks if network.place == loop_filters]
-        names = tuple((each.name, weights) for each in placed for weights in each.weights(options.compressions))
-        n_millions = source.format.width * source.format.height / 1e6
-        picture_s = maker.picture_s + n_millions * (_SCORE_S + sum(filter_s[name] for name, _ in names))
-        is_video = source.path.suffix.lower() in VIDEO_SUFFIXES
-        # decisions that are coded together follow from those of the pictures before
-        step = None if options.are_joint(config) else maker.step
-        for start, count in _chunks(n_pictures[source.name], step, picture_s, is_video=is_video):
-            place = (source, start, count, qp, config, loop_filters)
-            found.append(ToolUnit(*place, maker, names, picture_s * count))
-    return found
+    check_not_old(folder)
+    networks = options.given(modules)
+    pictures_of = decoded or CodedHere(options, cache or folder / "cache")
+    check_places(networks, pictures_of.codings)
+    check_calibrations(networks, options.coding(folder))
+    shard = None
+    if execution.shard is not None:
+        shard = share_of(_tool_units(sources, options, pictures_of, networks), execution.shard)
+        if not shard:
+            return {}
+    named = {unit.source.name for unit in shard or ()}
+    used = [source for source in sources if shard is None or source.name in named]
+    inference = _inference(networks, options)
+    settings = {
+        **asdict(options),
+        "compressions": [each.text for each in options.compressions],
+        "ways": list(options.ways),
+        "decisions_version": DECISIONS_VERSION,
+        "joint_decisions_version": JOINT_VERSION,
+        "inference": inference,
+        "interpolation": interpolation,
+        **pictures_of.settings,
+    }
+    originals = damage_note(sources, options.max_pictures)
+    settings |= {"originals": originals} if originals else {}
+    inputs = pictures_of.digests(used)
+    own_inputs = {source.name: inputs[source.name] for source in used}
+    _check_viewer_picture(own_inputs, options.viewer_picture)
+    identity = run_identity(settings, SETTLED_OF_TOOLS, inputs, options.max_pictures)
+    conventions = Conventions(
+        psnr_peak=options.psnr_peak,
+        rate=pictures_of.rate,
+        loop_filters=pictures_of.loop_filters,
+        encoder=pictures_of.encoder,
+        originals=originals,
+    ).to_header()
+    provenance = replace(provenance, inference=inference)
+    header = provenance.to_header() | conventions
+    rows_of = {"tile": options.tile, "device": options.device, "ways": options.ways}
+    context = settled_text(identity, header, rows_of)
+    work = _ToolWork(options, networks, pictures_of, inputs, context, folder, header, tuple(modules))
+    if shard is not None:
+        known_inputs(folder / TOOL_FILES.settings, identity)
+        work.run(shard, None, execution, executor)
+        return {}
+    tell_copies(own_inputs)
+    n_pictures = {name: len(digests) for name, digests in own_inputs.items()}
+    _tell_fewer(n_pictures, options.max_pictures)
+    plan = _tool_plan(n_pictures, options, networks, len(pictures_of.codings))
+    with open_run(folder, TOOL_FILES, ToolRow, identity, plan, provenance, conventions) as run:
+        units = tool_units(sources, n_pictures, options, pictures_of, networks)
+        work.run(units, run.writer, execution, executor)
+        stored = read_tools(folder)
+        run = run.measured(stored.rows)
+        pictures = folder / PICTURES_FOLDER
+        write_index(pictures, stored.rows, stored.networks, options.ways[-1], options.viewer_picture)
+        tables = stored.tables()
+        figures = [tool_figures(each.results()) for each in stored.by_configuration()]
+        write_results(folder, tables, {name: figure for each in figures for name, figure in each.items()})
+        run.end()
+    return tables
 
 
-def _filter_s(network: GivenNetwork, options: ToolOptions) -> float:
-    """About how many seconds a network with one kind of weights takes for a million luma samples, scores included."""
-    state = network.any_state
-    kmac = complexity(state.network, state.layout).kmac_per_luma_sample
-    ways_s = {"full": _SCORE_S, "decisions": _DECIDE_S, "wiener": _WIENER_S}
-    return float(kmac * 1e9 * _MAC_S + _PLANES_S + sum(ways_s[way] for way in options.ways))
-
-
-def _chunks(n_pictures: int, step: int | None, picture_s: float, *, is_video: bool) -> Iterator[tuple[int, int]]:
-    """First picture and number of pictures of each unit."""
-    if step is None:
-        step = max(1, n_pictures)
-    n_steps = max(1, round(UNIT_S / max(step * picture_s, 1e-9)))
-    if is_video:
-        n_steps = max(n_steps, -(-n_pictures // (MAX_UNITS_OF_A_VIDEO * step)))
-    size = min(n_steps, -(-n_pictures // step)) * step
-    for start in range(0, n_pictures, size or 1):
-        yield start, min(size, n_pictures - start)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSetup:
-    """What all units of a run share, for whichever process.
-
-    Attributes:
-        base: Options, networks and where rows go.
-        backends: What computes each network, by name.
-    """
-
-    base: UnitSetup[ToolOptions, ToolRow]
-    backends: tuple[tuple[str, str], ...]
-
-    def keyed(self, unit: ToolUnit, context: str, inputs: InputDigests, decoded: DecodedPictures) -> ToolUnit:
-        """The unit with its key.
-
-        Args:
-            unit: The unit.
-            context: All else that its rows follow from, as text.
-            inputs: Of `DecodedPictures.digests`.
-            decoded: Where the decoded pictures come from.
-        """
-        made = inputs.get(decoded.decoded_name(unit.source, unit.qp, unit.coding), ())
-        pictures = slice(unit.start, unit.start + unit.count)
-        rows = {(row.network, row.weights): row for row in self.base.networks}
-        said = [
-            *(context, unit.name, unit.is_with_codec, self.base.options.viewer_picture),
-            [*inputs[unit.source.name][pictures]],
-            [*made[pictures]],
-            [(*name, rows[name].network_sha256) for name in unit.networks],
-        ]
-        return replace(unit, key=unit_key(*said))
-
-
-class ToolExperiment:
-    """All networks in their places, ready to run over pictures.
+def plan_tool_by_tool(
+    sources: Sequence[Source],
+    options: ToolOptions,
+    *,
+    cache: Path | None = None,
+    modules: Sequence[LoadedNetwork] = (),
+    decoded: DecodedPictures | None = None,
+    execution: ExecutorOptions = IN_THIS_PROCESS,
+) -> list[ToolUnit]:
+    """The units of work that `run_tool_by_tool` makes in an empty folder, in their order; nothing runs.
 
     Args:
+        sources: The sequences.
         options: What to run.
-        states: The networks with each of their weights.
-        pictures: Folder of the viewer's pictures.
-        backends: What must compute each network, as `check` of the experiment that planned the run found it; None: any.
-    """
-
-    def __init__(
-        self,
-        options: ToolOptions,
-        states: Sequence[NetworkState],
-        pictures: Path,
-        backends: Mapping[str, str] | None = None,
-    ) -> None:
-        self._options = options
-        self._backends = backends
-        self._pictures = pictures
-        self._states = {(state.row.network, state.row.weights): state for state in states}
-        self._runners: dict[StateName, Runner] = {}
-        self._viewed = {state.row.network: state.row.weights for state in states}  # the last of each: decoded weights
-        self._ready_for: dict[StateName, tuple[int, int]] = {}
-        self._joint: dict[StateName, JointWays] = {}
-
-    def check(self) -> dict[str, str]:
-        """Makes a runner for each network, with one of its weights, and tells what is slower than it might be.
-
-        Returns:
-            What computes each network, by name.
-
-        Raises:
-            InputError: If the backend, the precision or the device is not there for one of them.
-        """
-        firsts = {name: (name, weights) for name, weights in reversed(self._states)}
-        runners = {name: self._runner(first) for name, first in sorted(firsts.items())}
-        for name, runner in runners.items():
-            if runner.remark:
-                tqdm.write(f"{name}: {runner.remark}", file=sys.stderr)
-        return {name: runner.description for name, runner in runners.items()}
-
-    def missing(self, unit: ToolUnit, done: Collection[Key]) -> ToolUnit | None:
-        """The unit without what is measured and kept already; None if nothing is left.
-
-        Args:
-            unit: The unit.
-            done: Keys of the rows that are there.
-        """
-
-        def has(name: StateName | None) -> bool:
-            files = (path for place in _places(unit) for path in self._viewer_files(place, name))
-            return all(map(done.__contains__, self.keys(unit, name))) and all(path.exists() for path in files)
-
-        names = tuple(name for name in unit.networks if not has(name))
-        has_codec = has(None)
-        return None if has_codec and not names else replace(unit, networks=names, is_with_codec=not has_codec)
-
-    def keys(self, unit: ToolUnit, name: StateName | None) -> Iterator[Key]:
-        """The keys (`ToolRow.key`) of the rows of a unit about the codec alone, or about a network."""
-        for place in _places(unit):
-            yield from self._keys(place, name)
-
-    def all_keys(self, unit: ToolUnit) -> Iterator[Key]:
-        """The keys of all rows of a unit, in the order of the rows."""
-        for place in _places(unit):
-            for name in (None, *unit.networks):
-                yield from self._keys(place, name)
-
-    def measure(self, unit: ToolUnit) -> list[ToolRow]:
-        """The rows of a unit, picture by picture; keeps pictures for the viewer.
-
-        Raises:
-            UnsupportedError: If the sequence is not 4:2:0 or 4:0:0.
-            InputError: If it cannot be read, or the encoder is not the one that it is planned with.
-            BitstreamError: If it is damaged.
-            ExternalToolError: If the encoder fails.
-        """
-        names = [*([None] if unit.is_with_codec else []), *unit.networks]
-        with naming(unit.source.path), torch_threads(self._options.threads):
-            return [row for picture in self._made(unit) for name in names for row in self._measured(picture, name)]
-
-    def _made(self, unit: ToolUnit) -> Iterator[MadePicture]:
-        """The decoded pictures of a unit with their originals."""
-        originals = unit.source.frames(unit.start, unit.count)
-        pictures = unit.maker.pictures(unit.start, unit.count, self._options.threads)
-        for place, original, each in zip(_places(unit), originals, pictures, strict=True):
-            reference, frame = comparable(original, each.frame)
-            costs = (each.n_bits, each.encode_s, each.decode_s)
-            yield MadePicture(place, reference, frame, *costs, each.qps, each.coded)
-
-    def _measured(self, picture: MadePicture, name: StateName | None) -> list[ToolRow]:
-        """The rows of the codec alone, or of a network; keeps the picture for the viewer."""
-        outputs = self._filtered(picture, name) if name else [_Output("codec", picture.decoded)]
-        shown = [outputs[-1].frame] if name else [picture.reference, picture.decoded]
-        for path, frame in zip(self._viewer_files(picture.place, name), shown, strict=False):
-            store_picture(path, frame)
-        return [self._row(picture, name, output) for output in outputs]
-
-    def _filtered(self, picture: MadePicture, name: StateName) -> list[_Output]:
-        """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._ready_runner(picture, name), self._told_qp(picture, name), picture.decoded
-        start_s = time.process_time()
-        correction = correction_by(runner, decoded, qp)
-        network_s = time.process_time() - start_s
-        full, full_s = _timed_application(decoded, correction, None)
-        outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
-        if self._options.are_joint(picture.place.config):
-            return [*outputs, *self._jointly(picture, name, correction, network_s)]
-        for way, decisions, search_s in _searched(picture, correction, self._options.ways):
-            start_s = time.process_time()
-            data = encode_decisions(decisions)
-            code_s = time.process_time() - start_s
-            output, apply_s = _timed_application(decoded, correction, data)
-            decode_s = network_s + apply_s
-            outputs.append(_Output(way, output, 8 * len(data), decode_s + search_s + code_s, decode_s))
-        return outputs
-
-    def _jointly(
-        self, picture: MadePicture, name: StateName, correction: Correction, network_s: float
-    ) -> Iterator[_Output]:
-        """The network in each decided way, its decisions coded together with those of the pictures before."""
-        runner, decoded = self._runner(name), picture.decoded
-        own = self._told_qp(picture, name)
-        told = [own, *(rule.qp(picture.qps, own) for rule in self._options.candidates)]
-        if picture.place.index == 0:
-            self._joint[name] = JointWays(decoded.format(), self._options.ways, len(told))
-        start_s = time.process_time()
-        corrections = [correction, *(correction_by(runner, decoded, qp) for qp in told[1:])]
-        candidates_s = network_s + time.process_time() - start_s
-        for each in self._joint[name].decided(picture.reference, decoded, corrections, picture.own_qp):
-            start_s = time.process_time()
-            output = apply_decisions(decoded, corrections[each.decisions.qp_candidate], each.decisions)
-            apply_s = time.process_time() - start_s
-            costs_s = (candidates_s + each.search_s + apply_s, network_s + apply_s)
-            yield _Output(each.way, output, each.n_bits, *costs_s, told[each.decisions.qp_candidate])
-
-    def _told_qp(self, picture: MadePicture, name: StateName) -> int:
-        """The QP that a network is told of a picture, by its own rule."""
-        layout = self._states[name].layout
-        return (DEFAULT_RULE if layout is None else layout.qp_rule).qp(picture.qps)
-
-    def _runner(self, name: StateName) -> Runner:
-        if name not in self._runners:
-            state = self._states[name]
-            runner = self._options.runner(state.network, state.layout)
-            planned = runner.description if self._backends is None else self._backends[name[0]]
-            if runner.description != planned:
-                raise InputError(
-                    f"{name[0]}: is computed by {runner.description} in this process, and by {planned} where the run "
-                    "was planned: install the same on each machine, or name another backend"
-                )
-            self._runners[name] = runner
-        return self._runners[name]
-
-    def _ready_runner(self, picture: MadePicture, name: StateName) -> Runner:
-        """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
-        runner, size = self._runner(name), (picture.decoded.width, picture.decoded.height)
-        if self._ready_for.get(name) != size:
-            correction_by(runner, picture.decoded, self._told_qp(picture, name))
-            self._ready_for[name] = size
-        return runner
-
-    def _row(self, picture: MadePicture, name: StateName | None, output: _Output) -> ToolRow:
-        scores, coded = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak), picture.coded
-        place = picture.place
-        return ToolRow(
-            sequence=place.source.name,
-            ctc_class=place.source.ctc_class,
-            picture=place.index,
-            width=picture.reference.width,
-            height=picture.reference.height,
-            bit_depth=picture.reference.bit_depth,
-            qp=place.qp,
-            loop_filters=place.loop_filters,
-            way=output.way,
-            network=name[0] if name else "",
-            weights=name[1] if name else NO_WEIGHTS,
-            network_sha256=self._states[name].row.network_sha256 if name else "",
-            n_bits=picture.n_bits,
-            n_decision_bits=output.n_decision_bits,
-            **scores.by_column(),
-            encode_s=None if picture.encode_s is None else picture.encode_s + output.encode_s,
-            decode_s=None if picture.decode_s is None else picture.decode_s + output.decode_s,
-            config=place.config,
-            slice_type=coded.slice_type if coded else "",
-            temporal_layer=coded.temporal_layer if coded else None,
-            slice_qp=coded.qp if coded else None,
-            network_qp=None if name is None else self._told_qp(picture, name) if output.qp is None else output.qp,
-        )
-
-    def _viewer_files(self, place: Place, name: StateName | None) -> list[Path]:
-        """What a viewer gets of the codec (original, decoded), or of a network with its last weights; often nothing."""
-        where = (place.source.name, place.index)
-        is_viewed = place.index == self._options.viewer_picture and self._is_filtered(place)
-        if not is_viewed or (name and name[1] != self._viewed[name[0]]):
-            return []
-        if name is None:
-            names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters, place.config)]
-        else:
-            way, sha256 = self._options.ways[-1], self._states[name].row.network_sha256
-            names = [filtered_name(*where, place.qp, way, name[0], sha256, place.config)]
-        return [self._pictures / each for each in names]
-
-    def _is_filtered(self, place: Place) -> bool:
-        return any(state.row.place == place.loop_filters for state in self._states.values())
-
-    def _keys(self, place: Place, name: StateName | None) -> Iterator[Key]:
-        picture = (place.config, place.source.name, place.index, place.qp, place.loop_filters)
-        if name is None:
-            yield (*picture, "codec", "", NO_WEIGHTS, "")
-            return
-        for way in self._options.ways:
-            yield (*picture, way, *name, self._states[name].row.network_sha256)
-
-
-def run_tool_unit(setup: ToolSetup, unit: ToolUnit) -> None:
-    """Measures a unit in whichever process, and writes its rows.
+        cache: Folder of finished encodings.
+        modules: Networks of the caller's own.
+        decoded: Where the decoded pictures come from.
+        execution: Of which share.
 
     Raises:
-        InputError: If networks or encoder are not those that the run was planned with, or as `ToolExperiment.measure`.
-        BitstreamError, UnsupportedError, ExternalToolError: As `ToolExperiment.measure`.
+        InputError, BitstreamError, UnsupportedError: If a source or a network cannot be used.
     """
-    experiment = _experiment(setup, threading.get_ident())
-    write_unit(setup, experiment, unit)
+    networks = options.given(modules)
+    pictures_of = decoded or CodedHere(options, cache or Path("cache"))
+    check_places(networks, pictures_of.codings)
+    return share_of(_tool_units(sources, options, pictures_of, networks), execution.shard)
 
 
-def write_unit(setup: ToolSetup, experiment: ToolExperiment, unit: ToolUnit) -> None:
-    """Measures a unit by an experiment that is ready, and writes its rows; raises as `ToolExperiment.measure`."""
-    setup.base.rows.write(unit, experiment.measure(unit))
-
-
-@functools.lru_cache(maxsize=4)
-def _experiment(setup: ToolSetup, thread: int) -> ToolExperiment:
-    """The experiment of a run in this process, made once for each of its threads."""
-    pictures = setup.base.rows.folder / PICTURES_FOLDER
-    return ToolExperiment(setup.base.options, setup.base.states(), pictures, dict(setup.backends))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Output:
-    """A picture as one way of filtering leaves it, what that costs beyond the codec, and another QP if one was told."""
-
-    way: Way
-    frame: Frame
-    n_decision_bits: int = 0
-    encode_s: float = 0.0
-    decode_s: float = 0.0
-    qp: int | None = None
-
-
-def check_places(networks: Sequence[GivenNetwork], codings: Sequence[Coding]) -> None:
-    """Refuses networks for whose place there are no decoded pictures.
-
-    Raises:
-        InputError: Naming the first such network.
-    """
-    inter = [config for config, _ in codings if CONFIGURATIONS[config].is_inter]
-    loop_filter_sets = [loop_filters for _, loop_filters in codings]
-    for network in networks:
-        if inter and network.place != ANCHOR_FILTERS:
-            title = CONFIGURATIONS[inter[0]].title
-            raise InputError(
-                f"{network.name}: stands in the place of the codec's in-loop filters, and in {title} other "
-                "pictures are predicted from what it makes: run behind the decoder it would drift from the "
-                "encoder. Name networks that filter after all in-loop filters (--networks inloop-lop), or --config ai"
-            )
-        if network.place not in loop_filter_sets:
-            there = ", ".join(dict.fromkeys(loop_filter_sets))
-            raise InputError(
-                f"{network.name}: filters pictures that are decoded with loop_filters {network.place}, and there are "
-                f"only such with {there}; list those too, or name other networks"
-            )
-
-
-def _searched(
-    picture: MadePicture, correction: Correction, ways: Sequence[Way]
-) -> Iterator[tuple[Way, Decisions, float]]:
-    """Yields each way that is decided, its decisions, and the processor time of their search."""
-    if "decisions" not in ways:
-        return
-    qp, decoded = picture.own_qp, picture.decoded
-    start_s = time.process_time()
-    decisions = decide(picture.reference, decoded, correction, qp)
-    decide_s = time.process_time() - start_s
-    yield "decisions", decisions, decide_s
-    if "wiener" in ways:
-        start_s = time.process_time()
-        with_filters = with_wiener_filters(decisions, picture.reference, decoded, correction, qp)
-        yield "wiener", with_filters, decide_s + time.process_time() - start_s
-
-
-def _timed_application(decoded: Frame, correction: Correction, data: bytes | None) -> tuple[Frame, float]:
-    """The picture as a decoder makes it from coded decisions, None for full strength, and its processor time."""
-    start_s = time.process_time()
-    decisions = _full_strength(decoded) if data is None else decode_decisions(data, decoded.format())
-    output = apply_decisions(decoded, correction, decisions)
-    return output, time.process_time() - start_s
-
-
-def _full_strength(decoded: Frame) -> Decisions:
-    """The decisions of a picture to which the correction is added as it is."""
-    block_size, n_planes = max(BLOCK_SIZES), len(decoded.planes)
-    choices = np.full(block_grid(decoded.width, decoded.height, block_size), UNIT_CHOICE, np.uint8)
-    return Decisions(block_size, (round(1 / STRENGTH_UNIT),) * n_planes, (choices,) * n_planes)
+def _tool_units(
+    sources: Sequence[Source], options: ToolOptions, decoded: DecodedPictures, networks: Sequence[GivenNetwork]
+) -> list[ToolUnit]:
+    """All units, the pictures of sequences counted and not read."""
+    n_pictures = {source.name: n_pictures_of(source, options.max_pictures) for source in sources}
+    return tool_units(sources, n_pictures, options, decoded, networks)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One picture of an experiment.
+class _ToolWork:
+    """What the units of a tool-by-tool run are measured with.
 
     Attributes:
-        source: Its sequence.
-        index: Its number in the sequence, from 0.
-        qp: The QP that it is coded with.
-        loop_filters: The codec's in-loop filters.
-        config: The coding configuration.
+        options: What to run.
+        networks: The networks.
+        decoded: Where the decoded pictures come from.
+        inputs: Digests of all pictures.
+        context: All else that rows follow from, as text.
+        folder: The folder of results.
+        header: Of files of rows.
+        modules: Networks of the caller's own.
     """
 
-    source: Source
-    index: int
-    qp: int
-    loop_filters: LoopFilters
-    config: ConfigName
+    options: ToolOptions
+    networks: Sequence[GivenNetwork]
+    decoded: DecodedPictures
+    inputs: InputDigests
+    context: str
+    folder: Path
+    header: Mapping[str, str]
+    modules: tuple[LoadedNetwork, ...]
+
+    def run(
+        self,
+        units: Sequence[ToolUnit],
+        writer: RowWriter[ToolRow] | None,
+        execution: ExecutorOptions,
+        executor: Executor | None,
+    ) -> None:
+        """Measures units of which there are no rows yet; raises UnitsError if units fail.
+
+        Args:
+            units: The units.
+            writer: Where the rows go; None of a shard, which leaves them in the units' files.
+            execution: Where units run.
+            executor: Where they run instead.
+        """
+        rows = UnitRows.of(self.folder, TOOL_FILES.rows, ToolRow, self.header)
+        pictures = make_folder(rows.folder / PICTURES_FOLDER)
+        remove_leftovers(pictures)
+        states, base = set_up(self.options, rows, self.networks, self.modules)
+        if writer is not None:
+            existing = ((row.network, row.weights, row.network_sha256) for row in writer.existing)
+            note_networks(self.folder / TOOL_NETWORKS, states, self.header, existing)
+        experiment = ToolExperiment(self.options, states, self.folder / PICTURES_FOLDER)
+        side_by_side = replace(base.options, n_threads=self.options.n_threads or 1)
+        setup = ToolSetup(replace(base, options=side_by_side), tuple(experiment.check().items()))
+        done = {row.key for row in (rows.existing() if writer is None else writer.existing)}
+        found = (experiment.missing(unit, done) for unit in units)
+        missing = [setup.keyed(unit, self.context, self.inputs, self.decoded) for unit in found if unit is not None]
+        try:
+            if rows.is_here(missing, execution, executor):
+                rows.run(partial(write_unit, setup, experiment), missing, execution, executor, title="tool-by-tool")
+            else:
+                elsewhere = [unit.elsewhere() for unit in missing]
+                rows.run(partial(run_tool_unit, setup), elsewhere, execution, executor, title="tool-by-tool")
+        finally:
+            if writer is not None:
+                rows.merge(writer, missing, places_of(key for unit in units for key in experiment.all_keys(unit)))
 
 
-def _places(unit: ToolUnit) -> Iterator[Place]:
-    for index in range(unit.start, unit.start + unit.count):
-        yield Place(unit.source, index, unit.qp, unit.loop_filters, unit.config)
+def damage_note(sources: Sequence[Source], max_pictures: int | None = None) -> str:
+    """The damaged sequences among those that were opened with `allow_damaged`; empty if there are none.
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MadePicture:
-    """One picture before and after coding.
-
-    Attributes:
-        place: Which one.
-        reference: The original at the depth of the decoded picture.
-        decoded: What the codec made of it, in the same format.
-        n_bits: Its size in the stream.
-        encode_s: Its share of the encoder's processor time, None where a cached encoding does not know it.
-        decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
-        qps: Its QPs, by which networks are told theirs.
-        coded: What its headers say of it, None where it was decoded elsewhere.
+    Args:
+        sources: The sequences.
+        max_pictures: How many pictures of each are used at most.
     """
+    damages = [(source.name, source.damage(max_pictures)) for source in sources]
+    found = [f"{name} ({damage})" for name, damage in damages if damage]
+    return f"damaged, and taken as FFmpeg conceals it: {', '.join(found)}" if found else ""
 
-    place: Place
-    reference: Frame
-    decoded: Frame
-    n_bits: int
-    encode_s: float | None
-    decode_s: float | None
-    qps: PictureQps
-    coded: CodedPicture | None = None
 
-    @property
-    def own_qp(self) -> int:
-        """The QP that it was coded with, 0 to 63, which says what a bit is worth in it; else that of the encoding."""
-        return self.place.qp if self.coded is None else max(0, self.coded.qp)
+def _check_viewer_picture(inputs: InputDigests, picture: int) -> None:
+    """Refuses a picture for the viewer that a sequence does not have, or not among those that are used."""
+    for name, digests in inputs.items():
+        if picture >= len(digests):
+            there = f"of {shown(name)} pictures 0 to {len(digests) - 1} are used"
+            raise InputError(f"viewer picture {picture}: {there}; choose one that all sequences have")
+
+
+def _tell_fewer(n_pictures: Mapping[str, int], max_pictures: int | None) -> None:
+    """Warns of sequences that have fewer pictures than were asked for."""
+    fewer = [f"{shown(name)} has {number}" for name, number in n_pictures.items() if number < (max_pictures or 0)]
+    if fewer:
+        more = f" and {len(fewer) - MAX_NAMES} more sequences have fewer" if len(fewer) > MAX_NAMES else ""
+        _log.warning("%s pictures of each sequence asked for: %s%s", max_pictures, ", ".join(fewer[:MAX_NAMES]), more)
+
+
+def _tool_plan(
+    n_pictures: Mapping[str, int], options: ToolOptions, networks: Sequence[GivenNetwork], n_codings: int
+) -> Plan:
+    n_states = sum(len(network.weights(options.compressions)) for network in networks)
+    n_per_picture = n_codings + len(options.configs) * len(options.ways) * n_states
+    titles = [CONFIGURATIONS[config].title for config in options.configs] if options.is_inter else ()
+    names = [network.name for network in networks]
+    return sequence_plan(n_pictures, options.qps, names, n_per_picture, configurations=titles)
+
+
+def _inference(networks: Sequence[GivenNetwork], options: ToolOptions) -> str:
+    """What computes the networks, and in which precision."""
+    first = networks[0].any_state
+    return options.runner(first.network, first.layout).description

@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -199,9 +200,7 @@ def make_pairs(
             write_file(unit.raw, b"".join(frame.tobytes() for frame in scene.frames))
             units.append(unit)
         names += [target.name for target in targets]
-    run_units(
-        run_pair_unit, units, lambda unit: unit.is_made, execution, folder.absolute() / LOGS, title="training pairs"
-    )
+    run_units(run_pair_unit, units, attrgetter("is_made"), execution, folder.absolute() / LOGS, title="training pairs")
     shutil.rmtree(raw, ignore_errors=True)
     return sorted(names)
 

@@ -26,7 +26,7 @@ from vvc_nnr.experiments.cli import experiment
 from vvc_nnr.experiments.cli.common import json_text
 from vvc_nnr.experiments.cli.main import COMMANDS, FAMILIES, Asked, asked_command, main, parsed
 from vvc_nnr.experiments.pictures import SmallPictures
-from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.image_options import EndToEndOptions
 from vvc_nnr.experiments.runs.model_zoo import ZooOptions
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.filters.inference.runner import filter_frame

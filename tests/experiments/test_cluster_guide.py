@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from executors import local_cluster, tables
+from executors import SELDOM_TICKS, differences, local_cluster, tables
 from PIL import Image
 
 from vvc_nnr.experiments.cli.main import Asked, asked_command, main, parsed
@@ -120,6 +120,24 @@ def test_the_commands_of_dask_have_these_options() -> None:
     for words in lines:
         said = subprocess.run([sys.executable, "-m", *words[:2], "--help"], capture_output=True, text=True, check=True)
         assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", said.stdout))
+
+
+def test_the_settings_of_dask_are_those_of_the_benchmark() -> None:
+    names = {key: "DASK_" + key.upper().replace(".", "__").replace("-", "_") for key in SELDOM_TICKS}
+    exports = [line.removeprefix("export ") for line in GUIDE.splitlines() if line.startswith("export DASK_")]
+    assert exports == [f"{names[key]}={value}" for key, value in SELDOM_TICKS.items()]
+
+
+def test_tables_are_compared_without_times(tmp_path: Path) -> None:
+    for name, enc_t, psnr in (("a", 101, 0.5), ("b", 99, 0.5), ("c", 101, 0.6)):
+        (tmp_path / name).mkdir()
+        head = "Network,Class,RA Y (%),RA EncT (%),DecT (%)"
+        (tmp_path / name / "bd_rate.csv").write_text(f"# a title\n{head}\nx,D,{psnr},{enc_t},{enc_t}\n")
+        (tmp_path / name / "complexity.csv").write_text(f"EncT\n{enc_t}\n")
+    (tmp_path / "c" / "more.csv").write_text("Network\nx\n")
+    a, b, c = (tables(tmp_path / name) for name in "abc")
+    assert a == b
+    assert differences(a, c) == ["more.csv: in one folder alone", "bd_rate.csv: columns RA Y (%)"]
 
 
 def test_shards(place: Path) -> None:

@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import pytest
 
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.experiments.runs.run import damage_note
+from vvc_nnr.experiments.runs.tool_by_tool import damage_note
 from vvc_nnr.sequences.source import open_source
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.weights import parse_compression
-from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions
+from vvc_nnr.experiments.runs.image_options import EndToEndOptions
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.zoo import load_filter
@@ -182,7 +182,7 @@ def test_tool_by_tool_with_both_modes_and_decisions(run: Run, y4m: Path, weights
 
 def test_a_module_in_python_gives_the_rows_of_its_file(y4m: Path, weights: Path, tmp_path: Path) -> None:
     from vvc_nnr.experiments.records.provenance import gather_provenance
-    from vvc_nnr.experiments.runs.run import run_tool_by_tool
+    from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
     from vvc_nnr.experiments.runs.tool_options import ToolOptions
     from vvc_nnr.filters.zoo import own_network
     from vvc_nnr.sequences.source import open_source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -131,11 +132,26 @@ def test_an_executor_of_ones_own_and_what_is_made_already(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")
-def test_killed_workers_take_no_other_unit_with_them(tmp_path: Path) -> None:
+def test_killed_workers_take_no_other_unit_with_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert spun(units(unit1="die once", unit4="die"), ExecutorOptions(workers=2), tmp_path) == [
         Failure("unit4", "its process was killed (out of memory?)")
     ]
     assert done(tmp_path) == {*NAMES} - {"unit4"}
+    repeated = told_repeats(caplog)
+    assert repeated >= {"unit1", "unit4"}
+    for name in repeated:
+        told = f"{name}: a worker process was killed (out of memory?); what it had not finished runs again"
+        assert told in caplog.messages
+
+
+def told_repeats(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """The units that were handed out again, as the last line of the log has them."""
+    (last,) = [text for text in caplog.messages if "were handed out again" in text]
+    head, _, names = last.partition(": ")
+    assert (
+        head == f"{len(names.split('; '))} of 6 units were handed out again, since the worker that had them was killed"
+    )
+    return set(names.split("; "))
 
 
 def children_of(parent: int) -> set[int]:
@@ -183,9 +199,29 @@ def test_dask(tmp_path: Path) -> None:
     assert done(tmp_path) == {*NAMES} - {"unit2"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="kills")
+def test_killed_workers_of_dask_take_no_finished_unit_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("vvc_nnr.units.TASK_S", 0.0)  # each unit in a task of its own, the longest first
+    with local_cluster(1) as address, caplog.at_level(logging.WARNING, "vvc_nnr.units"):
+        assert spun(units(unit2="die once"), ExecutorOptions(dask=address), tmp_path) == []
+    assert done(tmp_path) == {*NAMES}
+    before = {name for name in NAMES if made_ns(tmp_path / name) < made_ns(tmp_path / "unit2.died")}
+    assert before >= {"unit5", "unit4"}
+    assert told_repeats(caplog) & before == set()
+    assert "unit2" in told_repeats(caplog)
+
+
+def made_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
 def test_short_units_share_tasks_of_dask() -> None:
     tasks = _tasks([Spin("a", 2.0), *units(), Spin("b", 0.9), Spin("c", 0.1)])
     assert [len(task) for task in tasks] == [1, 6, 2]
+    assert [len(task) for task in _tasks([Spin("free", 0.0), *units()])] == [7]
     assert _tasks([]) == []
 
 

@@ -28,7 +28,7 @@ from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.runs.manifest import ListedPictures, read_manifest
-from vvc_nnr.experiments.runs.run import run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.filters.decisions import sequence

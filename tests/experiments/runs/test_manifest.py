@@ -24,7 +24,7 @@ from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.report.write import write_report
 from vvc_nnr.experiments.runs.decoded_pictures import LOOP_FILTER_SETS, DecodedPicture
 from vvc_nnr.experiments.runs.manifest import ListedPictures, RawFormat, matched_rows, read_manifest
-from vvc_nnr.experiments.runs.run import run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
 from vvc_nnr.experiments.tables.means import Variant

@@ -20,9 +20,10 @@ from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.records.weights import parse_compressions
-from vvc_nnr.experiments.runs import end_to_end, tool_by_tool
-from vvc_nnr.experiments.runs.end_to_end import EndToEndOptions, run_end_to_end
-from vvc_nnr.experiments.runs.run import run_tool_by_tool
+from vvc_nnr.experiments.runs import image_units, tool_units
+from vvc_nnr.experiments.runs.end_to_end import run_end_to_end
+from vvc_nnr.experiments.runs.image_options import EndToEndOptions
+from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
@@ -77,7 +78,7 @@ class Calls:
 
 @pytest.fixture
 def filterings(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    return Calls(monkeypatch, tool_by_tool, "correction_by")
+    return Calls(monkeypatch, tool_units, "correction_by")
 
 
 @pytest.fixture
@@ -376,9 +377,9 @@ def test_the_same_autoencoder_twice_is_refused(
 
 
 def test_large_pictures_go_through_the_network_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(end_to_end, "MAX_GROUP_PIXELS", 3 * 32 * 32)
+    monkeypatch.setattr(image_units, "MAX_GROUP_PIXELS", 3 * 32 * 32)
     sizes = [(32, 32)] * 4 + [(96, 64)] * 2 + [(32, 32)]
-    assert list(end_to_end._groups(sizes)) == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
+    assert list(image_units._groups(sizes)) == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
 
 
 def test_folders_of_experiments_that_are_no_more_are_refused(

@@ -35,8 +35,8 @@ from vvc_nnr.experiments.records.settings import (
 )
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
 from vvc_nnr.experiments.report.write import ReportFormat, write_report
-from vvc_nnr.experiments.runs.run import _tell_fewer
 from vvc_nnr.experiments.runs.run_folder import RESULT_SUFFIXES, open_run, write_results
+from vvc_nnr.experiments.runs.tool_by_tool import _tell_fewer
 from vvc_nnr.experiments.tables.stored import IMAGE_FILES, IMAGE_NETWORKS, TOOL_FILES, ZOO_FILES
 from vvc_nnr.experiments.tables.table import Table
 from vvc_nnr.folder_lock import LOCK, locked_folder

@@ -18,9 +18,9 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Provenance, gather_provenance
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
-from vvc_nnr.experiments.runs import tool_by_tool
+from vvc_nnr.experiments.runs import tool_units
 from vvc_nnr.experiments.runs.decoded_pictures import CodedHere
-from vvc_nnr.experiments.runs.run import run_tool_by_tool
+from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import WAYS_OF, ToolOptions
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, read_tools
 from vvc_nnr.experiments.tables.table import Table
@@ -184,7 +184,7 @@ def test_a_cut_off_run_goes_on_and_a_finished_one_measures_nothing(
         calls["n"] += 1
         return correction_by(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tool_by_tool, "correction_by", counted)
+    monkeypatch.setattr(tool_units, "correction_by", counted)
 
     def run() -> dict[str, Table]:
         return run_tool_by_tool([source], tmp_path, options, provenance, cache=cache)

@@ -18,14 +18,9 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow
-from vvc_nnr.experiments.runs.end_to_end import (
-    EndToEndExperiment,
-    EndToEndOptions,
-    ImageUnit,
-    Named,
-    plan_end_to_end,
-    run_end_to_end,
-)
+from vvc_nnr.experiments.runs.end_to_end import plan_end_to_end, run_end_to_end
+from vvc_nnr.experiments.runs.image_options import EndToEndOptions
+from vvc_nnr.experiments.runs.image_units import EndToEndExperiment, ImageUnit, Named
 from vvc_nnr.experiments.tables.stored import load, read_images
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.picture_codecs import BundledCodec
@@ -51,7 +46,7 @@ NAMES = ["one", "two", "with \udcff in it", "four"]
 @pytest.fixture
 def options(networks: Path, monkeypatch: pytest.MonkeyPatch) -> EndToEndOptions:
     """What makes units as short as can be."""
-    monkeypatch.setattr("vvc_nnr.experiments.runs.end_to_end.UNIT_S", 1e-9)
+    monkeypatch.setattr("vvc_nnr.experiments.runs.image_units.UNIT_S", 1e-9)
     names = [str(networks / f"{name}.safetensors") for name in ("small", "large")]
     return EndToEndOptions(networks=names, formats=("jpeg",))
 

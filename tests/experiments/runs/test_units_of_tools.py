@@ -17,9 +17,9 @@ from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.runs.networks import CodingOptions, given_filters, network_states
-from vvc_nnr.experiments.runs.run import plan_tool_by_tool, run_tool_by_tool
-from vvc_nnr.experiments.runs.tool_by_tool import ToolExperiment, ToolUnit
+from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
+from vvc_nnr.experiments.runs.tool_units import ToolExperiment, ToolUnit
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
@@ -49,7 +49,7 @@ def sources(frames: list[Frame], tmp_path: Path) -> list[Source]:
 
 @pytest.fixture
 def options(networks: Path, monkeypatch: pytest.MonkeyPatch) -> ToolOptions:
-    monkeypatch.setattr("vvc_nnr.experiments.runs.tool_by_tool.UNIT_S", 1e-6)
+    monkeypatch.setattr("vvc_nnr.experiments.runs.tool_units.UNIT_S", 1e-6)
     return ToolOptions(qps=(32, 37), networks=[str(networks / "post.safetensors")], compressions=(), decisions="on")
 
 
