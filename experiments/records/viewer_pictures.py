@@ -71,13 +71,13 @@ def _config_part(config: ConfigName) -> str:
 
 
 def store_picture(path: Path, frame: Frame) -> None:
-    """Writes a picture as lossless WebP, 8-bit RGB, by the quickest method; one that is there already stays.
+    """Writes a picture as lossless WebP, 8-bit RGB, by the quickest method.
+
+    One that is there already may be of another coding, of a shard with other settings: it is written anew.
 
     Raises:
         InputError: If the file cannot be written.
     """
-    if path.exists():
-        return
     data = io.BytesIO()
     Image.fromarray(frame_to_rgb(frame)).save(data, format="WEBP", lossless=True, method=0, quality=0)
     write_file(path, data.getvalue())

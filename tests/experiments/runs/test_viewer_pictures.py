@@ -70,13 +70,13 @@ def test_the_index_has_the_last_weights_of_each_network_in_the_way_of_the_run(tm
     assert not any("/" in name for name in entry["files"].values())
 
 
-def test_a_picture_is_written_once_and_whole(tmp_path: Path) -> None:
+def test_a_picture_is_written_whole_and_anew(tmp_path: Path) -> None:
     frame = Frame((np.full((16, 16), 500, np.uint16),), 10, "400")
     path = tmp_path / "a.webp"
     store_picture(path, frame)
     first = path.read_bytes()
     store_picture(path, Frame((np.full((16, 16), 100, np.uint16),), 10, "400"))
-    assert path.read_bytes() == first
+    assert path.read_bytes() != first  # that of another coding would stay under the figures of this one
     assert [each.name for each in tmp_path.iterdir()] == ["a.webp"]
     with pytest.raises(InputError, match=r"b\.webp: cannot be written"):
         store_picture(tmp_path / "absent" / "b.webp", frame)

@@ -39,7 +39,7 @@ def test_each_picture_of_a_batch_has_its_own_qp(ladder_filter):
     with torch.no_grad():
         both = network(planes, torch.tensor([22.0, 37.0]))
         each = [network(planes[:1], torch.tensor([qp])) for qp in (22.0, 37.0)]
-    torch.testing.assert_close(both, torch.cat(each), rtol=0, atol=1e-5)
+    torch.testing.assert_close(both, torch.cat(each), rtol=0, atol=5e-5)
     assert (both[0] - both[1]).abs().max() > 1e-3
 
 

@@ -152,7 +152,7 @@ def test_tuning_saves_bytes_and_resumes(photographs: list[Path], tmp_path: Path)
     def tune(path: Path, start: nn.Module) -> DnCnn:
         tuned = copy.deepcopy(start)
         task = RestorationTask(tuned, arrays, gaussian_noise(25), side=24, reference_mse=before.reference_mse)
-        tune_for_size(with_rate(task, before, pressure=3.0), options, path)
+        tune_for_size(with_rate(task, before, pressure=10.0), options, path)
         assert isinstance(tuned, DnCnn)
         return tuned
 

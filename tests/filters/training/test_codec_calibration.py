@@ -165,7 +165,9 @@ def test_gains_are_scaled_to_the_rate_of_another_network(context_network: MakeNe
         assert found == pytest.approx(wanted, rel=1e-3)
 
 
-@pytest.mark.parametrize("tuning", [[], ["--finetune", "--hours", "0.0003"]])
+@pytest.mark.parametrize(
+    "tuning", [[], pytest.param(["--finetune", "--hours", "0.0003"], marks=pytest.mark.slow)], ids=["plain", "tuned"]
+)
 def test_the_command_compresses_a_context_autoencoder(
     context_network: MakeNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str], tuning: list[str]
 ) -> None:
