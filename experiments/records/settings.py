@@ -168,10 +168,225 @@ def run_remarks(
     return tuple(remarks)
 
 
-def _some(between: str, texts: Sequence[str]) -> str:
-    """The first of them, and how many there are besides."""
-    n_more = len(texts) - MAX_NAMES
-    return between.join(texts[:MAX_NAMES]) + (f" and {n_more} more" if n_more > 0 else "")
+def _some(values: Sequence[object], between: str = ", ") -> str:
+    return between.join([*map(str, values[:MAX_NAMES]), *(["..."] if len(values) > MAX_NAMES else [])])
+
+
+InputDigests: TypeAlias = Mapping[str, Sequence[str]]
+"""A digest of each picture of a sequence by the sequence's name; an image has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Names of an experiment's files in a folder of results.
+
+    Attributes:
+        rows: The measured rows.
+        settings: What they were measured under.
+        results: Tables and figures that are made from the rows, without suffix; `*` stands for any text.
+    """
+
+    rows: str
+    settings: str
+    results: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What makes a run the same run: with another identity its rows would not go with those that are there.
+
+    Attributes:
+        settings: What the run does, as it goes into the JSON file.
+        free: Settings that may differ from an earlier run's: more rows come of it, or the same ones.
+        inputs: The pictures that the run is about; an earlier run may have been about others besides.
+        max_pictures: Pictures per sequence at most; None for all.
+    """
+
+    settings: Mapping[str, object]
+    free: Collection[str]
+    inputs: InputDigests
+    max_pictures: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """What the last run in a folder asked for; its tables are about that.
+
+    Attributes:
+        settings: What it did, as in the JSON file.
+        provenance: Where it came from.
+        shown: Names of its inputs; None if the file does not say, which stands for all.
+        plan: What it was to measure; None if the file does not say.
+        has_ended: Whether it came to its end.
+        inputs: Digests of the inputs of all runs in the folder, not checked; None if the file does not say.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    shown: frozenset[str] | None = None
+    plan: Plan | None = None
+    has_ended: bool = False
+    inputs: Mapping[str, Any] | None = None
+
+    @property
+    def copies(self) -> str:
+        """Which of its inputs are the same pictures, in words; empty if none is."""
+        inputs = {name: digests for name, digests in (self.inputs or {}).items() if isinstance(digests, list)}
+        names = inputs if self.shown is None else [name for name in inputs if name in self.shown]
+        return copies_text({name: tuple(map(str, inputs[name])) for name in names})
+
+
+def known_inputs(path: Path, identity: RunIdentity) -> InputDigests:
+    """Holds a run against the one that a folder holds; nothing is written.
+
+    Args:
+        path: The JSON file of the folder.
+        identity: The run.
+
+    Returns:
+        The inputs of all runs in the folder, with this one.
+
+    Raises:
+        InputError: If the folder holds results of other settings, or of other pictures of the same name.
+    """
+    if not path.exists():
+        return identity.inputs
+    wanted, old = _as_json(identity.settings), read_last_run(path)
+    measured = _digests(path, old.inputs)
+    different = [key for key in wanted if key not in identity.free and old.settings.get(key) != wanted[key]]
+    if different:
+        detail = ", ".join(f"{key} {_there(old.settings, key)}, {wanted[key]!r} now" for key in different)
+        raise InputError(f"{path.parent}: holds results of other settings ({detail}); choose another folder")
+    for name, digests in identity.inputs.items():
+        _check_same_pictures(path.parent, name, measured.get(name, ()), digests, identity.max_pictures)
+    known = {**identity.inputs, **measured}
+    return {name: max(known[name], identity.inputs.get(name, ()), key=len) for name in (*measured, *known)}
+
+
+def write_settings(
+    path: Path, identity: RunIdentity, inputs: InputDigests, provenance: Provenance, plan: Plan, *, has_ended: bool
+) -> None:
+    """Notes a run beside its results.
+
+    Args:
+        path: The JSON file.
+        identity: The run.
+        inputs: From `known_inputs`.
+        provenance: Where the run comes from.
+        plan: What it is to measure.
+        has_ended: Whether it came to its end.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    content = {
+        "settings": _as_json(identity.settings),
+        "provenance": provenance.to_header(),
+        "inputs": {name: list(digests) for name, digests in inputs.items()},
+        "shown": list(next(iter(plan.axes.values()))),
+        "planned": {"axes": {name: list(values) for name, values in plan.axes.items()}, "n_results": plan.n_results},
+        "has_ended": has_ended,
+    }
+    write_json(path, content)
+
+
+def read_last_run(path: Path) -> LastRun:
+    """The settings of the last run from its JSON file, empty if there is none.
+
+    Raises:
+        InputError: If the file cannot be read or holds something else.
+    """
+    if not path.exists():
+        return LastRun()
+    try:
+        content = parse_json(path.read_bytes())
+        shown_names, inputs = content.get("shown"), content.get("inputs")
+        return LastRun(
+            dict(content["settings"]),
+            {str(key): str(value) for key, value in content["provenance"].items()},
+            None if shown_names is None else frozenset(map(str, shown_names)),
+            _plan(content["planned"]) if "planned" in content else None,
+            content.get("has_ended") is True,
+            None if inputs is None else dict(inputs),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = _fault_of_json(error)
+        raise InputError(f"{path}: no settings of a run: {fault}; run it into another folder") from error
+
+
+def _fault_of_json(error: Exception) -> str:
+    """What is wrong with a JSON file, in words and not as Python has it.
+
+    Args:
+        error: What reading it, or taking the settings out of its content, raised.
+    """
+    if isinstance(error, BitstreamError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, KeyError):
+        return f"{shown(str(error))} is missing"
+    return "an entry has another form than this program writes"
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Writes JSON for people.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    write_file(path, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def source_digests(sources: Sequence[Source], max_pictures: int | None = None) -> dict[str, tuple[str, ...]]:
+    """A digest of each picture of each sequence; refuses what would fail hours later.
+
+    Args:
+        sources: The sequences.
+        max_pictures: Pictures per sequence that are used at most; None for all.
+
+    Raises:
+        InputError: If two sequences have one name, or one cannot be read or is too small to score.
+        BitstreamError: If a sequence is damaged.
+        UnsupportedError: If a sequence has a format that VVC intra coding here does not take.
+    """
+    _check_unique([source.name for source in sources])
+    refusals: list[InputError] = []
+    for source in sources:  # what is wrong with the last one is known before all of the first one is read
+        try:
+            _source_digests(source, 1)
+        except InputError as error:
+            refusals.append(error)
+    if len(refusals) > 1:
+        more = f" and {len(refusals) - MAX_NAMES} more" if len(refusals) > MAX_NAMES else ""
+        raise InputError("; ".join(map(str, refusals[:MAX_NAMES])) + more)
+    if refusals:
+        raise refusals[0]
+    return {source.name: _source_digests(source, max_pictures) for source in sources}
+
+
+def picture_digests(pictures: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """A digest of each picture by its name.
+
+    Raises:
+        InputError: If two pictures have one name, or a picture cannot be coded or scored.
+    """
+    _check_unique(names)
+    check_small_pictures(pictures, names)
+    return {
+        name: (digest_of(str(picture.shape), picture.tobytes()),) for name, picture in zip(names, pictures, strict=True)
+    }
+
+
+def copies_text(inputs: InputDigests) -> str:
+    """What a reader has to know of inputs that are copies of others; empty if none is."""
+    names_of: dict[tuple[str, ...], list[str]] = {}
+    for name, digests in inputs.items():
+        names_of.setdefault(tuple(digests), []).append(name)
+    found = [_some([*map(shown, names)], " = ") for names in names_of.values() if len(names) > 1]
+    return f"The same pictures count more than once: {_some(found)}." if found else ""
 
 
 def tell_copies(inputs: InputDigests) -> None:

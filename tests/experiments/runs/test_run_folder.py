@@ -378,7 +378,7 @@ def test_copies_among_the_pictures_are_told(
     inputs = {"a": ("1", "2"), "b": ("1", "2"), "c": ("1",), "d": ("3",), "e": ("3",)}
     assert copies_text(inputs) == "The same pictures count more than once: a = b, d = e."
     assert copies_text({name: inputs[name] for name in "acd"}) == ""
-    assert copies_text(dict.fromkeys("abcdef", ("1",))).endswith(": a = b = c = d = e and 1 more.")
+    assert copies_text(dict.fromkeys("abcdef", ("1",))).endswith(": a = b = c = d = e = ....")
     tell_copies(inputs)
     assert caplog.messages == [copies_text(inputs)]
     run(replace(IDENTITY, inputs=inputs), (A, B))
