@@ -38,8 +38,6 @@ WORTH_S = 20.0
 """Of work for each further process: starting one takes some seconds."""
 TASK_S = 1.0
 """Of work for each task of dask, whose scheduler takes some milliseconds for it: short units share one."""
-_LEFT_SHARE = 1 / 32
-"""Of the work that is left a task has no more, so that workers are done at about the same time."""
 MAX_WORKERS = 256
 _MAX_NAMES = 5
 _WAS_MADE = "was made"
@@ -269,15 +267,14 @@ def _results(
 
 
 def _tasks(units: Sequence[UnitT]) -> list[list[UnitT]]:
-    """The units in their order, several together where they are short, fewer and fewer towards the end."""
-    tasks, cost_s, left_s = list[list[UnitT]](), 0.0, sum(unit.cost_s for unit in units)
+    """The units in their order, several together where they are short."""
+    tasks, cost_s = list[list[UnitT]](), 0.0
     for unit in units:
-        if not tasks or cost_s + unit.cost_s > min(TASK_S, _LEFT_SHARE * left_s):
+        if not tasks or cost_s + unit.cost_s > TASK_S:
             tasks.append([])
             cost_s = 0.0
         tasks[-1].append(unit)
         cost_s += unit.cost_s
-        left_s -= unit.cost_s
     return tasks
 
 

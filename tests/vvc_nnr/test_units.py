@@ -219,16 +219,9 @@ def made_ns(path: Path) -> int:
 
 
 def test_short_units_share_tasks_of_dask() -> None:
-    short = [Spin(f"{number}", 0.1) for number in range(1000)]
-    tasks = _tasks([Spin("long", 2.0), *short])
-    assert [unit.name for task in tasks for unit in task] == ["long", *(unit.name for unit in short)]
-    sizes = [len(task) for task in tasks]
-    assert sizes[0] == 1
-    assert set(sizes[1:60]) == {10}
-    assert sizes[60:] == sorted(sizes[60:], reverse=True)  # so that no worker is left with much at the end
-    assert sizes[-1] == 1
-    assert len(sizes) < 250
-    assert [len(task) for task in _tasks([Spin("free", 0.0), Spin("long", 1.0)])] == [1, 1]
+    tasks = _tasks([Spin("a", 2.0), *units(), Spin("b", 0.9), Spin("c", 0.1)])
+    assert [len(task) for task in tasks] == [1, 6, 2]
+    assert [len(task) for task in _tasks([Spin("free", 0.0), *units()])] == [7]
     assert _tasks([]) == []
 
 
