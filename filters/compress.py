@@ -29,8 +29,7 @@ from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.files import AtomicFile, is_stream, read_bytes, short_name
 from vvc_nnr.filters.inference.torch import training_precision
-from vvc_nnr.filters.networks.autoencoder import Autoencoder
-from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
+from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
@@ -50,7 +49,6 @@ from vvc_nnr.filters.training.calibration_pictures import (
 )
 from vvc_nnr.filters.training.fine_tuning import (
     AutoencoderTuning,
-    ContextAutoencoderTuning,
     InLoopTuning,
     RateTask,
     RestorationTuning,
@@ -270,9 +268,7 @@ class _Job:
             raise InputError(f"{options.data or folder}: all of its photographs measure the loss, give others as data")
         if (layout := self._layout(model)) is not None:
             return InLoopTuning(paths, self._loop_filters(), self._qps(), _beside(self.output, "pairs"), layout)
-        if isinstance(model, ContextAutoencoder):
-            return ContextAutoencoderTuning(paths, small.followed)
-        if isinstance(model, Autoencoder):
+        if isinstance(model, BundledAutoencoder):
             return AutoencoderTuning(paths, small.followed)
         return RestorationTuning(paths, self._degradation(), _n_planes(model))
 

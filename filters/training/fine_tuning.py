@@ -283,7 +283,7 @@ class InLoopTuning:
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderTuning:
-    """For autoencoders, whose pictures go on taking the bits that they took.
+    """For autoencoders, whose pictures go on taking the bits that they took, at each operating point.
 
     Attributes:
         photographs: To train on.
@@ -300,59 +300,34 @@ class AutoencoderTuning:
         return {"pictures": files_sha256(self.photographs), "small_pictures": pictures_sha256(self.images)}
 
     def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
-        """Rate and distortion, weighed as the network's quantiser steps weigh them."""
+        """Rate and distortion, weighed as the network says or, of a factorised prior, as its quantiser steps do."""
+        sources = self._sources()
+        if isinstance(network, ContextAutoencoder):
+            validation = _patches(sources)[: N_RATE_PATCHES // 2]
+            weights = network.distortion_weights.tolist()
+            return with_rate(
+                ContextAutoencoderTask(network, sources, validation, weights, seed=0), before, error_weight=1.0
+            )
         assert isinstance(network, Autoencoder)
-        sources = _patch_sources(self.photographs, self.images)
         weight = distortion_weight(network, _patches(sources))
         return with_rate(_autoencoder_task(network, sources, weight), before, error_weight=weight * PEAK**2)
 
     def finish(self, network: nn.Module, original: nn.Module) -> None:
-        """Brings the rate of its pictures back to what it was, and makes the entropy tables anew."""
+        """Brings the rate of its pictures back to what it was; makes the entropy tables of a factorised prior anew."""
+        sources = self._sources()
+        patches = _patches(sources)
+        if isinstance(network, ContextAutoencoder):
+            assert isinstance(original, ContextAutoencoder)
+            keep_rates(network, original, patches)
+            return
         assert isinstance(network, Autoencoder)
         assert isinstance(original, Autoencoder)
-        sources = _patch_sources(self.photographs, self.images)
-        patches = _patches(sources)
         keep_rate(network, patches, estimated_bpp(original, patches))
         _autoencoder_task(network, sources, 1.0).fit_tables()
 
-
-@dataclass(frozen=True, slots=True)
-class ContextAutoencoderTuning:
-    """For autoencoders with a context prior, whose pictures go on taking the bits that they took at each point.
-
-    Attributes:
-        photographs: To train on.
-        images: Small pictures (32, 32, 3), of which half of the patches are then, if there are any.
-    """
-
-    photographs: Sequence[Path]
-    images: Sequence[Crop]
-    batch_size: ClassVar[int] = 32
-    learning_rate: ClassVar[float] = 3e-4
-
-    def identity(self) -> Identity:
-        """Photographs and small pictures."""
-        return {"pictures": files_sha256(self.photographs), "small_pictures": pictures_sha256(self.images)}
-
-    def task(self, network: nn.Module, before: CalibratedNetwork) -> RateTask:
-        """Rate and distortion, weighed as the network says, in the units by which it was compressed."""
-        assert isinstance(network, ContextAutoencoder)
-        sources = _patch_sources(self.photographs, self.images)
-        weights = network.distortion_weights.tolist()
-        validation = _patches(sources)[: N_RATE_PATCHES // 2]
-        task = ContextAutoencoderTask(network, sources, validation, weights, seed=0)
-        return with_rate(task, before, error_weight=1.0)
-
-    def finish(self, network: nn.Module, original: nn.Module) -> None:
-        """Brings the rate of its pictures back to what it was, at each operating point."""
-        assert isinstance(network, ContextAutoencoder)
-        assert isinstance(original, ContextAutoencoder)
-        keep_rates(network, original, _patches(_patch_sources(self.photographs, self.images)))
-
-
-def _patch_sources(photographs: Sequence[Path], images: Sequence[Crop]) -> list[PatchSource]:
-    source = PatchSource(reduced_pictures(photographs), 1.0)
-    return [source, PatchSource(images, 1.0)] if images else [source]
+    def _sources(self) -> list[PatchSource]:
+        photographs = PatchSource(reduced_pictures(self.photographs), 1.0)
+        return [photographs, PatchSource(self.images, 1.0)] if self.images else [photographs]
 
 
 def _autoencoder_task(network: Autoencoder, sources: Sequence[PatchSource], weight: float) -> AutoencoderTask:

@@ -124,7 +124,10 @@ def code_network(
 
     if not follows_spread(options):
         return coded(None)
-    limit_bytes = reference_bytes(own, graph.model if graph else None) if is_held else None
+    limit_bytes = None
+    if is_held:  # texts and ties, which that software does not keep, are no reason for coarser weights
+        texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
+        limit_bytes = reference_bytes(own, graph.model if graph else None) + texts
     return code_by_spread(own, rules, options, coded, size_bytes, limit_bytes)
 
 

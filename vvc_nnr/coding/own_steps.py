@@ -385,7 +385,7 @@ def _code_small(
     for _ in range(MAX_SMALL_CORRECTIONS):
         if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
             break
-        budget_bits *= (SMALL_AIM * limit_bytes - beside) / own_bytes(found)
+        budget_bits *= SMALL_AIM * (limit_bytes - beside) / own_bytes(found)
         before, steps = steps, _steps_within(budget_bits, spreads, options, least_db)
         if steps.qps == before.qps:
             break

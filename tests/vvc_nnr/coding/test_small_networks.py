@@ -14,7 +14,7 @@ from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.reference_size import MAX_VALUES, is_small, reference_bytes
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import encode_indices
-from vvc_nnr.compress import compress, decompress
+from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.options import CompressOptions
 
 Network = dict[str, NDArray[np.float32]]
@@ -93,3 +93,12 @@ def test_greater_flags_of_next_to_nothing() -> None:
     assert unary_length_minus1_of(np.zeros((300, 7), np.int32)) is None
     assert unary_length_minus1_of(np.array([-1, 0, 1], np.int32)) is None
     assert unary_length_minus1_of(np.array([-(2**31), 2**31 - 1], np.int32)) == 0
+
+
+def test_texts_beside_a_small_network_cost_its_weights_nothing() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {f"l{i}.weight": rng.normal(0, 0.1, (16, 16, 3, 3)).astype(np.float32) for i in range(3)}
+    text = "".join(map(chr, rng.integers(97, 123, 3000)))
+    bare, noted = (inspect(compress(arrays, metadata=each), original=arrays) for each in ({}, {"note": text}))
+    for without, beside in zip(bare.tensors, noted.tensors, strict=True):
+        assert beside.snr_db == pytest.approx(without.snr_db, abs=1)
