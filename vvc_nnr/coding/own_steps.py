@@ -368,10 +368,11 @@ def _code_small(
     """A small network in a file that is about as large as the reference software's, and no larger.
 
     Where that cannot be, its tensors keep SMALL_SHARE of what they take by default. None where other tensors, which are
-    exact, take more than those that have steps: what these may take does not follow from that file.
+    exact, take more than those that have steps, and where that file would be no good to a tensor: what these may take
+    does not follow from it.
     """
     steps = default_steps(spreads, options)
-    found = coded(steps)
+    found = by_default = coded(steps)
 
     def own_bytes(network: CodedNetwork) -> int:
         return sum(network.sizes_bytes[name] for name in spreads.all)
@@ -391,7 +392,7 @@ def _code_small(
             break
         found = coded(steps)
         best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
-    return best
+    return best if best.weak_db.keys() <= by_default.weak_db.keys() else None
 
 
 def _within(n_bytes: int, limit_bytes: float) -> float:

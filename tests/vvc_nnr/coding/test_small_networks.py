@@ -102,3 +102,12 @@ def test_texts_beside_a_small_network_cost_its_weights_nothing() -> None:
     bare, noted = (inspect(compress(arrays, metadata=each), original=arrays) for each in ({}, {"note": text}))
     for without, beside in zip(bare.tensors, noted.tensors, strict=True):
         assert beside.snr_db == pytest.approx(without.snr_db, abs=1)
+
+
+def test_a_tensor_that_the_reference_erases_is_kept_beside_others() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: (scale * rng.standard_normal((40, 40))).astype(np.float32) for name, scale in (("a", 1e-20), ("b", 1))
+    }
+    decoded = decompress(compress(arrays))
+    assert all(snr_db(arrays[name], decoded[name]) > 14 for name in arrays)
