@@ -34,7 +34,7 @@ from vvc_nnr.filters.training.autoencoder import (
     random_patches,
     training_patches,
 )
-from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, has_muon, train
+from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
 from vvc_nnr.filters.training.run import CHECKPOINT, HISTORY, RunOptions, Trained, finish_run
 from vvc_nnr.filters.zoo import load_autoencoder, load_network, network_metadata
 from vvc_nnr.folder_lock import locked_folder
@@ -89,7 +89,7 @@ class ContextAutoencoderRun(RunOptions):
 
     def training(self) -> TrainOptions:
         """The part of them that the training loop has to know."""
-        return replace(RunOptions.training(self), optimiser="muon" if has_muon() else "adamw")
+        return replace(RunOptions.training(self), optimiser="muon")
 
 
 def train_context_autoencoder(options: ContextAutoencoderRun, provenance: Mapping[str, str]) -> Trained:

@@ -31,13 +31,12 @@ from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, parse_rule
 from vvc_nnr.filters.training.calibration_pictures import Degrade, as_picture, filter_samples, without_margin
 from vvc_nnr.filters.training.loop import (
     Identity,
-    OptimiserName,
     Workers,
     check_checkpoint,
-    has_muon,
     train,
     worker_group,
 )
+from vvc_nnr.filters.training.optimiser import OptimiserName
 from vvc_nnr.filters.training.pairs import (
     Packed,
     PairOptions,
@@ -93,7 +92,7 @@ class InLoopRun(RunOptions):
             are set in motion, and only post-filters are trained: inter prediction would miss what stands in the loop.
         scenes: Moving scenes made of each photograph, for ra and ldb.
         chroma_weight: Weight of each chroma plane against 1 for luma.
-        optimiser: What trains the convolutions; muon (torch 2.9) learns faster, most so from random weights.
+        optimiser: What trains the convolutions; muon learns faster, most so from random weights.
         rung: A shape of the ladder, by complexity.
         n_channels: Width of the hidden layers, without a rung and a network to start from. Default: 64.
         n_blocks: Residual blocks, likewise. Default: 2.
@@ -120,7 +119,7 @@ class InLoopRun(RunOptions):
     config: ConfigName = "ai"
     scenes: int = SCENES_PER_PHOTOGRAPH
     chroma_weight: float = DEFAULT_CHROMA_WEIGHT
-    optimiser: OptimiserName = "muon" if has_muon() else "adamw"
+    optimiser: OptimiserName = "muon"
     rung: Rung | None = None
     n_channels: int | None = None
     n_blocks: int | None = None

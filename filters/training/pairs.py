@@ -37,7 +37,7 @@ from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions, check_encodable
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.files import make_folder, open_input, read_bytes, write_file
+from vvc_nnr.files import check_folder, make_folder, open_input, read_bytes, write_file
 from vvc_nnr.filters.in_stream import qps_of_pictures
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, QpRule, told_qps
@@ -169,12 +169,14 @@ def make_pairs(
         Names of these pictures' sub-folders, sorted.
 
     Raises:
-        InputError: If the folder cannot be written, its pairs were made by another encoder or with other presets, or
+        InputError: If a folder cannot be written, its pairs were made by another encoder or with other presets, or
             it holds pairs of another picture under one of these names.
         UnsupportedError: For other chroma formats and more than 10 bit.
         UnitsError: If scenes failed, such as by the encoder; the pairs of all others are made.
     """
     check_note(folder, options)
+    if cache is not None:
+        check_folder(cache)
     _note(folder, options)
     names: list[str] = []
     units: list[PairUnit] = []

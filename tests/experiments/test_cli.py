@@ -33,7 +33,6 @@ from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.in_loop import RUNGS
 from vvc_nnr.filters.training import autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun
-from vvc_nnr.filters.training.loop import has_muon
 from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_network
 from vvc_nnr.model.safetensors import read_network, write_float
 from vvc_nnr.sequences import download
@@ -335,7 +334,7 @@ def test_train_both_kinds(run: Run, rgb: NDArray[np.uint8], tmp_path: Path, monk
     assert result["training"]["n_steps"] == 2
     assert load_network(result["network"]).metadata["loop_filters"] == "none"
     rung = ("--out", tmp_path / "rung", "--qps", "37", "--presets", "faster,fast")
-    assert result["training"]["optimiser"] == ("muon" if has_muon() else "adamw")
+    assert result["training"]["optimiser"] == "muon"
     result = json.loads(run("train", "inloop", *common, *rung, "--rung", "vlop", "--optimiser", "adamw"))
     assert result["training"]["optimiser"] == "adamw"
     assert load_inloop_filter(result["network"]).config == RUNGS["vlop"]

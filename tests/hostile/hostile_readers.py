@@ -96,7 +96,8 @@ from vvc_nnr.filters.picture_file import (
     encode_picture_file,
     network_id,
 )
-from vvc_nnr.filters.training.loop import Optimiser, TrainOptions, _load, _State
+from vvc_nnr.filters.training.loop import TrainOptions, _load, _State
+from vvc_nnr.filters.training.optimiser import Optimiser
 from vvc_nnr.filters.training.pairs import PairSet
 from vvc_nnr.filters.training.run import noted_pictures
 from vvc_nnr.filters.zoo import LoadedNetwork, load_network, network_metadata, network_tensors, own_codec
