@@ -1,6 +1,7 @@
 """What running units of work side by side costs and saves.
 
 python benchmarks/executors.py overhead --units 1000 --workers 4     small units on a dask LocalCluster
+python benchmarks/executors.py overhead --waiting                    the same, as if each worker had a core of its own
 python benchmarks/executors.py speed pictures/ --workers 2           tool-by-tool, one and several processes in turn
 python benchmarks/executors.py kills pictures/ --seeds 1 2 3         10 % of the units' processes killed at random
 python benchmarks/executors.py kills pictures/ --on dask             the same on a dask LocalCluster; or on slurm
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -60,7 +62,7 @@ class Spin:
     Attributes:
         name: Its name.
         cost_s: How many seconds of processor time it takes.
-        deed: What it does besides: "fail", or "die" (killed), or "die once".
+        deed: What it does: "wait" in the place of computing; or, besides, "fail", "die" (killed), or "die once".
     """
 
     name: str
@@ -85,7 +87,9 @@ class Pickling(Executor):
 def spin(folder: Path, unit: Spin) -> None:
     """Computes for the unit's time and leaves a file of its name."""
     end_s = time.thread_time() + unit.cost_s
-    while time.thread_time() < end_s:
+    if unit.deed == "wait":
+        time.sleep(unit.cost_s)
+    while unit.deed != "wait" and time.thread_time() < end_s:
         pass
     died = folder / f"{unit.name}.died"
     if unit.deed == "die" or (unit.deed == "die once" and not died.exists()):
@@ -130,17 +134,22 @@ def local_cluster(n_workers: int, settings: Mapping[str, object] | None = None) 
         yield cluster.scheduler_address
 
 
-def overhead(n_units: int, n_workers: int, unit_s: float) -> None:
+def overhead(n_units: int, n_workers: int, unit_s: float, *, waiting: bool) -> None:
     """Prints how much longer units take on a LocalCluster than their work, by the clock and in processor time.
 
     The clock says it where nothing else runs. The processor time of client, scheduler and workers says it anywhere, but
-    for what dask does while it waits: the longer the clock runs, the more of that, so it is said beside.
+    for what dask does while it waits: the longer the clock runs, the more of that, so it is said beside. Units that
+    wait leave the cores to dask: then the clock says it as if each worker had a core of its own.
     """
-    n_cores = min(n_workers, len(os.sched_getaffinity(0)))
-    print(f"{n_units} units of {unit_s} s, {n_workers} workers on {n_cores} cores")
+    n_cores = n_workers if waiting else min(n_workers, len(os.sched_getaffinity(0)))
+    print(f"{n_units} units of {unit_s} s{' that wait' * waiting}, {n_workers} workers on {n_cores} cores")
     for title, settings in (("dask as it comes", {}), ("seldom ticks", SELDOM_TICKS)):
-        clock_s, used_s, idle_s, work_s = _overhead(n_units, n_workers, unit_s, settings)
+        clock_s, used_s, idle_s, work_s = _overhead(n_units, n_workers, unit_s, settings, "wait" * waiting)
         print(f"{title}:")
+        if waiting:
+            own_s = work_s / n_cores
+            print(f"  clock: {clock_s:.2f} s for {own_s:.2f} s of work: overhead {100 * (clock_s / own_s - 1):.1f} %")
+            continue
         for what, found_s, own_s in (("clock", clock_s, work_s / n_cores), ("processor time", used_s, work_s)):
             print(f"  {what}: {found_s:.2f} s for {own_s:.2f} s of work: overhead {100 * (found_s / own_s - 1):.1f} %")
         share, alone = 100 * idle_s * clock_s / work_s, 100 * idle_s / n_cores
@@ -150,12 +159,12 @@ def overhead(n_units: int, n_workers: int, unit_s: float) -> None:
 
 
 def _overhead(
-    n_units: int, n_workers: int, unit_s: float, settings: Mapping[str, object]
+    n_units: int, n_workers: int, unit_s: float, settings: Mapping[str, object], deed: str
 ) -> tuple[float, float, float, float]:
     """Seconds of units by the clock and of processor time, of processor time in a second without any, of their work."""
     from distributed import Client
 
-    units = [Spin(f"unit {number}", unit_s) for number in range(n_units + n_workers)]
+    units = [Spin(f"unit {number}", unit_s, deed) for number in range(n_units + n_workers)]
     with (
         local_cluster(n_workers, settings) as address,
         tempfile.TemporaryDirectory() as folder,
@@ -314,9 +323,8 @@ def speed(pictures: Path, n_workers: int, n_rounds: int, before: Path | None, wo
     for name, each_s in clock_s.items():
         median_s = statistics.median(each_s)
         print(f"{name}: median {median_s:.1f} s; {n_workers} processes are {median_s / several_s:.2f} times as fast")
-    (first, its), *others = found.items()
-    for name, each in others:
-        print(f"tables of {first} and of {name}: {verdict(its, each)}")
+    for (first, its), (second, others) in pairwise(found.items()):
+        print(f"tables of {first} and of {second}: {verdict(its, others)}")
 
 
 def workers_of(parent: int, mark: bytes) -> list[int]:
@@ -396,6 +404,7 @@ def main() -> None:
         if kind == "overhead":
             options.add_argument("--units", type=int, default=1000)
             options.add_argument("--unit-s", type=float, default=0.1)
+            options.add_argument("--waiting", action="store_true")
         else:
             options.add_argument("pictures", type=Path)
         options.add_argument("--workers", type=int, default=4 if kind == "overhead" else 2)
@@ -408,7 +417,7 @@ def main() -> None:
     if asked.kind == "costs":
         costs(words)
     elif asked.kind == "overhead":
-        overhead(asked.units, asked.workers, asked.unit_s)
+        overhead(asked.units, asked.workers, asked.unit_s, waiting=asked.waiting)
     elif asked.kind == "speed":
         speed(asked.pictures.absolute(), asked.workers, asked.rounds, asked.before and asked.before.absolute(), words)
     else:

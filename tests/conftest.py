@@ -14,6 +14,8 @@ from vvc_nnr.sequences.frame import Frame
 settings.register_profile("explore", deadline=None)
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: more threads of each would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

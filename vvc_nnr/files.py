@@ -267,6 +267,19 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def check_folder(folder: Path) -> None:
+    """Makes a folder if need be, and refuses one that no file can be written in before there is work to be lost.
+
+    Raises:
+        OutputError: If it cannot be made or written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=make_folder(folder)):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: no file can be written there: {error.strerror}; name another place") from error
+
+
 def remaining_bytes(file: BufferedReader) -> int:
     """How many bytes of an open regular file are left to read."""
     return os.fstat(file.fileno()).st_size - file.tell()

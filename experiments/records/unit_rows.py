@@ -155,6 +155,11 @@ def units_folder(results: Path, rows: str) -> Path:
     return results / UNITS_FOLDER / Path(rows).stem
 
 
+def n_units_there(folder: Path) -> int:
+    """How many units have left their rows in a folder of units."""
+    return len(list(folder.glob("*.tsv"))) if folder.is_dir() else 0
+
+
 def rows_on_the_way(folder: Path, row_type: type[KeyedT], header: Mapping[str, str]) -> list[KeyedT]:
     """The rows of all units that have not come into the file of all rows yet; those of other conventions are left out.
 

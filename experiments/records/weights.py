@@ -116,11 +116,13 @@ def parse_compressions(text: str) -> tuple[Compression, ...]:
 
 
 def check_once(compressions: tuple[Compression, ...]) -> None:
-    """Refuses a list that names a compression twice.
+    """Refuses a list that names a compression twice, or has something else in it.
 
     Raises:
         InputError: If it does.
     """
+    if others := [each for each in compressions if not isinstance(each, Compression)]:
+        raise InputError(f"compressions: {others[0]!r}, must be a Compression; parse_compressions makes them of text")
     texts = [each.text for each in compressions]
     twice = [text for text in dict.fromkeys(texts) if texts.count(text) > 1]
     if twice:

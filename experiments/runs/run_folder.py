@@ -26,6 +26,7 @@ from vvc_nnr.experiments.records.settings import (
     write_settings,
 )
 from vvc_nnr.experiments.records.tsv import MUST_MATCH, RowT, RowWriter, rows_to_continue
+from vvc_nnr.experiments.records.unit_rows import n_units_there, units_folder
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
 from vvc_nnr.files import remove_leftovers, write_file
 from vvc_nnr.folder_lock import locked_folder
@@ -128,11 +129,19 @@ class OpenRun(Generic[RowT]):
         return found
 
     def end(self) -> None:
-        """Notes that the run came to its end, the last thing that it does.
+        """Notes that the run came to its end, the last thing that it does. Warns of units that it had no use for.
 
         Raises:
             InputError: If that cannot be written.
         """
+        units = units_folder(self.writer.path.parent, self.writer.path.name)
+        if n_unused := n_units_there(units):
+            _log.warning(
+                "%s: %s files of units there are not of this run, such as those of shards with other options, networks "
+                "or pictures. None of their rows is in the tables: run again with those options, or remove the folder",
+                units,
+                n_unused,
+            )
         write_settings(self.path, self.identity, self.inputs, self.provenance, self.plan, has_ended=True)
 
 

@@ -42,7 +42,7 @@ from vvc_nnr.experiments.runs.tool_units import (
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.stored import TOOL_FILES, TOOL_NETWORKS, check_not_old, read_tools
 from vvc_nnr.experiments.tables.table import Table
-from vvc_nnr.files import make_folder, remove_leftovers
+from vvc_nnr.files import check_folder, make_folder, remove_leftovers
 from vvc_nnr.filters.decisions.sequence_file import DECISIONS_VERSION, JOINT_VERSION
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.source import Source
@@ -97,6 +97,8 @@ def run_tool_by_tool(
     pictures_of = decoded or CodedHere(options, cache or folder / "cache")
     check_places(networks, pictures_of.codings)
     check_calibrations(networks, options.coding(folder))
+    if cache is not None and decoded is None:
+        check_folder(cache)
     shard = None
     if execution.shard is not None:
         shard = share_of(_tool_units(sources, options, pictures_of, networks), execution.shard)

@@ -108,6 +108,34 @@ def test_all_ways_lead_to_the_same_rows_and_tables(
         assert files(tmp_path / name) == files(tmp_path / "here")
 
 
+def test_units_of_shards_with_other_options_are_told(
+    sources: list[Source], options: ToolOptions, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = ExecutorOptions(shard=(1, 1))
+    other = replace(options, decisions="off")
+    run_tool_by_tool(sources[1:], tmp_path / "out", other, PROVENANCE, cache=cache, execution=shard)
+    assert not caplog.messages
+    run_tool_by_tool(sources[1:], tmp_path / "out", options, PROVENANCE, cache=cache)
+    assert ["6 files of units" in each for each in caplog.messages] == [True]
+    assert len(list((tmp_path / "out" / "units" / "tool_by_tool").iterdir())) == 6
+
+
+@pytest.mark.parametrize("shard", [None, (1, 2)])
+def test_a_cache_that_cannot_be_written_is_refused_before_a_unit_runs(
+    sources: list[Source], options: ToolOptions, tmp_path: Path, shard: tuple[int, int] | None
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    execution = ExecutorOptions(shard=shard)
+    with pytest.raises(InputError, match=r"cache: cannot be made: .* must be a folder"):
+        run_tool_by_tool(sources, tmp_path / "out", options, PROVENANCE, cache=tmp_path / "cache", execution=execution)
+    assert not (tmp_path / "out").exists()
+
+
+def test_compressions_as_texts_are_refused() -> None:
+    with pytest.raises(InputError, match="'uniform8', must be a Compression"):
+        ToolOptions(compressions=("uniform8",))  # type: ignore[arg-type]
+
+
 def test_processes_make_the_same_tables(
     sources: list[Source], options: ToolOptions, cache: Path, tmp_path: Path
 ) -> None:
