@@ -632,7 +632,6 @@ class TestScores:
             ({"evaluate": len, "max_drop": 1, "quality": 30}, "take quality away"),
             ({"evaluate": len, "max_drop": 1, "calibration": [0]}, "no effect with calibration"),
         ],
-        ids=str,
     )
     def test_what_does_not_fit(self, options: dict[str, Any], words: str) -> None:
         with pytest.raises(InputError) as raised:
