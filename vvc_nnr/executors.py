@@ -11,6 +11,7 @@ The function must be importable where it runs, and take and return what can be p
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -44,6 +45,8 @@ Result = TypeVar("Result")
 GRACE_S = 5.0
 """That a worker has to tidy up before it is killed."""
 DEFAULT_ARRAY = 64
+DEFAULT_MINUTES = 24 * 60
+"""submitit has a limit for each job, five minutes where it is told none."""
 _MAX_TASKS = 1000
 """Of a SLURM array: the usual limit (MaxArraySize)."""
 _POLL_S = 0.2
@@ -52,6 +55,10 @@ _NUMBERS = ("array", "time", "mem_gb", "cpus")
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 _ERROR = re.compile(r"[\w.]+(?:Error|Exception)\b")
 _DASK_TIMEOUT_S = 10
+_TIMED_OUT = "Job has timed out"
+"""What submitit writes into the log of a job whose time is over."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class SlurmSettings:
     Attributes:
         cluster: "slurm", or "local" for processes of this machine in its place, to try things out.
         array: Jobs at a time.
-        minutes: Time limit of a job; None: that of the partition.
+        minutes: Time limit of a job; None: DEFAULT_MINUTES.
         memory_gib: Memory of a job; None: that of the partition.
         cpus: Processors of a job.
         others: Further options of sbatch, such as ("partition", "short").
@@ -321,13 +328,20 @@ def on_slurm(
     _check_installed("submitit", "slurm")
     import submitit
 
-    if settings.cluster == "slurm" and shutil.which("sbatch") is None:
-        raise InputError("slurm: sbatch is not on the PATH; run this on a login node, or say cluster=local to try it")
+    for program in ("sbatch", "srun") if settings.cluster == "slurm" else ():
+        if shutil.which(program) is None:
+            raise InputError(
+                f"slurm: {program} is not on the PATH; run this on a login node, or say cluster=local to try it"
+            )
     executor = submitit.AutoExecutor(folder=folder, cluster=settings.cluster)
     executor.update_parameters(**_parameters(settings))
     n_jobs = min(len(arguments), settings.array if settings.cluster == "local" else _MAX_TASKS)
     shares = [arguments[first::n_jobs] for first in range(n_jobs)]
-    jobs = dict(zip(executor.map_array(partial(_each, function), shares), shares, strict=True))
+    try:
+        submitted = executor.map_array(partial(_each, function), shares)
+    except Exception as error:  # of submitit, which has many kinds: what sbatch says, or no srun
+        raise InputError(f"slurm: the jobs cannot be submitted: {_telling_line(error)}") from error
+    jobs = dict(zip(submitted, shares, strict=True))
     try:
         while jobs:
             done = [job for job in jobs if job.done()]
@@ -341,10 +355,14 @@ def on_slurm(
 
 def _parameters(settings: SlurmSettings) -> dict[str, Any]:
     """The settings as submitit has them."""
-    limits = {"timeout_min": settings.minutes, "mem_gb": settings.memory_gib, "cpus_per_task": settings.cpus}
-    found: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    found: dict[str, Any] = {"timeout_min": settings.minutes or DEFAULT_MINUTES, "cpus_per_task": settings.cpus}
+    if settings.memory_gib is not None:
+        found["mem_gb"] = settings.memory_gib
     if settings.cluster == "slurm":
-        found |= {"slurm_array_parallelism": settings.array, "slurm_additional_parameters": dict(settings.others)}
+        return found | {"slurm_array_parallelism": settings.array, "slurm_additional_parameters": dict(settings.others)}
+    if settings.others:
+        names = ", ".join(name for name, _ in settings.others)
+        _log.warning("slurm: cluster=local has no use for %s; sbatch alone can say whether it knows it", names)
     return found
 
 
@@ -364,7 +382,9 @@ def _result_of(job: Any) -> Any:
     try:
         return job.result()
     except Exception as error:  # of submitit, which has many kinds
-        return Lost(f"job {job.job_id}: {_telling_line(error)} (logs: {job.paths.folder})")
+        is_late = _TIMED_OUT in (job.stderr() or "")
+        why = "its time limit was over; give more (time=MINUTES)" if is_late else _telling_line(error)
+        return Lost(f"job {job.job_id}: {why} (logs: {job.paths.folder})")
 
 
 def _result(future: Future[Result]) -> Result | Lost:

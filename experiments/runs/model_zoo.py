@@ -81,7 +81,7 @@ class ZooOptions:
         folder: The user's folder of published weights and data sets.
         peer: The Python of an environment with the reference software, "" for none.
         qps: QPs of this codec.
-        max_loss_db: Loss of PSNR that calibrated compression keeps to, None to do without it.
+        max_loss_db: Loss of PSNR that calibrated compression keeps to; None (0 on the command line): without it.
     """
 
     rows: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class ToolOptions:
         qps: QPs to encode at.
         configs: Coding configurations: ai (all intra), ra (random access), ldb (low delay B).
         preset: libvvenc's preset.
-        max_pictures: Pictures per sequence at most, from the first on; None for all. As all of them determine how inter
+        max_pictures: Pictures per sequence at most, from the first on; default: all. As all of them determine how inter
             pictures are coded, their number stays the same in a folder with such pictures.
         psnr_peak: Peak of PSNR.
         tile: Side of the filter's tiles in luma samples.

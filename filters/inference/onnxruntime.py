@@ -6,13 +6,14 @@ import importlib
 import io
 import warnings
 from importlib.util import find_spec
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.networks.foreign import own_copy
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
@@ -23,6 +24,8 @@ from vvc_nnr.network_file import NetworkArrays, stored_network
 INPUTS = ("planes", "qp")
 OPSET = 17
 _EXAMPLE_SIDES = (16, 24)
+_exporting = Lock()
+"""torch's exporter and Python's filters of warnings are one for all threads."""
 
 
 def to_onnx(network: nn.Module, layout: Layout) -> bytes:
@@ -30,6 +33,12 @@ def to_onnx(network: nn.Module, layout: Layout) -> bytes:
 
     A network that is an ONNX model is given as it is. The package `onnx` has to be there. A network in bfloat16 is no
     part of this: each runtime lowers the precision itself.
+
+    The graph is that of one run, on an example. So a forward that decides in Python by what it is given, such as by the
+    size or the QP, is none of the same network.
+
+    Raises:
+        UnsupportedError: If it does so.
     """
     if isinstance(network, OnnxNetwork):
         return network.model()
@@ -41,8 +50,9 @@ def to_onnx(network: nn.Module, layout: Layout) -> bytes:
     sides = {2: "height", 3: "width"}
     returned = {2: "filtered_height", 3: "filtered_width"} if layout.overlap else sides
     file = io.BytesIO()
-    with warnings.catch_warnings():
+    with _exporting, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")  # torch's newer exporter needs one more package for the same graph
+        warnings.simplefilter("always", torch.jit.TracerWarning)
         torch.onnx.export(
             own,
             example,
@@ -53,6 +63,9 @@ def to_onnx(network: nn.Module, layout: Layout) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
+    if told:
+        what = str(told[0].message).partition(" might ")[0]
+        raise UnsupportedError(f"forward decides in Python by what it is given, which a graph would not: {what}")
     return file.getvalue()
 
 

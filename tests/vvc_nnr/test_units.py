@@ -10,12 +10,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from executors import Spin, local_cluster, spin, spun
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.executors import SlurmSettings
+from vvc_nnr.executors import Lost, SlurmSettings, _parameters, _result_of
 from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, _tasks, log_path, n_at_once, run_units, share_of
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -223,6 +224,51 @@ def test_short_units_share_tasks_of_dask() -> None:
     assert [len(task) for task in tasks] == [1, 6, 2]
     assert [len(task) for task in _tasks([Spin("free", 0.0), *units()])] == [7]
     assert _tasks([]) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs without a suffix")
+def test_what_sbatch_refuses_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    (programs := tmp_path / "bin").mkdir()
+    said = "sbatch: error: Batch job submission failed: Invalid account"
+    copies = f'for last; do :; done; cp "$last" {tmp_path}/script; echo "{said}" >&2; exit 1'
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    for name, lines, words in (
+        ("sbatch", copies, "srun is not on the PATH"),
+        ("srun", "exit 0", f"the jobs cannot be submitted: {said}"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (programs / name).chmod(0o755)
+        with pytest.raises(InputError) as raised:
+            spun(units(), ExecutorOptions(slurm="partition=short,array=3"), tmp_path)
+        assert str(raised.value).startswith(f"slurm: {words}")
+    script = (tmp_path / "script").read_text()
+    assert "--time=1440" in script
+    assert "--partition=short" in script
+
+
+class LateJob:
+    """A job of submitit whose time was over."""
+
+    job_id = "7"
+    paths = SimpleNamespace(folder="logs/slurm")
+
+    def result(self) -> None:
+        raise RuntimeError("Job 7 (task: 0) with path 7_result.pkl has not produced any output")
+
+    def stderr(self) -> str:
+        return (
+            "submitit WARNING - Bypassing signal SIGTERM\nJob has timed out. Ran 1 minutes out of requested 5 minutes."
+        )
+
+
+def test_a_job_whose_time_was_over_is_told() -> None:
+    assert _result_of(LateJob()) == Lost("job 7: its time limit was over; give more (time=MINUTES) (logs: logs/slurm)")
+
+
+def test_options_of_sbatch_have_no_use_here(caplog: pytest.LogCaptureFixture) -> None:
+    assert _parameters(SlurmSettings.parse("cluster=local,tme=3")) == {"timeout_min": 1440, "cpus_per_task": 1}
+    assert "has no use for tme" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")

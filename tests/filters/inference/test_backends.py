@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.inference import choice
@@ -181,3 +183,45 @@ def test_openvino_reports_nothing_over_the_network():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
+class Branching(nn.Module):
+    """Decides in Python: by the QP, or by the width of its picture."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.low, self.high = (nn.Conv2d(1, 1, 3, padding=1) for _ in range(2))
+        self.by = by
+
+    def forward(self, planes: torch.Tensor, qp: torch.Tensor) -> torch.Tensor:
+        is_low = float(qp[0]) < 30 if self.by == "qp" else planes.shape[-1] < 48
+        return self.low(planes) if is_low else self.high(planes)
+
+
+@pytest.mark.parametrize("by", ["qp", "width"])
+def test_what_decides_in_python_is_computed_by_torch(by, random_frame):
+    network, layout = Branching(by), "planes=y,qp=scalar,output=residual"
+    runner = Runner(network, layout=layout)
+    assert runner.backend == "torch"
+    assert "forward decides in Python by what it is given" in runner.remark
+    for width, qp in ((32, 22), (64, 22), (32, 37), (64, 37)):
+        frame = random_frame(width, 32)
+        expected = Runner(network, layout=layout, backend="torch").filter_frame(frame, qp)
+        assert (runner.filter_frame(frame, qp).planes[0] == expected.planes[0]).all()
+    with pytest.raises(InputError, match="openvino cannot run it"):
+        Runner(network, layout=layout, backend="openvino")
+
+
+def test_networks_are_made_ready_side_by_side():
+    with ThreadPoolExecutor(4) as pool:
+        runners = list(pool.map(lambda _: Runner(Plain(), layout="planes=y,output=residual"), range(8)))
+    assert {runner.backend for runner in runners} == {runners[0].backend}
+    assert runners[0].backend != "torch"
+
+
+class Plain(nn.Sequential):
+    """A network of somebody's own."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
