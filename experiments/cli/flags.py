@@ -24,6 +24,7 @@ from vvc_nnr.experiments.cli.kinds import checked_types, path
 from vvc_nnr.options import default_of
 
 _SUPPRESSED: Any = tyro.conf.Suppress
+MAX_HELP_COLUMNS = 80
 _OTHER_NAMES = {"-o": "--output"}
 HIDDEN = object()
 """For a field of a library's options that has no flag."""
@@ -132,7 +133,7 @@ def _is_made(made: object, words: Sequence[str], prog: str, examples: Sequence[s
 def _made(kind: type[_Options], words: Sequence[str], prog: str, examples: Sequence[str]) -> _Options:
     is_help = any(word in ("-h", "--help") for word in words)
     said, refused = _Captured(), _Captured()
-    with _terminal_width(None if is_help else 10**5), contextlib.redirect_stderr(refused):
+    with _terminal_width(_help_columns() if is_help else 10**5), contextlib.redirect_stderr(refused):
         try:
             with contextlib.redirect_stdout(said):
                 return tyro.cli(kind, prog=prog, args=list(words), config=_CONFIG, registry=checked_types())
@@ -259,22 +260,25 @@ def _short_help(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _terminal_width(n_columns: int | None) -> Iterator[None]:
-    """Lets tyro lay its text out for a terminal of some width; None: as it is."""
+def _terminal_width(n_columns: int) -> Iterator[None]:
+    """Lets tyro lay its text out for a terminal of some width."""
     before = os.environ.get("COLUMNS")
-    if n_columns is not None:
-        os.environ["COLUMNS"] = str(n_columns)
+    os.environ["COLUMNS"] = str(n_columns)
     try:
         yield
     finally:
-        if n_columns is not None:
-            os.environ.pop("COLUMNS", None)
-            os.environ.update({} if before is None else {"COLUMNS": before})
+        os.environ.pop("COLUMNS", None)
+        os.environ.update({} if before is None else {"COLUMNS": before})
+
+
+def _help_columns() -> int:
+    """Columns of help: on wider terminals tyro puts its boxes side by side, and lines are long to read."""
+    return min(shutil.get_terminal_size().columns, MAX_HELP_COLUMNS)
 
 
 def _plain_help(text: str) -> str:
     """Help without boxes: headings, and the lines of each group below its own."""
-    width = shutil.get_terminal_size().columns - 1
+    width = _help_columns() - 1
     lines: list[str] = []
     group: list[str] = []
     for line in text.splitlines():
