@@ -202,8 +202,8 @@ class ImageDecode(Command):
         data = read_bytes(self.input)
         with naming(self.input):
             file = PictureFile.from_bytes(data)
-            if self.output is not None and len(file.pictures) != 1:
-                raise InputError(f"holds {_counted(len(file.pictures))}: give --out-dir in the place of -o")
+            if self.output is not None and file.n_pictures != 1:
+                raise InputError(f"holds {_counted(file.n_pictures)}: give --out-dir in the place of -o")
             if self.network is None and zoo_path(file.network_name) is None:
                 raise InputError(f"coded by the network {shown(file.network_name)}: give its file by --network")
         network = load_network(self.network or file.network_name)
