@@ -58,7 +58,8 @@ def test_what_cannot_be_coded_is_refused(images, tmp_path, capsys, monkeypatch):
     shape = "rate 4: must be one of the network's operating points, 0 to 3"
     monkeypatch.setattr("vvc_nnr.experiments.cli.codec.load_network", None)  # it is not needed to know that
     assert shape in refused(capsys, *encode, "context-autoencoder", "--rate", 4)
-    assert "effort 4: must be 0 to 3" in refused(capsys, *encode, "context-autoencoder", "--effort", 4)
+    said = refused(capsys, *encode, "context-autoencoder", "--effort", 4)
+    assert "--effort: '4' must be a whole number, 0 to 3" in said
     assert "rate 1: must be 0: a network with a" in refused(capsys, *encode, "autoencoder-4.2bpp", "--rate", 1)
     assert "one of them must be given" in refused(capsys, "image", "decode", images[0])
     assert "no pictures of an autoencoder" in refused(capsys, "image", "decode", images[0], "-o", tmp_path / "y.png")

@@ -196,8 +196,8 @@ def test_operating_points_have_units_and_rows_of_their_own(
         ("--networks {ctx} --rates 2", "rate 2: must be one of the network's operating points, 0 to 1"),
         ("--networks {ctx} --rates 1,1", "rates 1, 1: each must be there once"),
         ("--networks {ctx} --effort 4", "effort 4: must be 0 to 3"),
-        ("--networks {small} --rates 0", "rates 0: none of the networks has operating points"),
-        ("--networks {small} --effort 1", "effort 1: none of the networks has operating points"),
+        ("--networks {small} --rates 0", "--rates 0: none of the networks has operating points"),
+        ("--networks {small} --effort 1", "--effort 1: none of the networks has operating points"),
     ],
 )
 def test_points_that_are_not_there_are_refused(
