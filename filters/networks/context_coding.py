@@ -42,7 +42,7 @@ from vvc_nnr.filters.networks.latent_search import STEPS, searched_latents
 Pictures: TypeAlias = NDArray[np.uint8]
 Latents: TypeAlias = NDArray[np.int32]
 STRIDE = 4
-_SYMBOLS_AT_ONCE = 4096
+_SYMBOLS_AT_ONCE = 512
 _STRIP_SQUARES, _FIRST_SQUARES = 1 << 14, 1 << 12
 _REACH = 2
 """Rows above and below that a distribution depends on."""
@@ -190,7 +190,7 @@ def _strips(known: Tensor) -> Iterator[range]:
 
 
 def _in_parts(indices: Tensor) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Frequencies of the symbols whose indices are (3, K, c, n), some thousands at a time."""
+    """Frequencies of the symbols whose indices are (3, K, c, n), as many at a time as stay in the cache."""
     means, scales, weights = indices.flatten(2).transpose(1, 2).numpy()
     for begin in range(0, len(means), _SYMBOLS_AT_ONCE):
         part = slice(begin, begin + _SYMBOLS_AT_ONCE)
