@@ -129,7 +129,7 @@ class PictureFile:
         network_id = reader.take(_ID_BYTES, "network")
         name = reader.take(reader.take(1, "name")[0], "name")
         heads = [_run_head(reader) for _ in range(reader.varint("number of runs"))]
-        runs = tuple(PictureRun(*head, reader.take(n_bytes, "streams")) for *head, n_bytes in heads)
+        runs = tuple(replace(run, data=reader.take(n_bytes, "streams")) for run, n_bytes in heads)
         found = cls(name.decode("utf-8", "surrogateescape"), network_id, runs)
         reader.check_end()
         return found
@@ -166,15 +166,15 @@ class _Reader:
             raise BitstreamError(f"{self.n_left} bytes behind the last stream", field="streams")
 
 
-def _run_head(reader: _Reader) -> tuple[int, int, int, int, int]:
-    """Width, height, operating point, number of pictures and bytes of a run."""
+def _run_head(reader: _Reader) -> tuple[PictureRun, int]:
+    """A run without its stream, and how many bytes that has."""
     width, height, rate, n_pictures, n_bytes = (reader.varint("run") for _ in range(5))
     if not _is_allowed(width, height):
         raise BitstreamError(f"a picture of {width}x{height}: {_ALLOWED}", field="run")
     most = _longest_run(width, height)
     if not 1 <= n_pictures <= most:
         raise BitstreamError(f"{n_pictures} pictures of {width}x{height}: must be 1 to {most}", field="run")
-    return width, height, rate, n_pictures, n_bytes
+    return PictureRun(width, height, rate, n_pictures, b""), n_bytes
 
 
 def _varint(value: int) -> bytes:
@@ -223,7 +223,7 @@ def encode_picture_file(network: LoadedNetwork, pictures: Sequence[Rgb], *, rate
         VvcNnrError: If the network gives NaN or infinity.
     """
     codec = BundledCodec(_checked_network(network), rate, effort)
-    coded = []
+    coded: list[PictureRun] = []
     for shape, same in itertools.groupby(pictures, lambda each: each.shape):
         _check_shape(shape)
         coded += _picture_runs(codec, shape, codec.encode(np.stack(list(same))))

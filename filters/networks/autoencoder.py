@@ -12,6 +12,7 @@ nothing else. Pictures of one size go into one stream, a run of them, as if they
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,7 @@ _SPARE_BITS = 512
 Symbols = NDArray[np.int32]
 RUN_PICTURES, RUN_PIXELS = 256, 1 << 18
 """Of pictures in one stream at most, whose sides are multiples of 4; one picture may have more pixels."""
-COST_STEPS = 256
+COST_STEPS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class CodedRun:
     Attributes:
         n_pictures: How many.
         data: The stream; it holds the latents and nothing else: the decoder must know number and size of the pictures.
-        costs: What each picture takes of it, in 1/256 bit; empty if not known.
+        costs: What each picture takes of it, in 2**-16 bit; empty if not known.
     """
 
     n_pictures: int
@@ -203,8 +204,9 @@ def byte_shares(n_bytes: int, costs: Sequence[int]) -> list[int]:
     >>> byte_shares(10, [256, 512, 512])
     [2, 4, 4]
     """
-    ends = np.cumsum([1 + cost for cost in costs])
-    return [int(each) for each in np.diff(n_bytes * ends // ends[-1], prepend=0)]
+    ends = [0, *itertools.accumulate(costs)]
+    shared = [n_bytes * end // max(1, ends[-1]) for end in ends]
+    return [end - begin for begin, end in itertools.pairwise([*shared[:-1], n_bytes])]
 
 
 def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -294,7 +296,8 @@ class LatentCoder:
         return np.moveaxis(beside.reshape(len(beside), height, run.n_pictures, width), -2, 0)
 
     def _symbols(self, latent: Symbols) -> Symbols:
-        return (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        symbols: Symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        return symbols
 
 
 def stream_coders() -> Any:
@@ -320,9 +323,10 @@ def least_costs(frequencies: NDArray[np.integer], precision_bits: int) -> NDArra
 
 
 def symbol_costs(frequencies: NDArray[np.integer], precision_bits: int) -> NDArray[np.int64]:
-    """About what symbols of these frequencies, in units of 2**-precision_bits, take, in 1/256 bit."""
+    """About what symbols of these frequencies, in units of 2**-precision_bits, take, in 2**-16 bit."""
     bits = precision_bits - np.log2(frequencies.astype(np.float64))
-    return np.rint(COST_STEPS * bits).astype(np.int64)
+    costs: NDArray[np.int64] = np.rint(COST_STEPS * bits).astype(np.int64)
+    return costs
 
 
 def stream_bytes(coder: Any, least_bits: int) -> bytes:

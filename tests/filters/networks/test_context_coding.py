@@ -13,7 +13,7 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks import context_coding
-from vvc_nnr.filters.networks.autoencoder import CodedRun
+from vvc_nnr.filters.networks.autoencoder import COST_STEPS, CodedRun
 from vvc_nnr.filters.networks.context_coding import ContextCoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.latent_context import (
     Mixture,
@@ -142,7 +142,7 @@ def test_latents_come_back_from_their_bytes(context_network, height, width, rate
     np.testing.assert_array_equal(coder.decode(CodedRun(4, run.data), height, width, rate), latents)
     alone = [coder.encode(latents[i : i + 1], rate) for i in range(4)]
     assert [one.costs[0] for one in alone] == list(run.costs)
-    assert len(run.data) == pytest.approx(sum(run.costs) / 2048, rel=2e-3, abs=1)
+    assert len(run.data) == pytest.approx(sum(run.costs) / (8 * COST_STEPS), rel=2e-3, abs=1)
     for one, latent in zip(alone, latents, strict=True):
         np.testing.assert_array_equal(coder.decode(one, height, width, rate), latent[None])
 

@@ -11,7 +11,14 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.bundled import zoo_names
-from vvc_nnr.filters.networks.autoencoder import RUN_PICTURES, CodedRun, byte_shares, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.autoencoder import (
+    COST_STEPS,
+    RUN_PICTURES,
+    CodedRun,
+    byte_shares,
+    decode_pictures,
+    encode_pictures,
+)
 from vvc_nnr.filters.zoo import load_autoencoder, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 
@@ -84,7 +91,7 @@ def test_pictures_share_a_stream_and_what_each_takes_does_not_depend_on_another(
     (together,) = encode_pictures(network, pictures)
     alone = [encode_pictures(network, pictures[i : i + 1])[0] for i in range(4)]
     assert [run.costs[0] for run in alone] == list(together.costs)
-    assert len(together.data) == pytest.approx(sum(together.costs) / 2048, abs=1)
+    assert len(together.data) == pytest.approx(sum(together.costs) / (8 * COST_STEPS), abs=1)
     assert sum(len(run.data) for run in alone) >= len(together.data)
     assert sum(byte_shares(len(together.data), together.costs)) == len(together.data)
     close(decode_pictures(network, alone, 32, 32), decode_pictures(network, [together], 32, 32))
@@ -100,7 +107,7 @@ def test_streams_are_as_long_as_the_tables_say(autoencoder):
     all_bits = 0
     for latent, cost in zip(latents, run.costs, strict=True):
         bits = -np.log2(np.take_along_axis(shares, latent, axis=1)).sum()
-        assert cost / 256 == pytest.approx(bits, abs=1)
+        assert cost / COST_STEPS == pytest.approx(bits, abs=1)
         all_bits += bits
     assert all_bits - 8 < 8 * len(run.data) < all_bits + 10
 
