@@ -107,7 +107,7 @@ def test_streams_are_as_long_as_the_tables_say(autoencoder):
     all_bits = 0
     for latent, cost in zip(latents, run.costs, strict=True):
         bits = -np.log2(np.take_along_axis(shares, latent, axis=1)).sum()
-        assert cost / COST_STEPS == pytest.approx(bits, abs=1)
+        assert cost / COST_STEPS == pytest.approx(bits, abs=0.01)
         all_bits += bits
     assert all_bits - 8 < 8 * len(run.data) < all_bits + 10
 
