@@ -122,6 +122,8 @@ def _check_rgb(rgb: NDArray[np.uint8]) -> None:
 
 ImageFormat: TypeAlias = Literal["jpeg", "webp", "avif", "jpeg2000", "jpegxl"]
 ImageRate: TypeAlias = Literal["file", "optimised", "payload"]
+FormatEffort: TypeAlias = Literal["usual", "best"]
+"""How long encoders of formats try: as they do by themselves, or as long as they can."""
 Rgb: TypeAlias = NDArray[np.uint8]
 
 RATES: Mapping[ImageFormat, tuple[ImageRate, ...]] = {
@@ -160,6 +162,8 @@ _PILLOW: Mapping[ImageFormat, tuple[str, str]] = {
     "jpeg2000": ("JPEG2000", "jpg_2000"),
 }
 """What Pillow calls a format, and the feature that it needs for it."""
+_BEST: Mapping[ImageFormat, str] = {"webp": "method 6", "avif": "speed 0", "jpegxl": "effort 9"}
+"""What makes the smallest files of a format for their quality."""
 _WITH_SUBSAMPLING: tuple[ImageFormat, ...] = ("jpeg", "avif")
 _MAX_RESOLUTIONS, _SMALLEST_BAND = 6, 4
 _PAYLOAD_CHUNKS = (b"VP8 ", b"VP8L")
@@ -173,6 +177,7 @@ class ImageCoding:
         format: The format.
         rate: What is counted.
         subsampling: Chroma format of JPEG and AVIF; the others have their own.
+        effort: How long the encoder tries; "best": AVIF at speed 0, WebP by method 6, JPEG XL at effort 9.
 
     Raises:
         InputError: If that cannot be counted of this format.
@@ -181,6 +186,7 @@ class ImageCoding:
     format: ImageFormat
     rate: ImageRate
     subsampling: JpegSubsampling = "444"
+    effort: FormatEffort = "usual"
 
     def __post_init__(self) -> None:
         if self.format not in RATES:
@@ -210,14 +216,19 @@ class ImageCoding:
         return _CURVES[self.format]
 
     def setting(self, quality: int) -> str:
-        """What tables call a quality, such as "quality 50, 4:4:4" or "distance 1.5"."""
+        """What tables call a quality, such as "quality 50, 4:4:4, speed 0" or "distance 1.5"."""
+        effort = f", {_BEST[self.format]}" if self._is_best else ""
         match self.format:
             case "jpeg2000":
                 return f"{quality / 10:g} dB"
             case "jpegxl":
-                return f"distance {_distance(quality):g}"
+                return f"distance {_distance(quality):g}{effort}"
         chroma = f", {':'.join(self.subsampling)}" if self.format in _WITH_SUBSAMPLING else ""
-        return f"quality {quality}{chroma}"
+        return f"quality {quality}{chroma}{effort}"
+
+    @property
+    def _is_best(self) -> bool:
+        return self.effort == "best" and self.format in _BEST
 
     def encode(self, rgb: Rgb, quality: int) -> bytes:
         """The file of a picture, the same bytes each time.
@@ -240,8 +251,9 @@ class ImageCoding:
                 return encode_jpeg(rgb, quality, self.subsampling, optimise=self.rate != "file")
             case "jpegxl":
                 codecs = _imagecodecs()
+                options = {"effort": 9} if self._is_best else {}
                 data: bytes = codecs.jpegxl_encode(
-                    np.ascontiguousarray(rgb), distance=_distance(quality), usecontainer=False, numthreads=1
+                    np.ascontiguousarray(rgb), distance=_distance(quality), usecontainer=False, numthreads=1, **options
                 )
                 return data
         return _pillow_file(rgb, self.format, self._pillow_options(quality, min(rgb.shape[:2])))
@@ -274,9 +286,10 @@ class ImageCoding:
     def _pillow_options(self, quality: int, smallest_side: int) -> dict[str, Any]:
         match self.format:
             case "webp":
-                return {"quality": quality, "method": 4}
+                return {"quality": quality, "method": 6 if self._is_best else 4}
             case "avif":
-                return {"quality": quality, "subsampling": ":".join(self.subsampling), "max_threads": 1}
+                speed = {"speed": 0} if self._is_best else {}
+                return {"quality": quality, "subsampling": ":".join(self.subsampling), "max_threads": 1, **speed}
         n_halvings = max(0, int(math.log2(smallest_side / _SMALLEST_BAND)))
         return {
             "quality_mode": "dB",
@@ -287,7 +300,9 @@ class ImageCoding:
         }
 
 
-def image_codings(formats: Sequence[ImageFormat], subsampling: JpegSubsampling = "444") -> list[ImageCoding]:
+def image_codings(
+    formats: Sequence[ImageFormat], subsampling: JpegSubsampling = "444", effort: FormatEffort = "usual"
+) -> list[ImageCoding]:
     """Each format with each of its rates.
 
     Raises:
@@ -299,7 +314,7 @@ def image_codings(formats: Sequence[ImageFormat], subsampling: JpegSubsampling =
         raise InputError(f"image formats {', '.join(formats)}: {twice[0]} must be there once")
     for each in found:
         _check_installed(each.format)
-    return [ImageCoding(each, rate, subsampling) for each in formats for rate in RATES[each]]
+    return [ImageCoding(each, rate, subsampling, effort) for each in formats for rate in RATES[each]]
 
 
 def encoder_version(format: ImageFormat) -> str:

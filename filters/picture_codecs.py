@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks import autoencoder, context_coding
+from vvc_nnr.filters.networks.autoencoder import CodedRun, byte_shares
 from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.factory import Around, class_name
 
@@ -157,11 +158,13 @@ class BundledCodec:
         if isinstance(self.network, ContextAutoencoder):
             context_coding.check_rate(self.network, self.rate)
             context_coding.check_effort(self.effort)
-        elif self.rate or self.effort:
-            raise InputError(f"rate {self.rate}, effort {self.effort}: must be 0 for a network with a factorised prior")
+        elif self.rate:
+            raise InputError(f"rate {self.rate}: must be 0: a network with a factorised prior has one operating point")
+        elif self.effort:
+            raise InputError(f"effort {self.effort}: must be 0: the encoder of a factorised prior has no search")
 
-    def encode(self, pictures: Rgb) -> list[bytes]:
-        """The bytes of each picture, uint8 RGB (N, H, W, 3) of any size; the size is not in them.
+    def encode(self, pictures: Rgb) -> list[CodedRun]:
+        """The streams of pictures, uint8 RGB (N, H, W, 3) of any size; the size is not in them.
 
         Raises:
             VvcNnrError: If the network gives NaN or infinity.
@@ -171,8 +174,8 @@ class BundledCodec:
             return context_coding.encode_pictures(self.network, padded, self.rate, self.effort)
         return autoencoder.encode_pictures(self.network, padded)
 
-    def decode(self, streams: Sequence[bytes], width: int, height: int) -> Rgb:
-        """The pictures of their bytes, uint8 RGB (N, height, width, 3).
+    def decode(self, runs: Sequence[CodedRun], width: int, height: int) -> Rgb:
+        """The pictures of their streams, uint8 RGB (N, height, width, 3).
 
         Raises:
             BitstreamError: If a stream is damaged.
@@ -180,16 +183,17 @@ class BundledCodec:
         """
         sides = (width + -width % self.stride, height + -height % self.stride)
         if isinstance(self.network, ContextAutoencoder):
-            decoded = context_coding.decode_pictures(self.network, streams, *sides, self.rate)
+            decoded = context_coding.decode_pictures(self.network, runs, *sides, self.rate)
         else:
-            decoded = autoencoder.decode_pictures(self.network, streams, *sides)
+            decoded = autoencoder.decode_pictures(self.network, runs, *sides)
         return decoded[:, :height, :width]
 
     def code(self, pictures: Rgb) -> list[CodedPicture]:
-        """Size and decoded samples of each picture, uint8 RGB (N, H, W, 3)."""
-        streams = self.encode(pictures)
-        decoded = self.decode(streams, pictures.shape[2], pictures.shape[1])
-        return [CodedPicture(len(stream), picture) for stream, picture in zip(streams, decoded, strict=True)]
+        """Decoded samples of each picture, uint8 RGB (N, H, W, 3), and its share of the bytes of its stream."""
+        runs = self.encode(pictures)
+        decoded = self.decode(runs, pictures.shape[2], pictures.shape[1])
+        shares = [share for run in runs for share in byte_shares(len(run.data), run.costs)]
+        return [CodedPicture(share, picture) for share, picture in zip(shares, decoded, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

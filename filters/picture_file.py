@@ -3,15 +3,16 @@
 | field | bytes | what it is |
 | --- | --- | --- |
 | magic | 4 | `VNAE` |
-| version | 1 | 1 |
+| version | 1 | 2 |
 | network | 8 | the first bytes of the SHA-256 of its tensors |
 | name | 1 + n | its name, UTF-8: which network to ask for |
 | number of runs | varint | runs of pictures of one size and operating point |
-| each run | 4 varints | width, height, operating point, number of pictures |
-| lengths | varint each | bytes of each picture |
-| pictures | | one after another |
+| each run | 5 varints | width, height, operating point, number of pictures, bytes of its stream |
+| streams | | one after another |
 | checksum | 4 | CRC-32 of all before it, big endian |
 
+A run has one picture, or at most 256 of at most 2^18 pixels together, their sides made up to multiples of 4. Its
+pictures share one stream, and one of them is not decoded without the others. Each run is decoded by itself.
 A varint has 7 bits in each byte, the lowest first; all bytes but the last have the highest bit set.
 """
 
@@ -22,7 +23,7 @@ import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,14 +34,16 @@ from torch import nn
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError, shown
 from vvc_nnr.files import naming
+from vvc_nnr.filters.networks.autoencoder import COST_STEPS, CodedRun, longest_run
 from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder
-from vvc_nnr.filters.picture_codecs import BundledCodec
+from vvc_nnr.filters.networks.context_coding import STRIDE
+from vvc_nnr.filters.picture_codecs import BundledCodec, CodedPicture
 from vvc_nnr.filters.zoo import ARCHITECTURES, LoadedNetwork, constructed, network_tensors
 from vvc_nnr.network_file import stored_metadata
 
 Rgb: TypeAlias = NDArray[np.uint8]
 MAGIC = b"VNAE"
-VERSION = 1
+VERSION = 2
 MAX_SIDE, MAX_PIXELS = 1 << 14, 1 << 24
 """Of one picture."""
 _ALLOWED = f"must have 1 to {MAX_PIXELS} pixels, and sides of at most {MAX_SIDE}"
@@ -50,25 +53,22 @@ _MAX_VARINT_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class CodedStream:
-    """One picture of a file.
+class PictureRun:
+    """Pictures of one size and operating point that share a stream.
 
     Attributes:
         width: In pixels.
         height: In pixels.
         rate: The network's operating point.
-        data: What its decoder gets beside these.
+        n_pictures: How many.
+        data: Their stream.
     """
 
     width: int
     height: int
     rate: int
+    n_pictures: int
     data: bytes
-
-    @property
-    def format(self) -> tuple[int, int, int]:
-        """What pictures that are coded together share."""
-        return self.width, self.height, self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,17 @@ class PictureFile:
     Attributes:
         network_name: The network's name when it was written.
         network_id: The first 8 bytes of the SHA-256 of its tensors.
-        pictures: In their order.
+        runs: In their order.
     """
 
     network_name: str
     network_id: bytes
-    pictures: tuple[CodedStream, ...]
+    runs: tuple[PictureRun, ...]
+
+    @property
+    def n_pictures(self) -> int:
+        """How many pictures there are."""
+        return sum(run.n_pictures for run in self.runs)
 
     def to_bytes(self) -> bytes:
         """The file.
@@ -94,11 +99,10 @@ class PictureFile:
         name = self.network_name.encode("utf-8", "surrogateescape")
         if len(name) > _MAX_NAME_BYTES:
             raise InputError(f"network name {shown(self.network_name)}: must be at most {_MAX_NAME_BYTES} bytes")
-        runs = [(key, len(list(run))) for key, run in itertools.groupby(self.pictures, lambda each: each.format)]
-        numbers = [len(runs), *(number for key, count in runs for number in (*key, count))]
-        numbers += [len(picture.data) for picture in self.pictures]
+        heads = [(run.width, run.height, run.rate, run.n_pictures, len(run.data)) for run in self.runs]
+        numbers = [len(heads), *itertools.chain(*heads)]
         parts = [MAGIC, bytes([VERSION]), self.network_id, bytes([len(name)]), name, *map(_varint, numbers)]
-        body = b"".join([*parts, *(picture.data for picture in self.pictures)])
+        body = b"".join([*parts, *(run.data for run in self.runs)])
         return body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big")
 
     @classmethod
@@ -107,25 +111,26 @@ class PictureFile:
 
         Raises:
             BitstreamError: If it is no such file, or damaged.
-            UnsupportedError: If it is of a later version.
+            UnsupportedError: If it is of another version.
         """
         if data[: len(MAGIC)] != MAGIC:
             raise BitstreamError(f"no pictures of an autoencoder: begins with {data[:4]!r}, must be {MAGIC!r}")
         if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
-            raise UnsupportedError(f"version {data[len(MAGIC)]} of the picture file: must be {VERSION}")
+            raise UnsupportedError(
+                f"version {data[len(MAGIC)]} of the picture file: must be {VERSION}; encode the pictures again"
+            )
         body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
         if (
             len(data) < len(MAGIC) + 1 + _CHECKSUM_BYTES
             or zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") != checksum
         ):
-            raise BitstreamError("the checksum is not that of the file: damaged or cut short", field="checksum")
+            raise BitstreamError("the checksum at the end is not that of the bytes before it: damaged or cut short")
         reader = _Reader(body, len(MAGIC) + 1)
         network_id = reader.take(_ID_BYTES, "network")
         name = reader.take(reader.take(1, "name")[0], "name")
-        formats = [key for key, count in _runs(reader) for _ in range(count)]
-        sizes = [reader.varint("lengths") for _ in formats]
-        pictures = (CodedStream(*key, reader.take(n, "pictures")) for key, n in zip(formats, sizes, strict=True))
-        found = cls(name.decode("utf-8", "surrogateescape"), network_id, tuple(pictures))
+        heads = [_run_head(reader) for _ in range(reader.varint("number of runs"))]
+        runs = tuple(replace(run, data=reader.take(n_bytes, "streams")) for run, n_bytes in heads)
+        found = cls(name.decode("utf-8", "surrogateescape"), network_id, runs)
         reader.check_end()
         return found
 
@@ -158,20 +163,18 @@ class _Reader:
 
     def check_end(self) -> None:
         if self.n_left:
-            raise BitstreamError(f"{self.n_left} bytes behind the last picture", field="pictures")
+            raise BitstreamError(f"{self.n_left} bytes behind the last stream", field="streams")
 
 
-def _runs(reader: _Reader) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """Format and number of the pictures of each run; each picture has a byte at least in the rest of the file."""
-    n_pictures = 0
-    for _ in range(reader.varint("number of runs")):
-        width, height, rate, count = (reader.varint("run") for _ in range(4))
-        n_pictures += count
-        if not _is_allowed(width, height):
-            raise BitstreamError(f"a picture of {width}x{height}: {_ALLOWED}", field="run")
-        if n_pictures > reader.n_left:
-            raise BitstreamError(f"{n_pictures} pictures in {reader.n_left} bytes", field="run")
-        yield (width, height, rate), count
+def _run_head(reader: _Reader) -> tuple[PictureRun, int]:
+    """A run without its stream, and how many bytes that has."""
+    width, height, rate, n_pictures, n_bytes = (reader.varint("run") for _ in range(5))
+    if not _is_allowed(width, height):
+        raise BitstreamError(f"a picture of {width}x{height}: {_ALLOWED}", field="run")
+    most = _longest_run(width, height)
+    if not 1 <= n_pictures <= most:
+        raise BitstreamError(f"{n_pictures} pictures of {width}x{height}: must be 1 to {most}", field="run")
+    return PictureRun(width, height, rate, n_pictures, b""), n_bytes
 
 
 def _varint(value: int) -> bytes:
@@ -220,10 +223,10 @@ def encode_picture_file(network: LoadedNetwork, pictures: Sequence[Rgb], *, rate
         VvcNnrError: If the network gives NaN or infinity.
     """
     codec = BundledCodec(_checked_network(network), rate, effort)
-    coded = []
-    for shape, run in itertools.groupby(pictures, lambda each: each.shape):
+    coded: list[PictureRun] = []
+    for shape, same in itertools.groupby(pictures, lambda each: each.shape):
         _check_shape(shape)
-        coded += [CodedStream(shape[1], shape[0], rate, data) for data in codec.encode(np.stack(list(run)))]
+        coded += _picture_runs(codec, shape, codec.encode(np.stack(list(same))))
     return PictureFile(network.name, network_id(codec.network), tuple(coded)).to_bytes()
 
 
@@ -236,7 +239,7 @@ def decode_picture_file(data: bytes, network: LoadedNetwork) -> list[Rgb]:
 
     Raises:
         BitstreamError: If the file is damaged.
-        UnsupportedError: If it is of a later version.
+        UnsupportedError: If it is of another version.
         InputError: If another network coded it.
         VvcNnrError: If the network gives NaN or infinity.
     """
@@ -247,12 +250,48 @@ def decode_picture_file(data: bytes, network: LoadedNetwork) -> list[Rgb]:
             f"coded by the network {shown(file.network_name)} ({file.network_id.hex()}), not by {shown(network.name)} "
             f"({network_id(module).hex()}): name the file of the former"
         )
-    decoded: list[Rgb] = []
-    for (width, height, rate), run in itertools.groupby(file.pictures, lambda each: each.format):
+    return list(_decoded(file, module))
+
+
+def code_by_file(network_name: str, codec: BundledCodec, pictures: Rgb) -> list[CodedPicture]:
+    """Pictures uint8 RGB (N, H, W, 3) that went through a file, with the bytes that each takes in a file of many.
+
+    Those are its own bits and an equal part of all else in a file whose one run is full of pictures that take as much
+    (of a large picture, which has a run of its own: the bytes of its file). They do not depend on the other pictures.
+
+    Args:
+        network_name: The name that the file has.
+        codec: What codes them.
+        pictures: Of one size.
+
+    Raises:
+        InputError: If the network's name is too long.
+        ShapeError: If they are not of that form, or too large.
+        VvcNnrError: If the network gives NaN or infinity.
+    """
+    shape = pictures.shape[1:]
+    _check_shape(shape)
+    coded = codec.encode(pictures)
+    file = PictureFile(network_name, network_id(codec.network), tuple(_picture_runs(codec, shape, coded)))
+    decoded = _decoded(PictureFile.from_bytes(file.to_bytes()), codec.network)
+    n_full = _longest_run(shape[1], shape[0])
+    streams = [run.data for run in file.runs]
+    if n_full > 1:
+        streams = [bytes(-(-n_full * cost // (8 * COST_STEPS))) for run in coded for cost in run.costs]
+    full = [PictureRun(shape[1], shape[0], codec.rate, n_full, stream) for stream in streams]
+    sizes = [round(len(replace(file, runs=(run,)).to_bytes()) / n_full) for run in full]
+    return [CodedPicture(n_bytes, picture) for n_bytes, picture in zip(sizes, decoded, strict=True)]
+
+
+def _picture_runs(codec: BundledCodec, shape: tuple[int, ...], coded: Sequence[CodedRun]) -> Iterator[PictureRun]:
+    return (PictureRun(shape[1], shape[0], codec.rate, run.n_pictures, run.data) for run in coded)
+
+
+def _decoded(file: PictureFile, network: BundledAutoencoder) -> Iterator[Rgb]:
+    for run in file.runs:
         with _as_damage():
-            codec = BundledCodec(module, rate)
-        decoded.extend(codec.decode([each.data for each in run], width, height))
-    return decoded
+            codec = BundledCodec(network, run.rate)
+        yield from codec.decode([CodedRun(run.n_pictures, run.data)], run.width, run.height)
 
 
 @contextmanager
@@ -275,6 +314,11 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise ShapeError(f"a picture of shape {shape}: must be (H, W, 3)")
     if not _is_allowed(shape[1], shape[0]):
         raise ShapeError(f"a picture of {shape[1]}x{shape[0]}: {_ALLOWED}")
+
+
+def _longest_run(width: int, height: int) -> int:
+    """How many pictures of a size share a stream at most."""
+    return longest_run(height + -height % STRIDE, width + -width % STRIDE)
 
 
 def _is_allowed(width: int, height: int) -> bool:

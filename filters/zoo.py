@@ -285,7 +285,7 @@ def load_filter(
     """A network that filters pictures; raises as `load_network`, and InputError for an autoencoder."""
     loaded = load_network(name_or_path, arch=arch, layout=layout)
     if loaded.layout is None:
-        raise InputError(f"{name_or_path}: holds an {_architecture(loaded.network)}; must be an in-loop filter")
+        raise InputError(f"{name_or_path}: holds {_kind(loaded.network)}; must be an in-loop filter")
     return loaded
 
 
@@ -298,7 +298,7 @@ def load_inloop_filter(name_or_path: str | Path) -> InLoopNetwork:
         path = _find(name)
         network = build_network(read_network_file(path), str(path))
     if not isinstance(network, InLoopNetwork):
-        raise InputError(f"{name_or_path}: holds an {_architecture(network)}; must be an in-loop filter")
+        raise InputError(f"{name_or_path}: holds {_kind(network)}; must be an in-loop filter")
     return network
 
 
@@ -329,9 +329,7 @@ def load_autoencoder(name_or_path: str | Path) -> Autoencoder:
     """An autoencoder with a factorised prior; raises as `load_network`, and InputError for other networks."""
     network = load_network(name_or_path).network
     if not isinstance(network, Autoencoder):
-        raise InputError(
-            f"{name_or_path}: holds an {_architecture(network)}; must be an autoencoder with a factorised prior"
-        )
+        raise InputError(f"{name_or_path}: holds {_kind(network)}; must be an autoencoder with a factorised prior")
     return network
 
 
@@ -459,6 +457,12 @@ def _unknown_architecture(stored: StoredNetwork, where: str) -> str:
 def _architecture(network: nn.Module) -> str:
     known = (name for name, kind in ARCHITECTURES.items() if isinstance(network, kind))
     return next(known, type(network).__name__)
+
+
+def _kind(network: nn.Module) -> str:
+    """Such as "an inloop-filter"."""
+    found = _architecture(network)
+    return f"{'an' if found[0] in 'aeiouAEIOU' else 'a'} {found}"
 
 
 def constructed(architecture: str, config_json: str, where: str) -> Network:

@@ -172,8 +172,8 @@ def _scores(values: list[float]) -> PlaneScores:
     return PlaneScores(values[0], *values[1:]) if len(values) == 3 else PlaneScores(values[0], None, None)
 
 
-_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_SMALLEST_SIDE = SSIM_WINDOW << (len(_WEIGHTS) - 1)
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_SMALLEST_SIDE = SSIM_WINDOW << (len(MS_SSIM_WEIGHTS) - 1)
 
 
 def ms_ssim(reference: Plane, decoded: Plane, *, bit_depth: int) -> float:
@@ -193,11 +193,11 @@ def ms_ssim(reference: Plane, decoded: Plane, *, bit_depth: int) -> float:
     data_range = float((1 << bit_depth) - 1)
     a, b = reference.astype(np.float64), decoded.astype(np.float64)
     factors: list[float] = []
-    for weight in _WEIGHTS:
+    for weight in MS_SSIM_WEIGHTS:
         if factors:
             a, b = _halved(a), _halved(b)
         whole, structure = _scale_means(a, b, data_range)
-        is_last = len(factors) == len(_WEIGHTS) - 1
+        is_last = len(factors) == len(MS_SSIM_WEIGHTS) - 1
         factors.append(max(whole if is_last else structure, 0.0) ** weight)
     return math.prod(factors)
 

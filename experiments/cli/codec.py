@@ -20,7 +20,7 @@ from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters,
 from vvc_nnr.codec.vvc_stream import VvcStream, changed_statements, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
-from vvc_nnr.experiments.cli.kinds import FOLDER, NATURAL, POSITIVE, QP, SIZE, THREADS, OutputPath
+from vvc_nnr.experiments.cli.kinds import EFFORT, FOLDER, NATURAL, POSITIVE, QP, SIZE, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import EncoderFlags, RawFlags, VideoFlags, source_of
 from vvc_nnr.files import AtomicFile, make_folder, naming, read_bytes, write_file
 from vvc_nnr.filters.bundled import network_path, zoo_path
@@ -149,7 +149,7 @@ class ImageEncode(Command):
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     network: str
     rate: Annotated[int, NATURAL] = 0
-    effort: Annotated[int, NATURAL] = 0
+    effort: Annotated[int, EFFORT] = 0
 
     def run(self) -> Outcome:
         """Writes the file.
@@ -202,8 +202,8 @@ class ImageDecode(Command):
         data = read_bytes(self.input)
         with naming(self.input):
             file = PictureFile.from_bytes(data)
-            if self.output is not None and len(file.pictures) != 1:
-                raise InputError(f"holds {_counted(len(file.pictures))}: give --out-dir in the place of -o")
+            if self.output is not None and file.n_pictures != 1:
+                raise InputError(f"holds {_counted(file.n_pictures)}: give --out-dir in the place of -o")
             if self.network is None and zoo_path(file.network_name) is None:
                 raise InputError(f"coded by the network {shown(file.network_name)}: give its file by --network")
         network = load_network(self.network or file.network_name)

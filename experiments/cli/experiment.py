@@ -324,14 +324,16 @@ class EndToEnd(Experiment):
     options: Annotated[EndToEndOptions, END_FLAGS.arg] = field(default_factory=EndToEndOptions)
 
     def _plan(self) -> list[dict[str, object]]:
-        units = plan_end_to_end(self._pictures().images, self.options, execution=self.execution)
+        with END_FLAGS.as_typed():
+            units = plan_end_to_end(self._pictures().images, self.options, execution=self.execution)
         return [unit.plan() for unit in units]
 
     def _run(self) -> tuple[Mapping[str, Table], str]:
         pictures = self._pictures()
-        tables = run_end_to_end(
-            pictures.images, pictures.names, self.out, self.options, gather_provenance(), execution=self.execution
-        )
+        with END_FLAGS.as_typed():
+            tables = run_end_to_end(
+                pictures.images, pictures.names, self.out, self.options, gather_provenance(), execution=self.execution
+            )
         return tables, pictures.origin if self.images is not None else f"{pictures.origin}, of {default_origin()}"
 
     def _pictures(self) -> SmallPictures:

@@ -30,7 +30,7 @@ VTM_FILTERS_NOTE = (
 )
 """VTM has no presets."""
 IMAGE_AVERAGING = "mean of the images' scores"
-IMAGE_RATE = "bytes of the coded images, without the bytes of the network"
+IMAGE_RATE = "bytes of the coded images (of autoencoders of this package: in a file of many), not of the network"
 
 
 @dataclass(frozen=True, slots=True)

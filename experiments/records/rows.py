@@ -193,7 +193,8 @@ class ImageRow:
         setting: The format's quality (and subsampling), or the name of the network.
         weights: Which weights of the network, as `ToolRow.weights`; "none" for files.
         network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, empty for files.
-        n_bytes: Bytes that are counted for the image, or as many as they are estimated to be.
+        n_bytes: Bytes that are counted for the image, or as many as they are estimated to be; of an autoencoder of this
+            package, those that it takes in a file of many images of its size (`code_by_file`).
         bpp: Bits per pixel, 8 * n_bytes / (width * height).
         psnr_db: PSNR in dB over the three channels together, peak 255, inf for identical images.
         ssim: SSIM, mean over the three channels.

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from vvc_nnr.codec.image_formats import RATES, encoder_versions, image_codings
+from vvc_nnr.codec.image_formats import RATES, encoder_versions
 from vvc_nnr.experiments.plots import end_to_end_figure
 from vvc_nnr.experiments.records.provenance import IMAGE_AVERAGING, IMAGE_RATE, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ImageRow
@@ -44,7 +44,7 @@ from vvc_nnr.files import make_folder
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.units import IN_THIS_PROCESS, ExecutorOptions, UnitsError, share_of
 
-SETTLED_OF_IMAGES = ("subsampling", *(f"{each}_encoder" for each in RATES))
+SETTLED_OF_IMAGES = ("subsampling", "formats_effort", *(f"{each}_encoder" for each in RATES))
 """What has to be the same in every end-to-end run in one folder; all else adds rows, or changes none."""
 
 
@@ -170,7 +170,7 @@ class _ImageWork:
             note_networks(self.folder / IMAGE_NETWORKS, states, self.header, earlier)
         experiment = EndToEndExperiment(states, self.options)
         names = [name for name, _ in self.named]
-        place_of = experiment.place_of(names, image_codings(self.options.formats, self.options.subsampling))
+        place_of = experiment.place_of(names, self.options.codings())
         pictures = place.units / f"images_{unit_key(self.inputs)}.npz"
         errors: list[UnitsError] = []
         for units in image_units(sizes_of([picture for _, picture in self.named]), self.options, self.networks):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vvc_nnr.codec.image_formats import ImageFormat, JpegSubsampling, image_codings
+from vvc_nnr.codec.image_formats import FormatEffort, ImageCoding, ImageFormat, JpegSubsampling, image_codings
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.weights import Compression, check_once
 from vvc_nnr.experiments.runs.networks import (
@@ -57,6 +57,8 @@ class EndToEndOptions:
             Default: 48, of autoencoders of your own 24.
         formats: Whose files stand beside them: jpeg, webp, avif, jpeg2000, jpegxl.
         subsampling: Chroma format of JPEG and AVIF.
+        formats_effort: How long encoders of formats try: as they do by themselves, or "best": AVIF at speed 0, WebP by
+            method 6, JPEG XL at effort 9.
         stride: What the sides of a network's pictures must be multiples of; default: as it says, else found by trying.
         rates: Operating points of networks that have several, from 0 at the lowest rate on. Default: all.
         effort: How long the encoders of networks with a context prior search for fewer bits, 0 to 3.
@@ -74,6 +76,7 @@ class EndToEndOptions:
     n_crops: int | None = None
     formats: tuple[ImageFormat, ...] = FORMATS
     subsampling: JpegSubsampling = "444"
+    formats_effort: FormatEffort = "usual"
     stride: int | None = None
     rates: Sequence[int] | None = None
     effort: int = 0
@@ -81,10 +84,14 @@ class EndToEndOptions:
     def __post_init__(self) -> None:
         check_once(self.compressions)
         check_photographs(self.compressions, self.photographs, self.n_crops)
-        image_codings(self.formats, self.subsampling)
+        self.codings()
         check_effort(self.effort)
         if self.rates is not None and (not self.rates or len(set(self.rates)) < len(self.rates)):
             raise InputError(f"rates {', '.join(map(str, self.rates)) or 'none'}: each must be there once")
+
+    def codings(self) -> list[ImageCoding]:
+        """Each format with each of its rates; raises as `image_codings`."""
+        return image_codings(self.formats, self.subsampling, self.formats_effort)
 
     def given(self, modules: Sequence[LoadedNetwork] = ()) -> list[GivenNetwork]:
         """The autoencoders, and those of the caller's own beside them.

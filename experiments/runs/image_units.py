@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from vvc_nnr.codec.image_formats import (
     TITLES,
+    FormatEffort,
     ImageCoding,
     ImageFormat,
     encode_at_bpp,
     encode_set,
-    image_codings,
 )
 from vvc_nnr.experiments.records.rows import ImageMethod, ImageRow, point_name
 from vvc_nnr.experiments.records.unit_rows import UnitRows
@@ -34,14 +34,21 @@ from vvc_nnr.experiments.runs.network_units import UnitSetup
 from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
 from vvc_nnr.files import write_file
 from vvc_nnr.filters.inference.torch import torch_threads
+from vvc_nnr.filters.picture_codecs import BundledCodec, CodedPicture
+from vvc_nnr.filters.picture_file import code_by_file
 from vvc_nnr.filters.zoo import n_parameters
 from vvc_nnr.sequences.metrics import ms_ssim_rgb, psnr_db, ssim_rgb
 
 MAX_GROUP_PIXELS = 1 << 18
 """Pixels that go through a network at once at most, so that memory does not grow with the set."""
+MAX_SEARCHED_PIXELS = 1 << 14
+"""Likewise where an encoder searches."""
 UNIT_S = 10.0
 """At least so long a unit takes, where there are as many pictures."""
-_ENCODE_S: Mapping[ImageFormat, float] = {"jpeg": 0.02, "webp": 0.12, "avif": 1.4, "jpeg2000": 0.4, "jpegxl": 1.5}
+_ENCODE_S: Mapping[FormatEffort, Mapping[ImageFormat, float]] = {
+    "usual": {"jpeg": 0.02, "webp": 0.12, "avif": 1.4, "jpeg2000": 0.4, "jpegxl": 1.5},
+    "best": {"jpeg": 0.02, "webp": 0.2, "avif": 50.0, "jpeg2000": 0.4, "jpegxl": 10.0},
+}
 _SCORE_S = 0.9
 _PARAMETER_S = 2.4e-6
 """For a million pixels on one core, measured: a file, its decoding with the scores, and a network by its parameters."""
@@ -76,6 +83,13 @@ class _Coder(NamedTuple):
     def name(self) -> str:
         """The network's, with the point."""
         return point_name(self.state.row.network, self.point.number, self.point.effort)
+
+    def code(self, pictures: Picture) -> list[CodedPicture]:
+        """Pictures of one size, encoded and decoded; by a network of this package in a file."""
+        codec = self.point.codec
+        if isinstance(codec, BundledCodec):
+            return code_by_file(self.state.row.network, codec, pictures)
+        return codec.code(pictures)
 
     def key(self, image: str) -> Key:
         """What the row of an image is about."""
@@ -150,12 +164,15 @@ def image_units(sizes: Sequence[tuple[int, int]], options: EndToEndOptions, netw
         names += [point_name(network.name, point.number, point.effort) for point in points]
         picture_s = _SCORE_S + n_parameters(network.any_state.network) * _PARAMETER_S
         picture_s += 0 if points[0].number is None else _CONTEXT_S[options.effort]
-        groups = [(count, picture_s * sum(millions[start : start + count])) for start, count in _groups(sizes)]
+        groups = [
+            (count, picture_s * sum(millions[start : start + count]))
+            for start, count in _groups(sizes, points[0].effort)
+        ]
         for name, weights in itertools.product(names[-len(points) :], network.weights(options.compressions)):
             first += [ImageUnit(name, weights, (), *part) for part in _parts(groups)]
     for format in options.formats:
-        codings = tuple(image_codings((format,), options.subsampling))
-        encode_s = _ENCODE_S[format]
+        codings = tuple(each for each in options.codings() if each.format == format)
+        encode_s = _ENCODE_S[options.formats_effort][format]
         curve_s = len(codings[0].curve) * (_SCORE_S + len(codings) * encode_s)
         title = TITLES[format]
         parts = _parts((1, each * curve_s) for each in millions)
@@ -179,11 +196,14 @@ def _parts(pieces: Iterable[tuple[int, float]]) -> Iterator[tuple[int, int, floa
         yield start, count, cost_s
 
 
-def _groups(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """First picture and number of pictures of neighbours of one size, few enough to go through a network at once."""
-    start = 0
+def _groups(sizes: Sequence[tuple[int, int]], effort: int) -> Iterator[tuple[int, int]]:
+    """First picture and number of pictures of neighbours of one size, few enough to go through a network at once.
+
+    Those that a search takes long for are few, so that little is lost when a run is ended.
+    """
+    start, pixels = 0, MAX_SEARCHED_PIXELS if effort else MAX_GROUP_PIXELS
     for (height, width), same in itertools.groupby(sizes):
-        n_same, step = len(list(same)), max(1, MAX_GROUP_PIXELS // (height * width))
+        n_same, step = len(list(same)), max(1, pixels // (height * width))
         yield from ((start + first, min(step, n_same - first)) for first in range(0, n_same, step))
         start += n_same
 
@@ -371,9 +391,9 @@ def _file_rows(quality: int, codings: Sequence[ImageCoding], named: Sequence[Nam
 
 def _autoencoder_rows(coder: _Coder, named: Sequence[Named]) -> Iterator[ImageRow]:
     """Yields the rows of each group of pictures; a unit has whole groups: rounding may depend on a network's batch."""
-    for start, count in _groups(sizes_of([picture for _, picture in named])):
+    for start, count in _groups(sizes_of([picture for _, picture in named]), coder.point.effort):
         group = named[start : start + count]
-        coded = coder.point.codec.code(np.stack([picture for _, picture in group]))
+        coded = coder.code(np.stack([picture for _, picture in group]))
         for (name, picture), each in zip(group, coded, strict=True):
             yield _image_row(coder.key(name), each.n_bytes, picture, _scores(picture, each.picture))
 

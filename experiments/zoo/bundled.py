@@ -100,11 +100,11 @@ class AutoencoderRow:
         pictures = np.stack(small.images)
 
         def evaluate(module: Autoencoder) -> Metrics:
-            streams = encode_pictures(module, pictures)
+            runs = encode_pictures(module, pictures)
             height, width = pictures.shape[1:3]
-            decoded = decode_pictures(module, streams, width, height)
+            decoded = decode_pictures(module, runs, width, height)
             scores = [psnr_db(p, d, bit_depth=8) for p, d in zip(pictures, decoded, strict=True)]
-            bpp = 8 * sum(map(len, streams)) / (len(pictures) * height * width)
+            bpp = 8 * sum(len(run.data) for run in runs) / (len(pictures) * height * width)
             return Metrics(bpp=bpp, psnr_db=float(np.mean(scores)))
 
         return module_subject(load_autoencoder(self.name), "bundled", small.origin, evaluate)

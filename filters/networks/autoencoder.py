@@ -7,12 +7,14 @@
 Each latent channel has its own distribution, a mixture of logistics that is learned with the network (a
 factorised prior). What codes the bytes are not those floats but integer tables made from them once, after
 training, and stored with the network. `encode_pictures` writes pictures as bytes, and `decode_pictures` starts from
-nothing else.
+nothing else. Pictures of one size go into one stream, a run of them, as if they were one picture: side by side.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,6 +167,46 @@ _SEAL = (1 << 32) - 1
 _SPARE_BITS = 512
 """By so much the bits that symbols take may be above those of their stream: its zeros at the end are not written."""
 Symbols = NDArray[np.int32]
+RUN_PICTURES, RUN_PIXELS = 256, 1 << 18
+"""Of pictures in one stream at most, whose sides are multiples of 4; one picture may have more pixels."""
+COST_STEPS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class CodedRun:
+    """Pictures of one size in one stream.
+
+    Attributes:
+        n_pictures: How many.
+        data: The stream; it holds the latents and nothing else: the decoder must know number and size of the pictures.
+        costs: What each picture takes of it, in 2**-16 bit; empty if not known.
+    """
+
+    n_pictures: int
+    data: bytes
+    costs: tuple[int, ...] = ()
+
+
+def longest_run(height: int, width: int) -> int:
+    """How many pictures of a size, its sides multiples of 4, go into one stream at most."""
+    return max(1, min(RUN_PICTURES, RUN_PIXELS // (height * width)))
+
+
+def runs_of(n_pictures: int, height: int, width: int) -> Iterator[slice]:
+    """Which of so many pictures of one size go into one stream."""
+    step = longest_run(height, width)
+    return (slice(begin, begin + step) for begin in range(0, n_pictures, step))
+
+
+def byte_shares(n_bytes: int, costs: Sequence[int]) -> list[int]:
+    """How many of a number of bytes are for each picture, by what it costs; their sum is that number.
+
+    >>> byte_shares(10, [256, 512, 512])
+    [2, 4, 4]
+    """
+    ends = [0, *itertools.accumulate(costs)]
+    shared = [n_bytes * end // max(1, ends[-1]) for end in ends]
+    return [end - begin for begin, end in itertools.pairwise([*shared[:-1], n_bytes])]
 
 
 def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -202,16 +244,17 @@ class LatentCoder:
             raise InputError("entropy tables must be positive and sum to 2**16: was the network trained to its end?")
         self._radius = frequencies.shape[1] // 2
         probabilities = frequencies.astype(np.float64) / (1 << PRECISION_BITS)
-        self._costs = least_costs(frequencies, PRECISION_BITS)
+        self._least_costs = least_costs(frequencies, PRECISION_BITS)
+        self._costs = symbol_costs(frequencies, PRECISION_BITS)
         self._stream = stream_coders()
         self._models = [self._stream.model.Categorical(p, perfect=False) for p in probabilities]
 
     def encode(self, latent: Symbols) -> bytes:
         """The bytes of a latent (n_channels, H, W), values clipped to the tables' range."""
         coder = self._stream.queue.RangeEncoder()
-        symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        symbols = self._symbols(latent)
         least_bits = 0
-        for channel, model, costs in zip(symbols, self._models, self._costs, strict=True):
+        for channel, model, costs in zip(symbols, self._models, self._least_costs, strict=True):
             coder.encode(channel.ravel(), model)
             least_bits += int(costs[channel].sum())
         return stream_bytes(coder, least_bits)
@@ -228,7 +271,7 @@ class LatentCoder:
         out = np.empty((len(self._models), height, width), np.int32)
         least_bits = 0
         try:
-            for channel, model, costs in zip(out, self._models, self._costs, strict=True):
+            for channel, model, costs in zip(out, self._models, self._least_costs, strict=True):
                 channel[:] = coder.decode(model, height * width).reshape(height, width)
                 least_bits += int(costs[channel].sum())
                 check_length(data, least_bits)
@@ -237,6 +280,24 @@ class LatentCoder:
         if self.encode(out - self._radius) != data:
             raise BitstreamError("the bytes are not those of any latent of this size: damaged or too long")
         return out - np.int32(self._radius)
+
+    def encode_run(self, latents: Symbols) -> CodedRun:
+        """The stream of latents (N, n_channels, H, W)."""
+        costs = np.zeros(len(latents), np.int64)
+        for channel, table in zip(self._symbols(latents).swapaxes(0, 1), self._costs, strict=True):
+            costs += table[channel].sum(axis=(1, 2))
+        beside = np.moveaxis(latents, 0, -2)
+        data = self.encode(beside.reshape(*beside.shape[:2], -1))
+        return CodedRun(len(latents), data, tuple(costs.tolist()))
+
+    def decode_run(self, run: CodedRun, height: int, width: int) -> Symbols:
+        """The latents (N, n_channels, height, width) of a stream; raises as `decode`."""
+        beside = self.decode(run.data, height, run.n_pictures * width)
+        return np.moveaxis(beside.reshape(len(beside), height, run.n_pictures, width), -2, 0)
+
+    def _symbols(self, latent: Symbols) -> Symbols:
+        symbols: Symbols = (np.clip(latent, -self._radius, self._radius) + self._radius).astype(np.int32)
+        return symbols
 
 
 def stream_coders() -> Any:
@@ -259,6 +320,13 @@ def least_costs(frequencies: NDArray[np.integer], precision_bits: int) -> NDArra
     """Whole bits that symbols of these frequencies, in units of 2**-precision_bits, take at least."""
     _, n_digits = np.frexp(frequencies.astype(np.float64))
     return precision_bits - n_digits.astype(np.int64)
+
+
+def symbol_costs(frequencies: NDArray[np.integer], precision_bits: int) -> NDArray[np.int64]:
+    """About what symbols of these frequencies, in units of 2**-precision_bits, take, in 2**-16 bit."""
+    bits = precision_bits - np.log2(frequencies.astype(np.float64))
+    costs: NDArray[np.int64] = np.rint(COST_STEPS * bits).astype(np.int64)
+    return costs
 
 
 def stream_bytes(coder: Any, least_bits: int) -> bytes:
@@ -301,11 +369,10 @@ def words_of_bytes(data: bytes) -> NDArray[np.uint32]:
 
 
 Pictures = NDArray[np.uint8]
-BATCH = 100
 
 
-def encode_pictures(network: Autoencoder, pictures: Pictures) -> list[bytes]:
-    """One stream per picture; it holds the latent and nothing else, so the decoder must know the picture's size.
+def encode_pictures(network: Autoencoder, pictures: Pictures) -> list[CodedRun]:
+    """Streams of as many pictures each as may be.
 
     Args:
         network: The trained autoencoder.
@@ -318,13 +385,13 @@ def encode_pictures(network: Autoencoder, pictures: Pictures) -> list[bytes]:
     """
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
         raise ShapeError(f"pictures must be uint8 (N, H, W, 3), got {pictures.dtype} {pictures.shape}")
-    if pictures.shape[1] % 4 or pictures.shape[2] % 4:
-        raise ShapeError(f"pictures of {pictures.shape[2]}x{pictures.shape[1]}: sides must be multiples of 4")
+    if any(not side or side % 4 for side in pictures.shape[1:3]):
+        raise ShapeError(f"pictures of {pictures.shape[2]}x{pictures.shape[1]}: sides must be positive multiples of 4")
     coder = _coder(network)
-    return [coder.encode(latent) for batch in _batches(pictures) for latent in _latents(network, batch)]
+    return [coder.encode_run(_latents(network, pictures[part])) for part in runs_of(*pictures.shape[:3])]
 
 
-def decode_pictures(network: Autoencoder, streams: Sequence[bytes], width: int, height: int) -> Pictures:
+def decode_pictures(network: Autoencoder, runs: Sequence[CodedRun], width: int, height: int) -> Pictures:
     """The pictures of their streams, uint8 RGB (N, height, width, 3).
 
     Raises:
@@ -337,19 +404,12 @@ def decode_pictures(network: Autoencoder, streams: Sequence[bytes], width: int, 
         raise ShapeError(f"pictures of {width}x{height}: sides must be positive multiples of 4")
     coder = _coder(network)
     out = [np.empty((0, height, width, 3), np.uint8)]  # no more than what has been decoded, whatever is claimed
-    for begin in range(0, len(streams), BATCH):
-        latents = [coder.decode(s, height // 4, width // 4) for s in streams[begin : begin + BATCH]]
-        out.append(_pictures(network, np.stack(latents)))
+    out += (_pictures(network, coder.decode_run(run, height // 4, width // 4)) for run in runs)
     return np.concatenate(out)
 
 
 def _coder(network: Autoencoder) -> LatentCoder:
     return LatentCoder(network.frequencies.cpu().numpy())
-
-
-def _batches(pictures: Pictures) -> Iterator[Pictures]:
-    for begin in range(0, len(pictures), BATCH):
-        yield pictures[begin : begin + BATCH]
 
 
 def _latents(network: Autoencoder, pictures: Pictures) -> NDArray[np.int32]:
@@ -362,7 +422,7 @@ def _latents(network: Autoencoder, pictures: Pictures) -> NDArray[np.int32]:
 
 def _pictures(network: Autoencoder, latents: NDArray[np.int32]) -> Pictures:
     with torch.inference_mode():
-        output = network.eval().synthesise(torch.from_numpy(latents).float())
+        output = network.eval().synthesise(torch.from_numpy(np.ascontiguousarray(latents)).float())
     _check_finite(output)
     samples = torch.round(output.clamp(0, 1) * 255).to(torch.uint8)
     return samples.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,6 +1,7 @@
 """Pictures as bytes by an autoencoder with a context prior, and back.
 
-The decoder computes each half group's distributions from the latents before it, decodes that half group, and so on.
+The decoder computes each half group's distributions from the latents before it, decodes that half group, and so on,
+of all pictures of a run at once. In their stream they lie side by side, as if they were one picture.
 It does so in float64 on whole numbers, which is exact: the same bytes on every processor and with any number of
 threads (see `latent_context.py`). What it makes of the latents, the picture, is computed in float32.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,10 +20,13 @@ from torch import Tensor
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks.autoencoder import (
+    CodedRun,
     check_length,
     least_costs,
+    runs_of,
     stream_bytes,
     stream_coders,
+    symbol_costs,
     words_of_bytes,
 )
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
@@ -38,8 +42,7 @@ from vvc_nnr.filters.networks.latent_search import STEPS, searched_latents
 Pictures: TypeAlias = NDArray[np.uint8]
 Latents: TypeAlias = NDArray[np.int32]
 STRIDE = 4
-_BATCH, _BATCH_PIXELS = 100, 1 << 18
-_SYMBOLS_AT_ONCE = 4096
+_SYMBOLS_AT_ONCE = 512
 _STRIP_SQUARES, _FIRST_SQUARES = 1 << 14, 1 << 12
 _REACH = 2
 """Rows above and below that a distribution depends on."""
@@ -64,57 +67,69 @@ class ContextCoder:
         self._stream = stream_coders()
         self._symbols = self._stream.model.Categorical(perfect=False)
 
-    def encode(self, latents: Latents, rate: int) -> list[bytes]:
-        """The bytes of each latent of (N, n_latents, H, W), values in -127..127."""
-        coders = [self._stream.queue.RangeEncoder() for _ in latents]
-        least_bits = [0] * len(latents)
+    def encode(self, latents: Latents, rate: int) -> CodedRun:
+        """The stream of latents (N, n_latents, H, W), values in -127..127."""
+        writer = _RunWriter(self._stream.queue.RangeEncoder())
+        costs = np.zeros(len(latents), np.int64)
         known = torch.from_numpy(latents).double()
+        numbers = torch.arange(len(latents))[:, None, None, None].expand(-1, 1, *latents.shape[2:])
         for group, half in self._order():
             channels, squares = self._context.channels(group), _squares(known, half)
             indices = torch.cat([*self._indices(known, rate, group, half)], dim=-1)
-            for place, (coder, latent) in enumerate(zip(coders, latents, strict=True)):
-                symbols = (latent[channels, squares.numpy()].ravel() + RADIUS).astype(np.int32)
-                for part, frequencies in _in_parts(indices[place]):
-                    coder.encode(symbols[part], self._symbols, _probabilities(frequencies))
-                    least_bits[place] += _least_bits(frequencies, symbols[part])
-        return [stream_bytes(coder, bits) for coder, bits in zip(coders, least_bits, strict=True)]
+            symbols = (_beside(known[:, channels], squares).flatten() + RADIUS).to(torch.int32).numpy()
+            owners = _beside(numbers, squares).expand(channels.stop - channels.start, -1).flatten().numpy()
+            for part, frequencies in _in_parts(indices):
+                chosen = writer.write(symbols[part], self._symbols, frequencies)
+                np.add.at(costs, owners[part], symbol_costs(chosen, PROBABILITY_BITS))
+        return CodedRun(len(latents), writer.to_bytes(), tuple(costs.tolist()))
 
-    def decode(self, streams: Sequence[bytes], height: int, width: int, rate: int) -> Latents:
-        """The latents (N, n_latents, height, width) of their bytes.
+    def decode(self, run: CodedRun, height: int, width: int, rate: int) -> Latents:
+        """The latents (N, n_latents, height, width) of a stream.
 
-        There is no checksum: damaged bytes are refused or another latent's.
+        There is no checksum: damaged bytes are refused or other latents'.
 
         Raises:
-            BitstreamError: If the bytes are not those that `encode` writes for any such latent.
+            BitstreamError: If the bytes are not those that `encode` writes for any such latents.
         """
-        readers = [_StreamReader(data, self._stream.queue.RangeDecoder(words_of_bytes(data))) for data in streams]
-        known = torch.zeros(len(streams), self._n_latents, height, width, dtype=torch.float64)
+        data = bytes(run.data)
+        writer = _RunWriter(self._stream.queue.RangeEncoder())  # of the same bytes
+        decoder = self._stream.queue.RangeDecoder(words_of_bytes(data))
+        known = torch.zeros(run.n_pictures, self._n_latents, height, width, dtype=torch.float64)
+
+        def decoded(indices: Tensor) -> Iterator[NDArray[np.int32]]:
+            for _, frequencies in _in_parts(indices):
+                try:
+                    symbols: NDArray[np.int32] = decoder.decode(self._symbols, _probabilities(frequencies))
+                except (AssertionError, ValueError) as error:
+                    raise BitstreamError(f"the latent does not decode: {error}") from error
+                writer.write(symbols, self._symbols, frequencies)
+                check_length(data, writer.least_bits)
+                yield symbols
+
         for group, half in self._order():
             channels, squares = self._context.channels(group), _squares(known, half)
             strips: list[Tensor] = []
-            symbols: list[list[NDArray[np.int32]]] = [[] for _ in streams]
+            found = [np.empty(0, np.int32)]
             for strip in self._indices(known, rate, group, half):
-                strips.append(strip[:, :, :, 1:])
-                for reader, own, found in zip(readers, strip[:, :, :, :1], symbols, strict=True):
-                    found += self._decoded(reader, own)  # at once: bytes that end too early are known before all strips
-            for reader, own, found, latent in zip(readers, torch.cat(strips, dim=-1), symbols, known, strict=True):
-                found += self._decoded(reader, own)
-                values = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *found]) - RADIUS)
-                latent[channels, squares] = values.to(latent.dtype).view(channels.stop - channels.start, -1)
-        latents = known.to(torch.int32).numpy()
-        if self.encode(latents, rate) != [bytes(data) for data in streams]:
+                strips.append(strip[:, :, 1:])
+                found += decoded(strip[:, :, :1])  # at once: bytes that end too early are known before all strips
+            found += decoded(torch.cat(strips, dim=-1))
+            values = torch.from_numpy(np.concatenate(found) - RADIUS).to(known.dtype)
+            beside = known.movedim(0, -2)
+            beside[channels, _of_all(squares, known)] = values.view(channels.stop - channels.start, -1)
+        if writer.to_bytes() != data:
             raise BitstreamError("the bytes are not those of any latent of this size: damaged or too long")
-        return latents
+        return known.to(torch.int32).numpy()
 
     def _order(self) -> Iterator[tuple[int, int]]:
         return ((group, half) for group in range(len(self._context.sizes)) for half in (0, 1))
 
     def _indices(self, known: Tensor, rate: int, group: int, half: int) -> Iterator[Tensor]:
-        """Strip by strip the indices (N, 3, K, c, n) of means, scales and weights at the half group's n squares."""
+        """Strip by strip the indices (3, K, c, n) of means, scales and weights at the half group's squares."""
         squares = _squares(known, half)
         for rows in _strips(known):
             with torch.inference_mode():
-                yield self._strip(known, rate, group, half, rows)[..., squares[rows.start : rows.stop]]
+                yield _beside(self._strip(known, rate, group, half, rows), squares[rows.start : rows.stop])
 
     def _strip(self, known: Tensor, rate: int, group: int, half: int, rows: range) -> Tensor:
         """Indices (N, 3, K, c, rows, W) of some rows, from those and the rows that they depend on."""
@@ -126,33 +141,39 @@ class ContextCoder:
         indices = torch.stack([mixture.means, mixture.scales, mixture.weights], dim=1)
         return indices[..., above : above + len(rows), :].to(torch.int32)
 
-    def _decoded(self, reader: _StreamReader, indices: Tensor) -> list[NDArray[np.int32]]:
-        """The next symbols of a stream, in parts, whose indices are (3, K, c, n)."""
-        found = []
-        for _, frequencies in _in_parts(indices):
-            try:
-                symbols: NDArray[np.int32] = reader.decoder.decode(self._symbols, _probabilities(frequencies))
-            except (AssertionError, ValueError) as error:
-                raise BitstreamError(f"the latent does not decode: {error}") from error
-            reader.least_bits += _least_bits(frequencies, symbols)
-            check_length(reader.data, reader.least_bits)
-            found.append(symbols)
-        return found
-
 
 @dataclass(slots=True, eq=False)
-class _StreamReader:
-    """A stream, its decoder, and the bits that its symbols so far take at least."""
+class _RunWriter:
+    """A stream that is being written, and the bits that its symbols so far take at least."""
 
-    data: bytes
-    decoder: Any
-    least_bits: int = 0
+    encoder: Any
+    least_bits: int = field(default=0, init=False)
+
+    def write(self, symbols: NDArray[np.int32], model: Any, frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Appends symbols, each with frequencies of its own; the frequencies of those that were written."""
+        self.encoder.encode(symbols, model, _probabilities(frequencies))
+        chosen: NDArray[np.int64] = np.take_along_axis(frequencies, symbols[:, None], 1)[:, 0]
+        self.least_bits += int(least_costs(chosen, PROBABILITY_BITS).sum())
+        return chosen
+
+    def to_bytes(self) -> bytes:
+        return stream_bytes(self.encoder, self.least_bits)
 
 
 def _squares(latent: Tensor, half: int) -> Tensor:
     """Which squares (H, W) a half group is at."""
     even = even_squares(latent)
     return ~even if half else even
+
+
+def _of_all(squares: Tensor, known: Tensor) -> Tensor:
+    """Squares (rows, W) of all pictures of a run, side by side (rows, N, W)."""
+    return squares[:, None].expand(-1, len(known), -1)
+
+
+def _beside(values: Tensor, squares: Tensor) -> Tensor:
+    """Values (N, ..., rows, W) of a run at squares (rows, W), in the order of a stream (..., n)."""
+    return values.movedim(0, -2)[..., _of_all(squares, values)]
 
 
 def _strips(known: Tensor) -> Iterator[range]:
@@ -169,7 +190,7 @@ def _strips(known: Tensor) -> Iterator[range]:
 
 
 def _in_parts(indices: Tensor) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Frequencies of the symbols whose indices are (3, K, c, n), some thousands at a time."""
+    """Frequencies of the symbols whose indices are (3, K, c, n), as many at a time as stay in the cache."""
     means, scales, weights = indices.flatten(2).transpose(1, 2).numpy()
     for begin in range(0, len(means), _SYMBOLS_AT_ONCE):
         part = slice(begin, begin + _SYMBOLS_AT_ONCE)
@@ -181,13 +202,8 @@ def _probabilities(frequencies: NDArray[np.int64]) -> NDArray[np.float64]:
     return found
 
 
-def _least_bits(frequencies: NDArray[np.int64], symbols: NDArray[np.int32]) -> int:
-    """Bits that symbols take at least."""
-    return int(least_costs(np.take_along_axis(frequencies, symbols[:, None], 1), PROBABILITY_BITS).sum())
-
-
-def encode_pictures(network: ContextAutoencoder, pictures: Pictures, rate: int = 0, effort: int = 0) -> list[bytes]:
-    """One stream per picture; it holds the latent and nothing else: the decoder must know the picture's size and rate.
+def encode_pictures(network: ContextAutoencoder, pictures: Pictures, rate: int = 0, effort: int = 0) -> list[CodedRun]:
+    """Streams of as many pictures each as may be.
 
     Args:
         network: The trained autoencoder.
@@ -204,12 +220,12 @@ def encode_pictures(network: ContextAutoencoder, pictures: Pictures, rate: int =
     check_rate(network, rate)
     check_effort(effort)
     coder = ContextCoder(network)
-    batches = (pictures[part] for part in _batches(len(pictures), *pictures.shape[1:3]))
-    return [stream for batch in batches for stream in coder.encode(latents_of(network, batch, rate, effort), rate)]
+    parts = (pictures[part] for part in runs_of(*pictures.shape[:3]))
+    return [coder.encode(latents_of(network, part, rate, effort), rate) for part in parts]
 
 
 def decode_pictures(
-    network: ContextAutoencoder, streams: Sequence[bytes], width: int, height: int, rate: int = 0
+    network: ContextAutoencoder, runs: Sequence[CodedRun], width: int, height: int, rate: int = 0
 ) -> Pictures:
     """The pictures of their streams, uint8 RGB (N, height, width, 3).
 
@@ -224,24 +240,19 @@ def decode_pictures(
     check_rate(network, rate)
     coder = ContextCoder(network)
     out = [np.empty((0, height, width, 3), np.uint8)]  # no more than what has been decoded, whatever is claimed
-    for part in _batches(len(streams), height, width):
-        latents = coder.decode(streams[part], height // STRIDE, width // STRIDE, rate)
+    for run in runs:
+        latents = coder.decode(run, height // STRIDE, width // STRIDE, rate)
         out.append(pictures_of(network, latents, rate))
     return np.concatenate(out)
-
-
-def _batches(n_pictures: int, height: int, width: int) -> Iterator[slice]:
-    """Pictures that go through a network at once: few enough that memory does not grow with the set."""
-    size = max(1, min(_BATCH, _BATCH_PIXELS // (height * width)))
-    return (slice(begin, begin + size) for begin in range(0, n_pictures, size))
 
 
 def check_pictures(pictures: Pictures) -> None:
     """Raises ShapeError unless pictures are uint8 (N, H, W, 3) with sides that are multiples of 4."""
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
         raise ShapeError(f"pictures must be uint8 (N, H, W, 3), got {pictures.dtype} {pictures.shape}")
-    if pictures.shape[1] % STRIDE or pictures.shape[2] % STRIDE:
-        raise ShapeError(f"pictures of {pictures.shape[2]}x{pictures.shape[1]}: sides must be multiples of {STRIDE}")
+    if any(not side or side % STRIDE for side in pictures.shape[1:3]):
+        size = f"{pictures.shape[2]}x{pictures.shape[1]}"
+        raise ShapeError(f"pictures of {size}: sides must be positive multiples of {STRIDE}")
 
 
 def check_rate(network: ContextAutoencoder, rate: int) -> None:

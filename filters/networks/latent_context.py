@@ -343,9 +343,14 @@ def symbol_frequencies(means: Indices, scales: Indices, weights: Indices) -> NDA
     windows = _windows()
     for mean, scale, share in zip(means.T, scales.T, shares.T, strict=True):
         first = MEAN_STEPS * RADIUS + MEAN_STEPS // 2 - mean
-        below[:, 1:-1] += share[:, None] * windows[scale, first % MEAN_STEPS, first // MEAN_STEPS]
+        own = windows[scale, first % MEAN_STEPS, first // MEAN_STEPS]
+        own *= share[:, None]
+        below[:, 1:-1] += own
     below >>= _MIXING_BITS
     below[:, -1] = 1 << PROBABILITY_BITS
     floor = 1 << (PROBABILITY_BITS - FLOOR_BITS)
-    whole = (1 << PROBABILITY_BITS) - n_symbols * floor
-    return np.diff(below * whole >> PROBABILITY_BITS, axis=1) + floor
+    below *= (1 << PROBABILITY_BITS) - n_symbols * floor
+    below >>= PROBABILITY_BITS
+    found = below[:, 1:] - below[:, :-1]
+    found += floor
+    return found

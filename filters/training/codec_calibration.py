@@ -159,14 +159,14 @@ def own_codec_calibration(codec: OwnCodec, crops: Sequence[Pictures], held_out: 
 
 def _operating_point(network: BundledAutoencoder, pictures: Pictures, point: int, weight: float) -> OperatingPoint:
     if isinstance(network, ContextAutoencoder):
-        streams = context_coding.encode_pictures(network, pictures, point)
+        runs = context_coding.encode_pictures(network, pictures, point)
         latents = context_coding.latents_of(network, pictures, point)
         decoded = context_coding.pictures_of(network, latents, point)
     else:
-        streams = autoencoder.encode_pictures(network, pictures)
-        decoded = autoencoder.decode_pictures(network, streams, pictures.shape[2], pictures.shape[1])
+        runs = autoencoder.encode_pictures(network, pictures)
+        decoded = autoencoder.decode_pictures(network, runs, pictures.shape[2], pictures.shape[1])
     errors = np.array([_squared_error(one, picture) for one, picture in zip(decoded, pictures, strict=True)])
-    bpp = 8 * sum(map(len, streams)) / math.prod(pictures.shape[:3])
+    bpp = 8 * sum(len(run.data) for run in runs) / math.prod(pictures.shape[:3])
     return OperatingPoint(bpp, _mean_psnr_db(errors), float(errors.mean()), weight)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -35,17 +35,20 @@ from vvc_nnr.filters.training.autoencoder import (
     training_patches,
 )
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, check_checkpoint, train
+from vvc_nnr.filters.training.ms_ssim import ms_ssim
 from vvc_nnr.filters.training.run import CHECKPOINT, HISTORY, RunOptions, Trained, finish_run
 from vvc_nnr.filters.zoo import load_autoencoder, load_network, network_metadata
 from vvc_nnr.folder_lock import locked_folder
 
 Picture: TypeAlias = NDArray[np.uint8]
+Distortion: TypeAlias = Literal["mse", "ms-ssim"]
 PRIOR_CHECKPOINT = "checkpoint_prior.pt"
 _PRIOR_RATE_RATIO = 3.0
 _N_PROBED = 1000
 _RATE_TOLERANCE, _LEAST_GAIN_RANGE = 2e-4, 1e-6
 _LATENTS_PER_PIXEL = 1.5
 """So many carry bits, about: the rate rises by so much when all gains double."""
+_MS_SSIM_SCALE = 1000.0
 _SPREAD = 0.5
 """How far from the mean of a channel its components start, in its standard deviation."""
 
@@ -59,8 +62,9 @@ class ContextAutoencoderRun(RunOptions):
             prior, which is trained on.
         cifar: CIFAR-10 training images in any of their forms, mixed in.
         cifar_share: Share of the patches that comes from them.
-        distortion_weights: Of each operating point, from the lowest rate on, the weight of the mean squared error (of 0
-            to 255) against 1 bit per pixel.
+        distortion_weights: Of each operating point, from the lowest rate on, the weight of the distortion against 1 bit
+            per pixel.
+        distortion: The mean squared error (of 0 to 255), or 1,000 times 1 - MS-SSIM, of which patches have two scales.
         n_latents: Latent channels that are kept of a network with a factorised prior: those that carry most bits.
         prior_steps: Steps for the prior alone, before all is trained; for a network with a factorised prior.
     """
@@ -72,6 +76,7 @@ class ContextAutoencoderRun(RunOptions):
     cifar: Path | None = None
     cifar_share: float = CIFAR_SHARE
     distortion_weights: tuple[float, ...] = (0.0075, 0.029, 0.115, 0.36)
+    distortion: Distortion = "mse"
     n_latents: int = 32
     prior_steps: int = 3000
 
@@ -125,6 +130,8 @@ def _train_alone(options: ContextAutoencoderRun, provenance: Mapping[str, str]) 
         "distortion_weights": list(weights),
         "prior_steps": options.prior_steps,
     }
+    if options.distortion != "mse":
+        identity = {**identity, "distortion": options.distortion}
     prior_training = replace(
         training, n_steps=max(1, options.prior_steps), learning_rate=_PRIOR_RATE_RATIO * options.learning_rate
     )
@@ -134,7 +141,9 @@ def _train_alone(options: ContextAutoencoderRun, provenance: Mapping[str, str]) 
     task = ContextAutoencoderTask(network, patches.sources, patches.validation, weights, options.seed, prior_only=True)
     if is_new and options.prior_steps and not (folder / CHECKPOINT).exists():
         train(task, prior_training, folder / PRIOR_CHECKPOINT, identity=identity)
-    task = ContextAutoencoderTask(network, patches.sources, patches.validation, weights, options.seed)
+    task = ContextAutoencoderTask(
+        network, patches.sources, patches.validation, weights, options.seed, distortion=options.distortion
+    )
     figures = train(task, training, folder / CHECKPOINT, identity=identity, history=folder / HISTORY)
     return finish_run(
         folder, network, figures, training, identity, patches.names, network_metadata(network), provenance
@@ -158,15 +167,16 @@ def _initial_network(options: ContextAutoencoderRun, patches: Picture) -> tuple[
 
 
 class ContextAutoencoderTask:
-    """Trains for `weight * MSE + bpp`, MSE on the 0..255 scale, with a weight for each operating point.
+    """Trains for `weight * distortion + bpp` with a weight for each operating point.
 
     Args:
         network: What to train.
         sources: Where training patches come from.
         validation: RGB patches (N, 32, 32, 3), disjoint from the sources.
-        distortion_weights: Weight of the mean squared error against bits per pixel at each operating point.
+        distortion_weights: Weight of the distortion against bits per pixel at each operating point.
         seed: Fixes the random choices together with the step number.
         prior_only: Train the prior alone, on the latents of the encoder as it is.
+        distortion: As `ContextAutoencoderRun.distortion`.
     """
 
     def __init__(
@@ -178,6 +188,7 @@ class ContextAutoencoderTask:
         seed: int,
         *,
         prior_only: bool = False,
+        distortion: Distortion = "mse",
     ) -> None:
         if len(distortion_weights) != network.config["n_rates"]:
             n_rates = network.config["n_rates"]
@@ -189,6 +200,7 @@ class ContextAutoencoderTask:
         network.distortion_weights.copy_(self._weights)
         self._seed = seed
         self._prior_only = prior_only
+        self._distortion = distortion
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
         """Rate-distortion loss of one batch; each picture's operating point is drawn at random."""
@@ -200,7 +212,7 @@ class ContextAutoencoderTask:
                 latent = rounded(self.network.analyse(pictures, rate)).clamp(-RADIUS, RADIUS)
             return bits_per_pixel(mixture_likelihood(latent, self.network.context(latent, rate)), pictures)
         output, likelihood = self.network(pictures, rate)
-        errors = ((output - pictures) ** 2).mean(dim=(1, 2, 3)) * 255**2
+        errors = self._errors(pictures, output)
         # a step at a high rate must not drown one at a low rate: all weigh the same near their optimum
         weights = self._weights.to(device)
         mean_weight = torch.exp(torch.log(weights).mean())
@@ -208,6 +220,12 @@ class ContextAutoencoderTask:
         bits = -torch.log2(likelihood).sum(dim=(1, 2, 3)) / (pictures.shape[2] * pictures.shape[3])
         loss: Tensor = (scale * (weights[rate] * errors + bits)).mean()
         return loss
+
+    def _errors(self, pictures: Tensor, output: Tensor) -> Tensor:
+        """The distortion of each picture."""
+        if self._distortion == "ms-ssim":
+            return _MS_SSIM_SCALE * (1 - ms_ssim(pictures, output))
+        return ((output - pictures) ** 2).mean(dim=(1, 2, 3)) * 255**2
 
     def validate(self, device: torch.device) -> Mapping[str, float]:
         """PSNR and estimated bits per pixel on the validation patches, at each operating point."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import skimage.data
@@ -50,6 +52,23 @@ def test_a_curve_rises_in_rate_and_quality_and_each_file_comes_back(
     assert points[-1][1] > 36
     assert len({found.setting(quality) for quality in found.curve}) == len(found.curve)
     assert encoder_version(format)[-1].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [("webp", "quality 60, method 6"), ("avif", "quality 60, 4:4:4, speed 0"), ("jpegxl", "distance 9.1, effort 9")],
+)
+def test_the_best_effort_is_another_file_of_the_same_quality(
+    format: ImageFormat, said: str, rgb: NDArray[np.uint8]
+) -> None:
+    usual = coding(format)
+    best = replace(usual, effort="best")
+    assert best.setting(60) == said == f"{usual.setting(60)}, {said.rpartition(', ')[2]}"
+    data = best.encode(rgb[:48, :48], 60)
+    assert data != usual.encode(rgb[:48, :48], 60)
+    assert data == best.encode(rgb[:48, :48], 60)
+    assert best.decode(data).shape == (48, 48, 3)
+    assert replace(coding("jpeg"), effort="best").setting(60) == "quality 60, 4:4:4"
 
 
 @pytest.mark.parametrize("format", FORMATS)

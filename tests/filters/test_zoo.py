@@ -184,6 +184,8 @@ def test_a_network_of_another_kind(saved, autoencoder, tmp_path):
     write_float(tmp_path / "a.safetensors", network_tensors(network), network_metadata(network))
     with pytest.raises(InputError, match="holds an autoencoder; must be an in-loop filter"):
         load_inloop_filter(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="holds a context-autoencoder; must be an autoencoder with a factorised prior"):
+        load_autoencoder("context-autoencoder")
 
 
 @pytest.mark.parametrize("architecture", ["", "resnet", "Inloop-Filter", "inloop-filter "])

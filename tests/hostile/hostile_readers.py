@@ -85,13 +85,13 @@ from vvc_nnr.filters.decisions.sequence_file import (
     parse_sequence,
 )
 from vvc_nnr.filters.decisions.wiener import MAX_COEFFICIENT, SHIFTS, WienerFilter, n_classes_of, terms_of
-from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.autoencoder import Autoencoder, CodedRun, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.networks.told_qp import parse_rule
 from vvc_nnr.filters.picture_file import (
-    CodedStream,
     PictureFile,
+    PictureRun,
     decode_picture_file,
     encode_picture_file,
     network_id,
@@ -570,11 +570,12 @@ def _autoencoder() -> Autoencoder:
 
 
 def _latent_seeds() -> list[bytes]:
-    return encode_pictures(_autoencoder(), _random().integers(0, 256, (3, 16, 16, 3)).astype(np.uint8))
+    noise = _random().integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    return [run.data for run in encode_pictures(_autoencoder(), noise)]
 
 
 def _read_latent(data: bytes, folder: Path) -> object:
-    return decode_pictures(_autoencoder(), [data], 16, 16)
+    return decode_pictures(_autoencoder(), [CodedRun(3, data)], 16, 16)
 
 
 @cache
@@ -588,7 +589,7 @@ def _picture_networks() -> tuple[LoadedNetwork, ...]:
 
 def _picture_file_seeds() -> list[bytes]:
     noise = _random().integers(0, 256, (12, 16, 3)).astype(np.uint8)
-    some = [noise, noise // 16, np.zeros_like(noise), noise[:5, :3]]
+    some = [noise, noise // 16, np.zeros_like(noise), noise[:5, :3], *5 * [noise[:4, 4:8]]]
     context, factorised = _picture_networks()
     found = [encode_picture_file(context, some, rate=rate) for rate in (0, 1)]
     return [*found, encode_picture_file(factorised, some), encode_picture_file(context, [])]
@@ -600,21 +601,22 @@ def _picture_file_damaged(random: Random, data: bytes) -> bytes:
         body = damaged(random, data[:-4], [], ())
         return body + zlib.crc32(body).to_bytes(4, "big")
     file = PictureFile.from_bytes(data)
-    pictures = list(file.pictures) or [CodedStream(4, 4, 0, b"x")]
-    place = random.randrange(len(pictures))
+    runs = list(file.runs) or [PictureRun(4, 4, 0, 1, b"x")]
+    place = random.randrange(len(runs))
     side = random.choice((1, 3, 17, 300, 4096, 16384, 1 << 24))
     changes = (
         {"width": side},
         {"height": side},
         {"width": side, "height": side},
         {"rate": random.choice((0, 1, 2, 1 << 30))},
-        {"data": damaged(random, pictures[place].data, [], ())},
+        {"n_pictures": random.choice((0, 1, 2, 4, 100, 256, 257, 1 << 24))},
+        {"data": damaged(random, runs[place].data, [], ())},
         {"data": bytes(random.randrange(2000))},
         {"data": b"\xff" * random.randrange(2000)},
     )
     for change in random.sample(changes, random.choice((1, 1, 2))):
-        pictures[place] = replace(pictures[place], **change)  # type: ignore[arg-type]
-    return replace(file, pictures=tuple(pictures * random.choice((1, 1, 1, 4)))).to_bytes()
+        runs[place] = replace(runs[place], **change)  # type: ignore[arg-type]
+    return replace(file, runs=tuple(runs * random.choice((1, 1, 1, 4)))).to_bytes()
 
 
 def _read_picture_file(data: bytes, folder: Path) -> object:
@@ -622,7 +624,7 @@ def _read_picture_file(data: bytes, folder: Path) -> object:
     networks = {network_id(each.network): each for each in _picture_networks()}
     network = networks.get(file.network_id, _picture_networks()[0])  # refused by name
     found = decode_picture_file(data, network)
-    assert [each.shape for each in found] == [(each.height, each.width, 3) for each in file.pictures]
+    assert [each.shape for each in found] == [(r.height, r.width, 3) for r in file.runs for _ in range(r.n_pictures)]
     return found
 
 

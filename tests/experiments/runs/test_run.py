@@ -379,7 +379,9 @@ def test_the_same_autoencoder_twice_is_refused(
 def test_large_pictures_go_through_the_network_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_units, "MAX_GROUP_PIXELS", 3 * 32 * 32)
     sizes = [(32, 32)] * 4 + [(96, 64)] * 2 + [(32, 32)]
-    assert list(image_units._groups(sizes)) == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
+    assert list(image_units._groups(sizes, 0)) == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
+    monkeypatch.setattr(image_units, "MAX_SEARCHED_PIXELS", 2 * 32 * 32)
+    assert list(image_units._groups(sizes, 1)) == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1)]
 
 
 def test_folders_of_experiments_that_are_no_more_are_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ImageRow
+from vvc_nnr.experiments.runs import image_units
 from vvc_nnr.experiments.runs.end_to_end import plan_end_to_end, run_end_to_end
 from vvc_nnr.experiments.runs.image_options import EndToEndOptions
 from vvc_nnr.experiments.runs.image_units import EndToEndExperiment, ImageUnit, Named
 from vvc_nnr.experiments.tables.stored import load, read_images
+from vvc_nnr.filters.networks import context_coding
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.picture_codecs import BundledCodec
+from vvc_nnr.filters.picture_file import code_by_file
 from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 from vvc_nnr.units import ExecutorOptions, UnitsError
@@ -182,7 +186,8 @@ def test_operating_points_have_units_and_rows_of_their_own(
     table = load(out).tables()["table4_end_to_end"]
     assert {row[0] for row in table.rows} == {"ctx@1", "paper"}
     codec = BundledCodec(load_network(context_file).network, 1)  # type: ignore[arg-type]
-    assert [row.n_bytes for row in rows] == [codec.code(picture[None])[0].n_bytes for picture in pictures]
+    alone = [code_by_file("ctx", codec, picture[None])[0].n_bytes for picture in pictures]
+    assert [row.n_bytes for row in rows] == alone  # whatever is in the file beside them
 
 
 @pytest.mark.parametrize(
@@ -191,8 +196,8 @@ def test_operating_points_have_units_and_rows_of_their_own(
         ("--networks {ctx} --rates 2", "rate 2: must be one of the network's operating points, 0 to 1"),
         ("--networks {ctx} --rates 1,1", "rates 1, 1: each must be there once"),
         ("--networks {ctx} --effort 4", "effort 4: must be 0 to 3"),
-        ("--networks {small} --rates 0", "rates 0: none of the networks has operating points"),
-        ("--networks {small} --effort 1", "effort 1: none of the networks has operating points"),
+        ("--networks {small} --rates 0", "--rates 0: none of the networks has operating points"),
+        ("--networks {small} --effort 1", "--effort 1: none of the networks has operating points"),
     ],
 )
 def test_points_that_are_not_there_are_refused(
@@ -229,3 +234,41 @@ def test_the_command_line(
     assert not (tmp_path / "out" / "end_to_end.tsv").exists()
     assert main(command) == 0
     assert "CNN-AE" in capsys.readouterr().out
+
+
+def test_a_search_that_is_interrupted_goes_on_with_the_next_pictures(
+    pictures: list[NDArray[np.uint8]], context_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_units, "UNIT_S", 1e-9)
+    monkeypatch.setattr(image_units, "MAX_SEARCHED_PIXELS", 1)  # each picture by itself
+    options = EndToEndOptions(networks=[str(context_file)], compressions=(), formats=(), rates=[1], effort=1)
+    run_end_to_end(pictures, NAMES, tmp_path / "whole", options, PROVENANCE)
+    encode, n_calls, interrupt_at = context_coding.encode_pictures, 0, 2
+
+    def counted(*arguments: object, **named: object) -> object:
+        nonlocal n_calls
+        if n_calls == interrupt_at:
+            raise KeyboardInterrupt
+        n_calls += 1
+        return encode(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(context_coding, "encode_pictures", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_end_to_end(pictures, NAMES, tmp_path / "cut", options, PROVENANCE)
+    interrupt_at = -1
+    run_end_to_end(pictures, NAMES, tmp_path / "cut", options, PROVENANCE)
+    assert n_calls == len(pictures)
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+def test_the_effort_of_formats_is_named_and_settled(
+    pictures: list[NDArray[np.uint8]], context_file: Path, tmp_path: Path
+) -> None:
+    files = EndToEndOptions(compressions=(), formats=("webp",), formats_effort="best")
+    options = replace(files, networks=[str(context_file)], rates=[1])
+    run_end_to_end(pictures[:1], NAMES[:1], tmp_path, options, PROVENANCE)
+    settings = {row.setting for row in read_images(tmp_path).rows if row.method.startswith("webp")}
+    assert settings
+    assert all(setting.endswith(", method 6") for setting in settings)
+    with pytest.raises(InputError, match="formats_effort 'best' there, 'usual' now"):
+        run_end_to_end(pictures[:1], NAMES[:1], tmp_path, replace(options, formats_effort="usual"), PROVENANCE)

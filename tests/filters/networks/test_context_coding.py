@@ -13,6 +13,7 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks import context_coding
+from vvc_nnr.filters.networks.autoencoder import COST_STEPS, CodedRun
 from vvc_nnr.filters.networks.context_coding import ContextCoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.latent_context import (
     Mixture,
@@ -31,11 +32,12 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from vvc_nnr.filters.networks.context_coding import decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.autoencoder import CodedRun
+from vvc_nnr.filters.networks.context_coding import decode_pictures
 from vvc_nnr.filters.zoo import load_network
 network, folder = load_network(sys.argv[1]).network, Path(sys.argv[2])
-streams = [(folder / f"{i}.bin").read_bytes() for i in range(3)]
-np.save(folder / "decoded.npy", decode_pictures(network, streams, 32, 16, rate=1))
+run = CodedRun(3, (folder / "run.bin").read_bytes())
+np.save(folder / "decoded.npy", decode_pictures(network, [run], 32, 16, rate=1))
 """
 
 
@@ -136,9 +138,13 @@ def test_latents_come_back_from_their_bytes(context_network, height, width, rate
     latents = random_latents(network, 4, height, width)
     latents[0], latents[1] = 127, -127
     coder = ContextCoder(network)
-    streams = coder.encode(latents, rate)
-    np.testing.assert_array_equal(coder.decode(streams, height, width, rate), latents)
-    assert [coder.encode(latents[i : i + 1], rate)[0] for i in range(4)] == streams
+    run = coder.encode(latents, rate)
+    np.testing.assert_array_equal(coder.decode(CodedRun(4, run.data), height, width, rate), latents)
+    alone = [coder.encode(latents[i : i + 1], rate) for i in range(4)]
+    assert [one.costs[0] for one in alone] == list(run.costs)
+    assert len(run.data) == pytest.approx(sum(run.costs) / (8 * COST_STEPS), rel=2e-3, abs=1)
+    for one, latent in zip(alone, latents, strict=True):
+        np.testing.assert_array_equal(coder.decode(one, height, width, rate), latent[None])
 
 
 def test_strips_change_no_byte(context_network, monkeypatch):
@@ -156,7 +162,7 @@ def test_the_rate_is_near_the_estimate(context_network):
     with torch.no_grad():
         likelihood = mixture_likelihood(tensor, network.context(tensor, torch.zeros(3, dtype=torch.int64)))
     estimate_bits = float(-torch.log2(likelihood).sum())
-    assert 8 * sum(map(len, ContextCoder(network).encode(latents, 0))) == pytest.approx(estimate_bits, rel=0.01)
+    assert 8 * len(ContextCoder(network).encode(latents, 0).data) == pytest.approx(estimate_bits, rel=0.01)
 
 
 def test_threads_change_no_byte(context_network):
@@ -175,12 +181,11 @@ def test_threads_change_no_byte(context_network):
 def test_pictures_come_back_in_a_process_of_its_own(context_network, tmp_path):
     network, pictures = context_network(), patches(3, 16, 32)
     write_float(tmp_path / "network.safetensors", network_tensors(network), network_metadata(network))
-    streams = encode_pictures(network, pictures, rate=1)
-    for i, stream in enumerate(streams):
-        (tmp_path / f"{i}.bin").write_bytes(stream)
+    (run,) = encode_pictures(network, pictures, rate=1)
+    (tmp_path / "run.bin").write_bytes(run.data)
     command = [sys.executable, "-c", DECODER, str(tmp_path / "network.safetensors"), str(tmp_path)]
     subprocess.run(command, check=True, timeout=600, cwd=tmp_path)
-    there, here = np.load(tmp_path / "decoded.npy"), decode_pictures(network, streams, 32, 16, rate=1)
+    there, here = np.load(tmp_path / "decoded.npy"), decode_pictures(network, [run], 32, 16, rate=1)
     assert np.abs(there.astype(int) - here).max() <= 1  # floats of the transform
 
 
@@ -199,14 +204,14 @@ def test_the_search_costs_no_more_and_its_bytes_decode(context_network):
     assert (cost_bits(found) <= cost_bits(plain)).all()
     assert (cost_bits(found) < cost_bits(plain)).any()
     assert torch.equal(found, torch.round(found))
-    streams = encode_pictures(network, pictures, effort=1)
-    assert decode_pictures(network, streams, 32, 32).shape == pictures.shape
+    runs = encode_pictures(network, pictures, effort=1)
+    assert decode_pictures(network, runs, 32, 32).shape == pictures.shape
 
 
 def test_damaged_streams_are_refused_or_decode(context_network):
     network = context_network()
     coder = ContextCoder(network)
-    (stream,) = coder.encode(random_latents(network, 1, 4, 4), 0)
+    stream = coder.encode(random_latents(network, 2, 4, 4), 0).data
     rng = np.random.default_rng(11)
     n_refused = 0
     for _ in range(300):
@@ -215,7 +220,7 @@ def test_damaged_streams_are_refused_or_decode(context_network):
             if data:
                 data[rng.integers(len(data))] = rng.integers(256)
         try:
-            coder.decode([bytes(data)], 4, 4, 0)
+            coder.decode(CodedRun(2, bytes(data)), 4, 4, 0)
         except BitstreamError:
             n_refused += 1
     assert n_refused > 0
@@ -243,7 +248,8 @@ def test_bad_input_is_refused(context_network):
         ContextCoder(network)
 
 
-def test_a_pictures_bytes_do_not_depend_on_those_beside_it(context_network):
+def test_what_a_picture_takes_does_not_depend_on_those_beside_it(context_network):
     network, pictures = context_network(), patches(18, 16, 16)
-    together = encode_pictures(network, pictures, effort=1)
-    assert encode_pictures(network, pictures[[17, 3]], effort=1) == [together[17], together[3]]
+    (together,) = encode_pictures(network, pictures, effort=1)
+    (two,) = encode_pictures(network, pictures[[17, 3]], effort=1)
+    assert two.costs == (together.costs[17], together.costs[3])

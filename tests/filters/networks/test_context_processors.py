@@ -22,9 +22,9 @@ torch.set_num_threads(int(sys.argv[1]))
 from vvc_nnr.filters.networks.context_coding import ContextCoder
 from vvc_nnr.filters.zoo import load_network
 coder, latents = ContextCoder(load_network(sys.argv[2]).network), np.load(sys.argv[3])
-streams = coder.encode(latents, 1)
-assert np.array_equal(coder.decode(streams, *latents.shape[2:], 1), latents)
-print(torch.backends.cpu.get_cpu_capability(), hashlib.sha256(b"".join(streams)).hexdigest())
+run = coder.encode(latents, 1)
+assert np.array_equal(coder.decode(run, *latents.shape[2:], 1), latents)
+print(torch.backends.cpu.get_cpu_capability(), hashlib.sha256(run.data).hexdigest(), *run.costs)
 """
 LIMITS = {
     "all": {},
@@ -41,10 +41,11 @@ def test_bytes_are_the_same_by_any_instructions_and_threads(context_network, tmp
     photograph = skimage.data.astronaut()[:96, :96].astype(np.int32).transpose(2, 0, 1)
     latents = np.tile((photograph - 128) // 8, (2, 3, 1, 1))[:, : network.config["n_latents"], ::4, ::4].copy()
     np.save(tmp_path / "x.npy", latents)
-    streams = ContextCoder(network).encode(latents, 1)
+    run = ContextCoder(network).encode(latents, 1)
     command = [sys.executable, "-c", CODER, str(n_threads), tmp_path / "x.safetensors", tmp_path / "x.npy"]
     done = subprocess.run(command, env=os.environ | LIMITS[limit], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    capability, digest = done.stdout.split()
+    capability, digest, *costs = done.stdout.split()
     assert limit == "all" or {"avx2": "AVX2", "none": "DEFAULT"}[limit] == capability
-    assert digest == hashlib.sha256(b"".join(streams)).hexdigest()
+    assert digest == hashlib.sha256(run.data).hexdigest()
+    assert tuple(map(int, costs)) == run.costs

@@ -11,7 +11,14 @@ import torch
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.bundled import zoo_names
-from vvc_nnr.filters.networks.autoencoder import BATCH, decode_pictures, encode_pictures
+from vvc_nnr.filters.networks.autoencoder import (
+    COST_STEPS,
+    RUN_PICTURES,
+    CodedRun,
+    byte_shares,
+    decode_pictures,
+    encode_pictures,
+)
 from vvc_nnr.filters.zoo import load_autoencoder, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 
@@ -20,11 +27,11 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from vvc_nnr.filters.networks.autoencoder import decode_pictures
+from vvc_nnr.filters.networks.autoencoder import CodedRun, decode_pictures
 from vvc_nnr.filters.zoo import load_autoencoder
 network, folder, n, width, height = *map(Path, sys.argv[1:3]), *map(int, sys.argv[3:])
-streams = [(folder / f"{i}.bin").read_bytes() for i in range(n)]
-np.save(folder / "decoded.npy", decode_pictures(load_autoencoder(network), streams, width, height))
+run = CodedRun(n, (folder / "run.bin").read_bytes())
+np.save(folder / "decoded.npy", decode_pictures(load_autoencoder(network), [run], width, height))
 """
 
 
@@ -61,8 +68,8 @@ def test_the_decoder_gives_the_reconstruction(autoencoder, height, width):
 def test_the_decoder_starts_from_files_in_a_process_of_its_own(autoencoder, tmp_path):
     network, pictures = autoencoder(), patches(3)
     write_float(tmp_path / "network.safetensors", network_tensors(network), network_metadata(network))
-    for i, stream in enumerate(encode_pictures(network, pictures)):
-        (tmp_path / f"{i}.bin").write_bytes(stream)
+    (run,) = encode_pictures(network, pictures)
+    (tmp_path / "run.bin").write_bytes(run.data)
     command = [sys.executable, "-c", DECODER, tmp_path / "network.safetensors", tmp_path, "3", "32", "32"]
     subprocess.run([str(c) for c in command], check=True, timeout=120, cwd=tmp_path)
     close(np.load(tmp_path / "decoded.npy"), reconstruction(network, pictures))
@@ -79,14 +86,15 @@ def test_streams_hold_all_that_the_decoder_gets(autoencoder):
     close(decode_pictures(other, streams, 32, 32), reconstruction(network, pictures))
 
 
-def test_one_stream_per_picture_and_none_depends_on_another(autoencoder):
+def test_pictures_share_a_stream_and_what_each_takes_does_not_depend_on_another(autoencoder):
     network, pictures = autoencoder(), patches(4)
-    streams = encode_pictures(network, pictures)
-    assert all(isinstance(stream, bytes) for stream in streams)
-    assert len(set(streams)) == 4
-    together = decode_pictures(network, streams[::-1], 32, 32)
-    for i, stream in enumerate(streams[::-1]):
-        close(decode_pictures(network, [stream], 32, 32), together[i : i + 1])
+    (together,) = encode_pictures(network, pictures)
+    alone = [encode_pictures(network, pictures[i : i + 1])[0] for i in range(4)]
+    assert [run.costs[0] for run in alone] == list(together.costs)
+    assert len(together.data) == pytest.approx(sum(together.costs) / (8 * COST_STEPS), abs=1)
+    assert sum(len(run.data) for run in alone) >= len(together.data)
+    assert sum(byte_shares(len(together.data), together.costs)) == len(together.data)
+    close(decode_pictures(network, alone, 32, 32), decode_pictures(network, [together], 32, 32))
 
 
 def test_streams_are_as_long_as_the_tables_say(autoencoder):
@@ -95,16 +103,20 @@ def test_streams_are_as_long_as_the_tables_say(autoencoder):
     with torch.no_grad():
         latents = torch.round(network.analyse(tensor)).clamp(-127, 127).long().flatten(2).numpy() + 127
     shares = network.frequencies.numpy().astype(float) / 65536
-    for latent, stream in zip(latents, encode_pictures(network, pictures), strict=True):
+    (run,) = encode_pictures(network, pictures)
+    all_bits = 0
+    for latent, cost in zip(latents, run.costs, strict=True):
         bits = -np.log2(np.take_along_axis(shares, latent, axis=1)).sum()
-        assert bits - 8 < 8 * len(stream) < bits + 10
+        assert cost / COST_STEPS == pytest.approx(bits, abs=0.01)
+        all_bits += bits
+    assert all_bits - 8 < 8 * len(run.data) < all_bits + 10
 
 
-def test_more_pictures_than_a_batch(autoencoder):
-    network, pictures = autoencoder(), patches(BATCH + 3, 4, 4)
-    streams = encode_pictures(network, pictures)
-    assert len(streams) == BATCH + 3
-    close(decode_pictures(network, streams, 4, 4), reconstruction(network, pictures))
+def test_more_pictures_than_a_run(autoencoder):
+    network, pictures = autoencoder(), patches(RUN_PICTURES + 3, 4, 4)
+    runs = encode_pictures(network, pictures)
+    assert [run.n_pictures for run in runs] == [RUN_PICTURES, 3]
+    close(decode_pictures(network, runs, 4, 4), reconstruction(network, pictures))
 
 
 def test_no_pictures(autoencoder):
@@ -121,6 +133,7 @@ def test_no_pictures(autoencoder):
         np.zeros((1, 3, 32, 32), np.uint8),
         np.zeros((1, 30, 32, 3), np.uint8),
         np.zeros((1, 32, 33, 3), np.uint8),
+        np.zeros((1, 0, 32, 3), np.uint8),
     ],
 )
 def test_pictures_of_another_form(autoencoder, pictures):
@@ -131,7 +144,7 @@ def test_pictures_of_another_form(autoencoder, pictures):
 @pytest.mark.parametrize("size", [(0, 32), (32, 0), (30, 32), (32, 30), (-4, 32), (2, 2)])
 def test_sizes_that_cannot_be_decoded(autoencoder, size):
     with pytest.raises(ShapeError, match="positive multiples of 4"):
-        decode_pictures(autoencoder(), [b""], *size)
+        decode_pictures(autoencoder(), [CodedRun(1, b"")], *size)
 
 
 def test_a_network_without_tables(autoencoder):
@@ -140,25 +153,25 @@ def test_a_network_without_tables(autoencoder):
     with pytest.raises(InputError, match="was the network trained to its end"):
         encode_pictures(network, patches(1))
     with pytest.raises(InputError, match="was the network trained to its end"):
-        decode_pictures(network, [b""], 32, 32)
+        decode_pictures(network, [CodedRun(1, b"")], 32, 32)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_overflow_are_an_error(autoencoder, value):
     network = autoencoder()
-    streams = encode_pictures(network, patches(1))
+    runs = encode_pictures(network, patches(1))
     with torch.no_grad():
         network.encoder[1].weight.fill_(value)
         network.decoder[0].weight.fill_(value)
     with pytest.raises(VvcNnrError, match="not finite"):
         encode_pictures(network, patches(1))
     with pytest.raises(VvcNnrError, match="not finite"):
-        decode_pictures(network, streams, 32, 32)
+        decode_pictures(network, runs, 32, 32)
 
 
 def test_damaged_streams_raise_bitstream_errors_only(autoencoder):
     network = autoencoder()
-    (stream,) = encode_pictures(network, patches(1, 8, 8))
+    stream = encode_pictures(network, patches(2, 8, 8))[0].data
     rng = np.random.default_rng(0)
     damaged = [stream[:n] for n in range(len(stream))] + [rng.bytes(int(n)) for n in rng.integers(0, 40, 60)]
     for bit in range(8 * len(stream)):
@@ -168,7 +181,7 @@ def test_damaged_streams_raise_bitstream_errors_only(autoencoder):
     n_refused = 0
     for each in damaged:
         try:
-            assert decode_pictures(network, [each], 8, 8).shape == (1, 8, 8, 3)
+            assert decode_pictures(network, [CodedRun(2, each)], 8, 8).shape == (2, 8, 8, 3)
         except BitstreamError:
             n_refused += 1
     assert 0 < n_refused < len(damaged)

@@ -122,8 +122,11 @@ def test_a_run_starts_from_a_bundled_network_and_goes_on(tmp_path, monkeypatch):
     assert train_context_autoencoder(options(), {}).network.read_bytes() == data
     further = options(out=tmp_path / "further", init=str(trained.network))
     assert train_context_autoencoder(further, {}).network.read_bytes() != data
-    with pytest.raises(InputError, match="a checkpoint of another run"):
-        train_context_autoencoder(options(distortion_weights=(0.1, 0.2)), {})
+    for changes in ({"distortion_weights": (0.1, 0.2)}, {"distortion": "ms-ssim"}):
+        with pytest.raises(InputError, match="a checkpoint of another run"):
+            train_context_autoencoder(options(**changes), {})
+    other = options(out=tmp_path / "other", distortion="ms-ssim")
+    assert train_context_autoencoder(other, {}).network.read_bytes() != data
     with pytest.raises(InputError, match=r"distortion_weights: 1, init .* has 2 operating points"):
         train_context_autoencoder(options(out=tmp_path / "c", init=str(trained.network), distortion_weights=(1,)), {})
     with pytest.raises(InputError, match="must rise from each to the next"):
