@@ -26,7 +26,7 @@ from vvc_nnr.filters.training.adaptation import (
     plane_weights,
     tune,
 )
-from vvc_nnr.filters.training.adapted_stream import loss_per_bit, net_percent, rate_slopes
+from vvc_nnr.filters.training.rate_worth import loss_per_bit, net_percent, rate_slopes
 from vvc_nnr.filters.zoo import network_tensors
 
 OPTIONS = AdaptOptions(n_steps=20, batch_size=4)
