@@ -161,10 +161,10 @@ def _tuning_s(network: GivenNetwork, options: ToolOptions) -> float:
 
 def run_adaptation_unit(setup: ToolSetup, unit: AdaptationUnit) -> None:
     """Tunes a network in whichever process; raises as `write_update`, and InputError for another network here."""
-    write_update(experiment_of(setup), setup.base.options, unit)
+    write_update(experiment_of(setup), unit)
 
 
-def write_update(experiment: ToolExperiment, options: ToolOptions, unit: AdaptationUnit) -> None:
+def write_update(experiment: ToolExperiment, unit: AdaptationUnit) -> None:
     """Tunes a network and writes the update.
 
     Raises:
@@ -173,7 +173,7 @@ def write_update(experiment: ToolExperiment, options: ToolOptions, unit: Adaptat
         VvcNnrError: If the loss becomes NaN.
     """
     with naming(unit.source.path):
-        write_file(unit.path, _tuned(experiment.state(unit.network), options, unit).data)
+        write_file(unit.path, _tuned(experiment.state(unit.network), experiment.options, unit).data)
 
 
 def is_tuned(unit: AdaptationUnit) -> bool:
@@ -217,14 +217,14 @@ def made_update(experiment: ToolExperiment, unit: AdaptationUnit) -> Update:
     return Update(unit.path, unit.network, digest[:16])
 
 
-def update_row(experiment: ToolExperiment, options: ToolOptions, unit: AdaptationUnit) -> UpdateRow:
+def update_row(experiment: ToolExperiment, unit: AdaptationUnit) -> UpdateRow:
     """What the update of a unit that is done costs a stream."""
-    state = experiment.state(unit.network)
+    precision, state = experiment.options.precision, experiment.state(unit.network)
     base, network = AdaptedBase(read_bytes(state.path), "hash"), state.network
     assert isinstance(network, InLoopNetwork)
-    is_same_everywhere = options.precision == "int8" and network.feature_levels is not None
+    is_same_everywhere = precision == "int8" and network.feature_levels is not None
     digest = b"\xff" * MD5_BYTES if is_same_everywhere else None
-    settings = FilterSettings(filter_id=FILTER_ID, is_kept=True, precision=options.precision, output_md5=digest)
+    settings = FilterSettings(filter_id=FILTER_ID, is_kept=True, precision=precision, output_md5=digest)
     n_filter, n_both = (
         len(inserted_units(base.messages(settings, update, unit.source.format.chroma_format)))
         for update in (None, read_bytes(unit.path))

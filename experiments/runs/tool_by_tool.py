@@ -24,7 +24,7 @@ from vvc_nnr.experiments.records.settings import (
     tell_copies,
 )
 from vvc_nnr.experiments.records.tsv import RowWriter
-from vvc_nnr.experiments.records.unit_rows import LOGS_FOLDER, UnitRows, places_of
+from vvc_nnr.experiments.records.unit_rows import UnitRows, places_of
 from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
 from vvc_nnr.experiments.records.weights import ADAPTED
 from vvc_nnr.experiments.runs.adaptation_units import (
@@ -325,41 +325,8 @@ class _ToolWork:
         side_by_side = replace(base.options, n_threads=self.options.n_threads or 1)
         setup = ToolSetup(replace(base, options=side_by_side), tuple(experiment.check().items()))
         coded = (setup, self.folder / CODED_FOLDER, self.coding, self.inputs, self.decoded)
-        tuned = [unit.keyed(*coded) for unit in rounds.tuned]
-
-        def adapted() -> list[ToolUnit]:
-            """The units of the third round, as far as there are updates."""
-            there = ((unit, made_update(experiment, unit)) for unit in tuned if is_tuned(unit))
-            return [each for unit, update in there for each in rounds.adapted(unit, self.options, update)]
-
-        def measure(units: Sequence[ToolUnit]) -> None:
-            done = {row.key for row in (rows.existing() if writer is None else writer.existing)}
-            found = (experiment.missing(unit, done) for unit in units)
-            missing = [setup.keyed(unit, self.context, self.inputs, self.decoded) for unit in found if unit is not None]
-            try:
-                if rows.is_here(missing, execution, executor):
-                    rows.run(partial(write_unit, setup, experiment), missing, execution, executor, title="tool-by-tool")
-                else:
-                    elsewhere = [unit.elsewhere() for unit in missing]
-                    rows.run(partial(run_tool_unit, setup), elsewhere, execution, executor, title="tool-by-tool")
-            finally:
-                if writer is not None:
-                    every = (key for unit in (*rounds.measured, *adapted()) for key in experiment.all_keys(unit))
-                    rows.merge(writer, missing, places_of(every))
-
-        errors: list[UnitsError] = []
-        with _kept(errors):
-            measure(rounds.measured)
-        if tuned:
-            with _kept(errors):
-                self._tune(tuned, setup, experiment, execution, executor)
-            if writer is not None:
-                with RowWriter(self.folder / TOOL_UPDATES, UpdateRow, self.header) as updates:
-                    updates.append(update_row(experiment, self.options, unit) for unit in tuned if is_tuned(unit))
-            with _kept(errors):
-                measure(adapted())
-        if errors:
-            raise UnitsError.joined(errors)
+        rounds = replace(rounds, tuned=[unit.keyed(*coded) for unit in rounds.tuned])
+        _Running(self, rounds, rows, setup, experiment, writer, execution, executor).run()
 
     def _noted(self, networks: Sequence[NetworkRow]) -> list[NetworkRow]:
         """The networks with each of their weights, adapted ones as the coded ones that are tuned."""
@@ -371,26 +338,90 @@ class _ToolWork:
             found.insert(last + 1, replace(tuned, weights=ADAPTED))
         return found
 
-    def _tune(
-        self,
-        units: Sequence[AdaptationUnit],
-        setup: ToolSetup,
-        experiment: ToolExperiment,
-        execution: ExecutorOptions,
-        executor: Executor | None,
-    ) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A run whose networks are ready.
+
+    Attributes:
+        work: What it measures with.
+        rounds: Its units; updates have their files.
+        rows: Where units leave their rows.
+        setup: What units in other processes have.
+        experiment: What units in this process have.
+        writer: As for `_ToolWork.run`; so are the others.
+        execution: Where units run.
+        executor: Where they run instead.
+    """
+
+    work: _ToolWork
+    rounds: _Rounds
+    rows: UnitRows[ToolRow]
+    setup: ToolSetup
+    experiment: ToolExperiment
+    writer: RowWriter[ToolRow] | None
+    execution: ExecutorOptions
+    executor: Executor | None
+
+    def run(self) -> None:
+        """Runs all rounds; raises as `_ToolWork.run`."""
+        errors: list[UnitsError] = []
+        with _kept(errors):
+            self._measure(self.rounds.measured)
+        if self.rounds.tuned:
+            with _kept(errors):
+                self._tune()
+            self._note_updates()
+            with _kept(errors):
+                self._measure(self._adapted())
+        if errors:
+            raise UnitsError.joined(errors)
+
+    def _measure(self, units: Sequence[ToolUnit]) -> None:
+        """Measures what there are no rows of."""
+        rows, work = self.rows, self.work
+        done = {row.key for row in (rows.existing() if self.writer is None else self.writer.existing)}
+        found = (self.experiment.missing(unit, done) for unit in units)
+        about = (work.context, work.inputs, work.decoded)
+        missing = [self.setup.keyed(unit, *about) for unit in found if unit is not None]
+        where = (self.execution, self.executor)
+        try:
+            if rows.is_here(missing, *where):
+                rows.run(partial(write_unit, self.setup, self.experiment), missing, *where, title="tool-by-tool")
+            else:
+                elsewhere = [unit.elsewhere() for unit in missing]
+                rows.run(partial(run_tool_unit, self.setup), elsewhere, *where, title="tool-by-tool")
+        finally:
+            if self.writer is not None:
+                every = (*self.rounds.measured, *self._adapted())
+                rows.merge(self.writer, missing, places_of(k for unit in every for k in self.experiment.all_keys(unit)))
+
+    def _adapted(self) -> list[ToolUnit]:
+        """The units of adapted networks, as far as there are updates."""
+        there = ((unit, made_update(self.experiment, unit)) for unit in self.rounds.tuned if is_tuned(unit))
+        return [each for unit, update in there for each in self.rounds.adapted(unit, self.work.options, update)]
+
+    def _tune(self) -> None:
         """Makes the updates that are not there."""
+        units = self.rounds.tuned
         missing = [unit for unit in units if not is_tuned(unit)]
-        is_here = n_at_once(missing, execution, executor) == 1
+        is_here = n_at_once(missing, self.execution, self.executor) == 1
+        here, elsewhere = partial(write_update, self.experiment), partial(run_adaptation_unit, self.setup)
         run_units(
-            partial(write_update, experiment, self.options) if is_here else partial(run_adaptation_unit, setup),
+            here if is_here else elsewhere,
             units if is_here else [unit.elsewhere() for unit in units],
             is_tuned,
-            execution,
-            self.folder / LOGS_FOLDER / Path(TOOL_FILES.rows).stem,
+            self.execution,
+            self.rows.logs,
             title="tuning",
-            executor=executor,
+            executor=self.executor,
         )
+
+    def _note_updates(self) -> None:
+        """Writes what the updates cost; a shard does not."""
+        if self.writer is not None:
+            with RowWriter(self.work.folder / TOOL_UPDATES, UpdateRow, self.work.header) as writer:
+                writer.append(update_row(self.experiment, unit) for unit in self.rounds.tuned if is_tuned(unit))
 
 
 @contextmanager

@@ -277,7 +277,7 @@ class ToolExperiment:
         pictures: Path,
         backends: Mapping[str, str] | None = None,
     ) -> None:
-        self._options = options
+        self.options = options
         self._backends = backends
         self._pictures = pictures
         self._states = {(state.row.network, state.row.weights): state for state in states}
@@ -347,7 +347,7 @@ class ToolExperiment:
         if unit.update is not None:
             self._take(unit.update)
         names = _names(unit)
-        with naming(unit.source.path), torch_threads(self._options.threads):
+        with naming(unit.source.path), torch_threads(self.options.threads):
             return [row for picture in self._made(unit) for name in names for row in self._measured(picture, name)]
 
     def _take(self, update: Update) -> None:
@@ -364,7 +364,7 @@ class ToolExperiment:
     def _made(self, unit: ToolUnit) -> Iterator[MadePicture]:
         """The decoded pictures of a unit with their originals."""
         originals = unit.source.frames(unit.start, unit.count)
-        pictures = unit.maker.pictures(unit.start, unit.count, self._options.threads)
+        pictures = unit.maker.pictures(unit.start, unit.count, self.options.threads)
         for place, original, each in zip(_places(unit), originals, pictures, strict=True):
             reference, frame = comparable(original, each.frame)
             costs = (each.n_bits, each.encode_s, each.decode_s)
@@ -386,9 +386,9 @@ class ToolExperiment:
         network_s = time.process_time() - start_s
         full, full_s = _timed_application(decoded, correction, None)
         outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
-        if self._options.are_joint(picture.place.config):
+        if self.options.are_joint(picture.place.config):
             return [*outputs, *self._jointly(picture, name, correction, network_s)]
-        for way, decisions, search_s in _searched(picture, correction, self._options.ways):
+        for way, decisions, search_s in _searched(picture, correction, self.options.ways):
             start_s = time.process_time()
             data = encode_decisions(decisions)
             code_s = time.process_time() - start_s
@@ -403,9 +403,9 @@ class ToolExperiment:
         """The network in each decided way, its decisions coded together with those of the pictures before."""
         runner, decoded = self._runner(name), picture.decoded
         own = self._told_qp(picture, name)
-        told = [own, *(rule.qp(picture.qps, own) for rule in self._options.candidates)]
+        told = [own, *(rule.qp(picture.qps, own) for rule in self.options.candidates)]
         if picture.place.index == 0:
-            self._joint[name] = JointWays(decoded.format(), self._options.ways, len(told))
+            self._joint[name] = JointWays(decoded.format(), self.options.ways, len(told))
         start_s = time.process_time()
         corrections = [correction, *(correction_by(runner, decoded, qp) for qp in told[1:])]
         candidates_s = network_s + time.process_time() - start_s
@@ -424,7 +424,7 @@ class ToolExperiment:
     def _runner(self, name: StateName) -> Runner:
         if name not in self._runners:
             state = self._states[name]
-            runner = self._options.runner(state.network, state.layout)
+            runner = self.options.runner(state.network, state.layout)
             planned = runner.description if self._backends is None else self._backends[name[0]]
             if runner.description != planned:
                 raise InputError(
@@ -443,7 +443,7 @@ class ToolExperiment:
         return runner
 
     def _row(self, picture: MadePicture, name: StateName | None, output: _Output) -> ToolRow:
-        scores, coded = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak), picture.coded
+        scores, coded = picture_scores(picture.reference, output.frame, peak=self.options.psnr_peak), picture.coded
         place = picture.place
         return ToolRow(
             sequence=place.source.name,
@@ -473,13 +473,13 @@ class ToolExperiment:
     def _viewer_files(self, place: Place, name: StateName | None) -> list[Path]:
         """What a viewer gets of the codec (original, decoded), or of a network with its last weights; often nothing."""
         where = (place.source.name, place.index)
-        is_viewed = place.index == self._options.viewer_picture and self._is_filtered(place)
+        is_viewed = place.index == self.options.viewer_picture and self._is_filtered(place)
         if not is_viewed or (name and name[1] != self._viewed[name[0]]):
             return []
         if name is None:
             names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters, place.config)]
         else:
-            way, sha256 = self._options.ways[-1], self._sha256(place, name)
+            way, sha256 = self.options.ways[-1], self._sha256(place, name)
             names = [filtered_name(*where, place.qp, way, name[0], sha256, place.config)]
         return [self._pictures / each for each in names]
 
@@ -491,7 +491,7 @@ class ToolExperiment:
         if name is None:
             yield (*picture, "codec", "", NO_WEIGHTS, "")
             return
-        for way in self._options.ways:
+        for way in self.options.ways:
             yield (*picture, way, *name, self._sha256(place, name))
 
     def _sha256(self, place: Place, name: StateName) -> str:

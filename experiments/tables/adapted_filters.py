@@ -85,8 +85,8 @@ def adapted_filters_table(
         "Networks tuned to each sequence, one update for all its QPs. Filter: the network that a decoder has, which an "
         "update changes. Counted: with the bytes of the SEI messages, once in the stream that was coded; the network "
         "itself is named by its hash. In N pictures: the same bytes in a stream of N pictures, at the same rate and "
-        "gain. As sent: at each QP nothing, the filter, or filter and update, whichever is worth most by the slope of "
-        "the sequence's rate over luma's PSNR, all bytes counted.",
+        "gain. As sent: at each QP nothing, the filter, or filter and update, whichever is worth most for luma by the "
+        "slope of the sequence's rate over PSNR, all bytes counted.",
         "Overall: mean of the sequences' BD-rates.",
     )
     title = "BD-rate of adapted networks against all in-loop filters"
@@ -109,41 +109,40 @@ def _curves(results: ToolResults, adapted: Variant, name: str, update: UpdateRow
     """What may be sent for a sequence."""
     base = adapted._replace(weights=update.base)
     n_filter, n_all = update.n_filter_bytes, update.n_filter_bytes + update.n_update_bytes
-    coded = update.n_pictures
 
-    def curve(sent: str, variant: Variant, n_bytes: int | None = None, length: int = coded) -> _Curve:
+    def curve(sent: str, variant: Variant, n_bytes: int | None = None, length: int = update.n_pictures) -> _Curve:
         extra_kbit = 8 * (n_bytes or 0) / length / 1000
         points = {plane: results.curve((name,), variant, plane, extra_kbit) for plane in PLANES}
         return _Curve(sent, points, n_bytes)
 
-    nothing, with_filter = curve("nothing", ANCHOR), curve("filter, counted", base, n_filter)
-    counted = curve("adapted, counted", adapted, n_all)
+    def chosen(sent: str, length: int = update.n_pictures) -> _Curve:
+        with_filter, with_update = curve("", base, n_filter, length), curve("", adapted, n_all, length)
+        return _as_sent(sent, (curve("", ANCHOR), with_filter, with_update))
+
     yield curve("filter", base)
-    yield with_filter
+    yield curve("filter, counted", base, n_filter)
     yield curve("adapted", adapted)
-    yield counted
-    for length in LENGTHS:
-        yield curve(f"adapted, in {length} pictures", adapted, n_all, length)
-    yield _as_sent((nothing, with_filter, counted))
+    yield curve("adapted, counted", adapted, n_all)
+    yield from (curve(f"adapted, in {length} pictures", adapted, n_all, length) for length in LENGTHS)
+    yield chosen("as sent")
+    yield from (chosen(f"as sent, in {length} pictures", length) for length in LENGTHS)
 
 
-def _as_sent(candidates: Sequence[_Curve]) -> _Curve:
-    """The candidate at each QP that is worth most, by luma."""
+def _as_sent(sent: str, candidates: Sequence[_Curve]) -> _Curve:
+    """At each QP the candidate that is worth most, by luma."""
     luma = [each.points["y"] for each in candidates]
     rates, psnrs_db = zip(*luma[0], strict=True)
     slopes = rate_slopes(rates, psnrs_db)
-    chosen = []
+    best = []
     for place, (slope, rate, psnr_db) in enumerate(zip(slopes, rates, psnrs_db, strict=True)):
         own = (points[place] for points in luma)
         nets = [net_percent(_gain(each[1], psnr_db), each[0] - rate, slope, rate) for each in own]
-        chosen.append(nets.index(min(nets)))
+        best.append(nets.index(min(nets)))
     points = {
-        plane: [candidates[best].points[plane][place] for place, best in enumerate(chosen)]
-        for plane in PLANES
-        if candidates[0].points[plane]
+        plane: [candidates[which].points[plane][place] for place, which in enumerate(best)] if points else []
+        for plane, points in candidates[0].points.items()
     }
-    at_qps = ", ".join(_SENT[best] for best in chosen)
-    return _Curve("as sent", {plane: points.get(plane, []) for plane in PLANES}, None, at_qps)
+    return _Curve(sent, points, None, ", ".join(_SENT[which] for which in best))
 
 
 def _gain(psnr_db: float, before_db: float) -> float:

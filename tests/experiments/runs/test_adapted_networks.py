@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,8 @@ PROVENANCE = gather_provenance(["vvc-nnr", "test"])
 N_PICTURES = 3
 UPDATES = "tool_by_tool_updates.tsv"
 KINDS = ["filter", "filter, counted", "adapted", "adapted, counted"]
-KINDS += [*(f"adapted, in {length} pictures" for length in (60, 250, 600)), "as sent"]
+KINDS += [f"adapted, in {length} pictures" for length in (60, 250, 600)]
+KINDS += ["as sent", *(f"as sent, in {length} pictures" for length in (60, 250, 600))]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +222,10 @@ def test_tables_count_the_update_and_send_nothing_where_nothing_pays(
         assert luma["adapted"] < luma["adapted, in 600 pictures"] < luma["adapted, in 60 pictures"]
         assert luma["adapted, in 60 pictures"] < luma["adapted, counted"]
         assert luma["adapted"] < luma["filter"]
-        assert luma["as sent"] <= 0 < luma["adapted, counted"]
+        assert luma["as sent"] == 0 < luma["adapted, counted"]
+        assert rows["as sent"][9] == "nothing, nothing, nothing, nothing"
+        for length in (60, 250, 600):
+            assert luma[f"as sent, in {length} pictures"] <= min(0, luma[f"adapted, in {length} pictures"])
         assert rows["filter, counted"][4] == update.n_filter_bytes
         assert rows["adapted, counted"][4] == update.n_filter_bytes + update.n_update_bytes
         overall = {row[3]: row[5:9] for row in table.rows if row[1:3] == (decisions, "Overall")}
@@ -240,16 +245,16 @@ def test_tables_count_the_update_and_send_nothing_where_nothing_pays(
     assert not (tmp_path / "out" / UPDATES).exists()
 
 
-def test_other_qps_make_another_update(clips: list[Source], options: ToolOptions, cache: Path, tmp_path: Path) -> None:
-    run_tool_by_tool(clips[1:], tmp_path / "out", options, PROVENANCE, cache=cache)
-    (first,) = updates_of(tmp_path / "out")
-    more = replace(options, qps=(27, 32, 37))
-    run_tool_by_tool(clips[1:], tmp_path / "out", more, PROVENANCE, cache=cache)
-    (second,) = updates_of(tmp_path / "out")
-    assert first.file != second.file
+def test_other_qps_make_another_update(
+    clips: list[Source], options: ToolOptions, whole: Path, cache: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    run_tool_by_tool(clips[1:], tmp_path / "out", replace(options, qps=(27, 32, 37)), PROVENANCE, cache=cache)
+    (update,) = updates_of(tmp_path / "out")
+    assert update.file not in {each.file for each in updates_of(whole)}
     shown = load(tmp_path / "out").tool_by_tool
-    assert set(shown[shown["weights"] == "adapted"]["network_sha256"]) == {second.network_sha256}
-    assert len(shown[shown["weights"] == "adapted"]) == 3
+    adapted = shown[shown["weights"] == "adapted"]
+    assert (len(adapted), set(adapted["network_sha256"])) == (3, {update.network_sha256})
 
 
 def test_what_cannot_be_adapted_is_refused_before_anything_is_coded(
@@ -272,3 +277,28 @@ def test_what_cannot_be_adapted_is_refused_before_anything_is_coded(
     assert main([*words[:-1], "--adapt-pictures", "60"]) == 2
     assert "--adapt-pictures: 60; is of adapted networks" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_were_decoded_elsewhere_are_adapted_to(
+    clips: list[Source], cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    originals = list(clips[1].frames())
+    for qp in (32, 37):
+        coded = VvcEncoder(VvcOptions(qp, n_threads=1, config="ldb"), cache).encode(originals, clips[1].format.fps)
+        (tmp_path / f"short_{qp}.266").write_bytes(coded.stream)
+        decoded = list(decode_vvc(read_vvc_stream(coded.stream)))
+        with Y4mWriter(tmp_path / f"short_{qp}.y4m", decoded[0].format()) as writer:
+            writer.write(decoded[0])
+    words = [
+        "--decoded",
+        f"{tmp_path}/{{sequence}}_{{qp}}.y4m",
+        "--originals",
+        f"{clips[1].path.parent}/{{sequence}}.y4m",
+    ]
+    words += ["--streams", f"{tmp_path}/{{sequence}}_{{qp}}.266", "--config", "ldb", "--networks", "inloop-vlop"]
+    where = ["--out", str(tmp_path / "out"), "--adapt", "--adapt-steps", "10", "--workers", "1", "--threads", "1"]
+    assert main(["experiment", "tool-by-tool", *words, *where]) == 0
+    assert "adapted, not counted" in capsys.readouterr().out
+    (update,) = updates_of(tmp_path / "out")
+    rows = [row for row in read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows if row.weights == "adapted"]
+    assert [(row.qp, row.network_sha256) for row in rows] == [(qp, update.network_sha256) for qp in (32, 37)]
