@@ -21,6 +21,7 @@ from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow, UpdateRow
 from vvc_nnr.experiments.records.tsv import read_rows
+from vvc_nnr.experiments.records.viewer_pictures import read_index
 from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.runs import adaptation_units
 from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
@@ -174,6 +175,16 @@ def test_all_ways_lead_to_the_same_results(
     assert rows_of(tmp_path / "out") == rows_of(whole)
     assert files(tmp_path / "out") == files(whole)
     assert updates_of(tmp_path / "out") == updates_of(whole)
+
+
+def test_a_viewer_gets_the_adapted_networks_pictures(whole: Path) -> None:
+    sha256 = {(row.sequence, row.network): row.network_sha256 for row in updates_of(whole)}
+    entries = read_index(whole)
+    assert sorted((each.sequence, each.qp) for each in entries) == [
+        (f"{name}, low delay B", qp) for name in ("long", "short") for qp in (32, 37)
+    ]
+    for entry in entries:
+        assert sha256[entry.sequence.partition(",")[0], entry.network][:8] in entry.files[2].name
 
 
 def test_a_run_that_was_cut_off_goes_on(
