@@ -208,10 +208,7 @@ def insert_sei(
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
     places = _places(stream, at, suffix, standard)
     inserted = {
-        layer: b"".join(
-            _LONG_START_CODE + sei_nal_unit(message, suffix=suffix, standard=standard, temporal_layer=layer)
-            for message in messages
-        )
+        layer: inserted_units(messages, suffix=suffix, standard=standard, temporal_layer=layer)
         for layer in {layer for _, layer in places}
     }
     parts: list[bytes] = []
@@ -220,6 +217,16 @@ def insert_sei(
         parts += [stream[begin:place], inserted[layer]]
         begin = place
     return b"".join([*parts, stream[begin:]])
+
+
+def inserted_units(
+    messages: Iterable[SeiMessage], *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
+) -> bytes:
+    """What `insert_sei` puts into a stream at one picture; arguments and errors as those of `sei_nal_unit`."""
+    units = (
+        sei_nal_unit(message, suffix=suffix, standard=standard, temporal_layer=temporal_layer) for message in messages
+    )
+    return b"".join(_LONG_START_CODE + unit for unit in units)
 
 
 def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard: VideoStandard = "vvc") -> bytes:

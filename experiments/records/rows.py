@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_file, is_weights, weights_title
+from vvc_nnr.experiments.records.weights import ADAPTED, NO_WEIGHTS, is_file, is_weights, weights_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,9 +92,11 @@ class ToolRow:
         loop_filters: The in-loop filters that the codec ran.
         way: Who filters after those.
         network: Name of the network, empty for the codec alone.
-        weights: Which weights of the network: "original" as trained, "file" as a given coded file has them, or a
-            compression that they went through, such as "uniform8" or "nnc:-32"; "none" for the codec alone.
-        network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, empty for the codec.
+        weights: Which weights of the network: "original" as trained, "file" as a given coded file has them, a
+            compression that they went through, such as "uniform8" or "nnc:-32", or "adapted" with the sequence's
+            update; "none" for the codec alone.
+        network_sha256: The first 16 hex digits of the SHA-256 of the file that has these weights, of adapted ones of
+            the file and the update; empty for the codec.
         n_bits: Bits of the coded picture; neither decisions nor the network are among them.
         n_decision_bits: Bits of the coded decisions, Wiener filters included.
         psnr_y_db: PSNR of luma in dB, inf for identical planes.
@@ -287,6 +289,49 @@ class NetworkRow:
         """What tables call these weights: "original", "file (NNC)", or their compression."""
         title = weights_title(self.weights)
         return f"{title} ({self.coding})" if is_file(self.weights) else title
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """What tuning a network to one sequence costs a stream, at whichever of its QPs.
+
+    Attributes:
+        config: The coding configuration.
+        sequence: Name of the sequence.
+        network: Name of the network.
+        network_sha256: As `ToolRow.network_sha256` of the rows with the weights "adapted".
+        base: Which weights of the network the update changes.
+        n_pictures: Pictures of the sequence that were coded.
+        n_filter_bytes: Bytes of the messages that a stream needs for the network as it is.
+        n_update_bytes: Bytes of the message with the update, which comes on top.
+        file: The update's, in the folder of coded networks.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    config: ConfigName
+    sequence: str
+    network: str
+    network_sha256: str
+    base: str
+    n_pictures: int
+    n_filter_bytes: int
+    n_update_bytes: int
+    file: str
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dict.fromkeys(("n_pictures", "n_filter_bytes", "n_update_bytes"), (1, MAX_COUNT)))
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What this row is about; a run writes each key once."""
+        return (self.config, self.sequence, self.network)
+
+    @property
+    def rows_key(self) -> tuple[str, ...]:
+        """What the rows that were measured with it have."""
+        return (*self.key, ADAPTED, self.network_sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,11 @@ class UnitRows(Generic[KeyedT]):
         """The folder of the units' files; it is there while there are units."""
         return units_folder(self.folder, self.name)
 
+    @property
+    def logs(self) -> Path:
+        """The folder of what is known of units that failed."""
+        return self.folder / LOGS_FOLDER / Path(self.name).stem
+
     def path(self, unit: RowUnit) -> Path:
         """Where the rows of a unit go."""
         return self.units / f"{unit.key}.tsv"
@@ -111,8 +116,7 @@ class UnitRows(Generic[KeyedT]):
     ) -> None:
         """Runs the units that have no file yet; arguments and errors as those of `run_units`."""
         remove_leftovers(make_folder(self.units))
-        logs = self.folder / LOGS_FOLDER / Path(self.name).stem
-        run_units(work, units, self.is_made, execution, logs, title=title, executor=executor)
+        run_units(work, units, self.is_made, execution, self.logs, title=title, executor=executor)
 
     def merge(
         self, writer: RowWriter[KeyedT], units: Iterable[RowUnit], place_of: Callable[[tuple[Any, ...]], Any]

@@ -35,6 +35,7 @@ from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
+from vvc_nnr.experiments.records.weights import ADAPTED
 from vvc_nnr.files import read_bytes, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
@@ -88,7 +89,7 @@ def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[Networ
 
     Args:
         folder: The folder of the pictures.
-        rows: The rows of the run.
+        rows: The rows of the run; those of adapted networks with the updates of the run.
         networks: The networks of the run; of each name the last is shown.
         way: How they filtered.
         picture: Number of the picture of each sequence that was stored.
@@ -98,12 +99,15 @@ def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[Networ
     """
     here = [row for row in rows if row.picture == picture]
     decoded_db = {_coding(row): row.psnr_y_db for row in here if row.way == "codec"}
-    shown = {row.network: (row.network, row.weights, row.network_sha256) for row in networks}
-    entries = [
-        _entry(row, decoded_db[_coding(row)])
-        for row in here
-        if row.way == way and (row.network, row.weights, row.network_sha256) in shown.values()
-    ]
+    last = {row.network: row for row in networks}
+
+    def is_shown(row: ToolRow) -> bool:
+        found = last.get(row.network)
+        if found is None or found.weights != row.weights:
+            return False
+        return row.weights == ADAPTED or found.network_sha256 == row.network_sha256
+
+    entries = [_entry(row, decoded_db[_coding(row)]) for row in here if row.way == way and is_shown(row)]
     write_file(folder / INDEX, json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
 
 

@@ -16,6 +16,8 @@ CompressionKind: TypeAlias = Literal["uniform", "nnc", "calibrated"]
 
 NO_WEIGHTS, ORIGINAL, FILE = "none", "original", "file"
 """No network; the network as trained; the network as a given coded file has it (of several, "file:" and its name)."""
+ADAPTED = "adapted"
+"""The network tuned to each sequence, as a decoder makes it from a coded file and the sequence's update."""
 _FILES = re.compile(rf"{FILE}(?::[\w.+-]{{1,100}})?", re.ASCII)
 DEFAULT_MAX_LOSS_DB = 0.02
 
@@ -131,6 +133,8 @@ def check_once(compressions: tuple[Compression, ...]) -> None:
 
 def weights_title(weights: str) -> str:
     """What tables call the weights of a row: "original", "file", or the title of their compression."""
+    if weights == ADAPTED:
+        return "adapted, not counted"
     if weights in (NO_WEIGHTS, ORIGINAL) or is_file(weights):
         return weights.removeprefix(f"{FILE}:")
     return parse_compression(weights).title
@@ -151,7 +155,7 @@ def files_weights(names: Sequence[str]) -> list[str]:
 
 def is_weights(text: str) -> bool:
     """Whether a text names weights of a network."""
-    if text == ORIGINAL or is_file(text):
+    if text in (ORIGINAL, ADAPTED) or is_file(text):
         return True
     try:
         return parse_compression(text).text == text

@@ -23,6 +23,7 @@ from vvc_nnr.experiments.charts import (
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import Way, ZooRow
+from vvc_nnr.experiments.records.weights import ADAPTED
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     MEAN,
     STREAM_LENGTHS,
@@ -147,7 +148,16 @@ _INTER_LEAD = (
     "Networks after all in-loop filters of VVC, behind the decoder, with their weights as trained and as decoded from "
     "compressed files. Decisions that the encoder takes are counted in the rate. Each picture has its own QP."
 )
-_FIRST = ("bd_rate", "gain_per_layer", "table1_size", "table2_psnr", "table3_ssim", "complexity", "coded_weights")
+_FIRST = (
+    "bd_rate",
+    "adapted_filters",
+    "gain_per_layer",
+    "table1_size",
+    "table2_psnr",
+    "table3_ssim",
+    "complexity",
+    "coded_weights",
+)
 _WAY_TITLES: Mapping[Way, str] = {
     "wiener": "decisions and Wiener filters",
     "decisions": "decisions",
@@ -181,7 +191,7 @@ def tool_section(stored: StoredTools) -> Section:
         "In-loop filtering, tool by tool" + (f": {configuration.title}" if suffix else ""),
         (_INTER_LEAD if suffix else _TOOL_LEAD) if results.sequences else _UNFINISHED,
         tuple(_tool_findings(results, ordered, finals)),
-        tuple(_chart_groups(results, savings, ordered, finals)),
+        (*_adapted_charts(tables.get(f"adapted_filters{suffix}")), *_chart_groups(results, savings, ordered, finals)),
         {name: tables[name] for name in first},
         numbered | {name: table for name, table in tables.items() if name not in first},
         stored.header,
@@ -259,8 +269,8 @@ def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
 
 
 def _shown_weights(variants: list[Variant]) -> list[Variant]:
-    """The last weights of each network: decoded ones where there are any."""
-    return list({variant.network: variant for variant in variants}.values())
+    """The last weights of each network but adapted ones: decoded ones where there are any."""
+    return list({variant.network: variant for variant in variants if variant.weights != ADAPTED}.values())
 
 
 def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[Variant]) -> BarChart:
@@ -283,6 +293,22 @@ def bar_chart(table: Table, title: str) -> BarChart:
     columns = [place for place, column in enumerate(table.columns) if column.unit == "%" and column.signed]
     bars = (Bars(table.columns[place].head, tuple(_value(row[place]) for row in rows)) for place in columns)
     return BarChart(title, "%", tuple(str(row[0]) for row in rows), tuple(bars))
+
+
+def _adapted_charts(table: Table | None) -> Iterator[ChartGroup]:
+    """The luma BD-rates of adapted networks over all sequences, a bar for each thing that may be sent."""
+    if table is None:
+        return
+    heads = [column.head for column in table.columns]
+    network, way, sequence, sent, luma = map(heads.index, ("Network", "Decisions", "Sequence", "Sent", "Y"))
+    overall = {(row[network], row[way], row[sent]): _value(row[luma]) for row in table.rows if row[sequence] == OVERALL}
+    names = list(dict.fromkeys(key[:2] for key in overall))
+    kinds = dict.fromkeys(key[2] for key in overall)
+    bars = tuple(Bars(str(kind), tuple(overall[*name, kind] for name in names)) for kind in kinds)
+    labels = tuple(f"{network}, decisions {decisions}" for network, decisions in names)
+    yield ChartGroup(
+        "Networks adapted to each sequence", (BarChart(table.title, "%", labels, bars),), note=table.notes[0]
+    )
 
 
 def _value(cell: Cell) -> float | None:

@@ -167,7 +167,7 @@ class _ImageWork:
         states, base = set_up(self.options, place, self.networks, self.modules)
         if writer is not None:
             earlier = ((row.setting, row.weights, row.network_sha256) for row in writer.existing)
-            note_networks(self.folder / IMAGE_NETWORKS, states, self.header, earlier)
+            note_networks(self.folder / IMAGE_NETWORKS, base.networks, self.header, earlier)
         experiment = EndToEndExperiment(states, self.options)
         names = [name for name, _ in self.named]
         place_of = experiment.place_of(names, self.options.codings())

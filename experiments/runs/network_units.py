@@ -98,20 +98,20 @@ def _with_tuples(options: OptionsT) -> OptionsT:
 
 
 def note_networks(
-    path: Path, states: Sequence[NetworkState], header: Mapping[str, str], existing: Iterable[tuple[str, str, str]]
+    path: Path, networks: Sequence[NetworkRow], header: Mapping[str, str], existing: Iterable[tuple[str, str, str]]
 ) -> None:
     """Writes the networks of a run in the place of those of an earlier one, and warns of rows of others.
 
     Args:
         path: The file of networks.
-        states: The networks with each of their weights.
+        networks: The networks with each of their weights.
         header: Of the file.
         existing: Network, weights and SHA-256 of earlier rows.
     """
     path.unlink(missing_ok=True)
     with RowWriter(path, NetworkRow, header) as writer:
-        writer.append(state.row for state in states)
-    own = {(state.row.network, state.row.weights): state.row.network_sha256 for state in states}
+        writer.append(networks)
+    own = {(row.network, row.weights): row.network_sha256 for row in networks}
     if others := sorted({name for name, weights, sha256 in existing if sha256 != own.get((name, weights), sha256)}):
         _log.warning(
             "%s: the folder has rows of another network of this name (see network_sha256), which the tables leave out; "

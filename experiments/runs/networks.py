@@ -414,12 +414,14 @@ class NetworkState:
         network: The module.
         layout: How pictures go into it; None for an autoencoder.
         codec: What codes pictures by an autoencoder; None for a filter.
+        path: The file that has these weights.
     """
 
     row: NetworkRow
     network: nn.Module
     layout: Layout | None
     codec: PictureCodec | None
+    path: Path
 
 
 def check_photographs(
@@ -483,6 +485,30 @@ def _check_gradients(given: GivenNetwork, trained: LoadedNetwork, compression: C
         )
 
 
+def adapted_base(network: GivenNetwork, compressions: Sequence[Compression]) -> str:
+    """Which weights of a network an update is for: the last ones that an ISO/IEC 15938-17 file has.
+
+    Raises:
+        InputError: If there are none, or the network cannot be tuned to a sequence.
+    """
+    module = network.any_state.network
+    if not isinstance(module, InLoopNetwork):
+        is_graph = isinstance(module, OnnxNetwork)
+        why = (
+            "no gradients go through the graph of an ONNX model" if is_graph else f"its module is {class_name(module)}"
+        )
+        raise InputError(
+            f"{network.name}: cannot be adapted to a sequence: {why}; name filters of the bundled shapes, such as "
+            "inloop-lop or what train inloop makes"
+        )
+    files = zip(network.file_weights, network.files, strict=True)
+    coded = [weights for weights, file in files if file.coding == "NNC"]
+    coded += [each.text for each in compressions if network.trained is not None and each.kind != "uniform"]
+    if not coded:
+        raise InputError(f"{network.name}: an update is for a coded network; add nnc to the list (--compress)")
+    return coded[-1]
+
+
 def network_states(
     networks: Sequence[GivenNetwork], options: CodingOptions, counted: Sequence[NetworkRow] = ()
 ) -> list[NetworkState]:
@@ -528,7 +554,9 @@ def _state(
     n_bytes = original_bytes if weights == ORIGINAL and original_bytes is not None else loaded.n_bytes
     size = (loaded.coding, n_bytes, original_bytes, n_parameters(module), kmac)
     row = NetworkRow(network.name, weights, loaded.sha256[:16], network.place, *size, class_name(module))
-    return NetworkState(row, module, layout, network.codec and with_network(network.codec, module))
+    return NetworkState(
+        row, module, layout, network.codec and with_network(network.codec, module), loaded.path.absolute()
+    )
 
 
 def _float_bytes(network: LoadedNetwork) -> bytes:
@@ -558,10 +586,14 @@ def _coded_path(
         key.update(b"" if options.n_crops is None else f"{options.n_crops} crops ".encode())
         for path in _photographs(options):
             key.update(read_bytes(path))
-    plain = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in name)
     suffix = ".safetensors" if compression.kind == "uniform" else ".nnc"
     text = compression.text.replace(":", "_")
-    return options.folder / f"{plain}_{text}_{key.hexdigest()[:12]}{suffix}"
+    return options.folder / f"{plain_name(name)}_{text}_{key.hexdigest()[:12]}{suffix}"
+
+
+def plain_name(name: str) -> str:
+    """A name as a part of a file's; what tells two of them apart has to follow."""
+    return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "._-" else "-" for letter in name)
 
 
 def _coded_bytes(

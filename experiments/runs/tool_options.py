@@ -29,6 +29,7 @@ from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import QpRule, parse_candidate
+from vvc_nnr.filters.training.adaptation import MAX_STEPS, MIN_STEPS, AdaptOptions
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.metrics import Peak
 
@@ -41,6 +42,8 @@ WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
 }
 """The ways that a network runs in, the strongest last."""
 DEFAULT_THREADS = 2
+DEFAULT_ADAPT_STEPS = 400
+"""About 25 s of a core for the smallest bundled filter, 100 s for the next; docs/adaptation.md has what they gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,10 @@ class ToolOptions:
         n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
         accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
+        adapt: Tune each network to each sequence too, one update for all its QPs, whose bits the tables count.
+        adapt_steps: Steps of that. Default: 400.
+        adapt_pictures: The update is for so many pictures, as of a longer stream that goes on so. Default: those of the
+            sequence.
 
     Raises:
         InputError: If a value is out of its range, a compression is named twice, or photographs are missing.
@@ -111,6 +118,9 @@ class ToolOptions:
     n_crops: int | None = None
     accept_small: bool = False
     viewer_picture: int = 0
+    adapt: bool = False
+    adapt_steps: int | None = None
+    adapt_pictures: int | None = None
 
     def __post_init__(self) -> None:
         if not self.qps or len(set(self.qps)) != len(self.qps):
@@ -131,6 +141,13 @@ class ToolOptions:
         check_candidates(self.candidates)
         if self.viewer_picture < 0:
             raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
+        for name in ("adapt_steps", "adapt_pictures"):
+            if getattr(self, name) is not None and not self.adapt:
+                raise InputError(f"{name}: {getattr(self, name)}; is of adapted networks, ask for them (--adapt)")
+        if self.adapt_steps is not None and not MIN_STEPS <= self.adapt_steps <= MAX_STEPS:
+            raise InputError(f"adapt_steps: {self.adapt_steps}; must be {MIN_STEPS} to {MAX_STEPS}")
+        if self.adapt_pictures is not None and self.adapt_pictures < 1:
+            raise InputError(f"adapt_pictures: {self.adapt_pictures}; must be at least 1")
         check_once(self.compressions)
         check_photographs(self.compressions, self.photographs, self.n_crops, accept_small=self.accept_small)
 
@@ -161,6 +178,11 @@ class ToolOptions:
     def given(self, modules: Sequence[LoadedNetwork] = ()) -> list[GivenNetwork]:
         """The networks, and those of the caller's own beside them; raises as `given_filters`."""
         return given_filters(self.networks, self.replacements, self.originals, self.archs, self.layouts, modules)
+
+    @property
+    def adaptation(self) -> AdaptOptions:
+        """How networks are tuned to sequences."""
+        return AdaptOptions(n_steps=self.adapt_steps or DEFAULT_ADAPT_STEPS, n_pictures=self.adapt_pictures)
 
     def coding(self, folder: Path) -> CodingOptions:
         """How the networks are compressed, with their files in a folder of results."""

@@ -13,7 +13,8 @@
 A unit is a few pictures of a sequence, coded one way at one QP, and all that filters them; units are independent of
 each other. Pictures are encoded and decoded here (`CodedHere`), or were so elsewhere (`manifest.ListedPictures`); from
 there on there is one path. Inter pictures are coded with all filters alone: what took a filter's place would have to
-run inside the encoder, since other pictures are predicted from what it makes.
+run inside the encoder, since other pictures are predicted from what it makes. Networks that are tuned to the sequence
+(`adaptation_units`) filter in units of their own, once there is the update.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from vvc_nnr.experiments.records.viewer_pictures import (
     original_name,
     store_picture,
 )
-from vvc_nnr.experiments.records.weights import NO_WEIGHTS
+from vvc_nnr.experiments.records.weights import ADAPTED, NO_WEIGHTS
 from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
 from vvc_nnr.experiments.runs.joint_ways import JointWays
 from vvc_nnr.experiments.runs.network_units import UnitSetup
 from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
-from vvc_nnr.files import naming
+from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
@@ -67,6 +68,7 @@ from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
+from vvc_nnr.filters.zoo import network_of_nnc
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -84,6 +86,21 @@ Key: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """What tunes a network to a sequence.
+
+    Attributes:
+        path: Its file.
+        base: The network, and which of its weights it changes.
+        sha256: The first 16 hex digits of the SHA-256 of the base's digest and the file.
+    """
+
+    path: Path
+    base: StateName
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolUnit:
     """Some pictures of a sequence, coded one way at one QP, and what is measured of them.
 
@@ -98,6 +115,7 @@ class ToolUnit:
         networks: Name and weights of the networks that filter them, in the order of the tables.
         cost_s: About how many seconds that takes on one core.
         is_with_codec: Whether the codec alone is measured.
+        update: What the network, there is one then, is tuned by; None: networks are as they are.
         key: A digest of all that its rows follow from; empty while that is not known.
     """
 
@@ -111,6 +129,7 @@ class ToolUnit:
     networks: tuple[StateName, ...]
     cost_s: float
     is_with_codec: bool = True
+    update: Update | None = None
     key: str = ""
 
     @property
@@ -118,7 +137,8 @@ class ToolUnit:
         """Such as "kodim01, ai, QP 22, all, picture 0 to 3"."""
         last = self.start + self.count - 1
         pictures = f"picture {self.start}" + (f" to {last}" if self.count > 1 else "")
-        return f"{self.source.name}, {self.config}, QP {self.qp}, {self.loop_filters}, {pictures}"
+        adapted = "".join(f", {name} adapted" for name, weights in self.networks if weights == ADAPTED)
+        return f"{self.source.name}, {self.config}, QP {self.qp}, {self.loop_filters}, {pictures}{adapted}"
 
     @property
     def coding(self) -> Coding:
@@ -144,6 +164,13 @@ class ToolUnit:
         source = replace(self.source, path=self.source.path.absolute())
         return replace(self, source=source, maker=self.maker.elsewhere())
 
+    def adapted(self, network: GivenNetwork, options: ToolOptions, update: Update | None = None) -> ToolUnit:
+        """The same pictures, filtered by a network as an update tunes it, and nothing else."""
+        n_millions = self.count * self.source.format.width * self.source.format.height / 1e6
+        cost_s = n_millions * filter_s(network, options)
+        networks = ((network.name, ADAPTED),)
+        return replace(self, networks=networks, cost_s=cost_s, is_with_codec=False, update=update)
+
 
 def tool_units(
     sources: Sequence[Source],
@@ -161,14 +188,14 @@ def tool_units(
         decoded: Where the decoded pictures come from.
         networks: The networks.
     """
-    filter_s = {network.name: _filter_s(network, options) for network in networks}
+    network_s = {network.name: filter_s(network, options) for network in networks}
     found = []
     for source, qp, (config, loop_filters) in product(sources, options.qps, decoded.codings):
         maker = decoded.maker(source, qp, (config, loop_filters))
         placed = [network for network in networks if network.place == loop_filters]
         names = tuple((each.name, weights) for each in placed for weights in each.weights(options.compressions))
         n_millions = source.format.width * source.format.height / 1e6
-        picture_s = maker.picture_s + n_millions * (_SCORE_S + sum(filter_s[name] for name, _ in names))
+        picture_s = maker.picture_s + n_millions * (_SCORE_S + sum(network_s[name] for name, _ in names))
         is_video = source.path.suffix.lower() in VIDEO_SUFFIXES
         # decisions that are coded together follow from those of the pictures before
         step = None if options.are_joint(config) else maker.step
@@ -178,7 +205,7 @@ def tool_units(
     return found
 
 
-def _filter_s(network: GivenNetwork, options: ToolOptions) -> float:
+def filter_s(network: GivenNetwork, options: ToolOptions) -> float:
     """About how many seconds a network with one kind of weights takes for a million luma samples, scores included."""
     state = network.any_state
     kmac = complexity(state.network, state.layout).kmac_per_luma_sample
@@ -221,12 +248,14 @@ class ToolSetup:
         """
         made = inputs.get(decoded.decoded_name(unit.source, unit.qp, unit.coding), ())
         pictures = slice(unit.start, unit.start + unit.count)
-        rows = {(row.network, row.weights): row for row in self.base.networks}
+        sha256 = {(row.network, row.weights): row.network_sha256 for row in self.base.networks}
+        if unit.update is not None:
+            sha256 |= dict.fromkeys(unit.networks, unit.update.sha256)
         said = [
             *(context, unit.name, unit.is_with_codec, self.base.options.viewer_picture),
             [*inputs[unit.source.name][pictures]],
             [*made[pictures]],
-            [(*name, rows[name].network_sha256) for name in unit.networks],
+            [(*name, sha256[name]) for name in unit.networks],
         ]
         return replace(unit, key=unit_key(*said))
 
@@ -248,14 +277,20 @@ class ToolExperiment:
         pictures: Path,
         backends: Mapping[str, str] | None = None,
     ) -> None:
-        self._options = options
+        self.options = options
         self._backends = backends
         self._pictures = pictures
         self._states = {(state.row.network, state.row.weights): state for state in states}
         self._runners: dict[StateName, Runner] = {}
-        self._viewed = {state.row.network: state.row.weights for state in states}  # the last of each: decoded weights
+        # the last of each: decoded weights
+        self._viewed = {state.row.network: ADAPTED if options.adapt else state.row.weights for state in states}
         self._ready_for: dict[StateName, tuple[int, int]] = {}
         self._joint: dict[StateName, JointWays] = {}
+        self._updates: dict[StateName, Update] = {}
+
+    def state(self, name: StateName) -> NetworkState:
+        """A network with one of its weights."""
+        return self._states[name]
 
     def check(self) -> dict[str, str]:
         """Makes a runner for each network, with one of its weights, and tells what is slower than it might be.
@@ -286,7 +321,7 @@ class ToolExperiment:
             return all(map(done.__contains__, self.keys(unit, name))) and all(path.exists() for path in files)
 
         names = tuple(name for name in unit.networks if not has(name))
-        has_codec = has(None)
+        has_codec = not unit.is_with_codec or has(None)
         return None if has_codec and not names else replace(unit, networks=names, is_with_codec=not has_codec)
 
     def keys(self, unit: ToolUnit, name: StateName | None) -> Iterator[Key]:
@@ -297,7 +332,7 @@ class ToolExperiment:
     def all_keys(self, unit: ToolUnit) -> Iterator[Key]:
         """The keys of all rows of a unit, in the order of the rows."""
         for place in _places(unit):
-            for name in (None, *unit.networks):
+            for name in _names(unit):
                 yield from self._keys(place, name)
 
     def measure(self, unit: ToolUnit) -> list[ToolRow]:
@@ -309,14 +344,27 @@ class ToolExperiment:
             BitstreamError: If it is damaged.
             ExternalToolError: If the encoder fails.
         """
-        names = [*([None] if unit.is_with_codec else []), *unit.networks]
-        with naming(unit.source.path), torch_threads(self._options.threads):
+        if unit.update is not None:
+            self._take(unit.update)
+        names = _names(unit)
+        with naming(unit.source.path), torch_threads(self.options.threads):
             return [row for picture in self._made(unit) for name in names for row in self._measured(picture, name)]
+
+    def _take(self, update: Update) -> None:
+        """Brings the adapted weights of a network in the place of those for another sequence."""
+        name = (update.base[0], ADAPTED)
+        if self._updates.get(name) != update:
+            base = self._states[update.base]
+            network = network_of_nnc(read_bytes(base.path), str(base.path), read_bytes(update.path))
+            self._states[name] = replace(base, network=network)
+            self._updates[name] = update
+            self._runners.pop(name, None)
+            self._ready_for.pop(name, None)
 
     def _made(self, unit: ToolUnit) -> Iterator[MadePicture]:
         """The decoded pictures of a unit with their originals."""
         originals = unit.source.frames(unit.start, unit.count)
-        pictures = unit.maker.pictures(unit.start, unit.count, self._options.threads)
+        pictures = unit.maker.pictures(unit.start, unit.count, self.options.threads)
         for place, original, each in zip(_places(unit), originals, pictures, strict=True):
             reference, frame = comparable(original, each.frame)
             costs = (each.n_bits, each.encode_s, each.decode_s)
@@ -338,9 +386,9 @@ class ToolExperiment:
         network_s = time.process_time() - start_s
         full, full_s = _timed_application(decoded, correction, None)
         outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
-        if self._options.are_joint(picture.place.config):
+        if self.options.are_joint(picture.place.config):
             return [*outputs, *self._jointly(picture, name, correction, network_s)]
-        for way, decisions, search_s in _searched(picture, correction, self._options.ways):
+        for way, decisions, search_s in _searched(picture, correction, self.options.ways):
             start_s = time.process_time()
             data = encode_decisions(decisions)
             code_s = time.process_time() - start_s
@@ -355,9 +403,9 @@ class ToolExperiment:
         """The network in each decided way, its decisions coded together with those of the pictures before."""
         runner, decoded = self._runner(name), picture.decoded
         own = self._told_qp(picture, name)
-        told = [own, *(rule.qp(picture.qps, own) for rule in self._options.candidates)]
+        told = [own, *(rule.qp(picture.qps, own) for rule in self.options.candidates)]
         if picture.place.index == 0:
-            self._joint[name] = JointWays(decoded.format(), self._options.ways, len(told))
+            self._joint[name] = JointWays(decoded.format(), self.options.ways, len(told))
         start_s = time.process_time()
         corrections = [correction, *(correction_by(runner, decoded, qp) for qp in told[1:])]
         candidates_s = network_s + time.process_time() - start_s
@@ -376,7 +424,7 @@ class ToolExperiment:
     def _runner(self, name: StateName) -> Runner:
         if name not in self._runners:
             state = self._states[name]
-            runner = self._options.runner(state.network, state.layout)
+            runner = self.options.runner(state.network, state.layout)
             planned = runner.description if self._backends is None else self._backends[name[0]]
             if runner.description != planned:
                 raise InputError(
@@ -395,7 +443,7 @@ class ToolExperiment:
         return runner
 
     def _row(self, picture: MadePicture, name: StateName | None, output: _Output) -> ToolRow:
-        scores, coded = picture_scores(picture.reference, output.frame, peak=self._options.psnr_peak), picture.coded
+        scores, coded = picture_scores(picture.reference, output.frame, peak=self.options.psnr_peak), picture.coded
         place = picture.place
         return ToolRow(
             sequence=place.source.name,
@@ -409,7 +457,7 @@ class ToolExperiment:
             way=output.way,
             network=name[0] if name else "",
             weights=name[1] if name else NO_WEIGHTS,
-            network_sha256=self._states[name].row.network_sha256 if name else "",
+            network_sha256=self._sha256(place, name) if name else "",
             n_bits=picture.n_bits,
             n_decision_bits=output.n_decision_bits,
             **scores.by_column(),
@@ -425,13 +473,13 @@ class ToolExperiment:
     def _viewer_files(self, place: Place, name: StateName | None) -> list[Path]:
         """What a viewer gets of the codec (original, decoded), or of a network with its last weights; often nothing."""
         where = (place.source.name, place.index)
-        is_viewed = place.index == self._options.viewer_picture and self._is_filtered(place)
+        is_viewed = place.index == self.options.viewer_picture and self._is_filtered(place)
         if not is_viewed or (name and name[1] != self._viewed[name[0]]):
             return []
         if name is None:
             names = [original_name(*where), decoded_name(*where, place.qp, place.loop_filters, place.config)]
         else:
-            way, sha256 = self._options.ways[-1], self._states[name].row.network_sha256
+            way, sha256 = self.options.ways[-1], self._sha256(place, name)
             names = [filtered_name(*where, place.qp, way, name[0], sha256, place.config)]
         return [self._pictures / each for each in names]
 
@@ -443,8 +491,11 @@ class ToolExperiment:
         if name is None:
             yield (*picture, "codec", "", NO_WEIGHTS, "")
             return
-        for way in self._options.ways:
-            yield (*picture, way, *name, self._states[name].row.network_sha256)
+        for way in self.options.ways:
+            yield (*picture, way, *name, self._sha256(place, name))
+
+    def _sha256(self, place: Place, name: StateName) -> str:
+        return self._states[name].row.network_sha256 if place.update is None else place.update.sha256
 
 
 def run_tool_unit(setup: ToolSetup, unit: ToolUnit) -> None:
@@ -454,13 +505,21 @@ def run_tool_unit(setup: ToolSetup, unit: ToolUnit) -> None:
         InputError: If networks or encoder are not those that the run was planned with, or as `ToolExperiment.measure`.
         BitstreamError, UnsupportedError, ExternalToolError: As `ToolExperiment.measure`.
     """
-    experiment = _experiment(setup, threading.get_ident())
-    write_unit(setup, experiment, unit)
+    write_unit(setup, experiment_of(setup), unit)
 
 
 def write_unit(setup: ToolSetup, experiment: ToolExperiment, unit: ToolUnit) -> None:
     """Measures a unit by an experiment that is ready, and writes its rows; raises as `ToolExperiment.measure`."""
     setup.base.rows.write(unit, experiment.measure(unit))
+
+
+def experiment_of(setup: ToolSetup) -> ToolExperiment:
+    """The experiment of a run in this process and thread.
+
+    Raises:
+        InputError: If networks are not those that the run was planned with.
+    """
+    return _experiment(setup, threading.get_ident())
 
 
 @functools.lru_cache(maxsize=4)
@@ -548,6 +607,7 @@ class Place:
         qp: The QP that it is coded with.
         loop_filters: The codec's in-loop filters.
         config: The coding configuration.
+        update: What its network is tuned by, if it is.
     """
 
     source: Source
@@ -555,11 +615,17 @@ class Place:
     qp: int
     loop_filters: LoopFilters
     config: ConfigName
+    update: Update | None = None
+
+
+def _names(unit: ToolUnit) -> list[StateName | None]:
+    """What is measured of each picture: None is the codec alone."""
+    return [*([None] if unit.is_with_codec else []), *unit.networks]
 
 
 def _places(unit: ToolUnit) -> Iterator[Place]:
     for index in range(unit.start, unit.start + unit.count):
-        yield Place(unit.source, index, unit.qp, unit.loop_filters, unit.config)
+        yield Place(unit.source, index, unit.qp, unit.loop_filters, unit.config, unit.update)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
-from vvc_nnr.experiments.records.weights import ORIGINAL
+from vvc_nnr.experiments.records.weights import ADAPTED, ORIGINAL
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, bd_psnr_db, bd_rate_percent
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
@@ -39,7 +39,7 @@ JVET_COLUMNS = (
 )
 MEAN = "mean"
 """What stands for a sequence in the rows of classes and overall."""
-_DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
+DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 Notes: TypeAlias = tuple[str, ...]
 _CTC_OVERALL_NOTE = "Overall of this table: without classes D and F, as in JVET's common test conditions."
@@ -117,8 +117,11 @@ def mean_bd_psnr_db(
 
 
 def stream_lengths(variant: Variant) -> tuple[StreamLength, ...]:
-    """The lengths that make a difference: a codec alone carries no network, and none is sent as it was trained."""
-    return STREAM_LENGTHS if variant.network and variant.weights != ORIGINAL else (None,)
+    """The lengths that make a difference: a codec alone carries no network, and none is sent as it was trained.
+
+    What an adapted network sends is another table's subject (`adapted_filters`).
+    """
+    return STREAM_LENGTHS if variant.network and variant.weights not in (ORIGINAL, ADAPTED) else (None,)
 
 
 def _comparisons(results: ToolResults) -> list[Comparison]:
@@ -132,7 +135,7 @@ def way_cells(results: ToolResults, variant: Variant) -> tuple[Cell, ...]:
     """The cells under `WAY_COLUMNS`."""
     if not variant.network:
         return (f"codec, {LOOP_FILTER_TITLES[variant.loop_filters]}", "", "")
-    return (variant.network, results.networks[variant.network, variant.weights].title, _DECISION_TITLES[variant.way])
+    return (variant.network, results.networks[variant.network, variant.weights].title, DECISION_TITLES[variant.way])
 
 
 def variant_label(results: ToolResults, variant: Variant) -> str:
@@ -161,7 +164,7 @@ def complexity_table(results: ToolResults, notes: Notes) -> Table:
         Column("Of float32", "%", digits=1),
         *(Column(f"{time}, {way}", "%", digits=0) for time in ("EncT", "DecT") for way in _TIMED_WAYS.values()),
     )
-    rows = [_complexity_cells(results, row) for row in results.networks.values()]
+    rows = [_complexity_cells(results, row) for row in results.networks.values() if row.weights != ADAPTED]
     counted = (
         "Complexity: multiplications with addition of all convolutions and matrix products, counted in a forward pass "
         "of the module that ran, per luma sample of a 4:2:0 picture; chroma is in it. Size: the whole file, with names "

@@ -9,7 +9,7 @@ from vvc_nnr.codec.configuration import Configuration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow
-from vvc_nnr.experiments.records.weights import ORIGINAL, is_file
+from vvc_nnr.experiments.records.weights import ADAPTED, ORIGINAL, is_file
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
 from vvc_nnr.experiments.tables.table import Table
@@ -26,6 +26,11 @@ LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
     "none": "no filter",
 }
 SEEDS_NOTE = "Seeds: nothing in this run is random."
+_ADAPTED_SEEDS_NOTE = "Seeds: networks are adapted with seed 0; nothing else in this run is random."
+ADAPTED_NOTE = (
+    "Adapted, not counted: the network tuned to each sequence, one update for all QPs, as a decoder makes it from base "
+    "and update. Neither the update's bits nor the time of tuning count here; table adapted_filters counts the bits."
+)
 DECISIONS_NOTE = (
     "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
     "with Wiener: and filters behind it, fitted to the picture. The picture that is scored is made from the coded "
@@ -54,6 +59,7 @@ def _originals_notes(conventions: Conventions) -> tuple[str, ...]:
 def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...]:
     """The notes of every table of the tool-by-tool experiment."""
     places = dict.fromkeys((row.network, row.place) for row in results.networks.values())
+    has_adapted = any(variant.weights == ADAPTED for variant in results.variants)
     has_decisions = any(variant.way in ("decisions", "wiener") for variant in results.variants)
     return (
         *(f"{network} {_PLACES[place]}." for network, place in places if place in _PLACES),
@@ -66,7 +72,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
         *([DECISIONS_NOTE] if has_decisions else []),
         f"Averages: {conventions.averaging}. The paper does not say how it averages.",
         f"Rate: {conventions.rate}; Table 1 has the network's size.",
-        SEEDS_NOTE,
+        *((ADAPTED_NOTE, _ADAPTED_SEEDS_NOTE) if has_adapted else (SEEDS_NOTE,)),
         *_left_out_notes(results.left_out),
     )
 

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, ge
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import Conventions
-from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageRow, NetworkRow, ToolRow, Way, ZooRow, frame_of
+from vvc_nnr.experiments.records.rows import (
+    AUTOENCODER_METHODS,
+    ImageRow,
+    NetworkRow,
+    ToolRow,
+    UpdateRow,
+    Way,
+    ZooRow,
+    frame_of,
+)
 from vvc_nnr.experiments.records.settings import (
     LastRun,
     RunFiles,
@@ -23,6 +32,7 @@ from vvc_nnr.experiments.records.settings import (
 )
 from vvc_nnr.experiments.records.tsv import RowTable, read_rows
 from vvc_nnr.experiments.records.unit_rows import UNITS_FOLDER, rows_on_the_way, units_folder
+from vvc_nnr.experiments.tables.adapted_filters import adapted_filters_table
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     Savings,
@@ -67,12 +77,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOOL_ROWS, TOOL_NETWORKS, TOOL_SETTINGS = "tool_by_tool.tsv", "tool_by_tool_networks.tsv", "tool_by_tool.json"
+TOOL_UPDATES = "tool_by_tool_updates.tsv"
+"""What tuning a network to each sequence costs; there where the last run adapted networks."""
 IMAGE_ROWS, IMAGE_NETWORKS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end_networks.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
 _TOOL_RESULTS = (
     *("table2_psnr", "table3_ssim", "gain_per_qp", "gain_per_layer", "complexity", "worse", "all_scores"),
     *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
-    *("coded_weights", "rd_class_*", "rd_overall"),
+    *("coded_weights", "adapted_filters", "rd_class_*", "rd_overall"),
 )
 
 
@@ -135,6 +147,7 @@ class StoredTools(StoredRun[ToolRow]):
         networks: Its networks with each of their weights, in the order of the tables.
         all_networks: The networks of all experiments of the folder.
         interpolation: How its BD-rate is computed.
+        updates: Of networks that were tuned to sequences.
     """
 
     row_type = ToolRow
@@ -142,6 +155,7 @@ class StoredTools(StoredRun[ToolRow]):
     networks: tuple[NetworkRow, ...]
     all_networks: tuple[NetworkRow, ...]
     interpolation: Interpolation
+    updates: tuple[UpdateRow, ...] = ()
 
     def by_configuration(self) -> list[StoredTools]:
         """The run in each of its coding configurations; itself if it has no rows."""
@@ -172,7 +186,8 @@ class StoredTools(StoredRun[ToolRow]):
         """The tables by file name; see `tool_tables`. Configurations have tables of their own, and one side by side."""
         found = {} if (table := self.configurations_table()) is None else {"bd_rate_configurations": table}
         for each in self.by_configuration():
-            found |= tool_tables(each.rows, self.networks, self.all_networks, self.conventions, self.interpolation)
+            about = (self.all_networks, self.conventions, self.interpolation, self.updates)
+            found |= tool_tables(each.rows, self.networks, *about)
         return found
 
     def configurations_table(self) -> Table | None:
@@ -331,6 +346,8 @@ def read_tools(folder: Path) -> StoredTools:
     last_run = read_last_run(folder / TOOL_SETTINGS)
     asked = _asked_of_tools(folder / TOOL_SETTINGS, last_run)
     used = {(row.network, row.weights, row.network_sha256, row.place) for row in networks}
+    updates = read_rows(path, UpdateRow).rows if (path := folder / TOOL_UPDATES).exists() else ()
+    adapted = {row.rows_key for row in updates}
     rows = tuple(
         row
         for row in _with_those_on_the_way(folder, TOOL_ROWS, ToolRow, found)
@@ -339,9 +356,13 @@ def read_tools(folder: Path) -> StoredTools:
         and row.qp in asked.qps
         and (asked.max_pictures is None or row.picture < asked.max_pictures)
         and row.way in ("codec", *asked.ways)
-        and (row.way == "codec" or (row.network, row.weights, row.network_sha256, row.loop_filters) in used)
+        and (
+            row.way == "codec"
+            or (row.network, row.weights, row.network_sha256, row.loop_filters) in used
+            or (row.config, row.sequence, row.network, row.weights, row.network_sha256) in adapted
+        )
     )
-    return StoredTools(rows, found.header, last_run, networks, read_networks(folder), asked.interpolation)
+    return StoredTools(rows, found.header, last_run, networks, read_networks(folder), asked.interpolation, updates)
 
 
 def read_images(folder: Path) -> StoredImages:
@@ -428,6 +449,7 @@ def tool_tables(
     all_networks: Sequence[NetworkRow],
     conventions: Conventions,
     interpolation: Interpolation = "pchip",
+    updates: Sequence[UpdateRow] = (),
 ) -> dict[str, Table]:
     """The tables of a tool-by-tool run in one configuration by file name; BD-rates where there are four QPs.
 
@@ -439,6 +461,7 @@ def tool_tables(
         all_networks: Those that Table 1 has.
         conventions: What the rows were made under.
         interpolation: How BD-rates are computed.
+        updates: Of networks that were tuned to sequences.
 
     Raises:
         InputError: If two rows about the same thing differ, or rows are of several configurations.
@@ -456,6 +479,8 @@ def tool_tables(
     if savings:
         notes = (bd_rate_note(results, interpolation), *common)
         tables["bd_rate"] = bd_rate_table(results, savings, interpolation, (TIME_NOTE, *notes))
+        if (adapted := adapted_filters_table(results, updates, interpolation, notes)) is not None:
+            tables["adapted_filters"] = adapted
     tables["gain_per_qp"] = gain_table(results, common)
     if results.configuration.is_inter:
         tables["gain_per_layer"] = layer_table(results, common)

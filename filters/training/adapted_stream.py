@@ -18,9 +18,10 @@ from typing import Literal, TypeAlias
 
 from tqdm import tqdm
 
+from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nnpf import NNPFA, NNPFC
-from vvc_nnr.codec.sei import Placement, insert_sei, sei_messages
+from vvc_nnr.codec.sei import Placement, SeiMessage, insert_sei, sei_messages
 from vvc_nnr.codec.stream_filters import FilterSettings, has_leading_pictures
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError, UnsupportedError
@@ -44,16 +45,16 @@ from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import network_of_nnc
 from vvc_nnr.network_file import decoded_arrays, is_nnc
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import ChromaFormat, Frame
 from vvc_nnr.sequences.metrics import PlaneScores, check_comparable, comparable, frame_psnr_db
 from vvc_nnr.sequences.source import Source
 
-DEFAULT_SLOPE = 0.2
-"""By how much the logarithm of the rate rises for a dB, where one stream alone is there: about that of QP 22 to 37."""
 LEARNING_BYTES = 1 << 29
 MOST_LEARNING_PICTURES = 256
 """Of each stream, at most; fewer where they would take more than those bytes of all."""
 FILTER_ID = 1
+DEFAULT_SLOPE = 0.2
+"""By how much the logarithm of the rate rises for a dB, where one stream alone is there: about that of QP 22 to 37."""
 DB_PER_LOSS = 10 / math.log(10)
 """dB of PSNR for a small change of the squared error, as a share of it."""
 
@@ -96,6 +97,22 @@ class AdaptedBase:
     def network(self, update: bytes | None = None) -> InLoopNetwork:
         """The filter, ready to run; raises as `network_of_nnc`."""
         return network_of_nnc(self.data, "the network", update)
+
+    def arrays(self) -> NamedArrays:
+        """Its tensors."""
+        return decoded_arrays(self.data, DEFAULT_MAX_ELEMENTS, thread_count(None)).arrays
+
+    def messages(
+        self, settings: FilterSettings, update: bytes | None = None, chroma_format: ChromaFormat = "420"
+    ) -> tuple[SeiMessage, ...]:
+        """The SEI messages by which it runs in a stream of a chroma format, with an update or as it is."""
+        characteristics = characteristics_of(self.network(), settings.filter_id, chroma_format=chroma_format)
+        placed = (
+            with_bitstream(characteristics, self.data)
+            if self.at == "stream"
+            else at_uri(characteristics, name_by_hash(self.data))
+        )
+        return filter_messages(placed, settings, update)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +250,7 @@ def adapt_streams(
     shares = [options.n_pictures / len(s.output_order) if options.n_pictures else 1.0 for s in streams]
     worth = [size * share for size, share in zip(sizes, shares, strict=True)]
     lambda_rd = loss_per_bit(worth, slopes, options.chroma_weight)
-    arrays = decoded_arrays(base.data, DEFAULT_MAX_ELEMENTS, thread_count(None)).arrays
-    update = tune(network, arrays, learnt, options, lambda_rd, folder)
+    update = tune(network, base.arrays(), learnt, options, lambda_rd, folder)
     learnt.clear()
     adapted_network = base.network(update.data)
     adapted_runner = run_as.runner(adapted_network)
@@ -253,40 +269,6 @@ def adapt_streams(
     return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description)
 
 
-def rate_slopes(sizes_bytes: Sequence[int], psnrs_db: Sequence[float]) -> list[float]:
-    """By how much the logarithm of the rate rises for a dB at each stream: the mean slope to its neighbours.
-
-    Args:
-        sizes_bytes: Sizes of streams of the same pictures.
-        psnrs_db: Their mean PSNR of luma.
-    """
-    order = sorted(range(len(sizes_bytes)), key=lambda place: psnrs_db[place])
-    found: list[list[float]] = [[] for _ in order]
-    for low, high in pairwise(order):
-        step_db, growth = psnrs_db[high] - psnrs_db[low], math.log(sizes_bytes[high] / sizes_bytes[low])
-        if 0 < step_db < math.inf and growth > 0:
-            found[low].append(growth / step_db)
-            found[high].append(growth / step_db)
-    return [fmean(each) if each else DEFAULT_SLOPE for each in found]
-
-
-def loss_per_bit(sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float) -> float:
-    """What of the loss a bit must save so that it is worth its place, in the mean over the streams.
-
-    A bit more is a share of a stream's bits, and the loss is worth slope x dB of its rate.
-    """
-    shares = fmean(1 / (8 * size) for size in sizes_bytes)
-    luma = 1 / (1 + 2 * chroma_weight)
-    return shares / (fmean(slopes) * DB_PER_LOSS) * luma
-
-
-def net_percent(gain_db: float, added_bytes: int, slope: float, worth_bytes: float) -> float:
-    """The change of the rate at equal luma in percent, with what is added; negative saves."""
-    if math.isinf(gain_db):
-        return -100.0
-    return 100 * (math.exp(-slope * gain_db) * (1 + added_bytes / worth_bytes) - 1)
-
-
 def _read(path: Path, original: Source) -> VvcStream:
     """A stream that a filter can be put into.
 
@@ -302,15 +284,26 @@ def _read(path: Path, original: Source) -> VvcStream:
     return stream
 
 
+def learning_stride(n_pictures: int, n_luma_samples: int, n_streams: int) -> int:
+    """Each how manieth picture of streams is learnt on, so that they fit into memory: an odd number.
+
+    Args:
+        n_pictures: Pictures of each stream.
+        n_luma_samples: Luma samples of a picture.
+        n_streams: Streams that share an update.
+    """
+    samples = n_luma_samples * 3 / 2
+    most = max(1, min(MOST_LEARNING_PICTURES, int(LEARNING_BYTES / (4 * samples * n_streams))))
+    stride = -(-n_pictures // most)
+    return stride + 1 - stride % 2  # an even one would meet few layers of a hierarchy of pictures
+
+
 def _taking(
     stream: VvcStream, network: InLoopNetwork, n_streams: int, into: list[LearningPicture]
 ) -> Callable[[int, Frame, Frame, int], None]:
     """Keeps pictures to learn on, evenly spaced, of all temporal layers."""
-    n_pictures = len(stream.output_order)
-    samples = stream.first.format.width * stream.first.format.height * 3 / 2
-    most = max(1, min(MOST_LEARNING_PICTURES, int(LEARNING_BYTES / (4 * samples * n_streams))))
-    stride = -(-n_pictures // most)
-    stride += 1 - stride % 2  # an even one would meet few layers of a hierarchy of pictures
+    format = stream.first.format
+    stride = learning_stride(len(stream.output_order), format.width * format.height, n_streams)
 
     def take(number: int, original: Frame, decoded: Frame, qp: int) -> None:
         if number % stride == 0:
@@ -394,12 +387,7 @@ def _written(
     Raises:
         UnsupportedError: If the filter would not run on all pictures.
     """
-    characteristics = characteristics_of(network, FILTER_ID, chroma_format=stream.first.format.chroma_format)
-    placed = (
-        with_bitstream(characteristics, base.data)
-        if base.at == "stream"
-        else at_uri(characteristics, name_by_hash(base.data))
-    )
+    chroma_format = stream.first.format.chroma_format
     is_same_everywhere = run_as.precision == "int8" and network.feature_levels is not None
     settings = FilterSettings(
         filter_id=FILTER_ID,
@@ -408,8 +396,7 @@ def _written(
         precision=run_as.precision,
         output_md5=pictures.md5 if is_same_everywhere else None,
     )
-    written = insert_sei(stream.data, filter_messages(placed, settings, update), at=run_as.at)
-    chroma_format = stream.first.format.chroma_format
+    written = insert_sei(stream.data, base.messages(settings, update, chroma_format), at=run_as.at)
     plan = planned_pictures(read_vvc_stream(written), lambda found: network_of(found, chroma_format).layout.qp_rule)
     running = {each.filter for each in plan}
     (found,) = running if len(running) == 1 else (None,)
@@ -417,3 +404,37 @@ def _written(
         raise UnsupportedError(f"the filter would not run on all pictures with messages at {run_as.at}: take once")
     assert weights_sha256(network_of(found, chroma_format)) == weights_sha256(base.network(update))
     return written
+
+
+def rate_slopes(sizes_bytes: Sequence[float], psnrs_db: Sequence[float]) -> list[float]:
+    """By how much the logarithm of the rate rises for a dB at each stream: the mean slope to its neighbours.
+
+    Args:
+        sizes_bytes: Sizes of streams of the same pictures.
+        psnrs_db: Their mean PSNR of luma.
+    """
+    order = sorted(range(len(sizes_bytes)), key=lambda place: psnrs_db[place])
+    found: list[list[float]] = [[] for _ in order]
+    for low, high in pairwise(order):
+        step_db, growth = psnrs_db[high] - psnrs_db[low], math.log(sizes_bytes[high] / sizes_bytes[low])
+        if 0 < step_db < math.inf and growth > 0:
+            found[low].append(growth / step_db)
+            found[high].append(growth / step_db)
+    return [fmean(each) if each else DEFAULT_SLOPE for each in found]
+
+
+def loss_per_bit(sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float) -> float:
+    """What of the loss a bit must save so that it is worth its place, in the mean over the streams.
+
+    A bit more is a share of a stream's bits, and the loss is worth slope x dB of its rate.
+    """
+    shares = fmean(1 / (8 * size) for size in sizes_bytes)
+    luma = 1 / (1 + 2 * chroma_weight)
+    return shares / (fmean(slopes) * DB_PER_LOSS) * luma
+
+
+def net_percent(gain_db: float, added_bytes: float, slope: float, worth_bytes: float) -> float:
+    """The change of the rate at equal luma in percent, with what is added; negative saves."""
+    if math.isinf(gain_db):
+        return -100.0
+    return 100 * (math.exp(-slope * gain_db) * (1 + added_bytes / worth_bytes) - 1)
