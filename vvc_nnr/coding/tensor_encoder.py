@@ -104,6 +104,8 @@ NEAR, SAME = 1.02, 1.003
 MAX_DEFLATED = 1.05
 # Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
 RAW_PAYS_BYTES, CLEARLY = 256, 0.99
+# What a value of a codebook takes at least, by far gaps as of floats.
+MEMBER_BYTES = 2
 # So many values tell whether all are on a grid.
 GRID_SAMPLE = 1024
 # Floats that deflate is tried on first.
@@ -232,7 +234,7 @@ def _exact_if_shorter(
     Few values that no step gives are in raw bytes where that is clearly shorter.
     """
     found = _on_coarse_grid(job, values, quantiser, options)
-    if found is None and are_few(values, MAX_CODEBOOK_SIZE):
+    if found is None and are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
         found = _encode_by_exact_codebook(job, values + np.float32(0), options)  # zeros are positive
         if found is None:
             palettes = _forms(job, bits_of(job.array), ("palette",))
@@ -247,7 +249,9 @@ def _on_coarse_grid(
     job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
 ) -> EncodedTensor | None:
     """A float tensor by a step that gives all values and is no finer than what loses some; None if there is none."""
-    flat = values.reshape(-1)
+    flat, coarser = values.reshape(-1), 2.0 ** math.ceil(math.log2(step_size(quantiser.qp, options.qp_density)))
+    if any(value % coarser for value in flat[:4].tolist()):
+        return None
     for part in (flat[:GRID_SAMPLE], flat):
         qp = None if quantiser.by_role else exact_qp(part + np.float32(0), options.qp_density)
         if qp is None or qp < quantiser.qp:

@@ -72,8 +72,8 @@ def are_few(values: NDArray[np.float32], max_size: int) -> bool:
         max_size: How many may differ.
     """
     flat = values.reshape(-1)
-    part = np.unique(flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE])
-    return part.size <= min(max_size, _MOST_OF_SAMPLE if flat.size > _SAMPLE else max_size)
+    part = set(flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE].tolist())
+    return len(part) <= min(max_size, _MOST_OF_SAMPLE if flat.size > _SAMPLE else max_size)
 
 
 def _codebook(members: list[int], counts: NDArray[np.int64]) -> Codebook:

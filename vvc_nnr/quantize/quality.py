@@ -24,6 +24,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -438,11 +439,20 @@ class Spreads:
         with the others at what that leaves, unless they lose much by it: the outputs then suffer more than is told.
         """
 
+        @cache
         def qps_at(quality_db: float) -> dict[str, int]:
             return self.qps_at(quality_db, qp_density, least_db)
 
+        @cache
+        def bits_at(quality_db: float) -> float:
+            return self.bits_of(qps_at(quality_db), qp_density)
+
         def within(fixed: dict[str, int]) -> float:
-            fits = lambda quality_db: self.bits_of(qps_at(quality_db) | fixed, qp_density) <= bits  # noqa: E731
+            def fits(quality_db: float) -> bool:
+                free = {name: qps_at(quality_db)[name] for name in fixed}
+                own_bits = bits_at(quality_db) - self.bits_of(free, qp_density) + self.bits_of(fixed, qp_density)
+                return own_bits <= bits
+
             return highest_quality_db(fits, LEAST_QUALITY_DB, MAX_QUALITY_DB)
 
         quality_db = within({})
