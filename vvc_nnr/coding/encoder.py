@@ -141,7 +141,8 @@ def coded_network(
     """A stream with what is known of its tensors."""
     exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
     sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
-    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes)
+    whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
+    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes, whole)
 
 
 def expected_snrs_db(

