@@ -453,20 +453,21 @@ def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> 
 
 
 def as_raw_floats(job: TensorJob, coded: EncodedTensor, options: CompressOptions) -> EncodedTensor:
-    """The last tensor of a stream: as floats as they are, where it is exact and that is shorter.
+    """The last tensor of a stream: as floats as they are, where that is no longer and no option says what it may lose.
 
     Only the last one, since the reference software reads nothing behind such a unit.
     """
     is_by_bits = coded.number_format == BITS_OF["float32"] or coded.raw is not None
-    is_exact = options.lossless or job.rule == EXACT or (is_by_bits and not coded.by_outliers)
+    is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)
     n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
     n_coded_bytes = coded.size_bytes + (RAW_UNIT_BYTES if coded.raw else 0)
-    if job.number_format != "float32" or not is_exact or not 0 < n_bytes <= n_coded_bytes:
+    may_be = job.number_format == "float32" and is_exact and not coded.by_outliers
+    if not may_be or not 0 < n_bytes <= n_coded_bytes:
         return coded
     shape = coded_shape(shape_of(job.array))
     payload = bits_of(job.array).astype("<u4").tobytes()
     unit = DataUnit(PayloadType.RAW_FLOAT, (job.name,), shape, payload, node_id=None, cabac_unary_length_minus1=None)
-    return EncodedTensor((unit,), "float32", coded.weak_db)
+    return EncodedTensor((unit,), "float32")
 
 
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
