@@ -106,6 +106,8 @@ MAX_DEFLATED = 1.05
 RAW_PAYS_BYTES, CLEARLY = 256, 0.99
 # No loss may take so much of what a loss takes, and so many bytes more, as a codebook does, one for so many values.
 EXACT_PAYS, EXACT_BYTES, MIN_EXACT_VALUES = 1.1, 16, 16
+# Signs and exponents of floats without loss take so many bits, besides their mantissas.
+SPLIT_BITS = 3
 # What a value of a codebook takes at least, by far gaps as of floats.
 MEMBER_BYTES = 2
 # So many values tell whether all are on a grid.
@@ -246,6 +248,10 @@ def _exact_if_shorter(
             if found is None or found.size_bytes > CLEARLY * lossy.size_bytes:
                 return lossy
             return replace(found, otherwise=lossy, is_exact=True)
+    if _takes_all_digits(lossy, job):
+        exact = _encode_bit_exact(job, options)
+        if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
+            return replace(exact, otherwise=lossy, is_exact=True)
     most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
     return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
 
@@ -257,10 +263,12 @@ def _on_coarse_grid(
     flat, coarser = values.reshape(-1), 2.0 ** math.ceil(math.log2(step_size(quantiser.qp, options.qp_density)))
     if any(value % coarser for value in flat[:4].tolist()):
         return None
+    qp = None
     for part in (flat[:GRID_SAMPLE], flat):
         qp = None if quantiser.by_role else exact_qp(part + np.float32(0), options.qp_density)
         if qp is None or qp < quantiser.qp:
             return None
+    assert qp is not None
     unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
@@ -296,7 +304,17 @@ def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTen
         return None
     unit, weak_db = _encode_floats(job, rest, quantiser, options)
     raw = outliers_form(bits_of(job.array), apart.reshape(-1))
-    return EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
+    found = EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
+    if found is None or not _may_be_exact(job, options) or not _takes_all_digits(found, job):
+        return found
+    exact = replace(_encode_bit_exact(job, options), by_outliers=True)
+    return min(exact, found, key=lambda each: each.size_bytes)
+
+
+def _takes_all_digits(coded: EncodedTensor, job: TensorJob) -> bool:
+    """Whether a float tensor takes what it may take without loss, as where the coarsest step is too fine for it."""
+    n_bits = MANTISSA_BITS[job.number_format] + SPLIT_BITS
+    return 8 * coded.size_bytes > n_bits * math.prod(shape_of(job.array))
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:

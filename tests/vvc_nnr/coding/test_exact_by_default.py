@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from vvc_nnr.bitstream.data_unit import PayloadType
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, float32_of_bfloat16
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress
@@ -72,6 +73,21 @@ def test_few_different_values_beside_others() -> None:
     decoded = decompress(compress(arrays))
     np.testing.assert_array_equal(decoded["a"], arrays["a"])
     assert 14 < snr_db(arrays["b"], decoded["b"]) < 60
+
+
+def test_values_for_which_the_coarsest_step_is_too_fine_are_exact_where_that_is_shorter() -> None:
+    bits = (1e21 * np.random.default_rng(4).normal(size=(60, 60))).astype(np.float32).view(np.uint32) >> 16
+    array = Bfloat16Bits(bits.astype(np.uint16))
+    data = compress({"w": array})
+    np.testing.assert_array_equal(decompress(data)["w"], float32_of_bfloat16(array))
+    assert len(data) < 1.5 * bits.size
+
+
+def test_half_floats_get_no_finer_step_than_their_digits() -> None:
+    array = (100 * np.random.default_rng(5).normal(size=(200,))).astype(np.float16)
+    data = compress({"norm.weight": array})
+    assert len(data) < 2 * array.size + 70
+    assert snr_db(array, decompress(data)["norm.weight"]) > 60
 
 
 def test_a_given_qp_means_that_step() -> None:
