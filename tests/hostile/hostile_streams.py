@@ -18,7 +18,7 @@ from crafted_streams import crafted_stream
 
 from vvc_nnr import BaseState, CompressOptions, compress, compress_update
 from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.bitstream.manifest import DIGEST_DIGITS, digest
+from vvc_nnr.bitstream.manifest import DIGEST_DIGITS, SHORT_DIGEST_DIGITS, digest
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, read_units, write_units
 from vvc_nnr.coding.update import TensorState
@@ -153,10 +153,11 @@ def hostile_case(random: Random, known: tuple[Source, ...]) -> Case:
 def _sealed(data: bytes) -> bytes:
     """The stream with the right checksum in its manifest, if it has a place for one."""
     at = data.find(_DIGEST_KEY) + len(_DIGEST_KEY)
-    end = at + DIGEST_DIGITS
+    is_short = data[at + SHORT_DIGEST_DIGITS : at + SHORT_DIGEST_DIGITS + 1] == b'"'
+    end = at + (SHORT_DIGEST_DIGITS if is_short else DIGEST_DIGITS)
     if at < len(_DIGEST_KEY) or end > len(data):
         return data
-    return data[:at] + digest([data[:at], data[end:]]) + data[end:]
+    return data[:at] + digest([data[:at], data[end:]])[: end - at] + data[end:]
 
 
 def _cut(random: Random, data: bytes, _: bytes) -> bytes:

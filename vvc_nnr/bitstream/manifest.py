@@ -5,8 +5,8 @@ It is text in the topology unit, whose content other decoders pass over: compact
     {"vvc_nnr":2,"units":3,"formats":{"float16":[0,2]},"shapes":{"1":[]},"wide":[2],"metadata":{"architecture":"..."},
      "tied":[[7,"head.weight","embedding.weight"]],"base":"...","sha256":"..."}
 
-    vvc_nnr   version of the manifest: 1, or 2 if it has one of the keys graph and raw
-    units     number of data units in the stream
+    vvc_nnr   version of the manifest: 1, or 2 if it has one of the keys graph and raw; 3 in short streams
+    units     number of data units in the stream; not in version 3, whose checksum tells
     formats   number format to runs of tensors: first, count, first, count, ...; the others are int32 or float32
     shapes    tensor to its shape, where that is not the coded one
     wide      tensors that take two data units, low and high halves
@@ -17,7 +17,7 @@ It is text in the topology unit, whose content other decoders pass over: compact
     raw       tensors that have bytes in the raw unit, which is the last data unit, in order: place, kind, bytes
     onnx      in older files: that model, deflated, as base64 text
     base      SHA-256 of the state that an update is for, its first 32 digits
-    sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits
+    sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits; in version 3, 8 of them
 
 Tensors are counted from 0 in the order of their data units. All but the first two and the last may be absent.
 """
@@ -87,10 +87,12 @@ def with_ties(arrays: Mapping[str, Array], ties: tuple[Tie, ...]) -> dict[str, A
     return dict(order)
 
 
-MANIFEST_VERSIONS = (1, 2)
+MANIFEST_VERSIONS = (1, 2, 3)
+SHORT_VERSION = 3
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
 MAX_EMPTY_VOLUME = 1 << 56
-DIGEST_DIGITS = 32
+# Of the checksum; of a short stream so many, as a CRC-32 has.
+DIGEST_DIGITS, SHORT_DIGEST_DIGITS = 32, 8
 _BEGIN = b'{"vvc_nnr":'
 _DIGEST_KEY = b'"sha256":"'
 _END = b'"}\0'
@@ -156,10 +158,16 @@ def start_of_manifest(text: bytes) -> int:
     return text.rfind(_BEGIN)
 
 
-def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
-    """The text with its terminating zero and zeros for the checksum, and where in it the checksum starts."""
-    version = MANIFEST_VERSIONS[bool(manifest.graph or manifest.raw)]
-    content: dict[str, Any] = {"vvc_nnr": version, "units": manifest.n_units}
+def write_manifest(manifest: Manifest, *, is_short: bool = False) -> tuple[bytes, int, int]:
+    """The text with its terminating zero and zeros for the checksum; where in it that starts, and its digits.
+
+    Args:
+        manifest: What it says.
+        is_short: Of a short stream: version 3.
+    """
+    version = SHORT_VERSION if is_short else MANIFEST_VERSIONS[bool(manifest.graph or manifest.raw)]
+    n_digits = SHORT_DIGEST_DIGITS if is_short else DIGEST_DIGITS
+    content: dict[str, Any] = {"vvc_nnr": version} | ({} if is_short else {"units": manifest.n_units})
     if manifest.formats:
         content["formats"] = _runs(manifest.formats)
     if manifest.shapes:
@@ -178,8 +186,8 @@ def write_manifest(manifest: Manifest) -> tuple[bytes, int]:
         content["onnx"] = manifest.old_graph
     if manifest.base:
         content["base"] = manifest.base
-    text = json.dumps(content | {"sha256": "0" * DIGEST_DIGITS}, separators=(",", ":"))
-    return text.encode() + b"\0", len(text) - len(_END) + 1 - DIGEST_DIGITS
+    text = json.dumps(content | {"sha256": "0" * n_digits}, separators=(",", ":"))
+    return text.encode() + b"\0", len(text) - len(_END) + 1 - n_digits, n_digits
 
 
 def digest(pieces: Iterable[bytes | memoryview]) -> bytes:
@@ -201,34 +209,45 @@ def read_manifest(
     """
     view = memoryview(data)
     end = unit_offset_bytes + unit_size_bytes
-    first = end - len(_END) - DIGEST_DIGITS
+    first = end - len(_END) - n_digest_digits(bytes(view[unit_offset_bytes:end]))
     found = bytes(view[first : end - len(_END)])
     if first < unit_offset_bytes or not set(found) <= _HEX or bytes(view[end - len(_END) : end]) != _END:
         raise _damaged("it does not end with a checksum", unit_offset_bytes)
-    if digest([view[:first], view[first + DIGEST_DIGITS :]]) != found:
+    if digest([view[:first], view[first + len(found) :]])[: len(found)] != found:
         raise _damaged("the checksum of the stream is wrong: bytes were changed, lost or added", unit_offset_bytes)
     start = start_of_manifest(bytes(view[unit_offset_bytes:end]))
     if start < 0:
         raise _damaged("it has no beginning", unit_offset_bytes)
-    return _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
+    manifest, is_short = _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
+    if is_short != (len(found) == SHORT_DIGEST_DIGITS):
+        raise _damaged("its checksum has another number of digits than its version", unit_offset_bytes)
+    return manifest
+
+
+def n_digest_digits(text: bytes) -> int:
+    """The digits of the checksum that a manifest ends with."""
+    end = len(text) - len(_END) - SHORT_DIGEST_DIGITS
+    return SHORT_DIGEST_DIGITS if text[:end].endswith(_DIGEST_KEY) else DIGEST_DIGITS
 
 
 def _damaged(message: str, offset: int) -> BitstreamError:
     return BitstreamError(message, field="the manifest", offset_bytes=offset)
 
 
-def _parse(text: bytes, offset: int, n_data_units: int) -> Manifest:
+def _parse(text: bytes, offset: int, n_data_units: int) -> tuple[Manifest, bool]:
+    """The manifest, and whether it is that of a short stream."""
     try:
         content = parse_json(text)
     except BitstreamError as error:
         raise _damaged(f"it is {error}", offset) from None
     if content.get("vvc_nnr") not in MANIFEST_VERSIONS:
-        known = " and ".join(map(str, MANIFEST_VERSIONS))
+        known = ", ".join(map(str, MANIFEST_VERSIONS))
         raise UnsupportedError(f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {known} are known")
-    if content.get("units") != n_data_units:
+    is_short = content["vvc_nnr"] == SHORT_VERSION
+    if not is_short and content.get("units") != n_data_units:
         raise _damaged(f"the stream has {n_data_units} data units of {shown(repr(content.get('units')))}", offset)
     try:
-        return _checked(content, n_data_units)
+        return _checked(content, n_data_units), is_short
     except (TypeError, ValueError, AttributeError):
         raise _damaged("a value has the wrong type or range", offset) from None
 

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, pack_graph, topology_unit, unpack_graph
 from vvc_nnr.bitstream.manifest import (
-    DIGEST_DIGITS,
     Manifest,
     RawKind,
     Tie,
@@ -22,9 +21,21 @@ from vvc_nnr.bitstream.manifest import (
     write_manifest,
 )
 from vvc_nnr.bitstream.number_formats import BITS_OF, BITS_SUFFIX, FLOATS, INTEGER_FORMATS, NUMBER_FORMATS, WIDE_FORMATS
-from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
-from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
+from vvc_nnr.bitstream.units import (
+    OpaqueUnit,
+    PlacedUnit,
+    StartUnit,
+    TopologyUnit,
+    Unit,
+    read_units,
+    write_unit,
+    write_units,
+)
 from vvc_nnr.errors import BitstreamError, UnsupportedError
+
+# Shorter streams have a shorter manifest.
+SHORT_STREAM_BYTES = 4096
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -133,12 +144,14 @@ def write_stream(
     """
     units = [*data_units, *([_raw_unit(raw, data_units)] if raw else [])]
     before, packed = pack_graph(graph)
-    text, digits_at = write_manifest(replace(manifest, n_units=manifest.n_units + bool(raw), graph=packed))
-    pieces = list(write_units([StartUnit(), mps, topology_unit(before + text, graph), *units]))
-    topology = bytes(pieces[2])
+    pieces = list(write_units([StartUnit(), mps, TopologyUnit(), *units]))
+    is_short = sum(map(len, pieces)) + len(before) < SHORT_STREAM_BYTES
+    told = replace(manifest, n_units=manifest.n_units + bool(raw), graph=packed)
+    text, digits_at, n_digits = write_manifest(told, is_short=is_short)
+    topology = b"".join(write_unit(topology_unit(before + text, graph), ParameterSets()))
     split = len(topology) - len(text) + digits_at
-    before, after = topology[:split], topology[split + DIGEST_DIGITS :]
-    digits = digest([*pieces[:2], before, after, *pieces[3:]])
+    before, after = topology[:split], topology[split + n_digits :]
+    digits = digest([*pieces[:2], before, after, *pieces[3:]])[:n_digits]
     return b"".join([*pieces[:2], before, digits, after, *pieces[3:]])
 
 

@@ -19,6 +19,7 @@ from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.bitstream.stream import write_stream
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
+    Held,
     OwnSteps,
     code_by_spread,
     default_steps,
@@ -27,11 +28,13 @@ from vvc_nnr.coding.own_steps import (
     warn_of_outliers,
     warn_of_weak,
 )
-from vvc_nnr.coding.reference_size import is_small, reference_bytes
+from vvc_nnr.coding.reference_size import held_share, reference_bytes
 from vvc_nnr.coding.tensor_encoder import (
+    RAW_UNIT_BYTES,
     USUAL_UNARY_LENGTH_MINUS1,
     EncodedTensor,
     TensorJob,
+    as_raw_floats,
     encode_tensor,
     make_job,
     with_own_step,
@@ -46,8 +49,7 @@ from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.gates import Candidate, candidates_by_name
 from vvc_nnr.roles.roles import RULES, Role, Rule, TensorRole, override_roles
 
-# What a raw unit takes beside its bytes, and how many it can hold.
-RAW_UNIT_BYTES = 80
+# How many bytes a raw unit can hold.
 MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 
 _log = logging.getLogger(__name__)
@@ -104,14 +106,15 @@ def code_network(
 
     names, known = list(jobs), KnownTensors()
     by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
-    is_held = by_default and is_small(own)
+    share = held_share(own) if by_default else 0.0
 
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         def job(place: int) -> TensorJob:
             return with_own_step(jobs[names[place]], steps)
 
-        report = None if is_held and known else progress  # a small network's other candidates take no time
+        report = None if share and known else progress  # a small network's other candidates take no time
         units = encode_changed(job, names, steps, known, shapes, options, report)
+        units[-1:] = [as_raw_floats(job(len(names) - 1), tensor, options) for tensor in units[-1:]]
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
         return coded_network(data, names, units, steps)
 
@@ -124,11 +127,12 @@ def code_network(
 
     if not follows_spread(options):
         return coded(None)
-    limit_bytes = None
-    if is_held:  # texts and ties, which that software does not keep, are no reason for coarser weights
-        texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
-        limit_bytes = reference_bytes(own, graph.model if graph else None) + texts
-    return code_by_spread(own, rules, options, coded, size_bytes, limit_bytes)
+    if not share:
+        return code_by_spread(own, rules, options, coded, size_bytes)
+    # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
+    texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
+    held = Held(reference_bytes(own, graph.model if graph else None) + texts, share)
+    return code_by_spread(own, rules, options, coded, size_bytes, held)
 
 
 def coded_network(
@@ -137,7 +141,8 @@ def coded_network(
     """A stream with what is known of its tensors."""
     exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
     sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
-    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes)
+    whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
+    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes, whole)
 
 
 def expected_snrs_db(

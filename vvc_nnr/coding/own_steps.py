@@ -26,9 +26,11 @@ from vvc_nnr.quantize.quality import (
     DEPENDENT_ERROR,
     EXACT_QUALITY_DB,
     HIGHEST_QUALITY_DB,
+    LEAST_STEP_BITS,
     LOWEST_QUALITY_DB,
     MAX_QUALITY_DB,
     MIN_QUALITY_DB,
+    NARROW_DB,
     QUALITY_TOLERANCE_DB,
     UNIFORM_ERROR,
     WEAK_DB,
@@ -56,6 +58,8 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
 # Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
 MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.4
+# One that loses nothing at all may take so much of it.
+EXACT_SHARE = 1.25
 # Large levels take that software less.
 HIGH_BUDGET_SHARE, HIGH_BITS = 0.977, 9.0
 FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
@@ -134,7 +138,8 @@ def steps_at(
 ) -> OwnSteps:
     """The steps of tensors of known spread at a quality in dB.
 
-    Where no step is as fine as a small tensor's, the finest one does if it leaves the quality; if not, it is exact.
+    Where no step is as fine as a small tensor's, the finest one does if it leaves the quality, of the default at least
+    NARROW_DB; if not, it is exact.
 
     Args:
         spreads: Those of the tensors.
@@ -146,8 +151,9 @@ def steps_at(
     error = DEPENDENT_ERROR if options.use_dq else UNIFORM_ERROR
     density = options.qp_density
     steps, low = spreads.steps_at(quality_db, error, least_db), step_size(qp_limits(density)[0], density)
+    wanted_db = quality_db if least_db is None else max(quality_db, NARROW_DB)
     steps = {
-        name: max(step, low) if spreads[name].snr_at(low, error) >= quality_db else step for name, step in steps.items()
+        name: max(step, low) if spreads[name].snr_at(low, error) >= wanted_db else step for name, step in steps.items()
     }
     fine_enough = {name: step for name, step in steps.items() if step >= max(low, spreads[name].finest)}
     qps = {name: near[name] if near else nearest_qp(step, density) for name, step in fine_enough.items()}
@@ -216,6 +222,8 @@ def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     if values is None:
         return None
     spread = spread_of(values, is_added=rule is not None and rule.is_added)
+    if spread is not None and (least_bits := LEAST_STEP_BITS.get(number_format_of("", array))):
+        spread = replace(spread, least_step=spread.rms * 2.0**-least_bits)
     if spread is None or rule is None or rule.candidate is None:
         return spread
     return replace(spread, candidate_db=less_spread_db(values, rule.candidate.of(values)))
@@ -243,6 +251,7 @@ class CodedNetwork:
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
         sizes_bytes: Payloads and raw bytes of each tensor, by name.
+        exact: Tensors that lose nothing though they have a step, since that is no longer.
     """
 
     data: bytes
@@ -250,6 +259,20 @@ class CodedNetwork:
     weak_db: Mapping[str, float]
     by_outliers: tuple[str, ...] = ()
     sizes_bytes: Mapping[str, int] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The file of a small network by the reference software, which the default is to take.
+
+    Attributes:
+        n_bytes: Its size.
+        share: 1: the default takes that, 0: what its tensors take, in between in proportion.
+    """
+
+    n_bytes: int
+    share: float
 
 
 def warn_of_weak(weak_db: Mapping[str, float]) -> None:
@@ -295,7 +318,7 @@ def code_by_spread(
     options: CompressOptions,
     coded: Callable[[OwnSteps], CodedNetwork],
     size_bytes: Callable[[OwnSteps, CompressOptions], int],
-    reference_bytes: int | None = None,
+    held: Held | None = None,
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -305,8 +328,7 @@ def code_by_spread(
         options: What is asked for.
         coded: The network with some steps.
         size_bytes: What the tensors that have steps take together, with other options.
-        reference_bytes: The file of a small network by the reference software, which the default is to take; None: it
-            goes by what the tensors take.
+        held: The file of a small network by the reference software; None: the default goes by what its tensors take.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
@@ -316,9 +338,11 @@ def code_by_spread(
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
     if limit is None:
-        is_held = reference_bytes is not None and bool(spreads.all)
-        small = _code_small(spreads, options, coded, reference_bytes or 0) if is_held else None
-        return small or _code_by_default(spreads, options, coded, size_bytes)
+        by_default = None
+        if held is None or held.share < 1:
+            by_default = _code_by_default(spreads, options, coded, size_bytes)
+        small = _code_small(spreads, options, coded, held, by_default) if held and spreads.all else None
+        return small or by_default or _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
@@ -363,13 +387,17 @@ def _code_by_default(
 
 
 def _code_small(
-    spreads: Spreads, options: CompressOptions, coded: Callable[[OwnSteps], CodedNetwork], reference_bytes: int
+    spreads: Spreads,
+    options: CompressOptions,
+    coded: Callable[[OwnSteps], CodedNetwork],
+    held: Held,
+    as_large: CodedNetwork | None,
 ) -> CodedNetwork | None:
     """A small network in a file that is about as large as the reference software's, and no larger.
 
     Where that cannot be, its tensors keep SMALL_SHARE of what they take by default. None where other tensors, which are
     exact, take more than those that have steps, and where that file would be no good to a tensor: what these may take
-    does not follow from it.
+    does not follow from it. `as_large` is the network as one that is not held; None: the share is 1.
     """
     steps = default_steps(spreads, options)
     found = by_default = coded(steps)
@@ -380,7 +408,12 @@ def _code_small(
     if found.by_outliers or sum(found.sizes_bytes.values()) > 2 * own_bytes(found):
         return None
     beside = len(found.data) - own_bytes(found)
-    limit_bytes = max(reference_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
+    wanted_bytes = (
+        held.n_bytes if as_large is None else held.share * held.n_bytes + (1 - held.share) * len(as_large.data)
+    )
+    limit_bytes = max(round(wanted_bytes), beside + round(SMALL_SHARE * own_bytes(found)))
+    if found.exact >= spreads.all.keys() and len(found.data) <= EXACT_SHARE * limit_bytes:
+        return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
     least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
     for _ in range(MAX_SMALL_CORRECTIONS):

@@ -20,13 +20,20 @@ from vvc_nnr.coding.exact_forms import bits_of
 from vvc_nnr.coding.tensor_encoder import USUAL_UNARY_LENGTH_MINUS1, encode_tensor, make_job
 from vvc_nnr.options import DEFAULT_QP, CompressOptions
 
-# Networks of no more values are coded by it as well, to know.
-MAX_VALUES = 1 << 17
+# Networks of so many values are held against its file alone, of twice as many no longer.
+HELD_VALUES = 1 << 17
 
 
-def is_small(arrays: NamedArrays) -> bool:
-    """Whether coding a network a few times more takes no time."""
-    return sum(math.prod(shape_of(array)) for array in arrays.values()) <= MAX_VALUES
+def held_share(arrays: NamedArrays) -> float:
+    """How far a network is held against that file: 1 of a small one, 0 of a large one, in between in proportion.
+
+    Coding a small one a few times more takes no time.
+
+    Args:
+        arrays: Its tensors.
+    """
+    n_values = sum(math.prod(shape_of(array)) for array in arrays.values())
+    return min(max(2 - n_values / HELD_VALUES, 0.0), 1.0)
 
 
 def reference_bytes(arrays: NamedArrays, graph: bytes | None) -> int:

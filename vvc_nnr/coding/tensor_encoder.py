@@ -47,15 +47,13 @@ from vvc_nnr.coding.exact_forms import (
     sampled,
     values_of,
 )
-from vvc_nnr.coding.own_steps import (
-    OwnSteps,
-)
+from vvc_nnr.coding.own_steps import OwnSteps, follows_spread
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.codebooks import codebook_bits, make_codebook
+from vvc_nnr.quantize.codebooks import are_few, codebook_bits, exact_codebook, make_codebook
 from vvc_nnr.quantize.dependent import (
     FAST,
     THOROUGH,
@@ -97,8 +95,8 @@ SCAN_SAMPLE, SCALE_COLUMNS = 1 << 15, 512
 # Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
-# What the manifest takes for a tensor with raw bytes.
-RAW_ENTRY_BYTES = 20
+# What the manifest takes for a tensor with raw bytes, a raw unit beside its bytes, and the header of a high half.
+RAW_ENTRY_BYTES, RAW_UNIT_BYTES, HIGH_UNIT_BYTES = 20, 80, 14
 # Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
 # of it those that then are no longer than the second times that.
 NEAR, SAME = 1.02, 1.003
@@ -106,6 +104,14 @@ NEAR, SAME = 1.02, 1.003
 MAX_DEFLATED = 1.05
 # Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
 RAW_PAYS_BYTES, CLEARLY = 256, 0.99
+# No loss may take so much of what a loss takes, and so many bytes more, as a codebook does, one for so many values.
+EXACT_PAYS, EXACT_BYTES, MIN_EXACT_VALUES = 1.1, 16, 16
+# Signs and exponents of floats without loss take so many bits, besides their mantissas.
+SPLIT_BITS = 3
+# What a value of a codebook takes at least, by far gaps as of floats.
+MEMBER_BYTES = 2
+# So many values tell whether all are on a grid.
+GRID_SAMPLE = 1024
 # Floats that deflate is tried on first.
 SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
@@ -155,6 +161,7 @@ class EncodedTensor:
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
         by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
+        is_exact: It loses nothing since that is no longer.
     """
 
     units: tuple[DataUnit, ...]
@@ -163,12 +170,15 @@ class EncodedTensor:
     raw: ExactForm | None = None
     otherwise: EncodedTensor | None = None
     by_outliers: bool = False
+    is_exact: bool = False
 
     @property
     def size_bytes(self) -> int:
-        """Payloads and raw bytes."""
+        """Payloads, codebooks and raw bytes, and what a high half has beside its payload."""
         n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES
-        return sum(len(unit.payload) for unit in self.units) + n_raw
+        high = self.units[1:]
+        names = sum(HIGH_UNIT_BYTES + len(unit.topology_elem_id_list[0].encode()) for unit in high)
+        return sum(map(_size_bytes, self.units)) + n_raw + names
 
 
 def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
@@ -209,7 +219,71 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     if quantiser is None:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
     unit, weak_db = _encode_floats(job, values, quantiser, options)
-    return EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+    lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+    return _exact_if_shorter(job, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
+
+
+def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
+    """Whether a tensor is to be exact where that is no longer: no option says its step, and it is no update.
+
+    What is coded to know the reference software's size (greater flags as that has them) is not.
+    """
+    is_default = follows_spread(options) and options.codebook == "off" and job.name not in options.qp_per_tensor
+    return is_default and job.parent is None and job.unary_length_minus1 == "fitting"
+
+
+def _exact_if_shorter(
+    job: TensorJob, values: NDArray[np.float32], lossy: EncodedTensor, quantiser: Quantiser, options: CompressOptions
+) -> EncodedTensor:
+    """A tensor without loss where that takes hardly more than with: of few different values, or on a coarse grid.
+
+    Few values that no step gives are in raw bytes where that is clearly shorter.
+    """
+    found = _on_coarse_grid(job, values, quantiser, options)
+    if found is None and are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
+        found = _encode_by_exact_codebook(job, values + np.float32(0), options)  # zeros are positive
+        if found is None:
+            palettes = _forms(job, bits_of(job.array), ("palette",))
+            found = next((_of_form(job, form, options) for form in palettes), None)
+            if found is None or found.size_bytes > CLEARLY * lossy.size_bytes:
+                return lossy
+            return replace(found, otherwise=lossy, is_exact=True)
+    if _takes_all_digits(lossy, job):
+        exact = _encode_bit_exact(job, options)
+        if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
+            return replace(exact, otherwise=lossy, is_exact=True)
+    most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
+    return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
+
+
+def _on_coarse_grid(
+    job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
+) -> EncodedTensor | None:
+    """A float tensor by a step that gives all values and is no finer than what loses some; None if there is none."""
+    flat, coarser = values.reshape(-1), 2.0 ** math.ceil(math.log2(step_size(quantiser.qp, options.qp_density)))
+    if any(value % coarser for value in flat[:4].tolist()):
+        return None
+    qp = None
+    for part in (flat[:GRID_SAMPLE], flat):
+        qp = None if quantiser.by_role else exact_qp(part + np.float32(0), options.qp_density)
+        if qp is None or qp < quantiser.qp:
+            return None
+    assert qp is not None
+    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    return EncodedTensor((unit,) if unit else (), job.number_format)
+
+
+def _encode_by_exact_codebook(
+    job: TensorJob, values: NDArray[np.float32], options: CompressOptions
+) -> EncodedTensor | None:
+    """A float tensor of few different values without loss; None if no codebook gives them."""
+    found = exact_codebook(values, options.qp_density, MAX_CODEBOOK_SIZE)
+    if found is None:
+        return None
+    qp, codebook, places = found
+    unit = replace(_unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options), codebook=codebook)
+    unit = with_unary_length(unit, places) if job.unary_length_minus1 == "fitting" else unit
+    return EncodedTensor((encode_indices(unit, places, qp, options, n_threads=job.n_threads),), job.number_format)
 
 
 def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
@@ -230,7 +304,17 @@ def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTen
         return None
     unit, weak_db = _encode_floats(job, rest, quantiser, options)
     raw = outliers_form(bits_of(job.array), apart.reshape(-1))
-    return EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
+    found = EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
+    if found is None or not _may_be_exact(job, options) or not _takes_all_digits(found, job):
+        return found
+    exact = replace(_encode_bit_exact(job, options), by_outliers=True)
+    return min(exact, found, key=lambda each: each.size_bytes)
+
+
+def _takes_all_digits(coded: EncodedTensor, job: TensorJob) -> bool:
+    """Whether a float tensor takes what it may take without loss, as where the coarsest step is too fine for it."""
+    n_bits = MANTISSA_BITS[job.number_format] + SPLIT_BITS
+    return 8 * coded.size_bytes > n_bits * math.prod(shape_of(job.array))
 
 
 def _encode_own_integers(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -375,13 +459,33 @@ def _encode_if_short(job: TensorJob, options: CompressOptions) -> EncodedTensor 
 
 
 def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """A float tensor that loses nothing, as levels or by its bits."""
+    """A float tensor that loses nothing, as levels, with a codebook where that is shorter, or by its bits."""
     found = _exact_levels(job, options)
     if found is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     values, qp = found
     unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
-    return EncodedTensor((unit,) if unit else (), job.number_format)
+    by_levels = EncodedTensor((unit,) if unit else (), job.number_format)
+    by_codebook = _encode_by_exact_codebook(job, values, options) if job.parent is None else None
+    return min((each for each in (by_codebook, by_levels) if each), key=lambda each: each.size_bytes)
+
+
+def as_raw_floats(job: TensorJob, coded: EncodedTensor, options: CompressOptions) -> EncodedTensor:
+    """The last tensor of a stream: as floats as they are, where that is no longer and no option says what it may lose.
+
+    Only the last one, since the reference software reads nothing behind such a unit.
+    """
+    is_by_bits = coded.number_format == BITS_OF["float32"] or coded.raw is not None
+    is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)
+    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
+    n_coded_bytes = coded.size_bytes + (RAW_UNIT_BYTES if coded.raw else 0)
+    may_be = job.number_format == "float32" and is_exact and not coded.by_outliers
+    if not may_be or not 0 < n_bytes <= n_coded_bytes:
+        return coded
+    shape = coded_shape(shape_of(job.array))
+    payload = bits_of(job.array).astype("<u4").tobytes()
+    unit = DataUnit(PayloadType.RAW_FLOAT, (job.name,), shape, payload, node_id=None, cabac_unary_length_minus1=None)
+    return EncodedTensor((unit,), "float32")
 
 
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
@@ -561,7 +665,7 @@ def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], 
 
 def _size_bytes(unit: DataUnit) -> int:
     """Payload and codebook."""
-    return len(unit.payload) + (codebook_bits(unit.codebook) // 8 if unit.codebook else 0)
+    return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0)
 
 
 def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:

@@ -15,6 +15,8 @@ from vvc_nnr.bitstream.data_unit import DEFAULT_UNARY_LENGTH_MINUS1
 _LENGTHS = (1, 2, 3, 4, 5, 7, 10, 11, 14, 19)
 _DEFAULT = DEFAULT_UNARY_LENGTH_MINUS1 + 1
 _FIELD_BITS, _SET_FLAG_BITS = 8, 0.15
+# No suffix is longer.
+_MAX_SUFFIX = 33
 # A context takes so many bits to learn, times the binary logarithm of its bins plus one. Two contexts share a flag.
 _LEARNING, _N_SIGNS = 2.0, 2
 # So many values have no statistics to tell; so many tell those of all.
@@ -38,23 +40,23 @@ def unary_length_minus1_of(indices: NDArray[np.int32]) -> int | None:
     counts = np.bincount(np.minimum(sizes, _LENGTHS[-1] + 2), minlength=_LENGTHS[-1] + 3)
     reached = counts[::-1].cumsum()[::-1][1:] * float(stride)
     flags = (_N_SIGNS * _bits(reached[:-1] / _N_SIGNS, reached[1:] / _N_SIGNS)).cumsum()
-    lengths = [length for length in _LENGTHS if length <= max(largest, _DEFAULT)]
-    costs = [flags[n - 1] + _escape_bits(sizes[sizes > n] - n, stride) + _header_bits(n) for n in lengths]
-    best = lengths[int(np.argmin(costs))]
+    lengths = np.array([length for length in _LENGTHS if length <= max(largest, _DEFAULT)])
+    headers = _SET_FLAG_BITS * _N_SIGNS * lengths + np.where(lengths == _DEFAULT, 0, _FIELD_BITS)
+    best = int(lengths[np.argmin(flags[lengths - 1] + _escape_bits(sizes, lengths, stride) + headers)])
     return None if best == _DEFAULT else best - 1
 
 
-def _header_bits(length: int) -> float:
-    return _SET_FLAG_BITS * _N_SIGNS * length + (0 if length == _DEFAULT else _FIELD_BITS)
-
-
-def _escape_bits(beyond: NDArray[np.int64], stride: int) -> float:
-    """Prefixes and suffixes of magnitudes less the number of flags, those of one in `stride` of them."""
-    if not beyond.size:
-        return 0.0
-    counts = np.bincount(np.frexp(beyond.astype(np.float64))[1] - 1) * float(stride)
-    reached = counts[::-1].cumsum()[::-1]
-    return float(_bits(reached, np.append(reached[1:], 0)).sum() + counts @ np.arange(counts.size))
+def _escape_bits(sizes: NDArray[np.int64], lengths: NDArray[np.int64], stride: int) -> NDArray[np.float64]:
+    """Prefixes and suffixes of magnitudes above each number of flags, those of one in `stride` of them."""
+    beyond = sizes - lengths[:, None]
+    n_suffix_bits = np.frexp(np.maximum(beyond, 0).astype(np.float64))[1] - 1
+    rows, columns = np.nonzero(beyond > 0)
+    places = rows * _MAX_SUFFIX + n_suffix_bits[rows, columns]
+    counts = np.bincount(places, minlength=len(lengths) * _MAX_SUFFIX).reshape(-1, _MAX_SUFFIX) * float(stride)
+    reached = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    beyond_it = np.concatenate([reached[:, 1:], np.zeros((len(lengths), 1))], axis=1)
+    found: NDArray[np.float64] = _bits(reached, beyond_it).sum(axis=1) + counts @ np.arange(_MAX_SUFFIX)
+    return found
 
 
 def _bits(bins: NDArray[np.float64], ones: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import Codebook
 from vvc_nnr.bitstream.number_formats import extremes
+from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.quantize.step_choice import exact_qp
 
 # Levels further apart are not looked at.
 MAX_SPAN = 1 << 22
+# Of a codebook of 4,096 values used evenly 906 of 1,024 would differ.
+_SAMPLE, _MOST_OF_SAMPLE = 1024, 1000
 _MAX_EGK = 15
 
 
@@ -31,16 +35,58 @@ def make_codebook(levels: NDArray[np.int32], max_size: int) -> tuple[Codebook, N
     values = np.flatnonzero(counts)
     if not 0 < values.size <= max_size:
         return None
-    zero_offset = int(np.argmax(counts[values]))
+    codebook = _codebook([int(value) + low for value in values], counts[values])
     table = np.zeros(counts.size, np.int32)
-    table[values] = np.arange(values.size, dtype=np.int32) - zero_offset
-    members = tuple(int(value) + low for value in values)
-    return Codebook(_best_order(members), zero_offset, members), table[levels - low]
+    table[values] = np.arange(values.size, dtype=np.int32) - codebook.zero_offset
+    return codebook, table[levels - low]
+
+
+def exact_codebook(
+    values: NDArray[np.float32], qp_density: int, max_size: int
+) -> tuple[int, Codebook, NDArray[np.int32]] | None:
+    """A codebook that gives few different values exactly: the QP of its step, it, and the index k of each value.
+
+    None if there are too many of them, or no step of which all are whole multiples of 31 bits.
+
+    Args:
+        values: float32, any shape; NaN, infinity and negative zero are in no codebook.
+        qp_density: QP steps per octave as a power of two.
+        max_size: The largest codebook that is made.
+    """
+    if not are_few(values, max_size):
+        return None
+    members, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    qp = exact_qp(values, qp_density) if members.size <= max_size else None
+    if qp is None:
+        return None
+    levels = members.astype(np.float64) / step_size(qp, qp_density)
+    codebook = _codebook([int(level) for level in levels], counts)
+    return qp, codebook, places.reshape(values.shape).astype(np.int32) - np.int32(codebook.zero_offset)
+
+
+def are_few(values: NDArray[np.float32], max_size: int) -> bool:
+    """Whether a part of the values does not show that more than so many differ.
+
+    Args:
+        values: float32, any shape.
+        max_size: How many may differ.
+    """
+    flat = values.reshape(-1)
+    part = set(flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE].tolist())
+    return len(part) <= min(max_size, _MOST_OF_SAMPLE if flat.size > _SAMPLE else max_size)
+
+
+def _codebook(members: list[int], counts: NDArray[np.int64]) -> Codebook:
+    """That of different levels, the smallest first, with how many there are of each."""
+    return Codebook(_best_order(tuple(members)), int(np.argmax(counts)), tuple(members))
 
 
 def codebook_bits(codebook: Codebook) -> int:
-    """Size of a codebook in a header, but for its first fields."""
-    return _gap_bits([b - a - 1 for a, b in pairwise(codebook.values)], codebook.egk)
+    """Size of a codebook in a header."""
+    size, zero = len(codebook.values), codebook.zero_offset
+    signed = ((zero - (size >> 1), 2), (codebook.values[zero], 7))
+    head = 4 + _gap_bits([size], 2) + sum(_gap_bits([2 * abs(value)], order) for value, order in signed)
+    return head + _gap_bits([b - a - 1 for a, b in pairwise(codebook.values)], codebook.egk)
 
 
 def _best_order(values: tuple[int, ...]) -> int:

@@ -24,6 +24,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,9 @@ SURE_SHARE = 0.75
 MAX_LESS_DB = 9.0
 # float32 has no finer steps than this share of a value.
 RESOLUTION = 2.0**-24
+# Neither have numbers of 16 bits of this share of the spread, by their mantissa bits: values above the spread, and most
+# below it, are rounded to what they were.
+LEAST_STEP_BITS = {"float16": 12, "bfloat16": 9}
 # No ordinary value is that many times the spread.
 MAX_RATIO = 64.0
 SAMPLE_SIZE = 4096
@@ -98,6 +102,7 @@ class Spread:
         kept_db: SNR in dB that dependent quantisation leaves ordinary values at half those steps; None likewise.
         deviation: Root of the mean square of what they differ by; None: they have no offset, or `rms` is that.
         finest: A step below which float32 has no values; 0: none is too fine.
+        least_step: One that leaves no more to gain, since the tensor's number format has fewer digits; 0: float32.
         n_axes: Of the tensor.
         candidate_db: How far those of its values spread less than all that make the new state of a recurrent layer.
     """
@@ -110,6 +115,7 @@ class Spread:
     finest: float = 0.0
     n_axes: int = 1
     candidate_db: float = 0.0
+    least_step: float = 0.0
 
     def step_at(self, snr_db: float, error: float = DEPENDENT_ERROR) -> float:
         """The step that leaves an SNR.
@@ -408,7 +414,7 @@ class Spreads:
         def step(name: str, spread: Spread) -> float:
             by_size = quality_db + 10 * (log_mean - math.log10(spread.n_values))
             wanted = by_size + self.offsets_db.get(name, 0.0)
-            return min(spread.step_at(wanted, error), spread.coarsest(least_db, error))
+            return max(min(spread.step_at(wanted, error), spread.coarsest(least_db, error)), spread.least_step)
 
         return {name: step(name, spread) for name, spread in self.all.items()}
 
@@ -433,11 +439,20 @@ class Spreads:
         with the others at what that leaves, unless they lose much by it: the outputs then suffer more than is told.
         """
 
+        @cache
         def qps_at(quality_db: float) -> dict[str, int]:
             return self.qps_at(quality_db, qp_density, least_db)
 
+        @cache
+        def bits_at(quality_db: float) -> float:
+            return self.bits_of(qps_at(quality_db), qp_density)
+
         def within(fixed: dict[str, int]) -> float:
-            fits = lambda quality_db: self.bits_of(qps_at(quality_db) | fixed, qp_density) <= bits  # noqa: E731
+            def fits(quality_db: float) -> bool:
+                free = {name: qps_at(quality_db)[name] for name in fixed}
+                own_bits = bits_at(quality_db) - self.bits_of(free, qp_density) + self.bits_of(fixed, qp_density)
+                return own_bits <= bits
+
             return highest_quality_db(fits, LEAST_QUALITY_DB, MAX_QUALITY_DB)
 
         quality_db = within({})
@@ -470,6 +485,8 @@ class Spreads:
             before = dict(found)
             for name in sorted(before, key=lambda name: wanted[name] / step_size(before[name], qp_density)):
                 finer = max(before[name] - 1, lowest)
+                if step_size(finer, qp_density) < self[name].least_step:
+                    continue
                 more = self.bits_of({name: finer}, qp_density) - self.bits_of({name: before[name]}, qp_density)
                 if more <= left:
                     found[name], left = finer, left - more

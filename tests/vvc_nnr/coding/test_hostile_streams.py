@@ -171,7 +171,6 @@ def test_damaged_streams_can_be_inspected() -> None:
 @pytest.mark.parametrize(
     "manifest",
     [
-        Manifest(2),
         Manifest(1, formats={0: "int8"}),
         Manifest(1, formats={3: "float16"}),
         Manifest(1, formats={0: "complex"}),
@@ -185,6 +184,13 @@ def test_damaged_streams_can_be_inspected() -> None:
 def test_manifests_that_do_not_fit_are_errors(manifest: Manifest) -> None:
     units = read_stream(compress({"w": np.ones(3, np.float32)})).tensors[0].data_units
     assert attempt(write_stream(units, ModelParameterSet(), manifest)) is None
+
+
+def test_a_manifest_of_other_data_units_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vvc_nnr.bitstream.stream.SHORT_STREAM_BYTES", 0)  # short manifests count no units
+    units = read_stream(compress({"w": np.ones(3, np.float32)})).tensors[0].data_units
+    assert attempt(write_stream(units, ModelParameterSet(), Manifest(1))) is not None
+    assert attempt(write_stream(units, ModelParameterSet(), Manifest(2))) is None
 
 
 @pytest.mark.parametrize("body", ["[" * 50_000, '{"units":1e999}', "{}", "[]", '{"units":' + "9" * 5000 + "}"])

@@ -719,6 +719,6 @@ def test_a_network_that_samples_tell_right_is_coded_once(monkeypatch: pytest.Mon
         return encode_tensor(job, options)
 
     monkeypatch.setattr("vvc_nnr.coding.encoder.encode_tensor", counted)
-    monkeypatch.setattr("vvc_nnr.coding.reference_size.MAX_VALUES", 0)  # as a large network
+    monkeypatch.setattr("vvc_nnr.coding.reference_size.HELD_VALUES", 1)  # as a large network
     compress(layers())
     assert sorted(coded) == sorted(layers())

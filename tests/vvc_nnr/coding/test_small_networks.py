@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.coding.reference_size import MAX_VALUES, is_small, reference_bytes
+from vvc_nnr.coding.reference_size import HELD_VALUES, held_share, reference_bytes
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import encode_indices
 from vvc_nnr.compress import compress, decompress, inspect
@@ -64,8 +64,25 @@ def test_what_options_ask_for_is_not_held_against_that_size() -> None:
 
 
 def test_only_small_networks_are_coded_more_than_once() -> None:
-    assert is_small({"w": np.zeros(MAX_VALUES, np.float32)})
-    assert not is_small({"w": np.zeros(MAX_VALUES, np.float32), "b": np.zeros(1, np.float32)})
+    shares = [
+        held_share({"w": np.zeros(n // 4, np.float32)}) for n in range(HELD_VALUES, 10 * HELD_VALUES, HELD_VALUES)
+    ]
+    assert shares == [1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+
+
+def test_sizes_have_no_step_where_networks_cease_to_be_small() -> None:
+    """At one value more than a small network has, the file is as large as at one value less."""
+    rng = np.random.default_rng(3)
+    n_rows = HELD_VALUES // 2 // 64 - 1
+    arrays = {
+        f"{name}.{kind}": (rng.laplace(0, 0.05, shape)).astype(np.float32)
+        for name in "ab"
+        for kind, shape in (("weight", (n_rows, 64)), ("bias", (64,)))
+    }
+    last = {f"rest.{kind}": rng.laplace(0, 0.05, n).astype(np.float32) for kind, n in (("weight", 1),)}
+    assert sum(map(np.size, arrays.values())) == HELD_VALUES
+    data, more = compress(arrays), compress(arrays | last)
+    assert abs(len(more) / len(data) - 1) < 0.002
 
 
 def test_units_have_no_place_in_an_update_tree() -> None:

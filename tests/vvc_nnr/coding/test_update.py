@@ -303,7 +303,7 @@ def test_a_brief_update_gives_the_same_in_fewer_bytes(names: tuple[str, ...]) ->
     new = {name: value + 1 for name, value in base.items()}
     plain, expected = compress_update(base, new)
     data, after = compress_update(base, new, brief=True)
-    assert len(data) < len(plain) - 80
+    assert len(data) < len(plain) - 60
     for state in (after, apply_update(base, data)):
         assert {name: value.tobytes() for name, value in state.arrays.items()} == {
             name: value.tobytes() for name, value in expected.arrays.items()

@@ -152,7 +152,7 @@ def test_wrong_ties_are_refused(tie: Tie) -> None:
 
 def test_the_manifest_has_ties_and_graph() -> None:
     graph = PackedGraph("deflate", 7)
-    text, _ = write_manifest(Manifest(1, ties=(Tie(1, "b", "a"),), graph=graph, old_graph="eA=="))
+    text, *_ = write_manifest(Manifest(1, ties=(Tie(1, "b", "a"),), graph=graph, old_graph="eA=="))
     assert b'"tied":[[1,"b","a"]],"graph":["deflate",7],"onnx":"eA=="' in text
 
 
