@@ -78,6 +78,7 @@ from vvc_nnr.quantize.step_choice import (
     Quantiser,
     choose_quantiser,
     exact_qp,
+    on_finest_grid,
     with_signs,
 )
 from vvc_nnr.roles.roles import EXACT, Rule
@@ -110,6 +111,8 @@ EXACT_PAYS, EXACT_BYTES, MIN_EXACT_VALUES = 1.1, 16, 16
 SPLIT_BITS = 3
 # What a value of a codebook takes at least, by far gaps as of floats.
 MEMBER_BYTES = 2
+# What each value of a codebook may be off, where no step gives it.
+NEAR_SHARE = 2.0**-10
 # So many values tell whether all are on a grid.
 GRID_SAMPLE = 1024
 # Floats that deflate is tried on first.
@@ -237,17 +240,13 @@ def _exact_if_shorter(
 ) -> EncodedTensor:
     """A tensor without loss where that takes hardly more than with: of few different values, or on a coarse grid.
 
-    Few values that no step gives are in raw bytes where that is clearly shorter.
+    Few values that no step gives are those of the finest step that are nearest to them, each to ten bits or more.
     """
     found = _on_coarse_grid(job, values, quantiser, options)
     if found is None and are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
-        found = _encode_by_exact_codebook(job, values + np.float32(0), options)  # zeros are positive
-        if found is None:
-            palettes = _forms(job, bits_of(job.array), ("palette",))
-            found = next((_of_form(job, form, options) for form in palettes), None)
-            if found is None or found.size_bytes > CLEARLY * lossy.size_bytes:
-                return lossy
-            return replace(found, otherwise=lossy, is_exact=True)
+        near = on_finest_grid(values, options.qp_density) + np.float32(0)  # zeros are positive
+        if np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)):
+            found = _encode_by_exact_codebook(job, near, options)
     if _takes_all_digits(lossy, job):
         exact = _encode_bit_exact(job, options)
         if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):

@@ -94,6 +94,18 @@ def exact_qp(values: NDArray[np.float32], qp_density: int, max_level: int = MAX_
     return exponent << qp_density if is_small else None
 
 
+def on_finest_grid(values: NDArray[np.float32], qp_density: int) -> NDArray[np.float32]:
+    """The values that are nearest of the finest step of a power of two whose levels reach all of them.
+
+    Args:
+        values: float32, finite.
+        qp_density: QP steps per octave as a power of two.
+    """
+    low = qp_limits(qp_density)[0] >> qp_density
+    exponent = max(low, math.frexp(float(np.abs(values).max(initial=0)))[1] - MAX_LEVEL.bit_length())
+    return np.ldexp(np.rint(np.ldexp(values.astype(np.float64), -exponent)), exponent).astype(np.float32)
+
+
 def _grid_exponent(values: NDArray[np.float32]) -> int | None:
     """The exponent of the grid; None if a value has no level; 0 if all are zero."""
     bits = np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint32)
