@@ -52,7 +52,7 @@ def to_onnx(network: nn.Module, layout: Layout) -> bytes:
     file = io.BytesIO()
     with _exporting, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")  # torch's newer exporter needs one more package for the same graph
-        warnings.simplefilter("always", torch.jit.TracerWarning)
+        warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.onnx.export(
             own,
             example,
