@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from vvc_nnr.options import thread_count
 from vvc_nnr.sequences.frame import Frame
 
 # No deadline: a busy machine is no failure. The same examples every time, unless others are looked for on purpose
@@ -16,6 +17,14 @@ settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: more threads of each would only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+MAX_PROCESSES = 6
+"""Of the tests, whatever cores there are: each takes about a gigabyte."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` has."""
+    return min(thread_count(None), MAX_PROCESSES)
 
 
 @pytest.fixture(scope="session")
