@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from vvc_nnr.experiments.charts import BarChart, Chart, Line, Marker, PointChart, has_data
+from vvc_nnr.experiments.charts import N_COLOURS, BarChart, Chart, Line, Marker, PointChart, has_data
 from vvc_nnr.experiments.plots import COLOURS, Mark, draw_bar_key, draw_chart, draw_key, figure_bytes
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.report.embedding import EmbeddedEntry, EmbeddedPictures
@@ -408,8 +408,8 @@ def _legend(charts: Sequence[Chart]) -> tuple[_Key, ...]:
                     swatch = key_svg(series.colour, series.marker, series.line)
                     keys.setdefault(series.label, _Key(Markup(swatch), one_line(series.label)))
         else:
-            for number, bars in enumerate(chart.bars, start=1):
-                keys.setdefault(bars.label, _Key(Markup(bar_key_svg(number)), one_line(bars.label)))
+            for number, bars in enumerate(chart.bars):
+                keys.setdefault(bars.label, _Key(Markup(bar_key_svg(number % N_COLOURS + 1)), one_line(bars.label)))
     return tuple(keys.values())
 
 

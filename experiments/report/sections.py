@@ -295,16 +295,20 @@ def bar_chart(table: Table, title: str) -> BarChart:
     return BarChart(title, "%", tuple(str(row[0]) for row in rows), tuple(bars))
 
 
+_CHARTED = ("filter", "adapted", "adapted, counted", "adapted, in 250 pictures", "as sent", "as sent, in 250 pictures")
+"""As many bars as there are colours."""
+
+
 def _adapted_charts(table: Table | None) -> Iterator[ChartGroup]:
-    """The luma BD-rates of adapted networks over all sequences, a bar for each thing that may be sent."""
+    """The luma BD-rates of adapted networks over all sequences, a bar for each of some things that may be sent."""
     if table is None:
         return
     heads = [column.head for column in table.columns]
     network, way, sequence, sent, luma = map(heads.index, ("Network", "Decisions", "Sequence", "Sent", "Y"))
     overall = {(row[network], row[way], row[sent]): _value(row[luma]) for row in table.rows if row[sequence] == OVERALL}
     names = list(dict.fromkeys(key[:2] for key in overall))
-    kinds = dict.fromkeys(key[2] for key in overall)
-    bars = tuple(Bars(str(kind), tuple(overall[*name, kind] for name in names)) for kind in kinds)
+    kinds = [kind for kind in dict.fromkeys(str(key[2]) for key in overall) if kind in _CHARTED]
+    bars = tuple(Bars(kind, tuple(overall[*name, kind] for name in names)) for kind in kinds)
     labels = tuple(f"{network}, decisions {decisions}" for network, decisions in names)
     yield ChartGroup(
         "Networks adapted to each sequence", (BarChart(table.title, "%", labels, bars),), note=table.notes[0]

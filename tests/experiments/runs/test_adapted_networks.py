@@ -17,12 +17,14 @@ from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import VvcNnrError
+from vvc_nnr.experiments.charts import N_COLOURS
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.records.rows import ToolRow, UpdateRow
 from vvc_nnr.experiments.records.tsv import read_rows
 from vvc_nnr.experiments.records.viewer_pictures import read_index
 from vvc_nnr.experiments.report.sections import read_sections
+from vvc_nnr.experiments.report.write import write_report
 from vvc_nnr.experiments.runs import adaptation_units
 from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
@@ -247,7 +249,11 @@ def test_tables_count_the_update_and_send_nothing_where_nothing_pays(
     assert load(tmp_path / "out").tables()["adapted_filters_ldb"] == table
     section = read_sections(tmp_path / "out")[0]
     assert section.charts[0].title == "Networks adapted to each sequence"
-    assert [bars.label for bars in section.charts[0].charts[0].bars] == KINDS
+    shown = [bars.label for bars in section.charts[0].charts[0].bars]
+    assert len(shown) == N_COLOURS
+    assert shown == [kind for kind in KINDS if kind in shown]
+    write_report(tmp_path / "out", tmp_path / "report.html")
+    assert "adapted, in 250 pictures" in (tmp_path / "report.html").read_text()
     assert all(finding.label.count("adapted") == 0 for finding in section.findings)
     plain = replace(options, adapt=False, adapt_steps=None, adapt_pictures=None)
     tables = run_tool_by_tool(clips[:1], tmp_path / "out", plain, PROVENANCE, cache=cache)
