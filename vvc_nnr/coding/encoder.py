@@ -114,7 +114,8 @@ def code_network(
 
         report = None if share and known else progress  # a small network's other candidates take no time
         units = encode_changed(job, names, steps, known, shapes, options, report)
-        units[-1:] = [as_raw_floats(job(len(names) - 1), tensor, options) for tensor in units[-1:]]
+        if len(names) == 1:
+            units = [as_raw_floats(job(0), tensor, options) for tensor in units]
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
         return coded_network(data, names, units, steps)
 

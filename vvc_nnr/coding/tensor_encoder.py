@@ -111,8 +111,8 @@ EXACT_PAYS, EXACT_BYTES, MIN_EXACT_VALUES = 1.1, 16, 16
 SPLIT_BITS = 3
 # What a value of a codebook takes at least, by far gaps as of floats.
 MEMBER_BYTES = 2
-# What each value of a codebook may be off, where no step gives it.
-NEAR_SHARE = 2.0**-10
+# Values of a codebook that are off by no more keep 24 dB each.
+NEAR_SHARE = 2.0**-4
 # So many values tell whether all are on a grid.
 GRID_SAMPLE = 1024
 # Floats that deflate is tried on first.
@@ -240,19 +240,30 @@ def _exact_if_shorter(
 ) -> EncodedTensor:
     """A tensor without loss where that takes hardly more than with: of few different values, or on a coarse grid.
 
-    Few values that no step gives are those of the finest step that are nearest to them, each to ten bits or more.
+    Few values that no step gives are those of the finest step that are nearest to them.
     """
-    found = _on_coarse_grid(job, values, quantiser, options)
-    if found is None and are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
-        near = on_finest_grid(values, options.qp_density) + np.float32(0)  # zeros are positive
-        if np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)):
-            found = _encode_by_exact_codebook(job, near, options)
+    forms = [_on_coarse_grid(job, values, quantiser, options)]
+    if are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
+        forms.append(_near_by_codebook(job, values, lossy, quantiser, options))
+    found = min((form for form in forms if form), key=lambda form: form.size_bytes, default=None)
     if _takes_all_digits(lossy, job):
         exact = _encode_bit_exact(job, options)
         if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
             return replace(exact, otherwise=lossy, is_exact=True)
     most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
     return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
+
+
+def _near_by_codebook(
+    job: TensorJob, values: NDArray[np.float32], lossy: EncodedTensor, quantiser: Quantiser, options: CompressOptions
+) -> EncodedTensor | None:
+    """Few different values by a codebook, exact or as near as the finest step; None if that is coarser than theirs."""
+    near, step = on_finest_grid(values, options.qp_density)
+    if step > step_size(quantiser.qp, options.qp_density):
+        return None
+    found = _encode_by_exact_codebook(job, near + np.float32(0), options)  # zeros are positive
+    is_near = bool(np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)))
+    return found and replace(found, weak_db=None if is_near else lossy.weak_db)
 
 
 def _on_coarse_grid(
@@ -470,9 +481,9 @@ def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> 
 
 
 def as_raw_floats(job: TensorJob, coded: EncodedTensor, options: CompressOptions) -> EncodedTensor:
-    """The last tensor of a stream: as floats as they are, where that is no longer and no option says what it may lose.
+    """The only tensor of a stream: as floats as they are, where that is no longer and no option says what it may lose.
 
-    Only the last one, since the reference software reads nothing behind such a unit.
+    The reference software reads nothing behind such a unit, and fails at some that stand behind others.
     """
     is_by_bits = coded.number_format == BITS_OF["float32"] or coded.raw is not None
     is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)

@@ -94,16 +94,17 @@ def exact_qp(values: NDArray[np.float32], qp_density: int, max_level: int = MAX_
     return exponent << qp_density if is_small else None
 
 
-def on_finest_grid(values: NDArray[np.float32], qp_density: int) -> NDArray[np.float32]:
-    """The values that are nearest of the finest step of a power of two whose levels reach all of them.
+def on_finest_grid(values: NDArray[np.float32], qp_density: int) -> tuple[NDArray[np.float32], float]:
+    """The nearest values of the finest step, a power of two, whose levels reach all of them; and that step.
 
     Args:
         values: float32, finite.
         qp_density: QP steps per octave as a power of two.
     """
     low = qp_limits(qp_density)[0] >> qp_density
-    exponent = max(low, math.frexp(float(np.abs(values).max(initial=0)))[1] - MAX_LEVEL.bit_length())
-    return np.ldexp(np.rint(np.ldexp(values.astype(np.float64), -exponent)), exponent).astype(np.float32)
+    exponent = max(low, math.frexp(float(np.abs(values).max(initial=0)))[1] - MAX_LEVEL.bit_length() + 1)
+    levels = np.rint(np.ldexp(values.astype(np.float64), -exponent))
+    return np.ldexp(levels, exponent).astype(np.float32), 2.0**exponent
 
 
 def _grid_exponent(values: NDArray[np.float32]) -> int | None:

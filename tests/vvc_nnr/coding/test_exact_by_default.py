@@ -25,6 +25,9 @@ def snr_db(values: NDArray[np.floating], decoded: NDArray[np.floating]) -> float
     return 10 * math.log10(float(np.square(values, dtype=np.float64).sum()) / float(error)) if error else math.inf
 
 
+RNG = np.random.default_rng(7)
+
+
 def levels(n: int, shape: tuple[int, ...], scale: float = 0.1, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     return rng.choice((scale * rng.normal(size=n)).astype(np.float32), shape).astype(np.float32)
@@ -76,6 +79,38 @@ def test_values_on_a_coarse_grid_are_exact() -> None:
     rng = np.random.default_rng(1)
     array = (np.rint(rng.normal(0, 300, (100, 100))) / 4).astype(np.float32)
     np.testing.assert_array_equal(decompress(compress({"w": array}))["w"], array)
+
+
+LARGE = {
+    "one of many": [np.triu(np.full((64, 64), -1e4, np.float32), 1)],
+    "two of two": [
+        np.float32([-1e3, 1e3])[RNG.integers(0, 2, (64, 64))],
+        np.float32([0, 1e3])[RNG.integers(0, 2, (64, 64))],
+    ],
+    "256 levels": [levels(256, (32, 32, 3, 3), 10.0), levels(256, (10, 512), 10.0)],
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_few_large_values_are_no_longer_than_without_loss(kind: str) -> None:
+    arrays = {f"layer{place}.weight": array for place, array in enumerate(LARGE[kind])}
+    data = compress(arrays)
+    assert len(data) <= 1.02 * len(compress(arrays, lossless=True))
+    for name, array in decompress(data).items():
+        assert snr_db(arrays[name], array) > 150
+
+
+def test_a_constant_of_a_few_finest_steps_stays_one() -> None:
+    (found,) = set(decompress(compress({"w": np.full((8, 8), 1e-8, np.float32)}))["w"].reshape(-1).tolist())
+    assert abs(found / 1e-8 - 1) < 2.0**-4
+
+
+def test_raw_floats_stand_alone() -> None:
+    arrays = {"w": levels(3, (5, 4, 3, 3)), "b": np.random.default_rng(5).normal(size=5).astype(np.float32)}
+    for named, n_raw in (({"b": arrays["b"]}, 1), (arrays, 0)):
+        units = [unit for tensor in read_stream(compress(named, lossless=True)).tensors for unit in tensor.data_units]
+        kinds = [unit.nnr_compressed_data_unit_payload_type for unit in units]
+        assert kinds.count(PayloadType.RAW_FLOAT) == n_raw
 
 
 def test_few_different_values_beside_others() -> None:
