@@ -341,7 +341,8 @@ def test_train_both_kinds(run: Run, rgb: NDArray[np.uint8], tmp_path: Path, monk
     assert load_inloop_filter(result["network"]).config == RUNGS["vlop"]
     monkeypatch.setattr(autoencoder, "VALIDATION_PATCHES", 2)
     monkeypatch.setattr(autoencoder.AutoencoderTask, "fit_tables", lambda self: None)  # 20,000 patches
-    result = json.loads(run("train", "autoencoder", *common, "--out", tmp_path / "autoencoder", "--latents", "4"))
+    few = ("--latents", "4", "--quantised-steps", "2")
+    result = json.loads(run("train", "autoencoder", *common, "--out", tmp_path / "autoencoder", *few))
     assert result["validation"]["estimated_bpp"] > 0
     assert load_autoencoder(result["network"]).n_latents == 4
     assert json.loads((tmp_path / "autoencoder" / "card.json").read_text()) == result

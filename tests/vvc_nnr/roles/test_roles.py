@@ -317,7 +317,7 @@ def test_values_without_a_grid() -> None:
 def test_quantised_weights_are_still_weights() -> None:
     weights = floats(16, 16)
     once = decompress(compress({"w.weight": weights}))
-    assert len(compress(once, qp=-20)) < len(compress(once)) <= len(compress({"w.weight": weights})) + 40
+    assert len(compress(once, qp=-20)) < len(compress(once)) <= len(compress({"w.weight": weights})) + 48
 
 
 def test_qps_by_size() -> None:
