@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from vvc_nnr.errors import InputError, ShapeError, VvcNnrError
 from vvc_nnr.filters.networks import autoencoder, context_coding
-from vvc_nnr.filters.networks.autoencoder import CodedRun, byte_shares
+from vvc_nnr.filters.networks.autoencoder import CodedRun
 from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.factory import Around, class_name
 
@@ -189,11 +189,10 @@ class BundledCodec:
         return decoded[:, :height, :width]
 
     def code(self, pictures: Rgb) -> list[CodedPicture]:
-        """Decoded samples of each picture, uint8 RGB (N, H, W, 3), and its share of the bytes of its stream."""
-        runs = self.encode(pictures)
+        """Decoded samples of each picture, uint8 RGB (N, H, W, 3), and the bytes of a stream of its own."""
+        runs = [run for picture in pictures for run in self.encode(picture[None])]
         decoded = self.decode(runs, pictures.shape[2], pictures.shape[1])
-        shares = [share for run in runs for share in byte_shares(len(run.data), run.costs)]
-        return [CodedPicture(share, picture) for share, picture in zip(shares, decoded, strict=True)]
+        return [CodedPicture(len(run.data), picture) for run, picture in zip(runs, decoded, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

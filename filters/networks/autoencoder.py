@@ -12,7 +12,6 @@ nothing else. Pictures of one size go into one stream, a run of them, as if they
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,17 +195,6 @@ def runs_of(n_pictures: int, height: int, width: int) -> Iterator[slice]:
     """Which of so many pictures of one size go into one stream."""
     step = longest_run(height, width)
     return (slice(begin, begin + step) for begin in range(0, n_pictures, step))
-
-
-def byte_shares(n_bytes: int, costs: Sequence[int]) -> list[int]:
-    """How many of a number of bytes are for each picture, by what it costs; their sum is that number.
-
-    >>> byte_shares(10, [256, 512, 512])
-    [2, 4, 4]
-    """
-    ends = [0, *itertools.accumulate(costs)]
-    shared = [n_bytes * end // max(1, ends[-1]) for end in ends]
-    return [end - begin for begin, end in itertools.pairwise([*shared[:-1], n_bytes])]
 
 
 def integer_tables(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.uint16]:

@@ -258,14 +258,14 @@ def check_pictures(pictures: Pictures) -> None:
 def check_rate(network: ContextAutoencoder, rate: int) -> None:
     """Raises InputError unless the network has an operating point of that number."""
     n_rates = network.config["n_rates"]
-    if not 0 <= rate < n_rates:
-        raise InputError(f"rate {rate}: must be one of the network's operating points, 0 to {n_rates - 1}")
+    if type(rate) is not int or not 0 <= rate < n_rates:
+        raise InputError(f"rate {rate!r}: must be one of the network's operating points, 0 to {n_rates - 1}")
 
 
 def check_effort(effort: int) -> None:
     """Raises InputError for an effort out of range."""
-    if not 0 <= effort < len(STEPS):
-        raise InputError(f"effort {effort}: must be 0 to {len(STEPS) - 1}")
+    if type(effort) is not int or not 0 <= effort < len(STEPS):
+        raise InputError(f"effort {effort!r}: must be 0 to {len(STEPS) - 1}")
 
 
 def latents_of(network: ContextAutoencoder, pictures: Pictures, rate: int, effort: int = 0) -> Latents:

@@ -124,10 +124,10 @@ def test_the_bundled_network_has_no_other_path(rgb: NDArray[np.uint8]) -> None:
     network = load_autoencoder("autoencoder-1.8bpp")
     codec = picture_codec(network)
     pictures = np.stack([rgb[:44, :60], rgb[1:45, 1:61]])
-    (run,) = encode_pictures(network, pictures)
-    coded = codec.code(pictures)
-    assert sum(each.n_bytes for each in coded) == len(run.data)
-    assert np.array_equal(np.stack([each.picture for each in coded]), decode_pictures(network, [run], 60, 44))
+    for picture, coded in zip(pictures, codec.code(pictures), strict=True):
+        (run,) = encode_pictures(network, picture[None])
+        assert coded.n_bytes == len(run.data)
+        assert np.array_equal(coded.picture[None], decode_pictures(network, [run], 60, 44))
     assert codec.code(rgb[None])[0].picture.shape == rgb.shape
 
 

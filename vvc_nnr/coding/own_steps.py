@@ -251,7 +251,7 @@ class CodedNetwork:
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
         sizes_bytes: Payloads and raw bytes of each tensor, by name.
-        exact: Tensors that lose nothing though they have a step, since that is no longer.
+        exact: Tensors that are exact, or as near as the finest step, though they have one, since that is no longer.
     """
 
     data: bytes

@@ -164,7 +164,7 @@ class EncodedTensor:
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
         by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
-        is_exact: It loses nothing since that is no longer.
+        is_exact: It is exact, or as near as the finest step, since that is no longer.
     """
 
     units: tuple[DataUnit, ...]
@@ -238,7 +238,7 @@ def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
 def _exact_if_shorter(
     job: TensorJob, values: NDArray[np.float32], lossy: EncodedTensor, quantiser: Quantiser, options: CompressOptions
 ) -> EncodedTensor:
-    """A tensor without loss where that takes hardly more than with: of few different values, or on a coarse grid.
+    """A tensor without loss where that takes hardly more than with loss: of few different values, or on a coarse grid.
 
     Few values that no step gives are those of the finest step that are nearest to them.
     """

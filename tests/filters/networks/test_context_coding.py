@@ -234,6 +234,8 @@ def test_bad_input_is_refused(context_network):
         encode_pictures(network, patches(1).astype(np.float32))
     with pytest.raises(InputError, match=r"rate 2: must be one of the network's operating points, 0 to 1"):
         encode_pictures(network, patches(1), rate=2)
+    with pytest.raises(InputError, match=r"rate 0\.5: must be one of the network's operating points"):
+        encode_pictures(network, patches(1), rate=0.5)
     with pytest.raises(InputError, match="effort 4: must be 0 to 3"):
         encode_pictures(network, patches(1), effort=4)
     with pytest.raises(ShapeError, match="positive multiples of 4"):

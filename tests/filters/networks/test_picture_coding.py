@@ -15,7 +15,6 @@ from vvc_nnr.filters.networks.autoencoder import (
     COST_STEPS,
     RUN_PICTURES,
     CodedRun,
-    byte_shares,
     decode_pictures,
     encode_pictures,
 )
@@ -93,7 +92,6 @@ def test_pictures_share_a_stream_and_what_each_takes_does_not_depend_on_another(
     assert [run.costs[0] for run in alone] == list(together.costs)
     assert len(together.data) == pytest.approx(sum(together.costs) / (8 * COST_STEPS), abs=1)
     assert sum(len(run.data) for run in alone) >= len(together.data)
-    assert sum(byte_shares(len(together.data), together.costs)) == len(together.data)
     close(decode_pictures(network, alone, 32, 32), decode_pictures(network, [together], 32, 32))
 
 
