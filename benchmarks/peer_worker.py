@@ -27,9 +27,9 @@ def _import_peer() -> tuple[Any, Any]:
     import torch
 
     sys.path.append(str(OPERATORS))
-    from codec_worker import declare_operators
+    from codec_worker import make_torchvision_importable
 
-    declare_operators()
+    make_torchvision_importable()
     torch.set_num_threads(int(os.environ.get("VVC_NNR_PEER_THREADS", "1")))
     from nncodec import nnc
     from nncodec.nnc_core.hdsp.hdsp_tool import HdspTool

@@ -17,6 +17,8 @@ object from standard input and prints one:
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -50,21 +52,31 @@ def reset_peak() -> None:
 
 
 @cache
-def declare_operators() -> Any:
-    """Declares torchvision's operators without kernels, for as long as the process lives: the cache keeps them."""
-    import torch
+def make_torchvision_importable() -> Any:
+    """Declares torchvision's operators without kernels where it does not import beside this torch, which asks for them.
 
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for schema in SCHEMAS:
-        library.define(schema)
-    return library
+    Returns:
+        What has declared them, which the cache keeps for as long as the process lives. None where nothing is needed.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return None
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        import torch
+
+        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for schema in SCHEMAS:
+            library.define(schema)
+        return library
+    return None
 
 
 def import_peer() -> Any:
     """The peer's module of streams."""
     import torch
 
-    declare_operators()
+    make_torchvision_importable()
     torch.set_num_threads(1)
     from nncodec import nnc
 

@@ -22,7 +22,7 @@ from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.experiments.pictures import BUNDLED, DATA_VARIABLE, bundled_paths, data_folder
-from vvc_nnr.experiments.zoo.codec_worker import declare_operators
+from vvc_nnr.experiments.zoo.codec_worker import make_torchvision_importable
 from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import TensorRole
@@ -266,18 +266,8 @@ def import_optional(name: str, install: str) -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _make_torchvision_importable()
+            make_torchvision_importable()
             return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NotHereError(f"{name.split('.')[0]} cannot be imported ({reason}): pip install {install}") from error
-
-
-def _make_torchvision_importable() -> None:
-    """Its kernels are not needed here, which it does not import without."""
-    if importlib.util.find_spec("torchvision") is None:
-        return
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        declare_operators()
