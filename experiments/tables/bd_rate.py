@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, TypeAlias
 from warnings import catch_warnings, simplefilter
@@ -63,6 +64,11 @@ def bd_rate_percent(
         test_points: The same for the test; the numbers of points may differ.
         method: Interpolation of log10(rate) over quality.
     """
+    return _bd_rate(tuple(anchor_points), tuple(test_points), method)
+
+
+@lru_cache(maxsize=1 << 14)  # several tables of a report want the same
+def _bd_rate(anchor_points: tuple[Point, ...], test_points: tuple[Point, ...], method: Interpolation) -> BdRate:
     anchor, test = (sorted(points, key=lambda p: (p[1], p[0])) for points in (anchor_points, test_points))
     warnings = _warnings(anchor, test)
     axes = [[point[1] for point in points] for points in (anchor, test)]

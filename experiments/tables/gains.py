@@ -218,7 +218,7 @@ def _worse_counts(results: ToolResults, savings: Savings, variant: Variant) -> l
     n_pictures = len(results.rows[["sequence", "picture"]].drop_duplicates())
     n_sequences = len(results.sequences)
     counts = [
-        _Count("pictures", n_pictures, {plane: _worse_pictures(results, variant, plane) for plane in PLANES}),
+        _Count("pictures", n_pictures, _worse_pictures(results, variant)),
         _Count("sequences", n_sequences, {plane: _worse_sequences(results, variant, plane) for plane in PLANES}),
     ]
     if savings:
@@ -227,22 +227,29 @@ def _worse_counts(results: ToolResults, savings: Savings, variant: Variant) -> l
     return counts
 
 
-def _worse_pictures(results: ToolResults, variant: Variant, plane: PlaneOrAll) -> list[str]:
-    """The pictures that are worse than the anchor's at any QP."""
-    rows = results.rows.set_index(["loop_filters", "way", "network", "weights"])
-    place, column = ["sequence", "picture", "qp"], psnr_column(plane)
-    scores_db, anchor_db = (rows[rows.index.isin([each])].set_index(place)[column] for each in (variant, ANCHOR))
-    worse = scores_db[scores_db < anchor_db.reindex(scores_db.index)].index
-    return [f"{name} picture {picture}" for name, picture in sorted({(name, picture) for name, picture, _ in worse})]
+def _worse_pictures(results: ToolResults, variant: Variant) -> Mapping[PlaneOrAll, Sequence[str]]:
+    """For each plane the pictures that are worse than the anchor's at any QP."""
+    rows, fields = results.rows, ["loop_filters", "way", "network", "weights"]
+    columns = [psnr_column(plane) for plane in PLANES]
+    theirs, anchor = (
+        rows[(rows[fields] == list(each)).all(axis=1)].set_index(["sequence", "picture", "qp"])[columns]
+        for each in (variant, ANCHOR)
+    )
+    is_worse = theirs < anchor.reindex(theirs.index)
+    found = {
+        p: sorted({(name, picture) for name, picture, _ in is_worse.index[is_worse[psnr_column(p)]]}) for p in PLANES
+    }
+    return {plane: [f"{name} picture {picture}" for name, picture in pictures] for plane, pictures in found.items()}
 
 
 def _worse_sequences(results: ToolResults, variant: Variant, plane: PlaneOrAll) -> list[str]:
-    """The sequences whose mean is worse than the anchor's at any QP; none where no sequence is complete."""
-    if not results.sequences:
-        return []
-    scores_db, anchor_db = (results.grids[each, psnr_column(plane)] for each in (variant, ANCHOR))
-    is_worse = (scores_db < anchor_db).any(axis=1)
-    return [name for name in results.sequences if is_worse[name]]
+    """The sequences whose mean is worse than the anchor's at any QP."""
+
+    def is_worse(name: str) -> bool:
+        scores_db, anchor_db = (results.grids[each, psnr_column(plane)].values[name] for each in (variant, ANCHOR))
+        return any(scores_db[qp] < anchor_db[qp] for qp in results.qps)
+
+    return [name for name in results.sequences if is_worse(name)]
 
 
 def _costly(results: ToolResults, savings: Savings, variant: Variant, plane: PlaneOrAll) -> list[str]:

@@ -88,6 +88,23 @@ ANCHOR, WEAKER_ANCHOR, NO_FILTER = Variant("all"), Variant("deblock-sao"), Varia
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """One measure of one variant: a value for each sequence at each QP, NaN where it is not known."""
+
+    values: Mapping[str, Mapping[int, float]]
+
+    def mean(self, sequences: Iterable[str], qps: Iterable[int]) -> float:
+        """The mean over QPs, then over sequences, of the values that are known."""
+        return _known_mean(_known_mean(self.values[name][qp] for qp in qps) for name in sequences)
+
+
+def _known_mean(values: Iterable[float]) -> float:
+    """The mean of what is not NaN, NaN if nothing is."""
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ToolResults:
     """All of a tool-by-tool run that can be compared: each sequence with every variant at every QP.
 
@@ -99,7 +116,7 @@ class ToolResults:
         networks: What each network costs, by its name and weights.
         rows: The rows of the complete sequences, with the columns `kbit` (decisions included) and `psnr_yuv_db`.
         means: Their means over the pictures of a sequence; indexed by the fields of a variant, sequence and QP.
-        grids: For each variant and measure the means as sequences by QPs.
+        grids: The means again, by variant and measure: tables ask for thousands of them.
         configuration: How the codec coded the pictures.
     """
 
@@ -110,7 +127,7 @@ class ToolResults:
     networks: dict[tuple[str, str], NetworkRow]
     rows: pd.DataFrame
     means: pd.DataFrame
-    grids: Mapping[tuple[Variant, str], pd.DataFrame]
+    grids: Mapping[tuple[Variant, str], Grid]
     configuration: Configuration = ALL_INTRA
 
     @property
@@ -157,10 +174,7 @@ class ToolResults:
     def mean(self, sequences: Iterable[str], qps: Sequence[int], variant: Variant, column: str) -> float | None:
         """The mean over QPs, then over sequences; None if no sequence has a value. One infinite value makes it so."""
         grid = self.grids.get((variant, column))
-        names = list(sequences)
-        if grid is None or not names:
-            return None
-        return number(grid.loc[names, list(qps)].mean(axis=1).mean())
+        return None if grid is None else number(grid.mean(sequences, qps))
 
     def curve(
         self, sequences: Sequence[str], variant: Variant, plane: PlaneOrAll, extra_kbit: float = 0.0
@@ -175,14 +189,13 @@ class ToolResults:
         """
         if (variant, "kbit") not in self.grids or not sequences:
             return []
-        all_scores, all_rates = self.grids[variant, psnr_column(plane)], self.grids[variant, "kbit"]
-        if len(sequences) == 1:  # a table has hundreds of such curves
-            points = ((all_rates.at[sequences[0], qp], all_scores.at[sequences[0], qp]) for qp in self.qps)
-        else:
-            scores = all_scores.loc[list(sequences)]
-            rates = all_rates.loc[list(sequences)].where(scores.notna())
-            points = ((rates[qp].mean(), scores[qp].mean()) for qp in self.qps)
-        return [(float(rate) + extra_kbit, float(score)) for rate, score in points if not math.isnan(score)]
+        scores, rates = self.grids[variant, psnr_column(plane)], self.grids[variant, "kbit"]
+        points = []
+        for qp in self.qps:
+            scored = [name for name in sequences if not math.isnan(scores.values[name][qp])]
+            if scored:
+                points.append((rates.mean(scored, [qp]) + extra_kbit, scores.mean(scored, [qp])))
+        return points
 
     def time_percent(self, sequences: Iterable[str], variant: Variant, side: Side) -> float | None:
         """Time against the anchor's: ratio of geometric means over sequences and QPs; None if one is not known."""
@@ -191,7 +204,7 @@ class ToolResults:
         if any(cell is None for cell in cells):
             return None
         times_s, anchor_s = (
-            [number(v) for v in cell.loc[names].to_numpy().ravel()] for cell in cells if cell is not None
+            [number(v) for name in names for v in cell.values[name].values()] for cell in cells if cell is not None
         )
         return percent_of(times_s, anchor_s)
 
@@ -396,11 +409,15 @@ def _picture_means(rows: pd.DataFrame) -> pd.DataFrame:
     return groups[_MEASURES].mean().join(groups[_TIMES].mean().where(known))
 
 
-def _grids(means: pd.DataFrame, variants: Iterable[Variant]) -> dict[tuple[Variant, str], pd.DataFrame]:
-    if not len(means):
-        return {}
-    by_qp = means.unstack("qp")
-    return {(variant, column): by_qp.loc[variant][column] for variant in variants for column in means.columns}
+def _grids(means: pd.DataFrame, variants: Iterable[Variant]) -> dict[tuple[Variant, str], Grid]:
+    found: dict[tuple[Variant, str], dict[str, dict[int, float]]] = {}
+    wanted = set(variants)
+    for key, row in zip(means.index, means.to_dict("records"), strict=True):
+        variant, (sequence, qp) = Variant(*key[:-2]), key[-2:]
+        if variant in wanted:
+            for measure, value in row.items():
+                found.setdefault((variant, str(measure)), {}).setdefault(sequence, {})[qp] = float(value)
+    return {place: Grid(values) for place, values in found.items()}
 
 
 def class_order(ctc_class: str) -> tuple[int, str]:
