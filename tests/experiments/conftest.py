@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, Way
+from vvc_nnr.filters.inference.choice import FASTEST_FIRST
 from vvc_nnr.filters.networks.autoencoder import TABLE_RADIUS, Autoencoder, integer_tables
 from vvc_nnr.filters.networks.in_loop import InLoopFilter
 from vvc_nnr.filters.zoo import Network, network_metadata, network_tensors
@@ -37,6 +38,12 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
     """Encodings of tests do not go into the user's own cache, nor come from it."""
     folder = tmp_path_factory.getbasetemp() / "user_cache"
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(folder / name))
+
+
+@pytest.fixture
+def torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fastest backend of this process is torch: OpenVINO compiles a network for longer than small pictures take."""
+    monkeypatch.setitem(FASTEST_FIRST, "float32", ("torch",))
 
 
 def tool_row(

@@ -17,6 +17,8 @@ from vvc_nnr.experiments.tables.stored import load
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 NOT_UTF8 = os.fsdecode(b"\xff\xe9")
 NAMES = [
     "a:b", "file:x", "-o", "--", "a%03d%s", "a\nb\r", "q'\"`$x\\", " s  p ", NOT_UTF8, "ü€😀", "[a]*?{b}",

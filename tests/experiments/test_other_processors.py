@@ -22,6 +22,7 @@ OLD = "Nehalem"  # SSE 4.2: neither AVX nor VNNI
 RUN = "import sys; from vvc_nnr.experiments.cli.main import main; sys.exit(main(sys.argv[1:]))"
 pytestmark = [
     pytest.mark.programs,
+    pytest.mark.slow,  # torch is imported by the emulator
     pytest.mark.skipif(EMULATOR is None, reason="no qemu-x86_64 on the PATH"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates a processor of the same kind"),
 ]

@@ -25,6 +25,8 @@ from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.zoo import load_filter
 from vvc_nnr.sequences.y4m import read_y4m
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 Run = Callable[..., str]
 NETS = Path(__file__).parents[1] / "filters" / "own_nets.py"
 LAYOUT = "planes=yuv420-packed,qp=plane,qp-scale=63,align=2"

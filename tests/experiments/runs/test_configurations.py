@@ -43,6 +43,8 @@ from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 N_PICTURES = 6
 PROVENANCE = gather_provenance(["vvc-nnr", "test"])
 

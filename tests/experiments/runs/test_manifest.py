@@ -34,6 +34,8 @@ from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.source import Source, open_source, open_writer
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 QPS = (22, 27, 32, 37)
 HEAD = "sequence\tqp\toriginal\tdecoded\tbits\tloop_filters"
 _NOT_KNOWN = ("encode_s", "decode_s", "slice_type", "temporal_layer", "slice_qp")

@@ -33,6 +33,8 @@ from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 N_ENCODINGS = 2 * 3
 N_STATES = 2 * 3
 """Two networks, as trained and with both compressions."""

@@ -35,6 +35,8 @@ from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.y4m import Y4mWriter
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 
 @pytest.fixture(scope="session")
 def provenance() -> Provenance:
