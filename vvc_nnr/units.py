@@ -213,7 +213,7 @@ def run_units(
                 again[unit.name] = result
                 _log.warning("%s: %s; what it had not finished runs again", unit.name, result.reason)
                 continue
-            bar.set_postfix_str(unit.name)
+            bar.set_postfix_str(shown(unit.name))
             bar.update()
             if isinstance(result, Lost):
                 failures[unit.name] = Failure(unit.name, result.reason)

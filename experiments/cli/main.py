@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, TextIO, TypeVar
 
 import vvc_nnr
-from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.errors import InputError, VvcNnrError, shown_name
 from vvc_nnr.experiments.cli.common import Command, example_lines, is_standard_output, json_text
 
 Result = TypeVar("Result")
@@ -358,13 +358,22 @@ class Asked:
     words: tuple[str, ...]
 
 
+class _OneLine(logging.Formatter):
+    """A line for each message, whatever the names in it hold."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return shown_name(super().formatMessage(record))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
     Args:
         argv: The words after the program's name; None: those of this process.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    warnings_here = logging.StreamHandler()
+    warnings_here.setFormatter(_OneLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[warnings_here])
     try:
         asked = asked_command(sys.argv[1:] if argv is None else argv)
         if isinstance(asked, str):

@@ -196,3 +196,12 @@ def test_a_notebook_s_backend_of_plots():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{environment['MPLBACKEND']}\n", "")
+
+
+def test_a_warning_is_one_line_whatever_it_names():
+    code = (
+        "import logging; from vvc_nnr.experiments.cli.main import main; main(['--version'])\n"
+        "logging.getLogger('vvc_nnr.a').warning('%s: %s', 'x\\n\\x1b[31my', 'lost')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "WARNING vvc_nnr.a: x\\n\\x1b[31my: lost\n"
