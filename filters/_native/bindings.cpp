@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 #include <stdexcept>
@@ -188,7 +189,8 @@ class IntegerFilter {
       require(n_out == (i + 1 == arrays_.size() ? 6 : n_channels), "outputs");
       require(weights.size() == (n_out + kTile - 1) / kTile * kTile * n_groups * 9, "weights");
       require(!zero || zero->size() == 4 * n_groups, "zeros");
-      network_.layers.push_back({n_groups, n_out, weights.data(), zero ? zero->data() : nullptr});
+      auto wide = i == 0 ? std::vector<int64_t>() : widened(weights.data(), weights.size());
+      network_.layers.push_back({n_groups, n_out, weights.data(), std::move(wide), zero ? zero->data() : nullptr});
     }
   }
 
@@ -204,7 +206,8 @@ class IntegerFilter {
       pointers.push_back({data, data + n, data + 2 * n, data + 3 * n});
     }
     Array<float> out({int64_t{6}, planes.shape(1), planes.shape(2)});
-    LineFilter filter(network_, pointers, qp_level, planes.shape(1), planes.shape(2), portable);
+    const auto instructions = portable ? Instructions::portable : best_instructions();
+    LineFilter filter(network_, pointers, qp_level, planes.shape(1), planes.shape(2), instructions);
     const float* from = planes.data();
     float* to = out.mutable_data();
     bool done;
@@ -227,7 +230,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Kernels for pictures; unchecked, see vvc_nnr.filters: plane_windows, integer, wiener.";
   define<uint8_t>(m);
   define<uint16_t>(m);
-  m.def("has_vnni", &has_vnni);
+  m.def("integer_instructions", [] { return std::array{"portable", "AVX2", "AVX-512 VNNI"}[static_cast<size_t>(best_instructions())]; });
   py::class_<IntegerFilter>(m, "IntegerFilter")
       .def(py::init<int64_t, int64_t, bool, std::vector<Layer>>(), py::arg("n_channels"), py::arg("n_blocks"),
            py::arg("has_qp_plane"), py::arg("layers"))

@@ -26,6 +26,7 @@ struct Rows {
 struct RowTask {
   Rows input;
   const int32_t* weights;
+  const int64_t* wide_weights;  // the same, a group in four 16-bit numbers
   int64_t n_groups, n_out;
   int64_t group_bytes;   // from one group of the input, or the levels, to the next
   int64_t n_padded;      // pixels, a multiple of kLanes
@@ -106,6 +107,117 @@ void convolve_portable(const RowTask& task) {
     }
   }
 }
+
+// ---- for AVX2, which multiplies and sums 16 bits without saturating: a group fills half as many pixels of a vector
+
+#if NNR_X86
+
+// As assembly, since GCC 12 sums products in another order, for which it has not registers enough.
+NNR_TARGET_AVX2 NNR_INLINE void add_in_place(__m256i& sums, __m256i products) {
+  asm("vpaddd %1, %0, %0" : "+x"(sums) : "x"(products));
+}
+
+// 8 pixels of a group from `pixels` on: as they are in pairs of 16 bits, else widened, four to a vector.
+template <bool kPairs, int kVectors>
+NNR_TARGET_AVX2 NNR_INLINE void load_pixels(const uint8_t* pixels, __m256i (&found)[kVectors]) {
+  if constexpr (kPairs) {
+    found[0] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixels));
+  } else {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      found[v] = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pixels + v * 16)));
+    }
+  }
+}
+
+// The sums of 8 pixels in their order.
+template <bool kPairs, int kVectors>
+NNR_TARGET_AVX2 NNR_INLINE __m256i whole_sums(const __m256i (&sums)[kVectors]) {
+  if constexpr (kPairs) {
+    return sums[0];
+  } else {
+    return _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums[0], sums[1]), 0xd8);
+  }
+}
+
+NNR_TARGET_AVX2 NNR_INLINE __m256i interleave_8(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m256i bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+  return _mm256_shuffle_epi8(bytes, order);
+}
+
+NNR_TARGET_AVX2 NNR_INLINE __m256i to_levels_8(__m256 value, float inverse_step, float zero) {
+  __m256 x = _mm256_mul_ps(value, _mm256_set1_ps(inverse_step));
+  x = _mm256_add_ps(x, _mm256_set1_ps(zero));
+  x = _mm256_max_ps(x, _mm256_setzero_ps());
+  return _mm256_cvtps_epi32(_mm256_min_ps(x, _mm256_set1_ps(255.0f)));
+}
+
+// kOut output channels from `first` on, for 8 pixels from `x` on.
+template <Kind kKind, int kOut>
+NNR_TARGET_AVX2 NNR_INLINE void convolve_8(const RowTask& task, int64_t first, int64_t x) {
+  constexpr bool kPairs = kKind == Kind::head;
+  constexpr int kVectors = kPairs ? 1 : 2;
+  __m256i sums[kOut][kVectors];
+#pragma GCC unroll 4
+  for (int i = 0; i < kOut; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) sums[i][v] = _mm256_setzero_si256();
+  }
+  int64_t at_weight = first / kTile * kTile * 9 * task.n_groups + first % kTile;
+  for (int64_t group = 0; group < task.n_groups; ++group) {
+    const int64_t offset = group * task.group_bytes + (kLanes + x - 1) * 4;
+    const uint8_t* rows[3] = {task.input.above + offset, task.input.here + offset, task.input.below + offset};
+#pragma GCC unroll 3
+    for (int dy = 0; dy < 3; ++dy) {
+#pragma GCC unroll 3
+      for (int dx = 0; dx < 3; ++dx, at_weight += kTile) {
+        __m256i pixels[kVectors];
+        load_pixels<kPairs>(rows[dy] + dx * 4, pixels);
+#pragma GCC unroll 4
+        for (int i = 0; i < kOut; ++i) {
+          const __m256i w = kPairs ? _mm256_set1_epi32(task.weights[at_weight + i])
+                                   : _mm256_set1_epi64x(task.wide_weights[at_weight + i]);
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; ++v) {
+            add_in_place(sums[i][v], _mm256_madd_epi16(pixels[v], w));
+          }
+        }
+      }
+    }
+  }
+  const __m256i n_left = _mm256_set1_epi32(static_cast<int>(std::min<int64_t>(8, task.width - x)));
+  const __m256i mask = _mm256_cmpgt_epi32(n_left, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  __m256i levels[kOut];
+#pragma GCC unroll 4
+  for (int i = 0; i < kOut; ++i) {
+    const int64_t out = first + i, plane = out * task.plane_stride + x;
+    const __m256 sum = _mm256_cvtepi32_ps(whole_sums<kPairs>(sums[i]));
+    __m256 value = _mm256_mul_ps(sum, _mm256_set1_ps(task.numbers.scale[out]));
+    value = _mm256_add_ps(value, _mm256_set1_ps(task.numbers.bias[out]));
+    if constexpr (has_addend(kKind)) value = _mm256_add_ps(value, _mm256_maskload_ps(task.addend + plane, mask));
+    if constexpr (has_relu(kKind)) value = _mm256_max_ps(value, _mm256_setzero_ps());
+    if constexpr (has_sums(kKind)) _mm256_maskstore_ps(task.sums + plane, mask, value);
+    if constexpr (kKind != Kind::tail) {
+      levels[i] = to_levels_8(value, task.numbers.inverse_step[out], task.numbers.zero[out]);
+    }
+  }
+  if constexpr (kKind != Kind::tail) {
+    uint8_t* to = task.levels + first / 4 * task.group_bytes + (kLanes + x) * 4;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), interleave_8(levels[0], levels[1], levels[2], levels[3]));
+  }
+}
+
+template <Kind kKind>
+NNR_TARGET_AVX2 void convolve_avx2(const RowTask& task) {
+  for (int64_t x = 0; x < task.width; x += 8) {
+    int64_t first = 0;
+    for (; first + 4 <= task.n_out; first += 4) convolve_8<kKind, 4>(task, first, x);
+    if constexpr (kKind == Kind::tail) convolve_8<kKind, 2>(task, first, x);
+  }
+}
+
+#endif
 
 // ---- for AVX-512 with VNNI
 
@@ -207,19 +319,25 @@ FILTERS_TARGET_VNNI void convolve_vnni(const RowTask& task) {
 
 #endif
 
-inline bool has_vnni() {
+enum class Instructions { portable, avx2, vnni };
+
+// The widest that this processor has.
+inline Instructions best_instructions() {
 #if NNR_X86
-  return nnr::has_instructions(nnr::kAvx512F | nnr::kAvx512Bw | nnr::kAvx512Vnni);
-#else
-  return false;
+  if (nnr::has_instructions(nnr::kAvx512F | nnr::kAvx512Bw | nnr::kAvx512Vnni)) return Instructions::vnni;
 #endif
+  return nnr::has_avx2() ? Instructions::avx2 : Instructions::portable;
 }
 
-inline RowFunctions row_functions([[maybe_unused]] bool portable) {
+inline RowFunctions row_functions([[maybe_unused]] Instructions instructions) {
 #if NNR_X86
-  if (!portable && has_vnni()) {
+  if (instructions == Instructions::vnni) {
     return {convolve_vnni<Kind::head, 8>, convolve_vnni<Kind::hidden, 8>, convolve_vnni<Kind::stream, 8>,
             convolve_vnni<Kind::body, 8>, convolve_vnni<Kind::tail, 6>};
+  }
+  if (instructions == Instructions::avx2) {
+    return {convolve_avx2<Kind::head>, convolve_avx2<Kind::hidden>, convolve_avx2<Kind::stream>,
+            convolve_avx2<Kind::body>, convolve_avx2<Kind::tail>};
   }
 #endif
   return {convolve_portable<Kind::head>, convolve_portable<Kind::hidden>, convolve_portable<Kind::stream>,

@@ -29,8 +29,21 @@ struct LayerWeights {
   int64_t n_groups;              // of input channels: four of 8 bits, two of 16 bits
   int64_t n_out;
   const int32_t* weights;        // (tiles of kTile outputs, groups, 3, 3, kTile), a group in each int32
+  std::vector<int64_t> wide_weights;  // the same, a group of four 8-bit weights in 16 bits each; the head has none
   const uint8_t* input_zero;     // (4 n_groups): what a feature of 0 is in the input; the head has none
 };
+
+// Groups of four 8-bit weights as groups of four 16-bit ones.
+inline std::vector<int64_t> widened(const int32_t* weights, int64_t n) {
+  std::vector<int64_t> wide(static_cast<size_t>(n));
+  for (size_t i = 0; i < wide.size(); ++i) {
+    int8_t narrow[4];
+    std::memcpy(narrow, weights + i, sizeof narrow);
+    const int16_t group[4] = {narrow[0], narrow[1], narrow[2], narrow[3]};
+    std::memcpy(&wide[i], group, sizeof group);
+  }
+  return wide;
+}
 
 struct Network {
   int64_t n_channels, n_blocks;
@@ -59,9 +72,9 @@ class LineFilter {
  public:
   // `numbers` has one entry for each layer. Both outlive this.
   LineFilter(const Network& network, const std::vector<LayerNumbers>& numbers, float qp_level, int64_t height,
-             int64_t width, bool portable)
+             int64_t width, Instructions instructions)
       : network_(network), numbers_(numbers), qp_level_(qp_level), height_(height), width_(width),
-        convolve_(row_functions(portable)) {}
+        convolve_(row_functions(instructions)) {}
 
   // planes and out: (6, height, width). False without memory.
   bool run(const float* planes, float* out) {
@@ -139,7 +152,7 @@ class LineFilter {
     const auto last = static_cast<int64_t>(network_.layers.size()) - 1;
     const auto at = static_cast<size_t>(index);
     const auto& layer = network_.layers[at];
-    RowTask task{rings_[at].around(y, height_), layer.weights, layer.n_groups, layer.n_out, group_bytes(), n_padded(),
+    RowTask task{rings_[at].around(y, height_), layer.weights, layer.wide_weights.data(), layer.n_groups, layer.n_out, group_bytes(), n_padded(),
                  width_, numbers_[at], nullptr, nullptr, nullptr, 0};
     if (index == last) {
       task.addend = planes + y * width_;

@@ -381,9 +381,8 @@ class NativeBackend:
         self._filter = kernel_of(self._network, own.n_blocks)
         self._portable = portable
         self.n_parallel = n_threads
-        has_vnni = _kernels.has_vnni() and not portable
         origin = "levels measured here" if stored is None else "levels of the file"
-        self.description = f"native ({'AVX-512 VNNI' if has_vnni else 'portable'}, {origin})"
+        self.description = f"native ({'portable' if portable else _kernels.integer_instructions()}, {origin})"
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
         """The filter's output (6, H, W) for its six planes and the QP, which it must have; not clipped."""
