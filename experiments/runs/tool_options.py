@@ -42,8 +42,8 @@ WAYS_OF: dict[DecisionMode, tuple[Way, ...]] = {
 }
 """The ways that a network runs in, the strongest last."""
 DEFAULT_THREADS = 2
-DEFAULT_ADAPT_STEPS = 400
-"""About 25 s of a core for the smallest bundled filter, 100 s for the next; docs/adaptation.md has what they gain."""
+DEFAULT_ADAPT_STEPS = 100
+"""About 25 s of a core for the smallest bundled filter, 75 s for the next; docs/adaptation.md has what they gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ToolOptions:
         accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
         adapt: Tune each network to each sequence too, one update for all its QPs, whose bits the tables count.
-        adapt_steps: Steps of that. Default: 400.
+        adapt_steps: Steps of that. Default: 100.
         adapt_pictures: The update is for so many pictures, as of a longer stream that goes on so. Default: those of the
             sequence.
 

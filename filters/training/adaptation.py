@@ -35,7 +35,7 @@ from vvc_nnr.files import make_folder, read_bytes, write_file
 from vvc_nnr.filters.inference.torch import training_precision
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.planes import N_LUMA_PLANES, N_PLANES
-from vvc_nnr.filters.training.fine_tuning import RateProxy
+from vvc_nnr.filters.training.fine_tuning import N_SIZES, RateProxy, code_lengths
 from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT, MIN_MSE
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, train
 from vvc_nnr.filters.training.run import weights_sha256
@@ -54,10 +54,15 @@ SOLVING_CROPS, RIDGE = 512, 1e-3
 """Crops by which the last layer is solved at most, and what of the mean diagonal is added to its normal equations."""
 CODING_SHARE = 0.4
 """Of the steps those in which differences are whole steps."""
+FEW_VALUES = 2000
+"""Up to so many values learn at full rates; more at less, since all of them move at once."""
 MIN_STEPS, MAX_STEPS = 10, 100_000
 _LEARNING_RATE, _CODING_RATE = 1e-3, 0.15
 """Peak rates: of tuning, in units of sqrt(loss / harm); of coding, in steps."""
 _TINY = 1e-30
+TAIL = ("tail.weight", "tail.bias")
+_MOST_ROUNDS = 20
+_OTHER_QPS = 4
 _PLAN, _TUNING, _CODING = "plan.json", "tuning.pt", "coding.pt"
 
 
@@ -175,6 +180,71 @@ class Differences(nn.Module):
         return value + (torch.round(value) - value).detach() if self._rounded else value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TailParabola:
+    """The loss by what is added to the last layer, x of each plane: loss + x' matrix x - 2 wanted' x.
+
+    Attributes:
+        matrix: (planes, unknowns, unknowns), float64; the bias is the last unknown.
+        wanted: (planes, unknowns).
+        loss: Of adding nothing.
+        shape: Of the layer's weights.
+    """
+
+    matrix: Tensor
+    wanted: Tensor
+    loss: float
+    shape: torch.Size
+
+    def solved(self) -> dict[str, Tensor]:
+        """What is best added."""
+        return self._as_tensors(torch.linalg.solve(self.matrix, self.wanted).float())
+
+    def levels(
+        self, steps: Mapping[str, float], start: Mapping[str, NDArray[np.int32]], lambda_rd: float
+    ) -> tuple[dict[str, NDArray[np.int32]], float]:
+        """Whole steps, one after the other the best for loss and bits until none is better, and the loss.
+
+        Args:
+            steps: Of weights and biases.
+            start: The levels to begin with.
+            lambda_rd: Loss that a bit must save.
+        """
+        matrix, wanted = self.matrix.numpy(), self.wanted.numpy()
+        n_weights = wanted.shape[1] - 1
+        kinds = np.array([0] * n_weights + [1])
+        step = np.array([steps[name] for name in TAIL])[kinds]
+        levels = np.concatenate([start[name].reshape(N_PLANES, -1) for name in TAIL], axis=1).astype(np.int64)
+        pull = wanted - np.einsum("pij,pj->pi", matrix, levels * step)
+        planes = np.arange(N_PLANES)
+        for _ in range(_MOST_ROUNDS):
+            bits = [self._bits(levels[:, kinds == kind]) for kind in (0, 1)]
+            before = levels.copy()
+            for place in range(n_weights + 1):
+                curvature, table, own = matrix[:, place, place], bits[kinds[place]], levels[:, place]
+                best = own + pull[:, place] / (curvature * step[place])
+                tried = np.stack([np.zeros_like(own), *(np.rint(best).astype(np.int64) + by for by in (-1, 0, 1))])
+                tried = np.clip(tried, -N_SIZES, N_SIZES)
+                costs = curvature * (step[place] * (tried - best)) ** 2 + lambda_rd * table[np.abs(tried)]
+                chosen = tried[costs.argmin(axis=0), planes]
+                pull -= matrix[:, :, place] * (step[place] * (chosen - own))[:, None]
+                levels[:, place] = chosen
+            if np.array_equal(levels, before):
+                break
+        added = levels * step
+        loss = self.loss + float((added * (np.einsum("pij,pj->pi", matrix, added) - 2 * wanted)).sum())
+        found = self._as_tensors(torch.from_numpy(levels))
+        return {name: value.numpy().astype(np.int32) for name, value in found.items()}, loss
+
+    def _as_tensors(self, values: Tensor) -> dict[str, Tensor]:
+        return {TAIL[0]: values[:, :-1].reshape(self.shape), TAIL[1]: values[:, -1]}
+
+    @staticmethod
+    def _bits(levels: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Code length of each absolute level with its sign, as often as it is there now."""
+        return code_lengths(torch.from_numpy(np.abs(levels).astype(np.float32)).reshape(-1)).double().numpy()
+
+
 class AdaptationTask:
     """Differences that bring a filter's pictures nearer to their originals.
 
@@ -241,38 +311,40 @@ class AdaptationTask:
             found = [sum_ + float(each.square().mean()) for sum_, each in zip(found, gradients, strict=True)]
         return {name: each / n_probes for name, each in zip(self._differences.names, found, strict=True)}
 
-    def solved_tail(self, batch_size: int) -> dict[str, Tensor]:
-        """What is to be added to the last layer for the least loss with all else as it is, by least squares.
+    def tail_parabola(self, batch_size: int) -> TailParabola:
+        """What the loss is of the last layer, with all else as the differences have it.
 
         The output is linear in the last layer: each plane is its input and a convolution of the features, times a gain.
         """
         features: list[Tensor] = []
         hook = self._base.tail.register_forward_pre_hook(lambda _, given: features.append(given[0]))
-        weight = self._tensors["tail.weight"]
-        n_unknown = weight[0].numel() + 1
+        n_unknown = self._tensors["tail.weight"][0].numel() + 1
         matrix, wanted = torch.zeros((2, N_PLANES, n_unknown, n_unknown), dtype=torch.float64)
-        wanted = wanted[:, :, 0]
+        wanted, loss = wanted[:, :, 0], 0.0
+        n_batches = -(-min(SOLVING_CROPS, self._n_crops_of_all()) // batch_size)
+        added = {name: value.detach() for name, value in self._differences.added().items() if name not in TAIL}
+        tensors = {name: value + added[name] if name in added else value for name, value in self._tensors.items()}
         try:
-            for number in range(-(-min(SOLVING_CROPS, self._n_crops_of_all()) // batch_size)):
+            for number in range(n_batches):
                 rng = np.random.default_rng([self._seed, 2 << 40, number])
                 inputs, qps, targets, weights = self._batch(rng, batch_size)
                 with torch.no_grad(), training_precision(torch.device("cpu")):
-                    output = self._base(inputs, qps)
+                    output = cast(Tensor, functional_call(self._base, tensors, (inputs, qps)))
                 residuals = self._inside(targets - output.float())
                 rows = self._rows(features.pop())
                 gains = _gains(self._base, qps)
+                loss += float((residuals.square().mean(dim=(2, 3)) * weights).sum()) / (n_batches * batch_size)
                 for sample in range(batch_size):
                     gram = (rows[sample] @ rows[sample].T).double()
                     projected = (rows[sample] @ residuals[sample].flatten(1).T).double()
-                    scales = (weights[sample] * gains[sample]).double() / rows.shape[2]
+                    scales = (weights[sample] * gains[sample]).double() / (rows.shape[2] * n_batches * batch_size)
                     matrix += (scales * gains[sample].double())[:, None, None] * gram
                     wanted += scales[:, None] * projected.T
         finally:
             hook.remove()
         damping = (RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(dim=1)).clamp_min(_TINY)  # of a plane without weight
         matrix += damping[:, None, None] * torch.eye(n_unknown, dtype=torch.float64)
-        found = torch.linalg.solve(matrix, wanted).float()
-        return {"tail.weight": found[:, :-1].reshape(weight.shape), "tail.bias": found[:, -1]}
+        return TailParabola(matrix, wanted, loss, self._tensors["tail.weight"].shape)
 
     def _n_crops_of_all(self) -> int:
         """As many crops as have twice the samples of all pictures."""
@@ -398,22 +470,57 @@ def tune(
     identity = _identity(base, pictures, options, lambda_rd)
     make_folder(folder)
     real = Differences(shapes, {name: value**-0.5 for name, value in harm.items()}, rounded=False)
-    real.start_from(task(ones).solved_tail(options.batch_size) if "tail.weight" in names else {})
+    real.start_from(task(ones).tail_parabola(options.batch_size).solved() if "tail.weight" in names else {})
     n_steps = options.n_steps or _planned_steps(task(real), options, folder, identity)
     n_coding = max(1, round(CODING_SHARE * n_steps))
-    train(task(real), _training(n_steps - n_coding, _LEARNING_RATE, options), folder / _TUNING, identity=identity)
+    slower = min(1.0, (FEW_VALUES / sum(map(math.prod, shapes.values()))) ** 0.5)
+    train(
+        task(real), _training(n_steps - n_coding, slower * _LEARNING_RATE, options), folder / _TUNING, identity=identity
+    )
     tuned = {name: value.detach() for name, value in real.added().items()}
     qps = {name: _qp_of_step(math.sqrt(6 * lambda_rd / math.log(2) / harm[name])) for name in names}
     whole = Differences(shapes, {name: step_size(qp, QP_DENSITY) for name, qp in qps.items()}, rounded=True)
     whole.start_from(tuned)
-    train(task(whole, lambda_rd), _training(n_coding, _CODING_RATE, options), folder / _CODING, identity=identity)
-    data = coded_levels(arrays, whole.levels(), qps)
+    train(
+        task(whole, lambda_rd), _training(n_coding, slower * _CODING_RATE, options), folder / _CODING, identity=identity
+    )
+    levels = whole.levels()
+    if not set(TAIL) <= set(names):
+        data = coded_levels(arrays, levels, qps)
+    else:
+        kept = _coded_with_tail(task(whole), arrays, levels, qps, options, lambda_rd)
+        others = {name: np.zeros_like(value) for name, value in levels.items() if name not in TAIL}
+        whole.start_from({name: torch.zeros(value.shape) for name, value in others.items()})
+        alone = _coded_with_tail(task(whole), arrays, {**levels, **others}, qps, options, lambda_rd)
+        data = min(kept, alone, key=lambda found: found[1])[0]
     return TunedUpdate(
         data,
         sum(math.prod(shape) for shape in shapes.values()),
         n_steps,
         {name: value.cpu().numpy() for name, value in tuned.items()},
     )
+
+
+def _coded_with_tail(
+    task: AdaptationTask,
+    arrays: NamedArrays,
+    levels: Mapping[str, NDArray[np.int32]],
+    qps: Mapping[str, int],
+    options: AdaptOptions,
+    lambda_rd: float,
+) -> tuple[bytes, float]:
+    """An update whose last layer is found anew for the levels of the others, and its loss with bits times lambda."""
+    parabola = task.tail_parabola(options.batch_size)
+    weight, bias = TAIL
+    found = []
+    for qp in range(qps[weight] - _OTHER_QPS, qps[weight] + _OTHER_QPS + 1):
+        steps = {weight: step_size(qp, QP_DENSITY), bias: step_size(qps[bias], QP_DENSITY)}
+        scale = step_size(qps[weight], QP_DENSITY) / steps[weight]
+        start = {weight: np.rint(levels[weight] * scale).astype(np.int32), bias: levels[bias]}
+        tail, loss = parabola.levels(steps, start, lambda_rd)
+        data = coded_levels(arrays, {**levels, **tail}, {**qps, weight: qp})
+        found.append((data, loss + lambda_rd * 8 * len(data)))
+    return min(found, key=lambda made: made[1])
 
 
 def coded_levels(arrays: NamedArrays, levels: Mapping[str, NDArray[np.int32]], qps: Mapping[str, int]) -> bytes:

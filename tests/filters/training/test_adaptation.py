@@ -17,6 +17,7 @@ from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
 from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.training import adaptation
 from vvc_nnr.filters.training.adaptation import (
+    TAIL,
     AdaptationTask,
     AdaptOptions,
     Differences,
@@ -127,7 +128,7 @@ def test_harm_is_the_curvature_of_the_loss(network, pictures):
 def test_the_last_layer_is_solved_at_once(network, pictures):
     task, differences = a_task(network, pictures, ["tail.weight", "tail.bias"])
     before = mean_loss(task)
-    differences.start_from(task.solved_tail(4))
+    differences.start_from(task.tail_parabola(4).solved())
     solved = mean_loss(task)
     assert solved < before - 0.1
     for scale in (0.7, 1.3):  # nowhere else on this line is it better
@@ -138,6 +139,65 @@ def test_the_last_layer_is_solved_at_once(network, pictures):
         with torch.no_grad():
             for value in differences.values:
                 value.div_(scale)
+
+
+@pytest.mark.parametrize("lambda_rd", [0.0, 1e-5, 1e-3, 1.0])
+def test_levels_of_the_last_layer_are_worth_their_bits(network, pictures, lambda_rd):
+    task, differences = a_task(network, pictures, TAIL, 2**-6, rounded=True)
+    parabola = task.tail_parabola(4)
+    start = {name: np.rint(value.numpy() * 2**6).astype(np.int32) for name, value in parabola.solved().items()}
+    levels, loss = parabola.levels(dict.fromkeys(TAIL, 2**-6), start, lambda_rd)
+    n_before, n_after = (sum(np.count_nonzero(value) for value in each.values()) for each in (start, levels))
+    if lambda_rd < 1.0:
+        assert loss < parabola.loss - 0.1
+        assert n_after <= n_before if lambda_rd == 0.0 else 0 < n_after < n_before
+        differences.start_from({name: torch.from_numpy(value) * 2**-6 for name, value in levels.items()})
+        assert mean_loss(task, 64) == pytest.approx(loss, rel=0.1)
+    else:
+        assert n_after == 0
+        assert loss == pytest.approx(parabola.loss)
+    assert task.tail_parabola(4).loss == pytest.approx(parabola.loss)  # what the last layer has is no part of it
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("others_pay", [True, False])
+def test_what_else_is_free_is_left_out_where_the_last_layer_alone_costs_less(
+    network, pictures, tmp_path, monkeypatch, others_pay
+):
+    given = []
+
+    def coded(task, arrays, levels, qps, options, lambda_rd):
+        parabola = task.tail_parabola(4)
+        given.append((parabola.loss, any(levels[name].any() for name in levels if name not in TAIL)))
+        return (b"with", 1.0) if len(given) == 1 else (b"alone", 2.0 if others_pay else 0.5)
+
+    monkeypatch.setattr(adaptation, "_coded_with_tail", coded)
+    made = tune(network, network_tensors(network), pictures, OPTIONS, 1e-8, tmp_path)
+    assert made.data == (b"with" if others_pay else b"alone")
+    assert [each[1] for each in given] == [True, False]
+    base, _ = a_task(network, pictures, TAIL)
+    assert given[1][0] == pytest.approx(base.tail_parabola(4).loss)
+    assert given[0][0] != pytest.approx(given[1][0], rel=1e-6)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_many_values_learn_more_slowly(pictures, tmp_path, monkeypatch):
+    """All of them at the rates of few made a bundled filter one that does nothing."""
+    rates = {}
+    train = adaptation.train
+
+    def noted(task, options, checkpoint, **rest):
+        rates[checkpoint.parent.name, checkpoint.stem] = options.learning_rate
+        return train(task, options, checkpoint, **rest)
+
+    monkeypatch.setattr(adaptation, "train", noted)
+    wide = LadderFilter(16, 3).eval()
+    torch.nn.init.normal_(wide.tail.weight, std=0.05)
+    for free in ("tail", "all"):
+        options = AdaptOptions(free=(free,), n_steps=10, batch_size=1)
+        tune(wide, network_tensors(wide), pictures, options, 1e-6, tmp_path / free)
+    for stage in ("tuning", "coding"):
+        assert rates["all", stage] < 0.4 * rates["tail", stage]
 
 
 def test_rounded_differences_add_whole_steps(network, pictures):
