@@ -196,6 +196,7 @@ class Compress(Command):
         return _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
 
     def _nnc(self, path: Path) -> Outcome:
+        input_bytes = _size_bytes(path)
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
@@ -208,7 +209,7 @@ class Compress(Command):
         write_file(self.output, made.data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
         outcome = _with_constants(_with_quality(outcome, made), coded, self.coding)
-        return _with_notes(outcome, network.left_out, network.arrays)
+        return _with_notes(_with_growth(outcome, input_bytes), network.left_out, network.arrays)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
@@ -430,6 +431,20 @@ def _sizes(
         "n_tensors": len(arrays),
     }
     return Outcome(text, data)
+
+
+def _size_bytes(path: Path) -> int | None:
+    """The size of a network file; None of what is no file, and of an index of other files."""
+    return path.stat().st_size if path.is_file() and path.suffix.lower() != ".json" else None
+
+
+def _with_growth(outcome: Outcome, input_bytes: int | None) -> Outcome:
+    """The outcome with a note where the file is larger than its input (of so many bytes, if that is known)."""
+    n_bytes = outcome.data["n_bytes"]
+    if input_bytes is None or n_bytes <= input_bytes:
+        return outcome
+    note = f"note: {n_bytes - input_bytes} bytes larger than the input, of {input_bytes} bytes"
+    return Outcome(f"{outcome.text}\n{note}", outcome.data)
 
 
 def _with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str]) -> Outcome:

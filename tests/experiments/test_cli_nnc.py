@@ -49,6 +49,18 @@ def coded(run: Run, networks: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("n_values", "is_larger"), [(3, True), (1000, False)])
+def test_a_file_larger_than_its_input_is_named(run: Run, tmp_path: Path, n_values: int, is_larger: bool) -> None:
+    path, small = tmp_path / "tiny.safetensors", tmp_path / "tiny.nnc"
+    write_exact(path, {"w": np.arange(n_values) % 2 == 0}, {})
+    said = run("compress", path, "-o", small)
+    n_bytes, input_bytes = small.stat().st_size, path.stat().st_size
+    assert (n_bytes > input_bytes) == is_larger
+    note = f"note: {n_bytes - input_bytes} bytes larger than the input, of {input_bytes} bytes"
+    assert (note in said.splitlines()) == is_larger
+    assert ("larger than the input" in said) == is_larger
+
+
 def test_round_trip(run: Run, networks: Path, tmp_path: Path) -> None:
     original, small, back = networks / "rep.safetensors", tmp_path / "rep.nnc", tmp_path / "back.safetensors"
     result = json.loads(run("compress", original, "-o", small, "--qp", "-32", "--json"))
