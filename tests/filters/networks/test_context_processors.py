@@ -12,7 +12,7 @@ import pytest
 import skimage.data
 
 from vvc_nnr.filters.networks.context_coding import ContextCoder
-from vvc_nnr.filters.zoo import network_metadata, network_tensors
+from vvc_nnr.filters.zoo import load_network, network_metadata, network_tensors
 from vvc_nnr.model.safetensors import write_float
 
 CODER = """
@@ -49,3 +49,12 @@ def test_bytes_are_the_same_by_any_instructions_and_threads(context_network, tmp
     assert limit == "all" or {"avx2": "AVX2", "none": "DEFAULT"}[limit] == capability
     assert digest == hashlib.sha256(run.data).hexdigest()
     assert tuple(map(int, costs)) == run.costs
+
+
+def test_bytes_of_the_bundled_network_are_those_of_every_processor():
+    """Measured with AVX2 and with none of these instructions; a processor with others has to write the same."""
+    network = load_network("context-autoencoder").network
+    photograph = skimage.data.astronaut()[:96, :96].astype(np.int32).transpose(2, 0, 1)
+    latents = np.tile((photograph - 128) // 16, (1, 11, 1, 1))[:, : network.config["n_latents"], ::4, ::4].copy()
+    digests = [hashlib.sha256(ContextCoder(network).encode(latents, point).data).hexdigest()[:16] for point in range(4)]
+    assert digests == ["f338855daa2f14b7", "f1a642d84a8017fd", "bf21d47f81239731", "07a896dfd4047638"]
