@@ -15,7 +15,7 @@ namespace nnr {
 
 constexpr int kMaxLaneUnaryLength = 32;
 constexpr int kStaging = 1026;  // values per delivery, a multiple of kBinsPerRefill
-constexpr int kMaxLanes = 3;  // per thread, taking turns: more have not registers enough
+constexpr int kMaxLanes = 6;  // per thread, taking turns
 
 struct LaneStep {
   int16_t number;    // index or level of the value that is complete
@@ -193,62 +193,32 @@ NNR_NOINLINE void decode_escape(Lane& lane, LaneJob& job) {
   lane.context = lane.contexts + kSignificance + node;
 }
 
-// n_bins turns of kLanes lanes, each of which completes one value at most. What changes at every bin is in variables of
-// this function: in the lanes' memory each store of a value or context would make the compiler load it again.
-template <bool kDependent, int kLanes>
-NNR_INLINE void take_turns(Lane* lanes, LaneJob& job, int64_t n_bins) {
-  const LaneStep* steps = job.automaton.steps;
-  ArithmeticDecoder decoder[kLanes];
-  Context* context[kLanes];
-  int32_t* out[kLanes];
-  uint32_t at[kLanes];
-  const auto read = [&](int lane) {
-    decoder[lane] = lanes[lane].decoder, context[lane] = lanes[lane].context;
-    out[lane] = lanes[lane].out, at[lane] = lanes[lane].at;
-  };
-  const auto write = [&](int lane) {
-    lanes[lane].decoder = decoder[lane], lanes[lane].context = context[lane];
-    lanes[lane].out = out[lane], lanes[lane].at = at[lane];
-  };
-#pragma GCC unroll 8
-  for (int lane = 0; lane < kLanes; ++lane) read(lane);
-  for (int64_t i = 0; i < n_bins; i += kBinsPerRefill) {
-#pragma GCC unroll 8
-    for (int lane = 0; lane < kLanes; ++lane) decoder[lane].refill();
-    const int64_t n = std::min<int64_t>(kBinsPerRefill, n_bins - i);
-    for (int64_t j = 0; j < n; ++j) {
-#pragma GCC unroll 8
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const int64_t ones = decoder[lane].decode_mask(*context[lane]);
-        const LaneStep& next = steps[at[lane] - ones];
-        *out[lane] = next.number;
-        out[lane] += next.is_complete;
-        at[lane] = next.at;
-        context[lane] = lanes[lane].contexts + next.context;
-        if (NNR_UNLIKELY(next.is_escape)) {
-          write(lane);
-          decode_escape<kDependent>(lanes[lane], job);
-          read(lane);
-        }
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int lane = 0; lane < kLanes; ++lane) write(lane);
+template <bool kDependent>
+NNR_INLINE void step(Lane& lane, const Automaton& automaton, LaneJob& job) {
+  const int64_t ones = lane.decoder.decode_mask(*lane.context);
+  const LaneStep& next = automaton.steps[lane.at - ones];
+  *lane.out = next.number;
+  lane.out += next.is_complete;
+  lane.at = next.at;
+  lane.context = lane.contexts + next.context;
+  if (NNR_UNLIKELY(next.is_escape)) decode_escape<kDependent>(lane, job);
 }
 
+// n_bins turns, each of which completes one value at most.
 template <bool kDependent>
-NNR_INLINE void take_turns_of(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
-  switch (n_lanes) {
-    case 1: return take_turns<kDependent, 1>(lanes, job, n_bins);
-    case 2: return take_turns<kDependent, 2>(lanes, job, n_bins);
-    default: return take_turns<kDependent, kMaxLanes>(lanes, job, n_bins);
+NNR_INLINE void take_turns(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
+  const Automaton& automaton = job.automaton;
+  for (int64_t i = 0; i < n_bins; i += kBinsPerRefill) {
+    for (int lane = 0; lane < n_lanes; ++lane) lanes[lane].decoder.refill();
+    const int64_t n = std::min<int64_t>(kBinsPerRefill, n_bins - i);
+    for (int64_t j = 0; j < n; ++j) {
+      for (int lane = 0; lane < n_lanes; ++lane) step<kDependent>(lanes[lane], automaton, job);
+    }
   }
 }
 
 NNR_INLINE void take_turns_any(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
-  job.layout.dependent ? take_turns_of<true>(lanes, n_lanes, job, n_bins)
-                       : take_turns_of<false>(lanes, n_lanes, job, n_bins);
+  job.layout.dependent ? take_turns<true>(lanes, n_lanes, job, n_bins) : take_turns<false>(lanes, n_lanes, job, n_bins);
 }
 
 NNR_TARGET_AVX2 inline void take_turns_avx2(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
