@@ -29,6 +29,7 @@ def _import_peer() -> tuple[Any, Any]:
     sys.path.append(str(OPERATORS))
     from codec_worker import make_torchvision_importable
 
+    sys.path.pop()  # modules there have the names of packages
     make_torchvision_importable()
     torch.set_num_threads(int(os.environ.get("VVC_NNR_PEER_THREADS", "1")))
     from nncodec import nnc

@@ -129,4 +129,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file, which has modules of the same names as packages
     main()

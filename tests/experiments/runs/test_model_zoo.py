@@ -266,10 +266,11 @@ def test_the_process_of_the_reference_software_needs_one_file_of_this_package(tm
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "nnc.py").write_text(
-        "import pickle\n"
+        "import pickle\nfrom torchvision import REAL\n"
         "def compress(network, bitstream_path, return_bitstream, qp):\n    return pickle.dumps((network, qp))\n"
         "def decompress(data, verbose):\n    return pickle.loads(data)[0]\n"
     )
+    (tmp_path / "torchvision.py").write_text("REAL = True\n")  # not the module of this name beside the file
     blocked = tmp_path / "vvc_nnr.py"
     blocked.write_text("raise ImportError('this package in the process of the reference software')\n")
     python = tmp_path / "python"
