@@ -230,7 +230,10 @@ PYBIND11_MODULE(_kernels, m) {
   m.doc() = "Kernels for pictures; unchecked, see vvc_nnr.filters: plane_windows, integer, wiener.";
   define<uint8_t>(m);
   define<uint16_t>(m);
-  m.def("integer_instructions", [] { return std::array{"portable", "AVX2", "AVX-512 VNNI"}[static_cast<size_t>(best_instructions())]; });
+  m.def("integer_instructions", [] {
+    constexpr std::array kNames{"portable", "AVX2", "AVX-512 VNNI"};  // in the order of Instructions
+    return kNames[static_cast<size_t>(best_instructions())];
+  });
   py::class_<IntegerFilter>(m, "IntegerFilter")
       .def(py::init<int64_t, int64_t, bool, std::vector<Layer>>(), py::arg("n_channels"), py::arg("n_blocks"),
            py::arg("has_qp_plane"), py::arg("layers"))

@@ -141,7 +141,8 @@ NNR_TARGET_AVX2 NNR_INLINE __m256i whole_sums(const __m256i (&sums)[kVectors]) {
 }
 
 NNR_TARGET_AVX2 NNR_INLINE __m256i interleave_8(__m256i a, __m256i b, __m256i c, __m256i d) {
-  const __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m128i half = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m256i order = _mm256_broadcastsi128_si256(half);
   const __m256i bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
   return _mm256_shuffle_epi8(bytes, order);
 }

@@ -152,8 +152,8 @@ class LineFilter {
     const auto last = static_cast<int64_t>(network_.layers.size()) - 1;
     const auto at = static_cast<size_t>(index);
     const auto& layer = network_.layers[at];
-    RowTask task{rings_[at].around(y, height_), layer.weights, layer.wide_weights.data(), layer.n_groups, layer.n_out, group_bytes(), n_padded(),
-                 width_, numbers_[at], nullptr, nullptr, nullptr, 0};
+    RowTask task{rings_[at].around(y, height_), layer.weights, layer.wide_weights.data(), layer.n_groups, layer.n_out,
+                 group_bytes(), n_padded(), width_, numbers_[at], nullptr, nullptr, nullptr, 0};
     if (index == last) {
       task.addend = planes + y * width_;
       task.sums = out + y * width_;
