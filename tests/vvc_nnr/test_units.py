@@ -133,13 +133,21 @@ def test_an_executor_of_ones_own_and_what_is_made_already(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")
-def test_killed_workers_take_no_other_unit_with_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert spun(units(unit1="die once", unit4="die"), ExecutorOptions(workers=2), tmp_path) == [
-        Failure("unit4", "its process was killed (out of memory?)")
-    ]
-    assert done(tmp_path) == {*NAMES} - {"unit4"}
+@pytest.mark.parametrize(
+    ("deeds", "lost"),
+    [
+        ({"unit1": "die once"}, []),
+        ({"unit4": "die"}, [Failure("unit4", "its process was killed (out of memory?)")]),
+    ],
+    ids=["once", "each time"],
+)
+def test_killed_workers_take_no_other_unit_with_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, deeds: dict[str, str], lost: list[Failure]
+) -> None:
+    assert spun(units(**deeds), ExecutorOptions(workers=2), tmp_path) == lost
+    assert done(tmp_path) == {*NAMES} - {each.unit for each in lost}
     repeated = told_repeats(caplog)
-    assert repeated >= {"unit1", "unit4"}
+    assert repeated >= {*deeds}
     for name in repeated:
         told = f"{name}: a worker process was killed (out of memory?); what it had not finished runs again"
         assert told in caplog.messages
