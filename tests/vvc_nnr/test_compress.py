@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.coding.decoder import _split_tensors
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
@@ -278,6 +279,21 @@ def test_arrays_need_not_be_contiguous_or_native() -> None:
 def test_the_stream_does_not_depend_on_the_number_of_threads() -> None:
     network = {str(place): laplacian((place % 7 + 1, 300), place) for place in range(40)}
     assert compress(network, n_threads=1) == compress(network, n_threads=4)
+
+
+def test_large_tensors_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vvc_nnr.coding.decoder.SPLIT_ELEMENTS", 1 << 10)
+    rows = {"huge": 300, "large": 120, "a": 40, "b": 40, "c": 40, "small": 2}
+    network = {name: laplacian((n, 64), n) for name, n in rows.items()}
+    data = compress(network, scan_order=1)
+    tensors = read_stream(data).tensors
+    split = {n: [tensors[place].name for place in _split_tensors(tensors, n)] for n in (1, 2, 3)}
+    assert split == {1: [], 2: ["huge"], 3: ["huge", "large"]}
+    alone = decompress(data, n_threads=1)
+    for n_threads in (2, 3):
+        decoded = decompress(data, n_threads=n_threads)
+        assert [*decoded] == [*rows]
+        assert all(np.array_equal(decoded[name], alone[name]) for name in rows)
 
 
 def test_metadata_travels_along() -> None:

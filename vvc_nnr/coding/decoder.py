@@ -124,7 +124,7 @@ def _product(unit: DataUnit, g: Array, h: Array) -> Array:
     return np.asarray(g @ h, np.float32).reshape(unit.tensor_dimension_list)
 
 
-# Tensors of this many values that have entry points are decoded one at a time, by all threads.
+# A tensor of fewer values is not worth the work of several threads.
 SPLIT_ELEMENTS = 1 << 20
 
 
@@ -161,13 +161,13 @@ def decode_network(
 def decode_tensors(
     tensors: tuple[CodedTensor, ...], n_threads: int, progress: Progress | None = None
 ) -> dict[str, Array]:
-    """Tensors by name: those with entry points one by one by all threads, then the others side by side.
+    """Tensors by name: those that would keep one thread at work alone by all threads, then the others side by side.
 
     Raises:
         BitstreamError: If a payload breaks the format, or two tensors have one name.
     """
     sizes = [tensor.n_elements for tensor in tensors]
-    alone = [place for place, tensor in enumerate(tensors) if n_threads > 1 and _is_split(tensor)]
+    alone = _split_tensors(tensors, n_threads)
     others = sorted(set(range(len(tensors))) - set(alone))
     n_done, n_total = 0, sum(sizes)
     found: dict[int, dict[str, Array]] = {}
@@ -182,8 +182,18 @@ def decode_tensors(
     return _merged(found[place] for place in range(len(tensors)))
 
 
-def _is_split(tensor: CodedTensor) -> bool:
-    return len(tensor.units) == 1 and bool(tensor.data_units[0].entry_points) and tensor.n_elements >= SPLIT_ELEMENTS
+def _split_tensors(tensors: Sequence[CodedTensor], n_threads: int) -> list[int]:
+    """Places of the tensors that are more than a thread's share of what is left, the largest first."""
+    places: list[int] = []
+    n_left = sum(tensor.n_elements for tensor in tensors)
+    for place in sorted(range(len(tensors)), key=lambda place: -tensors[place].n_elements):
+        tensor = tensors[place]
+        if tensor.n_elements < SPLIT_ELEMENTS or tensor.n_elements * n_threads <= n_left:
+            break
+        if len(tensor.units) == 1 and tensor.data_units[0].entry_points:
+            places.append(place)
+            n_left -= tensor.n_elements
+    return places
 
 
 def _merged(groups: Iterable[dict[str, Array]]) -> dict[str, Array]:
