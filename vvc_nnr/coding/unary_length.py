@@ -48,11 +48,12 @@ def unary_length_minus1_of(indices: NDArray[np.int32]) -> int | None:
 
 def _escape_bits(sizes: NDArray[np.int64], lengths: NDArray[np.int64], stride: int) -> NDArray[np.float64]:
     """Prefixes and suffixes of magnitudes above each number of flags, those of one in `stride` of them."""
-    beyond = sizes - lengths[:, None]
+    different, n_of_each = np.unique(sizes, return_counts=True)
+    beyond = different - lengths[:, None]
     n_suffix_bits = np.frexp(np.maximum(beyond, 0).astype(np.float64))[1] - 1
     rows, columns = np.nonzero(beyond > 0)
-    places = rows * _MAX_SUFFIX + n_suffix_bits[rows, columns]
-    counts = np.bincount(places, minlength=len(lengths) * _MAX_SUFFIX).reshape(-1, _MAX_SUFFIX) * float(stride)
+    places, n_bins = rows * _MAX_SUFFIX + n_suffix_bits[rows, columns], len(lengths) * _MAX_SUFFIX
+    counts = np.bincount(places, n_of_each[columns], n_bins).reshape(-1, _MAX_SUFFIX) * float(stride)
     reached = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
     beyond_it = np.concatenate([reached[:, 1:], np.zeros((len(lengths), 1))], axis=1)
     found: NDArray[np.float64] = _bits(reached, beyond_it).sum(axis=1) + counts @ np.arange(_MAX_SUFFIX)
