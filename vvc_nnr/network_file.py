@@ -36,8 +36,6 @@ from vvc_nnr.roles.roles import TensorRole
 NNC_SUFFIX = ".nnc"
 NNC_SUFFIXES = (NNC_SUFFIX, ".nnr")
 """Of coded networks; the second is what VTM's decoder writes."""
-NNC_SUFFIXES = (NNC_SUFFIX, ".nnr")
-"""The second is that of the files that VTM's decoder writes of the networks in a stream."""
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -96,6 +94,41 @@ class NetworkArrays:
     graph: bytes | None = None
     roles: Mapping[str, TensorRole] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+
+
+def all_tensors(network: NetworkArrays) -> NetworkArrays:
+    """A network whose small constants are tensors too, behind the others, and no longer in its graph."""
+    if network.graph is None:
+        return network
+    from vvc_nnr.model.onnx import without_constants
+
+    graph, arrays = without_constants(network.graph, network.arrays)
+    return replace(network, graph=graph, arrays=arrays)
+
+
+def states_of_update(base: NetworkArrays, new: NetworkArrays) -> tuple[NetworkArrays, NetworkArrays]:
+    """Two states of a network with all that an update can carry as tensors.
+
+    What only a graph says is the same in both: a state without a graph has the base's small constants.
+
+    Raises:
+        InputError: If their graphs differ, which no update can carry.
+        BitstreamError: If a graph is damaged.
+    """
+    whole, wanted = all_tensors(base), all_tensors(new)
+    if whole.graph is not None and wanted.graph is not None:
+        from vvc_nnr.model.onnx import difference_of_graphs
+
+        difference = difference_of_graphs(whole.graph, wanted.graph)
+        if difference:
+            raise InputError(
+                f"the ONNX models differ in more than tensors ({difference}), which an update cannot carry: compress "
+                "the new one anew"
+            )
+    elif whole.graph is not None:
+        kept = {name: array for name, array in whole.arrays.items() if name not in base.arrays}
+        wanted = replace(wanted, arrays={**kept, **wanted.arrays})
+    return whole, wanted
 
 
 def file_kind(data: bytes, path: Path | str) -> FileKind:

@@ -39,6 +39,7 @@ from vvc_nnr.network_file import (
     ONNX_SUFFIX,
     SAFETENSORS_SUFFIX,
     NetworkArrays,
+    all_tensors,
     check_plain_suffix,
     is_nnc,
     is_special,
@@ -46,6 +47,7 @@ from vvc_nnr.network_file import (
     plain_bytes,
     read_arrays,
     read_network_file,
+    states_of_update,
     stored_network,
     with_folded_norms,
     write_arrays,
@@ -339,7 +341,9 @@ class MakeUpdate(Command):
         if not is_nnc(self.output) and not is_special(self.output):
             raise InputError(f"{self.output}: an update is a {NNC_SUFFIX} file; change the name")
         check_outputs([base, new, *self.after], [self.output])
-        state, wanted = _state_after(read_arrays(base), self.after), read_arrays(new)
+        with naming(new):
+            before, wanted = states_of_update(read_arrays(base), read_arrays(new))
+        state = _state_after(before, self.after)
         with naming(new), UPDATE_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
             made, after = code_update(state, wanted.arrays, self.coding, progress=progress.report)
             found_db = difference_snrs_db(state, after, wanted.arrays)
@@ -375,7 +379,8 @@ class ApplyUpdate(Command):
         base = network_path(self.base)
         check_plain_suffix(self.output)
         check_outputs([base, *self.updates], [self.output])
-        network = read_arrays(base)
+        with naming(base):
+            network = all_tensors(read_arrays(base))
         state = _state_after(network, self.updates)
         n_bytes = write_arrays(self.output, replace(network, arrays=state.exact_arrays))
         text = f"{self.output}: {n_bytes} bytes after {len(self.updates)} updates"

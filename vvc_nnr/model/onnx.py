@@ -278,6 +278,59 @@ def graph_constants(graph: bytes, taken: Mapping[str, Any]) -> NamedArrays:
     }
 
 
+def without_constants(graph: bytes, taken: NamedArrays) -> tuple[bytes, NamedArrays]:
+    """A graph without the constants that it has kept, such as small ones, and these behind the tensors that left it.
+
+    Args:
+        graph: The model without the tensors that left it, serialised.
+        taken: Those tensors, by name.
+
+    Returns:
+        The graph, which `put_together` fills again, and all tensors of number formats that are coded.
+
+    Raises:
+        BitstreamError: If the graph or a constant is damaged.
+        InputError: If the package onnx is not installed.
+    """
+    model, known, arrays = _parsed(graph), _known_types(), dict(taken)
+    for constant in constants(model):
+        if constant.key not in taken and constant.tensor.data_type in known and _has_data(constant.tensor):
+            arrays[constant.key] = constant_array(constant.key, constant.tensor)
+            _clear(constant.tensor)
+    return _serialised(model), arrays
+
+
+def difference_of_graphs(base: bytes, new: bytes) -> str:
+    """What the graphs of two models differ in, such as an operator; "" if in nothing that is computed.
+
+    Descriptions do not count: what made the model and when, texts for people, metadata.
+
+    Args:
+        base: A model without its tensors, as `without_constants` gives it.
+        new: The other one.
+    """
+    models = [_parsed(graph) for graph in (base, new)]
+    for model in models:
+        for name in ("producer_name", "producer_version", "model_version", "doc_string", "metadata_props"):
+            model.ClearField(name)
+        for graph in (model.graph, *model.functions):
+            graph.ClearField("doc_string")
+    for nodes in zip(*(model.graph.node for model in models), strict=False):
+        for node in nodes:
+            node.ClearField("doc_string")
+        if nodes[0] != nodes[1]:
+            kinds = " and ".join(dict.fromkeys(f"{node.op_type} {shown(node.name, 60)}".strip() for node in nodes))
+            return f"the operator {kinds}"
+    counts = [len(model.graph.node) for model in models]
+    if counts[0] != counts[1]:
+        return f"the number of operators, {counts[0]} and {counts[1]}"
+    kept = [{name: tensor for name, tensor in every_tensor(model) if _has_data(tensor)} for model in models]
+    names = [name for name in {**kept[0], **kept[1]} if kept[0].get(name) != kept[1].get(name)]
+    if names:
+        return f"the constant {shown(names[0], 60)!r}, which no tensor of a network can be"
+    return "" if models[0] == models[1] else "inputs, outputs, functions or versions"
+
+
 def check_only_tensors_matter(graph: bytes) -> None:
     """Checks that a graph holds no weights itself, so that its network is all there without it.
 

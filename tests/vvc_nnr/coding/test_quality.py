@@ -609,6 +609,31 @@ class TestScores:
         assert len(kinds) > 2
         assert all(kind == kinds[0] for kind in kinds)
 
+    def test_a_score_that_changes_its_network_changes_a_copy(self) -> None:
+        torch = pytest.importorskip("torch")
+        module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8)).eval()
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+
+        def recalibrated(other: Any) -> float:
+            other.train()(torch.ones(4, 8))
+            other.half()
+            return 1.0
+
+        data = compress(module, evaluate=recalibrated, max_drop=0.0)
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+        assert np.allclose(decompress(data)["1.running_mean"], 0, atol=1e-3)
+
+        arrays = {"a": np.ones((3, 4), np.float32), "b": torch.ones(3)}
+
+        def emptied(other: dict[str, Any]) -> float:
+            for value in other.values():
+                value *= 0
+            return 1.0
+
+        assert np.array_equal(decompress(compress(arrays, evaluate=emptied, max_drop=0.0))["b"], np.ones(3))
+        assert arrays["a"].all()
+        assert arrays["b"].all()
+
     def test_files_and_graphs_are_no_networks_to_call_with(self, tmp_path: Path) -> None:
         path = tmp_path / "network.npz"
         np.savez(path, **layers())

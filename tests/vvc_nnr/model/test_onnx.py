@@ -18,9 +18,17 @@ from vvc_nnr.bitstream.units import TopologyUnit
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import compress, decompress, decompress_onnx
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.model import onnx as onnx_parts
 from vvc_nnr.model.onnx import every_tensor, graph_roles
-from vvc_nnr.network_file import decoded_arrays, read_arrays, read_network_file, write_arrays
+from vvc_nnr.network_file import (
+    all_tensors,
+    decoded_arrays,
+    read_arrays,
+    read_network_file,
+    states_of_update,
+    write_arrays,
+)
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.roles import Role
 
@@ -733,3 +741,63 @@ def test_a_constant_of_no_data_type_is_damage(tmp_path: Path) -> None:
     damaged = replace(network, graph=model.SerializeToString())
     with pytest.raises(BitstreamError, match=r"tensor 'w' has the data type 0, which is none of ONNX"):
         write_arrays(tmp_path / "again.onnx", damaged)
+
+
+def small_model(bias: list[float], factor: float, operator: str = "Relu", text: str = "") -> Any:
+    """A matrix that leaves the graph, and a bias and a factor that are too small for that."""
+    rng = np.random.default_rng(4)
+    values = {"w": rng.normal(0, 1, (8, 4)), "b": np.array(bias), "s": np.array(factor)}
+    initializers = [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
+    nodes = [
+        onnx.helper.make_node("Gemm", ["x", "w", "b"], ["g"]),
+        onnx.helper.make_node(operator, ["g"], ["r"], name="activation"),
+        onnx.helper.make_node("Mul", ["r", "s"], ["y"]),
+    ]
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, n])] for name, n in (("x", 8), ("y", 4))
+    )
+    graph = onnx.helper.make_graph(nodes, "graph", inputs, outputs, initializers)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    model.doc_string = text
+    return model
+
+
+@pytest.mark.parametrize("base_kind", [".onnx", ".nnc", ".safetensors"])
+def test_an_update_carries_constants_that_stay_in_the_graph(tmp_path: Path, base_kind: str) -> None:
+    base, new, coded = tmp_path / f"base{base_kind}", tmp_path / "new.onnx", tmp_path / "update.nnc"
+    onnx.save(small_model([1, 2, 3, 4], 1.0), tmp_path / "base.onnx")
+    onnx.save(small_model([5, 6, 7, 8], 2.0, text="after a night"), new)
+    if base_kind == ".nnc":
+        assert main(["compress", str(tmp_path / "base.onnx"), "-o", str(base), "--lossless"]) == 0
+    if base_kind == ".safetensors":
+        assert main(["decompress", str(tmp_path / "base.onnx"), "-o", str(base)]) == 0
+    after = tmp_path / ("after.safetensors" if base_kind == ".safetensors" else "after.onnx")
+    assert main(["update", "make", str(base), str(new), "-o", str(coded)]) == 0
+    assert main(["update", "apply", str(base), str(coded), "-o", str(after)]) == 0
+    found = all_tensors(read_arrays(after)).arrays
+    assert np.allclose(np.asarray(found["b"]), [5, 6, 7, 8], atol=1e-3)
+    assert np.allclose(np.asarray(found["s"]), 2, atol=1e-3)
+    if after.suffix == ".onnx":
+        runtime.InferenceSession(after)
+
+
+def test_a_state_without_a_graph_has_the_constants_of_the_base(tmp_path: Path) -> None:
+    onnx.save(small_model([1, 2, 3, 4], 3.0), tmp_path / "base.onnx")
+    base = read_arrays(tmp_path / "base.onnx")
+    whole, wanted = states_of_update(base, replace(base, graph=None))
+    assert [*whole.arrays] == ["w", "b", "s"]
+    assert np.array_equal(np.asarray(wanted.arrays["s"]), np.asarray(whole.arrays["s"]))
+
+
+def test_an_update_of_another_graph_is_refused(tmp_path: Path) -> None:
+    onnx.save(small_model([1, 2, 3, 4], 1.0), tmp_path / "base.onnx")
+    onnx.save(small_model([1, 2, 3, 4], 1.0, "Sigmoid"), tmp_path / "new.onnx")
+    onnx.save(small_model([1, 2, 3, 4], 1.0), tmp_path / "other.onnx")
+    base, new = read_arrays(tmp_path / "base.onnx"), read_arrays(tmp_path / "new.onnx")
+    with pytest.raises(InputError, match=r"the operator Relu activation and Sigmoid activation\), which an update"):
+        states_of_update(base, new)
+    model = onnx.load(tmp_path / "other.onnx")
+    model.graph.initializer.append(onnx.helper.make_tensor("names", onnx.TensorProto.STRING, [1], [b"cat"]))
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(InputError, match="the constant 'names', which no tensor of a network can be"):
+        states_of_update(base, read_arrays(tmp_path / "other.onnx"))
