@@ -214,6 +214,7 @@ def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, 
     tensors = as_torch(arrays, formats)
     for name, tensor in tensors.items():
         _check_tensor(name, state[name], tensor)
+    _tell_of_broken_ties(state, tensors)
     given_memory = _without_meta(module)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items() if name not in opaque} | opaque
     try:
@@ -257,6 +258,29 @@ def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     told = [f"{what} {len(names)}: {', '.join(map(repr, names[:_SHOWN]))}" for what, names in faults if names]
     if told:
         raise InputError(f"load_into: names do not fit; {'; '.join(told)}")
+
+
+def _tell_of_broken_ties(state: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+    """Logs a warning of tensors that are one and the same in a module, which gets the last one, and differ in the file."""
+    torch, last = import_torch(), dict[tuple[Any, ...], str]()
+    for name, own in state.items():
+        has_memory = type(own) in (torch.Tensor, torch.nn.Parameter) and own.layout is torch.strided and not own.is_meta
+        if not has_memory or own.is_nested or not own.numel():
+            continue
+        key = (own.device, own.data_ptr(), own.dtype, tuple(own.shape), own.stride())
+        if key in last and not _are_same(tensors[name], tensors[last[key]]):
+            _log.warning(
+                "%r and %r are one tensor in the module and differ in the file: it gets %r", last[key], name, name
+            )
+        last[key] = name
+
+
+def _are_same(a: Any, b: Any) -> bool:
+    """Whether two tensors hold the same bits."""
+    if a is b:
+        return True
+    unsigned = import_torch().uint8
+    return bool((a.contiguous().reshape(-1).view(unsigned) == b.contiguous().reshape(-1).view(unsigned)).all())
 
 
 def _check_tensor(name: str, own: Any, tensor: Any) -> None:

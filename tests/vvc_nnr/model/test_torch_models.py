@@ -61,6 +61,19 @@ def test_lazy_modules_have_to_run_first() -> None:
         compress(torch.nn.Sequential(torch.nn.LazyConv2d(3, 3)))
 
 
+def test_what_a_module_ties_and_a_file_does_not_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False))
+    module[1].weight = module[0].weight
+    arrays = {"0.weight": np.eye(3, dtype=np.float32), "1.weight": np.ones((3, 3), np.float32)}
+    load_into(module, compress(arrays, lossless=True))
+    assert "'0.weight' and '1.weight' are one tensor in the module and differ in the file: it gets '1.weight'" in (
+        caplog.text
+    )
+    caplog.clear()
+    load_into(module, compress(dict.fromkeys(arrays, np.full((3, 3), np.nan, np.float32)), lossless=True))
+    assert not caplog.text
+
+
 def nested() -> object:
     return torch.nested.nested_tensor([torch.zeros(3), torch.zeros(5)])
 
