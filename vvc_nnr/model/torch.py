@@ -261,7 +261,7 @@ def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
 
 
 def _tell_of_broken_ties(state: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
-    """Logs a warning of tensors that are one and the same in a module, which gets the last one, and differ in the file."""
+    """Logs a warning of tensors that are one in a module, which gets the last of them, and differ in the file."""
     torch, last = import_torch(), dict[tuple[Any, ...], str]()
     for name, own in state.items():
         has_memory = type(own) in (torch.Tensor, torch.nn.Parameter) and own.layout is torch.strided and not own.is_meta
