@@ -313,7 +313,7 @@ def write_network(
         if tensor.raw is not None
     )
     units = [unit for _, tensor in present for unit in tensor.units]
-    manifest = Manifest(len(units), formats, odd, wide, base, metadata or {}, ties, raw=raw)
+    manifest = Manifest(formats, odd, wide, base, metadata or {}, ties, raw=raw)
     data = write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
     n_elements = sum(math.prod(shape) for shape, _ in present)
     if n_elements > element_limit(None, len(data)):
