@@ -10,7 +10,7 @@ It is text in the topology unit, whose content other decoders pass over: compact
     graph     how an ONNX model without its tensors was made shorter ("deflate", "lzma"), and its bytes; it stands in
               front of the manifest
     base      SHA-256 of the state that an update is for, its first 32 digits
-    #         SHA-256 of the whole stream without these digits: its first 4 bytes in base 85, of long streams 16
+    #         SHA-256 of the whole stream without these digits: its first 4 bytes in base 85, of long streams 8
 
 Tensors are told by items, equal ones that follow each other by one:
 
@@ -117,9 +117,9 @@ OLD_VERSIONS = (1, 2, 3)
 SHORT_OLD_VERSION = 3
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
 MAX_EMPTY_VOLUME = 1 << 56
-# Digits of the checksum, of a short stream and of others, by the key that they stand behind: in base 85, which have 32
-# bits as five digits, and in older manifests hexadecimal.
-DIGITS, OLD_DIGITS = (5, 20), (8, 32)
+# Digits of the checksum, of a short stream and of others: in base 85, which has 32 bits as five, and in older manifests
+# hexadecimal; and the keys that they stand behind.
+DIGITS, OLD_DIGITS = (5, 10), (8, 32)
 _BEGIN = b'{"vvc_nnr":'
 _KEYS = {b'"#":"': DIGITS, b'"sha256":"': OLD_DIGITS}
 _END = b'"}\0'

@@ -19,6 +19,7 @@ from vvc_nnr.bitstream.number_formats import (
     FLOAT64_BITS,
     INTEGER_FORMATS,
     INTEGERS,
+    VALUES_SUFFIX,
     WIDE_FORMATS,
     Array,
     Bfloat16Bits,
@@ -97,7 +98,9 @@ SCAN_SAMPLE, SCALE_COLUMNS = 1 << 15, 512
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
 # What the manifest takes for a tensor with raw bytes, a raw unit beside its bytes, and the header of a high half.
-RAW_ENTRY_BYTES, RAW_UNIT_BYTES, HIGH_UNIT_BYTES = 20, 80, 14
+RAW_ENTRY_BYTES, RAW_UNIT_BYTES, HIGH_UNIT_BYTES = 8, 25, 14
+# Raw floats have words of so many bytes.
+WORD_BYTES = 4
 # Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
 # of it those that then are no longer than the second times that.
 NEAR, SAME = 1.02, 1.003
@@ -480,22 +483,34 @@ def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> 
     return min((each for each in (by_codebook, by_levels) if each), key=lambda each: each.size_bytes)
 
 
-def as_raw_floats(job: TensorJob, coded: EncodedTensor, options: CompressOptions) -> EncodedTensor:
-    """The only tensor of a stream: as floats as they are, where that is no longer and no option says what it may lose.
+def as_values(
+    job: TensorJob, coded: EncodedTensor, options: CompressOptions, limit_bytes: int
+) -> EncodedTensor | None:
+    """The only tensor of a stream with its values as they are; None where an option says what it may lose.
 
-    The reference software reads nothing behind such a unit, and fails at some that stand behind others.
+    The reference software reads floats of 32 bits so, but nothing behind such a unit, and fails at some that stand
+    behind others.
+
+    Args:
+        job: The tensor.
+        coded: What was made of it.
+        options: How it was coded.
+        limit_bytes: None, if they take as much.
     """
-    is_by_bits = coded.number_format == BITS_OF["float32"] or coded.raw is not None
+    number_format = job.number_format.split()[0]
+    is_by_bits = coded.number_format in BITS_OF.values() or coded.raw is not None
     is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)
-    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
-    n_coded_bytes = coded.size_bytes + (RAW_UNIT_BYTES if coded.raw else 0)
-    may_be = job.number_format == "float32" and is_exact and not coded.by_outliers
-    if not may_be or not 0 < n_bytes <= n_coded_bytes:
-        return coded
-    shape = coded_shape(shape_of(job.array))
-    payload = bits_of(job.array).astype("<u4").tobytes()
+    is_integer = number_format in INTEGERS
+    is_plain = number_format == "float32"
+    if not (is_exact or is_integer) or not 0 < math.prod(shape_of(job.array)) * itemsize_of(job.array) < limit_bytes:
+        return None
+    bits = bits_of(job.array)
+    payload = bits.astype(bits.dtype.newbyteorder("<"), copy=False).tobytes()
+    payload += bytes(-len(payload) % WORD_BYTES)
+    shape = coded_shape(shape_of(job.array)) if is_plain else (len(payload) // WORD_BYTES,)
     unit = DataUnit(PayloadType.RAW_FLOAT, (job.name,), shape, payload, node_id=None, cabac_unary_length_minus1=None)
-    return EncodedTensor((unit,), "float32")
+    told = number_format + ("" if is_plain else VALUES_SUFFIX)
+    return EncodedTensor((unit,), told, by_outliers=coded.by_outliers)
 
 
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:

@@ -118,7 +118,7 @@ def test_texts_beside_a_small_network_cost_its_weights_nothing() -> None:
     text = "".join(map(chr, rng.integers(97, 123, 3000)))
     bare, noted = (inspect(compress(arrays, metadata=each), original=arrays) for each in ({}, {"note": text}))
     for without, beside in zip(bare.tensors, noted.tensors, strict=True):
-        assert beside.snr_db == pytest.approx(without.snr_db, abs=1)
+        assert beside.snr_db == pytest.approx(without.snr_db, abs=1.5)  # a step of the QP
 
 
 def test_a_tensor_that_the_reference_erases_is_kept_beside_others() -> None:
