@@ -245,26 +245,34 @@ def _exact_if_shorter(
 
     Few values that no step gives are those of the finest step that are nearest to them.
     """
+    most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
     forms = [_on_coarse_grid(job, values, quantiser, options)]
     if are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
-        forms.append(_near_by_codebook(job, values, lossy, quantiser, options))
+        forms.append(_near_by_codebook(job, values, lossy, quantiser, options, most))
     found = min((form for form in forms if form), key=lambda form: form.size_bytes, default=None)
     if _takes_all_digits(lossy, job):
         exact = _encode_bit_exact(job, options)
         if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
             return replace(exact, otherwise=lossy, is_exact=True)
-    most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
     return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
 
 
 def _near_by_codebook(
-    job: TensorJob, values: NDArray[np.float32], lossy: EncodedTensor, quantiser: Quantiser, options: CompressOptions
+    job: TensorJob,
+    values: NDArray[np.float32],
+    lossy: EncodedTensor,
+    quantiser: Quantiser,
+    options: CompressOptions,
+    most_bytes: float,
 ) -> EncodedTensor | None:
-    """Few different values by a codebook, exact or as near as the finest step; None if that is coarser than theirs."""
+    """Few different values by a codebook, exact or as near as the finest step; None if that is coarser than theirs.
+
+    None, too, if the codebook alone takes more than so many bytes.
+    """
     near, step = on_finest_grid(values, options.qp_density)
     if step > step_size(quantiser.qp, options.qp_density):
         return None
-    found = _encode_by_exact_codebook(job, near + np.float32(0), options)  # zeros are positive
+    found = _encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
     is_near = bool(np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)))
     return found and replace(found, weak_db=None if is_near else lossy.weak_db)
 
@@ -287,13 +295,15 @@ def _on_coarse_grid(
 
 
 def _encode_by_exact_codebook(
-    job: TensorJob, values: NDArray[np.float32], options: CompressOptions
+    job: TensorJob, values: NDArray[np.float32], options: CompressOptions, most_bytes: float
 ) -> EncodedTensor | None:
-    """A float tensor of few different values without loss; None if no codebook gives them."""
+    """A float tensor of few different values without loss; None if no codebook that is that short gives them."""
     found = exact_codebook(values, options.qp_density, MAX_CODEBOOK_SIZE)
     if found is None:
         return None
     qp, codebook, places = found
+    if codebook_bits(codebook) > 8 * most_bytes:
+        return None
     unit = replace(_unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options), codebook=codebook)
     unit = with_unary_length(unit, places) if job.unary_length_minus1 == "fitting" else unit
     return EncodedTensor((encode_indices(unit, places, qp, options, n_threads=job.n_threads),), job.number_format)
@@ -459,33 +469,33 @@ def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor
 
     With `lossless` whatever is shortest.
     """
-    if job.parent is None and (options.lossless or _exact_levels(job, options) is None):
-        return _shortest(job, lambda part: _encode_if_short(part, options), options)
-    return _encode_as_other_decoders_read(job, options)
+    levels = _exact_levels(job, options)
+
+    def plain(part: TensorJob) -> EncodedTensor | None:
+        found = levels if part is job else _exact_levels(part, options)
+        if found is None and bits_of(part.array).size > FEW:
+            return None  # bits are longer than other forms
+        return _encode_as_other_decoders_read(part, found, options)
+
+    if job.parent is None and (options.lossless or levels is None):
+        return _shortest(job, plain, options)
+    return _encode_as_other_decoders_read(job, levels, options)
 
 
-def _encode_if_short(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
-    """The tensor as other decoders read it; None where it has no levels, and bits are longer than other forms."""
-    if bits_of(job.array).size > FEW and _exact_levels(job, options) is None:
-        return None
-    return _encode_as_other_decoders_read(job, options)
-
-
-def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """A float tensor that loses nothing, as levels, with a codebook where that is shorter, or by its bits."""
-    found = _exact_levels(job, options)
+def _encode_as_other_decoders_read(
+    job: TensorJob, found: tuple[NDArray[np.float32], int] | None, options: CompressOptions
+) -> EncodedTensor:
+    """A float tensor that loses nothing, as its levels, with a codebook where that is shorter, or by its bits."""
     if found is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     values, qp = found
     unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     by_levels = EncodedTensor((unit,) if unit else (), job.number_format)
-    by_codebook = _encode_by_exact_codebook(job, values, options) if job.parent is None else None
+    by_codebook = _encode_by_exact_codebook(job, values, options, by_levels.size_bytes) if job.parent is None else None
     return min((each for each in (by_codebook, by_levels) if each), key=lambda each: each.size_bytes)
 
 
-def as_values(
-    job: TensorJob, coded: EncodedTensor, options: CompressOptions, limit_bytes: int
-) -> EncodedTensor | None:
+def as_values(job: TensorJob, coded: EncodedTensor, options: CompressOptions, limit_bytes: int) -> EncodedTensor | None:
     """The only tensor of a stream with its values as they are; None where an option says what it may lose.
 
     The reference software reads floats of 32 bits so, but nothing behind such a unit, and fails at some that stand
