@@ -398,7 +398,10 @@ def _of_old_keys(content: dict[str, Any], n_units: int) -> Manifest:
     shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
     raw = tuple(map(_raw_part, content.get("raw", [])))
     return Manifest(
-        _from_runs(content.get("formats", {}), n_units), shapes, frozenset(map(_count, content.get("wide", []))), raw=raw
+        _from_runs(content.get("formats", {}), n_units),
+        shapes,
+        frozenset(map(_count, content.get("wide", []))),
+        raw=raw,
     )
 
 
