@@ -160,11 +160,14 @@ def test_steps() -> None:
 
 def test_manifest() -> None:
     keys = [row[0].strip("`") for row in rows("12 Manifest", "key")]
-    parts = PackedGraph("lzma", 9), (RawPart(0, "split", 8),), "x"
-    ties = (Tie(3, "b", "a"),)
-    full = Manifest(4, {0: "float16"}, {1: ()}, frozenset({2}), "ab", {"architecture": "x"}, ties, *parts)
+    graph, raw, ties = PackedGraph("lzma", 9), (RawPart(0, "split", 8),), (Tie(3, "b", "a"),)
+    full = Manifest({0: "float16"}, {1: ()}, frozenset({2}), "ab", {"architecture": "x"}, ties, graph, raw)
     assert list(json.loads(write_manifest(full)[0][:-1])) == keys
-    assert list(json.loads(blocks("12 Manifest")[0])) == keys
+    shown = json.loads(blocks("12 Manifest")[0])
+    assert list(shown) == keys
+    told = Manifest({0: "float16", 2: "int64"}, {1: ()}, frozenset({2}), raw=(RawPart(0, "split", 678),))
+    assert json.loads(write_manifest(told)[0][:-1])["vvc_nnr"] == shown["vvc_nnr"]
+    assert f"or 8 ({len(shown['#'])})" in section("12 Manifest")
     assert all(name in section("12 Manifest") for name in NUMBER_FORMATS if not re.fullmatch(r"u?int(16|32)", name))
 
 

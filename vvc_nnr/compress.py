@@ -15,7 +15,7 @@ from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
-from vvc_nnr.coding.own_steps import warn_of_outliers, warn_of_weak
+from vvc_nnr.coding.own_steps import warn_of
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.errors import InputError, UnsupportedError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
@@ -81,7 +81,8 @@ def compress(
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
-    Integers and bools come back as they are, floats quantised by the rule of their role and in their number format.
+    Integers and bools come back as they are, floats quantised by the rule of their role and in their number format. A
+    stream that is larger than the file that is given, or than a safetensors file of the tensors, is told by a warning.
     `CompressOptions` has the options in full.
 
     Args:
@@ -137,8 +138,7 @@ def compress(
         if calibration is not None:
             raise InputError("evaluate: has no effect with calibration; take one of them away")
         by_score = compress_by_score(model, evaluate, max_drop, options, metadata, progress)
-        warn_of_weak(by_score.weak_db)
-        warn_of_outliers(by_score.by_outliers)
+        warn_of(by_score)
         return by_score.data
     if calibration is None:
         if max_loss_db is not None:
@@ -146,7 +146,8 @@ def compress(
         network = _as_network(model)
         graph = None if network.graph is None else Graph(network.graph)
         texts = network.metadata | dict(metadata or {})
-        return compress_arrays(network.arrays, options, progress, texts, network.roles or None, graph)
+        roles_of = network.roles or None
+        return compress_arrays(network.arrays, options, progress, texts, roles_of, graph, network.n_bytes or None)
     from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 
     return compress_calibrated(
@@ -198,8 +199,8 @@ def save_file(
     network = _as_network(model)
     graph = None if network.graph is None else Graph(network.graph)
     texts = network.metadata | dict(metadata or {})
-    data = compress_arrays(network.arrays, options or CompressOptions(), None, texts, network.roles or None, graph)
-    return write_file(path, data)
+    coding, n_bytes = options or CompressOptions(), network.n_bytes or None
+    return write_file(path, compress_arrays(network.arrays, coding, None, texts, network.roles or None, graph, n_bytes))
 
 
 def load_file(

@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import CodedNetwork, outliers_line, weak_line, weak_names
+from vvc_nnr.coding.own_steps import CodedNetwork, growth_line, outliers_line, weak_line, weak_names
 from vvc_nnr.coding.update import BaseState, apply_update, code_update, difference_snrs_db
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
@@ -198,20 +198,20 @@ class Compress(Command):
         return _sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
 
     def _nnc(self, path: Path) -> Outcome:
-        input_bytes = _size_bytes(path)
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
         graph = None if coded.graph is None else Graph(coded.graph, self.graph)
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
             metadata = {key: text for key, text in coded.metadata.items() if key != FEATURE_LEVELS_KEY}
-            made = code_network(coded.arrays, self.coding, progress.report, metadata, coded.roles or None, graph)
+            roles, n_bytes = coded.roles or None, network.n_bytes or None
+            made = code_network(coded.arrays, self.coding, progress.report, metadata, roles, graph, n_bytes)
         if self.integer:
             made = replace(made, data=_with_levels(made.data, path))
         write_file(self.output, made.data)
         outcome = _sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
         outcome = _with_constants(_with_quality(outcome, made), coded, self.coding)
-        return _with_notes(_with_growth(outcome, input_bytes), network.left_out, network.arrays)
+        return _with_notes(_with_growth(outcome, made), network.left_out, network.arrays)
 
     def _uniform(self, path: Path, method: str) -> Outcome:
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
@@ -438,18 +438,11 @@ def _sizes(
     return Outcome(text, data)
 
 
-def _size_bytes(path: Path) -> int | None:
-    """The size of a network file; None of what is no file, and of an index of other files."""
-    return path.stat().st_size if path.is_file() and path.suffix.lower() != ".json" else None
-
-
-def _with_growth(outcome: Outcome, input_bytes: int | None) -> Outcome:
-    """The outcome with a note where the file is larger than its input (of so many bytes, if that is known)."""
-    n_bytes = outcome.data["n_bytes"]
-    if input_bytes is None or n_bytes <= input_bytes:
-        return outcome
-    note = f"note: {n_bytes - input_bytes} bytes larger than the input, of {input_bytes} bytes"
-    return Outcome(f"{outcome.text}\n{note}", outcome.data)
+def _with_growth(outcome: Outcome, made: CodedNetwork) -> Outcome:
+    """The outcome with the size of the input, and a note where the file is larger."""
+    lines = [f"note: {growth_line(made)}"] if made.growth_bytes else []
+    data = {"input_bytes": made.input_bytes, "growth_bytes": made.growth_bytes}
+    return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 
 
 def _with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str]) -> Outcome:

@@ -18,13 +18,13 @@ from crafted_streams import crafted_stream
 
 from vvc_nnr import BaseState, CompressOptions, compress, compress_update
 from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
-from vvc_nnr.bitstream.manifest import DIGEST_DIGITS, SHORT_DIGEST_DIGITS, digest
+from vvc_nnr.bitstream.manifest import DIGITS, OLD_DIGITS, checksum
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, read_units, write_units
 from vvc_nnr.coding.update import TensorState
 
 VECTORS = Path(__file__).parents[1] / "golden" / "nnc_vectors.json"
-_DIGEST_KEY = b'"sha256":"'
+_DIGITS_BY_KEY = {b'"#":"': DIGITS, b'"sha256":"': OLD_DIGITS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +152,13 @@ def hostile_case(random: Random, known: tuple[Source, ...]) -> Case:
 
 def _sealed(data: bytes) -> bytes:
     """The stream with the right checksum in its manifest, if it has a place for one."""
-    at = data.find(_DIGEST_KEY) + len(_DIGEST_KEY)
-    is_short = data[at + SHORT_DIGEST_DIGITS : at + SHORT_DIGEST_DIGITS + 1] == b'"'
-    end = at + (SHORT_DIGEST_DIGITS if is_short else DIGEST_DIGITS)
-    if at < len(_DIGEST_KEY) or end > len(data):
-        return data
-    return data[:at] + digest([data[:at], data[end:]])[: end - at] + data[end:]
+    for key, all_digits in _DIGITS_BY_KEY.items():
+        at = data.find(key) + len(key)
+        for n_digits in all_digits:
+            end = at + n_digits
+            if at >= len(key) and data[end : end + 1] == b'"':
+                return data[:at] + checksum([data[:at], data[end:]], n_digits) + data[end:]
+    return data
 
 
 def _cut(random: Random, data: bytes, _: bytes) -> bytes:

@@ -2,38 +2,64 @@
 
 It is text in the topology unit, whose content other decoders pass over: compact JSON,
 
-    {"vvc_nnr":2,"units":3,"formats":{"float16":[0,2]},"shapes":{"1":[]},"wide":[2],"metadata":{"architecture":"..."},
-     "tied":[[7,"head.weight","embedding.weight"]],"base":"...","sha256":"..."}
+    {"vvc_nnr":"e-f()q+:b8","metadata":{"architecture":"..."},"tied":[[7,"head.weight","embedding.weight"]],"#":"..."}
 
-    vvc_nnr   version of the manifest: 1, or 2 if it has one of the keys graph and raw; 3 in short streams
-    units     number of data units in the stream; not in version 3, whose checksum tells
-    formats   number format to runs of tensors: first, count, first, count, ...; the others are int32 or float32
-    shapes    tensor to its shape, where that is not the coded one
-    wide      tensors that take two data units, low and high halves
+    vvc_nnr   what the data units do not say of the tensors, in their order
     metadata  what the sender says of the network, texts by name
     tied      tensors that are not coded since another one is the same: place among all, name, name of the coded one
     graph     how an ONNX model without its tensors was made shorter ("deflate", "lzma"), and its bytes; it stands in
               front of the manifest
-    raw       tensors that have bytes in the raw unit, which is the last data unit, in order: place, kind, bytes
-    onnx      in older files: that model, deflated, as base64 text
     base      SHA-256 of the state that an update is for, its first 32 digits
-    sha256    SHA-256 of the whole stream without these 32 digits, its first 32 digits; in version 3, 8 of them
+    #         SHA-256 of the whole stream without these digits: its first 4 bytes in base 85, of long streams 8
 
-Tensors are counted from 0 in the order of their data units. All but the first two and the last may be absent.
+Tensors are told by items, equal ones that follow each other by one:
+
+    e         number format, a letter of `LETTERS`; "-": what the data unit says, int32 or float32
+    *         coded as the integers that its bits are
+    =         its data unit, of raw floats, holds its values as they are
+    3         how many tensors; 1 if it is left out
+    (2,0)     shape, where that is not the coded one
+    +         takes two data units, low and high halves
+    :b8       kind and number of its bytes in the raw unit, which is the last data unit
+
+Tensors behind the last item are what their data units say. All keys but the first and the last may be absent.
+
+Older manifests have a number in place of the items, their version, and keys for each of these; they are read:
+
+    vvc_nnr   1, or 2 if it has one of the keys graph and raw; 3 in short streams
+    units     number of data units in the stream; not in version 3, whose checksum tells
+    formats   number format to runs of tensors: first, count, first, count, ...; the others are int32 or float32
+    shapes    tensor to its shape, where that is not the coded one
+    wide      tensors that take two data units
+    raw       tensors that have bytes in the raw unit, in order: place, kind, bytes
+    onnx      the model, deflated, as base64 text
+    sha256    the checksum, its first 32 hexadecimal digits, in version 3 its first 8
+
+Tensors are counted from 0 in the order of their data units.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.data_unit_syntax import MAX_N_DIMENSIONS
 from vvc_nnr.bitstream.graph import PackedGraph
-from vvc_nnr.bitstream.number_formats import NUMBER_FORMATS, Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import (
+    BITS_OF,
+    BITS_SUFFIX,
+    NUMBER_FORMATS,
+    VALUES_SUFFIX,
+    Array,
+    Bfloat16Bits,
+    NamedArrays,
+)
 from vvc_nnr.bitstream.packing import Packing
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.json_text import parse_json
@@ -87,20 +113,48 @@ def with_ties(arrays: Mapping[str, Array], ties: tuple[Tie, ...]) -> dict[str, A
     return dict(order)
 
 
-MANIFEST_VERSIONS = (1, 2, 3)
-SHORT_VERSION = 3
+OLD_VERSIONS = (1, 2, 3)
+SHORT_OLD_VERSION = 3
 # Product of the dimensions of an empty array, zeros left out: what numpy can address.
 MAX_EMPTY_VOLUME = 1 << 56
-# Of the checksum; of a short stream so many, as a CRC-32 has.
-DIGEST_DIGITS, SHORT_DIGEST_DIGITS = 32, 8
+# Digits of the checksum, of a short stream and of others: in base 85, which has 32 bits as five, and in older manifests
+# hexadecimal; and the keys that they stand behind.
+DIGITS, OLD_DIGITS = (5, 10), (8, 32)
 _BEGIN = b'{"vvc_nnr":'
-_DIGEST_KEY = b'"sha256":"'
+_KEYS = {b'"#":"': DIGITS, b'"sha256":"': OLD_DIGITS}
 _END = b'"}\0'
-_HEX = frozenset(b"0123456789abcdef")
+# What a manifest ends with.
+MAX_TAIL_BYTES = max(len(key) + max(digits) for key, digits in _KEYS.items()) + len(_END)
+
+LETTERS = {
+    "bool": "?",
+    "int8": "b",
+    "uint8": "B",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "uint64": "Q",
+    "float16": "e",
+    "bfloat16": "g",
+    "float32": "f",
+    "float64": "d",
+}
+"""Number formats as letters, those of Python's module struct; and one for bfloat16."""
+_FORMATS = {letter: name for name, letter in LETTERS.items()}
+_SUFFIXES = {"": "", "*": BITS_SUFFIX, "=": VALUES_SUFFIX}
+_ITEM = re.compile(
+    r"(?:(?P<letter>[?bBhHiIqQegfd])(?P<suffix>[*=]?)|-)(?P<count>[0-9]{0,18})"
+    r"(?:\((?P<shape>(?:[0-9]{1,18}(?:,[0-9]{1,18})*)?)\))?(?P<wide>\+?)(?::(?P<kind>[spblo])(?P<n_bytes>[0-9]{1,18}))?"
+)
 
 
 RawKind = Literal["split", "palette", "bytes", "lzma", "outliers"]
 """What the bytes of a tensor in the raw unit are (`vvc_nnr.coding.exact_forms`)."""
+
+
+_KINDS = {kind[0]: kind for kind in get_args(RawKind)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +177,6 @@ class Manifest:
     """The content of a manifest but for the checksum.
 
     Args:
-        n_units: Number of data units.
         formats: Tensor to number format, where it is not what the data unit says.
         shapes: Tensor to shape, where it is not the coded one.
         wide: Tensors of two data units.
@@ -131,11 +184,10 @@ class Manifest:
         metadata: What the sender says of the network.
         ties: Tensors that another one stands for.
         graph: The network's graph in front of the manifest, None if it is not there.
-        raw: Tensors with bytes in the raw unit, in the order of these.
+        raw: Tensors with bytes in the raw unit, in the order of these, which is that of the tensors.
         old_graph: The graph as text of an older file, "" if it is not here.
     """
 
-    n_units: int
     formats: Mapping[int, str] = field(default_factory=dict)
     shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     wide: frozenset[int] = frozenset()
@@ -149,8 +201,8 @@ class Manifest:
 
 def is_manifest(data: bytes | memoryview) -> bool:
     """Whether the body of a unit is a manifest, or was one before it was damaged."""
-    head, tail = bytes(data[:256]), bytes(data[-len(_END) - DIGEST_DIGITS - len(_DIGEST_KEY) :])
-    return _BEGIN in head or _DIGEST_KEY in tail
+    head, tail = bytes(data[:256]), bytes(data[-MAX_TAIL_BYTES:])
+    return _BEGIN in head or b'"sha256":"' in tail or _digits_at(tail)[1] in DIGITS
 
 
 def start_of_manifest(text: bytes) -> int:
@@ -163,39 +215,65 @@ def write_manifest(manifest: Manifest, *, is_short: bool = False) -> tuple[bytes
 
     Args:
         manifest: What it says.
-        is_short: Of a short stream: version 3.
+        is_short: Of a short stream, which has a short checksum.
     """
-    version = SHORT_VERSION if is_short else MANIFEST_VERSIONS[bool(manifest.graph or manifest.raw)]
-    n_digits = SHORT_DIGEST_DIGITS if is_short else DIGEST_DIGITS
-    content: dict[str, Any] = {"vvc_nnr": version} | ({} if is_short else {"units": manifest.n_units})
-    if manifest.formats:
-        content["formats"] = _runs(manifest.formats)
-    if manifest.shapes:
-        content["shapes"] = {str(place): list(shape) for place, shape in manifest.shapes.items()}
-    if manifest.wide:
-        content["wide"] = sorted(manifest.wide)
+    n_digits = min(DIGITS) if is_short else max(DIGITS)
+    content: dict[str, Any] = {"vvc_nnr": _items(manifest)}
     if manifest.metadata:
         content["metadata"] = dict(manifest.metadata)
     if manifest.ties:
         content["tied"] = [[tie.place, tie.name, tie.source] for tie in manifest.ties]
     if manifest.graph:
         content["graph"] = [manifest.graph.packing, manifest.graph.n_bytes]
-    if manifest.raw:
-        content["raw"] = [[part.place, part.kind, part.n_bytes] for part in manifest.raw]
-    if manifest.old_graph:
-        content["onnx"] = manifest.old_graph
     if manifest.base:
         content["base"] = manifest.base
-    text = json.dumps(content | {"sha256": "0" * n_digits}, separators=(",", ":"))
+    text = json.dumps(content | {"#": "0" * n_digits}, separators=(",", ":"))
     return text.encode() + b"\0", len(text) - len(_END) + 1 - n_digits, n_digits
 
 
-def digest(pieces: Iterable[bytes | memoryview]) -> bytes:
-    """The checksum of the pieces of a stream, as hexadecimal digits."""
+def _items(manifest: Manifest) -> str:
+    """What the manifest says of tensors, equal ones in a row as one item."""
+    raw = {part.place: f":{part.kind[0]}{part.n_bytes}" for part in manifest.raw}
+    assert list(raw) == sorted(raw)  # as their bytes are
+    items: list[tuple[str, int, str]] = []
+    end = 0
+    for place in sorted({*manifest.formats, *manifest.shapes, *manifest.wide, *raw}):
+        shape = f"({','.join(map(str, manifest.shapes[place]))})" if place in manifest.shapes else ""
+        head = _format_item(manifest.formats[place]) if place in manifest.formats else "-"
+        tail = shape + "+" * (place in manifest.wide) + raw.get(place, "")
+        items += [("-", place - end, "")] * (place > end)
+        n_before = items.pop()[1] if items and items[-1][::2] == (head, tail) else 0
+        items.append((head, n_before + 1, tail))
+        end = place + 1
+    return "".join(f"{head}{count if count > 1 else ''}{tail}" for head, count, tail in items)
+
+
+def _format_item(number_format: str) -> str:
+    """A number format as a letter and what it is coded as."""
+    plain = number_format.split()[0]
+    return LETTERS[plain] + next(sign for sign, suffix in _SUFFIXES.items() if plain + suffix == number_format)
+
+
+def _digits_at(text: bytes) -> tuple[int, int]:
+    """Where in a text the checksum of its manifest starts, and its digits; 0 if it has none."""
+    end = len(text) - len(_END)
+    for key, all_digits in _KEYS.items():
+        for n_digits in all_digits:
+            if text[:end].endswith(key, 0, max(end - n_digits, 0)):
+                return end - n_digits, n_digits
+    return end, 0
+
+
+def checksum(pieces: Iterable[bytes | memoryview], n_digits: int) -> bytes:
+    """The checksum of the pieces of a stream, as so many digits."""
     total = hashlib.sha256()
     for piece in pieces:
         total.update(piece)
-    return total.hexdigest()[:DIGEST_DIGITS].encode()
+    return total.hexdigest()[:n_digits].encode() if n_digits in OLD_DIGITS else _in_base_85(total.digest(), n_digits)
+
+
+def _in_base_85(data: bytes, n_digits: int) -> bytes:
+    return base64.b85encode(data[: n_digits // 5 * 4])
 
 
 def read_manifest(
@@ -209,45 +287,39 @@ def read_manifest(
     """
     view = memoryview(data)
     end = unit_offset_bytes + unit_size_bytes
-    first = end - len(_END) - n_digest_digits(bytes(view[unit_offset_bytes:end]))
-    found = bytes(view[first : end - len(_END)])
-    if first < unit_offset_bytes or not set(found) <= _HEX or bytes(view[end - len(_END) : end]) != _END:
+    text = bytes(view[unit_offset_bytes:end])
+    at, n_digits = _digits_at(text)
+    if not n_digits or not text.endswith(_END):
         raise _damaged("it does not end with a checksum", unit_offset_bytes)
-    if digest([view[:first], view[first + len(found) :]])[: len(found)] != found:
+    first = unit_offset_bytes + at
+    if checksum([view[:first], view[first + n_digits :]], n_digits) != text[at : at + n_digits]:
         raise _damaged("the checksum of the stream is wrong: bytes were changed, lost or added", unit_offset_bytes)
-    start = start_of_manifest(bytes(view[unit_offset_bytes:end]))
+    start = start_of_manifest(text)
     if start < 0:
         raise _damaged("it has no beginning", unit_offset_bytes)
-    manifest, is_short = _parse(bytes(view[unit_offset_bytes + start : end - 1]), unit_offset_bytes, n_data_units)
-    if is_short != (len(found) == SHORT_DIGEST_DIGITS):
-        raise _damaged("its checksum has another number of digits than its version", unit_offset_bytes)
-    return manifest
-
-
-def n_digest_digits(text: bytes) -> int:
-    """The digits of the checksum that a manifest ends with."""
-    end = len(text) - len(_END) - SHORT_DIGEST_DIGITS
-    return SHORT_DIGEST_DIGITS if text[:end].endswith(_DIGEST_KEY) else DIGEST_DIGITS
+    return _parse(text[start:-1], n_digits, unit_offset_bytes, n_data_units)
 
 
 def _damaged(message: str, offset: int) -> BitstreamError:
     return BitstreamError(message, field="the manifest", offset_bytes=offset)
 
 
-def _parse(text: bytes, offset: int, n_data_units: int) -> tuple[Manifest, bool]:
-    """The manifest, and whether it is that of a short stream."""
+def _parse(text: bytes, n_digits: int, offset: int, n_data_units: int) -> Manifest:
     try:
         content = parse_json(text)
     except BitstreamError as error:
         raise _damaged(f"it is {error}", offset) from None
-    if content.get("vvc_nnr") not in MANIFEST_VERSIONS:
-        known = ", ".join(map(str, MANIFEST_VERSIONS))
-        raise UnsupportedError(f"manifest of version {shown(repr(content.get('vvc_nnr')))}; {known} are known")
-    is_short = content["vvc_nnr"] == SHORT_VERSION
-    if not is_short and content.get("units") != n_data_units:
+    told = content.get("vvc_nnr")
+    if not isinstance(told, str) and told not in OLD_VERSIONS:
+        known = ", ".join(map(str, OLD_VERSIONS))
+        raise UnsupportedError(f"manifest of version {shown(repr(told))}; {known} are known, and texts")
+    right = DIGITS if isinstance(told, str) else OLD_DIGITS[:1] if told == SHORT_OLD_VERSION else OLD_DIGITS[1:]
+    if n_digits not in right:
+        raise _damaged("its checksum has another number of digits than its version", offset)
+    if not isinstance(told, str) and told != SHORT_OLD_VERSION and content.get("units") != n_data_units:
         raise _damaged(f"the stream has {n_data_units} data units of {shown(repr(content.get('units')))}", offset)
     try:
-        return _checked(content, n_data_units), is_short
+        return _checked(content, n_data_units)
     except (TypeError, ValueError, AttributeError):
         raise _damaged("a value has the wrong type or range", offset) from None
 
@@ -258,8 +330,8 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     Raises:
         TypeError, ValueError, AttributeError: If it is none.
     """
-    shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
-    wide = frozenset(map(_count, content.get("wide", [])))
+    told = content["vvc_nnr"]
+    tensors = _of_items(told, n_units) if isinstance(told, str) else _of_old_keys(content, n_units)
     base, metadata, old_graph = content.get("base", ""), content.get("metadata", {}), content.get("onnx", "")
     if (
         not isinstance(base, str)
@@ -268,17 +340,69 @@ def _checked(content: dict[str, Any], n_units: int) -> Manifest:
     ):
         raise ValueError
     "".join((*metadata, *metadata.values())).encode()  # half a surrogate pair is a ValueError
-    if any(len(shape) > MAX_N_DIMENSIONS for shape in shapes.values()):
-        raise ValueError
-    raw = tuple(map(_raw_part, content.get("raw", [])))
-    n_tensors = n_units - len(wide) - bool(raw)
-    formats = _from_runs(content.get("formats", {}), n_tensors)
-    with_raw = [part.place for part in raw]
-    if any(not 0 <= place < n_tensors for place in (*shapes, *wide, *with_raw)) or len(set(with_raw)) < len(raw):
-        raise ValueError
     graph = _packed_graph(*content["graph"]) if "graph" in content else None
     ties = tuple(map(_tie, content.get("tied", [])))
-    return Manifest(n_units, formats, shapes, wide, base, metadata, ties, graph, raw, old_graph)
+    found = replace(tensors, base=base, metadata=metadata, ties=ties, graph=graph, old_graph=old_graph)
+    _check_places(found, n_units)
+    return found
+
+
+def _check_places(manifest: Manifest, n_units: int) -> None:
+    """Raises ValueError if tensors that it tells of are not among so many data units."""
+    n_tensors = n_units - len(manifest.wide) - bool(manifest.raw)
+    with_raw = [part.place for part in manifest.raw]
+    places = (*manifest.formats, *manifest.shapes, *manifest.wide, *with_raw)
+    if any(not 0 <= place < n_tensors for place in places) or len(set(with_raw)) < len(with_raw):
+        raise ValueError
+    if any(len(shape) > MAX_N_DIMENSIONS for shape in manifest.shapes.values()):
+        raise ValueError
+
+
+def _of_items(text: str, n_units: int) -> Manifest:
+    """What items say of tensors, of which there are no more than data units.
+
+    Raises:
+        ValueError: If they are none, or tell of more tensors.
+    """
+    formats: dict[int, str] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    wide: set[int] = set()
+    raw: list[RawPart] = []
+    at = first = 0
+    while at < len(text):
+        item = _ITEM.match(text, at)
+        end = first + int(item["count"] or 1) if item else 0
+        if item is None or not first < end <= n_units:
+            raise ValueError
+        places = range(first, end)
+        if item["letter"]:
+            formats |= dict.fromkeys(places, _FORMATS[item["letter"]] + _SUFFIXES[item["suffix"]])
+        if item["shape"] is not None:
+            shapes |= dict.fromkeys(places, tuple(map(int, filter(None, item["shape"].split(",")))))
+        if item["wide"]:
+            wide |= {*places}
+        if item["kind"]:
+            raw += [RawPart(place, _KINDS[item["kind"]], int(item["n_bytes"])) for place in places]
+        at, first = item.end(), end
+    if any(name.endswith(BITS_SUFFIX) and name not in BITS_OF.values() for name in formats.values()):
+        raise ValueError
+    return Manifest(formats, shapes, frozenset(wide), raw=tuple(raw))
+
+
+def _of_old_keys(content: dict[str, Any], n_units: int) -> Manifest:
+    """What the keys of an older manifest say of tensors.
+
+    Raises:
+        TypeError, ValueError, AttributeError: If it is none.
+    """
+    shapes = {int(place): tuple(map(_count, shape)) for place, shape in content.get("shapes", {}).items()}
+    raw = tuple(map(_raw_part, content.get("raw", [])))
+    return Manifest(
+        _from_runs(content.get("formats", {}), n_units),
+        shapes,
+        frozenset(map(_count, content.get("wide", []))),
+        raw=raw,
+    )
 
 
 def _packed_graph(packing: Any, n_bytes: Any) -> PackedGraph:
@@ -323,20 +447,8 @@ def _count(value: Any) -> int:
     return value
 
 
-def _runs(formats: Mapping[int, str]) -> dict[str, list[int]]:
-    """Per format first, count, first, count, ... of its tensors."""
-    runs: dict[str, list[int]] = {}
-    for place in sorted(formats):
-        run = runs.setdefault(formats[place], [])
-        if run and run[-2] + run[-1] == place:
-            run[-1] += 1
-        else:
-            run += [place, 1]
-    return runs
-
-
 def _from_runs(runs: Mapping[str, Sequence[Any]], n_tensors: int) -> dict[int, str]:
-    """The inverse of `_runs`.
+    """Tensor to number format, of first, count, first, count, ... per format.
 
     Raises:
         ValueError: If a run leads past the last tensor or overlaps another, or a format is unknown.

@@ -29,6 +29,8 @@ INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint3
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 FLOAT64_BITS = "float64 bits"
 BITS_SUFFIX = " bits"
+# Values as they are, in a data unit of raw floats.
+VALUES_SUFFIX = " values"
 # Floats as the integers that their bits are, by the bytes of a value.
 BITS_OF = {
     "float16": "float16 bits",
@@ -84,6 +86,12 @@ def shape_of(array: Array | Bfloat16Bits) -> tuple[int, ...]:
 def itemsize_of(array: Array | Bfloat16Bits) -> int:
     """Bytes of one value."""
     return 2 if isinstance(array, Bfloat16Bits) else array.dtype.itemsize
+
+
+def itemsize_of_format(number_format: str) -> int:
+    """Bytes of one value of a number format, however it is coded."""
+    plain = number_format.split()[0]
+    return 2 if plain == "bfloat16" else np.dtype(plain).itemsize
 
 
 def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

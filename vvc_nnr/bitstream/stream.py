@@ -13,14 +13,22 @@ from vvc_nnr.bitstream.manifest import (
     Manifest,
     RawKind,
     Tie,
-    digest,
+    checksum,
     fits_coded,
     is_manifest,
     read_manifest,
     start_of_manifest,
     write_manifest,
 )
-from vvc_nnr.bitstream.number_formats import BITS_OF, BITS_SUFFIX, FLOATS, INTEGER_FORMATS, NUMBER_FORMATS, WIDE_FORMATS
+from vvc_nnr.bitstream.number_formats import (
+    BITS_OF,
+    FLOATS,
+    INTEGER_FORMATS,
+    NUMBER_FORMATS,
+    VALUES_SUFFIX,
+    WIDE_FORMATS,
+    itemsize_of_format,
+)
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
 from vvc_nnr.bitstream.units import (
     OpaqueUnit,
@@ -34,7 +42,7 @@ from vvc_nnr.bitstream.units import (
 )
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 
-# Shorter streams have a shorter manifest.
+# Shorter streams have a shorter checksum.
 SHORT_STREAM_BYTES = 4096
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -61,9 +69,14 @@ class CodedTensor:
     raw: tuple[RawKind, memoryview] | None = None
 
     @property
+    def has_values(self) -> bool:
+        """Whether the payload of its data unit is its values as they are, in its number format."""
+        return self.number_format is not None and self.number_format.endswith(VALUES_SUFFIX)
+
+    @property
     def n_elements(self) -> int:
         """Values of all its data units together, and of the weight that G and H of a block are multiplied to."""
-        if self.raw is not None:
+        if self.raw is not None or self.has_values:
             return max(math.prod(self.shape), 1)
         n_in_products = sum(math.prod(unit.tensor_dimension_list) for unit in self.data_units if unit.has_product)
         return sum(unit.n_elements for unit in self.data_units) + n_in_products
@@ -94,7 +107,7 @@ class Stream:
     def formats(self) -> dict[str, str]:
         """Name to number format of the tensors, tied ones too, where the stream says it."""
         told = {tensor.name: tensor.number_format for tensor in self.tensors if tensor.number_format is not None}
-        own = {name: number_format.removesuffix(BITS_SUFFIX) for name, number_format in told.items()}
+        own = {name: number_format.split()[0] for name, number_format in told.items()}
         return own | {tie.name: own[tie.source] for tie in self.ties if tie.source in own}
 
     @property
@@ -146,12 +159,11 @@ def write_stream(
     before, packed = pack_graph(graph)
     pieces = list(write_units([StartUnit(), mps, TopologyUnit(), *units]))
     is_short = sum(map(len, pieces)) + len(before) < SHORT_STREAM_BYTES
-    told = replace(manifest, n_units=manifest.n_units + bool(raw), graph=packed)
-    text, digits_at, n_digits = write_manifest(told, is_short=is_short)
+    text, digits_at, n_digits = write_manifest(replace(manifest, graph=packed), is_short=is_short)
     topology = b"".join(write_unit(topology_unit(before + text, graph), ParameterSets()))
     split = len(topology) - len(text) + digits_at
     before, after = topology[:split], topology[split + n_digits :]
-    digits = digest([*pieces[:2], before, after, *pieces[3:]])[:n_digits]
+    digits = checksum([*pieces[:2], before, after, *pieces[3:]], n_digits)
     return b"".join([*pieces[:2], before, digits, after, *pieces[3:]])
 
 
@@ -179,9 +191,18 @@ def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
     stream = read_stream(data)
     data_units = [placed.unit for placed in stream.units if isinstance(placed.unit, DataUnit)]
     mps = next((placed.unit for placed in stream.units if isinstance(placed.unit, ModelParameterSet)), None)
-    if stream.manifest is None or mps is None or write_stream(data_units, mps, stream.manifest) != data:
-        raise UnsupportedError("texts can be put into coded networks that this package wrote, and without a graph")
-    return write_stream(data_units, mps, replace(stream.manifest, metadata={**stream.manifest.metadata, **metadata}))
+    if stream.manifest is not None and mps is not None and stream.graph is None:
+        told = replace(stream.manifest, metadata={**stream.manifest.metadata, **metadata})
+        found = write_stream(data_units, mps, told)
+        if _beside_topology(found) == _beside_topology(data):
+            return found
+    raise UnsupportedError("texts can be put into coded networks that this package wrote, and without a graph")
+
+
+def _beside_topology(data: Buffer) -> list[bytes]:
+    """The units of a stream as bytes, that of the topology as none, which older manifests have otherwise."""
+    placed = ((each.unit, data[each.offset_bytes : each.offset_bytes + each.size_bytes]) for each in read_units(data))
+    return [b"" if isinstance(unit, TopologyUnit) else bytes(piece) for unit, piece in placed]
 
 
 def read_stream(data: Buffer, *, skip_unsupported: bool = False) -> Stream:
@@ -202,7 +223,7 @@ def read_stream(data: Buffer, *, skip_unsupported: bool = False) -> Stream:
     if skipped and not skip_unsupported:
         raise UnsupportedError(_describe(skipped[0]))
     coded = [placed for placed in units if isinstance(placed.unit, DataUnit)]
-    tensors = tuple(_tensors(coded, manifest or Manifest(0)))
+    tensors = tuple(_tensors(coded, manifest or Manifest()))
     return Stream(units, manifest, tensors, skipped)
 
 
@@ -294,7 +315,7 @@ def _tensor(
     coded = first.tensor_dimension_list
     shape = manifest.shapes.get(place, coded)
     tensor = CodedTensor(first.topology_elem_id_list[0], units, data_units, manifest.formats.get(place), shape, raw)
-    if place in manifest.shapes and not fits_coded(shape, coded, raw is not None):
+    if place in manifest.shapes and not tensor.has_values and not fits_coded(shape, coded, raw is not None):
         raise BitstreamError(f"a tensor of shape {shape} was coded as {coded}", field="the manifest")
     if not _fits_format(tensor, is_wide=place in manifest.wide):
         raise BitstreamError(f"tensor {tensor.name!r} is not coded as {tensor.number_format}", field="the manifest")
@@ -304,6 +325,8 @@ def _tensor(
 def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
     """Whether the data units of a tensor can hold its number format."""
     kinds = {unit.nnr_compressed_data_unit_payload_type for unit in tensor.data_units}
+    if tensor.has_values:
+        return kinds == {PayloadType.RAW_FLOAT} and _has_payload_of_values(tensor) and not (is_wide or tensor.raw)
     shapes = {unit.tensor_dimension_list for unit in tensor.data_units}
     if tensor.raw is not None:
         return not is_wide and _fits_raw(tensor, tensor.raw[0])
@@ -315,6 +338,12 @@ def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
     if kinds == {PayloadType.INT}:
         return tensor.number_format in INTEGER_FORMATS or 0 in tensor.shape
     return kinds <= {PayloadType.FLOAT, PayloadType.RAW_FLOAT} and tensor.number_format in FLOATS
+
+
+def _has_payload_of_values(tensor: CodedTensor) -> bool:
+    """Whether the payload of its data unit has as many bytes as its values take, filled up to whole words."""
+    n_bytes = math.prod(tensor.shape) * itemsize_of_format(tensor.number_format or "float32")
+    return 0 < n_bytes <= len(tensor.data_units[0].payload) < n_bytes + 4
 
 
 def _fits_raw(tensor: CodedTensor, kind: RawKind) -> bool:

@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType, UnitPart
-from vvc_nnr.bitstream.number_formats import BITS_SUFFIX, FLOAT64_BITS, Array, from_bits, from_float32, from_int32
+from vvc_nnr.bitstream.number_formats import (
+    BITS_SUFFIX,
+    FLOAT64_BITS,
+    VALUES_SUFFIX,
+    Array,
+    from_bits,
+    from_float32,
+    from_int32,
+    itemsize_of_format,
+)
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.stream import CodedTensor
 from vvc_nnr.bitstream.units import PlacedUnit
-from vvc_nnr.coding.exact_forms import bits_of_form, with_outliers
+from vvc_nnr.coding.exact_forms import bits_of_form, plain_values, with_outliers
 from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
@@ -217,11 +226,21 @@ def decode_tensor(tensor: CodedTensor, n_threads: int = 1) -> dict[str, Array]:
     Raises:
         BitstreamError: If a payload breaks the format.
     """
+    if tensor.has_values:
+        return {tensor.name: _values(tensor)}
     decoded = [_decode_unit(placed, n_threads) for placed in tensor.units]
     if tensor.data_units[0].is_block:
         return decoded[0]
     halves = tuple(array for arrays in decoded for array in arrays.values())
     return {tensor.name: restored(tensor, halves)}
+
+
+def _values(tensor: CodedTensor) -> Array:
+    """A tensor whose data unit holds its values as they are."""
+    own = (tensor.number_format or "").removesuffix(VALUES_SUFFIX)
+    n_values, itemsize = math.prod(tensor.shape), itemsize_of_format(own)
+    payload = tensor.data_units[0].payload[: n_values * itemsize]
+    return from_bits(plain_values(payload, "bytes", n_values, itemsize), own).reshape(tensor.shape)
 
 
 def _decode_unit(placed: PlacedUnit, n_threads: int) -> dict[str, Array]:

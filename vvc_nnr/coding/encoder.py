@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeAlias
 
 from vvc_nnr.bitstream.graph import Graph
@@ -25,8 +26,7 @@ from vvc_nnr.coding.own_steps import (
     default_steps,
     follows_spread,
     measured_spreads,
-    warn_of_outliers,
-    warn_of_weak,
+    warn_of,
 )
 from vvc_nnr.coding.reference_size import held_share, reference_bytes
 from vvc_nnr.coding.tensor_encoder import (
@@ -34,12 +34,13 @@ from vvc_nnr.coding.tensor_encoder import (
     USUAL_UNARY_LENGTH_MINUS1,
     EncodedTensor,
     TensorJob,
-    as_raw_floats,
+    as_values,
     encode_tensor,
     make_job,
     with_own_step,
 )
 from vvc_nnr.errors import InputError
+from vvc_nnr.model.container import container_size
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.step_choice import (
@@ -65,11 +66,14 @@ def compress_arrays(
     metadata: Mapping[str, str] | None = None,
     roles: Mapping[str, TensorRole] | None = None,
     graph: Graph | None = None,
+    input_bytes: int | None = None,
 ) -> bytes:
-    """The stream of `code_network`; tensors that lose most of themselves, and those exact by outliers, are logged."""
-    coded = code_network(arrays, options, progress, metadata, roles, graph)
-    warn_of_weak(coded.weak_db)
-    warn_of_outliers(coded.by_outliers)
+    """The stream of `code_network`.
+
+    Tensors that lose most of themselves, those exact by outliers, and a stream larger than its input are logged.
+    """
+    coded = code_network(arrays, options, progress, metadata, roles, graph, input_bytes)
+    warn_of(coded)
     return coded.data
 
 
@@ -80,6 +84,7 @@ def code_network(
     metadata: Mapping[str, str] | None = None,
     roles: Mapping[str, TensorRole] | None = None,
     graph: Graph | None = None,
+    input_bytes: int | None = None,
 ) -> CodedNetwork:
     """A stream of all tensors, tied ones once.
 
@@ -90,6 +95,7 @@ def code_network(
         metadata: Texts that travel with them.
         roles: What the tensors are, by name; None: what their names tell.
         graph: The network's graph, if it has one.
+        input_bytes: Size of the file that they are from; None: that of a safetensors file of them.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded, or a size cannot be kept.
@@ -108,16 +114,25 @@ def code_network(
     by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
     share = held_share(own) if by_default else 0.0
 
+    @cache
+    def plain_bytes() -> int | None:
+        return None if graph else container_size(arrays, metadata or {})
+
     def coded(steps: OwnSteps | None) -> CodedNetwork:
         def job(place: int) -> TensorJob:
             return with_own_step(jobs[names[place]], steps)
 
         report = None if share and known else progress  # a small network's other candidates take no time
         units = encode_changed(job, names, steps, known, shapes, options, report)
-        if len(names) == 1:
-            units = [as_raw_floats(job(0), tensor, options) for tensor in units]
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
-        return coded_network(data, names, units, steps)
+        if len(names) == 1 and (alone := as_values(job(0), units[0], options, len(data))):
+            whole = write_network(shapes, [alone], mps, metadata=metadata, ties=ties, graph=graph)
+            # What the reference software does not read is for files that would grow.
+            is_free = alone.number_format == "float32" or options.lossless or len(data) > (plain_bytes() or math.inf)
+            if is_free and len(whole) <= len(data):
+                units, data = [alone], whole
+        told_bytes = plain_bytes() if input_bytes is None else input_bytes
+        return coded_network(data, names, units, steps, told_bytes)
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
@@ -132,18 +147,24 @@ def code_network(
         return code_by_spread(own, rules, options, coded, size_bytes)
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
     texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
-    held = Held(reference_bytes(own, graph.model if graph else None) + texts, share)
+    most = reference_bytes(own, graph.model if graph else None) + texts
+    held = Held(min(most, plain_bytes() or most), share)
     return code_by_spread(own, rules, options, coded, size_bytes, held)
 
 
 def coded_network(
-    data: bytes, names: Sequence[str], units: Sequence[EncodedTensor], steps: OwnSteps | None
+    data: bytes,
+    names: Sequence[str],
+    units: Sequence[EncodedTensor],
+    steps: OwnSteps | None,
+    input_bytes: int | None = None,
 ) -> CodedNetwork:
-    """A stream with what is known of its tensors."""
+    """A stream with what is known of its tensors, and of the size of what it was made from."""
     exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
     sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
     whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
-    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes, whole)
+    quality_db = steps.quality_db if steps else None
+    return CodedNetwork(data, quality_db, weak_tensors(names, units), exact, sizes, whole, input_bytes)
 
 
 def expected_snrs_db(
@@ -313,7 +334,7 @@ def write_network(
         if tensor.raw is not None
     )
     units = [unit for _, tensor in present for unit in tensor.units]
-    manifest = Manifest(len(units), formats, odd, wide, base, metadata or {}, ties, raw=raw)
+    manifest = Manifest(formats, odd, wide, base, metadata or {}, ties, raw=raw)
     data = write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
     n_elements = sum(math.prod(shape) for shape, _ in present)
     if n_elements > element_limit(None, len(data)):

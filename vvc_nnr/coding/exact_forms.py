@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.bitstream.manifest import RawKind
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, from_bits
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, from_bits, itemsize_of_format
 from vvc_nnr.bitstream.packing import lzma_bytes, unpacked
 from vvc_nnr.errors import BitstreamError
 
@@ -151,7 +151,7 @@ def bits_of_form(
     Raises:
         BitstreamError: If they do not fit together.
     """
-    itemsize = _itemsize(number_format)
+    itemsize = itemsize_of_format(number_format)
     if kind == "split":
         return joined_floats(integers.reshape(-1), raw, number_format)
     if kind == "palette":
@@ -374,7 +374,7 @@ def with_outliers(values: Array, raw: bytes | memoryview, number_format: str) ->
     Raises:
         BitstreamError: If the bytes are no whole number of outliers, or places do not ascend or lead out of the tensor.
     """
-    itemsize = _itemsize(number_format)
+    itemsize = itemsize_of_format(number_format)
     n, rest = divmod(len(raw), 4 + itemsize)
     places = np.frombuffer(raw, "<u4", count=n).astype(np.int64)
     if rest or not n or (np.diff(places) <= 0).any() or places[-1] >= values.size:
@@ -383,10 +383,6 @@ def with_outliers(values: Array, raw: bytes | memoryview, number_format: str) ->
     found = np.array(values, order="C")
     found.reshape(-1)[places] = from_bits(bits, number_format)
     return found
-
-
-def _itemsize(number_format: str) -> int:
-    return 2 if number_format == "bfloat16" else np.dtype(number_format).itemsize
 
 
 def bytes_form(bits: Bits) -> ExactForm:

@@ -252,6 +252,7 @@ class CodedNetwork:
             those and the others.
         sizes_bytes: Payloads and raw bytes of each tensor, by name.
         exact: Tensors that are exact, or as near as the finest step, though they have one, since that is no longer.
+        input_bytes: Size of the file that it was made from, or of a safetensors file of its tensors; None: not known.
     """
 
     data: bytes
@@ -260,6 +261,12 @@ class CodedNetwork:
     by_outliers: tuple[str, ...] = ()
     sizes_bytes: Mapping[str, int] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
+    input_bytes: int | None = None
+
+    @property
+    def growth_bytes(self) -> int:
+        """How much larger the stream is than its input; 0 if it is not."""
+        return 0 if self.input_bytes is None else max(0, len(self.data) - self.input_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +280,19 @@ class Held:
 
     n_bytes: int
     share: float
+
+
+def warn_of(coded: CodedNetwork) -> None:
+    """Logs what the user of a coded network is to know of its tensors, and of its size."""
+    warn_of_weak(coded.weak_db)
+    warn_of_outliers(coded.by_outliers)
+    if coded.growth_bytes:
+        _log.warning("%s", growth_line(coded))
+
+
+def growth_line(coded: CodedNetwork) -> str:
+    """What is said of a stream that is larger than its input."""
+    return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
 
 
 def warn_of_weak(weak_db: Mapping[str, float]) -> None:
@@ -293,7 +313,7 @@ def outliers_line(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
         f"{len(names)} tensors have huge, infinite or NaN values beside which no step does for the others: {named}"
-        f"{more}; they are exact, in bytes that other decoders do not read: clip them if they are a fault"
+        f"{more}; they are exact, in bytes that other decoders may not read: clip them if they are a fault"
     )
 
 

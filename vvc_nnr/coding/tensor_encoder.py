@@ -19,6 +19,7 @@ from vvc_nnr.bitstream.number_formats import (
     FLOAT64_BITS,
     INTEGER_FORMATS,
     INTEGERS,
+    VALUES_SUFFIX,
     WIDE_FORMATS,
     Array,
     Bfloat16Bits,
@@ -97,7 +98,9 @@ SCAN_SAMPLE, SCALE_COLUMNS = 1 << 15, 512
 WANTED_BLOCK_ROWS = (32, 16, 8)
 MAX_CODEBOOK_SIZE = 1 << 12
 # What the manifest takes for a tensor with raw bytes, a raw unit beside its bytes, and the header of a high half.
-RAW_ENTRY_BYTES, RAW_UNIT_BYTES, HIGH_UNIT_BYTES = 20, 80, 14
+RAW_ENTRY_BYTES, RAW_UNIT_BYTES, HIGH_UNIT_BYTES = 8, 25, 14
+# Raw floats have words of so many bytes.
+WORD_BYTES = 4
 # Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
 # of it those that then are no longer than the second times that.
 NEAR, SAME = 1.02, 1.003
@@ -242,26 +245,34 @@ def _exact_if_shorter(
 
     Few values that no step gives are those of the finest step that are nearest to them.
     """
+    most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
     forms = [_on_coarse_grid(job, values, quantiser, options)]
     if are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
-        forms.append(_near_by_codebook(job, values, lossy, quantiser, options))
+        forms.append(_near_by_codebook(job, values, lossy, quantiser, options, most))
     found = min((form for form in forms if form), key=lambda form: form.size_bytes, default=None)
     if _takes_all_digits(lossy, job):
         exact = _encode_bit_exact(job, options)
         if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
             return replace(exact, otherwise=lossy, is_exact=True)
-    most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
     return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
 
 
 def _near_by_codebook(
-    job: TensorJob, values: NDArray[np.float32], lossy: EncodedTensor, quantiser: Quantiser, options: CompressOptions
+    job: TensorJob,
+    values: NDArray[np.float32],
+    lossy: EncodedTensor,
+    quantiser: Quantiser,
+    options: CompressOptions,
+    most_bytes: float,
 ) -> EncodedTensor | None:
-    """Few different values by a codebook, exact or as near as the finest step; None if that is coarser than theirs."""
+    """Few different values by a codebook, exact or as near as the finest step; None if that is coarser than theirs.
+
+    None, too, if the codebook alone takes more than so many bytes.
+    """
     near, step = on_finest_grid(values, options.qp_density)
     if step > step_size(quantiser.qp, options.qp_density):
         return None
-    found = _encode_by_exact_codebook(job, near + np.float32(0), options)  # zeros are positive
+    found = _encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
     is_near = bool(np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)))
     return found and replace(found, weak_db=None if is_near else lossy.weak_db)
 
@@ -284,13 +295,15 @@ def _on_coarse_grid(
 
 
 def _encode_by_exact_codebook(
-    job: TensorJob, values: NDArray[np.float32], options: CompressOptions
+    job: TensorJob, values: NDArray[np.float32], options: CompressOptions, most_bytes: float
 ) -> EncodedTensor | None:
-    """A float tensor of few different values without loss; None if no codebook gives them."""
+    """A float tensor of few different values without loss; None if no codebook that is that short gives them."""
     found = exact_codebook(values, options.qp_density, MAX_CODEBOOK_SIZE)
     if found is None:
         return None
     qp, codebook, places = found
+    if codebook_bits(codebook) > 8 * most_bytes:
+        return None
     unit = replace(_unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options), codebook=codebook)
     unit = with_unary_length(unit, places) if job.unary_length_minus1 == "fitting" else unit
     return EncodedTensor((encode_indices(unit, places, qp, options, n_threads=job.n_threads),), job.number_format)
@@ -456,46 +469,58 @@ def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor
 
     With `lossless` whatever is shortest.
     """
-    if job.parent is None and (options.lossless or _exact_levels(job, options) is None):
-        return _shortest(job, lambda part: _encode_if_short(part, options), options)
-    return _encode_as_other_decoders_read(job, options)
+    levels = _exact_levels(job, options)
+
+    def plain(part: TensorJob) -> EncodedTensor | None:
+        found = levels if part is job else _exact_levels(part, options)
+        if found is None and bits_of(part.array).size > FEW:
+            return None  # bits are longer than other forms
+        return _encode_as_other_decoders_read(part, found, options)
+
+    if job.parent is None and (options.lossless or levels is None):
+        return _shortest(job, plain, options)
+    return _encode_as_other_decoders_read(job, levels, options)
 
 
-def _encode_if_short(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
-    """The tensor as other decoders read it; None where it has no levels, and bits are longer than other forms."""
-    if bits_of(job.array).size > FEW and _exact_levels(job, options) is None:
-        return None
-    return _encode_as_other_decoders_read(job, options)
-
-
-def _encode_as_other_decoders_read(job: TensorJob, options: CompressOptions) -> EncodedTensor:
-    """A float tensor that loses nothing, as levels, with a codebook where that is shorter, or by its bits."""
-    found = _exact_levels(job, options)
+def _encode_as_other_decoders_read(
+    job: TensorJob, found: tuple[NDArray[np.float32], int] | None, options: CompressOptions
+) -> EncodedTensor:
+    """A float tensor that loses nothing, as its levels, with a codebook where that is shorter, or by its bits."""
     if found is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     values, qp = found
     unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     by_levels = EncodedTensor((unit,) if unit else (), job.number_format)
-    by_codebook = _encode_by_exact_codebook(job, values, options) if job.parent is None else None
+    by_codebook = _encode_by_exact_codebook(job, values, options, by_levels.size_bytes) if job.parent is None else None
     return min((each for each in (by_codebook, by_levels) if each), key=lambda each: each.size_bytes)
 
 
-def as_raw_floats(job: TensorJob, coded: EncodedTensor, options: CompressOptions) -> EncodedTensor:
-    """The only tensor of a stream: as floats as they are, where that is no longer and no option says what it may lose.
+def as_values(job: TensorJob, coded: EncodedTensor, options: CompressOptions, limit_bytes: int) -> EncodedTensor | None:
+    """The only tensor of a stream with its values as they are; None where an option says what it may lose.
 
-    The reference software reads nothing behind such a unit, and fails at some that stand behind others.
+    The reference software reads floats of 32 bits so, but nothing behind such a unit, and fails at some that stand
+    behind others.
+
+    Args:
+        job: The tensor.
+        coded: What was made of it.
+        options: How it was coded.
+        limit_bytes: None, if they take as much.
     """
-    is_by_bits = coded.number_format == BITS_OF["float32"] or coded.raw is not None
+    number_format = job.number_format.split()[0]
+    is_by_bits = coded.number_format in BITS_OF.values() or coded.raw is not None
     is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)
-    n_bytes = math.prod(shape_of(job.array)) * itemsize_of(job.array)
-    n_coded_bytes = coded.size_bytes + (RAW_UNIT_BYTES if coded.raw else 0)
-    may_be = job.number_format == "float32" and is_exact and not coded.by_outliers
-    if not may_be or not 0 < n_bytes <= n_coded_bytes:
-        return coded
-    shape = coded_shape(shape_of(job.array))
-    payload = bits_of(job.array).astype("<u4").tobytes()
+    is_integer = number_format in INTEGERS
+    is_plain = number_format == "float32"
+    if not (is_exact or is_integer) or not 0 < math.prod(shape_of(job.array)) * itemsize_of(job.array) < limit_bytes:
+        return None
+    bits = bits_of(job.array)
+    payload = bits.astype(bits.dtype.newbyteorder("<"), copy=False).tobytes()
+    payload += bytes(-len(payload) % WORD_BYTES)
+    shape = coded_shape(shape_of(job.array)) if is_plain else (len(payload) // WORD_BYTES,)
     unit = DataUnit(PayloadType.RAW_FLOAT, (job.name,), shape, payload, node_id=None, cabac_unary_length_minus1=None)
-    return EncodedTensor((unit,), "float32")
+    told = number_format + ("" if is_plain else VALUES_SUFFIX)
+    return EncodedTensor((unit,), told, by_outliers=coded.by_outliers)
 
 
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:

@@ -497,7 +497,8 @@ def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
 def _check(tensor: CodedTensor, old: TensorState) -> None:
     """Raises unless the data units are for a tensor in this state."""
     unit = tensor.data_units[0]
-    if tensor.raw is not None and (tensor.raw[0] != "outliers" or tensor.number_format != "float32"):
+    is_outliers = tensor.raw is not None and tensor.raw[0] == "outliers" and tensor.number_format == "float32"
+    if tensor.has_values or (tensor.raw is not None and not is_outliers):
         message = f"tensor {tensor.name!r}: an update has no raw bytes but for outliers of float32"
         raise BitstreamError(message, field="the manifest")
     if unit.is_block or (unit.parent is not None and unit.parent.parent_node_id_type is not ParentType.ID):

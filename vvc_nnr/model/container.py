@@ -54,13 +54,30 @@ def container_bytes(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapp
     Raises:
         InputError: If a tensor's type or name cannot be stored, or the metadata is no map of strings.
     """
-    dtypes = {
-        name: "BF16" if isinstance(tensor, Bfloat16Bits) else _stored_dtype(name, tensor.dtype)
-        for name, tensor in tensors.items()
-    }
-    order, text, _ = _laid_out({name: (dtypes[name], shape_of(tensors[name])) for name in tensors}, metadata)
+    order, text, _ = _laid_out(_stored(tensors), metadata)
     plain = (t.bits if isinstance(t, Bfloat16Bits) else t for t in (tensors[name] for name in order))
     return b"".join([len(text).to_bytes(8, "little"), text, *map(_little_endian, plain)])
+
+
+def container_size(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
+    """Bytes of a safetensors file of these tensors, as `container_bytes` makes it.
+
+    Raises:
+        InputError: As `container_bytes`.
+    """
+    _, text, n_bytes = _laid_out(_stored(tensors), metadata)
+    return 8 + len(text) + n_bytes
+
+
+def _stored(tensors: Mapping[str, Tensor | Bfloat16Bits]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor."""
+    return {
+        name: (
+            "BF16" if isinstance(tensor, Bfloat16Bits) else _stored_dtype(name, tensor.dtype),
+            shape_of(tensor),
+        )
+        for name, tensor in tensors.items()
+    }
 
 
 def float32_size(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:

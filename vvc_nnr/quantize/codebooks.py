@@ -91,8 +91,9 @@ def codebook_bits(codebook: Codebook) -> int:
 
 def _best_order(values: tuple[int, ...]) -> int:
     """The order of Exp-Golomb codes that makes the gaps smallest."""
-    gaps = [b - a - 1 for a, b in pairwise(values)]
-    return min(range(_MAX_EGK + 1), key=lambda order: _gap_bits(gaps, order))
+    gaps, orders = np.diff(np.array(values, np.int64)) - 1, np.arange(_MAX_EGK + 1)[:, None]
+    bit_lengths = np.frexp(((gaps >> orders) + 1).astype(np.float64))[1]
+    return int(np.argmin((2 * bit_lengths + orders).sum(1)))
 
 
 def _gap_bits(gaps: list[int], order: int) -> int:

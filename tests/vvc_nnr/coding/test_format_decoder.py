@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from format_decoder import Decoded, decode_stream
+from format_manifest import Item, read_items, units_of, values_as_they_are
 from format_payload import Past
 
 from vvc_nnr import BaseState, CompressOptions, apply_update, compress, compress_update, decompress
@@ -85,6 +87,46 @@ def test_streams_of_this_package(options: dict[str, Any]) -> None:
     for name, values in wanted.items():
         assert found[name].dtype == values.dtype
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_manifests_of_this_package() -> None:
+    network = {
+        "plain": np.ones(2, np.float32),
+        "half": np.array([0.5, 3], np.float16),
+        "scalar": np.array(0.5, np.float16),
+        "wide": np.array([1 << 40]),
+        "empty": np.zeros((0, 3), np.uint8),
+    }
+    items, content = read_items(compress(network, metadata={"by": "me"}))
+    assert items == [
+        Item(""),
+        Item("float16"),
+        Item("float16", shape=()),
+        Item("int64", is_wide=True),
+        Item("uint8", shape=(0, 3)),
+    ]
+    assert content["metadata"] == {"by": "me"}
+    items, _ = read_items(compress({"a": np.random.default_rng(0).normal(size=2000).astype(np.float32)}, lossless=True))
+    assert [(item.number_format, item.raw is not None and item.raw[0]) for item in items] == [("float32", "s")]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float64", "bfloat16"])
+def test_values_as_they_are_by_the_document(dtype: str) -> None:
+    bits = np.random.default_rng(0).integers(0, 256, 42).astype(np.uint8)
+    network: dict[str, Any] = {
+        "w": (bits & 1 if dtype == "bool" else bits)[:40].view("u2" if dtype == "bfloat16" else dtype)
+    }
+    if dtype == "bfloat16":
+        network = {"w": torch.tensor(network["w"].view("i2")).view(torch.bfloat16)}
+    if dtype == "bool":
+        network = {"w": np.random.default_rng(0).random(3) < 0.5}
+    data = compress(network, lossless=True)
+    (item, *others), (unit,) = read_items(data)[0], units_of(data)
+    assert not others
+    if dtype != "bool":  # three of which are shorter coded
+        assert item.form == "="
+        np.testing.assert_array_equal(values_as_they_are(item, unit), decompress(data)["w"])
+    assert item.number_format == dtype
 
 
 def test_updates_of_this_package() -> None:
