@@ -678,7 +678,10 @@ def tune(
         task(real), _training(n_steps - n_coding, slower * _LEARNING_RATE, options), folder / _TUNING, identity=identity
     )
     learnt = {name: value.detach() for name, value in real.added().items()}
-    qps = {name: _qp_of_step(math.sqrt(6 * lambda_rd / math.log(2) / harm[name])) for name in names}
+    qps = {
+        name: _qp_of_step(max(math.sqrt(6 * lambda_rd / math.log(2) / harm[name]), _least_step(learnt[name])))
+        for name in names
+    }
     whole = Differences(shapes, {name: step_size(qp, QP_DENSITY) for name, qp in qps.items()}, rounded=True)
     whole.start_from(learnt)
     train(
@@ -768,6 +771,11 @@ def coded_levels(arrays: NamedArrays, levels: Mapping[str, NDArray[np.int32]], q
     made, after = code_update(arrays, new, options, brief=True)
     assert apply_update(arrays, made.data).digest() == after.digest()
     return made.data
+
+
+def _least_step(values: Tensor) -> float:
+    """The step by which differences, and twice as large ones, are still levels that coding knows."""
+    return max(2 * float(values.abs().max()) / N_SIZES, _TINY)
 
 
 def _qp_of_step(step: float) -> int:

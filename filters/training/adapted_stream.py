@@ -43,6 +43,7 @@ from vvc_nnr.filters.in_stream import (
 )
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.factory import is_factory
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
@@ -105,12 +106,13 @@ class AdaptedBase:
         is_bundled = is_nnc(path) and network_by_hash(name_by_hash(read_bytes(path))) is not None
         if layout is not None and is_bundled:
             raise InputError(f"{path}: layout {layout}: is a bundled network, which says its own; omit it")
+        data = _coded(path, layout)
         if at is None and not is_bundled:
             raise InputError(
                 f"{path}: no network of the zoo, which a decoder would have; put it into the stream (--base stream), "
                 "or let it be named by its hash (--base hash), for decoders that get the file (filter --base FILE)"
             )
-        found = cls(_coded(path, layout), at or "hash")
+        found = cls(data, at or "hash")
         with naming(path):
             check_said_by_messages(found.layout)  # what is no filter is not told to go into the stream
         return found
@@ -153,15 +155,17 @@ class AdaptedBase:
 
 def _coded(path: Path, layout: str | None) -> bytes:
     """The ISO/IEC 15938-17 file of a network file, with its layout if that is said beside it."""
+    if is_factory(str(path)):
+        raise InputError(f"{path}: a stream carries no Python: name the ONNX model that torch.onnx.export makes of it")
     if is_nnc(path):
         if layout is not None:
-            raise InputError(f"{path}: layout {layout}: a coded file says its own; omit it")
+            raise InputError(f"{path}: layout {layout}: a coded file says its own; name the ONNX model itself")
         return read_bytes(path)
     kind = kind_of_file(path)
     if kind != "onnx":
         raise InputError(
             f"{path}: an update is for a coded filter (.nnc) or an ONNX model; take one of the zoo, or code yours "
-            "first (vvc-nnr compress); of a module of your own what torch.onnx.export makes of it"
+            "first (vvc-nnr compress); of a module of your own name what torch.onnx.export makes of it"
         )
     loaded = load_filter(path, layout=layout)
     assert isinstance(loaded.network, OnnxNetwork)
