@@ -348,7 +348,7 @@ def filter_of_nnc(
     if coded.graph is None:
         return network_of_nnc(data, where, update)
     with naming(where):
-        arrays = coded.arrays if update is None else dict(apply_update(coded.arrays, update).arrays)
+        arrays: NamedArrays = coded.arrays if update is None else {**apply_update(coded.arrays, update).arrays}
         network = OnnxNetwork(coded.graph, arrays)
         check_finite(network, where)
         network.layout = declared_layout(network, layout, coded.metadata, where)

@@ -207,7 +207,7 @@ def _tuned(state: NetworkState, options: ToolOptions, unit: AdaptationUnit) -> T
     if format.chroma_format == "400" or layout.planes == "y":
         how = replace(how, chroma_weight=0.0)
     worth = [size * (how.n_pictures or unit.count) / unit.count for size in sizes]
-    lambda_rd = loss_per_bit(worth, rate_slopes(sizes, psnrs_db), how.chroma_weight)
+    lambda_rd = loss_per_bit(worth, rate_slopes(sizes, psnrs_db), how.learnt_chroma_weight)
     with torch_threads(1), temporary_folder() as folder:
         return tune(base.network(), base.arrays(), learnt, how, lambda_rd, folder, layout)
 

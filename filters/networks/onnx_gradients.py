@@ -70,7 +70,9 @@ class DifferentiableOnnx(OnnxNetwork):
         """What the graph gives first, for its inputs in order, with gradients."""
         if not self._is_one_by_one:
             return self._of_batch(*inputs)
-        return torch.cat([self._of_batch(*one) for one in zip(*(each.split(1) for each in inputs), strict=True)])
+        return torch.cat(
+            [self._of_batch(*(each[place : place + 1] for each in inputs)) for place in range(len(inputs[0]))]
+        )
 
     def _of_batch(self, *inputs: Tensor) -> Tensor:
         values: dict[str, Any] = {"": None, **self._constants, **dict(self.named_parameters())}
@@ -146,7 +148,8 @@ def _conv_transpose(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     if pads[:2] != pads[2:] or "output_shape" in attributes:
         raise ValueError("ConvTranspose with pads that differ, or an output_shape")
     more, group = _ints(attributes.get("output_padding")) or [0, 0], int(attributes.get("group", 1))
-    return functional.conv_transpose2d(*inputs[:2], _given(inputs, 2), strides, pads[:2], more, group, dilations)
+    picture, weight = inputs[:2]
+    return functional.conv_transpose2d(picture, weight, _given(inputs, 2), strides, pads[:2], more, group, dilations)
 
 
 def _torch_pads(pads: Sequence[int]) -> list[int]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
@@ -56,6 +56,11 @@ from vvc_nnr.sequences.frame import Frame
 FreePart: TypeAlias = Literal["biases", "gains", "tail", "all"]
 """Biases of all layers; what makes features and output follow the QP; the last layer; everything."""
 DEFAULT_FREE: tuple[FreePart, ...] = ("biases", "tail")
+Measure: TypeAlias = Literal["luma", "yuv"]
+"""By which PSNR a gain is worth bits: luma's, or (6 Y + Cb + Cr) / 8, the mean that JVET's reports weigh 6:1:1."""
+LUMA_SHARE_OF_YUV = 6 / 8
+YUV_CHROMA_WEIGHT = 1 / 6
+"""Of each chroma plane against 1 for luma, by which the loss is that mean's."""
 QP_DENSITY = 2
 CROP = 64
 """Side of the crops that it learns on, in half-size samples."""
@@ -100,7 +105,8 @@ class LearningPicture:
     @classmethod
     def of(cls, original: Frame, decoded: Frame, qp: int, layout: Layout) -> LearningPicture:
         """The picture as a network of a layout sees it; raises UnsupportedError as `planes_of`."""
-        return cls(*(planes_of(each, layout) for each in (original, decoded)), qp, layout.scale(decoded.bit_depth))
+        scale = layout.scale(decoded.bit_depth)
+        return cls(planes_of(original, layout), planes_of(decoded, layout), qp, scale)
 
     def squared_errors(self) -> NDArray[np.float64]:
         """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1."""
@@ -128,7 +134,8 @@ class AdaptOptions:
         n_steps: Optimiser steps, in place of a budget.
         batch_size: Crops per step.
         seed: Of all random choices.
-        chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma.
+        measure: The PSNR whose gain must be worth the bits: luma's; yuv, (6 Y + Cb + Cr) / 8.
+        chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma. Default: 0.1; 1/6 for yuv.
         n_pictures: Over how many pictures the update pays for itself. Default: those of the streams.
 
     Raises:
@@ -140,7 +147,8 @@ class AdaptOptions:
     n_steps: int | None = None
     batch_size: int = 8
     seed: int = 0
-    chroma_weight: float = DEFAULT_CHROMA_WEIGHT
+    measure: Measure = "luma"
+    chroma_weight: float | None = None
     n_pictures: int | None = None
 
     def __post_init__(self) -> None:
@@ -152,10 +160,19 @@ class AdaptOptions:
             raise InputError(f"n_steps: {self.n_steps}; must be {MIN_STEPS} to {MAX_STEPS}")
         if self.batch_size < 1:
             raise InputError(f"batch_size: {self.batch_size}; must be at least 1")
-        if not 0 <= self.chroma_weight <= 1:
+        if self.measure not in get_args(Measure):
+            raise InputError(f"measure: {self.measure!r}; must be {' or '.join(get_args(Measure))}")
+        if self.chroma_weight is not None and not 0 <= self.chroma_weight <= 1:
             raise InputError(f"chroma_weight: {self.chroma_weight}; must be 0 to 1")
         if self.n_pictures is not None and self.n_pictures < 1:
             raise InputError(f"n_pictures: {self.n_pictures}; must be at least 1")
+
+    @property
+    def learnt_chroma_weight(self) -> float:
+        """The weight of each chroma plane in what is learnt."""
+        if self.chroma_weight is not None:
+            return self.chroma_weight
+        return DEFAULT_CHROMA_WEIGHT if self.measure == "luma" else YUV_CHROMA_WEIGHT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,7 +228,7 @@ class TunedFilter:
             biases = tuple(name for name in names if name.endswith(".bias"))
             gains = tuple(name for name in names if name.startswith("gain.") or name.split(".")[-2] == "shift")
             return cls(tuned, layout, tail, biases, gains, network.receptive_radius)
-        arrays = {name: value.detach().numpy() for name, value in tuned.named_parameters()}
+        arrays: NamedArrays = {name: value.detach().numpy() for name, value in tuned.named_parameters()}
         roles = graph_roles(network.graph, arrays) if isinstance(network, OnnxNetwork) else module_roles(tuned, arrays)
         biases = tuple(name for name in names if roles[name].role in (Role.BIAS, Role.NORM_SHIFT))
         reach = 0.0 if layout.patch else Runner(network, layout=layout, backend="torch").reach
@@ -469,10 +486,10 @@ class AdaptationTask:
             (each * sign).detach()
             for each, sign in zip(torch.autograd.grad(_product(slopes, signs), watched.added), signs, strict=True)
         ]
-        slopes, loss = [each.detach() for each in slopes], float(error.detach())
-        if is_checked and not self._is_parabola(tail, tensors, (inputs, targets, weights), slopes, curvatures, loss):
+        fixed, loss = [each.detach() for each in slopes], float(error.detach())
+        if is_checked and not self._is_parabola(tail, tensors, (inputs, targets, weights), fixed, curvatures, loss):
             return None
-        flat = [torch.cat([*each]).flatten(2) for each in (slopes, curvatures)]
+        flat = [torch.cat(each).flatten(2) for each in (fixed, curvatures)]
         return watched.rows(len(tail.names) > 1), flat[0], flat[1] / 2, loss
 
     def _is_parabola(
@@ -658,7 +675,7 @@ def tune(
             pictures,
             differences,
             seed=options.seed,
-            chroma_weight=options.chroma_weight,
+            chroma_weight=options.learnt_chroma_weight,
             lambda_rd=weight,
         )
 
@@ -808,7 +825,7 @@ def _identity(
         "network": weights_sha256(base),
         "pictures": errors,
         "free": list(options.free),
-        "chroma_weight": options.chroma_weight,
+        "chroma_weight": options.learnt_chroma_weight,
         "lambda": float(f"{lambda_rd:.6g}"),
     }
 

@@ -48,7 +48,14 @@ from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.training.adaptation import AdaptOptions, LearningPicture, TunedUpdate, tune
+from vvc_nnr.filters.training.adaptation import (
+    LUMA_SHARE_OF_YUV,
+    AdaptOptions,
+    LearningPicture,
+    Measure,
+    TunedUpdate,
+    tune,
+)
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import filter_of_nnc, load_filter, with_arrays
 from vvc_nnr.model.onnx import import_onnx
@@ -132,7 +139,9 @@ class AdaptedBase:
         if self.like is None:
             return filter_of_nnc(self.data, "the network", update)
         arrays = self.arrays()
-        return with_arrays(self.like, arrays if update is None else apply_update(arrays, update).arrays, "the network")
+        if update is not None:
+            arrays = {**apply_update(arrays, update).arrays}
+        return with_arrays(self.like, arrays, "the network")
 
     def arrays(self) -> NamedArrays:
         """Its tensors."""
@@ -199,7 +208,7 @@ class AdaptedStream:
         name: Its file.
         n_pictures: Pictures that are output.
         n_bytes: Size before.
-        slope: By how much the logarithm of its rate rises for a dB of luma.
+        slope: By how much the logarithm of its rate rises for a dB of what decides.
         decoded: Its pictures without a filter.
         base: With the filter as it is.
         adapted: With the filter and its update.
@@ -237,6 +246,7 @@ class Adaptation:
         lambda_rd: Loss that a bit had to save.
         description: What computed the pictures.
         base_bytes: Size of the coded network that the update is for.
+        measure: The PSNR that decided.
     """
 
     update: TunedUpdate
@@ -244,6 +254,7 @@ class Adaptation:
     lambda_rd: float
     description: str
     base_bytes: int
+    measure: Measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +311,9 @@ def adapt_streams(
     run_as = run_as or RunAs()
     network, layout = base.network(), base.layout
     runner = run_as.runner(network, layout)
-    if original.format.chroma_format == "400" or layout.planes == "y":
+    if original.format.chroma_format == "400":
+        options = replace(options, measure="luma", chroma_weight=0.0)
+    if layout.planes == "y":
         options = replace(options, chroma_weight=0.0)
     streams = [_read(path, original) for path in paths]
     learnt: list[LearningPicture] = []
@@ -311,10 +324,10 @@ def adapt_streams(
             decoded.append(_measured(stream, original, None, layout, take))
             filtered.append(_measured(stream, original, runner, layout))
     sizes = [len(stream.data) for stream in streams]
-    slopes = rate_slopes(sizes, [each.psnr_db[0] for each in decoded])
+    slopes = rate_slopes(sizes, [measured_db(each.psnr_db, options.measure) for each in decoded])
     shares = [options.n_pictures / len(s.output_order) if options.n_pictures else 1.0 for s in streams]
     worth = [size * share for size, share in zip(sizes, shares, strict=True)]
-    lambda_rd = loss_per_bit(worth, slopes, options.chroma_weight)
+    lambda_rd = loss_per_bit(worth, slopes, options.learnt_chroma_weight, options.measure)
     update = tune(network, base.arrays(), learnt, options, lambda_rd, folder, layout)
     learnt.clear()
     adapted_runner = run_as.runner(base.network(update.data), layout)
@@ -328,9 +341,9 @@ def adapt_streams(
                 "base": _written(stream, base, network, None, filtered[place], run_as),
                 "update": _written(stream, base, network, update.data, adapted, run_as),
             }
-        made = _with_best(stream, pictures, data, slopes[place], worth[place])
+        made = _with_best(stream, pictures, data, slopes[place], worth[place], options.measure)
         found.append(replace(made, name=str(path)))
-    return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description, len(base.data))
+    return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description, len(base.data), options.measure)
 
 
 def _read(path: Path, original: Source) -> VvcStream:
@@ -424,13 +437,15 @@ def _with_best(
     data: Mapping[Sent, bytes],
     slope: float,
     worth_bytes: float,
+    measure: Measure,
 ) -> AdaptedStream:
     """The stream with what pays best in it."""
     decoded, base, adapted = pictures
     made: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
     added: dict[Sent, int] = {kind: len(each) - len(stream.data) for kind, each in data.items()}
     net: dict[Sent, float] = {
-        kind: net_percent(each.gain_db(decoded)[0], added[kind], slope, worth_bytes) for kind, each in made.items()
+        kind: net_percent(measured_db(each.gain_db(decoded), measure), added[kind], slope, worth_bytes)
+        for kind, each in made.items()
     }
     sent = min(net, key=net.__getitem__)
     return AdaptedStream(
@@ -494,13 +509,33 @@ def rate_slopes(sizes_bytes: Sequence[float], psnrs_db: Sequence[float]) -> list
     return [fmean(each) if each else DEFAULT_SLOPE for each in found]
 
 
-def loss_per_bit(sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float) -> float:
+def measured_db(components_db: Sequence[float], measure: Measure) -> float:
+    """The PSNR, or the gain, that decides, of those of the components; of pictures without chroma luma's.
+
+    >>> measured_db((0.1, 0.3, 0.5), "luma"), round(measured_db((0.1, 0.3, 0.5), "yuv"), 6)
+    (0.1, 0.175)
+    """
+    luma_db, *chroma_db = components_db
+    if measure == "luma" or not chroma_db:
+        return luma_db
+    return LUMA_SHARE_OF_YUV * luma_db + (1 - LUMA_SHARE_OF_YUV) * fmean(chroma_db)
+
+
+def loss_per_bit(
+    sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float, measure: Measure = "luma"
+) -> float:
     """What of the loss a bit must save so that it is worth its place, in the mean over the streams.
 
     A bit more is a share of a stream's bits, and the loss is worth slope x dB of its rate.
+
+    Args:
+        sizes_bytes: Of the streams.
+        slopes: By how much the logarithms of their rates rise for a dB of what decides.
+        chroma_weight: Weight of each chroma plane in the loss, against 1 for luma.
+        measure: What decides.
     """
     shares = fmean(1 / (8 * size) for size in sizes_bytes)
-    luma = 1 / (1 + 2 * chroma_weight)
+    luma = 1 / (1 + 2 * chroma_weight) / (1 if measure == "luma" else LUMA_SHARE_OF_YUV)
     return shares / (fmean(slopes) * DB_PER_LOSS) * luma
 
 
