@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -291,7 +291,11 @@ class Adapt(Command):
             write_file(self.base_output, base.data)
         if self.folder is None:
             shutil.rmtree(folder)
-        return _adapted(found, streams, updates, self.base_output)
+        outcome = _adapted(found, streams, updates, self.base_output)
+        if not base.is_known_to_decoders and any(each.sent != "nothing" for each in found.streams):
+            needed = f"A decoder needs the network that the streams name: filter --base {self.base_output or model}"
+            outcome = replace(outcome, text=f"{outcome.text}\n{needed}")
+        return outcome
 
     def _check_base_output(self, model: Path, base: AdaptedBase) -> None:
         """Raises InputError if a decoder that is to find the base by its hash would have no file of it."""

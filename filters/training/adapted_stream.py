@@ -130,6 +130,11 @@ class AdaptedBase:
         return self.said_layout or declared_layout(self.network())
 
     @property
+    def is_known_to_decoders(self) -> bool:
+        """Whether a decoder of this package has it without a file: it is in the stream, or a bundled one."""
+        return self.at == "stream" or network_by_hash(name_by_hash(self.data)) is not None
+
+    @property
     def is_bundled_shape(self) -> bool:
         """Whether it can be computed in integers."""
         return isinstance(self.network(), InLoopNetwork)

@@ -27,8 +27,7 @@ from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
-from vvc_nnr.filters.in_stream import network_of_nnc
-from vvc_nnr.filters.zoo import load_inloop_filter, network_tensors
+from vvc_nnr.filters.zoo import load_inloop_filter, network_of_nnc, network_tensors
 from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
