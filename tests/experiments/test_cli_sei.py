@@ -299,9 +299,10 @@ def test_filters_elsewhere_and_of_other_kinds(
     run("filter", t, "--model", NETWORK, "-o", tmp_path / "elsewhere.y4m")
     assert samples(tmp_path / "elsewhere.y4m") == samples(tmp_path / "inside.y4m")
     on = NnpfActivation(target_id=7, persistence_flag=True, target_base_flag=True, output_flag=(True,))
+    bundled = {"payload_byte": network_path("inloop-vlop").read_bytes()}
     for changes, message in (
         ({"purpose": 4}, "filter 7 is for another size; only visual quality is done"),
-        ({"property_present_flag": True, "inp_order_idc": 0}, "nnpfc_inp_order_idc is 0"),
+        ({**bundled, "property_present_flag": True, "inp_order_idc": 0}, "nnpfc_inp_order_idc is 0; its network has 3"),
         ({"payload_byte": b"no network"}, "filter 7 of the stream: "),
     ):
         characteristics = NnpfCharacteristics(id=7, **changes)  # type: ignore[arg-type]
