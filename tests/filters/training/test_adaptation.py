@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,15 @@ from vvc_nnr.filters.training.adaptation import (
     plane_weights,
     tune,
 )
-from vvc_nnr.filters.training.adapted_stream import loss_per_bit, net_percent, rate_slopes
+from vvc_nnr.filters.training.adapted_stream import (
+    DB_PER_LOSS,
+    MeasuredPictures,
+    _with_best,
+    loss_per_bit,
+    net_percent,
+    rate_slopes,
+)
+from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT
 from vvc_nnr.filters.zoo import network_tensors
 
 TAIL = ("tail.weight", "tail.bias")
@@ -402,3 +411,19 @@ def test_modules_that_fail_or_look_at_whole_pictures_are_refused():
     scripted = torch.jit.script(torch.nn.Conv2d(1, 1, 3, padding=1))
     with pytest.raises(UnsupportedError, match="is scripted"):
         TunedFilter.of(scripted, parse_layout("planes=y"))
+
+
+def test_what_decides_is_luma_or_yuv():
+    """By YUV a gain of chroma alone is worth bytes, and the loss is YUV's: a per cent of it is a per cent of each."""
+    assert AdaptOptions().learnt_chroma_weight == DEFAULT_CHROMA_WEIGHT
+    assert AdaptOptions(measure="yuv").learnt_chroma_weight == pytest.approx(1 / 6)
+    assert AdaptOptions(measure="yuv", chroma_weight=0.5).learnt_chroma_weight == 0.5
+    with pytest.raises(InputError, match="measure: 'chroma'; must be luma or yuv"):
+        AdaptOptions(measure="chroma")
+    assert loss_per_bit([1000], [0.2], 1 / 6, "yuv") == pytest.approx(1 / (8 * 1000 * 0.2 * DB_PER_LOSS))
+    assert loss_per_bit([1000], [0.2], 0.0, "luma") == pytest.approx(1 / (8 * 1000 * 0.2 * DB_PER_LOSS))
+    before, after = (MeasuredPictures((40.0, 40.0 + by, 40.0 + by), b"") for by in (0.0, 0.8))
+    data = {"nothing": b"", "base": bytes(10), "update": bytes(20)}
+    stream = SimpleNamespace(data=b"", output_order=[0])
+    sent = [_with_best(stream, (before, before, after), data, 0.2, 1000.0, each).sent for each in ("luma", "yuv")]
+    assert sent == ["nothing", "update"]
