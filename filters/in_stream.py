@@ -13,8 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
 
 from vvc_nnr.codec.nal import INTRA_TYPES
 from vvc_nnr.codec.nnpf import (
@@ -44,60 +49,117 @@ from vvc_nnr.filters.bundled import network_by_hash
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.decisions.sequence_file import DecisionSequence
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
+from vvc_nnr.filters.networks.foreign import declared_layout
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, PictureQps, QpRule, same_qps, told_qps
-from vvc_nnr.filters.zoo import n_parameters, network_of_nnc
+from vvc_nnr.filters.zoo import filter_of_nnc, n_parameters
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
 
+NO_BASES: Mapping[str, bytes] = MappingProxyType({})
 _PATCH_DIVISOR = 64
 _FLOAT_PARAMETERS, _LOG2_32_BITS_MINUS3 = 1, 2
 _PARAMETERS_OF_IDC_0 = 2048
 _MOST_PADDING = 7
 """Encoders fill up sides to whole coding units of 8 samples."""
-
-
 _ORDERS: dict[ChromaFormat, int] = {"420": ORDER_PHASES, "400": ORDER_LUMA}
-"""Orders of planes by chroma format. Luma alone is what H.274 allows where there is no chroma: the network then gets
-four phases of it and flat chroma."""
+"""Orders of packed planes by chroma format. Luma alone is what H.274 allows where there is no chroma: the network then
+gets four phases of it and flat chroma."""
+_REPLICATED = 1
 
 
 def characteristics_of(
-    network: InLoopNetwork, filter_id: int, *, base: bool = True, chroma_format: ChromaFormat = "420"
+    network: nn.Module,
+    filter_id: int,
+    *,
+    base: bool = True,
+    chroma_format: ChromaFormat = "420",
+    layout: Layout | None = None,
 ) -> NnpfCharacteristics:
-    """What an NNPFC message says of a network of this package, without where it is.
+    """What an NNPFC message says of a network, without where it is.
 
     Args:
         network: The filter.
         filter_id: Its number in the stream.
         base: Whether it is a filter; else an update of one.
         chroma_format: That of the stream's pictures.
+        layout: How pictures go into it; None: as it says itself.
 
     Raises:
-        UnsupportedError: For 4:2:2 and 4:4:4.
+        UnsupportedError: For 4:2:2 and 4:4:4, and for layouts that the message has no fields for.
+        InputError: If its output depends on the whole picture.
     """
-    if chroma_format not in _ORDERS:
-        raise UnsupportedError(
-            f"pictures of 4:{chroma_format[1]}:{chroma_format[2]}: the networks of this package filter 4:2:0 and 4:0:0"
-        )
-    count = n_parameters(network)
+    layout = layout or declared_layout(network)
+    order, count = _order_of(layout, chroma_format), n_parameters(network)
     return NnpfCharacteristics(
         purpose=VISUAL_QUALITY,
         id=filter_id,
         base_flag=base,
         property_present_flag=True,
-        auxiliary_inp_idc=AUXILIARY_STRENGTH,
-        inp_order_idc=_ORDERS[chroma_format],
-        out_order_idc=_ORDERS[chroma_format],
-        overlap=network.receptive_radius,
-        extended_patch_width_cd_delta_minus1=max(0, _PATCH_DIVISOR - 2 * network.receptive_radius - 1),
-        extended_patch_height_cd_delta_minus1=max(0, _PATCH_DIVISOR - 2 * network.receptive_radius - 1),
+        auxiliary_inp_idc=0 if layout.qp == "none" else AUXILIARY_STRENGTH,
+        inp_order_idc=order,
+        out_order_idc=order,
+        **_patch_fields(network, layout),
         complexity_info_present_flag=True,
         parameter_type_idc=_FLOAT_PARAMETERS,
         log2_parameter_bit_length_minus3=_LOG2_32_BITS_MINUS3,
         num_parameters_idc=(count // _PARAMETERS_OF_IDC_0).bit_length(),
-        num_kmac_operations_idc=-int(-complexity(network).kmac_per_luma_sample // 1),
+        num_kmac_operations_idc=-int(-complexity(network, layout).kmac_per_luma_sample // 1),
         total_kilobyte_size=-(-4 * count // 1000),
     )
+
+
+def _patch_fields(network: nn.Module, layout: Layout) -> dict[str, Any]:
+    """What a message says of patches: of a fixed size, or of any; what stands outside the picture."""
+    if layout.patch is not None:
+        height, width = (side - 2 * layout.overlap for side in layout.patch)
+        return {
+            "overlap": layout.overlap,
+            "constant_patch_size_flag": True,
+            "patch_width_minus1": width - 1,
+            "patch_height_minus1": height - 1,
+            "padding_type": _REPLICATED,
+        }
+    if layout.overlap:
+        reach, padding = float(layout.overlap), _REPLICATED
+    else:
+        reach, padding = Runner(network, layout=layout, backend="torch").reach, 0
+    if reach == math.inf:
+        raise InputError(f"layout {layout.text}: an output that depends on the whole picture has no patches to state")
+    least = max(0, _PATCH_DIVISOR - 2 * int(reach) - 1)
+    return {
+        "overlap": int(reach),
+        "extended_patch_width_cd_delta_minus1": least,
+        "extended_patch_height_cd_delta_minus1": least,
+        "padding_type": padding,
+    }
+
+
+def check_said_by_messages(layout: Layout) -> None:
+    """Raises UnsupportedError for a network whose pictures go in or come out as an NNPFC message has no fields for."""
+    known: Mapping[str, tuple[object, Sequence[object]]] = {
+        "planes": (layout.planes, ("yuv420-packed", "y")),
+        "range": (layout.range, ("unit", "unit10")),
+        "output": (layout.output, ("picture",)),
+        "keep": ("+".join(layout.keep) or "none", ("none",)),
+    }
+    for name, (got, may_be) in known.items():
+        if got not in may_be:
+            raise UnsupportedError(
+                f"layout {layout.text}: {name} {got} is nothing that an NNPFC message can say; must be "
+                f"{' or '.join(map(str, may_be))}: let the network itself take and return its planes so"
+            )
+
+
+def _order_of(layout: Layout, chroma_format: ChromaFormat) -> int:
+    """The order of planes of a network, in and out; raises UnsupportedError as `characteristics_of`."""
+    check_said_by_messages(layout)
+    if layout.planes == "y":
+        return ORDER_LUMA
+    if chroma_format not in _ORDERS:
+        raise UnsupportedError(
+            f"pictures of 4:{chroma_format[1]}:{chroma_format[2]}: networks of packed planes filter 4:2:0 and 4:0:0"
+        )
+    return _ORDERS[chroma_format]
 
 
 def filter_messages(
@@ -273,22 +335,27 @@ def check_decisions(
         raise InputError(f"decisions made with {difference}: make them for this stream and network{advice}")
 
 
-def network_of(found: StreamFilter, chroma_format: ChromaFormat = "420") -> InLoopNetwork:
-    """The network of a filter, ready to run.
+def network_of(
+    found: StreamFilter, chroma_format: ChromaFormat = "420", bases: Mapping[str, bytes] = NO_BASES
+) -> nn.Module:
+    """The network of a filter, ready to run; it declares its layout.
 
     Args:
         found: The filter.
         chroma_format: That of the pictures that it runs on.
+        bases: As for `known_bitstream_of`.
 
     Raises:
-        InputError: If it is not in the stream, or no in-loop filter of this package.
+        InputError: If it is not in the stream, or no filter of a bundled shape or an ONNX graph with its layout.
         BitstreamError: If it is damaged, or not the one that the stream's settings name.
         UnsupportedError: If it is for another purpose than quality, or holds what is not read.
     """
-    _check_runs(found.base, chroma_format)
-    data = known_bitstream_of(found.base)
-    update = known_bitstream_of(found.update) if found.update is not None else None
-    return network_of_nnc(data, f"filter {found.id} of the stream", update)
+    _check_purpose(found.base)
+    data = known_bitstream_of(found.base, bases)
+    update = known_bitstream_of(found.update, bases) if found.update is not None else None
+    network = filter_of_nnc(data, f"filter {found.id} of the stream", update)
+    _check_runs(found.base, declared_layout(network), chroma_format)
+    return network
 
 
 def bitstream_of(characteristics: NnpfCharacteristics) -> bytes:
@@ -306,13 +373,19 @@ def bitstream_of(characteristics: NnpfCharacteristics) -> bytes:
     raise UnsupportedError(f"filter {characteristics.id}: nnpfc_mode_idc {characteristics.mode_idc} is not read")
 
 
-def known_bitstream_of(characteristics: NnpfCharacteristics) -> bytes:
-    """The ISO/IEC 15938-17 bitstream of a filter: in its message, or of this package's where it is named by its hash.
+def known_bitstream_of(characteristics: NnpfCharacteristics, bases: Mapping[str, bytes] = NO_BASES) -> bytes:
+    """The ISO/IEC 15938-17 bitstream of a filter: in its message, or one that is known where it is named by its hash.
+
+    Args:
+        characteristics: The filter.
+        bases: Coded networks by `name_by_hash`, beside those of this package.
 
     Raises:
         InputError, UnsupportedError: As `bitstream_of`.
     """
     is_named = characteristics.mode_idc == MODE_URI and characteristics.tag_uri == NNC_TAG_URI
+    if is_named and characteristics.uri in bases:
+        return bases[characteristics.uri]
     path = network_by_hash(characteristics.uri) if is_named else None
     return bitstream_of(characteristics) if path is None else read_bytes(path)
 
@@ -430,13 +503,16 @@ def _chosen(running: Sequence[StreamFilter], filter_id: int | None, number: int)
     return running[0] if running else None
 
 
-def _check_runs(base: NnpfCharacteristics, chroma_format: ChromaFormat) -> None:
-    """Checks that a filter does what this package does: better quality, a picture for a picture, all planes at once."""
+def _check_purpose(base: NnpfCharacteristics) -> None:
     if base.purpose != VISUAL_QUALITY:
         raise UnsupportedError(f"filter {base.id} is for {purpose_words(base.purpose)}; only visual quality is done")
+
+
+def _check_runs(base: NnpfCharacteristics, layout: Layout, chroma_format: ChromaFormat) -> None:
+    """Checks that a filter does what its network does here: a picture for a picture, all planes at once."""
     if not base.property_present_flag:
         return
-    is_of_luma = chroma_format == "400" and base.inp_order_idc == ORDER_LUMA
+    is_of_luma = layout.planes == "y" or (chroma_format == "400" and base.inp_order_idc == ORDER_LUMA)
     order = ORDER_LUMA if is_of_luma else ORDER_PHASES
     wanted = {
         "nnpfc_num_input_pics_minus1": (base.num_input_pics_minus1, 0),
@@ -447,4 +523,4 @@ def _check_runs(base: NnpfCharacteristics, chroma_format: ChromaFormat) -> None:
     }
     for name, (got, must_be) in wanted.items():
         if got != must_be:
-            raise UnsupportedError(f"filter {base.id}: {name} is {got}; the networks of this package have {must_be}")
+            raise UnsupportedError(f"filter {base.id}: {name} is {got}; its network has {must_be}")

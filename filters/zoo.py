@@ -18,12 +18,13 @@ import os
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.bitstream.number_formats import NamedArrays
+from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
@@ -62,6 +63,7 @@ from vvc_nnr.roles.roles import exact_names
 Network: TypeAlias = InLoopNetwork | BundledAutoencoder
 Arch: TypeAlias = str | nn.Module | Callable[[], object]
 """What makes the module of a file's tensors."""
+_Module = TypeVar("_Module", bound=nn.Module)
 
 ARCHITECTURES: dict[str, type[Network]] = {
     "inloop-filter": InLoopFilter,
@@ -323,6 +325,40 @@ def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLo
     if not isinstance(network, InLoopNetwork):
         raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")
     return network
+
+
+def filter_of_nnc(
+    data: bytes, where: str, update: bytes | None = None, layout: Layout | str | None = None
+) -> nn.Module:
+    """A filter from the bytes of its coded file alone, which declares its layout: a bundled shape, or a graph of ONNX.
+
+    Args:
+        data: The coded network.
+        where: How errors name it.
+        update: A coded update of it.
+        layout: How pictures go into a graph; None: as the file says.
+
+    Raises:
+        BitstreamError: If the bytes are damaged, or the update is not for this network.
+        UnsupportedError: If they hold what this package does not read, or ONNX Runtime cannot run the graph.
+        InputError: If it is no filter, or no one says its layout.
+    """
+    with naming(where):
+        coded = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
+    if coded.graph is None:
+        return network_of_nnc(data, where, update)
+    with naming(where):
+        arrays: NamedArrays = coded.arrays if update is None else {**apply_update(coded.arrays, update).arrays}
+        network = OnnxNetwork(coded.graph, arrays)
+        check_finite(network, where)
+        network.layout = declared_layout(network, layout, coded.metadata, where)
+    return network.eval()
+
+
+def with_arrays(network: _Module, arrays: NamedArrays, where: str) -> _Module:
+    """A copy of a filter with the tensors of a file, as an update has changed them; raises as `with_tensors`."""
+    own = {name: np.asarray(array) for name, array in arrays.items() if not isinstance(array, Bfloat16Bits)}
+    return with_tensors(network, own, where, frozenset(own) - network.state_dict().keys())
 
 
 def load_autoencoder(name_or_path: str | Path) -> Autoencoder:

@@ -25,8 +25,8 @@ from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, 
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
 from vvc_nnr.experiments.cli.score import score_data, score_table
 from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
-from vvc_nnr.files import make_folder, naming
-from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.files import make_folder, naming, read_bytes
+from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
 from vvc_nnr.filters.decisions.sequence_file import MadeWith, check_candidates, parse_sequence
@@ -46,9 +46,11 @@ from vvc_nnr.filters.in_stream import (
 )
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate, same_qps
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
+from vvc_nnr.network_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores
 from vvc_nnr.sequences.source import Source
@@ -201,6 +203,7 @@ class Filter(Command):
             other files that of the name, as in x_qp32.yuv; a network that takes none needs none.
         arch: FILE.py:NAME, what makes the module whose tensors the file has; dncnn.
         layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
+        base: Coded network (.nnc) of your own that a stream names by its hash; given again, further ones.
         filter_id: Of several filters in a stream the one that is to run.
         tile: Side of the tiles, luma samples.
         threads: Threads of the network; default: one per core.
@@ -217,6 +220,7 @@ class Filter(Command):
     qp: Annotated[int | None, QP] = None
     arch: str | None = None
     layout: str | None = None
+    base: UseAppendAction[tuple[Path, ...]] = ()
     filter_id: Annotated[int | None, NATURAL] = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
     threads: Annotated[int | None, THREADS] = None
@@ -237,7 +241,7 @@ class Filter(Command):
         self._candidates()
         jobs = self._jobs()
         model = network_path(self.model) if self.model is not None else None
-        inputs = [*self.input, made_or_read.original, made_or_read.decisions, model]
+        inputs = [*self.input, made_or_read.original, made_or_read.decisions, model, *self.base]
         check_outputs(inputs, [*(job.output for job in jobs), made_or_read.decisions_out])
         loaded = None if self.model is None else load_filter(self.model, arch=self.arch, layout=self.layout)
         if loaded is None or self._needs_qp(loaded):
@@ -275,6 +279,8 @@ class Filter(Command):
             raise InputError(f"--decisions, --decisions-out: are for one input, got {len(self.input)}")
         if self.model is None and (self.arch is not None or self.layout is not None):
             raise InputError("--arch and --layout: are for a --model, and none is given")
+        if self.model is not None and self.base:
+            raise InputError("--base: is of the filter that a stream carries, and --model another; give one of them")
         if self.model is not None and self.filter_id is not None:
             raise InputError("--filter-id: chooses a filter of the stream, and --model another; give one of them")
         outputs = self.output or tuple(self._in_folder(path) for path in self.input)
@@ -337,9 +343,10 @@ class Filter(Command):
             )
         assert stream is not None
         chroma_format = stream.first.format.chroma_format
-        network = cache(lambda found: network_of(found, chroma_format))
+        bases = self._bases()
+        network = cache(lambda found: network_of(found, chroma_format, bases))
         plan = planned_pictures(
-            stream, lambda found: network(found).layout.qp_rule, qp=self.qp, filter_id=self.filter_id
+            stream, lambda found: declared_layout(network(found)).qp_rule, qp=self.qp, filter_id=self.filter_id
         )
         first = next(each.filter for each in plan if each.filter is not None)
         settings = first.settings or FilterSettings(filter_id=first.id)
@@ -365,7 +372,7 @@ class Filter(Command):
             [each.qp for each in plan],
             runner_of,
             runner_of(first),
-            sha256_of(known_bitstream_of(first.base)),
+            sha256_of(known_bitstream_of(first.base, bases)),
             one_qp([each.qp for each in plan]),
             decisions=decisions,
             output_md5=settings.output_md5 if keeps_md5 else None,
@@ -374,6 +381,12 @@ class Filter(Command):
             known=self._known_qps(stream),
             is_inter=has_inter_pictures(stream),
         )
+
+    def _bases(self) -> dict[str, bytes]:
+        """The coded networks that a stream may name, by their names."""
+        if unknown := [path for path in self.base if not is_nnc(path)]:
+            raise InputError(f"--base {unknown[0]}: must be a coded network ({NNC_SUFFIX}), whose hash the stream has")
+        return {name_by_hash(data): data for data in map(read_bytes, self.base)}
 
     def _known_qps(self, stream: VvcStream) -> Iterator[PictureQps]:
         """The QPs of each picture, read once they are asked for."""

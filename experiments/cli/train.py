@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -227,12 +227,16 @@ class Adapt(Command):
         input: VVC streams (.266) of the same pictures, such as one for each QP; they share the update.
         output: A stream to write for each input, in their order; or a .nnc file for the update; or both.
         original: The pictures before coding.
-        model: Name of a bundled network, or a coded network file (.nnc), which is tuned.
-        base: Where a decoder gets that network: by its hash among the bundled ones; out of the stream, which holds it.
+        model: Name of a bundled network, a coded network file (.nnc), or an ONNX model, which is coded: what is tuned.
+        layout: How pictures go into an ONNX model: planes=yuv420-packed,qp=plane...
+        base: Where a decoder gets that network: by its hash among the bundled ones and those that it is given (filter
+            --base); out of the stream, which holds it. Default: hash, of bundled networks.
+        base_output: .nnc file to write of an ONNX model, which a decoder needs that gets it by its hash.
         folder: Checkpoints, from which a run that was cut off goes on. Default: beside the first output, until it is
             written.
         at: Where the messages go: before the first picture; each that begins a sequence; each random access point.
-        precision: What the network is computed in; int8 gives the same samples on every machine.
+        precision: What the network is computed in; int8, the default of the bundled shapes, gives the same samples on
+            every machine; float32 is that of all others.
         backend: What computes it; auto: the fastest that is installed.
         threads: Threads of the network; default: one per core.
         original_stream: Of an original with several videos the one of this index among all streams (ffprobe's #0:N).
@@ -244,10 +248,12 @@ class Adapt(Command):
     output: Annotated[UseAppendAction[tuple[OutputPath, ...]], arg(aliases=["-o"])] = ()
     original: Path
     model: str
-    base: BaseAt = "hash"
+    layout: str | None = None
+    base: BaseAt | None = None
+    base_output: Annotated[OutputPath | None, arg(metavar="FILE")] = None
     folder: Annotated[Path | None, FOLDER] = None
     at: Placement = "once"
-    precision: Precision = "int8"
+    precision: Precision | None = None
     backend: Literal["auto"] | BackendName = "auto"
     threads: Annotated[int | None, THREADS] = None
     original_stream: Annotated[int | None, NATURAL] = None
@@ -263,24 +269,44 @@ class Adapt(Command):
         """
         streams, updates = self._outputs()
         model = network_path(self.model)
-        check_outputs([*self.input, self.original, model], self.output)
-        for path in self.output:
+        outputs = [*self.output, *([] if self.base_output is None else [self.base_output])]
+        check_outputs([*self.input, self.original, model], outputs)
+        for path in outputs:
             check_writable(path)
         if self.folder is None and is_stream(self.output[0]):
             raise InputError(f"--folder: must be given where the first output is {self.output[0]}")
         folder = self.folder or self.output[0].with_name(f"{self.output[0].name}.adapting")
-        base = AdaptedBase.of(model, self.base)
+        base = AdaptedBase.of(model, self.base, self.layout)
+        self._check_base_output(model, base)
         original = original_of(self.original, self.raw, self.raw.bit_depth, self.original_stream)
-        run_as = RunAs(precision=self.precision, backend=self.backend, n_threads=self.threads, at=self.at)
+        precision = self.precision or ("int8" if base.is_bundled_shape else "float32")
+        run_as = RunAs(precision=precision, backend=self.backend, n_threads=self.threads, at=self.at)
         with ADAPT_FLAGS.as_typed(), locked_folder(folder):
             found = adapt_streams(self.input, original, base, self.tuning, folder, run_as)
         for path, stream in zip(streams, found.streams, strict=False):
             write_file(path, stream.data)
         for path in updates:
             write_file(path, found.update.data)
+        if self.base_output is not None:
+            write_file(self.base_output, base.data)
         if self.folder is None:
             shutil.rmtree(folder)
-        return _adapted(found, streams, updates)
+        outcome = _adapted(found, streams, updates, self.base_output)
+        if not base.is_known_to_decoders and any(each.sent != "nothing" for each in found.streams):
+            needed = f"A decoder needs the network that the streams name: filter --base {self.base_output or model}"
+            outcome = replace(outcome, text=f"{outcome.text}\n{needed}")
+        return outcome
+
+    def _check_base_output(self, model: Path, base: AdaptedBase) -> None:
+        """Raises InputError if a decoder that is to find the base by its hash would have no file of it."""
+        if self.base_output is not None and not is_nnc(self.base_output):
+            raise InputError(f"--base-output {self.base_output}: must be a {NNC_SUFFIX} file")
+        if self.base_output is not None and is_nnc(model):
+            raise InputError(f"--base-output: {model} is coded already, and is the file that a decoder needs; omit it")
+        if self.base_output is None and not is_nnc(model) and base.at == "hash":
+            raise InputError(
+                f"--base hash: {model} is coded here, and a decoder needs that file: name it (--base-output FILE.nnc)"
+            )
 
     def _outputs(self) -> tuple[list[Path], list[Path]]:
         """The streams to write, and the files of the update."""
@@ -299,11 +325,13 @@ class Adapt(Command):
         return streams, updates
 
 
-def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]) -> Outcome:
+def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path], base_output: Path | None) -> Outcome:
     """What adaptation gave, as a table."""
     update = found.update
     written = [f"{path}: {len(each.data)} bytes" for path, each in zip(streams, found.streams, strict=False)]
     written += [f"{path}: {len(update.data)} bytes" for path in updates]
+    bases = [] if base_output is None else [base_output]
+    written += [f"{path}: {found.base_bytes} bytes, the network that the update is for" for path in bases]
     text = "\n".join([*written, "", to_markdown(adaptation_table(found)).rstrip()])
     data = {
         "update_bytes": len(update.data),
@@ -312,7 +340,10 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         "lambda": found.lambda_rd,
         "inference": found.description,
         "bd_rate_percent": adaptation_bd_rates(found.streams),
-        "outputs": [str(path) for path in (*streams, *updates)],
+        "yuv_bd_rate_percent": adaptation_bd_rates(found.streams, "yuv"),
+        "measure": found.measure,
+        "base_bytes": found.base_bytes,
+        "outputs": [str(path) for path in (*streams, *updates, *bases)],
         "streams": [_stream_data(each) for each in found.streams],
     }
     return Outcome(text, data)

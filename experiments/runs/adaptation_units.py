@@ -33,11 +33,15 @@ from vvc_nnr.experiments.runs.tool_units import StateName, ToolExperiment, ToolS
 from vvc_nnr.files import naming, read_bytes, temporary_folder, write_file
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.torch import torch_threads
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.planes import pack, sample_scale
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
 from vvc_nnr.filters.training.adaptation import LearningPicture, TunedUpdate, tune
-from vvc_nnr.filters.training.adapted_stream import FILTER_ID, AdaptedBase, learning_stride, loss_per_bit, rate_slopes
+from vvc_nnr.filters.training.adapted_stream import (
+    FILTER_ID,
+    AdaptedBase,
+    is_same_on_machines,
+    learning_stride,
+    loss_per_bit,
+    rate_slopes,
+)
 from vvc_nnr.sequences.metrics import comparable, frame_psnr_db
 from vvc_nnr.sequences.source import Source
 
@@ -182,8 +186,8 @@ def is_tuned(unit: AdaptationUnit) -> bool:
 
 def _tuned(state: NetworkState, options: ToolOptions, unit: AdaptationUnit) -> TunedUpdate:
     """The update, the same in every process of one machine: a fixed number of steps on one thread."""
-    base = AdaptedBase(read_bytes(state.path), "hash")
-    rule = DEFAULT_RULE if state.layout is None else state.layout.qp_rule
+    base = _base_of(state)
+    layout = base.layout
     format, n_qps = unit.source.format, len(unit.makers)
     stride = learning_stride(unit.count, format.width * format.height, n_qps)
     learnt: list[LearningPicture] = []
@@ -196,17 +200,21 @@ def _tuned(state: NetworkState, options: ToolOptions, unit: AdaptationUnit) -> T
             scores_db.append(frame_psnr_db(reference, frame).y)
             n_bits += made.n_bits
             if number % stride == 0:
-                qp, scale = rule.qp(made.qps), sample_scale(frame.bit_depth)
-                learnt.append(LearningPicture(pack(reference), pack(frame), qp, scale))
+                learnt.append(LearningPicture.of(reference, frame, layout.qp_rule.qp(made.qps), layout))
         sizes.append(n_bits / 8)
         psnrs_db.append(fmean(scores_db))
     how = options.adaptation
-    if format.chroma_format == "400":
+    if format.chroma_format == "400" or layout.planes == "y":
         how = replace(how, chroma_weight=0.0)
     worth = [size * (how.n_pictures or unit.count) / unit.count for size in sizes]
-    lambda_rd = loss_per_bit(worth, rate_slopes(sizes, psnrs_db), how.chroma_weight)
+    lambda_rd = loss_per_bit(worth, rate_slopes(sizes, psnrs_db), how.learnt_chroma_weight)
     with torch_threads(1), temporary_folder() as folder:
-        return tune(base.network(), base.arrays(), learnt, how, lambda_rd, folder)
+        return tune(base.network(), base.arrays(), learnt, how, lambda_rd, folder, layout)
+
+
+def _base_of(state: NetworkState) -> AdaptedBase:
+    """The weights that an update is for, as a decoder has them."""
+    return AdaptedBase(read_bytes(state.path), "hash", state.network, state.layout)
 
 
 def made_update(experiment: ToolExperiment, unit: AdaptationUnit) -> Update:
@@ -219,10 +227,8 @@ def made_update(experiment: ToolExperiment, unit: AdaptationUnit) -> Update:
 def update_row(experiment: ToolExperiment, unit: AdaptationUnit) -> UpdateRow:
     """What the update of a unit that is done costs a stream."""
     precision, state = experiment.options.precision, experiment.state(unit.network)
-    base, network = AdaptedBase(read_bytes(state.path), "hash"), state.network
-    assert isinstance(network, InLoopNetwork)
-    is_same_everywhere = precision == "int8" and network.feature_levels is not None
-    digest = b"\xff" * MD5_BYTES if is_same_everywhere else None
+    base = _base_of(state)
+    digest = b"\xff" * MD5_BYTES if is_same_on_machines(state.network, precision) else None
     settings = FilterSettings(filter_id=FILTER_ID, is_kept=True, precision=precision, output_md5=digest)
     n_filter, n_both = (
         len(inserted_units(base.messages(settings, update, unit.source.format.chroma_format)))

@@ -23,7 +23,7 @@ from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.compress import compress
-from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
 from vvc_nnr.files import naming, read_bytes, text_of_name, write_file
@@ -35,6 +35,7 @@ from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
+from vvc_nnr.filters.training.adaptation import DEFAULT_FREE, TunedFilter
 from vvc_nnr.filters.training.calibration_pictures import (
     FILTER_CROP_SIDE,
     IN_LOOP_QPS,
@@ -490,17 +491,13 @@ def adapted_base(network: GivenNetwork, compressions: Sequence[Compression]) -> 
 
     Raises:
         InputError: If there are none, or the network cannot be tuned to a sequence.
+        UnsupportedError: If it cannot since no gradients go through it, or a message does not say its layout.
     """
-    module = network.any_state.network
-    if not isinstance(module, InLoopNetwork):
-        is_graph = isinstance(module, OnnxNetwork)
-        why = (
-            "no gradients go through the graph of an ONNX model" if is_graph else f"its module is {class_name(module)}"
-        )
-        raise InputError(
-            f"{network.name}: cannot be adapted to a sequence: {why}; name filters of the bundled shapes, such as "
-            "inloop-lop or what train inloop makes"
-        )
+    state = network.any_state
+    try:
+        TunedFilter.of(state.network, state.layout).free_tensors(DEFAULT_FREE)
+    except (InputError, UnsupportedError) as error:
+        raise type(error)(f"{network.name}: cannot be adapted to a sequence: {error}") from error
     files = zip(network.file_weights, network.files, strict=True)
     coded = [weights for weights, file in files if file.coding == "NNC"]
     coded += [each.text for each in compressions if network.trained is not None and each.kind != "uniform"]

@@ -68,7 +68,7 @@ from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.filters.zoo import network_of_nnc
+from vvc_nnr.filters.training.adapted_stream import AdaptedBase
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -355,7 +355,8 @@ class ToolExperiment:
         name = (update.base[0], ADAPTED)
         if self._updates.get(name) != update:
             base = self._states[update.base]
-            network = network_of_nnc(read_bytes(base.path), str(base.path), read_bytes(update.path))
+            adapted = AdaptedBase(read_bytes(base.path), "hash", base.network, base.layout)
+            network = adapted.network(read_bytes(update.path))
             self._states[name] = replace(base, network=network)
             self._updates[name] = update
             self._runners.pop(name, None)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
-from vvc_nnr.filters.training.adapted_stream import Adaptation, AdaptedStream, MeasuredPictures, Sent
+from vvc_nnr.filters.training.adaptation import Measure
+from vvc_nnr.filters.training.adapted_stream import Adaptation, AdaptedStream, MeasuredPictures, Sent, measured_db
 
 _LEAST_STREAMS = 3
+_MEASURES: Mapping[Measure, str] = {"luma": "luma", "yuv": "YUV (6:1:1)"}
 _SENT: Mapping[Sent, str] = {"nothing": "nothing", "base": "filter", "update": "filter and update"}
 
 
@@ -32,25 +34,28 @@ def adaptation_table(found: Adaptation) -> Table:
     notes = [
         f"Update of {len(update.data)} bytes: {update.n_values} values were free, {update.n_steps} steps of tuning; "
         f"{found.description}.",
-        "Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal luma "
-        "with what is added, by the slope of the streams' rates over dB"
+        f"Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal "
+        f"{_MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
         + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
     ]
-    notes += [f"{what}: luma BD-rate {value:+.2f} %." for what, value in adaptation_bd_rates(found.streams).items()]
+    for measure in dict.fromkeys(("luma", found.measure)):
+        rates = adaptation_bd_rates(found.streams, measure)
+        notes += [f"{what}: {_MEASURES[measure]} BD-rate {value:+.2f} %." for what, value in rates.items()]
     return Table("Adapted filter", columns, tuple(map(_row, found.streams)), tuple(notes))
 
 
-def adaptation_bd_rates(streams: Sequence[AdaptedStream]) -> dict[str, float]:
-    """Luma's BD-rates in percent of the filter, with its update and as sent, by what they are of.
+def adaptation_bd_rates(streams: Sequence[AdaptedStream], measure: Measure = "luma") -> dict[str, float]:
+    """BD-rates in percent of the filter, with its update and as sent, by what they are of.
 
     Args:
         streams: Of the same pictures; fewer than three make no curve, and there are none then.
+        measure: By which PSNR.
     """
     if len(streams) < _LEAST_STREAMS:
         return {}
 
     def points(of: Callable[[AdaptedStream], MeasuredPictures], added: Callable[[AdaptedStream], int]) -> list[Point]:
-        return [(float(each.n_bytes + added(each)), of(each).psnr_db[0]) for each in streams]
+        return [(float(each.n_bytes + added(each)), measured_db(of(each).psnr_db, measure)) for each in streams]
 
     anchor = points(lambda each: each.decoded, lambda _: 0)
     curves = {

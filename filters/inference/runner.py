@@ -329,11 +329,12 @@ class Runner:
         full = self.layout.align * -(-max(height, width) // self.layout.align)
         side = full if self._tile is None else max(1, self._tile // luma_per_sample)
         is_whole = at_least == 1 and side >= full
-        reach = 0 if is_whole or self.layout.patch else self._known_reach()
+        reach = 0 if is_whole or self.layout.patch else self.reach
         return tiles_for(self.layout, reach, height, width, side, at_least=at_least)
 
-    def _known_reach(self) -> float:
-        """The reach that is declared, or what it is measured to be."""
+    @property
+    def reach(self) -> float:
+        """How many samples of its planes away an input changes the output, as declared, else as measured."""
         if self._reach is None:
             compute, qp = TorchBackend(self._network), self._second_input(MAX_QP // 2)
             margin = self.layout.overlap

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.model.onnx import import_onnx, put_together
 
 _ERRORS_ONLY = 3
@@ -32,6 +33,9 @@ class OnnxNetwork(nn.Module):
         BitstreamError: If the constants do not fit the graph.
         UnsupportedError: If ONNX Runtime cannot run the graph, or a name cannot be a module's.
     """
+
+    layout: Layout
+    """How pictures go into it, where that has been said."""
 
     def __init__(self, graph: bytes, arrays: NamedArrays) -> None:
         super().__init__()

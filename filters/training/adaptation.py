@@ -18,33 +18,49 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import unfold
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.bitstream.qp import qp_limits, step_size
 from vvc_nnr.coding.update import apply_update, code_update
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.files import make_folder, read_bytes, write_file
+from vvc_nnr.filters.in_stream import check_said_by_messages
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.inference.torch import training_precision
+from vvc_nnr.filters.networks.factory import class_name
+from vvc_nnr.filters.networks.foreign import declared_layout, misfit, said_by
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.planes import N_LUMA_PLANES, N_PLANES
+from vvc_nnr.filters.networks.last_layer import FeaturesBefore, LastLayer, last_layer
+from vvc_nnr.filters.networks.layout import RUNS, Layout
+from vvc_nnr.filters.networks.onnx_gradients import differentiable
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.networks.planes import ArrayGrid, pack, read_extended
 from vvc_nnr.filters.training.fine_tuning import N_SIZES, RateProxy, code_lengths
 from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT, MIN_MSE
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, train
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.json_text import parse_json
+from vvc_nnr.model.onnx import graph_roles
 from vvc_nnr.options import CompressOptions
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.roles import Role
+from vvc_nnr.sequences.frame import Frame
 
 FreePart: TypeAlias = Literal["biases", "gains", "tail", "all"]
 """Biases of all layers; what makes features and output follow the QP; the last layer; everything."""
 DEFAULT_FREE: tuple[FreePart, ...] = ("biases", "tail")
+Measure: TypeAlias = Literal["luma", "yuv"]
+"""By which PSNR a gain is worth bits: luma's, or (6 Y + Cb + Cr) / 8, the mean that JVET's reports weigh 6:1:1."""
+LUMA_SHARE_OF_YUV = 6 / 8
+YUV_CHROMA_WEIGHT = 1 / 6
+"""Of each chroma plane against 1 for luma, by which the loss is that mean's."""
 QP_DENSITY = 2
 CROP = 64
 """Side of the crops that it learns on, in half-size samples."""
@@ -57,10 +73,14 @@ CODING_SHARE = 0.4
 FEW_VALUES = 2000
 """Up to so many values learn at full rates; more at less, since all of them move at once."""
 MIN_STEPS, MAX_STEPS = 10, 100_000
+_MIDDLE_QP = 32
 _LEARNING_RATE, _CODING_RATE = 1e-3, 0.15
 """Peak rates: of tuning, in units of sqrt(loss / harm); of coding, in steps."""
 _TINY = 1e-30
-TAIL = ("tail.weight", "tail.bias")
+_NO_HARM = 1e-12
+"""As a share of the largest: what a tensor does that as good as nothing comes behind."""
+_NOT_PARABOLIC = 1e-2
+"""How far from a parabola the loss of the last layer may be, as a share of its change, where that is solved."""
 _MOST_ROUNDS = 20
 _OTHER_QPS = 4
 _PLAN, _TUNING, _CODING = "plan.json", "tuning.pt", "coding.pt"
@@ -71,7 +91,7 @@ class LearningPicture:
     """A decoded picture with its original.
 
     Attributes:
-        original: uint16 (6, H, W), as `pack` gives it.
+        original: uint16 (C, H, W): six planes as `pack` gives them, or luma.
         decoded: The same of what the decoder gives.
         qp: What the network is told of it.
         scale: The sample value that counts as 1.
@@ -82,11 +102,26 @@ class LearningPicture:
     qp: int
     scale: float
 
+    @classmethod
+    def of(cls, original: Frame, decoded: Frame, qp: int, layout: Layout) -> LearningPicture:
+        """The picture as a network of a layout sees it; raises UnsupportedError as `planes_of`."""
+        scale = layout.scale(decoded.bit_depth)
+        return cls(planes_of(original, layout), planes_of(decoded, layout), qp, scale)
+
     def squared_errors(self) -> NDArray[np.float64]:
-        """Mean squared error of luma, Cb and Cr, samples scaled to 0..1."""
+        """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1."""
         difference = (self.decoded.astype(np.float32) - self.original.astype(np.float32)) / self.scale
         planes = np.asarray(np.mean(difference**2, axis=(1, 2), dtype=np.float64))
-        return np.array([planes[:N_LUMA_PLANES].mean(), *planes[N_LUMA_PLANES:]])
+        return np.array([planes[:-2].mean(), *planes[-2:]]) if len(planes) > 1 else planes
+
+
+def planes_of(frame: Frame, layout: Layout) -> NDArray[np.uint16]:
+    """The samples (C, H, W) that a network sees of a picture.
+
+    Raises:
+        UnsupportedError: For 4:2:2 and 4:4:4 where the layout's planes are packed.
+    """
+    return frame.planes[0][None].astype(np.uint16) if layout.planes == "y" else pack(frame)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +134,8 @@ class AdaptOptions:
         n_steps: Optimiser steps, in place of a budget.
         batch_size: Crops per step.
         seed: Of all random choices.
-        chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma.
+        measure: The PSNR whose gain must be worth the bits: luma's; yuv, (6 Y + Cb + Cr) / 8.
+        chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma. Default: 0.1; 1/6 for yuv.
         n_pictures: Over how many pictures the update pays for itself. Default: those of the streams.
 
     Raises:
@@ -111,7 +147,8 @@ class AdaptOptions:
     n_steps: int | None = None
     batch_size: int = 8
     seed: int = 0
-    chroma_weight: float = DEFAULT_CHROMA_WEIGHT
+    measure: Measure = "luma"
+    chroma_weight: float | None = None
     n_pictures: int | None = None
 
     def __post_init__(self) -> None:
@@ -123,24 +160,114 @@ class AdaptOptions:
             raise InputError(f"n_steps: {self.n_steps}; must be {MIN_STEPS} to {MAX_STEPS}")
         if self.batch_size < 1:
             raise InputError(f"batch_size: {self.batch_size}; must be at least 1")
-        if not 0 <= self.chroma_weight <= 1:
+        if self.measure not in get_args(Measure):
+            raise InputError(f"measure: {self.measure!r}; must be {' or '.join(get_args(Measure))}")
+        if self.chroma_weight is not None and not 0 <= self.chroma_weight <= 1:
             raise InputError(f"chroma_weight: {self.chroma_weight}; must be 0 to 1")
         if self.n_pictures is not None and self.n_pictures < 1:
             raise InputError(f"n_pictures: {self.n_pictures}; must be at least 1")
 
+    @property
+    def learnt_chroma_weight(self) -> float:
+        """The weight of each chroma plane in what is learnt."""
+        if self.chroma_weight is not None:
+            return self.chroma_weight
+        return DEFAULT_CHROMA_WEIGHT if self.measure == "luma" else YUV_CHROMA_WEIGHT
 
-def free_tensors(network: InLoopNetwork, free: Sequence[FreePart]) -> list[str]:
-    """The names of the tensors that may change, in the network's order."""
-    is_free: dict[FreePart, Callable[[str], bool]] = {
-        "biases": lambda name: name.endswith(".bias"),
-        "gains": lambda name: name.startswith("gain.") or name.split(".")[-2] == "shift",
-        "tail": lambda name: name.startswith("tail."),
-        "all": lambda _: True,
-    }
-    unknown = [part for part in free if part not in is_free]
-    if unknown:
-        raise InputError(f"free: {unknown[0]!r}; must be some of {', '.join(is_free)}")
-    return [name for name, _ in network.named_parameters() if any(is_free[part](name) for part in free)]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TunedFilter:
+    """A filter that gradients go through, and what is known of it.
+
+    Attributes:
+        network: The module, its tensors under the names of the filter's file.
+        layout: How pictures go into it.
+        tail: Its last layer, None if none is seen.
+        biases: Names of the biases of all layers.
+        gains: Names of what makes features and output follow the QP; of bundled networks.
+        radius: How many samples of its planes away an input can reach an output, beyond the layout's overlap.
+    """
+
+    network: nn.Module
+    layout: Layout
+    tail: LastLayer | None
+    biases: tuple[str, ...]
+    gains: tuple[str, ...]
+    radius: int
+
+    @classmethod
+    def of(cls, network: nn.Module, layout: Layout | None = None) -> TunedFilter:
+        """What is known of a filter.
+
+        Args:
+            network: The filter.
+            layout: How pictures go into it; None: as it says itself.
+
+        Raises:
+            UnsupportedError: If no gradients go through it, or its layout is one that messages do not say.
+            InputError: If its output depends on the whole picture.
+        """
+        layout = layout or declared_layout(network)
+        check_said_by_messages(layout)
+        if isinstance(network, torch.jit.ScriptModule):
+            raise UnsupportedError(f"{class_name(network)}: is scripted, and keeps its tensors: name its module")
+        side = layout.align * -(-CROP // layout.align) + 2 * layout.overlap
+        height, width = layout.patch or (side, side)
+        flat = np.full((len(RUNS[layout.planes][0]), height, width), 0.5, np.float32)
+        rough = flat + np.random.default_rng(0).normal(0, 0.1, flat.shape).astype(np.float32)
+        inputs = network_inputs(layout, rough[None], [_MIDDLE_QP])
+        try:
+            tuned = differentiable(network, *inputs)
+            tail = last_layer(tuned, *inputs)
+        except VvcNnrError:
+            raise
+        except Exception as error:  # of the user's module
+            raise misfit(network, layout, (height, width), said_by(error)) from error
+        names = [name for name, value in tuned.named_parameters() if value.is_floating_point()]
+        if isinstance(network, InLoopNetwork):
+            biases = tuple(name for name in names if name.endswith(".bias"))
+            gains = tuple(name for name in names if name.startswith("gain.") or name.split(".")[-2] == "shift")
+            return cls(tuned, layout, tail, biases, gains, network.receptive_radius)
+        arrays: NamedArrays = {name: value.detach().numpy() for name, value in tuned.named_parameters()}
+        roles = graph_roles(network.graph, arrays) if isinstance(network, OnnxNetwork) else module_roles(tuned, arrays)
+        biases = tuple(name for name in names if roles[name].role in (Role.BIAS, Role.NORM_SHIFT))
+        reach = 0.0 if layout.patch else Runner(network, layout=layout, backend="torch").reach
+        if reach == math.inf:
+            raise InputError(f"{class_name(network)}: its output depends on the whole picture; it learns on crops")
+        return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap))
+
+    def free_tensors(self, free: Sequence[FreePart]) -> list[str]:
+        """The names of the tensors that may change, in the network's order.
+
+        Raises:
+            InputError: If a part is unknown, or the network has none of it.
+        """
+        every = [name for name, value in self.network.named_parameters() if value.is_floating_point()]
+        parts: dict[FreePart, Sequence[str]] = {
+            "biases": self.biases,
+            "gains": self.gains,
+            "tail": () if self.tail is None else self.tail.names,
+            "all": every,
+        }
+        unknown = [part for part in free if part not in parts]
+        if unknown:
+            raise InputError(f"free: {unknown[0]!r}; must be some of {', '.join(parts)}")
+        missing = [part for part in free if not parts[part]]
+        if missing:
+            has = [part for part, names in parts.items() if names]
+            raise InputError(f"free: the network has no {missing[0]}; it has {', '.join(has) or 'nothing that learns'}")
+        chosen = {name for part in free for name in parts[part]}
+        return [name for name in every if name in chosen]
+
+
+def network_inputs(layout: Layout, planes: NDArray[np.float32], qps: Sequence[int]) -> tuple[Tensor, ...]:
+    """What a network takes of planes (N, C, H, W) in its range, coded with QPs."""
+    values = [layout.qp_input(qp) for qp in qps]
+    if layout.qp == "plane":
+        strength = np.array(values, np.float32)[:, None, None, None]
+        planes = np.concatenate([planes, np.broadcast_to(strength, (len(planes), 1, *planes.shape[2:]))], axis=1)
+    first = torch.from_numpy(planes).contiguous(memory_format=torch.channels_last)
+    return (first, torch.tensor(values, dtype=torch.float32)) if layout.qp == "scalar" else (first,)
 
 
 class Differences(nn.Module):
@@ -182,19 +309,21 @@ class Differences(nn.Module):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TailParabola:
-    """The loss by what is added to the last layer, x of each plane: loss + x' matrix x - 2 wanted' x.
+    """The loss by what is added to the last layer, x of each channel: loss + x' matrix x - 2 wanted' x.
 
     Attributes:
-        matrix: (planes, unknowns, unknowns), float64; the bias is the last unknown.
-        wanted: (planes, unknowns).
+        matrix: (channels, unknowns, unknowns), float64; the bias, if there is one, is the last unknown.
+        wanted: (channels, unknowns).
         loss: Of adding nothing.
         shape: Of the layer's weights.
+        names: Of its tensors: weights, and biases if there are any.
     """
 
     matrix: Tensor
     wanted: Tensor
     loss: float
     shape: torch.Size
+    names: tuple[str, ...]
 
     def solved(self) -> dict[str, Tensor]:
         """What is best added."""
@@ -211,22 +340,22 @@ class TailParabola:
             lambda_rd: Loss that a bit must save.
         """
         matrix, wanted = self.matrix.numpy(), self.wanted.numpy()
-        n_weights = wanted.shape[1] - 1
-        kinds = np.array([0] * n_weights + [1])
-        step = np.array([steps[name] for name in TAIL])[kinds]
-        levels = np.concatenate([start[name].reshape(N_PLANES, -1) for name in TAIL], axis=1).astype(np.int64)
+        n_channels, n_unknown = wanted.shape
+        kinds = np.array([0] * math.prod(self.shape[1:]) + [1] * (len(self.names) - 1))
+        step = np.array([steps[name] for name in self.names])[kinds]
+        levels = np.concatenate([start[name].reshape(n_channels, -1) for name in self.names], axis=1).astype(np.int64)
         pull = wanted - np.einsum("pij,pj->pi", matrix, levels * step)
-        planes = np.arange(N_PLANES)
+        channels = np.arange(n_channels)
         for _ in range(_MOST_ROUNDS):
-            bits = [self._bits(levels[:, kinds == kind]) for kind in (0, 1)]
+            bits = [self._bits(levels[:, kinds == kind]) for kind in range(len(self.names))]
             before = levels.copy()
-            for place in range(n_weights + 1):
+            for place in range(n_unknown):
                 curvature, table, own = matrix[:, place, place], bits[kinds[place]], levels[:, place]
                 best = own + pull[:, place] / (curvature * step[place])
                 tried = np.stack([np.zeros_like(own), *(np.rint(best).astype(np.int64) + by for by in (-1, 0, 1))])
                 tried = np.clip(tried, -N_SIZES, N_SIZES)
                 costs = curvature * (step[place] * (tried - best)) ** 2 + lambda_rd * table[np.abs(tried)]
-                chosen = tried[costs.argmin(axis=0), planes]
+                chosen = tried[costs.argmin(axis=0), channels]
                 pull -= matrix[:, :, place] * (step[place] * (chosen - own))[:, None]
                 levels[:, place] = chosen
             if np.array_equal(levels, before):
@@ -237,7 +366,9 @@ class TailParabola:
         return {name: value.numpy().astype(np.int32) for name, value in found.items()}, loss
 
     def _as_tensors(self, values: Tensor) -> dict[str, Tensor]:
-        return {TAIL[0]: values[:, :-1].reshape(self.shape), TAIL[1]: values[:, -1]}
+        n_weights = math.prod(self.shape[1:])
+        parts = (values[:, :n_weights].reshape(self.shape), values[:, n_weights:].flatten())
+        return dict(zip(self.names, parts, strict=False))
 
     @staticmethod
     def _bits(levels: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -262,7 +393,7 @@ class AdaptationTask:
 
     def __init__(
         self,
-        base: InLoopNetwork,
+        base: TunedFilter,
         pictures: Sequence[LearningPicture],
         differences: Differences,
         *,
@@ -273,24 +404,18 @@ class AdaptationTask:
         self.network: nn.Module = differences
         self._differences = differences
         self._base = base
-        self._tensors = {name: value.detach() for name, value in base.named_parameters()}
+        self._tensors = {name: value.detach() for name, value in base.network.named_parameters()}
         self._pictures = pictures
         self._weights = [plane_weights(picture, chroma_weight) for picture in pictures]
         self._seed, self._lambda_rd = seed, lambda_rd
-        heights, widths = zip(*(picture.decoded.shape[1:] for picture in pictures), strict=True)
-        self._sides = min(CROP, *heights), min(CROP, *widths)
-        self._inner = tuple(
-            slice(0, side) if side == max(all_sides) else _without_border(side, base.receptive_radius)
-            for side, all_sides in zip(self._sides, (heights, widths), strict=True)
-        )
+        self._sides, self._inner = _crop_of(base, pictures)
         self._rate = RateProxy({f"values.{place}": 0.5 for place in range(len(differences.names))})
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
         """Error of one batch, 1 for a filter that changes nothing, and bits times lambda."""
-        inputs, qps, targets, weights = self._batch(np.random.default_rng([self._seed, step]), batch_size)
-        output = self._output(inputs.to(device), qps.to(device)).float()
-        errors = (output - self._inside(targets.to(device))).square().mean(dim=(2, 3))
-        total: Tensor = (errors * weights.to(device)).sum(dim=1).mean()
+        inputs, targets, weights = self._batch(np.random.default_rng([self._seed, step]), batch_size)
+        output = self._output([each.to(device) for each in inputs], self._all_tensors())
+        total = self._error(output, targets.to(device), weights.to(device))
         return total + self._lambda_rd * self._rate.bits(self.network) if self._lambda_rd else total
 
     def validate(self, device: torch.device) -> Mapping[str, float]:
@@ -303,48 +428,90 @@ class AdaptationTask:
         found = [0.0] * len(parameters)
         for probe in range(n_probes):
             rng = np.random.default_rng([self._seed, 1 << 40, probe])
-            inputs, qps, _, weights = self._batch(rng, batch_size)
-            output = self._output(inputs, qps)
+            inputs, _, weights = self._batch(rng, batch_size)
+            output = self._output(inputs, self._all_tensors())
             signs = torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), size=tuple(output.shape)))
             per_sample = weights[:, :, None, None] / (output.shape[2] * output.shape[3] * batch_size)
-            gradients = torch.autograd.grad((output * signs * per_sample.sqrt()).sum(), parameters)
-            found = [sum_ + float(each.square().mean()) for sum_, each in zip(found, gradients, strict=True)]
+            gradients = torch.autograd.grad((output * signs * per_sample.sqrt()).sum(), parameters, allow_unused=True)
+            squares = [0.0 if each is None else float(each.square().mean()) for each in gradients]
+            found = [sum_ + each for sum_, each in zip(found, squares, strict=True)]
         return {name: each / n_probes for name, each in zip(self._differences.names, found, strict=True)}
 
-    def tail_parabola(self, batch_size: int) -> TailParabola:
+    def tail_parabola(self, batch_size: int) -> TailParabola | None:
         """What the loss is of the last layer, with all else as the differences have it.
 
-        The output is linear in the last layer: each plane is its input and a convolution of the features, times a gain.
+        Where what follows is a sum, a product with constants, a shift of places, the loss is a parabola of what the
+        layer gives, each sample for itself. None where that is not so, or the layer is no plain convolution.
         """
-        features: list[Tensor] = []
-        hook = self._base.tail.register_forward_pre_hook(lambda _, given: features.append(given[0]))
-        n_unknown = self._tensors["tail.weight"][0].numel() + 1
-        matrix, wanted = torch.zeros((2, N_PLANES, n_unknown, n_unknown), dtype=torch.float64)
-        wanted, loss = wanted[:, :, 0], 0.0
+        tail = self._base.tail
+        if tail is None or not tail.is_plain:
+            return None
+        shape = self._tensors[tail.weight].shape
+        n_unknown = math.prod(shape[1:]) + len(tail.names) - 1
+        matrix = torch.zeros((shape[0], n_unknown, n_unknown), dtype=torch.float64)
+        wanted, loss = matrix[:, :, 0].clone(), 0.0
         n_batches = -(-min(SOLVING_CROPS, self._n_crops_of_all()) // batch_size)
-        added = {name: value.detach() for name, value in self._differences.added().items() if name not in TAIL}
-        tensors = {name: value + added[name] if name in added else value for name, value in self._tensors.items()}
-        try:
-            for number in range(n_batches):
-                rng = np.random.default_rng([self._seed, 2 << 40, number])
-                inputs, qps, targets, weights = self._batch(rng, batch_size)
-                with torch.no_grad(), training_precision(torch.device("cpu")):
-                    output = cast(Tensor, functional_call(self._base, tensors, (inputs, qps)))
-                residuals = self._inside(targets - output.float())
-                rows = self._rows(features.pop())
-                gains = _gains(self._base, qps)
-                loss += float((residuals.square().mean(dim=(2, 3)) * weights).sum()) / (n_batches * batch_size)
-                for sample in range(batch_size):
-                    gram = (rows[sample] @ rows[sample].T).double()
-                    projected = (rows[sample] @ residuals[sample].flatten(1).T).double()
-                    scales = (weights[sample] * gains[sample]).double() / (rows.shape[2] * n_batches * batch_size)
-                    matrix += (scales * gains[sample].double())[:, None, None] * gram
-                    wanted += scales[:, None] * projected.T
-        finally:
-            hook.remove()
+        for number in range(n_batches):
+            rng = np.random.default_rng([self._seed, 2 << 40, number])
+            found = self._at_tail(tail, rng, batch_size, is_checked=not number)
+            if found is None:
+                return None
+            rows, slopes, curvatures, error = found
+            loss += error / n_batches
+            for sample in range(batch_size):
+                _add_sample(matrix, rows[sample], curvatures[sample] / n_batches)
+                wanted -= (slopes[sample] @ rows[sample].T).double() / (2 * n_batches)
         damping = (RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(dim=1)).clamp_min(_TINY)  # of a plane without weight
         matrix += damping[:, None, None] * torch.eye(n_unknown, dtype=torch.float64)
-        return TailParabola(matrix, wanted, loss, self._tensors["tail.weight"].shape)
+        return TailParabola(matrix, wanted, loss, shape, tail.names)
+
+    def _at_tail(
+        self, tail: LastLayer, rng: np.random.Generator, batch_size: int, *, is_checked: bool
+    ) -> tuple[Tensor, Tensor, Tensor, float] | None:
+        """A batch as a parabola of what the last layer gives; None if its loss is none.
+
+        Returns:
+            What each unknown is multiplied by (N, unknowns, samples); the loss's slopes and half of its curvatures, by
+            what the layer gives (N, channels, samples); and the loss.
+        """
+        inputs, targets, weights = self._batch(rng, batch_size)
+        tensors = self._all_tensors(without=tail.names)
+        watched = FeaturesBefore(tensors[tail.weight])
+        with training_precision(torch.device("cpu")), watched:
+            output = self._output(inputs, tensors)
+        error = self._error(output, targets, weights)
+        slopes = torch.autograd.grad(error, watched.added, create_graph=True)
+        signs = [torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), size=tuple(each.shape))) for each in slopes]
+        curvatures = [
+            (each * sign).detach()
+            for each, sign in zip(torch.autograd.grad(_product(slopes, signs), watched.added), signs, strict=True)
+        ]
+        fixed, loss = [each.detach() for each in slopes], float(error.detach())
+        if is_checked and not self._is_parabola(tail, tensors, (inputs, targets, weights), fixed, curvatures, loss):
+            return None
+        flat = [torch.cat(each).flatten(2) for each in (fixed, curvatures)]
+        return watched.rows(len(tail.names) > 1), flat[0], flat[1] / 2, loss
+
+    def _is_parabola(
+        self,
+        tail: LastLayer,
+        tensors: Mapping[str, Tensor],
+        batch: tuple[Sequence[Tensor], Tensor, Tensor],
+        slopes: Sequence[Tensor],
+        curvatures: Sequence[Tensor],
+        before: float,
+    ) -> bool:
+        """Whether slopes and curvatures foretell the loss of another output of the layer, by random steps."""
+        inputs, targets, weights = batch
+        rng = torch.Generator().manual_seed(self._seed)
+        size = (2 * before / max(float(sum(each.sum() for each in curvatures)), _TINY)) ** 0.5
+        steps = [size * torch.randn(each.shape, generator=rng) for each in slopes]
+        weight = tensors[tail.weight]
+        with training_precision(torch.device("cpu")), FeaturesBefore(weight, steps), torch.no_grad():
+            after = self._error(self._output(inputs, tensors), targets, weights)
+        change = float(_product(slopes, steps) + _product(curvatures, [each.square() for each in steps]) / 2)
+        measured = float(after) - before
+        return abs(change - measured) <= _NOT_PARABOLIC * abs(measured)
 
     def _n_crops_of_all(self) -> int:
         """As many crops as have twice the samples of all pictures."""
@@ -352,39 +519,60 @@ class AdaptationTask:
         n_of_a_crop: int = math.prod(self._sides)
         return -(-2 * n_samples // n_of_a_crop)
 
-    def _rows(self, features: Tensor) -> Tensor:
-        """What each weight of the last layer, and its bias, is multiplied by: (N, n_unknown, samples)."""
-        rows = unfold(features.float().contiguous(), 3, padding=1)
-        rows = rows.reshape(*rows.shape[:2], *self._sides)
-        inside = self._inside(rows).flatten(2)
-        return torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1)
+    def _all_tensors(self, without: Sequence[str] = ()) -> dict[str, Tensor]:
+        """The network's tensors with what is added to them, but to some."""
+        added = {name: value for name, value in self._differences.added().items() if name not in without}
+        if without:
+            added = {name: value.detach() for name, value in added.items()}
+        return {name: value + added[name] if name in added else value for name, value in self._tensors.items()}
 
-    def _output(self, inputs: Tensor, qps: Tensor) -> Tensor:
-        added = self._differences.added()
-        tensors = {name: value + added[name] if name in added else value for name, value in self._tensors.items()}
-        return self._inside(cast(Tensor, functional_call(self._base, tensors, (inputs, qps))))
+    def _output(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        """The filtered planes of crops, without what the border of a crop changes most; a picture's own stays."""
+        output = cast(Tensor, functional_call(self._base.network, dict(tensors), tuple(inputs)))
+        margin, sides = self._base.layout.overlap, inputs[0].shape[2:]
+        if margin and output.shape[2:] == sides:
+            output = output[:, :, margin : sides[0] - margin, margin : sides[1] - margin]
+        return output[:, :, *self._inner]
 
-    def _inside(self, planes: Tensor) -> Tensor:
-        """The planes without what the border of a crop changes most; a picture's own border stays."""
-        return planes[:, :, *self._inner]
+    @staticmethod
+    def _error(output: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        errors = (output.float() - targets).square().mean(dim=(2, 3))
+        total: Tensor = (errors * weights).sum(dim=1).mean()
+        return total
 
-    def _batch(self, rng: np.random.Generator, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Crops (n, 6, height, width) of decoded pictures, their QPs, their originals and their planes' weights."""
+    def _batch(self, rng: np.random.Generator, n: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """What the network takes of n crops of decoded pictures, the originals inside them, their planes' weights."""
         height, width = self._sides
-        decoded, original = np.empty((2, n, N_PLANES, height, width), np.float32)
+        margin, n_planes = self._base.layout.overlap, len(self._pictures[0].decoded)
+        decoded = np.empty((n, n_planes, height + 2 * margin, width + 2 * margin), np.float32)
+        original = np.empty((n, n_planes, height, width), np.float32)
         chosen = rng.integers(len(self._pictures), size=n)
         for place, index in enumerate(chosen):
             picture = self._pictures[index]
             rows, columns = picture.decoded.shape[1:]
-            top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
-            window = (slice(None), slice(top, top + height), slice(left, left + width))
-            decoded[place] = picture.decoded[window] / picture.scale
-            original[place] = picture.original[window] / picture.scale
-        inputs, targets = (
-            torch.from_numpy(each).contiguous(memory_format=torch.channels_last) for each in (decoded, original)
-        )
-        qps = torch.tensor([float(self._pictures[index].qp) for index in chosen])
-        return inputs, qps, targets, torch.stack([self._weights[index] for index in chosen])
+            top = int(rng.integers(max(0, rows - height) + 1))
+            left = int(rng.integers(max(0, columns - width) + 1))
+            for into, planes, more in ((decoded, picture.decoded, margin), (original, picture.original, 0)):
+                window = (top - more, left - more, height + 2 * more, width + 2 * more)
+                into[place] = read_extended(ArrayGrid(cast(Any, planes)), window) / picture.scale
+        inputs = network_inputs(self._base.layout, decoded, [self._pictures[index].qp for index in chosen])
+        targets = torch.from_numpy(original)[:, :, *self._inner]
+        return inputs, targets, torch.stack([self._weights[index] for index in chosen])
+
+
+def _crop_of(base: TunedFilter, pictures: Sequence[LearningPicture]) -> tuple[tuple[int, int], tuple[slice, slice]]:
+    """Height and width of the crops that are learnt on, without the layout's overlap, and what of them counts."""
+    layout = base.layout
+    heights, widths = zip(*(picture.decoded.shape[1:] for picture in pictures), strict=True)
+    if layout.patch is not None:
+        height, width = (side - 2 * layout.overlap for side in layout.patch)
+        return (height, width), (slice(0, height), slice(0, width))
+    height, width = (max(1, min(CROP, *sides) // layout.align) * layout.align for sides in (heights, widths))
+    rows, columns = (
+        slice(0, side) if side == max(sides) else _without_border(side, base.radius)
+        for side, sides in ((height, heights), (width, widths))
+    )
+    return (height, width), (rows, columns)
 
 
 def _without_border(side: int, radius: int) -> slice:
@@ -393,21 +581,43 @@ def _without_border(side: int, radius: int) -> slice:
     return slice(margin, side - margin)
 
 
-def _gains(network: InLoopNetwork, qps: Tensor) -> Tensor:
-    """By how much each plane of the output rises with the last layer's bias, (N, 6)."""
-    flat = torch.zeros(len(qps), N_PLANES, 1, 1)
-    higher = {"tail.bias": cast(Tensor, network.tail.bias) + 1}
-    with torch.no_grad():
-        found: Tensor = functional_call(network, higher, (flat, qps)) - network(flat, qps)
-    return found[:, :, 0, 0]
+def _product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """The sum of the products of all values."""
+    total: Tensor = torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+    return total
+
+
+def _add_sample(matrix: Tensor, rows: Tensor, curvatures: Tensor) -> None:
+    """Adds what one crop is to the parabola's matrix: of each channel its rows' products, weighed sample by sample.
+
+    Args:
+        matrix: (channels, unknowns, unknowns), changed.
+        rows: (unknowns, samples).
+        curvatures: (channels, samples); most often the same for all channels but for a factor.
+    """
+    peaks = curvatures.amax(dim=1)
+    shared: Tensor | None = None
+    for channel, peak in enumerate(peaks.tolist()):
+        if peak <= 0:
+            continue
+        pattern = curvatures[channel] / peak
+        if shared is None or not torch.allclose(pattern, shared, atol=1e-4):
+            shared = pattern
+            counted = pattern > 0
+            weighed = rows[:, counted]
+            gram = ((weighed * pattern[counted]) @ weighed.T).double()
+        matrix[channel] += peak * gram
 
 
 def plane_weights(picture: LearningPicture, chroma_weight: float) -> Tensor:
-    """Weights of the six planes' squared errors, so that the decoded picture has loss 1."""
+    """Weights of the planes' squared errors, so that the decoded picture has loss 1."""
     errors = np.maximum(picture.squared_errors(), MIN_MSE)
+    if len(errors) == 1:
+        return torch.tensor(1 / errors, dtype=torch.float32)
     factors = np.array([1.0, chroma_weight, chroma_weight]) / (1 + 2 * chroma_weight)
     luma, *chroma = factors / errors
-    return torch.tensor([luma / N_LUMA_PLANES] * N_LUMA_PLANES + chroma, dtype=torch.float32)
+    n_luma = len(picture.decoded) - len(chroma)
+    return torch.tensor([luma / n_luma] * n_luma + chroma, dtype=torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,12 +638,13 @@ class TunedUpdate:
 
 
 def tune(
-    base: InLoopNetwork,
+    base: nn.Module,
     arrays: NamedArrays,
     pictures: Sequence[LearningPicture],
     options: AdaptOptions,
     lambda_rd: float,
     folder: Path,
+    layout: Layout | None = None,
 ) -> TunedUpdate:
     """An update that brings a filter nearer to the originals; goes on where a run in the folder was cut off.
 
@@ -444,52 +655,61 @@ def tune(
         options: What is free, how long.
         lambda_rd: Loss that a bit must save, see `AdaptationTask`.
         folder: For checkpoints.
+        layout: How pictures go into the filter; None: as it says itself.
 
     Raises:
-        InputError: If the folder holds another run, or nothing is free.
+        InputError: If the folder holds another run, nothing is free, or what is free changes nothing.
+        UnsupportedError: If no gradients go through the filter, or its layout is one that messages do not say.
         VvcNnrError: If the loss becomes NaN.
     """
-    names = free_tensors(base, options.free)
+    tuned = TunedFilter.of(base, layout)
+    names = [name for name in tuned.free_tensors(options.free) if name in arrays]
     if not names:
-        raise InputError(f"free: the network has none of {', '.join(options.free)}")
-    shapes = {name: value.shape for name, value in base.named_parameters() if name in names}
+        raise InputError(f"free: the filter's file has no tensor of {', '.join(options.free)}; free all")
+    shapes = {name: value.shape for name, value in tuned.network.named_parameters() if name in names}
     torch.manual_seed(options.seed)
 
     def task(differences: Differences, weight: float = 0.0) -> AdaptationTask:
         return AdaptationTask(
-            base,
+            tuned,
             pictures,
             differences,
             seed=options.seed,
-            chroma_weight=options.chroma_weight,
+            chroma_weight=options.learnt_chroma_weight,
             lambda_rd=weight,
         )
 
     ones = Differences(shapes, dict.fromkeys(names, 1.0), rounded=False)
-    harm = {name: max(value, 1e-12) for name, value in task(ones).harm(options.batch_size).items()}
+    tail = tuned.tail.names if tuned.tail is not None else ()
+    parabola = task(ones).tail_parabola(options.batch_size) if tail and set(tail) <= set(names) else None
+    solved = {} if parabola is None else parabola.solved()
+    harm = _harm(task, ones, solved, options)
     identity = _identity(base, pictures, options, lambda_rd)
     make_folder(folder)
     real = Differences(shapes, {name: value**-0.5 for name, value in harm.items()}, rounded=False)
-    real.start_from(task(ones).tail_parabola(options.batch_size).solved() if "tail.weight" in names else {})
+    real.start_from(solved)
     n_steps = options.n_steps or _planned_steps(task(real), options, folder, identity)
     n_coding = max(1, round(CODING_SHARE * n_steps))
     slower = min(1.0, (FEW_VALUES / sum(map(math.prod, shapes.values()))) ** 0.5)
     train(
         task(real), _training(n_steps - n_coding, slower * _LEARNING_RATE, options), folder / _TUNING, identity=identity
     )
-    tuned = {name: value.detach() for name, value in real.added().items()}
-    qps = {name: _qp_of_step(math.sqrt(6 * lambda_rd / math.log(2) / harm[name])) for name in names}
+    learnt = {name: value.detach() for name, value in real.added().items()}
+    qps = {
+        name: _qp_of_step(max(math.sqrt(6 * lambda_rd / math.log(2) / harm[name]), _least_step(learnt[name])))
+        for name in names
+    }
     whole = Differences(shapes, {name: step_size(qp, QP_DENSITY) for name, qp in qps.items()}, rounded=True)
-    whole.start_from(tuned)
+    whole.start_from(learnt)
     train(
         task(whole, lambda_rd), _training(n_coding, slower * _CODING_RATE, options), folder / _CODING, identity=identity
     )
     levels = whole.levels()
-    if not set(TAIL) <= set(names):
+    if parabola is None:
         data = coded_levels(arrays, levels, qps)
     else:
         kept = _coded_with_tail(task(whole), arrays, levels, qps, options, lambda_rd)
-        others = {name: np.zeros_like(value) for name, value in levels.items() if name not in TAIL}
+        others = {name: np.zeros_like(value) for name, value in levels.items() if name not in tail}
         whole.start_from({name: torch.zeros(value.shape) for name, value in others.items()})
         alone = _coded_with_tail(task(whole), arrays, {**levels, **others}, qps, options, lambda_rd)
         data = min(kept, alone, key=lambda found: found[1])[0]
@@ -497,8 +717,36 @@ def tune(
         data,
         sum(math.prod(shape) for shape in shapes.values()),
         n_steps,
-        {name: value.cpu().numpy() for name, value in tuned.items()},
+        {name: value.cpu().numpy() for name, value in learnt.items()},
     )
+
+
+def _harm(
+    task: Callable[[Differences], AdaptationTask],
+    ones: Differences,
+    solved: Mapping[str, Tensor],
+    options: AdaptOptions,
+) -> dict[str, float]:
+    """What differences of each tensor do, by `AdaptationTask.harm`.
+
+    Behind a last layer of zeros, as one that is not trained has, what comes before it does nothing: it is measured
+    behind the last layer that is solved.
+
+    Raises:
+        InputError: If one does nothing there either.
+    """
+    found = task(ones).harm(options.batch_size)
+    if solved and min(found.values()) < _NO_HARM * max(found.values()):
+        ones.start_from(solved)
+        behind = task(ones).harm(options.batch_size)
+        ones.start_from({name: torch.zeros_like(value) for name, value in solved.items()})
+        found = {name: value if name in solved else behind[name] for name, value in found.items()}
+    if idle := [name for name, value in found.items() if not _TINY < value < math.inf]:
+        raise InputError(
+            f"free: changes of {idle[0]} change no sample, since what comes behind it is zero, or samples that are not "
+            "finite; free the last layer (tail), or take a network that is trained"
+        )
+    return found
 
 
 def _coded_with_tail(
@@ -511,12 +759,13 @@ def _coded_with_tail(
 ) -> tuple[bytes, float]:
     """An update whose last layer is found anew for the levels of the others, and its loss with bits times lambda."""
     parabola = task.tail_parabola(options.batch_size)
-    weight, bias = TAIL
+    assert parabola is not None
+    weight, *biases = parabola.names
     found = []
     for qp in range(qps[weight] - _OTHER_QPS, qps[weight] + _OTHER_QPS + 1):
-        steps = {weight: step_size(qp, QP_DENSITY), bias: step_size(qps[bias], QP_DENSITY)}
+        steps = {weight: step_size(qp, QP_DENSITY), **{name: step_size(qps[name], QP_DENSITY) for name in biases}}
         scale = step_size(qps[weight], QP_DENSITY) / steps[weight]
-        start = {weight: np.rint(levels[weight] * scale).astype(np.int32), bias: levels[bias]}
+        start = {weight: np.rint(levels[weight] * scale).astype(np.int32), **{name: levels[name] for name in biases}}
         tail, loss = parabola.levels(steps, start, lambda_rd)
         data = coded_levels(arrays, {**levels, **tail}, {**qps, weight: qp})
         found.append((data, loss + lambda_rd * 8 * len(data)))
@@ -541,6 +790,11 @@ def coded_levels(arrays: NamedArrays, levels: Mapping[str, NDArray[np.int32]], q
     return made.data
 
 
+def _least_step(values: Tensor) -> float:
+    """The step by which differences, and twice as large ones, are still levels that coding knows."""
+    return max(2 * float(values.abs().max()) / N_SIZES, _TINY)
+
+
 def _qp_of_step(step: float) -> int:
     """The QP whose step is nearest."""
     low, high = qp_limits(QP_DENSITY)
@@ -563,7 +817,7 @@ def _training(n_steps: int, learning_rate: float, options: AdaptOptions) -> Trai
 
 
 def _identity(
-    base: InLoopNetwork, pictures: Iterable[LearningPicture], options: AdaptOptions, lambda_rd: float
+    base: nn.Module, pictures: Iterable[LearningPicture], options: AdaptOptions, lambda_rd: float
 ) -> Identity:
     """What a run is told from others by."""
     errors = [[float(f"{value:.6g}") for value in (picture.qp, *picture.squared_errors())] for picture in pictures]
@@ -571,7 +825,7 @@ def _identity(
         "network": weights_sha256(base),
         "pictures": errors,
         "free": list(options.free),
-        "chroma_weight": options.chroma_weight,
+        "chroma_weight": options.learnt_chroma_weight,
         "lambda": float(f"{lambda_rd:.6g}"),
     }
 

@@ -11,11 +11,13 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeAlias
 
+from torch import nn
 from tqdm import tqdm
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
@@ -24,12 +26,15 @@ from vvc_nnr.codec.nnpf import NNPFA, NNPFC
 from vvc_nnr.codec.sei import Placement, SeiMessage, insert_sei, sei_messages
 from vvc_nnr.codec.stream_filters import FilterSettings, has_leading_pictures
 from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream
+from vvc_nnr.coding.update import apply_update
+from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
 from vvc_nnr.filters.in_stream import (
     at_uri,
     characteristics_of,
+    check_said_by_messages,
     filter_messages,
     network_of,
     planned_pictures,
@@ -38,12 +43,23 @@ from vvc_nnr.filters.in_stream import (
 )
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.factory import is_factory
+from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.planes import pack, sample_scale
-from vvc_nnr.filters.training.adaptation import AdaptOptions, LearningPicture, TunedUpdate, tune
+from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.training.adaptation import (
+    LUMA_SHARE_OF_YUV,
+    AdaptOptions,
+    LearningPicture,
+    Measure,
+    TunedUpdate,
+    tune,
+)
 from vvc_nnr.filters.training.run import weights_sha256
-from vvc_nnr.filters.zoo import network_of_nnc
-from vvc_nnr.network_file import decoded_arrays, is_nnc
+from vvc_nnr.filters.zoo import filter_of_nnc, load_filter, with_arrays
+from vvc_nnr.model.onnx import import_onnx
+from vvc_nnr.network_file import decoded_arrays, is_nnc, kind_of_file
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
 from vvc_nnr.sequences.metrics import PlaneScores, check_comparable, comparable, frame_psnr_db
@@ -71,32 +87,66 @@ class AdaptedBase:
     Attributes:
         data: Its ISO/IEC 15938-17 file.
         at: Where a decoder gets it.
+        like: The module whose tensors the file holds; None: the file makes it, a bundled shape or a graph of ONNX.
+        said_layout: How pictures go into it; None: as module or file say.
     """
 
     data: bytes
     at: BaseAt
+    like: nn.Module | None = None
+    said_layout: Layout | None = None
 
     @classmethod
-    def of(cls, path: Path, at: BaseAt) -> AdaptedBase:
-        """The base of a file.
+    def of(cls, path: Path, at: BaseAt | None = None, layout: str | None = None) -> AdaptedBase:
+        """The base of a file: a coded network, or a model of ONNX, which is coded by the defaults of `compress`.
+
+        Args:
+            path: The file.
+            at: Where a decoder gets it; None: by its hash, if it is a bundled one.
+            layout: How pictures go into a network of the user's own; None: as its file says.
 
         Raises:
-            InputError: If it is no coded network, or a decoder would not have it.
+            InputError: If no network can be made of it, no one says its layout, or a decoder would not have it.
+            BitstreamError, UnsupportedError: If it is damaged, or holds what this package does not read or a message
+                does not say.
         """
-        if not is_nnc(path):
+        is_bundled = is_nnc(path) and network_by_hash(name_by_hash(read_bytes(path))) is not None
+        if layout is not None and is_bundled:
+            raise InputError(f"{path}: layout {layout}: is a bundled network, which says its own; omit it")
+        data = _coded(path, layout)
+        if at is None and not is_bundled:
             raise InputError(
-                f"{path}: an update is for a coded filter (.nnc); take one of the zoo, or code yours first"
+                f"{path}: no network of the zoo, which a decoder would have; put it into the stream (--base stream), "
+                "or let it be named by its hash (--base hash), for decoders that get the file (filter --base FILE)"
             )
-        found = cls(read_bytes(path), at)
+        found = cls(data, at or "hash")
         with naming(path):
-            found.network()  # what is no filter is not told to go into the stream
-        if at == "hash" and network_by_hash(name_by_hash(found.data)) is None:
-            raise InputError(f"{path}: no network of the zoo, which a decoder would have; put it into the stream")
+            check_said_by_messages(found.layout)  # what is no filter is not told to go into the stream
         return found
 
-    def network(self, update: bytes | None = None) -> InLoopNetwork:
-        """The filter, ready to run; raises as `network_of_nnc`."""
-        return network_of_nnc(self.data, "the network", update)
+    @property
+    def layout(self) -> Layout:
+        """How pictures go into it."""
+        return self.said_layout or declared_layout(self.network())
+
+    @property
+    def is_known_to_decoders(self) -> bool:
+        """Whether a decoder of this package has it without a file: it is in the stream, or a bundled one."""
+        return self.at == "stream" or network_by_hash(name_by_hash(self.data)) is not None
+
+    @property
+    def is_bundled_shape(self) -> bool:
+        """Whether it can be computed in integers."""
+        return isinstance(self.network(), InLoopNetwork)
+
+    def network(self, update: bytes | None = None) -> nn.Module:
+        """The filter, ready to run; raises as `filter_of_nnc` and `with_arrays`."""
+        if self.like is None:
+            return filter_of_nnc(self.data, "the network", update)
+        arrays = self.arrays()
+        if update is not None:
+            arrays = {**apply_update(arrays, update).arrays}
+        return with_arrays(self.like, arrays, "the network")
 
     def arrays(self) -> NamedArrays:
         """Its tensors."""
@@ -106,13 +156,35 @@ class AdaptedBase:
         self, settings: FilterSettings, update: bytes | None = None, chroma_format: ChromaFormat = "420"
     ) -> tuple[SeiMessage, ...]:
         """The SEI messages by which it runs in a stream of a chroma format, with an update or as it is."""
-        characteristics = characteristics_of(self.network(), settings.filter_id, chroma_format=chroma_format)
+        characteristics = characteristics_of(
+            self.network(), settings.filter_id, chroma_format=chroma_format, layout=self.layout
+        )
         placed = (
             with_bitstream(characteristics, self.data)
             if self.at == "stream"
             else at_uri(characteristics, name_by_hash(self.data))
         )
         return filter_messages(placed, settings, update)
+
+
+def _coded(path: Path, layout: str | None) -> bytes:
+    """The ISO/IEC 15938-17 file of a network file, with its layout if that is said beside it."""
+    if is_factory(str(path)):
+        raise InputError(f"{path}: a stream carries no Python: name the ONNX model that torch.onnx.export makes of it")
+    if is_nnc(path):
+        if layout is not None:
+            raise InputError(f"{path}: layout {layout}: a coded file says its own; name the ONNX model itself")
+        return read_bytes(path)
+    kind = kind_of_file(path)
+    if kind != "onnx":
+        raise InputError(
+            f"{path}: an update is for a coded filter (.nnc) or an ONNX model; take one of the zoo, or code yours "
+            "first (vvc-nnr compress); of a module of your own name what torch.onnx.export makes of it"
+        )
+    loaded = load_filter(path, layout=layout)
+    assert isinstance(loaded.network, OnnxNetwork)
+    assert loaded.layout is not None
+    return compress(import_onnx().load_from_string(loaded.network.model()), metadata={LAYOUT_KEY: loaded.layout.text})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +213,7 @@ class AdaptedStream:
         name: Its file.
         n_pictures: Pictures that are output.
         n_bytes: Size before.
-        slope: By how much the logarithm of its rate rises for a dB of luma.
+        slope: By how much the logarithm of its rate rises for a dB of what decides.
         decoded: Its pictures without a filter.
         base: With the filter as it is.
         adapted: With the filter and its update.
@@ -178,12 +250,16 @@ class Adaptation:
         streams: What it does for each.
         lambda_rd: Loss that a bit had to save.
         description: What computed the pictures.
+        base_bytes: Size of the coded network that the update is for.
+        measure: The PSNR that decided.
     """
 
     update: TunedUpdate
     streams: tuple[AdaptedStream, ...]
     lambda_rd: float
     description: str
+    base_bytes: int
+    measure: Measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +278,15 @@ class RunAs:
     n_threads: int | None = None
     at: Placement = "once"
 
-    def runner(self, network: InLoopNetwork) -> Runner:
-        """A runner of a filter."""
+    def runner(self, network: nn.Module, layout: Layout | None = None) -> Runner:
+        """A runner of a filter; of a layout, or the one that it declares."""
         return Runner(
-            network, backend=self.backend, precision=self.precision, n_threads=self.n_threads, tile=DEFAULT_TILE
+            network,
+            layout=layout,
+            backend=self.backend,
+            precision=self.precision,
+            n_threads=self.n_threads,
+            tile=DEFAULT_TILE,
         )
 
 
@@ -233,40 +314,41 @@ def adapt_streams(
         VvcNnrError: If the loss becomes NaN.
     """
     run_as = run_as or RunAs()
-    network = base.network()
-    runner = run_as.runner(network)
+    network, layout = base.network(), base.layout
+    runner = run_as.runner(network, layout)
     if original.format.chroma_format == "400":
+        options = replace(options, measure="luma", chroma_weight=0.0)
+    if layout.planes == "y":
         options = replace(options, chroma_weight=0.0)
     streams = [_read(path, original) for path in paths]
     learnt: list[LearningPicture] = []
     decoded, filtered = [], []
     for path, stream in zip(paths, streams, strict=True):
-        take = _taking(stream, network, len(streams), learnt)
+        take = _taking(stream, layout, len(streams), learnt)
         with naming(path):
-            decoded.append(_measured(stream, original, None, network, take))
-            filtered.append(_measured(stream, original, runner, network))
+            decoded.append(_measured(stream, original, None, layout, take))
+            filtered.append(_measured(stream, original, runner, layout))
     sizes = [len(stream.data) for stream in streams]
-    slopes = rate_slopes(sizes, [each.psnr_db[0] for each in decoded])
+    slopes = rate_slopes(sizes, [measured_db(each.psnr_db, options.measure) for each in decoded])
     shares = [options.n_pictures / len(s.output_order) if options.n_pictures else 1.0 for s in streams]
     worth = [size * share for size, share in zip(sizes, shares, strict=True)]
-    lambda_rd = loss_per_bit(worth, slopes, options.chroma_weight)
-    update = tune(network, base.arrays(), learnt, options, lambda_rd, folder)
+    lambda_rd = loss_per_bit(worth, slopes, options.learnt_chroma_weight, options.measure)
+    update = tune(network, base.arrays(), learnt, options, lambda_rd, folder, layout)
     learnt.clear()
-    adapted_network = base.network(update.data)
-    adapted_runner = run_as.runner(adapted_network)
+    adapted_runner = run_as.runner(base.network(update.data), layout)
     found = []
     for place, (path, stream) in enumerate(zip(paths, streams, strict=True)):
         with naming(path):
-            adapted = _measured(stream, original, adapted_runner, network)
+            adapted = _measured(stream, original, adapted_runner, layout)
             pictures = decoded[place], filtered[place], adapted
             data: dict[Sent, bytes] = {
                 "nothing": stream.data,
                 "base": _written(stream, base, network, None, filtered[place], run_as),
                 "update": _written(stream, base, network, update.data, adapted, run_as),
             }
-        made = _with_best(stream, pictures, data, slopes[place], worth[place])
+        made = _with_best(stream, pictures, data, slopes[place], worth[place], options.measure)
         found.append(replace(made, name=str(path)))
-    return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description)
+    return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description, len(base.data), options.measure)
 
 
 def _read(path: Path, original: Source) -> VvcStream:
@@ -299,7 +381,7 @@ def learning_stride(n_pictures: int, n_luma_samples: int, n_streams: int) -> int
 
 
 def _taking(
-    stream: VvcStream, network: InLoopNetwork, n_streams: int, into: list[LearningPicture]
+    stream: VvcStream, layout: Layout, n_streams: int, into: list[LearningPicture]
 ) -> Callable[[int, Frame, Frame, int], None]:
     """Keeps pictures to learn on, evenly spaced, of all temporal layers."""
     format = stream.first.format
@@ -307,7 +389,7 @@ def _taking(
 
     def take(number: int, original: Frame, decoded: Frame, qp: int) -> None:
         if number % stride == 0:
-            into.append(LearningPicture(pack(original), pack(decoded), qp, sample_scale(decoded.bit_depth)))
+            into.append(LearningPicture.of(original, decoded, qp, layout))
 
     return take
 
@@ -316,11 +398,11 @@ def _measured(
     stream: VvcStream,
     original: Source,
     runner: Runner | None,
-    network: InLoopNetwork,
+    layout: Layout,
     take: Callable[[int, Frame, Frame, int], None] | None = None,
 ) -> MeasuredPictures:
     """The pictures of a stream, filtered if there is a runner, against the original."""
-    qps = strength_qps(stream, rule=network.layout.qp_rule)
+    qps = strength_qps(stream, rule=layout.qp_rule)
     frames: Iterator[Frame] = decode_vvc(stream)
     if runner is not None:
         frames = runner.filter_frames(zip(frames, qps, strict=False))
@@ -360,13 +442,15 @@ def _with_best(
     data: Mapping[Sent, bytes],
     slope: float,
     worth_bytes: float,
+    measure: Measure,
 ) -> AdaptedStream:
     """The stream with what pays best in it."""
     decoded, base, adapted = pictures
     made: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
     added: dict[Sent, int] = {kind: len(each) - len(stream.data) for kind, each in data.items()}
     net: dict[Sent, float] = {
-        kind: net_percent(each.gain_db(decoded)[0], added[kind], slope, worth_bytes) for kind, each in made.items()
+        kind: net_percent(measured_db(each.gain_db(decoded), measure), added[kind], slope, worth_bytes)
+        for kind, each in made.items()
     }
     sent = min(net, key=net.__getitem__)
     return AdaptedStream(
@@ -377,7 +461,7 @@ def _with_best(
 def _written(
     stream: VvcStream,
     base: AdaptedBase,
-    network: InLoopNetwork,
+    network: nn.Module,
     update: bytes | None,
     pictures: MeasuredPictures,
     run_as: RunAs,
@@ -388,7 +472,7 @@ def _written(
         UnsupportedError: If the filter would not run on all pictures.
     """
     chroma_format = stream.first.format.chroma_format
-    is_same_everywhere = run_as.precision == "int8" and network.feature_levels is not None
+    is_same_everywhere = is_same_on_machines(network, run_as.precision)
     settings = FilterSettings(
         filter_id=FILTER_ID,
         is_kept=run_as.at == "once",
@@ -397,13 +481,20 @@ def _written(
         output_md5=pictures.md5 if is_same_everywhere else None,
     )
     written = insert_sei(stream.data, base.messages(settings, update, chroma_format), at=run_as.at)
-    plan = planned_pictures(read_vvc_stream(written), lambda found: network_of(found, chroma_format).layout.qp_rule)
+    bases = {name_by_hash(base.data): base.data}
+    network_in = partial(network_of, chroma_format=chroma_format, bases=bases)
+    plan = planned_pictures(read_vvc_stream(written), lambda found: declared_layout(network_in(found)).qp_rule)
     running = {each.filter for each in plan}
     (found,) = running if len(running) == 1 else (None,)
     if found is None:
         raise UnsupportedError(f"the filter would not run on all pictures with messages at {run_as.at}: take once")
-    assert weights_sha256(network_of(found, chroma_format)) == weights_sha256(base.network(update))
+    assert weights_sha256(network_in(found)) == weights_sha256(base.network(update))
     return written
+
+
+def is_same_on_machines(network: nn.Module, precision: Precision) -> bool:
+    """Whether a filter gives the same samples on every machine, so that a stream can state their MD5."""
+    return precision == "int8" and isinstance(network, InLoopNetwork) and network.feature_levels is not None
 
 
 def rate_slopes(sizes_bytes: Sequence[float], psnrs_db: Sequence[float]) -> list[float]:
@@ -423,13 +514,33 @@ def rate_slopes(sizes_bytes: Sequence[float], psnrs_db: Sequence[float]) -> list
     return [fmean(each) if each else DEFAULT_SLOPE for each in found]
 
 
-def loss_per_bit(sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float) -> float:
+def measured_db(components_db: Sequence[float], measure: Measure) -> float:
+    """The PSNR, or the gain, that decides, of those of the components; of pictures without chroma luma's.
+
+    >>> measured_db((0.1, 0.3, 0.5), "luma"), round(measured_db((0.1, 0.3, 0.5), "yuv"), 6)
+    (0.1, 0.175)
+    """
+    luma_db, *chroma_db = components_db
+    if measure == "luma" or not chroma_db:
+        return luma_db
+    return LUMA_SHARE_OF_YUV * luma_db + (1 - LUMA_SHARE_OF_YUV) * fmean(chroma_db)
+
+
+def loss_per_bit(
+    sizes_bytes: Sequence[float], slopes: Sequence[float], chroma_weight: float, measure: Measure = "luma"
+) -> float:
     """What of the loss a bit must save so that it is worth its place, in the mean over the streams.
 
     A bit more is a share of a stream's bits, and the loss is worth slope x dB of its rate.
+
+    Args:
+        sizes_bytes: Of the streams.
+        slopes: By how much the logarithms of their rates rise for a dB of what decides.
+        chroma_weight: Weight of each chroma plane in the loss, against 1 for luma.
+        measure: What decides.
     """
     shares = fmean(1 / (8 * size) for size in sizes_bytes)
-    luma = 1 / (1 + 2 * chroma_weight)
+    luma = 1 / (1 + 2 * chroma_weight) / (1 if measure == "luma" else LUMA_SHARE_OF_YUV)
     return shares / (fmean(slopes) * DB_PER_LOSS) * luma
 
 

@@ -13,11 +13,14 @@ import torch
 from vvc_nnr.codec.nnpf import NnpfCharacteristics
 from vvc_nnr.codec.sei import sei_messages
 from vvc_nnr.codec.stream_filters import listed_messages
+from vvc_nnr.compress import compress
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.filters.training import adapted_stream
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
+
+onnx = pytest.importorskip("onnx")
 
 TUNING = ("--steps", "10", "--batch-size", "2", "--threads", "1")
 
@@ -149,6 +152,117 @@ def test_streams_of_other_pictures_or_with_a_filter_are_refused(folder, tmp_path
     assert main(["adapt", str(tmp_path / "own.266"), "--original", str(folder / "in.y4m"), *options]) == 2
     assert "carries a filter already" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own.266", "two.y4m"]
+
+
+def onnx_model(path: Path, seed: int = 0) -> Path:
+    """A filter of somebody else, patches of 20x20 and a plane of the strength: a noisy difference to a picture."""
+    helper, rng = onnx.helper, np.random.default_rng(seed)
+    constants = {
+        "first.weight": rng.normal(0, 0.3, (8, 7, 3, 3)),
+        "first.bias": rng.normal(0, 0.1, 8),
+        "last.weight": rng.normal(0, 0.002, (6, 8, 3, 3)),
+    }
+    kept = [onnx.numpy_helper.from_array(each.astype(np.float32), name) for name, each in constants.items()]
+    ends = [onnx.numpy_helper.from_array(np.array(each, np.int64), name) for name, each in SLICE.items()]
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight", "first.bias"], ["a"]),
+        helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.2),
+        helper.make_node("Conv", ["b", "last.weight"], ["c"]),
+        helper.make_node("Slice", ["x", *SLICE], ["d"]),
+        helper.make_node("Add", ["c", "d"], ["y"]),
+    ]
+    x, y = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 7, 20, 20]), ("y", [1, 6, 16, 16]))
+    )
+    graph = helper.make_graph(nodes, "g", [x], [y], [*kept, *ends])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+SLICE = {"begins": [0, 2, 2], "ends": [6, -2, -2], "axes": [1, 2, 3]}
+LAYOUT = "planes=yuv420-packed,qp=plane,qp-scale=63,qp-rule=slice,patch=20,overlap=2"
+
+
+@pytest.mark.parametrize("base", ["hash", "stream"])
+def test_an_onnx_model_is_adapted_and_a_decoder_gives_its_pictures(folder, tmp_path, capsys, base):
+    model = onnx_model(tmp_path / "their.onnx")
+    outputs = [word for qp in (27, 37) for word in ("-o", tmp_path / f"b_{qp}.266")]
+    coded = ["--base-output", tmp_path / "their.nnc"] if base == "hash" else []
+    inputs = [folder / "a_27.266", folder / "a_37.266"]
+    words = [*inputs, *outputs, "-o", tmp_path / "update.nnc", "--layout", LAYOUT, "--base", base, *coded]
+    found = adapted(capsys, folder, *words, "--pictures", "100000000", model=str(model))
+    assert "float32" in found["inference"]
+    for qp, stream in zip((27, 37), found["streams"], strict=True):
+        assert stream["sent"] == "update"
+        assert stream["psnr_db"]["update"][0] > stream["psnr_db"]["base"][0] + 0.01
+        command = ["filter", str(tmp_path / f"b_{qp}.266"), "-o", str(tmp_path / "f.y4m"), "--threads", "1", "--json"]
+        if base == "hash":
+            assert main(command) == 2
+            assert "is not in the stream, but at 'ni:///sha-256-128;" in capsys.readouterr().err
+            command += ["--base", str(tmp_path / "their.nnc")]
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["output_md5"] == stream["output_md5"]
+    contents = [listed.content for listed in listed_messages(sei_messages((tmp_path / "b_37.266").read_bytes()))]
+    filter, update = (each for each in contents if isinstance(each, NnpfCharacteristics))
+    assert (filter.constant_patch_size_flag, filter.patch_width_minus1, filter.overlap) == (True, 15, 2)
+    assert (filter.padding_type, filter.auxiliary_inp_idc, filter.inp_order_idc) == (1, 1, 3)
+    assert update.payload_byte == (tmp_path / "update.nnc").read_bytes()
+    assert len(filter.payload_byte) == (found["base_bytes"] if base == "stream" else 0)
+    if base == "hash":
+        assert filter.uri == name_by_hash((tmp_path / "their.nnc").read_bytes())
+
+
+def test_a_coded_network_of_ones_own_is_adapted(folder, tmp_path, capsys):
+    """Of a bundled shape, and a graph of ONNX that was coded with its layout."""
+    model = onnx_model(tmp_path / "their.onnx")
+    assert main(["decompress", "inloop-vlop", "-o", str(tmp_path / "a.safetensors")]) == 0
+    assert main(["compress", str(tmp_path / "a.safetensors"), "-o", str(tmp_path / "a.nnc"), "--qp", "-20"]) == 0
+    (tmp_path / "b.nnc").write_bytes(compress(onnx.load(model), metadata={"layout": LAYOUT}))
+    for name in ("a", "b"):
+        own, out = tmp_path / f"{name}.nnc", tmp_path / f"{name}.266"
+        more = ["--base", "hash", "--pictures", "100000000", "--free", "tail"]
+        (stream,) = adapted(capsys, folder, folder / "a_37.266", "-o", out, *more, model=str(own))["streams"]
+        assert stream["sent"] == "update"
+        command = ["filter", str(out), "-o", str(tmp_path / "f.y4m"), "--base", str(own), "--threads", "1", "--json"]
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["output_md5"] == stream["output_md5"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT], "put it into the stream (--base stream), or let it be named"),
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT, "--base", "hash"], "name it (--base-output FILE.nnc)"),
+        (["--model", "{t}/m.onnx", "--base", "stream"], "no layout says how pictures go in"),
+        (["--model", "{t}/m.onnx", "--layout", f"{LAYOUT},output=residual", "--base", "stream"], "output residual is"),
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT, "--base", "hash", "--base-output", "{t}/b.pt"], "a .nnc file"),
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT, "--base", "stream", "--free", "gains"], "has no gains; it has"),
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT, "--base", "stream", "--precision", "int8"], "bundled architec"),
+        (["--model", "{t}/nets.py:make", "--base", "stream"], "torch.onnx.export"),
+        (["--model", "inloop-vlop", "--layout", LAYOUT], "is a bundled network, which says its own; omit it"),
+        (["--model", "inloop-vlop", "--base-output", "{t}/b.nnc"], "is coded already"),
+    ],
+)
+def test_what_cannot_be_done_with_a_network_of_ones_own_is_said(folder, tmp_path, capsys, words, said):
+    onnx_model(tmp_path / "m.onnx")
+    filled = [word.format(t=tmp_path) for word in words]
+    common = [str(folder / "a_37.266"), "-o", str(tmp_path / "b.266"), "--original", str(folder / "in.y4m")]
+    assert main(["adapt", *common, *filled, *TUNING]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".adapting"] == ["m.onnx"]
+
+
+def test_a_base_is_of_a_stream_and_coded(folder, tmp_path, capsys):
+    common = ["filter", str(folder / "a_37.266"), "-o", str(tmp_path / "f.y4m")]
+    assert main([*common, "--base", "a.nnc", "--model", "inloop-vlop"]) == 2
+    assert "--base: is of the filter that a stream carries" in capsys.readouterr().err
+    assert main([*common, "--base", "a.onnx"]) == 2
+    assert "--base a.onnx: must be a coded network (.nnc)" in capsys.readouterr().err
 
 
 def test_pictures_without_chroma_are_adapted_to(tmp_path, capsys, real_pictures):

@@ -27,8 +27,7 @@ from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
-from vvc_nnr.filters.in_stream import network_of_nnc
-from vvc_nnr.filters.zoo import load_inloop_filter, network_tensors
+from vvc_nnr.filters.zoo import load_inloop_filter, network_of_nnc, network_tensors
 from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
@@ -300,9 +299,10 @@ def test_filters_elsewhere_and_of_other_kinds(
     run("filter", t, "--model", NETWORK, "-o", tmp_path / "elsewhere.y4m")
     assert samples(tmp_path / "elsewhere.y4m") == samples(tmp_path / "inside.y4m")
     on = NnpfActivation(target_id=7, persistence_flag=True, target_base_flag=True, output_flag=(True,))
+    bundled = {"payload_byte": network_path("inloop-vlop").read_bytes()}
     for changes, message in (
         ({"purpose": 4}, "filter 7 is for another size; only visual quality is done"),
-        ({"property_present_flag": True, "inp_order_idc": 0}, "nnpfc_inp_order_idc is 0"),
+        ({**bundled, "property_present_flag": True, "inp_order_idc": 0}, "nnpfc_inp_order_idc is 0; its network has 3"),
         ({"payload_byte": b"no network"}, "filter 7 of the stream: "),
     ):
         characteristics = NnpfCharacteristics(id=7, **changes)  # type: ignore[arg-type]

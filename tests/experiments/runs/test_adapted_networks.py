@@ -275,6 +275,33 @@ def test_other_qps_make_another_update(
     assert (len(adapted), set(adapted["network_sha256"])) == (3, {update.network_sha256})
 
 
+def test_networks_of_ones_own_are_adapted(clips: list[Source], cache: Path, tmp_path: Path) -> None:
+    """A torch module of luma, coded for it, whose update is measured as any other weights."""
+    (tmp_path / "nets.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    layout = 'planes=y,reach=2'\n\n"
+        "    def __init__(self):\n        super().__init__()\n        torch.manual_seed(0)\n"
+        "        self.head = torch.nn.Conv2d(1, 8, 3, padding=1)\n"
+        "        self.end = torch.nn.Conv2d(8, 1, 3, padding=1)\n\n"
+        "    def forward(self, planes):\n        return planes + 0.01 * self.end(torch.relu(self.head(planes)))\n"
+    )
+    options = ToolOptions(
+        qps=(32, 37),
+        configs=("ldb",),
+        networks=[f"{tmp_path / 'nets.py'}:Net"],
+        adapt=True,
+        adapt_steps=10,
+        n_threads=1,
+    )
+    run_tool_by_tool(clips[1:], tmp_path / "out", options, PROVENANCE, cache=cache)
+    (update,) = updates_of(tmp_path / "out")
+    assert (update.network, update.base, update.n_filter_bytes > 60) == ("Net", "nnc", True)
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    luma = {(row.weights, row.qp, row.picture): row.psnr_y_db for row in rows if row.network == "Net"}
+    gains = [value - luma["nnc", *place] for (weights, *place), value in luma.items() if weights == "adapted"]
+    assert np.mean(gains) > 0.005
+    assert len(gains) == 2 * len({row.picture for row in rows})
+
+
 def test_what_cannot_be_adapted_is_refused_before_anything_is_coded(
     clips: list[Source], networks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,7 +311,10 @@ def test_what_cannot_be_adapted_is_refused_before_anything_is_coded(
     )
     words = ["experiment", "tool-by-tool", "--sequences", str(clips[1].path), "--out", str(tmp_path / "out"), "--adapt"]
     for more, said in (
-        (["--networks", f"{tmp_path / 'nets.py'}:Net"], "Net: cannot be adapted to a sequence: its module is Net"),
+        (
+            ["--networks", f"{tmp_path / 'nets.py'}:Net"],
+            "Net: cannot be adapted to a sequence: layout planes=y,output=residual: output residual is nothing",
+        ),
         (["--networks", "inloop-postfilter", "--compress", "uniform8"], "inloop-postfilter: an update is for a coded"),
         (["--adapt-steps", "1"], "--adapt-steps: 1; must be 10 to"),
     ):

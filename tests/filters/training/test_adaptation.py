@@ -5,31 +5,41 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from vvc_nnr.coding.update import apply_update
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.bundled import HASH_NAME, name_by_hash, network_by_hash, network_path
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
+from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.training import adaptation
 from vvc_nnr.filters.training.adaptation import (
-    TAIL,
     AdaptationTask,
     AdaptOptions,
     Differences,
     LearningPicture,
+    TunedFilter,
     coded_levels,
-    free_tensors,
     plane_weights,
     tune,
 )
-from vvc_nnr.filters.training.adapted_stream import loss_per_bit, net_percent, rate_slopes
+from vvc_nnr.filters.training.adapted_stream import (
+    DB_PER_LOSS,
+    MeasuredPictures,
+    _with_best,
+    loss_per_bit,
+    net_percent,
+    rate_slopes,
+)
+from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT
 from vvc_nnr.filters.zoo import network_tensors
 
+TAIL = ("tail.weight", "tail.bias")
 OPTIONS = AdaptOptions(n_steps=20, batch_size=4)
 
 
@@ -64,7 +74,8 @@ def pictures(real_pictures):
 def a_task(network, pictures, names, units=1.0, *, rounded=False, lambda_rd=0.0):
     shapes = {name: value.shape for name, value in network.named_parameters() if name in names}
     differences = Differences(shapes, dict.fromkeys(names, units), rounded=rounded)
-    return AdaptationTask(network, pictures, differences, seed=0, chroma_weight=0.1, lambda_rd=lambda_rd), differences
+    tuned = TunedFilter.of(network)
+    return AdaptationTask(tuned, pictures, differences, seed=0, chroma_weight=0.1, lambda_rd=lambda_rd), differences
 
 
 def mean_loss(task, n=8):
@@ -81,13 +92,13 @@ def mean_loss(task, n=8):
     ],
 )
 def test_what_is_free(network, free, expected):
-    assert set(free_tensors(network, free)) == expected
+    assert set(TunedFilter.of(network).free_tensors(free)) == expected
 
 
 def test_all_is_free_and_nothing_is_refused(network):
-    assert free_tensors(network, ["all"]) == [name for name, _ in network.named_parameters()]
+    assert TunedFilter.of(network).free_tensors(["all"]) == [name for name, _ in network.named_parameters()]
     with pytest.raises(InputError, match="must be some of"):
-        free_tensors(network, ["head"])
+        TunedFilter.of(network).free_tensors(["head"])
     with pytest.raises(InputError, match="nothing is"):
         AdaptOptions(free=())
 
@@ -266,7 +277,7 @@ def test_a_budget_is_planned_once(network, pictures, tmp_path):
 
 
 def test_a_network_without_gains_says_so(pictures, tmp_path):
-    with pytest.raises(InputError, match="none of gains"):
+    with pytest.raises(InputError, match="no gains; it has biases, tail, all"):
         tune(InLoopFilter(4, 1), {}, pictures, AdaptOptions(free=("gains",)), 1e-5, tmp_path)
 
 
@@ -296,3 +307,123 @@ def test_bundled_networks_are_found_by_their_hash():
     assert network_by_hash(name) == path
     assert network_by_hash(name[:-1] + "_") is None
     assert network_by_hash("https://example.com/a.nnc") is None
+
+
+class Shuffled(torch.nn.Module):
+    """A network of the user's own: a plane of the QP, patches of one size, a last layer whose channels are phases."""
+
+    layout = "planes=y,qp=plane,qp-scale=63,patch=24,overlap=2"
+
+    def __init__(self, end=None):
+        super().__init__()
+        self.first = torch.nn.Conv2d(2, 6, 3, stride=2)
+        self.end = torch.nn.Conv2d(6, 4, 3, padding=1, bias=False)
+        self.last = end or torch.nn.Identity()
+
+    def forward(self, planes):
+        added = torch.nn.functional.pixel_shuffle(self.end(torch.relu(self.first(planes))), 2)
+        return self.last(planes[:, :1, 2:-2, 2:-2] + 0.1 * added[:, :, :20, :20])
+
+
+@pytest.fixture
+def luma(pictures):
+    return [replace(each, original=each.original[:1], decoded=each.decoded[:1]) for each in pictures]
+
+
+def test_the_last_layer_of_a_network_of_ones_own_is_solved(luma):
+    torch.manual_seed(0)
+    own = Shuffled().eval()
+    tuned = TunedFilter.of(own)
+    assert tuned.free_tensors(["biases", "tail"]) == ["first.bias", "end.weight"]
+    task, differences = a_task(own, luma, ["end.weight"])
+    parabola = task.tail_parabola(4)
+    before = mean_loss(task, 64)
+    assert parabola.loss == pytest.approx(before, rel=0.1)
+    solved = parabola.solved()
+    assert list(solved) == ["end.weight"]
+    flat = solved["end.weight"].double().flatten(1)
+    foretold = float(((parabola.matrix @ flat[:, :, None])[:, :, 0] * flat - 2 * parabola.wanted * flat).sum())
+    differences.start_from(solved)
+    assert mean_loss(task, 64) - before == pytest.approx(foretold, rel=0.15)
+    assert foretold < -0.1 * before
+
+
+@pytest.mark.parametrize("end", [torch.nn.Sigmoid(), torch.nn.AvgPool2d(3, 1, 1), torch.nn.Hardtanh(0.4, 0.6)])
+def test_what_is_no_parabola_of_the_last_layer_is_not_solved(luma, end):
+    task, _ = a_task(Shuffled(end).eval(), luma, ["end.weight"])
+    assert task.tail_parabola(4) is None
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_network_of_ones_own_is_tuned_without_being_solved(luma, tmp_path):
+    torch.manual_seed(0)
+    own = Shuffled(torch.nn.Hardtanh(0.4, 0.6)).eval()
+    before = mean_loss(a_task(own, luma, ["end.weight"])[0])
+    arrays = network_tensors(own)
+    made = tune(own, arrays, luma, replace(OPTIONS, n_steps=30), 1e-8, tmp_path)
+    after = copy.deepcopy(own)
+    after.load_state_dict({n: torch.from_numpy(v) for n, v in apply_update(arrays, made.data).arrays.items()})
+    assert mean_loss(a_task(after, luma, ["end.weight"])[0]) < before
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_last_layer_of_zeros_is_tuned(pictures, tmp_path):
+    """What comes before it does nothing at first: once its harm was taken for next to none, and the loss became NaN."""
+    torch.manual_seed(0)
+    flat = LadderFilter(4, 1).eval()
+    arrays = network_tensors(flat)
+    made = tune(flat, arrays, pictures, OPTIONS, 1e-6, tmp_path / "both")
+    assert all(np.isfinite(value).all() and np.abs(value).max() < 10 for value in made.tuned.values())
+    tuned = copy.deepcopy(flat)
+    tuned.load_state_dict({n: torch.from_numpy(v) for n, v in apply_update(arrays, made.data).arrays.items()})
+    losses = [mean_loss(a_task(each, pictures, ["tail.bias"])[0]) for each in (tuned, flat)]
+    assert losses[0] < losses[1] - 0.05
+    with pytest.raises(InputError, match=r"changes of head.bias change no sample.*free the last layer"):
+        tune(flat, arrays, pictures, replace(OPTIONS, free=("biases", "gains")), 1e-6, tmp_path / "biases")
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ("planes=yuv444", "planes yuv444 is nothing that an NNPFC message can say; must be yuv420-packed or y"),
+        ("planes=y,output=residual", "output residual is nothing"),
+        ("planes=y,range=code", "range code is nothing"),
+        ("planes=yuv420-packed,keep=y", "keep y is nothing"),
+    ],
+)
+def test_layouts_that_no_message_says_are_refused(layout, said):
+    own = Shuffled()
+    own.layout = layout
+    with pytest.raises(UnsupportedError, match=said):
+        TunedFilter.of(own)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_modules_that_fail_or_look_at_whole_pictures_are_refused():
+    own = Shuffled()
+    own.layout = "planes=y"
+    with pytest.raises(InputError, match=r"layout planes=y of Shuffled: gives the network \(1, 1, 64, 64\)"):
+        TunedFilter.of(own)
+    whole = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.InstanceNorm2d(1))
+    whole.layout = "planes=y"
+    with pytest.raises(InputError, match="output depends on the whole picture"):
+        TunedFilter.of(whole)
+    scripted = torch.jit.script(torch.nn.Conv2d(1, 1, 3, padding=1))
+    with pytest.raises(UnsupportedError, match="is scripted"):
+        TunedFilter.of(scripted, parse_layout("planes=y"))
+
+
+def test_what_decides_is_luma_or_yuv():
+    """By YUV a gain of chroma alone is worth bytes, and the loss is YUV's: a per cent of it is a per cent of each."""
+    assert AdaptOptions().learnt_chroma_weight == DEFAULT_CHROMA_WEIGHT
+    assert AdaptOptions(measure="yuv").learnt_chroma_weight == pytest.approx(1 / 6)
+    assert AdaptOptions(measure="yuv", chroma_weight=0.5).learnt_chroma_weight == 0.5
+    with pytest.raises(InputError, match="measure: 'chroma'; must be luma or yuv"):
+        AdaptOptions(measure="chroma")
+    assert loss_per_bit([1000], [0.2], 1 / 6, "yuv") == pytest.approx(1 / (8 * 1000 * 0.2 * DB_PER_LOSS))
+    assert loss_per_bit([1000], [0.2], 0.0, "luma") == pytest.approx(1 / (8 * 1000 * 0.2 * DB_PER_LOSS))
+    before, after = (MeasuredPictures((40.0, 40.0 + by, 40.0 + by), b"") for by in (0.0, 0.8))
+    data = {"nothing": b"", "base": bytes(10), "update": bytes(20)}
+    stream = SimpleNamespace(data=b"", output_order=[0])
+    sent = [_with_best(stream, (before, before, after), data, 0.2, 1000.0, each).sent for each in ("luma", "yuv")]
+    assert sent == ["nothing", "update"]

@@ -1,0 +1,305 @@
+"""An ONNX model as operations of torch, through which gradients go; the runtime that filters has none.
+
+Each operator of a plain convolutional filter is one entry of a table. What these compute is held against ONNX Runtime
+on a picture before anything is learnt through it, so that an operator that means something else in another version of
+ONNX is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vvc_nnr.errors import UnsupportedError, shown
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.model.onnx import import_onnx
+
+TOLERANCE = 1e-3
+"""How far from ONNX Runtime's an output may be, as a share of the largest one."""
+_Attributes: TypeAlias = Mapping[str, Any]
+_Inputs: TypeAlias = Sequence[Any]
+_Operator: TypeAlias = Callable[[_Inputs, _Attributes], Any]
+_MOST_NAMED = 3
+
+
+class DifferentiableOnnx(OnnxNetwork):
+    """The same network, its weights under the same names, computed by torch.
+
+    Args:
+        network: The network; its weights are copied.
+
+    Raises:
+        UnsupportedError: If its graph has an operator that is not known here, which the error names.
+    """
+
+    def __init__(self, network: OnnxNetwork) -> None:
+        own = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+        super().__init__(network.graph, {**network._fixed, **own})
+        graph = import_onnx().load_from_string(self.model()).graph
+        to_array = import_onnx().numpy_helper.to_array
+        unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys() - {"Constant"})
+        if unknown:
+            named = ", ".join(shown(each, 40) for each in unknown[:_MOST_NAMED])
+            raise UnsupportedError(
+                f"no gradients go through the operator{'s' if len(unknown) > 1 else ''} {named} of this ONNX model; "
+                f"known are {', '.join(sorted(OPERATORS))}"
+            )
+        names = {name for name, _ in self.named_parameters()}
+        kept = [each for each in graph.initializer if each.name not in names]
+        self._constants = {each.name: torch.from_numpy(np.array(to_array(each))) for each in kept}
+        self._nodes = []
+        for node in graph.node:
+            attributes = {each.name: import_onnx().helper.get_attribute_value(each) for each in node.attribute}
+            if node.op_type != "Constant":
+                self._nodes.append((node.op_type, tuple(node.input), tuple(node.output), attributes))
+            elif node.output[0] not in names:
+                self._constants[node.output[0]] = _constant(attributes, to_array)
+        initial = {each.name for each in graph.initializer}
+        self._inputs = [each.name for each in graph.input if each.name not in initial]
+        self._output = graph.output[0].name
+        self._axes = [len(each.shape) for each in self._runtime().get_inputs()]  # asked for once: weights change
+        self._is_one_by_one = self.batch_size is not None
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """What the graph gives first, for its inputs in order, with gradients."""
+        if not self._is_one_by_one:
+            return self._of_batch(*inputs)
+        return torch.cat(
+            [self._of_batch(*(each[place : place + 1] for each in inputs)) for place in range(len(inputs[0]))]
+        )
+
+    def _of_batch(self, *inputs: Tensor) -> Tensor:
+        values: dict[str, Any] = {"": None, **self._constants, **dict(self.named_parameters())}
+        for name, value, n_axes in zip(self._inputs, inputs, self._axes, strict=True):
+            values[name] = value if value.ndim > 1 else value.reshape([-1] + [1] * (n_axes - 1))
+        for operator, names, outputs, attributes in self._nodes:
+            made = OPERATORS[operator]([values[name] for name in names], attributes)
+            several = made if isinstance(made, tuple) else (made,)
+            values.update(zip(outputs, several, strict=False))
+        return cast(Tensor, values[self._output])
+
+
+def differentiable(network: nn.Module, *inputs: Tensor) -> nn.Module:
+    """The network itself; of an ONNX model one that gradients go through, held against ONNX Runtime.
+
+    Args:
+        network: The network.
+        inputs: What it is run on for that.
+
+    Raises:
+        UnsupportedError: If there is none, or it gives something else.
+    """
+    if not isinstance(network, OnnxNetwork):
+        return network
+    found = DifferentiableOnnx(network).eval()
+    expected = network(*inputs)
+    try:
+        with torch.no_grad():
+            given = found(*inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        raise UnsupportedError(
+            f"torch does not run the operators of this ONNX model: {' '.join(str(error).split())[:160]}"
+        ) from error
+    limit = TOLERANCE * float(expected.abs().max())
+    if given.shape != expected.shape or not float((given - expected).abs().max()) <= limit:
+        raise UnsupportedError("the operators of this ONNX model give other samples in torch than in ONNX Runtime")
+    return found
+
+
+def _constant(attributes: _Attributes, to_array: Callable[[Any], Any]) -> Tensor:
+    (value,) = attributes.values()
+    return torch.from_numpy(np.array(to_array(value) if hasattr(value, "dims") else value))
+
+
+def _ints(value: Tensor | Sequence[int] | None) -> list[int]:
+    return [] if value is None else [int(each) for each in value]
+
+
+def _given(inputs: _Inputs, place: int) -> Any:
+    return inputs[place] if len(inputs) > place else None
+
+
+def _sides(attributes: _Attributes, n_axes: int) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations and pads (begins, then ends) of a convolution or pooling."""
+    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise ValueError(f"auto_pad {attributes['auto_pad']!r}")
+    strides, dilations = (_ints(attributes.get(name)) or [1] * n_axes for name in ("strides", "dilations"))
+    return strides, dilations, _ints(attributes.get("pads")) or [0] * 2 * n_axes
+
+
+def _conv(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    picture, weight = inputs[:2]
+    strides, dilations, pads = _sides(attributes, weight.ndim - 2)
+    half = len(pads) // 2
+    if pads[:half] != pads[half:]:
+        picture, pads = functional.pad(picture, _torch_pads(pads)), [0] * len(pads)
+    run = {3: functional.conv1d, 4: functional.conv2d}[weight.ndim]
+    return run(picture, weight, _given(inputs, 2), strides, pads[:half], dilations, int(attributes.get("group", 1)))
+
+
+def _conv_transpose(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    strides, dilations, pads = _sides(attributes, 2)
+    if pads[:2] != pads[2:] or "output_shape" in attributes:
+        raise ValueError("ConvTranspose with pads that differ, or an output_shape")
+    more, group = _ints(attributes.get("output_padding")) or [0, 0], int(attributes.get("group", 1))
+    picture, weight = inputs[:2]
+    return functional.conv_transpose2d(picture, weight, _given(inputs, 2), strides, pads[:2], more, group, dilations)
+
+
+def _torch_pads(pads: Sequence[int]) -> list[int]:
+    """Pads of the last axis first, as torch has them."""
+    half = len(pads) // 2
+    return [each for axis in reversed(range(half)) for each in (pads[axis], pads[half + axis])]
+
+
+def _pad(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    pads = _ints(inputs[1] if len(inputs) > 1 else attributes["pads"])
+    mode = {b"constant": "constant", b"reflect": "reflect", b"edge": "replicate"}[attributes.get("mode", b"constant")]
+    if _given(inputs, 3) is not None:
+        axes, n_axes = [axis % inputs[0].ndim for axis in _ints(inputs[3])], inputs[0].ndim
+        every = [0] * (2 * n_axes)
+        for place, axis in enumerate(axes):
+            every[axis], every[n_axes + axis] = pads[place], pads[len(axes) + place]
+        pads = every
+    if mode == "constant":
+        value = _given(inputs, 2)
+        filling = float(attributes.get("value", 0.0)) if value is None else float(value)
+        return functional.pad(inputs[0], _torch_pads(pads), value=filling)
+    half = len(pads) // 2
+    if any(pads[:2]) or any(pads[half : half + 2]):
+        raise ValueError("Pad of other axes than rows and columns")
+    return functional.pad(inputs[0], _torch_pads([*pads[2:half], *pads[half + 2 :]]), mode=mode)
+
+
+def _slice(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    found = inputs[0]
+    starts = _ints(_given(inputs, 1)) or _ints(attributes.get("starts"))
+    ends = _ints(_given(inputs, 2)) or _ints(attributes.get("ends"))
+    axes = _ints(_given(inputs, 3)) or _ints(attributes.get("axes")) or list(range(len(starts)))
+    steps = _ints(_given(inputs, 4)) or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 1:
+            raise ValueError("Slice with a step below 1")
+        places = [slice(None)] * found.ndim
+        places[axis] = slice(start, end, step)
+        found = found[tuple(places)]
+    return cast(Tensor, found)
+
+
+def _split(inputs: _Inputs, attributes: _Attributes) -> tuple[Tensor, ...]:
+    axis = int(attributes.get("axis", 0))
+    sizes = _ints(_given(inputs, 1)) or _ints(attributes.get("split"))
+    if not sizes:
+        n = int(attributes["num_outputs"])
+        return torch.chunk(inputs[0], n, axis)
+    return torch.split(inputs[0], sizes, axis)
+
+
+def _reshape(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    before, wanted = inputs[0], _ints(inputs[1])
+    return cast(Tensor, before.reshape([before.shape[axis] if side == 0 else side for axis, side in enumerate(wanted)]))
+
+
+def _depth_to_space(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    block = int(attributes["blocksize"])
+    if attributes.get("mode", b"DCR") == b"CRD":
+        return functional.pixel_shuffle(inputs[0], block)
+    n, channels, height, width = inputs[0].shape
+    parts = inputs[0].reshape(n, block, block, channels // block**2, height, width).permute(0, 3, 4, 1, 5, 2)
+    return cast(Tensor, parts.reshape(n, channels // block**2, height * block, width * block))
+
+
+def _space_to_depth(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    block = int(attributes["blocksize"])
+    n, channels, height, width = inputs[0].shape
+    parts = inputs[0].reshape(n, channels, height // block, block, width // block, block).permute(0, 3, 5, 1, 2, 4)
+    return cast(Tensor, parts.reshape(n, channels * block**2, height // block, width // block))
+
+
+def _batch_norm(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    picture, scale, shift, mean, variance = inputs[:5]
+    return functional.batch_norm(picture, mean, variance, scale, shift, eps=float(attributes.get("epsilon", 1e-5)))
+
+
+def _clip(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    low, high = (_given(inputs, place) for place in (1, 2))
+    low, high = (attributes.get(name, bound) for name, bound in (("min", low), ("max", high)))
+    return torch.clamp(inputs[0], -math.inf if low is None else float(low), math.inf if high is None else float(high))
+
+
+def _prelu(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    return torch.where(inputs[0] >= 0, inputs[0], inputs[0] * inputs[1])
+
+
+def _gemm(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    first, second = (
+        each.T if int(attributes.get(name, 0)) else each
+        for each, name in zip(inputs[:2], ("transA", "transB"), strict=True)
+    )
+    product = float(attributes.get("alpha", 1.0)) * (first @ second)
+    third = _given(inputs, 2)
+    return cast(Tensor, product if third is None else product + float(attributes.get("beta", 1.0)) * third)
+
+
+def _reduce_mean(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    axes = _ints(_given(inputs, 1)) or _ints(attributes.get("axes")) or list(range(inputs[0].ndim))
+    return cast(Tensor, inputs[0].mean(dim=axes, keepdim=bool(attributes.get("keepdims", 1))))
+
+
+def _unsqueeze(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    found = inputs[0]
+    for axis in sorted(_ints(_given(inputs, 1)) or _ints(attributes.get("axes"))):
+        found = found.unsqueeze(axis)
+    return cast(Tensor, found)
+
+
+def _hard_sigmoid(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    slope, offset = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
+    return (slope * inputs[0] + offset).clamp(0, 1)  # type: ignore[no-any-return]
+
+
+OPERATORS: Mapping[str, _Operator] = {
+    "Add": lambda given, _: given[0] + given[1],
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
+    "Concat": lambda given, how: torch.cat(list(given), dim=int(how["axis"])),
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "DepthToSpace": _depth_to_space,
+    "Div": lambda given, _: given[0] / given[1],
+    "Elu": lambda given, how: functional.elu(given[0], float(how.get("alpha", 1.0))),
+    "Erf": lambda given, _: torch.erf(given[0]),
+    "Exp": lambda given, _: torch.exp(given[0]),
+    "Gelu": lambda given, how: functional.gelu(given[0], approximate=how.get("approximate", b"none").decode()),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda given, _: given[0].mean(dim=(2, 3), keepdim=True),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda given, _: functional.hardswish(given[0]),
+    "Identity": lambda given, _: given[0],
+    "LeakyRelu": lambda given, how: functional.leaky_relu(given[0], float(how.get("alpha", 0.01))),
+    "MatMul": lambda given, _: given[0] @ given[1],
+    "Mul": lambda given, _: given[0] * given[1],
+    "Neg": lambda given, _: -given[0],
+    "PRelu": _prelu,
+    "Pad": _pad,
+    "ReduceMean": _reduce_mean,
+    "Relu": lambda given, _: torch.relu(given[0]),
+    "Reshape": _reshape,
+    "Sigmoid": lambda given, _: torch.sigmoid(given[0]),
+    "Slice": _slice,
+    "Softplus": lambda given, _: functional.softplus(given[0]),
+    "SpaceToDepth": _space_to_depth,
+    "Split": _split,
+    "Sqrt": lambda given, _: torch.sqrt(given[0]),
+    "Sub": lambda given, _: given[0] - given[1],
+    "Tanh": lambda given, _: torch.tanh(given[0]),
+    "Transpose": lambda given, how: given[0].permute(_ints(how["perm"])),
+    "Unsqueeze": _unsqueeze,
+}
+"""What each operator computes, of its inputs and attributes."""
