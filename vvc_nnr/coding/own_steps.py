@@ -195,19 +195,24 @@ def _offsets_db(
     """What is added to the SNR of each tensor for its kind and its place in the network, in the order of `rules`.
 
     Floats beside a quantised network's own weights do not tell their places. Weights of recurrent layers keep the SNR
-    of what makes the new state.
+    of what makes the new state; those of the state get no finer step than those of the layer's input, and are no last
+    layer.
     """
-    found = dict.fromkeys(vectors, VECTOR_DB)
-    if n_quantised > sum(spread.n_values for spread in weights.values()):
-        return found | {name: spread.candidate_db for name, spread in weights.items()}
+    found = dict.fromkeys(vectors, VECTOR_DB) | {name: spread.candidate_db for name, spread in weights.items()}
     places = {name: place for place, name in enumerate(rules)}
     ordered = sorted(weights, key=lambda name: places.get(name, 0))
-    last = max(1, len(ordered) - 1)
-    found |= {
-        name: EARLY_DB * (1 - 2 * place / last) + weights[name].candidate_db for place, name in enumerate(ordered)
-    }
-    if len(ordered) > 1:
-        found[ordered[-1]] += LAST_DB
+    candidates = {name: rules[name].candidate for name in ordered if name in rules}
+    of_state = {name: told.input_weight for name, told in candidates.items() if told and told.input_weight in weights}
+    if n_quantised <= sum(spread.n_values for spread in weights.values()):
+        last = max(1, len(ordered) - 1)
+        for place, name in enumerate(ordered):
+            found[name] += EARLY_DB * (1 - 2 * place / last)
+        if len(ordered) > 1:
+            found[next(name for name in reversed(ordered) if name not in of_state)] += LAST_DB
+    for name, other in of_state.items():
+        own, of_input = weights[name], weights[other]
+        same_step_db = 20 * math.log10(own.rms / of_input.rms) + 10 * math.log10(own.n_values / of_input.n_values)
+        found[name] = min(found[name], found[other] + same_step_db)
     return found
 
 
