@@ -28,7 +28,7 @@ from vvc_nnr.coding.own_steps import (
     warn_of_outliers,
     warn_of_weak,
 )
-from vvc_nnr.coding.reference_size import held_share, reference_bytes
+from vvc_nnr.coding.reference_size import held_share, is_small, reference_bytes
 from vvc_nnr.coding.tensor_encoder import (
     RAW_UNIT_BYTES,
     USUAL_UNARY_LENGTH_MINUS1,
@@ -112,7 +112,7 @@ def code_network(
         def job(place: int) -> TensorJob:
             return with_own_step(jobs[names[place]], steps)
 
-        report = None if share and known else progress  # a small network's other candidates take no time
+        report = None if share and known else progress  # of other candidates few tensors are coded anew
         units = encode_changed(job, names, steps, known, shapes, options, report)
         if len(names) == 1:
             units = [as_raw_floats(job(0), tensor, options) for tensor in units]
@@ -132,7 +132,8 @@ def code_network(
         return code_by_spread(own, rules, options, coded, size_bytes)
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
     texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
-    held = Held(reference_bytes(own, graph.model if graph else None) + texts, share)
+    n_reference = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads))
+    held = Held(n_reference + texts, share, is_small(own))
     return code_by_spread(own, rules, options, coded, size_bytes, held)
 
 

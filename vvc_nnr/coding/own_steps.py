@@ -56,8 +56,9 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 # Weights that take so much more or less than samples tell, as runs of zeros do: then coding tells what the reference
 # software's steps take, of which the default has another share, and what its own do, at so many more qualities.
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
-# Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
-MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.4
+# All but very large networks are held against that software's whole file; what is tried, also of small ones, and how
+# little the tensors of these may take.
+MAX_HELD_CORRECTIONS, MAX_SMALL_CORRECTIONS, HELD_FULL_SHARE, HELD_AIM, SMALL_SHARE = 3, 8, 0.997, 0.9985, 0.4
 # One that loses nothing at all may take so much of it.
 EXACT_SHARE = 1.25
 # Large levels take that software less.
@@ -269,15 +270,17 @@ class CodedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The file of a small network by the reference software, which the default is to take.
+    """The file of a network by the reference software, which the default is to take.
 
     Attributes:
         n_bytes: Its size.
         share: 1: the default takes that, 0: what its tensors take, in between in proportion.
+        is_small: Whether it may take more where its tensors would lose too much else.
     """
 
     n_bytes: int
     share: float
+    is_small: bool
 
 
 def warn_of_weak(weak_db: Mapping[str, float]) -> None:
@@ -333,7 +336,7 @@ def code_by_spread(
         options: What is asked for.
         coded: The network with some steps.
         size_bytes: What the tensors that have steps take together, with other options.
-        held: The file of a small network by the reference software; None: the default goes by what its tensors take.
+        held: The file of the network by the reference software; None: the default goes by what its tensors take.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
@@ -346,8 +349,8 @@ def code_by_spread(
         by_default = None
         if held is None or held.share < 1:
             by_default = _code_by_default(spreads, options, coded, size_bytes)
-        small = _code_small(spreads, options, coded, held, by_default) if held and spreads.all else None
-        return small or by_default or _code_by_default(spreads, options, coded, size_bytes)
+        by_file = _code_held(spreads, options, coded, held, by_default) if held and spreads.all else None
+        return by_file or by_default or _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
@@ -391,18 +394,19 @@ def _code_by_default(
     return best
 
 
-def _code_small(
+def _code_held(
     spreads: Spreads,
     options: CompressOptions,
     coded: Callable[[OwnSteps], CodedNetwork],
     held: Held,
     as_large: CodedNetwork | None,
 ) -> CodedNetwork | None:
-    """A small network in a file that is about as large as the reference software's, and no larger.
+    """A network in a file that is about as large as the reference software's, and no larger.
 
-    Where that cannot be, its tensors keep SMALL_SHARE of what they take by default. None where other tensors, which are
-    exact, take more than those that have steps, and where that file would be no good to a tensor: what these may take
-    does not follow from it. `as_large` is the network as one that is not held; None: the share is 1.
+    Where that cannot be, the tensors of a small one keep SMALL_SHARE of what they take by default; a larger one has no
+    such file (None). None too where other tensors, which are exact, take more than those that have steps, and where
+    that file would be no good to a tensor: what these may take does not follow from it. `as_large` is the network as
+    one that is not held; None: the share is 1.
     """
     steps = default_steps(spreads, options)
     found = by_default = coded(steps)
@@ -421,16 +425,17 @@ def _code_small(
         return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
     least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
-    for _ in range(MAX_SMALL_CORRECTIONS):
-        if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
+    for _ in range(MAX_SMALL_CORRECTIONS if held.is_small else MAX_HELD_CORRECTIONS):
+        if HELD_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
             break
-        budget_bits *= SMALL_AIM * (limit_bytes - beside) / own_bytes(found)
+        budget_bits *= HELD_AIM * (limit_bytes - beside) / own_bytes(found)
         before, steps = steps, _steps_within(budget_bits, spreads, options, least_db)
         if steps.qps == before.qps:
             break
         found = coded(steps)
         best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
-    return best if best.weak_db.keys() <= by_default.weak_db.keys() else None
+    is_good = best.weak_db.keys() <= by_default.weak_db.keys() and (held.is_small or len(best.data) <= limit_bytes)
+    return best if is_good else None
 
 
 def _within(n_bytes: int, limit_bytes: float) -> float:
