@@ -424,7 +424,7 @@ def _code_held(
     if found.exact >= spreads.all.keys() and len(found.data) <= EXACT_SHARE * limit_bytes:
         return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
-    least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
+    least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density) if held.is_small else None
     for _ in range(MAX_SMALL_CORRECTIONS if held.is_small else MAX_HELD_CORRECTIONS):
         if HELD_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
             break
