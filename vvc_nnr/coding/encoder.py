@@ -28,7 +28,7 @@ from vvc_nnr.coding.own_steps import (
     measured_spreads,
     warn_of,
 )
-from vvc_nnr.coding.reference_size import held_share, reference_bytes
+from vvc_nnr.coding.reference_size import held_share, is_small, reference_bytes
 from vvc_nnr.coding.tensor_encoder import (
     RAW_UNIT_BYTES,
     USUAL_UNARY_LENGTH_MINUS1,
@@ -122,7 +122,7 @@ def code_network(
         def job(place: int) -> TensorJob:
             return with_own_step(jobs[names[place]], steps)
 
-        report = None if share and known else progress  # a small network's other candidates take no time
+        report = None if share and known else progress  # of other candidates few tensors are coded anew
         units = encode_changed(job, names, steps, known, shapes, options, report)
         data = write_network(shapes, units, mps, metadata=metadata, ties=ties, graph=graph)
         if len(names) == 1 and (alone := as_values(job(0), units[0], options, len(data))):
@@ -147,8 +147,8 @@ def code_network(
         return code_by_spread(own, rules, options, coded, size_bytes)
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
     texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
-    most = reference_bytes(own, graph.model if graph else None) + texts
-    held = Held(min(most, plain_bytes() or most), share)
+    most = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads)) + texts
+    held = Held(min(most, plain_bytes() or most), share, is_small(own))
     return code_by_spread(own, rules, options, coded, size_bytes, held)
 
 

@@ -56,8 +56,9 @@ BUDGET_SHARE, LOW_BUDGET_SHARE, LOW_BITS = 0.992, 0.962, 3.3
 # Weights that take so much more or less than samples tell, as runs of zeros do: then coding tells what the reference
 # software's steps take, of which the default has another share, and what its own do, at so many more qualities.
 ESTIMATE_TOLERANCE, CODED_BUDGET_SHARE, MAX_CORRECTIONS, FULL_SHARE = 0.03, 0.99, 3, 0.99
-# Small networks are held against that software's whole file; what is tried, and how little their tensors may take.
-MAX_SMALL_CORRECTIONS, SMALL_FULL_SHARE, SMALL_AIM, SMALL_SHARE = 8, 0.99, 0.996, 0.4
+# All but very large networks are held against that software's whole file; what is tried, also of small ones, and how
+# little the tensors of these may take.
+MAX_HELD_CORRECTIONS, MAX_SMALL_CORRECTIONS, HELD_FULL_SHARE, HELD_AIM, SMALL_SHARE = 3, 8, 0.997, 0.9985, 0.4
 # One that loses nothing at all may take so much of it.
 EXACT_SHARE = 1.25
 # Large levels take that software less.
@@ -195,19 +196,24 @@ def _offsets_db(
     """What is added to the SNR of each tensor for its kind and its place in the network, in the order of `rules`.
 
     Floats beside a quantised network's own weights do not tell their places. Weights of recurrent layers keep the SNR
-    of what makes the new state.
+    of what makes the new state; those of the state get no finer step than those of the layer's input, and are no last
+    layer.
     """
-    found = dict.fromkeys(vectors, VECTOR_DB)
-    if n_quantised > sum(spread.n_values for spread in weights.values()):
-        return found | {name: spread.candidate_db for name, spread in weights.items()}
+    found = dict.fromkeys(vectors, VECTOR_DB) | {name: spread.candidate_db for name, spread in weights.items()}
     places = {name: place for place, name in enumerate(rules)}
     ordered = sorted(weights, key=lambda name: places.get(name, 0))
-    last = max(1, len(ordered) - 1)
-    found |= {
-        name: EARLY_DB * (1 - 2 * place / last) + weights[name].candidate_db for place, name in enumerate(ordered)
-    }
-    if len(ordered) > 1:
-        found[ordered[-1]] += LAST_DB
+    candidates = {name: rules[name].candidate for name in ordered if name in rules}
+    of_state = {name: told.input_weight for name, told in candidates.items() if told and told.input_weight in weights}
+    if n_quantised <= sum(spread.n_values for spread in weights.values()):
+        last = max(1, len(ordered) - 1)
+        for place, name in enumerate(ordered):
+            found[name] += EARLY_DB * (1 - 2 * place / last)
+        if len(ordered) > 1:
+            found[next(name for name in reversed(ordered) if name not in of_state)] += LAST_DB
+    for name, other in of_state.items():
+        own, of_input = weights[name], weights[other]
+        same_step_db = 20 * math.log10(own.rms / of_input.rms) + 10 * math.log10(own.n_values / of_input.n_values)
+        found[name] = min(found[name], found[other] + same_step_db)
     return found
 
 
@@ -271,15 +277,17 @@ class CodedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The file of a small network by the reference software, which the default is to take.
+    """The file of a network by the reference software, which the default is to take.
 
     Attributes:
         n_bytes: Its size.
         share: 1: the default takes that, 0: what its tensors take, in between in proportion.
+        is_small: Whether it may take more where its tensors would lose too much else.
     """
 
     n_bytes: int
     share: float
+    is_small: bool
 
 
 def warn_of(coded: CodedNetwork) -> None:
@@ -348,7 +356,7 @@ def code_by_spread(
         options: What is asked for.
         coded: The network with some steps.
         size_bytes: What the tensors that have steps take together, with other options.
-        held: The file of a small network by the reference software; None: the default goes by what its tensors take.
+        held: The file of the network by the reference software; None: the default goes by what its tensors take.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
@@ -361,8 +369,8 @@ def code_by_spread(
         by_default = None
         if held is None or held.share < 1:
             by_default = _code_by_default(spreads, options, coded, size_bytes)
-        small = _code_small(spreads, options, coded, held, by_default) if held and spreads.all else None
-        return small or by_default or _code_by_default(spreads, options, coded, size_bytes)
+        by_file = _code_held(spreads, options, coded, held, by_default) if held and spreads.all else None
+        return by_file or by_default or _code_by_default(spreads, options, coded, size_bytes)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )
@@ -406,18 +414,19 @@ def _code_by_default(
     return best
 
 
-def _code_small(
+def _code_held(
     spreads: Spreads,
     options: CompressOptions,
     coded: Callable[[OwnSteps], CodedNetwork],
     held: Held,
     as_large: CodedNetwork | None,
 ) -> CodedNetwork | None:
-    """A small network in a file that is about as large as the reference software's, and no larger.
+    """A network in a file that is about as large as the reference software's, and no larger.
 
-    Where that cannot be, its tensors keep SMALL_SHARE of what they take by default. None where other tensors, which are
-    exact, take more than those that have steps, and where that file would be no good to a tensor: what these may take
-    does not follow from it. `as_large` is the network as one that is not held; None: the share is 1.
+    Where that cannot be, the tensors of a small one keep SMALL_SHARE of what they take by default; a larger one has no
+    such file (None). None too where other tensors, which are exact, take more than those that have steps, and where
+    that file would be no good to a tensor: what these may take does not follow from it. `as_large` is the network as
+    one that is not held; None: the share is 1.
     """
     steps = default_steps(spreads, options)
     found = by_default = coded(steps)
@@ -435,17 +444,18 @@ def _code_small(
     if found.exact >= spreads.all.keys() and len(found.data) <= EXACT_SHARE * limit_bytes:
         return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
-    least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density)
-    for _ in range(MAX_SMALL_CORRECTIONS):
-        if SMALL_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
+    least_db = spreads.least_db_within(_budget_bits(spreads), options.qp_density) if held.is_small else None
+    for _ in range(MAX_SMALL_CORRECTIONS if held.is_small else MAX_HELD_CORRECTIONS):
+        if HELD_FULL_SHARE * limit_bytes <= len(best.data) <= limit_bytes:
             break
-        budget_bits *= SMALL_AIM * (limit_bytes - beside) / own_bytes(found)
+        budget_bits *= HELD_AIM * (limit_bytes - beside) / own_bytes(found)
         before, steps = steps, _steps_within(budget_bits, spreads, options, least_db)
         if steps.qps == before.qps:
             break
         found = coded(steps)
         best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
-    return best if best.weak_db.keys() <= by_default.weak_db.keys() else None
+    is_good = best.weak_db.keys() <= by_default.weak_db.keys() and (held.is_small or len(best.data) <= limit_bytes)
+    return best if is_good else None
 
 
 def _within(n_bytes: int, limit_bytes: float) -> float:

@@ -20,6 +20,8 @@ from vvc_nnr.roles.roles import Role, TensorRole
 
 _NORM = (None, Role.NORM_SCALE, Role.NORM_SHIFT)
 _RECURRENT = (None, Role.WEIGHT, Role.WEIGHT, Role.BIAS)
+# Places of the two weights among those inputs.
+_OF_INPUT, _OF_STATE = 1, 2
 _CONV = (None, Role.WEIGHT, Role.BIAS)
 _SCALE = Role.QUANTISATION_SCALE
 # Two quantised tensors with their scales and zero points, then those of the result.
@@ -188,8 +190,13 @@ def operator_roles(
     """
     walk = _Walk(arrays, keys, model.functions)
     uses: dict[str, TensorRole] = {}
+    layer, input_weight = None, ""
     for node, place, carried in walk.graph(model.graph, MAIN_GRAPH, {}):
         use = _use(node, place, carried, arrays)
+        if use.candidate and place == _OF_INPUT:
+            layer, input_weight = node, carried.name
+        elif use.candidate and place == _OF_STATE and layer is node:
+            use = replace(use, candidate=replace(use.candidate, input_weight=input_weight))
         if carried.name not in uses or use.role in (Role.VARIANCE, Role.DIVISOR):
             uses[carried.name] = use
     return {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.coding.reference_size import HELD_VALUES, held_share, reference_bytes
+from vvc_nnr.coding.reference_size import HELD_VALUES, held_share, is_small, reference_bytes
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import encode_indices
 from vvc_nnr.compress import compress, decompress, inspect
@@ -64,24 +64,39 @@ def test_what_options_ask_for_is_not_held_against_that_size() -> None:
     assert len(compress(arrays, quality=60)) > reference_bytes(arrays, None)
 
 
-def test_only_small_networks_are_coded_more_than_once() -> None:
-    shares = [
-        held_share({"w": np.zeros(n // 4, np.float32)}) for n in range(HELD_VALUES, 10 * HELD_VALUES, HELD_VALUES)
-    ]
+def test_very_large_networks_are_not_held_against_that_size() -> None:
+    one = np.zeros(1, np.float32)
+    shares = [held_share({"w": np.broadcast_to(one, n * HELD_VALUES // 4)}) for n in range(1, 10)]
     assert shares == [1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
 
 
-def test_sizes_have_no_step_where_networks_cease_to_be_small() -> None:
-    """At one value more than a small network has, the file is as large as at one value less."""
+@pytest.mark.parametrize("scale", [0.03, 0.3])
+def test_larger_networks_use_that_size_up(scale: float) -> None:
+    rng = np.random.default_rng(4)
+    arrays = {f"{n}.weight": rng.laplace(0, scale, (10 * n, 400)).astype(np.float32) for n in range(1, 13)}
+    arrays |= {f"{n}.bias": rng.normal(0, scale, 10 * n).astype(np.float32) for n in range(1, 13)}
+    assert not is_small(arrays)
+    assert 0.994 < len(compress(arrays)) / reference_bytes(arrays, None) <= 1
+
+
+def test_the_size_is_the_same_by_any_number_of_threads() -> None:
+    arrays = network(6, 200, 0.05)
+    assert reference_bytes(arrays, b"graph", n_threads=3) == reference_bytes(arrays, b"graph")
+
+
+def test_sizes_have_no_step_where_networks_cease_to_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At one value more than a held network has, the file is as large as at one value less."""
+    n_held = 1 << 17
+    monkeypatch.setattr("vvc_nnr.coding.reference_size.HELD_VALUES", n_held)
     rng = np.random.default_rng(3)
-    n_rows = HELD_VALUES // 2 // 64 - 1
+    n_rows = n_held // 2 // 64 - 1
     arrays = {
         f"{name}.{kind}": (rng.laplace(0, 0.05, shape)).astype(np.float32)
         for name in "ab"
         for kind, shape in (("weight", (n_rows, 64)), ("bias", (64,)))
     }
     last = {f"rest.{kind}": rng.laplace(0, 0.05, n).astype(np.float32) for kind, n in (("weight", 1),)}
-    assert sum(map(np.size, arrays.values())) == HELD_VALUES
+    assert sum(map(np.size, arrays.values())) == n_held
     data, more = compress(arrays), compress(arrays | last)
     assert abs(len(more) / len(data) - 1) < 0.002
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vvc_nnr.compress import compress, decompress
+from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.model.onnx import take_apart
 from vvc_nnr.quantize.quality import MAX_LESS_DB, less_spread_db, snr_db
 from vvc_nnr.roles.gates import Candidate, candidate_of_operator, candidates_by_name
@@ -65,7 +65,8 @@ def test_without_its_candidate_an_operator_has_no_new_state(op_type: str, n_part
         model = recurrent_model(op_type, n_parts, place).SerializeToString()
         runner = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         (output,) = runner.run(["y"], {"x": np.ones((4, 2, N_INPUTS), np.float32)})
-        assert (not output.any()) == (roles["w"].candidate == roles["r"].candidate == Candidate(1, n_parts, place))
+        assert (not output.any()) == (roles["w"].candidate == Candidate(1, n_parts, place))
+        assert (not output.any()) == (roles["r"].candidate == Candidate(1, n_parts, place, "w"))
 
 
 def test_candidates_are_of_whole_recurrent_layers_only() -> None:
@@ -73,7 +74,8 @@ def test_candidates_are_of_whole_recurrent_layers_only() -> None:
     assert candidates_by_name({"rnn.weight_ih_l0": (20, 6)}) == {}
     assert candidates_by_name({"lstm.weight_ih_l0": (20, 6), "lstm.weight_hh_l0": (20, 3)}) == {}
     keras = {"a/lstm_cell/kernel:0": (6, 20), "a/lstm_cell/recurrent_kernel:0": (5, 20), "a/dense/kernel:0": (5, 20)}
-    assert candidates_by_name(keras) == dict.fromkeys(list(keras)[:2], Candidate(1, 4, 2))
+    kernel, recurrent = list(keras)[:2]
+    assert candidates_by_name(keras) == {kernel: Candidate(1, 4, 2), recurrent: Candidate(1, 4, 2, kernel)}
     assert candidate_of_operator("RNN", (1, 5, 6)) is None
     assert candidate_of_operator("GRU", (1, 10, 6)) is None
 
@@ -96,3 +98,28 @@ def test_a_small_candidate_keeps_its_quality() -> None:
     decoded = decompress(compress(network, quality=25))
     candidates_db = [snr_db(network[name][128:], decoded[name][128:]) for name in list(network)[:2]]
     assert candidates_db[0] > candidates_db[1] - 1.5
+
+
+def test_weights_of_the_state_have_no_finer_step_than_those_of_the_input_and_are_no_last_layer() -> None:
+    rng = np.random.default_rng(5)
+    network = {
+        "first.weight": rng.normal(0, 0.1, (256, 64)).astype(np.float32),
+        "gru.weight_ih_l0": rng.normal(0, 0.1, (96, 256)).astype(np.float32),
+        "gru.weight_hh_l0": rng.normal(0, 0.02, (96, 32)).astype(np.float32),
+    }
+    steps = {tensor.name: tensor.step for tensor in inspect(compress(network, quality=25)).tensors}
+    assert steps["gru.weight_hh_l0"] == steps["gru.weight_ih_l0"] < steps["first.weight"]
+    changed = network | {"gru.weight_hh_l0": 50 * network["gru.weight_hh_l0"]}
+    steps = {tensor.name: tensor.step for tensor in inspect(compress(changed, quality=25)).tensors}
+    assert steps["gru.weight_hh_l0"] > steps["gru.weight_ih_l0"]
+
+
+def test_weights_of_the_state_keep_what_each_tensor_does() -> None:
+    rng = np.random.default_rng(6)
+    network = {
+        "gru.weight_ih_l0": rng.normal(0, 1, (96, 32)).astype(np.float32),
+        "gru.weight_hh_l0": rng.normal(0, 0.001, (96, 32)).astype(np.float32),
+        "out.weight": rng.normal(0, 0.1, (32, 32)).astype(np.float32),
+    }
+    name = "gru.weight_hh_l0"
+    assert snr_db(network[name], decompress(compress(network))[name]) > 13
