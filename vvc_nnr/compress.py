@@ -15,7 +15,7 @@ from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
-from vvc_nnr.coding.own_steps import warn_of_outliers, warn_of_weak
+from vvc_nnr.coding.own_steps import warn_of_joined, warn_of_outliers, warn_of_weak
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.errors import InputError, UnsupportedError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
@@ -139,6 +139,7 @@ def compress(
         by_score = compress_by_score(model, evaluate, max_drop, options, metadata, progress)
         warn_of_weak(by_score.weak_db)
         warn_of_outliers(by_score.by_outliers)
+        warn_of_joined(by_score.joined)
         return by_score.data
     if calibration is None:
         if max_loss_db is not None:

@@ -26,6 +26,7 @@ from vvc_nnr.coding.own_steps import (
     follows_spread,
     measured_spreads,
     warn_of_outliers,
+    warn_of_joined,
     warn_of_weak,
 )
 from vvc_nnr.coding.reference_size import held_share, reference_bytes
@@ -70,6 +71,7 @@ def compress_arrays(
     coded = code_network(arrays, options, progress, metadata, roles, graph)
     warn_of_weak(coded.weak_db)
     warn_of_outliers(coded.by_outliers)
+    warn_of_joined(coded.joined)
     return coded.data
 
 
@@ -141,9 +143,12 @@ def coded_network(
 ) -> CodedNetwork:
     """A stream with what is known of its tensors."""
     exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
-    sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
+    sizes = {name: tensor.size_bytes - tensor.more_bytes for name, tensor in zip(names, units, strict=True)}
     whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
-    return CodedNetwork(data, steps.quality_db if steps else None, weak_tensors(names, units), exact, sizes, whole)
+    joined = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.joins_levels)
+    more_bytes = sum(tensor.more_bytes for tensor in units)
+    quality_db = steps.quality_db if steps else None
+    return CodedNetwork(data, quality_db, weak_tensors(names, units), exact, sizes, whole, joined, more_bytes)
 
 
 def expected_snrs_db(

@@ -250,8 +250,10 @@ class CodedNetwork:
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
-        sizes_bytes: Payloads and raw bytes of each tensor, by name.
+        sizes_bytes: Payloads and raw bytes of each tensor, by name, without `more_bytes`.
         exact: Tensors that are exact, or as near as the finest step, though they have one, since that is no longer.
+        joined: Tensors of few different values of which two come out alike.
+        more_bytes: What tensors of few different values take more, so that none is lost; the budget is for the others.
     """
 
     data: bytes
@@ -260,6 +262,8 @@ class CodedNetwork:
     by_outliers: tuple[str, ...] = ()
     sizes_bytes: Mapping[str, int] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
+    joined: tuple[str, ...] = ()
+    more_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,20 @@ def warn_of_outliers(names: Sequence[str]) -> None:
     """Logs the names of tensors whose outliers are exact."""
     if names:
         _log.warning("%s", outliers_line(names))
+
+
+def warn_of_joined(names: Sequence[str]) -> None:
+    """Logs the names of tensors of few different values of which two come out alike."""
+    if names:
+        _log.warning("%s", joined_line(names))
+
+
+def joined_line(names: Sequence[str]) -> str:
+    """What is said of tensors of few different values of which two come out alike, and what to do."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    finer = "a finer QP (of one tensor qp_per_tensor), or none and no quality or size, which keeps them apart"
+    return f"{len(names)} tensors of few different values have some that come out alike: {named}{more}; give {finer}"
 
 
 def outliers_line(names: Sequence[str]) -> str:
@@ -411,7 +429,7 @@ def _code_small(
     wanted_bytes = (
         held.n_bytes if as_large is None else held.share * held.n_bytes + (1 - held.share) * len(as_large.data)
     )
-    limit_bytes = max(round(wanted_bytes), beside + round(SMALL_SHARE * own_bytes(found)))
+    limit_bytes = max(round(wanted_bytes) + found.more_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
     if found.exact >= spreads.all.keys() and len(found.data) <= EXACT_SHARE * limit_bytes:
         return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)
