@@ -549,17 +549,55 @@ class _GradientSums:
     def __init__(self) -> None:
         self._products = np.zeros((1, 1))
         self._evidence = Evidence()
+        self._own: list[NDArray[np.float64]] = []  # diagonals of the products of each call
+        self._n_places, self._outputs, self._squares = 0, np.zeros(1), np.zeros(1)
+
+    def see(self, rows: Tensor) -> None:
+        """Outputs of one call by place and row, (n_places, n_rows)."""
+        self._n_places += len(rows)
+        self._outputs = self._outputs + rows.sum(0, dtype=torch.float64).numpy()
+        self._squares = self._squares + rows.double().square().sum(0).numpy()
 
     def add(self, rows: Tensor) -> None:
         """Gradients of one call by place and row, (n_places, n_rows)."""
         products = (rows.T @ rows).double().numpy()
         self._products = self._products + products
+        self._own.append(np.diagonal(products).copy())
         self._evidence.add(products[None])
 
     def moments(self, n_outputs: int) -> NDArray[np.float64]:
-        """What is to be believed of their sum per output value, (n_rows, n_rows); (1, 1) without any call."""
+        """What is to be believed of their sum per output value, (n_rows, n_rows); (1, 1) without any call.
+
+        Rows that few pictures need look useless in most others. So what a relative error of each row costs, whatever
+        its scale, is drawn to the mean of all rows by the share of its spread that the pictures' disagreement explains.
+        """
         found: NDArray[np.float64] = self._products * self._evidence.shares()[0] / n_outputs
-        return found
+        if len(self._own) < 2:
+            return found
+        mean = self._outputs / self._n_places
+        variance = self._squares / self._n_places - mean**2
+        varies = variance > np.square(ROUNDING_SHARE * mean)
+        variance = np.where(varies, variance, 0.0)
+        drawn = _disagreement(np.array(self._own) * variance)
+        costs = np.diagonal(found) * variance
+        even = np.where(varies, costs.sum() / max(int(varies.sum()), 1) / np.where(varies, variance, 1.0), 0.0)
+        drawn_by_row = np.where(varies, drawn, 0.0)  # a row that is constant has no scale
+        kept = np.sqrt(1 - drawn_by_row)
+        return found * kept[:, None] * kept + np.diag(drawn_by_row * even)
+
+
+def _disagreement(costs: NDArray[np.float64]) -> float:
+    """Which share of the spread of the rows' mean costs, (n_pictures, n_rows), is that of pictures; each counts alike.
+
+    Source: the estimator of W. James and C. Stein, Proc. 4th Berkeley Symposium 1, 1961.
+    """
+    means = costs.mean(axis=1, keepdims=True)
+    even = costs[means[:, 0] > 0] / means[means[:, 0] > 0]
+    if len(even) < 2:
+        return 0.0
+    spread = float(np.square(even.mean(axis=0) - 1).sum())
+    noise = float(even.var(axis=0, ddof=1).sum()) / len(even)
+    return min(noise / spread, 1.0) if spread > 0 else 0.0
 
 
 @contextmanager
@@ -572,6 +610,7 @@ def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, 
 
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             if output.requires_grad:
+                sums[layer.name].see(rows_of(layer.module(model), output.detach()))
                 output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return hook

@@ -25,8 +25,8 @@ from vvc_nnr.coding.own_steps import (
     default_steps,
     follows_spread,
     measured_spreads,
-    warn_of_outliers,
     warn_of_joined,
+    warn_of_outliers,
     warn_of_weak,
 )
 from vvc_nnr.coding.reference_size import held_share, reference_bytes
