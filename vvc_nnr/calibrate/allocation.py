@@ -37,6 +37,9 @@ from vvc_nnr.quantize.rate_distortion import (
 STEP_RATIO = 6.5
 VECTOR_STEP_RATIO = 3.0
 MAX_QP_MOVES = 6
+# Matrices of so many values take over the estimators of a step near theirs, which halves the time; to smaller ones
+# each step's own are worth more.
+MIN_KNOWN_SETS = 1 << 14
 Method: TypeAlias = Literal["calibrated", "plain"]
 # What single levels pay of lambda. They are chosen one after another, and each saving makes later ones pay for its
 # error; where weights make up for each other a lot, less than the whole lambda saves more.
@@ -96,7 +99,8 @@ def allocate(
     tried: dict[int, AllocatedTensor] = {}
 
     def candidate(qp: int, share: float) -> AllocatedTensor:
-        near = tried[min(tried, key=lambda other: abs(other - qp))].rounded.sets if tried else None
+        is_known = tried and values.size >= MIN_KNOWN_SETS
+        near = tried[min(tried, key=lambda other: abs(other - qp))].rounded.sets if is_known else None
         rounded = round_tensor(values, params, step_size(qp, qp_density), share * lambda_rd, along, across, sets=near)
         values_used = rounded.values if used is None else used(rounded.values)
         return AllocatedTensor(qp, rounded, error_cost(values_used - weights, columns, rows), sensitivity)

@@ -60,8 +60,8 @@ class Calibration:
             picture is the tensor that it returns, `x_hat` (or the only tensor) of a map, or the first of a tuple.
         peak: Of the PSNR, on the scale of the output.
         reference_psnr_db: PSNR that the network is taken to reach in pictures without a target: what its output changes
-            by counts against that error. None: an error 40 dB below the mean power of its outputs, whatever their scale:
-            then a loss of 0.1 dB is an output SNR of 56 dB, 1 dB one of 46 dB, and 3 dB one of 40 dB.
+            by counts against that error. None: an error 40 dB below the mean power of its outputs, whatever their
+            scale: then a loss of 0.1 dB is an output SNR of 56 dB, 1 dB one of 46 dB, and 3 dB one of 40 dB.
         accepts_small: Pictures that are smaller than what one output sample depends on are let through: for networks
             that always see such pictures, or that look at whole pictures (global pooling, attention).
         measure: Of a codec: what it does to pictures that were held out, at each of its rates. Its loss is then rate

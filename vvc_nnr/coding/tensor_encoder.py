@@ -599,7 +599,7 @@ def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
 def _encode_floats(
     job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
 ) -> tuple[DataUnit | None, float | None, bool]:
-    """The data unit of a float tensor, None of an update without any change; its SNR if it is weak; if it joins levels."""
+    """The data unit of a float tensor, None of an update without any change; its SNR if weak; if it joins levels."""
     step, original = step_size(quantiser.qp, options.qp_density), values
     unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
     unit = replace(unit, scan_order=scan_order_of_floats(values, step, options))

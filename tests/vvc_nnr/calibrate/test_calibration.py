@@ -30,7 +30,6 @@ from vvc_nnr.calibrate.moments import (
     input_moments,
     output_moments,
 )
-from vvc_nnr.calibrate.samples import Calibration, Sample
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.rate_distortion import damped, feedback_of
@@ -339,9 +338,10 @@ def test_channels_of_unlike_scale_are_no_matter() -> None:
     x = pictures(1)[0]
     torch.testing.assert_close(network(x), other(x), rtol=1e-3, atol=1e-5)
     made, same = (prepare_calibrated(each, at_40_db(pictures(12))).compress(3e-10) for each in (network, other))
-    cost, other_cost = (len(each.data) for each in (made, same))
-    assert other_cost < 1.6 * cost
-    assert same.loss_db < 1.3 * made.loss_db + 0.002
+    cost, other_cost = (
+        1e-4 * (10 ** (each.loss_db / 10) - 1) + 3e-10 * 8 * len(each.data) for each in (made, same)
+    )  # what both are to make least
+    assert other_cost < 1.25 * cost
 
 
 def test_the_networks_own_output_is_the_target_where_none_is_given(caplog: pytest.LogCaptureFixture) -> None:
