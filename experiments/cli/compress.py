@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import CodedNetwork, growth_line, outliers_line, weak_line, weak_names
+from vvc_nnr.coding.own_steps import CodedNetwork, growth_line, joined_line, outliers_line, weak_line, weak_names
 from vvc_nnr.coding.update import BaseState, apply_update, code_update, difference_snrs_db
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
@@ -455,6 +455,7 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     """The outcome with the quality of the steps, and a line if tensors keep little of themselves."""
     lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
     lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
+    lines += [f"warning: {NNC_FLAGS.in_flags(joined_line(made.joined))}"] if made.joined else []
     data = {
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),

@@ -17,11 +17,14 @@ inline RoundedTensor round_with_feedback(const Layout& layout, const Array<float
   const int64_t n_groups = column_weight.size() / layout.n_columns;
   require(n_groups > 0 && layout.n_rows % n_groups == 0, "groups");
   require(column_weight.size() == n_groups * layout.n_columns && row_weight.size() == layout.n_rows, "weights");
-  require(column_feedback.size() == column_weight.size() * layout.n_columns, "column feedback");
+  const int64_t block = column_feedback.size() / column_weight.size();
+  require(block > 0 && layout.n_columns % block == 0, "blocks");
+  require(column_feedback.size() == column_weight.size() * block, "column feedback");
   require(!row_feedback || row_feedback->size() == layout.n_rows * layout.n_rows, "row feedback");
   const RoundingInput input{layout,
                             layout.values(weights),
                             n_groups,
+                            block,
                             column_feedback.data(),
                             column_weight.data(),
                             row_feedback ? row_feedback->data() : nullptr,

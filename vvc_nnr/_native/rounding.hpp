@@ -22,7 +22,8 @@ struct RoundingInput {
   const TensorLayout& layout;    // no block scan, no codebook, no parent
   const float* weights;          // n_rows x n_columns
   int64_t n_groups;              // of as many rows, each with its own H
-  const float* column_feedback;  // B, n_groups x n_columns x n_columns; only what lies below the diagonal counts
+  int64_t block;                 // columns that feed back to each other, a divisor of n_columns
+  const float* column_feedback;  // B, n_groups x n_columns x block; only what lies below the diagonal of a block counts
   const float* column_weight;    // d, n_groups x n_columns
   const float* row_feedback;     // A, n_rows x n_rows, or null: rows are independent
   const float* row_weight;       // g
@@ -83,7 +84,7 @@ class Rounding {
   // The row's target: the weights in steps, less what the errors of earlier rows can be made up for.
   void aim(int64_t row) {
     const int64_t n = layout_.n_columns, group = row * input_.n_groups / layout_.n_rows;
-    column_feedback_ = input_.column_feedback + group * n * n;
+    column_feedback_ = input_.column_feedback + group * n * input_.block;
     column_weight_ = input_.column_weight + group * n;
     const float* weights = input_.weights + row * n;
     float* target = row_.target.get();
@@ -122,10 +123,11 @@ class Rounding {
 
   // What feedback takes from the target of column `c`, by survivor. The errors of the last column are in order already.
   void sum_errors(int64_t c, float* sums) {
-    const float* feedback = column_feedback_ + c * layout_.n_columns;
-    float* errors = row_.errors.get();
-    feed_back_(errors, feedback, c - 1, row_.survivors.parent, sums);
-    for (int s = 0; s < kDqStates && c > 0; ++s) sums[s] += errors[8 * (c - 1) + s] * feedback[c - 1];
+    const float* feedback = column_feedback_ + c * input_.block;
+    const int64_t before = c % input_.block;  // columns of the block
+    float* errors = row_.errors.get() + 8 * (c - before);
+    feed_back_(errors, feedback, before - 1, row_.survivors.parent, sums);
+    for (int s = 0; s < kDqStates && before > 0; ++s) sums[s] += errors[8 * (before - 1) + s] * feedback[before - 1];
   }
 
   void normalise() {
@@ -220,7 +222,8 @@ class Rounding {
     float* errors = row_.errors.get();
     for (int64_t c = 0; c < n; ++c) {
       const float target = row_.target[static_cast<size_t>(c)];
-      const float x = target - dot(column_feedback_ + c * n, errors, c);
+      const int64_t before = c % input_.block;
+      const float x = target - dot(column_feedback_ + c * input_.block, errors + c - before, before);
       const float weight = input_.row_weight[row] * column_weight_[c];
       if (c % kRefresh == 0) costs_.make(layout_, scratch());
       out[c] = nearest_uniform(x, weight, neighbour);

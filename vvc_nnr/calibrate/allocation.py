@@ -28,6 +28,7 @@ from vvc_nnr.quantize.rate_distortion import (
     damped,
     error_cost,
     feedback_of,
+    group_count,
     round_tensor,
 )
 
@@ -36,6 +37,9 @@ from vvc_nnr.quantize.rate_distortion import (
 STEP_RATIO = 6.5
 VECTOR_STEP_RATIO = 3.0
 MAX_QP_MOVES = 6
+# Matrices of so many values take over the estimators of a step near theirs, which halves the time; to smaller ones
+# each step's own are worth more.
+MIN_KNOWN_SETS = 1 << 14
 Method: TypeAlias = Literal["calibrated", "plain"]
 # What single levels pay of lambda. They are chosen one after another, and each saving makes later ones pay for its
 # error; where weights make up for each other a lot, less than the whole lambda saves more.
@@ -71,6 +75,7 @@ def allocate(
     rows: NDArray[np.float64],
     qp_density: int,
     used: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    start_qp: int | None = None,
 ) -> AllocatedTensor:
     """The levels of a matrix at the QP that costs least.
 
@@ -78,14 +83,15 @@ def allocate(
         weights: (n_rows, n_columns), finite.
         params: As for `round_tensor`.
         lambda_rd: In squared error per value of the output; above zero.
-        columns: Damped second moments of the inputs, (n_groups, n_columns, n_columns).
+        columns: Damped second moments of the inputs, as for `error_cost`.
         rows: Damped second moment of the outputs' gradients, (n_rows, n_rows).
         qp_density: QP steps per octave as a power of two.
         used: What a layer that rounds its weights makes of them, by powers of two; None: it does not. Steps that are
             powers of two are then tried first.
+        start_qp: Where to begin, as where another lambda tells it; None: where the moments do.
     """
     along = feedback_of(columns)
-    across = feedback_of(_within_groups(rows, len(columns))[None])
+    across = feedback_of(_within_groups(rows, group_count(columns, weights.shape[1]))[None])
     sensitivity = along.mean_weight * across.mean_weight
     values = np.ascontiguousarray(weights, np.float32)
     coarse = qp_limits(qp_density)[1]
@@ -93,7 +99,9 @@ def allocate(
     tried: dict[int, AllocatedTensor] = {}
 
     def candidate(qp: int, share: float) -> AllocatedTensor:
-        rounded = round_tensor(values, params, step_size(qp, qp_density), share * lambda_rd, along, across)
+        is_known = tried and values.size >= MIN_KNOWN_SETS
+        near = tried[min(tried, key=lambda other: abs(other - qp))].rounded.sets if is_known else None
+        rounded = round_tensor(values, params, step_size(qp, qp_density), share * lambda_rd, along, across, sets=near)
         values_used = rounded.values if used is None else used(rounded.values)
         return AllocatedTensor(qp, rounded, error_cost(values_used - weights, columns, rows), sensitivity)
 
@@ -105,6 +113,7 @@ def allocate(
     # Where the scales of inputs or outputs differ widely, the two means do, and the cost has a minimum near either.
     usual = (sensitivity, along.log_mean_weight * across.log_mean_weight)
     starts = {qp_of_step(math.sqrt(STEP_RATIO * lambda_rd / weight), qp_density) for weight in usual}
+    starts = starts if start_qp is None else {start_qp}
     if used is not None:
         octave = 1 << qp_density
         low, high = -(-fine // octave), coarse // octave

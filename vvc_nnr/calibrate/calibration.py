@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from vvc_nnr.calibrate.codec_loss import Measure, RateDistortionLoss, codec_cost
 from vvc_nnr.calibrate.layers import LIKELIHOODS_KEY, checked_output, layer_input, run_forward, straight_through
-from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_PSNR_DB, Calibration, OperatingPoint, Run, Sample
+from vvc_nnr.calibrate.samples import HOLD_OUT_EVERY, REFERENCE_SNR_DB, Calibration, OperatingPoint, Run, Sample
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module
 
 N_CHECKED = 4
 """Pictures of one shape whose borders are looked at: what an output depends on hardly follows from the content."""
+OWN_OUTPUT_SHARE = 1e-10
+"""A target that is off by a smaller share of the output's power is the network's own output."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ class CheckedCalibration:
         held_out: Others, by which its loss is measured, at least one.
         run: Calls the network.
         peak: Of the PSNR.
-        reference_psnr_db: PSNR that the network is taken to reach where no target says.
+        open_mse: Squared error per value that the network is taken to leave where no target says.
         accepts_small: See `Calibration`.
         measure: See `Calibration`.
     """
@@ -56,7 +58,7 @@ class CheckedCalibration:
     held_out: tuple[CheckedSample, ...]
     run: Run
     peak: float
-    reference_psnr_db: float
+    open_mse: float
     accepts_small: bool
     measure: Measure | None = None
 
@@ -65,7 +67,7 @@ def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
     """Pictures as they are given to `compress`, and what the network should make of them.
 
     The target of a network that returns likelihoods beside its picture, an autoencoder, is the picture itself where
-    none is given.
+    none is given. Of others it is then their own output, as it is where that is given as the target.
 
     Args:
         pictures: A `Calibration`, or a list of pictures or samples, every fourth held out.
@@ -83,17 +85,46 @@ def as_calibration(pictures: Any, model: nn.Module) -> CheckedCalibration:
         return CheckedCalibration(fitted, held_out, run, given.peak, 0.0, given.accepts_small, given.measure)
     if _is_autoencoder(model, run, fitted[0]):
         fitted, held_out = (tuple(map(_with_itself, part)) for part in (fitted, held_out))
-    reference_db = given.reference_psnr_db
-    if reference_db is None:
-        n_open = sum(sample.target is None for sample in (*fitted, *held_out))
+    powers = [_power(model, run, sample) for sample in (*fitted, *held_out)]
+    samples = [
+        sample if sample.target is None or error > OWN_OUTPUT_SHARE * power else replace(sample, target=None)
+        for sample, (power, error) in zip((*fitted, *held_out), powers, strict=True)
+    ]
+    if given.reference_psnr_db is not None:
+        open_mse = given.peak**2 * 10 ** (-given.reference_psnr_db / 10)
+    else:
+        power = sum(power for power, _ in powers) / len(powers)
+        open_mse = (power or given.peak**2) * 10 ** (-REFERENCE_SNR_DB / 10)
+        n_open = sum(sample.target is None for sample in samples)
         if n_open:
-            _log.warning(
-                "calibration: %d of %d pictures have no target, so that the loss is against %g dB, which the network "
-                "is only taken to reach: give vvc_nnr.Sample(input, target), or reference_psnr_db",
-                n_open, len(fitted) + len(held_out), REFERENCE_PSNR_DB,
-            )  # fmt: skip
-        reference_db = REFERENCE_PSNR_DB
-    return CheckedCalibration(fitted, held_out, run, given.peak, reference_db, given.accepts_small)
+            told = "calibration: %d of %d pictures have no target but the network's output; a loss of 1 dB is one of %s"
+            _log.info(told, n_open, len(samples), f"{snr_of_loss_db(1.0):.1f} dB output SNR")
+    fitted, held_out = tuple(samples[: len(fitted)]), tuple(samples[len(fitted) :])
+    return CheckedCalibration(fitted, held_out, run, given.peak, open_mse, given.accepts_small)
+
+
+def snr_of_loss_db(loss_db: float) -> float:
+    """The SNR of an output about the network's own, in dB, at which its loss is so large where no target is given."""
+    return REFERENCE_SNR_DB - 10 * math.log10(10 ** (loss_db / 10) - 1)
+
+
+def _power(model: nn.Module, run: Run, sample: CheckedSample) -> tuple[float, float]:
+    """Mean square of the network's output, and its squared error per value, infinite without a target.
+
+    Raises:
+        InputError: If the network cannot be run, or the target has another shape than its output.
+    """
+    with torch.no_grad():
+        output = checked_output(model, run, sample.inputs)
+    error = math.inf if sample.target is None else _error(sample.target, output)
+    return float(output.double().square().mean()), error
+
+
+def _error(target: Tensor, output: Tensor) -> float:
+    if target.shape != output.shape:
+        shapes = f"{tuple(target.shape)} for an output of {tuple(output.shape)}"
+        raise InputError(f"calibration: a target of shape {shapes}")
+    return _mse(output, target)
 
 
 def _tracked(sample: CheckedSample) -> CheckedSample:
@@ -242,11 +273,8 @@ def squared_error(calibration: CheckedCalibration, sample: CheckedSample, output
         InputError: If the target has another shape than the output.
     """
     if sample.target is None:
-        return calibration.peak**2 * 10 ** (-calibration.reference_psnr_db / 10)
-    if sample.target.shape != output.shape:
-        shapes = f"{tuple(sample.target.shape)} for an output of {tuple(output.shape)}"
-        raise InputError(f"calibration: a target of shape {shapes}")
-    return max(_mse(output, sample.target), calibration.peak**2 * 1e-12)
+        return calibration.open_mse
+    return max(_error(sample.target, output), calibration.peak**2 * 1e-12)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import logging
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -186,6 +186,7 @@ class CalibratedCoder:
         options: For what pictures do not decide.
         metadata: Texts that travel with the network.
         seed: Of the places that are looked at.
+        last: Lambda and QP of each weight in the candidate before, by name: the next search begins there.
     """
 
     original: nn.Module
@@ -200,6 +201,7 @@ class CalibratedCoder:
     options: CompressOptions
     metadata: Mapping[str, str]
     seed: int
+    last: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     @property
     def _coded_arrays(self) -> NamedArrays:
@@ -338,7 +340,13 @@ class CalibratedCoder:
         unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
         params = make_params(unit, unit.parts()[0])
         used = partial(_used, module) if hasattr(module, "used_weight") else None
-        return allocate(target, params, lambda_rd, columns, rows, self.options.qp_density, used)
+        density, start_qp = self.options.qp_density, None
+        if layer.weight_name in self.last:  # the best step goes by the root of lambda
+            last_lambda, last_qp = self.last[layer.weight_name]
+            start_qp = last_qp + round((1 << density) * math.log2(lambda_rd / last_lambda) / 2)
+        found = allocate(target, params, lambda_rd, columns, rows, density, used, start_qp)
+        self.last[layer.weight_name] = lambda_rd, found.qp
+        return found
 
     def _bias(
         self, layer: MatrixLayer, change: NDArray[np.float64], lambda_rd: float

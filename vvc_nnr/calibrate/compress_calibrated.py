@@ -208,6 +208,8 @@ def compress_calibrated(
         raise InputError(limits.beyond(calibrated))
     if best.method == "plain":
         best = replace(best, calibrated=calibrated)
+        told = "calibration: the file without calibration is taken, %s; the calibrated one: %s"
+        _log.warning(told, _in_words(best), _in_words(calibrated))
     best = replace(best, n_candidates=found.n_candidates)
     tell(f"taken: {best.method}, {_in_words(best)}")
     if best.loss_db < -MUCH_GAIN_DB:

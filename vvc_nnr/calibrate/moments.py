@@ -260,9 +260,13 @@ def _stopper(name: str) -> Any:
 
 
 Inputs: TypeAlias = Sequence[Tensor]
-# Moments of n columns are over this many times n places at least, if the pictures have as many.
+# Moments of n columns are over this many times n places, within limits, if the pictures have as many.
 PLACES_PER_COLUMN = 256
-MIN_PLACES = 1 << 15
+MIN_PLACES, MAX_PLACES = 1 << 15, 1 << 17
+# Wider matrices are weighed in blocks of columns, of whole channels where that can be: time goes by the square of the
+# width, and so few pictures tell little of what lies between. No block is narrower than the second.
+MAX_BLOCK_COLUMNS, MIN_BLOCK_COLUMNS = 1152, 256
+CACHED_VALUES = 1 << 16
 # A standard deviation of a smaller share of the mean is rounding.
 ROUNDING_SHARE = 2.0**-20
 
@@ -272,8 +276,8 @@ class InputMoments:
     """Means over places, float64.
 
     Attributes:
-        columns: Covariance of the changed network's patches, (n_groups, n_columns, n_columns): what counts where a
-            bias makes up for the mean error.
+        columns: Covariance of the changed network's patches: what counts where a bias makes up for the mean error. Of
+            each block of columns, (n_groups * n_blocks, n, n) with n = n_columns / n_blocks.
         crossed: Of the original network's patches (first axis) with the changed one's.
         mean: The changed network's mean patch, (n_groups, n_columns).
         original_mean: The original network's.
@@ -286,8 +290,9 @@ class InputMoments:
 
     def about_zero(self) -> InputMoments:
         """The moments about zero: what counts where there is no bias."""
-        columns = self.columns + _outer(self.mean, self.mean)
-        return replace(self, columns=columns, crossed=self.crossed + _outer(self.original_mean, self.mean))
+        mean, original_mean = (each.reshape(len(self.columns), -1) for each in (self.mean, self.original_mean))
+        columns = self.columns + _outer(mean, mean)
+        return replace(self, columns=columns, crossed=self.crossed + _outer(original_mean, mean))
 
 
 def _outer(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -319,9 +324,17 @@ def input_moments(layer: MatrixLayer, module: DirectModule, passes: BothPasses) 
         module: It, in either network.
         passes: Those of both networks.
     """
-    sums = _Sums(n_groups(module), module.weight[0].numel())
+    n_columns = module.weight[0].numel()
+    sums = _Sums(n_groups(module), n_columns, block_count(n_columns), weight_order(module).numpy())
     _add(sums, layer, layer.n_places, lambda x: windows(module, x), passes)
-    return sums.moments(weight_order(module).numpy()) if sums.n_places else None
+    return sums.moments() if sums.n_places else None
+
+
+def block_count(n_columns: int) -> int:
+    """In how many blocks of equal width a matrix is weighed."""
+    least = -(-n_columns // MAX_BLOCK_COLUMNS)
+    possible = range(least, n_columns // MIN_BLOCK_COLUMNS + 1)
+    return next((n_blocks for n_blocks in possible if n_columns % n_blocks == 0), 1)
 
 
 def phase_moments(layer: MatrixLayer, module: TransposedModule, passes: BothPasses) -> list[PhaseMoments] | None:
@@ -334,14 +347,15 @@ def phase_moments(layer: MatrixLayer, module: TransposedModule, passes: BothPass
     """
     found = []
     n_phases = math.prod(module.stride)
-    n_inputs, n_columns = len(module.weight) // module.groups, module.kernel_size[-1]
+    n_inputs = len(module.weight) // module.groups
     for phase in phases(module):
-        taps = phase.flat_taps(n_columns)
-        sums = _Sums(module.groups, len(taps) * n_inputs)
+        taps = phase.flat_taps(module.kernel_size[-1])
+        n_columns = len(taps) * n_inputs
+        sums = _Sums(module.groups, n_columns, 1, np.arange(n_columns))
         _add(sums, layer, layer.n_places // n_phases, partial(phase_windows, module, phase=phase), passes)
         if not sums.n_places:
             return None
-        seen = sums.moments(np.arange(len(taps) * n_inputs))
+        seen = sums.moments()
         found.append(PhaseMoments(taps, 1 / n_phases, seen.columns, seen.crossed, seen.mean, seen.original_mean))
     return found
 
@@ -350,7 +364,8 @@ def _add(
     sums: _Sums, layer: MatrixLayer, n_places: int, windows_of: Callable[[Tensor], Windows], passes: BothPasses
 ) -> None:
     """Adds what a layer sees in all passes, at so many of its places (of one pass) as are enough."""
-    share = min(1.0, max(MIN_PLACES, PLACES_PER_COLUMN * sums.n_columns) / (n_places * passes.n_samples))
+    wanted = min(max(MIN_PLACES, PLACES_PER_COLUMN * sums.n_columns), MAX_PLACES)
+    share = min(1.0, wanted / (n_places * passes.n_samples))
     for place in range(passes.n_samples):
         before, after = passes.original.inputs_of(place, layer), passes.changed.inputs_of(place, layer)
         if before is None or after is None:
@@ -383,31 +398,42 @@ class Evidence:
         own = np.diagonal(products, axis1=1, axis2=2).astype(np.float64)
         if not self.n_pictures:
             self._first = np.where(own > DEAD_SHARE * own.mean(), own, np.inf)
+            self._sums, self._squares = np.zeros(products.shape), np.zeros(products.shape)
         contrast = float((own / self._first).mean())
         if not contrast > 0:
             return
-        even = products.astype(np.float64) / contrast
-        self._sums = self._sums + even
-        self._squares = self._squares + even**2
+        n = products.shape[-1]
+        parts = (each.reshape(-1, n) for each in (products, self._sums, self._squares))
+        for part, sums, squares in zip(*map(_row_parts, parts), strict=True):
+            even = part.astype(np.float64) / contrast
+            sums += even
+            squares += np.square(even, out=even)
         self.n_pictures += 1
 
     def shares(self) -> NDArray[np.float64]:
         """What is kept of each moment, (n_groups, n, n), 1 on the diagonal; all of it if there is but one picture."""
         if self.n_pictures < 2:
             return np.ones_like(np.atleast_3d(self._sums))
-        n = self._sums.shape[-1]
-        shares: NDArray[np.float64] = np.ones(self._sums.shape)
-        beside = ~np.eye(n, dtype=bool)
-        noise = (self._squares - self._sums**2 / self.n_pictures) * self.n_pictures / (self.n_pictures - 1)
-        for group, sums in enumerate(self._sums):
+        n_pictures, shares = self.n_pictures, np.empty(self._sums.shape)
+        for sums, squares, kept in zip(self._sums, self._squares, shares, strict=True):
             own = np.diagonal(sums)
-            inverse = 1 / np.sqrt(np.maximum(own, 1e-300))
-            scale: NDArray[np.float64] = np.where(own > DEAD_SHARE * own.mean(), inverse, 0.0)
-            weight = np.square(scale[:, None] * scale)[beside]
-            found = float(weight @ np.square(sums[beside]))
-            share = 1 - min(float(weight @ noise[group, beside]) / found, 1.0) if found > 0 else 1.0
-            shares[group] = np.where(beside, share, 1.0)
+            weight = np.where(own > DEAD_SHARE * own.mean(), 1 / np.maximum(own, 1e-300), 0.0)
+            found = _weighed_beside(np.square(sums), weight)
+            noise = (_weighed_beside(squares, weight) - found / n_pictures) * n_pictures / (n_pictures - 1)
+            kept[:] = 1 - min(noise / found, 1.0) if found > 0 else 1.0
+            np.fill_diagonal(kept, 1.0)
         return shares
+
+
+def _weighed_beside(matrix: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """The sum beside the diagonal, weighed by row and column."""
+    return float(weight @ matrix @ weight - np.square(weight) @ np.diagonal(matrix))
+
+
+def _row_parts(matrix: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Views of rows of a matrix that stay in the processor's caches."""
+    n = max(1, CACHED_VALUES // matrix.shape[1])
+    return (matrix[first : first + n] for first in range(0, len(matrix), n))
 
 
 class _Sums:
@@ -417,30 +443,42 @@ class _Sums:
     rounding nothing is left, and its moments with other inputs are rounding too.
     """
 
-    def __init__(self, n_groups: int, n: int) -> None:
-        self.n_places, self.n_columns = 0, n
+    def __init__(self, n_groups: int, n_columns: int, n_blocks: int, order: NDArray[np.int64]) -> None:
+        self.n_places, self.n_columns = 0, n_columns
+        self._n_groups, self._n_blocks, self._order = n_groups, n_blocks, order
         self._evidence = Evidence()
-        self._columns, self._crossed = np.zeros((n_groups, n, n)), np.zeros((n_groups, n, n))
-        self._after, self._before = np.zeros((n_groups, n)), np.zeros((n_groups, n))
+        n, n_parts = n_columns // n_blocks, n_groups * n_blocks
+        self._columns, self._crossed = np.zeros((n_parts, n, n)), np.zeros((n_parts, n, n))
+        self._product = np.empty((n_parts, n, n), np.float32)  # one for all pictures: new memory takes longer than sums
+        self._after, self._before = np.zeros((n_parts, n)), np.zeros((n_parts, n))
         self._origins: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def _blocks(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Patches by block, (n_groups * n_blocks, n_places, n): where there are several, of columns in their order."""
+        if self._n_blocks == 1:
+            return patches
+        n_places = patches.shape[1]
+        parts = patches[:, :, self._order].reshape(self._n_groups, n_places, self._n_blocks, -1)
+        return np.ascontiguousarray(parts.transpose(0, 2, 1, 3)).reshape(-1, n_places, parts.shape[-1])
 
     def add(self, u: NDArray[np.float32], v: NDArray[np.float32]) -> None:
         """Patches (n_groups, n_places, n_columns) of the original network and of the changed one; both are changed."""
+        u, v = self._blocks(u), self._blocks(v)
         if self._origins is None:
             self._origins = u.mean(1, keepdims=True), v.mean(1, keepdims=True)
         u -= self._origins[0]
         v -= self._origins[1]
         # numpy knows a matrix times its own transpose, and computes half of it.
-        products = v.transpose(0, 2, 1) @ v
+        products = np.matmul(v.transpose(0, 2, 1), v, out=self._product)
         self._columns += products
         self._evidence.add(products)
-        self._crossed += u.transpose(0, 2, 1) @ v
+        self._crossed += np.matmul(u.transpose(0, 2, 1), v, out=self._product)
         self._after += v.sum(1, dtype=np.float64)
         self._before += u.sum(1, dtype=np.float64)
         self.n_places += v.shape[1]
 
-    def moments(self, order: NDArray[np.int64]) -> InputMoments:
-        """The means, with columns in an order."""
+    def moments(self) -> InputMoments:
+        """The means, with columns in their order."""
         assert self._origins is not None
         n = self.n_places
         after, before = self._after / n, self._before / n
@@ -452,6 +490,10 @@ class _Sums:
         varies = np.diagonal(columns, axis1=1, axis2=2) > np.square(ROUNDING_SHARE * mean)
         columns = columns * kept * varies[:, None, :] * varies[:, :, None]
         crossed = crossed * kept * varies[:, None, :]
+        if self._n_blocks > 1:
+            mean, original_mean = (each.reshape(self._n_groups, -1) for each in (mean, original_mean))
+            return InputMoments(columns, crossed, mean, original_mean)
+        order = self._order
         square = np.ix_(np.arange(len(columns)), order, order)
         return InputMoments(columns[square], crossed[square], mean[:, order], original_mean[:, order])
 
@@ -507,17 +549,55 @@ class _GradientSums:
     def __init__(self) -> None:
         self._products = np.zeros((1, 1))
         self._evidence = Evidence()
+        self._own: list[NDArray[np.float64]] = []  # diagonals of the products of each call
+        self._n_places, self._outputs, self._squares = 0, np.zeros(1), np.zeros(1)
+
+    def see(self, rows: Tensor) -> None:
+        """Outputs of one call by place and row, (n_places, n_rows)."""
+        self._n_places += len(rows)
+        self._outputs = self._outputs + rows.sum(0, dtype=torch.float64).numpy()
+        self._squares = self._squares + rows.double().square().sum(0).numpy()
 
     def add(self, rows: Tensor) -> None:
         """Gradients of one call by place and row, (n_places, n_rows)."""
         products = (rows.T @ rows).double().numpy()
         self._products = self._products + products
+        self._own.append(np.diagonal(products).copy())
         self._evidence.add(products[None])
 
     def moments(self, n_outputs: int) -> NDArray[np.float64]:
-        """What is to be believed of their sum per output value, (n_rows, n_rows); (1, 1) without any call."""
+        """What is to be believed of their sum per output value, (n_rows, n_rows); (1, 1) without any call.
+
+        Rows that few pictures need look useless in most others. So what a relative error of each row costs, whatever
+        its scale, is drawn to the mean of all rows by the share of its spread that the pictures' disagreement explains.
+        """
         found: NDArray[np.float64] = self._products * self._evidence.shares()[0] / n_outputs
-        return found
+        if len(self._own) < 2:
+            return found
+        mean = self._outputs / self._n_places
+        variance = self._squares / self._n_places - mean**2
+        varies = variance > np.square(ROUNDING_SHARE * mean)
+        variance = np.where(varies, variance, 0.0)
+        drawn = _disagreement(np.array(self._own) * variance)
+        costs = np.diagonal(found) * variance
+        even = np.where(varies, costs.sum() / max(int(varies.sum()), 1) / np.where(varies, variance, 1.0), 0.0)
+        drawn_by_row = np.where(varies, drawn, 0.0)  # a row that is constant has no scale
+        kept = np.sqrt(1 - drawn_by_row)
+        return found * kept[:, None] * kept + np.diag(drawn_by_row * even)
+
+
+def _disagreement(costs: NDArray[np.float64]) -> float:
+    """Which share of the spread of the rows' mean costs, (n_pictures, n_rows), is that of pictures; each counts alike.
+
+    Source: the estimator of W. James and C. Stein, Proc. 4th Berkeley Symposium 1, 1961.
+    """
+    means = costs.mean(axis=1, keepdims=True)
+    even = costs[means[:, 0] > 0] / means[means[:, 0] > 0]
+    if len(even) < 2:
+        return 0.0
+    spread = float(np.square(even.mean(axis=0) - 1).sum())
+    noise = float(even.var(axis=0, ddof=1).sum()) / len(even)
+    return min(noise / spread, 1.0) if spread > 0 else 0.0
 
 
 @contextmanager
@@ -530,6 +610,7 @@ def _gradients(model: nn.Module, layers: Sequence[MatrixLayer], sums: dict[str, 
 
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             if output.requires_grad:
+                sums[layer.name].see(rows_of(layer.module(model), output.detach()))
                 output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return hook

@@ -13,8 +13,8 @@ Run: TypeAlias = Callable[..., Any]
 """Called with a module and the inputs of one sample; returns what the network does."""
 HOLD_OUT_EVERY = 4
 """Every so many-th picture of a list measures the loss."""
-REFERENCE_PSNR_DB = 40.0
-"""What a network is taken to reach where nothing tells what it does."""
+REFERENCE_SNR_DB = 40.0
+"""Where nothing tells what a network's output should be, it is taken to err by so much less than its own power."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,9 @@ class Sample:
 
     Attributes:
         inputs: What the network takes, with its batch dimension: a tensor, or a tuple of tensors for several inputs.
-        target: What it should return, of the shape of its output; None if that is not known. For an autoencoder it is
-            the picture itself, for a filter or denoiser the picture without noise.
+        target: What it should return, of the shape of its output; None if that is not known, which makes the network's
+            own output the target. For an autoencoder it is the picture itself, for a filter or denoiser the picture
+            without noise.
     """
 
     inputs: Tensor | tuple[Tensor, ...]
@@ -59,7 +60,8 @@ class Calibration:
             picture is the tensor that it returns, `x_hat` (or the only tensor) of a map, or the first of a tuple.
         peak: Of the PSNR, on the scale of the output.
         reference_psnr_db: PSNR that the network is taken to reach in pictures without a target: what its output changes
-            by counts against that error. None: 40 dB are taken, and a warning says so.
+            by counts against that error. None: an error 40 dB below the mean power of its outputs, whatever their
+            scale: then a loss of 0.1 dB is an output SNR of 56 dB, 1 dB one of 46 dB, and 3 dB one of 40 dB.
         accepts_small: Pictures that are smaller than what one output sample depends on are let through: for networks
             that always see such pictures, or that look at whole pictures (global pooling, attention).
         measure: Of a codec: what it does to pictures that were held out, at each of its rates. Its loss is then rate

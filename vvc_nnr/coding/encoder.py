@@ -161,10 +161,20 @@ def coded_network(
 ) -> CodedNetwork:
     """A stream with what is known of its tensors, and of the size of what it was made from."""
     exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
-    sizes = {name: tensor.size_bytes for name, tensor in zip(names, units, strict=True)}
+    sizes = {name: tensor.size_bytes - tensor.more_bytes for name, tensor in zip(names, units, strict=True)}
     whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
-    quality_db = steps.quality_db if steps else None
-    return CodedNetwork(data, quality_db, weak_tensors(names, units), exact, sizes, whole, input_bytes)
+    joined = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.joins_levels)
+    return CodedNetwork(
+        data,
+        steps.quality_db if steps else None,
+        weak_tensors(names, units),
+        exact,
+        sizes,
+        whole,
+        input_bytes,
+        joined,
+        sum(tensor.more_bytes for tensor in units),
+    )
 
 
 def expected_snrs_db(

@@ -256,9 +256,11 @@ class CodedNetwork:
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
-        sizes_bytes: Payloads and raw bytes of each tensor, by name.
+        sizes_bytes: Payloads and raw bytes of each tensor, by name, without `more_bytes`.
         exact: Tensors that are exact, or as near as the finest step, though they have one, since that is no longer.
         input_bytes: Size of the file that it was made from, or of a safetensors file of its tensors; None: not known.
+        joined: Tensors of few different values of which two come out alike.
+        more_bytes: What tensors of few different values take more, so that none is lost; the budget is for the others.
     """
 
     data: bytes
@@ -268,6 +270,8 @@ class CodedNetwork:
     sizes_bytes: Mapping[str, int] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
     input_bytes: int | None = None
+    joined: tuple[str, ...] = ()
+    more_bytes: int = 0
 
     @property
     def growth_bytes(self) -> int:
@@ -292,10 +296,14 @@ class Held:
 
 def warn_of(coded: CodedNetwork) -> None:
     """Logs what the user of a coded network is to know of its tensors, and of its size."""
-    warn_of_weak(coded.weak_db)
-    warn_of_outliers(coded.by_outliers)
-    if coded.growth_bytes:
-        _log.warning("%s", growth_line(coded))
+    lines = [
+        weak_line(coded.weak_db) if coded.weak_db else "",
+        outliers_line(coded.by_outliers) if coded.by_outliers else "",
+        joined_line(coded.joined) if coded.joined else "",
+        growth_line(coded) if coded.growth_bytes else "",
+    ]
+    for line in filter(None, lines):
+        _log.warning("%s", line)
 
 
 def growth_line(coded: CodedNetwork) -> str:
@@ -303,16 +311,12 @@ def growth_line(coded: CodedNetwork) -> str:
     return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
 
 
-def warn_of_weak(weak_db: Mapping[str, float]) -> None:
-    """Logs the names of tensors that keep less than WEAK_DB."""
-    if weak_db:
-        _log.warning("%s", weak_line(weak_db))
-
-
-def warn_of_outliers(names: Sequence[str]) -> None:
-    """Logs the names of tensors whose outliers are exact."""
-    if names:
-        _log.warning("%s", outliers_line(names))
+def joined_line(names: Sequence[str]) -> str:
+    """What is said of tensors of few different values of which two come out alike, and what to do."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    finer = "a finer QP (of one tensor qp_per_tensor), or none and no quality or size, which keeps them apart"
+    return f"{len(names)} tensors of few different values have some that come out alike: {named}{more}; give {finer}"
 
 
 def outliers_line(names: Sequence[str]) -> str:
@@ -440,7 +444,7 @@ def _code_held(
     wanted_bytes = (
         held.n_bytes if as_large is None else held.share * held.n_bytes + (1 - held.share) * len(as_large.data)
     )
-    limit_bytes = max(round(wanted_bytes), beside + round(SMALL_SHARE * own_bytes(found)))
+    limit_bytes = max(round(wanted_bytes) + found.more_bytes, beside + round(SMALL_SHARE * own_bytes(found)))
     if found.exact >= spreads.all.keys() and len(found.data) <= EXACT_SHARE * limit_bytes:
         return found
     best, budget_bits = found, spreads.bits_of(steps.qps, options.qp_density)

@@ -60,6 +60,7 @@ from vvc_nnr.quantize.dependent import (
     THOROUGH,
     UNIFORM,
     QuantizedTensor,
+    levels_of,
     quantize_indices,
     row_errors,
     sum_weights_of,
@@ -118,6 +119,8 @@ MEMBER_BYTES = 2
 NEAR_SHARE = 2.0**-4
 # So many values tell whether all are on a grid.
 GRID_SAMPLE = 1024
+# Tensors of no more different values, each of which occurs so often on average, are levels: none is to be lost.
+MAX_LEVELS, LEVEL_REPEATS = 16, 4
 # Floats that deflate is tried on first.
 SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
@@ -167,7 +170,9 @@ class EncodedTensor:
         raw: What goes as it is, beside its unit.
         otherwise: The tensor without raw bytes, if that is known.
         by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
-        is_exact: It is exact, or as near as the finest step, since that is no longer.
+        is_exact: It is exact, or as near as the finest step, since that is no longer, or its few levels would be lost.
+        joins_levels: Two of its few different values come out alike.
+        more_bytes: What it takes more than with loss, so that its few levels stay apart.
     """
 
     units: tuple[DataUnit, ...]
@@ -177,6 +182,8 @@ class EncodedTensor:
     otherwise: EncodedTensor | None = None
     by_outliers: bool = False
     is_exact: bool = False
+    joins_levels: bool = False
+    more_bytes: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -224,8 +231,8 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
             return apart
     if quantiser is None:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
-    unit, weak_db = _encode_floats(job, values, quantiser, options)
-    lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db)
+    unit, weak_db, joins_levels = _encode_floats(job, values, quantiser, options)
+    lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db, joins_levels=joins_levels)
     return _exact_if_shorter(job, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
 
 
@@ -243,18 +250,27 @@ def _exact_if_shorter(
 ) -> EncodedTensor:
     """A tensor without loss where that takes hardly more than with loss: of few different values, or on a coarse grid.
 
-    Few values that no step gives are those of the finest step that are nearest to them.
+    Few values that no step gives are those of the finest step that are nearest to them. Where levels would be lost it
+    may take more, unless a quality or a size is asked for.
     """
     most = EXACT_PAYS * lossy.size_bytes + min(EXACT_BYTES, values.size // MIN_EXACT_VALUES)
+    is_asked = any(each is not None for each in (options.quality, options.bits_per_weight, options.max_bytes))
+    keeps_levels = lossy.joins_levels and not is_asked
     forms = [_on_coarse_grid(job, values, quantiser, options)]
     if are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
-        forms.append(_near_by_codebook(job, values, lossy, quantiser, options, most))
+        limit_bytes = math.inf if keeps_levels else most
+        forms.append(_near_by_codebook(job, values, lossy, quantiser, options, limit_bytes))
     found = min((form for form in forms if form), key=lambda form: form.size_bytes, default=None)
     if _takes_all_digits(lossy, job):
         exact = _encode_bit_exact(job, options)
         if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
             return replace(exact, otherwise=lossy, is_exact=True)
-    return lossy if found is None or found.size_bytes > most else replace(found, is_exact=True)
+    if found is not None and found.size_bytes <= most:
+        return replace(found, is_exact=True)
+    if not keeps_levels:
+        return lossy
+    exact = found or _encode_bit_exact(job, options)
+    return replace(exact, is_exact=True, more_bytes=max(0, exact.size_bytes - lossy.size_bytes))
 
 
 def _near_by_codebook(
@@ -270,7 +286,7 @@ def _near_by_codebook(
     None, too, if the codebook alone takes more than so many bytes.
     """
     near, step = on_finest_grid(values, options.qp_density)
-    if step > step_size(quantiser.qp, options.qp_density):
+    if step > step_size(quantiser.qp, options.qp_density) or _are_joined(values, near):
         return None
     found = _encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
     is_near = bool(np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)))
@@ -290,7 +306,7 @@ def _on_coarse_grid(
         if qp is None or qp < quantiser.qp:
             return None
     assert qp is not None
-    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    unit, *_ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     return EncodedTensor((unit,) if unit else (), job.number_format)
 
 
@@ -325,7 +341,7 @@ def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTen
     quantiser = choose_quantiser(job.name, rest, options, job.rule, job.own_qp) if rest.any() else None
     if quantiser is None:
         return None
-    unit, weak_db = _encode_floats(job, rest, quantiser, options)
+    unit, weak_db, _ = _encode_floats(job, rest, quantiser, options)
     raw = outliers_form(bits_of(job.array), apart.reshape(-1))
     found = EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
     if found is None or not _may_be_exact(job, options) or not _takes_all_digits(found, job):
@@ -489,7 +505,7 @@ def _encode_as_other_decoders_read(
     if found is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     values, qp = found
-    unit, _ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    unit, *_ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     by_levels = EncodedTensor((unit,) if unit else (), job.number_format)
     by_codebook = _encode_by_exact_codebook(job, values, options, by_levels.size_bytes) if job.parent is None else None
     return min((each for each in (by_codebook, by_levels) if each), key=lambda each: each.size_bytes)
@@ -607,8 +623,8 @@ def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
 
 def _encode_floats(
     job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
-) -> tuple[DataUnit | None, float | None]:
-    """The data unit of a float tensor, None of an update without any change; and its SNR if it is weak."""
+) -> tuple[DataUnit | None, float | None, bool]:
+    """The data unit of a float tensor, None of an update without any change; its SNR if weak; if it joins levels."""
     step, original = step_size(quantiser.qp, options.qp_density), values
     unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
     unit = replace(unit, scan_order=scan_order_of_floats(values, step, options))
@@ -624,14 +640,32 @@ def _encode_floats(
     # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
     by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
     weak_db = _weak_db(original, by_rows, found, params, step)
+    joins_levels = job.parent is None and _joins_levels(original, found, params)
     if book is not None and options.codebook == "force":
-        return book, weak_db
+        return book, weak_db, joins_levels
     if job.parent is not None and not found.indices.any():
-        return None, weak_db
+        return None, weak_db, joins_levels
     indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
     unit = with_unary_length(unit, indices) if job.unary_length_minus1 == "fitting" else unit
     plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
-    return plain if book is None else min(plain, book, key=_size_bytes), weak_db
+    return plain if book is None else min(plain, book, key=_size_bytes), weak_db, joins_levels
+
+
+def _joins_levels(values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams) -> bool:
+    """Whether two values of a tensor that has few of them, and often, come out alike."""
+    if values.size < LEVEL_REPEATS or not are_few(values, MAX_LEVELS):
+        return False
+    members = np.unique(values)
+    if not 1 < members.size <= min(MAX_LEVELS, values.size // LEVEL_REPEATS):
+        return False
+    return _are_joined(values, levels_of(found.indices, params, found.skipped_rows))
+
+
+def _are_joined(values: NDArray[np.float32], coded: NDArray[Any]) -> bool:
+    """Whether one coded value stands for two different ones."""
+    order = np.lexsort((values.reshape(-1), coded.reshape(-1)))
+    before, after = values.reshape(-1)[order], coded.reshape(-1)[order]
+    return bool(np.any((before[1:] != before[:-1]) & (after[1:] == after[:-1])))
 
 
 def _weak_db(

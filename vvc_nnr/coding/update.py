@@ -47,8 +47,7 @@ from vvc_nnr.coding.own_steps import (
     OwnSteps,
     code_by_spread,
     follows_spread,
-    warn_of_outliers,
-    warn_of_weak,
+    warn_of,
 )
 from vvc_nnr.coding.tensor_encoder import USUAL_UNARY_LENGTH_MINUS1, EncodedTensor, TensorJob, make_job, with_own_step
 from vvc_nnr.coding.unit_coding import TensorPast
@@ -192,8 +191,7 @@ def compress_update(
     found, state = code_update(
         base, new, options or CompressOptions(), contexts=contexts, brief=brief, progress=progress
     )
-    warn_of_weak(found.weak_db)
-    warn_of_outliers(found.by_outliers)
+    warn_of(found)
     return found.data, state
 
 

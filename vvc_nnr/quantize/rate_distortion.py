@@ -33,6 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,15 +101,31 @@ def error_cost(error: NDArray[np.float64], columns: NDArray[np.float64], rows: N
 
     Args:
         error: E, (n_rows, n_columns).
-        columns: H of each group of rows, (n_groups, n_columns, n_columns).
+        columns: H of each block of columns of each group of rows, (n_groups * n_blocks, n, n) with n = n_columns /
+            n_blocks; what lies between two blocks does not count.
         rows: G, (n_rows, n_rows); what lies between two groups does not count.
     """
-    n_groups, n = columns.shape[0], len(error) // columns.shape[0]
+    n_groups = group_count(columns, error.shape[1])
+    n, n_blocks = len(error) // n_groups, len(columns) // n_groups
     total = 0.0
-    for group in range(n_groups):
-        part = slice(group * n, (group + 1) * n)
-        total += float(np.vdot(rows[part, part] @ error[part], error[part] @ columns[group]))
+    for place, (part, own) in enumerate(zip(by_block(error, columns), columns, strict=True)):
+        first = place // n_blocks * n
+        total += float(np.vdot(rows[first : first + n, first : first + n] @ part, part @ own))
     return total
+
+
+def group_count(columns: NDArray[np.floating[Any]], n_columns: int) -> int:
+    """How many groups of rows moments (n_groups * n_blocks, n, n) have; 0 if they are not of so many columns."""
+    n = columns.shape[-1]
+    n_blocks = n_columns // n if n and n_columns % n == 0 else 0
+    return len(columns) // n_blocks if n_blocks and len(columns) % n_blocks == 0 else 0
+
+
+def by_block(matrix: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A matrix (n_rows, n_columns) in the blocks that its moments have, (n_groups * n_blocks, n_rows / n_groups, n)."""
+    n_groups, n = group_count(columns, matrix.shape[1]), columns.shape[-1]
+    parts = matrix.reshape(n_groups, len(matrix) // n_groups, -1, n).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(parts).reshape(len(columns), -1, n)
 
 
 def shifted_target(
@@ -118,14 +135,15 @@ def shifted_target(
 
     Args:
         weights: (n_rows, n_columns).
-        columns: Damped second moment of the changed inputs, (n_groups, n_columns, n_columns).
+        columns: Damped second moment of the changed inputs, as for `error_cost`.
         crossed: Moment of original (first axis) and changed inputs, damped by as much, of the same shape.
     """
-    n_groups = columns.shape[0]
-    parts = weights.reshape(n_groups, -1, weights.shape[1])
+    n_groups, n = group_count(columns, weights.shape[1]), columns.shape[-1]
+    parts = by_block(weights, columns)
     # The moments are symmetric: X columns = parts crossed  is  columns X^T = (parts crossed)^T.
     found = np.linalg.solve(columns, (parts @ crossed).transpose(0, 2, 1)).transpose(0, 2, 1)
-    return np.ascontiguousarray(found, np.float64).reshape(weights.shape)
+    by_group = found.reshape(n_groups, -1, found.shape[1], n).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(by_group, np.float64).reshape(weights.shape)
 
 
 # Largest weight in steps: float32 still tells a sixteenth of a step.
@@ -144,11 +162,13 @@ class RoundedTensor:
         indices: k, int32, (n_rows, n_columns).
         values: What a decoder makes of them, float32, (n_rows, n_columns).
         bits: Their code length, without headers.
+        sets: Estimator set of each context that suits them best, uint8.
     """
 
     indices: NDArray[np.int32]
     values: NDArray[np.float32]
     bits: float
+    sets: NDArray[np.uint8]
 
 
 def round_tensor(
@@ -159,6 +179,7 @@ def round_tensor(
     columns: Feedback,
     rows: Feedback,
     *,
+    sets: NDArray[np.uint8] | None = None,
     portable: bool = False,
 ) -> RoundedTensor:
     """The levels of a matrix by uniform or, with params.dq_flag, dependent quantisation.
@@ -168,8 +189,9 @@ def round_tensor(
         params: Without a codebook, a parent or a block scan.
         step: Quantisation step above zero.
         lambda_rd: What a bit may cost in terms of the quadratic forms; 0: least error.
-        columns: Of the second moments of the inputs; as many groups as divide the rows evenly.
+        columns: Of the second moments of the inputs, as for `error_cost`; as many groups as divide the rows evenly.
         rows: Of what errors of the outputs cost, one group.
+        sets: Estimator sets that suit levels like these, as those of a step near this one; None: they are searched.
         portable: Use no instruction set extension. The levels are the same.
 
     Raises:
@@ -178,9 +200,10 @@ def round_tensor(
     """
     _check(weights, params, step, lambda_rd, columns, rows)
     layout = params.layout()
-    sets = np.zeros(layout.n_contexts, np.uint8)
+    n_passes = N_PASSES if sets is None else 1
+    sets = np.zeros(layout.n_contexts, np.uint8) if sets is None else sets
     rows_factor = rows.factor[0] if len(rows.factor[0]) > 1 else None
-    for _ in range(N_PASSES):
+    for _ in range(n_passes):
         status, indices, _ = _kernels.round_with_feedback(
             layout, weights, columns.factor, columns.weight, rows_factor, rows.weight[0],
             1 / step, lambda_rd / step**2, sets, portable,
@@ -191,7 +214,7 @@ def round_tensor(
         require_status(record.status)
         sets = record.sets
     values = levels_of(indices, params).astype(np.float32) * np.float32(step)
-    return RoundedTensor(indices, values, _code_length_bits(record, layout))
+    return RoundedTensor(indices, values, _code_length_bits(record, layout), sets)
 
 
 def _code_length_bits(record: _kernels.BinRecord, layout: _kernels.Layout) -> float:
@@ -212,10 +235,10 @@ def _check(
     if problem or params.codebook_size is not None or params.parent_present or params.is_block_scan:
         raise InputError(problem or "rounding with feedback: no codebook, update or block scan is possible")
     n_rows, n_columns = params.shape
-    n_groups = len(columns.factor)
+    n_groups = group_count(columns.factor, n_columns)
     if weights.shape != params.shape or weights.dtype != np.float32 or not weights.flags.c_contiguous:
         raise ShapeError(f"weights: {weights.dtype} {weights.shape} for a float32 tensor of {n_rows} x {n_columns}")
-    if columns.factor.shape != (n_groups, n_columns, n_columns) or n_groups < 1 or n_rows % n_groups:
+    if columns.factor.shape[1:-1] != columns.factor.shape[-1:] or n_groups < 1 or n_rows % n_groups:
         raise ShapeError(f"feedback along rows of shape {columns.factor.shape} for {n_rows} x {n_columns} weights")
     if rows.factor.shape != (1, n_rows, n_rows):
         raise ShapeError(f"feedback across rows of shape {rows.factor.shape} for {n_rows} x {n_columns} weights")
