@@ -2,8 +2,17 @@
 
 from vvc_nnr.calibrate.samples import Calibration, Sample
 from vvc_nnr.coding.inspection import Inspection
-from vvc_nnr.coding.update import BaseState, UpdateContexts, apply_update, compress_update
-from vvc_nnr.compress import compress, decompress, decompress_onnx, inspect, load_file, load_into, save_file
+from vvc_nnr.coding.update import BaseState, UpdateContexts, compress_update
+from vvc_nnr.compress import (
+    apply_update,
+    compress,
+    decompress,
+    decompress_onnx,
+    inspect,
+    load_file,
+    load_into,
+    save_file,
+)
 from vvc_nnr.errors import (
     BitstreamError,
     ExternalToolError,

@@ -10,13 +10,15 @@ from typing import Any, Literal, TypeAlias
 
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.manifest import with_ties
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, float32_of_bfloat16
+from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
 from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
 from vvc_nnr.coding.own_steps import warn_of
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
+from vvc_nnr.coding.update import BaseState
+from vvc_nnr.coding.update import apply_update as applied
 from vvc_nnr.errors import InputError, UnsupportedError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.onnx import is_model_proto, put_together
@@ -24,6 +26,7 @@ from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
     NetworkArrays,
+    check_coded,
     decoded_arrays,
     is_nnc,
     is_special,
@@ -249,14 +252,25 @@ def decompress_onnx(data: Source, *, max_elements: int | None = None, n_threads:
         InputError: If an option is out of range, or the package onnx is not installed.
     """
     check_max_elements(max_elements)
-    network = decoded_arrays(_stream_bytes(data), max_elements, thread_count(n_threads))
-    if network.graph is None:
-        raise UnsupportedError("the stream has no graph, only tensors: decompress gives them")
-    return put_together(network.graph, network.arrays)
+    with _naming_source(data):
+        network = decoded_arrays(_stream_bytes(data), max_elements, thread_count(n_threads))
+        if network.graph is None:
+            raise UnsupportedError("the stream has no graph, only tensors: decompress gives them")
+        return put_together(network.graph, network.arrays)
 
 
 def _stream_bytes(data: Source) -> Buffer:
-    return read_bytes(data) if isinstance(data, Path | str) else data
+    """The bytes of a stream that may be in a file.
+
+    Raises:
+        InputError: If it is neither, or the file cannot be read.
+        BitstreamError: If it is a file of another kind.
+    """
+    content = read_bytes(data) if isinstance(data, Path | str) else data
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise InputError(f"got {type(data).__name__}; must be a coded stream (bytes), or the name of its file")
+    check_coded(content)
+    return content
 
 
 def decompress(
@@ -327,8 +341,8 @@ def inspect(
 
     Args:
         data: The stream, or the name of a file that holds it.
-        original: The network that it was made from, for the error of each tensor.
-        bins: Tell the bits of each kind of bin.
+        original: The network that it was made from, as `compress` takes it, for each tensor's error. Not of updates.
+        bins: Tell the bits of each kind of bin. Not of updates.
         max_elements: Most values that are decoded.
         n_threads: Threads; None: one per processor.
 
@@ -338,5 +352,36 @@ def inspect(
         InputError: If an option or the original cannot be used, or that has no tensor of a name in the stream.
     """
     check_max_elements(max_elements)
-    arrays = None if original is None else named_arrays(original)
-    return inspect_stream(_stream_bytes(data), arrays, bins=bins, max_elements=max_elements, n_threads=n_threads)
+    arrays = None if original is None else _arrays_of(original)
+    with _naming_source(data):
+        return inspect_stream(_stream_bytes(data), arrays, bins=bins, max_elements=max_elements, n_threads=n_threads)
+
+
+def _arrays_of(model: Any) -> NamedArrays:
+    """The tensors of what `compress` takes; raises as `_as_network` does."""
+    if isinstance(model, Path | str):
+        return read_arrays(model).arrays
+    return onnx_network(model).arrays if is_model_proto(model) else named_arrays(model)
+
+
+def apply_update(
+    base: BaseState | Any, data: Source, *, max_elements: int | None = None, n_threads: int | None = None
+) -> BaseState:
+    """The state of a network after an update.
+
+    An update applies to the state that it was made from. One that was made after others needs the state that these
+    gave, as this function returned it: the network's tensors alone, saved and read again, are another state.
+
+    Args:
+        base: The state before it; a torch module, or a map of names to arrays, counts as one without any update before.
+        data: The update, or the name of a file that holds it.
+        max_elements: Most values that are decoded, of all tensors together.
+        n_threads: Threads; None: one per processor.
+
+    Raises:
+        BitstreamError: If the update is damaged, or not for this state.
+        UnsupportedError: If it is legal, but needs what this package does not implement.
+        InputError: If an option is out of range, or the base or the file cannot be used.
+    """
+    with _naming_source(data):
+        return applied(base, _stream_bytes(data), max_elements=max_elements, n_threads=n_threads)

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from vvc_nnr.errors import InputError, OutputError, VvcNnrError, shown_name
+from vvc_nnr.errors import BitstreamError, InputError, OutputError, VvcNnrError, shown_name
 
 FILE_SUFFIX = ".part"
 FOLDER_PREFIX = "vvc_nnr_"
@@ -233,6 +233,17 @@ def read_bytes(path: Path | str) -> bytes:
     """
     with open_input(path) as file:
         return file.read()
+
+
+# Of a file, so that its kind is told.
+HEAD_BYTES = 512
+_LFS_START = b"version https://git-lfs.github.com/spec"
+
+
+def check_no_pointer(head: bytes) -> None:
+    """Raises BitstreamError if the first bytes of a file are those that Git LFS leaves in the place of another."""
+    if head.startswith(_LFS_START):
+        raise BitstreamError("is a Git LFS pointer, not the file itself: fetch that (git lfs pull)")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.stream import Buffer, Stream, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
-from vvc_nnr.files import is_stream, naming, open_input, read_bytes
+from vvc_nnr.files import HEAD_BYTES, check_no_pointer, is_stream, naming, open_input, read_bytes
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor, parse_container
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, parse_exact, parse_network, write_exact
@@ -40,6 +40,8 @@ TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
 FileKind = Literal["nnc", "torch", "onnx", "safetensors", "index", "npz", "hdf5", "gguf"]
+KEYED_KINDS: tuple[FileKind, ...] = ("torch", "index")
+"""Files in which a key may tell where the network is."""
 _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\x00\x04\x02", "nnc"),
     (b"GGUF", "gguf"),
@@ -52,7 +54,6 @@ _ZIP_NAME_AT = 30
 _ONNX_START = b"\x08"
 # Of a safetensors header, by the library that reads it.
 _MAX_HEADER_BYTES = 100_000_001
-HEAD_BYTES = 512
 _KIND_BY_SUFFIX: Mapping[str, FileKind] = {
     **{
         ".nnr": "nnc",
@@ -137,7 +138,16 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
     Args:
         data: The file, or its first `HEAD_BYTES`.
         path: Its name.
+
+    Raises:
+        BitstreamError: If it is not the file itself, but what Git LFS leaves in its place.
     """
+    return told_kind(data, path) or _KIND_BY_SUFFIX.get(Path(path).suffix.lower(), "safetensors")
+
+
+def told_kind(data: bytes, path: Path | str) -> FileKind | None:
+    """As `file_kind`; None if the first bytes do not tell, nor the name of an ONNX model, which has no first bytes."""
+    check_no_pointer(data)
     # First, since the length of its header may be the start of another kind: 640 is 80 02, of a pickle.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
         return "safetensors"
@@ -153,7 +163,7 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
         return "index"
     if suffix == ONNX_SUFFIX or (data[:1] == _ONNX_START and suffix not in _KIND_BY_SUFFIX):
         return "onnx"
-    return _KIND_BY_SUFFIX.get(suffix, "safetensors")
+    return None
 
 
 def kind_of_file(path: Path | str) -> FileKind:
@@ -161,11 +171,19 @@ def kind_of_file(path: Path | str) -> FileKind:
 
     Raises:
         InputError: If it cannot be read.
+        BitstreamError: If it is a pointer of Git LFS.
     """
     if is_special(path):
         return file_kind(b"", path)
-    with open_input(path) as file:
+    with open_input(path) as file, naming(path):
         return file_kind(file.read(HEAD_BYTES), path)
+
+
+def check_coded(data: Buffer) -> None:
+    """Raises BitstreamError if bytes that should be a coded stream are a file of another kind."""
+    kind = told_kind(bytes(data[:HEAD_BYTES]), "")
+    if kind not in (None, "nnc"):
+        raise BitstreamError(f"is {_NAME_OF_KIND[kind]}, no coded stream ({NNC_SUFFIX})")
 
 
 @contextmanager
@@ -212,8 +230,9 @@ def read_arrays(
         UnsupportedError: If it holds something that this package does not read.
     """
     data = read_bytes(path)
-    kind = file_kind(data, path)
-    if key is not None and kind not in ("torch", "index"):
+    with naming(path):
+        kind = file_kind(data, path)
+    if key is not None and kind not in KEYED_KINDS:
         raise InputError(f"{path}: a key is for checkpoints of torch; this is {_NAME_OF_KIND[kind]}")
     with naming(path):
         if kind == "nnc":
@@ -266,7 +285,8 @@ def _sharded(path: Path, data: bytes, key: str | None) -> NetworkArrays:
             raise BitstreamError(f"the file {shown(repr(file))} is not beside the index", field="weight_map")
         shard = path.with_name(file)
         content = read_bytes(shard)
-        kind = file_kind(content, shard)
+        with naming(shard):
+            kind = file_kind(content, shard)
         if kind not in ("safetensors", "torch"):
             raise UnsupportedError(f"{shown(repr(file))} is {_NAME_OF_KIND[kind]}; must be safetensors or of torch")
         with naming(shard):
@@ -478,6 +498,23 @@ def _without_graph(path: Path | str, network: NetworkArrays) -> NetworkArrays:
     with naming(path):
         kept = graph_constants(network.graph, network.arrays)
     return replace(network, arrays=network.arrays | kept, graph=None)
+
+
+def lost_with_graph(graph: bytes) -> str:
+    """What is not kept of an ONNX model where its tensors are written without its graph, as a note tells it.
+
+    Args:
+        graph: The model without the tensors that left it, serialised.
+    """
+    from vvc_nnr.model.onnx import text_constants
+
+    names = text_constants(graph)
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    texts = f" and its constants of text ({shown(names[0])}{more})" if names else ""
+    are = "are" if names else "is"
+    return (
+        f"the graph of the ONNX model{texts} {are} not kept, so that no .onnx can be made of it; {NNC_SUFFIX} keeps all"
+    )
 
 
 def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:

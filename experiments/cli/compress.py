@@ -16,7 +16,8 @@ from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import CodedNetwork, growth_line, joined_line, outliers_line, weak_line, weak_names
-from vvc_nnr.coding.update import BaseState, apply_update, code_update, difference_snrs_db
+from vvc_nnr.coding.update import BaseState, code_update, difference_snrs_db
+from vvc_nnr.compress import apply_update
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
@@ -35,6 +36,7 @@ from vvc_nnr.model.safetensors import (
     uniform_bytes,
 )
 from vvc_nnr.network_file import (
+    KEYED_KINDS,
     NNC_SUFFIX,
     ONNX_SUFFIX,
     SAFETENSORS_SUFFIX,
@@ -44,12 +46,14 @@ from vvc_nnr.network_file import (
     is_nnc,
     is_special,
     kind_of_file,
+    lost_with_graph,
     plain_bytes,
     read_arrays,
     read_network_file,
     states_of_update,
     stored_network,
     with_folded_norms,
+    without_prefix,
     write_arrays,
 )
 from vvc_nnr.options import CompressOptions
@@ -117,7 +121,8 @@ class Compress(Command):
         per_tensor: One range per tensor in --method uniform, as in the papers; default: one per row (output channel).
         key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
         strip_prefix: Prefix that is taken off names, such as module.
-        graph: Graph of an ONNX model; manifest: so that the reference software decodes the file; onnx: by the standard.
+        graph: Graph of an ONNX model; manifest (default): so that the reference software decodes the file; onnx: by the
+            standard.
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
         integer: Store the levels of a filter's features, so that --precision int8 is the same on every machine; a coded
             network stays as it is coded if no option of coding is given.
@@ -133,7 +138,7 @@ class Compress(Command):
     per_tensor: bool = False
     key: str | None = None
     strip_prefix: str = ""
-    graph: GraphCarriage = "manifest"
+    graph: GraphCarriage | None = None
     fold_batch_norms: bool = False
     integer: bool = False
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -178,18 +183,22 @@ class Compress(Command):
         for flag, is_given in (("--biases", self.biases is not None), ("--per-tensor", self.per_tensor)):
             if method == "nnc" and is_given:
                 raise InputError(f"{flag}: only for --method uniform1 to uniform16")
-        if method != "nnc" and self.integer:
-            raise InputError(f"--integer: only for --method nnc, not {method}")
-        if method != "nnc" and self.fold_batch_norms:
-            raise InputError(f"--fold-batch-norms: only for --method nnc, not {method}")
+        for flag, is_given in (
+            ("--integer", self.integer),
+            ("--fold-batch-norms", self.fold_batch_norms),
+            ("--graph", self.graph is not None),
+        ):
+            if method != "nnc" and is_given:
+                raise InputError(f"{flag}: only for --method nnc, not {method}")
         first = NNC_FLAGS.first_given(self.coding)
         if method != "nnc" and first is not None:
             raise InputError(f"--method {method} takes none of the options of --method nnc, such as {first}")
         return method
 
     def _codes_nothing(self) -> bool:
-        """Whether no option asks for other levels of the weights than a coded file has."""
-        return self.calibrate is None and NNC_FLAGS.first_given(self.coding) is None
+        """Whether no option asks for something else than a coded file has, but for the levels of features."""
+        is_plain = self.key is None and not self.strip_prefix and self.graph is None and not self.fold_batch_norms
+        return is_plain and self.calibrate is None and NNC_FLAGS.first_given(self.coding) is None
 
     def _integer(self, path: Path) -> Outcome:
         """The coded network with the levels of its features, else as it is."""
@@ -201,7 +210,9 @@ class Compress(Command):
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
         with naming(path):
             coded = with_folded_norms(network) if self.fold_batch_norms else network
-        graph = None if coded.graph is None else Graph(coded.graph, self.graph)
+        if coded.graph is None and self.graph is not None:
+            raise InputError(f"{path}: --graph: the network has no graph, only tensors; take it away")
+        graph = None if coded.graph is None else Graph(coded.graph, self.graph or "manifest")
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
             metadata = {key: text for key, text in coded.metadata.items() if key != FEATURE_LEVELS_KEY}
             roles, n_bytes = coded.roles or None, network.n_bytes or None
@@ -233,6 +244,7 @@ class Compress(Command):
             lines.append(f"kept exact, as entropy tables, constants and what is not finite are: {shown(kept[0])}{more}")
         data_of = {"ranges": ranges, "weak_db": weak, "exact": kept}
         outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | data_of)
+        outcome = _with_lost_graph(outcome, network, self.output)
         return _with_notes(outcome, stored.left_out, stored.tensors)
 
     def _by_pictures(self, path: Path, photographs: Path) -> Outcome:
@@ -240,6 +252,8 @@ class Compress(Command):
 
         if self.key is not None or self.strip_prefix:
             raise InputError("--key, --strip-prefix: not with --calibrate; write the state dict as .safetensors first")
+        if self.graph is not None:
+            raise InputError("--graph: not with --calibrate, which codes tensors alone; take it away")
         stored = read_network_file(path)
         options = replace(self.pictures, fold_batch_norms=self.fold_batch_norms, max_bytes=self.coding.max_bytes)
         coding = replace(self.coding, max_bytes=None)
@@ -309,6 +323,7 @@ class Decompress(Command):
             n_bytes = write_arrays(self.output, network)
         outcome = _sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
         outcome = _with_notes(outcome, network.left_out, network.arrays)
+        outcome = _with_lost_graph(outcome, network, self.output)
         return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome
 
 
@@ -321,6 +336,8 @@ class MakeUpdate(Command):
         new: Network file that it should have: the same names, shapes and number formats.
         output: .nnc to write.
         after: Updates that the receiver has applied to the base, in order; give it once for each.
+        key: Where the state dict is, keys joined by dots, in those of the two files that are checkpoints of torch.
+        strip_prefix: Prefix that is taken off names of both, such as module.
         coding: As of compress; QPs are those of differences, roles play no part.
     """
 
@@ -328,6 +345,8 @@ class MakeUpdate(Command):
     new: Positional[str]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     after: UseAppendAction[tuple[Path, ...]] = ()
+    key: str | None = None
+    strip_prefix: str = ""
     coding: Annotated[CompressOptions, UPDATE_FLAGS.arg] = field(default_factory=CompressOptions)
 
     def run(self) -> Outcome:
@@ -341,8 +360,9 @@ class MakeUpdate(Command):
         if not is_nnc(self.output) and not is_special(self.output):
             raise InputError(f"{self.output}: an update is a {NNC_SUFFIX} file; change the name")
         check_outputs([base, new, *self.after], [self.output])
+        networks = _read_both(base, new, self.key, self.strip_prefix)
         with naming(new):
-            before, wanted = states_of_update(read_arrays(base), read_arrays(new))
+            before, wanted = states_of_update(*networks)
         state = _state_after(before, self.after)
         with naming(new), UPDATE_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
             made, after = code_update(state, wanted.arrays, self.coding, progress=progress.report)
@@ -352,7 +372,7 @@ class MakeUpdate(Command):
         text = f"{self.output}: {len(made.data)} bytes, an update of a network of {n_bytes}{_least_line(found_db)}"
         snrs_db = {name: ratio_db if math.isfinite(ratio_db) else None for name, ratio_db in found_db.items()}
         data = {"output": str(self.output), "n_bytes": len(made.data), "network_bytes": n_bytes, "snr_db": snrs_db}
-        return _with_quality(Outcome(text, data), made)
+        return _with_notes(_with_quality(Outcome(text, data), made), wanted.left_out, wanted.arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,13 +381,17 @@ class ApplyUpdate(Command):
 
     Attributes:
         base: Network file that they are for, or the name of a bundled network.
-        updates: Updates in order.
+        updates: Updates in order, all since the base.
         output: .safetensors, .pt, .pth or .onnx to write.
+        key: Where in a checkpoint of torch the base's state dict is, keys joined by dots; default: where it usually is.
+        strip_prefix: Prefix that is taken off the base's names, such as module.
     """
 
     base: Positional[str]
     updates: Positional[tuple[Path, ...]]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
+    key: str | None = None
+    strip_prefix: str = ""
 
     def run(self) -> Outcome:
         """Writes the file.
@@ -380,11 +404,32 @@ class ApplyUpdate(Command):
         check_plain_suffix(self.output)
         check_outputs([base, *self.updates], [self.output])
         with naming(base):
-            network = all_tensors(read_arrays(base))
+            network = all_tensors(read_arrays(base, key=self.key, strip_prefix=self.strip_prefix))
         state = _state_after(network, self.updates)
         n_bytes = write_arrays(self.output, replace(network, arrays=state.exact_arrays))
-        text = f"{self.output}: {n_bytes} bytes after {len(self.updates)} updates"
-        return Outcome(text, {"output": str(self.output), "n_bytes": n_bytes, "updates": len(self.updates)})
+        n_updates = len(self.updates)
+        text = f"{self.output}: {n_bytes} bytes after {n_updates} {'update' if n_updates == 1 else 'updates'}"
+        outcome = Outcome(text, {"output": str(self.output), "n_bytes": n_bytes, "updates": n_updates})
+        outcome = _with_notes(outcome, network.left_out, network.arrays)
+        return _with_lost_graph(outcome, network, self.output)
+
+
+def _read_both(base: Path, new: Path, key: str | None, strip_prefix: str) -> tuple[NetworkArrays, NetworkArrays]:
+    """Two states of a network; a key counts for those that have one, a prefix for those whose names begin with it.
+
+    Raises:
+        InputError: If a file cannot be read, or an option fits neither.
+        BitstreamError, UnsupportedError: If one is damaged, or holds something that this package does not read.
+    """
+    takes_key = [kind_of_file(path) in KEYED_KINDS for path in (base, new)]
+    keys = [key if takes or not any(takes_key) else None for takes in takes_key]
+    networks = [read_arrays(path, key=own) for path, own in zip((base, new), keys, strict=True)]
+    begin = [any(name.startswith(strip_prefix) for name in network.arrays) for network in networks]
+    stripped = []
+    for path, network, begins in zip((base, new), networks, begin, strict=True):
+        with naming(path):
+            stripped.append(without_prefix(network, strip_prefix if begins or not any(begin) else ""))
+    return stripped[0], stripped[1]
 
 
 def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> BaseState:
@@ -396,9 +441,7 @@ def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> BaseState
     """
     state = BaseState.of(network.arrays)
     for path in updates:
-        data = read_bytes(path)
-        with naming(path):
-            state = apply_update(state, data)
+        state = apply_update(state, path)
     return state
 
 
@@ -443,6 +486,14 @@ def _with_growth(outcome: Outcome, made: CodedNetwork) -> Outcome:
     lines = [f"note: {growth_line(made)}"] if made.growth_bytes else []
     data = {"input_bytes": made.input_bytes, "growth_bytes": made.growth_bytes}
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
+
+
+def _with_lost_graph(outcome: Outcome, network: NetworkArrays, output: Path) -> Outcome:
+    """The outcome with a note where an output of tensors alone leaves out the graph of an ONNX model."""
+    if network.graph is None or output.suffix.lower() == ONNX_SUFFIX:
+        return outcome
+    note = f"note: {lost_with_graph(network.graph)}"
+    return Outcome(f"{outcome.text}\n{note}", outcome.data | {"graph_left_out": True})
 
 
 def _with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str]) -> Outcome:

@@ -72,8 +72,9 @@ class Inspect(Command):
         reading: Coded networks (.nnc).
         bins: Bits by kind of bin (.nnc).
         original: Network file it was made from, or the name of a bundled network, for the MSE (.nnc).
-        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is.
-        strip_prefix: Prefix that is taken off names, such as module.
+        key: Where in a checkpoint of torch the state dict is, keys joined by dots; default: where it usually is; of a
+            .nnc file: in its --original.
+        strip_prefix: Prefix that is taken off names, such as module.; of a .nnc file: off those of its --original.
         role_of: Role of the tensors whose names fit, such as '*.gamma=gdn'.
         qp: QP for the SNR that is expected before coding; default: each tensor's own.
     """
@@ -125,8 +126,10 @@ def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptio
     options = options or CompressOptions()
     network = read_arrays(path)
     tensors, uniform = describe_network(path), read_uniform_metadata(path)
-    if uniform is not None and role_of:
-        raise InputError(f"{path}: holds levels of the uniform quantiser, which have no roles")
+    if uniform is not None and (role_of or options.qp is not None):
+        raise InputError(
+            f"{path}: holds levels of the uniform quantiser, which have no roles and no QP: take --role-of, --qp away"
+        )
     roles = override_roles(named_roles(network.arrays), role_of) if uniform is None else {}
     float_size = float32_size(network.arrays, network.metadata)
     payload_bytes = sum(t.n_bytes for t in tensors)
@@ -254,7 +257,13 @@ def inspect_nnc(path: Path, command: Inspect) -> Outcome:
     for flag, is_given in (("--role-of", bool(command.role_of)), ("--qp", command.qp is not None)):
         if is_given:
             raise InputError(f"{path}: {flag} is for networks that are not coded; take it away")
-    original = read_arrays(network_path(command.original)).arrays if command.original else None
+    for flag, is_given in (("--key", command.key is not None), ("--strip-prefix", bool(command.strip_prefix))):
+        if is_given and command.original is None:
+            raise InputError(f"{path}: {flag} is for networks that are not coded, or with --original; take it away")
+    original = None
+    if command.original is not None:
+        place = network_path(command.original)
+        original = read_arrays(place, key=command.key, strip_prefix=command.strip_prefix).arrays
     data = read_bytes(path)
     limits = command.reading
     with naming(path):
@@ -281,8 +290,12 @@ def inspect_stream(path: Path, command: Inspect) -> Outcome:
     """
     from vvc_nnr.filters.in_stream import carried_filters, networks_inside  # here: it imports torch
 
-    if command.bins or command.original or command.role_of:
-        raise InputError(f"{path}: --bins, --original and --role-of are for networks (vvc-nnr sei extract)")
+    of_networks = (command.bins, command.original, command.role_of, command.strip_prefix)
+    if any(of_networks) or command.key is not None or command.qp is not None:
+        raise InputError(
+            f"{path}: --bins, --original, --key, --strip-prefix, --role-of and --qp are for networks "
+            "(vvc-nnr sei extract)"
+        )
     limits = command.reading
     with naming(path):
         stream = read_bytes(path)

@@ -118,6 +118,30 @@ def graph_of_unit(unit: TopologyUnit) -> bytes | None:
     return _inflated(unit.topology_data) if is_deflated else unit.topology_data
 
 
+def without_manifest(model: bytes, start: int) -> bytes:
+    """The ONNX model of an older file without the manifest that is the last entry of its metadata.
+
+    Args:
+        model: The serialised model.
+        start: Where the manifest begins in it.
+    """
+    text = _varint(len(model) - start)
+    key = MANIFEST_KEY.encode()
+    # A StringStringEntryProto: key, field number 1, and value, 2; in a ModelProto it is field number 14.
+    head = b"\x0a" + _varint(len(key)) + key + b"\x12" + text
+    head = b"\x72" + _varint(len(head) + len(model) - start) + head
+    return model[: start - len(head)] if model[:start].endswith(head) else model
+
+
+def _varint(value: int) -> bytes:
+    """A number as protocol buffers store it."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
 def _inflated(data: bytes) -> bytes:
     inflate, limit = zlib.decompressobj(), max(MAX_GRAPH_BYTES, MAX_INFLATION * len(data))
     try:

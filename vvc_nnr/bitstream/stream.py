@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.graph import Graph, graph_of_text, graph_of_unit, pack_graph, topology_unit, unpack_graph
+from vvc_nnr.bitstream.graph import (
+    DEFLATE,
+    Graph,
+    graph_of_text,
+    graph_of_unit,
+    pack_graph,
+    topology_unit,
+    unpack_graph,
+    without_manifest,
+)
 from vvc_nnr.bitstream.manifest import (
     Manifest,
     RawKind,
@@ -122,8 +131,12 @@ class Stream:
             return unpack_graph(next(map(_before_manifest, units)), self.manifest.graph)
         if self.manifest and self.manifest.old_graph:
             return graph_of_text(self.manifest.old_graph)
-        found = map(graph_of_unit, units)
-        return next((graph for graph in found if graph is not None), None)
+        for unit in units:
+            graph = graph_of_unit(unit)
+            if graph is not None:
+                is_old = self.manifest is not None and unit.topology_compression_format != DEFLATE
+                return without_manifest(graph, start_of_manifest(graph)) if is_old else graph
+        return None
 
     @property
     def ties(self) -> tuple[Tie, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
+from vvc_nnr.bitstream.number_formats import BITS_OF, Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 from vvc_nnr.coding.decoder import check_size, decode_tensor
@@ -47,7 +47,7 @@ class TensorReport:
     Attributes:
         name: Its name; of a block the weight's.
         shape: Its shape.
-        number_format: What it decodes to.
+        number_format: What it decodes to; of an update "float", "integer" or "bool", since its base alone tells more.
         payload_type: INT, FLOAT, RAW_FLOAT or BLOCK.
         qp: With that of the parameter sets; of a block that of the first coded tensor; None if it has none.
         step: Its quantisation step.
@@ -124,6 +124,8 @@ def inspect_stream(
     Args and errors are those of `vvc_nnr.inspect`.
     """
     stream = read_stream(data, skip_unsupported=True)
+    if any(unit.parent for tensor in stream.tensors for unit in tensor.data_units):
+        _check_no_network_needed(original, bins)
     if original is not None:
         _check_names([tensor.name for tensor in stream.tensors], original)
     check_size(stream.tensors if bins or original else (), max_elements)
@@ -145,6 +147,16 @@ def inspect_stream(
         _skipped(stream),
         stream.manifest.metadata if stream.manifest else {},
     )
+
+
+def _check_no_network_needed(original: NamedArrays | None, bins: bool) -> None:
+    """Raises InputError if something is asked for that an update does not tell."""
+    for name, is_given in (("original", original is not None), ("bins", bins)):
+        if is_given:
+            raise InputError(
+                f"{name}: not of an update, whose differences are decoded in the light of its base; apply it (vvc-nnr "
+                "update apply, apply_update), and compare what that gives; or take the option away"
+            )
 
 
 def _check_names(names: Sequence[str], original: NamedArrays) -> None:
@@ -182,7 +194,7 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
     return TensorReport(
         name=tensor.name,
         shape=tensor.shape,
-        number_format=tensor.number_format or ("int32" if kind is PayloadType.INT else "float32"),
+        number_format=_number_format(tensor, kind, is_update=unit.parent is not None),
         payload_type=kind.name,
         qp=None if qp is None else qp + sets.quantization_parameter,
         step=None if qp is None else coded_step(qp, sets),
@@ -199,6 +211,14 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
         mse=mse,
         snr_db=ratio_db,
     )
+
+
+def _number_format(tensor: CodedTensor, kind: PayloadType, *, is_update: bool) -> str:
+    """What a tensor decodes to, as far as the stream tells."""
+    found, is_integer = tensor.number_format, kind is PayloadType.INT
+    if is_update and found != "bool":
+        return "integer" if is_integer and found not in BITS_OF.values() else "float"
+    return found or ("int32" if is_integer else "float32")
 
 
 def _first_qp(placed: PlacedUnit, unit: DataUnit) -> int | None:

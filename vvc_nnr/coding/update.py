@@ -422,7 +422,10 @@ def apply_update(
     check_max_elements(max_elements)
     state, stream = _as_state(base), read_stream(data)
     if stream.manifest is not None and stream.manifest.base not in ("", state.digest()):
-        raise BitstreamError("the update is for another state of the network", field="the manifest")
+        raise BitstreamError(
+            "the update is for another state of the network: it needs the base and all updates since, from the first",
+            field="the manifest",
+        )
     if not any(unit.parent for tensor in stream.tensors for unit in tensor.data_units) and stream.tensors:
         raise BitstreamError("the stream is no update, decompress reads it", field="parent_node_id_present_flag")
     check_size(stream.tensors, max_elements)

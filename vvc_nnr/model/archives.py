@@ -13,7 +13,7 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
-from vvc_nnr.model.torch_file import ZIP_DAMAGE
+from vvc_nnr.model.torch_file import ZIP_DAMAGE, words_of
 from vvc_nnr.npy import parse_npy
 
 # Of all members of an archive, unless they have no more than so many times its bytes.
@@ -38,7 +38,7 @@ def npz_arrays(data: bytes) -> NamedArrays:
     except VvcNnrError:
         raise
     except ZIP_DAMAGE as error:
-        raise BitstreamError(f"no .npz file: {shown(str(error), 200)}") from error
+        raise BitstreamError(f"no .npz file: {words_of(error)}") from error
 
 
 def _name(member: str) -> str:
@@ -70,7 +70,7 @@ def hdf5_arrays(data: bytes) -> NamedArrays:
     except VvcNnrError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise BitstreamError(f"no HDF5 file: {shown(str(error), 200)}") from error
+        raise BitstreamError(f"no HDF5 file: {words_of(error)}") from error
 
 
 def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) -> Iterator[tuple[str, Array]]:
@@ -106,7 +106,7 @@ def gguf_arrays(path: Path | str) -> NamedArrays:
     try:
         tensors = gguf.GGUFReader(str(path)).tensors
     except Exception as error:  # whatever its reader says of damage
-        raise BitstreamError(f"no GGUF file: {shown(str(error), 200)}") from error
+        raise BitstreamError(f"no GGUF file: {words_of(error)}") from error
     return {tensor.name: _gguf_array(tensor) for tensor in tensors}
 
 

@@ -14,19 +14,27 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from vvc_nnr.bitstream.graph import MANIFEST_KEY
 from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
-from vvc_nnr.files import naming, read_bytes, write_file
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, shown_name
+from vvc_nnr.files import (
+    HEAD_BYTES,
+    check_no_pointer,
+    check_regular_file,
+    naming,
+    open_input,
+    read_bytes,
+    remaining_bytes,
+    write_file,
+)
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH, GraphPath, graphs_of_node, operator_roles, path_of_function
@@ -41,8 +49,9 @@ def load_external_data(path: Path | str, model: Any) -> int:
         model: The model, changed in place.
 
     Raises:
-        InputError: If a file is missing, outside the model's folder, or smaller than a tensor says.
-        BitstreamError: If the values do not fit a tensor's type and shape.
+        InputError: If a file is missing, outside the model's folder, or smaller than a tensor says. A link that lies in
+            the folder is followed, wherever it leads.
+        BitstreamError: If a place in a file is none, or the values do not fit a tensor's type and shape.
     """
     external = importlib.import_module("onnx").TensorProto.EXTERNAL
     return sum(_loaded(path, name, tensor) for name, tensor in every_tensor(model) if tensor.data_location == external)
@@ -101,18 +110,7 @@ def _tensors_of_sparse(sparse: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _loaded(path: Path | str, name: str, tensor: Any) -> int:
     """Reads the external data of a tensor; its size in bytes."""
-    helper = importlib.import_module("onnx.external_data_helper")
-    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # keys that onnx does not know
-            helper.load_external_data_for_tensor(tensor, str(Path(path).parent))
-    except Exception as error:  # a missing file, a path out of the folder, a size beyond the file's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: tensor {name!r} is in the file {shown(repr(location))}, "
-            f"which cannot be read ({reason}): put it beside"
-        ) from error
+    tensor.raw_data = _external_bytes(Path(path), name, {entry.key: entry.value for entry in tensor.external_data})
     tensor.ClearField("external_data")
     tensor.data_location = importlib.import_module("onnx").TensorProto.DEFAULT
     try:
@@ -120,6 +118,52 @@ def _loaded(path: Path | str, name: str, tensor: Any) -> int:
     except Exception as error:  # whatever numpy says of data that does not fit type and shape
         raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
     return len(tensor.raw_data)
+
+
+def _external_bytes(path: Path, name: str, told: Mapping[str, str]) -> bytes:
+    """The bytes of a tensor in another file.
+
+    Args:
+        path: The model's file.
+        name: The tensor's name.
+        told: What the model says of their place: "location", "offset", "length".
+    """
+    location = told.get("location", "")
+    where = f"tensor {name!r} is in the file {shown(repr(location))}, which cannot be read"
+    parts = PureWindowsPath(location).parts  # both kinds of separators
+    if not parts or ".." in parts or Path(location).is_absolute() or PureWindowsPath(location).anchor:
+        raise InputError(
+            f"{path}: {where}: it must be named by its path below the model's folder, without '..': "
+            "save the model anew with its data beside it"
+        )
+    start, length = (_place_in_file(name, key, told[key]) if key in told else None for key in ("offset", "length"))
+    file = path.parent / location
+    try:
+        check_regular_file(file)
+        with open_input(file) as opened:
+            check_no_pointer(opened.read(HEAD_BYTES))
+            opened.seek(0)
+            n_bytes, start = remaining_bytes(opened), start or 0
+            end = start + length if length is not None else max(start, n_bytes)
+            if end > n_bytes:
+                raise InputError(
+                    f"it has {n_bytes} bytes, and the tensor's are from {start} to {end}: it is cut off or another "
+                    "file; copy it again"
+                )
+            opened.seek(start)
+            return opened.read(end - start)
+    except (InputError, BitstreamError) as error:
+        reason = str(error).removeprefix(f"{shown_name(str(file))}: ")
+        is_missing = not os.path.lexists(file)
+        raise type(error)(f"{path}: {where}: {reason}{'; put it there' if is_missing else ''}") from error
+
+
+def _place_in_file(name: str, key: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < _MAX_DIGITS):
+        raise BitstreamError(
+            f"tensor {name!r}: {key} {shown(repr(value))} must be a number of bytes", field="external_data"
+        )
+    return int(value)
 
 
 # Of `FieldDescriptor`: the types of a text and of a message.
@@ -147,6 +191,8 @@ def _texts(message: Any, place: str) -> Iterator[tuple[str, object]]:
                 yield from _texts(each, f"{here}.")
 
 
+# Of an offset in a file: 64 bits take 20.
+_MAX_DIGITS = 20
 # Smaller constants stay in the graph: a data unit of their own would take more. So do integers of no more bytes, such
 # as zero points, which a graph repeats in next to nothing.
 MIN_VALUES, MAX_BYTES_IN_GRAPH = 8, 64
@@ -331,6 +377,21 @@ def difference_of_graphs(base: bytes, new: bytes) -> str:
     return "" if models[0] == models[1] else "inputs, outputs, functions or versions"
 
 
+def text_constants(graph: bytes) -> list[str]:
+    """Names of the constants of text in a graph, which no tensor of a network can be.
+
+    Args:
+        graph: The model without the tensors that left it, serialised; one that is no ONNX model, or cannot be read
+            since the package onnx is not installed, has none.
+    """
+    try:
+        model = _parsed(graph)
+    except (BitstreamError, InputError):
+        return []
+    text = import_onnx().TensorProto.STRING
+    return [each.key for each in constants(model) if each.tensor.data_type == text]
+
+
 def check_only_tensors_matter(graph: bytes) -> None:
     """Checks that a graph holds no weights itself, so that its network is all there without it.
 
@@ -372,9 +433,6 @@ def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> An
         BitstreamError: If the graph is damaged, or a constant has another type or shape there.
     """
     model = _parsed(graph)
-    own = [entry for entry in model.metadata_props if entry.key == MANIFEST_KEY]
-    for entry in own:
-        model.metadata_props.remove(entry)
     for constant in constants(model):
         if constant.key in arrays and not _has_data(constant.tensor):
             _fill(constant.key, constant.tensor, arrays[constant.key])
@@ -406,6 +464,8 @@ def _parsed(data: bytes) -> Any:
         model.ParseFromString(data)
     except Exception as error:  # protobuf's own kinds, by the version of it
         raise BitstreamError(f"no ONNX model: {error}") from error
+    if not data:
+        raise BitstreamError("no ONNX model: the file is empty")
     if not model.HasField("graph"):
         raise BitstreamError("no ONNX model: it has no graph")
     check_texts(model)

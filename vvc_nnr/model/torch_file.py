@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 import shlex
 import struct
@@ -35,6 +36,16 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
+_ARCHIVE_START, _PICKLE_START = b"PK\x03\x04", b"\x80"
+# Of a checkpoint of before torch 1.6: a magic number, a version, the system, and the tensors without their values.
+_PICKLES_BEFORE_VALUES = 4
+
+
+def words_of(error: Exception) -> str:
+    """What an error of a reader says, as a message shows it; some say nothing."""
+    return shown(str(error), 200) or f"damaged or cut off ({type(error).__name__})"
+
+
 def check_records(file: IO[bytes]) -> None:
     """Holds every record of a checkpoint against its checksum.
 
@@ -46,7 +57,7 @@ def check_records(file: IO[bytes]) -> None:
         UnsupportedError: If a record is packed otherwise than torch does.
     """
     file.seek(0)
-    is_archive = file.read(4) == b"PK\x03\x04"
+    is_archive = file.read(4) == _ARCHIVE_START
     changed = _changed_record(file) if is_archive else None
     file.seek(0)
     if changed is not None:
@@ -70,7 +81,7 @@ def _changed_record(file: IO[bytes]) -> str | None:
     except VvcNnrError:
         raise
     except ZIP_DAMAGE as error:
-        raise BitstreamError(f"damaged: {shown(str(error), 200)}: copy the file again") from error
+        raise BitstreamError(f"damaged: {words_of(error)}: copy the file again") from error
 
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
@@ -165,11 +176,13 @@ def _load(data: bytes) -> Any:
             warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _is_whole(data):
+            raise BitstreamError(_no_checkpoint(error, data)) from error
         if "WeightsUnpickler error" in str(error) or "Weights only load failed" in str(error):
             raise UnsupportedError(
                 "holds code or objects in place of tensors alone, and is not run: save `model.state_dict()` instead"
             ) from error
-        raise BitstreamError(_no_checkpoint(error)) from error
+        raise BitstreamError(_no_checkpoint(error, data)) from error
     except MemoryError:
         raise
     except Exception as error:  # damage surfaces as almost any type
@@ -177,7 +190,7 @@ def _load(data: bytes) -> Any:
             raise UnsupportedError("holds a TorchScript program: save `model.state_dict()` instead") from error
         if _is_exported(data):
             raise UnsupportedError("holds a program of torch.export: save `model.state_dict()` instead") from error
-        raise BitstreamError(_no_checkpoint(error)) from error
+        raise BitstreamError(_no_checkpoint(error, data)) from error
     check_records(io.BytesIO(data))
     return content
 
@@ -191,10 +204,30 @@ def _is_exported(data: bytes) -> bool:
         return False
 
 
-def _no_checkpoint(error: Exception) -> str:
-    """What is wrong, in torch's words if they are any."""
+def _is_whole(data: bytes) -> bool:
+    """Whether what torch refuses is an archive, or pickles that come to an end; they are walked, not run."""
+    if data.startswith(_ARCHIVE_START):
+        return True
+    file = io.BytesIO(data)
+    try:
+        for _ in range(_PICKLES_BEFORE_VALUES):
+            if file.tell() < len(data):
+                for _ in pickletools.genops(file):
+                    pass
+    except Exception:  # whatever its readers of single operands say
+        return False
+    return True
+
+
+def _no_checkpoint(error: Exception, data: bytes) -> str:
+    """What is wrong, in torch's words if they tell."""
     words = str(error)
-    told = shown(words, 200) if " " in words else type(error).__name__
+    if not data.startswith((_ARCHIVE_START, _PICKLE_START)):
+        told = f"it begins with {shown(repr(data[:8]))}"
+    elif isinstance(error, pickle.UnpicklingError) or " " not in words:
+        told = f"damaged or cut off ({type(error).__name__}); copy the file again"
+    else:
+        told = shown(words, 200)
     return f"no checkpoint of torch (what `torch.save` writes): {told}"
 
 

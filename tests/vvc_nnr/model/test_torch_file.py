@@ -74,7 +74,10 @@ def test_tensors_that_cannot_be_coded_are_named_with_their_file(tmp_path: Path, 
 
 def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
-    for data, words in ((b"", "x.pt: is empty"), (b"hello" * 100, r"\(what `torch.save` writes\): [A-Z]\w+$")):
+    for data, words in (
+        (b"", "x.pt: is empty"),
+        (b"hello" * 100, r"\(what `torch.save` writes\): it begins with b.hellohel"),
+    ):
         path.write_bytes(data)
         with pytest.raises(BitstreamError, match=words):
             read_arrays(path)
