@@ -118,6 +118,22 @@ def graph_of_unit(unit: TopologyUnit) -> bytes | None:
     return _inflated(unit.topology_data) if is_deflated else unit.topology_data
 
 
+def check_end(unit: TopologyUnit) -> None:
+    """Checks that what a topology unit without a manifest holds ends where the unit does.
+
+    Raises:
+        BitstreamError: If bytes follow, as those of a damaged manifest, or a deflated graph is damaged.
+    """
+    is_deflated, text = unit.topology_compression_format == DEFLATE, unit.topology_data
+    goes_on = unit.topology_storage_format in (0, 3, 4) and not is_deflated and b"\0" in text[:-1]
+    if unit.topology_storage_format == ONNX_FORMAT and is_deflated:
+        inflate = zlib.decompressobj()
+        _inflated(text, inflate)
+        goes_on = bool(inflate.unused_data)
+    if goes_on:
+        raise BitstreamError("bytes follow its end, where a damaged manifest may be", field=_FIELD)
+
+
 def without_manifest(model: bytes, start: int) -> bytes:
     """The ONNX model of an older file without the manifest that is the last entry of its metadata.
 
@@ -142,8 +158,8 @@ def _varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def _inflated(data: bytes) -> bytes:
-    inflate, limit = zlib.decompressobj(), max(MAX_GRAPH_BYTES, MAX_INFLATION * len(data))
+def _inflated(data: bytes, inflate: zlib._Decompress | None = None) -> bytes:
+    inflate, limit = inflate or zlib.decompressobj(), max(MAX_GRAPH_BYTES, MAX_INFLATION * len(data))
     try:
         found = inflate.decompress(data, limit)
     except zlib.error:

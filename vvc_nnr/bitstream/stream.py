@@ -11,6 +11,7 @@ from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.graph import (
     DEFLATE,
     Graph,
+    check_end,
     graph_of_text,
     graph_of_unit,
     pack_graph,
@@ -258,6 +259,8 @@ def _find_manifest(data: Buffer, units: Sequence[PlacedUnit], n_data_units: int)
             wants_topology = placed.unit.topology_carriage_flag
         if is_manifest(_body(placed.unit)):
             found.append(placed)
+        elif isinstance(placed.unit, TopologyUnit):
+            check_end(placed.unit)
     if wants_topology and not any(isinstance(placed.unit, TopologyUnit) for placed in units):
         raise BitstreamError("the model parameter set announces a topology unit, and there is none", field="stream")
     if len(found) > 1 or any(isinstance(placed.unit, OpaqueUnit) for placed in found):

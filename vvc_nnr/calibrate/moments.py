@@ -583,7 +583,8 @@ class _GradientSums:
         even = np.where(varies, costs.sum() / max(int(varies.sum()), 1) / np.where(varies, variance, 1.0), 0.0)
         drawn_by_row = np.where(varies, drawn, 0.0)  # a row that is constant has no scale
         kept = np.sqrt(1 - drawn_by_row)
-        return found * kept[:, None] * kept + np.diag(drawn_by_row * even)
+        moments: NDArray[np.float64] = found * kept[:, None] * kept + np.diag(drawn_by_row * even)
+        return moments
 
 
 def _disagreement(costs: NDArray[np.float64]) -> float:

@@ -801,3 +801,15 @@ def test_an_update_of_another_graph_is_refused(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(InputError, match="the constant 'names', which no tensor of a network can be"):
         states_of_update(base, read_arrays(tmp_path / "other.onnx"))
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES)
+def test_a_manifest_behind_a_graph_cannot_be_lost(carriage: GraphCarriage) -> None:
+    found = onnx_parts.take_apart(small_model([1, 2, 3, 4], 1.0), 0)
+    data = compress_arrays(found.arrays, CompressOptions(lossless=True), graph=Graph(found.graph, carriage))
+    start = data.index(b'{"vvc_nnr')
+    for first in range(start - 40, start + 8):
+        for n_bytes in (8, 40, 64):
+            damaged = data[:first] + bytes(n_bytes) + data[first + n_bytes :]
+            with pytest.raises((BitstreamError, UnsupportedError)):
+                decompress(damaged)
