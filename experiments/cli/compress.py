@@ -388,7 +388,7 @@ class ApplyUpdate(Command):
     """
 
     base: Positional[str]
-    updates: Positional[tuple[Path, ...]]
+    updates: Annotated[Positional[tuple[Path, ...]], arg(metavar="UPDATES ...")]
     output: Annotated[OutputPath, arg(aliases=["-o"])]
     key: str | None = None
     strip_prefix: str = ""

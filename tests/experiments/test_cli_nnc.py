@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -436,6 +437,7 @@ UPDATE_VALUES = {
     "--bits-per-weight": "4",
     "--max-bytes": "6000",
 }
+OF_CHECKPOINTS = {"--json", "--after", "--key", "--strip-prefix"}
 
 
 def test_an_update_takes_each_option_that_its_help_names(run: Run, networks: Path, tmp_path: Path) -> None:
@@ -443,7 +445,7 @@ def test_an_update_takes_each_option_that_its_help_names(run: Run, networks: Pat
     random = np.random.default_rng(0)
     states = read_network(base).tensors
     write_float(new, {name: v + random.normal(0, 0.01, v.shape).astype(np.float32) for name, v in states.items()}, {})
-    offered = set(re.findall(r"^  (--[\w-]+)", run("update", "make", "--help"), re.MULTILINE)) - {"--json", "--after"}
+    offered = set(re.findall(r"^  (--[\w-]+)", run("update", "make", "--help"), re.MULTILINE)) - OF_CHECKPOINTS
     assert UPDATE_VALUES.keys() < offered
     for option in sorted(offered):
         words = [option, *([UPDATE_VALUES[option]] if option in UPDATE_VALUES else [])]
@@ -518,3 +520,74 @@ def test_a_key_and_a_prefix_of_a_checkpoint(run: Run, refused: Run, tmp_path: Pa
     assert set(read_network(tmp_path / "b.safetensors").tensors) == {"fc.weight", "fc.bias"}
     (tmp_path / "coded").write_bytes((tmp_path / "a.nnc").read_bytes())
     assert "Checked: number of units and checksum are right." in run("inspect", tmp_path / "coded")
+
+
+def test_updates_of_checkpoints_take_a_key_and_a_prefix(run: Run, refused: Run, tmp_path: Path) -> None:
+    base, new, update, after = (tmp_path / name for name in ("a.pt", "b.pt", "u.nnc", "c.safetensors"))
+    random = torch.Generator().manual_seed(0)
+    states = [torch.randn(8, 8, generator=random) for _ in range(2)]
+    for path, weight in zip((base, new), states, strict=True):
+        torch.save({"gen": {"net": {"module.w": weight}}, "critic": {"w": torch.ones(2)}}, path)
+    options = ("--key", "gen.net", "--strip-prefix", "module.")
+    assert "--key gen.net" in refused("update", "make", base, new, "-o", update)
+    assert json.loads(run("update", "make", base, new, "-o", update, "--json", *options))["left_out"] == []
+    assert "after 1 update\n" in run("update", "apply", base, update, "-o", after, *options)
+    assert "UPDATES ..." in run("update", "apply", "--help")
+    found = read_network(after).tensors
+    assert list(found) == ["w"]
+    assert np.abs(found["w"] - states[1].numpy()).max() < 0.01
+    plain = tmp_path / "plain.safetensors"
+    write_float(plain, {"w": states[0].numpy()}, {})
+    run("update", "make", plain, new, "-o", update, *options)
+    run("update", "apply", plain, update, "-o", after)
+    assert "a key is for checkpoints" in refused("update", "make", plain, plain, "-o", update, *options)
+    assert "no name begins with" in refused("update", "make", plain, plain, "-o", update, "--strip-prefix", "module.")
+    assert "is a safetensors file, no coded stream" in refused("update", "apply", plain, plain, "-o", tmp_path / "x.pt")
+
+
+def test_inspect_refuses_what_it_would_pass_over(run: Run, refused: Run, coded: Path, tmp_path: Path) -> None:
+    base = {"half": np.ones((9, 9), np.float16), "byte": np.arange(99, dtype=np.uint8), "bits": np.arange(99) % 2 == 0}
+    new = {"half": base["half"] * 2, "byte": base["byte"] + np.uint8(1), "bits": ~base["bits"]}
+    update, levels, original = (tmp_path / name for name in ("u.nnc", "u8.safetensors", "a.pt"))
+    update.write_bytes(compress_update(base, new)[0])
+    listed = json.loads(run("inspect", update, "--json"))["tensors"]
+    told = {each["name"]: each["number_format"] for each in listed}
+    assert told == {"half": "float", "byte": "integer", "bits": "bool"}
+    write_exact(levels, base, {})
+    for option in (("--original", levels), ("--bins",)):
+        assert f"u.nnc: {option[0][2:]}: not of an update" in refused("inspect", update, *option)
+    for option in (("--key", "foo"), ("--strip-prefix", "nope.")):
+        assert f"{option[0]} is for networks that are not coded" in refused("inspect", coded, *option)
+    run("compress", levels, "-o", tmp_path / "levels.safetensors")
+    assert "have no roles and no QP" in refused("inspect", tmp_path / "levels.safetensors", "--qp", "-20")
+    torch.save({"nets": {"g": {"module.half": torch.ones(9, 9)}}, "more": torch.ones(2)}, original)
+    options = ("--key", "nets.g", "--strip-prefix", "module.")
+    run("compress", original, "-o", tmp_path / "o.nnc", *options)
+    report = json.loads(run("inspect", tmp_path / "o.nnc", "--original", original, *options, "--json"))
+    assert report["tensors"][0]["mse"] == 0
+
+
+def test_a_graph_that_is_not_there_is_not_asked_for_in_vain(refused: Run, networks: Path, tmp_path: Path) -> None:
+    path = networks / "rep.safetensors"
+    for output, words in (("a.nnc", "--graph: the network has no graph"), ("a.safetensors", "--graph: only for")):
+        for carriage in ("onnx", "manifest"):
+            assert words in refused("compress", path, "-o", tmp_path / output, "--graph", carriage)
+
+
+def test_a_graph_that_is_left_out_is_told(run: Run, tmp_path: Path) -> None:
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    weight = numpy_helper.from_array(np.arange(64, dtype=np.float32).reshape(8, 8) / 7, "w")
+    names = helper.make_tensor("names", onnx.TensorProto.STRING, [9], [b"a"] * 9)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [value("x", 1, [1, 8])], [value("y", 1, [1, 8])],
+        [weight, names],
+    )  # fmt: skip
+    path, small = tmp_path / "a.onnx", tmp_path / "a.nnc"
+    onnx.save(helper.make_model(graph), path)
+    note = "note: the graph of the ONNX model and its constants of text (names) are not kept"
+    assert "note: the graph" not in run("compress", path, "-o", small)
+    assert note in run("compress", path, "-o", tmp_path / "a.safetensors")
+    for source in (path, small):
+        assert note in run("decompress", source, "-o", tmp_path / "b.pt")
+        assert "note: the graph" not in run("decompress", source, "-o", tmp_path / "b.onnx")

@@ -281,3 +281,35 @@ def test_limits_of_reading_follow_the_bytes(monkeypatch: pytest.MonkeyPatch, cap
 def test_the_size_of_a_safetensors_header_may_begin_as_other_kinds_do(header_bytes: int) -> None:
     head = header_bytes.to_bytes(8, "little") + b'{"w": {"dtype": "F32"'
     assert file_kind(head, "x.safetensors") == file_kind(head, "x.pt") == "safetensors"
+
+
+def test_an_archive_of_numpy_with_a_changed_byte_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, w=np.arange(9))
+    data = bytearray(path.read_bytes())
+    data[29] = 255
+    path.write_bytes(data)
+    with pytest.raises(BitstreamError, match=r"x\.npz: no \.npz file: \w"):
+        read_arrays(path)
+
+
+def test_names_of_files_stand_for_their_content(tmp_path: Path) -> None:
+    base, new = {"w": np.ones((9, 9), np.float32)}, {"w": np.full((9, 9), 2, np.float32)}
+    update, _ = vvc_nnr.compress_update(base, new)
+    coded, original, path = tmp_path / "a.nnc", tmp_path / "a.safetensors", tmp_path / "u.nnc"
+    path.write_bytes(update)
+    coded.write_bytes(vvc_nnr.compress(base))
+    save_safetensors(base, original)
+    assert vvc_nnr.apply_update(base, str(path)).digest() == vvc_nnr.apply_update(base, update).digest()
+    assert [each.mse for each in vvc_nnr.inspect(coded, str(original)).tensors] == [0.0]
+    for read in (lambda data: vvc_nnr.apply_update(base, data), vvc_nnr.inspect, vvc_nnr.decompress):
+        with pytest.raises(InputError, match="got NoneType; must be a coded stream"):
+            read(None)
+        for data in (original, original.read_bytes()):
+            with pytest.raises(BitstreamError, match="is a safetensors file, no coded stream"):
+                read(data)
+    for option in ({"original": base}, {"bins": True}):
+        with pytest.raises(InputError, match="not of an update"):
+            vvc_nnr.inspect(update, **option)
+    with pytest.raises(BitstreamError, match=r"u\.nnc: the update is for another .* needs the base and all updates"):
+        vvc_nnr.apply_update(new, path)

@@ -13,8 +13,10 @@ import pytest
 import vvc_nnr
 from vvc_nnr.bitstream import graph as graph_limits
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage, graph_of_text, graph_of_unit
+from vvc_nnr.bitstream.manifest import checksum
+from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.bitstream.units import TopologyUnit
+from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import compress, decompress, decompress_onnx
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -813,3 +815,93 @@ def test_a_manifest_behind_a_graph_cannot_be_lost(carriage: GraphCarriage) -> No
             damaged = data[:first] + bytes(n_bytes) + data[first + n_bytes :]
             with pytest.raises((BitstreamError, UnsupportedError)):
                 decompress(damaged)
+
+
+def external_model(**place: str) -> Any:
+    """A model whose first tensor is in a file."""
+    model = make_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=value)
+    return model
+
+
+def test_external_data_behind_links_is_followed(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "x"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    model = external_model(location="model.onnx_data")
+    (blobs / "abc").write_bytes(model.SerializeToString())
+    values = np.arange(216, dtype="<f4").reshape(8, 3, 3, 3)
+    (blobs / "def").write_bytes(values.tobytes())
+    (snapshot / "model.onnx").symlink_to("../../blobs/abc")
+    (snapshot / "model.onnx_data").symlink_to("../../blobs/def")
+    found = read_arrays(snapshot / "model.onnx").arrays["w"]
+    assert isinstance(found, np.ndarray)
+    assert np.array_equal(found, values)
+    (blobs / "def").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(BitstreamError, match=r"model\.onnx_data', which cannot be read: is a Git LFS pointer"):
+        read_arrays(snapshot / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({"location": "gone.bin"}, "no such file; put it there"),
+        ({"location": "/etc/passwd"}, "must be named by its path below the model's folder"),
+        ({"location": "C:\\x.bin"}, "must be named by its path below the model's folder"),
+        ({"location": "..\\x.bin"}, "must be named by its path below the model's folder"),
+        ({"location": "sub/../x.bin"}, "must be named by its path below the model's folder"),
+        ({}, "must be named by its path below the model's folder"),
+        ({"location": "sub"}, "is a folder"),
+        ({"location": "x.bin", "length": "864"}, "it has 100 bytes, and the tensor's are from 0 to 864: it is cut off"),
+        ({"location": "x.bin", "offset": "101"}, "it has 100 bytes, and the tensor's are from 101 to 101"),
+        ({"location": "x.bin", "offset": "-1"}, "offset '-1' must be a number of bytes"),
+        ({"location": "x.bin", "length": "many"}, "length 'many' must be a number of bytes"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_external_data_is_told(tmp_path: Path, place: dict[str, str], words: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x.bin").write_bytes(bytes(100))
+    with pytest.raises((InputError, BitstreamError), match=r"x\.onnx: tensor 'w'.*") as error:
+        read_onnx_of(external_model(**place), tmp_path)
+    assert words in str(error.value)
+    assert ("put it" in str(error.value)) == (place.get("location") == "gone.bin")
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES)
+@pytest.mark.parametrize("value", ["mine", '{"vvc_nnr":1,"units":1}', "x" * 3000])
+def test_a_metadata_entry_of_the_users_own_stays(tmp_path: Path, carriage: GraphCarriage, value: str) -> None:
+    model = make_model()
+    model.metadata_props.add(key="a", value="b")
+    model.metadata_props.add(key="vvc_nnr", value=value)
+    network = read_onnx_of(model, tmp_path)
+    assert network.graph is not None
+    data = compress_arrays(network.arrays, CompressOptions(), graph=Graph(network.graph, carriage))
+    for each in (network, decoded_arrays(data, 1 << 20, 1)):
+        write_arrays(tmp_path / "y.onnx", each)
+        assert [(e.key, e.value) for e in onnx.load(tmp_path / "y.onnx").metadata_props] == [
+            ("a", "b"),
+            ("vvc_nnr", value),
+        ]
+
+
+def test_the_manifest_of_older_files_is_no_entry_of_the_model(tmp_path: Path) -> None:
+    model = read_onnx_of(make_model(), tmp_path).graph
+    assert model is not None
+    n_digits = 32
+    text = b'{"vvc_nnr":1,"units":0,"sha256":"' + b"0" * n_digits + b'"}\0'
+    digits_at = text.index(b"0" * n_digits)
+    entry = onnx.ModelProto()
+    entry.metadata_props.add(key="vvc_nnr", value=text.decode())
+    whole = model + entry.SerializeToString()
+    mps = ModelParameterSet()
+    pieces = list(write_units([StartUnit(), mps, TopologyUnit(2, 0, whole)]))
+    start = len(pieces[2]) - len(text) + digits_at
+    before, after = pieces[2][:start], pieces[2][start + n_digits :]
+    stream = b"".join([*pieces[:2], before, checksum([*pieces[:2], before, after], n_digits), after])
+    assert read_stream(stream).is_verifiable
+    assert read_stream(stream).graph == model

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import vvc_nnr
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.network_file import NetworkArrays, read_arrays, read_network_file, write_arrays
@@ -81,6 +82,30 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(BitstreamError, match=words):
             read_arrays(path)
+
+
+def test_cut_checkpoints_and_other_files_hold_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.save({"w": torch.randn(9, 9), "b": torch.ones(9)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    others = [b"\x89PNG\r\n\x1a\n" + bytes(50), b"\x1f\x8b" + bytes(50), *(whole[:n] for n in range(1, len(whole), 7))]
+    for data in others:
+        path.write_bytes(data)
+        with pytest.raises(BitstreamError, match=r"x\.pt: (no checkpoint of torch|damaged)") as error:
+            read_arrays(path)
+        assert "Error" not in str(error.value).removesuffix("copy the file again").rpartition("damaged or cut off")[0]
+    torch.save({"w": torch.nn.Linear(2, 2)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(UnsupportedError, match="holds code or objects"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.onnx", "x.nnc", "x.npz", "x"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    for read in (read_arrays, read_network_file, vvc_nnr.decompress):
+        with pytest.raises(BitstreamError, match=f"{name}: is a Git LFS pointer"):
+            read(path)
 
 
 def test_the_content_decides_which_reader_is_used(tmp_path: Path) -> None:
