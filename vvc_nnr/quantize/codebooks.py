@@ -91,8 +91,8 @@ def codebook_bits(codebook: Codebook) -> int:
 
 def _best_order(values: tuple[int, ...]) -> int:
     """The order of Exp-Golomb codes that makes the gaps smallest."""
-    gaps: NDArray[np.int64] = np.diff(np.array(values, np.int64)) - 1
-    orders = np.arange(_MAX_EGK + 1)[:, None]
+    places, orders = np.array(values, np.int64), np.arange(_MAX_EGK + 1)[:, None]
+    gaps = places[1:] - places[:-1] - 1
     bit_lengths = np.frexp(((gaps >> orders) + 1).astype(np.float64))[1]
     return int(np.argmin((2 * bit_lengths + orders).sum(1)))
 
