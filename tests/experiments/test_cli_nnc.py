@@ -591,3 +591,13 @@ def test_a_graph_that_is_left_out_is_told(run: Run, tmp_path: Path) -> None:
     for source in (path, small):
         assert note in run("decompress", source, "-o", tmp_path / "b.pt")
         assert "note: the graph" not in run("decompress", source, "-o", tmp_path / "b.onnx")
+
+
+def test_options_that_a_video_stream_or_a_coded_file_does_not_take(refused: Run, coded: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.266").write_bytes(b"\0\0\0\1")
+    for option in (("--key", "foo"), ("--strip-prefix", "module."), ("--qp", "-20")):
+        assert "x.266: --bins, --original, --key" in refused("inspect", tmp_path / "x.266", *option)
+    output = tmp_path / "y.nnc"
+    assert "a key is for checkpoints" in refused("compress", coded, "-o", output, "--integer", "--key", "foo")
+    assert "no name begins with" in refused("compress", coded, "-o", output, "--integer", "--strip-prefix", "nope.")
+    assert "has no graph" in refused("compress", coded, "-o", output, "--integer", "--graph", "onnx")

@@ -28,6 +28,8 @@ def npz_arrays(data: bytes) -> NamedArrays:
         BitstreamError: If it is damaged.
         UnsupportedError: If it holds something else than plain arrays, or much more than its size.
     """
+    if not data:
+        raise BitstreamError("no .npz file: the file is empty")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()

@@ -117,6 +117,8 @@ def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
     Raises:
         BitstreamError: If they are no safetensors file.
     """
+    if not data:
+        raise BitstreamError("no safetensors file: the file is empty")
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:

@@ -313,3 +313,10 @@ def test_names_of_files_stand_for_their_content(tmp_path: Path) -> None:
             vvc_nnr.inspect(update, **option)
     with pytest.raises(BitstreamError, match=r"u\.nnc: the update is for another .* needs the base and all updates"):
         vvc_nnr.apply_update(new, path)
+
+
+@pytest.mark.parametrize("name", ["x.nnc", "x.safetensors", "x.pt", "x.onnx", "x.npz", "x"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(BitstreamError, match=rf"{name}: .*is empty"):
+        read_arrays(tmp_path / name)
