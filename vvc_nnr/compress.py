@@ -350,6 +350,7 @@ def inspect(
         BitstreamError: If the stream is damaged.
         UnsupportedError: If its profile is unknown; other things that are not understood are listed.
         InputError: If an option or the original cannot be used, or that has no tensor of a name in the stream.
+        UnsupportedError: If bins or a comparison are asked of an update.
     """
     check_max_elements(max_elements)
     arrays = None if original is None else _arrays_of(original)

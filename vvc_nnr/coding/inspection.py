@@ -17,7 +17,7 @@ from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 from vvc_nnr.coding.decoder import check_size, decode_tensor
 from vvc_nnr.coding.unit_coding import coded_step, decode_unit, make_params
-from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.errors import InputError, ShapeError, UnsupportedError
 from vvc_nnr.kernels.entropy_coding import DecodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import thread_count
@@ -150,10 +150,10 @@ def inspect_stream(
 
 
 def _check_no_network_needed(original: NamedArrays | None, bins: bool) -> None:
-    """Raises InputError if something is asked for that an update does not tell."""
+    """Raises UnsupportedError if something is asked for that an update does not tell."""
     for name, is_given in (("original", original is not None), ("bins", bins)):
         if is_given:
-            raise InputError(
+            raise UnsupportedError(
                 f"{name}: not of an update, whose differences are decoded in the light of its base; apply it (vvc-nnr "
                 "update apply, apply_update), and compare what that gives; or take the option away"
             )

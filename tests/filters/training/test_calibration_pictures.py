@@ -145,7 +145,7 @@ def test_the_gradient_of_the_rate_pulls_weights_towards_zero() -> None:
 def test_tuning_saves_bytes_and_resumes(photographs: list[Path], tmp_path: Path) -> None:
     model = network()
     pictures = restoration_calibration(photographs, 1, gaussian_noise(25), FEW)
-    before = compress_calibrated(model, pictures, max_bytes=450)
+    before = compress_calibrated(model, pictures, max_bytes=400)
     arrays = [np.asarray(Image.open(path)) for path in photographs]
     options = TuneOptions(n_steps=40, batch_size=2, learning_rate=2e-3, checkpoint_every=20)
 
@@ -159,7 +159,7 @@ def test_tuning_saves_bytes_and_resumes(photographs: list[Path], tmp_path: Path)
     tuned = tune(tmp_path / "a", model)
     proxy = RateProxy({t.name: t.step for t in before.tensors if t.step is not None and t.error_share is not None})
     assert float(proxy.bits(tuned).detach()) < float(proxy.bits(model).detach())
-    after = compress_calibrated(tuned.eval(), pictures, max_bytes=450, reference=model)
+    after = compress_calibrated(tuned.eval(), pictures, max_bytes=400, reference=model)
     assert after.loss_db < before.loss_db
     again = tune(tmp_path / "a", model)  # from the finished checkpoint
     for name, value in tuned.state_dict().items():

@@ -309,7 +309,7 @@ def test_names_of_files_stand_for_their_content(tmp_path: Path) -> None:
             with pytest.raises(BitstreamError, match="is a safetensors file, no coded stream"):
                 read(data)
     for option in ({"original": base}, {"bins": True}):
-        with pytest.raises(InputError, match="not of an update"):
+        with pytest.raises(UnsupportedError, match="not of an update"):
             vvc_nnr.inspect(update, **option)
     with pytest.raises(BitstreamError, match=r"u\.nnc: the update is for another .* needs the base and all updates"):
         vvc_nnr.apply_update(new, path)
