@@ -408,7 +408,7 @@ class AdaptationTask:
         self._pictures = pictures
         self._weights = [plane_weights(picture, chroma_weight) for picture in pictures]
         self._seed, self._lambda_rd = seed, lambda_rd
-        self._sides, self._inner = _crop_of(base, pictures)
+        self._sides = _sides_of_crops(base, pictures)
         self._rate = RateProxy({f"values.{place}": 0.5 for place in range(len(differences.names))})
 
     def loss(self, step: int, batch_size: int, device: torch.device) -> Tensor:
@@ -431,8 +431,8 @@ class AdaptationTask:
             inputs, _, weights = self._batch(rng, batch_size)
             output = self._output(inputs, self._all_tensors())
             signs = torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), size=tuple(output.shape)))
-            per_sample = weights[:, :, None, None] / (output.shape[2] * output.shape[3] * batch_size)
-            gradients = torch.autograd.grad((output * signs * per_sample.sqrt()).sum(), parameters, allow_unused=True)
+            by_root = output * signs * (weights / batch_size).sqrt()
+            gradients = torch.autograd.grad(by_root.sum(), parameters, allow_unused=True)
             squares = [0.0 if each is None else float(each.square().mean()) for each in gradients]
             found = [sum_ + each for sum_, each in zip(found, squares, strict=True)]
         return {name: each / n_probes for name, each in zip(self._differences.names, found, strict=True)}
@@ -527,58 +527,69 @@ class AdaptationTask:
         return {name: value + added[name] if name in added else value for name, value in self._tensors.items()}
 
     def _output(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """The filtered planes of crops, without what the border of a crop changes most; a picture's own stays."""
+        """The filtered planes of crops."""
         output = cast(Tensor, functional_call(self._base.network, dict(tensors), tuple(inputs)))
         margin, sides = self._base.layout.overlap, inputs[0].shape[2:]
         if margin and output.shape[2:] == sides:
             output = output[:, :, margin : sides[0] - margin, margin : sides[1] - margin]
-        return output[:, :, *self._inner]
+        return output
 
     @staticmethod
     def _error(output: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        errors = (output.float() - targets).square().mean(dim=(2, 3))
-        total: Tensor = (errors * weights).sum(dim=1).mean()
+        total: Tensor = ((output.float() - targets).square() * weights).sum(dim=(1, 2, 3)).mean()
         return total
 
     def _batch(self, rng: np.random.Generator, n: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-        """What the network takes of n crops of decoded pictures, the originals inside them, their planes' weights."""
+        """What the network takes of n crops of decoded pictures, the originals, and the weights of their samples.
+
+        A crop's border has none, since what lies beyond it changes it; that of a picture has, and is drawn as often as
+        all else.
+        """
         height, width = self._sides
         margin, n_planes = self._base.layout.overlap, len(self._pictures[0].decoded)
         decoded = np.empty((n, n_planes, height + 2 * margin, width + 2 * margin), np.float32)
         original = np.empty((n, n_planes, height, width), np.float32)
+        weights = torch.empty((n, n_planes, height, width))
         chosen = rng.integers(len(self._pictures), size=n)
         for place, index in enumerate(chosen):
             picture = self._pictures[index]
-            rows, columns = picture.decoded.shape[1:]
-            top = int(rng.integers(max(0, rows - height) + 1))
-            left = int(rng.integers(max(0, columns - width) + 1))
+            (top, rows), (left, columns) = (
+                _drawn_crop(rng, crop, side, self._base)
+                for crop, side in zip(self._sides, picture.decoded.shape[1:], strict=True)
+            )
             for into, planes, more in ((decoded, picture.decoded, margin), (original, picture.original, 0)):
                 window = (top - more, left - more, height + 2 * more, width + 2 * more)
                 into[place] = read_extended(ArrayGrid(cast(Any, planes)), window) / picture.scale
+            counted = torch.from_numpy(rows[:, None] & columns).float()
+            weights[place] = self._weights[index][:, None, None] * counted / counted.sum()
         inputs = network_inputs(self._base.layout, decoded, [self._pictures[index].qp for index in chosen])
-        targets = torch.from_numpy(original)[:, :, *self._inner]
-        return inputs, targets, torch.stack([self._weights[index] for index in chosen])
+        return inputs, torch.from_numpy(original), weights
 
 
-def _crop_of(base: TunedFilter, pictures: Sequence[LearningPicture]) -> tuple[tuple[int, int], tuple[slice, slice]]:
-    """Height and width of the crops that are learnt on, without the layout's overlap, and what of them counts."""
+def _sides_of_crops(base: TunedFilter, pictures: Sequence[LearningPicture]) -> tuple[int, int]:
+    """Height and width of the crops that are learnt on, without the layout's overlap."""
     layout = base.layout
-    heights, widths = zip(*(picture.decoded.shape[1:] for picture in pictures), strict=True)
     if layout.patch is not None:
         height, width = (side - 2 * layout.overlap for side in layout.patch)
-        return (height, width), (slice(0, height), slice(0, width))
-    height, width = (max(1, min(CROP, *sides) // layout.align) * layout.align for sides in (heights, widths))
-    rows, columns = (
-        slice(0, side) if side == max(sides) else _without_border(side, base.radius)
-        for side, sides in ((height, heights), (width, widths))
-    )
-    return (height, width), (rows, columns)
+        return height, width
+    sides = zip(*(picture.decoded.shape[1:] for picture in pictures), strict=True)
+    height, width = (max(1, min(CROP, *each) // layout.align) * layout.align for each in sides)
+    return height, width
 
 
-def _without_border(side: int, radius: int) -> slice:
-    """The inside of a crop's side; what is cut off is at most a half of it."""
-    margin = min(radius, side // 4)
-    return slice(margin, side - margin)
+def _drawn_crop(rng: np.random.Generator, crop: int, side: int, base: TunedFilter) -> tuple[int, NDArray[np.bool_]]:
+    """Where a crop begins on a side of a picture, and which of its samples count.
+
+    Places beyond the picture's edges are moved to them, so that samples there are drawn as often as others.
+    """
+    room = max(0, side - crop)
+    begin = int(np.clip(rng.integers(-(crop // 2), room + crop // 2 + 1), 0, room))
+    counts = np.ones(crop, np.bool_)
+    if base.layout.patch is None:
+        margin = min(base.radius, crop // 4)
+        counts[: margin if begin else 0] = False
+        counts[crop - margin if begin < room else crop :] = False
+    return begin, counts
 
 
 def _product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
