@@ -14,6 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import CodedNetwork, growth_line, joined_line, outliers_line, weak_line, weak_names
 from vvc_nnr.coding.update import BaseState, code_update, difference_snrs_db
@@ -363,7 +364,7 @@ class MakeUpdate(Command):
         networks = _read_both(base, new, self.key, self.strip_prefix)
         with naming(new):
             before, wanted = states_of_update(*networks)
-        state = _state_after(before, self.after)
+        state, _ = _state_after(before, self.after)
         with naming(new), UPDATE_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
             made, after = code_update(state, wanted.arrays, self.coding, progress=progress.report)
             found_db = difference_snrs_db(state, after, wanted.arrays)
@@ -405,12 +406,13 @@ class ApplyUpdate(Command):
         check_outputs([base, *self.updates], [self.output])
         with naming(base):
             network = all_tensors(read_arrays(base, key=self.key, strip_prefix=self.strip_prefix))
-        state = _state_after(network, self.updates)
+        state, unchecked = _state_after(network, self.updates)
         n_bytes = write_arrays(self.output, replace(network, arrays=state.exact_arrays))
         n_updates = len(self.updates)
         text = f"{self.output}: {n_bytes} bytes after {n_updates} {'update' if n_updates == 1 else 'updates'}"
         outcome = Outcome(text, {"output": str(self.output), "n_bytes": n_bytes, "updates": n_updates})
         outcome = _with_notes(outcome, network.left_out, network.arrays)
+        outcome = _with_unchecked(outcome, unchecked)
         return _with_lost_graph(outcome, network, self.output)
 
 
@@ -432,17 +434,21 @@ def _read_both(base: Path, new: Path, key: str | None, strip_prefix: str) -> tup
     return stripped[0], stripped[1]
 
 
-def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> BaseState:
-    """The state of a network after updates.
+def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> tuple[BaseState, list[str]]:
+    """The state of a network after updates, and those that do not tell whether they are whole and for it.
 
     Raises:
         InputError: If a file cannot be read.
         BitstreamError, UnsupportedError: If one is damaged, or not for this state.
     """
-    state = BaseState.of(network.arrays)
+    state, unchecked = BaseState.of(network.arrays), []
     for path in updates:
-        state = apply_update(state, path)
-    return state
+        data = read_bytes(path)
+        with naming(path):
+            state = apply_update(state, data)
+            if not read_stream(data).is_verifiable:
+                unchecked.append(str(path))
+    return state, unchecked
 
 
 def _least_line(found_db: Mapping[str, float]) -> str:
@@ -486,6 +492,14 @@ def _with_growth(outcome: Outcome, made: CodedNetwork) -> Outcome:
     lines = [f"note: {growth_line(made)}"] if made.growth_bytes else []
     data = {"input_bytes": made.input_bytes, "growth_bytes": made.growth_bytes}
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
+
+
+def _with_unchecked(outcome: Outcome, names: Sequence[str]) -> Outcome:
+    """The outcome with a note of updates that do not say what they are for, as brief ones do not."""
+    if not names:
+        return outcome
+    note = f"note: not checked to be whole and for this network, since brief updates do not tell: {', '.join(names)}"
+    return Outcome(f"{outcome.text}\n{note}", outcome.data | {"not_checked": [*names]})
 
 
 def _with_lost_graph(outcome: Outcome, network: NetworkArrays, output: Path) -> Outcome:

@@ -309,11 +309,17 @@ def adapt_streams(
         run_as: How the filter is run; None: as the defaults say.
 
     Raises:
-        InputError: If streams and original do not fit together, or a stream carries a filter already.
+        InputError: If streams and original do not fit together, a stream carries a filter already, or an update that is
+            sent again and again is to be for so many pictures.
         BitstreamError, UnsupportedError: If a stream cannot be read.
         VvcNnrError: If the loss becomes NaN.
     """
     run_as = run_as or RunAs()
+    if options.n_pictures is not None and run_as.at != "once":
+        raise InputError(
+            f"n_pictures: {options.n_pictures}, with messages at each {run_as.at}: more pictures bring more of them; take "
+            "it away, or send them once"
+        )
     network, layout = base.network(), base.layout
     runner = run_as.runner(network, layout)
     if original.format.chroma_format == "400":

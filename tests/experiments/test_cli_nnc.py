@@ -601,3 +601,12 @@ def test_options_that_a_video_stream_or_a_coded_file_does_not_take(refused: Run,
     assert "a key is for checkpoints" in refused("compress", coded, "-o", output, "--integer", "--key", "foo")
     assert "no name begins with" in refused("compress", coded, "-o", output, "--integer", "--strip-prefix", "nope.")
     assert "has no graph" in refused("compress", coded, "-o", output, "--integer", "--graph", "onnx")
+
+
+def test_an_update_that_does_not_tell_its_base_is_named(run: Run, tmp_path: Path) -> None:
+    base, after, coded = tmp_path / "base.safetensors", tmp_path / "after.safetensors", tmp_path / "brief.nnc"
+    arrays = {"w": np.ones((8, 8), np.float32)}
+    write_exact(base, arrays, {})
+    coded.write_bytes(compress_update(arrays, {"w": 2 * arrays["w"]}, brief=True)[0])
+    assert json.loads(run("update", "apply", base, coded, "-o", after, "--json"))["not_checked"] == [str(coded)]
+    assert "not checked to be whole and for this network" in run("update", "apply", base, coded, "-o", after)

@@ -19,11 +19,13 @@ from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.training import adaptation
 from vvc_nnr.filters.training.adaptation import (
+    CROP,
     AdaptationTask,
     AdaptOptions,
     Differences,
     LearningPicture,
     TunedFilter,
+    _drawn_crop,
     coded_levels,
     plane_weights,
     tune,
@@ -31,7 +33,9 @@ from vvc_nnr.filters.training.adaptation import (
 from vvc_nnr.filters.training.adapted_stream import (
     DB_PER_LOSS,
     MeasuredPictures,
+    RunAs,
     _with_best,
+    adapt_streams,
     loss_per_bit,
     net_percent,
     rate_slopes,
@@ -427,3 +431,22 @@ def test_what_decides_is_luma_or_yuv():
     stream = SimpleNamespace(data=b"", output_order=[0])
     sent = [_with_best(stream, (before, before, after), data, 0.2, 1000.0, each).sent for each in ("luma", "yuv")]
     assert sent == ["nothing", "update"]
+
+
+def test_borders_of_a_picture_are_learnt_as_often_as_its_middle(network):
+    base = TunedFilter.of(network)
+    rng, seen = np.random.default_rng(0), np.zeros(200)
+    for _ in range(20_000):
+        begin, counted = _drawn_crop(rng, CROP, 200, base)
+        seen[begin : begin + CROP] += counted
+        assert counted[0] == (begin == 0)
+        assert counted[-1] == (begin == 200 - CROP)
+    assert seen.min() > 0.6 * np.median(seen)
+    begin, counted = _drawn_crop(rng, CROP, CROP, base)
+    assert begin == 0
+    assert counted.all()
+
+
+def test_what_is_sent_again_and_again_is_not_for_so_many_pictures(tmp_path):
+    with pytest.raises(InputError, match="with messages at each picture: more pictures bring more of them"):
+        adapt_streams([], None, None, AdaptOptions(n_pictures=600), tmp_path, RunAs(at="picture"))
