@@ -317,8 +317,8 @@ def adapt_streams(
     run_as = run_as or RunAs()
     if options.n_pictures is not None and run_as.at != "once":
         raise InputError(
-            f"n_pictures: {options.n_pictures}, with messages at each {run_as.at}: more pictures bring more of them; take "
-            "it away, or send them once"
+            f"n_pictures: {options.n_pictures}, with messages at each {run_as.at}: more pictures bring more of them; "
+            "take it away, or send them once"
         )
     network, layout = base.network(), base.layout
     runner = run_as.runner(network, layout)
