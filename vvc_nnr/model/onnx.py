@@ -430,9 +430,14 @@ def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> An
 
     Raises:
         InputError: If the package onnx is not installed.
-        BitstreamError: If the graph is damaged, or a constant has another type or shape there.
+        BitstreamError: If the graph is damaged, has values in other files, or a constant of another type or shape.
     """
     model = _parsed(graph)
+    external = import_onnx().TensorProto.EXTERNAL
+    for name, tensor in every_tensor(model):
+        if tensor.data_location == external:
+            message = f"the graph has the values of {shown(repr(name), 60)} in another file"
+            raise BitstreamError(message, field="topology_data")
     for constant in constants(model):
         if constant.key in arrays and not _has_data(constant.tensor):
             _fill(constant.key, constant.tensor, arrays[constant.key])

@@ -905,3 +905,16 @@ def test_the_manifest_of_older_files_is_no_entry_of_the_model(tmp_path: Path) ->
     stream = b"".join([*pieces[:2], before, checksum([*pieces[:2], before, after], n_digits), after])
     assert read_stream(stream).is_verifiable
     assert read_stream(stream).graph == model
+
+
+def test_a_coded_graph_that_names_other_files_is_damaged() -> None:
+    found = onnx_parts.take_apart(small_model([1, 2, 3, 4], 1.0), 0)
+    model = onnx.ModelProto()
+    model.ParseFromString(found.graph)
+    tensor = model.graph.initializer[1]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/hostname")
+    data = compress_arrays(found.arrays, CompressOptions(), graph=Graph(model.SerializeToString()))
+    with pytest.raises(BitstreamError, match="has the values of 'b' in another file"):
+        decompress_onnx(data)
