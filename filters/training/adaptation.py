@@ -852,7 +852,7 @@ def _planned_steps(task: AdaptationTask, options: AdaptOptions, folder: Path, id
                 return int(noted["n_steps"])
         except (BitstreamError, KeyError, TypeError):
             pass
-        raise InputError(f"{plan}: is of another run; use the same options, or another folder")
+        raise InputError(f"{plan}: is of another run; use the same options or another folder, or delete this one")
     seconds = [_step_s(task, options.batch_size, number) for number in range(4)]
     n_steps = round(60 * options.budget_min / min(seconds[1:]))
     n_steps = min(max(n_steps, MIN_STEPS), MAX_STEPS)

@@ -405,7 +405,8 @@ def _check_same_run(content: dict[str, Any], options: TrainOptions | None, ident
     different = different or _differences(cast(dict[str, Any], noted), identity)
     if different:
         detail = ", ".join(different)
-        raise InputError(f"{path}: a checkpoint of another run ({detail}); use the same options or another folder")
+        what_to_do = "use the same options or another folder, or delete this one"
+        raise InputError(f"{path}: a checkpoint of another run ({detail}); {what_to_do}")
 
 
 def _differences(there: Mapping[str, object], asked: Identity) -> list[str]:
