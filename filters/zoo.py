@@ -50,6 +50,7 @@ from vvc_nnr.model.safetensors import (
 from vvc_nnr.network_file import (
     ONNX_SUFFIX,
     NetworkArrays,
+    all_tensors,
     decoded_arrays,
     is_nnc,
     read_arrays,
@@ -317,14 +318,7 @@ def network_of_nnc(data: bytes, where: str, update: bytes | None = None) -> InLo
         UnsupportedError: If they hold what this package does not read.
         InputError: If it is no in-loop filter of this package.
     """
-    with naming(where):
-        arrays = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
-        if update is not None:
-            arrays = replace(arrays, arrays=dict(apply_update(arrays.arrays, update).arrays))
-    network = build_network(stored_network(arrays, where), where)
-    if not isinstance(network, InLoopNetwork):
-        raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")
-    return network
+    return _inloop_network(_updated(data, where, update), where)
 
 
 def filter_of_nnc(
@@ -343,16 +337,31 @@ def filter_of_nnc(
         UnsupportedError: If they hold what this package does not read, or ONNX Runtime cannot run the graph.
         InputError: If it is no filter, or no one says its layout.
     """
-    with naming(where):
-        coded = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
+    coded = _updated(data, where, update)
     if coded.graph is None:
-        return network_of_nnc(data, where, update)
+        return _inloop_network(coded, where)
     with naming(where):
-        arrays: NamedArrays = coded.arrays if update is None else {**apply_update(coded.arrays, update).arrays}
-        network = OnnxNetwork(coded.graph, arrays)
+        network = OnnxNetwork(coded.graph, coded.arrays)
         check_finite(network, where)
         network.layout = declared_layout(network, layout, coded.metadata, where)
     return network.eval()
+
+
+def _updated(data: bytes, where: str, update: bytes | None) -> NetworkArrays:
+    """The tensors of a coded file, after an update if there is one, which may be of constants that a graph keeps."""
+    with naming(where):
+        coded = decoded_arrays(data, DEFAULT_MAX_ELEMENTS, thread_count(None))
+        if update is None:
+            return coded
+        whole = all_tensors(coded)
+        return replace(whole, arrays=dict(apply_update(whole.arrays, update).arrays))
+
+
+def _inloop_network(coded: NetworkArrays, where: str) -> InLoopNetwork:
+    network = build_network(stored_network(coded, where), where)
+    if not isinstance(network, InLoopNetwork):
+        raise InputError(f"{where}: holds an autoencoder; must be an in-loop filter")
+    return network
 
 
 def with_arrays(network: _Module, arrays: NamedArrays, where: str) -> _Module:

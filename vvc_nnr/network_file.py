@@ -40,7 +40,7 @@ TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
 FileKind = Literal["nnc", "torch", "onnx", "safetensors", "index", "npz", "hdf5", "gguf"]
-KEYED_KINDS: tuple[FileKind, ...] = ("torch", "index")
+_KEYED_KINDS: tuple[FileKind, ...] = ("torch", "index")
 """Files in which a key may tell where the network is."""
 _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\x00\x04\x02", "nnc"),
@@ -105,6 +105,34 @@ def all_tensors(network: NetworkArrays) -> NetworkArrays:
 
     graph, arrays = without_constants(network.graph, network.arrays)
     return replace(network, graph=graph, arrays=arrays)
+
+
+def read_states(
+    base: Path, new: Path, *, key: str | None = None, strip_prefix: str = ""
+) -> tuple[NetworkArrays, NetworkArrays]:
+    """Two states of a network from their files, as `states_of_update` gives them.
+
+    Args:
+        base: The file of the state before.
+        new: That of the state after.
+        key: As of `read_arrays`, in those of the two files that have keys.
+        strip_prefix: Prefix that is taken off the names of those whose names begin with it.
+
+    Raises:
+        InputError: If a file cannot be read, an option fits neither, or the states do not fit together.
+        BitstreamError, UnsupportedError: If one is damaged, or holds something that this package does not read.
+    """
+    paths = (base, new)
+    takes_key = [kind_of_file(path) in _KEYED_KINDS for path in paths]
+    keys = [key if takes or not any(takes_key) else None for takes in takes_key]
+    networks = [read_arrays(path, key=own) for path, own in zip(paths, keys, strict=True)]
+    begin = [any(name.startswith(strip_prefix) for name in network.arrays) for network in networks]
+    stripped = []
+    for path, network, begins in zip(paths, networks, begin, strict=True):
+        with naming(path):
+            stripped.append(without_prefix(network, strip_prefix if begins or not any(begin) else ""))
+    with naming(new):
+        return states_of_update(stripped[0], stripped[1])
 
 
 def states_of_update(base: NetworkArrays, new: NetworkArrays) -> tuple[NetworkArrays, NetworkArrays]:
@@ -232,7 +260,7 @@ def read_arrays(
     data = read_bytes(path)
     with naming(path):
         kind = file_kind(data, path)
-    if key is not None and kind not in KEYED_KINDS:
+    if key is not None and kind not in _KEYED_KINDS:
         raise InputError(f"{path}: a key is for checkpoints of torch; this is {_NAME_OF_KIND[kind]}")
     with naming(path):
         if kind == "nnc":

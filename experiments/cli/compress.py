@@ -37,7 +37,6 @@ from vvc_nnr.model.safetensors import (
     uniform_bytes,
 )
 from vvc_nnr.network_file import (
-    KEYED_KINDS,
     NNC_SUFFIX,
     ONNX_SUFFIX,
     SAFETENSORS_SUFFIX,
@@ -51,10 +50,9 @@ from vvc_nnr.network_file import (
     plain_bytes,
     read_arrays,
     read_network_file,
-    states_of_update,
+    read_states,
     stored_network,
     with_folded_norms,
-    without_prefix,
     write_arrays,
 )
 from vvc_nnr.options import CompressOptions
@@ -361,9 +359,7 @@ class MakeUpdate(Command):
         if not is_nnc(self.output) and not is_special(self.output):
             raise InputError(f"{self.output}: an update is a {NNC_SUFFIX} file; change the name")
         check_outputs([base, new, *self.after], [self.output])
-        networks = _read_both(base, new, self.key, self.strip_prefix)
-        with naming(new):
-            before, wanted = states_of_update(*networks)
+        before, wanted = read_states(base, new, key=self.key, strip_prefix=self.strip_prefix)
         state, _ = _state_after(before, self.after)
         with naming(new), UPDATE_FLAGS.as_typed(), _ProgressBar(wanted.arrays) as progress:
             made, after = code_update(state, wanted.arrays, self.coding, progress=progress.report)
@@ -414,24 +410,6 @@ class ApplyUpdate(Command):
         outcome = _with_notes(outcome, network.left_out, network.arrays)
         outcome = _with_unchecked(outcome, unchecked)
         return _with_lost_graph(outcome, network, self.output)
-
-
-def _read_both(base: Path, new: Path, key: str | None, strip_prefix: str) -> tuple[NetworkArrays, NetworkArrays]:
-    """Two states of a network; a key counts for those that have one, a prefix for those whose names begin with it.
-
-    Raises:
-        InputError: If a file cannot be read, or an option fits neither.
-        BitstreamError, UnsupportedError: If one is damaged, or holds something that this package does not read.
-    """
-    takes_key = [kind_of_file(path) in KEYED_KINDS for path in (base, new)]
-    keys = [key if takes or not any(takes_key) else None for takes in takes_key]
-    networks = [read_arrays(path, key=own) for path, own in zip((base, new), keys, strict=True)]
-    begin = [any(name.startswith(strip_prefix) for name in network.arrays) for network in networks]
-    stripped = []
-    for path, network, begins in zip((base, new), networks, begin, strict=True):
-        with naming(path):
-            stripped.append(without_prefix(network, strip_prefix if begins or not any(begin) else ""))
-    return stripped[0], stripped[1]
 
 
 def _state_after(network: NetworkArrays, updates: tuple[Path, ...]) -> tuple[BaseState, list[str]]:

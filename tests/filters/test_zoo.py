@@ -10,6 +10,8 @@ import skimage.data
 import torch
 from torch import nn
 
+from vvc_nnr.coding.update import compress_update
+from vvc_nnr.compress import compress
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
 from vvc_nnr.filters.bundled import ZOO, zoo_names
 from vvc_nnr.filters.inference.runner import filter_frame
@@ -19,6 +21,7 @@ from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork
 from vvc_nnr.filters.picture_codecs import BundledCodec
 from vvc_nnr.filters.zoo import (
     build_network,
+    filter_of_nnc,
     load_autoencoder,
     load_inloop_filter,
     load_network,
@@ -29,6 +32,7 @@ from vvc_nnr.filters.zoo import (
     uniform_network_bytes,
 )
 from vvc_nnr.model.safetensors import StoredNetwork, float_bytes, uniform_bytes, write_float, write_uniform
+from vvc_nnr.network_file import read_states
 from vvc_nnr.sequences.metrics import psnr_db as psnr
 
 
@@ -383,3 +387,34 @@ def test_weights_that_cannot_be_quantised(filter_network):
         network.tail.bias[0] = math.inf
     with pytest.raises(InputError, match=r"tail\.bias"):
         reconstruct(network)
+
+
+def test_an_update_of_a_graph_changes_small_constants_too(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    def saved_model(name, bias):
+        weight = np.random.default_rng(0).normal(0, 0.1, (6, 6, 3, 3)).astype(np.float32)
+        tensors = {"w": weight, "b": np.full(6, bias, np.float32)}
+        sides = [1, 6, "h", "w"]
+        places = [onnx.helper.make_tensor_value_info(each, onnx.TensorProto.FLOAT, sides) for each in "xy"]
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1] * 4)],
+            "graph",
+            places[:1],
+            places[1:],
+            [onnx.numpy_helper.from_array(tensor, each) for each, tensor in tensors.items()],
+        )
+        opset = [onnx.helper.make_opsetid("", 17)]
+        onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / name)
+        return tmp_path / name
+
+    coded = compress(saved_model("base.onnx", 0.5), lossless=True)
+    (tmp_path / "base.nnc").write_bytes(coded)
+    base, new = read_states(tmp_path / "base.nnc", saved_model("new.onnx", 0.75))
+    update, _ = compress_update(base.arrays, new.arrays)
+    layout = "planes=yuv420-packed,qp=none"
+    picture = torch.zeros(1, 6, 8, 8)
+    before, after = (filter_of_nnc(coded, "here", each, layout)(picture) for each in (None, update))
+    assert torch.allclose(before, torch.tensor(0.5))
+    assert torch.allclose(after, torch.tensor(0.75), atol=1e-4)

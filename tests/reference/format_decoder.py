@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from format_payload import Decoder, Past, Tensor
-from format_units import BI, BN, DC, INT, LS, RAW_FLOAT, Model, Unit, read_lps, read_mps, read_ndu, read_units
+from format_units import BI, BN, DC, INT, LS, RAW_FLOAT, Model, Unit, data_units
 from numpy.typing import NDArray
 
 
@@ -90,15 +90,4 @@ def check_entries(
 
 def decode_stream(data: bytes, pasts: dict[str, Past] | None = None) -> list[dict[str, Decoded]]:
     """All data units of a stream; `pasts` by tensor if it is an update."""
-    model, found = Model(), []
-    for kind, bits in read_units(data):
-        if kind == 0:
-            model.profile = bits.u(8)
-        elif kind == 1:
-            read_mps(bits, model)
-        elif kind == 2:
-            read_lps(bits, model)
-        elif kind == 5:
-            unit = read_ndu(bits, model)
-            found.append(decode_unit(unit, model, (pasts or {}).get(unit.names[0], Past())))
-    return found
+    return [decode_unit(unit, model, (pasts or {}).get(unit.names[0], Past())) for unit, model in data_units(data)]

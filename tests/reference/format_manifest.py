@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from format_payload import FORMAT
-from format_units import RAW_FLOAT, Model, Unit, read_mps, read_ndu, read_units
+from format_units import RAW_FLOAT, Unit, read_units
 
 SECTION = FORMAT.split("## 12 Manifest")[1].split("## 13")[0]
 BASE_85 = re.findall(r"^```\n(0123.*)\n```$", SECTION, re.MULTILINE)[0]
@@ -80,19 +80,6 @@ def read_items(data: bytes) -> tuple[list[Item], dict[str, Any]]:
             item.raw, left = (left[1], int(n_bytes)), left[2 + len(n_bytes) :]
         found += [item] * int(digits or 1)
     return found, content
-
-
-def units_of(data: bytes) -> list[Unit]:
-    """The data units of a stream."""
-    model, found = Model(), []
-    for kind, bits in read_units(data):
-        if kind == 0:
-            model.profile = bits.u(8)
-        elif kind == 1:
-            read_mps(bits, model)
-        elif kind == 5:
-            found.append(read_ndu(bits, model))
-    return found
 
 
 def values_as_they_are(item: Item, unit: Unit) -> Any:

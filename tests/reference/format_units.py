@@ -247,3 +247,17 @@ def read_entries(bits: Bits, unit: Unit) -> None:
         state = bits.u(3) if unit.dq else 0
         offset = bits.ie(7) + unit.entries[-1][2] if unit.entries else bits.ue(11)
         unit.entries.append((value, state, offset))
+
+
+def data_units(data: bytes) -> Iterator[tuple[Unit, Model]]:
+    """The data units of a stream, each with what the parameter sets before it say."""
+    model = Model()
+    for kind, bits in read_units(data):
+        if kind == 0:
+            model.profile = bits.u(8)
+        elif kind == 1:
+            read_mps(bits, model)
+        elif kind == 2:
+            read_lps(bits, model)
+        elif kind == 5:
+            yield read_ndu(bits, model), model

@@ -23,6 +23,8 @@ from vvc_nnr.errors import BitstreamError, UnsupportedError
 GraphCarriage = Literal["manifest", "onnx"]
 ONNX_FORMAT = 2
 DEFLATE = 1
+# Of which the unit holds a text: unknown, PyTorch, TensorFlow.
+_TEXT_FORMATS = (0, 3, 4)
 # Key of the manifest among an ONNX model's metadata, in older files.
 MANIFEST_KEY = "vvc_nnr"
 # Of a graph, unless it has no more than so many times the bytes that it takes in the stream.
@@ -125,7 +127,7 @@ def check_end(unit: TopologyUnit) -> None:
         BitstreamError: If bytes follow, as those of a damaged manifest, or a deflated graph is damaged.
     """
     is_deflated, text = unit.topology_compression_format == DEFLATE, unit.topology_data
-    goes_on = unit.topology_storage_format in (0, 3, 4) and not is_deflated and b"\0" in text[:-1]
+    goes_on = unit.topology_storage_format in _TEXT_FORMATS and not is_deflated and b"\0" in text[:-1]
     if unit.topology_storage_format == ONNX_FORMAT and is_deflated:
         inflate = zlib.decompressobj()
         _inflated(text, inflate)

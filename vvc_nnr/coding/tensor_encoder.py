@@ -521,7 +521,7 @@ def as_values(job: TensorJob, coded: EncodedTensor, options: CompressOptions, li
         job: The tensor.
         coded: What was made of it.
         options: How it was coded.
-        limit_bytes: None, if they take as much.
+        limit_bytes: What they must take less than; None is returned where they do not.
     """
     number_format = job.number_format.split()[0]
     is_by_bits = coded.number_format in BITS_OF.values() or coded.raw is not None

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from format_decoder import Decoded, decode_stream
-from format_manifest import Item, read_items, units_of, values_as_they_are
+from format_manifest import Item, read_items, values_as_they_are
 from format_payload import Past
+from format_units import data_units
 
 from vvc_nnr import BaseState, CompressOptions, apply_update, compress, compress_update, decompress
 from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, ParameterTypes, PayloadType
@@ -121,7 +122,7 @@ def test_values_as_they_are_by_the_document(dtype: str) -> None:
     if dtype == "bool":
         network = {"w": np.random.default_rng(0).random(3) < 0.5}
     data = compress(network, lossless=True)
-    (item, *others), (unit,) = read_items(data)[0], units_of(data)
+    (item, *others), (unit,) = read_items(data)[0], [unit for unit, _ in data_units(data)]
     assert not others
     if dtype != "bool":  # three of which are shorter coded
         assert item.form == "="
