@@ -34,7 +34,7 @@ from vvc_nnr.bitstream.number_formats import (
     number_format_of,
     shape_of,
 )
-from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.bitstream.qp import qp_limits, step_size
 from vvc_nnr.coding.exact_forms import (
     MANTISSA_BITS,
     SMALL,
@@ -66,6 +66,7 @@ from vvc_nnr.quantize.dependent import (
     sum_weights_of,
 )
 from vvc_nnr.quantize.quality import (
+    MIN_QUALITY_DB,
     WEAK_DB,
     few_apart,
     is_surely_kept,
@@ -77,6 +78,7 @@ from vvc_nnr.quantize.quality import (
 from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
+    MAX_STEPS,
     Quantiser,
     choose_quantiser,
     exact_qp,
@@ -125,6 +127,9 @@ MAX_LEVELS, LEVEL_REPEATS = 16, 4
 SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
 FEW = 512
+# The QP nearest to a step leaves so much less at most. So few values err by what single roundings happen to be. So many
+# finer QPs are tried, at which a rounding is no more than a quarter of what it was.
+QP_ROUNDING_DB, FEW_ROUNDINGS, FINER_OCTAVES = 1.0, 64, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +149,7 @@ class TensorJob:
         own_qp: The QP that follows from its spread; None: that of the options.
         unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say; "fitting": what
             its indices tell.
+        least_db: SNR that its own step is meant to leave; where single values happen to leave less, a finer one does.
     """
 
     name: str
@@ -157,6 +163,7 @@ class TensorJob:
     rule: Rule | None = None
     own_qp: int | None = None
     unary_length_minus1: int | Literal["fitting"] | None = "fitting"
+    least_db: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +205,19 @@ def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
     """The job with the QP that follows from the tensor's spread, or to be exact where no step is fine enough."""
     if steps is None:
         return job
-    return replace(job, own_qp=steps.qps.get(job.name), rule=EXACT if job.name in steps.exact else job.rule)
+    least_db = _least_db(math.prod(shape_of(job.array)), steps.expected_db.get(job.name, -math.inf))
+    rule = EXACT if job.name in steps.exact else job.rule
+    return replace(job, own_qp=steps.qps.get(job.name), rule=rule, least_db=least_db)
+
+
+def _least_db(n_values: int, expected_db: float) -> float:
+    """What a tensor has to keep whose step is expected to leave so much.
+
+    A few values keep MIN_QUALITY_DB even where the others have to do with less: it takes them a byte or two.
+    """
+    if expected_db >= (WEAK_DB if n_values <= FEW_ROUNDINGS else MIN_QUALITY_DB - QP_ROUNDING_DB):
+        return MIN_QUALITY_DB
+    return WEAK_DB if expected_db >= WEAK_DB else -math.inf
 
 
 def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -631,15 +650,12 @@ def _encode_floats(
     if quantiser.max_level is not None:
         largest = np.float32(quantiser.max_level * step)
         values = np.clip(values, -largest, largest)
+    plain_unit, unit = unit, replace(unit, dq_flag=quantiser.use_dq)
+    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
+    found, quantiser, weak_db = _search_as_finely(job, original, values, params, quantiser, options)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
-    book = _by_codebook(unit, values, quantiser.qp, options) if wants_codebook else None
-    unit = replace(unit, dq_flag=quantiser.use_dq)
-    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
-    found = _search(values, params, quantiser, options)
-    # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
-    by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
-    weak_db = _weak_db(original, by_rows, found, params, step)
+    book = _by_codebook(plain_unit, values, quantiser.qp, options) if wants_codebook else None
     joins_levels = job.parent is None and _joins_levels(original, found, params)
     if book is not None and options.codebook == "force":
         return book, weak_db, joins_levels
@@ -668,23 +684,56 @@ def _are_joined(values: NDArray[np.float32], coded: NDArray[Any]) -> bool:
     return bool(np.any((before[1:] != before[:-1]) & (after[1:] == after[:-1])))
 
 
+def _search_as_finely(
+    job: TensorJob,
+    original: NDArray[np.float32],
+    values: NDArray[np.float32],
+    params: TensorParams,
+    quantiser: Quantiser,
+    options: CompressOptions,
+) -> tuple[QuantizedTensor, Quantiser, float | None]:
+    """The indices of a float tensor, how they were found, and its SNR if weak.
+
+    Where a step of its own leaves less than it is meant to, as single roundings of few values may, a finer one is taken.
+    """
+    # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
+    by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
+    is_own = job.own_qp is not None and not quantiser.by_role and quantiser.max_level is None
+    density, least_db = options.qp_density, job.least_db if is_own else -math.inf
+    lowest = max(qp_limits(density)[0], quantiser.qp - (FINER_OCTAVES << density))
+    while True:
+        found = _search(values, params, quantiser, options)
+        weak_db, is_kept = _weak_db(original, by_rows, found, params, step_size(quantiser.qp, density), least_db)
+        finer = quantiser.qp - 1
+        if is_kept or finer < lowest or float(np.abs(values).max()) > MAX_STEPS * step_size(finer, density):
+            return found, quantiser, weak_db
+        quantiser = replace(quantiser, qp=finer)
+
+
 def _weak_db(
-    values: NDArray[np.float32], by_rows: bool, found: QuantizedTensor, params: TensorParams, step: float
-) -> float | None:
-    """The SNR of a tensor, or of many of its rows; None unless one is below WEAK_DB."""
+    values: NDArray[np.float32],
+    by_rows: bool,
+    found: QuantizedTensor,
+    params: TensorParams,
+    step: float,
+    least_db: float,
+) -> tuple[float | None, bool]:
+    """The SNR of a tensor, or of many of its rows, None unless one is below WEAK_DB; and whether all keep `least_db`."""
     errors = row_errors(values, found, params, step)
-    if found.row_errors is not None and is_surely_kept(values, float(errors.sum()), by_rows=by_rows):
-        return None
+    as_weak = 10 ** (max(least_db - WEAK_DB, 0.0) / 10)
+    if found.row_errors is not None and is_surely_kept(values, as_weak * float(errors.sum()), by_rows=by_rows):
+        return None, True
 
     def squared_error_below(limit: float) -> float:
         own = errors if limit == math.inf else row_errors(values, found, params, step, limit)
         return float(own.sum())
 
     found_db = snr_of_errors_db(values, squared_error_below)
+    is_kept = found_db >= least_db
     rows = weak_rows(values, step) if by_rows else np.zeros(0, np.intp)
     if found_db >= WEAK_DB and rows.size:
         found_db = rows_snr_db(values, errors, rows)
-    return found_db if found_db < WEAK_DB else None
+    return (found_db if found_db < WEAK_DB else None), is_kept
 
 
 def _search(
