@@ -38,6 +38,7 @@ from vvc_nnr.coding.tensor_encoder import (
     encode_tensor,
     make_job,
     with_own_step,
+    without_loss,
 )
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.container import container_size
@@ -132,6 +133,12 @@ def code_network(
             if is_free and len(whole) <= len(data):
                 units, data = [alone], whole
         told_bytes = plain_bytes() if input_bytes is None else input_bytes
+        if told_bytes is not None and len(data) > told_bytes:
+            exact = [without_loss(job(at), tensor, options) for at, tensor in enumerate(units)]
+            shorter = [min(pair, key=lambda each: each.size_bytes) for pair in zip(units, exact, strict=True)]
+            for tried in map(_within_raw_unit, (shorter, exact)):
+                whole = write_network(shapes, tried, mps, metadata=metadata, ties=ties, graph=graph)
+                units, data = (tried, whole) if len(whole) < len(data) else (units, data)
         return coded_network(data, names, units, steps, told_bytes)
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:

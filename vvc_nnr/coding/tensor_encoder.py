@@ -558,6 +558,27 @@ def as_values(job: TensorJob, coded: EncodedTensor, options: CompressOptions, li
     return EncodedTensor((unit,), told, by_outliers=coded.by_outliers)
 
 
+def without_loss(job: TensorJob, coded: EncodedTensor, options: CompressOptions) -> EncodedTensor:
+    """A tensor in its shortest form without loss, which other decoders may not read: for files that would grow.
+
+    What was made of it where that has such a form, or an option says what it may lose.
+
+    Args:
+        job: The tensor.
+        coded: What was made of it.
+        options: How it was coded.
+    """
+    is_integer = job.number_format in INTEGERS and job.parent is None
+    if coded.raw or options.lossless or not 0 < math.prod(shape_of(job.array)):
+        return coded
+    if not is_integer and (job.number_format in INTEGER_FORMATS or not _may_be_exact(job, options)):
+        return coded
+    kept = {name: getattr(options, name) for name in ("qp_density", "row_skipping", "param_opt", "scan_order")}
+    exact = encode_tensor(job, CompressOptions(lossless=True, **kept))
+    otherwise = coded if exact.raw else None
+    return replace(exact, otherwise=otherwise, by_outliers=coded.by_outliers, is_exact=not is_integer)
+
+
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
     """A float tensor as float32, and the QP whose levels give every bit of it; None if there is none."""
     values = exact_float32(job.array)
@@ -694,7 +715,7 @@ def _search_as_finely(
 ) -> tuple[QuantizedTensor, Quantiser, float | None]:
     """The indices of a float tensor, how they were found, and its SNR if weak.
 
-    Where a step of its own leaves less than it is meant to, as single roundings of few values may, a finer one is taken.
+    Where a step of its own leaves less than it is meant to, as single roundings of few values may, a finer one is.
     """
     # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
     by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
@@ -718,7 +739,7 @@ def _weak_db(
     step: float,
     least_db: float,
 ) -> tuple[float | None, bool]:
-    """The SNR of a tensor, or of many of its rows, None unless one is below WEAK_DB; and whether all keep `least_db`."""
+    """The SNR of a tensor, or of many of its rows if below WEAK_DB; and whether all keep `least_db`."""
     errors = row_errors(values, found, params, step)
     as_weak = 10 ** (max(least_db - WEAK_DB, 0.0) / 10)
     if found.row_errors is not None and is_surely_kept(values, as_weak * float(errors.sum()), by_rows=by_rows):

@@ -169,6 +169,31 @@ def test_random_bytes_do_not_grow(n_values: int) -> None:
     assert np.array_equal(decompress(data)["w"], arrays["w"])
 
 
+WIDE = [
+    {"a" * 15: ("uint64", 1), "b" * 19: ("int64", 1)},
+    {"n": ("int64", 1), "nnnnn": ("uint64", 15)},
+    {"a" * 18: ("int32", 6), "b" * 17: ("int64", 2), "c": ("float32", 3)},
+    {"a" * 16: ("int64", 138), "b" * 11: ("int32", 57), "c" * 7: ("int64", 5)},
+]
+
+
+@pytest.mark.parametrize("tensors", WIDE, ids=str)
+def test_a_few_wide_random_integers_are_no_larger_than_safetensors(tensors: dict[str, tuple[str, int]]) -> None:
+    random = np.random.default_rng(1)
+    arrays = {
+        name: random.integers(0, 256, n * np.dtype(kind).itemsize, np.uint8).view(kind)
+        if kind != "float32"
+        else random.standard_normal(n).astype(kind)
+        for name, (kind, n) in tensors.items()
+    }
+    data = compress(arrays, n_threads=1)
+    decoded = decompress(data)
+    assert len(data) <= container_size(arrays, {})
+    for name, values in arrays.items():
+        assert decoded[name].dtype == values.dtype
+        assert np.array_equal(decoded[name], values) or values.dtype.kind == "f"
+
+
 def test_a_stream_larger_than_its_input_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     compress({"w": np.zeros(3, np.float32)})
     assert not caplog.records
