@@ -569,7 +569,7 @@ def without_loss(job: TensorJob, coded: EncodedTensor, options: CompressOptions)
         options: How it was coded.
     """
     is_integer = job.number_format in INTEGERS and job.parent is None
-    if coded.raw or options.lossless or not 0 < math.prod(shape_of(job.array)):
+    if coded.raw or options.lossless or math.prod(shape_of(job.array)) == 0:
         return coded
     if not is_integer and (job.number_format in INTEGER_FORMATS or not _may_be_exact(job, options)):
         return coded
